@@ -232,12 +232,7 @@ class AtomicCatalog(AdaptingCatalog):
         self._stored[ds_name] = replace(made, content=digest([made.recipe.key, ds_name]))
 
     def made_before(self, names: Sequence[str], key: str) -> dict[str, StoredVersion] | None:
-        """Return intact versions of all outputs of a node that one run, or a cell, made by a recipe, by entry, or None.
-
-        Args:
-            names: the outputs.
-            key: key of the recipe.
-        """
+        """Return intact versions of all outputs of a node that one run or cell made by a recipe, or None."""
         versions = [{stored.run: stored for stored in self._versions(name, key) if stored.is_intact} for name in names]
         runs = [run for run in versions[0] if all(run in of_name for of_name in versions)]
         return {name: of_name[runs[0]] for name, of_name in zip(names, versions, strict=True)} if runs else None

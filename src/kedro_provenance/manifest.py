@@ -21,12 +21,7 @@ MANIFEST = "run_manifest"
 
 
 def save_manifest(run: Run, seconds: float) -> None:
-    """Save the parameters, versions, code and packages of a successful run, if the catalog has an entry for them.
-
-    Args:
-        run: the run.
-        seconds: its duration.
-    """
+    """Save the parameters, versions, code and packages of a successful run, if the catalog has an entry for them."""
     if MANIFEST not in run.catalog:
         return
     pipeline = Pipeline(run.seconds)  # nodes that ran: those whose outputs fit may have been left out
@@ -57,9 +52,7 @@ def parameters_of(nodes: Iterable[Node], parameters: dict[str, Any], catalog: Da
     """Return the parameters that nodes read, as nested blocks, without private fields.
 
     Args:
-        nodes: the nodes.
         parameters: nested blocks of all parameters.
-        catalog: loads them as the nodes read them.
     """
     paths: set[str] = set()
     for node in nodes:

@@ -165,8 +165,6 @@ def copied(value: Any, path: str, entries: Mapping[str, Any]) -> Any:
     """Return ``{like: name, ...}`` as a changed copy of the entry of that name, and any other value as it is.
 
     Args:
-        value: the value of a parameter.
-        path: the path of the parameter.
         entries: the block that has the parameter and the entry to copy.
 
     Raises:
@@ -267,8 +265,6 @@ def value_faults(error: ValidationError, block: Any, path: str, paths: Collectio
 
     Args:
         error: the refusal of the block by its type.
-        block: the block.
-        path: the path of the block.
         paths: the paths of all parameters that exist.
 
     Examples:

@@ -1,4 +1,4 @@
-"""The plan of a run: which nodes are out of date and why, and whether their inputs fit together."""
+"""Plan a run: which nodes are out of date and why, and whether their inputs fit together."""
 
 import inspect
 from collections.abc import Collection, Iterable, Iterator
@@ -34,11 +34,10 @@ class Step:
 
 
 def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
-    """Return the plan of the nodes that have to run at most for up-to-date outputs of the pipeline.
+    """Return the nodes that have to run at most for up-to-date outputs of the pipeline.
 
-    A node runs if its outputs are missing, changed or made by another recipe. It may have to run if a node that it
-    reads from runs, since only then it shows whether its inputs change. A node with outputs in memory runs if a node
-    that runs reads them.
+    A node runs if its outputs are missing, changed or made by another recipe, or, with outputs in memory, if a node
+    that runs reads them. It may have to run if a node that it reads from runs, whose outputs may turn out the same.
     """
     reasons: dict[Node, tuple[str, ...]] = {}
     made_again: set[str] = set()
@@ -58,13 +57,7 @@ def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
 
 
 def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[str] = ()) -> Iterator[str]:
-    """Yield the reasons why a node has to run.
-
-    Args:
-        node: the node.
-        catalog: catalog of its inputs and outputs.
-        made_again: entries that earlier nodes will make again.
-    """
+    """Yield the reasons why a node has to run; `made_again` are entries that earlier nodes will make again."""
     if not node.outputs:
         yield "it shows what it reads, and leaves nothing"
     for name in node.inputs:
@@ -88,13 +81,7 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
 
 
 def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = ()) -> Recipe:
-    """Return the recipe by which a node makes its outputs from the versions that the catalog would load now.
-
-    Args:
-        node: the node.
-        catalog: catalog of its inputs.
-        leave_out: inputs to ignore.
-    """
+    """Return the recipe of a node for the versions that the catalog would load now, without the inputs `leave_out`."""
     parameters, inputs, entries = {}, {}, {}
     for name in node.inputs:
         if is_parameter(name):
@@ -116,7 +103,7 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
 
 
 def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision: str | None) -> StoredVersion:
-    """Return the record of a version that a recipe makes from the versions that the catalog loads now."""
+    """Return the record of a version made by a recipe from the versions that the catalog loads now."""
     lineage: dict[tuple[str, str, str | None], Ancestor] = {}
     values = texts(recipe.parameters)
     adds = any(map(is_of_the_past, recipe.inputs))  # raw data to earlier ones, whose file may be gone the next time
@@ -134,7 +121,7 @@ def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision
 
 
 def deciding_values(node: Node, name: str, value: Any) -> Any:
-    """Return the values of a parameter that affect a node's outputs, or only the fields named in `reads`."""
+    """Return the values of a parameter that affect a node's outputs: those of the fields in `reads`, or all."""
     read, fields = deciding(value), fields_read(node, name)
     if private := private_fields(value):
         read |= {field: digest(getattr(value, field)) for field in private}
@@ -172,8 +159,6 @@ def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values:
     """Return the digest of how the catalog loads or saves an entry: its arguments, and the project's code in them.
 
     Args:
-        name: the entry.
-        catalog: the catalog.
         leave_out: arguments of the opposite direction.
         values: see `code_digest`.
     """
@@ -186,9 +171,7 @@ def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values:
 
 
 def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
-    """Yield the differences between the recipe of an existing version and the present one.
-
-    Inputs that ``now`` does not have are skipped.
+    """Yield the differences of an existing version's recipe from the present one, except for inputs that `now` lacks.
 
     Examples:
         >>> stored = Recipe("lens.train_lens", "1", {"lens": {"hidden_dim": 128}}, {"log": "2"}, {})
@@ -218,13 +201,9 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
 
 
 def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
-    """Return sentences about entries made from other raw data than the catalog names, such as another data set's.
+    """Return a sentence per entry that is made from other raw data than the catalog names, such as another data set's.
 
     Raw data that were changed in place count as the same.
-
-    Args:
-        names: entries that are read together.
-        catalog: their catalog.
     """
     foreign: dict[Ancestor, list[str]] = {}
     for name in sorted(name for name in names if holds_data(name, catalog)):
@@ -242,14 +221,10 @@ def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
 
 
 def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
-    """Return sentences about entries that come from different states of the same entry.
+    """Return a sentence per entry among `names` that comes from another state of an entry than the others do.
 
-    If equal content was made in several ways, among these entries or by the version that would be loaded now, the ways
-    do not matter.
-
-    Args:
-        names: entries that are read together.
-        catalog: their catalog.
+    States of equal content count as one, however they were made, among these entries or by the version that would be
+    loaded now.
     """
     roots: dict[str, Ancestor] = {}
     ways: dict[tuple[str, str], dict[str | None, Ancestor]] = {}  # in which an entry's content was made, by their key

@@ -132,7 +132,6 @@ def read_file(path: Path, provenance: Path) -> StoredVersion | None:
     """Return the record of a file without versions; None if there is none, or the file has changed since.
 
     Args:
-        path: the file or folder.
         provenance: file with the record.
     """
     try:

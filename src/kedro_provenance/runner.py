@@ -95,9 +95,6 @@ def announce(node: Node, catalog: AtomicCatalog, run_id: str | None, recipe: Rec
     those alone that it left by the same recipe.
 
     Args:
-        node: the node that is about to run.
-        catalog: where its data lie.
-        run_id: of the run.
         recipe: the node's, if it is known already.
     """
     recipe = recipe or recipe_of(node, catalog)

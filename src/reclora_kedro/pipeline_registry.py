@@ -53,10 +53,6 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
     It tunes an item encoder where the history step embeds items by it, and trains a retriever where the lens or
     ``recommendation.candidates`` by name needs one. Where likes of the validation split choose what finds candidates,
     it leaves the retriever out, whose training takes as long as all other models but the LLM.
-
-    Args:
-        pipelines: those of all steps.
-        names: of the session.
     """
     validated = names.parameters["recommendation"]["candidates"] == "validation"
     steps = dict(pipelines) | create_pipelines(["evaluation"], replace(names, report_reads_choice=True))

@@ -18,7 +18,6 @@ class Progress:
     """A progress bar, and a line every 15 seconds in the log and, without a bar, on stderr.
 
     Args:
-        done: number of units finished before.
         shown: whether to show anything; false for all but one of several processes.
 
     Examples:

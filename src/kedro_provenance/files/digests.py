@@ -37,7 +37,6 @@ def digest_of_files(path: Path, leave_out: Collection[str] = ()) -> str:
     stay.
 
     Args:
-        path: the file or folder.
         leave_out: names of files in the folder to ignore.
     """
     files = files_in(path) if path.is_dir() else [path]

@@ -109,7 +109,6 @@ def states(address: str, options: Mapping[str, Any]) -> dict[str, list[Any]]:
 
     Args:
         address: address of one object, of a folder, or a pattern of objects.
-        options: options of the storage.
 
     Raises:
         StorageError: the storage cannot be listed.

@@ -124,8 +124,6 @@ def choose_by_quality(
 
     Args:
         llm: by whose perplexity texts are scored.
-        texts: what is chosen from.
-        config: what is good enough.
         max_tokens: tokens read of each text.
         tokens_per_batch: most tokens in one forward pass, padding included.
 

@@ -56,9 +56,7 @@ def distill(
         student: what learns, see `first_layers`.
         teacher: a base LLM with a trained adapter; what it makes of the prompts is computed once.
         prompts: with labels, and with what the teacher's gates read.
-        config: settings.
         tokens_per_batch: most tokens in one forward pass, padding included.
-        seed: of the order of prompts.
     """
     taught = teacher_states(teacher, prompts, config.blocks, tokens_per_batch)
     labels = torch.from_numpy(np.asarray(prompts.labels, dtype=np.float32))
@@ -84,7 +82,6 @@ def distilling_losses(states: Tensor, taught: Tensor, logits: Tensor, labels: Te
         taught: of the teacher, likewise.
         logits: of the positive answer against the negative one behind each block, shape (batch, blocks).
         labels: 1 for a like, shape (batch,).
-        config: the weights.
 
     Returns:
         Shape (batch,).

@@ -31,7 +31,6 @@ def prepare(
 
     Args:
         llm: the base LLM; a teacher may leave its adapter in it.
-        material: see `Material`.
         config: which steps, and their settings.
 
     Returns:
@@ -70,7 +69,6 @@ def report(measured: Records, scores: pl.DataFrame, bootstrap: Bootstrap) -> Rec
     Args:
         measured: a record of the LLM as it came and one after each step.
         scores: of the validation prompts by these, in their order: row, user, label, model, score.
-        bootstrap: of the intervals.
 
     Returns:
         Each record with auc, auc_low, auc_high, confidence and, after a step, auc_difference, difference_low and

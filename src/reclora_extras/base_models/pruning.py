@@ -163,7 +163,6 @@ def prune(
     layer's own choice. At least one of each is left. The ratio 0 gives back the same weights.
 
     Args:
-        llm: what is pruned.
         importance: of its weights, see `importances`.
         config: the share of the groups that goes, to the nearest whole number.
     """
@@ -204,7 +203,6 @@ def drop_layers(
     The first and last layers are spared, as the paper does.
 
     Args:
-        llm: what layers are dropped of.
         importance: of its layers, see `layer_importances`.
         config: how many go, and how many at either end may not.
 

@@ -162,7 +162,6 @@ def reading_and_answering_losses(
 
     Args:
         logits: shape (batch, tokens, vocabulary).
-        batch: the prompts.
         labels: 1 for a like, shape (batch,).
         answers: tokens of the two answers.
 

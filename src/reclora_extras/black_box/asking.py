@@ -163,9 +163,6 @@ def ask(
 
     Args:
         ask_api: asks the black box.
-        records: of both kinds of rows, see `hinted_records`.
-        writer: writes messages.
-        config: options, budget, models and prices.
 
     Returns:
         The trials, see `search_hints`; a frame with row, model, score (probability of a like) and message; and a record

@@ -82,7 +82,6 @@ class ChatApi:
         """Answers to texts, each the message of a user in a chat of its own; equal texts are asked once.
 
         Args:
-            texts: the messages.
             config: the two answers, and the message of the system; an empty one is left out.
             kept: answers to earlier requests, by their content: these are not asked again, and new ones are added.
             step: what the step is called while it runs.

@@ -54,12 +54,9 @@ def hinted_records(
     `reclora_kedro.lens.rating_statistics.COLUMNS`, but for numbers of ratings, which are no logarithms.
 
     Args:
-        lens: the lens.
-        log: the log.
         questions: see `reclora_kedro.histories.questions`.
         history: the events that prompts show.
         nearest: most events of either kind.
-        engine: what the lens runs on.
     """
     verdicts = lens_scores(lens_states(lens, log, questions, engine))
     statistics = known_statistics(log, lens).compute(questions)

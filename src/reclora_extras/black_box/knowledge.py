@@ -47,7 +47,6 @@ def choose_lessons(
     """Try every hint with every question, and keep the one with which the true answer becomes most likely, if any does.
 
     Args:
-        ask_api: asks the black box.
         records: few-shot rows, see `hinted_records`.
         writer: writes messages; the texts of its hints are the knowledge to choose from.
         config: the hints' options.
@@ -172,7 +171,6 @@ def answer_with_knowledge(
     """Find the soft prompt on the validation rows, then answer the test rows with what the small model writes.
 
     Args:
-        ask_api: asks the black box.
         records: validation and test rows, see `hinted_records`.
         writer: writes messages, with the template of `KNOWLEDGE`.
         llm: the small model, see `teach`.
@@ -220,9 +218,7 @@ def search_soft_prompt(
     improvement (Bayesian optimisation, by Optuna).
 
     Args:
-        ask_api: asks the black box.
         informed: validation rows with what the small model writes at some z.
-        writer: writes messages.
         config: dimensions, their radius, trials, calls and seed.
 
     Raises:

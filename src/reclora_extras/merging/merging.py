@@ -63,9 +63,7 @@ def draw_calibration(log: InteractionLog, users: np.ndarray | None, config: Merg
     """Questions whose prompts the layers are looked at with: training samples, drawn uniformly.
 
     Args:
-        log: the log.
         users: indices of the users whose LoRAs are merged, each of whom has as many; None draws from all users.
-        config: how many there are, at most.
 
     Raises:
         ValueError: there is one user alone, or a user has no training sample.
@@ -108,10 +106,7 @@ def merge_loras(
     """One LoRA by `iterate` and by each of `BASELINES`; the base LLM is left bare.
 
     Args:
-        llm: the base LLM.
-        loras: what to merge, by name.
         prompts: of each LoRA, those that it is for.
-        config: how.
         tokens_per_batch: most tokens in a forward pass, padding included.
 
     Returns:
@@ -247,12 +242,8 @@ def moments(
     """X_iᵀ X~_i and X~_iᵀ X~_i of each layer over the prompts of one LoRA, float64, (2, in, in).
 
     Args:
-        llm: the LLM, its adapters disabled.
-        layers: the layers by path.
         own: the LoRA's updates.
         merged: updates of the merged model; None: the inputs are the LoRA's own.
-        prompts: the prompts.
-        budget: of a forward pass.
     """
 
     def inputs_of(rows: np.ndarray) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -141,11 +141,7 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
         return output
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Refuse to merge, since no single matrix is the update of all samples.
-
-        Raises:
-            TypeError: always.
-        """
+        """Raise TypeError, since no single matrix is the update of all samples."""
         raise TypeError(
             "A personalized LoRA cannot be merged into the base LLM: its update differs from sample to sample. Write "
             "one user's LoRA with reclora_kedro.adapters.methods.user_loras, and merge that."

@@ -81,11 +81,7 @@ class Lora:
 
 
 def load_user_loras(folder: Path, user_ids: list[Any]) -> dict[str, Lora]:
-    """Load the exported LoRAs of some users, by the names of their folders.
-
-    Raises:
-        MismatchError: a user has no exported LoRA.
-    """
+    """Load exported LoRAs of users by folder name; raise MismatchError for a user without one."""
     names = {user_id: user_folder(user_id) for user_id in user_ids}
     if missing := [str(user_id) for user_id, name in names.items() if not (folder / name).is_dir()]:
         raise MismatchError(

@@ -27,20 +27,12 @@ DEFAULT = "reclora"
 
 
 def adapter_method(name: str) -> AdapterMethod:
-    """Return the adapter method of this name; importing its module registers it with PEFT.
-
-    Raises:
-        ValueError: the name is unknown.
-    """
+    """Return the adapter method of this name, registered with PEFT; raise ValueError for an unknown one."""
     return METHODS.load(name).METHOD
 
 
 def read_settings(block: Any) -> AdapterSettings:
-    """Return the settings in a block of parameters, whose ``method`` is RecLoRA by default.
-
-    Raises:
-        ValueError: the method or a setting is unknown.
-    """
+    """Return the settings in a block of parameters; raise ValueError for an unknown ``method`` or setting."""
     method = block.get("method", DEFAULT) if isinstance(block, Mapping) else getattr(block, "method", DEFAULT)
     return TypeAdapter(adapter_method(str(method)).settings).validate_python(block)
 

@@ -1,4 +1,4 @@
-"""Probe of the lens: a logistic regression with the rows and inputs of a personalized LoRA."""
+"""A logistic regression with the few-shot rows and gate inputs of a personalized LoRA."""
 
 import numpy as np
 import polars as pl

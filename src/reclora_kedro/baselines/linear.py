@@ -1,4 +1,4 @@
-"""Linear model of items taken together, items taken next, and similar texts."""
+"""A linear model of items taken together, items taken next, and similar texts."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -39,7 +39,7 @@ Matrix: TypeAlias = np.ndarray | csr_array
 
 
 class LinearConfig(Block):
-    """Candidate settings of a linear model."""
+    """Settings to choose among for a linear model."""
 
     events: Count
     regularizations: tuple[Positive, ...] = Field(min_length=1)
@@ -66,28 +66,26 @@ class LinearSettings(Block):
 
 
 def scorer(log: InteractionLog, config: LinearConfig) -> Scorer:
-    """Return a scorer of pairs from the training events, and the user's own events before the pair's moment."""
+    """Return a scorer that knows the training events, and of the user all events before the pair's moment."""
     return LinearModel.chosen(log, config).score
 
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """Scores of items from a user's latest events, linear in these.
+    """Scores of items that are linear in a user's latest events.
 
-    An item i scores, with the user's events j_0, j_1, … from the latest one backwards::
+    With the user's events j_0, j_1, … from the latest one backwards, item i scores::
 
         sum over k of recency^k * (EASE[j_k, i] + transition_weight * T[j_k, i]
                                    + text_weight * cos(t_i, t_(j_k))^text_power)
 
-    with T the transitions, and t the TF-IDF vectors of the items' descriptions. Events of one second weigh the same.
+    where T are transitions, and t TF-IDF vectors of descriptions. Events of one second have the same weight.
 
     Attributes:
-        settings: the weights and powers.
-        events: how many of a user's latest events count.
-        sequences: the events of all users.
-        together: see `ease.item_weights`; among more than `max_items` items, cosines of who took them (item-kNN).
-        following: see `transitions.transitions`; None where they have no weight.
-        texts: vectors of length one, shape (items, words); None where they have no weight.
+        events: number of each user's latest events to read.
+        together: weights of `ease.item_weights`; above `max_items` items, cosines of their users (item-kNN).
+        following: transitions, see `transitions.transitions`; None if they have no weight.
+        texts: vectors of length one, shape (items, words); None if they have no weight.
     """
 
     settings: LinearSettings
@@ -104,11 +102,11 @@ class LinearModel:
 
     @classmethod
     def chosen(cls, log: InteractionLog, config: LinearConfig) -> Self:
-        """Return the model of the training events with the settings of the highest NDCG@10 on validation likes.
+        """Fit the model to the training events, with the settings of the highest NDCG@10 on validation likes.
 
-        Regularization and recency are chosen together, by EASE among the 3,000 items that most users took; then the
-        kind and weight of transitions, then the power and weight of texts. Without validation likes, the first value of
-        each setting is taken, without transitions and texts.
+        EASE among the 3,000 items with the most users chooses regularization and recency together; then the kind and
+        weight of transitions are chosen, then the power and weight of texts. Without validation likes, the first value
+        of each setting is taken, without transitions and texts.
         """
         training = _Fit(log, config, log.training_events())
         likes = draw_positives(log, "validation", None, config.validation_likes, config.seed)
@@ -128,7 +126,7 @@ class LinearModel:
         return cls(settings, fit.config.events, fit.log.sequences, together, following, texts)
 
     def with_log(self, log: InteractionLog) -> Self:
-        """Return a copy with another log of the same items, and the same weights."""
+        """Return a copy with the same weights and another log of the same items."""
         return replace(self, sequences=log.sequences)
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
@@ -144,12 +142,12 @@ class LinearModel:
         return scores
 
     def likeness(self, item: int) -> np.ndarray:
-        """Return what an event of an item adds to each item's score if it is the latest: shape (items,)."""
+        """Return the addend of each item's score for a latest event of this item: shape (items,)."""
         one = csr_array((np.ones(1, dtype=np.float32), ([0], [item])), shape=(1, self.together.shape[0]))
         return self._of_histories(one)[0]
 
     def _of_histories(self, histories: csr_array) -> np.ndarray:
-        """Scores of all items, shape (histories, items)."""
+        """Return scores of all items, shape (histories, items)."""
         scores = _dense(histories @ self.together)
         if self.following is not None:
             scores += self.settings.transition_weight * _dense(histories @ self.following)
@@ -159,7 +157,7 @@ class LinearModel:
 
 
 def text_scores(histories: csr_array, texts: csr_array, power: float) -> np.ndarray:
-    """Return the sums over weighted histories, (histories, items), of cosines to a power: the same shape."""
+    """Return sums over weighted histories, (histories, items), of powers of cosines: the same shape."""
     taken = np.unique(histories.indices)
     cosines = texts[taken] @ texts.T
     cosines.data **= np.float32(power)
@@ -176,7 +174,7 @@ class _Fit:
 
     @cached_property
     def taken(self) -> csr_array:
-        """Return which user took which item: ones, float32, shape (users, items)."""
+        """Return ones where a user took an item: float32, shape (users, items)."""
         sequences, items = self.log.sequences, self.log.items.height
         user = user_of_events(sequences.offsets)[self.usable].astype(np.int64)
         pairs = np.unique(user * items + sequences.item_index[self.usable])
@@ -212,7 +210,7 @@ class _Fit:
             return None
 
     def histories(self, likes: pl.DataFrame, recency: float) -> csr_array:
-        """Histories of likes, shape (likes, items)."""
+        """Return weighted histories of likes, shape (likes, items)."""
         return latest_events(self.log.sequences, likes, self.log.items.height, self.config.events, recency)
 
     def seen(self, likes: pl.DataFrame) -> csr_array:
@@ -221,7 +219,7 @@ class _Fit:
 
 
 def _best_of_most_taken(fit: _Fit, likes: pl.DataFrame) -> LinearSettings:
-    """Return the regularization and recency that rank likes best among the items that most users took."""
+    """Return the regularization and recency that rank likes best among the items with the most users."""
     most = np.sort(np.argsort(-fit.taken.sum(axis=0), kind="stable")[:MOST_TAKEN])
     place = np.searchsorted(most, likes["item_index"]).clip(max=len(most) - 1)
     listed = most[place] == likes["item_index"].to_numpy()
@@ -237,7 +235,7 @@ def _best_of_most_taken(fit: _Fit, likes: pl.DataFrame) -> LinearSettings:
 
 
 def _with_best_terms(fit: _Fit, likes: pl.DataFrame, settings: LinearSettings, together: Matrix) -> LinearSettings:
-    """Add the transitions, and then the texts, that improve the ranking of likes most."""
+    """Add the transitions and then the texts that improve the ranking of likes most."""
     seen, place = fit.seen(likes), likes["item_index"].to_numpy()
     histories = fit.histories(likes, settings.recency)
     scores = _dense(histories @ together)

@@ -1,4 +1,4 @@
-"""Item neighbours: items taken by the same users as the user's latest ones, with similar texts."""
+"""Item neighbours: items with the same users as the user's latest ones, or with similar texts."""
 
 import logging
 from copy import copy
@@ -44,15 +44,12 @@ class ItemNeighboursConfig(Block):
 
 
 def scorer(log: InteractionLog, config: ItemNeighboursConfig) -> Scorer:
-    """Return a scorer of pairs from the training events of all users, and the user's own before the pair's moment."""
+    """Return a scorer that knows the training events, and of the user all events before the pair's moment."""
     return ItemNeighbours(log, chosen(log, config), log.training_events()).score
 
 
 def chosen(log: InteractionLog, config: ItemNeighboursConfig) -> ItemNeighboursConfig:
-    """Return the settings with the power and weight, of those tried, that rank validation likes best, by NDCG@10.
-
-    Those of the config come first. Without likes, or values to try, they are kept.
-    """
+    """Return the settings, of those to try, with the highest NDCG@10 on validation likes, if there are any."""
     powers = dict.fromkeys((config.popularity_power, *config.tried_popularity_powers))
     weights = dict.fromkeys((config.text_weight, *config.tried_text_weights))
     if log.item_embeddings is None:
@@ -85,18 +82,17 @@ def chosen(log: InteractionLog, config: ItemNeighboursConfig) -> ItemNeighboursC
 class ItemNeighbours:
     """Scores of items from a user's latest events, after Sarwar et al., Item-based collaborative filtering (2001).
 
-    An item i scores, with the user's events j_0, j_1, … from the latest one backwards::
+    With the user's events j_0, j_1, … from the latest one backwards, item i scores::
 
         sum over k of recency^k * (shared(i, j_k) / (users(i) * users(j_k))^popularity_power
                                    + text_weight * max(0, cos(v_i, v_(j_k)))^3)
 
-    where shared and users count the users who took both items, or one. Of each user the latest events count; of each
-    item j, each term is not 0 for its nearest items alone. These are found when j is first asked for.
+    where shared and users count the users with both items, or one, among their latest events. For each item j, only its
+    nearest items have terms that are not 0; they are found at the first request for j.
 
     Args:
         log: the log, with item embeddings if the text has a weight.
-        config: the powers and weights.
-        usable: whether users are counted by an event, shape (events,); None: by all of them.
+        usable: whether an event counts for the numbers of users, shape (events,); None for all.
     """
 
     def __init__(self, log: InteractionLog, config: ItemNeighboursConfig, usable: np.ndarray | None = None) -> None:
@@ -139,7 +135,7 @@ class ItemNeighbours:
         return csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=(len(starts), self.items))
 
     def _recount(self, before: csr_array, now: csr_array) -> None:
-        """Count some users by what they take now."""
+        """Replace the counts of some users."""
         change = now - before
         self._changes, self._users = self._changes + change, self._users + change.sum(axis=0)
         if self._changes.nnz > MOST_CHANGES:
@@ -152,7 +148,7 @@ class ItemNeighbours:
                 self._shared[item] = _sum(self._shared[item], _row(more, item))
 
     def nearest(self, items: np.ndarray) -> list[Row]:
-        """The items nearest to each of some items, ascending, and the sum of both terms of each."""
+        """Return the nearest items of each of some items, ascending, and their sums of both terms."""
         missing = np.array(sorted({*items.tolist()} - self._nearest.keys()), dtype=np.int64)
         step = max(1, PAIRS_AT_ONCE // self.items)
         for rows in np.split(missing, range(step, len(missing), step)) if len(missing) else ():
@@ -160,7 +156,7 @@ class ItemNeighbours:
         return [self._nearest[item] for item in items.tolist()]
 
     def _find_nearest(self, items: np.ndarray) -> None:
-        """Find the items nearest to some items; of equals the first ones."""
+        """Find the nearest items of some items; among equals the first ones."""
         counted = {item: self._shared[item] for item in items.tolist() if item in self._shared}
         uncounted = np.array([item for item in items.tolist() if item not in counted], dtype=np.int64)
         if len(uncounted):
@@ -191,22 +187,20 @@ class ItemNeighbours:
             self._alike[item] = near, weight[near]
 
     def latest(self, user: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return items of the user's events before event `end`, the latest first, and the weight of each event."""
+        """Return items of the user's events before event `end`, the latest first, and the events' weights."""
         start = max(self._events.starts[user], end - self._config.events)
         history = self._events.item_index[start:end][::-1]
         return history, self._config.recency ** np.arange(len(history), dtype=np.float32)
 
     def reasons(self, user: int, end: int, items: np.ndarray, most: int) -> list[Row]:
-        """Return the items of a user's latest events that add most to the scores of some items.
+        """Return the items of a user's latest events that contribute most to the scores of some items.
 
         Args:
-            user: index of the user.
             end: event before which the history ends.
-            items: indices of the items to give reasons for.
-            most: most reasons of each.
+            items: indices of the items to explain.
 
         Returns:
-            For each item, those of the events, by falling weight, and how much the latest event with each adds.
+            For each item, event items by falling contribution, and the contribution of the latest event with each.
         """
         history, weights = self.latest(user, end)
         history, first = np.unique(history, return_index=True)
@@ -222,7 +216,7 @@ class ItemNeighbours:
         return [(history[row[each > 0]], each[each > 0]) for row, each in zip(order, best, strict=True)]
 
     def scores(self, user: int, end: int) -> np.ndarray:
-        """Return scores of every item for a user whose history ends before event `end`: shape (items,)."""
+        """Return scores of all items for a user whose history ends before event `end`: shape (items,)."""
         history, weights = self.latest(user, end)
         if len(history) == 0:
             return np.zeros(self.items, dtype=np.float32)
@@ -244,7 +238,7 @@ class ItemNeighbours:
 
 
 def _greatest(weight: np.ndarray, most: int) -> np.ndarray:
-    """Places, ascending, of the greatest numbers above 0, at most so many; of equals the first ones."""
+    """Return places, ascending, of at most `most` greatest numbers above 0; among equals the first ones."""
     least = np.partition(weight, -most)[-most] if len(weight) > most else 0
     near = weight > least
     if least > 0:

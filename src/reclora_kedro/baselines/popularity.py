@@ -1,4 +1,4 @@
-"""Popularity: items rank by their number of events, for every user alike."""
+"""Popularity: all users get items by their number of events."""
 
 import logging
 
@@ -22,7 +22,7 @@ STYLE = Style("#9C755F", "hexagon", "longdash")
 
 
 class PopularityConfig(Block):
-    """The windows that are tried for popularity."""
+    """Windows to try for popularity."""
 
     days: tuple[Positive, ...]
     validation_likes: Count
@@ -52,10 +52,9 @@ def chosen(log: InteractionLog, config: PopularityConfig) -> float | None:
 
 
 class Popularity:
-    """Events of items up to a moment.
+    """Numbers of events of items up to a moment.
 
     Args:
-        log: the log.
         days: length of the window before the moment, or before the end of the log if that is earlier; None for all
             time, in which training events count at any moment, as for a lens.
     """
@@ -68,9 +67,9 @@ class Popularity:
         self._others = TimeLog(events.item_index[~training], events.timestamp[~training])
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Return how many events each pair's item had before the pair's second: shape (n,).
+        """Return the number of events of each pair's item before the pair's second: shape (n,).
 
-        Of items with equally many in a window, those with more events before it have the greater fraction.
+        Among items with equal numbers in a window, one with more events before it has the greater fraction.
         """
         item, now = pairs["item_index"].to_numpy(), pairs["timestamp"].to_numpy()
         if self._events is not None and self._days is not None:

@@ -1,4 +1,4 @@
-"""Likes of a prompt: the prediction of an LLM that only counts the likes in its prompt."""
+"""Prediction of an LLM that only counts the likes in its prompt."""
 
 import polars as pl
 
@@ -10,7 +10,7 @@ STYLE = Style("#A6324B", "triangle-down", "longdash")
 
 
 def scores(prompts: pl.DataFrame) -> pl.DataFrame:
-    """Return probabilities of a like of the prompts' rows by the rule of succession; one half without events.
+    """Return probabilities of a like by the rule of succession; one half without events.
 
     Examples:
         >>> prompts = pl.DataFrame({"row": [5, 3], "shown_history": [["Heat", "Big"], []], "shown_likes": [2, 0]})

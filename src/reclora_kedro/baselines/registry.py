@@ -1,17 +1,15 @@
 """The baselines: the modules of this package, those of installed packages, and any by its dotted path.
 
-``scoring.baselines`` names those that score the test rows, ``ranking.baselines`` those that rank items beside
-`reclora_kedro.recommend.config.RANKED`.
-The module of a baseline holds
+``scoring.baselines`` names those that score test rows, ``ranking.baselines`` those that rank items besides
+`reclora_kedro.recommend.config.RANKED`. The module of a baseline has
 
-- ``NOTE``, what the model is, in words that follow its name in a report;
-- ``STYLE``, how figures draw it;
-- if it scores test rows, ``scores``: the function of the node that returns the row and the score (probability of a
-  like) of each test row. Its arguments are named as the catalog names what they are: ``learning_questions`` are the few
-  rows to learn from and those that choose among settings, by their use; ``test_questions`` are those to score, and
-  ``prompts`` what the untrained LLM reads of them; ``log`` has all samples; ``config`` is the block of parameters with
-  the baseline's name;
-- if it ranks items, ``scorer``: what learns from a log and, where there are settings, from ``config``, and returns a
+- ``NOTE``: its description after its name in a report;
+- ``STYLE``: its style in figures;
+- ``scores``, if it scores test rows: a node function that returns row and score (probability of a like) of each. Its
+  arguments are named by their content: ``learning_questions`` (few-shot and validation rows, by their use),
+  ``test_questions``, ``prompts`` (those of the untrained LLM), ``log`` (with all samples) and ``config`` (the block of
+  parameters with the baseline's name);
+- ``scorer``, if it ranks items: a function of a log and, if there are settings, ``config`` that returns a
   `reclora_kedro.baselines.base.Scorer` of items at any moment.
 """
 
@@ -26,7 +24,7 @@ BASELINES = Registry("reclora_kedro.baselines", helpers=("base", "ease", "regist
 
 
 def attributes(name: str, models: Iterable[str]) -> dict[str, Any]:
-    """Return the ``NOTE`` or ``STYLE`` of those models that are baselines, by the model's name."""
+    """Return the ``NOTE`` or ``STYLE`` of the baselines among models, by name."""
     known = BASELINES.modules()
     return {model: getattr(BASELINES.load(model), name) for model in models if model in known or "." in model}
 

@@ -1,4 +1,4 @@
-"""A probe of the rating statistics: the LLM's few-shot rows, for a model without prompts."""
+"""A logistic regression of rating statistics on the LLM's few-shot rows."""
 
 import polars as pl
 from sklearn.linear_model import LogisticRegression

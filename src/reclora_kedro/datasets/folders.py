@@ -109,7 +109,6 @@ class BaseLLMDataset(FolderDataset):
     FILES: ClassVar = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
     def preview(self) -> JSONPreview:
-        """Return the model's configuration for kedro-viz."""
         return JSONPreview((Path(self._get_load_path()) / "config.json").read_text(encoding="utf-8"))
 
 
@@ -145,6 +144,5 @@ class UserAdaptersDataset(FolderDataset):
         data.save(folder, self.before)
 
     def preview(self) -> JSONPreview:
-        """Return the number of LoRAs and their common configuration for kedro-viz."""
         configs = sorted(Path(self._get_load_path()).glob("*/adapter_config.json"))
         return JSONPreview(json.dumps({"adapters": len(configs), **json.loads(configs[0].read_text(encoding="utf-8"))}))

@@ -25,7 +25,6 @@ class InteractionLogDataset(FolderDataset):
         return InteractionLog.load(folder)
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """Return the first samples for kedro-viz."""
         from reclora_kedro.histories.log import numbered
 
         samples = pl.read_parquet(Path(self._get_load_path()) / "samples-00000.parquet", n_rows=nrows)

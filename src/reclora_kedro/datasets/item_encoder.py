@@ -33,5 +33,4 @@ class ItemEncoderDataset(FolderDataset):
         return load_sentence_encoder(str(folder), device=self._device)
 
     def preview(self) -> JSONPreview:
-        """Return the model's configuration for kedro-viz."""
         return JSONPreview((Path(self._get_load_path()) / "config.json").read_text(encoding="utf-8"))

@@ -52,7 +52,7 @@ class JournalDataset(LoadOnlyDataset):
         return {"file": self._file}
 
     def erase(self, users: Iterable[Any]) -> int:
-        """Delete all events of these users for good, and return their number.
+        """Delete all events of users for good, and return their number.
 
         Raises:
             DatasetError: the file is no journal, or it has been locked for 30 seconds.

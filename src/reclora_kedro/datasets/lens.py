@@ -18,5 +18,4 @@ class LensDataset(FolderDataset):
         return load_lens(folder)
 
     def preview(self) -> JSONPreview:
-        """Return settings and sizes for kedro-viz."""
         return JSONPreview((Path(self._get_load_path()) / "lens.json").read_text(encoding="utf-8"))

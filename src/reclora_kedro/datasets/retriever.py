@@ -18,5 +18,4 @@ class RetrieverDataset(FolderDataset):
         return load_retriever(folder)
 
     def preview(self) -> JSONPreview:
-        """Return settings and sizes for kedro-viz."""
         return JSONPreview((Path(self._get_load_path()) / "retriever.json").read_text(encoding="utf-8"))

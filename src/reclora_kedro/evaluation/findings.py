@@ -12,7 +12,6 @@ Records = Sequence[Mapping[str, Any]]
 
 
 def lens_table(metrics: Records) -> Table:
-    """Tabulate what `measure_lens` measured on the whole test split."""
     first = metrics[0]
     interval = f"{formats.level(first['confidence'])} interval"
     return text_table(

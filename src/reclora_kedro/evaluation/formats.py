@@ -25,7 +25,6 @@ def count(value: int) -> str:
 
 
 def difference(value: float) -> str:
-    """Format a difference of two metrics, with its sign."""
     return f"{value:+.3f}"
 
 
@@ -43,7 +42,6 @@ def estimate(value: float, low: float | None, high: float | None) -> str:
 
 
 def signed_estimate(value: float | None, low: float, high: float) -> str:
-    """Format a difference above its interval, for a narrow column."""
     return DASH if value is None else f"{difference(value)}\n{signed_interval(low, high)}"
 
 

@@ -59,9 +59,6 @@ def with_split_auc(
     """Add each model's AUC on the whole test split to its record, as split_auc: None if it scored a part alone.
 
     Args:
-        metrics: the records of `compute_metrics`.
-        samples: all test samples.
-        lens_metrics: see `reclora_kedro.lens.metrics.measure_lens`.
         tables: row and score of the rows that other models scored, by model.
     """
     aucs = {record["model"]: record["auc"] for record in lens_metrics}

@@ -149,7 +149,6 @@ def _from_best(pair: Mapping[str, Any], best: str) -> dict[str, Any]:
 
 
 def ranking_table(metrics: Records) -> Table:
-    """Tabulate ranking metrics (see `compute_ranking_metrics`) of one cutoff."""
     first, level = metrics[0], formats.level(metrics[0]["confidence"])
     likes = f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items"
     k = first["k"]

@@ -20,8 +20,6 @@ class Segmentation(NamedTuple):
     """A partition of the test rows.
 
     Attributes:
-        by: criterion of the partition.
-        names: names of the segments.
         segments: index in `names` of each row, shape (rows,).
     """
 

@@ -1,4 +1,4 @@
-"""Examples that a training step learns from, and the objectives that make them from few-shot rows."""
+"""Examples of a training step, and the objectives that make them from few-shot rows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examples(ABC):
-    """Prompts to learn from, equally many per example, and the loss of each example.
+    """Prompts of a training, equally many per example, and the loss of each example.
 
     Attributes:
         prompts: the prompts of the first example, then those of the second one, and so on.
@@ -52,7 +52,7 @@ class Examples(ABC):
         return self.prompts.batch(self.places(examples).ravel(), device)
 
     def outputs(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
-        """Return what losses read of the prompts of examples, shape (n · prompts_each, ...): by default the logits.
+        """Return what losses read of prompts of examples, shape (n · prompts_each, ...): by default the logits.
 
         Args:
             batch: the prompts of these examples, see :meth:`batch`, whose gate inputs are in effect already.
@@ -62,7 +62,7 @@ class Examples(ABC):
 
     @abstractmethod
     def losses(self, outputs: Tensor, examples: np.ndarray) -> Tensor:
-        """Compute losses of examples, shape (n,), from the :meth:`outputs` of their prompts."""
+        """Return losses of examples, shape (n,), from the :meth:`outputs` of their prompts."""
 
 
 Train = Callable[[Examples, CheckpointStore | None], pl.DataFrame]
@@ -71,17 +71,15 @@ Train = Callable[[Examples, CheckpointStore | None], pl.DataFrame]
 
 @dataclass(frozen=True)
 class Training:
-    """The training of an adapter, of which an objective makes the examples.
+    """Inputs of an objective that trains an adapter.
 
     Attributes:
         train: trains on examples, with checkpoints in a store.
         model: a base LLM with a fresh adapter, which does not change its answers yet.
         few_shot: prompts of the few-shot rows, with gate inputs.
-        questions: the few-shot rows, in the same order.
-        tokens_per_batch: maximum tokens per forward pass, padding included.
         checkpoints: store of checkpoints; None for none.
-        seed: of what the objective draws.
-        inputs: contents of the entries that `Objective.inputs_from` adds, in their order.
+        seed: seed of the objective's draws.
+        inputs: contents of the entries of `Objective.inputs`, in their order.
     """
 
     train: Train
@@ -115,11 +113,7 @@ class Objective(ExtensionBlock):
         """Raise ValueError for a variant whose other settings contradict this objective."""
 
     def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
-        """Refuse too few prompt rows for this objective.
-
-        Raises:
-            ValueError: they are too few; the message says what to set.
-        """
+        """Raise ValueError, with the setting to change, for too few prompt rows."""
 
     def fine_tune(self, training: Training) -> pl.DataFrame:
         """Train a model's fresh adapter in place and return the training log."""
@@ -132,20 +126,12 @@ OBJECTIVES = Registry("reclora_kedro.finetuning.objectives")
 
 
 def read_objective(block: Any) -> Objective:
-    """Return the objective in a block of parameters, of the class for its ``kind``.
-
-    Raises:
-        ValueError: the kind or a setting is unknown.
-    """
+    """Return the objective in a block of parameters; raise ValueError for an unknown kind or setting."""
     return block if isinstance(block, Objective) else objective_class(block).model_validate(block)
 
 
 def objective_class(block: Any) -> type[Objective]:
-    """Return the class of the objective in a block of parameters; `Click` if it names no kind.
-
-    Raises:
-        ValueError: the kind is unknown.
-    """
+    """Return the class of an objective's ``kind``, `Click` if there is none; raise ValueError for an unknown one."""
     kind = block.get("kind", CLICK) if isinstance(block, Mapping) else CLICK
     if not isinstance(kind, str):
         raise ValueError(f"kind is {quoted_value(kind)}, but it should be a text, such as {CLICK}")

@@ -1,4 +1,4 @@
-"""Gradients of a training: of the mean loss over a step's examples, unless an extension replaces them."""
+"""Gradients of a training: those of the mean loss over a step's examples, unless an extension replaces them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,10 +33,8 @@ class Gradients:
         """Set the gradient of a step on the weights.
 
         Args:
-            chosen: numbers of the step's examples.
             mean_gradient: sets the gradient of the mean loss over some of the examples on the weights, and returns
                 their losses on the weights' device; with ``group``, its processes share the work.
-            group: the processes that train together.
 
         Returns:
             Losses of the examples, shape (chosen,).
@@ -49,7 +47,7 @@ class Gradients:
 
 
 class GradientMaker(ExtensionBlock):
-    """Settings of how gradients are made; this base class makes ordinary ones.
+    """Settings of a gradient maker; this base class makes ordinary gradients.
 
     Extensions subclass it in a module of their own, see `training.GRADIENT_MAKERS`.
     """
@@ -68,18 +66,13 @@ class GradientMaker(ExtensionBlock):
 
     @property
     def is_on(self) -> bool:
-        """Whether these settings are switched on."""
         return self.kind != "none"
 
     def require(self, variant: "VariantConfig") -> None:
         """Raise ValueError for a variant whose other settings contradict such gradients."""
 
     def require_ready(self) -> None:
-        """Refuse to start without what these gradients need.
-
-        Raises:
-            ImportError: a package is not installed.
-        """
+        """Raise ImportError if a needed package is not installed."""
 
     def gradients(self, examples: Examples, config: "TrainingConfig", group: Group) -> Gradients:
         """Return the gradients of a training; each epoch has all examples in an order drawn by the seed."""

@@ -107,7 +107,6 @@ def train_adapter(
     ends with exactly the weights of an uninterrupted run.
 
     Args:
-        model: a base LLM with a trainable adapter.
         config: training settings, except for ``processes`` and ``objective``, which callers read.
         checkpoints: store of checkpoints to write and to resume from; None for none.
         proximal_weight: weight of `proximal_term`, which keeps the weights near the initial ones.
@@ -226,11 +225,7 @@ class TrainingRun:
             self.best_auc, self.best, self.validations_since_best = auc, copy_of(self.weights), 0
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the tensors and values that :meth:`restore` takes.
-
-        Raises:
-            FloatingPointError: a weight is not finite.
-        """
+        """Return the tensors and values for :meth:`restore`; raise FloatingPointError if a weight is not finite."""
         broken = [name for name, weights in self.weights.items() if not weights.isfinite().all()]
         if broken:
             raise FloatingPointError(

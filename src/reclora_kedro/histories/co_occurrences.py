@@ -19,8 +19,7 @@ SMALLEST_SINGULAR_VALUE = 1e-6  # of a matrix whose greatest is 1; below it, a d
 def cross_fitted_vectors(log: InteractionLog, user_folds: np.ndarray, seed: int) -> np.ndarray:
     """Return, for each fold of the users, item vectors from the likes of all users outside the fold.
 
-    A model that learns from their cosines thus sees training samples like new ones, whose own likes are not in the
-    vectors.
+    Training samples then have cosines like new ones, as the vectors do not contain their own likes.
 
     Args:
         user_folds: fold of each user, from 0, shape (users,); with a single fold, all likes count.
@@ -45,11 +44,10 @@ def co_occurrence_vectors(
 ) -> np.ndarray:
     """Return item vectors by singular value decomposition of the training likes, normalised by both degrees.
 
-    Each like of a user and an item is 1 / √(likes of the user · likes of the item). The vectors span the co-occurrences
-    that the ideal low-pass filter of GF-CF keeps (Shen et al. 2021, arXiv 2108.07567).
+    Each like of a user and an item is 1 / √(likes of the user · likes of the item); the vectors span the
+    co-occurrences that GF-CF's ideal low-pass filter keeps (Shen et al. 2021, arXiv 2108.07567).
 
     Args:
-        log: the log; likes of its training split count, each pair of user and item once.
         users: users whose likes count, bool, shape (users,); None for all.
 
     Returns:

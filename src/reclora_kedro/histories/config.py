@@ -20,7 +20,7 @@ TFIDF = "tfidf"
 
 
 class ItemEmbeddingConfig(Block):
-    """How items' descriptions become vectors."""
+    """Encoders of item descriptions."""
 
     encoders: Annotated[tuple[str, ...], Field(min_length=1), EachOnce]
     max_tokens: Count
@@ -29,7 +29,7 @@ class ItemEmbeddingConfig(Block):
 
     @property
     def with_input(self) -> tuple[str, ...]:
-        """The encoders that need more than the descriptions: a model, or the log."""
+        """Encoders that need a model or the log besides the descriptions."""
         return tuple(name for name in self.encoders if name != TFIDF)
 
 
@@ -37,13 +37,13 @@ Extended: Any = block_with(added_fields("few_shot"))
 
 
 class FewShotConfig(Extended):
-    """How the few-shot rows are selected; extensions add fields."""
+    """Selection of the few-shot rows; extensions add fields."""
 
     selection: Annotated[str, AfterValidator(SELECTIONS.require)] = "uniform"
 
 
 class HistoryConfig(Block):
-    """The block `history`, validated as a whole so that a misspelt key in any environment is refused."""
+    """The block `history`; a misspelt key in any environment is refused."""
 
     seed: Seed
     min_history: Count

@@ -1,4 +1,4 @@
-"""Text fields of users and items: their names, their values and the text they make together."""
+"""Text fields of users and items: names, values and descriptions."""
 
 from collections.abc import Sequence
 

@@ -15,7 +15,7 @@ SECONDS_PER_DAY = 86_400
 
 
 class ItemFacts:
-    """Features of pairs from the events of items: their number and age, and similarity to the user's history.
+    """Features of pairs: number and age of the item's events, and its similarity to the user's history.
 
     Args:
         log: the log; item embeddings are compared if there are any.

@@ -19,7 +19,7 @@ class TextPairs:
 
 
 def text_pairs(log: InteractionLog, window: int) -> TextPairs:
-    """Return pairs of a user's likes at most `window` likes apart; items without a text are left out.
+    """Return pairs of a user's likes at most `window` likes apart, without items that have no text.
 
     Raises:
         ValueError: a split has no pair.

@@ -33,7 +33,6 @@ class InteractionLog:
         """Return a copy with vectors of its items, shape (items, d).
 
         Args:
-            item_embeddings: the vectors of all encoders, concatenated.
             encoder_widths: number of columns of each encoder; None for a single encoder.
 
         Raises:
@@ -49,11 +48,7 @@ class InteractionLog:
         return replace(self, item_embeddings=item_embeddings, encoder_widths=tuple(widths))
 
     def item_text_vectors(self) -> np.ndarray:
-        """The items' embeddings at unit length, as models read texts: float32, shape (items, d).
-
-        Raises:
-            ValueError: the log has no item embeddings.
-        """
+        """Item embeddings at unit length: float32, shape (items, d); raises ValueError without embeddings."""
         if self.item_embeddings is None:
             raise ValueError("item_text is true, but the log has no item embeddings: read the catalog entry log.")
         return unit_vectors(self.item_embeddings).astype(np.float32)
@@ -62,7 +57,6 @@ class InteractionLog:
         return np.flatnonzero((self.samples["split"] == split).to_numpy())
 
     def samples_in(self, split: str) -> pl.DataFrame:
-        """Return the samples of a split."""
         return self.samples[self.rows_in(split)]
 
     def training_events(self) -> np.ndarray:
@@ -177,7 +171,6 @@ def save_tables(folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequence
 
 
 def numbered(samples: pl.DataFrame) -> pl.DataFrame:
-    """Add row numbers to stored samples."""
     return samples.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"), pl.exclude("row"))
 
 

@@ -477,7 +477,6 @@ def _mapped(file: Path) -> np.ndarray:
 
 
 def _read(file: Path, first: int, last: int) -> np.ndarray:
-    """Read the values `first:last` of a column file."""
     dtype = np.dtype(SCRATCH_COLUMNS[file.name])
     return np.fromfile(file, dtype, count=last - first, offset=first * dtype.itemsize)
 

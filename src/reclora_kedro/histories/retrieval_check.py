@@ -23,14 +23,12 @@ CELLS_AT_ONCE = 2**22  # similarities held at once: 32 MiB
 def check_retrieval(log: InteractionLog, seed: int) -> Records:
     """Measure how often similar items belong together, compared with items drawn with the seed.
 
+    There is one check per categorical field, whether the nearest other item shares a value, and one of users' training
+    likes: whether the item liked next is among the ten nearest (by chance: items that others liked next).
+
     Returns:
         One record per check: check (in words), asked (number of items or pairs), share (how often it holds), chance
-            (how
-        often it holds for random items) and lift, their ratio, null if chance is 0. There is one check for each
-        categorical
-        field of the items: the nearest other item shares a value. The last check is about users' training likes: the
-            item
-        that a user liked next is among the ten nearest; by chance, items that others liked next take its place.
+        (how often it holds for random items) and lift, their ratio, null if chance is 0.
 
     Raises:
         ValueError: the log has no item embeddings.

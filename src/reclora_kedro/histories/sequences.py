@@ -45,12 +45,10 @@ class Sequences:
 
     @property
     def starts(self) -> np.ndarray:
-        """First event of each user, shape (users,)."""
         return self.offsets[:-1]
 
     @property
     def ends(self) -> np.ndarray:
-        """End of each user's events, shape (users,)."""
         return self.offsets[1:]
 
     @property

@@ -1,4 +1,4 @@
-"""Which user took which item, and when first."""
+"""Which user took which item, and since when."""
 
 from dataclasses import dataclass
 from typing import Self

@@ -25,7 +25,6 @@ class CleaningReport:
         return self._rows[check, "dropped"]
 
     def add(self, other: "CleaningReport") -> None:
-        """Add the counts of another report, such as that of a part of a log."""
         for (check, rule), rows in other._rows.items():
             self.record(check, rows, rule)
 

@@ -15,7 +15,6 @@ class ForgottenUsers:
 
     Attributes:
         salt: hexadecimal; unique to the project, so that a table of common ids does not reveal users by their digests.
-        digests: digests of the ids.
     """
 
     salt: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -32,11 +31,7 @@ class ForgottenUsers:
         return replace(self, digests=self.digests | set(map(self._digest, ids)))
 
     def without_users(self, ids: Iterable[Any]) -> Self:
-        """Return a copy without some users, who may come in again.
-
-        Raises:
-            ValueError: a user is not among the forgotten ones.
-        """
+        """Return a copy without some users; raise ValueError for a user who is not forgotten."""
         removed = {self._digest(each): place for place, each in enumerate(ids)}
         if unknown := sorted(removed[each] for each in removed.keys() - self.digests):
             raise ValueError(

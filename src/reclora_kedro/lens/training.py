@@ -154,11 +154,7 @@ class LensTraining:
 
     @torch.inference_mode()
     def validate(self, rows: np.ndarray) -> tuple[float, float]:
-        """Return AUC and log loss of these samples.
-
-        Raises:
-            FloatingPointError: a logit is not finite.
-        """
+        """Return AUC and log loss of samples; raise FloatingPointError for a logit that is not finite."""
         self.lens.eval()
         own = np.array_split(np.arange(len(rows)), self.group.size)[self.group.rank]
         logits = torch.zeros(len(rows), device=self.device)

@@ -21,7 +21,7 @@ from reclora_kedro.parameters import Count, NonNegative, Real
 
 
 class ExaminationConfig(Block):
-    """Which new interactions raise an alarm."""
+    """Thresholds of the alarms of new interactions."""
 
     user_share: Real = Field(gt=0, lt=1)
     user_rows: Count

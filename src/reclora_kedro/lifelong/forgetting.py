@@ -30,7 +30,7 @@ from reclora_kedro.parameters import Id
 
 
 class ForgetConfig(Block):
-    """Whom to forget, and how thoroughly."""
+    """Users to forget, and whether to erase and retrain."""
 
     users: Private[tuple[Id, ...]]
     erase: bool

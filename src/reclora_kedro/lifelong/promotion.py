@@ -23,7 +23,7 @@ LEAST_USERS = 2  # with a like, and with a dislike: there is no spread over fewe
 
 
 class PromotionConfig(Block):
-    """When a challenger replaces the champion."""
+    """Conditions under which a challenger replaces the champion."""
 
     margin: NonNegative
     level: Real = Field(gt=0, lt=0.5)

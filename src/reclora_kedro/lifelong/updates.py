@@ -215,7 +215,6 @@ def new_split(interactions: pl.LazyFrame, until: int, shares: SplitShares) -> tu
 
 
 def has_rows(raw: Any) -> bool:
-    """Whether a raw table, of polars or pandas or None, has any row."""
     if isinstance(raw, pl.LazyFrame):
         raw = raw.head(1).collect()
     return raw is not None and len(raw) > 0

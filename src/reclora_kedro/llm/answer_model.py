@@ -48,7 +48,6 @@ class AnswerModel:
         llm: the base LLM; its model may be a PEFT model around it.
         prompt_format: the text around prompts and the tokens of the answers.
         blend: how the lens's logit enters scores; training uses the LLM's logit alone.
-        engine: where prompts are scored.
         finished: store of the logits of finished shards, so that an interrupted scoring resumes; None for none.
     """
 
@@ -76,7 +75,6 @@ class AnswerModel:
         return isinstance(self.model, PeftModel) and self.method.has_gates(self.model.active_peft_config)
 
     def with_model(self, model: Any) -> Self:
-        """Return a copy with another model, such as this one with an adapter."""
         return replace(self, llm=self.llm.with_model(model))
 
     def gate_context(self, gate_inputs: GateInputs | None) -> AbstractContextManager[None]:

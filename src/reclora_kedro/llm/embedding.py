@@ -63,7 +63,6 @@ def embed_texts(
     """Embed texts: mean hidden states from an LLM, pooled vectors from a sentence encoder.
 
     Args:
-        encoder: a base LLM or a sentence encoder.
         texts: one description per item; an empty one gets a zero vector.
         max_tokens: maximum tokens read per text; the rest is cut off.
 

@@ -57,7 +57,6 @@ class LanguageModel:
         return next((limit for limit in limits if limit is not None), sys.maxsize)
 
     def with_model(self, model: Any) -> "LanguageModel":
-        """Return a copy with another model, such as this one with an adapter."""
         return replace(self, model=model)
 
     def save(self, folder: Path) -> None:

@@ -19,8 +19,6 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     Progress bars are switched off without a terminal.
 
     Args:
-        kind: one of transformers' Auto classes.
-        source: a hub id or a local folder.
         arguments: further arguments of ``from_pretrained``; with ``gguf_file``, weights are read from that file.
 
     Raises:
@@ -79,11 +77,7 @@ def require_all_weights(source: str, missing: Collection[str]) -> None:
 
 
 def require_config(source: str) -> None:
-    """Refuse a local folder without a model, such as one that holds versions of a model.
-
-    Raises:
-        FileNotFoundError: the folder has no config.json.
-    """
+    """Raise FileNotFoundError for a local folder without config.json, such as one that holds versions of a model."""
     folder = Path(source)
     if not folder.is_dir() or (folder / CONFIG_NAME).is_file():
         return
@@ -156,11 +150,7 @@ def found_file(source: str, name: str, **version: str) -> str | None:
 
 
 def read_json(source: str, name: str, kind: type = dict, /, **version: str) -> Any:
-    """Read a JSON object or list from a local folder or hub id; empty if there is no such file.
-
-    Raises:
-        OSError: the file is not valid JSON or of another kind.
-    """
+    """Read JSON from a local folder or hub id, empty if the file is missing; raise OSError if it is not valid."""
     if (path := found_file(source, name, **version)) is None:
         return kind()
     try:

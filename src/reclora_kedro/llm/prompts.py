@@ -217,11 +217,7 @@ def build_prompts(
 
 
 def require_titles(records: Sequence[Record], unknown_title: str, config: PromptConfig) -> None:
-    """Refuse records of which too many ask about an item without a title.
-
-    Raises:
-        ValueError: their share exceeds `config.max_unknown_titles`.
-    """
+    """Raise ValueError if more than `config.max_unknown_titles` of the records ask about an item without a title."""
     unknown = sum(record["target"]["title"] == unknown_title for record in records)
     if unknown > config.max_unknown_titles * len(records):
         raise ValueError(
@@ -232,11 +228,7 @@ def require_titles(records: Sequence[Record], unknown_title: str, config: Prompt
 
 
 def require_context(config: PromptConfig, context_tokens: int) -> None:
-    """Refuse a token budget that exceeds the base LLM's context.
-
-    Raises:
-        ValueError: `config.max_tokens` is larger than `context_tokens`.
-    """
+    """Raise ValueError if `config.max_tokens` exceeds the base LLM's context."""
     if config.max_tokens > context_tokens:
         raise ValueError(
             f"prompt.max_tokens is {config.max_tokens}, but the base LLM's context is {context_tokens} tokens: "

@@ -106,7 +106,6 @@ def score_candidates(
 
     Args:
         groups: group of each prompt, shape (prompts,).
-        progress: bar to advance by one per prompt.
     """
     scores = np.empty(len(prompts.lengths))
     batches: Iterable[tuple[np.ndarray, np.ndarray]]

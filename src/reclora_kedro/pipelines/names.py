@@ -24,7 +24,6 @@ class PipelineNames:
     A step takes parameters that only it reads from `parameters`.
 
     Attributes:
-        parameters: blocks of all parameters.
         short_histories: names of the short histories of prompts, the keys of ``history.short``.
         variants: short history of each variant of ``finetuning.variants``.
         item_encoders: catalog entries for embedding items, by ``history.item_embedding.encoders``: an encoder has the

@@ -31,7 +31,7 @@ def prompts_pipeline(name: str, names: PipelineNames, histories: Sequence[str]) 
 
 
 def answers_pipeline(name: str, names: PipelineNames, variant: str) -> Pipeline:
-    """From ``<name>_questions`` to ``<name>_scores``, the answers of one variant."""
+    """Build ``<name>_scores``, the answers of one variant, from ``<name>_questions``."""
     history = names.variants[variant]
     nodes = [
         Node(

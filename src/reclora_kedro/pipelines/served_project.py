@@ -162,7 +162,7 @@ class _Loading:
         )
 
     def _stored_choice(self, made_with: dict[str, Any]) -> Choice | None:
-        """The choice of the recommendation pipeline, if it was made with the present settings."""
+        """Return the choice of the recommendation pipeline, if it was made with the present settings."""
         if loaded_version(self._catalog.get("candidate_choice")) is None:
             return None
         stored = Choice.model_validate(self._load("candidate_choice"))

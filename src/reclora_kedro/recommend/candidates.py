@@ -28,7 +28,6 @@ class CandidateSets:
     """The items that each user may be recommended.
 
     Attributes:
-        sequences: every user's events.
         pool: item indices, most popular in the last days of the log first, then by popularity in the whole log:
             everyone's candidates, without those a user has interacted with.
         given: candidates of a table by user id, most popular first, including seen ones; None without a table.
@@ -45,7 +44,6 @@ class CandidateSets:
         return self.pool[~np.isin(self.pool, self.seen(user_index))]
 
     def seen(self, user_index: int | None) -> np.ndarray:
-        """Return the item indices of a user's events."""
         if user_index is None:
             return self.sequences.item_index[:0]
         return self.sequences.item_index[self.sequences.starts[user_index] : self.sequences.ends[user_index]]
@@ -159,7 +157,7 @@ class _Shortlister:
         self._source = None if make_source is None else make_source(log)
 
     def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
-        """The best pairs of some of the users asked for."""
+        """Return the best pairs of some of the requested users."""
         parts = [_no_pairs(requested)]
         for pairs in _pairs_in_parts(self._sets, requested, self._config.top_n):
             if self._source is not None:
@@ -230,7 +228,7 @@ def _pairs_in_parts(sets: CandidateSets, requested: pl.DataFrame, top_n: int) ->
 
 
 def _scores(scorer: Scorer, log: InteractionLog, pairs: pl.DataFrame) -> pl.Series:
-    """The score of each pair as of the end of the log, float64, null in a fallback."""
+    """Return the scores of pairs at the end of the log: float64, null for a fallback."""
     scores = np.full(pairs.height, np.nan)
     scored = ~pairs["fallback"].to_numpy()
     if scored.any():

@@ -22,7 +22,6 @@ class Candidates(NamedTuple):
 
     Attributes:
         places: places of the candidates among the pairs that they were chosen from, by moment and then ascending.
-        moment: number of each candidate's moment, from 0.
         features: one row per candidate; for each source the rank (negative logarithm of 1, 2, …, greater is better),
             the score, and the score minus the moment's best; the lens's logit; and those of `ItemFacts`.
     """
@@ -36,7 +35,6 @@ class CandidateReader:
     """Finds the 50 best items of each source, and computes their features.
 
     Args:
-        facts: features of items.
         lens: logits of the lens; None for no such feature.
     """
 
@@ -48,7 +46,6 @@ class CandidateReader:
 
     @property
     def ranks(self) -> list[str]:
-        """Names of the features that are ranks."""
         return [source + RANK for source in self._scorers]
 
     def read(self, pairs: pl.DataFrame) -> Candidates:
@@ -99,9 +96,7 @@ class Lists(NamedTuple):
     """Candidates of moments at which a user took some of them, to train a second stage.
 
     Attributes:
-        features: see `Candidates`.
         liked: whether each candidate was taken.
-        moment: number of each candidate's moment, from 0.
     """
 
     features: pl.DataFrame

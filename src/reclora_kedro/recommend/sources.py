@@ -42,8 +42,6 @@ class Choice(Block):
     """How candidates are found.
 
     Attributes:
-        kind: source of the candidates.
-        order: order of the candidates.
         popularity: days of its window; None for all time.
         neighbours: settings of the item neighbours; None for those of the parameters.
         linear: settings of the linear model, if the kind needs it.

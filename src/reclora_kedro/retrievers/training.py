@@ -49,8 +49,7 @@ def fit_retriever(
 
     Returns:
         The frozen retriever on the CPU, and one record per epoch: epoch, loss (mean over positions, nats), hit_rate and
-            ndcg
-        (of the validation likes at `CUTOFF`, each among all items that its history lacks), and seconds.
+        ndcg (of the validation likes at `CUTOFF`, each among all items that its history lacks), and seconds.
 
     Raises:
         FloatingPointError: the loss is not finite.

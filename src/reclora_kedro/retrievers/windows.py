@@ -60,7 +60,7 @@ class Windows:
 
 
 def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.DataFrame:
-    """Return validation likes of items new to a nonempty history: item_index and `MOMENT`; at most `rows` random ones.
+    """Return at most `rows` random validation likes of items new to a nonempty history: item_index and `MOMENT`.
 
     Raises:
         ValueError: there is none.

@@ -124,7 +124,7 @@ class Journal:
 
     @property
     def fault(self) -> str | None:
-        """Why the last write was not stored, or is not reflected by answers; None if all is well."""
+        """Reason why the last write was not stored or is not reflected by answers; None if all is well."""
         return self._unstored or self._unread
 
     def add(self, events: Sequence[Event], replace: bool = False, without_time: Collection[str] = ()) -> "Future[int]":
@@ -366,7 +366,7 @@ def _unwritable(folder: Path, error: object) -> JournalError:
 
 @contextmanager
 def _unchanging(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """A connection that reads one state of the file meanwhile, whatever others commit."""
+    """Yield a connection that reads one state of the file, whatever others commit."""
     connection.execute("BEGIN")
     try:
         yield connection

@@ -33,8 +33,6 @@ class CurrentLog(NamedTuple):
     """A log without samples, whose last rows of users have no id and serve future users.
 
     Attributes:
-        log: the log, with `LiveSequences`.
-        users: indices by id.
         before: the log that this one extends; None if it was built anew.
         changed: indices of the users whose events differ from those in `before`.
     """

@@ -53,12 +53,10 @@ class LiveSequences(Sequences):
 
     @property
     def starts(self) -> np.ndarray:
-        """First event of each user, shape (users,)."""
         return self.runs[0]
 
     @property
     def ends(self) -> np.ndarray:
-        """End of each user's events, shape (users,)."""
         return self.runs[1]
 
     @property
@@ -73,7 +71,6 @@ class LiveSequences(Sequences):
         return self.parts
 
     def counts_after(self, second: float, items: int) -> np.ndarray:
-        """Count the events of each item later than a second: shape (items,)."""
         item, begin = np.arange(items), np.full(items, int(second // 1) + 1)
         ranges = [(part.log.range_before(item, begin)[1], part.log.range_of(item)[1]) for part in self.parts]
         return np.sum([end - start for start, end in ranges], axis=0)

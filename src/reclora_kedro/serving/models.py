@@ -66,7 +66,6 @@ class Champion:
 
     Attributes:
         about: further information, such as its metrics and the decision that promoted it.
-        kind: source of the candidates.
         order: whether the lens reranks them.
         stage: second stage, if the `kind` is one of its orders.
         table: candidates of users, for the kind `table`.
@@ -94,7 +93,7 @@ class Champion:
 
     @property
     def name(self) -> str:
-        """The newest of its versions, by which answers refer to it."""
+        """Newest of its versions, by which answers refer to it."""
         return max(self.versions.values(), default="unversioned")
 
     @property
@@ -123,7 +122,6 @@ class Request:
         excluded: indices of items that must not be recommended.
         allowed: whether each item may be recommended, shape (items,); None for all.
         include_seen: whether items of the user's events may be recommended.
-        explain: whether to give reasons.
         model: model that decides the order.
     """
 
@@ -176,8 +174,6 @@ class Snapshot:
     """A champion with the log at a moment.
 
     Attributes:
-        current: the log, and its users by id.
-        reader: reads the log with the lens.
         facts: facts about items from the events that the champion was made with.
     """
 

@@ -24,9 +24,7 @@ class GridConfig(Block):
     """A grid of settings; each combination of one setting per axis is a cell.
 
     Attributes:
-        title: heading in the report.
         until: last step of a cell: the metrics of all models, or the lens.
-        seeds: seeds of this grid; None for `study.seeds`.
         settings: values of all cells by the dotted paths of parameters.
         axes: by axis and setting, values by path; {} changes nothing.
     """

@@ -17,11 +17,7 @@ class Cell:
     """One run of the default pipeline, or of its first steps.
 
     Attributes:
-        grid: name of its grid.
         place: by axis, the name of the chosen setting.
-        seed: the project's seed.
-        settings: values by the dotted paths of parameters.
-        outputs: catalog entries to make.
     """
 
     grid: str

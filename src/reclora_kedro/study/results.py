@@ -124,12 +124,10 @@ def axes_of(results: Records, grid: str) -> list[str]:
 
 
 def grids_of(results: Records) -> list[str]:
-    """Return the grids in a table of results, in order."""
     return list(dict.fromkeys(record["grid"] for record in results))
 
 
 def seeds_of(results: Records, grid: str) -> list[int]:
-    """Return the seeds of a grid in a table of results."""
     return sorted({record["seed"] for record in results if record["grid"] == grid})
 
 
@@ -166,7 +164,6 @@ def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) ->
 
 
 def by_model(summaries: Sequence[Record]) -> dict[str, list[Record]]:
-    """Group summaries by model."""
     models = dict.fromkeys(summary["model"] for summary in summaries)
     return {model: [summary for summary in summaries if summary["model"] == model] for model in models}
 

@@ -27,7 +27,6 @@ class UserLoras:
     """LoRAs of several users, ready to be written.
 
     Attributes:
-        user_ids: ids of the users.
         layers: the adapted layers, by their path in the base LLM.
         weights: gate weights per layer and user, shape (layers, users, N).
         adapter_name: name of the personalized adapter in the layers.
@@ -189,8 +188,6 @@ def lora_factors(A: Tensor, B: Tensor, weights: Tensor, config: RecLoraConfig) -
     Args:
         A: down projections, shape (N, r, in).
         B: up projections, shape (out, N, r).
-        weights: the users' gate weights, shape (users, N).
-        config: composition and top_k.
     """
     weights = weights.to(A)
     if config.composition == "product_of_sums":

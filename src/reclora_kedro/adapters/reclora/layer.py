@@ -22,7 +22,6 @@ def mixed_factors(
         weights: gate weights, shape (batch, N); None when N is 1.
         composition: ``product_of_sums`` or ``sum_of_products``.
         scaling: ``lora_alpha / r``.
-        dtype: of the results.
     """
     if weights is not None and composition == "product_of_sums":
         down = torch.einsum("bn,nri->bri", weights.to(A), A)

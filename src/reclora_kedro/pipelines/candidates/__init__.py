@@ -1,4 +1,4 @@
-"""Candidates: a retriever, trained to find the next item in the whole catalogue; on request."""
+"""Train a retriever, a next-item model over the whole catalogue; on request."""
 
 from reclora_kedro.pipelines.candidates.pipeline import create_pipeline
 

@@ -1,4 +1,4 @@
-"""Encoders: an item encoder tuned on behaviour; on request, or where the history step names it."""
+"""Tune an item encoder on behaviour; on request, or where the history step names it."""
 
 from reclora_kedro.pipelines.encoders.pipeline import create_pipeline
 

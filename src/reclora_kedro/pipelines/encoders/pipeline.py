@@ -8,7 +8,7 @@ from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """From the log before its items are embedded to an encoder that the history step may embed them with."""
+    """Tune an encoder on the log without embeddings."""
     tuned = "base_llm" if names.parameters["item_encoder"]["base"] == "base_llm" else "sentence_encoder"
     return Pipeline(
         [

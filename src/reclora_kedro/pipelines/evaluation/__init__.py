@@ -1,4 +1,4 @@
-"""Evaluation: metrics, figures and a report of the stored scores and training logs."""
+"""Compute metrics and draw figures and a report from the stored scores and training logs."""
 
 from reclora_kedro.pipelines.evaluation.pipeline import create_pipeline
 

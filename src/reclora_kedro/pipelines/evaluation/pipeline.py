@@ -11,7 +11,7 @@ BASELINES = "params:scoring.baselines"
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Stored scores and training logs of all models to metrics, segments, figures and the report."""
+    """Make metrics, segments, figures and the report from the stored scores and training logs."""
     training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in names.variants}
     permuted = {"lens": "lens_permuted_scores"} | {name: f"{name}.permuted_scores" for name in names.variants}
     choice = {"candidate_choice": "candidate_choice"} if names.report_reads_choice else {}

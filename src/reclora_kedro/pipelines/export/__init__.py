@@ -1,4 +1,4 @@
-"""Export, on request: one ordinary LoRA per user, for servers that know nothing of lenses."""
+"""Export one ordinary LoRA per user, for other LLM servers; on request."""
 
 from reclora_kedro.pipelines.export.pipeline import create_pipeline
 

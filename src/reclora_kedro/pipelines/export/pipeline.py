@@ -7,7 +7,7 @@ from reclora_kedro.pipelines.names import PipelineNames
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """The lens and one variant's adapter in; a folder of users' LoRAs and their table out."""
+    """Make a folder of users' LoRAs, and their table, from the lens and one variant's adapter."""
     variant = names.variant_of("export")
     adapter = f"{variant}.adapter"
     return Pipeline(

@@ -1,4 +1,4 @@
-"""Finetuning: prompts of the rows that the LLM sees, and one trained adapter per variant."""
+"""Build prompts of the few-shot and validation rows, and train one adapter per variant."""
 
 from reclora_kedro.pipelines.finetuning.pipeline import create_pipeline
 

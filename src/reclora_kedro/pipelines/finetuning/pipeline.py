@@ -15,7 +15,7 @@ PARAMETERS = ("params:prompt", "params:variant", "params:engine")
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Prompts of the rows that the LLM learns from, then the same training for every variant in its own namespace."""
+    """Build the prompts to learn from, then train each variant in a namespace of its own."""
     parts = []
     for variant, history in names.variants.items():
         inputs = objective_inputs(variant, names)

@@ -1,4 +1,4 @@
-"""Forgetting, on request: everything in use without some users, and which stored versions still hold them."""
+"""Remove users from everything in use, and list the stored versions that still hold them; on request."""
 
 from reclora_kedro.pipelines.forget.pipeline import create_pipeline
 

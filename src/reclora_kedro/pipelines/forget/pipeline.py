@@ -8,9 +8,9 @@ from reclora_kedro.pipelines.names import PipelineNames
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """From what is in use to the same without some users, and what stored versions still hold of them.
+    """Make everything in use again without some users, and list what stored versions still hold of them.
 
-    With `forget.retrain`, weights are those that the registered pipelines train of the log that is left.
+    With `forget.retrain`, the registered pipelines train the weights again on the remaining log.
     """
     variants_in_use = {names.optional_variant_of(step) for step in ("recommendation", "update")} - {None}
     trained, adapters = names.retrained_weights, [f"{variant}.adapter" for variant in sorted(map(str, variants_in_use))]

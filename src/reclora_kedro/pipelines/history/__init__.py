@@ -1,4 +1,4 @@
-"""History: the log with its split, item embeddings, and what each prompt may show of its user's past."""
+"""Build the log with its split and item embeddings, and draw the questions for the LLM."""
 
 from reclora_kedro.pipelines.history.pipeline import create_pipeline
 

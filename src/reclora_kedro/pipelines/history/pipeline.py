@@ -11,7 +11,7 @@ from reclora_kedro.pipelines.names import PipelineNames
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """From the canonical tables to the log with vectors of its items, and the questions for the LLM."""
+    """Build the log with item vectors, and the questions for the LLM, from the canonical tables."""
     selection = _few_shot_selection(names)
     return Pipeline(
         [

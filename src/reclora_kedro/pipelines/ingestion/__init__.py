@@ -1,4 +1,4 @@
-"""Ingestion: raw tables to the canonical log, items and users."""
+"""Clean raw tables into the canonical log, items and users."""
 
 from reclora_kedro.pipelines.ingestion.pipeline import create_pipeline
 

@@ -7,7 +7,7 @@ from reclora_kedro.pipelines.names import PipelineNames
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Raw tables, whatever the catalog says they are, to the canonical ones."""
+    """Clean raw tables, of any dataset in the catalog, into the canonical ones."""
     return Pipeline(
         [
             Node(

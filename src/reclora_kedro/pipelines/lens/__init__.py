@@ -1,4 +1,4 @@
-"""The lens: a CTR model, trained on all training rows and frozen, and its states and scores of the prompts' rows."""
+"""Train the lens on all training rows, and compute its states and scores of the rows that become prompts."""
 
 from reclora_kedro.pipelines.lens.pipeline import create_pipeline
 

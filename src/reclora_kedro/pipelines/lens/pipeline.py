@@ -7,7 +7,7 @@ from reclora_kedro.pipelines.names import PipelineNames
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """From the log to the lens, its states of the rows that the LLM sees, and its scores of the test rows."""
+    """Train the lens; compute its states of the rows that become prompts, and its scores of the test rows."""
     # A lens of all rows does not read which of them the LLM sees: a study with other ones need not train it again.
     reads_few_shot = names.parameters["lens"]["training_rows"] == "few_shot"
     few_shot = {"learning_questions": "learning_questions"} if reads_few_shot else {}

@@ -8,7 +8,7 @@ from reclora_kedro.pipelines.ranking import nodes
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Where models without an LLM and, unless there is none, a variant rank the test split's likes, and its metrics."""
+    """Rank the test split's likes by models without an LLM and, if any, by a variant; compute metrics."""
     variant = names.optional_variant_of("ranking")
     models = [model for model in ("lens", "retriever") if names.parameters["ranking"][model]]
     of_variant = [] if variant is None else ["reranked_item_ranks"]

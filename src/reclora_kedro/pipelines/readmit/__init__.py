@@ -1,4 +1,4 @@
-"""Readmission, on request: users who were forgotten may come in again."""
+"""Readmit forgotten users; on request."""
 
 from reclora_kedro.pipelines.readmit.pipeline import create_pipeline
 

@@ -7,7 +7,7 @@ from reclora_kedro.pipelines.readmit.nodes import readmit_users
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """From the users who were forgotten to those who stay so."""
+    """Remove readmitted users from the forgotten ones."""
     return Pipeline(
         [Node(readmit_users, ["users_to_drop", "params:forget"], "forgotten_users", name="readmit_users")],
         namespace="readmit",

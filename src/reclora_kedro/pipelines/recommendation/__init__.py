@@ -1,4 +1,4 @@
-"""Recommendation: the best items of each user, by what the validation split prefers."""
+"""Recommend the best items to each user, in the way that validation likes choose."""
 
 from reclora_kedro.pipelines.recommendation.pipeline import create_pipeline
 

@@ -8,7 +8,7 @@ from reclora_kedro.pipelines.recommendation import nodes
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """From the lens, and one variant's adapter if any, to a shortlist and the best items of each user."""
+    """Make a shortlist and the best items of each user from the lens and, if any, one variant's adapter."""
     variant = names.optional_variant_of("recommendation")
     retriever = ["retriever"] if names.recommendation_reads_retriever else []
     recommendation = Pipeline(

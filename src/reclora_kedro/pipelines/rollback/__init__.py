@@ -1,4 +1,4 @@
-"""Rollback, on request: the champion before the present one becomes the champion again."""
+"""Make the previous champion the present one again; on request."""
 
 from reclora_kedro.pipelines.rollback.pipeline import create_pipeline
 

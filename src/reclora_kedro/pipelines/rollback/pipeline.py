@@ -7,7 +7,7 @@ from reclora_kedro.pipelines.rollback.nodes import roll_back
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """From the champion's history to a new champion that names the versions of an earlier one."""
+    """Name a new champion with the versions of the previous one."""
     return Pipeline(
         [Node(roll_back, inputs="champion_history", outputs="champion", name="roll_back")],
         namespace="rollback",

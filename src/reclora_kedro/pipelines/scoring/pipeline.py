@@ -10,7 +10,7 @@ from reclora_kedro.pipelines.scoring import nodes
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """The test rows by every variant, by the untrained LLM (first history), and by baselines that are no LLM."""
+    """Score the test rows by every variant, the untrained LLM (first history) and the baselines without an LLM."""
     prompts = prompts_pipeline("test", names, names.short_histories)
     others, read_untrained = ("lens", *names.baselines, "untrained"), f"test.{names.short_histories[0]}.prompts"
     shared = Pipeline(

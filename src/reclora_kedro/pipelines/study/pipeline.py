@@ -8,9 +8,9 @@ from reclora_kedro.study import figures
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """From finished runs of the default flow, one per cell of the grid, to a table, figures and a report.
+    """Make a table, figures and a report from finished cells of the grid.
 
-    The cells are run before the nodes, by `reclora_kedro.hooks`.
+    `reclora_kedro.hooks` runs the cells, each the default flow, before the nodes.
     """
     return Pipeline(
         [

@@ -1,4 +1,4 @@
-"""Update, on request: tables take in new interactions, models go on learning, and the next champion is named."""
+"""Take in new interactions, train models incrementally, and name the next champion; on request."""
 
 from reclora_kedro.pipelines.update.pipeline import create_pipeline
 

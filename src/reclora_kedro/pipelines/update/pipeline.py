@@ -10,7 +10,7 @@ from reclora_kedro.retrievers.base import grow_retriever
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """From new raw tables, the newest canonical tables and the champion to the next champion."""
+    """Make the next champion from new raw tables, the newest canonical tables and the champion."""
     variant = names.optional_variant_of("update")
     retriever = ["retriever"] if names.parameters["update"]["retriever"] else []
     decided = ["adapter_promotion_report"] if variant else []
@@ -149,7 +149,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 
 
 def adapter_pipeline(names: PipelineNames, variant: str) -> Pipeline:
-    """From the champion's adapter and the grown log to the adapter of the next champion."""
+    """Train the champion's adapter on the grown log for the next champion."""
     history, settings = names.variants[variant], f"params:finetuning.variants.{variant}"
     continuation = Pipeline(
         [
