@@ -25,7 +25,7 @@ from reclora_kedro.retrievers.reader import RetrieverReader
 NOTES = {
     "retriever": "a next-item model that was trained over the whole catalogue",
     "fusion": "the sources' best items, by the logarithms of their ranks and the lens, weighted by validation likes",
-    "ranker": "the sources' best items, by trees of ranks, scores, popularity, age and texts, by validation likes",
+    "ranker": "the same, corrected by trees of ranks, scores, popularity, age and texts, by validation likes",
 }
 
 
