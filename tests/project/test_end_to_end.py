@@ -15,18 +15,7 @@ from documented import run_documented
 from dying import dying_at
 from edits import nested
 from forked import exit_code
-from projects import kedro_run
-
-MODELS = [
-    "lens",
-    "boosted_trees",
-    "lens_probe",
-    "statistics_probe",
-    "prompt_likes",
-    "untrained",
-    "shared_lora",
-    "reclora",
-]
+from projects import MODELS, kedro_run
 
 
 def versions(project, name):

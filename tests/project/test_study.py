@@ -14,7 +14,7 @@ from forked import FORKED
 from kedro_provenance import cells
 from kedro_provenance.cells import CellRunner, check_cell, open_cell, run_cell
 from kedro_provenance.failures import RunRefusedError, is_refusal
-from projects import copy_project, kedro_run, stored
+from projects import MODELS, copy_project, kedro_run, stored
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.study.config import OUTPUTS
 from reclora_kedro.study.grid import Cell
@@ -72,17 +72,7 @@ def test_a_study_leaves_its_table_and_report_alone(studied):
     project, *_, catalog = studied
     results = catalog.load("study_results")
     assert [record["few-shot rows"] for record in results] == ["64"] * 8 + ["128"] * 8
-    models = {
-        "lens",
-        "boosted_trees",
-        "lens_probe",
-        "statistics_probe",
-        "prompt_likes",
-        "untrained",
-        "shared_lora",
-        "reclora",
-    }
-    assert {record["model"] for record in results} == models
+    assert {record["model"] for record in results} == set(MODELS)
     assert all(record["ms_per_row"] > 0 for record in results)
     assert [record["model"] for record in results if record["train_seconds"]][:3] == ["lens", "shared_lora", "reclora"]
     assert len(catalog.load("study_comparisons")) == 56

@@ -16,6 +16,17 @@ from fabricate import fabricate
 from kedro_provenance.runner import IncrementalRunner
 
 ROOT = Path(__file__).parents[2]
+MODELS = [
+    "lens",
+    "boosted_trees",
+    "lens_probe",
+    "statistics_probe",
+    "prompt_likes",
+    "untrained",
+    "shared_lora",
+    "reclora",
+]
+"""The models of a default run, in the order of its tables."""
 
 
 def copy_project(folder):

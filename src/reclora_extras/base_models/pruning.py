@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from reclora_extras.base_models.config import DropLayersConfig, ImportanceConfig, PruneConfig
+from reclora_extras.base_models.config import BaseModelConfig, DropLayersConfig, ImportanceConfig, PruneConfig
+from reclora_extras.base_models.steps import Account, Material
 from reclora_extras.base_models.tuning import (
     prompt_losses,
     reading_and_answering_losses,
     set_gradients,
     trainable_copy,
+    tune,
     with_weights,
 )
 from reclora_kedro.llm.batching import TokenBudget
@@ -262,3 +264,20 @@ def resized(llm: LanguageModel, changes: Mapping[str, Any], state: Mapping[str, 
     if llm.model.config._attn_implementation != model.config._attn_implementation:
         model.set_attn_implementation(llm.model.config._attn_implementation)
     return with_weights(llm, model.requires_grad_(False).eval().to(llm.device))
+
+
+def shrink(
+    weigh: Callable[..., Any],
+    cut: Callable[..., tuple[LanguageModel, Account]],
+    llm: LanguageModel,
+    material: Material,
+    own: ImportanceConfig,
+    config: BaseModelConfig,
+) -> tuple[LanguageModel, Account]:
+    """Cut away the least important parts, then tune the rest to read and answer prompts of the training split."""
+    prompts, answers, tokens = material.few_shot, material.answers, config.tokens_per_batch
+    importance = weigh(llm, prompts, answers, own, tokens, config.seed)
+    smaller, account = cut(llm, importance, own)
+    losses = prompt_losses(prompts, answers)
+    smaller, tuned = tune(smaller, prompts.lengths, losses, own.recovery, tokens, config.seed)
+    return smaller, account | tuned

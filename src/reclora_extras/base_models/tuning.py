@@ -190,18 +190,6 @@ def losses_of_texts(llm: LanguageModel, token_ids: list[list[int]], tokens_per_b
     return of_texts
 
 
-def recover(
-    llm: LanguageModel,
-    prompts: PromptSet,
-    answers: PromptFormat,
-    config: TuningConfig,
-    tokens_per_batch: int,
-    seed: int,
-) -> tuple[LanguageModel, dict[str, float]]:
-    """Tune a smaller LLM to read and answer prompts, see `tune` and `reading_and_answering_losses`."""
-    return tune(llm, prompts.lengths, prompt_losses(prompts, answers), config, tokens_per_batch, seed)
-
-
 def answering(model: AnswerModel, prompts: PromptSet, tokens_per_batch: int) -> tuple[np.ndarray, float]:
     """Return the logits of a like of prompts, and the milliseconds per prompt, without remembered states of layers."""
     model = replace(model, llm=with_weights(model.llm, model.model))

@@ -40,6 +40,13 @@ def describe_questions(
     return hinted_records(lens, log, questions, asking.window_of(history, config), config.nearest, engine)
 
 
+def _message_writer(
+    template: str, hint_templates: Mapping[str, Callable[[], str]], config: BlackBoxConfig, prompt: PromptConfig
+) -> MessageWriter:
+    hints = {name: load() for name, load in hint_templates.items()}
+    return MessageWriter(template, hints, prompt, config.max_characters)
+
+
 @reads(config=["max_characters", "hints", "search.calls", "models", "price", "seed"])
 def ask(
     llm: ChatApi,
@@ -51,8 +58,7 @@ def ask(
     prompt: PromptConfig,
 ) -> tuple[Records, pl.DataFrame, Records]:
     """The trials of the search for hints; scores of the test rows with the best one; and what these cost."""
-    hints = {name: load() for name, load in hint_templates.items()}
-    writer = MessageWriter(prompt_template, hints, prompt, config.max_characters)
+    writer = _message_writer(prompt_template, hint_templates, config, prompt)
     return asking.ask(lambda texts, step: llm.ask(texts, prompt, kept, step), records, writer, config)
 
 
@@ -69,8 +75,7 @@ def teach_writer(
 ) -> tuple[LanguageModel, Records]:
     """The small model once it writes what helps the black box, and an account of its lessons."""
     assert config.knowledge is not None
-    hints = {name: load() for name, load in hint_templates.items()}
-    writer = MessageWriter(prompt_template, hints, prompt, config.max_characters)
+    writer = _message_writer(prompt_template, hint_templates, config, prompt)
     few_shot = [record for record in records if record["use"] == "few_shot"]
     lessons, account = knowledge.choose_lessons(
         lambda texts, step: llm.ask(texts, prompt, kept, step), few_shot, writer, config

@@ -5,7 +5,6 @@ from typing import Any
 from reclora_extras.base_models import pruning
 from reclora_extras.base_models.config import BaseModelConfig
 from reclora_extras.base_models.steps import Account, Material, Step
-from reclora_extras.base_models.tuning import recover
 from reclora_kedro.llm.language_model import LanguageModel
 
 
@@ -22,8 +21,4 @@ class DropLayers(Step):
     @staticmethod
     def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
         """See `Step.take`."""
-        rows, own = (material.few_shot, material.answers), config.drop_layers
-        importance = pruning.layer_importances(llm, *rows, own, config.tokens_per_batch, config.seed)
-        smaller, account = pruning.drop_layers(llm, importance, own)
-        smaller, tuned = recover(smaller, *rows, own.recovery, config.tokens_per_batch, config.seed)
-        return smaller, account | tuned
+        return pruning.shrink(pruning.layer_importances, pruning.drop_layers, llm, material, config.drop_layers, config)
