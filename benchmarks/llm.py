@@ -113,7 +113,7 @@ class Work:
 
     def prompts(self, use: str, rows: int) -> Any:
         """The first prompts of a use, with random gate inputs."""
-        from reclora_kedro.adapters.gate_inputs import GateInputs
+        from reclora_kedro.gate_inputs import GateInputs
         from reclora_kedro.llm.prompt_set import PromptSet
 
         prompts = pl.read_parquet(self.folder / "prompts.parquet").filter(pl.col("use") == use)[:rows]

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.adapters.gate_inputs import GateInputs
+from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.llm.prompt_set import prompt_set
 
 PROMPTS = pl.DataFrame(

@@ -89,7 +89,8 @@ def test_likes_of_the_validation_split_choose_what_is_not_named(log, settings, r
     settings = config(**settings)
     scorers = {"neighbours": same, "retriever": Oracle(log, retriever).score}
     scorers = {source: scorers[source] for source in settings.sources if source in scorers}
-    compared = choice.compare_candidates(scorers, Oracle(log, lens), log, likes_of(log), settings, BOOTSTRAP)
+    likes, information = likes_of(log), np.ones(log.items.height)
+    compared = choice.compare_candidates(scorers, Oracle(log, lens), log, likes, information, settings, BOOTSTRAP)
     assert {record["rows"] for record in compared} == {log.samples.filter(split="validation", label=1).height}
     assert choice.chosen(compared, settings) == expected
 
@@ -109,7 +110,9 @@ def test_where_likes_of_a_single_user_would_choose_neighbours_and_lens_are_taken
 ):
     settings = config(validation_likes=1, **settings)
     assert (
-        choice.compare_candidates({"neighbours": same}, Oracle(log, 1), log, likes_of(log)[:1], settings, BOOTSTRAP)
+        choice.compare_candidates(
+            {"neighbours": same}, Oracle(log, 1), log, likes_of(log)[:1], None, settings, BOOTSTRAP
+        )
         == []
     )
     assert choice.chosen([], settings) == expected

@@ -13,6 +13,7 @@ from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity, PopularityConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.lens.states import lens_states
 from reclora_kedro.recommend import item_ranks
@@ -25,7 +26,6 @@ from reclora_kedro.recommend.item_ranks import (
     rank_by,
     rank_positives,
 )
-from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import source_scorers
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from random_llama import with_random_adapter
-from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
+from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompt_set import PromptSet

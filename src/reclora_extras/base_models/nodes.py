@@ -11,10 +11,10 @@ from reclora_extras.base_models.config import BaseModelConfig
 from reclora_extras.base_models.corpus import tell_corpus
 from reclora_extras.base_models.steps import Material
 from reclora_extras.base_models.tables import base_model_tables
-from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.states import gate_inputs
 from reclora_kedro.llm.answer_model import answering_model

@@ -14,11 +14,11 @@ from kedro_provenance.errors import MismatchError
 from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn, UserLoras
 from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
-from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.lora import Lora, user_folder
 from reclora_kedro.adapters.reclora.export import adapter_of as adapter_of  # for whoever knows no method by name
 from reclora_kedro.devices import seeded
 from reclora_kedro.extensions import Registry
+from reclora_kedro.gate_inputs import GateInputs
 
 METHODS = Registry("reclora_kedro.adapters", ("reclora",))
 """Modules for the values of ``adapter.method``, each with an `AdapterMethod` as ``METHOD``."""

@@ -7,10 +7,10 @@ from kedro_datasets_experimental.safetensors import SafetensorsDataset
 
 
 class GateInputsDataset(SafetensorsDataset):
-    """Saves and loads :class:`reclora_kedro.adapters.gate_inputs.GateInputs` as a safetensors file."""
+    """Saves and loads :class:`reclora_kedro.gate_inputs.GateInputs` as a safetensors file."""
 
     def load(self) -> Any:
-        from reclora_kedro.adapters.gate_inputs import GateInputs
+        from reclora_kedro.gate_inputs import GateInputs
 
         path = get_filepath_str(self._get_load_path(), self._protocol)
         with self._fs.open(path, **self._fs_open_args_load) as file:

@@ -98,7 +98,7 @@ def plot_second_stage(importance: Mapping[str, float], weights: Mapping[str, flo
 
 
 def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], baselines: Styles) -> go.Figure:
-    """Draw every model's hit rate by list length, see `recommend.ranking_metrics.hit_rate_curves`."""
+    """Draw every model's hit rate by list length, see `ranking_metrics.hit_rate_curves`."""
     figure = go.Figure()
     for (model, style), (lengths, shares) in zip(model_styles(curves, baselines).items(), curves.values(), strict=True):
         figure.add_scatter(

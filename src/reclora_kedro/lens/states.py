@@ -11,9 +11,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.devices import choose_device
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
+from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.lens.base import Lens, LensBatch

@@ -3,7 +3,6 @@
 import numpy as np
 import polars as pl
 
-from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.finetuning.continuation import (
     AdapterContinuationConfig,
@@ -12,6 +11,7 @@ from reclora_kedro.finetuning.continuation import (
     trained_weights,
 )
 from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig, assign, copy_of
+from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.histories.questions import questions
 from reclora_kedro.lifelong.promotion import Decision, PromotionConfig, decide, undecided
 from reclora_kedro.llm.answer_model import AnswerModel

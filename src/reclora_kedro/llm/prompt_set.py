@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.adapters.gate_inputs import GateInputs
+from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.llm.batching import pad_right
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from kedro_provenance.parameters import reads
-from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.records import prompt_records

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
 from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
@@ -15,7 +16,7 @@ from reclora_kedro.histories.questions import questions
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import LensReader, lens_scores
+from reclora_kedro.lens.states import LensReader
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommend.config import CandidateKind, CandidateOrder, RecommendationConfig
 
@@ -167,7 +168,7 @@ class _Shortlister:
         return pl.concat(parts)
 
     def _lens_scores(self, pairs: pl.DataFrame) -> np.ndarray:
-        return lens_scores({"logit": self._reader.logits(pairs)})
+        return torch.sigmoid(self._reader.logits(pairs).double()).numpy()
 
 
 def nearest(pairs: pl.DataFrame, source: Scorer, log: InteractionLog, most: int) -> pl.DataFrame:

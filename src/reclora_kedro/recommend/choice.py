@@ -14,6 +14,7 @@ from reclora_kedro.baselines.linear import LinearModel
 from reclora_kedro.baselines.neighbours import ItemNeighbours
 from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.taken_items import draw_positives
@@ -28,9 +29,8 @@ from reclora_kedro.recommend.config import (
 )
 from reclora_kedro.recommend.features import CandidateReader
 from reclora_kedro.recommend.item_ranks import candidate_pairs, rank_by, with_lens_reranked
-from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommend.second_stage import SecondStage
-from reclora_kedro.recommend.sources import Choice, SourceSettings, lens_scorer, reads_linear, source_scorers
+from reclora_kedro.recommend.sources import READ_LINEAR, Choice, SourceSettings, lens_scorer, source_scorers
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
 
@@ -55,13 +55,14 @@ def choose(
     Returns:
         The choice, and the records of `compare_candidates` that it was based on; none if likes do not choose.
     """
+    learns, fits_linear = (not names.isdisjoint(config.sources) for names in (set(SECOND_STAGES), READ_LINEAR))
+    compared, stage, validates = list[dict[str, Any]](), SecondStage(), config.validates
     days, neighbours = popularity.chosen(log, settings.popularity), item_neighbours.chosen(log, settings.neighbours)
-    linear = LinearModel.chosen(log, settings.linear) if any(map(reads_linear, config.sources)) else None
-    reader, compared, stage = LensReader(lens, log), list[dict[str, Any]](), SecondStage()
-    learns = not set(SECOND_STAGES).isdisjoint(config.sources)
-    if config.validates or learns:
+    linear = LinearModel.chosen(log, settings.linear) if fits_linear else None
+    if validates or learns:
+        popular, reader = Popularity(log, days), LensReader(lens, log)
         scorers = source_scorers(
-            Popularity(log, days).score,
+            popular.score,
             ItemNeighbours(log, neighbours, log.training_events()).score,
             None if linear is None else linear.score,
             None if retriever is None else RetrieverReader(retriever, log).scorer,
@@ -73,18 +74,19 @@ def choose(
             stage = SecondStage.learned(candidates, blocks, teaching, config.seed)
             logger.info("Weights of the fusion: %s", stage.weights)
             scorers |= stage.scorers(candidates)
-        if config.validates:
+        if validates:
             named: dict[str, Scorer] = {
                 source: scorer for source, scorer in scorers.items() if source in config.sources
             }
-            compared = compare_candidates(named, reader, log, choosing, config, bootstrap)
+            information = popular.information()
+            compared = compare_candidates(named, reader, log, choosing, information, config, bootstrap)
     kind, order = chosen(compared, config)
     choice = Choice(
         kind=kind,
         order=order,
         popularity=days,
         neighbours=neighbours,
-        linear=linear.settings if linear is not None and reads_linear(kind) else None,
+        linear=linear.settings if linear is not None and kind in READ_LINEAR else None,
         stage=stage if kind in SECOND_STAGES else SecondStage(),
         made_with=deciding_settings(log, retriever, config, settings),
     )
@@ -126,6 +128,7 @@ def compare_candidates(
     reader: LensReader,
     log: InteractionLog,
     likes: pl.DataFrame,
+    information: np.ndarray,
     config: RecommendationConfig,
     bootstrap: Bootstrap,
 ) -> Records:
@@ -133,6 +136,7 @@ def compare_candidates(
 
     Args:
         scorers: scorers of the sources, fitted to the training split.
+        information: see `Popularity.information`.
 
     Returns:
         Records of `compute_ranking_metrics`, at cutoff `config.top_n`, with the best one as the baseline; none, with a
@@ -153,7 +157,7 @@ def compare_candidates(
         ranks = with_lens_reranked(ranks, list(scorers), reader, config.retrieved)
         models += [source + RERANKED for source in scorers]
     ranks = ranks.filter(ranks["model"].is_in(models))
-    return compute_ranking_metrics(ranks, models, Popularity(log).information(), (config.top_n,), bootstrap)
+    return compute_ranking_metrics(ranks, models, information, (config.top_n,), bootstrap)
 
 
 def chosen(compared: Records, config: RecommendationConfig) -> tuple[CandidateKind, CandidateOrder]:

@@ -29,6 +29,10 @@ NOTES = {
 }
 
 
+READ_LINEAR = {"linear", *SECOND_STAGES}
+"""Sources that read the linear model."""
+
+
 @dataclass(frozen=True)
 class SourceSettings:
     """Settings of the sources that are fitted on demand."""
@@ -60,10 +64,6 @@ class Choice(Block):
     @property
     def reads_lens(self) -> bool:
         return self.kind == "ranker" or (self.kind == "fusion" and LENS in (self.stage.weights or {}))
-
-
-def reads_linear(source: str) -> bool:
-    return source in ("linear", *SECOND_STAGES)
 
 
 def source_scorers(

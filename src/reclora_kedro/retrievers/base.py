@@ -95,11 +95,14 @@ def require_retriever(config: RetrieverConfig) -> None:
     build_retriever(config, RetrieverSizes(items=1, item_text_width=1))
 
 
-def fresh_retriever(log: InteractionLog, training_items: Tensor, config: RetrieverConfig) -> Retriever:
-    """Build an untrained retriever for the items of a log and of its training events, shape (events,)."""
-    texts = torch.from_numpy(log.item_text_vectors()) if config.item_text else torch.empty(log.items.height, 0)
-    retriever = build_retriever(config, RetrieverSizes(items=log.items.height, item_text_width=texts.shape[1]))
-    retriever.events.copy_(torch.bincount(training_items, minlength=log.items.height))
+def fresh_retriever(texts: Tensor, training_items: Tensor, config: RetrieverConfig) -> Retriever:
+    """Build an untrained retriever for items by their texts' vectors, (items, width), and training events, (events,).
+
+    The width is 0 where the retriever reads no texts.
+    """
+    items, width = texts.shape
+    retriever = build_retriever(config, RetrieverSizes(items=items, item_text_width=width))
+    retriever.events.copy_(torch.bincount(training_items, minlength=items))
     if config.item_text:
         retriever.texts.copy_(texts)
     return retriever

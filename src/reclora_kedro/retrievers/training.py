@@ -87,8 +87,9 @@ class _Training:
         self.config, self.device, self.group = config, choose_device(config.device), group
         self.interactions, self.windows = log, Windows.from_log(log, config.length)
         self.likes = validation_likes(log, config.validation_rows, config.seed)
+        texts = log.item_text_vectors() if config.item_text else np.empty((log.items.height, 0), dtype=np.float32)
         with seeded(config.seed, self.device):
-            fresh = fresh_retriever(log, torch.from_numpy(self.windows.items), config)
+            fresh = fresh_retriever(torch.from_numpy(texts), torch.from_numpy(self.windows.items), config)
         self.retriever, self.average = fresh.to(self.device), copy.deepcopy(fresh).to(self.device)
         self.weights, self.averages = (dict(model.named_parameters()) for model in (self.retriever, self.average))
         self.best: dict[str, Tensor] = {}

@@ -7,7 +7,7 @@ import polars as pl
 from pydantic import Field
 
 from kedro_provenance.parameters import Block, Resource
-from reclora_kedro.adapters.gate_inputs import GateInputs
+from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.histories.questions import CANDIDATE, MOMENT
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet, prompt_set

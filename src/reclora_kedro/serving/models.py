@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 import torch
 
-from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.baselines.linear import LinearModel
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity
+from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import CANDIDATE, questions

@@ -10,13 +10,13 @@ from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity, PopularityConfig
 from reclora_kedro.baselines.registry import attributes
-from reclora_kedro.evaluation import figures, report
+from reclora_kedro.evaluation import figures, ranking_metrics, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommend import item_ranks as ranks
-from reclora_kedro.recommend import ranking_metrics, reranking
+from reclora_kedro.recommend import reranking
 from reclora_kedro.recommend.config import RANKED, RankingConfig
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import NOTES

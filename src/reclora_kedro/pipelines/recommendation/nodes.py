@@ -43,8 +43,8 @@ def shortlist_candidates(
     shortlist, report = candidates.shortlist_candidates(
         lens, log, table, config, chosen.kind, chosen.order, source, engine
     )
-    shortlist = recommendations.with_reasons(shortlist, log, ItemNeighbours(log, chosen.neighbours or neighbours))
     questions = candidates.candidate_questions(log, shortlist)
+    shortlist = recommendations.with_reasons(shortlist, log, ItemNeighbours(log, chosen.neighbours or neighbours))
     return shortlist, questions, chosen.model_dump(mode="json"), compared, report
 
 

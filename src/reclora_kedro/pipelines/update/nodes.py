@@ -9,12 +9,12 @@ import polars as pl
 from peft import PeftModel
 
 from kedro_provenance.parameters import reads
-from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.histories import log_builder
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.fields import describe_items

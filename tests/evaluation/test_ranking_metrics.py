@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.bootstrap import Bootstrap, holm
-from reclora_kedro.recommend.ranking_metrics import (
+from reclora_kedro.evaluation.ranking_metrics import (
     compute_ranking_metrics,
     expected_gain,
     hit_rate_curves,
