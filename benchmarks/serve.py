@@ -182,8 +182,8 @@ def measure_rows(champion: Any, rows: int) -> dict[str, list[float]]:
     """
     from peft import PeftModel
 
-    from reclora_kedro.gate_inputs import GateInputs
     from reclora_kedro.adapters.methods import user_loras
+    from reclora_kedro.gate_inputs import GateInputs
     from reclora_kedro.histories.questions import CANDIDATE, questions
     from reclora_kedro.histories.records import prompt_records
     from reclora_kedro.lens.states import gate_inputs, lens_states

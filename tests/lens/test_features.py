@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from kedro_provenance.errors import MismatchError
+from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import features
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.config import LensSizes
 from reclora_kedro.lens.features import LensLoader, coded_values, encode_fields
-from reclora_kedro.lens.rating_statistics import RatingStatistics
 
 
 def test_values_get_codes_by_field_and_padding_gets_zero() -> None:

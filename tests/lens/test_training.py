@@ -11,10 +11,10 @@ from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.distributed.group import train_in_processes
+from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
 from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.base import load_lens
 from reclora_kedro.lens.features import LensLoader
-from reclora_kedro.lens.rating_statistics import COLUMNS, RatingStatistics
 from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.lens.training import _fit, fit_lens
 

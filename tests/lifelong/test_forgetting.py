@@ -15,11 +15,11 @@ from kedro_provenance.errors import MismatchError
 from parity_log import _one_thread, config, log
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log_builder import Growth, build_log
+from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.sequences import user_of_events
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.lens.base import load_lens
 from reclora_kedro.lens.features import fresh_lens
-from reclora_kedro.lens.rating_statistics import RatingStatistics
 from reclora_kedro.lens.states import lens_states
 from reclora_kedro.lifelong.forgetting import (
     Tables,

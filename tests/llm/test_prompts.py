@@ -96,12 +96,6 @@ def test_a_chat_template_is_told_what_it_asks_for(tiny_llm):
         assert tiny_llm.tokenizer.decode(prompts["token_ids"][0].to_list()).endswith(end)
 
 
-def test_a_chat_template_without_a_system_message_refuses_one(tiny_llm):
-    tiny_llm.tokenizer.chat_template = "{{ raise_exception('no system') if messages[0].role == 'system' }}"
-    with pytest.raises(ValueError, match=r"refuses prompt\.system_message '': no system\. Set it to null"):
-        prompt_format(tiny_llm.tokenizer, config(chat_template=True, system_message=""))
-
-
 @pytest.mark.parametrize(
     ("template", "message"),
     [
@@ -158,11 +152,6 @@ def test_histories_beyond_the_context_lose_no_more_than_they_must(tiny_llm, chat
     assert prompt_report(prompts)[0]["dropped_history_items"] == sum(dropped)
 
 
-def test_a_question_over_the_budget_is_refused(tiny_llm):
-    with pytest.raises(ValueError, match=r"row 7 .* over the budget of 20 .*max_characters"):
-        build(tiny_llm, [record("x" * 90)], max_tokens=20)
-
-
 def test_a_text_beyond_the_limit_is_cut(tiny_llm):
     assert build(tiny_llm, [record("x" * 10_000)])["prompt"][0].endswith("Like " + "x" * 100 + "?")
 
@@ -177,35 +166,18 @@ def test_a_shipped_template_leaves_out_the_year_that_ends_a_title_and_nothing_el
     assert "1995" not in text
 
 
-def test_a_budget_beyond_the_context_is_refused(tiny_llm):
-    with pytest.raises(ValueError, match=r"max_tokens is 2000, but the base LLM's context is 1024"):
-        build(tiny_llm, [record()], max_tokens=2000)
-
-
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("title", "template", "settings", "message"),
     [
-        ({"positive_answer": "Certainly"}, "'Certainly'.*must each be one token"),
-        ({"positive_answer": "No"}, "must each be one token"),
+        ("x" * 90, TEMPLATE, {"max_tokens": 20}, r"row 7 .* over the budget of 20 .*max_characters"),
+        ("Heat", TEMPLATE, {"max_tokens": 2000}, r"max_tokens is 2000, but the base LLM's context is 1024"),
+        ("Heat", "{% if %}", {}, "not valid Jinja"),
+        ("Heat", "{{ target.plot }}", {}, "failed on row 7.*plot"),
     ],
 )
-def test_answers_that_are_not_one_token_each_are_refused(tiny_llm, settings, message):
+def test_prompts_that_cannot_be_built_are_refused(tiny_llm, title, template, settings, message):
     with pytest.raises(ValueError, match=message):
-        prompt_format(tiny_llm.tokenizer, config(**settings))
-
-
-def test_chat_option_without_a_chat_template_is_refused(tiny_llm):
-    tiny_llm.tokenizer.chat_template = None
-    with pytest.raises(ValueError, match="no chat template"):
-        prompt_format(tiny_llm.tokenizer, config(chat_template=True))
-
-
-@pytest.mark.parametrize(
-    ("template", "message"), [("{% if %}", "not valid Jinja"), ("{{ target.plot }}", "failed on row 7.*plot")]
-)
-def test_a_broken_template_is_refused(tiny_llm, template, message):
-    with pytest.raises(ValueError, match=message):
-        build(tiny_llm, [record()], template=template)
+        build(tiny_llm, [record(title)], template, **settings)
 
 
 @pytest.mark.parametrize(
@@ -228,19 +200,28 @@ def test_a_template_is_tried_on_a_made_up_record(template, message):
         require_template(template, config(), ["genres"], ["age", "zip_code"])
 
 
+NO_SYSTEM_MESSAGE = "{{ raise_exception('no system') if messages[0].role == 'system' }}"
+NOBODYS_MESSAGE = "{% for message in messages %}{{ message.role }}{% endfor %}"
+UNREAD, REPEATED = ({"chat_template_arguments": {name: True}} for name in ("enable_thinkin", "add_generation_prompt"))
+
+
 @pytest.mark.parametrize(
-    ("template", "arguments", "message"),
+    ("template", "settings", "message"),
     [
-        (None, {"enable_thinkin": False}, "names enable_thinkin, which the base LLM's chat template does not read"),
-        (None, {"add_generation_prompt": True}, "prompt.chat_template_arguments are .* do not fit"),
-        ("{% for message in messages %}{{ message.role }}{% endfor %}", {}, "leaves out the message of the user"),
+        ("own", {"positive_answer": "Certainly", "chat_template": False}, "'Certainly'.*must each be one token"),
+        ("own", {"positive_answer": "No", "chat_template": False}, "must each be one token"),
+        ("own", UNREAD, "names enable_thinkin, which the base LLM's chat template does not read"),
+        ("own", REPEATED, "prompt.chat_template_arguments are .* do not fit"),
+        (None, {}, "no chat template"),
+        (NO_SYSTEM_MESSAGE, {"system_message": ""}, r"refuses prompt\.system_message '': no system\. Set it to null"),
+        (NOBODYS_MESSAGE, {}, "leaves out the message of the user"),
     ],
 )
-def test_a_chat_template_that_does_not_fit_is_refused(tiny_llm, monkeypatch, template, arguments, message):
-    if template is not None:
-        monkeypatch.setattr(tiny_llm.tokenizer, "chat_template", template)
+def test_answers_and_chat_templates_that_do_not_fit_are_refused(tiny_llm, template, settings, message):
+    if template != "own":
+        tiny_llm.tokenizer.chat_template = template
     with pytest.raises(ValueError, match=message):
-        prompt_format(tiny_llm.tokenizer, config(chat_template=True, chat_template_arguments=arguments))
+        prompt_format(tiny_llm.tokenizer, config(**{"chat_template": True} | settings))
 
 
 def test_questions_about_items_without_titles_are_refused_beyond_a_share():

@@ -12,8 +12,8 @@ from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, block, ingestion,
 from reclora_kedro.baselines import neighbours
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.histories import sequences
+from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.sequences import places_of
-from reclora_kedro.lens.rating_statistics import RatingStatistics
 from reclora_kedro.recommend.candidates import popularity
 from reclora_kedro.serving import live_sequences
 from reclora_kedro.serving.journal import Content, Event

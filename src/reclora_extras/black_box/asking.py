@@ -18,8 +18,8 @@ from reclora_kedro.errors import require_both_classes
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.lens.rating_statistics import COLUMNS
 from reclora_kedro.llm.prompts import Record, made_up_record
 from reclora_kedro.parameters import Count, NonNegative, Positive, Seed
 

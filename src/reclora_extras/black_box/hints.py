@@ -51,7 +51,7 @@ def hinted_records(
 
     A hint has verdict (the lens's probability of a like); liked and disliked, the user's earlier events of either kind
     whose items are nearest to the target, the nearest first; and statistics, by the names of
-    `reclora_kedro.lens.rating_statistics.COLUMNS`, but for numbers of ratings, which are no logarithms.
+    `reclora_kedro.histories.rating_statistics.COLUMNS`, but for numbers of ratings, which are no logarithms.
 
     Args:
         questions: see `reclora_kedro.histories.questions`.

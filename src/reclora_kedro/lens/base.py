@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reclora_kedro.histories.co_occurrences import COMPONENTS
+from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.layers import distinct_indices, embedding_table
 from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.config import FIELD, MOST_VALUES, STATE_KINDS, LensConfig, LensSizes
@@ -24,7 +25,6 @@ from reclora_kedro.lens.layers import (
     products,
     summarise,
 )
-from reclora_kedro.lens.rating_statistics import COLUMNS
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import CANDIDATE, questions
+from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import WindowConfig, unit_vectors
 from reclora_kedro.interactions.config import IngestionConfig
@@ -26,7 +27,6 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import GateInput
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID
-from reclora_kedro.lens.rating_statistics import COLUMNS
 from reclora_kedro.lens.states import LensReader, gate_inputs, lens_scores, states_of_questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import prompt_set

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reclora_kedro.lens.rating_statistics import COLUMNS, RatingStatistics
+from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
 from reference_log import reference_log
 
 GENRES = [None, "Drama", "War", "Drama, War", "Drama, Comedy, War"]
@@ -163,7 +163,7 @@ def test_items_without_fields_and_ratings_of_one_level_are_no_obstacle():
 def test_blocks_change_nothing(monkeypatch):
     log = log_of(random_interactions(6))
     whole = statistics_of(log)
-    monkeypatch.setattr("reclora_kedro.lens.rating_statistics.CELLS_AT_ONCE", 50)
+    monkeypatch.setattr("reclora_kedro.histories.rating_statistics.CELLS_AT_ONCE", 50)
     np.testing.assert_allclose(statistics_of(log), whole, rtol=1e-6)
 
 
