@@ -266,14 +266,24 @@ def test_ranking_metrics_fit_a_narrow_terminal_however_long_the_names_are():
         for model in ("neighbours_lens", "retriever_lens")
         for k in (10, 20)
     ]
-    shown = printed(ranking_tables(records, {"retriever_lens": "the lens, of its best", "lens": "absent"}))
+    names = ("gini", "diversity", "field_diversity", "tail_share", "serendipity")
+    beyond_accuracy = [
+        {"model": model, "k": k, "segment": segment, "popularity": 12_345.6} | dict.fromkeys(names, 0.4567)
+        for model in ("neighbours_lens", "retriever_lens")
+        for k in (10, 20)
+        for segment in ("all", "over 200")
+    ]
+    shown = printed(
+        ranking_tables(records, beyond_accuracy, {"retriever_lens": "the lens, of its best", "lens": "absent"})
+    )
+    assert "│ retriever_lens  │ 0.457 │  0.457 │  0.457 │   12,346 │ 45.7% │  0.457 │" in shown
     assert shown.count("5,354 likes of 1,553 users, each among 1,563 items (95% intervals)") == 2
     assert "│ retriever_lens  │ 0.136 │   0.086 │ 0.136 │   0.086 │" in shown
     assert "NDCG@20" in shown
     assert "0.123-0.123" in shown
-    assert shown.count("│ neighbours_lens │") == 4
+    assert shown.count("│ neighbours_lens │") == 6
     assert shown.count("│ retriever_lens │") == 2
-    assert shown.count("│ retriever_lens  │") == 4
+    assert shown.count("│ retriever_lens  │") == 6
     assert shown.endswith("retriever_lens: the lens, of its best\n")
     assert "│     5.2% │     8.2 │" in shown
     assert "│ retriever_lens  │       0.123 │     0.444 │" in shown

@@ -40,6 +40,11 @@ def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys
         assert record["rows"] == first_stage.height == 30
         assert all(record[f"{name}_low"] <= record[name] <= record[f"{name}_high"] for name in METRICS)
         assert 0 < record["coverage"] <= 1
+    whole = {(each["model"], each["k"]): each for each in catalog.load("beyond_accuracy") if each["segment"] == "all"}
+    assert [whole[record["model"], record["k"]]["coverage"] for record in records] == [
+        record["coverage"] for record in records
+    ]
+    assert "Beyond accuracy: the first 10 items" in catalog.load("ranking_report")
     assert len(catalog.load("ranking_figure").data) == 24
     assert [line.name for line in catalog.load("hit_rate_figure").data] == [*BASELINES, "reclora"]
     assert "cosine_last" in catalog.load("second_stage_figure").data[0].y

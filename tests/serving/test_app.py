@@ -98,7 +98,8 @@ def offline(champion, user, n=10):
     shortlist, _ = shortlist_candidates(
         champion.lens, champion.log, None, config, champion.kind, champion.order, source
     )
-    return recommend(with_reasons(shortlist, champion.log, ItemNeighbours(champion.log, champion.neighbours)), None, n)
+    shortlist = with_reasons(shortlist, champion.log, ItemNeighbours(champion.log, champion.neighbours))
+    return recommend(shortlist, None, n, config.diversity, champion.log.item_text_vectors())
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,19 @@ def test_recommendations_are_those_of_the_recommendation_step(tmp_path, champion
             scores = [entry["score"] for entry in answer["items"]]
             np.testing.assert_allclose(scores, expected["score"], atol=1e-6)
             assert answer["fallback"] is None
+
+
+@pytest.mark.parametrize("order", ["lens", "candidates"])
+def test_diverse_recommendations_are_those_of_the_recommendation_step(tmp_path, champion, order):
+    plain = champion.recommendation
+    diverse = plain.model_copy(update={"diversity": 0.7})
+    with serving(tmp_path, replace(champion, order=order, recommendation=diverse)) as client:
+        answers = [client.post("/recommend", json={"user": user, "n": 4}).json()["items"] for user in range(5)]
+    items = [[int(entry["item"]) for entry in answer] for answer in answers]
+    for recommendation, is_same in ((diverse, True), (plain, False)):
+        offline_champion = replace(champion, order=order, recommendation=recommendation)
+        expected = [offline(offline_champion, user, 4)["item_id"].to_list() for user in range(5)]
+        assert (items == expected) == is_same
 
 
 def test_an_event_counts_in_the_very_next_answer(client, champion):

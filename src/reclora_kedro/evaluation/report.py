@@ -13,9 +13,19 @@ from rich.text import Text
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.metrics import LEAST_USERS
 from reclora_kedro.evaluation.page import render_page
+from reclora_kedro.evaluation.segments import ALL
 from reclora_kedro.evaluation.terminal import Columns, text_table
 
 Records = Sequence[Mapping[str, Any]]
+
+BEYOND_ACCURACY: Columns = {
+    "Gini": (formats.metric, "gini"),
+    "diver-\nsity": (formats.metric, "diversity"),
+    "of\nfields": (formats.metric, "field_diversity"),
+    "events\nper item": ("{:,.0f}".format, "popularity"),
+    "tail": ("{:.1%}".format, "tail_share"),
+    "seren-\ndipity": (formats.metric, "serendipity"),
+}
 
 
 def summarise(metrics: Records, comparisons: Records) -> list[str]:
@@ -169,10 +179,11 @@ def _ranking_estimate(name: str) -> tuple[Any, ...]:
     return formats.estimate, name, f"{name}_low", f"{name}_high"
 
 
-def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
+def ranking_tables(metrics: Records, beyond_accuracy: Records, notes: Mapping[str, str]) -> Group:
     """Tabulate ranking metrics (see `compute_ranking_metrics`) per cutoff, over the whole ranking, and as differences.
 
-    Differences are in NDCG from the baseline; `notes` describes baselines by name.
+    Differences are in NDCG from the baseline; `beyond_accuracy` (see `compute_beyond_accuracy`) is of all segments, of
+    which the report alone shows others than all rows; `notes` describes baselines by name.
     """
     first, level, model = metrics[0], formats.level(metrics[0]["confidence"]), {"model": (str, "model")}
     tests = describe_tests(metrics, [record for record in metrics if record["model"] != record["baseline"]])
@@ -191,6 +202,15 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
     tables.append(
         text_table("The whole order, and the likes among its first items", by_cutoff[first["k"]], model, whole)
     )
+    tables += [
+        text_table(
+            f"Beyond accuracy: the first {k} items",
+            [record for record in beyond_accuracy if (record["k"], record["segment"]) == (k, ALL)],
+            model,
+            BEYOND_ACCURACY,
+        )
+        for k in by_cutoff
+    ]
     for k, records in by_cutoff.items():
         baseline, names = records[0]["baseline"], ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high")
         others = [record for record in records if record["model"] != baseline]
@@ -198,6 +218,26 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
         tables.append(text_table(title, others, model, _difference_columns(f"{level} interval", *names)))
     baselines = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
     return Group(*tables, *(Text(f"{name}: {notes[name]}") for name in baselines))
+
+
+def render_ranking(
+    metrics: Records, beyond_accuracy: Records, figures: Mapping[str, go.Figure], notes: Mapping[str, str]
+) -> str:
+    """Render the self-contained HTML page of the ranking pipeline; arguments are those of `ranking_tables`.
+
+    Args:
+        figures: "ranking", "hit_rate" and "second_stage".
+    """
+    return render_page(
+        "reclora_kedro.evaluation.templates",
+        "ranking.html.jinja",
+        figures,
+        tables={k: list(records) for k, records in groupby(sorted(metrics, key=itemgetter("k")), key=itemgetter("k"))},
+        beyond_accuracy=beyond_accuracy,
+        segments=dict.fromkeys(record["segment"] for record in beyond_accuracy),
+        notes={record["model"]: notes[record["model"]] for record in metrics if record["model"] in notes},
+        confidence=metrics[0]["confidence"],
+    )
 
 
 def retriever_table(training_log: Records) -> Table:

@@ -11,6 +11,7 @@ from reclora_kedro.evaluation.scores import PairedScores, join_all
 
 Integers = npt.NDArray[np.integer]
 
+ALL = "all"  # the segment of all rows
 LEAST_ROWS = 10  # per segment; the AUC of fewer is noise
 HISTORY_EDGES = (10, 50, 200)  # longest history of each band but the last
 ROWS_FOR_TENTHS = 5_000  # test rows from which on item popularity is in tenths, not fifths
@@ -59,7 +60,7 @@ def segment_rows(
     return [
         Segmentation("item", ["cold: no training event", "warm"], (trained > 0).astype(int)),
         Segmentation("user", ["new: no training row", "known"], has_training_rows.astype(int)),
-        _in_bands("events in the history", lengths, np.array(HISTORY_EDGES)),
+        in_bands("events in the history", lengths, np.array(HISTORY_EDGES)),
         _by_popularity(trained),
     ]
 
@@ -90,14 +91,14 @@ def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) ->
 def _by_popularity(trained: Integers) -> Segmentation:
     parts, name = (10, "tenths") if len(trained) >= ROWS_FOR_TENTHS else (5, "fifths")
     edges = np.unique(np.quantile(trained, np.arange(1, parts) / parts, method="lower"))
-    return _in_bands(f"training events of the item, {name} of the rows", trained, edges[edges < trained.max()])
+    return in_bands(f"training events of the item, {name} of the rows", trained, edges[edges < trained.max()])
 
 
-def _in_bands(by: str, counts: Integers, edges: Integers) -> Segmentation:
+def in_bands(by: str, counts: Integers, edges: Integers) -> Segmentation:
     """Segment rows by counts; each edge is the highest count of its band, and the last band is open.
 
     Examples:
-        >>> _in_bands("events", np.array([0, 3, 9]), np.array([3, 7]))
+        >>> in_bands("events", np.array([0, 3, 9]), np.array([3, 7]))
         Segmentation(by='events', names=['0 to 3', '4 to 7', 'over 7'], segments=array([0, 0, 2]))
     """
     lowest = [0, *(edges[:-1] + 1)]

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.baselines.registry import BASELINES
-from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Seed
+from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Real, Seed
 
 Source = Literal["popularity", "neighbours", "linear", "retriever", "fusion", "ranker"]
 """Sources of items in the catalogue."""
@@ -36,6 +36,7 @@ class RecommendationConfig(Block):
     pool_days: Positive
     shortlist: Count | None
     top_n: Count
+    diversity: Real = Field(ge=0, lt=1)
     seed: Seed
 
     @property

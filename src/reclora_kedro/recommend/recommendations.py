@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 from rich.console import Group
 from rich.table import Table
@@ -9,6 +10,7 @@ from rich.table import Table
 from reclora_kedro.baselines.neighbours import ItemNeighbours
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.recommend.candidates import best_of_each_user
+from reclora_kedro.recommend.diversity import diversify
 
 REASONS = 3  # events of the user that explain a recommendation, at most
 OTHER_ORDER = (
@@ -32,12 +34,20 @@ def with_reasons(shortlist: pl.DataFrame, log: InteractionLog, neighbours: ItemN
     return shortlist.with_columns(because=pl.Series(because, dtype=pl.List(pl.String)))
 
 
-def recommend(shortlist: pl.DataFrame, scores: pl.DataFrame | None, top_n: int) -> pl.DataFrame:
+def recommend(
+    shortlist: pl.DataFrame,
+    scores: pl.DataFrame | None,
+    top_n: int,
+    diversity: float = 0,
+    vectors: np.ndarray | None = None,
+) -> pl.DataFrame:
     """The best `top_n` of each user's shortlist.
 
     Args:
         scores: row, score and shown_history of the shortlist's questions; None: the shortlist's order decides, with
             the lens's scores, and no prompt showed anything.
+        diversity: strength of a re-ranking, see `diversify`.
+        vectors: vectors of the items at unit length, shape (items, d), for that.
 
     Returns:
         Frame with user_id, rank (from 1), item_id, title, score (probability of a like, null in a fallback; it need
@@ -56,7 +66,11 @@ def recommend(shortlist: pl.DataFrame, scores: pl.DataFrame | None, top_n: int) 
     if scores is None:
         scores = pairs.select("row", score="lens_score", shown_history=pl.lit([], dtype=pl.List(pl.String)))
     pairs = pairs.join(scores.select("row", "score", "shown_history"), on="row", how="left", maintain_order="left")
-    ranked = best_of_each_user(pairs.with_columns(pl.col("shown_history").fill_null([])), by, top_n)
+    pairs = pairs.with_columns(pl.col("shown_history").fill_null([]))
+    if vectors is None:
+        ranked = best_of_each_user(pairs, by, top_n)
+    else:
+        ranked = diversify(best_of_each_user(pairs, by, None), vectors, diversity, top_n)
     rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id").alias("rank")
     return ranked.select("user_id", rank, "item_id", "title", "score", "because", "shown_history", "fallback")
 

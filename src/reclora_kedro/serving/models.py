@@ -34,6 +34,7 @@ from reclora_kedro.llm.prompts import PromptBuilder
 from reclora_kedro.llm.shared_prefix import score_candidates
 from reclora_kedro.recommend.candidates import CandidateSets, candidate_sets
 from reclora_kedro.recommend.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
+from reclora_kedro.recommend.diversity import marginal_relevance
 from reclora_kedro.recommend.features import CandidateReader
 from reclora_kedro.recommend.recommendations import REASONS
 from reclora_kedro.recommend.second_stage import SecondStage
@@ -149,9 +150,20 @@ class Answer:
     fallback: Fallback | None = None
     because: list[dict[str, Any]] | None = None
 
+    def keep_requested(self, by: np.ndarray) -> None:
+        """Keep as many items as requested, by score and, with `recommendation.diversity`, by how unlike they are."""
+        config, n, embeddings = self.now.champion.recommendation, self.request.n, self.now.log.item_embeddings
+        if not config.diversity or embeddings is None:
+            return self.keep_best(by, n)
+        self.keep_best(by, len(by) if config.shortlist is None else max(config.shortlist, n))
+        vectors, lengths = unit_vectors(embeddings[self.items])[None], np.array([len(self.items)])
+        self._keep(marginal_relevance(vectors, lengths, np.array([config.diversity]), n)[0])
+
     def keep_best(self, by: np.ndarray, most: int) -> None:
         """Keep the items with the highest scores, the earlier ones among equals."""
-        order = np.argsort(-by, kind="stable")[:most]
+        self._keep(np.argsort(-by, kind="stable")[:most])
+
+    def _keep(self, order: np.ndarray) -> None:
         self.items, self.scores = self.items[order], None if self.scores is None else self.scores[order]
         self.because = None if self.because is None else [self.because[place] for place in order]
 
@@ -166,7 +178,7 @@ class Answer:
         if self.request.explain:
             self.because = [reason for part in parts for reason in part.because or ()]
         if self.request.rank:
-            self.keep_best(self.scores, self.request.n)
+            self.keep_requested(self.scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,11 +320,12 @@ def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
     for answer, scores in zip(open_, _scores(open_, lambda now: now.lens_scores), strict=True):
         answer.scores = scores
         if answer.request.rank:
-            most = answer.request.n
-            if answer.request.model == "llm":
-                most = len(scores) if config.shortlist is None else max(config.shortlist, most)
             is_ordered = not by_lens and answer.request.items is None
-            answer.keep_best(np.zeros(len(scores)) if is_ordered else scores, most)
+            by = np.zeros(len(scores)) if is_ordered else scores
+            if answer.request.model == "llm":
+                answer.keep_best(by, len(by) if config.shortlist is None else max(config.shortlist, answer.request.n))
+            else:
+                answer.keep_requested(by)
         if answer.request.explain and answer.request.model == "lens":
             answer.because = _reasons(answer)
     return answers

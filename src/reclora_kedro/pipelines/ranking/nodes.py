@@ -16,7 +16,7 @@ from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommend import item_ranks as ranks
-from reclora_kedro.recommend import reranking
+from reclora_kedro.recommend import beyond_accuracy, reranking
 from reclora_kedro.recommend.config import RANKED, RankingConfig
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import NOTES
@@ -69,6 +69,13 @@ def compute_ranking_metrics(
     )
 
 
+def compute_beyond_accuracy(
+    log: InteractionLog, config: RankingConfig, item_ranks: pl.DataFrame, *of_variant: pl.DataFrame
+) -> Records:
+    """Return the metrics beyond accuracy of every model's lists, for all likes and by users' activity."""
+    return beyond_accuracy.compute_beyond_accuracy(pl.concat([item_ranks, *of_variant]), log, config.cutoffs)
+
+
 def plot_ranking(metrics: Records, baselines: list[str]) -> go.Figure:
     """Plot hit rate and NDCG of every model with their intervals."""
     return figures.plot_ranking(metrics, attributes("STYLE", (*RANKED, *baselines)))
@@ -85,6 +92,15 @@ def plot_second_stage(second_stage: dict[str, Any]) -> go.Figure:
     return SecondStage.model_validate(second_stage).figure()
 
 
-def show_ranking(metrics: Records, baselines: list[str]) -> None:
+def write_ranking_report(metrics: Records, beyond_accuracy: Records, baselines: list[str], **figures: go.Figure) -> str:
+    """Render all results as one HTML page."""
+    return report.render_ranking(metrics, beyond_accuracy, figures, _notes(baselines))
+
+
+def show_ranking(metrics: Records, beyond_accuracy: Records, baselines: list[str]) -> None:
     """Print the ranking metrics."""
-    show(report.ranking_tables(metrics, attributes("NOTE", (*RANKED, *baselines)) | NOTES))
+    show(report.ranking_tables(metrics, beyond_accuracy, _notes(baselines)))
+
+
+def _notes(baselines: list[str]) -> dict[str, str]:
+    return attributes("NOTE", (*RANKED, *baselines)) | NOTES

@@ -44,6 +44,12 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 name="compute_ranking_metrics",
             ),
             Node(
+                nodes.compute_beyond_accuracy,
+                inputs=["log", "params:ranking", "item_ranks", *of_variant],
+                outputs="beyond_accuracy",
+                name="compute_beyond_accuracy",
+            ),
+            Node(
                 nodes.plot_ranking,
                 inputs=["ranking_metrics", baselines],
                 outputs="ranking_figure",
@@ -61,7 +67,23 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 outputs="second_stage_figure",
                 name="plot_second_stage",
             ),
-            Node(nodes.show_ranking, inputs=["ranking_metrics", baselines], outputs=None, name="show_ranking"),
+            Node(
+                nodes.write_ranking_report,
+                inputs={
+                    "metrics": "ranking_metrics",
+                    "beyond_accuracy": "beyond_accuracy",
+                    "baselines": baselines,
+                    **{name: f"{name}_figure" for name in ("ranking", "hit_rate", "second_stage")},
+                },
+                outputs="ranking_report",
+                name="write_ranking_report",
+            ),
+            Node(
+                nodes.show_ranking,
+                inputs=["ranking_metrics", "beyond_accuracy", baselines],
+                outputs=None,
+                name="show_ranking",
+            ),
         ],
         namespace="ranking",
         prefix_datasets_with_namespace=False,

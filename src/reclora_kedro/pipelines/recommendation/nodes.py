@@ -49,11 +49,18 @@ def shortlist_candidates(
 
 
 def recommend(
-    shortlist: pl.DataFrame, config: RecommendationConfig, scores: pl.DataFrame | None = None
+    shortlist: pl.DataFrame,
+    config: RecommendationConfig,
+    scores: pl.DataFrame | None = None,
+    log: InteractionLog | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, Report]:
-    """Return each user's best items, also as lines of text, and the number of pairs that a variant scored."""
+    """Return each user's best items, also as lines of text, and the number of pairs that a variant scored.
+
+    A log is given if `config.diversity` compares its items.
+    """
     report = {"pairs_scored": 0 if scores is None else scores.height}
-    recommended = recommendations.recommend(shortlist, scores, config.top_n)
+    vectors = None if log is None else log.item_text_vectors()
+    recommended = recommendations.recommend(shortlist, scores, config.top_n, config.diversity, vectors)
     return recommended, recommendations.as_lines(recommended), report
 
 

@@ -38,7 +38,12 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ),
             Node(
                 nodes.recommend,
-                inputs=["shortlist", "params:recommendation", *([] if variant is None else ["recommendation_scores"])],
+                inputs={
+                    "shortlist": "shortlist",
+                    "config": "params:recommendation",
+                    **({} if variant is None else {"scores": "recommendation_scores"}),
+                    **({"log": "log"} if names.parameters["recommendation"]["diversity"] else {}),
+                },
                 outputs=["recommendations", "recommendations_csv", "recommendation_report"],
                 name="recommend",
             ),
