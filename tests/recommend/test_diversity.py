@@ -28,9 +28,8 @@ def reference(items, strength, most):
 def test_lists_of_all_lengths_are_reranked_as_by_loops(monkeypatch, strength):
     monkeypatch.setattr(diversity, "VALUES_AT_ONCE", 60)  # two users at once
     random = np.random.default_rng(1)
-    lists = {
-        user: random.permutation(12)[:length].tolist() for user, length in zip("dacbe", (9, 1, 6, 3, 9), strict=True)
-    }
+    lengths = {"d": 9, "a": 1, "c": 6, "b": 3, "e": 9}
+    lists = {user: random.permutation(12)[:length].tolist() for user, length in lengths.items()}
     pairs = pl.DataFrame(
         [(user, item, user == "e") for user, items in lists.items() for item in items],
         schema=["user_id", "item_index", "fallback"],

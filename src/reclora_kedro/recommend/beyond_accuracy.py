@@ -12,10 +12,10 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from reclora_kedro.baselines.popularity import Popularity
+from reclora_kedro.evaluation.ranking_metrics import row_metrics
 from reclora_kedro.evaluation.segments import ALL, HISTORY_EDGES, in_bands
 from reclora_kedro.histories.fields import category_names, field_values
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.evaluation.ranking_metrics import row_metrics
 
 Floats = npt.NDArray[np.float64]
 

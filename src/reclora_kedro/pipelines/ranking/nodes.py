@@ -15,8 +15,8 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.recommend import item_ranks as ranks
 from reclora_kedro.recommend import beyond_accuracy, reranking
+from reclora_kedro.recommend import item_ranks as ranks
 from reclora_kedro.recommend.config import RANKED, RankingConfig
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import NOTES

@@ -1,0 +1,79 @@
+"""The price of diverse recommendations: accuracy and diversity of lists by the strength of their re-ranking.
+
+    kedro run --pipelines ingestion,history
+    python benchmarks/diversity.py --split validation --strengths 0 0.1 0.3 0.5
+
+The linear model finds the best `recommendation.shortlist` items of each like, which `recommend.diversity` orders anew.
+"""
+
+import argparse
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+from running import open_project
+
+from reclora_kedro.baselines import popularity
+from reclora_kedro.baselines.linear import LinearConfig, LinearModel
+from reclora_kedro.baselines.popularity import PopularityConfig
+from reclora_kedro.evaluation.segments import ALL
+from reclora_kedro.evaluation.terminal import show, text_table
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.taken_items import draw_positives
+from reclora_kedro.recommend.beyond_accuracy import compute_beyond_accuracy
+from reclora_kedro.recommend.diversity import diversify
+from reclora_kedro.recommend.item_ranks import rank_by
+
+K = 10
+COLUMNS: Mapping[str, tuple] = {
+    f"NDCG@{K}": ("{:.4f}".format, "ndcg"),
+    f"HR@{K}": ("{:.4f}".format, "hit_rate"),
+    "diversity": ("{:.3f}".format, "diversity"),
+    "of fields": ("{:.3f}".format, "field_diversity"),
+    "coverage": ("{:.1%}".format, "coverage"),
+    "Gini": ("{:.3f}".format, "gini"),
+}
+
+
+def diverse_ranks(ranks: pl.DataFrame, log: InteractionLog, strength: float) -> pl.DataFrame:
+    """Return the ranks after each like's shortlist has been ordered anew, with the strength as the model."""
+    pairs = ranks.select(user_id="row", item_index="top_items", fallback=pl.lit(False)).explode("item_index")
+    diverse = diversify(pairs, log.item_text_vectors(), strength, ranks["top_items"].list.len().max())
+    lists = diverse.group_by("user_id", maintain_order=True).agg("item_index")["item_index"]
+    place = [np.flatnonzero(items.to_numpy() == item) for items, item in zip(lists, ranks["item_index"], strict=True)]
+    better = pl.Series([found[0] if len(found) else None for found in place], dtype=pl.Int64)
+    return ranks.with_columns(
+        better=pl.coalesce(better, "better"),
+        ties=pl.when(better.is_null()).then("ties").otherwise(0),
+        top_items=lists,
+        model=pl.lit(f"{strength:g}"),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--env", default="base")
+    parser.add_argument("--split", default="validation", choices=["validation", "test"])
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0, 0.1, 0.3, 0.5])
+    parser.add_argument("--likes", type=int, default=2_000)
+    arguments = parser.parse_args()
+    project = open_project(arguments.env)
+    log, settings = project.load("log"), project.parameters
+    likes = draw_positives(log, arguments.split, None, arguments.likes, seed=0)
+    scorers = {
+        "popularity": popularity.scorer(log, PopularityConfig.model_validate(settings["popularity"])),
+        "linear": LinearModel.chosen(log, LinearConfig.model_validate(settings["linear"])).score,
+    }
+    ranks = rank_by(scorers, log, likes, settings["recommendation"]["shortlist"], seed=0)
+    linear = ranks.filter(model="linear")
+    diverse = [diverse_ranks(linear, log, strength) for strength in arguments.strengths]
+    records = compute_beyond_accuracy(pl.concat([ranks, *diverse]), log, [K])
+    title = (
+        f"The first {K} of {settings['recommendation']['shortlist']} items for {likes.height:,} {arguments.split} likes"
+    )
+    whole = [record for record in records if record["segment"] == ALL]
+    show(text_table(title, whole, {"strength": (str, "model")}, COLUMNS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Nodes of the monitoring pipeline."""
+
+import logging
+from typing import Any
+
+import plotly.graph_objects as go
+
+from reclora_extras.monitoring import drift, report
+from reclora_extras.monitoring.config import MonitoringConfig
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.evaluation.terminal import show
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens.base import Lens
+
+logger = logging.getLogger(__name__)
+
+Records = list[dict[str, Any]]
+
+
+def measure_drift(
+    log: InteractionLog, lens: Lens, neighbours: ItemNeighboursConfig, config: MonitoringConfig
+) -> Records:
+    """Return populations, accuracy and alarms of each period after the last training row of the current lens."""
+    records = drift.measure_drift(log, lens, neighbours, config)
+    for record in records:
+        for alarm in record["alarms"]:
+            logger.warning("Drift from %s on: %s", report.day(record["begin"]), alarm)
+    return records
+
+
+def plot_drift(records: Records, config: MonitoringConfig) -> go.Figure:
+    """Plot accuracy, calibration, populations and unknown ids by period."""
+    return report.plot_drift(records, config.alarms)
+
+
+def write_drift_report(records: Records, figure: go.Figure, config: MonitoringConfig) -> str:
+    """Render the drift report as an HTML page."""
+    return report.render_drift(records, figure, config)
+
+
+def show_drift(records: Records) -> None:
+    """Print the drift report."""
+    show(report.drift_table(records))

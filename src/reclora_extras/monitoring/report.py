@@ -1,0 +1,109 @@
+"""The drift report on the terminal, as a figure and as an HTML page."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+from rich.console import Group
+from rich.text import Text
+
+from reclora_extras.monitoring.config import AlarmConfig, MonitoringConfig
+from reclora_extras.monitoring.drift import POPULATIONS, K
+from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.figures import TEMPLATE
+from reclora_kedro.evaluation.page import render_page
+from reclora_kedro.evaluation.terminal import text_table
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def day(second: int) -> str:
+    """Return the date of a second, in UTC.
+
+    Examples:
+        >>> day(86_400)
+        '1970-01-02'
+    """
+    return datetime.fromtimestamp(second, UTC).date().isoformat()
+
+
+def summary(records: Records) -> str:
+    """Say how many periods raise alarms, and which came last.
+
+    Examples:
+        >>> quiet, loud = {"begin": 0, "alarms": []}, {"begin": 86_400, "alarms": ["AUC: 0.6, ..."]}
+        >>> summary([quiet, loud])
+        '1 of 1 periods after the reference raise alarms, the last one from 1970-01-02 on.'
+        >>> summary([quiet, quiet])
+        'None of the 1 periods after the reference raises an alarm.'
+    """
+    later = records[1:]
+    raised = [record for record in later if record["alarms"]]
+    if not raised:
+        return f"None of the {len(later)} periods after the reference raises an alarm."
+    last = day(raised[-1]["begin"])
+    return f"{len(raised)} of {len(later)} periods after the reference raise alarms, the last one from {last} on."
+
+
+def drift_table(records: Records) -> Group:
+    """Tabulate accuracy and the largest index of each period; then the alarms."""
+    table = text_table(
+        "Drift since the lens was trained; the first period is the reference",
+        [record | {"psi": _largest_psi(record), "marks": "!" * len(record["alarms"])} for record in map(dict, records)],
+        {"from": (day, "begin"), "": (str, "marks")},
+        {
+            "events": (formats.count, "events"),
+            "AUC": (formats.metric, "auc"),
+            f"HR@{K}": (formats.metric, "hit_rate"),
+            "mean\nscore": (formats.metric, "mean_score"),
+            "likes": (formats.metric, "like_share"),
+            "largest\nPSI": (formats.metric, "psi"),
+            "unknown\nusers": (formats.metric, "unknown_users"),
+            "unknown\nitems": (formats.metric, "unknown_items"),
+        },
+    )
+    alarms = [Text(f"{day(record['begin'])}: {alarm}", style="red") for record in records for alarm in record["alarms"]]
+    return Group(table, *alarms, Text(summary(records), style="bold"))
+
+
+def _largest_psi(record: Mapping[str, Any]) -> float | None:
+    values = [record[f"psi_{name}"] for name in POPULATIONS]
+    return max((value for value in values if value is not None), default=None)
+
+
+def plot_drift(records: Records, alarms: AlarmConfig) -> go.Figure:
+    """Draw accuracy, calibration, stability indices and unknown ids by period, with the bounds of alarms."""
+    panels = {
+        "Accuracy": {"AUC of the lens": "auc", f"HR@{K} of neighbours": "hit_rate"},
+        "Calibration": {"mean score": "mean_score", "share of likes": "like_share"},
+        "PSI to the reference": {name: f"psi_{name}" for name in POPULATIONS},
+        "Unknown ids, share of events": {"unknown users": "unknown_users", "unknown items": "unknown_items"},
+    }
+    bounds = {"PSI to the reference": alarms.psi, "Unknown ids, share of events": alarms.unknown}
+    figure = make_subplots(rows=2, cols=2, subplot_titles=list(panels), vertical_spacing=0.14)
+    dates = [day(record["begin"]) for record in records]
+    for place, (title, lines) in enumerate(panels.items()):
+        row, col = divmod(place, 2)
+        for name, column in lines.items():
+            values = [record[column] for record in records]
+            figure.add_scatter(x=dates, y=values, name=name, mode="lines+markers", row=row + 1, col=col + 1)
+        if (bound := bounds.get(title)) is not None:
+            figure.add_hline(y=bound, line_dash="dot", row=row + 1, col=col + 1)
+    figure.update_yaxes(rangemode="tozero")
+    return figure.update_layout(template=TEMPLATE, title_text=summary(records), height=640, margin_t=90)
+
+
+def render_drift(records: Records, figure: go.Figure, config: MonitoringConfig) -> str:
+    """Render the self-contained HTML page of the drift report."""
+    return render_page(
+        "reclora_extras.monitoring",
+        "drift.html.jinja",
+        {"drift": figure},
+        summary=summary(records),
+        records=[dict(record) | {"day": day(record["begin"])} for record in records],
+        config=config,
+        populations=POPULATIONS,
+        k=K,
+    )

@@ -1,0 +1,71 @@
+"""Drift of a log after a lens was trained, where something has drifted."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from parity_log import _one_thread, config, fit, log
+from projects import ROOT
+from reclora_extras.monitoring import nodes
+from reclora_extras.monitoring.config import MonitoringConfig
+from reclora_extras.monitoring.drift import SECONDS_PER_DAY, measure_drift, periods
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.lens.layers import UNKNOWN_ID
+
+__all__ = ["_one_thread", "config", "fit", "log"]
+
+CONF = ROOT / "src/reclora_extras/monitoring/conf/parameters_monitoring.yml"
+DAYS = 60 / SECONDS_PER_DAY  # an event each second
+SETTINGS = yaml.safe_load(CONF.read_text())["monitoring"] | {"reference_days": DAYS, "period_days": DAYS, "seed": 0}
+CONFIG = MonitoringConfig.model_validate(
+    SETTINGS
+    | {
+        "alarms": SETTINGS["alarms"]
+        | {"least": 20, "psi": 1.5, "calibration": 0.3, "auc_fall": 0.3, "hit_rate_fall": 0.5}
+    }
+)
+BASE = yaml.safe_load((ROOT / "conf/base/parameters_recommendation.yml").read_text())
+NEIGHBOURS = ItemNeighboursConfig.model_validate(BASE["item_neighbours"] | {"seed": 0})
+
+
+@pytest.fixture(scope="module")
+def lens(fit):
+    return fit("din")[0]
+
+
+def test_a_steady_log_raises_no_alarm_and_turned_labels_do(log, lens):
+    steady = measure_drift(log, lens, NEIGHBOURS, CONFIG)
+    assert [record["alarms"] for record in steady] == [[]] * len(steady)
+    assert steady[0]["begin"] == lens.sizes.trained_until + 1
+    assert sum(record["events"] for record in steady) == log.last_second - lens.sizes.trained_until
+    assert steady[0]["psi_ratings"] == 0
+    assert min(record["auc"] for record in steady) > 0.7
+
+    begin = steady[1]["begin"]
+    turned = pl.when(pl.col("timestamp") >= begin).then(1 - pl.col("label")).otherwise("label")
+    events = log.sequences
+    ratings = np.where(events.timestamp >= begin, np.float32(3), events.rating)
+    drifted = replace(log, samples=log.samples.with_columns(label=turned), sequences=replace(events, rating=ratings))
+    records = nodes.measure_drift(drifted, lens, NEIGHBOURS, CONFIG)
+    assert records[0] == steady[0]
+    alarms = " ".join(records[1]["alarms"])
+    assert "PSI of ratings" in alarms
+    assert f"more than 0.3 below {steady[0]['auc']:.3f}" in alarms
+    page = nodes.write_drift_report(records, nodes.plot_drift(records, CONFIG), CONFIG)
+    assert all(alarm in page for alarm in records[1]["alarms"])
+
+
+def test_ids_that_the_lens_lacks_are_counted(log, lens):
+    knows_half = deepcopy(lens)
+    knows_half.user.id_codes[::2] = UNKNOWN_ID
+    shares = {record["unknown_users"] for record in measure_drift(log, knows_half, NEIGHBOURS, CONFIG)}
+    assert 0.2 < min(shares) <= max(shares) < 0.8
+
+
+def test_a_log_that_ends_within_the_reference_is_refused():
+    with pytest.raises(ValueError, match=r"ends 2\.0 days after .* lower monitoring\.reference_days"):
+        list(periods(0, 2 * SECONDS_PER_DAY, CONFIG.model_copy(update={"reference_days": 28})))
