@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from reclora_kedro.recommend.ranking_metrics import expected_gain
 from scipy.stats import entropy, ks_2samp
 from sklearn.metrics import log_loss, roc_auc_score
 
 from reclora_extras.monitoring.config import AlarmConfig, MonitoringConfig
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.evaluation.ranking_metrics import expected_gain
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.histories.sequences import user_of_events

@@ -25,7 +25,7 @@ CONFIG = MonitoringConfig.model_validate(
     SETTINGS
     | {
         "alarms": SETTINGS["alarms"]
-        | {"least": 20, "psi": 1.5, "calibration": 0.3, "auc_fall": 0.3, "hit_rate_fall": 0.5}
+        | {"least": 20, "psi": 3, "calibration": 0.3, "auc_fall": 0.3, "hit_rate_fall": 0.5}
     }
 )
 BASE = yaml.safe_load((ROOT / "conf/base/parameters_recommendation.yml").read_text())
