@@ -35,10 +35,10 @@ COLUMNS: Mapping[str, tuple] = {
 }
 
 
-def diverse_ranks(ranks: pl.DataFrame, log: InteractionLog, strength: float) -> pl.DataFrame:
+def diverse_ranks(ranks: pl.DataFrame, log: InteractionLog, strength: float, shortlist: int) -> pl.DataFrame:
     """Return the ranks after each like's shortlist has been ordered anew, with the strength as the model."""
     pairs = ranks.select(user_id="row", item_index="top_items", fallback=pl.lit(False)).explode("item_index")
-    diverse = diversify(pairs, log.item_text_vectors(), strength, ranks["top_items"].list.len().max())
+    diverse = diversify(pairs, log.item_text_vectors(), strength, shortlist)
     lists = diverse.group_by("user_id", maintain_order=True).agg("item_index")["item_index"]
     place = [np.flatnonzero(items.to_numpy() == item) for items, item in zip(lists, ranks["item_index"], strict=True)]
     better = pl.Series([found[0] if len(found) else None for found in place], dtype=pl.Int64)
@@ -64,9 +64,10 @@ def main() -> None:
         "popularity": popularity.scorer(log, PopularityConfig.model_validate(settings["popularity"])),
         "linear": LinearModel.chosen(log, LinearConfig.model_validate(settings["linear"])).score,
     }
-    ranks = rank_by(scorers, log, likes, settings["recommendation"]["shortlist"], seed=0)
+    shortlist = settings["recommendation"]["shortlist"]
+    ranks = rank_by(scorers, log, likes, shortlist, seed=0)
     linear = ranks.filter(model="linear")
-    diverse = [diverse_ranks(linear, log, strength) for strength in arguments.strengths]
+    diverse = [diverse_ranks(linear, log, strength, shortlist) for strength in arguments.strengths]
     records = compute_beyond_accuracy(pl.concat([ranks, *diverse]), log, [K])
     title = (
         f"The first {K} of {settings['recommendation']['shortlist']} items for {likes.height:,} {arguments.split} likes"
