@@ -1,4 +1,4 @@
-"""What is tried before a base LLM is prepared."""
+"""Checks before a base LLM is prepared."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from reclora_extras.base_models.preparing import require_steps
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
-    """Yield checks of the steps, for which the base LLM's weights are not loaded, and of the texts of a stored log."""
+    """Yield checks of the steps, without loading the base LLM's weights, and of the texts of a stored log."""
     if {"base_llm", "params:base_model"} <= pipeline.inputs():
         base_llm: Any = catalog.get("base_llm")
         if hasattr(base_llm, "outline"):

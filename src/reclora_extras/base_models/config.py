@@ -1,4 +1,4 @@
-"""Settings of what is done to a base LLM."""
+"""Settings of the preparation of a base LLM."""
 
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ Extended: Any = block_with(added_fields("base_model"))
 
 
 class QualityConfig(Block):
-    """Which texts are good enough to learn from."""
+    """Filters of texts."""
 
     min_words: Count
     max_repetition: Share
@@ -24,7 +24,7 @@ class QualityConfig(Block):
 
 
 class CorpusConfig(Block):
-    """The texts that an LLM is pretrained on."""
+    """Texts to pretrain an LLM on."""
 
     selection: Literal["uniform", "quality"]
     events_per_text: Count
@@ -35,7 +35,7 @@ class CorpusConfig(Block):
 
 
 class TuningConfig(Block):
-    """How weights of an LLM are tuned."""
+    """Settings of the tuning of an LLM's weights."""
 
     lora_rank: Count | None
     epochs: CountOrZero
@@ -44,7 +44,7 @@ class TuningConfig(Block):
 
 
 class ImportanceConfig(Block):
-    """How the importance of weights is measured, and how an LLM recovers from the loss of those that matter least."""
+    """Criterion of importance, and recovery after the least important weights are removed."""
 
     importance: Literal["loss", "taylor", "random"]
     calibration_prompts: Count
@@ -52,14 +52,14 @@ class ImportanceConfig(Block):
 
 
 class PruneConfig(ImportanceConfig):
-    """Which share of the heads and channels of every layer goes."""
+    """Share of the heads and channels of every layer to prune."""
 
     importance: Literal["taylor", "random"]
     ratio: Annotated[Share, Field(le=0.9)]
 
 
 class DropLayersConfig(ImportanceConfig):
-    """How many layers go, and which may not."""
+    """Number of layers to drop, and layers to keep."""
 
     layers: CountOrZero
     spare_first: CountOrZero
@@ -67,7 +67,7 @@ class DropLayersConfig(ImportanceConfig):
 
 
 class DistillConfig(Block):
-    """The student, and what it learns from its teacher."""
+    """Size of the student, and weights of its losses."""
 
     layers: Count
     blocks: Count
@@ -86,7 +86,7 @@ def _not_twice_in_a_row(steps: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class BaseModelConfig(Extended):
-    """The steps that are taken, and the settings of each; packages may add fields for steps of theirs."""
+    """Steps and their settings; packages may add fields for steps of theirs."""
 
     steps: Annotated[
         tuple[Annotated[str, AfterValidator(STEPS.require)], ...],

@@ -1,7 +1,7 @@
 """Texts to pretrain an LLM on, chosen by their quality (data-centric pretraining, Ziya2: arXiv 2311.03301).
 
-The texts are items' descriptions and histories told as text, from the training split alone. Their way to the corpus is
-that of Ziya2's data factory: cleaned, scored by the base LLM's perplexity, filtered by rules, rid of near-duplicates.
+The texts are item descriptions and user histories of the training split. As in Ziya2's data factory, they are cleaned,
+scored by the base LLM's perplexity, filtered by rules, and deduplicated.
 """
 
 import unicodedata
@@ -32,20 +32,19 @@ SHINGLE = 3
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts to learn from, and descriptions of items that none of them mentions, to be measured by."""
+    """Texts to learn from, and descriptions of items in none of them, to measure perplexity."""
 
     texts: list[str]
     held_out: list[str]
 
 
 def tell_corpus(log: InteractionLog, config: CorpusConfig, prompt: PromptConfig, seed: int) -> Corpus:
-    """The texts that the training split has to offer.
+    """Return the texts of the training split.
 
     Args:
-        log: whose training events are told; items without one are in no text.
-        config: how long a told history is, and which share of the items is held out.
-        prompt: the two answers, which tell a like from a dislike.
-        seed: of the draw of held-out items.
+        log: a log; items without a training event are in no text.
+        config: events per text, and the share of held-out items.
+        prompt: the two answers, by which texts tell likes from dislikes.
 
     Raises:
         ValueError: there are too few items to hold any out and learn from the others.
@@ -60,7 +59,7 @@ def tell_corpus(log: InteractionLog, config: CorpusConfig, prompt: PromptConfig,
 
 
 def held_out_items(log: InteractionLog, config: CorpusConfig) -> int:
-    """The number of items that no text mentions.
+    """Return the number of items in no text.
 
     Raises:
         ValueError: see `tell_corpus`.
@@ -76,7 +75,7 @@ def held_out_items(log: InteractionLog, config: CorpusConfig) -> int:
 
 
 def tell_histories(log: InteractionLog, events: np.ndarray, events_per_text: int, prompt: PromptConfig) -> list[str]:
-    """Events as texts of a line each, see `tell_events`, each user's in the order of time."""
+    """Return histories as texts, see `tell_events`, with each user's events in the order of time."""
     lines = pl.DataFrame(
         {"user": user_of_events(log.sequences.offsets)[events], "line": tell_events(log, events, prompt)}
     )
@@ -86,7 +85,7 @@ def tell_histories(log: InteractionLog, events: np.ndarray, events_per_text: int
 
 
 def tell_events(log: InteractionLog, events: np.ndarray, prompt: PromptConfig) -> list[str]:
-    """A line per event: the item's title, and the answer of a prompt whether it was liked."""
+    """Return a line per event: the item's title, and the answer of a prompt for its label."""
     return _tell(log, log.sequences.item_index[events], log.sequences.label[events], prompt)
 
 
@@ -96,7 +95,7 @@ def _tell(log: InteractionLog, items: np.ndarray, labels: np.ndarray, prompt: Pr
 
 
 def tell_samples(log: InteractionLog, samples: pl.DataFrame, events: int, prompt: PromptConfig) -> list[str]:
-    """Samples as texts: a line for each of the last events before, and one for the sample's item and label."""
+    """Return samples as texts: a line for each of the last events before, then one for the sample."""
     histories = log.histories(samples, WindowConfig(kind="recent", k=events))
     seen = np.unique(histories[histories >= 0])
     lines = dict(zip(seen.tolist(), tell_events(log, seen, prompt), strict=True))
@@ -106,7 +105,7 @@ def tell_samples(log: InteractionLog, samples: pl.DataFrame, events: int, prompt
 
 
 def clean(text: str) -> str:
-    r"""A text in Unicode's composed form, without control characters, spaces of each line as one.
+    r"""Return a text in Unicode's composed form, with control characters removed and runs of spaces as one.
 
     Examples:
         >>> clean("Ame\u0301lie  film\x00\n\n  Heat ")
@@ -120,16 +119,16 @@ def clean(text: str) -> str:
 def choose_by_quality(
     llm: LanguageModel, texts: Sequence[str], config: QualityConfig, max_tokens: int, tokens_per_batch: int
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Places of the texts that are good enough, the least perplexing first, and how many each stage left.
+    """Return places of the texts that pass the filters, by rising perplexity, and the number left by each filter.
 
     Args:
-        llm: by whose perplexity texts are scored.
-        max_tokens: tokens read of each text.
-        tokens_per_batch: most tokens in one forward pass, padding included.
+        llm: LLM whose perplexity scores the texts.
+        max_tokens: maximum of tokens to read of each text.
+        tokens_per_batch: maximum of tokens in one forward pass, padding included.
 
     Returns:
-        Places, and the texts that there are after each stage: drawn, cleaned (neither empty nor the same as one
-        before), not_perplexing, by_rules, without_near_duplicates.
+        Places, and the number of texts after each filter: drawn, cleaned (neither empty nor repeated), not_perplexing,
+        by_rules, without_near_duplicates.
 
     Raises:
         ImportError: datasketch is not installed.
@@ -152,7 +151,7 @@ def choose_by_quality(
 
 
 def follows_rules(text: str, config: QualityConfig) -> bool:
-    """Whether a text has enough words, and not too great a share of them were in it before.
+    """Return whether a text has enough words and few enough repeated ones.
 
     Examples:
         >>> rules = QualityConfig(min_words=2, max_repetition=0.5, drop_perplexing=0, max_similarity=0.8)
@@ -164,7 +163,7 @@ def follows_rules(text: str, config: QualityConfig) -> bool:
 
 
 def distinct(texts: Sequence[str], max_similarity: float) -> list[int]:
-    """Places of the texts that are like none kept before: Jaccard similarity of their shingles, as MinHash has it.
+    """Return places of texts that differ from all kept before: Jaccard similarity of shingles, by MinHash.
 
     Raises:
         ImportError: datasketch is not installed.
@@ -190,6 +189,6 @@ def distinct(texts: Sequence[str], max_similarity: float) -> list[int]:
 
 
 def shingles_of(text: str) -> list[bytes]:
-    """Each sequence of three words in a text, or the whole of a shorter one, in lower case."""
+    """Return each sequence of three words in a text, or a shorter text as a whole, in lower case."""
     words = text.lower().split()
     return [" ".join(words[i : i + SHINGLE]).encode() for i in range(max(1, len(words) - SHINGLE + 1))]

@@ -20,7 +20,7 @@ from reclora_kedro.progress import Progress
 
 
 def first_layers(llm: LanguageModel, config: DistillConfig) -> LanguageModel:
-    """The student as it begins: the LLM's first layers.
+    """Return the initial student: the LLM's first layers.
 
     Raises:
         ValueError: the LLM has fewer layers, or there are more blocks than layers.
@@ -30,11 +30,7 @@ def first_layers(llm: LanguageModel, config: DistillConfig) -> LanguageModel:
 
 
 def require_layers(count: int, config: DistillConfig) -> None:
-    """Refuse a student that an LLM of so many layers has too few for, or that has fewer layers than blocks.
-
-    Raises:
-        ValueError: it is such a one.
-    """
+    """Raise ValueError for an LLM with too few layers for a student, or a student with fewer layers than blocks."""
     if not config.blocks <= config.layers <= count:
         raise ValueError(
             f"base_model.distill.layers is {config.layers} and base_model.distill.blocks is {config.blocks}, but a "
@@ -50,13 +46,13 @@ def distill(
     tokens_per_batch: int,
     seed: int,
 ) -> tuple[LanguageModel, dict[str, float]]:
-    """The student tuned by `distilling_losses`, and steps, first_loss and last_loss, see `tune`.
+    """Return the student tuned by `distilling_losses`, and steps, first_loss and last_loss, see `tune`.
 
     Args:
-        student: what learns, see `first_layers`.
-        teacher: a base LLM with a trained adapter; what it makes of the prompts is computed once.
-        prompts: with labels, and with what the teacher's gates read.
-        tokens_per_batch: most tokens in one forward pass, padding included.
+        student: the initial student, see `first_layers`.
+        teacher: a base LLM with a trained adapter; its states of the prompts are computed once.
+        prompts: prompts with labels and the teacher's gate inputs.
+        tokens_per_batch: maximum of tokens in one forward pass, padding included.
     """
     taught = teacher_states(teacher, prompts, config.blocks, tokens_per_batch)
     labels = torch.from_numpy(np.asarray(prompts.labels, dtype=np.float32))
@@ -71,20 +67,17 @@ def distill(
 
 
 def distilling_losses(states: Tensor, taught: Tensor, logits: Tensor, labels: Tensor, config: DistillConfig) -> Tensor:
-    """What a student has to lower, of each prompt (SLMRec, equations 4 to 8).
+    """Return the student's loss for each prompt (SLMRec, equations 4 to 8), shape (batch,).
 
-    The cross entropy of its answer, and means over blocks, each with its weight: 1 - cos of its state and the
-    teacher's, their squared distance as a share of the squared length of the teacher's, and, of blocks but the last,
-    the cross entropy of the answer that the block alone would give.
+    It is the cross entropy of its answer, and weighted means over blocks: 1 - cos of the student's and the teacher's
+    states, their squared distance as a share of the teacher's squared length and, for all blocks but the last, the
+    cross entropy of the block's own answer.
 
     Args:
-        states: of the student at each prompt's end behind each block, shape (batch, blocks, hidden).
-        taught: of the teacher, likewise.
-        logits: of the positive answer against the negative one behind each block, shape (batch, blocks).
+        states: the student's states at each prompt's end after each block, shape (batch, blocks, hidden).
+        taught: the teacher's states, likewise.
+        logits: logits of the positive against the negative answer after each block, shape (batch, blocks).
         labels: 1 for a like, shape (batch,).
-
-    Returns:
-        Shape (batch,).
     """
     wrong = functional.binary_cross_entropy_with_logits(logits, labels[:, None].expand_as(logits), reduction="none")
     angle = 1 - functional.cosine_similarity(states, taught, dim=-1)
@@ -97,7 +90,7 @@ def distilling_losses(states: Tensor, taught: Tensor, logits: Tensor, labels: Te
 
 @torch.inference_mode()
 def teacher_states(teacher: AnswerModel, prompts: PromptSet, blocks: int, tokens_per_batch: int) -> Tensor:
-    """States of a teacher at each prompt's end behind each of its blocks, float32, (prompts, blocks, hidden)."""
+    """Return the teacher's states at each prompt's end after each block, float32, (prompts, blocks, hidden)."""
     hidden = teacher.model.config.get_text_config().hidden_size
     states = torch.zeros(len(prompts.labels), blocks, hidden)
 
@@ -115,7 +108,7 @@ def teacher_states(teacher: AnswerModel, prompts: PromptSet, blocks: int, tokens
 
 
 def block_states(llm: LanguageModel, batch: PromptBatch, blocks: int) -> Tensor:
-    """States at each prompt's end behind each block of layers, before the last norm, (batch, blocks, hidden)."""
+    """Return states at each prompt's end after each block, before the last norm, (batch, blocks, hidden)."""
     decoder = llm.model.get_decoder()
     layers = [decoder.layers[last] for last in block_ends(len(decoder.layers), blocks)]
     rows = torch.arange(len(batch.last), device=batch.last.device)
@@ -132,7 +125,7 @@ def block_states(llm: LanguageModel, batch: PromptBatch, blocks: int) -> Tensor:
 
 
 def block_ends(layers: int, blocks: int) -> list[int]:
-    """Number of the last layer of each block, where layers are divided among blocks as evenly as can be.
+    """Return the number of the last layer of each block, for blocks that are as equal as possible.
 
     Examples:
         >>> block_ends(15, 5), block_ends(30, 5), block_ends(7, 3)
@@ -142,7 +135,7 @@ def block_ends(layers: int, blocks: int) -> list[int]:
 
 
 def answers_of_blocks(llm: LanguageModel, states: Tensor, answers: PromptFormat) -> Tensor:
-    """Logit of the positive answer against the negative one that the LLM's norm and head make of states behind blocks.
+    """Return logits of the positive against the negative answer, by the LLM's norm and head, for states after blocks.
 
     Shapes (batch, blocks, hidden) to (batch, blocks).
     """

@@ -34,9 +34,9 @@ def prepare_llm(
     adapter: str | None = None,
     read: GateInputs | None = None,
 ) -> tuple[LanguageModel, Records, pl.DataFrame]:
-    """The base LLM after its steps, what was measured before and after each, and how it scores the validation prompts.
+    """Prepare the base LLM by the steps; return it, measurements, and scores of the validation prompts.
 
-    Where a step distills, an adapter that reads this teaches.
+    If a step distills, an adapter that reads this node's data is the teacher.
     """
     few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))
     corpus = tell_corpus(log_without_embeddings, config.corpus, prompt_config, config.seed)
@@ -58,16 +58,16 @@ def distill_llm(
     adapter: str,
     variant: VariantConfig,
 ) -> tuple[LanguageModel, Records, pl.DataFrame]:
-    """The same where a variant's adapter teaches."""
+    """Prepare the base LLM with a variant's adapter as the teacher, see `prepare_llm`."""
     read = gate_inputs(learning_states, variant.gate_input)
     return prepare_llm(base_llm, log_without_embeddings, prompts, config, prompt_config, adapter, read)
 
 
 def report_base_model(base_model_steps: Records, base_model_scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:
-    """What was measured before and after each step, with AUCs and their intervals."""
+    """Return the measurements before and after each step, with AUCs and their intervals."""
     return preparing.report(base_model_steps, base_model_scores, bootstrap)
 
 
 def show_base_model(base_model_report: Records) -> None:
-    """Print what each step did."""
+    """Print the report of the steps."""
     show(base_model_tables(base_model_report))

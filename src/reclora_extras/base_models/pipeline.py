@@ -1,4 +1,4 @@
-"""Base model: pretraining, pruning and distilling of the base LLM before adapters; on request."""
+"""Pretrain, prune and distill the base LLM before adapters are trained; on request."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -12,7 +12,7 @@ __all__ = ["checks", "create_pipeline"]
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """From the base LLM to the prepared one, by the steps of ``base_model.steps``; a variant's adapter may teach."""
+    """Prepare the base LLM by the steps of ``base_model.steps``; a variant's adapter may be the teacher."""
     teacher = teaching_variant(names)
     history = names.variants[teacher] if teacher else names.short_histories[0]
     read = ["learning_states", f"{teacher}.adapter", f"params:finetuning.variants.{teacher}"] if teacher else []
@@ -47,7 +47,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 
 
 def teaching_variant(names: PipelineNames) -> str | None:
-    """Return the variant whose adapter teaches, ``base_model.variant``; None if no step reads it.
+    """Return the variant of the teacher, ``base_model.variant``; None if no step reads it.
 
     Raises:
         NameRefusedError: a step of ``base_model.steps`` reads it, and ``finetuning.variants`` does not name it.

@@ -1,4 +1,4 @@
-"""The preparation of a base LLM by steps, and what is measured before and after each."""
+"""Prepare a base LLM by steps, and measure it before and after each."""
 
 import math
 import time
@@ -27,18 +27,18 @@ Records = list[dict[str, Any]]
 def prepare(
     llm: LanguageModel, material: Material, config: BaseModelConfig
 ) -> tuple[LanguageModel, Records, pl.DataFrame]:
-    """The LLM after the steps of the configuration, one after the other, and what was measured.
+    """Return the LLM after all steps, and measurements.
 
     Args:
         llm: the base LLM; a teacher may leave its adapter in it.
-        config: which steps, and their settings.
+        config: steps and their settings.
 
     Returns:
-        The prepared LLM; a record of the LLM as it came and one after each step, see `measure`; and how each of these
-        scores the validation prompts: row, model (the step's place and name) and score (probability of a like).
+        The prepared LLM; a record of the untouched LLM and one after each step, see `measure`; and their scores of the
+        validation prompts: row, model (the step's place and name) and score (probability of a like).
 
     Raises:
-        ValueError: the LLM or the settings are not fit for a step, see `require_steps`.
+        ValueError: the LLM or the settings do not fit a step, see `require_steps`.
         FloatingPointError, MemoryError: see `tune`.
     """
     if getattr(llm.model, "is_quantized", False):
@@ -64,15 +64,15 @@ def prepare(
 
 
 def report(measured: Records, scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:
-    """The records of `prepare` with AUCs.
+    """Add AUCs to the records of `prepare`.
 
     Args:
-        measured: a record of the LLM as it came and one after each step.
-        scores: of the validation prompts by these, in their order: row, user, label, model, score.
+        measured: a record of the untouched LLM and one after each step.
+        scores: their scores of the validation prompts, in their order: row, user, label, model, score.
 
     Returns:
         Each record with auc, auc_low, auc_high, confidence and, after a step, auc_difference, difference_low and
-        difference_high: less the AUC of the LLM as it came, on the same draws of users.
+        difference_high from the untouched LLM, on the same draws of users.
 
     Raises:
         ValueError: fewer than two users have a like, or fewer than two a dislike.
@@ -90,7 +90,7 @@ def report(measured: Records, scores: pl.DataFrame, bootstrap: Bootstrap) -> Rec
 
 
 def require_steps(llm: LanguageModel, config: BaseModelConfig) -> None:
-    """Refuse an LLM, of which the meta device will do, or settings that do not fit the steps.
+    """Refuse an LLM, possibly on the meta device, or settings that do not fit the steps.
 
     Raises:
         ValueError: see `Step.remaining_layers`.
@@ -101,10 +101,10 @@ def require_steps(llm: LanguageModel, config: BaseModelConfig) -> None:
 
 
 def measure(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[dict[str, Any], np.ndarray]:
-    """What the LLM is and does: parameters, perplexity and milliseconds_per_row; and its logits of a like, (prompts,).
+    """Return parameters, perplexity and milliseconds_per_row of an LLM, and its logits of a like, (prompts,).
 
-    The perplexity is of a token of held-out descriptions of items; milliseconds and logits are of Yes or No to the
-    validation prompts, without an adapter.
+    Perplexity is that of held-out item descriptions; milliseconds and logits are of answers to the validation prompts,
+    without an adapter.
     """
     held_out = [clean(text) for text in material.corpus.held_out]
     token_ids = plain_ids(llm.tokenizer, held_out, config.corpus.max_tokens)

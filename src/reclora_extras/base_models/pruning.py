@@ -45,11 +45,7 @@ LAYER = re.compile(r"(?<=\.layers\.)\d+(?=\.)")
 
 
 def require_prunable(model: Any) -> None:
-    """Refuse an LLM whose layers cannot be taken apart; the meta device will do.
-
-    Raises:
-        ValueError: its architecture is none of `ARCHITECTURES`.
-    """
+    """Raise ValueError for an LLM, possibly on the meta device, of no architecture in `ARCHITECTURES`."""
     kind = model.config.get_text_config().model_type
     if kind not in ARCHITECTURES:
         raise ValueError(
@@ -66,13 +62,10 @@ def importances(
     tokens_per_batch: int,
     seed: int,
 ) -> dict[str, Tensor]:
-    """Importance of each weight: |w g|, how much the loss would change without it, to first order.
+    """Return the importance of each weight by name: |w g|, the first-order change of the loss without it.
 
-    g is the gradient of the mean over calibration prompts of the loss of reading and answering them (LLM-Pruner,
-    arXiv 2305.11627, equation 5, without its second order); or the importance is drawn at random, as a control.
-
-    Returns:
-        By the weight's name, its shape.
+    g is the gradient of the mean loss of reading and answering calibration prompts (LLM-Pruner, arXiv 2305.11627,
+    equation 5, without its second order). As a control, importance is drawn at random.
     """
     if config.importance == "random":
         generator = torch.Generator().manual_seed(seed)
@@ -93,13 +86,10 @@ def layer_importances(
     tokens_per_batch: int,
     seed: int,
 ) -> np.ndarray:
-    """Importance of each layer: the loss without it, or the sum over its weights; see `importances`.
+    """Return the importance of each layer, shape (layers,): the loss without it, or the sum over its weights.
 
     The loss is the mean over calibration prompts of reading and answering them (Shortened LLaMA, arXiv 2402.02834,
-    whose two criteria are perplexity and Taylor).
-
-    Returns:
-        Shape (layers,); 0 for a layer that is spared, where it is the loss.
+    whose two criteria are perplexity and Taylor); it is 0 for layers to keep.
     """
     count = llm.model.config.get_text_config().num_hidden_layers
     of_layers = np.zeros(count)
@@ -124,9 +114,9 @@ def layer_importances(
 
 
 def logits_without(llm: LanguageModel, token_ids: Tensor, layers: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
-    """Each of some layers, with the logits of the LLM without it, shape (batch, tokens, vocabulary).
+    """Yield each of some layers with the LLM's logits without it, shape (batch, tokens, vocabulary).
 
-    What comes before a layer is the same with and without it, so it is computed once for all.
+    The layers below a skipped one are computed once for all.
     """
     decoder, states = llm.model.get_decoder(), dict[int, Tensor]()
 
@@ -144,29 +134,29 @@ def logits_without(llm: LanguageModel, token_ids: Tensor, layers: Iterable[int])
 
 
 class Skipped(nn.Module):
-    """Stands in for a layer that does nothing, so that those behind it keep their places."""
+    """A layer that does nothing, so that later layers keep their places."""
 
     def forward(self, hidden_states: Tensor, **_: Any) -> Tensor:
-        """Give back the states as they are."""
+        """Return the states unchanged."""
         return hidden_states
 
 
 def calibration_rows(prompts: PromptSet, config: ImportanceConfig, seed: int) -> np.ndarray:
-    """The rows whose loss tells what matters."""
+    """Return the rows whose loss measures importance."""
     return np.random.default_rng(seed).permutation(len(prompts.labels))[: config.calibration_prompts]
 
 
 def prune(
     llm: LanguageModel, importance: Mapping[str, Tensor], config: PruneConfig
 ) -> tuple[LanguageModel, dict[str, float]]:
-    """The LLM without the least important groups of every layer, and how many are left (LLM-Pruner, 2305.11627).
+    """Remove the least important groups of every layer; return how many are left (LLM-Pruner, arXiv 2305.11627).
 
-    Every layer loses as many, since a configuration of transformers has one number for all layers; which ones is each
-    layer's own choice. At least one of each is left. The ratio 0 gives back the same weights.
+    Every layer loses equally many groups, as a configuration of transformers has one number for all layers; each layer
+    loses its own least important ones, and keeps at least one of each kind. The ratio 0 changes no weight.
 
     Args:
-        importance: of its weights, see `importances`.
-        config: the share of the groups that goes, to the nearest whole number.
+        importance: importance of its weights, see `importances`.
+        config: share of the groups to remove, rounded to whole groups.
     """
     settings = llm.model.config.get_text_config()
     state, changes = dict(llm.model.state_dict()), dict[str, Any]()
@@ -188,28 +178,26 @@ def prune(
 
 
 def groups_of(weight: Tensor, axis: int, count: int) -> Tensor:
-    """Sum over each group of a weight that is made of groups along an axis, shape (count,)."""
+    """Sum over each group of a weight that consists of groups along an axis, shape (count,)."""
     return weight.movedim(axis, 0).reshape(count, -1).sum(1)
 
 
 def without_groups(weight: Tensor, axis: int, count: int, kept: Tensor) -> Tensor:
-    """A weight or a bias with some of its groups alone, in their order."""
+    """Return a weight or a bias with only some of its groups, in their order."""
     return weight.unflatten(axis, (count, -1)).index_select(axis, kept.to(weight.device)).flatten(axis, axis + 1)
 
 
 def drop_layers(
     llm: LanguageModel, importance: np.ndarray, config: DropLayersConfig
 ) -> tuple[LanguageModel, dict[str, float]]:
-    """The LLM without its least important layers (Shortened LLaMA, arXiv 2402.02834), and how many are left.
-
-    The first and last layers are spared, as the paper does.
+    """Remove the least important layers, and return the number of remaining ones (Shortened LLaMA, arXiv 2402.02834).
 
     Args:
-        importance: of its layers, see `layer_importances`.
-        config: how many go, and how many at either end may not.
+        importance: importance of its layers, see `layer_importances`.
+        config: number of layers to drop, and of first and last layers to keep.
 
     Raises:
-        ValueError: fewer layers may go than are to go.
+        ValueError: there are too few other layers.
     """
     count = llm.model.config.get_text_config().num_hidden_layers
     require_droppable(count, config)
@@ -220,16 +208,12 @@ def drop_layers(
 
 
 def droppable(count: int, config: DropLayersConfig) -> np.ndarray:
-    """Which of so many layers are not spared."""
+    """Return whether each layer may be dropped, shape (count,)."""
     return np.arange(config.spare_first, max(config.spare_first, count - config.spare_last))
 
 
 def require_droppable(count: int, config: DropLayersConfig) -> None:
-    """Refuse to drop more of so many layers than there are between those that are spared.
-
-    Raises:
-        ValueError: that is asked for.
-    """
+    """Raise ValueError if more layers are to be dropped than there are between those to keep."""
     if config.layers > (may_go := len(droppable(count, config))):
         raise ValueError(
             f"base_model.drop_layers.layers is {config.layers}, but of {count} layers of the base LLM only {may_go} "
@@ -238,7 +222,7 @@ def require_droppable(count: int, config: DropLayersConfig) -> None:
 
 
 def with_layers(llm: LanguageModel, kept: Sequence[int] | np.ndarray) -> LanguageModel:
-    """The LLM with some of its layers alone, by number, in this order."""
+    """Return the LLM with only some of its layers, by number, in this order."""
     settings = llm.model.config.get_text_config()
     number = {int(old): new for new, old in enumerate(kept)}
     of_layers = {
@@ -255,7 +239,7 @@ def with_layers(llm: LanguageModel, kept: Sequence[int] | np.ndarray) -> Languag
 
 
 def resized(llm: LanguageModel, changes: Mapping[str, Any], state: Mapping[str, Tensor]) -> LanguageModel:
-    """A model of the same architecture with other settings and these weights."""
+    """Return a model of the same architecture with other settings and these weights."""
     config = copy.deepcopy(llm.model.config)
     for name, value in changes.items():
         setattr(config, name, value)

@@ -1,4 +1,4 @@
-"""Tuning of a base LLM's own weights, all of them or by a LoRA that is merged, and the losses that it follows."""
+"""Tune a base LLM's weights, all of them or by a LoRA that is merged; losses of texts and prompts."""
 
 import copy
 import time
@@ -29,12 +29,12 @@ Losses = Callable[[LanguageModel, np.ndarray], Tensor]
 
 
 def with_weights(llm: LanguageModel, model: Any) -> LanguageModel:
-    """The LLM with a model of other weights, so that nothing is remembered of the states of the former."""
+    """Return the LLM with a model of other weights, and without cached states."""
     return replace(llm, model=model, frozen=FrozenLayers())
 
 
 def trainable_copy(llm: LanguageModel) -> LanguageModel:
-    """A copy in float32, or finer where the LLM is, all of whose weights have gradients."""
+    """Return a copy in float32, or in a finer type of the LLM, all of whose weights have gradients."""
     precision = torch.promote_types(llm.model.dtype, torch.float32)
     return with_weights(llm, copy.deepcopy(llm.model).to(precision).requires_grad_(True))
 
@@ -42,15 +42,14 @@ def trainable_copy(llm: LanguageModel) -> LanguageModel:
 def tune(
     llm: LanguageModel, lengths: np.ndarray, losses: Losses, config: TuningConfig, tokens_per_batch: int, seed: int
 ) -> tuple[LanguageModel, dict[str, float]]:
-    """Tune a copy of an LLM by AdamW, whose learning rate falls to 0 in a line.
+    """Tune a copy of an LLM by AdamW with a linearly falling learning rate.
 
     Args:
-        llm: what is tuned; its copy learns in float32, and goes back to the type of its weights.
+        llm: an LLM; its copy learns in float32 and is converted back.
         lengths: tokens of each row.
-        losses: of rows, by the LLM as it is then.
-        config: settings; no epochs give back the LLM itself.
-        tokens_per_batch: most tokens in one forward pass, padding included.
-        seed: of the order of rows and of a LoRA's first weights.
+        losses: losses of rows by the present LLM.
+        config: settings; without epochs the LLM itself is returned.
+        tokens_per_batch: maximum of tokens in one forward pass, padding included.
 
     Returns:
         The tuned LLM, and steps, first_loss and last_loss (means over a tenth of the steps), none without epochs.
@@ -101,7 +100,7 @@ def set_gradients(
     weights: list[Tensor],
     budget: TokenBudget,
 ) -> float:
-    """Give the weights the gradient of the mean loss over rows, and return that mean."""
+    """Set the gradient of the mean loss over rows on the weights, and return that mean."""
     total = 0.0
     for weight in weights:
         weight.grad = torch.zeros_like(weight)
@@ -118,7 +117,7 @@ def set_gradients(
 
 
 def reading_losses(logits: Tensor, token_ids: Tensor, last: Tensor) -> Tensor:
-    """Mean cross entropy of each text's tokens but its first, given those before, in nats; 0 of a single token.
+    """Return the mean cross entropy of each text's tokens after the first, in nats; 0 for a single token.
 
     Args:
         logits: shape (batch, tokens, vocabulary).
@@ -135,7 +134,7 @@ def reading_losses(logits: Tensor, token_ids: Tensor, last: Tensor) -> Tensor:
 
 
 def text_losses(token_ids: list[list[int]]) -> Losses:
-    """The loss of reading texts, see `reading_losses`."""
+    """Return the losses of reading texts, see `reading_losses`."""
 
     def losses(llm: LanguageModel, rows: np.ndarray) -> Tensor:
         ids, last = pad_right([token_ids[row] for row in rows], llm.device)
@@ -145,7 +144,7 @@ def text_losses(token_ids: list[list[int]]) -> Losses:
 
 
 def prompt_losses(prompts: PromptSet, answers: PromptFormat) -> Losses:
-    """The loss of prompts, see `reading_and_answering_losses`."""
+    """Return the losses of prompts, see `reading_and_answering_losses`."""
 
     def losses(llm: LanguageModel, rows: np.ndarray) -> Tensor:
         batch = prompts.batch(rows, llm.device)
@@ -158,7 +157,7 @@ def prompt_losses(prompts: PromptSet, answers: PromptFormat) -> Losses:
 def reading_and_answering_losses(
     logits: Tensor, batch: PromptBatch, labels: np.ndarray, answers: PromptFormat
 ) -> Tensor:
-    """The loss of reading prompts, see `reading_losses`, and that of answering them, two-way cross entropy, added.
+    """Return the loss of reading each prompt, see `reading_losses`, plus that of answering it.
 
     Args:
         logits: shape (batch, tokens, vocabulary).
@@ -177,7 +176,7 @@ def reading_and_answering_losses(
 
 @torch.inference_mode()
 def losses_of_texts(llm: LanguageModel, token_ids: list[list[int]], tokens_per_batch: int) -> np.ndarray:
-    """The loss of reading each text, float64, shape (texts,), see `reading_losses`."""
+    """Return the loss of reading each text, float64, shape (texts,), see `reading_losses`."""
     of_texts, lengths = np.zeros(len(token_ids)), np.array([len(ids) for ids in token_ids])
     losses = text_losses(token_ids)
     with Progress("read texts", len(token_ids), "texts") as progress:
@@ -191,7 +190,7 @@ def losses_of_texts(llm: LanguageModel, token_ids: list[list[int]], tokens_per_b
 
 
 def answering(model: AnswerModel, prompts: PromptSet, tokens_per_batch: int) -> tuple[np.ndarray, float]:
-    """Return the logits of a like of prompts, and the milliseconds per prompt, without remembered states of layers."""
+    """Return the logits of a like of prompts, and milliseconds per prompt, without cached states."""
     model = replace(model, llm=with_weights(model.llm, model.model))
     start = time.perf_counter()
     logits = model.all_llm_logits(prompts, tokens_per_batch, "measure")

@@ -1,1 +1,1 @@
-"""An LLM behind an API answers questions with hints of the lens, after BLADE (arXiv 2403.18365)."""
+"""Ask an LLM behind an API, with hints of the lens, after BLADE (arXiv 2403.18365)."""

@@ -1,4 +1,4 @@
-"""A black box beside other models: hints are searched on validation rows, then test rows are answered with them."""
+"""Search hints for a black box on validation rows, then ask about test rows with them."""
 
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -35,21 +35,21 @@ SUGGESTIONS = 5  # most, for each combination of options: some come more than on
 
 
 class SearchConfig(Block):
-    """What the search for hints may cost."""
+    """Budget of the search for hints."""
 
     rows: Count | None
     calls: Count
 
 
 class PriceConfig(Block):
-    """What a million tokens costs."""
+    """Prices of a million tokens."""
 
     prompt: NonNegative
     completion: NonNegative
 
 
 class KnowledgeConfig(Block):
-    """What a small language model writes of each question, and what finding its soft prompt may cost."""
+    """Knowledge by a small language model, and budget of the search for its soft prompt."""
 
     rows: Count
     max_tokens: Count
@@ -63,7 +63,7 @@ class KnowledgeConfig(Block):
 
 
 class BlackBoxConfig(Block):
-    """What a black box is asked, and which hints are tried."""
+    """Questions for a black box, and hints to try."""
 
     template: str
     history: str
@@ -80,7 +80,7 @@ class BlackBoxConfig(Block):
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """What the search chooses among, by name."""
+        """Options of the search by name."""
         return {name: values for name, values in self.hints.items() if values is not None}
 
     @field_validator("models", "beside")
@@ -100,7 +100,7 @@ class BlackBoxConfig(Block):
 
 
 def draw_questions(learning: pl.DataFrame, test: pl.DataFrame, config: BlackBoxConfig) -> pl.DataFrame:
-    """Validation questions, test questions and, where knowledge is learned, few-shot ones; more rows keep fewer.
+    """Draw validation, test and, to learn knowledge, few-shot questions; more rows include fewer.
 
     Raises:
         ValueError: there are fewer than the settings ask for, or all that were drawn have one label.
@@ -122,11 +122,7 @@ def draw_questions(learning: pl.DataFrame, test: pl.DataFrame, config: BlackBoxC
 
 
 def window_of(history: HistoryConfig, config: BlackBoxConfig) -> WindowConfig:
-    """The history that questions show.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
+    """Return the short history of questions; raise ValueError for an unknown name."""
     if (window := history.short.get(config.history)) is None:
         names = ", ".join(name for name, each in history.short.items() if each)
         raise ValueError(
@@ -138,11 +134,7 @@ def window_of(history: HistoryConfig, config: BlackBoxConfig) -> WindowConfig:
 def require_hints(
     writer: MessageWriter, config: BlackBoxConfig, item_fields: Sequence[str], user_fields: Sequence[str]
 ) -> None:
-    """Refuse templates of hints that are not there, or that fail on a made-up record with any of the options.
-
-    Raises:
-        ValueError: one is, or does.
-    """
+    """Raise ValueError for a template of hints that is missing, or fails on a made-up record with any options."""
     if unknown := [name for name in config.choices["template"] if name not in writer.hint_templates]:
         raise ValueError(
             f"black_box.hints.template names {unknown[0]!r}, but hint_templates has "
@@ -161,12 +153,9 @@ def ask(
 ) -> tuple[list[dict[str, Any]], pl.DataFrame, list[dict[str, Any]]]:
     """Search hints on the validation rows, then answer the test rows by each of the models.
 
-    Args:
-        ask_api: asks the black box.
-
     Returns:
         The trials, see `search_hints`; a frame with row, model, score (probability of a like) and message; and a record
-        per model: model, and what `cost` says.
+        per model: model and the fields of `cost`.
     """
     validation, test = ([record for record in records if record["use"] == use] for use in ("validation", "test"))
     trials = search_hints(ask_api, validation, writer, config)
@@ -191,7 +180,7 @@ def ask(
 
 
 def scores_of(model: str, records: Sequence[Record], answers: Answers, messages: Sequence[str]) -> pl.DataFrame:
-    """Answers of a model to records as row, model, score (probability of a like) and message."""
+    """Return a model's answers to records as row, model, score (probability of a like) and message."""
     rows = pl.DataFrame({"row": [record["row"] for record in records]}, schema={"row": pl.UInt32})
     scores = pl.Series(1 / (1 + np.exp(-answers.logits)))
     return rows.with_columns(pl.lit(model).alias("model"), score=scores, message=pl.Series(messages))
@@ -200,10 +189,10 @@ def scores_of(model: str, records: Sequence[Record], answers: Answers, messages:
 def search_hints(
     ask_api: AskApi, records: Sequence[Record], writer: MessageWriter, config: BlackBoxConfig
 ) -> list[dict[str, Any]]:
-    """Trials of options of hints on validation rows, within a budget of calls: the options, auc, and what `cost` says.
+    """Try options of hints on validation rows within a budget of calls; return options, auc and `cost` of each trial.
 
-    Optuna's tree-structured Parzen estimator (Bergstra et al., 2011) suggests options from those before. The budget
-    counts distinct messages, kept answers among them, so that a search that is repeated takes the same way.
+    Optuna's tree-structured Parzen estimator (Bergstra et al., 2011) suggests options from earlier trials. The budget
+    counts distinct messages, kept answers included, so that a repeated search has the same trials.
 
     Raises:
         ImportError: Optuna is not installed.
@@ -234,11 +223,7 @@ def search_hints(
 
 
 def load_optuna() -> Any:
-    """The library that searches.
-
-    Raises:
-        ImportError: it is not installed.
-    """
+    """Return Optuna; raise ImportError if it is not installed."""
     try:
         import optuna
     except ImportError as error:
@@ -250,7 +235,7 @@ def load_optuna() -> Any:
 def scores_beside(
     black_box_scores: pl.DataFrame, scores: pl.DataFrame, questions: pl.DataFrame, models: Sequence[str]
 ) -> pl.DataFrame:
-    """The scores of the black box and, on its rows, of other models, see `collect_scores`.
+    """Return scores of the black box and, on its rows, of other models, see `collect_scores`.
 
     Raises:
         ValueError: a model has no scores.
@@ -265,6 +250,6 @@ def scores_beside(
 
 
 def cost(answers: Answers, price: PriceConfig) -> dict[str, float]:
-    """The usage of answers, and the price of all their tokens, whenever they were asked for."""
+    """Return the usage of answers, and the price of all their tokens, also of kept ones."""
     tokens = answers.usage["prompt_tokens"] * price.prompt + answers.usage["completion_tokens"] * price.completion
     return answers.usage | {"price": tokens / TOKENS_PER_PRICE}

@@ -1,4 +1,4 @@
-"""An LLM that only an OpenAI-compatible API reaches: its Yes or No to messages."""
+"""A client of an OpenAI-compatible API for answers Yes or No to messages."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,12 +34,12 @@ LEAST = 1e-9  # probability: APIs round theirs
 
 @dataclass(frozen=True)
 class Answers:
-    """What a black box answered to some messages, and what that took.
+    """Answers of a black box to messages, and their cost.
 
     Attributes:
-        logits: of the positive answer against the negative one, shape (messages,).
-        usage: of the distinct messages: requests; calls, those of them that were not kept from before; retries;
-            by_text and unreadable answers; prompt_tokens and completion_tokens, as the API counts them.
+        logits: logits of the positive against the negative answer, shape (messages,).
+        usage: counts of the distinct messages: requests; calls (requests without a kept answer); retries; by_text and
+            unreadable answers; prompt_tokens and completion_tokens, as the API counts them.
     """
 
     logits: np.ndarray
@@ -51,13 +51,13 @@ class ChatApi:
     """A model of an OpenAI-compatible API, called concurrently.
 
     Attributes:
-        base_url: of the API, such as ``https://api.openai.com/v1``.
-        model: the model's name there.
-        arguments: what each request says besides model and messages.
-        concurrency: calls at once.
-        timeout_seconds: of a call.
-        max_retries: of a call that failed for a reason that may pass, after a growing pause.
-        api_key: None for an API that asks for none.
+        base_url: address of the API, such as ``https://api.openai.com/v1``.
+        model: name of the model.
+        arguments: further members of each request.
+        concurrency: maximum of concurrent calls.
+        timeout_seconds: time limit of a call.
+        max_retries: maximum of retries of a call after a temporary failure, with growing pauses.
+        api_key: None for an API without keys.
     """
 
     base_url: str
@@ -69,7 +69,7 @@ class ChatApi:
     api_key: str | None = field(default=None, repr=False)
 
     def require(self) -> None:
-        """Make one small call, so that an API which cannot be used is known before a run begins.
+        """Make one small call, so that an unusable API is found before a run begins.
 
         Raises:
             ImportError: the openai client is not installed.
@@ -79,18 +79,18 @@ class ChatApi:
         check._complete(check._client(), [{"role": "user", "content": "Answer Yes or No."}])
 
     def ask(self, texts: Sequence[str], config: PromptConfig, kept: FinishedShards, step: str) -> Answers:
-        """Answers to texts, each the message of a user in a chat of its own; equal texts are asked once.
+        """Return answers to texts, each the user's message in a chat of its own; equal texts are asked once.
 
         Args:
-            config: the two answers, and the message of the system; an empty one is left out.
-            kept: answers to earlier requests, by their content: these are not asked again, and new ones are added.
-            step: what the step is called while it runs.
+            config: the two answers, and the system message; an empty one is left out.
+            kept: answers to earlier requests, by content; they are not asked again, and new ones are added.
+            step: name of the step for the progress bar.
 
         Raises:
-            OSError: the API cannot be reached, or refuses the key; or an answer cannot be kept.
+            OSError: the API cannot be reached, or refuses the key; or an answer cannot be stored.
             ValueError: it refuses the model or the request, or more than `MAX_UNREADABLE` of the answers are neither of
                 the two words.
-            RuntimeError: it goes on failing after the retries. What it had answered is kept.
+            RuntimeError: it still fails after the retries; earlier answers are kept.
         """
         distinct, calls, unread = list(dict.fromkeys(texts)), list[int](), list[str]()
         system = [{"role": "system", "content": config.system_message}] if config.system_message else []
@@ -147,9 +147,9 @@ class ChatApi:
         )
 
     def _complete(self, client: Any, messages: list[dict[str, str]]) -> tuple[Any, Any, int]:
-        """The first choice, the usage or None, and the number of retries.
+        """Return the first choice, the usage or None, and the number of retries.
 
-        What the openai client raises is replaced, not chained: it may quote the key.
+        Exceptions of the openai client are replaced, not chained, as they may quote the key.
         """
         from openai import APIConnectionError, APIStatusError, OpenAIError
 
@@ -193,14 +193,14 @@ class ChatApi:
 
 
 def read_answer(choice: Any, positive: str, negative: str) -> tuple[float, int]:
-    """The logit of the positive answer against the negative one, and what it was read from.
+    """Return the logit of the positive against the negative answer, and its source.
 
-    The probability of a word is that of all forms of it among the most likely first tokens. A word that is not among
-    them is at most as likely as the last of these, and as all that they leave: the lesser of both is taken.
+    The probability of a word is that of all its forms among the most likely first tokens. A word that is not among them
+    has the least of their probabilities, or the remaining probability if that is less.
 
     Args:
-        choice: of a chat completion.
-        positive: the positive answer; case does not count.
+        choice: choice of a chat completion.
+        positive: the positive answer, in any case.
         negative: the negative answer.
 
     Examples:

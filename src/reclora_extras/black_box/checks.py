@@ -1,4 +1,4 @@
-"""What is tried before the black box is asked."""
+"""Checks before the black box is asked."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""Load-only datasets of a black box: the API of an LLM, and the answers that it gave before."""
+"""Load-only datasets of a black box: the API of an LLM, and its earlier answers."""
 
 from typing import Any, ClassVar
 
@@ -7,17 +7,11 @@ from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
 class ChatApiDataset(LoadOnlyDataset):
-    """Gives the model of an OpenAI-compatible API; the entry in conf/base says what each argument means.
+    """Load a model of an OpenAI-compatible API; for arguments see :class:`reclora_extras.black_box.chat_api.ChatApi`.
 
     Args:
-        base_url: of the API.
-        model: the model's name there.
-        arguments: what each request says besides.
-        concurrency: calls at once.
-        timeout_seconds: of a call.
-        max_retries: of a call.
-        credentials: ``api_key``, where the API asks for one.
-        metadata: anything for plugins such as kedro-viz.
+        credentials: ``api_key``, if the API needs one.
+        metadata: data for plugins such as kedro-viz.
     """
 
     RESOURCES: ClassVar = ("concurrency", "timeout_seconds", "max_retries")
@@ -47,7 +41,7 @@ class ChatApiDataset(LoadOnlyDataset):
         self.metadata = metadata
 
     def load(self) -> Any:
-        """The API as :class:`reclora_extras.black_box.chat_api.ChatApi`."""
+        """Return the API as :class:`reclora_extras.black_box.chat_api.ChatApi`."""
         from reclora_extras.black_box.chat_api import ChatApi
 
         return ChatApi(**self._arguments, api_key=self._api_key)
@@ -57,10 +51,10 @@ class ChatApiDataset(LoadOnlyDataset):
 
 
 class KeptAnswersDataset(CheckpointStoreDataset):
-    """Gives a folder of answers by their content, which stay when a node is done: each call is paid for once."""
+    """Load a folder of answers by content, which stay after the node: each call is paid once."""
 
     def load(self) -> Any:
-        """The folder as :class:`reclora_kedro.distributed.finished.FinishedShards`."""
+        """Return the folder as :class:`reclora_kedro.distributed.finished.FinishedShards`."""
         from reclora_kedro.distributed.finished import FinishedShards
 
         return FinishedShards(self._filepath, "answers", self._credentials)

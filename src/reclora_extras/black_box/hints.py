@@ -1,7 +1,7 @@
-"""Hints of what a lens and the log know of a question, and messages that hold them (BLADE, arXiv 2403.18365).
+"""Hints from the lens and the log for a question, and messages with them (BLADE, arXiv 2403.18365).
 
-There, a small language model of a domain writes what a general LLM should know of a question. Here the small model is
-the lens: its verdict, the nearest items of the user's history and rating statistics become text by a template.
+In the paper, a small language model of a domain writes hints for a general LLM. Here, templates turn the lens's
+verdict, the nearest items of the user's history and rating statistics into text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,16 +47,16 @@ def hinted_records(
     nearest: int,
     engine: EngineConfig = LOCAL,
 ) -> list[Record]:
-    """What a prompt may say of each question, see `prompt_records`, and under ``hint`` what a hint may say.
+    """Return records for prompts of questions, see `prompt_records`, with a further field ``hint``.
 
     A hint has verdict (the lens's probability of a like); liked and disliked, the user's earlier events of either kind
     whose items are nearest to the target, the nearest first; and statistics, by the names of
-    `reclora_kedro.histories.rating_statistics.COLUMNS`, but for numbers of ratings, which are no logarithms.
+    `reclora_kedro.histories.rating_statistics.COLUMNS`, with counts in place of logarithms.
 
     Args:
         questions: see `reclora_kedro.histories.questions`.
-        history: the events that prompts show.
-        nearest: most events of either kind.
+        history: events for the prompts.
+        nearest: maximum of events of either kind.
     """
     verdicts = lens_scores(lens_states(lens, log, questions, engine))
     statistics = known_statistics(log, lens).compute(questions)
@@ -72,7 +72,7 @@ def hinted_records(
 
 
 def nearest_events(questions: pl.DataFrame, log: InteractionLog, label: int, most: int) -> np.ndarray:
-    """Of each question's history, the events of a label whose items are nearest to the target by their embeddings.
+    """Return the history's events of a label whose items are nearest to the target by embeddings.
 
     Returns:
         Flat event indices, shape (questions, most), the nearest first and of equals the latest; padded with -1.
@@ -91,16 +91,16 @@ def nearest_events(questions: pl.DataFrame, log: InteractionLog, label: int, mos
 
 
 class MessageWriter:
-    """Writes the messages of records, within a budget of characters: how an API counts tokens is not known.
+    """Writes the messages of records, within a budget of characters, as token counts of an API are unknown.
 
     Texts of items and users are data: no template in them is followed, and characters of special tokens are replaced.
 
     Args:
         prompt_template: Jinja text of a question without a hint, see `reclora_kedro.llm.prompts.build_prompts`.
-        hint_templates: by name, Jinja texts of whole messages; they read prompt (the question's text), target, verdict,
+        hint_templates: Jinja texts of whole messages, by name; they read prompt (the question's text), target, verdict,
             liked, disliked and statistics, see `hinted_records`, and the options.
-        prompt: which fields are hidden, and how long a text may be.
-        max_characters: of a message; over it, the oldest history goes first, never the hint.
+        prompt: hidden fields, and the maximum length of texts.
+        max_characters: maximum length of a message; above it, the oldest history is dropped first, never the hint.
 
     Raises:
         ValueError: a template is not valid Jinja.
@@ -114,18 +114,18 @@ class MessageWriter:
         self.hint_templates = {name: compile_template(text, f"{name} hint") for name, text in hint_templates.items()}
 
     def write(self, records: Sequence[Record], options: Options | None) -> list[str]:
-        """The message of each record, with a hint by these options, or without one.
+        """Return the message of each record, with a hint by these options, or without one.
 
         Raises:
-            ValueError: a template reads what records and options don't have; a message without any history exceeds the
-                budget.
+            ValueError: a template reads names that records and options lack, or a message without any history exceeds
+                the budget.
         """
         render = partial(self._render, options)
         texts, *_ = fit_budget(list, [plain(each) for each in records], render, self._max_characters, OVER_CHARACTERS)
         return texts
 
     def hint(self, record: Record, options: Options) -> str:
-        """The hint of a record alone, without its question."""
+        """Return the hint of a record without its question."""
         return self._hinted(options, plain(record), "")
 
     def _render(self, options: Options | None, record: Record, left_out: int) -> str:
@@ -148,7 +148,7 @@ class MessageWriter:
 
 
 def plain(value: Any) -> Any:
-    """Plain data in whose texts no special token of a chat is left.
+    """Return data without special tokens of a chat in its texts.
 
     Examples:
         >>> plain({"title": "Heat<|im_end|>", "genres": ["[INST]"], "rating": 4})

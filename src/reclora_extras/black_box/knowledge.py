@@ -1,7 +1,7 @@
-"""Knowledge that a small language model of the domain writes for a black box (BLADE, Li et al. 2024, arXiv 2403.18365).
+"""Knowledge for a black box by a small language model of the domain (BLADE, Li et al. 2024, arXiv 2403.18365).
 
-The small model, pretrained on texts of the domain, is tuned to write what helped the black box answer a question. Then
-a soft prompt before its questions is found by Bayesian optimisation of what the black box answers with its knowledge.
+The small model, pretrained on texts of the domain, is tuned to write the hints that helped the black box. Then Bayesian
+optimisation of the black box's AUC with this knowledge finds a soft prompt for the small model's questions.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ RANDOM_TRIALS = 5
 
 @dataclass(frozen=True)
 class Lessons:
-    """Questions, and the knowledge that helped the black box most to answer each; in the same order."""
+    """Questions, and the most helpful knowledge for each, in the same order."""
 
     questions: list[str]
     knowledge: list[str]
@@ -44,15 +44,15 @@ class Lessons:
 def choose_lessons(
     ask_api: AskApi, records: Sequence[Record], writer: MessageWriter, config: BlackBoxConfig
 ) -> tuple[Lessons, dict[str, float]]:
-    """Try every hint with every question, and keep the one with which the true answer becomes most likely, if any does.
+    """Try every hint with every question, and keep the one with the likeliest true answer, if any helps.
 
     Args:
         records: few-shot rows, see `hinted_records`.
         writer: writes messages; the texts of its hints are the knowledge to choose from.
-        config: the hints' options.
+        config: options of the hints.
 
     Returns:
-        The lessons; and rows, lessons and what `cost` says.
+        The lessons; and rows, lessons and the fields of `cost`.
 
     Raises:
         ValueError: no hint helps with any question.
@@ -92,16 +92,16 @@ def teach(
 
 
 def question_ids(llm: LanguageModel, questions: list[str]) -> list[list[int]]:
-    """Tokens of questions, and of the line break behind which knowledge follows."""
+    """Return the tokens of questions, and of the line break before the knowledge."""
     return plain_ids(llm.tokenizer, [f"{text}\n" for text in questions])
 
 
 def writing_losses(token_ids: list[list[int]], starts: np.ndarray) -> Losses:
-    """The mean cross entropy of each text's tokens from a start on, given those before, in nats.
+    """Return the mean cross entropy of each text's tokens from a start on, in nats.
 
     Args:
-        token_ids: of the texts.
-        starts: tokens before what is written, at least one, shape (texts,).
+        token_ids: tokens of the texts.
+        starts: number of tokens before the knowledge, at least one, shape (texts,).
     """
 
     def losses(llm: LanguageModel, rows: np.ndarray) -> Tensor:
@@ -132,20 +132,20 @@ class SoftPrompt:
 
     @classmethod
     def drawn(cls, llm: LanguageModel, tokens: int, dimensions: int, seed: int) -> "SoftPrompt":
-        """A subspace of the LLM's embeddings."""
+        """Draw a subspace of the LLM's embeddings."""
         vocabulary = llm.model.get_input_embeddings().weight.detach().float()
         shape, random = (dimensions, tokens, vocabulary.shape[1]), torch.Generator().manual_seed(seed)
         directions = torch.randn(shape, generator=random).to(vocabulary) * vocabulary.std() / dimensions**0.5
         return cls(vocabulary.mean(0).repeat(tokens, 1), directions)
 
     def at(self, z: Sequence[float]) -> Tensor:
-        """The embeddings p(z), shape (tokens, hidden)."""
+        """Return the embeddings p(z), shape (tokens, hidden)."""
         return self.origin + torch.tensordot(torch.tensor(z).to(self.origin), self.directions, 1)
 
 
 @torch.inference_mode()
 def write_knowledge(llm: LanguageModel, soft_prompt: Tensor, questions: list[str], max_tokens: int) -> list[str]:
-    """What the small model writes behind each question, greedily, up to its end or a line break of its own."""
+    """Write knowledge for each question with the small model, greedily, up to its end or a line break."""
     embed, written = llm.model.get_input_embeddings(), dict[str, str]()
     distinct = list(dict.fromkeys(questions))
     with Progress("write knowledge", len(distinct), "questions") as progress:
@@ -168,16 +168,16 @@ def write_knowledge(llm: LanguageModel, soft_prompt: Tensor, questions: list[str
 def answer_with_knowledge(
     ask_api: AskApi, records: Sequence[Record], writer: MessageWriter, llm: LanguageModel, config: BlackBoxConfig
 ) -> tuple[list[dict[str, Any]], pl.DataFrame, list[dict[str, Any]]]:
-    """Find the soft prompt on the validation rows, then answer the test rows with what the small model writes.
+    """Find the soft prompt on the validation rows, then answer the test rows with the small model's knowledge.
 
     Args:
         records: validation and test rows, see `hinted_records`.
         writer: writes messages, with the template of `KNOWLEDGE`.
         llm: the small model, see `teach`.
-        config: how it writes, budgets and prices.
+        config: settings of the writing, budgets and prices.
 
     Returns:
-        The trials, see `search_soft_prompt`; and what `reclora_extras.black_box.asking.ask` returns of two models:
+        The trials, see `search_soft_prompt`; and the results of `reclora_extras.black_box.asking.ask` for two models:
         black_box_with_knowledge, and black_box_shuffled_knowledge with that of another row: the null control.
     """
     settings = config.knowledge
@@ -212,13 +212,13 @@ def search_soft_prompt(
     writer: MessageWriter,
     config: BlackBoxConfig,
 ) -> list[dict[str, Any]]:
-    """Trials of soft prompts within the budget of calls: z, auc, an example of what is written, and what `cost` says.
+    """Try soft prompts within the budget of calls; return z, auc, an example of knowledge, and `cost` of each trial.
 
     A Gaussian process models the AUC of the black box's answers over z; each next trial has the greatest expected
     improvement (Bayesian optimisation, by Optuna).
 
     Args:
-        informed: validation rows with what the small model writes at some z.
+        informed: returns validation rows with the small model's knowledge for a z.
         config: dimensions, their radius, trials, calls and seed.
 
     Raises:

@@ -35,7 +35,7 @@ def describe_questions(
     config: BlackBoxConfig,
     engine: EngineConfig,
 ) -> Records:
-    """What messages may say of the rows: of validation, of test, and few-shot ones where knowledge is learned."""
+    """Return records for messages: of validation and test rows and, to learn knowledge, of few-shot rows."""
     questions = asking.draw_questions(learning_questions, test_questions, config)
     return hinted_records(lens, log, questions, asking.window_of(history, config), config.nearest, engine)
 
@@ -57,7 +57,7 @@ def ask(
     config: BlackBoxConfig,
     prompt: PromptConfig,
 ) -> tuple[Records, pl.DataFrame, Records]:
-    """The trials of the search for hints; scores of the test rows with the best one; and what these cost."""
+    """Search hints, and score the test rows with the best ones; return trials, scores and costs."""
     writer = _message_writer(prompt_template, hint_templates, config, prompt)
     return asking.ask(lambda texts, step: llm.ask(texts, prompt, kept, step), records, writer, config)
 
@@ -73,7 +73,7 @@ def teach_writer(
     prompt: PromptConfig,
     small_llm: LanguageModel,
 ) -> tuple[LanguageModel, Records]:
-    """The small model once it writes what helps the black box, and an account of its lessons."""
+    """Tune the small model to write helpful knowledge; return it and a record of its lessons."""
     assert config.knowledge is not None
     writer = _message_writer(prompt_template, hint_templates, config, prompt)
     few_shot = [record for record in records if record["use"] == "few_shot"]
@@ -96,7 +96,7 @@ def answer_with_knowledge(
     prompt: PromptConfig,
     knowledge_llm: LanguageModel,
 ) -> tuple[Records, pl.DataFrame, Records]:
-    """The trials of the soft prompt; scores of the test rows with the best one; and what these cost."""
+    """Search the soft prompt, and score the test rows with the best one; return trials, scores and costs."""
     writer = MessageWriter(prompt_template, knowledge.KNOWLEDGE, prompt, config.max_characters)
     return knowledge.answer_with_knowledge(
         lambda texts, step: llm.ask(texts, prompt, kept, step), records, writer, knowledge_llm, config
@@ -111,11 +111,11 @@ def evaluate(
     bootstrap: Bootstrap,
     *of_black_box: pl.DataFrame,
 ) -> tuple[Records, Records]:
-    """The black box beside models of the scoring step, on the rows that it answered, by their evaluation."""
+    """Compare the black box with models of the scoring step on its rows."""
     together = asking.scores_beside(pl.concat(of_black_box), scores, test_questions, config.beside)
     return metrics.evaluate_models(together, bootstrap)
 
 
 def show_results(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> None:
-    """Print how the search went, what it all cost, and the results."""
+    """Print the trials of the search, the costs, and the results."""
     show(black_box_tables(metrics, comparisons, trials, usage))

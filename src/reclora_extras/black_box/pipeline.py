@@ -1,4 +1,4 @@
-"""Black box: an LLM behind an API answers test rows, with hints of the lens and without them; on request."""
+"""Ask an LLM behind an API about test rows, with and without hints of the lens; on request."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -14,7 +14,7 @@ SETTINGS = ("params:black_box", "params:prompt")
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """From the lens, the log and an API to the scores of its LLM with and without hints, beside other models.
+    """Score test rows by the LLM of an API, with and without hints of the lens, and compare with other models.
 
     Where ``black_box.knowledge`` is set, a small language model writes what the LLM is told, too.
     """

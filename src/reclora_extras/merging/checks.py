@@ -1,4 +1,4 @@
-"""What is tried before LoRAs are merged."""
+"""Checks before LoRAs are merged."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -13,7 +13,7 @@ from reclora_kedro.finetuning.variants import VariantConfig
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
-    """Yield a check of the variants that are merged, by their settings."""
+    """Yield a check of the settings of the variants to merge."""
     if "merged_loras" in pipeline.all_outputs():
         named = MergingConfig.model_validate(catalog.load("params:merging")).variants or ()
         settings = {name: catalog.load(f"params:finetuning.variants.{name}") for name in named}
@@ -23,14 +23,7 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
 
 
 def require_alike(adapters: Mapping[str, Any]) -> None:
-    """Refuse variants whose adapters are not LoRAs of one rank on the same layers.
-
-    Args:
-        adapters: settings of the adapters, by variant.
-
-    Raises:
-        ValueError: one has gates, or another rank or other layers than the first one.
-    """
+    """Raise ValueError if adapters, settings by variant, are not LoRAs of one rank on the same layers."""
     for name, adapter in adapters.items():
         first_name, first = next(iter(adapters.items()))
         if adapter_method(adapter.method).has_gates(adapter):

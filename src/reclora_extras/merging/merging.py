@@ -1,4 +1,4 @@
-"""Several LoRAs become one: by what it does to the inputs that it meets itself (IterIS), and by PEFT's own ways."""
+"""Merge several LoRAs into one: by the inputs of the merged model (IterIS), and by PEFT's own ways."""
 
 import logging
 import time
@@ -43,7 +43,7 @@ the mean itself.
 
 
 class MergingConfig(Block):
-    """Which LoRAs become one, and how."""
+    """LoRAs to merge, and settings of the merge."""
 
     variants: Annotated[tuple[str, ...], Field(min_length=2)] | None
     users: Annotated[Count, Field(ge=2)]
@@ -60,13 +60,13 @@ class MergingConfig(Block):
 
 
 def draw_calibration(log: InteractionLog, users: np.ndarray | None, config: MergingConfig) -> pl.DataFrame:
-    """Questions whose prompts the layers are looked at with: training samples, drawn uniformly.
+    """Draw training samples uniformly, whose prompts give the inputs of the layers.
 
     Args:
-        users: indices of the users whose LoRAs are merged, each of whom has as many; None draws from all users.
+        users: indices of the users of the LoRAs, who each get equally many samples; None draws from all users.
 
     Raises:
-        ValueError: there is one user alone, or a user has no training sample.
+        ValueError: there is a single user, or a user has no training sample.
     """
     train, random = log.samples_in("train"), np.random.default_rng(config.seed)
     pools = [train]
@@ -84,12 +84,12 @@ def draw_calibration(log: InteractionLog, users: np.ndarray | None, config: Merg
 
 @dataclass(frozen=True)
 class MergedLoras:
-    """LoRAs by the way they were merged."""
+    """Merged LoRAs by method."""
 
     loras: dict[str, Lora]
 
     def save(self, folder: Path, before: Path | None = None) -> None:
-        """Write a folder per LoRA, each for stock PEFT, and a README.md beside them."""
+        """Write a folder per LoRA for stock PEFT, and a README.md."""
         for name, lora in self.loras.items():
             lora.save(folder / name)
         ways = ", ".join(self.loras)
@@ -103,11 +103,11 @@ def merge_loras(
     config: MergingConfig,
     tokens_per_batch: int,
 ) -> tuple[MergedLoras, pl.DataFrame]:
-    """One LoRA by `iterate` and by each of `BASELINES`; the base LLM is left bare.
+    """Return one LoRA by `iterate` and by each of `BASELINES`; the base LLM is left without adapters.
 
     Args:
-        prompts: of each LoRA, those that it is for.
-        tokens_per_batch: most tokens in a forward pass, padding included.
+        prompts: prompts of each LoRA.
+        tokens_per_batch: maximum of tokens in a forward pass, padding included.
 
     Returns:
         The LoRAs, and the log of `iterate`.
@@ -157,18 +157,18 @@ def iterate(
     config: MergingConfig,
     tokens_per_batch: int,
 ) -> tuple[dict[str, Tensor], pl.DataFrame]:
-    """The update of each layer that comes nearest to what every LoRA makes of its own prompts (IterIS).
+    """Return the update of each layer that is nearest to all LoRAs' outputs on their own prompts (IterIS).
 
     Chen et al. 2024, arXiv 2411.15231: a layer's W* solves the sum of the LoRAs' `normal_equations`, in which X~ are
-    the inputs that the layer meets in the merged model, so that solving and running the model alternate. In iteration
-    0 they are each LoRA's own inputs. A LoRA's error counts as ``c_i = ‖W_i‖² / ‖W_i X_i‖²``, as in the authors' code.
+    the layer's inputs in the merged model, so that solving and running the model alternate. In iteration 0 they are
+    each LoRA's own inputs. A LoRA's error has the weight ``c_i = ‖W_i‖² / ‖W_i X_i‖²``, as in the authors' code.
 
     Args:
         llm: a PEFT model with LoRA layers, which are not used themselves.
-        updates: of each LoRA, what it adds to layers' weights, by path, (out, in).
-        prompts: of each LoRA.
-        config: iterations, tolerance, ridge and what is solved for.
-        tokens_per_batch: most tokens in a forward pass.
+        updates: each LoRA's updates of layers, by path, (out, in).
+        prompts: prompts of each LoRA.
+        config: iterations, tolerance, ridge and unknown.
+        tokens_per_batch: maximum of tokens in a forward pass.
 
     Returns:
         The update by path, float32, (out, in); and a log with iteration, change (of all updates, as a share of their
@@ -206,16 +206,16 @@ def iterate(
 
 
 def normal_equations(base: Tensor, update: Tensor, cross: Tensor, gram: Tensor, ridge: float) -> Tensor:
-    """What one LoRA adds to both sides of the normal equations of a layer, below one another: (out + in, in).
+    """Return one LoRA's addends to both sides of a layer's normal equations, concatenated: (out + in, in).
 
-    They are of the least Σ_i c_i (‖W_i X_i − W* X~_i‖² + ridge_i ‖W_i − W*‖²), whose solution is
+    They minimise Σ_i c_i (‖W_i X_i − W* X~_i‖² + ridge_i ‖W_i − W*‖²), whose solution is
     ``W* = [Σ c_i W_i (X_iᵀ X~_i + ridge_i I)] [Σ c_i (X~_iᵀ X~_i + ridge_i I)]⁻¹`` (IterIS, arXiv 2411.15231).
 
     Args:
-        base: what is a part of W_i and W* alike, float64, (out, in): weights of the layer without any LoRA, so that
-            the update makes up for inputs that are no longer those of W_i; or zeros, where it is the update alone that
-            should do to X~_i what that of the LoRA did to X_i (``with_pretrain_matrix: 0`` of the authors' code).
-        update: W_i less these, (out, in).
+        base: common part of W_i and W*, float64, (out, in): the layer's weights without any LoRA, so that the update
+            makes up for changed inputs; or zeros to solve for the update alone (``with_pretrain_matrix: 0`` of the
+            authors' code).
+        update: W_i less `base`, (out, in).
         cross: X_iᵀ X~_i, (in, in).
         gram: X~_iᵀ X~_i, (in, in).
         ridge: ridge_i as a share of the norm of ``gram``.
@@ -226,7 +226,7 @@ def normal_equations(base: Tensor, update: Tensor, cross: Tensor, gram: Tensor, 
 
 
 def solve(equations: Tensor) -> Tensor:
-    """W* less what stands beside the update, float32, (out, in), by the sum of `normal_equations`."""
+    """Return the update, W* less the base, float32, (out, in), from the sum of `normal_equations`."""
     left, right = equations.split([len(equations) - equations.shape[1], equations.shape[1]])
     return torch.linalg.solve(right, left.mT).mT.float()
 
@@ -239,7 +239,7 @@ def moments(
     prompts: PromptSet,
     budget: TokenBudget,
 ) -> dict[str, Tensor]:
-    """X_iᵀ X~_i and X~_iᵀ X~_i of each layer over the prompts of one LoRA, float64, (2, in, in).
+    """Return X_iᵀ X~_i and X~_iᵀ X~_i of each layer over the prompts of one LoRA, float64, (2, in, in).
 
     Args:
         own: the LoRA's updates.
@@ -268,7 +268,7 @@ def moments(
 def layer_inputs(
     llm: LanguageModel, layers: Mapping[str, nn.Module], updates: Mapping[str, Tensor], batch: PromptBatch
 ) -> dict[str, Tensor]:
-    """What each layer reads of a batch's tokens, (tokens, in), with these updates added to the layers; no padding."""
+    """Return each layer's inputs for a batch's tokens, (tokens, in), without padding, with updates added."""
     seen: dict[str, Tensor] = {}
 
     def adding(path: str) -> Any:
@@ -290,20 +290,20 @@ def layer_inputs(
 
 
 def weights_of(layer: nn.Module) -> Tensor:
-    """Weights of a linear layer, quantised or not: (out, in)."""
+    """Return the weights of a linear layer, quantised or not: (out, in)."""
     weights = dequantize_module_weight(layer).detach()
     return weights.mT if isinstance(layer, Conv1D) else weights
 
 
 def relative_change(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> float:
-    """Norm of what changed, as a share of the norm of what is."""
+    """Return the norm of the change as a share of the present norm."""
     changed = sum((now[path] - before[path]).square().sum().item() for path in now)
     whole = sum(update.square().sum().item() for update in now.values())
     return (changed / whole) ** 0.5 if whole else 0.0
 
 
 def new_user_rows(prompts: pl.DataFrame, log: InteractionLog, config: MergingConfig) -> pl.DataFrame:
-    """Test prompts of users who have no training sample, drawn uniformly, at most ``test_rows``.
+    """Return at most ``test_rows`` random test prompts of users without a training sample.
 
     Raises:
         ValueError: there are none.
@@ -322,7 +322,7 @@ def new_user_rows(prompts: pl.DataFrame, log: InteractionLog, config: MergingCon
 def score_loras(
     llm: LanguageModel, folder: Path, prompts: pl.DataFrame, prompt_config: PromptConfig, tokens_per_batch: int
 ) -> pl.DataFrame:
-    """Scores of test prompts by each LoRA in a folder: row, user, label, model (the LoRA's name) and score."""
+    """Return scores of test prompts by each LoRA in a folder: row, user, label, model and score."""
     test, rows = prompt_set(prompts, "test"), prompts.select("row", "label", user="user_index")
     tables = []
     for path in sorted(part for part in folder.iterdir() if part.is_dir()):

@@ -29,13 +29,13 @@ MERGING = ("iterations", "tolerance", "ridge", "solve_for", "rank", "density", "
 
 @reads(config=["prompts", "seed"])
 def draw_calibration(log: InteractionLog, config: MergingConfig) -> pl.DataFrame:
-    """The questions that layers are looked at with, of all users."""
+    """Draw questions of all users for the inputs of the layers."""
     return merging.draw_calibration(log, None, config)
 
 
 @reads(config=["users", "prompts", "seed"])
 def draw_calibration_of_users(log: InteractionLog, config: MergingConfig, export: ExportConfig) -> pl.DataFrame:
-    """The same of each user whose LoRA is merged."""
+    """Draw questions of each user whose LoRA is merged, for the inputs of the layers."""
     users = log.choose_users(export.users, export.most_active)[: config.users]
     return merging.draw_calibration(log, users, config)
 
@@ -44,7 +44,7 @@ def draw_calibration_of_users(log: InteractionLog, config: MergingConfig, export
 def merge_variants(
     base_llm: LanguageModel, prompts: pl.DataFrame, config: MergingConfig, scoring: ScoringConfig, **adapters: str
 ) -> tuple[MergedLoras, pl.DataFrame]:
-    """One LoRA out of several variants' by each way, and how IterIS came to it."""
+    """Merge the LoRAs of variants by each method; return them and the log of IterIS."""
     loras = {variant: lora_of(base_llm.model, folder) for variant, folder in adapters.items()}
     calibration = dict.fromkeys(loras, prompt_set(prompts, "few_shot"))
     return merging.merge_loras(base_llm, loras, calibration, config, scoring.tokens_per_batch)
@@ -59,7 +59,7 @@ def merge_users(
     config: MergingConfig,
     scoring: ScoringConfig,
 ) -> tuple[MergedLoras, pl.DataFrame]:
-    """The same out of the exported LoRAs of the users whose prompts these are."""
+    """Merge the exported LoRAs of the prompts' users by each method; return them and the log of IterIS."""
     index = prompts["user_index"].unique(maintain_order=True)
     loras = load_user_loras(Path(user_adapters), log.users["user_id"].gather(index).to_list())
     of_users = (prompt_set(prompts.filter(user_index=user), "few_shot") for user in index)
@@ -69,7 +69,7 @@ def merge_users(
 
 @reads(config=["method"])
 def choose_merged(base_llm: LanguageModel, merged_loras: str, config: MergingConfig) -> PeftModel:
-    """The LoRA that was merged in the chosen way, as an adapter."""
+    """Return the LoRA of the chosen method as an adapter."""
     return adapter_of(base_llm.model, Lora.load(Path(merged_loras, config.method)))
 
 
@@ -85,7 +85,7 @@ def score_merged(
     scoring: ScoringConfig,
     bootstrap: Bootstrap,
 ) -> tuple[pl.DataFrame, Records]:
-    """Scores of each merged LoRA, and of the run's other models, on test rows of users without training rows."""
+    """Score test rows of new users by each merged LoRA; compare with the run's other models."""
     rows = merging.new_user_rows(prompts, log, config)
     merged = merging.score_loras(base_llm, Path(merged_loras), rows, prompt_config, scoring.tokens_per_batch)
     table = pl.concat([merged, scores.join(rows.select("row"), on="row", how="semi")], how="vertical_relaxed")

@@ -1,4 +1,4 @@
-"""Merging, on request: several LoRAs become one, and what each way of merging is worth for users who are new."""
+"""Merge several LoRAs into one, and measure each method on new users; on request."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -13,7 +13,7 @@ __all__ = ["checks", "create_pipeline"]
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Variants' adapters or users' exported LoRAs in; one LoRA by several ways, and a table of their scores."""
+    """Merge variants' adapters or users' exported LoRAs by several methods, and score them."""
     variants = merged_variants(names)
     history = names.variants[variants[0] if variants else names.variant_of("export")]
     shared = {
@@ -71,7 +71,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 
 
 def merged_variants(names: PipelineNames) -> tuple[str, ...]:
-    """Return the variants whose LoRAs are merged, ``merging.variants``; none where users' LoRAs are.
+    """Return the variants to merge, ``merging.variants``; none if users' LoRAs are merged.
 
     Raises:
         NameRefusedError: one is named twice, is made by merging or is none of ``finetuning.variants``, or they show

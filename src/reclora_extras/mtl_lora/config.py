@@ -12,12 +12,12 @@ from reclora_kedro.parameters import Count, Positive
 
 @dataclass
 class MtlLoraSettings(LoraSettings):
-    """What may be set of a LoRA of many tasks (MTL-LoRA, arXiv 2410.09437, section 3.2).
+    """Settings of a LoRA of many tasks (MTL-LoRA, arXiv 2410.09437, section 3.2).
 
-    Every adapted projection holds one ``A`` (r × in) and ``num_up_projections`` matrices ``B_j`` (out × r) that all
+    Every adapted projection has one ``A`` (r × in) and ``num_up_projections`` matrices ``B_j`` (out × r) that all
     tasks share, and for each task t a transformation Λ_t (r × r) and scores w_t. The update is
-    Σ_j softmax(w_t / temperature)_j B_j Λ_t A. If ``separate``, there is an A_t and a B_t for each task in their place,
-    and the update is B_t A_t. Defaults are those of the paper; conf/tasks says what each field does.
+    Σ_j softmax(w_t / temperature)_j B_j Λ_t A; if ``separate``, it is B_t A_t. Defaults are those of the paper;
+    conf/tasks explains the fields.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -29,14 +29,14 @@ class MtlLoraSettings(LoraSettings):
 
 
 class MtlLoraType(StrEnum):
-    """What PEFT calls the method."""
+    """PEFT's name of the method."""
 
     MTL_LORA = "MTL_LORA"
 
 
 @dataclass
 class MtlLoraConfig(MtlLoraSettings, PersonalizedConfig):
-    """MTL-LoRA as PEFT knows it: the settings, and what it is made for; ``gate_dim`` is the number of tasks.
+    """PEFT's configuration of MTL-LoRA: the settings, and ``gate_dim``, the number of tasks.
 
     Raises:
         ValueError: a value is outside its range; the message names the field.

@@ -21,12 +21,12 @@ class MtlLora(PersonalizedMethod):
         return config.tasks > 1
 
     def keeps_statistics(self, settings: MtlLoraSettings) -> bool:
-        """Always: how frequent tasks are among the samples."""
+        """Return True: an adapter keeps the frequencies of tasks."""
         return True
 
     @torch.no_grad()
     def gate_weights(self, adapted: PeftModel, gate_inputs: Tensor) -> Tensor | None:
-        """The weights of the up projections, shape (batch, N)."""
+        """Return the weights of the up projections, shape (batch, N)."""
         tuner, name = adapted.base_model, adapted.active_adapter
         shares = tuner.gate_weights(gate_inputs)
         if shares is None:

@@ -1,4 +1,4 @@
-"""The algebra of MTL-LoRA, and its surgery."""
+"""Layers and PEFT model of MTL-LoRA."""
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +9,10 @@ from reclora_kedro.adapters.tuner import PersonalizedTuner
 
 
 class TaskShares(nn.Module):
-    """From the values of a field that each sample has to the share of each task in it.
+    """Shares of tasks in a sample, from its values of a field.
 
-    A sample of several tasks, such as a film of two genres, is their mean. What no few-shot row had, or a sample
-    without any task that one had, is what the few-shot rows are on average: no task is left to untrained weights.
+    A sample of several tasks, such as a film of two genres, has equal shares. Tasks of no few-shot row are left out; a
+    sample without any other task has the mean shares of the few-shot rows, so that no untrained weights are used.
 
     Args:
         tasks: number T of tasks.
@@ -26,13 +26,13 @@ class TaskShares(nn.Module):
 
     @torch.no_grad()
     def fit(self, tasks: Tensor) -> None:
-        """Take the shares of the tasks in the few-shot rows, 0/1 of shape (rows, T)."""
+        """Store the mean shares of the few-shot rows, from 0/1 of shape (rows, T)."""
         tasks = tasks.to(self.prior)[tasks.any(dim=-1)]
         if len(tasks):
             self.prior.copy_((tasks / tasks.sum(dim=-1, keepdim=True)).mean(dim=0))
 
     def forward(self, tasks: Tensor) -> Tensor:
-        """Shares that sum to one over the last axis, shape (1, batch, T), of 0/1 of shape (batch, T)."""
+        """Return shares that sum to one over the last axis, (1, batch, T), from 0/1 of shape (batch, T)."""
         trained = tasks.to(self.prior) * (self.prior > 0)
         count = trained.sum(dim=-1, keepdim=True)
         return torch.where(count > 0, trained / count.clamp(min=1), self.prior)[None]
@@ -79,7 +79,7 @@ class MtlLoraLayer(PersonalizedLayer):
         return down.to(dtype), up.to(dtype), None
 
     def weights_of_tasks(self, name: str) -> Tensor:
-        """Each task's weights over the up projections, which sum to one: shape (T, N), or (T, T) of separate LoRAs."""
+        """Return each task's weights of the up projections, which sum to one: (T, N), or (T, T) if separate."""
         config = self.configs[name]
         if config.separate:
             return torch.eye(config.tasks, device=self.mtl_lora_B[name].device)
@@ -93,5 +93,5 @@ class MtlLoraModel(PersonalizedTuner):
     tuner_layer_cls = MtlLoraLayer
 
     def new_gates(self, config: MtlLoraConfig, layers: int) -> TaskShares | None:
-        """The tasks of samples, the same for all layers; none where there is one task."""
+        """Return the shares of tasks, the same for all layers; None for a single task."""
         return TaskShares(config.tasks) if config.tasks > 1 else None

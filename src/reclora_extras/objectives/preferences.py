@@ -1,4 +1,4 @@
-"""Preferences: an adapter learns which of two items a user likes more, beside references (DPO, MRPO)."""
+"""Preferences: an adapter learns which of two items a user likes more, relative to references (DPO, MRPO)."""
 
 import logging
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs(Examples):
-    """Prompts two by two, and how much more the first item of each pair is liked than the second.
+    """Prompts in pairs, and labels of whether the first item of each is liked more.
 
     The margin of a pair is the logit of its first prompt less that of the second one. Its loss is the cross entropy
     between its label and ``sigmoid(beta (margin - reference))`` (DPO, Rafailov et al. 2023, arXiv 2305.18290,
@@ -58,7 +58,7 @@ class Pairs(Examples):
 
 
 class Preference(Objective):
-    """Pairs of a liked and a not liked few-shot row of one user, see `pair_rows`, held against references."""
+    """Pairs of a liked and a not liked few-shot row of one user, see `pair_rows`, relative to references."""
 
     inputs_from: ClassVar[str] = "reclora_extras.objectives.pipeline:logits_of_references"
 
@@ -95,7 +95,7 @@ class Preference(Objective):
         tokens_per_batch: int,
         *reference_logits: pl.DataFrame,
     ) -> Pairs:
-        """Pair the few-shot rows, and hold them against the references.
+        """Pair the few-shot rows, and compute the margins of the references.
 
         For arguments see `Objective.fine_tune`.
 
@@ -138,7 +138,7 @@ def _logits_of_rows(scored: pl.DataFrame, rows: np.ndarray, reference: str) -> n
 
 
 def pair_rows(questions: pl.DataFrame, max_days: float) -> np.ndarray:
-    """Places of a liked and a not liked row of one user, shape (pairs, 2), each with the other kind's nearest in time.
+    """Return pairs of a liked and a not liked row of one user, (pairs, 2), nearest in time to one another.
 
     Examples:
         >>> questions = pl.DataFrame({"user_index": [7, 7, 7, 8], "timestamp": [0, 9, 10, 10], "label": [1, 1, 0, 0]})
@@ -163,7 +163,7 @@ def pair_rows(questions: pl.DataFrame, max_days: float) -> np.ndarray:
 
 
 def joint_margins(margins: np.ndarray, clip: float, weights: Sequence[float] | None = None) -> np.ndarray:
-    """Margins of several references together (MRPO, Le et al. 2024, arXiv 2405.16388, sections 3.2 to 3.4).
+    """Return the joint margins of several references (MRPO, Le et al. 2024, arXiv 2405.16388, sections 3.2 to 3.4).
 
     With ``log p_k`` the log sigmoid of reference k's margin for the liked item, and of its negative for the other one,
     the joint reference is the weighted harmonic mean ``1 / sum_k (a_k / p_k)``. The first reference is the anchor:

@@ -61,7 +61,7 @@ class TitlePairs(Pairs):
     extrapolation: float = 0.0
 
     def outputs(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
-        """Log likelihoods by the policy and by the extrapolated one, shape (n · 2, 2); see `Examples.outputs`."""
+        """Return log likelihoods by the policy and the extrapolated one, (n · 2, 2); see `Examples.outputs`."""
         places = self.places(examples).ravel()
         starts = torch.from_numpy(self.starts[places]).to(model.device)
         states, token_ids, prompts = title_states(model, batch, starts)
@@ -84,7 +84,7 @@ class TitlePairs(Pairs):
 
     @torch.inference_mode()
     def confidence(self, model: AnswerModel, tokens_per_batch: int) -> np.ndarray:
-        """How far each label's margin is beyond that of the reference by the extrapolated policy, shape (pairs,)."""
+        """Return how far the extrapolated policy's margin exceeds the reference's, shape (pairs,)."""
         model.model.eval()
         confidence = np.zeros(len(self))
 
@@ -101,7 +101,7 @@ class TitlePairs(Pairs):
 
 
 def doubted(confidence: np.ndarray) -> np.ndarray:
-    """Places of the least confident labels, `DOUBTED_SHARE` of them.
+    """Return places of the least confident labels, `DOUBTED_SHARE` of them.
 
     Args:
         confidence: how far a label's margin is beyond that of the reference, shape (pairs,).
@@ -127,7 +127,7 @@ class SelfGenerated(Objective):
     extrapolation: NonNegative = 0.1
 
     def require(self, variant: "VariantConfig") -> None:
-        """Refuse gradients by which an adapter may be trained once."""
+        """Raise ValueError for gradients that allow one training of an adapter only."""
         if reason := variant.training.gradient_maker.trains_once:
             raise ValueError(
                 f"training.objective.kind is self_generated, whose rounds train the adapter further, but {reason}: set "
@@ -135,7 +135,7 @@ class SelfGenerated(Objective):
             )
 
     def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
-        """Refuse too few moments for a labelled pair, and one for each round."""
+        """Raise ValueError for too few moments for a labelled pair, and one for each round."""
         moments = prompt_rows.unlabelled
         seeds = self.labelled_pairs(moments)
         if not seeds or moments - seeds < self.rounds:
@@ -146,7 +146,7 @@ class SelfGenerated(Objective):
             )
 
     def labelled_pairs(self, moments: int) -> int:
-        """How many pairs have labels."""
+        """Return the number of labelled pairs."""
         return round(self.seed_share * moments)
 
     def fine_tune(self, training: Training) -> pl.DataFrame:
@@ -250,7 +250,7 @@ def fine_tune_in_rounds(
 
 
 def decided_pairs(later: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Draw moments of which the log shows later on which candidate is liked, and return two places of each.
+    """Draw moments with a candidate that is liked later on, and one that is not; return both places.
 
     Args:
         later: 1 for candidates that are liked later on, else 0, or NaN where the log says nothing; shape
@@ -307,7 +307,7 @@ def preferred_first(
 
 
 def detection(judged: np.ndarray) -> dict[str, float | None]:
-    """How many own labels the log decides, which share of these it confirms, and which labels are in doubt.
+    """Count own labels that the log decides, and the shares of them that are confirmed and in doubt.
 
     Args:
         judged: one row per label, shape (labels, 3): of the preferred title and of the other one, 1 where it is liked

@@ -1,4 +1,4 @@
-"""Likelihoods of titles: how likely an LLM holds a title to be the next one of a history."""
+"""Likelihoods of titles as the next ones of a history, by an LLM."""
 
 from dataclasses import dataclass
 
@@ -14,26 +14,25 @@ from reclora_kedro.progress import Progress
 
 @dataclass(frozen=True)
 class Titles:
-    """Prompts that end with a title each, as those of questions do, and what stands before it is the history.
+    """Prompts that end with a title each, after a history.
 
     Attributes:
-        prompts: the prompts.
-        starts: how many tokens of each prompt stand before its title, shape (prompts,).
+        starts: number of tokens before each title, shape (prompts,).
     """
 
     prompts: PromptSet
     starts: np.ndarray
 
     def take(self, places: np.ndarray) -> "Titles":
-        """Those at some places."""
+        """Return the titles at some places."""
         return Titles(self.prompts.take(places), self.starts[places])
 
 
 def with_titles(prompts: PromptSet, per_moment: int) -> Titles:
-    """The titles of prompts, as many for each moment as there are, one after the other.
+    """Find the titles of prompts, which are grouped by moment, `per_moment` each.
 
-    A title begins where the prompts of its moment begin to differ, and ends with the prompt. So what a template writes
-    behind titles counts as a part of each of them, and words with which all titles of a moment begin do not.
+    A title begins where the prompts of its moment begin to differ, and ends with the prompt. So a template's text after
+    the title counts for each of them, and common first words of all titles of a moment do not.
 
     Examples:
         >>> with_titles(PromptSet(np.arange(2), [[5, 6, 7], [5, 6, 8, 9]], np.zeros(2)), per_moment=2).starts
@@ -49,7 +48,7 @@ def with_titles(prompts: PromptSet, per_moment: int) -> Titles:
 
 
 def title_states(model: AnswerModel, batch: PromptBatch, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The LLM's final states from which it predicts the titles' tokens, these tokens, and whose they are.
+    """Return the LLM's final states before the titles' tokens, these tokens, and their prompts.
 
     Args:
         model: an LLM with or without an adapter, whose gates read what the batch has.
@@ -67,7 +66,7 @@ def title_states(model: AnswerModel, batch: PromptBatch, starts: Tensor) -> tupl
 
 
 def log_likelihoods(logits: Tensor, token_ids: Tensor, prompts: Tensor, count: int) -> Tensor:
-    """Log probability of each title, the sum of those of its tokens, shape (count,); see `title_states`."""
+    """Return the log probability of each title, the sum over its tokens, shape (count,); see `title_states`."""
     each = logits.log_softmax(1).gather(1, token_ids[:, None])[:, 0]
     return each.new_zeros(count).index_add(0, prompts, each)
 
@@ -76,7 +75,7 @@ def log_likelihoods(logits: Tensor, token_ids: Tensor, prompts: Tensor, count: i
 def score_titles(
     model: AnswerModel, titles: Titles, tokens_per_batch: int, description: str
 ) -> tuple[np.ndarray, list[Tensor]]:
-    """Log probability of each title, float64, shape (prompts,), and the states that predict its tokens, on the CPU."""
+    """Return the log probability of each title, float64, (prompts,), and the states before its tokens, on the CPU."""
     model.model.eval()
     scores, states, rows = np.zeros(len(titles.starts)), [torch.empty(0)] * len(titles.starts), len(titles.starts)
 

@@ -1,4 +1,4 @@
-"""Items that a user might take next at a moment: titles among which the LLM chooses its own responses."""
+"""Candidates for a user's next item at a moment, among which the LLM chooses its own responses."""
 
 import numpy as np
 import polars as pl
@@ -16,13 +16,13 @@ DRAWS = 20  # for each moment, of which the first candidates that fit are taken
 
 
 def draw_unlabelled(log: InteractionLog, moments: int, seed: int) -> pl.DataFrame:
-    """Draw moments of the training split, and for each one `CANDIDATES` items that others took near it.
+    """Draw moments of the training split, each with `CANDIDATES` items that others took near it.
 
-    The label is what the training split says of the user and the item from then on; null where it says nothing. Row
-    numbers go on behind those of the samples. A moment whose user has taken nearly all of the items is left out.
+    The label is that of the user's later training events with the item; null without any. Row numbers follow those of
+    the samples. A moment whose user has taken nearly all items is left out.
 
     Raises:
-        ValueError: the training split has fewer samples than moments are asked for.
+        ValueError: the training split has fewer samples than the requested moments.
     """
     train = log.samples_in("train")
     if moments > train.height:

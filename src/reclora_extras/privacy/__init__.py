@@ -1,1 +1,1 @@
-"""Privacy: an adapter learns from users' gradients in noise, and its log says how much of them it tells."""
+"""User-level differential privacy of an adapter's training."""

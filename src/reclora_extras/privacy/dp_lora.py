@@ -1,4 +1,4 @@
-"""DP-LoRA: an adapter learns from sampled users, whose gradients are clipped and hidden in noise."""
+"""DP-LoRA: training on sampled users, with clipped gradients and Gaussian noise."""
 
 import logging
 import secrets
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class PrivacyConfig(GradientMaker):
-    """How little an adapter may tell of any single user: the block `training.privacy`."""
+    """Privacy of the users of the few-shot rows: the block `training.privacy`."""
 
     block: ClassVar[str] = "privacy"
     keeps_last: ClassVar[bool] = True  # validation rows are of the same users, and a choice by them has no noise
@@ -41,7 +41,7 @@ class PrivacyConfig(GradientMaker):
     users_per_round: Count = 64
 
     def require(self, variant: "VariantConfig") -> None:
-        """Refuse what would tell of users without noise.
+        """Refuse settings that would reveal users without noise.
 
         Raises:
             ValueError: validation may end the training, or the adapter holds statistics of the few-shot rows.
@@ -58,11 +58,7 @@ class PrivacyConfig(GradientMaker):
             )
 
     def require_ready(self) -> None:
-        """Refuse privacy that nothing can account for.
-
-        Raises:
-            ImportError: Opacus is not installed.
-        """
+        """Raise ImportError if Opacus, the accountant, is not installed."""
         if find_spec("opacus") is None:
             raise ImportError(
                 "training.privacy needs Opacus, whose accountant says how much privacy is spent: `pip install -e "
@@ -70,7 +66,7 @@ class PrivacyConfig(GradientMaker):
             )
 
     def gradients(self, examples: Examples, config: "TrainingConfig", group: Group) -> Gradients:
-        """The rounds of a training, see `private_rounds`."""
+        """Return the rounds of a training, see `private_rounds`."""
         assert examples.users is not None
         return private_rounds(examples.users, config.epochs, self, group)
 
@@ -79,15 +75,14 @@ class PrivacyConfig(GradientMaker):
 class PrivateRounds(Gradients):
     """The rounds of a private training (DP-LoRA, Liu et al. 2023, arXiv 2312.17493; McMahan et al. 2018).
 
-    In each, every user takes part by the same chance. Users' gradients, each of the mean loss over their examples, are
-    clipped to a norm C; the noise on the sum has the standard deviation noise_multiplier C.
+    In each, every user takes part with the same probability. Users' gradients, of the mean loss over their examples,
+    are clipped to a norm C; the noise on the sum has the standard deviation noise_multiplier · C.
 
     Attributes:
         steps: numbers of the examples of the users of each round.
-        epsilons: spent after each round, at `config.delta`, shape (rounds,).
-        users: of every example, shape (examples,).
-        users_each: that a round is expected to have.
-        config: settings.
+        epsilons: epsilon spent after each round, at `config.delta`, shape (rounds,).
+        users: user of each example, shape (examples,).
+        users_each: expected number of users per round.
         random: source of the noise, the same in every process of a group.
     """
 
@@ -100,7 +95,7 @@ class PrivateRounds(Gradients):
     def set(
         self, chosen: np.ndarray, weights: list[Tensor], mean_gradient: Callable[..., Tensor], group: Group
     ) -> Tensor:
-        """Give the weights the noisy mean of the clipped gradients of the users of a round, see `Gradients.set`."""
+        """Set the noisy mean of the clipped gradients of a round's users on the weights, see `Gradients.set`."""
         losses = torch.zeros(len(chosen), device=weights[0].device)
         sums = [torch.zeros_like(weight) for weight in weights]
         for user in np.unique(self.users[chosen])[group.rank :: group.size]:
@@ -119,25 +114,24 @@ class PrivateRounds(Gradients):
         return group.sum(losses)
 
     def measure(self, step: int) -> dict[str, float | None]:
-        """Epsilon and delta after a number of rounds; an infinite epsilon as None."""
+        """Return epsilon and delta after a number of rounds; None for an infinite epsilon."""
         epsilon = float(self.epsilons[step - 1])
         return {"epsilon": epsilon if np.isfinite(epsilon) else None, "delta": self.config.delta}
 
 
 def private_rounds(users: np.ndarray, epochs: int, config: PrivacyConfig, group: Group) -> PrivateRounds:
-    """Draw the rounds of a private training: as many as show each user `epochs` times, or as `max_epsilon` allows.
+    """Draw the rounds of a private training: for `epochs` expected times per user, or as many as `max_epsilon` allows.
 
-    Users and noise are drawn from the randomness of the operating system, never from a seed: whoever knows the noise
-    can subtract it.
+    Users and noise are drawn from the operating system's randomness, never from a seed, by which noise could be
+    subtracted.
 
     Args:
-        users: of every example, shape (examples,).
-        epochs: times that each user is expected to take part.
-        config: settings.
+        users: user of each example, shape (examples,).
+        epochs: expected number of times that each user takes part.
         group: the processes that train, which get the same rounds.
 
     Raises:
-        ValueError: `delta` is not below 1 / users, or the first round alone would pass `max_epsilon`.
+        ValueError: `delta` is not below 1 / users, or the first round alone would exceed `max_epsilon`.
     """
     everyone = np.unique(users)
     if config.delta * len(everyone) >= 1:
@@ -174,12 +168,11 @@ def private_rounds(users: np.ndarray, epochs: int, config: PrivacyConfig, group:
 
 
 def epsilons_after(rounds: int, rate: float, config: PrivacyConfig) -> np.ndarray:
-    """Epsilon at `delta` after each round by Opacus's accountant of Rényi divergences (Mironov 2017), shape (rounds,).
+    """Return epsilon at `delta` after each round by Opacus's Rényi accountant (Mironov 2017), shape (rounds,).
 
     Args:
-        rounds: their number.
-        rate: chance of each user to take part in a round.
-        config: settings.
+        rounds: number of rounds.
+        rate: probability of each user to take part in a round.
     """
     if not config.noise_multiplier:
         return np.full(rounds, np.inf)

@@ -1,1 +1,1 @@
-"""Few-shot rows chosen by the quality of their texts, by the stages of `reclora_extras.base_models.corpus`."""
+"""Select few-shot rows by the quality of their texts, with filters of `reclora_extras.base_models.corpus`."""

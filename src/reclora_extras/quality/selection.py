@@ -1,4 +1,4 @@
-"""Few-shot rows chosen by the quality of their texts (data-centric pretraining, Ziya2: arXiv 2311.03301)."""
+"""Select few-shot rows by the quality of their texts (data-centric pretraining, Ziya2: arXiv 2311.03301)."""
 
 import numpy as np
 import polars as pl
@@ -29,7 +29,7 @@ def draw_learning_questions(
     base_model: BaseModelConfig,
     prompt: PromptConfig,
 ) -> pl.DataFrame:
-    """Draw the samples that the LLM is tuned on, by their quality, and those that choose a checkpoint."""
+    """Draw the few-shot rows by their quality, and the validation rows."""
     samples, rows = log_without_embeddings.samples, history.prompt_rows
     pool, size = draw_pool(samples, rows, few_shot.candidates_per_row, history.seed)
     chosen = choose_few_shot(base_llm, log_without_embeddings, pool, size, base_model, prompt)
@@ -39,7 +39,7 @@ def draw_learning_questions(
 def draw_pool(
     samples: pl.DataFrame, config: PromptRowsConfig, candidates_per_row: int, seed: int
 ) -> tuple[pl.DataFrame, int]:
-    """Draw few-shot rows to choose from, several for each that is asked for; and return how many are asked for.
+    """Draw several few-shot rows for each requested one; return them and the requested number.
 
     Raises:
         ValueError: the size is not in rows, or `draw_questions` refuses it.
@@ -63,19 +63,18 @@ def choose_few_shot(
     config: BaseModelConfig,
     prompt: PromptConfig,
 ) -> pl.DataFrame:
-    """Draw rows of a pool uniformly from those whose texts are good enough; they keep their order.
+    """Draw rows of a pool uniformly from those whose texts pass the filters; they keep their order.
 
     Args:
-        llm: by whose perplexity rows are scored.
-        log: that the rows are of.
+        llm: LLM whose perplexity scores the rows.
         pool: questions of the training split.
-        size: how many are drawn.
-        config: what is good enough, and how many events are told of each row.
+        size: number of rows to draw.
+        config: filters, and events per text.
         prompt: the two answers.
 
     Raises:
         ImportError: datasketch is not installed.
-        ValueError: fewer are good enough.
+        ValueError: too few rows pass.
     """
     texts, most = tell_samples(log, pool, config.corpus.events_per_text, prompt), config.corpus.max_tokens
     places, counts = choose_by_quality(llm, texts, config.quality, most, config.tokens_per_batch)
