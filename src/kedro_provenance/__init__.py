@@ -1,1 +1,1 @@
-"""Runs of Kedro pipelines: catalog and versions, what they were made of, plan, manifest and cells."""
+"""A Kedro plug-in: provenance of results, plans of what is out of date, atomic versions, manifests and cells."""

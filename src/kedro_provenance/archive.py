@@ -221,6 +221,6 @@ def layer_of(entry: Mapping[str, Any]) -> str:
 
 
 def give_archive(run: Run) -> None:
-    """Fill the entry `archive` where a node reads it: nodes know no versions."""
+    """Fill the entry `archive` if a node reads it, as nodes know no versions."""
     if "archive" in run.pipeline.inputs():
         run.catalog.save("archive", Archive(run.catalog, run.cells))

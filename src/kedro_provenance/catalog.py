@@ -25,38 +25,35 @@ ADDRESSES = ("filepath", "path", "source", "base_url")  # keys of an entry that 
 
 @runtime_checkable
 class HasPreviousVersion(Protocol):
-    """A dataset that is given the folder of the version before the one that it saves, if any."""
+    """A dataset that receives the folder of the version before the one to save, if any."""
 
     before: Path | None
 
 
 class AtomicCatalog(AdaptingCatalog):
-    """Catalog that saves each version of files whole or not at all, and loads what was saved or nothing.
+    """Catalog that saves each version of files as a whole, and loads complete versions only.
 
-    While an entry saves, a dataset of the same configuration takes its place that writes to a draft; the complete
-    version then moves in among the others. A kill, a full disk or an error leaves no half version, and earlier
-    versions are never touched. Entries in memory or without versions are saved as Kedro does.
+    While an entry saves, a dataset of the same configuration writes to a draft in its place; the complete version is
+    then moved among the others. A kill, a full disk or an error leaves no partial version, and earlier versions never
+    change. Entries in memory or without versions are saved as by Kedro.
 
-    Versions in an object storage are uploaded from such drafts and fetched to the user's cache, see
-    :class:`kedro_provenance.remote_versions.RemoteVersions`. The entry's dataset reads that copy, and need not know
-    of it.
-    An entry without credentials takes those with its own name, or with that of its protocol, such as `s3`, if there are
-    any.
+    Versions in an object storage are uploaded from drafts and fetched to the user's cache, see
+    :class:`kedro_provenance.remote_versions.RemoteVersions`; the entry's dataset reads that copy. An entry without
+    credentials takes those with its own name or that of its protocol, such as `s3`, if there are any.
 
-    Whatever a node saves takes along what it was made of: a version in its folder, a single local file in a hidden file
-    beside it, data in memory in this catalog. Whoever loads a version later gets the files that were saved: a version
-    with other files is refused.
+    The provenance of data is saved with them: in the folder of a version, in a hidden file next to a single local file,
+    or in this catalog for data in memory. A version whose files have changed is refused.
 
     Attributes:
-        node: the node that runs now, once what it makes has been announced.
-        making: by the name of an entry, what its next version is made of.
-        begun: when that node began, on the clock of `time.perf_counter`.
-        raw_digests: of the contents of entries that no node made, as far as they have been looked at.
-        outdated: names of entries that `exists` does not count, since they have to be made again: so Kedro's own
+        node: the present node, once its outputs are announced.
+        making: provenance of the next version of each entry, by name.
+        begun: start of that node, on the clock of `time.perf_counter`.
+        raw_digests: digests of contents of entries that no node made, as far as they are known.
+        outdated: names of entries that `exists` does not count, as they are out of date: so Kedro's own
             `only_missing_outputs` makes them again.
-        resumes: whether the run goes on with what an interrupted one left.
-        revision: git revision of the project's code, for what is saved.
-        cells: folder of what the cells of studies left.
+        resumes: whether the run continues an interrupted one.
+        revision: git revision of the project's code, to save with outputs.
+        cells: folder of the outputs of cells of studies.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -213,7 +210,7 @@ class AtomicCatalog(AdaptingCatalog):
         return ds_name not in self.outdated and super().exists(ds_name)
 
     def stored(self, ds_name: str) -> StoredVersion | None:
-        """Return what is recorded of the data that would be loaded, which is looked up once; None if nothing is."""
+        """Return the record of the data that would be loaded, which is looked up once; None if there is none."""
         if ds_name not in self._stored:
             dataset, stored = self.get(ds_name), None
             if remote := remote_versions(dataset):
@@ -286,9 +283,9 @@ def made_by(key: str, stored: StoredVersion) -> bool:
 
 
 def is_scratch(dataset: AbstractDataset | type[AbstractDataset] | None) -> bool:
-    """Return whether a dataset, or a type of datasets, gives a node what it left when it was interrupted.
+    """Return whether a dataset, or a type of datasets, keeps a node's work for the case of an interruption.
 
-    Such a dataset, for example of checkpoints, is given the key of the node's recipe as its attribute `recipe_key`
+    Such a dataset, for example of checkpoints, receives the key of the node's recipe as its attribute `recipe_key`
     before loading, and has a method `clear` that removes everything.
     """
     return hasattr(dataset, "recipe_key")

@@ -20,10 +20,7 @@ class CatalogCommands(CatalogCommandsMixin):
 
 
 def plain_configuration(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a dataset as a catalog file has it.
-
-    Args:
-        config: as Kedro shows it, with the objects that a dataset was made with.
+    """Return the configuration of a dataset as in a catalog file, from Kedro's, which contains a dataset's objects.
 
     Examples:
         >>> from kedro.io import Version

@@ -1,11 +1,10 @@
-"""The champion: a versioned entry that names those versions of other entries that are in use, and why these.
+"""The champion: a versioned entry that names the versions of other entries in use, like an alias of MLflow's registry.
 
-It is what MLflow's registry calls an alias. Its newest version counts, and its older ones are its history: a record of
-`versions` (by entry), `decision` and `made_by` (a run). An update reads `champion.<entry>`, the version that the
-champion names, `previous.<entry>`, the newest one that any champion has named, and `first.<entry>`, that of the
-champion which the updates began with; it leaves new versions of the entries themselves. What is made so is no longer of
-one origin with what these came from, see `kedro_provenance.plan`. An interrupted command that is repeated goes on from
-the champion that the interrupted one found.
+Its newest version counts, and its older ones are its history: a record of `versions` (by entry), `decision` and
+`made_by` (a run). An update reads `champion.<entry>`, the champion's version, `previous.<entry>`, the newest one that
+any champion has named, and `first.<entry>`, that of the champion before the first update; it makes new versions of the
+entries themselves. These count as of another origin than their inputs, see `kedro_provenance.plan`. An interrupted
+command that is repeated starts from the same champion.
 """
 
 import logging

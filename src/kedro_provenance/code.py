@@ -1,8 +1,8 @@
 """Digests of the code that nodes run, by module.
 
-The code of a function is the file of its module and, at any depth, those of the project's modules that are imported,
-with the ``__init__.py`` and the other files of the packages that these lie in. Of modules that are imported by a name
-which only a run knows, those count that the run's parameters name, or all of them where they name none.
+The code of a function is the file of its module and, at any depth, of the project's modules that are imported, with the
+``__init__.py`` and the other files of their packages. Of modules that are imported by a name known at run time only,
+those count that the run's parameters name, or all if none is named.
 """
 
 import ast
@@ -61,7 +61,7 @@ def code_digest(function: Callable[..., Any], packages: Collection[str], values:
 
 
 def _taken_apart(function: Callable[..., Any]) -> tuple[set[str], list[str]]:
-    """Return the modules that a function is made of, and its name and the plain values that it holds."""
+    """Return the modules of a function, and its name and plain values."""
     modules, constants = set[str](), list[str]()
     left, seen = list[Any]([function]), list[Any]()
     while left:
@@ -96,7 +96,7 @@ def _taken_apart(function: Callable[..., Any]) -> tuple[set[str], list[str]]:
 
 @cache
 def _closure(starts: frozenset[str], values: frozenset[str], packages: frozenset[str]) -> frozenset[str]:
-    """Return modules and all that they use, at any depth, and names of those that are none of the packages'."""
+    """Return modules and their imports at any depth, and names of modules outside of the packages."""
     modules, left, reached = _graph(packages).modules, [*starts], set[str]()
     while left:
         name = left.pop()
@@ -120,10 +120,9 @@ class _Module:
     """A module of the project.
 
     Attributes:
-        digests: of its file and, if it is a package, of the package's other files.
-        imports: modules that it surely imports.
-        families: by the name of a package or a group of entry points of which it may import some by name, their names
-            and modules.
+        digests: digests of its file and, if it is a package, of the package's other files.
+        imports: modules that it always imports.
+        families: names and modules, by package or group of entry points, of modules that it may import by name.
     """
 
     digests: Collection[str]
@@ -131,7 +130,7 @@ class _Module:
     families: Mapping[str, Collection[tuple[str, str]]]
 
     def used(self, values: Collection[str]) -> Iterator[str]:
-        """Yield what it imports and, of each family, what values name; of a package all if they name nothing."""
+        """Yield imports and, of each family, the modules that values name; of a package all if none is named."""
         yield from self.imports
         for family, members in self.families.items():
             named = [module for name, module in members if name in values]
@@ -162,7 +161,7 @@ def _module(name: str, packages: frozenset[str]) -> _Module:
 def _modules_named(
     name: str, file: Path, packages: frozenset[str]
 ) -> tuple[set[str], dict[str, list[tuple[str, str]]]]:
-    """Return the modules that texts in a module name, and the families of which it may import some by name."""
+    """Return the modules that texts in a module name, and its families, see `_Module`."""
     graph, source = _graph(packages), _source(file)
     loads = not source.words.isdisjoint(LOADERS)
     modules, roots = set[str](), set[str]()
@@ -188,14 +187,14 @@ def _modules_named(
 
 
 def _has_plain_folders(top: str, packages: frozenset[str]) -> bool:
-    """Return whether folders of a package hold Python files without an ``__init__.py``: the graph passes over these."""
+    """Return whether a package has Python files in folders without ``__init__.py``, which the graph omits."""
     known = {_file(module) for module in _graph(packages).find_descendants(top)}
     folders = {_file(module).parent for module in (top, *_graph(packages).find_descendants(top))}
     return any(other.suffix == ".py" for folder in folders for other in _other_files(folder, known | {_file(top)}))
 
 
 def _other_files(folder: Path, modules: Collection[Path]) -> Iterator[Path]:
-    """Yield the files of a package besides its modules, those in subfolders that are no packages included."""
+    """Yield the files of a package besides its modules, also those in subfolders that are no packages."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name in ("__pycache__", "tests") or path in modules:
             continue
@@ -211,7 +210,7 @@ def _top(name: str) -> str:
 
 @cache
 def _place(top: str) -> Path | None:
-    """Return the folder of a top-level package or the file of a module; None of Python's own and what is not there."""
+    """Return the folder of a top-level package or the file of a module; None for Python's own and missing ones."""
     spec = None
     if top not in sys.stdlib_module_names:
         with suppress(ImportError, ValueError):
@@ -227,7 +226,7 @@ def _is_installed(place: Path) -> bool:
 
 @cache
 def _installed_version(top: str) -> str:
-    """Return the names and versions of the distributions that a top-level module is from; empty if it is from none."""
+    """Return names and versions of the distributions of a top-level module; empty without any."""
     return " ".join(f"{name} {version(name)}" for name in packages_distributions().get(top, ())) if _place(top) else ""
 
 
@@ -245,10 +244,10 @@ class _Source:
     """A Python file.
 
     Attributes:
-        digest: of its syntax tree without docstrings.
+        digest: digest of its syntax tree without docstrings.
         texts: its string constants.
-        heads: those of them that begin a text which is put together.
-        names: of what it reads.
+        heads: string constants at the beginning of a composed text.
+        names: names that it reads.
         words: these, attributes and imported names.
     """
 

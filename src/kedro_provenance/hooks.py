@@ -1,4 +1,4 @@
-"""The plug-in's Kedro hooks: the work of every run besides its nodes."""
+"""The plug-in's Kedro hooks, for the start and end of runs and nodes."""
 
 import logging
 import threading

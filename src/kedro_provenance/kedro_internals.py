@@ -1,6 +1,6 @@
-"""The private names of Kedro that the plug-in needs, each with the reason why no public one serves.
+"""The private names of Kedro 1.7 that the plug-in needs, each with the reason why no public one serves.
 
-They are those of Kedro 1.7. An update of Kedro that changes one of them breaks this file and no other.
+An update of Kedro that changes one of them breaks this file and no other.
 """
 
 from collections import Counter
@@ -38,14 +38,14 @@ class AdaptingCatalog(DataCatalog):
 
 
 class NodeByNodeRunner(SequentialRunner):
-    """A sequential runner whose order of nodes, and what is done with each, may be changed.
+    """A sequential runner with an overridable order of nodes and way to run each.
 
-    `_run` is what Kedro has runners implement. `_release_datasets` and `_suggest_resume_scenario` do what Kedro's own
-    `_run` does after a node and after an error.
+    Runners implement `_run`; `_release_datasets` and `_suggest_resume_scenario` are what Kedro's own `_run` calls after
+    a node and after an error.
     """
 
     def ordered(self, pipeline: Pipeline) -> list[Node]:
-        """Return the nodes in the order in which they are run."""
+        """Return the nodes in the order to run them in."""
         return pipeline.nodes
 
     def run_node(self, task: Task, catalog: Any) -> None:
@@ -67,12 +67,12 @@ class NodeByNodeRunner(SequentialRunner):
 
 
 def requested_names() -> list[str] | None:
-    """Return the names that Kedro gave to ``pipelines.set_requested``, which it keeps in a private attribute alone."""
+    """Return the names given to ``pipelines.set_requested``, which Kedro keeps in a private attribute."""
     return pipelines._requested_pipelines
 
 
 def is_async(runner: AbstractRunner | None) -> bool:
-    """Return whether a runner loads and saves in threads, which it tells by a private attribute alone."""
+    """Return whether a runner loads and saves in threads, which is a private attribute."""
     return getattr(runner, "_is_async", False)
 
 
@@ -101,7 +101,7 @@ def open_context(loader: AbstractConfigLoader, path: Path, env: str | None) -> K
 
 
 def reading_remote(versions: RemoteVersions, kind: type[AbstractDataset]) -> type[AbstractDataset]:
-    """Return a type of datasets that finds its versions in an object storage, and fetches what it is about to read.
+    """Return a type of datasets that finds its versions in an object storage, and fetches those to read.
 
     Kedro finds versions by listing folders of the dataset's own filesystem; it has no public way to list others.
     """

@@ -22,13 +22,13 @@ UNREAD = ("metadata", "credentials")  # keys that say nothing of the content
 
 
 def raw_ancestor(name: str, catalog: AtomicCatalog) -> Ancestor:
-    """An entry that no node made, as one that others are made of."""
+    """Return an entry that no node made, as an ancestor of others."""
     place = place_of_entry(catalog.config_resolver.resolve_pattern(name))
     return Ancestor(name, digest_of_input(name, catalog), place=place)
 
 
 def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
-    """Digest of an entry that no node made: of its configuration, its files, and the project's code that reads them."""
+    """Return the digest of an entry that no node made: configuration, files, and the project's code that reads them."""
     if name not in catalog.raw_digests:
         entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog[name]
         read = {key: value for key, value in entry.items() if key not in getattr(dataset, "RESOURCES", ())}
@@ -38,13 +38,12 @@ def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
 
 
 def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = None) -> str:
-    """Digest of what a catalog entry says and, where it names files or folders at any depth, of their contents.
+    """Return the digest of a catalog entry and of the contents of files and folders that it names at any depth.
 
-    Of those in an object storage, it is their sizes and what the storage tells of their state, such as an ETag. Models
-    of a hub and web pages are known by their address alone. Where a dataset, the entry's own or one within it, has no
-    address, or that of a query alone, such as a table of a database, it is the digest of the data, too; data that
-    cannot be hashed count as changed in each process. A name of a file may be any text of the entry; that of a folder,
-    outside of `ADDRESSES`, has a slash.
+    In an object storage, sizes and states, such as an ETag, count as contents. Models of a hub and web pages are
+    identified by their address alone. For a dataset without an address, or with a query alone, such as a table of a
+    database, the data count, too; data that cannot be hashed count as changed in each process. Any text of the entry
+    may name a file; the name of a folder outside of `ADDRESSES` has a slash.
 
     Args:
         entry: the configuration of the entry; relative paths are those of the working directory.
@@ -58,7 +57,7 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
 
 
 def place_of_entry(entry: Mapping[str, Any]) -> str | None:
-    """Return where a catalog entry locates its data, independently of the folders of the project and of packages.
+    """Return the location of an entry's data, independently of the folders of the project and of packages.
 
     None for models, which have a `source` or a `base_url`: these are settings, not data sets.
     """
@@ -80,7 +79,7 @@ def _addresses_in(entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _datasets_in(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the datasets that read something: nested ones in a block without an address, or else the block itself."""
+    """Yield the datasets that read data: nested ones in a block without an address, or else the block itself."""
     nested = [] if _has_address(block) else [*_nested_datasets(block)]
     for dataset in nested:
         yield from _datasets_in(dataset)

@@ -34,15 +34,14 @@ LEFTOVER = timedelta(days=1)  # what has no marker for so long is no upload of a
 class RemoteVersions:
     """The versions of one catalog entry in an object storage, each a folder of objects.
 
-    Objects appear one by one, so a version is there from the moment when its marker is, which is uploaded last.
-    Versions never change: each is fetched once, to a folder in the user's cache, where datasets read it as local files.
-
-    What is the newest version is found once, or is what was saved here: a run that has begun reads nothing that a run
-    on another machine saves meanwhile. Every method raises a StorageError where the storage cannot be used.
+    A version exists once its marker, which is uploaded last, exists. Versions never change: each is fetched once to the
+    user's cache, where datasets read local files. The newest version is found once, or is the one saved here, so that a
+    run reads nothing that other machines save meanwhile. Every method raises a StorageError if the storage cannot be
+    used.
 
     Args:
-        address: of the folder that holds the versions.
-        options: the storage's, see :mod:`kedro_provenance.files.storage`.
+        address: address of the folder of versions.
+        options: options of the storage, see :mod:`kedro_provenance.files.storage`.
     """
 
     def __init__(self, address: str, options: Mapping[str, Any]) -> None:

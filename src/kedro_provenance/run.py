@@ -1,4 +1,4 @@
-"""A run, as its start and end functions see it."""
+"""A run, as the functions of its start and end read it."""
 
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,17 +25,15 @@ class Run:
     """One run.
 
     Attributes:
-        context: of its session.
-        params: what Kedro says of the command, such as `pipeline_names`.
-        pipeline: the nodes that were asked for.
-        catalog: where their data lie.
-        checks: the project's own checks of what its nodes need.
+        params: Kedro's parameters of the command, such as `pipeline_names`.
+        pipeline: the requested nodes.
+        checks: the project's own checks before its nodes run.
         champion_readers: pipelines that read the current model's versions under the entries' own names.
-        to_run: the nodes that run: all, or with `--only-missing-outputs` those whose outputs don't fit.
-        promoted: entries that it reads in the versions that the champion names.
-        mixed: sentences about entries that the run reads, and that do not fit together.
-        seconds: of each node that has ended.
-        held: what the run holds until it ends, such as its lock.
+        to_run: the nodes to run: all, or with `--only-missing-outputs` those that are out of date.
+        promoted: entries that are read in the champion's versions.
+        mixed: sentences about entries that are read and do not fit together.
+        seconds: duration of each finished node.
+        held: resources to release at the end, such as the lock.
     """
 
     context: KedroContext

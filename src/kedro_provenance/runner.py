@@ -44,13 +44,13 @@ class IncrementalRunner(NodeByNodeRunner):
         run_id: str | None = None,
         only_missing_outputs: bool = False,
     ) -> dict[str, Any]:
-        """Run a pipeline, see :meth:`kedro.runner.AbstractRunner.run`; also go on with an interrupted run."""
+        """Run a pipeline, see :meth:`kedro.runner.AbstractRunner.run`; also continue an interrupted run."""
         self.keeps = only_missing_outputs or catalog.resumes
         self._makers = {name: node for node in pipeline.nodes for name in node.outputs}
         return super().run(pipeline, catalog, hook_manager, run_id)
 
     def ordered(self, pipeline: Pipeline) -> list[Node]:
-        """Return the nodes in the order in which they are run, see `cheap_first`."""
+        """Return the nodes in the order to run them in, see `cheap_first`."""
         return cheap_first(pipeline)
 
     def run_node(self, task: Task, catalog: AtomicCatalog) -> None:
@@ -89,13 +89,13 @@ class IncrementalRunner(NodeByNodeRunner):
 
 
 def announce(node: Node, catalog: AtomicCatalog, run_id: str | None, recipe: Recipe | None = None) -> None:
-    """Have the catalog save with the node's outputs what they are made of.
+    """Have the catalog save the provenance of a node's outputs with them.
 
-    Scratch datasets, such as checkpoints, get the key of the recipe before they are loaded, so that the node finds
-    those alone that it left by the same recipe.
+    Scratch datasets, such as checkpoints, receive the key of the recipe before they are loaded, so that the node finds
+    only its own work by the same recipe.
 
     Args:
-        recipe: the node's, if it is known already.
+        recipe: the node's recipe, if it is known.
     """
     recipe = recipe or recipe_of(node, catalog)
     version = version_by(recipe, catalog, run_id, catalog.revision)
@@ -111,16 +111,16 @@ def announce(node: Node, catalog: AtomicCatalog, run_id: str | None, recipe: Rec
 
 
 def finish(node: Node, catalog: AtomicCatalog) -> None:
-    """Remove what the node left for the case that it was interrupted: all of its outputs are saved."""
+    """Remove a node's scratch data, as all of its outputs are saved."""
     catalog.node, catalog.making = None, {}
     for scratch in scratch_of(node, catalog):
         scratch.clear()
 
 
 def cheap_first(pipeline: Pipeline) -> list[Node]:
-    """Return the nodes in an order in which one that wants a GPU waits for all others that do not wait for it.
+    """Return the nodes in an order in which a node on the GPU follows all others that do not depend on it.
 
-    What refuses a run, such as a log that cannot be split, does so before the hours of an LLM.
+    So a run is refused, such as for a log that cannot be split, before hours of an LLM.
     """
     left, needed, ordered = list(pipeline.nodes), pipeline.node_dependencies, []
     while left:
@@ -131,5 +131,5 @@ def cheap_first(pipeline: Pipeline) -> list[Node]:
 
 
 def scratch_of(node: Node, catalog: AtomicCatalog) -> list[Any]:
-    """Return the datasets that give a node what it left when it was interrupted."""
+    """Return the datasets that keep a node's work for the case of an interruption."""
     return [dataset for name in node.inputs if is_scratch(dataset := catalog.get(name))]

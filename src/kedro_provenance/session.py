@@ -1,4 +1,4 @@
-"""Kedro's configuration loader, context and session with what the plug-in adds; each is optional."""
+"""Kedro's configuration loader, context and session with additions of the plug-in; each is optional."""
 
 from collections.abc import Collection, Mapping
 from contextlib import chdir
@@ -29,11 +29,11 @@ OWN_KINDS = ("catalog", "globals", "parameters")  # others, such as `mlflow`, ar
 
 
 class CachingConfigLoader(OmegaConfigLoader):
-    """Reads the files of a kind once; Kedro and the start of a run ask for parameters and globals several times.
+    """Reads the files of each kind once; Kedro and the start of a run need parameters and globals several times.
 
-    Entries of parameters that are like others are copies of these, see `kedro_provenance.parameters.copied`. Entries of
-    the catalog may name a parameter, such as ``${parameter:service.folder}``, and files beside the configuration, such
-    as ``${conf:base/prompts}``.
+    Entries of parameters may be copies of others, see `kedro_provenance.parameters.copied`. Entries of the catalog may
+    name a parameter, such as ``${parameter:service.folder}``, and files next to the configuration, such as
+    ``${conf:base/prompts}``.
 
     Args:
         named_blocks: paths of the blocks of parameters whose entries have names of the user's choice.
@@ -97,7 +97,7 @@ class CachingConfigLoader(OmegaConfigLoader):
         return str(Path(self.conf_source).absolute() / path)
 
     def _below_base(self, key: str, *others: Any) -> dict[str, Any]:
-        """The configuration of a kind in the folders below base, with others merged into it."""
+        """Return the configuration of a kind in the folders below base, merged with `others`."""
         texts = (file.read_text("utf-8") for folder in self.below_base for file in sorted(folder.glob(f"{key}*.yml")))
         merged = OmegaConf.merge({}, *(OmegaConf.load(StringIO(text)) for text in texts), *others)
         resolved: Any = OmegaConf.to_container(merged, resolve=True)
@@ -110,7 +110,7 @@ class CachingConfigLoader(OmegaConfigLoader):
 
 
 def soft_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested blocks, where those above override single values of those below.
+    """Merge nested blocks; values of `above` override single values of `below`.
 
     Examples:
         >>> soft_merge({"prune": {"ratio": 0.25, "seed": 1}}, {"prune": {"ratio": 0.5}})
@@ -125,7 +125,7 @@ def soft_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
 
 
 class AtomicContext(KedroContext):
-    """A context whose catalog is that of runs in notebooks and in kedro-viz, too: for these, Kedro takes its own."""
+    """A context with the catalog of runs, also in notebooks and kedro-viz, for which Kedro takes its own."""
 
     @property
     def catalog(self) -> CatalogProtocol:
@@ -134,16 +134,15 @@ class AtomicContext(KedroContext):
 
 
 class ResumingSession(KedroSession):
-    """A session that runs with `IncrementalRunner`: an interrupted command goes on when it is repeated."""
+    """A session that runs with `IncrementalRunner`: a repeated command continues an interrupted one."""
 
     def run(self, *args: Any, runner: AbstractRunner | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Run pipelines, see ``KedroSession.run``.
+        """Run pipelines, see ``KedroSession.run``, with IncrementalRunner in place of SequentialRunner.
 
-        IncrementalRunner takes the place of SequentialRunner. Relative addresses are those of the project, wherever the
-        command is typed.
+        Relative addresses are relative to the project, in any working directory.
 
         Raises:
-            RunRefusedError: a node or entry is unknown, or an entry is not as it should be.
+            RunRefusedError: a node or entry is unknown, or an entry is invalid.
         """
         if runner is None or type(runner) is SequentialRunner:
             runner = IncrementalRunner(is_async(runner))

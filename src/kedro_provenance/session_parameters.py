@@ -1,7 +1,7 @@
-"""The parameters by which the registered pipelines are made, and which of the pipelines a command requests.
+"""The parameters of the registered pipelines, and the pipelines that a command requests.
 
-Kedro calls ``register_pipelines()`` without arguments, and keeps its result for the life of the process. So the
-parameters of the session whose context was made last are kept here, and its pipelines are made anew where these differ.
+Kedro calls ``register_pipelines()`` without arguments, and keeps its result for the life of the process. So this module
+keeps the parameters of the session whose context was made last; if they change, its pipelines are made again.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,7 +22,7 @@ _by_package: dict[str | None, Mapping[str, Any]] = {}
 
 
 def use_parameters(parameters: Mapping[str, Any]) -> None:
-    """Have the pipelines made by these parameters; made anew where they were made by others."""
+    """Set the parameters of the pipelines, which are made again if these have changed."""
     if parameters == parameters_in_use():
         return
     _by_package[project.PACKAGE_NAME] = parameters
@@ -32,7 +32,7 @@ def use_parameters(parameters: Mapping[str, Any]) -> None:
 
 
 def parameters_in_use() -> Mapping[str, Any] | None:
-    """Return the object that the pipelines were last made by, if any; another object means that they were made anew."""
+    """Return the object with the pipelines' parameters, if any; another object means that pipelines were made again."""
     return _by_package.get(project.PACKAGE_NAME)
 
 

@@ -1,4 +1,4 @@
-"""The start of a run: what refuses it before anything is written, and what prepares it."""
+"""The start of a run: refusals before anything is written, and preparations."""
 
 import logging
 from glob import has_magic
@@ -47,14 +47,14 @@ logger = logging.getLogger(__name__)
 
 
 def start(run: Run) -> None:
-    """Refuse a run that would fail or mix results, and prepare one that would not.
+    """Refuse a run that would fail or mix results, and prepare any other.
 
-    Nothing is written before `lock_data`; a dry run ends before it. What follows is done under the lock, so that no
-    other run changes in between what is looked at.
+    Nothing is written before `lock_data`; a dry run ends before it. Later steps hold the lock, so that no other run
+    changes anything meanwhile.
 
     Raises:
         RunRefusedError: the run cannot begin.
-        click.exceptions.Exit: it was to show its plan alone.
+        click.exceptions.Exit: the run only shows its plan.
     """
     require_runner(run)
     require_catalog(run)
@@ -75,12 +75,9 @@ def start(run: Run) -> None:
 
 
 def require_runner(run: Run) -> None:
-    """Refuse a runner that does not run nodes one after the other in this process.
+    """Raise RunRefusedError for a runner that does not run nodes one after the other in this process.
 
-    Kedro tells hooks the runner's text alone: None where none is named, which is its SequentialRunner.
-
-    Raises:
-        RunRefusedError: it is another one.
+    Kedro gives hooks the runner's text alone; None, without any, means its SequentialRunner.
     """
     text = run.params["runner"]
     if text != str(None) and f"{SequentialRunner.__name__} object" not in text:
@@ -93,11 +90,7 @@ def require_runner(run: Run) -> None:
 
 
 def require_catalog(run: Run) -> None:
-    """Refuse a catalog that does not keep what results were made of.
-
-    Raises:
-        RunRefusedError: the project's settings name another one.
-    """
+    """Raise RunRefusedError for a catalog class in the project's settings that does not record provenance."""
     if not isinstance(run.catalog, AtomicCatalog):
         raise RunRefusedError(
             f"The catalog is a {type(run.catalog).__name__}, which does not keep what results were made of. Nothing "
@@ -106,10 +99,10 @@ def require_catalog(run: Run) -> None:
 
 
 def require_datasets(run: Run) -> None:
-    """Make the dataset of each entry that the run reads or leaves.
+    """Make the dataset of each entry that the run loads or saves.
 
     Raises:
-        RunRefusedError: an entry is not there, names no type of datasets, or arguments that its type does not take.
+        RunRefusedError: an entry is missing, names no type of datasets, or arguments that its type does not take.
     """
     faults = []
     for name in sorted(run.pipeline.datasets() | run.pipeline.inputs()):
@@ -127,11 +120,7 @@ def require_datasets(run: Run) -> None:
 
 
 def require_storage(run: Run) -> None:
-    """List one folder of each bucket that the run uses.
-
-    Raises:
-        RunRefusedError: one cannot be listed.
-    """
+    """List one folder of each bucket that the run uses; raise RunRefusedError if one cannot be listed."""
     buckets: dict[str, tuple[str, str, dict[str, Any]]] = {}
     for name in sorted(run.pipeline.datasets() | {MANIFEST}):
         entry = run.catalog.config_resolver.resolve_pattern(name)
@@ -149,11 +138,7 @@ def require_storage(run: Run) -> None:
 
 
 def require_past_versions(run: Run) -> None:
-    """Refuse a run beside versions that are newer than those it will save: it would read them in their place.
-
-    Raises:
-        RunRefusedError: there are some, as of a clock that was ahead.
-    """
+    """Raise RunRefusedError for versions newer than those of this run, which it would read in place of its own."""
     now, named = run.params["run_id"], run.params["load_versions"] or {}  # the id is the version of what it saves
     ahead = []
     for name in sorted((run.pipeline.datasets() | {MANIFEST}) - named.keys()):
@@ -170,10 +155,10 @@ def require_past_versions(run: Run) -> None:
 
 
 def show_plan(run: Run) -> None:
-    """Print what `--only-missing-outputs` would do, if the parameter `dry_run` is true.
+    """Print the plan of `--only-missing-outputs` if the parameter `dry_run` is true.
 
     Raises:
-        click.exceptions.Exit: it does, and nothing is run.
+        click.exceptions.Exit: the plan is printed, and nothing runs.
     """
     if run.parameters.get("dry_run"):
         Console().print(plan_table(plan(run.pipeline, run.catalog)))
@@ -181,9 +166,9 @@ def show_plan(run: Run) -> None:
 
 
 def choose_nodes(run: Run) -> None:
-    """Find which nodes run, in a run with `--only-missing-outputs` or one that goes on with an interrupted one.
+    """Find the nodes to run, with `--only-missing-outputs` or to continue an interrupted run.
 
-    Kedro's own runner then finds that what is out of date does not exist; `IncrementalRunner` looks once more when a
+    Kedro's own runner then takes outputs that are out of date as missing; `IncrementalRunner` decides again when a
     node's turn comes.
     """
     catalog = run.catalog
@@ -199,7 +184,7 @@ def choose_nodes(run: Run) -> None:
 
 
 def plan_table(steps: list[Step]) -> Table:
-    """The plan of a run, a row per node."""
+    """Tabulate the plan of a run, a row per node."""
     table = Table("node", "plan", "why", title="What --only-missing-outputs would do at most")
     for step in steps:
         table.add_row(Text(step.node.name), "run" if step.reasons else "keep", Text("\n".join(step.reasons)))
@@ -207,13 +192,13 @@ def plan_table(steps: list[Step]) -> Table:
 
 
 def require_one_origin(run: Run) -> None:
-    """Refuse a run that reads results of different origin, unless the parameter `allow_mixed` says otherwise.
+    """Refuse a run that reads results of different origin, unless the parameter `allow_mixed` allows it.
 
-    What an update goes on from becomes the champion where there is none, and is of one origin, too. Later champions are
-    not: an update names those versions that it made together.
+    The inputs of a first update, which become the champion, must be of one origin. Later champions need not, as an
+    update names the versions that it made together.
 
     Raises:
-        RunRefusedError: what it would read comes from different states of the same thing.
+        RunRefusedError: inputs come from different states of one entry.
     """
     inputs = run.to_run.inputs()
     goes_on_from = {entry_of(name) for name in inputs if name.startswith(f"{CHAMPION}.")}
@@ -229,7 +214,7 @@ def require_one_origin(run: Run) -> None:
 
 
 def remedy(run: Run) -> str:
-    """How to make again what does not fit together; never the command that was refused for it."""
+    """Return how to make entries that do not fit together again; never by the refused command."""
     if run.params.get("load_versions"):
         return "Leave out --load-versions, or name versions that were made of one another"
     if run.promoted:
@@ -243,11 +228,10 @@ def remedy(run: Run) -> str:
 
 
 def require_inputs(run: Run) -> None:
-    """Refuse a run whose inputs are not there: raw files, and versions that an earlier pipeline makes.
+    """Refuse a run with missing inputs: raw files, and versions that an earlier pipeline makes.
 
     Raises:
-        RunRefusedError: one is missing, or a version is named of what the run itself makes. It says where that comes
-            from.
+        RunRefusedError: one is missing, or a version is named of an output of the run; says where it comes from.
     """
     if made := sorted((run.params["load_versions"] or {}).keys() & run.to_run.all_outputs()):
         raise RunRefusedError(
@@ -266,7 +250,7 @@ def require_inputs(run: Run) -> None:
 
 
 def absence(dataset: Any) -> str | None:
-    """Which file or version of a dataset is not there, and where it should be; None if there is nothing amiss."""
+    """Return a sentence on the missing file or version of a dataset, and its place; None if none is missing."""
     path, remote = location(dataset), remote_versions(dataset)
     if not isinstance(dataset, AbstractVersionedDataset) or has_magic(path):
         return None
@@ -285,10 +269,10 @@ def absence(dataset: Any) -> str | None:
 
 
 def try_checks(run: Run) -> None:
-    """Try what the nodes of the run will need, such as a model or a device: it would fail hours later otherwise.
+    """Run the checks of the nodes' needs, such as a model or a device, which would otherwise fail hours later.
 
     Raises:
-        RunRefusedError: something will fail; names all that will.
+        RunRefusedError: some fail; names all.
     """
     faults = []
     for check in chain.from_iterable(checks(run.to_run, run.catalog) for checks in run.checks):
@@ -302,7 +286,7 @@ def try_checks(run: Run) -> None:
 
 
 def cell_runner(run: Run) -> CellRunner:
-    """Return what runs the default flow with other parameters, in the project and the environment of a run."""
+    """Return the runner of the default flow with other parameters, in a run's project and environment."""
     loader = run.context.config_loader
     return CellRunner(
         project=run.project,

@@ -11,7 +11,7 @@ from kedro_provenance.packages import project_packages
 
 
 def is_message(record: logging.LogRecord) -> bool:
-    """Return whether a record is shown here: warnings are left to ``conf/logging.yml``."""
+    """Return whether this handler shows a record; ``conf/logging.yml`` handles warnings."""
     return logging.INFO <= record.levelno < logging.WARNING
 
 
@@ -23,20 +23,19 @@ class TerminalHandler(RichHandler):
         self.addFilter(is_message)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message while no bar is there."""
+        """Print a message, above progress bars if there are any."""
         with tqdm.external_write_mode(sys.stderr):
             super().emit(record)
 
 
 class PlainHandler(logging.Handler):
-    """Writes messages to stderr, a line each."""
+    """Writes messages to stderr, one per line."""
 
     def __init__(self) -> None:
         super().__init__()
         self.addFilter(is_message)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a message."""
         print(self.format(record), file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Interrupted runs: a note that the next run finds, and drafts, which the next run removes."""
+"""Interrupted runs: a note for the next run, and drafts that it removes."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ CHOICES = ("pipeline_names", "tags", "node_names", "from_nodes", "to_nodes", "fr
 
 
 def take_over(run: Run) -> None:
-    """Remove what the last run left half done, and leave a note of this one. The run must hold its lock."""
+    """Remove leftovers of the last run, and write a note of this one; the run must hold its lock."""
     if run.catalog.resumes:
         logger.info("The last run of this command did not end: what it left is kept where it fits.")
     # Of the layers of Kedro's template, such as 01_raw: the data folder of another environment may lie beside them.
@@ -36,12 +36,12 @@ def forget(run: Run) -> None:
 
 
 def choices(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Which nodes a command runs, in which environment."""
+    """Return the nodes and the environment of a command."""
     return {name: sorted(params.get(name) or ()) for name in CHOICES} | {"env": params.get("env")}
 
 
 def interrupted_runs(data: Path, params: Mapping[str, Any]) -> list[str]:
-    """The ids of the last runs in a data folder, if they were of the same command and did not end."""
+    """Return the ids of the last runs in a data folder, if they had the same command and did not end."""
     try:
         note = json.loads((data / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

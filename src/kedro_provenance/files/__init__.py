@@ -1,1 +1,1 @@
-"""Files on disk and in an object storage: whole or not at all, and known by their digests."""
+"""Files on disk and in an object storage: atomic writing and digests."""

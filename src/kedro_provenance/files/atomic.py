@@ -14,12 +14,12 @@ UNFINISHED = ".unfinished-"
 
 @contextmanager
 def atomic_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Give a draft to write to, and move it to ``folder`` once it is complete.
+    """Yield a draft to write to, and move it to ``folder`` once it is complete.
 
-    What killed processes of this machine left beside it is removed.
+    Leftovers of killed processes of this machine next to it are removed.
 
     Args:
-        folder: where the draft goes; it must not exist. The path of the draft ends in the same two names.
+        folder: target of the draft; it must not exist. The path of the draft ends in the same two names.
         shared: whether other processes may make the same folder at the same time; the first one's stays.
 
     Raises:

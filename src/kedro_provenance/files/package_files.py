@@ -1,4 +1,4 @@
-"""The ``${package_file:...}`` resolver: files that installed packages carry, found without importing them."""
+"""The ``${package_file:...}`` resolver: files in installed packages, without importing them."""
 
 import sysconfig
 from collections.abc import Mapping
@@ -8,9 +8,10 @@ from typing import Any
 
 
 def package_file(package: str, path: str) -> str:
-    """Return the absolute path of a file or folder inside a package, whose code is not run.
+    """Return the absolute path of a file or folder inside a package, without importing it.
 
-    Of a package that is not installed, it is the path that the file would have: an environment may read another one.
+    For a package that is not installed, return the path that the file would have, as another environment may replace
+    it.
 
     Raises:
         FileNotFoundError: the package is installed and has no such file.
@@ -33,7 +34,7 @@ def package_file(package: str, path: str) -> str:
 
 
 def absent_package(entry: Mapping[str, Any]) -> str | None:
-    """Return which package a catalog entry lacks, and how to get it; None if it reads no file of one, or all are there.
+    """Return a sentence on the package that a catalog entry lacks, and how to install it; None if none is lacking.
 
     Examples:
         >>> absent_package({"filepath": package_file("no_such", "data.csv")})

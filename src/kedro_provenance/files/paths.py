@@ -1,4 +1,4 @@
-"""Local files and folders by the addresses that configuration gives."""
+"""Local files and folders at addresses of the configuration."""
 
 import os
 from collections.abc import Iterator
@@ -9,10 +9,9 @@ SCHEMES = ("file://", "local://")
 
 
 def paths_at(address: str) -> list[Path]:
-    """The files and folders that are there at an address: a path, one behind ``file://``, or a pattern of paths.
+    """Return the existing files and folders at an address: a path, one after ``file://``, or a pattern of paths.
 
-    A path that exists is no pattern, whatever brackets it has. The root of the disk, which a separator such as ``/``
-    would name, is left out.
+    An existing path is no pattern, whatever brackets it has. The root of the disk is left out.
 
     Examples:
         >>> paths_at(__file__) == paths_at(f"file://{__file__}") == [Path(__file__)], paths_at("https://example.org/a")
@@ -29,7 +28,7 @@ def paths_at(address: str) -> list[Path]:
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """All files in a folder and below, those behind symbolic links included, in the order of their paths."""
+    """Yield all files in a folder and below, also behind symbolic links, in the order of their paths."""
     files, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(place)) in seen:  # a link to a folder that it lies in

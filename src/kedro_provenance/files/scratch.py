@@ -1,4 +1,4 @@
-"""Scratch folders, which go with the process that made them: if it was killed, by the next one that looks there."""
+"""Scratch folders, which are removed with their process or, if it was killed, by the next one."""
 
 import logging
 import os
@@ -17,12 +17,12 @@ OWN = f"kedro-{socket.gethostname()}-"
 
 
 def scratch_folder(parent: str | None = None) -> tempfile.TemporaryDirectory:
-    """A folder that is removed with the object, or at the end of a block that is begun with it.
+    """Return a folder that is removed with the object, or at the end of a `with` block.
 
-    What killed processes of this machine left beside it is removed.
+    Leftovers of killed processes of this machine next to it are removed.
 
     Args:
-        parent: where it lies; None for the system's folder of temporary files.
+        parent: parent folder; None for the system's folder of temporary files.
 
     Examples:
         >>> with scratch_folder() as folder:
@@ -34,12 +34,12 @@ def scratch_folder(parent: str | None = None) -> tempfile.TemporaryDirectory:
 
 
 def own_folder(parent: str | Path | None = None, prefix: str = "") -> tempfile.TemporaryDirectory:
-    """The same, but nothing is removed; its name has the prefix, the machine and the process."""
+    """Return such a folder whose name has the prefix, the machine and the process, without removing any other."""
     return tempfile.TemporaryDirectory(prefix=f"{prefix}{OWN}{os.getpid()}-", dir=parent)
 
 
 def remove_abandoned(parent: str | Path | None = None, prefix: str = "") -> None:
-    """Remove what is left of `own_folder` of this user's processes on this machine that have died."""
+    """Remove the folders of `own_folder` of this user's dead processes on this machine."""
     for folder in Path(parent or tempfile.gettempdir()).glob(f"{prefix}{OWN}*"):
         process = re.match(r"\d+", folder.name.removeprefix(prefix + OWN))
         if process and not is_alive(int(process.group())):

@@ -1,7 +1,7 @@
 """Object storage, such as S3, Google Cloud Storage or Azure Blob Storage, through fsspec: addresses and local copies.
 
-Options are what fsspec's filesystem of a protocol takes, such as keys or an endpoint; without them it finds them in
-the environment.
+Options are arguments of the protocol's fsspec filesystem, such as keys or an endpoint; by default it reads the
+environment.
 """
 
 import logging
@@ -28,11 +28,11 @@ OPEN_ARGS = ("open_args_load", "open_args_save")  # of a dataset's `fs_args`, wh
 
 
 class StorageError(OSError):
-    """An object storage cannot be used as it should."""
+    """An object storage cannot be used."""
 
 
 def is_remote(address: Any) -> bool:
-    """Whether something is the address of an object or of a folder in an object storage.
+    """Whether a value is the address of an object or a folder in an object storage.
 
     Examples:
         >>> [is_remote(value) for value in ("s3://bucket/folder", "data/log", "file:///data/log", "sqlite:///log.db")]
@@ -43,7 +43,7 @@ def is_remote(address: Any) -> bool:
 
 
 def storage_options(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a catalog entry gives: its credentials, and those among its `fs_args`."""
+    """Return the options of a catalog entry: its credentials, and those among its `fs_args`."""
     fs_args = {key: value for key, value in (entry.get("fs_args") or {}).items() if key not in OPEN_ARGS}
     return {**(entry.get("credentials") or {}), **fs_args}
 
