@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -81,6 +82,8 @@ class ProvenanceHooks:
         self._thread = threading.current_thread()
         context = self._session.context
         self._run = Run(context, run_params, pipeline, catalog, self._checks, self._champion_readers)
+        # Kedro's own sessions, such as those of Airflow's tasks, stay where the process began.
+        self._run.held.enter_context(chdir(self._run.project))
         try:
             start(self._run)
         except (DatasetError, ValueError, OSError) as error:  # Kedro calls no hook when another one refuses the run

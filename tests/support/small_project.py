@@ -5,7 +5,10 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 from urllib.request import Request, urlopen
+
+DAG = Path(__file__).parents[2] / "deploy/airflow/dag.j2"
 
 FILES = {
     "pyproject.toml": """
@@ -160,17 +163,36 @@ def by_kedro(folder, runner=None, **arguments):
         session.run(runner=runner and getattr(kedro.runner, runner)(), **arguments)
 
 
-def by_airflow(folder, node):
-    """What a task does that `kedro airflow create` generates."""
+def by_airflow(folder, task_id):
+    """A task of the DAG that `kedro airflow create` makes by the project's template; the other tasks are made alone."""
     import sys
+    from types import ModuleType, SimpleNamespace
 
-    from kedro.framework.project import configure_project
-    from kedro.framework.session import KedroSession
+    from jinja2 import Template
 
+    class Task:
+        def __init__(self, name, work):
+            self.name, self.work, self.after = name, work, []
+
+        def __call__(self, **arguments):
+            made[self.name] = lambda: self.work(**arguments)
+            return self
+
+        def __rshift__(self, other):
+            other.after.append(self.name)
+
+    made, tasks = {}, ModuleType("airflow.sdk")
+    tasks.dag = lambda **settings: lambda function: function
+    tasks.task = lambda task_id: lambda work: Task(task_id, work)
+    sys.modules |= {"airflow": ModuleType("airflow"), "airflow.sdk": tasks}
+    groups = [
+        SimpleNamespace(name="clean", type="nodes", nodes=["clean"], dependencies=[]),
+        SimpleNamespace(name="total", type="nodes", nodes=["total"], dependencies=["clean"]),
+    ]
+    names = {"package_name": "shop", "env": "local", "pipeline_name": "__default__", "project_path": folder}
     sys.path.insert(0, str(folder / "src"))  # where Airflow runs, the package is installed
-    configure_project("shop")
-    with KedroSession.create(project_path=folder, env="local", conf_source=folder / "conf") as session:
-        session.run(pipeline_name="__default__", node_names=[node])
+    exec(Template(DAG.read_text(encoding="utf-8")).render(node_objs=groups, **names), {})
+    made[task_id]()
 
 
 def by_server(folder, *requests):
