@@ -15,7 +15,8 @@ from reclora_kedro.serving.guard import OPEN_PATHS
 
 DEPLOY = ROOT / "deploy"
 CONTAINER = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
-UNITS = {path.name: path.read_text(encoding="utf-8") for path in (DEPLOY / "systemd").iterdir()}
+UNITS = {path.name: path.read_text(encoding="utf-8") for path in (DEPLOY / "systemd").glob("reclora-[!.]*")}
+COMMON = (DEPLOY / "systemd/reclora-.service.d/common.conf").read_text(encoding="utf-8")
 SERVICE = yaml.safe_load((ROOT / "conf/base/parameters_service.yml").read_text(encoding="utf-8"))["service"]
 
 
@@ -54,16 +55,18 @@ def test_what_the_container_copies_is_there():
 
 
 def test_a_service_has_the_time_to_end_that_its_settings_give():
-    [seconds] = settings("reclora.service", "TimeoutStopSec")
+    [seconds] = settings("reclora-serve.service", "TimeoutStopSec")
     assert int(seconds) > SERVICE["shutdown_seconds"]
 
 
 def test_units_are_there_and_read_the_journal_of_the_service():
     for unit in UNITS:
+        assert unit.startswith("reclora-")  # which have the common part
         assert unit.endswith(".service") or unit.replace(".timer", ".service") in UNITS
     folder = SERVICE["folder"].replace("${globals:data}", "/srv/reclora/data")
-    assert settings("reclora-backup.service", "ReadWritePaths") == [folder]
-    assert f"{folder}/journal.sqlite" in settings("reclora-backup.service", "ExecStart")[0]
+    assert f" {folder}/journal.sqlite " in settings("reclora-backup.service", "ExecStart")[0]
+    assert "ReadWritePaths=/srv/reclora/data\n" in COMMON
+    assert f"KEDRO_LOGGING_CONFIG=/srv/reclora/{(DEPLOY / 'logging.yml').name} " in COMMON
 
 
 def test_the_folder_of_an_installed_package_names_the_project_of_this_one():
