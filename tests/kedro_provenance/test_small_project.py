@@ -63,7 +63,12 @@ def test_a_plain_session_leaves_what_results_are_made_of(tmp_path, runner):
 
 def test_a_task_of_airflow_runs_in_the_folder_of_the_project(tmp_path):
     folder = make_project(tmp_path)
-    edit(folder, "src/shop/cleaning.py", "    return", "    assert __import__('pathlib').Path('src/shop').is_dir()\n    return")
+    edit(
+        folder,
+        "src/shop/cleaning.py",
+        "    return",
+        "    assert __import__('pathlib').Path('src/shop').is_dir()\n    return",
+    )
     assert [ran(by_airflow, folder, node) for node in ("clean", "total")] == [["clean"], ["total"]]
     assert again(folder) == [[]]
     assert "no version in" in ran(by_airflow, make_project(tmp_path / "other"), "total")
