@@ -62,6 +62,8 @@ def embed_texts(
 ) -> np.ndarray:
     """Embed texts: mean hidden states from an LLM, pooled vectors from a sentence encoder.
 
+    Equal texts, such as those of products of one kind, are embedded once.
+
     Args:
         texts: one description per item; an empty one gets a zero vector.
         max_tokens: maximum tokens read per text; the rest is cut off.
@@ -69,6 +71,10 @@ def embed_texts(
     Returns:
         Float32, shape (texts, hidden).
     """
+    distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    if len(distinct) < len(texts):
+        embedded = embed_texts(encoder, [*distinct], max_tokens, tokens_per_batch, engine)
+        return embedded[[distinct[text] for text in texts]]
     if engine.spreads:
         load = encoder.loader(engine.uses_gpus) if isinstance(encoder, LanguageModel) else lambda: encoder
         shards = [[texts[place] for place in part] for part in engine.shards(len(texts))]
