@@ -74,10 +74,13 @@ lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
 clean:  ## remove the environments and caches; data/ stays
 	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build
 
-# The environment is ready when it holds the lock's packages and the project, editable.
+# The environment is ready when it holds the lock's packages and the project, editable. Two processes import the largest packages,
+# so that Python compiles them on two cores: the first run would take twice the time until its first node.
 $(READY): requirements.lock pyproject.toml $(BIN)/uv
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --requirements requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
+	@$(BIN)/python -c 'import torch._dynamo, torch.distributed.tensor' & \
+		$(BIN)/python -c 'import pandas, pandera.polars, plotly.graph_objects, scipy.stats, sklearn.linear_model, transformers'; wait
 	@touch $@
 
 $(BIN)/uv:

@@ -11,6 +11,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_show_copyright = False
 
 myst_heading_anchors = 4  # the anchors of headings are those of GitHub
 nb_execution_mode = "off"  # the tests execute the tutorials
