@@ -50,7 +50,15 @@ def test_the_readme_is_short():
 )
 def test_every_command_of_readme_and_guides_is_one_that_runs(finished_run, command):
     given = options(command)
-    assert given.keys() <= {"--env", "--pipelines", "--params", "--only-missing-outputs", "--from-nodes", "--tags"}
+    assert given.keys() <= {
+        "--env",
+        "--pipelines",
+        "--params",
+        "--only-missing-outputs",
+        "--from-nodes",
+        "--to-nodes",
+        "--tags",
+    }
     environment = given.get("--env")
     assert environment is None or environment.startswith("your-") or (ROOT / "conf" / environment).is_dir()
     run = arguments(command)

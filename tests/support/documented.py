@@ -41,6 +41,7 @@ def arguments(command):
     return {
         "runtime_params": _split_params(None, None, parameters) if parameters else {},
         "pipeline_names": names or None,
+        "to_nodes": [name for name in (given.get("--to-nodes") or "").split(",") if name] or None,
     }
 
 
