@@ -6,7 +6,6 @@ the key of its recipe, so that no run of the project takes them for its newest v
 with the same recipe are reused.
 """
 
-import fcntl
 import logging
 import os
 import time
@@ -20,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from filelock import lock_descriptor
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines, settings
 from kedro.framework.startup import bootstrap_project
@@ -216,8 +216,8 @@ class NodeRunner(IncrementalRunner):
 
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let one process at a time work in a folder; the kernel releases the lock of a process that dies."""
+    """Let one process at a time work in a folder; the operating system releases the lock of a process that dies."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_descriptor(file.fileno())
         yield

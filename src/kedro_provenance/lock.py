@@ -1,13 +1,14 @@
 """The lock that lets one run at a time use a data folder."""
 
 import errno
-import fcntl
 import logging
 import os
 import stat
 from datetime import datetime
 from pathlib import Path
 from typing import IO
+
+from filelock import lock_descriptor
 
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.files.storage import is_remote
@@ -21,7 +22,7 @@ LOCK_FILE = ".run.lock"
 def lock_data(run: Run) -> None:
     """Hold a lock on the data folder during the run, with a note on who holds it.
 
-    The kernel releases the lock when the process dies. A folder in an object storage cannot be locked.
+    The operating system releases the lock when the process dies. A folder in an object storage cannot be locked.
 
     Raises:
         RunRefusedError: another run holds it, or it cannot be opened.
@@ -29,15 +30,14 @@ def lock_data(run: Run) -> None:
     file = run.data / LOCK_FILE
     lock = open_lock(file)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with lock:
-            lock.seek(0)
-            raise RunRefusedError(
-                f"Another run uses the data folder {run.data}: {lock.read() or 'it has just begun'}. Nothing was "
-                "written. Start again when that run has ended; two runs at the same time need two data folders, which "
-                "`data` in globals.yml names."
-            ) from None
+        if not lock_descriptor(lock.fileno(), blocking=False):
+            with lock:
+                lock.seek(1)
+                raise RunRefusedError(
+                    f"Another run uses the data folder {run.data}: {lock.read() or 'it has just begun'}. Nothing was "
+                    "written. Start again when that run has ended; two runs at the same time need two data folders, "
+                    "which `data` in globals.yml names."
+                )
     except OSError as error:
         logger.warning("%s cannot be locked (%s): see to it that no two runs use this folder at once.", file, error)
     run.held.enter_context(lock)
@@ -50,7 +50,8 @@ def lock_data(run: Run) -> None:
     lock.truncate(0)
     pipelines = ", ".join(run.params["pipeline_names"] or ["__default__"])
     since = datetime.now().isoformat(" ", "seconds")
-    lock.write(f"process {os.getpid()}, since {since}, project {run.project}, pipelines {pipelines}")
+    # A blank first: of the first byte, which is what is locked, other processes read nothing on Windows.
+    lock.write(f" process {os.getpid()}, since {since}, project {run.project}, pipelines {pipelines}")
     lock.flush()
 
 
@@ -58,8 +59,9 @@ def open_lock(file: Path) -> IO[str]:
     """Open the lock file, for this user only; raise RunRefusedError for anything but this user's regular file."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        # A symbolic link could have the run write to any file of its user.
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        # A symbolic link could have the run write to any file of its user. Windows has neither flag.
+        flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o600)
     except OSError as error:
         obstacle = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
     else:

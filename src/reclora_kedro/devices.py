@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's names for what `mallopt` sets
@@ -81,6 +82,6 @@ def keep_freed_memory() -> None:
     clears them before it hands them out again: a fifth of a forward pass on a CPU. From now on, freed blocks of up to
     32 MiB, the maximum of every glibc, stay with the process. Without glibc, nothing changes.
     """
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+    if psutil.LINUX and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(M_TRIM_THRESHOLD, -1)  # never
         mallopt(M_MMAP_THRESHOLD, 2**25)

@@ -1,6 +1,5 @@
 """The cache of dequantised GGUF files: private, verified, and rid of what killed processes left."""
 
-import fcntl
 import logging
 import os
 import stat
@@ -103,7 +102,7 @@ def test_without_locks_the_drafts_of_other_processes_stay(source, monkeypatch, c
         raise OSError("locks are not supported")
 
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(gguf, "lock_descriptor", refuse)
     draft = source.cache / ".unfinished-abc"
     draft.mkdir(parents=True)
     cached_gguf(source.file, torch.bfloat16)

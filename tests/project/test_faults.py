@@ -1,6 +1,5 @@
 """What a run of the project must survive, or refuse before it begins."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -10,6 +9,7 @@ import sys
 
 import pytest
 from click.exceptions import Exit
+from filelock import lock_descriptor
 from kedro.framework.project import settings
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
@@ -45,7 +45,7 @@ def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project
     before = stored(fabricated_project)
     (fabricated_project / "data/test").mkdir()
     with (fabricated_project / "data/test/.run.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_descriptor(lock.fileno())
         with pytest.raises(RunRefusedError, match="Another run uses the data folder"):
             kedro_run(fabricated_project, pipeline_names=["ingestion"])
     assert stored(fabricated_project) == before

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from kedro_provenance.files.atomic import atomic_file
-from kedro_provenance.files.paths import files_in
+from kedro_provenance.files.paths import files_in, is_own
 
 DIGITS = 24  # hexadecimal ones of a digest: 96 bits
 REMEMBERED = TypeAdapter(dict[str, tuple[int, int, str]])  # size, time of change and digest, by a file's path
@@ -48,7 +48,7 @@ def private_cache() -> Path:
     """Return this plug-in's private folder in the user's cache, or raise PermissionError if another user owns it."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kedro-provenance"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if cache.stat().st_uid != os.geteuid():
+    if not is_own(cache):
         raise PermissionError(
             f"The cache {cache} belongs to another user, who could change the weights in it: set XDG_CACHE_HOME to a "
             "folder of your own."

@@ -1,31 +1,17 @@
-"""Lifetimes of processes: ending with the parent, and whether a process is alive."""
+"""Lifetimes of processes: ending with the parent."""
 
-import ctypes
-import os
 import signal
 from multiprocessing import parent_process
-
-PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
+from threading import Thread
+from typing import Any
 
 
 def end_with_parent() -> None:
-    """Make Linux end the calling process when its parent dies (man 2 prctl), or now if it has died."""
-    ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
-    if (parent := parent_process()) and not parent.is_alive():
-        signal.raise_signal(signal.SIGTERM)
+    """Make the calling process end when the one that started it by `multiprocessing` does, or now if it has ended."""
+    if parent := parent_process():
+        Thread(target=_end_after, args=(parent,), daemon=True).start()
 
 
-def is_alive(process: int) -> bool:
-    """Whether this machine has a process with this number, of any user.
-
-    Examples:
-        >>> is_alive(os.getpid())
-        True
-    """
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
+def _end_after(process: Any) -> None:
+    process.join()
+    signal.raise_signal(signal.SIGTERM)

@@ -37,3 +37,8 @@ def files_in(folder: Path) -> Iterator[Path]:
         seen.add(real)
         files += [Path(place, name) for name in names]
     yield from sorted(file for file in files if file.is_file())
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file or folder belongs to this user; on Windows, whose users have folders of their own, it does."""
+    return os.name == "nt" or path.stat().st_uid == os.geteuid()

@@ -9,7 +9,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from kedro_provenance.files.lifetime import is_alive
+import psutil
+
+from kedro_provenance.files.paths import is_own
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +44,8 @@ def remove_abandoned(parent: str | Path | None = None, prefix: str = "") -> None
     """Remove the folders of `own_folder` of this user's dead processes on this machine."""
     for folder in Path(parent or tempfile.gettempdir()).glob(f"{prefix}{OWN}*"):
         process = re.match(r"\d+", folder.name.removeprefix(prefix + OWN))
-        if process and not is_alive(int(process.group())):
+        if process and not psutil.pid_exists(int(process.group())):
             with suppress(FileNotFoundError):  # another process removes it, too
-                if folder.stat().st_uid == os.geteuid():
+                if is_own(folder):
                     logger.info("Removing %s: its process ended while it wrote there.", folder)
                     shutil.rmtree(folder, ignore_errors=True)

@@ -4,8 +4,8 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
-from resource import RLIMIT_AS, RLIMIT_CPU, getpagesize, setrlimit
+
+import psutil
 
 CPU_SECONDS, SECONDS = 2, 60
 MEMORY_BYTES = 2**30
@@ -20,20 +20,27 @@ def call_bounded(function: Callable[[], str]) -> str:
 
     Raises:
         TimeoutError: it exceeded the time.
-        ValueError: it raised an error, whose text this is, or returned more characters.
+        ValueError: it raised an error, whose text this is, or returned more characters; or the system cannot fork.
 
     Examples:
         >>> call_bounded(lambda: "text")
         'text'
     """
+    if not hasattr(os, "fork"):
+        raise ValueError(
+            "A chat template that came with a model is rendered in a fork of this process, which Windows has not: set "
+            "prompt.chat_template to false."
+        )
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
+            import resource  # which Windows lacks
+
             signal.alarm(SECONDS)
-            setrlimit(RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
-            if (pages := Path("/proc/self/statm")).exists():
-                limit = int(pages.read_text().split()[0]) * getpagesize() + MEMORY_BYTES
-                setrlimit(RLIMIT_AS, (limit, limit))
+            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
+            if psutil.LINUX:  # others do not limit the address space
+                limit = psutil.Process().memory_info().vms + MEMORY_BYTES
+                resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             with os.fdopen(writing, "w", encoding="utf-8") as pipe:
                 json.dump(_outcome(function), pipe)
         finally:

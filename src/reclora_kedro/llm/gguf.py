@@ -1,6 +1,5 @@
 """GGUF files, dequantised once and kept in the user's cache."""
 
-import fcntl
 import io
 import json
 import logging
@@ -13,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from filelock import lock_descriptor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from kedro_provenance.files.atomic import UNFINISHED, atomic_folder
@@ -72,7 +72,7 @@ def locked(cache: Path) -> Iterator[bool]:
     """Lock the cache against other processes; yield False if its file system has no locks."""
     with (cache / ".lock").open("a") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock_descriptor(lock.fileno())
         except OSError as error:
             logger.warning("%s cannot be locked (%s): leftovers of other processes stay there.", cache, error)
             yield False

@@ -89,10 +89,11 @@ def _describe_token(app: FastAPI) -> None:
 
 
 async def _reload_when_told(service: Service, newest: Callable[[], str | None]) -> None:
-    """Reload the champion on SIGHUP, or when its alias has another version."""
+    """Reload the champion on SIGHUP, which Windows lacks, or when its alias has another version."""
     signalled, loop, seconds = asyncio.Event(), asyncio.get_running_loop(), service.config.reload_seconds
     tried: str | None = None
-    with suppress(RuntimeError, ValueError):  # outside of the main thread; POST /model/reload is left there
+    # On Windows, or outside of the main thread: POST /model/reload is left there.
+    with suppress(AttributeError, RuntimeError, ValueError):
         loop.add_signal_handler(signal.SIGHUP, signalled.set)
     while True:
         with suppress(TimeoutError):

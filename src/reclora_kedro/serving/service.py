@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
 from threading import Lock
 from time import time
 from typing import Any, TypeVar
+
+import psutil
 
 from reclora_kedro.serving.batches import Batches
 from reclora_kedro.serving.config import ServiceConfig
@@ -121,7 +122,7 @@ class Service:
             old = self.champion
             if alias is not None and alias == old.alias:
                 return False
-            if (free := _free_memory()) < SPARE_MEMORY * old.bytes:
+            if (free := psutil.virtual_memory().available) < SPARE_MEMORY * old.bytes:
                 raise ReloadRefusedError(
                     f"{free >> 20} MiB of memory are free, but two champions are needed side by side for a moment, "
                     f"and this one takes {old.bytes >> 20} MiB. The old one goes on: free memory, or start anew."
@@ -195,8 +196,3 @@ def _probe(snapshot: Snapshot) -> None:
     answers = answer_by_lens([Request(rank=True, user=str(snapshot.log.users["user_id"][0]), n=1)], snapshot)
     if snapshot.champion.llm and answers[0].fallback is None:
         answer_by_llm(answers)
-
-
-def _free_memory() -> int:
-    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024

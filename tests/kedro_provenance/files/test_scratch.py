@@ -5,11 +5,9 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import pytest
+import psutil
 
-from kedro_provenance.files import lifetime
 from kedro_provenance.files.scratch import OWN, remove_abandoned, scratch_folder
 
 
@@ -32,14 +30,20 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("lives", [True, False])
-def test_a_process_whose_parent_died_while_it_started_ends(monkeypatch, lives):
-    ended = []
-    monkeypatch.setattr(lifetime.ctypes, "CDLL", lambda name: SimpleNamespace(prctl=lambda *_: 0))
-    monkeypatch.setattr(lifetime, "parent_process", lambda: SimpleNamespace(is_alive=lambda: lives))
-    monkeypatch.setattr(signal, "raise_signal", ended.append)
-    lifetime.end_with_parent()
-    assert ended == [signal.SIGTERM] * (not lives)
+def test_the_child_of_a_killed_process_ends():
+    code = (
+        "import os; from concurrent.futures import ProcessPoolExecutor; from multiprocessing import get_context;"
+        "from kedro_provenance.files.lifetime import end_with_parent;"
+        "pool = ProcessPoolExecutor(1, get_context('spawn'), initializer=end_with_parent);"
+        "print(pool.submit(os.getpid).result(), flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert child.is_running()
+        parent.kill()
+    child.wait(10)
 
 
 def test_folders_of_others_are_left_alone(tmp_path):
