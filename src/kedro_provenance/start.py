@@ -180,7 +180,8 @@ def choose_nodes(run: Run) -> None:
     steps = plan(run.pipeline, catalog)
     run.to_run = Pipeline([step.node for step in steps if step.reasons])
     catalog.outdated = run.to_run.all_outputs()
-    logger.info("%d of %d nodes are not run: what they left fits.", len(steps) - len(run.to_run.nodes), len(steps))
+    if kept := len(steps) - len(run.to_run.nodes):
+        logger.info("%d of %d nodes are not run: what they left fits.", kept, len(steps))
 
 
 def plan_table(steps: list[Step]) -> Table:

@@ -39,7 +39,7 @@ TEMPLATE = go.layout.Template(
 )
 ROC_POINTS = 400  # vertices per curve: finer than a screen, small enough for a report
 CALIBRATION_BINS = 10
-MODEL_AXIS = {"autorange": "reversed", "showgrid": False, "automargin": True}  # the first model on top
+MODEL_AXIS = {"autorange": "reversed", "showgrid": False, "automargin": True}  # the first one on top
 TITLE_FPR = 0.2  # false positive rate at which the ROC title compares the curves
 
 
@@ -87,7 +87,7 @@ def plot_second_stage(importance: Mapping[str, float], weights: Mapping[str, flo
     for col, values in enumerate((importance, weights), start=1):
         bars = {"x": [*values.values()], "y": [*values], "orientation": "h", "marker_color": "#4C78A8"}
         figure.add_bar(**bars, hovertemplate="%{y}: %{x:.3g}<extra></extra>", row=1, col=col)
-    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(MODEL_AXIS)
     first = next(iter(importance), "nothing")
     return figure.update_layout(
         template=TEMPLATE,
