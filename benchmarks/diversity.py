@@ -14,8 +14,7 @@ import polars as pl
 from running import open_project
 
 from reclora_kedro.baselines import popularity
-from reclora_kedro.baselines.linear import LinearConfig, LinearModel
-from reclora_kedro.baselines.popularity import PopularityConfig
+from reclora_kedro.baselines.linear import LinearModel
 from reclora_kedro.evaluation.segments import ALL
 from reclora_kedro.evaluation.terminal import show, text_table
 from reclora_kedro.histories.log import InteractionLog
@@ -32,6 +31,14 @@ COLUMNS: Mapping[str, tuple] = {
     "of fields": ("{:.3f}".format, "field_diversity"),
     "coverage": ("{:.1%}".format, "coverage"),
     "Gini": ("{:.3f}".format, "gini"),
+}
+BIAS: Mapping[str, tuple] = {
+    "likes": ("{:,}".format, "rows"),
+    f"HR@{K}": ("{:.3f}".format, "hit_rate"),
+    "events per item": ("{:,.0f}".format, "popularity"),
+    "tail": ("{:.1%}".format, "tail_share"),
+    "diversity": ("{:.3f}".format, "diversity"),
+    "serendipity": ("{:.3f}".format, "serendipity"),
 }
 
 
@@ -61,19 +68,20 @@ def main() -> None:
     log, settings = project.load("log"), project.parameters
     likes = draw_positives(log, arguments.split, None, arguments.likes, seed=0)
     scorers = {
-        "popularity": popularity.scorer(log, PopularityConfig.model_validate(settings["popularity"])),
-        "linear": LinearModel.chosen(log, LinearConfig.model_validate(settings["linear"])).score,
+        "popularity": popularity.scorer(log, settings["popularity"]),
+        "linear": LinearModel.chosen(log, settings["linear"]).score,
     }
-    shortlist = settings["recommendation"]["shortlist"]
+    shortlist = settings["recommendation"].shortlist
     ranks = rank_by(scorers, log, likes, shortlist, seed=0)
     linear = ranks.filter(model="linear")
     diverse = [diverse_ranks(linear, log, strength, shortlist) for strength in arguments.strengths]
     records = compute_beyond_accuracy(pl.concat([ranks, *diverse]), log, [K])
-    title = (
-        f"The first {K} of {settings['recommendation']['shortlist']} items for {likes.height:,} {arguments.split} likes"
-    )
+    title = f"The first {K} of {shortlist} items for {likes.height:,} {arguments.split} likes"
     whole = [record for record in records if record["segment"] == ALL]
     show(text_table(title, whole, {"strength": (str, "model")}, COLUMNS))
+    by_activity = [record for record in records if record["model"] in scorers]
+    texts = {"model": (str, "model"), "user's events before": (str, "segment")}
+    show(text_table("Popularity bias by users' activity", by_activity, texts, BIAS))
 
 
 if __name__ == "__main__":
