@@ -68,8 +68,8 @@ class RecommenderHooks:
             self._erase(catalog)
 
     def _show_end(self, catalog: Any) -> None:
-        from reclora_kedro.evaluation.terminal import show
         from reclora_kedro.recommend.recommendations import titles_table
+        from reclora_kedro.terminal import show
 
         env = self._context.env
         show(titles_table(catalog.load("recommendations")))

@@ -79,9 +79,11 @@ def benchmarks(project, monkeypatch):
 
 
 def test_walk(benchmarks):
-    walk = [line.split() for line in benchmarks.main("walk", "ingestion").splitlines()]
+    walk = [line.split() for line in benchmarks.main("walk", "ingestion", "history", "lens").splitlines()]
     assert ["interactions", "CleaningReport.__init__"] in walk
-    assert walk[-1][1:] == ["rooms,", "1", "ways", "back"]
+    rooms, back = (int(count) for count in walk[-1] if count.isdigit())
+    assert rooms == 6
+    assert back <= 12  # of one room and the next: more, and code does not stand in the order in which it is read
 
 
 def test_histories(benchmarks):

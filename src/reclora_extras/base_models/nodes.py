@@ -12,7 +12,6 @@ from reclora_extras.base_models.corpus import tell_corpus
 from reclora_extras.base_models.steps import Material
 from reclora_extras.base_models.tables import base_model_tables
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.histories.log import InteractionLog
@@ -21,6 +20,7 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
+from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]
 

@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Group
 
 from reclora_kedro.evaluation import formats
-from reclora_kedro.evaluation.terminal import text_table
+from reclora_kedro.terminal import text_table
 
 Records = list[dict[str, Any]]
 

@@ -7,7 +7,7 @@ from rich.console import Group
 
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.report import results_tables
-from reclora_kedro.evaluation.terminal import text_table
+from reclora_kedro.terminal import text_table
 
 Records = list[dict[str, Any]]
 

@@ -15,12 +15,12 @@ from reclora_kedro.adapters.methods import adapter_of, lora_of
 from reclora_kedro.evaluation import metrics, report, significance
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import align_scores
-from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
+from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]
 

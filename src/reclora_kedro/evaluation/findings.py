@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from reclora_kedro.evaluation import formats
-from reclora_kedro.evaluation.terminal import text_table
+from reclora_kedro.terminal import text_table
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -25,9 +25,3 @@ def lens_table(metrics: Records) -> Table:
             "AUC of items\nnever trained on": (formats.metric, "auc_cold"),
         },
     )
-
-
-def cleaning_table(title: str, records: Records) -> Table:
-    """Tabulate the account of a cleaning (see `CleaningReport`), without checks that met no row."""
-    met = [record for record in records if record["rows"]]
-    return text_table(title, met, {"check": (str, "check"), "rule": (str, "rule")}, {"rows": (formats.count, "rows")})

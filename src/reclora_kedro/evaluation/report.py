@@ -14,7 +14,7 @@ from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.metrics import LEAST_USERS
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.segments import ALL
-from reclora_kedro.evaluation.terminal import Columns, text_table
+from reclora_kedro.terminal import Columns, text_table
 
 Records = Sequence[Mapping[str, Any]]
 

@@ -99,14 +99,13 @@ class LensLoader:
                 raise MismatchError(message, "log", "lens")
         self.log = log
         self.rating_statistics = known_statistics(log, lens) if targets and lens.config.rating_statistics else None
-        self._most_events = _most_events(log)
         self._recent_length = lens.config.recent_length
         self._long_history = lens.config.long_history if targets and lens.reads_long_history else None
 
     def with_log(self, log: InteractionLog) -> Self:
         """Return a loader for the same lens and another log of the same users and items."""
         loader = copy(self)
-        loader.log, loader._most_events = log, _most_events(log)
+        loader.log = log
         loader.rating_statistics = self.rating_statistics and self.rating_statistics.with_log(log)
         return loader
 
@@ -147,7 +146,7 @@ class LensLoader:
         """Yield places, users, items, long histories and statistics of as many samples as `WINDOW_EVENTS` allows."""
         window = self._long_history
         longest = max(self._recent_length, window.k if window else 0)
-        longest = min(longest, self._most_events)
+        longest = min(longest, int((self.log.sequences.ends - self.log.sequences.starts).max()))
         rows_at_once = size * max(1, WINDOW_EVENTS // (size * longest))
         for start in range(0, samples.height, rows_at_once):
             chunk = samples[start : start + rows_at_once]
@@ -232,11 +231,6 @@ def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoade
         batches = loader.batches(train, SCORING_BATCH_SIZE)
         lens.similarities.fit(torch.cat([lens.cosines(batch) for _, batch in batches]))
     return lens, loader
-
-
-def _most_events(log: InteractionLog) -> int:
-    """Return the length of the longest sequence."""
-    return int((log.sequences.ends - log.sequences.starts).max())
 
 
 def seen_in(index: pl.Series, count: int) -> Tensor:

@@ -13,8 +13,8 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import bootstrap_auc
-from reclora_kedro.evaluation.terminal import text_table
 from reclora_kedro.parameters import Count, NonNegative, Real
+from reclora_kedro.terminal import text_table
 
 Decision = dict[str, Any]
 

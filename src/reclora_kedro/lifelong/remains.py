@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 import polars as pl
 from rich.console import Group
 
-from reclora_kedro.evaluation.terminal import text_table
+from reclora_kedro.terminal import text_table
 
 TRAINED = (
     "*lens",

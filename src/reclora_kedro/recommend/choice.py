@@ -60,7 +60,8 @@ def choose(
     days, neighbours = popularity.chosen(log, settings.popularity), item_neighbours.chosen(log, settings.neighbours)
     linear = LinearModel.chosen(log, settings.linear) if fits_linear else None
     if validates or learns:
-        popular, reader = Popularity(log, days), LensReader(lens, log)
+        popular = Popularity(log, days)
+        information, reader = popular.information(), LensReader(lens, log)
         scorers = source_scorers(
             popular.score,
             ItemNeighbours(log, neighbours, log.training_events()).score,
@@ -78,7 +79,6 @@ def choose(
             named: dict[str, Scorer] = {
                 source: scorer for source, scorer in scorers.items() if source in config.sources
             }
-            information = popular.information()
             compared = compare_candidates(named, reader, log, choosing, information, config, bootstrap)
     kind, order = chosen(compared, config)
     choice = Choice(

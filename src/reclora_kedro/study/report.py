@@ -10,9 +10,9 @@ from rich.table import Table
 
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.page import render_page
-from reclora_kedro.evaluation.terminal import text_table
 from reclora_kedro.study.grid import describe
 from reclora_kedro.study.results import Records, by_model, grids_of, seeds_of, summarise
+from reclora_kedro.terminal import text_table
 
 
 def best_settings(results: Records) -> list[str]:

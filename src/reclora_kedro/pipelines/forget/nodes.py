@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles
@@ -18,6 +17,7 @@ from reclora_kedro.lifelong import forgetting, remains
 from reclora_kedro.lifelong.forgetting import ForgetConfig, Tables
 from reclora_kedro.lifelong.promotion import FORGOTTEN
 from reclora_kedro.lifelong.remains import Archive, Forgotten
+from reclora_kedro.terminal import show
 
 Arrays = dict[str, np.ndarray]
 Record = dict[str, Any]

@@ -7,8 +7,6 @@ import polars as pl
 
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.evaluation.findings import cleaning_table
-from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories import log_builder, negatives_check, retrieval_check
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.fields import describe_items
@@ -19,6 +17,7 @@ from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
+from reclora_kedro.terminal import cleaning_table, show
 
 Arrays = dict[str, np.ndarray]
 Records = list[dict[str, Any]]

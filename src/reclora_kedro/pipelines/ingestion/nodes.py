@@ -5,13 +5,12 @@ from typing import Any
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.evaluation.findings import cleaning_table
-from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.interactions.cleaning import clean_interactions
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.interactions.entities import add_item_texts, describe_items, describe_users
 from reclora_kedro.interactions.forgotten import ForgottenUsers
+from reclora_kedro.terminal import cleaning_table, show
 
 
 def build_canonical_tables(

@@ -11,13 +11,13 @@ from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.report import ranking_table
-from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommend import candidates, choice, recommendations
 from reclora_kedro.recommend.config import RecommendationConfig
 from reclora_kedro.recommend.sources import SourceSettings, current_source
 from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.terminal import show
 
 Report = dict[str, Any]
 Records = list[dict[str, Any]]

@@ -5,11 +5,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.study import report, results
 from reclora_kedro.study.config import StudyConfig
 from reclora_kedro.study.grid import Cell, load_grids
 from reclora_kedro.study.results import CellResult
+from reclora_kedro.terminal import show
 
 Grids = dict[str, Callable[[], Any]]
 Records = list[dict[str, Any]]

@@ -11,7 +11,6 @@ from peft import PeftModel
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.gate_inputs import GateInputs
@@ -38,6 +37,7 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
+from reclora_kedro.terminal import show
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.recommend.recommendations import recommendation_tables
+from reclora_kedro.terminal import show
 
 TITLES = ["[/]", "[bold]x", "[red]Heat[/red]", "\\[b]", ":smile: (1990)", "[link=http://a.b]c[/link]"]
 

@@ -28,6 +28,12 @@ def text_table(title: str, records: Iterable[Mapping[str, Any]], texts: Columns,
     return table
 
 
+def cleaning_table(title: str, records: Iterable[Mapping[str, Any]]) -> Table:
+    """Tabulate the records of a `CleaningReport`, without checks that met no row."""
+    rows = [record | {"rows": f"{record['rows']:,}"} for record in map(dict, records) if record["rows"]]
+    return text_table(title, rows, {"check": (str, "check"), "rule": (str, "rule")}, {"rows": (str, "rows")})
+
+
 def show(results: RenderableType) -> None:
     """Print results verbatim: titles and names may hold brackets and colons that rich would interpret.
 
