@@ -32,6 +32,7 @@ SETTINGS = {
     "pool_items": 3,
     "pool_days": 1.0,
     "shortlist": None,
+    "diversity": 0.0,
     "top_n": 2,
     "seed": 0,
 }

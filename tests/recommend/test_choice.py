@@ -35,6 +35,7 @@ def config(**changes):
         "pool_items": 3,
         "pool_days": 1.0,
         "shortlist": None,
+        "diversity": 0.0,
         "top_n": 2,
         "seed": 0,
     }

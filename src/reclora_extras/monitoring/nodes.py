@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 from reclora_extras.monitoring import drift, report
 from reclora_extras.monitoring.config import MonitoringConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
+from reclora_kedro.terminal import show
 
 logger = logging.getLogger(__name__)
 

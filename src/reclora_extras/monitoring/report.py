@@ -14,7 +14,7 @@ from reclora_extras.monitoring.drift import POPULATIONS, K
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.figures import TEMPLATE
 from reclora_kedro.evaluation.page import render_page
-from reclora_kedro.evaluation.terminal import text_table
+from reclora_kedro.terminal import text_table
 
 Records = Sequence[Mapping[str, Any]]
 
