@@ -598,6 +598,12 @@ def test_the_page_opens_with_an_example_and_has_a_place_for_unknown_users(client
     assert "the user is not known: the most popular items" in unknown.text
 
 
+@pytest.mark.parametrize(("order", "said"), [("lens", "By the lens"), ("candidates", "In the order of neighbours;")])
+def test_the_page_says_what_orders_the_items(tmp_path, champion, order, said):
+    with serving(tmp_path, replace(champion, kind="neighbours", order=order)) as client:
+        assert said in client.get("/page/user", params={"user": "1"}).text
+
+
 def test_what_happens_is_counted(client):
     client.post("/events", json={"events": [{"user": 1, "item": "3", "rating": 5, "event_id": "a"}] * 2})
     client.post("/recommend", json={"user": 1, "n": 3})

@@ -101,9 +101,10 @@ class Page:
             described = await self._routes.user(user) if is_known else None
         except (ProblemError, ValidationError) as error:
             return self._html("problem.html.jinja", problem=str(error))
-        columns = self._routes.service.champion.ingestion
-        content = {"described": described, "recommended": recommended, "ingestion": columns}
-        return self._html("user.html.jinja", user=user, note=note, users=users, **content)
+        champion = self._routes.service.champion
+        content = {"described": described, "recommended": recommended, "ingestion": champion.ingestion}
+        chosen = {"candidates": champion.kind, "order": champion.order}
+        return self._html("user.html.jinja", user=user, note=note, users=users, **content, **chosen)
 
     def _html(self, template: str, **content: Any) -> Response:
         text = self._templates.get_template(template).render(**content)
