@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from reclora_kedro.baselines import rated_alike
 from reclora_kedro.baselines.boosted_trees import scores
 from reclora_kedro.lens.training import fit_lens
 
@@ -23,7 +24,10 @@ def auc_of_trees(log, config, **settings):
 @pytest.mark.parametrize("delay", [0.0, 1e9])
 def test_trees_rank_by_what_the_statistics_know(log, config, delay) -> None:
     odd = (log.sequences.item_index % 2).astype(np.int8)  # which the user's own ratings do not tell
-    sequences = replace(log.sequences, label=odd, rating=1 + 4 * odd.astype(np.float32))
+    rating = (
+        np.ones(len(odd), dtype=np.float32) if delay else 1 + 4 * odd.astype(np.float32)
+    )  # by which items are alike
+    sequences = replace(log.sequences, label=odd, rating=rating)
     samples = log.samples.with_columns(label=(pl.col("item_index") % 2).cast(pl.Int8))
     log = replace(log, sequences=sequences, samples=samples, item_embeddings=None)
     auc = auc_of_trees(log, config, item_text=False, statistics_delay=delay)
@@ -38,12 +42,13 @@ def test_trees_read_how_alike_texts_are_where_the_lens_does(log, config, model) 
         for user, item, end in samples.iter_rows()
     ]
     log = replace(log, samples=log.samples.with_columns(label=pl.Series(alike).cast(pl.Int8)))
+    log = replace(log, sequences=replace(sequences, rating=np.ones_like(sequences.rating)))
     settings = {"model": model, "statistics_delay": 1e9}  # statistics that know nothing
     assert auc_of_trees(log, config, item_text=True, **settings) > 0.9
     assert auc_of_trees(replace(log, item_embeddings=None), config, item_text=False, **settings) < 0.8
 
 
-def test_trees_read_how_the_user_rated_what_is_like_the_target(log, config) -> None:
+def test_trees_read_how_the_user_rated_what_is_like_the_target(log, config, monkeypatch) -> None:
     """Users like what they rated highly before, if it is of the target's parity."""
     sequences, samples = log.sequences, log.samples.select("user_index", "item_index", "history_end")
     rated = []
@@ -54,5 +59,7 @@ def test_trees_read_how_the_user_rated_what_is_like_the_target(log, config) -> N
     log = replace(log, samples=log.samples.with_columns(label=pl.Series(rated, dtype=pl.Int8)))
     texts = np.array([[1.0, 0.1], [0.1, 1.0]])[np.arange(log.items.height) % 2]
     nothing_else = {"item_text": False, "statistics_delay": 1e9}
+    assert auc_of_trees(replace(log, item_embeddings=None), config, **nothing_else) > 0.85  # which others' ratings tell
+    monkeypatch.setattr(rated_alike, "MOST_PAIRS", 0)
     assert auc_of_trees(log.with_embeddings(texts), config, **nothing_else) > 0.85
     assert auc_of_trees(replace(log, item_embeddings=None), config, **nothing_else) < 0.8

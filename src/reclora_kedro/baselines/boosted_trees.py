@@ -5,6 +5,7 @@ import polars as pl
 import torch
 
 from reclora_kedro.baselines.base import score_table
+from reclora_kedro.baselines.rated_alike import rated_alike
 from reclora_kedro.devices import seeded
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.item_facts import ItemFacts
@@ -14,8 +15,9 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader, known_statistics
 
 NOTE = (
-    "boosted trees of counts, rates and ages of earlier events, of how the user rated the latest and the most similar "
-    "ones and, where the lens reads it, of how alike target and history are, without ids, trained on all training rows"
+    "boosted trees of counts, rates and ages of earlier events, of how the user rated the latest ones and those whose "
+    "texts or other users' ratings are alike, and, where the lens reads it, of how alike target and history are, "
+    "without ids, trained on all training rows"
 )
 STYLE = Style("#E69F00", "x", "longdashdot")
 SETTINGS = {
@@ -76,7 +78,8 @@ def _numbers(log: InteractionLog, samples: pl.DataFrame, lens: Lens) -> np.ndarr
     facts = ItemFacts(log, known, delay).features(log, samples)
     vectors = np.zeros((log.items.height, 1)) if log.item_embeddings is None else unit_vectors(log.item_embeddings)
     parts = [_ratings(log, part, vectors.astype(np.float32)) for part in samples.iter_slices(AT_ONCE)]
-    return np.hstack([*numbers, np.stack([*facts.values()], axis=1), *([np.concatenate(parts)] if parts else [])])
+    columns = [*facts.values(), rated_alike(log, samples, lens.training)]
+    return np.hstack([*numbers, np.stack(columns, axis=1), *([np.concatenate(parts)] if parts else [])])
 
 
 def _ratings(log: InteractionLog, samples: pl.DataFrame, vectors: np.ndarray) -> np.ndarray:
