@@ -99,10 +99,6 @@ def test_a_chat_template_is_told_what_it_asks_for(tiny_llm):
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        (
-            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-            "was stopped: it did not end",
-        ),
         ("{{ 9 ** (9 ** 9) }}", "was stopped: it did not end"),
         ("{% for i in range(10 ** 12) %}{% endfor %}", "fails: Range too big"),
         ("{{ 'a' * 10 ** 10 }}", "fails: MemoryError"),
