@@ -107,17 +107,26 @@ class CellRunner:
         Raises:
             RuntimeError: a cell failed; finished nodes are kept, and the same command continues.
         """
-        workers = min(workers, len(cells))
+        with self.processes(min(workers, len(cells))) as pool:
+            for checked in [pool.submit(check_cell, self, cell) for cell in cells]:
+                checked.result()
+            running = {pool.submit(run_cell, self, cell, result): cell for cell in cells}
+            for number, future in enumerate(as_completed(running), start=1):
+                _, summary = future.result()
+                logger.info("Cell %d of %d: %s. %s", number, len(cells), running[future], summary)
+            return [future.result()[0] for future in running]
+
+    @contextmanager
+    def processes(self, workers: int) -> Iterator[ProcessPoolExecutor]:
+        """Give processes that check and run cells, see `check_cell` and `run_cell`.
+
+        Raises:
+            RuntimeError: a cell failed, or a process died.
+        """
         pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=begin, initargs=(self.project, workers))
         with pool:
             try:
-                for checked in [pool.submit(check_cell, self, cell) for cell in cells]:
-                    checked.result()
-                running = {pool.submit(run_cell, self, cell, result): cell for cell in cells}
-                for number, future in enumerate(as_completed(running), start=1):
-                    _, summary = future.result()
-                    logger.info("Cell %d of %d: %s. %s", number, len(cells), running[future], summary)
-                return [future.result()[0] for future in running]
+                yield pool
             except BrokenProcessPool as error:
                 raise RuntimeError(
                     "A process that ran cells died. If it printed no reason above, it was killed, most likely for want "

@@ -23,6 +23,7 @@ from kedro_provenance.parameters import Block, nearest_path
 CONF_GROUP = "reclora_kedro.conf"
 NAMED_BLOCKS_GROUP = "reclora_kedro.named_blocks"
 FIELDS_GROUP = "reclora_kedro.fields"
+HOOKS_GROUP = "reclora_kedro.hooks"
 DOTTED_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 T = TypeVar("T")
@@ -74,8 +75,15 @@ class ExtensionBlock(Block):
         return block
 
 
-def added_fields(path: str) -> dict[str, Any]:
+def hooks() -> list[Any]:
+    """Return the Kedro hooks of packages: objects of the classes in the group ``reclora_kedro.hooks``."""
+    return [point.load()() for point in sorted(entry_points(group=HOOKS_GROUP))]
+
+
+def added_fields(path: str = "") -> dict[str, Any]:
     """Return the types of the fields that packages add to a parameter block, by name.
+
+    Without a path, these are whole blocks that no node reads, such as settings of hooks.
 
     An entry point in the group ``reclora_kedro.fields`` has the path of a field as its name, such as
     ``history.prompt_rows.my_field``, and as its value an annotated type with a default, such as ``my_package:MyField``.

@@ -1,6 +1,7 @@
 """Kedro hooks of the recommender: actions that nodes must not take, such as deletions and further runs."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from kedro.io import DatasetError
 from kedro.pipeline import Pipeline
 
 from kedro_provenance.catalog import loaded_version, location
+from kedro_provenance.cells import CellRunner, check_cell, run_cell
 from kedro_provenance.failures import RunRefusedError, command
 from kedro_provenance.run import Run
 from kedro_provenance.start import cell_runner
@@ -42,16 +44,29 @@ class RecommenderHooks:
         if "study_cells" not in pipeline.inputs():
             return
         from reclora_kedro.study import grid, results
+        from reclora_kedro.study.config import GridConfig
+        from reclora_kedro.study.search import Search
 
         study = catalog.load("params:study")
         runner = cell_runner(Run(self._context, run_params, pipeline, catalog, [checks]))
         try:
-            grids = grid.load_grids(study.grid, catalog.load("study_grids"))
-            cells = grid.plan_cells(grids, study.seeds, runner.parameters)
+            loaded = grid.load_grids(study.grid, catalog.load("study_grids"))
+            grids = {name: each for name, each in loaded.items() if isinstance(each, GridConfig)}
+            searches = {
+                name: Search(name, each, study.seeds, runner.parameters)
+                for name, each in loaded.items()
+                if not isinstance(each, GridConfig)
+            }
+            compared = {name: search.comparison(search.default) for name, search in searches.items()}
+            cells = grid.plan_cells(grids | compared, study.seeds, runner.parameters)
             grid.require_models(study.models, cells, runner.parameters)
+            trials = {name: run_search(search, runner, study.workers) for name, search in searches.items()}
+            compared = {name: search.comparison(search.best(trials[name])) for name, search in searches.items()}
+            cells = grid.plan_cells(grids | compared, study.seeds, runner.parameters)
             finished = runner.run(cells, results.cell_result, study.workers)
         except (ValueError, RuntimeError) as error:
             raise RunRefusedError(str(error)) from error
+        catalog.save("study_searches", trials)
         catalog.save("study_cells", list(zip(cells, finished, strict=True)))
 
     @hook_impl  # called before the plug-in's, which unlocks the data folder
@@ -101,3 +116,22 @@ class RecommenderHooks:
                 f"The users are forgotten in what is in use, but not all that should be erased was: {error} Type the "
                 "command again once the cause is gone."
             ) from error
+
+
+def run_search(search: Any, runner: CellRunner, workers: int) -> list[dict[str, Any]]:
+    """Run the trials of a `reclora_kedro.study.search.Search` in processes; return records of all.
+
+    Raises:
+        RuntimeError: values of its space cannot be run, or a cell failed.
+    """
+    from reclora_kedro.study.search import Measured, measure
+
+    with runner.processes(workers) as pool:
+        for checked in [pool.submit(check_cell, runner, cell) for cell in search.corners()]:
+            checked.result()
+        result = partial(measure, column=search.column)
+
+        def run(cell: Any) -> Measured:
+            return pool.submit(run_cell, runner, cell, result).result()[0]
+
+        return search.run(run, runner.cells, workers)

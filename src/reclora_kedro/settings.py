@@ -39,10 +39,16 @@ HOOKS = (
     ProvenanceHooks(
         packages=["reclora_extras"],
         checks=[checks],
-        blocks={"service": ServiceConfig, "update.retriever": bool, "update.accept": bool},
+        blocks={
+            "service": ServiceConfig,
+            "update.retriever": bool,
+            "update.accept": bool,
+            **extensions.added_fields(),
+        },
         champion_readers=["recommendation", "export"],
     ),
     RecommenderHooks(),
+    *extensions.hooks(),
 )
 
 CONFIG_LOADER_CLASS = CachingConfigLoader

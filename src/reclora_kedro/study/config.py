@@ -1,12 +1,12 @@
 """Settings of a study."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.parameters import Count, Seed
+from reclora_kedro.parameters import Count, Real, Seed
 
 Settings = Mapping[str, Any]  # values by the dotted paths of parameters
 
@@ -45,8 +45,50 @@ class GridConfig(Block):
         return axes
 
 
+class NumberRange(Block):
+    """Numbers from `low` to `high`, whole ones where both are whole; on a logarithmic scale with `log`."""
+
+    low: int | Real
+    high: int | Real
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _holds_numbers(self) -> Self:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(
+                f"low is {self.low} and high is {self.high}: high must be larger, and with log both above 0"
+            )
+        return self
+
+
+Space = NumberRange | Annotated[list[bool | int | float | str | None], Field(min_length=2)]
+"""Values that a search tries for a parameter."""
+
+
+class SearchConfig(Block):
+    """A search for the settings that validate best, see `reclora_kedro.study.search`.
+
+    Attributes:
+        title: heading in the report.
+        until: as of `GridConfig`, for the best and the default settings, which are compared once the search is done.
+        seeds: seeds of each trial and of the comparison; None for `study.seeds`.
+        settings: values of all trials by the dotted paths of parameters.
+        maximise: entry and column of a training log, such as ``lens_training_log.validation_auc``.
+        trials: number of trials, the default settings among them.
+        search: by the dotted path of a parameter, the range of a number or a list of values.
+    """
+
+    title: str
+    until: Literal["metrics", "lens"] = "metrics"
+    seeds: list[Seed] | None = Field(None, min_length=1)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    maximise: str = Field(pattern=r"^.+\..+$")
+    trials: Annotated[Count, Field(ge=2)]
+    search: dict[str, Space] = Field(min_length=1)
+
+
 class StudyConfig(Block):
-    """Grids to run, their seeds, the models to report, and the number of worker processes."""
+    """Grids and searches to run, their seeds, the models to report, and the number of worker processes."""
 
     grid: str | list[str] = Field(min_length=1)
     seeds: list[Seed] = Field(min_length=1)

@@ -1,6 +1,6 @@
 """Expansion of grids of settings into cells, the single runs of a study."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from kedro_provenance.parameters import copied, merge, nearest_path, parameter_paths, value_faults
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
-from reclora_kedro.study.config import OUTPUTS, GridConfig, Settings
+from reclora_kedro.study.config import OUTPUTS, GridConfig, SearchConfig, Settings
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,10 @@ def describe(place: Mapping[str, str]) -> str:
     return ", ".join(f"{axis} {setting}" for axis, setting in place.items())
 
 
-def load_grids(names: str | Sequence[str], files: Mapping[str, Callable[[], Any]]) -> dict[str, GridConfig]:
-    """Load grids by name (`study.grid`); `files` holds a loader of each grid's file by name.
+def load_grids(
+    names: str | Sequence[str], files: Mapping[str, Callable[[], Any]]
+) -> dict[str, GridConfig | SearchConfig]:
+    """Load grids and searches by name (`study.grid`); `files` holds a loader of each file by name.
 
     Raises:
         ValueError: a name is unknown, or a file is not a valid grid.
@@ -82,7 +84,7 @@ def load_grids(names: str | Sequence[str], files: Mapping[str, Callable[[], Any]
         ...
         ValueError: study.grid names 'ranks', but the grids are rank. The nearest one is rank.
     """
-    grids = {}
+    grids: dict[str, GridConfig | SearchConfig] = {}
     for name in [names] if isinstance(names, str) else names:
         if name not in files:
             raise ValueError(
@@ -90,11 +92,14 @@ def load_grids(names: str | Sequence[str], files: Mapping[str, Callable[[], Any]
                 f"{nearest_path(name, files)}."
             )
         content = files[name]()
+        kind = SearchConfig if isinstance(content, Mapping) and "search" in content else GridConfig
         try:
-            grids[name] = GridConfig.model_validate(content)
+            grids[name] = kind.model_validate(content)
         except ValidationError as error:
-            lines = value_faults(error, content, name, [f"{name}.{field}" for field in GridConfig.model_fields])
-            raise ValueError(f"{name}.yml is no grid:\n" + "\n".join(lines)) from error
+            lines = value_faults(error, content, name, [f"{name}.{field}" for field in kind.model_fields])
+            raise ValueError(
+                f"{name}.yml is no {'search' if kind is SearchConfig else 'grid'}:\n" + "\n".join(lines)
+            ) from error
     return grids
 
 
@@ -126,7 +131,6 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
     Raises:
         ValueError: a grid sets an unknown parameter, or sets one twice.
     """
-    paths = sorted(parameter_paths({name: block for name, block in parameters.items() if name != "study"}))
     cells = [
         Cell(name, place, seed, settings, OUTPUTS[grid.until])
         for name, grid in grids.items()
@@ -134,14 +138,23 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
         for place, settings in combinations(name, grid)
     ]
     for cell in cells:
-        for path in cell.settings:
-            parent = path.rpartition(".")[0]
-            if path not in paths and not (parent in BLOCKS_OF_NAMED_ENTRIES and parent in paths):
-                raise ValueError(
-                    f"Grid {cell.grid} sets {path}, which is no parameter. The nearest one is "
-                    f"{nearest_path(path, paths)}."
-                )
+        require_parameters(cell.grid, cell.settings, parameters)
     return cells
+
+
+def require_parameters(grid: str, settings: Iterable[str], parameters: Mapping[str, Any]) -> None:
+    """Refuse settings of a grid that are no parameters.
+
+    Raises:
+        ValueError: there is one; the message names the nearest parameter.
+    """
+    paths = sorted(parameter_paths({name: block for name, block in parameters.items() if name != "study"}))
+    for path in settings:
+        parent = path.rpartition(".")[0]
+        if path not in paths and not (parent in BLOCKS_OF_NAMED_ENTRIES and parent in paths):
+            raise ValueError(
+                f"Grid {grid} sets {path}, which is no parameter. The nearest one is {nearest_path(path, paths)}."
+            )
 
 
 def combinations(name: str, grid: GridConfig) -> Iterator[tuple[dict[str, str], Settings]]:

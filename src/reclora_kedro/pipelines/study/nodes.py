@@ -15,10 +15,13 @@ Grids = dict[str, Callable[[], Any]]
 Records = list[dict[str, Any]]
 
 
-def tabulate_cells(study_cells: list[tuple[Cell, CellResult]], study: StudyConfig) -> tuple[Records, Records]:
-    """Tabulate metrics and costs of the finished cells, and differences of models, as long tables."""
+def tabulate_cells(
+    study_cells: list[tuple[Cell, CellResult]], study_searches: dict[str, Records], study: StudyConfig
+) -> tuple[Records, Records, Records]:
+    """Tabulate metrics and costs of the finished cells, differences of models, and trials, as long tables."""
     cells, runs = zip(*study_cells, strict=True)
-    return results.tabulate(cells, runs, study.models), results.tabulate_pairs(cells, runs, study.models)
+    trials = [trial for trials in study_searches.values() for trial in trials]
+    return results.tabulate(cells, runs, study.models), results.tabulate_pairs(cells, runs, study.models), trials
 
 
 def write_study(study_results: Records, axes: go.Figure, frontier: go.Figure, study_grids: Grids) -> str:

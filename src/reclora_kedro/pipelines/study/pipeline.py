@@ -16,8 +16,8 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
         [
             Node(
                 nodes.tabulate_cells,
-                ["study_cells", "params:study"],
-                ["study_results", "study_comparisons"],
+                ["study_cells", "study_searches", "params:study"],
+                ["study_results", "study_comparisons", "study_trials"],
                 name="tabulate_cells",
             ),
             Node(figures.plot_axes, "study_results", "study_axes_figure", name="plot_axes"),

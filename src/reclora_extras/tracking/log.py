@@ -1,0 +1,185 @@
+"""What a run has left, as a run of MLflow: metrics, figures, reports, parameters, versions and the champion."""
+
+import math
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+
+from kedro.pipeline import Pipeline
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
+from plotly.graph_objects import Figure
+
+from kedro_provenance.catalog import AtomicCatalog, loaded_folder, loaded_version, location
+from kedro_provenance.champion import CHAMPION
+from kedro_provenance.files.digests import digest
+from kedro_provenance.manifest import MANIFEST, parameters_of
+from kedro_provenance.recipe import flat
+from reclora_extras.tracking.config import TrackingConfig
+
+RESULTS, RUN = "reclora.results", "reclora.run"
+"""Tags: digest of the versions that were logged, and the run of Kedro."""
+
+
+def log_run(
+    config: TrackingConfig,
+    run_params: Mapping[str, Any],
+    parameters: dict[str, Any],
+    pipeline: Pipeline,
+    catalog: AtomicCatalog,
+) -> str:
+    """Log the stored outputs of a pipeline, whether this run has made or kept them; return a sentence about it.
+
+    Outputs in the same versions are logged once.
+
+    Args:
+        config: where to log, and under which names.
+        run_params: what Kedro says of the command.
+        parameters: nested blocks of all parameters of the session.
+        pipeline: the nodes that were asked for.
+        catalog: loads their outputs.
+
+    Raises:
+        MlflowException: MLflow cannot be reached, or refuses something.
+    """
+    names = sorted(pipeline.all_outputs())
+    versions = {name: version for name in names if (version := loaded_version(catalog.get(name)))}
+    if not versions:
+        return "Nothing is logged to MLflow: the run leaves nothing that is stored."
+    client = MlflowClient(config.uri)
+    experiment, results = experiment_id(client, config), digest(versions)
+    if logged := client.search_runs(
+        [experiment], f"tags.`{RESULTS}` = '{results}' and attributes.status = 'FINISHED'", max_results=1
+    ):
+        return f"Nothing is new for MLflow: its run {logged[0].info.run_name} has these results."
+    manifest = catalog.load(MANIFEST)
+    end = time.time()
+    run = client.create_run(
+        experiment,
+        start_time=milliseconds(end - manifest["seconds"]),
+        run_name=" ".join([*([run_params["env"]] if run_params["env"] else []), *manifest["pipelines"]]),
+        tags={
+            RESULTS: results,
+            RUN: manifest["run_id"],
+            MLFLOW_GIT_COMMIT: manifest["git_revision"] or "unknown",
+            "reclora.nodes_run": f"{len(manifest['nodes'])} of {len(pipeline.nodes)}",
+        },
+    ).info
+    log_parameters(client, run.run_id, parameters_of(pipeline.nodes, parameters, catalog))
+    client.log_dict(run.run_id, manifest, "run_manifest.json")
+    client.log_dict(run.run_id, versions, "versions.json")
+    for name in versions:
+        if layer(catalog, name) == "reporting":
+            log_report(client, run.run_id, name, catalog.load(name))
+    if "study_cells" in pipeline.inputs():
+        for cell, result in catalog.load("study_cells"):
+            log_cell(client, experiment, run.run_id, cell, result)
+    if CHAMPION in versions:
+        register_champion(client, config.model, run, catalog)
+    client.set_terminated(run.run_id, end_time=milliseconds(end))
+    return f"Logged to MLflow: run {run.run_name} of the experiment {config.experiment}, {config.uri}."
+
+
+def experiment_id(client: MlflowClient, config: TrackingConfig) -> str:
+    """Return the id of the experiment, which is made if there is none; a database of SQLite keeps its files beside."""
+    if experiment := client.get_experiment_by_name(config.experiment):
+        return experiment.experiment_id
+    assert config.uri
+    is_file, path = config.uri.startswith("sqlite:///"), Path(config.uri.removeprefix("sqlite:///"))
+    files = (path.absolute().with_suffix("") / config.experiment).as_uri() if is_file else None
+    return client.create_experiment(config.experiment, artifact_location=files)
+
+
+def log_parameters(client: MlflowClient, run: str, parameters: Mapping[str, Any]) -> None:
+    """Log nested parameters by their dotted paths; values longer than MLflow takes are cut, and whole in the manifest."""
+    logged = [Param(key(path), str(value)[:MAX_PARAM_VAL_LENGTH]) for path, value in flat(parameters)]
+    for first in range(0, len(logged), MAX_PARAMS_TAGS_PER_BATCH):
+        client.log_batch(run, params=logged[first : first + MAX_PARAMS_TAGS_PER_BATCH])
+
+
+def log_report(client: MlflowClient, run: str, name: str, content: Any) -> None:
+    """Log a figure, a page or a table; a table with one record per model as metrics, too."""
+    if isinstance(content, Figure):
+        client.log_figure(run, content, f"figures/{name}.html")
+    elif isinstance(content, str):
+        client.log_text(run, content, f"{name}.html")
+    elif isinstance(content, list | dict):
+        client.log_dict(run, {"records": content} if isinstance(content, list) else content, f"tables/{name}.json")
+        models = [record.get("model") for record in content if isinstance(record, Mapping)]
+        if None not in models and len(set(models)) == len(models) == len(content):
+            log_metrics(client, run, content, f"{name}/")
+
+
+def log_metrics(client: MlflowClient, run: str, records: Iterable[Mapping[str, Any]], prefix: str = "") -> None:
+    """Log the numbers of one record per model, such as ``metrics/reclora/auc`` and the ends of its interval."""
+    now = milliseconds(time.time())
+    metrics = [
+        Metric(key(f"{prefix}{record['model']}/{name}"), value, now, 0)
+        for record in records
+        for name, value in record.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    ]
+    if metrics:
+        client.log_batch(run, metrics=metrics)
+
+
+def log_cell(client: MlflowClient, experiment: str, parent: str, cell: Any, result: Any) -> None:
+    """Log a cell of a study as a child of the study's run: its place, seed and settings, and metrics of each model."""
+    tags = {MLFLOW_PARENT_RUN_ID: parent}
+    run = client.create_run(experiment, run_name=str(cell), tags=tags).info.run_id
+    log_parameters(client, run, {"grid": cell.grid, **cell.place, "seed": cell.seed, **cell.settings})
+    log_metrics(client, run, result.models)
+    client.set_terminated(run)
+
+
+def register_champion(client: MlflowClient, name: str, run: Any, catalog: AtomicCatalog) -> None:
+    """Have the alias ``champion`` of a registered model name the champion's weights, logged where they are new."""
+    record = catalog.load(CHAMPION)
+    results = digest(record["versions"])
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    known = [each for each in client.search_model_versions(f"name = '{name}'") if each.tags.get(RESULTS) == results]
+    if not known:
+        for entry, folder in weights(record["versions"], catalog):
+            client.log_artifacts(run.run_id, str(folder), f"{CHAMPION}/{entry}")
+        addresses = {entry: location(catalog.get(entry)) for entry in record["versions"]}
+        client.log_dict(run.run_id, record | {"addresses": addresses}, f"{CHAMPION}/{CHAMPION}.json")
+        source = f"{run.artifact_uri}/{CHAMPION}"
+        known = [client.create_model_version(name, source, run.run_id, tags={RESULTS: results})]
+    client.set_registered_model_alias(name, CHAMPION, known[0].version)
+
+
+def weights(versions: Mapping[str, str], catalog: AtomicCatalog) -> Iterator[tuple[str, Path]]:
+    """Yield the names and local folders of the trained models among versions of entries."""
+    for entry, version in versions.items():
+        folder = loaded_folder(catalog.get(entry), version)
+        if layer(catalog, entry) == "models" and folder:
+            yield entry, folder
+
+
+def layer(catalog: AtomicCatalog, name: str) -> str | None:
+    """Return the layer of an entry in Kedro-Viz, which says what it is."""
+    metadata = getattr(catalog.get(name), "metadata", None) or {}
+    return metadata.get("kedro-viz", {}).get("layer")
+
+
+def key(text: str) -> str:
+    """Return a name that MLflow takes.
+
+    Examples:
+        >>> key("few-shot rows, layer[0]")
+        'few-shot rows_ layer_0_'
+    """
+    return re.sub(r"[^\w.\- :/]", "_", text)[:MAX_ENTITY_KEY_LENGTH]
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a time of MLflow."""
+    return int(1000 * seconds)

@@ -1,0 +1,210 @@
+"""Searches for the settings that validate best, by Optuna; each trial is one cell per seed.
+
+The first trial has the settings as they are. A trial is stopped after a seed where its mean so far is below the median
+of the trials that have had all seeds (Optuna's MedianPruner). Trials are kept in a journal: an interrupted search goes
+on with the trial that it was interrupted in, and then draws those that it would have drawn without the interruption.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from importlib.util import find_spec
+from operator import getitem, itemgetter
+from pathlib import Path
+from statistics import fmean
+from threading import Lock
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from kedro_provenance.files.digests import digest
+from kedro_provenance.parameters import merge
+from reclora_kedro.evaluation.metrics import validation_auc
+from reclora_kedro.study.config import GridConfig, NumberRange, SearchConfig, Space
+from reclora_kedro.study.grid import Cell, require_parameters
+from reclora_kedro.study.results import FinishedCell, Record, Records
+
+logger = logging.getLogger(__name__)
+
+TRIALS_BEFORE_PRUNING = 4
+"""Trials that have all seeds before one is stopped early."""
+
+
+class Measured(NamedTuple):
+    """What a cell reached, and the key of the recipe by which it did."""
+
+    value: float
+    recipe: str
+
+
+def measure(cell: FinishedCell, column: str) -> Measured:
+    """Return the value of the weights that a cell kept, in a column of its training log."""
+    [entry] = cell.outputs
+    log = pl.DataFrame(cell.catalog.load(entry))
+    value = validation_auc(log.with_columns(validation_auc=column))
+    if value is None:
+        raise ValueError(f"{entry} has no {column}: nothing was validated")
+    return Measured(value, cell.catalog.stored(entry).recipe.key)
+
+
+class Search:
+    """A search of a study.
+
+    Args:
+        name: of its file.
+        config: its settings.
+        seeds: those of `study.seeds`.
+        parameters: nested blocks of the session's parameters.
+
+    Raises:
+        ValueError: it sets or searches an unknown parameter, or its space lacks the settings as they are.
+    """
+
+    def __init__(self, name: str, config: SearchConfig, seeds: Sequence[int], parameters: Mapping[str, Any]) -> None:
+        require_parameters(name, [*config.settings, *config.search], parameters)
+        self.name, self.config, self.seeds = name, config, config.seeds or seeds
+        self.entry, _, self.column = config.maximise.rpartition(".")
+        values = merge(parameters, self.cell({}, 0).parameters(parameters))
+        self.default = {path: reduce(getitem, path.split("."), values) for path in config.search}
+        for path, space in config.search.items():
+            if not _contains(space, self.default[path]):
+                raise ValueError(
+                    f"{name} searches {path} among values that lack {self.default[path]!r}, which it has now, and the "
+                    "first trial has the settings as they are: widen the range or the list."
+                )
+        if find_spec("optuna") is None:
+            raise ValueError(f"{name} is a search, and Optuna is not installed: `pip install 'reclora-kedro[search]'`.")
+
+    def cell(self, settings: Mapping[str, Any], seed: int) -> Cell:
+        """Return the cell of a trial and a seed."""
+        place = {path: str(value) for path, value in settings.items()}
+        return Cell(self.name, place, seed, {**self.config.settings, **settings}, (self.entry,))
+
+    def corners(self) -> list[Cell]:
+        """Return the cells at both ends of the space, which show whether its values can be run."""
+        ends = ({path: _ends(space)[side] for path, space in self.config.search.items()} for side in (0, -1))
+        return [self.cell(settings, self.seeds[0]) for settings in ends]
+
+    def run(self, run: Callable[[Cell], Measured], folder: Path, workers: int) -> list[Record]:
+        """Run the trials that are missing; return all of them.
+
+        Args:
+            run: runs a cell.
+            folder: folder of the journal.
+            workers: number of trials that run at the same time.
+
+        Returns:
+            Records of grid, trial (its number), stopped (whether early), seeds (count), value (the mean over them),
+                and the value of each parameter.
+        """
+        import optuna
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+        from optuna.trial import TrialState
+
+        def distribution(space: Space) -> Any:
+            if not isinstance(space, NumberRange):
+                return CategoricalDistribution(space)
+            whole = isinstance(space.low, int) and isinstance(space.high, int)
+            return (IntDistribution if whole else FloatDistribution)(space.low, space.high, log=space.log)
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        # Another log, other code or other parameters change the recipe of the first trial: then another search begins.
+        first = run(self.cell(self.default, self.seeds[0]))
+        identity = digest(
+            [first.recipe, self.config.model_dump(exclude={"title", "until", "trials"}), list(self.seeds)]
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(folder / f"{self.name}.journal"))),
+            study_name=identity,
+            direction="maximize",
+            pruner=optuna.pruners.MedianPruner(TRIALS_BEFORE_PRUNING, n_warmup_steps=0),
+            load_if_exists=True,
+        )
+        if not study.trials:
+            study.enqueue_trial(self.default)
+        for trial in study.get_trials(states=[TrialState.RUNNING]):
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.enqueue_trial(trial.params)
+        distributions = {path: distribution(space) for path, space in self.config.search.items()}
+        one_at_a_time = Lock()
+
+        def finished() -> list[Any]:
+            return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+
+        def run_trial() -> None:
+            with one_at_a_time:
+                begun = len(study.get_trials(deepcopy=False, states=[TrialState.RUNNING])) + len(finished())
+                study.sampler = optuna.samplers.TPESampler(seed=self.seeds[0] + begun)
+                trial = study.ask(distributions)
+            values, stopped = list[float](), False
+            for step, seed in enumerate(self.seeds):
+                values.append(run(self.cell(trial.params, seed)).value)
+                trial.report(fmean(values), step)
+                if stopped := step + 1 < len(self.seeds) and trial.params != self.default and trial.should_prune():
+                    break
+            state = TrialState.PRUNED if stopped else TrialState.COMPLETE
+            study.tell(trial, None if stopped else fmean(values), state)
+            logger.info(
+                "%s: trial %d of %d, %s: %s %.4f after %d of %d seeds%s; the best so far is %.4f.",
+                self.name,
+                len(finished()),
+                self.config.trials,
+                ", ".join(f"{path} {value}" for path, value in trial.params.items()),
+                self.column,
+                fmean(values),
+                len(values),
+                len(self.seeds),
+                ", stopped" if stopped else "",
+                study.best_value,
+            )
+
+        missing = self.config.trials - len(finished())
+        if len(finished()):
+            logger.info("%s: %d of %d trials are finished before.", self.name, len(finished()), self.config.trials)
+        with ThreadPoolExecutor(workers) as threads:
+            running = [threads.submit(run_trial) for _ in range(missing)]
+            try:
+                for trial in running:
+                    trial.result()
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+        return [
+            {
+                "grid": self.name,
+                "trial": number,
+                "stopped": trial.state is TrialState.PRUNED,
+                "seeds": len(trial.intermediate_values),
+                self.column: trial.intermediate_values[max(trial.intermediate_values)],
+                **trial.params,
+            }
+            for number, trial in enumerate(finished())
+        ]
+
+    def best(self, trials: Records) -> dict[str, Any]:
+        """Return the settings of the best trial among those that had all seeds."""
+        trial = max((trial for trial in trials if not trial["stopped"]), key=itemgetter(self.column))
+        return {path: trial[path] for path in self.config.search}
+
+    def comparison(self, best: Mapping[str, Any]) -> GridConfig:
+        """Return the grid that measures the best settings beside the settings as they are, on test rows, too."""
+        return GridConfig(
+            title=self.config.title,
+            until=self.config.until,
+            seeds=list(self.seeds),
+            settings=self.config.settings,
+            axes={"settings": {"as they are": {}, "best": dict(best)}},
+        )
+
+
+def _ends(space: Space) -> Sequence[Any]:
+    return (space.low, space.high) if isinstance(space, NumberRange) else space
+
+
+def _contains(space: Space, value: Any) -> bool:
+    if not isinstance(space, NumberRange):
+        return value in space
+    return isinstance(value, int | float) and space.low <= value <= space.high
