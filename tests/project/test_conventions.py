@@ -324,7 +324,7 @@ def test_a_command_imports_what_it_is_for_alone():
             return [name for name in names if name in sys.modules]
 
         assert CliRunner().invoke(KedroCLI(Path({str(ROOT)!r})), ["registry", "list"]).exit_code == 0
-        assert not loaded("torch", "transformers", "peft", "pandera", "ray")
+        assert not loaded("torch", "transformers", "peft", "pandera", "ray", "mlflow", "optuna")
         pipelines.set_requested(["ingestion"])
         assert pipelines["ingestion"].nodes
         assert not loaded("torch", "transformers", "peft", "reclora_kedro.pipelines.lens")

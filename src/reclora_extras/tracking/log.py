@@ -72,17 +72,21 @@ def log_run(
             "reclora.nodes_run": f"{len(manifest['nodes'])} of {len(pipeline.nodes)}",
         },
     ).info
-    log_parameters(client, run.run_id, parameters_of(pipeline.nodes, parameters, catalog))
-    client.log_dict(run.run_id, manifest, "run_manifest.json")
-    client.log_dict(run.run_id, versions, "versions.json")
-    for name in versions:
-        if layer(catalog, name) == "reporting":
-            log_report(client, run.run_id, name, catalog.load(name))
-    if "study_cells" in pipeline.inputs():
-        for cell, result in catalog.load("study_cells"):
-            log_cell(client, experiment, run.run_id, cell, result)
-    if CHAMPION in versions:
-        register_champion(client, config.model, run, catalog)
+    try:
+        log_parameters(client, run.run_id, parameters_of(pipeline.nodes, parameters, catalog))
+        client.log_dict(run.run_id, manifest, "run_manifest.json")
+        client.log_dict(run.run_id, versions, "versions.json")
+        for name in versions:
+            if layer(catalog, name) == "reporting":
+                log_report(client, run.run_id, name, catalog.load(name))
+        if "study_cells" in pipeline.inputs():
+            for cell, result in catalog.load("study_cells"):
+                log_cell(client, experiment, run.run_id, cell, result)
+        if CHAMPION in versions:
+            register_champion(client, config.model, run, catalog)
+    except Exception:
+        client.set_terminated(run.run_id, "FAILED")
+        raise
     client.set_terminated(run.run_id, end_time=milliseconds(end))
     return f"Logged to MLflow: run {run.run_name} of the experiment {config.experiment}, {config.uri}."
 
@@ -98,7 +102,7 @@ def experiment_id(client: MlflowClient, config: TrackingConfig) -> str:
 
 
 def log_parameters(client: MlflowClient, run: str, parameters: Mapping[str, Any]) -> None:
-    """Log nested parameters by their dotted paths; values longer than MLflow takes are cut, and whole in the manifest."""
+    """Log nested parameters by their dotted paths; values are cut where MLflow takes no longer ones."""
     logged = [Param(key(path), str(value)[:MAX_PARAM_VAL_LENGTH]) for path, value in flat(parameters)]
     for first in range(0, len(logged), MAX_PARAMS_TAGS_PER_BATCH):
         client.log_batch(run, params=logged[first : first + MAX_PARAMS_TAGS_PER_BATCH])
