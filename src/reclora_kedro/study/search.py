@@ -99,16 +99,9 @@ class Search:
                 and the value of each parameter.
         """
         import optuna
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
         from optuna.trial import TrialState
-
-        def distribution(space: Space) -> Any:
-            if not isinstance(space, NumberRange):
-                return CategoricalDistribution(space)
-            whole = isinstance(space.low, int) and isinstance(space.high, int)
-            return (IntDistribution if whole else FloatDistribution)(space.low, space.high, log=space.log)
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # Another log, other code or other parameters change the recipe of the first trial: then another search begins.
@@ -127,9 +120,9 @@ class Search:
         if not study.trials:
             study.enqueue_trial(self.default)
         for trial in study.get_trials(states=[TrialState.RUNNING]):
-            study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params)
-        distributions = {path: distribution(space) for path, space in self.config.search.items()}
+            study.tell(trial.number, state=TrialState.FAIL)
+        distributions = {path: _distribution(space) for path, space in self.config.search.items()}
         one_at_a_time = Lock()
 
         def finished() -> list[Any]:
@@ -148,28 +141,15 @@ class Search:
                     break
             state = TrialState.PRUNED if stopped else TrialState.COMPLETE
             study.tell(trial, None if stopped else fmean(values), state)
-            logger.info(
-                "%s: trial %d of %d, %s: %s %.4f after %d of %d seeds%s; the best so far is %.4f.",
-                self.name,
-                len(finished()),
-                self.config.trials,
-                ", ".join(f"{path} {value}" for path, value in trial.params.items()),
-                self.column,
-                fmean(values),
-                len(values),
-                len(self.seeds),
-                ", stopped" if stopped else "",
-                study.best_value,
-            )
+            self.report(trial.params, values, stopped, len(finished()), study.best_value)
 
-        missing = self.config.trials - len(finished())
-        if len(finished()):
-            logger.info("%s: %d of %d trials are finished before.", self.name, len(finished()), self.config.trials)
+        if done := len(finished()):
+            logger.info("%s: %d of %d trials are kept.", self.name, done, self.config.trials)
         with ThreadPoolExecutor(workers) as threads:
-            running = [threads.submit(run_trial) for _ in range(missing)]
+            running = [threads.submit(run_trial) for _ in range(self.config.trials - done)]
             try:
-                for trial in running:
-                    trial.result()
+                for future in running:
+                    future.result()
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
         return [
@@ -183,6 +163,24 @@ class Search:
             }
             for number, trial in enumerate(finished())
         ]
+
+    def report(self, settings: Mapping[str, Any], values: list[float], stopped: bool, number: int, best: float) -> None:
+        """Log a trial that has ended."""
+        described = ", ".join(
+            f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}" for path, value in settings.items()
+        )
+        end = f"after {len(values)} of {len(self.seeds)} seeds" + ", stopped" * stopped
+        logger.info(
+            "%s: trial %d of %d, %s: %s %.4f %s; the best so far is %.4f.",
+            self.name,
+            number,
+            self.config.trials,
+            described,
+            self.column,
+            fmean(values),
+            end,
+            best,
+        )
 
     def best(self, trials: Records) -> dict[str, Any]:
         """Return the settings of the best trial among those that had all seeds."""
@@ -198,6 +196,17 @@ class Search:
             settings=self.config.settings,
             axes={"settings": {"as they are": {}, "best": dict(best)}},
         )
+
+
+def _distribution(space: Space) -> Any:
+    """Return Optuna's distribution of a space."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if not isinstance(space, NumberRange):
+        return CategoricalDistribution(space)
+    if isinstance(space.low, int) and isinstance(space.high, int):
+        return IntDistribution(space.low, space.high, log=space.log)
+    return FloatDistribution(space.low, space.high, log=space.log)
 
 
 def _ends(space: Space) -> Sequence[Any]:
