@@ -17,8 +17,9 @@ from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.pipelines.finetuning.pipeline import objective_inputs
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
-from reclora_kedro.study.config import GridConfig, StudyConfig
+from reclora_kedro.study.config import GridConfig, SearchConfig, StudyConfig
 from reclora_kedro.study.grid import Cell, load_grids, plan_cells, require_models
+from reclora_kedro.study.search import Search
 
 CONF = Path(__file__).parents[2] / "conf"
 THERE = {
@@ -150,7 +151,9 @@ FILES = StudyGridsDataset(path=str(CONF / "studies"), packages=packages_conf("st
 @pytest.mark.parametrize("grid", sorted(FILES))
 def test_every_shipped_grid_has_parameters_that_the_steps_take(grid):
     there = parameters(ENVIRONMENTS.get(grid, "base"))
-    cells = plan_cells(load_grids(grid, FILES), [0], there)
+    grids = load_grids(grid, FILES)
+    is_search = isinstance(grids[grid], SearchConfig)
+    cells = Search(grid, grids[grid], [0], there).corners() if is_search else plan_cells(grids, [0], there)
     found = [merge(there, cell.parameters(there)) for cell in cells]
     assert len(found) == len({f"{cell.seed} {values}" for cell, values in zip(cells, found, strict=True)})
     for parameters_of_cell in found:
