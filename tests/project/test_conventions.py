@@ -181,7 +181,7 @@ def test_the_published_baselines_differ_in_history_and_meta_loras_alone():
 def test_every_parameter_is_used(project):
     context, whole = project
     used = {name.removeprefix("params:") for name in whole.datasets() if name.startswith("params:")}
-    used |= {"dry_run", "champion", "service"}  # which the start of a run reads, and the service
+    used |= {"dry_run", "champion", "service", "tracking"}  # which the start of a run reads, the service, and hooks
     used |= {"update.variant", "update.retriever"}  # by which the pipeline is made
 
     def walk(block, path):

@@ -169,7 +169,7 @@ class Search:
         described = ", ".join(
             f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}" for path, value in settings.items()
         )
-        end = f"after {len(values)} of {len(self.seeds)} seeds" + ", stopped" * stopped
+        end = f"after {len(values)} of {len(self.seeds)} seeds{', stopped' if stopped else ''}"
         logger.info(
             "%s: trial %d of %d, %s: %s %.4f %s; the best so far is %.4f.",
             self.name,
