@@ -190,7 +190,8 @@ def by_airflow(folder, task_id):
         SimpleNamespace(name="total", type="nodes", nodes=["total"], dependencies=["clean"]),
     ]
     names = {"package_name": "shop", "env": "local", "pipeline_name": "__default__", "project_path": folder}
-    sys.path.insert(0, str(folder / "src"))  # where Airflow runs, the package is installed
+    sys.path.insert(0, str(folder / "src"))  # where Airflow runs, the package is installed,
+    os.chdir("/")  # and it runs anywhere
     exec(Template(DAG.read_text(encoding="utf-8")).render(node_objs=groups, **names), {})
     made[task_id]()
 
