@@ -80,7 +80,7 @@ def test_a_baseline_ranks_items_beside_the_other_models(log, fitted):
     ranks, _ = rank_positives(
         log, config, {"neighbours": nearest, "linear": linear, "popularity": popularity}, fitted[0]
     )
-    sources = ["neighbours", "linear", "fusion", "ranker"]
+    sources = ["popularity", "neighbours", "linear", "fusion", "ranker"]
     models = [
         "popularity",
         "neighbours",

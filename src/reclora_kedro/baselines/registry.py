@@ -20,7 +20,7 @@ from typing import Any
 from reclora_kedro.extensions import Registry
 
 # Their names do not stand here: the recipe of a node that reads this module counts those that its parameters name.
-BASELINES = Registry("reclora_kedro.baselines", helpers=("base", "ease", "registry", "transitions"))
+BASELINES = Registry("reclora_kedro.baselines", helpers=("base", "ease", "rated_alike", "registry", "transitions"))
 
 
 def attributes(name: str, models: Iterable[str]) -> dict[str, Any]:
