@@ -51,17 +51,18 @@ def drift_table(records: Records) -> Group:
     """Tabulate accuracy and the largest index of each period; then the alarms."""
     table = text_table(
         "Drift since the lens was trained; the first period is the reference",
-        [record | {"psi": _largest_psi(record), "marks": "!" * len(record["alarms"])} for record in map(dict, records)],
-        {"from": (day, "begin"), "": (str, "marks")},
+        [{**record, "psi": _largest_psi(record)} for record in records],
+        {},
         {
+            "from": (day, "begin"),
             "events": (formats.count, "events"),
             "AUC": (formats.metric, "auc"),
             f"HR@{K}": (formats.metric, "hit_rate"),
             "mean\nscore": (formats.metric, "mean_score"),
             "likes": (formats.metric, "like_share"),
-            "largest\nPSI": (formats.metric, "psi"),
-            "unknown\nusers": (formats.metric, "unknown_users"),
-            "unknown\nitems": (formats.metric, "unknown_items"),
+            "most\nPSI": (formats.metric, "psi"),
+            "un-\nknown\nusers": (formats.metric, "unknown_users"),
+            "un-\nknown\nitems": (formats.metric, "unknown_items"),
         },
     )
     alarms = [Text(f"{day(record['begin'])}: {alarm}", style="red") for record in records for alarm in record["alarms"]]

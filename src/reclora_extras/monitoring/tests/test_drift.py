@@ -7,12 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from rich.console import Console
 
 from parity_log import _one_thread, config, fit, log
 from projects import ROOT
 from reclora_extras.monitoring import nodes
 from reclora_extras.monitoring.config import MonitoringConfig
 from reclora_extras.monitoring.drift import SECONDS_PER_DAY, measure_drift, periods
+from reclora_extras.monitoring.report import drift_table
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.lens.layers import UNKNOWN_ID
 
@@ -55,6 +57,10 @@ def test_a_steady_log_raises_no_alarm_and_turned_labels_do(log, lens):
     alarms = " ".join(records[1]["alarms"])
     assert "PSI of ratings" in alarms
     assert f"more than 0.3 below {steady[0]['auc']:.3f}" in alarms
+    terminal = Console(width=80)
+    with terminal.capture() as shown:
+        terminal.print(drift_table(records))
+    assert "…" not in shown.get()
     page = nodes.write_drift_report(records, nodes.plot_drift(records, CONFIG), CONFIG)
     assert all(alarm in page for alarm in records[1]["alarms"])
 
