@@ -15,10 +15,12 @@ from kedro_provenance import cells
 from kedro_provenance.cells import CellRunner, check_cell, open_cell, run_cell
 from kedro_provenance.failures import RunRefusedError, is_refusal
 from projects import MODELS, copy_project, kedro_run, stored
+from reclora_kedro.hooks import run_search
 from reclora_kedro.pipelines.checks import checks
-from reclora_kedro.study.config import OUTPUTS
+from reclora_kedro.study.config import OUTPUTS, SearchConfig
 from reclora_kedro.study.grid import Cell
 from reclora_kedro.study.results import cell_result, tabulate
+from reclora_kedro.study.search import Search
 
 BRIEF = {"bootstrap": {"samples": 100}, "scoring": {"permuted_rows": 20}}
 
@@ -132,6 +134,23 @@ def test_a_cell_that_ends_at_the_lens_trains_and_measures_it_alone(in_this_proce
     assert record["weights"] > 0
     assert record["train_seconds"] > 0
     assert run.pairs == []
+
+
+def test_trials_of_a_search_share_the_nodes_before_what_they_change(in_this_process, monkeypatch):
+    monkeypatch.setattr(cells, "get_context", lambda _: FORKED)
+    before = Counter(node for node, _ in traces(in_this_process.project).values())
+    config = SearchConfig(
+        title="Mine",
+        maximise="lens_training_log.validation_auc",
+        trials=2,
+        settings={"lens.max_epochs": 1},
+        search={"lens.embedding_dim": [8, 16]},
+    )
+    trials = run_search(Search("mine", config, [42], in_this_process.parameters), in_this_process, workers=1)
+    assert [trial["seeds"] for trial in trials] == [1, 1]
+    run = Counter(node for node, _ in traces(in_this_process.project).values()) - before
+    assert set(run) == {"lens.train_lens"}
+    assert (in_this_process.cells / "mine.journal").exists()
 
 
 def test_a_seed_is_that_of_rows_lens_and_adapters(in_this_process):
