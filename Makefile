@@ -67,7 +67,7 @@ bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and wha
 	$(BIN)/python benchmarks/cluster.py
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra demo --extra docs --extra mcp \
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra demo --extra docs --extra large --extra mcp \
 		--extra mlflow --extra pretraining --extra privacy --extra ray --extra s3 --extra search --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--output-file requirements.lock
 

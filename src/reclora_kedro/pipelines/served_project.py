@@ -131,7 +131,7 @@ class _Loading:
         config = self._block("recommendation", RecommendationConfig)
         neighbours, linear = self._block("item_neighbours", ItemNeighboursConfig), self._block("linear", LinearConfig)
         retriever = self._retriever(config, log)
-        settings = SourceSettings(self._block("popularity", PopularityConfig), neighbours, linear)
+        settings = SourceSettings(self._block("popularity", PopularityConfig), neighbours, linear, config.exact_items)
         bootstrap = self._block("bootstrap", Bootstrap)
         made_with = choice.deciding_settings(log, retriever, config, settings)
         chosen = self._stored_choice(made_with) or choice.choose(lens, log, retriever, config, settings, bootstrap)[0]

@@ -19,6 +19,7 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommend.config import CandidateKind, CandidateOrder, RecommendationConfig
+from reclora_kedro.retrievers.index import NO_ITEM, UnseenItems
 
 SECONDS_PER_DAY, EARLIEST = 86_400, -(2**62)  # seconds
 PAIRS_AT_ONCE = 2**16  # pairs of user and item that the lens scores between two moves of the progress bar
@@ -100,7 +101,7 @@ def shortlist_candidates(
     config: RecommendationConfig,
     kind: CandidateKind,
     order: CandidateOrder,
-    make_source: Callable[[InteractionLog], Scorer] | None = None,
+    make_source: Callable[[InteractionLog], Scorer | UnseenItems] | None = None,
     engine: EngineConfig = LOCAL,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return each user's candidates, best first by the lens or in their own order, at most `config.shortlist` of them.
@@ -152,7 +153,7 @@ class _Shortlister:
         sets: CandidateSets,
         config: RecommendationConfig,
         by: str | None,
-        make_source: Callable[[InteractionLog], Scorer] | None,
+        make_source: Callable[[InteractionLog], Scorer | UnseenItems] | None,
     ) -> None:
         self._reader, self._log, self._sets, self._config, self._by = LensReader(lens, log), log, sets, config, by
         self._source = None if make_source is None else make_source(log)
@@ -160,12 +161,19 @@ class _Shortlister:
     def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
         """Return the best pairs of some of the requested users."""
         parts = [_no_pairs(requested)]
-        for pairs in _pairs_in_parts(self._sets, requested, self._config.top_n):
-            if self._source is not None:
-                pairs = nearest(pairs, self._source, self._log, self._config.retrieved)
+        for pairs in self._candidates(requested):
             scored = pairs.with_columns(_scores(self._lens_scores, self._log, pairs).alias("lens_score"))
             parts.append(best_of_each_user(scored, self._by, self._config.shortlist))
         return pl.concat(parts)
+
+    def _candidates(self, requested: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """Yield the candidates of several users at a time, see `_pairs_in_parts`."""
+        source, most = self._source, self._config.retrieved
+        if isinstance(source, UnseenItems):
+            yield from _found_in_parts(source, self._sets, requested, self._log, self._config)
+            return
+        for pairs in _pairs_in_parts(self._sets, requested, self._config.top_n):
+            yield pairs if source is None else nearest(pairs, source, self._log, most)
 
     def _lens_scores(self, pairs: pl.DataFrame) -> np.ndarray:
         return torch.sigmoid(self._reader.logits(pairs).double()).numpy()
@@ -226,6 +234,24 @@ def _pairs_in_parts(sets: CandidateSets, requested: pl.DataFrame, top_n: int) ->
                     fallback=pl.Series(np.repeat(fallbacks, counts)),
                 )
                 users, chosen, fallbacks, pairs = [], [], [], 0
+
+
+def _found_in_parts(
+    source: UnseenItems, sets: CandidateSets, requested: pl.DataFrame, log: InteractionLog, config: RecommendationConfig
+) -> Iterator[pl.DataFrame]:
+    """Yield pairs of several users at a time as `_pairs_in_parts` does, of items that a source finds."""
+    with Progress("shortlist", requested.height, "users") as progress:
+        for users in requested.iter_slices(max(1, PAIRS_AT_ONCE // config.retrieved)):
+            is_known = np.array([len(sets.seen(user)) > 0 for user in users["user_index"]])
+            items = [sets.pool[: config.top_n]] * users.height
+            found = source.find(log.now(users.filter(is_known)), config.retrieved)
+            for place, of_user in zip(np.flatnonzero(is_known), found, strict=True):
+                items[place] = of_user[of_user != NO_ITEM]
+            yield users[np.repeat(np.arange(users.height), [len(of_user) for of_user in items])].with_columns(
+                item_index=pl.Series(np.concatenate(items), dtype=pl.Int32),
+                fallback=pl.Series(np.repeat(~is_known, [len(of_user) for of_user in items])),
+            )
+            progress.update(users.height)
 
 
 def _scores(scorer: Scorer, log: InteractionLog, pairs: pl.DataFrame) -> pl.Series:

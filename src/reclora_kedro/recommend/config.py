@@ -23,7 +23,11 @@ CandidateOrder = Literal["candidates", "lens"]
 
 
 class RecommendationConfig(Block):
-    """Which users to recommend items to, which items, and in which order."""
+    """Which users to recommend items to, which items, and in which order.
+
+    Attributes:
+        exact_items: largest catalogue in which a retriever scores every item; in a larger one, an index finds its best.
+    """
 
     variant: str | None
     users: tuple[Id, ...] | None = Field(min_length=1)
@@ -32,6 +36,7 @@ class RecommendationConfig(Block):
     validation_likes: Count | None
     teaching_likes: Count | None
     retrieved: Count
+    exact_items: Count = Field(ge=100)
     pool_items: Count
     pool_days: Positive
     shortlist: Count | None

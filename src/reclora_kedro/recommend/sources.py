@@ -20,6 +20,7 @@ from reclora_kedro.recommend.config import SECOND_STAGES, CandidateKind, Candida
 from reclora_kedro.recommend.features import LENS, CandidateReader
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.retrievers.index import ItemIndex, UnseenItems
 from reclora_kedro.retrievers.reader import RetrieverReader
 
 NOTES = {
@@ -35,11 +36,16 @@ READ_LINEAR = {"linear", *SECOND_STAGES}
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """Settings of the sources that are fitted on demand."""
+    """Settings of the sources that are fitted on demand.
+
+    Attributes:
+        exact_items: see `RecommendationConfig`.
+    """
 
     popularity: PopularityConfig
     neighbours: ItemNeighboursConfig
     linear: LinearConfig
+    exact_items: int
 
 
 class Choice(Block):
@@ -76,8 +82,13 @@ def source_scorers(
 
 def current_source(
     choice: Choice, settings: SourceSettings, retriever: Retriever | None, lens: Lens | None, log: InteractionLog
-) -> Scorer:
-    """Return the scorer of a source fitted to all events of the log, not only to the training split."""
+) -> Scorer | UnseenItems:
+    """Return the scorer of a source fitted to all events of the log, not only to the training split.
+
+    A retriever's items in a catalogue of more than `settings.exact_items` are found by an index.
+    """
+    if choice.kind == "retriever" and retriever is not None and log.items.height > settings.exact_items:
+        return UnseenItems(RetrieverReader(retriever, log), ItemIndex.of(retriever))
     scorers = source_scorers(
         Popularity(log, choice.popularity).score,
         ItemNeighbours(log, choice.neighbours or settings.neighbours).score,

@@ -38,13 +38,13 @@ class RetrieverReader:
             )
             raise MismatchError(message, "log", "retriever")
         self._device = choose_device(retriever.config.device)
-        self._retriever, self._events = retriever.to(self._device).eval(), log.sequences
+        self._retriever, self.events = retriever.to(self._device).eval(), log.sequences
         self._vectors = retriever.item_vectors(torch.arange(retriever.sizes.items, device=self._device))
         self._unknown = ~retriever.scored
 
     def with_log(self, log: InteractionLog) -> Self:
         reader = copy(self)
-        reader._events = log.sequences
+        reader.events = log.sequences
         return reader
 
     def scorer(self, pairs: pl.DataFrame) -> np.ndarray:
@@ -76,14 +76,20 @@ class RetrieverReader:
         step = max(1, SCORES_AT_ONCE // len(self._vectors))
         for start in range(0, moments.height, step):
             rows = slice(start, min(start + step, moments.height))
-            events = recent_events(moments[rows], self._events, self._retriever.config.length)
-            mask = torch.from_numpy(events >= 0).to(self._device)
-            items = torch.from_numpy(self._events.item_index[events.clip(0)]).to(self._device)
-            scores = last_event(self._retriever(self._vectors[items]), mask) @ self._vectors.T
+            states, has_events = self.states(moments[rows])
+            scores = states @ self._vectors.T
             scores.masked_fill_(self._unknown, LAST)
-            scores[~mask.any(dim=1)] = self._retriever.events.float()
+            scores[~has_events] = self._retriever.events.float()
             if until is not None:
-                starts, ends = self._events.starts[moments["user_index"][rows].to_numpy()], until[rows]
+                starts, ends = self.events.starts[moments["user_index"][rows].to_numpy()], until[rows]
                 row, event = np.repeat(np.arange(len(ends)), ends - starts), places_of(starts, ends)
-                scores[torch.from_numpy(row), torch.from_numpy(self._events.item_index[event])] = -torch.inf
+                scores[torch.from_numpy(row), torch.from_numpy(self.events.item_index[event])] = -torch.inf
             yield rows, scores
+
+    @torch.inference_mode()
+    def states(self, moments: pl.DataFrame) -> tuple[Tensor, Tensor]:
+        """Return the states at moments, (moments, dim), and whether each has events, without which it is void."""
+        events = recent_events(moments, self.events, self._retriever.config.length)
+        mask = torch.from_numpy(events >= 0).to(self._device)
+        items = torch.from_numpy(self.events.item_index[events.clip(0)]).to(self._device)
+        return last_event(self._retriever(self._vectors[items]), mask), mask.any(dim=1)

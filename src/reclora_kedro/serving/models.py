@@ -40,6 +40,7 @@ from reclora_kedro.recommend.recommendations import REASONS
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import lens_scorer, source_scorers
 from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.retrievers.index import NO_ITEM, ItemIndex, UnseenItems
 from reclora_kedro.retrievers.reader import RetrieverReader
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal import Event
@@ -103,6 +104,12 @@ class Champion:
         if self.kind in SOURCES:
             return self.recommendation.retrieved
         return self.recommendation.pool_items if self.kind == "popular_recent" else self.log.items.height
+
+    @cached_property
+    def item_index(self) -> ItemIndex | None:
+        """Index of the retriever's items, if it finds candidates in a large catalogue."""
+        is_large = self.log.items.height > self.recommendation.exact_items
+        return ItemIndex.of(self.retriever) if is_large and self.kind == "retriever" and self.retriever else None
 
     @property
     def bytes(self) -> int:
@@ -196,6 +203,7 @@ class Snapshot:
     reader: LensReader
     neighbours: ItemNeighbours
     retriever: RetrieverReader | None
+    index: ItemIndex | None
     linear: LinearModel | None
     facts: ItemFacts
 
@@ -208,7 +216,8 @@ class Snapshot:
         retriever = champion.retriever and RetrieverReader(champion.retriever, current.log)
         linear = champion.linear and champion.linear.with_log(current.log)
         facts = ItemFacts(champion.log)
-        return cls(champion, live, current, lens, reader, neighbours, retriever, linear, facts)
+        index = champion.item_index
+        return cls(champion, live, current, lens, reader, neighbours, retriever, index, linear, facts)
 
     def brought_up_to_date(self) -> Self:
         """Return the current snapshot from this one, the latest; this one if nothing has been added."""
@@ -315,7 +324,8 @@ def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
     open_ = [answer for answer in answers if answer.fallback is None]
     if now.champion.kind in SOURCES:
         ranked = [answer for answer in open_ if answer.request.rank and answer.request.items is None]
-        for answer, nearness in zip(ranked, _scores(ranked, lambda now: now.source), strict=True):
+        exact = [answer for answer in ranked if not _find_by_index(answer, max(config.retrieved, answer.request.n))]
+        for answer, nearness in zip(exact, _scores(exact, lambda now: now.source), strict=True):
             answer.keep_best(nearness, max(config.retrieved, answer.request.n))
     for answer, scores in zip(open_, _scores(open_, lambda now: now.lens_scores), strict=True):
         answer.scores = scores
@@ -393,6 +403,17 @@ def _with_candidates(request: Request, now: Snapshot) -> Answer:
             request, now, user, items[by_popularity], fallback="unknown_user" if user is None else "no_events"
         )
     return Answer(request, now, user, items)
+
+
+def _find_by_index(answer: Answer, most: int) -> bool:
+    """Keep the best items by the index, if there is one; return False for filtered or seen items, which it lacks."""
+    request, now = answer.request, answer.now
+    if now.index is None or now.retriever is None or request.allowed is not None or request.include_seen:
+        return False
+    moment = now.log.now(pl.DataFrame({"user_index": [answer.user]}, {"user_index": pl.Int32}))
+    [found] = UnseenItems(now.retriever, now.index).find(moment, most + len(request.excluded))
+    answer.items = found[(found != NO_ITEM) & ~np.isin(found, request.excluded)][:most].astype(np.int32)
+    return True
 
 
 def _scores(answers: Sequence[Answer], scorer_of: Callable[[Snapshot], Scorer]) -> Iterator[np.ndarray]:

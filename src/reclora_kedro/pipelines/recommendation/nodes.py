@@ -37,7 +37,7 @@ def shortlist_candidates(
 ) -> tuple[pl.DataFrame, pl.DataFrame, Report, Records, Report]:
     """Return each user's best candidates with reasons, questions about them, the choice, its metrics, and counts."""
     table = candidates.candidate_table(recommendation_candidates) if config.candidates == "table" else None
-    settings = SourceSettings(popularity, neighbours, linear)
+    settings = SourceSettings(popularity, neighbours, linear, config.exact_items)
     chosen, compared = choice.choose(lens, log, retriever, config, settings, bootstrap)
     source = partial(current_source, chosen, settings, retriever, lens) if config.sources else None
     shortlist, report = candidates.shortlist_candidates(
