@@ -17,8 +17,8 @@ import psutil
 import torch
 from threadpoolctl import threadpool_limits
 
-from reclora_kedro.evaluation.terminal import show, text_table
 from reclora_kedro.retrievers.index import SEARCHED_SHARE, ItemIndex
+from reclora_kedro.terminal import show, text_table
 
 ITEMS_PER_CENTRE = 200
 SCORES_AT_ONCE = 2**24

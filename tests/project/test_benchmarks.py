@@ -144,6 +144,12 @@ def test_lifelong(benchmarks):
         assert table
 
 
+def test_large_catalogue(benchmarks):
+    printed = benchmarks.main("large_catalogue", "--items", 3_000, "--users", 20, "--dim", 8)
+    assert printed.count(" lists ") + printed.count("lists (chosen)") >= 3
+    assert "every item" in printed
+
+
 def test_attacks(benchmarks):
     benchmarks.patch.setattr(benchmarks.module("attacks"), "BOT_ROWS", 200)
     printed = benchmarks.main("attacks", "--env", "test")

@@ -29,6 +29,7 @@ SETTINGS = {
     "validation_likes": None,
     "teaching_likes": None,
     "retrieved": 3,
+    "exact_items": 1_000,
     "pool_items": 3,
     "pool_days": 1.0,
     "shortlist": None,
@@ -38,7 +39,8 @@ SETTINGS = {
 }
 NEAREST = ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=0.0, **NOT_TRIED)
 POPULARITY = PopularityConfig(days=(), validation_likes=1, seed=0)
-SOURCE_SETTINGS = SourceSettings(POPULARITY, NEAREST, LinearConfig.model_validate(block("recommendation", "linear")))
+LINEAR = LinearConfig.model_validate(block("recommendation", "linear"))
+SOURCE_SETTINGS = SourceSettings(POPULARITY, NEAREST, LINEAR, exact_items=1_000)
 
 
 def config(**changes):

@@ -32,6 +32,7 @@ def config(**changes):
         "validation_likes": None,
         "teaching_likes": None,
         "retrieved": 12,
+        "exact_items": 1_000,
         "pool_items": 3,
         "pool_days": 1.0,
         "shortlist": None,

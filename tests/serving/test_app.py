@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 from live_service import BEGIN, ITEMS, USERS, block, fit_linear, service_config, small_champion
@@ -31,6 +32,10 @@ from reclora_kedro.recommend.item_ranks import candidate_pairs
 from reclora_kedro.recommend.recommendations import recommend, with_reasons
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import Choice, SourceSettings, current_source, lens_scorer, source_scorers
+from reclora_kedro.retrievers import index
+from reclora_kedro.retrievers.base import fresh_retriever
+from reclora_kedro.retrievers.config import RetrieverConfig
+from reclora_kedro.retrievers.reader import RetrieverReader
 from reclora_kedro.serving.app import _reload_when_told, create_app
 from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_log import LiveLog
@@ -93,8 +98,8 @@ def offline(champion, user, n=10):
         stage=champion.stage,
     )
     tried = PopularityConfig.model_validate(block("recommendation", "popularity"))
-    settings = SourceSettings(tried, champion.neighbours, fit_linear(champion.log)[1])
-    source = partial(current_source, choice, settings, None, champion.lens)
+    settings = SourceSettings(tried, champion.neighbours, fit_linear(champion.log)[1], config.exact_items)
+    source = partial(current_source, choice, settings, champion.retriever, champion.lens)
     shortlist, _ = shortlist_candidates(
         champion.lens, champion.log, None, config, champion.kind, champion.order, source
     )
@@ -126,6 +131,31 @@ def test_recommendations_are_those_of_the_recommendation_step(tmp_path, champion
             scores = [entry["score"] for entry in answer["items"]]
             np.testing.assert_allclose(scores, expected["score"], atol=1e-6)
             assert answer["fallback"] is None
+
+
+def test_an_index_that_reads_all_its_lists_recommends_what_exact_scores_do(tmp_path, champion, monkeypatch):
+    monkeypatch.setattr(index, "SEARCHED_SHARE", 1)
+    log = champion.log
+    trained = torch.from_numpy(log.sequences.item_index[log.training_events()].astype(np.int64))
+    config = RetrieverConfig.model_validate(block("candidates", "retriever", device="cpu", dim=8))
+    retriever = fresh_retriever(torch.from_numpy(log.item_text_vectors()), trained, config).freeze()
+    settings = champion.recommendation.model_copy(update={"retrieved": 8})
+    exact = replace(champion, kind="retriever", retriever=retriever, order="candidates", recommendation=settings)
+    indexed = replace(exact, recommendation=settings.model_copy(update={"exact_items": ITEMS - 1}))
+
+    def no_scores_of_all(self, moments, until):
+        assert moments.is_empty()
+        return iter(())
+
+    assert (exact.item_index is None, indexed.item_index is None) == (True, False)
+    expected = [offline(exact, user, 6)["item_id"].to_list() for user in range(3)]
+    assert [offline(indexed, user, 6)["item_id"].to_list() for user in range(3)] == expected
+    with serving(tmp_path, indexed) as client:
+        monkeypatch.setattr(RetrieverReader, "blocks", no_scores_of_all)
+        answers = [items_of(client.post("/recommend", json={"user": user, "n": 6})) for user in range(3)]
+        assert [[int(item) for item in items] for items in answers] == expected
+        without = client.post("/recommend", json={"user": 0, "n": 5, "exclude": [answers[0][0]]})
+        assert answers[0][0] not in items_of(without)
 
 
 @pytest.mark.parametrize("order", ["lens", "candidates"])

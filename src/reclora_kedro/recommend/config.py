@@ -36,7 +36,7 @@ class RecommendationConfig(Block):
     validation_likes: Count | None
     teaching_likes: Count | None
     retrieved: Count
-    exact_items: Count = Field(ge=100)
+    exact_items: Count = Field(ge=1_000)
     pool_items: Count
     pool_days: Positive
     shortlist: Count | None

@@ -48,7 +48,7 @@ class ItemIndex:
         count, dim = vectors.shape
         lists = min(count, round(LISTS_PER_ROOT * count**0.5))
         self._index = faiss.index_factory(dim, f"IVF{lists},PQ{dim}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT)
-        self._index.k_factor = COMPARED
+        self._index.k_factor = COMPARED  # type: ignore[attr-defined]  # the factory is typed by the base class
         self.lists = faiss.extract_index_ivf(self._index)
         clustering = self.lists.cp
         clustering.seed, clustering.min_points_per_centroid = seed, 1
