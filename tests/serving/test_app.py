@@ -150,6 +150,7 @@ def test_an_index_that_reads_all_its_lists_recommends_what_exact_scores_do(tmp_p
     assert (exact.item_index is None, indexed.item_index is None) == (True, False)
     expected = [offline(exact, user, 6)["item_id"].to_list() for user in range(3)]
     assert [offline(indexed, user, 6)["item_id"].to_list() for user in range(3)] == expected
+    assert offline(indexed, "nobody", 6)[0].equals(offline(exact, "nobody", 6)[0])
     with serving(tmp_path, indexed) as client:
         monkeypatch.setattr(RetrieverReader, "blocks", no_scores_of_all)
         answers = [items_of(client.post("/recommend", json={"user": user, "n": 6})) for user in range(3)]
