@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from circle_log import circle_log
 from live_service import block
 from random_logs import interaction_tables, log_of
+from reclora_kedro.baselines import base, linear
 from reclora_kedro.baselines.ease import item_weights
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
 from reclora_kedro.histories.fields import describe_items
@@ -122,6 +123,16 @@ def test_above_a_number_of_items_neighbours_stand_in_for_ease_and_that_is_said(c
     users = np.bincount(model.sequences.item_index, minlength=21)
     assert model.together[3, 4] == pytest.approx(both.sum() / np.sqrt(users[3] * users[4]))
     assert model.together.diagonal().max() == 0
+
+
+def test_blocks_of_few_scores_choose_and_give_the_same(monkeypatch):
+    log = circle_log()
+    chosen = [LinearModel.chosen(log, config(max_items=20, recencies=[0.8]))]
+    for module in (base, linear):
+        monkeypatch.setattr(module, "SCORES_AT_ONCE", 3 * 21)
+    chosen.append(LinearModel.chosen(log, config(max_items=20, recencies=[0.8])))
+    assert chosen[0].settings == chosen[1].settings
+    np.testing.assert_array_equal(*[model.together.toarray() for model in chosen])
 
 
 def test_without_validation_likes_the_first_settings_are_taken():

@@ -1,19 +1,19 @@
 """A linear model of items taken together, items taken next, and similar texts."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial, reduce
 from itertools import product
 from typing import Annotated, Any, Self, TypeAlias
 
 import numpy as np
 import polars as pl
 from pydantic import Field
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array, diags_array, vstack
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.baselines.base import Scorer, ndcg_of_likes
+from reclora_kedro.baselines.base import SCORES_AT_ONCE, Scorer, ndcg_of_likes, ndcg_of_settings
 from reclora_kedro.baselines.ease import item_weights
 from reclora_kedro.baselines.transitions import transitions
 from reclora_kedro.evaluation.styles import Style
@@ -32,10 +32,10 @@ NOTE = (
 )
 STYLE = Style("#B6992D", "cross", "dashdot")
 MOST_TAKEN = 3000  # items, among which regularization and recency are chosen in seconds
-SCORES_AT_ONCE = 2**22
 NEAREST = 200  # cosines kept of each item where there are too many items for EASE
 UpToOne = Annotated[Positive, Field(le=1)]
 Matrix: TypeAlias = np.ndarray | csr_array
+Term: TypeAlias = Callable[[csr_array], np.ndarray]
 
 
 class LinearConfig(Block):
@@ -148,9 +148,9 @@ class LinearModel:
 
     def _of_histories(self, histories: csr_array) -> np.ndarray:
         """Return scores of all items, shape (histories, items)."""
-        scores = _dense(histories @ self.together)
+        scores = _of_matrix(self.together, histories)
         if self.following is not None:
-            scores += self.settings.transition_weight * _dense(histories @ self.following)
+            scores += self.settings.transition_weight * _of_matrix(self.following, histories)
         if self.texts is not None:
             scores += self.settings.text_weight * text_scores(histories, self.texts, self.settings.text_power)
         return scores
@@ -191,12 +191,10 @@ class _Fit:
             self.config.max_items,
         )
         unit = self.taken @ diags_array(np.maximum(self.taken.sum(axis=0), 1) ** np.float32(-0.5))
-        cosines = (unit.T @ unit).tocsr()
-        row = np.repeat(np.arange(cosines.shape[0]), np.diff(cosines.indptr))
-        cosines.data[cosines.indices == row] = 0
-        order = np.lexsort((-cosines.data, row))
-        kept = order[np.arange(len(order)) - cosines.indptr[row] < NEAREST]
-        return csr_array((cosines.data[kept], (row[kept], cosines.indices[kept])), shape=cosines.shape)
+        takers, items = unit.T.tocsr(), unit.shape[1]
+        step = max(1, SCORES_AT_ONCE // items)
+        blocks = [_nearest(takers[start : start + step] @ unit, start) for start in range(0, items, step)]
+        return vstack(blocks, format="csr")
 
     def following(self, directed: bool, within_moments: bool) -> csr_array:
         window, users = (self.config.window, self.config.window_decay), self.taken.sum(axis=0)
@@ -216,6 +214,15 @@ class _Fit:
     def seen(self, likes: pl.DataFrame) -> csr_array:
         """Return the items of all events before likes, shape (likes, items)."""
         return latest_events(self.log.sequences, likes, self.log.items.height, len(self.usable), 1)
+
+
+def _nearest(cosines: csr_array, first: int) -> csr_array:
+    """Keep the greatest cosines of each item with others, for the items from `first` on: shape (rows, items)."""
+    row = np.repeat(np.arange(cosines.shape[0]), np.diff(cosines.indptr))
+    cosines.data[cosines.indices == first + row] = 0
+    order = np.lexsort((-cosines.data, row))
+    kept = order[np.arange(len(order)) - cosines.indptr[row] < NEAREST]
+    return csr_array((cosines.data[kept], (row[kept], cosines.indices[kept])), shape=cosines.shape)
 
 
 def _best_of_most_taken(fit: _Fit, likes: pl.DataFrame) -> LinearSettings:
@@ -238,33 +245,39 @@ def _with_best_terms(fit: _Fit, likes: pl.DataFrame, settings: LinearSettings, t
     """Add the transitions and then the texts that improve the ranking of likes most."""
     seen, place = fit.seen(likes), likes["item_index"].to_numpy()
     histories = fit.histories(likes, settings.recency)
-    scores = _dense(histories @ together)
-    best = ndcg_of_likes(scores, seen, place)
+    terms: list[Term] = [partial(_of_matrix, together)]
 
-    def add_best(term: Callable[..., np.ndarray], kinds: Iterable[dict[str, Any]], weight_name: str) -> None:
-        nonlocal scores, best, settings
-        before, chosen = scores, settings
-        for kind in kinds:
-            added = term(**kind)
-            for weight in filter(None, fit.config.weights):
-                summed = before + np.float32(weight) * added
-                if (ndcg := ndcg_of_likes(summed, seen, place)) > best:
-                    best, scores, chosen = ndcg, summed, settings.model_copy(update=kind | {weight_name: weight})
-        settings = chosen
+    def add_best(tried: list[tuple[dict[str, Any], Term]], weight_name: str) -> None:
+        """Add the term and weight that rank likes best, if any is better than none."""
+        nonlocal settings
 
-    kinds = product((False, True), repeat=2)
-    add_best(
-        lambda **kind: _dense(histories @ fit.following(**kind)),
-        [{"directed": directed, "within_moments": within} for directed, within in kinds],
-        "transition_weight",
-    )
+        def scores(rows: slice) -> Iterator[tuple[tuple[int, float], np.ndarray]]:
+            before = reduce(np.add, (term(histories[rows]) for term in terms))
+            yield (0, 0.0), before
+            for number, (_, term) in enumerate(tried):
+                added = term(histories[rows])
+                for weight in filter(None, fit.config.weights):
+                    yield (number, weight), before + np.float32(weight) * added
+
+        ndcg = ndcg_of_settings(scores, seen, place)
+        number, weight = max(ndcg, key=ndcg.__getitem__)
+        if weight:
+            kind, best = tried[number]
+            terms.append(lambda history: np.float32(weight) * best(history))
+            settings = settings.model_copy(update=kind | {weight_name: weight})
+
+    kinds = [{"directed": directed, "within_moments": within} for directed, within in product((False, True), repeat=2)]
+    add_best([(kind, partial(_of_matrix, fit.following(**kind))) for kind in kinds], "transition_weight")
     if (texts := fit.texts()) is not None:
+        powers = fit.config.text_powers
         add_best(
-            lambda text_power: text_scores(histories, texts, text_power),
-            [{"text_power": power} for power in fit.config.text_powers],
-            "text_weight",
+            [({"text_power": power}, partial(text_scores, texts=texts, power=power)) for power in powers], "text_weight"
         )
     return settings
+
+
+def _of_matrix(matrix: Matrix, histories: csr_array) -> np.ndarray:
+    return _dense(histories @ matrix)
 
 
 def _dense(matrix: Matrix) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Item neighbours: items with the same users as the user's latest ones, or with similar texts."""
 
 import logging
+from collections.abc import Iterable, Iterator
 from copy import copy
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Annotated, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import Field
 from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.baselines.base import Scorer, ndcg_of_likes
+from reclora_kedro.baselines.base import Scorer, ndcg_of_settings
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import places_of
@@ -61,19 +62,21 @@ def chosen(log: InteractionLog, config: ItemNeighboursConfig) -> ItemNeighboursC
     seen = latest_events(log.sequences, likes, log.items.height, len(usable), 1)
     moments = list(zip(likes["user_index"], likes["history_end"], strict=True))
 
-    def scores(power: float, weight: float) -> np.ndarray:
+    def model(power: float, weight: float) -> ItemNeighbours:
         tried = config.model_copy(update={"popularity_power": power, "text_weight": weight})
-        model = ItemNeighbours(log, tried, usable)
-        return np.stack([model.scores(*moment) for moment in moments])
+        return ItemNeighbours(log, tried, usable)
 
-    by_users = {power: scores(power, 0) for power in powers}
+    by_users = {power: model(power, 0) for power in powers}
     first = next(iter(powers))
-    by_texts = scores(first, 1) - by_users[first] if any(weights) else np.float32(0)
-    tried = {
-        (power, weight): ndcg_of_likes(of_users + np.float32(weight) * by_texts, seen, target)
-        for power, of_users in by_users.items()
-        for weight in weights
-    }
+    by_both = model(first, 1) if any(weights) else by_users[first]
+
+    def scores(rows: slice) -> Iterator[tuple[tuple[float, float], np.ndarray]]:
+        of_users = {power: model.of_moments(moments[rows]) for power, model in by_users.items()}
+        by_texts = by_both.of_moments(moments[rows]) - of_users[first]
+        for power, weight in product(powers, weights):
+            yield (power, weight), of_users[power] + np.float32(weight) * by_texts
+
+    tried = ndcg_of_settings(scores, seen, target)
     power, weight = max(tried, key=tried.__getitem__)
     logger.info("Item neighbours: popularity_power %s, text_weight %s", power, weight)
     return config.model_copy(update={"popularity_power": power, "text_weight": weight})
@@ -223,6 +226,10 @@ class ItemNeighbours:
         items, likeness = zip(*self.nearest(history), strict=True)
         weight = np.repeat(weights, list(map(len, items))) * np.concatenate(likeness)
         return np.bincount(np.concatenate(items), weight, minlength=self.items).astype(np.float32)
+
+    def of_moments(self, moments: Iterable[tuple[int, int]]) -> np.ndarray:
+        """Return scores of all items, see `scores`, for users and ends of their histories: shape (moments, items)."""
+        return np.stack([self.scores(user, end) for user, end in moments])
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
         """Return scores of pairs with user_index, history_end and item_index: shape (pairs,)."""

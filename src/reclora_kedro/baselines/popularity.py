@@ -1,12 +1,13 @@
 """Popularity: all users get items by their number of events."""
 
 import logging
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.baselines.base import Scorer, ndcg_of_likes
+from reclora_kedro.baselines.base import Scorer, ndcg_of_settings
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
@@ -41,11 +42,17 @@ def chosen(log: InteractionLog, config: PopularityConfig) -> float | None:
         return None
     items, target = log.items.height, likes["item_index"].to_numpy()
     seen = latest_events(log.sequences, likes, items, len(log.sequences.timestamp), 1)
-    everything = likes.select(*MOMENT).join(pl.DataFrame({"item_index": np.arange(items)}), how="cross")
-    tried = {
-        days: ndcg_of_likes(Popularity(log, days).score(everything).reshape(-1, items), seen, target)
-        for days in (None, *config.days)
-    }
+    every, models = (
+        pl.DataFrame({"item_index": np.arange(items)}),
+        {days: Popularity(log, days) for days in (None, *config.days)},
+    )
+
+    def scores(rows: slice) -> Iterator[tuple[float | None, np.ndarray]]:
+        pairs = likes[rows].select(*MOMENT).join(every, how="cross")
+        for days, model in models.items():
+            yield days, model.score(pairs).reshape(-1, items)
+
+    tried = ndcg_of_settings(scores, seen, target)
     best = max(tried, key=tried.__getitem__)
     logger.info("Popularity: %s", "of all time" if best is None else f"of the last {best:g} days")
     return best
