@@ -19,11 +19,11 @@ def test_a_retriever_finds_candidates_beside_the_neighbours(finished_run):
     steps = ["candidates", "recommendation", "ranking"]
     settings = {"recommendation": {"candidates": "validation", "variant": None}, "ranking": {"retriever": True}}
     catalog = kedro_run(finished_run.project, settings, pipeline_names=steps)
-    sources = ["neighbours", "linear", "retriever", "fusion", "ranker"]
+    sources = ["popularity", "neighbours", "linear", "retriever", "fusion", "ranker"]
     compared = [record["model"] for record in catalog.load("candidate_metrics")]
     assert compared == [*sources, *(f"{source}_lens" for source in sources)]
     shown = catalog.load("ranking_metrics")
-    assert {*compared, "popularity", "lens", "reclora"} == {record["model"] for record in shown}
+    assert {*compared, "lens", "reclora"} == {record["model"] for record in shown}
     assert all(record["among_20"] <= record["among_100"] <= record["among_500"] <= 1 for record in shown)
 
 
