@@ -23,7 +23,7 @@ from kedro_provenance.parameters import Block, nearest_path
 CONF_GROUP = "reclora_kedro.conf"
 NAMED_BLOCKS_GROUP = "reclora_kedro.named_blocks"
 FIELDS_GROUP = "reclora_kedro.fields"
-HOOKS_GROUP = "reclora_kedro.hooks"
+HOOKS_GROUP = "reclora_kedro.kedro_hooks"  # no module has this name: code that names one counts as importing it
 DOTTED_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class ExtensionBlock(Block):
 
 
 def hooks() -> list[Any]:
-    """Return the Kedro hooks of packages: objects of the classes in the group ``reclora_kedro.hooks``."""
+    """Return the Kedro hooks of packages: objects of the classes in the group ``reclora_kedro.kedro_hooks``."""
     return [point.load()() for point in sorted(entry_points(group=HOOKS_GROUP))]
 
 

@@ -75,6 +75,7 @@ def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
         "negatives_report": [],
         "training_report": training_report(shared_lora=training_log),
         "params:allow_mixed": True,
+        "params:scoring.baselines": [*NAMES.baselines],
         "params:bootstrap": Bootstrap(confidence=0.95, samples=200, seed=0),
     }
     entries = {name: entry | {"filepath": f"{tmp_path}/{entry['filepath']}"} for name, entry in ENTRIES.items()}

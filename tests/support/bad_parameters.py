@@ -13,6 +13,7 @@ from kedro_provenance.check_parameters import FLAGS, check_values
 from kedro_provenance.parameters import parameter_paths
 from kedro_provenance.session_parameters import use_parameters
 from named import PARAMETERS
+from reclora_kedro import extensions
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
@@ -211,7 +212,12 @@ def one_of_each_kind(cases: Iterable[Case]) -> list[Case]:
 
 
 # Which no node of conf/base reads.
-OTHERS = {"service": ServiceConfig, "update.retriever": bool, "update.adapter": AdapterContinuationConfig}
+OTHERS = {
+    "service": ServiceConfig,
+    "update.retriever": bool,
+    "update.adapter": AdapterContinuationConfig,
+    **extensions.added_fields(),
+}
 
 
 def types_of_parameters() -> dict[str, type]:
