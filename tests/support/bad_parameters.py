@@ -118,7 +118,7 @@ MORE = [
     ("item_encoder.validation_pairs", 1, "greater than or equal to 2"),
     ("black_box.models", ["black_box", "black_box"], "name each once"),
     ("black_box.hints", {"template": None, "honest": [True]}, "hints names no template"),
-    ("base_model.steps", ["quantise"], "'pretrain', 'prune', 'drop_layers' or 'distill'"),
+    ("base_model.steps", ["quantise"], "choose one of distill, drop_layers, pretrain, prune"),
     ("engine.kind", "spark", "'local' or 'ray'"),
     ("lens.batch_parts", 3, "does not divide batch_size 256"),
     ("lens.model", "sims", "choose one of autoint"),
