@@ -71,6 +71,27 @@ def scorer(log: InteractionLog, config: LinearConfig) -> Scorer:
 
 
 @dataclass(frozen=True, eq=False)
+class Texts:
+    """TF-IDF vectors of the items' descriptions; equal descriptions have one.
+
+    Attributes:
+        vectors: vectors of length one, float32, shape (descriptions, words).
+        of_item: the description of each item, shape (items,).
+    """
+
+    vectors: csr_array
+    of_item: np.ndarray
+
+    def scores(self, histories: csr_array, power: float) -> np.ndarray:
+        """Return sums over weighted histories, (histories, items), of powers of cosines: the same shape."""
+        taken, column = np.unique(self.of_item[histories.indices], return_inverse=True)
+        weights = csr_array((histories.data, column, histories.indptr), shape=(histories.shape[0], len(taken)))
+        cosines = self.vectors[taken] @ self.vectors.T
+        cosines.data **= np.float32(power)
+        return _of_matrix(cosines, weights)[:, self.of_item]
+
+
+@dataclass(frozen=True, eq=False)
 class LinearModel:
     """Scores of items that are linear in a user's latest events.
 
@@ -85,7 +106,7 @@ class LinearModel:
         events: number of each user's latest events to read.
         together: weights of `ease.item_weights`; above `max_items` items, cosines of their users (item-kNN).
         following: transitions, see `transitions.transitions`; None if they have no weight.
-        texts: vectors of length one, shape (items, words); None if they have no weight.
+        texts: descriptions; None if they have no weight.
     """
 
     settings: LinearSettings
@@ -93,7 +114,7 @@ class LinearModel:
     sequences: Sequences
     together: Matrix
     following: csr_array | None
-    texts: csr_array | None
+    texts: Texts | None
 
     @classmethod
     def fit(cls, log: InteractionLog, settings: LinearSettings, config: LinearConfig) -> Self:
@@ -152,16 +173,8 @@ class LinearModel:
         if self.following is not None:
             scores += self.settings.transition_weight * _of_matrix(self.following, histories)
         if self.texts is not None:
-            scores += self.settings.text_weight * text_scores(histories, self.texts, self.settings.text_power)
+            scores += self.settings.text_weight * self.texts.scores(histories, self.settings.text_power)
         return scores
-
-
-def text_scores(histories: csr_array, texts: csr_array, power: float) -> np.ndarray:
-    """Return sums over weighted histories, (histories, items), of powers of cosines: the same shape."""
-    taken = np.unique(histories.indices)
-    cosines = texts[taken] @ texts.T
-    cosines.data **= np.float32(power)
-    return _dense(histories[:, taken] @ cosines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,12 +213,16 @@ class _Fit:
         window, users = (self.config.window, self.config.window_decay), self.taken.sum(axis=0)
         return transitions(self.log.sequences, self.usable, users, *window, directed, within_moments)
 
-    def texts(self) -> csr_array | None:
+    def texts(self) -> Texts | None:
         """Return vectors of the items' descriptions; None if they have too few words."""
+        descriptions = describe_items(self.log.items)
         try:
-            return tfidf_vectors(describe_items(self.log.items))[0].astype(np.float32)
+            vectors = tfidf_vectors(descriptions)[0].astype(np.float32)
         except ValueError:
             return None
+        number = {text: place for place, text in enumerate(dict.fromkeys(descriptions))}
+        of_item = np.array([number[text] for text in descriptions])
+        return Texts(vectors[np.unique(of_item, return_index=True)[1]], of_item)
 
     def histories(self, likes: pl.DataFrame, recency: float) -> csr_array:
         """Return weighted histories of likes, shape (likes, items)."""
@@ -270,9 +287,7 @@ def _with_best_terms(fit: _Fit, likes: pl.DataFrame, settings: LinearSettings, t
     add_best([(kind, partial(_of_matrix, fit.following(**kind))) for kind in kinds], "transition_weight")
     if (texts := fit.texts()) is not None:
         powers = fit.config.text_powers
-        add_best(
-            [({"text_power": power}, partial(text_scores, texts=texts, power=power)) for power in powers], "text_weight"
-        )
+        add_best([({"text_power": power}, partial(texts.scores, power=power)) for power in powers], "text_weight")
     return settings
 
 
