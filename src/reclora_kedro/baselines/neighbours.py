@@ -68,11 +68,11 @@ def chosen(log: InteractionLog, config: ItemNeighboursConfig) -> ItemNeighboursC
 
     by_users = {power: model(power, 0) for power in powers}
     first = next(iter(powers))
-    by_both = model(first, 1) if any(weights) else by_users[first]
+    by_both = model(first, 1) if any(weights) else None
 
     def scores(rows: slice) -> Iterator[tuple[tuple[float, float], np.ndarray]]:
         of_users = {power: model.of_moments(moments[rows]) for power, model in by_users.items()}
-        by_texts = by_both.of_moments(moments[rows]) - of_users[first]
+        by_texts = by_both.of_moments(moments[rows]) - of_users[first] if by_both else np.float32(0)
         for power, weight in product(powers, weights):
             yield (power, weight), of_users[power] + np.float32(weight) * by_texts
 

@@ -42,10 +42,8 @@ def chosen(log: InteractionLog, config: PopularityConfig) -> float | None:
         return None
     items, target = log.items.height, likes["item_index"].to_numpy()
     seen = latest_events(log.sequences, likes, items, len(log.sequences.timestamp), 1)
-    every, models = (
-        pl.DataFrame({"item_index": np.arange(items)}),
-        {days: Popularity(log, days) for days in (None, *config.days)},
-    )
+    every = pl.DataFrame({"item_index": np.arange(items)})
+    models = {days: Popularity(log, days) for days in (None, *config.days)}
 
     def scores(rows: slice) -> Iterator[tuple[float | None, np.ndarray]]:
         pairs = likes[rows].select(*MOMENT).join(every, how="cross")
