@@ -15,7 +15,7 @@ from running import open_project
 
 from reclora_kedro.baselines import popularity
 from reclora_kedro.baselines.linear import LinearModel
-from reclora_kedro.evaluation.segments import ALL
+from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.taken_items import draw_positives
 from reclora_kedro.recommend.beyond_accuracy import compute_beyond_accuracy
@@ -75,11 +75,11 @@ def main() -> None:
     ranks = rank_by(scorers, log, likes, shortlist, seed=0)
     linear = ranks.filter(model="linear")
     diverse = [diverse_ranks(linear, log, strength, shortlist) for strength in arguments.strengths]
-    records = compute_beyond_accuracy(pl.concat([ranks, *diverse]), log, [K])
+    records = compute_beyond_accuracy(pl.concat([ranks, *diverse]), log, [K], settings["bootstrap"])
     title = f"The first {K} of {shortlist} items for {likes.height:,} {arguments.split} likes"
     whole = [record for record in records if record["segment"] == ALL]
     show(text_table(title, whole, {"strength": (str, "model")}, COLUMNS))
-    by_activity = [record for record in records if record["model"] in scorers]
+    by_activity = [record for record in records if record["model"] in scorers and record["by"] != EVENT_BEFORE]
     texts = {"model": (str, "model"), "user's events before": (str, "segment")}
     show(text_table("Popularity bias by users' activity", by_activity, texts, BIAS))
 

@@ -5,6 +5,7 @@ import pytest
 
 from reclora_kedro.evaluation.formats import DASH
 from reclora_kedro.evaluation.report import models_table, ranking_tables, render_report, results_tables, summarise
+from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
 from reclora_kedro.recommend.second_stage import SecondStage
 from terminal import printed
 
@@ -268,10 +269,12 @@ def test_ranking_metrics_fit_a_narrow_terminal_however_long_the_names_are():
     ]
     names = ("gini", "diversity", "field_diversity", "tail_share", "serendipity")
     beyond_accuracy = [
-        {"model": model, "k": k, "segment": segment, "popularity": 12_345.6} | dict.fromkeys(names, 0.4567)
+        {"model": model, "k": k, "by": by, "segment": segment, "rows": 1_234, "popularity": 12_345.6}
+        | values
+        | dict.fromkeys(names, 0.4567)
+        for by, segment in (("likes", ALL), (EVENT_BEFORE, "of the same time"), ("events", "over 200"))
         for model in ("neighbours_lens", "retriever_lens")
         for k in (10, 20)
-        for segment in ("all", "over 200")
     ]
     shown = printed(
         ranking_tables(records, beyond_accuracy, {"retriever_lens": "the lens, of its best", "lens": "absent"})
@@ -281,9 +284,10 @@ def test_ranking_metrics_fit_a_narrow_terminal_however_long_the_names_are():
     assert "│ retriever_lens  │ 0.136 │   0.086 │ 0.136 │   0.086 │" in shown
     assert "NDCG@20" in shown
     assert "0.123-0.123" in shown
-    assert shown.count("│ neighbours_lens │") == 6
+    assert shown.count("│ neighbours_lens │") == 7
     assert shown.count("│ retriever_lens │") == 2
-    assert shown.count("│ retriever_lens  │") == 6
+    assert shown.count("│ retriever_lens  │") == 7
+    assert " ".join(shown.split()).count("1,234 likes where the user's event before the like is of the same time") == 1
     assert shown.endswith("retriever_lens: the lens, of its best\n")
     assert "│     5.2% │     8.2 │" in shown
     assert "│ retriever_lens  │       0.123 │     0.444 │" in shown

@@ -5,7 +5,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reclora_kedro.evaluation.segments import ALL
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
 from reclora_kedro.recommend.beyond_accuracy import (
     Catalogue,
     compute_beyond_accuracy,
@@ -19,6 +20,7 @@ from reclora_kedro.recommend.item_ranks import rank_by
 LISTS = pl.Series([[0, 1, 2], [1, 5, 3], [0, 4, 1]])
 EVENTS = np.array([9, 6, 4, 2, 1, 1])
 VECTORS = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.8, 0.6], [-1, 0], [0, 1]])
+BOOTSTRAP = Bootstrap(confidence=0.95, samples=100, seed=0)
 USERS = 9  # of whom the first ones took each item
 CATALOGUE = Catalogue(EVENTS, -np.log2(EVENTS / USERS), VECTORS)
 
@@ -62,14 +64,18 @@ def test_fields_differ_by_their_values_and_a_list_of_one_item_has_no_pairs():
     assert field_vectors(items.select("item_id")) is None
 
 
-def test_each_segment_has_the_metrics_of_its_own_lists(log):
+def all_training(log):
     log = replace(log, samples=log.samples.with_columns(split=pl.lit("train")))
-    likes = log.samples.filter(label=1).sort("row")
+    return log, log.samples.filter(label=1).sort("row")
+
+
+def test_each_segment_has_the_metrics_of_its_own_lists(log):
+    log, likes = all_training(log)
     random = np.random.default_rng(0)
     scores = {name: random.integers(0, 4, log.items.height) for name in ("popularity", "lens")}
     scorers = {name: lambda pairs, own=own: own[pairs["item_index"].to_numpy()] for name, own in scores.items()}
     ranks = rank_by(scorers, log, likes, most=3, seed=0)
-    records = compute_beyond_accuracy(ranks, log, [1, 3])
+    records = compute_beyond_accuracy(ranks, log, [1, 3], BOOTSTRAP)
     catalogue, lens = Catalogue.from_log(log), ranks.filter(model="lens")
     [whole] = [record for record in records if (record["model"], record["k"], record["segment"]) == ("lens", 3, ALL)]
     lists = lens["top_items"].to_list()
@@ -84,6 +90,27 @@ def test_each_segment_has_the_metrics_of_its_own_lists(log):
     popular, found = hits
     assert whole["serendipity"] == pytest.approx(np.mean(found * (1 - popular)))
     assert {record["serendipity"] for record in records if record["model"] == "popularity"} != {None}
+    assert whole["hit_rate_low"] < whole["hit_rate"] < whole["hit_rate_high"]
     bands = [record for record in records if (record["model"], record["k"]) == ("lens", 3)][1:]
     assert sum(record["rows"] for record in bands) == whole["rows"]
     assert [record["diversity"] for record in records if record["k"] == 1] == [None] * 4
+
+
+def test_likes_of_the_time_of_the_event_before_are_a_segment_of_their_own(log):
+    log, likes = all_training(log)
+    ranks = rank_by({"popularity": lambda pairs: pairs["item_index"].to_numpy()}, log, likes, most=3, seed=0)
+    before = [record for record in compute_beyond_accuracy(ranks, log, [3], BOOTSTRAP) if record["by"] == EVENT_BEFORE]
+    assert before == []  # histories end before the moment, by default
+
+    events = log.sequences
+    last = np.maximum(ranks["history_end"].to_numpy() - 1, 0)
+    moved = ranks.with_columns(
+        timestamp=pl.when(pl.col("row") % 2 == 0).then(events.timestamp[last]).otherwise(pl.col.timestamp)
+    )
+    records = compute_beyond_accuracy(moved, log, [3], BOOTSTRAP)
+    same, later = [record for record in records if record["by"] == EVENT_BEFORE]
+    expected = moved.filter(pl.col.row % 2 == 0, pl.col.history_end > np.asarray(events.offsets)[moved["user_index"]])
+    assert (same["segment"], same["rows"]) == ("of the same time", expected.height)
+    assert later["rows"] == ranks.height - same["rows"]
+    hits = (3 - expected["better"]).clip(0) / (expected["ties"] + 1)
+    assert same["hit_rate"] == pytest.approx(hits.clip(0, 1).mean())

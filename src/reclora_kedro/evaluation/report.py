@@ -13,7 +13,7 @@ from rich.text import Text
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.metrics import LEAST_USERS
 from reclora_kedro.evaluation.page import render_page
-from reclora_kedro.evaluation.segments import ALL
+from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
 from reclora_kedro.terminal import Columns, text_table
 
 Records = Sequence[Mapping[str, Any]]
@@ -183,7 +183,7 @@ def ranking_tables(metrics: Records, beyond_accuracy: Records, notes: Mapping[st
     """Tabulate ranking metrics (see `compute_ranking_metrics`) per cutoff, over the whole ranking, and as differences.
 
     Differences are in NDCG from the baseline; `beyond_accuracy` (see `compute_beyond_accuracy`) is of all segments, of
-    which the report alone shows others than all rows; `notes` describes baselines by name.
+    which those by users' activity are in the report alone; `notes` describes baselines by name.
     """
     first, level, model = metrics[0], formats.level(metrics[0]["confidence"]), {"model": (str, "model")}
     tests = describe_tests(metrics, [record for record in metrics if record["model"] != record["baseline"]])
@@ -211,6 +211,9 @@ def ranking_tables(metrics: Records, beyond_accuracy: Records, notes: Mapping[st
         )
         for k in by_cutoff
     ]
+    by_event_before = [each for each in beyond_accuracy if (each["by"], each["k"]) == (EVENT_BEFORE, max(by_cutoff))]
+    for _, of_segment in groupby(by_event_before, key=itemgetter("segment")):
+        tables.append(_segment_table(list(of_segment)))
     for k, records in by_cutoff.items():
         baseline, names = records[0]["baseline"], ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high")
         others = [record for record in records if record["model"] != baseline]
@@ -218,6 +221,16 @@ def ranking_tables(metrics: Records, beyond_accuracy: Records, notes: Mapping[st
         tables.append(text_table(title, others, model, _difference_columns(f"{level} interval", *names)))
     baselines = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
     return Group(*tables, *(Text(f"{name}: {notes[name]}") for name in baselines))
+
+
+def _segment_table(records: Records) -> Table:
+    first, k = records[0], records[0]["k"]
+    return text_table(
+        f"{first['rows']:,} likes where {EVENT_BEFORE} is {first['segment']}",
+        records,
+        {"model": (str, "model")},
+        {f"HR@{k}": _ranking_estimate("hit_rate"), f"NDCG@{k}": _ranking_estimate("ndcg")},
+    )
 
 
 def render_ranking(
@@ -234,7 +247,7 @@ def render_ranking(
         figures,
         tables={k: list(records) for k, records in groupby(sorted(metrics, key=itemgetter("k")), key=itemgetter("k"))},
         beyond_accuracy=beyond_accuracy,
-        segments=dict.fromkeys(record["segment"] for record in beyond_accuracy),
+        segments=dict.fromkeys((record["by"], record["segment"]) for record in beyond_accuracy),
         notes={record["model"]: notes[record["model"]] for record in metrics if record["model"] in notes},
         confidence=metrics[0]["confidence"],
     )

@@ -12,6 +12,7 @@ from reclora_kedro.evaluation.scores import PairedScores, join_all
 Integers = npt.NDArray[np.integer]
 
 ALL = "all"  # the segment of all rows
+EVENT_BEFORE = "the user's event before the like"  # by whose time likes are segmented
 LEAST_ROWS = 10  # per segment; the AUC of fewer is noise
 HISTORY_EDGES = (10, 50, 200)  # longest history of each band but the last
 ROWS_FOR_TENTHS = 5_000  # test rows from which on item popularity is in tenths, not fifths

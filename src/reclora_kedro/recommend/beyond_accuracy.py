@@ -3,7 +3,7 @@
 Their equations are of a list L of items, with e(i) training events of item i and its vectors v(i) at unit length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -12,14 +12,15 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from reclora_kedro.baselines.popularity import Popularity
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.ranking_metrics import row_metrics
-from reclora_kedro.evaluation.segments import ALL, HISTORY_EDGES, in_bands
+from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE, HISTORY_EDGES, Segmentation, in_bands
 from reclora_kedro.histories.fields import category_names, field_values
 from reclora_kedro.histories.log import InteractionLog
 
 Floats = npt.NDArray[np.float64]
 
-
+ACCURACY = ("hit_rate", "ndcg")
 HEAD_SHARE = 0.8  # of the training events, which the head of the catalogue holds
 LISTS_AT_ONCE = 2**13  # whose vectors are summed together
 
@@ -77,43 +78,73 @@ def field_vectors(items: pl.DataFrame) -> csr_array | None:
 
 
 def compute_beyond_accuracy(
-    item_ranks: pl.DataFrame, log: InteractionLog, cutoffs: Sequence[int]
+    item_ranks: pl.DataFrame, log: InteractionLog, cutoffs: Sequence[int], bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
-    """Return the metrics of every model's lists at every cutoff, for all rows and by users' events before the moment.
+    """Return the metrics of every model's lists at every cutoff, for all rows and for each segment of `segment_likes`.
 
     Args:
         item_ranks: see `rank_positives`; the popular items that serendipity compares with are those of the model
             `popularity`.
 
     Returns:
-        Records of model, k, segment (`ALL`, or a band of numbers of events), rows, users, the means of hit_rate and
-        ndcg (see `row_metrics`) and of the columns of `list_metrics` over rows, None if undefined; coverage (share of
-        the catalogue in any list of the segment, |union of L| / items), gini (see `gini`) and serendipity: the share of
-        rows whose item is in L and not in the list of the popular items, as Ge, Delgado-Battenfeld and Jannach (Beyond
-        accuracy, RecSys 2010) count useful and unexpected items, of which a list here has at most one.
+        Records of model, k, by and segment, rows, users, the means of hit_rate and ndcg (see `row_metrics`), with their
+        ends `…_low` and `…_high` over users, and of the columns of `list_metrics` over rows, None if undefined;
+        coverage (share of the catalogue in any list of the segment, |union of L| / items), gini (see `gini`) and
+        serendipity: the share of rows whose item is in L and not in the list of the popular items, as Ge,
+        Delgado-Battenfeld and Jannach (Beyond accuracy, RecSys 2010) count useful and unexpected items, of which a list
+        here has at most one.
     """
     catalogue = Catalogue.from_log(log)
     popular = item_ranks.filter(model="popularity")
-    lengths = (popular["history_end"] - pl.Series(log.sequences.offsets)[popular["user_index"]]).to_numpy()
-    _, names, bands = in_bands("events in the history", lengths, np.array(HISTORY_EDGES))
-    segments = {ALL: np.ones(len(bands), dtype=bool)} | {name: bands == place for place, name in enumerate(names)}
-    records = []
+    lists, metrics = {}, {}
     for (model,), ranks in item_ranks.group_by("model", maintain_order=True):
         for k in cutoffs:
-            lists = membership(ranks["top_items"], k, log.items.height)
-            rows = row_metrics(ranks, catalogue.information, k).select("user_index", "hit_rate", "ndcg")
+            lists[model, k] = membership(ranks["top_items"], k, log.items.height)
+            accuracy = row_metrics(ranks, catalogue.information, k).select("user_index", *ACCURACY)
             expected = row_metrics(popular, catalogue.information, k)["hit_rate"]
-            rows = rows.with_columns(serendipity=rows["hit_rate"] * (1 - expected))
-            rows = rows.hstack(list_metrics(lists, catalogue))
-            for segment, chosen in segments.items():
-                own = rows.filter(chosen)
-                if own.height:
-                    counts = lists[chosen].sum(axis=0)
-                    means = own.drop("user_index").select(pl.all().fill_nan(None).mean()).row(0, named=True)
-                    record = {"model": model, "k": k, "segment": segment, "rows": own.height}
-                    record |= {"users": own["user_index"].n_unique()} | means
-                    records.append(record | {"coverage": (counts > 0).mean().item(), "gini": gini(counts)})
+            rows = accuracy.with_columns(serendipity=accuracy["hit_rate"] * (1 - expected))
+            metrics[model, k] = rows.hstack(list_metrics(lists[model, k], catalogue))
+    records = []
+    for by, names, places in segment_likes(popular, log):
+        for place in np.unique(places):
+            chosen = places == place
+            parts = [rows.filter(chosen) for rows in metrics.values()]
+            intervals = _accuracy_intervals(parts, bootstrap)
+            for (model, k), own, ends in zip(metrics, parts, intervals, strict=True):
+                record = {"model": model, "k": k, "by": by, "segment": names[place], "rows": own.height}
+                record |= {"users": own["user_index"].n_unique()}
+                record |= own.drop("user_index").select(pl.all().fill_nan(None).mean()).row(0, named=True) | ends
+                counts = lists[model, k][chosen].sum(axis=0)
+                records.append(record | {"coverage": (counts > 0).mean().item(), "gini": gini(counts)})
     return records
+
+
+def segment_likes(item_ranks: pl.DataFrame, log: InteractionLog) -> Iterator[Segmentation]:
+    """Segment one model's likes: all; by the number of the user's events before; and by the time of the last of these.
+
+    A like of the same time as the user's event before it completes a basket; a later one is the next purchase. Without
+    the former, there is no segmentation by time.
+    """
+    offsets = np.asarray(log.sequences.offsets)[item_ranks["user_index"]]
+    end = item_ranks["history_end"].to_numpy()
+    yield Segmentation("likes", [ALL], np.zeros(len(end), dtype=int))
+    yield in_bands("events of the user before the like", end - offsets, np.array(HISTORY_EDGES))
+    last = np.asarray(log.sequences.timestamp)[np.maximum(end - 1, 0)]
+    is_same = (end > offsets) & (last == item_ranks["timestamp"].to_numpy())
+    if is_same.any():
+        yield Segmentation(EVENT_BEFORE, ["of the same time", "earlier, or none"], (~is_same).astype(int))
+
+
+def _accuracy_intervals(lists: Sequence[pl.DataFrame], bootstrap: Bootstrap) -> list[dict[str, float | None]]:
+    """Return the ends of the intervals of `ACCURACY` over users, cut at 0 and 1, per list; None for one user."""
+    names = [f"{name}_{end}" for end in ("low", "high") for name in ACCURACY]
+    users = [rows.group_by("user_index").agg(pl.len(), pl.col(ACCURACY).mean()).sort("user_index") for rows in lists]
+    if users[0].height < 2:
+        return [dict.fromkeys(names)] * len(lists)
+    values = np.concatenate([of.select(ACCURACY).to_numpy() for of in users], axis=1)
+    means = bootstrap.means(values, users[0]["len"].to_numpy().astype(np.float64))
+    low, high = (end.clip(0, 1).reshape(len(lists), -1) for end in means.interval(bootstrap.confidence))
+    return [dict(zip(names, ends, strict=True)) for ends in np.concatenate([low, high], axis=1).tolist()]
 
 
 def membership(lists: pl.Series, k: int, items: int) -> csr_array:

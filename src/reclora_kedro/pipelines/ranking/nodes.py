@@ -70,10 +70,15 @@ def compute_ranking_metrics(
 
 
 def compute_beyond_accuracy(
-    log: InteractionLog, config: RankingConfig, item_ranks: pl.DataFrame, *of_variant: pl.DataFrame
+    log: InteractionLog,
+    config: RankingConfig,
+    bootstrap: Bootstrap,
+    item_ranks: pl.DataFrame,
+    *of_variant: pl.DataFrame,
 ) -> Records:
-    """Return the metrics beyond accuracy of every model's lists, for all likes and by users' activity."""
-    return beyond_accuracy.compute_beyond_accuracy(pl.concat([item_ranks, *of_variant]), log, config.cutoffs)
+    """Return the metrics beyond accuracy of every model's lists, for all likes and by segments of them."""
+    ranks = pl.concat([item_ranks, *of_variant])
+    return beyond_accuracy.compute_beyond_accuracy(ranks, log, config.cutoffs, bootstrap)
 
 
 def plot_ranking(metrics: Records, baselines: list[str]) -> go.Figure:

@@ -45,7 +45,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ),
             Node(
                 nodes.compute_beyond_accuracy,
-                inputs=["log", "params:ranking", "item_ranks", *of_variant],
+                inputs=["log", "params:ranking", "params:bootstrap", "item_ranks", *of_variant],
                 outputs="beyond_accuracy",
                 name="compute_beyond_accuracy",
             ),
