@@ -15,6 +15,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro_provenance.check_parameters import check_names, check_parameters
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
+from kedro_provenance.plan import recipe_of, version_by
 from kedro_provenance.run import Checks, Run
 from kedro_provenance.runner import announce, finish
 from kedro_provenance.session_parameters import making_pipelines, parameters_in_use
@@ -107,7 +108,8 @@ class ProvenanceHooks:
     def _announce(self, node: Node) -> None:
         """Announce the outputs of a node, unless the runner has done so already."""
         if self._run and self._run.catalog.node is not node:
-            announce(node, self._run.catalog, self._run.params["run_id"])
+            catalog = self._run.catalog
+            announce(node, catalog, version_by(recipe_of(node, catalog), catalog, self._run.params["run_id"]))
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:

@@ -46,7 +46,7 @@ def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
         if reasons[node]:
             made_again.update(node.outputs)
         elif in_memory := [name for name in node.outputs if is_in_memory(catalog.get(name))]:
-            version = version_by(recipe_of(node, catalog), catalog, run=None, revision=None)
+            version = version_by(recipe_of(node, catalog), catalog)
             for name in in_memory:
                 catalog.keep_in_memory(name, version)
     for node in reversed(pipeline.nodes):
@@ -102,7 +102,7 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
     return Recipe(node.name, digest(called), parameters, inputs, entries)
 
 
-def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision: str | None) -> StoredVersion:
+def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None = None) -> StoredVersion:
     """Return the record of a version made by a recipe from the versions that the catalog loads now."""
     lineage: dict[tuple[str, str, str | None], Ancestor] = {}
     values = texts(recipe.parameters)
@@ -116,13 +116,13 @@ def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision
         past = is_of_the_past(name)  # what else is made of it now is of another time than what it was made of
         lineage |= {(each.entry, each.content, each.key): each for each in made_of if each.place or not past}
     return StoredVersion(
-        recipe, run=run, revision=revision, lineage=tuple(lineage.values()), values=tuple(sorted(values))
+        recipe, run=run, revision=catalog.revision, lineage=tuple(lineage.values()), values=tuple(sorted(values))
     )
 
 
 def deciding_values(node: Node, name: str, value: Any) -> Any:
     """Return the values of a parameter that affect a node's outputs: those of the fields in `reads`, or all."""
-    read, fields = deciding(value), fields_read(node, name)
+    fields, read = fields_read(node, name), deciding(value)
     if private := private_fields(value):
         read |= {field: digest(getattr(value, field)) for field in private}
     if fields is None:

@@ -30,7 +30,7 @@ def raw_ancestor(name: str, catalog: AtomicCatalog) -> Ancestor:
 def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
     """Return the digest of an entry that no node made: configuration, files, and the project's code that reads them."""
     if name not in catalog.raw_digests:
-        entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog[name]
+        entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog.get(name)
         read = {key: value for key, value in entry.items() if key not in getattr(dataset, "RESOURCES", ())}
         content = digest_of_entry(read, lambda: catalog.load(name))
         catalog.raw_digests[name] = digest([content, code_digest(type(dataset), project_packages())])
@@ -49,9 +49,9 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
         entry: the configuration of the entry; relative paths are those of the working directory.
         load: loads the entry.
     """
-    contents: list[str] = []
+    is_known_by_data, contents = any(map(_is_known_by_its_data, _datasets_in(entry))), list[str]()
     description = _without_contents("", entry, entry, contents)
-    if load and any(map(_is_known_by_its_data, _datasets_in(entry))):
+    if load and is_known_by_data:
         contents.extend(_digests_of_data(load()))
     return digest([description, contents])
 
@@ -80,20 +80,18 @@ def _addresses_in(entry: Mapping[str, Any]) -> Iterator[str]:
 
 def _datasets_in(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the datasets that read data: nested ones in a block without an address, or else the block itself."""
-    nested = [] if _has_address(block) else [*_nested_datasets(block)]
+    nested: list[Mapping[str, Any]] = []
+    left = [] if _has_address(block) else list(block.values())
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping) and str(value.get("type")).endswith("Dataset"):
+            nested.append(value)
+        elif isinstance(value, Mapping | list | tuple):
+            left.extend(value.values() if isinstance(value, Mapping) else value)
     for dataset in nested:
         yield from _datasets_in(dataset)
     if not nested:
         yield block
-
-
-def _nested_datasets(value: Any) -> Iterator[Mapping[str, Any]]:
-    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    for item in values:
-        if isinstance(item, Mapping) and str(item.get("type")).endswith("Dataset"):
-            yield item
-        else:
-            yield from _nested_datasets(item)
 
 
 def _is_known_by_its_data(dataset: Mapping[str, Any]) -> bool:

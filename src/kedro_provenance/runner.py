@@ -56,28 +56,29 @@ class IncrementalRunner(NodeByNodeRunner):
     def run_node(self, task: Task, catalog: AtomicCatalog) -> None:
         """Run a node, keep its outputs, or reuse earlier ones."""
         node, recipe = task.node, recipe_of(task.node, catalog)
+        version = version_by(recipe, catalog, task.run_id)
         reasons = list(dict.fromkeys(reasons_to_run(node, catalog))) if self.keeps else []
         if self.keeps and not reasons:
-            announce(node, catalog, task.run_id, recipe)
+            announce(node, catalog, version)
             logger.info("%s is kept: what it left fits.", node.name)
         elif self.keeps and (made := self.made_before(node, catalog, recipe)):
             logger.info("%s is not run: what it left before, by the same recipe, is taken.", node.name)
-            announce(node, catalog, task.run_id, recipe)
+            announce(node, catalog, version)
             catalog.take(made)
         else:
             if reasons and node.outputs:
                 logger.info("%s runs: %s", node.name, "; ".join(reasons))
-            self.execute(task, catalog, recipe)
+            self.execute(task, catalog, version)
         finish(node, catalog)
 
-    def execute(self, task: Task, catalog: AtomicCatalog, recipe: Recipe) -> None:
+    def execute(self, task: Task, catalog: AtomicCatalog, version: StoredVersion) -> None:
         """Run a node after those whose outputs in memory it reads, if they have not run yet."""
         node = task.node
         for name in node.inputs:
             if name in self._makers and is_in_memory(catalog.get(name)) and not catalog.exists(name):
                 maker = Task(self._makers[name], catalog, task.is_async, task.hook_manager, task.run_id)
-                self.execute(maker, catalog, recipe_of(maker.node, catalog))
-        announce(node, catalog, task.run_id, recipe)
+                self.execute(maker, catalog, version_by(recipe_of(maker.node, catalog), catalog, task.run_id))
+        announce(node, catalog, version)
         task.execute()
         self.nodes_run += 1
 
@@ -88,25 +89,21 @@ class IncrementalRunner(NodeByNodeRunner):
         return catalog.made_before(node.outputs, recipe.key)
 
 
-def announce(node: Node, catalog: AtomicCatalog, run_id: str | None, recipe: Recipe | None = None) -> None:
-    """Have the catalog save the provenance of a node's outputs with them.
+def announce(node: Node, catalog: AtomicCatalog, version: StoredVersion) -> None:
+    """Have the catalog save the provenance of a node's outputs with them, the record of `version_by`.
 
     Scratch datasets, such as checkpoints, receive the key of the recipe before they are loaded, so that the node finds
     only its own work by the same recipe.
-
-    Args:
-        recipe: the node's recipe, if it is known.
     """
-    recipe = recipe or recipe_of(node, catalog)
-    version = version_by(recipe, catalog, run_id, catalog.revision)
+    assert version.recipe
     catalog.begun = time.perf_counter()
     catalog.making = dict.fromkeys(node.outputs, version)
-    if not any(is_untracked(name, catalog) for name in node.inputs):
-        for name in node.outputs:
-            if is_in_memory(catalog.get(name)):
-                catalog.keep_in_memory(name, version)
+    in_memory = [name for name in node.outputs if is_in_memory(catalog.get(name))]
+    if in_memory and not any(is_untracked(name, catalog) for name in node.inputs):
+        for name in in_memory:
+            catalog.keep_in_memory(name, version)
     for scratch in scratch_of(node, catalog):
-        scratch.recipe_key = recipe.key
+        scratch.recipe_key = version.recipe.key
     catalog.node = node  # last: threads that load the inputs wait for it
 
 

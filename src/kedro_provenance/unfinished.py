@@ -25,8 +25,8 @@ def take_over(run: Run) -> None:
     for leftover in run.data.glob(f"0*/**/{UNFINISHED}*"):
         logger.info("Removing %s: a run ended while it saved there.", leftover)
         shutil.rmtree(leftover, ignore_errors=True)
-    remove_abandoned()
     note = {"command": choices(run.params), "runs": [*interrupted_runs(run.data, run.params), run.params["run_id"]]}
+    remove_abandoned()
     atomic_file(run.data / FILE, json.dumps(note, indent=1).encode())
 
 
