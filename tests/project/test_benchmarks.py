@@ -78,12 +78,20 @@ def benchmarks(project, monkeypatch):
             del sys.modules[name]
 
 
-def test_walk(benchmarks):
-    walk = [line.split() for line in benchmarks.main("walk", "ingestion", "history", "lens").splitlines()]
-    assert ["interactions", "CleaningReport.__init__"] in walk
-    rooms, back = (int(count) for count in walk[-1] if count.isdigit())
-    assert rooms == 6
-    assert back <= 12  # of one room and the next: more, and code does not stand in the order in which it is read
+@pytest.mark.parametrize(
+    ("arguments", "first", "rooms", "most"),
+    [
+        (("ingestion", "history", "lens"), ["interactions", "CleaningReport.__init__"], 6, 12),
+        (("--plan", "ingestion"), ["plan.py", "mixed_origins"], 17, 11),
+    ],
+    ids=["log to lens", "plan"],
+)
+def test_code_stands_in_the_order_in_which_it_is_read(benchmarks, arguments, first, rooms, most):
+    walk = [line.split() for line in benchmarks.main("walk", *arguments).splitlines()]
+    assert first in walk
+    visited, back = (int(count) for count in walk[-1] if count.isdigit())
+    assert visited == rooms
+    assert back <= most  # of one room and the next
 
 
 def test_histories(benchmarks):

@@ -51,9 +51,8 @@ def config(**changes):
 def test_candidates_are_never_seen_and_come_most_popular_first(interactions, kind, pool_items):
     log = log_of(interactions)
     days = 3 / 86_400
-    sets, unknown_items = candidate_sets(log, None, pl.String(), kind, config(pool_items=pool_items, pool_days=days))
+    sets = candidate_sets(log, kind, config(pool_items=pool_items, pool_days=days))
     counts = popularity(log.sequences, log.items.height, days)
-    assert unknown_items == 0
     for index, user in enumerate(log.users["user_id"]):
         items = sets.for_user(user, index)
         seen = set(interactions.filter(pl.col("user_id") == user)["item_id"])
@@ -110,11 +109,11 @@ def test_a_table_that_is_not_there_is_refused():
 @given(interaction_tables(), st.integers(2, 6))
 def test_neighbours_come_first_and_what_is_popular_behind_them(interactions, most):
     log = log_of(interactions)
-    sets, _ = candidate_sets(log, None, pl.String(), "neighbours", config())
+    sets = candidate_sets(log, "neighbours", config())
     counts, neighbours = popularity(log.sequences, log.items.height, 1.0), ItemNeighbours(log, NEAREST)
     requested = log.find_users(log.users["user_id"])
-    pairs = pl.concat(candidates._pairs_in_parts(sets, requested, 2))
-    found = candidates.nearest(pairs, neighbours.score, log, most)
+    pairs = pl.concat(candidates._pairs_in_parts(sets, log.now(requested), 2))
+    found = candidates.nearest(pairs, neighbours.score, most)
     for index, part in found.group_by("user_index"):
         items, seen = part["item_index"].to_list(), sets.seen(*index)
         if part["fallback"].all():
@@ -220,8 +219,9 @@ class TestShortlist:
 
     def test_rows_of_users_who_can_be_none_of_the_log_are_nobodys_candidates(self, log):
         table = pl.DataFrame({"user_id": ["4", "x"], "item_id": [0, 1]})
-        sets, _ = candidate_sets(log, table, log.users.schema["user_id"], "table", config())
-        assert [*sets.given] == [4]
+        sets = candidate_sets(log, "table", config())
+        given, _ = sets.with_table(table, log.users.schema["user_id"], log.items["item_id"])
+        assert [*given.given] == [4]
 
     def test_reports_users_without_candidates(self, lens, log):
         table = pl.DataFrame({"user_id": [4], "item_id": [0]})

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -38,6 +38,21 @@ class CandidateSets:
     sequences: Sequences
     pool: np.ndarray
     given: dict[Any, np.ndarray] | None = None
+
+    def with_table(self, table: pl.DataFrame, user_type: pl.DataType, item_ids: pl.Series) -> tuple[Self, int]:
+        """Return sets with the candidates of a table, and the number of its rows without a canonical item.
+
+        Args:
+            table: frame with user_id and item_id, of any types.
+            item_ids: ids of the canonical items.
+        """
+        table = table.with_columns(
+            pl.col("user_id").cast(user_type, strict=False), pl.col("item_id").cast(item_ids.dtype, strict=False)
+        ).drop_nulls("user_id")
+        in_log = pl.DataFrame({"item_id": item_ids.gather(self.pool), "item_index": self.pool})
+        pairs = in_log.join(table.unique(), on="item_id", maintain_order="left")
+        given = {user: np.array(part) for user, part in pairs.group_by("user_id").agg("item_index").iter_rows()}
+        return replace(self, given=given), table.join(in_log, on="item_id", how="anti").height
 
     def for_user(self, user_id: Any, user_index: int | None) -> np.ndarray:
         """Return the item indices of a user's candidates; the index of an unknown user is None."""
@@ -119,8 +134,12 @@ def shortlist_candidates(
         MismatchError: lens and log stem from different runs.
     """
     everyone = (log.users if table is None else table)["user_id"]
+    sets, unknown_items = candidate_sets(log, kind, config), 0
     requested = log.find_users(everyone if config.users is None else config.users)
-    sets, unknown_items = candidate_sets(log, table, requested.schema["user_id"], kind, config)
+    known = log.now(requested.select("user_index").drop_nulls())
+    requested = requested.join(known, on="user_index", how="left", maintain_order="left")
+    if table is not None:
+        sets, unknown_items = sets.with_table(table, requested.schema["user_id"], log.items["item_id"])
     shards = [requested[rows] for rows in engine.shards(requested.height)]
     by = "lens_score" if order == "lens" else None
     without_samples = replace(log, samples=log.samples.clear())
@@ -155,14 +174,14 @@ class _Shortlister:
         by: str | None,
         make_source: Callable[[InteractionLog], Scorer | UnseenItems] | None,
     ) -> None:
-        self._reader, self._log, self._sets, self._config, self._by = LensReader(lens, log), log, sets, config, by
+        self._reader, self._sets, self._config, self._by = LensReader(lens, log), sets, config, by
         self._source = None if make_source is None else make_source(log)
 
     def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
         """Return the best pairs of some of the requested users."""
         parts = [_no_pairs(requested)]
         for pairs in self._candidates(requested):
-            scored = pairs.with_columns(_scores(self._lens_scores, self._log, pairs).alias("lens_score"))
+            scored = pairs.with_columns(_scores(self._lens_scores, pairs).alias("lens_score"))
             parts.append(best_of_each_user(scored, self._by, self._config.shortlist))
         return pl.concat(parts)
 
@@ -170,44 +189,29 @@ class _Shortlister:
         """Yield the candidates of several users at a time, see `_pairs_in_parts`."""
         source, most = self._source, self._config.retrieved
         if isinstance(source, UnseenItems):
-            yield from _found_in_parts(source, self._sets, requested, self._log, self._config)
+            yield from _found_in_parts(source, self._sets, requested, self._config)
             return
         for pairs in _pairs_in_parts(self._sets, requested, self._config.top_n):
-            yield pairs if source is None else nearest(pairs, source, self._log, most)
+            yield pairs if source is None else nearest(pairs, source, most)
 
     def _lens_scores(self, pairs: pl.DataFrame) -> np.ndarray:
         return torch.sigmoid(self._reader.logits(pairs).double()).numpy()
 
 
-def nearest(pairs: pl.DataFrame, source: Scorer, log: InteractionLog, most: int) -> pl.DataFrame:
+def nearest(pairs: pl.DataFrame, source: Scorer, most: int) -> pl.DataFrame:
     """Keep each user's best pairs by a source, the earlier among equals; those of a fallback as they are."""
-    scores = _scores(source, log, pairs)
+    scores = _scores(source, pairs)
     return best_of_each_user(pairs.with_columns(scores), scores.name, most).drop(scores.name)
 
 
-def candidate_sets(
-    log: InteractionLog,
-    table: pl.DataFrame | None,
-    user_type: pl.DataType,
-    kind: CandidateKind,
-    config: RecommendationConfig,
-) -> tuple[CandidateSets, int]:
-    """Return the sets of a kind, and the number of the table's rows without a canonical item."""
-    items = log.items
-    counts = popularity(log.sequences, items.height, config.pool_days)
-    before = np.where(counts, 0, popularity(log.sequences, items.height, np.inf))
+def candidate_sets(log: InteractionLog, kind: CandidateKind, config: RecommendationConfig) -> CandidateSets:
+    """Return the sets of a kind, without a table."""
+    counts = popularity(log.sequences, log.items.height, config.pool_days)
+    before = np.where(counts, 0, popularity(log.sequences, log.items.height, np.inf))
     pool = np.lexsort((-before, -counts)).astype(np.int32)  # of equals, the first items
     if kind == "popular_recent":
         pool = pool[: min(config.pool_items, np.count_nonzero(counts))]
-    if table is None:
-        return CandidateSets(log.sequences, pool), 0
-    table = table.with_columns(
-        pl.col("user_id").cast(user_type, strict=False), pl.col("item_id").cast(items.schema["item_id"], strict=False)
-    ).drop_nulls("user_id")
-    in_log = pl.DataFrame({"item_id": items["item_id"].gather(pool), "item_index": pool})
-    pairs = in_log.join(table.unique(), on="item_id", maintain_order="left")
-    given = {user: np.array(part) for user, part in pairs.group_by("user_id").agg("item_index").iter_rows()}
-    return CandidateSets(log.sequences, pool, given), table.join(in_log, on="item_id", how="anti").height
+    return CandidateSets(log.sequences, pool)
 
 
 def _no_pairs(requested: pl.DataFrame) -> pl.DataFrame:
@@ -217,10 +221,10 @@ def _no_pairs(requested: pl.DataFrame) -> pl.DataFrame:
 
 
 def _pairs_in_parts(sets: CandidateSets, requested: pl.DataFrame, top_n: int) -> Iterator[pl.DataFrame]:
-    """Yield pairs of several users at a time: user_id, user_index, item_index, fallback."""
+    """Yield pairs of several users at a time: the columns of `requested`, item_index and fallback."""
     users, chosen, fallbacks, pairs = [], [], [], 0
     with Progress("shortlist", requested.height, "users") as progress:
-        for place, (user_id, user_index) in enumerate(requested.iter_rows()):
+        for place, (user_id, user_index) in enumerate(requested.select("user_id", "user_index").iter_rows()):
             progress.update()
             fallback = len(sets.seen(user_index)) == 0
             users.append(place)
@@ -237,14 +241,14 @@ def _pairs_in_parts(sets: CandidateSets, requested: pl.DataFrame, top_n: int) ->
 
 
 def _found_in_parts(
-    source: UnseenItems, sets: CandidateSets, requested: pl.DataFrame, log: InteractionLog, config: RecommendationConfig
+    source: UnseenItems, sets: CandidateSets, requested: pl.DataFrame, config: RecommendationConfig
 ) -> Iterator[pl.DataFrame]:
     """Yield pairs of several users at a time as `_pairs_in_parts` does, of items that a source finds."""
     with Progress("shortlist", requested.height, "users") as progress:
         for users in requested.iter_slices(max(1, PAIRS_AT_ONCE // config.retrieved)):
             is_known = np.array([len(sets.seen(user)) > 0 for user in users["user_index"]])
             items = [sets.pool[: config.top_n]] * users.height
-            found = source.find(log.now(users.filter(is_known)), config.retrieved)
+            found = source.find(users.filter(is_known), config.retrieved)
             for place, of_user in zip(np.flatnonzero(is_known), found, strict=True):
                 items[place] = of_user[of_user != NO_ITEM]
             yield users[np.repeat(np.arange(users.height), [len(of_user) for of_user in items])].with_columns(
@@ -254,10 +258,10 @@ def _found_in_parts(
             progress.update(users.height)
 
 
-def _scores(scorer: Scorer, log: InteractionLog, pairs: pl.DataFrame) -> pl.Series:
-    """Return the scores of pairs at the end of the log: float64, null for a fallback."""
+def _scores(scorer: Scorer, pairs: pl.DataFrame) -> pl.Series:
+    """Return the scores of pairs: float64, null for a fallback."""
     scores = np.full(pairs.height, np.nan)
     scored = ~pairs["fallback"].to_numpy()
     if scored.any():
-        scores[scored] = scorer(log.now(pairs.filter(scored)))
+        scores[scored] = scorer(pairs.filter(scored))
     return pl.Series("score", scores).fill_nan(None)

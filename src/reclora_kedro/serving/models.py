@@ -266,9 +266,9 @@ class Snapshot:
     def sets(self) -> CandidateSets:
         """Sets of items that each user may be recommended."""
         champion, log = self.champion, self.log
-        sets, _ = candidate_sets(
-            log, champion.table, log.users.schema["user_id"], champion.kind, champion.recommendation
-        )
+        sets = candidate_sets(log, champion.kind, champion.recommendation)
+        if champion.table is not None:
+            sets, _ = sets.with_table(champion.table, log.users.schema["user_id"], log.items["item_id"])
         return sets
 
     @cached_property
