@@ -116,7 +116,8 @@ class SelfGenerated(Objective):
     policy, as the round found it, responds to each of them with two of the candidates, drawn by the likelihoods that
     it gives them; prefers the one of the greater implicit reward, ``log policy - log untrained``; and learns these
     preferences by DPO with itself, as the round found it, as the reference. See `TitlePairs` for what becomes of
-    labels in doubt. The adapter is left at the best validation AUC of all rounds.
+    labels in doubt; their extrapolation halves with each round, as the paper's does (1/2, 1/4, 1/8). The adapter is
+    left at the best validation AUC of all rounds.
     """
 
     inputs_from: ClassVar[str] = "reclora_extras.objectives.pipeline:unlabelled_moments"
@@ -124,7 +125,7 @@ class SelfGenerated(Objective):
     rounds: CountOrZero = 2
     seed_share: Share = 0.05
     beta: Positive = 0.1
-    extrapolation: NonNegative = 0.1
+    extrapolation: NonNegative = 0.5
 
     def require(self, variant: "VariantConfig") -> None:
         """Raise ValueError for gradients that allow one training of an adapter only."""
@@ -207,7 +208,9 @@ def fine_tune_in_rounds(
     others = random.permutation(np.setdiff1d(np.arange(len(places)), labelled[:, 0] // CANDIDATES))
     shares = np.array_split(others, config.rounds) if config.rounds else []
 
-    def pairs_of(chosen: np.ndarray, likelihoods: np.ndarray, states: Mapping[int, Tensor]) -> TitlePairs:
+    def pairs_of(
+        chosen: np.ndarray, likelihoods: np.ndarray, states: Mapping[int, Tensor], extrapolation: float = 0.0
+    ) -> TitlePairs:
         titles = candidates.take(chosen.ravel())
         return TitlePairs(
             titles.prompts,
@@ -216,7 +219,7 @@ def fine_tune_in_rounds(
             beta=config.beta,
             starts=titles.starts,
             reference_states=tuple(states[place] for place in chosen.ravel()) if states else (),
-            extrapolation=config.extrapolation,
+            extrapolation=extrapolation,
         )
 
     examples, logs, judged = pairs_of(labelled, untrained, {}), list[pl.DataFrame](), list[np.ndarray]()
@@ -229,7 +232,8 @@ def fine_tune_in_rounds(
                 model, candidates.take(scored), tokens_per_batch, "score candidates"
             )
             chosen = preferred_first(moments, likelihoods, untrained, random)
-            examples = pairs_of(chosen, likelihoods, dict(zip(scored, states, strict=True)))
+            extrapolation = config.extrapolation / 2 ** (number - 1)
+            examples = pairs_of(chosen, likelihoods, dict(zip(scored, states, strict=True)), extrapolation)
         store = checkpoints and CheckpointStore(
             f"{checkpoints.folder}/round-{number}", checkpoints.training, checkpoints.options
         )

@@ -127,8 +127,14 @@ def rounds(folder, candidates, store=None, fine_tune=fine_tune, **settings):
 
 
 def test_rounds_follow_the_labelled_pairs_and_later_labels_of_others_teach_nothing(tiny_llm_folder):
-    candidates = candidates_of(16, LATER)
-    weights, log = rounds(tiny_llm_folder, candidates)
+    candidates, extrapolations = candidates_of(16, LATER), []
+
+    def noting(model, examples, *rest):
+        extrapolations.append(examples.extrapolation)
+        return fine_tune(model, examples, *rest)
+
+    weights, log = rounds(tiny_llm_folder, candidates, fine_tune=noting)
+    assert extrapolations == [0, 0.5, 0.25]
     assert log["rows"].is_sorted()
     assert log["rows"][-1] == 2 * 2 * 16  # epochs and titles of pairs
     assert log["round"].unique().to_list() == [0, 1, 2]
