@@ -158,6 +158,13 @@ def test_large_catalogue(benchmarks):
     assert "every item" in printed
 
 
+def test_texts(benchmarks, tmp_path):
+    benchmarks.module("texts").main([], tmp_path)
+    texts = {path.stem: path.read_text("utf-8").split("\n\n") for path in tmp_path.iterdir()}
+    assert texts.keys() == {"manual", "packages"}
+    assert all(len({*each}) == len(each) > 100 for each in texts.values())
+
+
 def test_attacks(benchmarks):
     benchmarks.patch.setattr(benchmarks.module("attacks"), "BOT_ROWS", 200)
     printed = benchmarks.main("attacks", "--env", "test")

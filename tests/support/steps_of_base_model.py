@@ -35,7 +35,7 @@ def config(**blocks):
         "quality": QualityConfig(min_words=1, max_repetition=0.9, drop_perplexing=0.0, max_similarity=0.8),
         "corpus": CorpusConfig(
             selection="quality", events_per_text=3, held_out_items=0.3, max_texts=99, candidates_per_text=2,
-            max_tokens=40,
+            max_tokens=40, stages=None, general=None,
         ),
         "pretrain": tuning(),
         "prune": PruneConfig(ratio=0.5, **importance()),

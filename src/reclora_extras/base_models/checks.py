@@ -6,7 +6,7 @@ from typing import Any
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from reclora_extras.base_models.corpus import held_out_items
+from reclora_extras.base_models.corpus import held_out_items, require_sources
 from reclora_extras.base_models.preparing import require_steps
 
 
@@ -19,3 +19,4 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
     if {"log_without_embeddings", "params:base_model"} <= pipeline.inputs():
         corpus = catalog.load("params:base_model").corpus
         yield lambda: held_out_items(catalog.load("log_without_embeddings"), corpus)
+        yield lambda: require_sources(corpus, catalog.load("further_texts"))

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.extensions import Registry, added_fields, block_with
@@ -23,6 +23,20 @@ class QualityConfig(Block):
     max_similarity: Annotated[Share, Field(gt=0)]
 
 
+class StageConfig(Block):
+    """One stage of pretraining: tokens to learn from, and which share of them each source of texts has."""
+
+    tokens: Count
+    shares: Annotated[dict[str, NonNegative], Field(min_length=1)]
+
+    @field_validator("shares")
+    @classmethod
+    def _not_all_zero(cls, shares: dict[str, float]) -> dict[str, float]:
+        if not sum(shares.values()):
+            raise ValueError(f"shares of {', '.join(shares)} are all 0: give a source of texts a share above 0")
+        return shares
+
+
 class CorpusConfig(Block):
     """Texts to pretrain an LLM on."""
 
@@ -30,6 +44,8 @@ class CorpusConfig(Block):
     events_per_text: Count
     held_out_items: Annotated[Share, Field(gt=0)]
     max_texts: Count
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] | None
+    general: str | None
     candidates_per_text: Count
     max_tokens: Annotated[Count, Field(ge=2)]
 

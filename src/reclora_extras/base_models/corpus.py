@@ -1,12 +1,15 @@
 """Texts to pretrain an LLM on, chosen by their quality (data-centric pretraining, Ziya2: arXiv 2311.03301).
 
-The texts are item descriptions and user histories of the training split. As in Ziya2's data factory, they are cleaned,
-scored by the base LLM's perplexity, filtered by rules, and deduplicated.
+The texts are item descriptions and user histories of the training split, and further ones, such as those of other logs.
+As in Ziya2's data factory, they are cleaned, scored by the base LLM's perplexity, filtered by rules, and deduplicated.
 """
 
+import math
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -30,21 +33,49 @@ SHINGLE = 3
 """Words next to one another that are compared as one."""
 
 
+ITEMS, HISTORIES, PROMPTS = "items", "histories", "prompts"
+"""Sources of texts beside the further ones: of the log, and few-shot prompts with their answers."""
+
+GENERAL_TEXTS = 64
+"""Further texts that measure what an LLM forgets, and that it does not learn from."""
+
+
 @dataclass(frozen=True)
 class Corpus:
-    """Texts to learn from, and descriptions of items in none of them, to measure perplexity."""
+    """Texts to learn from, and others to measure perplexity.
 
-    texts: list[str]
+    Attributes:
+        sources: texts by source, in none of which a held-out item is named.
+        held_out: descriptions of the held-out items.
+        names: titles of these, without years.
+        general: texts that are about no item; none where `CorpusConfig.general` is None.
+    """
+
+    sources: dict[str, list[str]]
     held_out: list[str]
+    names: tuple[str, ...] = ()
+    general: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts of the log."""
+        return self.sources[ITEMS] + self.sources[HISTORIES]
 
 
-def tell_corpus(log: InteractionLog, config: CorpusConfig, prompt: PromptConfig, seed: int) -> Corpus:
-    """Return the texts of the training split.
+def tell_corpus(
+    log: InteractionLog,
+    config: CorpusConfig,
+    prompt: PromptConfig,
+    seed: int,
+    further_texts: Mapping[str, str] = MappingProxyType({}),
+) -> Corpus:
+    """Return the texts of the training split, and the further ones that name no held-out item.
 
     Args:
         log: a log; items without a training event are in no text.
-        config: events per text, and the share of held-out items.
+        config: events per text, the share of held-out items, and the source of general texts.
         prompt: the two answers, by which texts tell likes from dislikes.
+        further_texts: of other sources, by name; texts have an empty line between them.
 
     Raises:
         ValueError: there are too few items to hold any out and learn from the others.
@@ -55,7 +86,58 @@ def tell_corpus(log: InteractionLog, config: CorpusConfig, prompt: PromptConfig,
     described = log.items[np.setdiff1d(items, held_out)]
     events = events[~np.isin(log.sequences.item_index[events], held_out)]
     histories = tell_histories(log, events, config.events_per_text, prompt)
-    return Corpus(describe_items(described) + histories, describe_items(log.items[np.sort(held_out)]))
+    names = tuple(map(without_year, log.items["title"].gather(np.sort(held_out))))
+    further = {name: text.split("\n\n") for name, text in further_texts.items()}
+    general: list[str] = []
+    if config.general is not None:
+        of_source = np.random.default_rng(seed).permutation(len(further[config.general]))
+        general = [further[config.general][place] for place in of_source[:GENERAL_TEXTS]]
+        further[config.general] = [further[config.general][place] for place in of_source[GENERAL_TEXTS:]]
+    return Corpus(
+        {ITEMS: describe_items(described), HISTORIES: histories}
+        | {name: without_names(texts, names) for name, texts in further.items()},
+        describe_items(log.items[np.sort(held_out)]),
+        names,
+        tuple(general),
+    )
+
+
+def require_sources(config: CorpusConfig, further: Iterable[str]) -> None:
+    """Raise ValueError for a source of texts that `further_texts` lacks."""
+    known = {ITEMS, HISTORIES, PROMPTS, *further}
+    named = [("stages", name) for stage in config.stages or () for name in stage.shares]
+    named += [("general", config.general)] if config.general is not None else []
+    for setting, name in named:
+        if name not in known or (setting == "general" and name not in {*further}):
+            raise ValueError(
+                f"base_model.corpus.{setting} names {name}, but the catalog entry further_texts has "
+                f"{', '.join(sorted(further)) or 'no texts'}: add a file of this name there, or name another source."
+            )
+
+
+def without_names(texts: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the texts that contain none of the names as whole words.
+
+    Examples:
+        >>> without_names(["Heat: Yes", "Heated: No"], ["Heat"])
+        ['Heated: No']
+    """
+    if not names:
+        return list(texts)
+    named = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)")
+    return [text for text in texts if not named.search(text)]
+
+
+def perplexities(llm: LanguageModel, corpus: Corpus, max_tokens: int, tokens_per_batch: int) -> dict[str, float]:
+    """Return an LLM's perplexity of held-out item descriptions and, if there are any, general_perplexity of others."""
+    measured = {}
+    for name, texts in (("perplexity", corpus.held_out), ("general_perplexity", corpus.general)):
+        if texts or name == "perplexity":
+            token_ids = plain_ids(llm.tokenizer, [clean(text) for text in texts], max_tokens)
+            predicted = np.array([max(0, len(ids) - 1) for ids in token_ids])
+            losses = losses_of_texts(llm, token_ids, tokens_per_batch)
+            measured[name] = math.exp(min(100, (losses * predicted).sum() / max(1, predicted.sum())))
+    return measured
 
 
 def held_out_items(log: InteractionLog, config: CorpusConfig) -> int:

@@ -1,5 +1,6 @@
 """Nodes of the base model step."""
 
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
@@ -29,6 +30,7 @@ def prepare_llm(
     base_llm: LanguageModel,
     log_without_embeddings: InteractionLog,
     prompts: pl.DataFrame,
+    further_texts: Mapping[str, Callable[[], str]],
     config: BaseModelConfig,
     prompt_config: PromptConfig,
     adapter: str | None = None,
@@ -39,7 +41,8 @@ def prepare_llm(
     If a step distills, an adapter that reads this node's data is the teacher.
     """
     few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))
-    corpus = tell_corpus(log_without_embeddings, config.corpus, prompt_config, config.seed)
+    further = {name: load() for name, load in further_texts.items()}
+    corpus = tell_corpus(log_without_embeddings, config.corpus, prompt_config, config.seed, further)
     answers = prompt_format(base_llm.tokenizer, prompt_config)
     teacher = cache(partial(answering_model, base_llm, prompt_config, adapter=adapter, gate_inputs=read))
     material = Material(corpus, few_shot, validation, answers, teacher)
@@ -52,6 +55,7 @@ def distill_llm(
     base_llm: LanguageModel,
     log_without_embeddings: InteractionLog,
     prompts: pl.DataFrame,
+    further_texts: Mapping[str, Callable[[], str]],
     config: BaseModelConfig,
     prompt_config: PromptConfig,
     learning_states: dict[str, Tensor],
@@ -60,7 +64,7 @@ def distill_llm(
 ) -> tuple[LanguageModel, Records, pl.DataFrame]:
     """Prepare the base LLM with a variant's adapter as the teacher, see `prepare_llm`."""
     read = gate_inputs(learning_states, variant.gate_input)
-    return prepare_llm(base_llm, log_without_embeddings, prompts, config, prompt_config, adapter, read)
+    return prepare_llm(base_llm, log_without_embeddings, prompts, further_texts, config, prompt_config, adapter, read)
 
 
 def report_base_model(base_model_steps: Records, base_model_scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:

@@ -24,6 +24,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "base_llm",
                     "log_without_embeddings",
                     f"learning.{history}.prompts",
+                    "further_texts",
                     "params:base_model",
                     "params:prompt",
                     *read,

@@ -1,6 +1,5 @@
 """Prepare a base LLM by steps, and measure it before and after each."""
 
-import math
 import time
 from typing import Any
 
@@ -9,14 +8,13 @@ import polars as pl
 from scipy.special import expit
 
 from reclora_extras.base_models.config import BaseModelConfig
-from reclora_extras.base_models.corpus import clean
+from reclora_extras.base_models.corpus import perplexities
 from reclora_extras.base_models.steps import Material, load_step
-from reclora_extras.base_models.tuning import answering, losses_of_texts
+from reclora_extras.base_models.tuning import answering
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metrics import evaluate_models
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompts import plain_ids
 
 AS_IT_CAME = "as it came"
 """The step of a report before any was taken."""
@@ -103,18 +101,14 @@ def require_steps(llm: LanguageModel, config: BaseModelConfig) -> None:
 def measure(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[dict[str, Any], np.ndarray]:
     """Return parameters, perplexity and milliseconds_per_row of an LLM, and its logits of a like, (prompts,).
 
-    Perplexity is that of held-out item descriptions; milliseconds and logits are of answers to the validation prompts,
-    without an adapter.
+    For perplexity see `perplexities`; milliseconds and logits are of answers to the validation prompts, without an
+    adapter.
     """
-    held_out = [clean(text) for text in material.corpus.held_out]
-    token_ids = plain_ids(llm.tokenizer, held_out, config.corpus.max_tokens)
-    predicted = np.array([max(0, len(ids) - 1) for ids in token_ids])
-    losses = losses_of_texts(llm, token_ids, config.tokens_per_batch)
     model, prompts = AnswerModel(llm, material.answers), material.validation
     logits, milliseconds = answering(model, prompts, config.tokens_per_batch)
     measured = {
         "parameters": sum(weight.numel() for weight in llm.model.parameters()),
-        "perplexity": math.exp(min(100, (losses * predicted).sum() / max(1, predicted.sum()))),
+        **perplexities(llm, material.corpus, config.corpus.max_tokens, config.tokens_per_batch),
         "milliseconds_per_row": milliseconds,
     }
     return measured, logits

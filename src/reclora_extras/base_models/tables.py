@@ -11,7 +11,7 @@ Records = list[dict[str, Any]]
 
 
 def base_model_tables(base_model_report: Records) -> Group:
-    """A base LLM as it came and after each step: its size and speed, and its AUC."""
+    """A base LLM as it came and after each step: its size and speed, its AUC, and what stages of pretraining left."""
     step, level = {"step": (str, "step")}, formats.level(base_model_report[0]["confidence"])
     size = {
         "parameters": (formats.count, "parameters"),
@@ -29,4 +29,11 @@ def base_model_tables(base_model_report: Records) -> Group:
         ),
     }
     title = f"AUC on validation rows ({level} intervals)"
-    return Group(text_table("Base LLM", base_model_report, step, size), text_table(title, base_model_report, step, auc))
+    tables = [text_table("Base LLM", base_model_report, step, size), text_table(title, base_model_report, step, auc)]
+    if stages := [stage for record in base_model_report for stage in record["account"].get("stages", ())]:
+        read = {name: (formats.count, name) for name in ("texts", "tokens")}
+        left = {"perplexity": ("{:.2f}".format, "perplexity")}
+        if "general_perplexity" in stages[0]:
+            left["of general texts"] = ("{:.2f}".format, "general_perplexity")
+        tables.append(text_table("Stages of pretraining", stages, {"stage": (str, "stage")}, read | left))
+    return Group(*tables)

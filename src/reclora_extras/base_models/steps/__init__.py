@@ -11,8 +11,8 @@ from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
 
-Account = dict[str, float]
-"""Numbers that a step reports, by name."""
+Account = dict[str, Any]
+"""Numbers that a step reports, by name, and those of its stages."""
 
 
 @dataclass(frozen=True)

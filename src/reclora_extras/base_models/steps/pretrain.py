@@ -1,38 +1,90 @@
 """Continued pretraining on texts that are chosen by their quality, or uniformly (Ziya2, arXiv 2311.03301)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from reclora_extras.base_models.config import BaseModelConfig
-from reclora_extras.base_models.corpus import choose_by_quality, clean
+from reclora_extras.base_models.config import BaseModelConfig, StageConfig
+from reclora_extras.base_models.corpus import PROMPTS, choose_by_quality, clean, perplexities, without_names
 from reclora_extras.base_models.steps import Account, Material, Step
 from reclora_extras.base_models.tuning import text_losses, tune
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import plain_ids
 
+SAMPLED = 64
+"""Texts by whose mean length the number of texts for a stage's tokens is estimated."""
+
 
 class Pretrain(Step):
-    """Continued pretraining."""
+    """Continued pretraining, in one stage or in several with mixtures of their own."""
 
     @staticmethod
     def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
-        """See `Step.take`.
+        """See `Step.take`. The account of several stages has those of each, with the perplexities after it.
 
         Raises:
             ValueError: no text is good enough.
         """
-        corpus, sources, tokens = config.corpus, material.corpus.texts, config.tokens_per_batch
-        drawn = np.random.default_rng(config.seed).permutation(len(sources))[
-            : corpus.max_texts * corpus.candidates_per_text
-        ]
-        texts, counts = [sources[place] for place in drawn], {"told": len(sources)}
-        if corpus.selection == "quality":
-            places, stages = choose_by_quality(llm, texts, config.quality, corpus.max_tokens, tokens)
-            texts, counts = [texts[place] for place in sorted(places)], counts | stages
-            if not texts:
-                raise ValueError(f"No text to pretrain on is good enough, {stages}: loosen base_model.quality.")
-        cleaned = [clean(text) for text in texts[: corpus.max_texts]]
-        token_ids = plain_ids(llm.tokenizer, cleaned, corpus.max_tokens)
-        lengths = np.array([len(ids) for ids in token_ids])
-        counts |= {"texts": len(token_ids), "tokens": int(lengths.sum())}
-        llm, account = tune(llm, lengths, text_losses(token_ids), config.pretrain, tokens, config.seed)
-        return llm, counts | account
+        corpus, texts = config.corpus, material.corpus.texts
+        if corpus.stages is None:
+            token_ids, counts = choose_texts(llm, texts, corpus.max_texts, config, config.seed)
+            llm, account = read(llm, token_ids, config)
+            return llm, {"told": len(texts)} | counts | account
+        sources = material.corpus.sources | {PROMPTS: told_prompts(llm, material)}
+        stages = []
+        for number, stage in enumerate(corpus.stages):
+            llm, account = read(llm, mixture(llm, sources, stage, config, config.seed + number), config)
+            measured = perplexities(llm, material.corpus, corpus.max_tokens, config.tokens_per_batch)
+            stages.append({"stage": number + 1, **account, **measured})
+        return llm, {"told": sum(map(len, sources.values())), "stages": stages}
+
+
+def mixture(
+    llm: LanguageModel, sources: dict[str, list[str]], stage: StageConfig, config: BaseModelConfig, seed: int
+) -> list[list[int]]:
+    """Return the tokens of a stage's texts, whose sources have about their shares of its tokens."""
+    token_ids, total = list[list[int]](), sum(stage.shares.values())
+    for name, share in stage.shares.items():
+        if not share:
+            continue
+        places = np.random.default_rng(seed).permutation(len(sources[name]))[:SAMPLED]
+        sampled = plain_ids(llm.tokenizer, [sources[name][place] for place in places], config.corpus.max_tokens)
+        count = round(stage.tokens * share / total / np.mean([len(ids) for ids in sampled]))
+        token_ids += choose_texts(llm, sources[name], max(1, count), config, seed)[0]
+    return token_ids
+
+
+def choose_texts(
+    llm: LanguageModel, texts: Sequence[str], most: int, config: BaseModelConfig, seed: int
+) -> tuple[list[list[int]], Account]:
+    """Return the tokens of randomly drawn texts, by `config.corpus.selection`, and the number that each filter leaves.
+
+    Raises:
+        ValueError: no text is good enough.
+    """
+    corpus, tokens = config.corpus, config.tokens_per_batch
+    drawn = np.random.default_rng(seed).permutation(len(texts))[: most * corpus.candidates_per_text]
+    chosen, counts = [texts[place] for place in drawn], dict[str, int]()
+    if corpus.selection == "quality":
+        places, counts = choose_by_quality(llm, chosen, config.quality, corpus.max_tokens, tokens)
+        chosen = [chosen[place] for place in sorted(places)]
+        if not chosen:
+            raise ValueError(f"No text to pretrain on is good enough, {counts}: loosen base_model.quality.")
+    return plain_ids(llm.tokenizer, [clean(text) for text in chosen[:most]], corpus.max_tokens), counts
+
+
+def read(llm: LanguageModel, token_ids: list[list[int]], config: BaseModelConfig) -> tuple[LanguageModel, Account]:
+    """Tune the LLM to read texts; return it, the number of texts and of their tokens, and the account of `tune`."""
+    lengths = np.array([len(ids) for ids in token_ids])
+    llm, account = tune(llm, lengths, text_losses(token_ids), config.pretrain, config.tokens_per_batch, config.seed)
+    return llm, {"texts": len(token_ids), "tokens": int(lengths.sum())} | account
+
+
+def told_prompts(llm: LanguageModel, material: Material) -> list[str]:
+    """Return the few-shot prompts with their answers as texts, except those that name a held-out item."""
+    answers, prompts = material.answers, material.few_shot
+    answered = [
+        [*ids, answers.positive if label else answers.negative]
+        for ids, label in zip(prompts.token_ids, prompts.labels, strict=True)
+    ]
+    return without_names(llm.tokenizer.batch_decode(answered, skip_special_tokens=True), material.corpus.names)

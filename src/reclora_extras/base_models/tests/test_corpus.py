@@ -8,17 +8,23 @@ import polars as pl
 import pytest
 
 from reclora_extras.base_models.checks import checks
+from reclora_extras.base_models.config import StageConfig
 from reclora_extras.base_models.corpus import (
+    GENERAL_TEXTS,
     Corpus,
     choose_by_quality,
+    clean,
+    perplexities,
+    require_sources,
     tell_corpus,
     tell_histories,
 )
-from reclora_extras.base_models.steps import Material
-from reclora_extras.base_models.steps.pretrain import Pretrain
-from reclora_extras.base_models.tuning import losses_of_texts
+from reclora_extras.base_models.steps import Material, pretrain
+from reclora_extras.base_models.steps.pretrain import Pretrain, told_prompts
+from reclora_extras.base_models.tuning import losses_of_texts, text_losses
 from reclora_kedro.histories.sequences import user_of_events
-from steps_of_base_model import TOKENS, config, some_prompts
+from reclora_kedro.llm.prompts import PromptFormat
+from steps_of_base_model import TOKENS, config, some_prompts, tuning
 
 ANSWERS = SimpleNamespace(positive_answer="Yes", negative_answer="No")
 QUALITY = config().quality
@@ -50,8 +56,8 @@ def test_the_corpus_tells_training_events_alone_and_none_of_an_item_that_is_held
 
 def test_texts_that_a_stored_log_cannot_give_are_refused_before_the_run(log):
     corpus = config().corpus.model_copy(update={"held_out_items": 0.99})
-    stored = {"log_without_embeddings": log, "params:base_model": SimpleNamespace(corpus=corpus)}
-    [check] = checks(SimpleNamespace(inputs=stored.keys), SimpleNamespace(load=stored.__getitem__))
+    stored = {"log_without_embeddings": log, "params:base_model": SimpleNamespace(corpus=corpus), "further_texts": {}}
+    check, _ = checks(SimpleNamespace(inputs=stored.keys), SimpleNamespace(load=stored.__getitem__))
     with pytest.raises(ValueError, match=r"held_out_items is 0\.99 of 40 items"):
         check()
 
@@ -81,9 +87,53 @@ def test_each_stage_leaves_what_is_good_enough_the_least_perplexing_first(tiny_l
     assert set(least) <= set(np.argsort(np.where([not text for text in texts], np.inf, perplexing))[:3].tolist())
 
 
+def test_each_stage_has_its_mixture_and_no_stage_reads_of_a_held_out_item(log, tiny_llm, monkeypatch):
+    read, stages = [], [{"tokens": 200, "shares": {"items": 1, "other": 1}}, {"tokens": 60, "shares": {"prompts": 1}}]
+    corpus = config().corpus.model_copy(
+        update={"selection": "uniform", "general": "general", "stages": tuple(StageConfig(**each) for each in stages)}
+    )
+    plain = tell_corpus(log, config().corpus, ANSWERS, seed=0)
+    other = "\n\n".join([f"a boat like {name}" for name in plain.names] + [f"boat {place}" for place in range(40)])
+    general = "\n\n".join(f"a sea {place}" for place in range(GENERAL_TEXTS + 5))
+    told = tell_corpus(log, corpus, ANSWERS, 0, {"other": other, "general": general})
+    assert told.sources["other"] == [f"boat {place}" for place in range(40)]
+    assert len(told.general) == GENERAL_TEXTS
+    assert not {*told.general} & {*told.sources["general"]}
+    monkeypatch.setattr(pretrain, "text_losses", lambda ids: read.append(ids) or text_losses(ids))
+    prompts = some_prompts()
+    material = Material(told, prompts, prompts, PromptFormat(start=[], before="", after="", positive=40, negative=41))
+    settings = config(corpus=corpus, pretrain=tuning(learning_rate=1e-3))
+    llm, account = Pretrain.take(tiny_llm, material, settings)
+    lengths = [sum(map(len, ids)) for ids in read]
+    assert [stage["tokens"] for stage in account["stages"]] == lengths
+    assert lengths == [pytest.approx(200, rel=0.2), pytest.approx(60, rel=0.4)]
+    first, second = (tiny_llm.tokenizer.batch_decode(ids) for ids in read)
+    of_other = sum(len(ids) for ids, text in zip(read[0], first, strict=True) if text.startswith("boat"))
+    assert of_other == pytest.approx(100, rel=0.2)
+    answered = told_prompts(tiny_llm, material)
+    assert {*second} <= {clean(text) for text in answered}
+    last = account["stages"][-1]
+    expected = perplexities(llm, told, corpus.max_tokens, TOKENS)
+    assert {name: last[name] for name in expected} == pytest.approx(expected)
+    assert expected.keys() == {"perplexity", "general_perplexity"}
+
+
+def test_a_stage_of_texts_that_are_not_there_is_refused():
+    corpus = config().corpus.model_copy(update={"stages": (StageConfig(tokens=9, shares={"items": 1, "sea": 1}),)})
+    with pytest.raises(
+        ValueError, match=r"corpus\.stages names sea, but the catalog entry further_texts has boat: add"
+    ):
+        require_sources(corpus, ["boat"])
+    require_sources(corpus, ["sea"])
+    with pytest.raises(ValueError, match=r"corpus\.general names items, but the catalog entry further_texts has sea"):
+        require_sources(corpus.model_copy(update={"general": "items"}), ["sea"])
+
+
 def test_without_a_text_that_is_good_enough_nothing_is_pretrained(tiny_llm):
     rules = config(quality=QUALITY.model_copy(update={"min_words": 99}))
-    material = Material(Corpus(["a film", "a boat"], []), some_prompts(), some_prompts(), None)
+    material = Material(
+        Corpus({"items": ["a film"], "histories": ["a boat"]}, []), some_prompts(), some_prompts(), None
+    )
     with pytest.raises(
         ValueError, match=r"No text to pretrain on is good enough, .*'by_rules': 0.*: loosen base_model"
     ):
