@@ -38,7 +38,7 @@ def told(environment: str) -> list[str]:
 
 def main(environments: list[str], folder: Path = FOLDER) -> None:
     """Write the files, and print their sizes."""
-    packages = sorted(package.metadata.json.get("description") or "" for package in distributions())
+    packages = sorted(str(package.metadata.json.get("description", "")) for package in distributions())
     sources = {"manual": paragraphs(list(topics.values())), "packages": paragraphs(packages)}
     folder.mkdir(parents=True, exist_ok=True)
     for name, texts in ({name: told(name) for name in environments} | sources).items():
