@@ -43,7 +43,11 @@ class Cell(Protocol):
 
     @property
     def outputs(self) -> Sequence[str]:
-        """Outputs of the default flow that it is run for."""
+        """Outputs that it is run for."""
+
+    @property
+    def pipelines(self) -> Sequence[str]:
+        """Names of the pipelines that have its nodes."""
 
     @property
     def globals(self) -> Mapping[str, Any]:
@@ -179,14 +183,15 @@ def run_cell(runner: CellRunner, cell: Cell, result: Callable[[Any], R]) -> tupl
 
 
 def open_cell(runner: CellRunner, cell: Cell) -> tuple[Pipeline, AtomicCatalog]:
-    """Return the default flow up to the outputs, and the catalog, for the parameters of a cell."""
+    """Return the flow of a cell's pipelines up to its outputs, and the catalog, for its parameters."""
     given = configuration_of(runner, runner.runtime_params, cell)["parameters"]
     loader = configuration_of(runner, cell.runtime_params(given, runner.runtime_params), cell)
     bootstrap_project(runner.project)  # Kedro then builds the pipelines again, of these parameters
     context = open_context(loader, runner.project, runner.env)
     catalog: Any = catalog_of(context, settings.DATA_CATALOG_CLASS)
     catalog.revision = runner.revision
-    return pipelines["__default__"].to_outputs(*cell.outputs), catalog
+    flow = sum((pipelines[name] for name in cell.pipelines), start=Pipeline([]))
+    return flow.to_outputs(*cell.outputs), catalog
 
 
 def configuration_of(runner: CellRunner, runtime_params: Mapping[str, Any], cell: Cell) -> OmegaConfigLoader:

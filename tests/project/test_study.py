@@ -18,7 +18,7 @@ from projects import MODELS, copy_project, kedro_run, stored
 from reclora_kedro.hooks import run_search
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.study.config import OUTPUTS, SearchConfig
-from reclora_kedro.study.grid import Cell
+from reclora_kedro.study.grid import Cell, pipelines_of
 from reclora_kedro.study.results import cell_result, tabulate
 from reclora_kedro.study.search import Search
 
@@ -134,6 +134,20 @@ def test_a_cell_that_ends_at_the_lens_trains_and_measures_it_alone(in_this_proce
     assert record["weights"] > 0
     assert record["train_seconds"] > 0
     assert run.pairs == []
+
+
+def test_a_cell_that_ranks_whole_catalogues_compares_hit_rates(in_this_process):
+    settings = {"ranking.lens": False, "ranking.retriever": True, "ranking.variant": None, "retriever.max_epochs": 1}
+    cell = Cell("found", {"epochs": "1"}, 42, settings, OUTPUTS["ranking"], pipelines_of("ranking"))
+    run, _ = run_cell(in_this_process, cell, cell_result)
+    records = tabulate([cell], [run], None)
+    assert {"popularity", "neighbours", "retriever", "ranker"} < {record["model"] for record in records}
+    assert {record["k"] for record in records} == {10}
+    [retriever] = [record for record in records if record["model"] == "retriever"]
+    assert 0 < retriever["hit_rate_low"] < retriever["hit_rate"] < 1
+    assert 0 < retriever["validation_hit_rate"] < 1
+    assert retriever["train_seconds"] > 0
+    assert retriever["auc"] is None
 
 
 def test_trials_of_a_search_share_the_nodes_before_what_they_change(in_this_process, monkeypatch):

@@ -24,6 +24,22 @@ def test_settings_are_chosen_by_validation():
     assert expected in render(RESULTS, rank="Rank")
 
 
+def test_a_grid_that_ranks_catalogues_compares_hit_rates():
+    renamed = {"auc": "hit_rate", "validation_auc": "validation_hit_rate"}
+    results = [
+        record | {new: record[old] for old, new in renamed.items()} | dict.fromkeys(renamed) | {"k": 10}
+        for record in RESULTS
+    ]
+    assert best_settings(results) == [
+        "rank: validation chooses r 16 for reclora (0.760); its HR@10 on test rows is 0.770."
+    ]
+    assert "rank: HR@10 on test rows, mean of 2 seeds" in printed(study_tables(results))
+    page = render(results, rank="Rank")
+    assert re.search(r"<td>0\.770</td>\s*<td>0\.389 to 1\.000</td>", page)
+    assert "validation HR@10</th>" in page
+    assert plot_axes(results).layout.yaxis.title.text == plot_frontier(results).layout.yaxis.title.text == "HR@10"
+
+
 def test_a_grid_that_leaves_a_model_as_it_is_chooses_nothing_for_it():
     assert best_settings([record | {"validation_auc": 0.7} for record in RESULTS]) == []
 

@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 from sklearn.metrics import roc_curve
 
 from reclora_kedro.evaluation import formats
-from reclora_kedro.evaluation.metrics import validation_auc
+from reclora_kedro.evaluation.metrics import kept_validation
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.styles import VARIANT_STYLES, Style, model_styles
 
@@ -194,7 +194,7 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
     figure = make_subplots(cols=2, horizontal_spacing=0.1, subplot_titles=("Loss (thin: training)", "Validation AUC"))
     aucs = []
     for (model, log), style in zip(training_logs.items(), model_styles(training_logs, {}).values(), strict=True):
-        if (kept := validation_auc(log)) is None:
+        if (kept := kept_validation(log)) is None:
             raise ValueError(
                 f"training log of {model!r}: no validation AUC in {log.height} row(s). Train that model again."
             )

@@ -69,18 +69,18 @@ def with_split_auc(
     return [record | {"split_auc": aucs.get(record["model"]), "split_rows": samples.height} for record in metrics]
 
 
-def validation_auc(training_log: pl.DataFrame) -> float | None:
-    """Return the validation AUC of the weights that a training kept; None where nothing was validated.
+def kept_validation(training_log: pl.DataFrame, column: str = "validation_auc") -> float | None:
+    """Return a validation metric of the weights that a training kept; None where nothing was validated.
 
     These are the best weights, or the last where the log has a column `kept_last`.
 
     Examples:
         >>> log = pl.DataFrame({"validation_auc": [0.7, 0.6, None]})
-        >>> validation_auc(log), validation_auc(log.with_columns(kept_last=True))
+        >>> kept_validation(log), kept_validation(log.with_columns(kept_last=True))
         (0.7, 0.6)
     """
-    aucs = training_log["validation_auc"].drop_nulls().to_list()
-    kept = aucs[-1:] if "kept_last" in training_log.columns else aucs
+    values = training_log[column].drop_nulls().to_list()
+    kept = values[-1:] if "kept_last" in training_log.columns else values
     return max(kept, default=None)
 
 

@@ -25,7 +25,7 @@ from reclora_kedro.distributed.checkpoints import (
     training_tensors,
 )
 from reclora_kedro.distributed.group import ALONE, Group
-from reclora_kedro.evaluation.metrics import validation_auc
+from reclora_kedro.evaluation.metrics import kept_validation
 from reclora_kedro.extensions import Registry, block_with
 from reclora_kedro.finetuning.examples import Examples, ObjectiveField
 from reclora_kedro.finetuning.gradients import GradientMaker
@@ -393,7 +393,7 @@ def training_report(**training_logs: pl.DataFrame) -> list[dict[str, Any]]:
         [{'model': 'reclora', 'rows': 8, 'validation_auc': 0.7, 'gate_entropy': 0.8}]
     """
     return [
-        {"model": model, "rows": log["rows"][-1], "validation_auc": validation_auc(log)}
+        {"model": model, "rows": log["rows"][-1], "validation_auc": kept_validation(log)}
         | {name: log[name][-1] for name in log.columns if name not in {*LOG_SCHEMA, "kept_last"}}
         for model, log in training_logs.items()
     ]

@@ -12,10 +12,24 @@ Settings = Mapping[str, Any]  # values by the dotted paths of parameters
 
 # Columns of the table of results, besides the axes.
 AUCS = ("auc", "auc_low", "auc_high", "auc_cold", "confidence", "gauc", "gauc_low", "gauc_high", "gauc_users")
-METRICS = ("rows", "positives", "users", *AUCS, "log_loss", "accuracy")
-COSTS = ("weights", "validation_auc", "train_seconds", "score_seconds", "scored_rows", "ms_per_row")
+FOUND = ("k", "hit_rate", "hit_rate_low", "hit_rate_high", "ndcg", "ndcg_low", "ndcg_high")
+METRICS = ("rows", "positives", "users", *AUCS, "log_loss", "accuracy", *FOUND)
+COSTS = (
+    "weights",
+    "validation_auc",
+    "validation_hit_rate",
+    "train_seconds",
+    "score_seconds",
+    "scored_rows",
+    "ms_per_row",
+)
 COLUMNS = ("grid", "seed", "model", *METRICS, "auc_lost_without_prompt", *COSTS, "digest", "revision")
-OUTPUTS = {"metrics": ("metrics", "comparisons", "attribution"), "lens": ("lens_metrics",)}
+Step = Literal["metrics", "lens", "ranking"]
+OUTPUTS: Mapping[Step, tuple[str, ...]] = {
+    "metrics": ("metrics", "comparisons", "attribution"),
+    "lens": ("lens_metrics",),
+    "ranking": ("ranking_metrics",),
+}
 """Outputs that a cell is run for, by `GridConfig.until`."""
 PAIR_COLUMNS = ("model_a", "model_b", "auc_difference", "low", "high", "p_value", "p_adjusted")
 
@@ -24,7 +38,7 @@ class GridConfig(Block):
     """A grid of settings; each combination of one setting per axis is a cell.
 
     Attributes:
-        until: last step of a cell: the metrics of all models, or the lens.
+        until: last step of a cell: the metrics of all models, the lens, or the ranking of whole catalogues.
         settings: values of all cells by the dotted paths of parameters.
         axes: by axis and setting, values by path; {} changes nothing.
     """
@@ -32,7 +46,7 @@ class GridConfig(Block):
     model_config = ConfigDict(coerce_numbers_to_str=True)  # names of settings are often numbers
 
     title: str
-    until: Literal["metrics", "lens"] = "metrics"
+    until: Step = "metrics"
     seeds: list[Seed] | None = Field(None, min_length=1)
     settings: dict[str, Any] = Field(default_factory=dict)
     axes: dict[str, dict[str, dict[str, Any]]] = Field(min_length=1)
@@ -79,7 +93,7 @@ class SearchConfig(Block):
     """
 
     title: str
-    until: Literal["metrics", "lens"] = "metrics"
+    until: Step = "metrics"
     seeds: list[Seed] | None = Field(None, min_length=1)
     settings: dict[str, Any] = Field(default_factory=dict)
     maximise: str = Field(pattern=r"^.+\..+$")

@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from kedro_provenance.parameters import copied, merge, nearest_path, parameter_paths, value_faults
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
-from reclora_kedro.study.config import OUTPUTS, GridConfig, SearchConfig, Settings
+from reclora_kedro.study.config import OUTPUTS, GridConfig, SearchConfig, Settings, Step
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the default pipeline, or of its first steps.
+    """One run of the default pipeline and of those that rank whole catalogues, up to some outputs.
 
     Attributes:
         place: by axis, the name of the chosen setting.
@@ -25,6 +25,7 @@ class Cell:
     seed: int
     settings: Settings
     outputs: tuple[str, ...] = OUTPUTS["metrics"]
+    pipelines: tuple[str, ...] = ("__default__",)
 
     def __str__(self) -> str:
         return f"{self.grid}: {describe(self.place)}, seed {self.seed}"
@@ -132,7 +133,7 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
         ValueError: a grid sets an unknown parameter, or sets one twice.
     """
     cells = [
-        Cell(name, place, seed, settings, OUTPUTS[grid.until])
+        Cell(name, place, seed, settings, OUTPUTS[grid.until], pipelines_of(grid.until))
         for name, grid in grids.items()
         for seed in grid.seeds or seeds
         for place, settings in combinations(name, grid)
@@ -140,6 +141,10 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
     for cell in cells:
         require_parameters(cell.grid, cell.settings, parameters)
     return cells
+
+
+def pipelines_of(until: Step) -> tuple[str, ...]:
+    return ("__default__", "candidates", "ranking") if until == "ranking" else ("__default__",)
 
 
 def require_parameters(grid: str, settings: Iterable[str], parameters: Mapping[str, Any]) -> None:

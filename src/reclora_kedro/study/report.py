@@ -11,43 +11,45 @@ from rich.table import Table
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.study.grid import describe
-from reclora_kedro.study.results import Records, by_model, grids_of, seeds_of, summarise
+from reclora_kedro.study.results import Records, by_model, grids_of, metric_label, metric_of, seeds_of, summarise
 from reclora_kedro.terminal import text_table
 
 
 def best_settings(results: Records) -> list[str]:
-    """State for each grid and model the place with the best validation AUC, and its AUC on test rows."""
+    """State for each grid and model the place that validates best, and its metric on test rows."""
     sentences = []
     for grid in grids_of(results):
+        metric, label = metric_of(results, grid), metric_label(results, grid)
+        validation = f"validation_{metric}"
         for model, summaries in by_model(summarise(results, grid)).items():
-            validated = [summary for summary in summaries if summary["validation_auc"] is not None]
-            if len({summary["validation_auc"] for summary in validated}) > 1:  # else the grid does not touch the model
-                best = max(validated, key=itemgetter("validation_auc"))
+            validated = [summary for summary in summaries if summary[validation] is not None]
+            if len({summary[validation] for summary in validated}) > 1:  # else the grid does not touch the model
+                best = max(validated, key=itemgetter(validation))
                 sentences.append(
-                    f"{grid}: validation chooses {describe(best['place'])} for {model} ({best['validation_auc']:.3f}); "
-                    f"its AUC on test rows is {best['auc']:.3f}."
+                    f"{grid}: validation chooses {describe(best['place'])} for {model} ({best[validation]:.3f}); "
+                    f"its {label} on test rows is {best[metric]:.3f}."
                 )
     return sentences
 
 
 def study_tables(results: Records) -> Group:
-    """Tabulate the AUC of every model at every place, one table per grid."""
+    """Tabulate AUC or hit rate of every model at every place, one table per grid."""
     return Group(*(_table_of(results, grid) for grid in grids_of(results)))
 
 
 def _table_of(results: Records, grid: str) -> Table:
-    summaries = summarise(results, grid)
+    summaries, metric, label = summarise(results, grid), metric_of(results, grid), metric_label(results, grid)
     seeds, interval = summaries[0]["seeds"], f"{formats.level(results[0]['confidence'])} interval"
     over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
     places = {axis: (str, axis) for axis in summaries[0]["place"]}
-    numbers: dict[str, tuple[Any, ...]] = {"AUC": (formats.metric, "auc")}
+    numbers: dict[str, tuple[Any, ...]] = {label: (formats.metric, metric)}
     if seeds > 1:
-        numbers[interval] = (formats.interval, "auc_low", "auc_high")
+        numbers[interval] = (formats.interval, f"{metric}_low", f"{metric}_high")
     return text_table(
-        f"{grid}: AUC on test rows, {over}",
+        f"{grid}: {label} on test rows, {over}",
         [summary | summary["place"] for summary in summaries],
         places | {"model": (str, "model")},
-        numbers | {"validation AUC": (formats.metric, "validation_auc")},
+        numbers | {"validation": (formats.metric, f"validation_{metric}")},
     )
 
 
@@ -59,7 +61,13 @@ def render_study(results: Records, titles: Mapping[str, str], figures: Mapping[s
         figures,
         sentences=best_settings(results),
         grids=[
-            {"title": titles[grid], "summaries": summarise(results, grid), "seeds": seeds_of(results, grid)}
+            {
+                "title": titles[grid],
+                "summaries": summarise(results, grid),
+                "seeds": seeds_of(results, grid),
+                "metric": metric_of(results, grid),
+                "label": metric_label(results, grid),
+            }
             for grid in grids_of(results)
         ],
         confidence=results[0]["confidence"],

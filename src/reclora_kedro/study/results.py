@@ -8,7 +8,7 @@ import polars as pl
 
 from reclora_kedro.adapters.methods import adapter_method
 from reclora_kedro.evaluation.bootstrap import Estimate
-from reclora_kedro.evaluation.metrics import validation_auc
+from reclora_kedro.evaluation.metrics import kept_validation
 from reclora_kedro.study.config import COLUMNS, METRICS
 from reclora_kedro.study.grid import Cell
 
@@ -16,7 +16,19 @@ Record = dict[str, Any]
 Records = Sequence[Mapping[str, Any]]
 
 # averaged over the seeds
-AVERAGED = ("auc", "auc_cold", "gauc", "gauc_users", "log_loss", "validation_auc", "train_seconds", "ms_per_row")
+LOGGED = {"validation_auc": "validation_auc", "validation_hit_rate": "hit_rate"}  # columns of training logs, by metric
+AVERAGED = (
+    "auc",
+    "auc_cold",
+    "gauc",
+    "gauc_users",
+    "log_loss",
+    "hit_rate",
+    "ndcg",
+    *LOGGED,
+    "train_seconds",
+    "ms_per_row",
+)
 
 
 class FinishedCell(Protocol):
@@ -37,6 +49,7 @@ class CellResult(NamedTuple):
 def cell_result(cell: FinishedCell) -> CellResult:
     """Collect a cell's metrics and costs; `digest` identifies everything that its metrics were made from."""
     metrics, *others = (cell.catalog.load(name) for name in cell.outputs)
+    longest = max(record.get("k", 0) for record in metrics)  # ranking_metrics are of lists of several lengths
     comparisons, attribution = others or ([], [])
     auc_lost = {record["model"]: record["fall"] for record in attribution if record["input"] == "prompt"}
     revisions = {cell.catalog.stored(name).revision or "unknown" for name in cell.flow.all_outputs()}
@@ -49,6 +62,7 @@ def cell_result(cell: FinishedCell) -> CellResult:
         | model_costs(record, cell)
         | origin
         for record in metrics
+        if record.get("k", 0) == longest
     ]
     return CellResult(models, comparisons)
 
@@ -57,16 +71,18 @@ def model_costs(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     """Return the costs of a model of a cell, from its training log and scores and the times of their nodes.
 
     Returns:
-        weights (number trained), validation_auc and train_seconds, each None where unknown; score_seconds (of the
-        scoring node, loading included), scored_rows (with those scored again for permuted inputs) and ms_per_row.
+        weights (number trained), validation_auc, validation_hit_rate and train_seconds, each None where unknown;
+        score_seconds (of the scoring node, loading and other models that it scores with included), scored_rows (with
+        those scored again for permuted inputs) and ms_per_row.
     """
     model, outputs, load, stored = record["model"], cell.flow.all_outputs(), cell.catalog.load, cell.catalog.stored
     log_entry, scores_entry = (
         next((name for name in (f"{model}.{kind}", f"{model}_{kind}") if name in outputs), None)
         for kind in ("training_log", "scores")
     )
-    # A flow that ends at the lens keeps its metrics but not its scores.
-    [scoring] = [node for node in cell.flow.nodes if (scores_entry or "lens_metrics") in node.outputs]
+    # A flow that ends at the lens keeps its metrics but not its scores; one that ranks has ranks for scores.
+    scores = scores_entry or ("item_ranks" if "hit_rate" in record else "lens_metrics")
+    [scoring] = [node for node in cell.flow.nodes if scores in node.outputs]
     seconds = max(stored(name).seconds for name in scoring.outputs)
     rows = load(scores_entry).height if scores_entry else record["rows"]
     if (permuted_entry := f"{model}.permuted_scores") in scoring.outputs:
@@ -74,10 +90,10 @@ def model_costs(record: Mapping[str, Any], cell: FinishedCell) -> Record:
         if adapter_method(adapter.method).has_gates(adapter):  # one pass serves permuted prompts and gate inputs
             inputs = load(permuted_entry)["input"]
             rows += max((inputs == name).sum() for name in ("prompt", "gate inputs"))
-    log = load(log_entry) if log_entry else pl.DataFrame()
+    log = pl.DataFrame(load(log_entry) if log_entry else None)
     return {
         "weights": log["weights"][-1] if "weights" in log.columns else record.get("weights"),
-        "validation_auc": validation_auc(log) if log_entry else None,
+        **{name: kept_validation(log, column) if column in log.columns else None for name, column in LOGGED.items()},
         "train_seconds": stored(log_entry).seconds if log_entry else None,
         "score_seconds": seconds,
         "scored_rows": rows,
@@ -127,6 +143,18 @@ def grids_of(results: Records) -> list[str]:
     return list(dict.fromkeys(record["grid"] for record in results))
 
 
+def metric_of(results: Records, grid: str) -> str:
+    """Return the metric that a grid compares: auc, or hit_rate where it ranks whole catalogues."""
+    first = next(record for record in results if record["grid"] == grid)
+    return "hit_rate" if first["auc"] is None else "auc"
+
+
+def metric_label(results: Records, grid: str) -> str:
+    """Return the name of `metric_of` a grid in tables and figures."""
+    first = next(record for record in results if record["grid"] == grid)
+    return f"HR@{first['k']}" if first["auc"] is None else "AUC"
+
+
 def seeds_of(results: Records, grid: str) -> list[int]:
     return sorted({record["seed"] for record in results if record["grid"] == grid})
 
@@ -139,9 +167,10 @@ def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) ->
 
     Returns:
         Records of place (setting by axis), model, seeds (count), the means of `AVERAGED` (None where a value is
-        missing), and auc_low and auc_high, Student's interval over the seeds clipped to [0, 1] (None for one seed).
+        missing), and the ends of the interval of `metric_of` the grid, such as auc_low and auc_high: Student's over the
+        seeds, clipped to [0, 1] (None for one seed).
     """
-    axes = axes_of(results, grid) if axes is None else axes
+    axes, metric = axes_of(results, grid) if axes is None else axes, metric_of(results, grid)
     cells: dict[tuple[str, ...], dict[int, list[Mapping[str, Any]]]] = {}
     for record in results:
         if record["grid"] == grid:
@@ -153,12 +182,12 @@ def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) ->
         means = {name: [_mean([one[name] for one in seed_records]) for seed_records in records] for name in AVERAGED}
         low, high = None, None
         if len(records) > 1:
-            ends = Estimate.from_sample(np.array(means["auc"])).interval(records[0][0]["confidence"])
+            ends = Estimate.from_sample(np.array(means[metric])).interval(records[0][0]["confidence"])
             low, high = (float(end.clip(0, 1)) for end in ends)
         summaries.append(
             {"place": dict(zip(axes, settings, strict=True)), "model": model, "seeds": len(records)}
             | {name: _mean(values) for name, values in means.items()}
-            | {"auc_low": low, "auc_high": high}
+            | {f"{metric}_low": low, f"{metric}_high": high}
         )
     return summaries
 

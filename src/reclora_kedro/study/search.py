@@ -20,9 +20,9 @@ import polars as pl
 
 from kedro_provenance.files.digests import digest
 from kedro_provenance.parameters import merge
-from reclora_kedro.evaluation.metrics import validation_auc
+from reclora_kedro.evaluation.metrics import kept_validation
 from reclora_kedro.study.config import GridConfig, NumberRange, SearchConfig, Space
-from reclora_kedro.study.grid import Cell, require_parameters
+from reclora_kedro.study.grid import Cell, pipelines_of, require_parameters
 from reclora_kedro.study.results import FinishedCell, Record, Records
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def measure(cell: FinishedCell, column: str) -> Measured:
     """Return the value of the weights that a cell kept, in a column of its training log."""
     [entry] = cell.outputs
     log = pl.DataFrame(cell.catalog.load(entry))
-    value = validation_auc(log.with_columns(validation_auc=column))
+    value = kept_validation(log, column)
     if value is None:
         raise ValueError(f"{entry} has no {column}: nothing was validated")
     return Measured(value, cell.catalog.stored(entry).recipe.key)
@@ -79,7 +79,9 @@ class Search:
     def cell(self, settings: Mapping[str, Any], seed: int) -> Cell:
         """Return the cell of a trial and a seed."""
         place = {path: str(value) for path, value in settings.items()}
-        return Cell(self.name, place, seed, {**self.config.settings, **settings}, (self.entry,))
+        return Cell(
+            self.name, place, seed, {**self.config.settings, **settings}, (self.entry,), pipelines_of(self.config.until)
+        )
 
     def corners(self) -> list[Cell]:
         """Return the cells at both ends of the space, which show whether its values can be run."""
