@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint docs viz bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-ray \
+.PHONY: help run serve test lint docs viz bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-deletions bench-ray \
 	bench-attacks bench-serve lock clean
 
 help:  ## show the targets
@@ -59,6 +59,12 @@ bench-serve: $(READY)  ## answers per second of the live service by lens and by 
 bench-lifelong: $(READY)  ## what updates are worth: five blocks of time of three logs, four policies
 	$(BIN)/python benchmarks/lifelong.py
 	$(BIN)/python benchmarks/lifelong_adapter.py
+
+bench-windows: $(READY)  ## what updates are worth week by week: AUC, HR and NDCG, by several seeds
+	$(BIN)/python benchmarks/windows.py
+
+bench-deletions: $(READY)  ## users who are forgotten one after another, beside full retraining
+	$(BIN)/python benchmarks/deletions.py
 
 bench-attacks: $(READY)  ## what an update makes of a block with false labels and of a bot's rows
 	$(BIN)/python benchmarks/attacks.py

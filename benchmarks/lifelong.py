@@ -11,7 +11,7 @@ say.
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -79,10 +79,18 @@ def read_tables(project: Project) -> Tables:
     return Tables(interactions, items, users)
 
 
-def blocks_of(tables: Tables, project: Project, blocks: int) -> Iterator[InteractionLog]:
+def even_blocks(tables: Tables, blocks: int) -> list[int]:
+    """The first rows of blocks with equal numbers of rows."""
+    return (np.linspace(FIRST, 1, blocks + 1)[:-1] * tables.interactions.height).astype(int).tolist()
+
+
+def blocks_of(tables: Tables, project: Project, rows: Sequence[int]) -> Iterator[InteractionLog]:
     """For each block the log at its end: what was before it trains and validates, and the block tests.
 
     The newest rows before the block validate: of the first, as many as conf/base has; later, a share of the last block.
+
+    Args:
+        rows: the first row of each block.
     """
     history, engine = project.parameters["history"], LOCAL
     encoders = {name: project.load(name) for name in history.item_embedding.with_input}
@@ -91,7 +99,6 @@ def blocks_of(tables: Tables, project: Project, blocks: int) -> Iterator[Interac
     def second_at(row: float) -> int:
         return int(seconds[int(row)])
 
-    rows = np.linspace(FIRST, 1, blocks + 1)[:-1] * len(seconds)
     base = rows[0] * history.split.train / (history.split.train + history.split.validation)
     validation = [base, *(after - VALIDATION * (after - before) for before, after in pairwise(rows))]
     starts = [*map(second_at, rows), int(seconds[-1]) + 1]
@@ -117,6 +124,17 @@ def as_of(second: int, log: InteractionLog, samples: pl.DataFrame) -> pl.DataFra
     return samples.with_columns(history_end=pl.Series(end), timestamp=pl.lit(second, pl.Int64))
 
 
+def update(lens: Lens, policy: str, log: InteractionLog, parameters: Mapping[str, Any]) -> tuple[Lens, int]:
+    """The lens before a block by a policy, and after how many epochs."""
+    if policy == ANEW:
+        lens, training_log = fit_lens(log, parameters["lens"])
+        return lens, training_log.height
+    if policy != LENS:
+        return grow_lens(lens, log), 0
+    lens, training_log = continue_lens(lens, log, parameters["update"]["lens"])
+    return lens, training_log.height - 1
+
+
 def follow(tables: Tables, project: Project, blocks: int) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Update by every policy before each block, and score it.
 
@@ -124,31 +142,20 @@ def follow(tables: Tables, project: Project, blocks: int) -> tuple[pl.DataFrame,
         The scores: block, start, row, user, label, model, score, new_user, new_item (to the first lens); and what the
         updates cost: block, policy, seconds, epochs.
     """
-    config, continuation = project.parameters["lens"], project.parameters["update"]["lens"]
-
-    def update(lens: Lens, policy: str, log: InteractionLog) -> tuple[Lens, int]:
-        """The lens before a block, and after how many epochs."""
-        if policy == ANEW:
-            lens, training_log = fit_lens(log, config)
-            return lens, training_log.height
-        if policy != LENS:
-            return grow_lens(lens, log), 0
-        lens, training_log = continue_lens(lens, log, continuation)
-        return lens, training_log.height - 1
-
     parts, costs = [], []
     lenses: dict[str, Lens] = {}
     rows = begun = 0
-    for block, log in enumerate(tqdm(blocks_of(tables, project, blocks), desc="blocks", total=blocks), start=1):
+    logs = blocks_of(tables, project, even_blocks(tables, blocks))
+    for block, log in enumerate(tqdm(logs, desc="blocks", total=blocks), start=1):
         samples = log.samples[log.rows_in("test")]
         start = int(samples["timestamp"].to_numpy().min())
         if not lenses:
-            begun, (lens, _) = start, fit_lens(log, config)
+            begun, (lens, _) = start, fit_lens(log, project.parameters["lens"])
             lenses = dict.fromkeys(POLICIES, lens)
         else:
             for policy, lens in lenses.items():
                 began = time.perf_counter()
-                lenses[policy], epochs = update(lens, policy, log)
+                lenses[policy], epochs = update(lens, policy, log, project.parameters)
                 seconds = time.perf_counter() - began
                 costs.append({"block": block, "policy": policy, "seconds": seconds, "epochs": epochs})
         frozen = lenses[FROZEN]

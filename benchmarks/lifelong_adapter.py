@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 import polars as pl
-from lifelong import BLOCKS, LOGS, auc_by_block, blocks_of, draw, read_tables
+from lifelong import BLOCKS, LOGS, auc_by_block, blocks_of, draw, even_blocks, read_tables
 from results import publish
 from running import Project, open_project
 
@@ -131,7 +131,8 @@ class FollowedAdapter:
 def follow(project: Project, arguments: argparse.Namespace) -> FollowedAdapter:
     """Update lens and adapter before each block but the first, and score it."""
     followed, since = FollowedAdapter(project, arguments), -1
-    blocks = islice(blocks_of(read_tables(project), project, BLOCKS), arguments.blocks)
+    tables = read_tables(project)
+    blocks = islice(blocks_of(tables, project, even_blocks(tables, BLOCKS)), arguments.blocks)
     for block, log in enumerate(blocks, start=1):
         prompts = followed.ask(log, since, arguments.few_shot if block == 1 else arguments.new)
         if block == 1:

@@ -57,6 +57,17 @@ class Benchmarks:
             (self.project / f"data/08_reporting/benchmarks/{self.files.get(name, name)}.json").read_text()
         )
 
+    def shorten_training(self, name):
+        """Have lenses learn for one epoch, on the fabricated data alone."""
+        module = self.module(name)
+        self.patch.setitem(self.module("lifelong").LOGS, "fabricated", "test")
+        project = module.open_project("test")
+        lens = project.parameters["lens"].model_copy(update={"max_epochs": 1})
+        self.patch.setattr(
+            module, "open_project", lambda _: project._replace(parameters=project.parameters | {"lens": lens})
+        )
+        return module
+
     def run(self, command, threads=None):
         """What `running.run` does in another process."""
         _, script, *arguments = self.stand_in(command)
@@ -143,13 +154,32 @@ def test_llm(benchmarks):
 
 
 def test_lifelong(benchmarks):
-    benchmarks.patch.setitem(benchmarks.module("lifelong").LOGS, "fabricated", "test")
+    benchmarks.shorten_training("lifelong")
     tables = benchmarks.tables("lifelong", "--logs", "fabricated", "--blocks", 2)
     lengths = {"Targets": 4, "AUC per block": 2 * 4, "Differences": 6, "Segments": 4 * 4, "Updates": 4}
     for title, length in lengths.items():
         [table] = [rows for name, rows in tables.items() if name.startswith(title)]
         assert len(table) <= length
         assert table
+
+
+def test_windows(benchmarks):
+    module = benchmarks.shorten_training("windows")
+    tables = benchmarks.tables("windows", "--log", "fabricated", "--windows", 2, "--days", 3, "--seeds", 1)
+    assert [len(table) for title, table in tables.items() if title != "machine"] == [6, 2 * 6]
+    liked = np.array([[1, 0, 1, 0], [0, 0, 0, 1]], dtype=bool)
+    gain = 1 / np.log2(3)  # of the second place: one of two likes, which would be first and second
+    assert module.hits_and_gains(np.array([[1, 2], [0, 1]]), liked) == (0.5, pytest.approx(gain / (1 + gain) / 2))
+
+
+def test_deletions(benchmarks):
+    benchmarks.shorten_training("deletions")
+    sizes = ("--requests", 2, "--users", 3, "--least", 1, "--seeds", 1)
+    table = benchmarks.tables("deletions", "--log", "fabricated", *sizes)["By request"]
+    assert [(row["forgotten"], row["lens"]) for row in table[:4]] == [
+        (0, "before any request"), (3, "before any request"), (3, "forget"), (3, "full retraining"),
+    ]  # fmt: skip
+    assert len(table) == 1 + 2 * 3
 
 
 def test_large_catalogue(benchmarks):

@@ -38,17 +38,18 @@ class SecondStage(Block):
         """Draw the gain of the trees by feature, and the weights."""
         return plot_second_stage({} if self.trees is None else ranker.importance(self.trees), self.weights or {})
 
+    def score(self, features: pl.DataFrame) -> np.ndarray:
+        """Return the scores of candidates by the ranker, see `Candidates`: shape (candidates,)."""
+        base = fusion.score(features, self.weights)
+        return base if self.trees is None else base + ranker.score(features, self.trees)
+
     def scorers(self, reader: CandidateReader) -> dict[str, Scorer]:
         """Return the scorers of pairs that order the sources' best items, by name; all other items come last."""
 
         def by_weights(features: pl.DataFrame) -> np.ndarray:
             return fusion.score(features, self.weights)
 
-        def by_trees(features: pl.DataFrame) -> np.ndarray:
-            base = by_weights(features)
-            return base if self.trees is None else base + ranker.score(features, self.trees)
-
-        return {"fusion": _scorer(reader, by_weights), "ranker": _scorer(reader, by_trees)}
+        return {"fusion": _scorer(reader, by_weights), "ranker": _scorer(reader, self.score)}
 
 
 def _scorer(reader: CandidateReader, order: Callable[[pl.DataFrame], np.ndarray]) -> Scorer:
