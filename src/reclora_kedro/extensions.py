@@ -47,11 +47,7 @@ def conf_folders() -> list[Path]:
 
 
 def packages_conf(folder: str) -> dict[str, dict[str, str]]:
-    """Resolve ``${packages_conf:...}`` to the paths of a folder in the packages' configurations.
-
-    Raises:
-        ModuleNotFoundError: a package is not installed.
-    """
+    """Resolve ``${packages_conf:...}`` to a folder's paths; raise ModuleNotFoundError if a package is missing."""
     return {
         name: {"path": str(conf / folder)} for name, conf in zip(installed(CONF_GROUP), conf_folders(), strict=True)
     }
@@ -136,11 +132,7 @@ class Registry:
         return dict(sorted(modules.items()))
 
     def module_name(self, name: str) -> str:
-        """Return the full name of a module by its name or dotted path.
-
-        Raises:
-            ValueError: there is none; the message lists the known names and the nearest one.
-        """
+        """Return a module's full name by its name or dotted path; raise ValueError if there is none."""
         modules = self.modules()
         if name in modules:
             return modules[name]
@@ -174,11 +166,7 @@ class Registry:
         return text.partition("\n")[0]
 
     def load_class(self, name: str, kind: type[T]) -> type[T]:
-        """Return the class of a kind that a module defines.
-
-        Raises:
-            ValueError: see `module_name`; or the module defines none or several of them.
-        """
+        """Return the only class of a kind that a module defines; raise ValueError if there is no such one."""
         module = self.load(name)
         own = (part for part in vars(module).values() if getattr(part, "__module__", None) == module.__name__)
         classes = [part for part in own if isinstance(part, type) and issubclass(part, kind)]

@@ -36,11 +36,7 @@ class RecommenderHooks:
 
     @hook_impl(trylast=True)  # the plug-in has locked the data folder and checked the parameters before
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
-        """Run the nodes of a study's cells that no earlier run has finished.
-
-        Raises:
-            RunRefusedError: a cell is invalid or failed; finished ones are kept.
-        """
+        """Run the cells of a study that have not finished; raise RunRefusedError for an invalid or failed one."""
         if "study_cells" not in pipeline.inputs():
             return
         from reclora_kedro.study import grid, results
@@ -119,11 +115,7 @@ class RecommenderHooks:
 
 
 def run_search(search: Any, runner: CellRunner, workers: int) -> list[dict[str, Any]]:
-    """Run the trials of a `reclora_kedro.study.search.Search` in processes; return records of all.
-
-    Raises:
-        RuntimeError: values of its space cannot be run, or a cell failed.
-    """
+    """Run a search's trials in processes and return their records; raise RuntimeError if a cell cannot be run."""
     from reclora_kedro.study.search import Measured, measure
 
     with runner.processes(workers) as pool:

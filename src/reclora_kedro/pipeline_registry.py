@@ -67,11 +67,7 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
 
 
 def create_pipelines(steps: Collection[str], names: PipelineNames) -> dict[str, Pipeline]:
-    """Return the pipeline of each step, by the step's name.
-
-    Raises:
-        NameRefusedError: parameters name something that a step cannot read; the message lists all faults.
-    """
+    """Return each step's pipeline by name; raise NameRefusedError with all names that steps cannot read."""
     pipelines, faults = dict[str, Pipeline](), list[str]()
     for step in steps:
         try:

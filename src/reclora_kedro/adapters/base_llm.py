@@ -68,11 +68,7 @@ def _in_block(path: str) -> bool:
 
 
 def attention_projections(model: Any) -> list[str]:
-    """Return the names of the query and value projections, or of the input projections of models without attention.
-
-    Raises:
-        ValueError: the model has no known ones.
-    """
+    """Return the names of the query and value, or else input, projections; raise ValueError if none are known."""
     linear = linear_layers(model)
     for names in ATTENTION_PROJECTIONS:
         if linear.issuperset(names):

@@ -124,11 +124,7 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
         return adapter_name in self.configs and adapter_name in getattr(self, self.adapter_layer_names[0])
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the base layer's output plus each active adapter's update, shape (batch, ..., out).
-
-        Raises:
-            ValueError: an active adapter needs gate inputs, and none were given.
-        """
+        """Return the layer's output plus active adapters' updates, (batch, ..., out); ValueError without gate input."""
         names = [] if self.disable_adapters else [name for name in self.active_adapters if self.has(name)]
         if len(names) == 1 and is_plain(self.base_layer, x):
             tokens = x.reshape(len(x), -1, x.shape[-1])

@@ -69,11 +69,7 @@ def keeps_statistics(settings: AdapterSettings) -> bool:
 
 
 def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, seed: int) -> PeftModel:
-    """Add a fresh, trainable adapter, which does not change the base LLM's outputs yet.
-
-    Raises:
-        ValueError: the settings do not fit the base LLM.
-    """
+    """Add a fresh, trainable adapter without effect on outputs yet; raise ValueError for settings that do not fit."""
     method = adapter_method(settings.method)
     method.require(model, settings)
     trained_on = TrainedOn(describe_base_llm(model), gate_inputs.name, gate_inputs.width)
@@ -142,11 +138,7 @@ def lora_of(model: Any, folder: str) -> Lora:
 
 
 def require_one_lora_per_user(config: Any) -> None:
-    """Refuse an adapter that does not yield one LoRA per user, as when its gates read the target item.
-
-    Raises:
-        ValueError: its method yields none, or its gates read anything but the lens state ``user``.
-    """
+    """Raise ValueError for an adapter without one LoRA per user, as when its gates read more than ``user``."""
     method = adapter_method(config.method)
     if not method.exports_loras:
         raise ValueError(

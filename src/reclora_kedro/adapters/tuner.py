@@ -162,11 +162,7 @@ class PersonalizedTuner(BaseTuner):
                 self.gates[name].fit(gate_inputs)
 
     def gate_weights(self, gate_inputs: Tensor, adapter_name: str | None = None) -> Tensor | None:
-        """Return the output of an adapter's gates from inputs (batch, gate_dim), see :meth:`new_gates`; None without.
-
-        Raises:
-            ValueError: the inputs' width is not the adapter's ``gate_dim``.
-        """
+        """Return gate weights for inputs (batch, gate_dim), see :meth:`new_gates`; ValueError for another width."""
         name = adapter_name or self.active_adapters[0]
         if name not in self.gates:
             return None

@@ -50,11 +50,7 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
         return str(folder)
 
     def load(self) -> Any:
-        """Load the data.
-
-        Raises:
-            DatasetError: the folder is missing or incomplete.
-        """
+        """Load the data, or raise DatasetError if the folder is missing or incomplete."""
         folder = Path(self._get_load_path())
         if fault := self._fault(folder):
             raise DatasetError(

@@ -52,11 +52,7 @@ class JournalDataset(LoadOnlyDataset):
         return {"file": self._file}
 
     def erase(self, users: Iterable[Any]) -> int:
-        """Delete all events of users for good, and return their number.
-
-        Raises:
-            DatasetError: the file is no journal, or it has been locked for 30 seconds.
-        """
+        """Delete all events of users for good, return their number; raise DatasetError if locked or no journal."""
         if is_remote(self._file) or not Path(self._file).exists():
             return 0
         with self._connected(self._file, timeout=30, isolation_level=None) as connection:

@@ -7,11 +7,7 @@ from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
 class PretrainedDataset(LoadOnlyDataset):
-    """A load-only dataset of a pretrained model.
-
-    Args:
-        arguments: arguments of the loading function, with a `source`.
-    """
+    """A load-only dataset of a pretrained model; `arguments` of the loading function hold a `source`."""
 
     RESOURCES: ClassVar = ("device",)
     """Arguments that do not change results."""

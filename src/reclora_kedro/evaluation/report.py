@@ -236,11 +236,7 @@ def _segment_table(records: Records) -> Table:
 def render_ranking(
     metrics: Records, beyond_accuracy: Records, figures: Mapping[str, go.Figure], notes: Mapping[str, str]
 ) -> str:
-    """Render the self-contained HTML page of the ranking pipeline; arguments are those of `ranking_tables`.
-
-    Args:
-        figures: "ranking", "hit_rate" and "second_stage".
-    """
+    """Render the HTML page of the ranking pipeline, with figures "ranking", "hit_rate" and "second_stage"."""
     return render_page(
         "reclora_kedro.evaluation.templates",
         "ranking.html.jinja",

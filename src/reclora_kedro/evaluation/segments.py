@@ -19,11 +19,7 @@ ROWS_FOR_TENTHS = 5_000  # test rows from which on item popularity is in tenths,
 
 
 class Segmentation(NamedTuple):
-    """A partition of the test rows.
-
-    Attributes:
-        segments: index in `names` of each row, shape (rows,).
-    """
+    """A partition of the test rows; `segments` has the index in `names` of each row, shape (rows,)."""
 
     by: str
     names: list[str]

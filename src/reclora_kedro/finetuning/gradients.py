@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gradients:
-    """Gradients of one training: those of the mean loss over the examples of each step.
-
-    Attributes:
-        steps: numbers of the examples of each step.
-    """
+    """Gradients of the mean loss over the examples of each step; `steps` has the numbers of these examples."""
 
     steps: list[np.ndarray]
 

@@ -126,11 +126,7 @@ def tune_encoder(
 def info_nce(
     encoder: SentenceEncoder, token_ids: list[list[int]], pairs: np.ndarray, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the InfoNCE loss of a batch of pairs, and the AUC of each pair's cosine against its negatives' cosines.
-
-    Args:
-        pairs: indices of texts, shape (n, 2).
-    """
+    """Return InfoNCE loss and AUC (own pair's cosine against its negatives') of pairs, indices of texts (n, 2)."""
     texts, place = np.unique(pairs, return_inverse=True)
     by_length = np.argsort([len(token_ids[text]) for text in texts], kind="stable")
     groups = [

@@ -19,11 +19,7 @@ class TextPairs:
 
 
 def text_pairs(log: InteractionLog, window: int) -> TextPairs:
-    """Return pairs of a user's likes at most `window` likes apart, without items that have no text.
-
-    Raises:
-        ValueError: a split has no pair.
-    """
+    """Return pairs of a user's likes at most `window` likes apart, with texts; raise ValueError if a split has none."""
     texts = describe_items(log.items)
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     trains, validates = log.training_events(), np.zeros(len(log.sequences.label), dtype=bool)

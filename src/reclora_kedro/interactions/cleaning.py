@@ -291,11 +291,7 @@ def _outside_scale(config: IngestionConfig) -> str:
 
 
 def _require_scale(extremes: list[float], rows: int, config: IngestionConfig, report: CleaningReport) -> None:
-    """Refuse a log with too many ratings outside the scale, which most likely has another scale.
-
-    Raises:
-        ValueError: there are too many; the message names the range of ratings.
-    """
+    """Raise ValueError for a log with too many ratings outside the scale, which most likely has another scale."""
     count = report.rows(_outside_scale(config))
     if count > config.max_ratings_outside * rows:
         raise ValueError(

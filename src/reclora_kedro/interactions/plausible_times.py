@@ -29,11 +29,7 @@ def day_of(second: int) -> date:
 def refuse_times(
     raw: RawColumns, seconds: pl.Series, times_outside: int, rows: int, config: IngestionConfig
 ) -> NoReturn:
-    """Refuse a log with too many implausible times, which most likely were read in the wrong format.
-
-    Raises:
-        ValueError: always; the message names a format that fits, if any.
-    """
+    """Raise ValueError for a log with too many implausible times, naming a format that fits them, if any."""
     first, last = believed_seconds(config.plausible_times)
     unfit = outside(seconds, config.plausible_times).arg_true()
     times, stated = config.interactions.timestamps, config.interactions.timestamp_format

@@ -74,11 +74,7 @@ class Interactions(pa.DataFrameModel):
 
     @classmethod
     def validate(cls, check_obj: Any, *arguments: Any, **settings: Any) -> Any:
-        """Validate the table, eager or lazy, and return it; a lazy one is read in parts.
-
-        Raises:
-            SchemaError, SchemaErrors: the table violates the schema.
-        """
+        """Validate a table, eager or lazy (read in parts), and return it; raise SchemaError or SchemaErrors."""
         if not isinstance(check_obj, pl.LazyFrame):
             return super().validate(check_obj, *arguments, **settings)
         rows = check_obj.select(pl.len()).collect().item()

@@ -294,11 +294,7 @@ def require_lens(config: LensConfig) -> None:
 
 
 def load_lens(folder: Path) -> Lens:
-    """Load the frozen lens that `Lens.save` wrote; its scores are the same to the last bit.
-
-    Raises:
-        RuntimeError: the weights belong to another lens; the message names missing, surplus and misshapen tensors.
-    """
+    """Load the frozen lens that `Lens.save` wrote, equal to the last bit; raise RuntimeError for other weights."""
     settings = json.loads((folder / "lens.json").read_text(encoding="utf-8"))
     lens = build_lens(LensConfig(**settings["lens"]), LensSizes(**settings["sizes"]))
     lens.load_state_dict(load_file(folder / "lens.safetensors"))

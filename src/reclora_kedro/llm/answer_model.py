@@ -82,11 +82,7 @@ class AnswerModel:
         return self.method.context(self.model, None if gate_inputs is None else gate_inputs.values)
 
     def logits(self, batch: PromptBatch) -> Tensor:
-        """Return the logit of the positive against the negative answer, blended with the lens's: shape (batch,).
-
-        Raises:
-            ValueError: the adapter or the blend needs gate inputs and the batch has none.
-        """
+        """Return the logit of the positive against the negative answer, blended with the lens's: (batch,)."""
         return self.blended(self.llm_logits(batch), batch.gate_inputs)
 
     def llm_logits(self, batch: PromptBatch) -> Tensor:
@@ -101,11 +97,7 @@ class AnswerModel:
         return logits[:, 0] - logits[:, 1]
 
     def blended(self, llm_logits: Tensor, gate_inputs: GateInputs | None) -> Tensor:
-        """Blend the LLM's logits with the lens's, all of shape (prompts,).
-
-        Raises:
-            ValueError: the blend reads the lens's logits and there are none.
-        """
+        """Blend the LLM's logits with the lens's, (prompts,); raise ValueError if the blend needs the latter."""
         if self.blend == "none":
             return llm_logits
         if gate_inputs is None:

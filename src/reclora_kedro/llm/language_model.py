@@ -196,11 +196,7 @@ def _not_found(source: str, reason: object) -> FileNotFoundError:
 
 @torch.inference_mode()
 def require_own_logits(llm: LanguageModel) -> None:
-    """Refuse a model whose logits from :meth:`LanguageModel.token_logits` differ from those of its own forward pass.
-
-    Raises:
-        ValueError: they differ, as when its head has further layers or its attention is not causal.
-    """
+    """Raise ValueError for a model whose own logits differ from `token_logits`, as when its head has further layers."""
     tokens = list(range(min(32, llm.model.get_output_embeddings().weight.shape[0])))
     prompt = torch.tensor([tokens[3:11]], device=llm.device)
     expected = llm.model(input_ids=prompt, use_cache=False).logits[:, -1, tokens].float()

@@ -272,11 +272,7 @@ def fit_budget(
 
 
 def compile_template(template: str, name: str = "prompt") -> Template:
-    """Compile a Jinja template in a sandbox where undefined names are errors; the filter `without_year` is added.
-
-    Raises:
-        ValueError: the template is not valid Jinja.
-    """
+    """Compile a Jinja template in a sandbox, with the filter `without_year`; raise ValueError for an invalid one."""
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["without_year"] = without_year
     try:
@@ -286,11 +282,7 @@ def compile_template(template: str, name: str = "prompt") -> Template:
 
 
 def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, int], str]:
-    """Return a function that renders a record without a number of its oldest events.
-
-    Raises:
-        ValueError: the template is not valid Jinja, or reads a name that records don't have.
-    """
+    """Return a function that renders a record without some oldest events; raise ValueError for unknown names."""
     compiled = compile_template(template)
 
     def render(record: Record, left_out: int) -> str:
@@ -325,11 +317,7 @@ def without_year(title: str) -> str:
 def require_template(
     template: str, config: PromptConfig, item_fields: Sequence[str], user_fields: Sequence[str]
 ) -> None:
-    """Refuse a template that renders no prompt from a made-up record in which every field has a value.
-
-    Raises:
-        ValueError: the template is invalid, reads an unknown field, or renders empty text with or without a history.
-    """
+    """Raise ValueError for a template that is invalid, or renders no prompt from a record with all fields."""
     record = made_up_record(item_fields, user_fields)
     render = template_renderer(template, config)
     for left_out in (0, 2):

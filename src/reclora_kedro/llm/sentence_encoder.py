@@ -72,11 +72,7 @@ class SentenceEncoder:
 
 
 def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -> SentenceEncoder:
-    """Return a float32 copy with only the first layers (None for all); an LLM is pooled by the mean over tokens.
-
-    Raises:
-        ValueError: the encoder has fewer layers, or its weights are quantised.
-    """
+    """Return a float32 copy with the first layers (None: all); raise ValueError if it has fewer or is quantised."""
     if getattr(encoder.model, "is_quantized", False):
         raise ValueError(
             f"{encoder.name!r} has quantised weights, which cannot be tuned as an encoder: set `quantization` of its "

@@ -106,11 +106,7 @@ class ServedProject:
         return self.champion_name()
 
     def champion(self) -> Champion:
-        """Load the versions that the champion names, or the newest ones without a champion.
-
-        Raises:
-            RunRefusedError: one of them does not exist.
-        """
+        """Load the champion's versions, or else the newest; raise RunRefusedError if one does not exist."""
         alias = self.champion_name()
         with self._context() as context:
             catalog: Any = context.catalog

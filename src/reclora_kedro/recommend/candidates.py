@@ -72,11 +72,7 @@ def popularity(sequences: Sequences, items: int, days: float) -> np.ndarray:
 
 
 def candidate_table(table: Any) -> pl.DataFrame:
-    """Validate the catalog's `recommendation_candidates`, for `candidates: table`.
-
-    Raises:
-        ValueError: there is no table, or it lacks a column or rows, or has values that cannot be ids.
-    """
+    """Return the validated entry `recommendation_candidates`; raise ValueError for an unfit or missing table."""
     if table is None:
         raise ValueError(
             "recommendation.candidates is 'table', but the catalog entry recommendation_candidates holds nothing: "

@@ -32,11 +32,7 @@ class Candidates(NamedTuple):
 
 
 class CandidateReader:
-    """Finds the 50 best items of each source, and computes their features.
-
-    Args:
-        lens: logits of the lens; None for no such feature.
-    """
+    """Finds the 50 best items of each source, and computes their features, also the logits of `lens` if given."""
 
     def __init__(
         self, log: InteractionLog, facts: ItemFacts, scorers: Mapping[str, Scorer], lens: Scorer | None
@@ -93,11 +89,7 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
 
 
 class Lists(NamedTuple):
-    """Candidates of moments at which a user took some of them, to train a second stage.
-
-    Attributes:
-        liked: whether each candidate was taken.
-    """
+    """Candidates of moments at which a user took some of them (`liked`), to train a second stage."""
 
     features: pl.DataFrame
     liked: np.ndarray

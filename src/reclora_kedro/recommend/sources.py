@@ -36,11 +36,7 @@ READ_LINEAR = {"linear", *SECOND_STAGES}
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """Settings of the sources that are fitted on demand.
-
-    Attributes:
-        exact_items: see `RecommendationConfig`.
-    """
+    """Settings of the sources that are fitted on demand; for `exact_items` see `RecommendationConfig`."""
 
     popularity: PopularityConfig
     neighbours: ItemNeighboursConfig

@@ -139,11 +139,7 @@ def grow_retriever(retriever: Retriever, log: InteractionLog) -> Retriever:
 
 
 def load_retriever(folder: Path) -> Retriever:
-    """Load the frozen retriever that `Retriever.save` wrote; its scores are the same to the last bit.
-
-    Raises:
-        RuntimeError: the weights belong to another retriever; the message names missing, surplus and misshapen tensors.
-    """
+    """Load the frozen retriever that `Retriever.save` wrote, equal to the last bit; RuntimeError for other weights."""
     settings = json.loads((folder / "retriever.json").read_text(encoding="utf-8"))
     retriever = build_retriever(RetrieverConfig(**settings["retriever"]), RetrieverSizes(**settings["sizes"]))
     retriever.load_state_dict(load_file(folder / "retriever.safetensors"))

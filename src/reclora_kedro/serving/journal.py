@@ -171,11 +171,7 @@ class Journal:
         return self._submit(delete)
 
     def refresh(self) -> None:
-        """Call the listener with the commits of any service that it has not been called with.
-
-        Raises:
-            sqlite3.Error: the journal cannot be read.
-        """
+        """Call the listener with commits of any service that it lacks; raise sqlite3.Error for an unreadable file."""
         with self._reading:
             if (commits := self._count_commits()) != self._commits:
                 self._commits, self._unread = commits, self._tell()
@@ -253,11 +249,7 @@ class Journal:
                 job.future.set_result(result)
 
     def _commit(self, jobs: Sequence[_Job]) -> list[tuple[Any, Exception | None]]:
-        """Run all jobs in one transaction; return the result of each, or its refusal.
-
-        Raises:
-            sqlite3.Error: no job is stored.
-        """
+        """Run all jobs in one transaction, or raise sqlite3.Error; return the result of each, or its refusal."""
         connection, outcomes = self._connection, list[tuple[Any, Exception | None]]()
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -320,11 +312,7 @@ class Journal:
 
 
 def require_usable(folder: Path) -> None:
-    """Check, without writing anything, that a service may keep its journal in a folder.
-
-    Raises:
-        JournalError: its file is not a valid journal.
-    """
+    """Raise JournalError, without writing anything, if the file in a folder is no valid journal."""
     file = folder / FILE
     if not file.exists() or not file.stat().st_size:
         return

@@ -190,11 +190,7 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A champion with the log at a moment.
-
-    Attributes:
-        facts: facts about items from the events that the champion was made with.
-    """
+    """A champion with the log at a moment; `facts` are of the events that the champion was made with."""
 
     champion: Champion
     live: LiveLog
