@@ -126,31 +126,12 @@ class TestInteractions:
         log, _ = clean_interactions(frame, config())
         assert Interactions.validate(log, lazy=True)["item_id"].to_list() == ["tt7", "tt7", "tt8"]
 
-    def test_nothing_left_says_what_dropped_it(self) -> None:
-        rows = [(1, 7, 9, 100), (1, 8, 4, 0)]
-        with pytest.raises(
-            ValueError, match=r"rating outside 1 to 5: 1; timestamp not positive: 1.*`ingestion.rating_min`"
-        ):
-            clean_interactions(raw_log(rows), config())
-        with pytest.raises(ValueError, match=r"outside the k-core: 3.*`ingestion.k_core`"):
-            clean_interactions(raw_log(SOUND), config(k_core=3))
-        with pytest.raises(ValueError, match="raw_interactions has no row, only the columns u, i, r, t"):
-            clean_interactions(raw_log([]), config())
-
     def test_infinite_ratings_are_outside_the_scale(self) -> None:
         infinite = [(1, 7, float("inf"), 100), (1, 7, float("-inf"), 101)]
         log, report = clean_interactions(raw_log(infinite + SOUND), config())
         assert counts(report)["rating outside 1 to 5"] == 2
         with pytest.raises(SchemaErrors, match="rating"):
             Interactions.validate(log.with_columns(rating=pl.lit(float("inf"))), lazy=True)
-
-    @pytest.mark.parametrize("column", ["u", "i", "r", "t"])
-    def test_a_missing_column_names_its_parameter(self, column: str) -> None:
-        parameter = {name: key for key, name in SETTINGS["interactions"].items()}[column]
-        with pytest.raises(
-            ValueError, match=rf"raw_interactions has no column '{column}'.*`ingestion.interactions.{parameter}`"
-        ):
-            clean_interactions(raw_log(SOUND).drop(column), config())
 
 
 class TestKCore:
@@ -320,18 +301,6 @@ class TestItems:
         items, _ = describe_items(table, self.log, item_columns(trailing_articles=[]))
         assert items["title"][0] == title
 
-    def test_a_missing_field_column_names_its_field(self) -> None:
-        fields = [{"name": "genres", "indicators": ["Action"]}]
-        with pytest.raises(
-            ValueError, match=r"raw_items has no column 'Action'.*`ingestion.items.fields \(field genres\)`"
-        ):
-            describe_items(pl.DataFrame({"i": [7], "name": ["a"]}), self.log, item_columns(fields=fields))
-
-    @pytest.mark.parametrize("ids", [["7", "9"], [70, 90]])
-    def test_ids_that_never_meet_the_log_stop(self, ids: list) -> None:
-        with pytest.raises(ValueError, match=r"No item_id of raw_interactions occurs in raw_items: Int64.*7, 9"):
-            describe_items(pl.DataFrame({"i": ids, "name": ["a", "b"]}), self.log, item_columns())
-
 
 class TestItemTexts:
     items = pl.DataFrame({"item_id": [7, 8, 9], "title": ["a", "b", "c"]})
@@ -351,15 +320,6 @@ class TestItemTexts:
 
     def test_no_second_table(self) -> None:
         assert add_item_texts(self.items, None, None) == (self.items, [])
-
-    def test_columns_without_a_table_stop(self) -> None:
-        with pytest.raises(ValueError, match=r"`ingestion.item_texts` to null"):
-            add_item_texts(self.items, None, self.columns)
-
-    @pytest.mark.parametrize("ids", [["7"], [70]])
-    def test_ids_that_never_meet_the_items_stop(self, ids: list) -> None:
-        with pytest.raises(ValueError, match=r"occurs in raw_item_texts: .*`ingestion.item_texts.item_id`"):
-            add_item_texts(self.items, pl.DataFrame({"id": ids, "plot": "x"}), self.columns)
 
 
 class TestUsers:
@@ -385,10 +345,61 @@ class TestUsers:
         assert Users.validate(users, lazy=True).rows() == [(1,), (3,)]
         assert report == [{"check": "users", "rows": 2, "rule": "rows kept; no user table, ids only"}]
 
-    def test_columns_without_a_table_stop(self) -> None:
-        with pytest.raises(ValueError, match=r"`ingestion.users` to null"):
-            describe_users(None, self.log, self.columns)
 
-    def test_ids_that_never_meet_the_log_stop(self) -> None:
-        with pytest.raises(ValueError, match=r"No user_id of raw_interactions occurs in raw_users"):
-            describe_users(pl.DataFrame({"u": [5], "years": [1]}), self.log, self.columns)
+ITEM_LOG, _ = clean_interactions(raw_log([(1, 7, 4, 100), (1, 9, 4, 101)]), config())
+ACTION = [{"name": "genres", "indicators": ["Action"]}]
+NO_COLUMN = {
+    name: rf"raw_interactions has no column '{name}'.*`ingestion.interactions.{key}`"
+    for key, name in SETTINGS["interactions"].items()
+}
+
+
+def items_of(ids: list, **changes: Any) -> tuple:
+    return pl.DataFrame({"i": ids, "name": "a"}), ITEM_LOG, item_columns(**changes)
+
+
+def texts_of(ids: list) -> tuple:
+    return TestItemTexts.items, pl.DataFrame({"id": ids, "plot": "x"}), TestItemTexts.columns
+
+
+REFUSED = {
+    **{f"no {name}": (clean_interactions, (raw_log(SOUND).drop(name), config()), NO_COLUMN[name]) for name in "uirt"},
+    "each row has a fault": (
+        clean_interactions,
+        (raw_log([(1, 7, 9, 100), (1, 8, 4, 0)]), config()),
+        r"rating outside 1 to 5: 1; timestamp not positive: 1.*`ingestion.rating_min`",
+    ),
+    "no core": (clean_interactions, (raw_log(SOUND), config(k_core=3)), r"outside the k-core: 3.*`ingestion.k_core`"),
+    "no row": (clean_interactions, (raw_log([]), config()), "raw_interactions has no row, only the columns u, i, r, t"),
+    "no column of a field": (
+        describe_items,
+        items_of([7], fields=ACTION),
+        r"raw_items has no column 'Action'.*`ingestion.items.fields \(field genres\)`",
+    ),
+    **{
+        f"items {ids}": (describe_items, items_of(ids), r"of raw_interactions occurs in raw_items: Int64.*7, 9")
+        for ids in (["7", "9"], [70, 90])
+    },
+    **{
+        f"texts of {ids}": (
+            add_item_texts,
+            texts_of(ids),
+            r"occurs in raw_item_texts: .*`ingestion.item_texts.item_id`",
+        )
+        for ids in (["7"], [70])
+    },
+    "no texts": (add_item_texts, (TestItemTexts.items, None, TestItemTexts.columns), "`ingestion.item_texts` to null"),
+    "no users": (describe_users, (None, TestUsers.log, TestUsers.columns), "`ingestion.users` to null"),
+    "other users": (
+        describe_users,
+        (pl.DataFrame({"u": [5], "years": [1]}), TestUsers.log, TestUsers.columns),
+        "No user_id of raw_interactions occurs in raw_users",
+    ),
+}
+"""By what is wrong: the function that refuses it, its arguments, and what the refusal says."""
+
+
+@pytest.mark.parametrize(("clean", "arguments", "pattern"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_a_log_is_refused(clean: Any, arguments: tuple, pattern: str) -> None:
+    with pytest.raises(ValueError, match=pattern):
+        clean(*arguments)

@@ -206,14 +206,6 @@ def test_inputs_that_are_not_there_are_refused_with_the_command_that_makes_them(
     require_inputs(run)
 
 
-def test_inputs_that_no_entry_and_no_parameter_gives_are_refused_by_name():
-    catalog = AtomicCatalog.from_config({"log": {"type": "MemoryDataset", "data": 1}})
-    pipeline = Pipeline([Node(lambda *inputs: None, ["log", "bert"], "kept_in_memory", name="read")])
-    with pytest.raises(RunRefusedError, match=r"- bert: no such entry of the catalog, and no such parameter\nCorrect"):
-        require_datasets(start(pipeline=pipeline, catalog=catalog))
-    require_datasets(start(pipeline=Pipeline([Node(lambda log: 1, "log", "kept_in_memory")]), catalog=catalog))
-
-
 def test_a_version_of_the_future_is_refused_unless_another_one_is_named(tmp_path):
     entries = {
         name: {"type": "json.JSONDataset", "filepath": str(tmp_path / name), "versioned": True}
@@ -234,13 +226,44 @@ def test_a_version_of_the_future_is_refused_unless_another_one_is_named(tmp_path
     start_with()
 
 
-# Runners
+# What a run cannot begin with
 
 
-@pytest.mark.parametrize("runner", [ParallelRunner, ThreadRunner])
-def test_runners_that_break_promises_are_refused(runner):
-    with pytest.raises(RunRefusedError, match=rf"does not run with {runner.__name__}\. Nothing was written"):
-        require_runner(start(runner=str(runner())))
+LOG_IN_MEMORY = AtomicCatalog.from_config({"log": {"type": "MemoryDataset", "data": 1}})
+
+
+def reading(*names):
+    return Pipeline([Node(lambda *inputs: None, [*names], "kept_in_memory", name="read")])
+
+
+REFUSED = {
+    **{
+        kind.__name__: (require_runner, {"runner": str(kind())}, rf"does not run with {kind.__name__}\. Nothing was")
+        for kind in (ParallelRunner, ThreadRunner)
+    },
+    "a catalog without provenance": (
+        require_catalog,
+        {"catalog": DataCatalog()},
+        r"is a DataCatalog, .*Set `DATA_CATALOG_CLASS = AtomicCatalog`",
+    ),
+    "no entry and no parameter": (
+        require_datasets,
+        {"pipeline": reading("log", "bert"), "catalog": LOG_IN_MEMORY},
+        r"- bert: no such entry of the catalog, and no such parameter\nCorrect",
+    ),
+    "a file in place of the data folder": (
+        lock_data,
+        {"project": ROOT, "data": "README.md"},
+        r"in a folder that you may write to\. Nothing was written",
+    ),
+}
+"""By what is wrong: the function that refuses it, the run, and what the refusal says."""
+
+
+@pytest.mark.parametrize(("require", "run", "pattern"), REFUSED.values(), ids=REFUSED)
+def test_what_a_run_cannot_begin_with_is_refused(require, run, pattern):
+    with pytest.raises(RunRefusedError, match=pattern):
+        require(start(**run))
 
 
 @pytest.mark.parametrize("runner", [None, SequentialRunner(), IncrementalRunner(), IncrementalRunner(is_async=True)])
@@ -250,9 +273,8 @@ def test_sequential_runners_are_welcome(runner):
     assert runner is None or is_sequential_runner({"runner": str(runner)})
 
 
-def test_a_catalog_that_keeps_no_provenance_is_refused():
-    with pytest.raises(RunRefusedError, match=r"is a DataCatalog, .*Set `DATA_CATALOG_CLASS = AtomicCatalog`"):
-        require_catalog(start(catalog=DataCatalog()))
+def test_an_entry_in_memory_is_welcome():
+    require_datasets(start(pipeline=reading("log"), catalog=LOG_IN_MEMORY))
 
 
 # One run at a time
@@ -357,12 +379,6 @@ def test_a_lock_that_is_no_plain_file_is_refused_and_left_alone(tmp_path, found)
         lock_data(start(tmp_path))
     assert victim.exists() == (found == "a symbolic link")
     assert not victim.exists() or victim.read_text() == "precious"
-
-
-def test_a_data_folder_that_cannot_be_written_to_is_refused(tmp_path):
-    (tmp_path / "data").write_text("a file")
-    with pytest.raises(RunRefusedError, match=r"in a folder that you may write to\. Nothing was written"):
-        lock_data(start(tmp_path))
 
 
 def test_the_lock_is_for_its_user_alone(tmp_path):
