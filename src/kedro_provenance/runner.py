@@ -50,8 +50,16 @@ class IncrementalRunner(NodeByNodeRunner):
         return super().run(pipeline, catalog, hook_manager, run_id)
 
     def ordered(self, pipeline: Pipeline) -> list[Node]:
-        """Return the nodes in the order to run them in, see `cheap_first`."""
-        return cheap_first(pipeline)
+        """Return the nodes in an order in which a node on the GPU follows all others that do not depend on it.
+
+        So a run is refused, such as for a log that cannot be split, before hours of an LLM.
+        """
+        left, needed, nodes = list(pipeline.nodes), pipeline.node_dependencies, []
+        while left:
+            ready = [node for node in left if needed[node].isdisjoint(left)]
+            nodes.append(next((node for node in ready if "gpu" not in node.tags), ready[0]))
+            left.remove(nodes[-1])
+        return nodes
 
     def run_node(self, task: Task, catalog: AtomicCatalog) -> None:
         """Run a node, keep its outputs, or reuse earlier ones."""
@@ -112,19 +120,6 @@ def finish(node: Node, catalog: AtomicCatalog) -> None:
     catalog.node, catalog.making = None, {}
     for scratch in scratch_of(node, catalog):
         scratch.clear()
-
-
-def cheap_first(pipeline: Pipeline) -> list[Node]:
-    """Return the nodes in an order in which a node on the GPU follows all others that do not depend on it.
-
-    So a run is refused, such as for a log that cannot be split, before hours of an LLM.
-    """
-    left, needed, ordered = list(pipeline.nodes), pipeline.node_dependencies, []
-    while left:
-        ready = [node for node in left if needed[node].isdisjoint(left)]
-        ordered.append(next((node for node in ready if "gpu" not in node.tags), ready[0]))
-        left.remove(ordered[-1])
-    return ordered
 
 
 def scratch_of(node: Node, catalog: AtomicCatalog) -> list[Any]:

@@ -5,7 +5,7 @@ from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance import plan
 from kedro_provenance.recipe import FILE
-from kedro_provenance.runner import cheap_first
+from kedro_provenance.runner import IncrementalRunner
 from small_flow import Project, resumed
 
 
@@ -104,7 +104,13 @@ def test_what_wants_a_gpu_waits_for_all_others_that_do_not_wait_for_it():
         node("split", ["log.out"]),
         node("train", ["embed.out"], ["gpu"]),
     ]
-    assert [each.name for each in cheap_first(Pipeline(nodes))] == ["log", "split", "embed", "read", "train"]
+    assert [each.name for each in IncrementalRunner().ordered(Pipeline(nodes))] == [
+        "log",
+        "split",
+        "embed",
+        "read",
+        "train",
+    ]
 
 
 def test_nobody_is_told_to_repeat_a_command_that_fails_at_its_first_node(tmp_path, caplog):
