@@ -13,7 +13,7 @@ plug-in, rooms are its files. It runs in the folder of the project whose package
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from inspect import CO_OPTIMIZED
 from itertools import dropwhile, takewhile
@@ -29,24 +29,24 @@ HALLS = ("pipelines", "datasets")
 
 
 class Call(NamedTuple):
-    """The first call of a function."""
+    """The first call of a function, in a node or outside of any."""
 
     file: Path
     function: str
-    in_node: bool
+    node: str | None
 
 
-def first_calls(pipelines: list[str], plan: bool) -> list[Call]:
-    """Run pipelines in the environment `test`; return the first call of each function in Python, in order.
+def first_calls(run: Callable[[], Any], plan: bool = False, steps: tuple[str, ...] = ("",)) -> list[Call]:
+    """Run pipelines by a function; return the first call of each function in Python, in order.
 
-    Without `plan`, calls are those of nodes alone.
+    Without `plan`, calls are those of nodes alone, whose names begin with one of `steps`.
     """
     seen, calls, running = set(), list[Call](), list[str]()
     run_node = Node.run
 
-    def run(node: Node, inputs: Any = None) -> Any:
+    def run_profiled(node: Node, inputs: Any = None) -> Any:
         running.append(node.name)
-        sys.setprofile(profile)
+        sys.setprofile(profile if node.name.startswith(steps) else None)
         try:
             return run_node(node, inputs)
         finally:
@@ -58,25 +58,24 @@ def first_calls(pipelines: list[str], plan: bool) -> list[Call]:
         if event == "call" and code not in seen:
             seen.add(code)
             if code.co_flags & CO_OPTIMIZED and not code.co_name.startswith("<"):  # else a module, class or lambda
-                calls.append(Call(Path(code.co_filename), code.co_qualname, bool(running)))
+                calls.append(Call(Path(code.co_filename), code.co_qualname, running[-1] if running else None))
 
     outside = profile if plan else None  # all that is called takes several times longer
-    with patch.object(Node, "run", run):
+    with patch.object(Node, "run", run_profiled):
         sys.setprofile(outside)
-        command = ["run", "--env", "test", "--pipelines", ",".join(pipelines)]
-        KedroCLI(project_path=Path.cwd()).main(command, standalone_mode=False)
+        run()
         sys.setprofile(None)
     return calls
 
 
-def rooms_of(calls: list[Call], plan: bool) -> Iterator[tuple[str, str]]:
+def rooms_of(calls: list[Call], plan: bool = False) -> Iterator[tuple[str, str]]:
     """Yield the room and name of each function that the walk passes."""
     package = folder_of("kedro_provenance" if plan else "reclora_kedro")
     if plan:
-        calls = list(takewhile(lambda call: not call.in_node, calls))
+        calls = list(takewhile(lambda call: call.node is None, calls))
         calls = list(dropwhile(lambda call: call.file != package / "plan.py", calls))
     for call in calls:
-        if package in call.file.parents and (plan or call.in_node):
+        if package in call.file.parents and (plan or call.node is not None):
             path = call.file.relative_to(package)
             if plan:
                 yield str(path), call.function
@@ -89,21 +88,32 @@ def folder_of(package: str) -> Path:
     return Path(str(import_module(package).__file__)).parent
 
 
+def changes_of(rooms: Iterable[tuple[str, str]]) -> Iterator[tuple[bool, str, str]]:
+    """Yield each change of room: whether it is a way back, the room, and the function called there."""
+    here, visited = None, set[str]()
+    for room, function in rooms:
+        if room != here:
+            yield room in visited, room, function
+            here = room
+            visited.add(room)
+
+
 def main() -> None:
     """Print each change of room, and their numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pipelines", nargs="+", help="run together, as by kedro run --pipelines")
     parser.add_argument("--plan", action="store_true", help="walk the plug-in up to the first node")
     arguments = parser.parse_args()
-    here, visited, back = None, set[str](), 0
-    for room, function in rooms_of(first_calls(arguments.pipelines, arguments.plan), arguments.plan):
-        if room != here:
-            is_back = room in visited
-            back += is_back
-            print(f"{'back to' if is_back else '':8}{room:24}{function}")
-            here = room
-            visited.add(room)
-    print(f"{len(visited)} rooms, {back} ways back")
+    command = ["run", "--env", "test", "--pipelines", ",".join(arguments.pipelines)]
+
+    def run() -> None:
+        KedroCLI(project_path=Path.cwd()).main(command, standalone_mode=False)
+
+    changes = list(changes_of(rooms_of(first_calls(run, arguments.plan), arguments.plan)))
+    for is_back, room, function in changes:
+        print(f"{'back to' if is_back else '':8}{room:24}{function}")
+    back = sum(is_back for is_back, _, _ in changes)
+    print(f"{len(changes) - back} rooms, {back} ways back")
 
 
 if __name__ == "__main__":
