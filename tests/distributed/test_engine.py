@@ -115,19 +115,17 @@ def test_workers_stay_for_the_next_map_and_forget_what_they_held(engine):
 @pytest.mark.slow
 def test_a_worker_without_a_place_gets_that_of_one_that_is_done(engine, tmp_path, monkeypatch):
     """As where a node is lost and none comes in its place: something else holds one of the two cores here."""
-    monkeypatch.setattr("reclora_kedro.distributed.engine.MAKE_ROOM_AFTER", 0.5)
-    over, started = tmp_path / "over", tmp_path / "started"
+    monkeypatch.setattr("reclora_kedro.distributed.engine.MAKE_ROOM_AFTER", 2)
+    over = tmp_path / "over"
 
     def hold():
         until = time.monotonic() + 60
-        started.touch()
         while not over.exists() and time.monotonic() < until:
-            time.sleep(0.01)
+            time.sleep(0.1)
 
     free_workers()
     held = ray.remote(num_cpus=1)(hold).remote()
-    while not started.exists():
-        time.sleep(0.01)
+    time.sleep(1)  # it has started
     assert list(map_shards(abs, range(-6, 0), engine, "abs")) == [6, 5, 4, 3, 2, 1]
     assert ray.wait([held], timeout=0)[0] == []
     over.touch()
