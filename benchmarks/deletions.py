@@ -44,7 +44,7 @@ from reclora_kedro.lifelong.forgetting import (
 from reclora_kedro.llm.item_vectors import embed_items
 from reclora_kedro.recommend.second_stage import SecondStage
 
-REQUESTS, USERS, SEEDS = 4, 25, 3  # requests, users of each, and lenses
+REQUESTS, USERS, SEEDS = 3, 30, 3  # requests, users of each, and lenses
 LEAST = 20  # training rows of a user who is forgotten
 TRAINED, FORGET, ANEW = "before any request", "forget", "full retraining"
 TRACES = "AUC, forgotten rows"
