@@ -38,7 +38,7 @@ TYPES = {
 FILES = [
     ("log", "items.parquet"),
     ("log", "users.parquet"),
-    ("log", "samples-00000.parquet"),
+    ("log", "samples.arrow"),
     ("log", "sequences.safetensors"),
     ("embedded_log", "item_embeddings.safetensors"),
     ("lens", "lens.json"),

@@ -164,7 +164,7 @@ class TestFiles:
             assert {path.name for path in Path(folder).iterdir()} == {
                 "items.parquet",
                 "users.parquet",
-                "samples-00000.parquet",
+                "samples.arrow",
                 "sequences.safetensors",
             }
             loaded = InteractionLog.load(Path(folder))

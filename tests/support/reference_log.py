@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from reclora_kedro.histories.log import InteractionLog, numbered
+from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.negatives import NegativesConfig, Pool, draw_negatives
 from reclora_kedro.histories.sequences import Sequences, rating_levels
-from reclora_kedro.histories.splits import SplitConfig
+from reclora_kedro.histories.splits import SPLITS, SplitConfig
 from reclora_kedro.histories.taken_items import TakenItems
 
 SCHEMA = {
@@ -73,7 +73,7 @@ def reference_log(
     if split is not None:
         places = [sample[4 if ties == "order" and split.kind == "per_user_last_out" else 3] for sample in samples]
         splits = splits_of([sample[0] for sample in samples], places, split)
-        frame = frame.with_columns(split=pl.Series(splits, dtype=pl.String))
+        frame = frame.with_columns(split=pl.Series(splits, dtype=SPLITS))
         training = rating[frame.filter(split="train")["event"].drop_nulls().unique().to_numpy()]
     sequences = Sequences(
         offsets=offsets,
@@ -83,7 +83,7 @@ def reference_log(
         label=np.array([1 if row["label"] is None else row["label"] for row in events], dtype=np.int8),
         timestamp=np.array([row["timestamp"] for row in events], dtype=np.int64),
     )
-    return InteractionLog(items, users, sequences, numbered(frame))
+    return InteractionLog(items, users, sequences, frame.with_row_index("row"))
 
 
 def add_negatives(
@@ -109,7 +109,7 @@ def add_negatives(
         pools[split] = Pool(items, seconds, ends[split])
     samples = log.samples if samples is None else samples
     samples = draw_negatives(samples, pools, TakenItems.from_sequences(sequences), config, seed)
-    return numbered(samples.sort("row", maintain_order=True).drop("row"))
+    return samples.sort("row", maintain_order=True).drop("row").with_row_index("row")
 
 
 def splits_of(users: list[int], seconds: list[int], config: SplitConfig) -> list[str]:

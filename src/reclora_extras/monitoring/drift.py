@@ -15,7 +15,7 @@ from reclora_kedro.evaluation.ranking_metrics import expected_gain
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.histories.sequences import user_of_events
-from reclora_kedro.histories.taken_items import TakenItems
+from reclora_kedro.histories.taken_items import taken_before
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID
@@ -84,7 +84,7 @@ def measure_drift(
         "items": popularity[item],
         "ratings": events.rating,
     }
-    is_new_to_user = ~TakenItems.from_sequences(events).before(log.samples)
+    is_new_to_user = ~taken_before(events, log.samples)
     samples = log.samples.with_columns(is_new=is_new_to_user).filter(pl.col("label").is_not_null())
     records, reference = list[Record](), dict[str, Values]()
     for number, period in enumerate(periods(until, events.last_second, config)):

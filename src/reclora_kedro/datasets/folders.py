@@ -72,7 +72,7 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
         for name in self.FILES:
             try:
                 check_file(folder / name)
-            except (ValueError, SafetensorError, pl.exceptions.ComputeError) as error:
+            except (ValueError, OSError, SafetensorError, pl.exceptions.ComputeError) as error:
                 return f"{name} is cut short or damaged ({error})"
         return None
 
@@ -94,6 +94,8 @@ def check_file(file: Path) -> None:
             pass
     elif file.suffix == ".parquet":
         pl.read_parquet_schema(file)
+    elif file.suffix == ".arrow":
+        pl.read_ipc_schema(file)
 
 
 class BaseLLMDataset(FolderDataset):

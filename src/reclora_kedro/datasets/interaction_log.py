@@ -15,7 +15,7 @@ class InteractionLogDataset(FolderDataset):
     FILES: ClassVar[tuple[str, ...]] = (
         "items.parquet",
         "users.parquet",
-        "samples-00000.parquet",
+        "samples.arrow",
         "sequences.safetensors",
     )
 
@@ -25,10 +25,8 @@ class InteractionLogDataset(FolderDataset):
         return InteractionLog.load(folder)
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        from reclora_kedro.histories.log import numbered
-
-        samples = pl.read_parquet(Path(self._get_load_path()) / "samples-00000.parquet", n_rows=nrows)
-        return numbered(samples).to_pandas().to_dict(orient="split")
+        samples = pl.read_ipc(Path(self._get_load_path()) / "samples.arrow", n_rows=nrows)
+        return samples.to_pandas().to_dict(orient="split")
 
 
 class EmbeddedLogDataset(InteractionLogDataset):

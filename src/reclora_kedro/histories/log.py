@@ -7,13 +7,17 @@ from typing import Any, Self
 
 import numpy as np
 import polars as pl
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.histories.retrieval import WindowConfig, assemble_history, unit_vectors
-from reclora_kedro.histories.sequences import Sequences, user_of_events
+from reclora_kedro.histories.sequences import Sequences
 
 EMBEDDINGS_FILE = "item_embeddings.safetensors"
+SAMPLES_FILE = "samples.arrow"
+SEQUENCES_FILE = "sequences.safetensors"
+ROWS_PER_BLOCK = 2**22  # of the samples in a file
+MOST_BLOCKS = 8  # of a file: polars copies a column of more blocks whenever rows are taken from it
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,12 @@ class InteractionLog:
         return unit_vectors(self.item_embeddings).astype(np.float32)
 
     def rows_in(self, split: str) -> np.ndarray:
-        return np.flatnonzero((self.samples["split"] == split).to_numpy())
+        """Return the row numbers of the samples of a split: int32, ascending."""
+        return np.flatnonzero((self.samples["split"] == split).to_numpy()).astype(np.int32)
 
-    def samples_in(self, split: str) -> pl.DataFrame:
-        return self.samples[self.rows_in(split)]
+    def samples_in(self, split: str, *columns: str) -> pl.DataFrame:
+        """Return the samples of a split, or some of their columns."""
+        return self.samples.select(columns or pl.all()).filter(self.samples["split"] == split)
 
     def training_events(self) -> np.ndarray:
         """Return whether each event is visible in training: shape (events,).
@@ -65,12 +71,13 @@ class InteractionLog:
         These are the events of training samples and, of other events, those no later than the last training sample and
         before the first sample of their user in another split.
         """
-        trains, later = self.samples_in("train"), self.samples.filter(pl.col("split") != "train")
-        end = self.sequences.offsets[1:].copy()
+        columns, starts, ends = ("user_index", "history_end"), self.sequences.starts, self.sequences.ends
+        later = self.samples.select(columns).filter(self.samples["split"] != "train")
+        end = ends.copy()
         np.minimum.at(end, later["user_index"].to_numpy(), later["history_end"].to_numpy())
-        before = np.arange(len(self.sequences.timestamp)) < end[user_of_events(self.sequences.offsets)]
-        is_training = before & (self.sequences.timestamp <= (trains["timestamp"].max() or 0))
-        is_training[trains["event"].drop_nulls().to_numpy()] = True
+        before = np.tile([True, False], len(ends)).repeat(np.stack([end - starts, ends - end], axis=1).ravel())
+        is_training = before & (self.sequences.timestamp <= (self.samples_in("train", "timestamp").max().item() or 0))
+        is_training[self.samples_in("train", "event")["event"].drop_nulls().to_numpy()] = True
         return is_training
 
     def with_training_rows(self, rows: np.ndarray) -> Self:
@@ -145,40 +152,37 @@ class InteractionLog:
         return assemble_history(samples, self.sequences, self.item_embeddings, window)
 
     def save(self, folder: Path) -> None:
-        save_tables(folder, self.items, self.users, self.sequences)
-        self.samples.drop("row").write_parquet(folder / samples_file(0))
+        save_tables(folder, self.items, self.users, self.sequences, self.samples.lazy().drop("row"), len(self.samples))
         if self.item_embeddings is not None:
             vectors = {"embeddings": self.item_embeddings, "encoder_widths": np.array(self.encoder_widths)}
             save_file(vectors, folder / EMBEDDINGS_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """Load a log; samples and sequences stay in their files, which are mapped into memory."""
         items, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users"))
-        samples = pl.read_parquet(sorted(folder.glob("samples-*.parquet")))
-        log = cls(items, users, Sequences(**load_file(folder / "sequences.safetensors")), numbered(samples))
+        samples = pl.read_ipc(folder / SAMPLES_FILE, memory_map=True)
+        log = cls(items, users, Sequences(**_mapped(folder / SEQUENCES_FILE)), samples)
         embeddings = folder / EMBEDDINGS_FILE
         if not embeddings.exists():
             return log
-        vectors = load_file(embeddings)
+        vectors = _mapped(embeddings)
         return log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 
-def save_tables(folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: Sequences) -> None:
-    """Write the files of a log, except for its samples, to an existing folder."""
+def save_tables(
+    folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: Sequences, samples: pl.LazyFrame, rows: int
+) -> None:
+    """Write the files of a log without embeddings to an existing folder; the samples have `rows` rows, not numbered."""
     items.write_parquet(folder / "items.parquet")
     users.write_parquet(folder / "users.parquet")
-    save_file(vars(sequences), folder / "sequences.safetensors")
+    save_file(vars(sequences), folder / SEQUENCES_FILE)
+    rows_per_block = max(ROWS_PER_BLOCK, -(-rows // MOST_BLOCKS))
+    # Uncompressed, so that it can be mapped.
+    samples.with_row_index("row").sink_ipc(folder / SAMPLES_FILE, record_batch_size=rows_per_block)
 
 
-def numbered(samples: pl.DataFrame) -> pl.DataFrame:
-    return samples.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"), pl.exclude("row"))
+def _mapped(file: Path) -> dict[str, np.ndarray]:
+    from safetensors.torch import load_file  # that for NumPy copies
 
-
-def samples_file(part: int) -> str:
-    """Return the name of the file with a part of the samples, without row numbers; names sort by part.
-
-    Examples:
-        >>> samples_file(7)
-        'samples-00007.parquet'
-    """
-    return f"samples-{part:05}.parquet"
+    return {name: tensor.numpy() for name, tensor in load_file(file).items()}

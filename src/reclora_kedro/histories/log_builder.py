@@ -20,9 +20,15 @@ import polars as pl
 from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.log import InteractionLog, numbered, samples_file, save_tables
+from reclora_kedro.histories.log import InteractionLog, save_tables
 from reclora_kedro.histories.negatives import Pool, draw_negatives, first_events, warn_of_left_out
-from reclora_kedro.histories.sequences import Sequences, levels_as_before, rating_levels, with_indices
+from reclora_kedro.histories.sequences import (
+    Sequences,
+    edges_of_blocks,
+    levels_as_before,
+    rating_levels,
+    with_indices,
+)
 from reclora_kedro.histories.splits import (
     SPLIT_NAMES,
     count_in_splits,
@@ -47,13 +53,12 @@ class LogInFiles:
     items: pl.DataFrame
     users: pl.DataFrame
     sequences: Sequences
-    samples: list[Path]  # in order
+    samples: pl.LazyFrame  # scans the files, in order
+    rows: int  # of the samples
     scratch: TemporaryDirectory  # the folder of the samples
 
     def save(self, folder: Path) -> None:
-        save_tables(folder, self.items, self.users, self.sequences)
-        for file in self.samples:
-            shutil.copy(file, folder)
+        save_tables(folder, self.items, self.users, self.sequences, self.samples, self.rows)
 
 
 class Growth(NamedTuple):
@@ -137,8 +142,9 @@ def build_log(
     require_classes_in_splits({"train": counts["train"]} if growth else counts)
     if in_memory:
         scratch.cleanup()
-        return InteractionLog(items, users, sequences, numbered(samples[0].collect()))
-    return LogInFiles(items, users, sequences, sorted(folder.glob("samples-*")), scratch)
+        return InteractionLog(items, users, sequences, samples[0].with_row_index("row").collect())
+    kept = sum(height for _, height in counts.values())
+    return LogInFiles(items, users, sequences, pl.concat(samples), kept, scratch)
 
 
 def _report_later_training(samples: pl.LazyFrame, report: CleaningReport) -> None:
@@ -393,8 +399,9 @@ def _stored(samples: pl.DataFrame, folder: Path | None, part: int) -> pl.LazyFra
     if folder is None:
         return samples.lazy()
     folder.mkdir(exist_ok=True)
-    samples.write_parquet(folder / samples_file(part))
-    return pl.scan_parquet(folder / samples_file(part))
+    file = folder / f"samples-{part:05}.parquet"
+    samples.write_parquet(file)
+    return pl.scan_parquet(file)
 
 
 def _draw_for_parts(
@@ -407,7 +414,7 @@ def _draw_for_parts(
     report: CleaningReport,
 ) -> list[pl.LazyFrame]:
     offsets = sequences.offsets
-    edges = np.unique([*np.searchsorted(offsets, np.arange(0, offsets[-1], engine.rows_per_part)), len(offsets) - 1])
+    edges = edges_of_blocks(offsets, engine.rows_per_part)
     taken_first = np.empty(offsets[-1], dtype=bool)
     for first, last in pairwise(edges.tolist()):
         pairs, places = sorted_pairs(offsets, sequences.item_index, first, last)

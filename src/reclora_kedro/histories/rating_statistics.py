@@ -31,6 +31,7 @@ COLUMNS = {
 PRIOR = 3  # ratings, half of them likes, that each rate and mean begins with
 RECENT = 10  # ratings
 UNIT = 2.0**-32  # of sums: finer than what float32 tells apart, and 2**31 events do not overflow 64 bits
+VALUES_AT_ONCE = 2**22  # that are summed together
 LIKES, RATINGS = 0, 1  # what is summed of the parts of the events
 NEVER = np.iinfo(np.int64).min
 CELLS_AT_ONCE = 2**20  # pairs of event and field value of the users whose histories are read together
@@ -74,12 +75,13 @@ class RatingStatistics:
         self._sums = {part: summed.get(part) or self._sums_of(part) for part in sequences.by_item()}
         only, *others = self._sums
         self._leniencies: np.ndarray | None = None
-        if not others and only.item_index is sequences.item_index:  # all in one go, as these are the flat events
-            self._leniencies = self._leniencies_of(slice(None), [only.log.ranges_before_own_second()])
+        if not others and only.item_index is sequences.item_index:  # all in advance, as these are the flat events
+            self._leniencies = np.empty((len(only.item_index), 2))
+            for events, earlier in only.log.ranges_before_own_second():
+                self._leniencies[events] = self._leniencies_of(events, [earlier])
 
     def _sums_of(self, part: ItemEvents) -> tuple["_Sums", "_Sums"]:
-        likes, ratings = (_Sums(values[part.log.order]) for values in (part.label, self._scaled(part.rating)))
-        return likes, ratings
+        return _Sums(part.label, part.log.order), _Sums(self._scaled(part.rating), part.log.order)
 
     def _scaled(self, ratings: np.ndarray) -> np.ndarray:
         low, high = self._scale
@@ -150,7 +152,7 @@ class RatingStatistics:
         item, second = self._events.item_index[events], self._events.timestamp[events]
         return self._leniencies_of(events, [part.log.range_before(item, second) for part in self._sums])
 
-    def _leniencies_of(self, events: np.ndarray | slice, earlier: Ranges) -> np.ndarray:
+    def _leniencies_of(self, events: np.ndarray, earlier: Ranges) -> np.ndarray:
         """Return likes and ratings of events minus the earlier rates of their items: (events, 2)."""
         own = self._events.label[events], self._scaled(self._events.rating[events])
         return np.stack([values - self._item_rate(kind, earlier) for kind, values in enumerate(own)], axis=1)
@@ -238,8 +240,14 @@ def _sums_over_values(
 class _Sums:
     """Sums of runs of values in [-1, 1], in integer multiples of `UNIT`: rounding is independent of other values."""
 
-    def __init__(self, values: np.ndarray) -> None:
-        self._sums = np.concatenate([[0], np.cumsum(np.rint(values / UNIT).astype(np.int64))])
+    def __init__(self, values: np.ndarray, order: np.ndarray | None = None) -> None:
+        self._sums = np.zeros(1 + len(values), dtype=np.int64)
+        for start in range(0, len(values), VALUES_AT_ONCE):
+            block = slice(start, start + VALUES_AT_ONCE)
+            some = values[block] if order is None else values[order[block]]
+            sums = self._sums[1:][block]
+            np.cumsum(np.rint(some / UNIT).astype(np.int64), out=sums)
+            sums += self._sums[start]
 
     def between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Return the sum of `values[start:end]` for each pair of places."""

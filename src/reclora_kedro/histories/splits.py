@@ -12,6 +12,7 @@ from reclora_kedro.parameters import Share
 
 SPLIT_NAMES = ("train", "validation", "test")
 """Splits in the order of time."""
+SPLITS = pl.Enum([*SPLIT_NAMES, "none"])  # a byte per row; none: in no split
 
 
 class SplitShares(Block):
@@ -61,7 +62,7 @@ def split_of(place: pl.Expr, validation_begins: pl.Expr | int, test_begins: pl.E
         [('train', 6), ('validation', 2), ('test', 2)]
     """
     number = pl.when(place < validation_begins).then(0).when(place < test_begins).then(1).otherwise(2)
-    return pl.lit(pl.Series(SPLIT_NAMES)).gather(number)  # one column of names: each takes 16 bytes per row
+    return pl.lit(pl.Series(SPLIT_NAMES, dtype=SPLITS)).gather(number)
 
 
 def uncut(place: int, seconds: np.ndarray) -> int:

@@ -1,6 +1,7 @@
 """Which user took which item, and since when."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -9,9 +10,10 @@ from scipy.sparse import csr_array
 
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
-from reclora_kedro.histories.sequences import Sequences, places_of, user_of_events
+from reclora_kedro.histories.sequences import Sequences, edges_of_blocks, places_of, user_of_events
 
 NEVER = np.iinfo(np.int32).max  # a place behind every event
+EVENTS_AT_ONCE = 2**22  # about so many are sorted together
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,25 @@ class TakenItems:
         return np.where(self.pairs[first] == pairs, self.places[first], NEVER)
 
 
+def taken_before(sequences: Sequences, samples: pl.DataFrame) -> np.ndarray:
+    """Return whether the history of each sample contains its item, a block of users at a time: shape (samples,).
+
+    Examples:
+        >>> sequences = Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4)
+        >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [2, 0]})
+        >>> taken_before(sequences, samples)
+        array([ True, False])
+    """
+    user, taken = samples["user_index"].to_numpy(), np.empty(samples.height, dtype=bool)
+    edges, by_user = edges_of_blocks(sequences.offsets, EVENTS_AT_ONCE), np.argsort(user, kind="stable")
+    blocks = np.split(by_user, np.searchsorted(user[by_user], edges[1:-1]))
+    for rows, (first, last) in zip(blocks, pairwise(edges.tolist()), strict=False):  # without users, one has no pair
+        if len(rows):
+            block = TakenItems(sequences.offsets, *sorted_pairs(sequences.offsets, sequences.item_index, first, last))
+            taken[rows] = block.before(samples[rows])
+    return taken
+
+
 def sorted_pairs(offsets: np.ndarray, item_index: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs and places of the users `first:last`, see `TakenItems`, from arrays of the sequences."""
     own = offsets[first : last + 1] - offsets[first]
@@ -71,8 +92,8 @@ def draw_positives(log: InteractionLog, split: str, users: int | None, rows: int
     Items that the user took before are left out, as they would stand out among candidates that are new to the user.
     Draws are uniform; a larger number of users or rows keeps those of a smaller one; None keeps all.
     """
-    liked = log.samples_in(split).filter(label=1).select("row", "item_index", *MOMENT)
-    liked = liked.filter(~TakenItems.from_sequences(log.sequences).before(liked))
+    liked = log.samples_in(split, "row", "item_index", *MOMENT, "label").filter(label=1).drop("label")
+    liked = liked.filter(~taken_before(log.sequences, liked))
     if users is not None:
         everyone = liked["user_index"].unique().sort()
         drawn = np.random.default_rng([seed, 0]).permutation(len(everyone))[:users]

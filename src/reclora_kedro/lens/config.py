@@ -67,6 +67,7 @@ class LensConfig(Block):
     batch_parts: Count
     max_epochs: Count
     patience: Count
+    validation_rows: Count | None = None
     seed: Seed
     device: Resource[str]
 

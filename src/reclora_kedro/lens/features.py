@@ -23,6 +23,7 @@ from reclora_kedro.lens.config import LensConfig, LensSizes
 from reclora_kedro.lens.layers import UNKNOWN_ID
 
 SCORING_BATCH_SIZE = 2048  # samples, where nothing is trained
+SCALING_ROWS = 2**20  # about so many training samples, evenly over their time, give means and scales of numbers
 WINDOW_EVENTS = 2**22  # event indices held at once: 16 MiB
 LEAST_SHARED = 64  # samples of one moment that are batched by themselves, so that what they share is computed once
 SHARED_WINDOWS = 4  # times the length of what is retrieved, over 1: a past so long is shared whole, a longer one is not
@@ -188,16 +189,16 @@ class LensLoader:
 
 def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoader]:
     """Build an untrained lens for a log, with its code tables, scales and fixed vectors filled in, and its loader."""
-    train = log.samples_in("train")
     users_in_training, items_in_training = (
-        seen_in(train[index], table.height) for table, index in ((log.users, "user_index"), (log.items, "item_index"))
+        seen_in(log.samples_in("train", index)[index], table.height)
+        for table, index in ((log.users, "user_index"), (log.items, "item_index"))
     )
     user_fields, item_fields = (
         coded_values(table, in_training.numpy(), config.field_min_count)
         for table, in_training in ((log.users, users_in_training), (log.items, items_in_training))
     )
     user_codes, item_codes = encode_fields(log.users, user_fields), encode_fields(log.items, item_fields)
-    trained_until = int(train["timestamp"].to_numpy().max())
+    trained_until = int(log.samples_in("train", "timestamp")["timestamp"].to_numpy().max())
     ratings = log.sequences.rating[log.sequences.timestamp <= trained_until]
     sizes = LensSizes(
         users=log.users.height,
@@ -212,7 +213,8 @@ def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoade
         trained_until=trained_until,
     )
     lens = build_lens(config, sizes)
-    loader = LensLoader(log, lens)
+    loader, rows = LensLoader(log, lens), log.rows_in("train")
+    train = log.samples[rows[:: -(-len(rows) // SCALING_ROWS)]]
     if loader.rating_statistics:
         lens.statistics.fit(loader.rating_statistics.compute(train).to_torch())
     for entity, in_training, codes in (
@@ -235,7 +237,9 @@ def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoade
 
 def seen_in(index: pl.Series, count: int) -> Tensor:
     """Return whether each of `count` users (items) occurs in an index column: bool, shape (count,)."""
-    return torch.from_numpy(np.bincount(index.to_numpy(), minlength=count) > 0)
+    seen = torch.zeros(count, dtype=torch.bool)
+    seen[index.unique().to_torch().long()] = True
+    return seen
 
 
 def known_statistics(log: InteractionLog, lens: Lens) -> RatingStatistics:

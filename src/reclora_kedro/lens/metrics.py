@@ -65,8 +65,9 @@ def _ranking_metrics(
     log: InteractionLog, samples: pl.DataFrame, scores: np.ndarray, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     users, labels = samples["user_index"].to_numpy(), samples["label"].to_numpy() == 1
-    trained = log.sequences.item_index[log.samples_in("train")["event"].drop_nulls().to_numpy()]
-    cold = ~np.isin(samples["item_index"].to_numpy(), trained)
+    trained = np.zeros(log.items.height, dtype=bool)
+    trained[log.sequences.item_index[log.samples_in("train", "event")["event"].drop_nulls().to_numpy()]] = True
+    cold = ~trained[samples["item_index"].to_numpy()]
     [gauc] = grouped_auc(users, labels, scores[None], bootstrap)
     auc = auc_over_users(users, labels, scores)
     low, high = (end.clip(0, 1) for end in auc.interval(bootstrap.confidence))

@@ -2,14 +2,15 @@
 
 import copy
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
-from itertools import islice
 
 import numpy as np
 import polars as pl
 import torch
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 from torch.nn import functional
 
 from reclora_kedro.devices import choose_device, seeded
@@ -17,12 +18,13 @@ from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader, fresh_lens
 from reclora_kedro.progress import Progress
 
-NO_ROWS = np.empty(0, dtype=np.int64)
+NO_ROWS = np.empty(0, dtype=np.int32)
+GATHERED_ROWS = 2**18  # samples whose columns are gathered together
 TRAINING_LOG = {
     "rows": pl.Int64,
     "train_loss": pl.Float64,
@@ -47,7 +49,7 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
         ValueError: the training or validation split holds one class, or there are more workers than parts.
     """
     for split in ("train", "validation"):
-        labels = log.samples_in(split)["label"]
+        labels = log.samples_in(split, "label")["label"]
         require_both_classes(
             int(labels.sum()),
             len(labels),
@@ -67,7 +69,7 @@ def _fit(log: InteractionLog, config: LensConfig, group: Group) -> tuple[Lens, p
 
 
 def _shuffle(train: np.ndarray) -> np.ndarray:
-    return train[torch.randperm(len(train)).numpy()]
+    return train[torch.randperm(len(train), dtype=torch.int32).numpy()]
 
 
 class LensTraining:
@@ -77,12 +79,13 @@ class LensTraining:
         log = loader.log
         self.device = choose_device(lens.config.device)
         self.lens, self.loader = lens.to(self.device), loader
-        self.samples = log.samples.select("user_index", "item_index", "history_end", "timestamp")
-        self.labels = torch.tensor(log.samples["label"].to_numpy(), dtype=torch.float32)
+        self.samples = log.samples.select("user_index", "item_index", "history_end", "timestamp", "label")
         self.optimizer = torch.optim.AdamW(
             lens.parameters(), lr=learning_rate, weight_decay=lens.config.weight_decay, fused=True
         )
-        self.validation = log.rows_in("validation")
+        validation, config = log.rows_in("validation"), lens.config
+        drawn = np.random.default_rng(config.seed).permutation(len(validation))[: config.validation_rows]
+        self.validation = self.samples[validation[np.sort(drawn)]]
         self.group = group
 
     def run(
@@ -109,9 +112,12 @@ class LensTraining:
         started, epoch_rows = time.perf_counter(), len(rows) + replayed
         with Progress("lens", max_epochs * epoch_rows, "rows") as progress:
             for epoch in range(0 if keep_start else 1, max_epochs + 1):
-                drawn = np.concatenate([rows, _shuffle(replay)[:replayed]])
-                train_loss = self.epoch(_shuffle(drawn), progress) if epoch else None
-                auc, validation_loss = self.validate(self.validation)
+                order = np.concatenate([rows, _shuffle(replay)[:replayed]])
+                train_loss = None
+                if epoch:
+                    order = _shuffle(order)
+                    train_loss = self.epoch(order, progress)
+                auc, validation_loss = self.validate()
                 seconds = time.perf_counter() - started
                 epochs.append((epoch * epoch_rows, train_loss, validation_loss, auc, seconds))
                 progress.show(validation_auc=f"{auc:.4f}")
@@ -128,43 +134,58 @@ class LensTraining:
         Processes share the parts of each step. Random masks depend on step and part only, not on the number of
         processes.
         """
-        config = self.lens.config
+        config, rank, processes = self.lens.config, self.group.rank, self.group.size
         size, part_size = config.batch_size, config.batch_size // config.batch_parts
-        steps = np.split(shuffled, range(size, len(shuffled), size))
-        rank, processes = self.group.rank, self.group.size
-        parts = [np.split(rows, range(part_size, len(rows), part_size))[rank::processes] for rows in steps]
-        own = np.concatenate([shuffled[:0], *(rows for step in parts for rows in step)])
-        batches, labels = self.loader.batches(self.samples[own], part_size), self.labels[own].to(self.device)
+        batches = self._own_batches(shuffled)
         self.lens.train()
         total_loss = torch.zeros((), device=self.device)
-        for rows, own_parts in zip(steps, parts, strict=True):
+        for start in range(0, len(shuffled), size):
+            rows = min(size, len(shuffled) - start)
             seed = int(torch.randint(2**31, ())) if config.batch_parts > 1 else None
             self.optimizer.zero_grad()
-            for number, (places, batch) in enumerate(islice(batches, len(own_parts))):
-                part = rank + number * processes
+            for part in range(rank, -(-rows // part_size), processes):
+                labels, batch = next(batches)
                 with nullcontext() if seed is None else seeded(seed + part, self.device):
                     logits = self.lens(batch.to(self.device))
-                loss = functional.binary_cross_entropy_with_logits(logits, labels[places]) * (len(places) / len(rows))
+                loss = functional.binary_cross_entropy_with_logits(logits, labels.to(self.device))
+                loss = loss * (len(labels) / rows)
                 loss.backward()
-                total_loss += loss.detach() * len(rows)
+                total_loss += loss.detach() * rows
             self.group.sum_gradients(self.lens.parameters())
             self.optimizer.step()
-            progress.update(len(rows))
+            progress.update(rows)
         return self.group.sum(total_loss).item() / len(shuffled)
 
+    def _own_batches(self, shuffled: np.ndarray) -> Iterator[tuple[Tensor, LensBatch]]:
+        """Yield labels and inputs of this process's parts of the steps; many parts' samples are gathered together."""
+        size, part_size = self.lens.config.batch_size, self.lens.config.batch_size // self.lens.config.batch_parts
+        together = size * max(1, GATHERED_ROWS // size)
+        for start in range(0, len(shuffled), together):
+            rows = shuffled[start : start + together]
+            part_of_step = np.arange(len(rows)) % size // part_size
+            samples = self.samples[rows[part_of_step % self.group.size == self.group.rank]]
+            labels = _labels(samples)
+            for places, batch in self.loader.batches(samples, part_size):
+                yield labels[places], batch
+
     @torch.inference_mode()
-    def validate(self, rows: np.ndarray) -> tuple[float, float]:
-        """Return AUC and log loss of samples; raise FloatingPointError for a logit that is not finite."""
+    def validate(self) -> tuple[float, float]:
+        """Return AUC and log loss of validation samples; raise FloatingPointError for a logit that is not finite."""
         self.lens.eval()
-        own = np.array_split(np.arange(len(rows)), self.group.size)[self.group.rank]
-        logits = torch.zeros(len(rows), device=self.device)
-        for places, batch in self.loader.batches(self.samples[rows[own]], SCORING_BATCH_SIZE):
+        samples, labels = self.validation, _labels(self.validation)
+        own = np.array_split(np.arange(len(samples)), self.group.size)[self.group.rank]
+        logits = torch.zeros(len(samples), device=self.device)
+        for places, batch in self.loader.batches(samples[own], SCORING_BATCH_SIZE):
             logits[torch.from_numpy(own[places])] = self.lens(batch.to(self.device))
         logits = self.group.sum(logits).cpu()
         if broken := int((~logits.isfinite()).sum()):
             raise FloatingPointError(
-                f"{broken} of the lens's {len(rows)} validation logits are not finite: it has diverged. Lower "
+                f"{broken} of the lens's {len(samples)} validation logits are not finite: it has diverged. Lower "
                 "lens.learning_rate or lens.weight_decay."
             )
-        loss = functional.binary_cross_entropy_with_logits(logits, self.labels[rows]).item()
-        return float(roc_auc_score(self.labels[rows], logits)), loss
+        loss = functional.binary_cross_entropy_with_logits(logits, labels).item()
+        return float(roc_auc_score(labels, logits)), loss
+
+
+def _labels(samples: pl.DataFrame) -> Tensor:
+    return torch.tensor(samples["label"].to_numpy(), dtype=torch.float32)

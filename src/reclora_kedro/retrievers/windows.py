@@ -10,15 +10,14 @@ from torch import Tensor
 
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
-from reclora_kedro.histories.sequences import user_of_events
-from reclora_kedro.histories.taken_items import TakenItems
+from reclora_kedro.histories.taken_items import taken_before
 
 
 @dataclass(frozen=True)
 class Windows:
     """Windows of consecutive training events of one user; each event but a user's first is the target of one window."""
 
-    items: np.ndarray  # of the training events, by user, in order of time; int64, shape (events,)
+    items: np.ndarray  # of the training events, by user, in order of time; int32, shape (events,)
     first: np.ndarray  # place of each window's first event, shape (windows,)
     last: np.ndarray  # place of its last one, which is a target alone, shape (windows,)
 
@@ -30,7 +29,8 @@ class Windows:
             ValueError: no user has two training events.
         """
         training = log.training_events()
-        count = np.bincount(user_of_events(log.sequences.offsets)[training], minlength=log.users.height)
+        begin = np.concatenate([[0], np.cumsum(training)])[log.sequences.offsets]
+        count = np.diff(begin)
         windows = -(-(count - 1).clip(0) // length)
         if not windows.sum():
             raise ValueError(
@@ -39,11 +39,8 @@ class Windows:
             )
         user = np.repeat(np.arange(len(count)), windows)
         earlier = np.arange(len(user)) - np.repeat(np.cumsum(windows) - windows, windows)  # windows of the user
-        begin = np.concatenate([[0], np.cumsum(count)])
         last = begin[1:][user] - 1 - earlier * length
-        return cls(
-            log.sequences.item_index[training].astype(np.int64), np.maximum(begin[:-1][user], last - length), last
-        )
+        return cls(log.sequences.item_index[training], np.maximum(begin[:-1][user], last - length), last)
 
     @property
     def targets(self) -> np.ndarray:
@@ -54,9 +51,8 @@ class Windows:
         """Return items of windows, left-aligned, (rows, longest + 1), and which are targets, (rows, longest)."""
         places = self.first[rows, None] + np.arange(self.targets[rows].max() + 1)
         inside = places <= self.last[rows, None]
-        return torch.from_numpy(self.items[np.where(inside, places, self.first[rows, None])]), torch.from_numpy(
-            inside[:, 1:]
-        )
+        items = self.items[np.where(inside, places, self.first[rows, None])]
+        return torch.from_numpy(items).long(), torch.from_numpy(inside[:, 1:])
 
 
 def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.DataFrame:
@@ -65,9 +61,9 @@ def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.Dat
     Raises:
         ValueError: there is none.
     """
-    all_likes = log.samples_in("validation").filter(label=1).select("item_index", *MOMENT)
+    all_likes = log.samples_in("validation", "item_index", *MOMENT, "label").filter(label=1).drop("label")
     has_history = all_likes["history_end"].to_numpy() > log.sequences.offsets[all_likes["user_index"].to_numpy()]
-    likes = all_likes.filter(has_history & ~TakenItems.from_sequences(log.sequences).before(all_likes))
+    likes = all_likes.filter(has_history & ~taken_before(log.sequences, all_likes))
     if likes.is_empty():
         raise ValueError(
             f"None of the {all_likes.height} likes of the validation split is of an item that is new to a user with "
