@@ -1,11 +1,12 @@
-"""Logs longer than memory: from raw parquet files to samples, part by part, in this process and on Ray.
+"""Logs longer than memory: from raw parquet files to samples, part by part, in this process and on Ray; and training.
 
     make bench-long-logs
     python benchmarks/long_logs.py --rows 1000000 10000000
 
 Seconds and the peak memory of any process, beside DuckDB, which does the same within the same bound of memory. Each
-measurement runs in a process of its own; the results of all have to be equal, but of one with drawn negatives. The
-largest log takes 15 GB of disk.
+measurement runs in a process of its own; the results of all have to be equal, but of one with drawn negatives. Then the
+lens and the retriever of conf/base take some steps of their first epoch, after all that a whole training prepares, and
+validate. The largest log takes 15 GB of disk.
 """
 
 import argparse
@@ -16,24 +17,35 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 import polars as pl
+import torch
 import yaml
-from histories import CONF, INGESTION, history_settings
+from histories import CONF, EMBEDDING_DIM, INGESTION, history_settings
+from measuring import resident_gib
 from results import publish
 from running import ROOT, run
 from synthetic_log import make_log
 from tqdm import tqdm
 
 from reclora_kedro.distributed.engine import EngineConfig, connect
+from reclora_kedro.distributed.group import Group
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import build_log
 from reclora_kedro.interactions.schema import Interactions
+from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.lens.features import fresh_lens
+from reclora_kedro.lens.training import LensTraining
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+from reclora_kedro.progress import Progress
+from reclora_kedro.retrievers.config import RetrieverConfig
+from reclora_kedro.retrievers.training import RetrieverTraining
 
 SIZES = (10_000_000, 100_000_000)
 MEMORY = 4  # GiB
@@ -42,6 +54,9 @@ DRAWN = "this process, 2 threads, matched negatives"
 PEER = "DuckDB 2.0.1, 2 threads"
 ROWS_PER_FILE = 5_000_000
 STEPS = ("ingestion", "history")
+LEARNERS = ("lens", "retriever")
+LEARNERS_MEMORY = 8  # GiB, without mapped files
+TRAINING_STEPS = 1_000
 
 
 def make_raw(rows: int, folder: Path) -> None:
@@ -83,9 +98,84 @@ def measure(raw: Path, folder: Path, system: str) -> dict[str, Any]:
     return {"seconds": seconds, "peak GiB": peak[0], "samples": digest, "rows": samples.hash_rows().sum()}
 
 
+def learn(folder: Path, learner: str, steps: int) -> dict[str, Any]:
+    """What some steps of a learner's first epoch cost, after the preparation of all, with a validation; one thread."""
+    torch.set_num_threads(1)
+    with highest_resident() as peak:
+        start = time.process_time()
+        log = InteractionLog.load(folder)
+        random = np.random.default_rng(0)
+        log = log.with_embeddings(random.normal(size=(log.items.height, EMBEDDING_DIM)).astype(np.float32))
+        rows, seconds = (lens_steps if learner == "lens" else retriever_steps)(log, steps)
+        everything = time.process_time() - start
+    return {
+        "learner": learner,
+        "rows": rows,
+        "preparation and validation, CPU s": everything - seconds,
+        "rows/s": rows / seconds,
+        "peak GiB": peak[0],
+        "peak GiB of mapped files": peak[1],
+    }
+
+
+def lens_steps(log: InteractionLog, steps: int) -> tuple[int, float]:
+    """Train the lens for some steps, and validate; return the rows of the steps, and their CPU seconds."""
+    config = LensConfig.model_validate(conf("lens", "lens") | {"device": "cpu"})
+    trained = []
+
+    class FewSteps(LensTraining):
+        def epoch(self, shuffled: np.ndarray, progress: Progress) -> float:
+            start, some = time.process_time(), shuffled[: steps * config.batch_size]
+            loss = super().epoch(some, progress)
+            trained.append((len(some), time.process_time() - start))
+            return loss
+
+    lens, loader = fresh_lens(log, config)
+    FewSteps(lens, loader, config.learning_rate, Group()).run(log.rows_in("train"), 1, 1)
+    return trained[0]
+
+
+def retriever_steps(log: InteractionLog, steps: int) -> tuple[int, float]:
+    """Train the retriever likewise; return the events that were predicted, and the CPU seconds, validation included."""
+    config = RetrieverConfig.model_validate(conf("candidates", "retriever") | {"device": "cpu"})
+    training = RetrieverTraining(log, config, Group())
+    windows = training.windows
+    drawn = np.random.default_rng(0).permutation(len(windows.first))[: steps * config.batch_size]
+    training.windows = replace(windows, first=windows.first[drawn], last=windows.last[drawn])
+    start, events = time.process_time(), int(training.windows.targets.sum())
+    with Progress("retriever", events, "events") as progress:
+        training.epoch(progress)
+    return events, time.process_time() - start
+
+
+def conf(name: str, block: str) -> dict[str, Any]:
+    """A block of parameters of conf/base."""
+    text = (CONF / f"parameters_{name}.yml").read_text().replace("${globals:seed}", "42")
+    parameters: dict[str, Any] = yaml.safe_load(text)[block]
+    return parameters
+
+
+@contextmanager
+def highest_resident() -> Iterator[list[float]]:
+    """The highest resident memory of this process while the work is done, see `resident_gib`."""
+    peak, done = [0.0, 0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            peak[:] = map(max, peak, resident_gib())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+
+
 def settings() -> EngineConfig:
     """The engine of conf/base, without what an environment interpolates."""
-    return EngineConfig.model_validate(yaml.safe_load((CONF / "parameters_engine.yml").read_text())["engine"])
+    return EngineConfig.model_validate(conf("engine", "engine"))
 
 
 @contextmanager
@@ -113,9 +203,9 @@ def highest_memory(process: int) -> Iterator[list[float]]:
         watcher.join()
 
 
-def measure_all(sizes: list[int]) -> list[dict[str, Any]]:
-    """One record per size and system."""
-    records = []
+def measure_all(sizes: list[int], steps: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """One record per size and system, and one per size and learner."""
+    records, learned = [], []
     for size in tqdm(sizes, desc="logs", disable=None):
         with TemporaryDirectory() as place:
             raw = Path(place) / "raw"
@@ -124,6 +214,9 @@ def measure_all(sizes: list[int]) -> list[dict[str, Any]]:
             for system in (*SYSTEMS, DRAWN, PEER):
                 with TemporaryDirectory(dir=place) as folder:
                     measured = run(command(raw, folder, system), threads=1 if system == ONE else 2)
+                    for learner in LEARNERS if system == HERE else ():
+                        choice = ["--learn", learner, "--folder", folder, "--steps", str(steps)]
+                        learned.append({"log": size} | run([sys.executable, __file__, *choice], threads=1))
                 seconds = measured["seconds"]
                 work = sum(each for step, each in seconds.items() if step != "start of Ray")
                 records.append(
@@ -139,7 +232,7 @@ def measure_all(sizes: list[int]) -> list[dict[str, Any]]:
                     }
                 )
                 tqdm.write(f"{size:,} rows, {system}: {work:.0f} s", file=sys.stderr)
-    return records
+    return records, learned
 
 
 def command(raw: Path, folder: str, system: str) -> list[str]:
@@ -152,7 +245,7 @@ def command(raw: Path, folder: str, system: str) -> list[str]:
     return [sys.executable, __file__, "--system", system, *places]
 
 
-def compare(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def compare(records: list[dict[str, Any]], learned: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The targets, with what was measured."""
     by = {(record["log"], record["system"]): record for record in records}
     small, large = (f(record["log"] for record in records) for f in (min, max))
@@ -167,6 +260,9 @@ def compare(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for system in (HERE, TWO):
         ratio = by[large, PEER]["seconds"] / by[large, system]["seconds"]
         table.append((f"{system}: seconds of {PEER} / its own, {large:,} rows", ratio, "above 1"))
+    for record in learned:
+        name = f"{record['learner']}: peak GiB without mapped files, {record['log']:,} rows"
+        table.append((name, record["peak GiB"], f"at most {LEARNERS_MEMORY}"))
     for size in sorted({record["log"] for record in records}):
         same = [record for record in records if record["log"] == size and record["system"] != DRAWN]
         digests = {record["digest"] for record in same if record["system"] != PEER}
@@ -180,8 +276,10 @@ def main() -> None:
     """Measure, print and keep the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=SIZES, help="sizes of the log, two or more")
+    parser.add_argument("--steps", type=int, default=TRAINING_STEPS, help="of each learner's first epoch")
     parser.add_argument("--make", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--system", help=argparse.SUPPRESS)
+    parser.add_argument("--learn", choices=LEARNERS, help=argparse.SUPPRESS)
     parser.add_argument("--raw", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -190,8 +288,10 @@ def main() -> None:
         print(json.dumps(arguments.make))
     elif arguments.system is not None:
         print(json.dumps(measure(arguments.raw, arguments.folder, arguments.system)))
+    elif arguments.learn is not None:
+        print(json.dumps(learn(arguments.folder, arguments.learn, arguments.steps)))
     else:
-        records = measure_all(list(arguments.rows))
+        records, learned = measure_all(list(arguments.rows), arguments.steps)
         shown = [
             {name: value for name, value in record.items() if name not in ("samples", "digest")} for record in records
         ]
@@ -203,7 +303,7 @@ def main() -> None:
                 y=[record["µs per row"] for record in part],
                 name=system,
             )
-        publish("long_logs", {"Seconds": shown, "Targets": compare(records)}, figure)
+        publish("long_logs", {"Seconds": shown, "Training": learned, "Targets": compare(records, learned)}, figure)
 
 
 if __name__ == "__main__":

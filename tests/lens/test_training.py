@@ -55,9 +55,7 @@ def test_texts_are_the_directions_of_the_item_embeddings_and_no_weights(fitted, 
 
 def test_an_item_unseen_in_training_is_scored_by_its_text(log, config) -> None:
     unseen = pl.col("item_index") < 10
-    log = replace(
-        log, samples=log.samples.with_columns(split=pl.when(unseen).then(pl.lit("none")).otherwise("split"))
-    )
+    log = replace(log, samples=log.samples.with_columns(split=pl.when(unseen).then(pl.lit("none")).otherwise("split")))
     bare = replace(log, items=log.items.select("item_id", "title"))
     without, _ = fit_lens(bare, config.model_copy(update={"rating_statistics": False, "item_text": False}))
     lens, _ = fit_lens(bare, config.model_copy(update={"rating_statistics": False}))
@@ -144,9 +142,7 @@ def test_training_is_deterministic_and_leaves_the_global_generator_alone(log, co
 
 def test_users_unseen_in_training_are_unknown_and_scored(log, config) -> None:
     unseen = pl.col("user_index") < 5
-    log = replace(
-        log, samples=log.samples.with_columns(split=pl.when(unseen).then(pl.lit("none")).otherwise("split"))
-    )
+    log = replace(log, samples=log.samples.with_columns(split=pl.when(unseen).then(pl.lit("none")).otherwise("split")))
     lens, _ = fit_lens(log, config)
     assert lens.user.id_codes[:5].tolist() == [0] * 5
     assert lens.user.id_codes[5:].tolist() == list(range(6, 31))

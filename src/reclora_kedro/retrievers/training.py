@@ -64,7 +64,7 @@ def _fit(
     log: InteractionLog, config: RetrieverConfig, checkpoints: CheckpointStore | None, group: Group
 ) -> tuple[Retriever, Records]:
     keep_freed_memory()
-    training = _Training(log, config, group)
+    training = RetrieverTraining(log, config, group)
     if checkpoints and (saved := checkpoints.newest()):
         training.restore(saved)
     positions = int(training.windows.targets.sum())
@@ -80,7 +80,7 @@ def _fit(
     return training.best_retriever(), training.log
 
 
-class _Training:
+class RetrieverTraining:
     """State of a training of a retriever, in one process or in each of a group."""
 
     def __init__(self, log: InteractionLog, config: RetrieverConfig, group: Group) -> None:
