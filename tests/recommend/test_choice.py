@@ -97,6 +97,12 @@ def test_likes_of_the_validation_split_choose_what_is_not_named(log, settings, r
     assert choice.chosen(compared, settings) == expected
 
 
+def test_fewer_likes_are_ranked_in_a_catalogue_that_is_larger():
+    settings = config(exact_items=1_000)
+    cases = [(500, 1_000), (500, 5_000), (3, 10**6), (None, 10**6)]
+    assert [choice.at_most(likes, items, settings) for likes, items in cases] == [500, 100, 2, None]
+
+
 def test_what_is_named_is_taken_and_candidates_that_no_source_finds_are_ordered_by_the_lens():
     assert choice.chosen([], config(candidates="retriever", order="candidates")) == ("retriever", "candidates")
     assert choice.chosen([], config(candidates="unseen")) == ("unseen", "lens")

@@ -68,7 +68,8 @@ def choose(
             None if linear is None else linear.score,
             None if retriever is None else RetrieverReader(retriever, log).scorer,
         )
-        teaching, choosing = likes_of_halves(log, config.teaching_likes, config.validation_likes, config.seed)
+        most = (at_most(most, log.items.height, config) for most in (config.teaching_likes, config.validation_likes))
+        teaching, choosing = likes_of_halves(log, *most, config.seed)
         if learns:
             candidates = CandidateReader(log, ItemFacts(log), scorers, lens_scorer(reader))
             blocks = candidate_pairs(log, teaching, config.seed)
@@ -97,7 +98,7 @@ def deciding_settings(
     log: InteractionLog, retriever: Retriever | None, config: RecommendationConfig, settings: SourceSettings
 ) -> dict[str, Any]:
     """Return what a choice depends on besides the lens and the likes, as JSON values."""
-    fields = {"candidates", "order", "validation_likes", "teaching_likes", "retrieved", "top_n", "seed"}
+    fields = {"candidates", "order", "validation_likes", "teaching_likes", "retrieved", "exact_items", "top_n", "seed"}
     return {
         "items": log.items.height,
         "retriever": retriever is not None,
@@ -106,6 +107,20 @@ def deciding_settings(
         "neighbours": settings.neighbours.model_dump(mode="json"),
         "linear": settings.linear.model_dump(mode="json"),
     }
+
+
+def at_most(likes: int | None, items: int, config: RecommendationConfig) -> int | None:
+    """Return how many likes to rank among all items: fewer in a catalogue of more than `config.exact_items`.
+
+    No more pairs of like and item are then scored than in a catalogue of `exact_items`; None stays None, for all likes.
+    """
+    if likes is None or items <= config.exact_items:
+        return likes
+    fewer = max(2, likes * config.exact_items // items)
+    logger.info(
+        "Of at most %d likes, %d are ranked among %d items, see recommendation.exact_items", likes, fewer, items
+    )
+    return fewer
 
 
 def likes_of_halves(

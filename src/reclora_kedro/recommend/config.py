@@ -26,7 +26,7 @@ class RecommendationConfig(Block):
     """Which users to recommend items to, which items, and in which order.
 
     Attributes:
-        exact_items: largest catalogue in which a retriever scores every item; in a larger one, an index finds its best.
+        exact_items: largest catalogue in which every item is scored for every user, or for every drawn like.
     """
 
     variant: str | None
