@@ -125,8 +125,9 @@ def test_long_logs(benchmarks):
         return [module.HERE if word in (module.ONE, module.TWO) else word for word in command]
 
     benchmarks.stand_in = here
-    tables = benchmarks.tables("long_logs", "--rows", 20_000, 30_000)
+    tables = benchmarks.tables("long_logs", "--steps", 2, "--rows", 20_000, 30_000)
     assert len(tables["Seconds"]) == 2 * len((*module.SYSTEMS, module.DRAWN, module.PEER))
+    assert [row["learner"] for row in tables["Training"]] == [*module.LEARNERS] * 2
     assert [row["measured"] for row in tables["Targets"][-4:]] == [1, 1, 1, 1]
 
 

@@ -68,8 +68,8 @@ def choose(
             None if linear is None else linear.score,
             None if retriever is None else RetrieverReader(retriever, log).scorer,
         )
-        most = (at_most(most, log.items.height, config) for most in (config.teaching_likes, config.validation_likes))
-        teaching, choosing = likes_of_halves(log, *most, config.seed)
+        most = [at_most(likes, log.items.height, config) for likes in (config.teaching_likes, config.validation_likes)]
+        teaching, choosing = likes_of_halves(log, most[0], most[1], config.seed)
         if learns:
             candidates = CandidateReader(log, ItemFacts(log), scorers, lens_scorer(reader))
             blocks = candidate_pairs(log, teaching, config.seed)
