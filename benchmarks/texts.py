@@ -13,9 +13,7 @@ from pydoc_data.topics import topics
 
 from running import ROOT, open_project
 
-from reclora_extras.base_models.config import CorpusConfig
 from reclora_extras.base_models.corpus import tell_corpus
-from reclora_kedro.llm.prompts import PromptConfig
 
 FOLDER = ROOT / "data/01_raw/texts"
 MIN_WORDS = 20
@@ -31,9 +29,10 @@ def paragraphs(documents: list[str]) -> list[str]:
 def told(environment: str) -> list[str]:
     """Return the texts of an environment's log."""
     project = open_project(environment)
-    corpus, prompt = project.parameters["base_model"]["corpus"], project.parameters["prompt"]
-    log, seed = project.load("log_without_embeddings"), project.parameters["base_model"]["seed"]
-    return tell_corpus(log, CorpusConfig(**corpus), PromptConfig(**prompt), seed).texts
+    config = project.parameters["base_model"]
+    return tell_corpus(
+        project.load("log_without_embeddings"), config.corpus, project.parameters["prompt"], config.seed
+    ).texts
 
 
 def main(environments: list[str], folder: Path = FOLDER) -> None:
