@@ -42,11 +42,20 @@ class Pretrain(Step):
 def mixture(
     llm: LanguageModel, sources: dict[str, list[str]], stage: StageConfig, config: BaseModelConfig, seed: int
 ) -> list[list[int]]:
-    """Return the tokens of a stage's texts, whose sources have about their shares of its tokens."""
+    """Return the tokens of a stage's texts, whose sources have about their shares of its tokens.
+
+    Raises:
+        ValueError: a source has no text, or none that is good enough.
+    """
     token_ids, total = list[list[int]](), sum(stage.shares.values())
     for name, share in stage.shares.items():
         if not share:
             continue
+        if not sources[name]:
+            raise ValueError(
+                f"base_model.corpus.stages names {name}, but each of its texts names a held-out item, or it has none: "
+                "lower base_model.corpus.held_out_items, or leave it out."
+            )
         places = np.random.default_rng(seed).permutation(len(sources[name]))[:SAMPLED]
         sampled = plain_ids(llm.tokenizer, [sources[name][place] for place in places], config.corpus.max_tokens)
         count = round(stage.tokens * share / total / np.mean([len(ids) for ids in sampled]))

@@ -116,6 +116,9 @@ def test_each_stage_has_its_mixture_and_no_stage_reads_of_a_held_out_item(log, t
     expected = perplexities(llm, told, corpus.max_tokens, TOKENS)
     assert {name: last[name] for name in expected} == pytest.approx(expected)
     assert expected.keys() == {"perplexity", "general_perplexity"}
+    emptied = replace(material, corpus=replace(told, sources=told.sources | {"other": []}))
+    with pytest.raises(ValueError, match=r"stages names other, but each of its texts names a held-out item"):
+        Pretrain.take(tiny_llm, emptied, settings)
 
 
 def test_a_stage_of_texts_that_are_not_there_is_refused():
