@@ -37,9 +37,11 @@ def scorer(log: InteractionLog, config: PopularityConfig) -> Scorer:
 
 def chosen(log: InteractionLog, config: PopularityConfig) -> float | None:
     """Return the days of the window that ranks validation likes best, by NDCG@10; None for all time."""
+    if not config.days:
+        return None
     models = {days: Popularity(log, days) for days in (None, *config.days)}
     likes = draw_positives(log, "validation", None, config.validation_likes, config.seed)
-    if len(models) == 1 or likes.is_empty():
+    if likes.is_empty():
         return None
     items, target = log.items.height, likes["item_index"].to_numpy()
     seen = latest_events(log.sequences, likes, items, len(log.sequences.timestamp), 1)
