@@ -18,7 +18,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.language_model import LanguageModel, load_language_model
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.terminal import show
 
@@ -71,7 +71,7 @@ def teach_writer(
     hint_templates: Mapping[str, Callable[[], str]],
     config: BlackBoxConfig,
     prompt: PromptConfig,
-    small_llm: LanguageModel,
+    prepared_llm: str,
 ) -> tuple[LanguageModel, Records]:
     """Tune the small model to write helpful knowledge; return it and a record of its lessons."""
     assert config.knowledge is not None
@@ -81,7 +81,11 @@ def teach_writer(
         lambda texts, step: llm.ask(texts, prompt, kept, step), few_shot, writer, config
     )
     taught, tuned = knowledge.teach(
-        small_llm, lessons, config.knowledge.tuning, config.knowledge.tokens_per_batch, config.seed
+        load_language_model(prepared_llm),
+        lessons,
+        config.knowledge.tuning,
+        config.knowledge.tokens_per_batch,
+        config.seed,
     )
     return taught, [account | tuned]
 
@@ -94,12 +98,16 @@ def answer_with_knowledge(
     prompt_template: str,
     config: BlackBoxConfig,
     prompt: PromptConfig,
-    knowledge_llm: LanguageModel,
+    knowledge_llm: str,
 ) -> tuple[Records, pl.DataFrame, Records]:
     """Search the soft prompt, and score the test rows with the best one; return trials, scores and costs."""
     writer = MessageWriter(prompt_template, knowledge.KNOWLEDGE, prompt, config.max_characters)
     return knowledge.answer_with_knowledge(
-        lambda texts, step: llm.ask(texts, prompt, kept, step), records, writer, knowledge_llm, config
+        lambda texts, step: llm.ask(texts, prompt, kept, step),
+        records,
+        writer,
+        load_language_model(knowledge_llm),
+        config,
     )
 
 

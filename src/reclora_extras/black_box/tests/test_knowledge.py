@@ -1,5 +1,8 @@
 """A small language model learns to write what helps a black box, and its soft prompt is searched."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from bad_parameters import PARAMETERS
 from live_service import block
 from named import names_with
 from reclora_extras.base_models.config import TuningConfig
+from reclora_extras.black_box import nodes
 from reclora_extras.black_box.asking import BlackBoxConfig
 from reclora_extras.black_box.chat_api import Answers
 from reclora_extras.black_box.hints import MessageWriter
@@ -27,6 +31,7 @@ from reclora_extras.black_box.knowledge import (
     writing_losses,
 )
 from reclora_extras.black_box.pipeline import create_pipeline
+from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompts import PromptConfig
 
 PROMPT = PromptConfig.model_validate(block("finetuning", "prompt"))
@@ -163,3 +168,20 @@ def test_test_rows_are_answered_with_what_is_written_and_the_control_gives_that_
     labels = [row["label"] for row in rows[:4]]
     expected = roc_auc_score(labels, believes(["\n\n".join(each) for each in own], "").logits)
     assert roc_auc_score(labels, scores.filter(model=names[0])["score"]) == expected
+
+
+def test_stored_models_are_taught_and_write(tiny_llm_folder):
+    api = SimpleNamespace(ask=lambda texts, prompt, kept, step: believes(texts, step))
+    rows = [record(row, use) for use in ("few_shot", "validation", "test") for row in range(4)]
+    templates = {name: partial(str, text) for name, text in HINTS.items()}
+    settings = config(rows=4, trials=1, max_tokens=2, tuning=TUNING | {"epochs": 1})
+    folder = str(tiny_llm_folder)
+    asked = (api, None, rows, "{{ target.title }}?")
+    taught, [account] = nodes.teach_writer(*asked, templates, settings, PROMPT, folder)
+    assert account["lessons"] == 4
+    assert any(
+        not torch.equal(before, after)
+        for before, after in zip(load_language_model(folder).model.parameters(), taught.model.parameters(), strict=True)
+    )
+    _, scores, _ = nodes.answer_with_knowledge(*asked, settings, PROMPT, folder)
+    assert scores.height == 8
