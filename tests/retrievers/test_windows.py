@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from cycle_log import EVENTS, USERS, cycle_log
-from reclora_kedro.retrievers.windows import Windows, validation_likes
+from reclora_kedro.histories.taken_items import validation_likes
+from reclora_kedro.retrievers.windows import Windows
 
 
 @pytest.mark.parametrize("kind", ["global_time", "per_user_last_out"])

@@ -101,6 +101,24 @@ def draw_positives(log: InteractionLog, split: str, users: int | None, rows: int
     return liked[np.sort(np.random.default_rng([seed, 1]).permutation(liked.height)[:rows])]
 
 
+def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.DataFrame:
+    """Return at most `rows` random validation likes of items new to a nonempty history: item_index and `MOMENT`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    all_likes = log.samples_in("validation", "item_index", *MOMENT, "label").filter(label=1).drop("label")
+    has_history = all_likes["history_end"].to_numpy() > log.sequences.starts[all_likes["user_index"].to_numpy()]
+    likes = all_likes.filter(has_history & ~taken_before(log.sequences, all_likes))
+    if likes.is_empty():
+        raise ValueError(
+            f"None of the {all_likes.height} likes of the validation split is of an item that is new to a user with "
+            "earlier events, so that there is nothing to choose an epoch by: a log whose users have one item, or one "
+            "second, has no sequences. Change history.split, or rank by neighbours or popularity."
+        )
+    return likes[np.sort(np.random.default_rng(seed).permutation(likes.height)[:rows])]
+
+
 def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most: int, recency: float) -> csr_array:
     """Return the latest events of users at some moments, weighted by recency: float32, shape (moments, items).
 

@@ -16,13 +16,14 @@ from reclora_kedro.distributed.checkpoints import Checkpoint, CheckpointStore, r
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.taken_items import validation_likes
 from reclora_kedro.layers import distinct_indices
 from reclora_kedro.progress import Progress
 from reclora_kedro.retrievers.base import Retriever, fresh_retriever
 from reclora_kedro.retrievers.config import RetrieverConfig
 from reclora_kedro.retrievers.losses import draw_items, full_cross_entropy, sampled_cross_entropy
 from reclora_kedro.retrievers.reader import RetrieverReader
-from reclora_kedro.retrievers.windows import Windows, validation_likes
+from reclora_kedro.retrievers.windows import Windows
 
 Records = list[dict[str, Any]]
 

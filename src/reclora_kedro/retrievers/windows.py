@@ -1,16 +1,13 @@
-"""Training events as windows of histories, and the likes to validate on."""
+"""Training events as windows of histories."""
 
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.questions import MOMENT
-from reclora_kedro.histories.taken_items import taken_before
 
 
 @dataclass(frozen=True)
@@ -53,21 +50,3 @@ class Windows:
         inside = places <= self.last[rows, None]
         items = self.items[np.where(inside, places, self.first[rows, None])]
         return torch.from_numpy(items).long(), torch.from_numpy(inside[:, 1:])
-
-
-def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.DataFrame:
-    """Return at most `rows` random validation likes of items new to a nonempty history: item_index and `MOMENT`.
-
-    Raises:
-        ValueError: there is none.
-    """
-    all_likes = log.samples_in("validation", "item_index", *MOMENT, "label").filter(label=1).drop("label")
-    has_history = all_likes["history_end"].to_numpy() > log.sequences.offsets[all_likes["user_index"].to_numpy()]
-    likes = all_likes.filter(has_history & ~taken_before(log.sequences, all_likes))
-    if likes.is_empty():
-        raise ValueError(
-            f"None of the {all_likes.height} likes of the validation split is of an item that is new to a user with "
-            "earlier events, so that there is nothing to choose an epoch by: a log whose users have one item, or one "
-            "second, has no sequences. Change history.split, or rank by neighbours or popularity."
-        )
-    return likes[np.sort(np.random.default_rng(seed).permutation(likes.height)[:rows])]
