@@ -11,10 +11,10 @@ from reclora_kedro.distributed.group import Group
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.histories.splits import SPLITS
-from reclora_kedro.histories.taken_items import TakenItems, taken_before
+from reclora_kedro.histories.taken_items import TakenItems, taken_before, validation_likes
 from reclora_kedro.lens.features import fresh_lens
 from reclora_kedro.lens.training import LensTraining, fit_lens
-from reclora_kedro.retrievers.windows import Windows, validation_likes
+from reclora_kedro.retrievers.windows import Windows
 
 BLOCKS = (
     "histories.log.ROWS_PER_BLOCK",

@@ -67,7 +67,7 @@ class LensConfig(Block):
     batch_parts: Count
     max_epochs: Count
     patience: Count
-    validation_rows: Count | None = None
+    validation_rows: Count | None = 200_000
     seed: Seed
     device: Resource[str]
 
