@@ -243,7 +243,7 @@ def render_ranking(
         figures,
         tables={k: list(records) for k, records in groupby(sorted(metrics, key=itemgetter("k")), key=itemgetter("k"))},
         beyond_accuracy=beyond_accuracy,
-        segments=dict.fromkeys((record["by"], record["segment"]) for record in beyond_accuracy),
+        segments={(record["by"], record["segment"]): record["rows"] for record in beyond_accuracy},
         notes={record["model"]: notes[record["model"]] for record in metrics if record["model"] in notes},
         confidence=metrics[0]["confidence"],
     )

@@ -127,7 +127,7 @@ def segment_likes(item_ranks: pl.DataFrame, log: InteractionLog) -> Iterator[Seg
     """
     offsets = np.asarray(log.sequences.offsets)[item_ranks["user_index"]]
     end = item_ranks["history_end"].to_numpy()
-    yield Segmentation("likes", [ALL], np.zeros(len(end), dtype=int))
+    yield Segmentation("users", [ALL], np.zeros(len(end), dtype=int))
     yield in_bands("events of the user before the like", end - offsets, np.array(HISTORY_EDGES))
     last = np.asarray(log.sequences.timestamp)[np.maximum(end - 1, 0)]
     is_same = (end > offsets) & (last == item_ranks["timestamp"].to_numpy())
