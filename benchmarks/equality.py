@@ -237,8 +237,8 @@ def stored(project: Path) -> dict[Part, list[str]]:
 
 def read(file: Path) -> Iterator[tuple[str, str]]:
     """Names and contents of the parts of a file; records become columns."""
-    if file.suffix == ".parquet":
-        for column in pl.read_parquet(file):
+    if file.suffix in (".parquet", ".arrow"):
+        for column in (pl.read_parquet if file.suffix == ".parquet" else pl.read_ipc)(file):
             yield column.name, json.dumps(column.to_list(), default=str)
     elif file.suffix == ".safetensors":
         for name, tensor in load_file(file).items():
