@@ -47,7 +47,7 @@ def test_a_retriever_finds_candidates_beside_the_neighbours(finished_run, walked
 
 def test_code_stands_in_the_order_in_which_it_is_read(walked):
     changes = list(walked.walk.changes_of(walked.walk.rooms_of(walked.calls)))
-    assert sum(is_back for is_back, _, _ in changes) <= 45, changes
+    assert sum(is_back for is_back, _, _ in changes) <= 48, changes
 
 
 def test_a_retriever_is_trained_shown_and_loaded(finished_run, walked):

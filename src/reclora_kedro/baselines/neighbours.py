@@ -115,7 +115,11 @@ class ItemNeighbours:
             self._vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
     def with_log(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:
-        """Return a copy that reads another log of the same users and items; `changed` users are counted anew."""
+        """Return a copy that reads histories from another log of the same users and items.
+
+        Args:
+            changed: indices, ascending, of users to count again by their events in this log; None for nobody.
+        """
         neighbours = copy(self)
         neighbours._events = log.sequences
         if changed is not None:

@@ -39,13 +39,13 @@ def chosen(log: InteractionLog, config: PopularityConfig) -> float | None:
     """Return the days of the window that ranks validation likes best, by NDCG@10; None for all time."""
     if not config.days:
         return None
-    models = {days: Popularity(log, days) for days in (None, *config.days)}
     likes = draw_positives(log, "validation", None, config.validation_likes, config.seed)
     if likes.is_empty():
         return None
     items, target = log.items.height, likes["item_index"].to_numpy()
     seen = latest_events(log.sequences, likes, items, len(log.sequences.timestamp), 1)
     every = pl.DataFrame({"item_index": np.arange(items)})
+    models = {days: Popularity(log, days) for days in (None, *config.days)}
 
     def scores(rows: slice) -> Iterator[tuple[float | None, np.ndarray]]:
         pairs = likes[rows].select(*MOMENT).join(every, how="cross")

@@ -80,7 +80,11 @@ class LiveSequences(Sequences):
         return replace(self, runs=np.pad(self.runs, ((0, 0), (0, users))))
 
     def with_events(self, user: np.ndarray, columns: Mapping[str, np.ndarray], best: int) -> Self:
-        """Return a copy with further events; of equal user, item and second, the `best` (1: by rating, -1: worst)."""
+        """Return a copy with further events; of one user, item and second, one is kept.
+
+        Args:
+            best: 1 to keep the event with the highest rating, -1 for the lowest.
+        """
         users = np.unique(user)
         starts, ends = self.starts[users], self.ends[users]
         old, count = places_of(starts, ends), len(user)

@@ -296,7 +296,11 @@ class Routes:
         return Request(False, body.user, history, items=indices, explain=body.explain, model=model)
 
     def _event(self, where: str, event: PastEvent, user: str, event_id: str, request_id: str | None = None) -> Event:
-        """Convert a sent event to the journal's; raise ProblemError for one in the future, without a rating, etc."""
+        """Convert a sent event to the journal's.
+
+        Raises:
+            ProblemError: it lacks a rating although the log has ratings, is in the future, or the like.
+        """
         ingestion, now = self.service.champion.ingestion, time()
         columns = ingestion.interactions
         rating: float | None = 1.0

@@ -68,7 +68,6 @@ def show_recommendations(
     recommended: pl.DataFrame, candidate_metrics: Records, shortlist_report: Report, report: Report
 ) -> None:
     """Print how the candidates were chosen, and the recommendations of one user."""
-    tables = recommendations.recommendation_tables(recommended, shortlist_report | report)
     if candidate_metrics:
         show(ranking_table(candidate_metrics))
-    show(tables)
+    show(recommendations.recommendation_tables(recommended, shortlist_report | report))
