@@ -11,11 +11,10 @@ validate. The largest log takes 15 GB of disk.
 
 import argparse
 import json
-import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +83,7 @@ def measure(raw: Path, folder: Path, system: str) -> dict[str, Any]:
         connect(engine)
     seconds = {"start of Ray": time.perf_counter() - start}
     table, raw_items = read_raw(raw)
-    with highest_memory(os.getpid()) as peak:
+    with highest(largest_gib, every=0.2) as peak:
         start = time.perf_counter()
         interactions, items, users, _ = build_canonical_tables(table, raw_items, None, None, INGESTION, engine)
         Interactions.validate(interactions).sink_parquet(folder / "interactions.parquet")
@@ -101,7 +100,7 @@ def measure(raw: Path, folder: Path, system: str) -> dict[str, Any]:
 def learn(folder: Path, learner: str, steps: int) -> dict[str, Any]:
     """What some steps of a learner's first epoch cost, after the preparation of all, with a validation; one thread."""
     torch.set_num_threads(1)
-    with highest_resident() as peak:
+    with highest(resident_gib, every=0.05) as peak:
         start = time.process_time()
         log = InteractionLog.load(folder)
         random = np.random.default_rng(0)
@@ -156,13 +155,13 @@ def conf(name: str, block: str) -> dict[str, Any]:
 
 
 @contextmanager
-def highest_resident() -> Iterator[list[float]]:
-    """The highest resident memory of this process while the work is done, see `resident_gib`."""
-    peak, done = [0.0, 0.0], threading.Event()
+def highest(read: Callable[[], Sequence[float]], every: float) -> Iterator[list[float]]:
+    """The highest of each value that a function reads, every so many seconds, while the work is done."""
+    peak, done = [*read()], threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.05):
-            peak[:] = map(max, peak, resident_gib())
+        while not done.wait(every):
+            peak[:] = map(max, peak, read())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -178,29 +177,18 @@ def settings() -> EngineConfig:
     return EngineConfig.model_validate(conf("engine", "engine"))
 
 
-@contextmanager
-def highest_memory(process: int) -> Iterator[list[float]]:
-    """The highest resident memory, in GiB, of this process and of every worker while the work is done."""
+def largest_gib() -> tuple[float]:
+    """The resident memory, in GiB, of this process or of the worker that has most."""
     import psutil
 
-    peak, done = [0.0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.2):
-            for each in [psutil.Process(process), *psutil.Process(process).children(recursive=True)]:
-                try:
-                    if each.pid == process or each.name().startswith("ray::"):
-                        peak[0] = max(peak[0], each.memory_info().rss / 2**30)
-                except psutil.Error:
-                    pass
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        watcher.join()
+    own, most = psutil.Process(), 0.0
+    for each in [own, *own.children(recursive=True)]:
+        try:
+            if each == own or each.name().startswith("ray::"):
+                most = max(most, each.memory_info().rss / 2**30)
+        except psutil.Error:
+            pass
+    return (most,)
 
 
 def measure_all(sizes: list[int], steps: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
