@@ -92,8 +92,7 @@ def draw_positives(log: InteractionLog, split: str, users: int | None, rows: int
     Items that the user took before are left out, as they would stand out among candidates that are new to the user.
     Draws are uniform; a larger number of users or rows keeps those of a smaller one; None keeps all.
     """
-    liked = log.samples_in(split, "row", "item_index", *MOMENT, "label").filter(label=1).drop("label")
-    liked = liked.filter(~taken_before(log.sequences, liked))
+    liked = _new_likes(log, split)
     if users is not None:
         everyone = liked["user_index"].unique().sort()
         drawn = np.random.default_rng([seed, 0]).permutation(len(everyone))[:users]
@@ -107,16 +106,22 @@ def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.Dat
     Raises:
         ValueError: there is none.
     """
-    all_likes = log.samples_in("validation", "item_index", *MOMENT, "label").filter(label=1).drop("label")
-    has_history = all_likes["history_end"].to_numpy() > log.sequences.starts[all_likes["user_index"].to_numpy()]
-    likes = all_likes.filter(has_history & ~taken_before(log.sequences, all_likes))
+    new = _new_likes(log, "validation").drop("row")
+    likes = new.filter(new["history_end"].to_numpy() > log.sequences.starts[new["user_index"].to_numpy()])
     if likes.is_empty():
+        count = log.samples_in("validation", "label")["label"].sum()
         raise ValueError(
-            f"None of the {all_likes.height} likes of the validation split is of an item that is new to a user with "
+            f"None of the {count} likes of the validation split is of an item that is new to a user with "
             "earlier events, so that there is nothing to choose an epoch by: a log whose users have one item, or one "
             "second, has no sequences. Change history.split, or rank by neighbours or popularity."
         )
     return likes[np.sort(np.random.default_rng(seed).permutation(likes.height)[:rows])]
+
+
+def _new_likes(log: InteractionLog, split: str) -> pl.DataFrame:
+    """Return the likes of a split of items that are new to their users: row, item_index and `MOMENT`."""
+    likes = log.samples_in(split, "row", "item_index", *MOMENT, "label").filter(label=1).drop("label")
+    return likes.filter(~taken_before(log.sequences, likes))
 
 
 def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most: int, recency: float) -> csr_array:
