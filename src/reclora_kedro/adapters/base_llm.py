@@ -30,13 +30,12 @@ SUMS_PER_TENSOR = 1024
 
 
 def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
-    """Refuse target modules that are not linear layers of a base LLM, whose weights may be on the meta device.
+    """Raise ValueError if targets match nothing, or anything but linear layers in the blocks of a base LLM.
+
+    Its weights may be on the meta device.
 
     Args:
         targets: suffixes of the layers' paths, a regular expression of whole paths, or ``auto``.
-
-    Raises:
-        ValueError: a target is not a linear layer in a block of the base LLM, or nothing matches.
     """
     if targets == "auto":
         attention_projections(model)
@@ -80,10 +79,7 @@ def attention_projections(model: Any) -> list[str]:
 
 
 def require_base_llm(model: Any, expected: Mapping[str, str], folder: str) -> None:
-    """Refuse a base LLM other than the one that an adapter in `folder` was trained on.
-
-    Args:
-        expected: result of `describe_base_llm` for the adapter's base LLM.
+    """Refuse a base LLM other than the `expected` one, see `describe_base_llm`, of an adapter in `folder`.
 
     Raises:
         MismatchError: it is another one, or the adapter does not name its base LLM.

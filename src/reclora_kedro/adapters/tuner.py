@@ -176,16 +176,13 @@ class PersonalizedTuner(BaseTuner):
 
     @contextmanager
     def gate_context(self, gate_inputs: Tensor | None) -> Iterator[None]:
-        """Personalize forward passes inside the context: row i of a batch by row i of ``gate_inputs``.
+        """Personalize forward passes inside the context: row i of a batch by row i of ``gate_inputs``, if any.
 
         The gates are computed here, once for all layers. A backward pass with gradient checkpointing computes
         activations again, so it belongs inside the context too.
 
-        Args:
-            gate_inputs: gate inputs, shape (batch, gate_dim); None leaves forward passes unchanged.
-
         Raises:
-            ValueError: the inputs' width is not the adapter's ``gate_dim``.
+            ValueError: the inputs, shape (batch, gate_dim), have another width than the adapter's.
         """
         personalized = []
         for name in self.active_adapters if gate_inputs is not None else ():

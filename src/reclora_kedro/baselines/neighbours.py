@@ -138,7 +138,6 @@ class ItemNeighbours:
         return csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=(len(starts), self.items))
 
     def _recount(self, before: csr_array, now: csr_array) -> None:
-        """Replace the counts of some users."""
         change = now - before
         self._changes, self._users = self._changes + change, self._users + change.sum(axis=0)
         if self._changes.nnz > MOST_CHANGES:
@@ -196,11 +195,7 @@ class ItemNeighbours:
         return history, self._config.recency ** np.arange(len(history), dtype=np.float32)
 
     def reasons(self, user: int, end: int, items: np.ndarray, most: int) -> list[Row]:
-        """Return the items of a user's latest events that contribute most to the scores of some items.
-
-        Args:
-            end: event before which the history ends.
-            items: indices of the items to explain.
+        """Return the items of a user's latest events before event `end` that contribute most to items' scores.
 
         Returns:
             For each item, event items by falling contribution, and the contribution of the latest event with each.

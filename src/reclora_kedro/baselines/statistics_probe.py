@@ -19,10 +19,7 @@ STYLE = Style("#8C564B", "pentagon", "dashdot")
 
 
 def scores(learning_questions: pl.DataFrame, log: InteractionLog, lens: Lens) -> pl.DataFrame:
-    """Return the probabilities of a like of the whole test split, learned from the few-shot rows.
-
-    The statistics have the lens's settings.
-    """
+    """Return probabilities of a like of the whole test split, learned from few-shot rows by the lens's statistics."""
     statistics, few_shot = known_statistics(log, lens), learning_questions.filter(use="few_shot")
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
     probe.fit(statistics.compute(few_shot).to_numpy(), few_shot["label"].to_numpy())

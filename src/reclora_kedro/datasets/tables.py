@@ -6,10 +6,7 @@ from kedro_datasets.polars import LazyPolarsDataset
 
 
 class ParquetTableDataset(LazyPolarsDataset):
-    """A parquet file that is loaded as a polars LazyFrame and saved in batches.
-
-    It takes the arguments of ``polars.LazyPolarsDataset``.
-    """
+    """A parquet file, loaded as a polars LazyFrame and saved in batches; arguments as of ``LazyPolarsDataset``."""
 
     def save(self, data: pl.DataFrame | pl.LazyFrame) -> None:
         with self._fs.open(get_filepath_str(self._get_save_path(), self._protocol), mode="wb") as file:

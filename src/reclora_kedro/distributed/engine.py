@@ -117,7 +117,6 @@ class OncePerWorker(Generic[S, R]):
         return self._make()
 
     def __call__(self, shard: S) -> R:
-        """Apply the function, making it first if necessary."""
         return self._work(shard)
 
 

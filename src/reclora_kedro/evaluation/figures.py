@@ -186,11 +186,7 @@ def calibration_table(labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.floa
 
 
 def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
-    """Draw each model's losses and validation AUC by training rows seen.
-
-    Raises:
-        ValueError: a log has no validation AUC at all.
-    """
+    """Draw each model's losses and validation AUC by training rows seen; raise ValueError for a log without any AUC."""
     figure = make_subplots(cols=2, horizontal_spacing=0.1, subplot_titles=("Loss (thin: training)", "Validation AUC"))
     aucs = []
     for (model, log), style in zip(training_logs.items(), model_styles(training_logs, {}).values(), strict=True):

@@ -92,12 +92,8 @@ def grouped_auc(
 ) -> list[dict[str, Any]]:
     """Return each model's GAUC: the mean AUC within users, weighted by rows (Zhu et al., KDD 2018, arXiv 1706.06978).
 
-    Unlike AUC, it does not reward knowing which users like much.
-
-    Args:
-        users: user index of each row, shape (rows,).
-        labels: True for a like, shape (rows,).
-        scores: shape (models, rows).
+    Unlike AUC, it does not reward knowing which users like much. `users` are indices, `labels` are True for a like,
+    both of shape (rows,); `scores` have shape (models, rows).
 
     Returns:
         One record per model: gauc, gauc_low, gauc_high and gauc_users (users with both likes and dislikes, over whom

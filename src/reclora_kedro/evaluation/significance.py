@@ -77,12 +77,8 @@ class ScoreOrder(NamedTuple):
 def auc_over_users(users: Integers, labels: npt.NDArray[np.bool_], scores: Floats) -> Estimate:
     """Return the AUC of one model, with a standard error over users that takes no draws, for any number of rows.
 
-    It is that of clustered data (Obuchowski, Biometrics 1997): rows of one user may resemble one another.
-
-    Args:
-        users: user of each row, from 0, shape (rows,).
-        labels: True for a like, shape (rows,); both classes occur.
-        scores: shape (rows,).
+    It is that of clustered data (Obuchowski, Biometrics 1997): rows of one user may resemble one another. Users (from
+    0), labels (True for a like; both classes occur) and scores have shape (rows,).
 
     Examples:
         >>> users, labels = np.array([0, 0, 1, 1]), np.array([True, False, True, False])

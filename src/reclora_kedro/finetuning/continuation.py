@@ -71,12 +71,10 @@ def continue_adapter(
     config: AdapterContinuationConfig,
     training: TrainingConfig,
 ) -> pl.DataFrame:
-    """Train a model's adapter in place with each safeguard, and keep the weights of the best validation AUC.
+    """Train a model's adapter in place with each safeguard, keep the best weights, and return all training logs.
 
-    The adapter stays unchanged if no safeguard improves it. See `continuations` for arguments and errors.
-
-    Returns:
-        The training logs of all safeguards, concatenated.
+    The adapter stays unchanged if no safeguard improves its validation AUC. For arguments and errors see
+    `continuations`.
     """
     logs: list[pl.DataFrame] = []
     best: dict[str, Tensor] = {}

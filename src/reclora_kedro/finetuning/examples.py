@@ -77,8 +77,6 @@ class Training:
         train: trains on examples, with checkpoints in a store.
         model: a base LLM with a fresh adapter, which does not change its answers yet.
         few_shot: prompts of the few-shot rows, with gate inputs.
-        checkpoints: store of checkpoints; None for none.
-        seed: seed of the objective's draws.
         inputs: contents of the entries of `Objective.inputs`, in their order.
     """
 

@@ -327,11 +327,7 @@ def proximal_term(weights: dict[str, Tensor], anchor: dict[str, Tensor]) -> Tens
 
 
 def check_finite(losses: Tensor, norm: Tensor, rows: np.ndarray, run: TrainingRun) -> None:
-    """Stop before a step with a loss or gradient that is not finite.
-
-    Raises:
-        FloatingPointError: an example's loss or the gradient's norm is not finite; the message names its rows.
-    """
+    """Raise FloatingPointError, with the rows, before a step whose losses or gradient norm are not finite."""
     broken = ~losses.isfinite().cpu().numpy()
     if not broken.any() and norm.isfinite():
         return

@@ -34,10 +34,7 @@ class InteractionLog:
     def with_embeddings(
         self, item_embeddings: np.ndarray, encoder_widths: Sequence[int] | np.ndarray | None = None
     ) -> Self:
-        """Return a copy with vectors of its items, shape (items, d).
-
-        Args:
-            encoder_widths: number of columns of each encoder; None for a single encoder.
+        """Return a copy with item vectors, (items, d), and each encoder's number of columns; None for a single encoder.
 
         Raises:
             MismatchError: there is not one vector per item.
@@ -124,10 +121,7 @@ class InteractionLog:
         return ids.unique(maintain_order=True).to_frame().join(users, on="user_id", how="left", maintain_order="left")
 
     def choose_users(self, ids: Sequence[Any] | None, most_active: int | None) -> np.ndarray:
-        """Return indices of users by id, in the given order, or without ids of the most active ones first.
-
-        Raises:
-            ValueError: an id is unknown.
+        """Return indices of users by id, in order, or of the most active first; raise ValueError for an unknown id.
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3, 7, 9]}), pl.DataFrame({"item_id": [1]})

@@ -156,8 +156,6 @@ def _report_later_training(samples: pl.LazyFrame, report: CleaningReport) -> Non
 
 
 class _Tables(NamedTuple):
-    """Inputs of every part."""
-
     interactions: pl.LazyFrame
     items: pl.DataFrame
     users: pl.DataFrame
@@ -196,8 +194,6 @@ class _Totals(NamedTuple):
 
 
 class _Counts(NamedTuple):
-    """Counts of a span."""
-
     users: np.ndarray  # indices of its users, in order
     events: np.ndarray  # how many each of them has
     last_seconds: np.ndarray  # as in `_Totals`

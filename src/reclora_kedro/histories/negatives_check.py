@@ -26,8 +26,7 @@ def check_negatives(log: InteractionLog, seed: int) -> Records:
 
     Returns:
         One record per number and split: number (in words), split, rows, auc (of the number, or of its negative if that
-            is
-        higher), and warning, a sentence if the AUC is over `MOST_AUC` and two standard errors above one half, else
+        is higher), and warning, a sentence if the AUC is over `MOST_AUC` and two standard errors above one half, else
         null.
     """
     sequences = log.sequences

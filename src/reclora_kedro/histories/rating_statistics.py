@@ -210,17 +210,8 @@ def _sums_over_values(
 ) -> np.ndarray:
     """Return for each target the sum over its values and the events `start:end` of value · `past` · weight.
 
-    Time and memory grow with the number of values that items have, not with the number of all values.
-
-    Args:
-        past: shape (events, values).
-        weights: shape (events, sums).
-        targets: shape (targets, values).
-        start: first event of each target, shape (targets,).
-        end: end of the events of each target, shape (targets,).
-
-    Returns:
-        Shape (targets, sums).
+    `past` has shape (events, values), `weights` (events, sums) and `targets` (targets, values); the result has
+    shape (targets, sums). Time and memory grow with the number of values that items have, not with that of all values.
     """
     event, row = (np.repeat(np.arange(each.shape[0]), np.diff(each.indptr)) for each in (past, targets))
     keys = past.indices.astype(np.int64) * len(weights) + event

@@ -88,10 +88,7 @@ def places_of(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def edges_of_blocks(offsets: np.ndarray, events: int) -> np.ndarray:
-    """Divide users (or items) into blocks of about as many events as given.
-
-    Returns:
-        The first user of each block, and the number of users.
+    """Return the first user (or item) of each block with about as many events as given, and the number of users.
 
     Examples:
         >>> edges_of_blocks(np.array([0, 4, 5, 6, 9]), events=4)
@@ -258,10 +255,7 @@ def levels_as_before(rating: np.ndarray, before: Sequences) -> np.ndarray:
 
 
 def with_indices(rows: pl.DataFrame, **entities: pl.DataFrame) -> pl.DataFrame:
-    """Add the index of each entity (`user` or `item`) in its canonical table to rows of the log.
-
-    Raises:
-        MismatchError: a user or an item is not in its table.
+    """Add each entity's index (`user`, `item`) in its canonical table to rows; raise MismatchError for an absent one.
 
     Examples:
         >>> with_indices(pl.DataFrame({"user_id": [7, 3]}), user=pl.DataFrame({"user_id": [3, 7]})).rows()

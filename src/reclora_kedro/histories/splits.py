@@ -87,11 +87,7 @@ def count_in_splits(samples: pl.LazyFrame) -> dict[str, tuple[int, int]]:
 
 
 def require_classes_in_splits(counts: dict[str, tuple[int, int]]) -> None:
-    """Refuse a split with rows of one class only, or without rows; `counts` are from `count_in_splits`.
-
-    Raises:
-        ValueError: there is such a split, which the message names.
-    """
+    """Raise ValueError for a split without rows, or with one class alone; `counts` are from `count_in_splits`."""
     for name, (likes, rows) in counts.items():
         require_both_classes(
             likes,

@@ -23,10 +23,7 @@ GateInput = StateKind | Annotated[str, Field(pattern=f"^{FIELD}.+$")]
 
 
 def require_field(gate_input: str, fields: Collection[str]) -> None:
-    """Refuse a gate input for a field that no table has.
-
-    Raises:
-        ValueError: no table has the field.
+    """Raise ValueError for a gate input ``field:<name>`` of a field that no table has.
 
     Examples:
         >>> require_field("field:genre", ["genres"])

@@ -38,14 +38,11 @@ def grow_lens(lens: Lens, log: InteractionLog) -> Lens:
 
 
 def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor) -> Lens:
-    """Reorder the tables of a lens for another log; everything learned is kept, except for dropped users and items.
+    """Return a frozen lens with its tables in the order of another log; only dropped users and items are forgotten.
 
     Args:
         users: index in the lens of each user of the log, or -1 for a new one: int64, (users,).
         items: index in the lens of each item of the log, or -1 for a new one: int64, (items,).
-
-    Returns:
-        The frozen lens.
 
     Raises:
         MismatchError: the log lacks fields that the lens reads, or has other rating levels.

@@ -67,10 +67,8 @@ class EntityEmbedding(nn.Module):
     def rearrange(self, source: Tensor, field_codes: Tensor, texts: Tensor | None = None) -> None:
         """Reorder the tables for other users (items), the i-th of which had index `source[i]`, or is new (-1).
 
-        Args:
-            source: int64, shape (count,).
-            field_codes: new table, (count, fields, width).
-            texts: new table, (count, text_width), if texts are read.
+        `source` is int64, (count,). The new tables have shapes (count, fields, width) and, if texts are read,
+        (count, text_width).
         """
         has_id = (source >= 0) & (self.id_codes[source] != UNKNOWN_ID)
         self.id_codes = torch.arange(1, 1 + len(source)).masked_fill(~has_id, UNKNOWN_ID)

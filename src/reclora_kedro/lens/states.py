@@ -137,10 +137,7 @@ def user_states(lens: Lens, log: InteractionLog, user_index: np.ndarray) -> Tens
 
 
 def gate_inputs(states: dict[str, Tensor], kind: str) -> GateInputs:
-    """Select the states that gates read, and the lens's logits, from those that `lens_states` returns.
-
-    Raises:
-        ValueError: the lens has no such state.
+    """Select the states of a kind that gates read, and logits, from `lens_states`; raise ValueError for an absent kind.
 
     Examples:
         >>> gate_inputs({"row": torch.tensor([5]), "logit": torch.zeros(1), "target": torch.ones(1, 2)}, "target")

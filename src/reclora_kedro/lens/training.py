@@ -97,15 +97,12 @@ class LensTraining:
         replayed: int = 0,
         keep_start: bool = False,
     ) -> pl.DataFrame:
-        """Train until `patience` epochs bring no better validation AUC, and keep the weights of the best epoch.
+        """Train until `patience` epochs bring no better validation AUC, keep the best weights, and return the log.
 
         Args:
             replay: row numbers from which each epoch draws further samples.
             replayed: number of samples drawn per epoch.
             keep_start: whether the initial weights count as epoch 0.
-
-        Returns:
-            The training log with one row per epoch.
         """
         epochs: list[tuple[float | None, ...]] = []
         best_epoch, best_auc, best_weights = 0, 0.0, copy.deepcopy(self.lens.state_dict())

@@ -132,10 +132,7 @@ def append_items(
     text_columns: ItemTextColumns | None,
     report: CleaningReport,
 ) -> pl.DataFrame:
-    """Append the items of new interactions, and then those that only a raw table names.
-
-    A known item gets missing titles and values of fields.
-    """
+    """Append items of new interactions, then those only in a raw table; known ones get missing titles and fields."""
     described = [_listed(raw.items, "item", former, columns, report)]
     if text_columns is not None:
         described.append(_listed(raw.item_texts, "item text", former, text_columns, report))

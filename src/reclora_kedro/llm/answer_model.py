@@ -110,14 +110,11 @@ class AnswerModel:
     def losses_and_gradients(
         self, batch: PromptBatch, losses_of: Callable[[PromptBatch], Tensor], weights: list[Tensor], count: int
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return losses of prompts, and the gradients of their sum divided by ``count``.
+        """Return losses of prompts, (n,), and for each weight the gradient of their sum divided by ``count``.
 
         Args:
             losses_of: returns losses of examples, shape (n,), from a forward pass of the prompts.
             count: divisor of the sum, such as the number of examples of a whole step.
-
-        Returns:
-            Losses, shape (n,), and one gradient per weight.
         """
         # Gradient checkpointing computes layers again in the backward pass, which needs the gates too.
         with self.gate_context(batch.gate_inputs):
@@ -179,11 +176,7 @@ class AnswerModel:
     def on_workers(
         self, answer: Callable[["AnswerModel", Any], np.ndarray], shards: Sequence[Any], step: str
     ) -> Iterator[np.ndarray]:
-        """Apply ``answer`` to the model and each shard on workers that load this model once; yield results in order.
-
-        Args:
-            answer: function of the model and a shard; it must be picklable.
-        """
+        """Yield results, in order, of a picklable function of model and shard, on workers that load the model once."""
         work = OncePerWorker(partial(_answering, self.packed(), answer))
         return map_shards(work, shards, self.engine, step)
 
@@ -213,7 +206,6 @@ def answering_model(
     Args:
         adapter: folder of a saved adapter; None for the LLM alone.
         gate_inputs: gate inputs of the prompts, whose kind and width are checked against the adapter's.
-        finished: store of the logits of finished shards; None for none.
 
     Raises:
         MismatchError: the adapter belongs to another base LLM or was trained on other gate inputs.

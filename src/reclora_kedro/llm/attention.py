@@ -41,16 +41,9 @@ def causal_attention(
 def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
     """Compute causal attention one block of queries at a time.
 
-    The query heads of a key-value head are stacked as further queries, so that keys are not copied.
-
-    Args:
-        query: shape (batch, heads, tokens, dim).
-        key: shape (batch, key-value heads, tokens, dim).
-        value: shape (batch, key-value heads, tokens, dim).
-        scaling: factor of the scores.
-
-    Returns:
-        Shape (batch, tokens, heads, dim).
+    From `query`, (batch, heads, tokens, dim), and `key` and `value`, (batch, key-value heads, tokens, dim), to
+    (batch, tokens, heads, dim). The query heads of a key-value head are stacked as further queries, so that keys are
+    not copied.
     """
     (batch, heads, tokens, dim), kv_heads = query.shape, key.shape[1]
     group = heads // kv_heads

@@ -12,12 +12,9 @@ logger = logging.getLogger(__name__)
 
 
 def batches_by_length(lengths: Sequence[int] | np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:
-    """Split rows into batches of similar length, longest first, each within the token budget after padding.
+    """Split row numbers into batches of similar length, longest first, each within the token budget after padding.
 
     A row longer than the budget is a batch of its own.
-
-    Returns:
-        Row numbers of each batch; together they are every row once.
 
     Examples:
         >>> [batch.tolist() for batch in batches_by_length([3, 9, 4, 8], tokens_per_batch=18)]
@@ -82,12 +79,10 @@ class TokenBudget:
 
 
 def shuffled_batches(lengths: np.ndarray, batch_size: int, generator: np.random.Generator) -> list[np.ndarray]:
-    """Return one epoch of random batches of rows of similar length, to reduce padding.
+    """Return one epoch of random batches of row numbers of similar length, to reduce padding.
 
-    Rows are shuffled, sorted by length within pools of sixteen batches, cut into batches, and the batches shuffled.
-
-    Returns:
-        Row numbers of each batch; every row occurs once, and the last batch of a pool may be smaller.
+    Rows are shuffled, sorted by length within pools of sixteen batches, cut into batches (the last one of a pool may be
+    smaller), and the batches shuffled.
     """
     shuffled = generator.permutation(len(lengths))
     pool = batch_size * 16
@@ -100,10 +95,7 @@ def shuffled_batches(lengths: np.ndarray, batch_size: int, generator: np.random.
 
 
 def pad_right(token_ids: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Stack prompts, padded on the right with zeros.
-
-    Returns:
-        Token ids, shape (batch, tokens), and the position of each prompt's last token, shape (batch,).
+    """Return prompts padded on the right with zeros, (batch, tokens), and the places of their last tokens, (batch,).
 
     Examples:
         >>> pad_right([[5, 6, 7], [8]])

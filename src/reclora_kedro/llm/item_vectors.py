@@ -27,7 +27,6 @@ def embed_items(
     """Embed items with each encoder and keep the principal components, side by side.
 
     Args:
-        config: the encoders, and the dimensions kept of each.
         encoders: language models and sentence encoders by name, and the log for co-occurrences.
 
     Returns:
@@ -62,14 +61,11 @@ def embed_new_items(
     encoders: Mapping[str, Any],
     engine: EngineConfig = LOCAL,
 ) -> Arrays:
-    """Extend the vectors of earlier items by those of new ones; an earlier vector changes only if its text did.
+    """Extend what `embed_items` returned by vectors of new items; an earlier vector changes only if its text did.
 
     Args:
         texts: one description per item, earlier items first.
         texts_before: descriptions from which the earlier vectors were made.
-
-    Returns:
-        As `embed_items`.
 
     Raises:
         MismatchError: the earlier vectors were made by other encoders.
@@ -168,12 +164,10 @@ class Projection(NamedTuple):
 def principal_components(
     embeddings: np.ndarray | sparse.csr_array, components: int, seed: int
 ) -> tuple[np.ndarray, Projection]:
-    """Project centred embeddings onto their directions of greatest variance (RecLoRA, section 3.2).
+    """Project centred embeddings, (items, hidden), onto their directions of greatest variance (RecLoRA, section 3.2).
 
     Args:
-        embeddings: shape (items, hidden).
         components: dimensions to keep; reduced to items and hidden, and for a sparse matrix to one less.
-        seed: seed of the solver's starting vector, if any.
 
     Returns:
         Float32, shape (items, min(components, items, hidden)), and the projection for later embeddings.

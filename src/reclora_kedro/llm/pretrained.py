@@ -60,12 +60,9 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
 
 
 def require_all_weights(source: str, missing: Collection[str]) -> None:
-    """Refuse a model with missing weights, which transformers would initialise at random.
+    """Raise ValueError, naming the first, for missing weights, which transformers would initialise at random.
 
     BERT's pooler, which is never read, may be missing.
-
-    Raises:
-        ValueError: weights are missing; the message names the first of them.
     """
     if lacking := sorted(name for name in missing if not name.startswith(UNREAD)):
         names = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")

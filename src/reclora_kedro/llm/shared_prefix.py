@@ -103,9 +103,7 @@ def score_candidates(
 
     The prompts of a group, such as one user's candidates, share their longest common prefix if their gate inputs are
     equal, it saves enough tokens, and the base LLM is one of `PLAIN_MODELS`; other prompts are scored on their own.
-
-    Args:
-        groups: group of each prompt, shape (prompts,).
+    `groups` has the group of each prompt, shape (prompts,).
     """
     scores = np.empty(len(prompts.lengths))
     batches: Iterable[tuple[np.ndarray, np.ndarray]]

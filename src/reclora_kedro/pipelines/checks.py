@@ -65,13 +65,10 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
 
 
 def require_one_data_set(raw_tables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse raw tables of two data sets, such as the log of an environment with the users of conf/base.
+    """Raise ValueError for raw tables of several data sets, such as a log and conf/base's users, with lines to add.
 
     Args:
         raw_tables: catalog entries by name; `metadata.data_set` of an entry names its data set.
-
-    Raises:
-        ValueError: there are several data sets; the message names each table's and the lines to add.
     """
     tables = {name: entry for name, entry in raw_tables.items() if "data" not in entry or entry["data"] is not None}
     data_sets = {name: (entry.get("metadata") or {}).get("data_set") for name, entry in tables.items()}
@@ -139,7 +136,6 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
 
 
 def configured_fields(catalog: DataCatalog) -> tuple[list[str], list[str]]:
-    """Return the names of the text fields of items and of users."""
     ingestion = IngestionConfig.model_validate(catalog.load("params:ingestion"))
     tables = (ingestion.items, ingestion.item_texts), (ingestion.users,)
     items, users = ([field.name for table in group if table for field in table.fields] for group in tables)

@@ -115,8 +115,6 @@ class ServedProject:
 
 
 class _Loading:
-    """The loading of a champion."""
-
     def __init__(self, catalog: AtomicCatalog, context: KedroContext, history: list[dict[str, Any]]) -> None:
         self._catalog, self._env, self._history = catalog, context.env, history
         self._named = history[0]["versions"] if history else {}

@@ -44,7 +44,6 @@ class CandidateSets:
 
         Args:
             table: frame with user_id and item_id, of any types.
-            item_ids: ids of the canonical items.
         """
         table = table.with_columns(
             pl.col("user_id").cast(user_type, strict=False), pl.col("item_id").cast(item_ids.dtype, strict=False)

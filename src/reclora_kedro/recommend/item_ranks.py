@@ -40,14 +40,9 @@ def rank_positives(
 ) -> tuple[pl.DataFrame, SecondStage]:
     """Rank likes of the test split by the baselines that rank items, a lens and a retriever; see `rank_by`.
 
-    The sources among them are also combined, as ``fusion`` and ``ranker``, which are trained on validation likes. The
-    lens ranks all candidates, as ``lens``, and the shortlist of each source, as ``neighbours_lens`` and so on.
-
-    Args:
-        config: the likes, and their candidates.
-
-    Returns:
-        The ranks, and the second stage.
+    The sources among them are also combined, as ``fusion`` and ``ranker``, by the second stage, which is trained on
+    validation likes and returned with the ranks. The lens ranks all candidates, as ``lens``, and the shortlist of each
+    source, as ``neighbours_lens`` and so on.
 
     Raises:
         MismatchError: lens, retriever and log stem from different runs.

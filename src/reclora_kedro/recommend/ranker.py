@@ -24,13 +24,10 @@ SETTINGS = {
 
 
 def learn_trees(lists: Lists, base: np.ndarray, seed: int) -> str | None:
-    """Train trees that, added to base scores, rank liked items first; return LightGBM's text of them.
+    """Train trees that, added to base scores, (candidates,), rank liked items first; return LightGBM's text of them.
 
     It is None if likes are too few to split. The loss is LambdaMART (Burges, From RankNet to LambdaRank to LambdaMART,
     2010).
-
-    Args:
-        base: scores of the candidates that the trees correct, shape (candidates,).
     """
     import lightgbm
 

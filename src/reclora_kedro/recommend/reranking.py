@@ -6,12 +6,7 @@ from reclora_kedro.histories.questions import MOMENT, questions
 
 
 def reranking_questions(item_ranks: pl.DataFrame, first_stage: str, shortlist: int) -> pl.DataFrame:
-    """Return the distinct questions of the second stage: the first stage's best items at each moment.
-
-    Args:
-        item_ranks: see `rank_positives`.
-        shortlist: maximum number of items per moment.
-    """
+    """Return the distinct questions of the second stage: the first stage's `shortlist` best items at each moment."""
     pairs = _shortlists(item_ranks, first_stage, shortlist).select(*MOMENT, item_index="candidate")
     return questions(pairs.unique(maintain_order=True).with_row_index("row"))
 

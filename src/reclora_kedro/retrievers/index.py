@@ -80,16 +80,10 @@ class UnseenItems:
     index: ItemIndex
 
     def find(self, moments: pl.DataFrame, most: int) -> np.ndarray:
-        """Return the best items of each moment that its history lacks, best first and padded with `NO_ITEM`.
+        """Return the best items that a moment's history lacks, in order, padded with `NO_ITEM`: int64, (moments, most).
 
-        The index is asked for as many more items as the user has events. Moments for which it still finds too few, as
-        most of what it reads has been seen, get the best of exact scores.
-
-        Args:
-            moments: frame with the columns of `MOMENT`.
-
-        Returns:
-            Item indices, int64, shape (moments, most).
+        The index is asked for as many more items as the user has events. Moments (columns of `MOMENT`) for which it
+        still finds too few, as most of what it reads has been seen, get the best of exact scores.
         """
         starts = self.reader.events.starts[moments["user_index"].to_numpy()]
         ends = moments["history_end"].to_numpy()

@@ -19,9 +19,6 @@ def with_retrieved_negatives(log: InteractionLog, retriever: Retriever, first: i
     items that the user takes until the split ends; it stays unchanged if none is left. Rated samples and test samples
     stay.
 
-    Args:
-        first: number of top items to draw from.
-
     Raises:
         ValueError: no negative was drawn, or the log's negatives are impressions without a click.
     """

@@ -42,11 +42,8 @@ def fit_retriever(
 
     Each event of a user but the first is predicted from the earlier ones, by cross-entropy over the catalogue. Events
     of one second are in the order of the log. Workers share the parts of each step's windows (`config.batch_parts`) and
-    sum their gradients, so that the result does not depend on their number, except for rounding. An interrupted
-    training resumes from its last complete epoch and, on a CPU, ends with exactly the same weights.
-
-    Args:
-        checkpoints: store of one checkpoint per epoch; None for none.
+    sum their gradients, so that the result does not depend on their number, except for rounding. With `checkpoints`, an
+    interrupted training resumes from its last complete epoch and, on a CPU, ends with exactly the same weights.
 
     Returns:
         The frozen retriever on the CPU, and one record per epoch: epoch, loss (mean over positions, nats), hit_rate and

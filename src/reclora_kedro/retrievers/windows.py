@@ -20,11 +20,7 @@ class Windows:
 
     @classmethod
     def from_log(cls, log: InteractionLog, length: int) -> Self:
-        """Cut the training events into windows of at most `length` events before a target.
-
-        Raises:
-            ValueError: no user has two training events.
-        """
+        """Cut training events into windows of up to `length` events before a target; raise ValueError without any."""
         training = log.training_events()
         begin = np.concatenate([[0], np.cumsum(training)])[log.sequences.offsets]
         count = np.diff(begin)

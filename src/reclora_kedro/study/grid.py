@@ -105,11 +105,7 @@ def load_grids(
 
 
 def require_models(models: Sequence[str] | None, cells: Sequence[Cell], parameters: Mapping[str, Any]) -> None:
-    """Refuse models to report that no cell scores.
-
-    Raises:
-        ValueError: there is one.
-    """
+    """Raise ValueError for models to report that no cell scores."""
     scored = {"lens": None}
     for cell in cells:
         if cell.outputs == OUTPUTS["metrics"]:
@@ -148,11 +144,7 @@ def pipelines_of(until: Step) -> tuple[str, ...]:
 
 
 def require_parameters(grid: str, settings: Iterable[str], parameters: Mapping[str, Any]) -> None:
-    """Refuse settings of a grid that are no parameters.
-
-    Raises:
-        ValueError: there is one; the message names the nearest parameter.
-    """
+    """Raise ValueError, with the nearest parameter, for a setting of a grid that is no parameter."""
     paths = sorted(parameter_paths({name: block for name, block in parameters.items() if name != "study"}))
     for path in settings:
         parent = path.rpartition(".")[0]

@@ -53,7 +53,6 @@ class Search:
 
     Args:
         name: of its file.
-        config: its settings.
         seeds: those of `study.seeds`.
         parameters: nested blocks of the session's parameters.
 
@@ -77,7 +76,6 @@ class Search:
             raise ValueError(f"{name} is a search, and Optuna is not installed: `pip install 'reclora-kedro[search]'`.")
 
     def cell(self, settings: Mapping[str, Any], seed: int) -> Cell:
-        """Return the cell of a trial and a seed."""
         place = {path: str(value) for path, value in settings.items()}
         return Cell(
             self.name, place, seed, {**self.config.settings, **settings}, (self.entry,), pipelines_of(self.config.until)
@@ -89,16 +87,11 @@ class Search:
         return [self.cell(settings, self.seeds[0]) for settings in ends]
 
     def run(self, run: Callable[[Cell], Measured], folder: Path, workers: int) -> list[Record]:
-        """Run the trials that are missing; return all of them.
-
-        Args:
-            run: runs a cell.
-            folder: folder of the journal.
-            workers: number of trials that run at the same time.
+        """Run the missing trials, up to `workers` at a time, with their journal in `folder`; return all trials.
 
         Returns:
             Records of grid, trial (its number), stopped (whether early), seeds (count), value (the mean over them),
-                and the value of each parameter.
+            and the value of each parameter.
         """
         import optuna
         from optuna.storages import JournalStorage
@@ -201,7 +194,6 @@ class Search:
 
 
 def _distribution(space: Space) -> Any:
-    """Return Optuna's distribution of a space."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if not isinstance(space, NumberRange):

@@ -29,8 +29,6 @@ class UserLoras:
     Attributes:
         layers: the adapted layers, by their path in the base LLM.
         weights: gate weights per layer and user, shape (layers, users, N).
-        adapter_name: name of the personalized adapter in the layers.
-        adapter: its configuration.
         dtype: type of the base LLM, in which the LoRAs are written.
         note: further instructions for servers besides loading the LoRAs; empty for none.
     """
@@ -49,7 +47,6 @@ class UserLoras:
 
     @property
     def folders(self) -> list[str]:
-        """Names of the users' folders, see `user_folder`."""
         return [user_folder(user_id) for user_id in self.user_ids]
 
     @torch.no_grad()
@@ -76,11 +73,7 @@ class UserLoras:
         ]
 
     def save(self, folder: Path, before: Path | None = None) -> None:
-        """Write one folder per user, each a PEFT checkpoint, and a README.md.
-
-        Args:
-            before: folder of an earlier export; LoRAs that have not changed since are linked, not written.
-        """
+        """Write a README.md and a PEFT checkpoint per user; LoRAs unchanged since the export `before` are linked."""
         config = json.dumps(self.config.to_dict(), default=sorted, indent=2, sort_keys=True).encode()
         with Progress("export", len(self.user_ids), "users") as progress:
             for start in range(0, len(self.user_ids), USERS_AT_ONCE):
@@ -93,10 +86,7 @@ class UserLoras:
         (folder / "README.md").write_text(self.readme(), encoding="utf-8")
 
     def files(self, users: slice) -> Iterator[bytes]:
-        """Yield the safetensors file of each of some users.
-
-        Since all files have the same header, it is serialised once, and the data come from one matrix.
-        """
+        """Yield each user's safetensors file; their common header is serialised once."""
         tensors = self.tensors(users)
         first = save({name: factors[0].contiguous() for name, factors in tensors.items()}, {"format": "pt"})
         header = first[: 8 + int.from_bytes(first[:8], "little")]
@@ -132,11 +122,8 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], not
     With fixed weights α over the meta-LoRAs the adapter *is* a LoRA: of rank r for ``product_of_sums``, and for
     ``sum_of_products`` of rank N·r, or top_k·r if only top_k meta-LoRAs are kept.
 
-    Args:
-        user_states: the lens states ``user``, which the gates read, shape (users, gate_dim).
-
     Raises:
-        ValueError: the states have another width than the adapter's.
+        ValueError: the states, shape (users, gate_dim), have another width than the adapter's.
     """
     config = adapted.active_peft_config
     name = adapted.active_adapter
@@ -183,12 +170,7 @@ def lora_config(config: RecLoraConfig) -> LoraConfig:
 
 
 def lora_factors(A: Tensor, B: Tensor, weights: Tensor, config: RecLoraConfig) -> tuple[Tensor, Tensor]:
-    """Return the two factors of users' LoRAs in a layer: shapes (users, rank, in) and (users, out, rank).
-
-    Args:
-        A: down projections, shape (N, r, in).
-        B: up projections, shape (out, N, r).
-    """
+    """Return users' factors in a layer, (users, rank, in) and (users, out, rank), of A (N, r, in) and B (out, N, r)."""
     weights = weights.to(A)
     if config.composition == "product_of_sums":
         return torch.einsum("un,nri->uri", weights, A), torch.einsum("un,onr->uor", weights, B)

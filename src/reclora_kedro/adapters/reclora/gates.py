@@ -10,7 +10,7 @@ from reclora_kedro.adapters.reclora.config import RecLoraConfig
 
 
 class GateBank(nn.Module):
-    """All gates of an adapter in one module, so that a forward pass computes them in two matrix products.
+    """All G gates of an adapter in one module, so that a forward pass computes them in two matrix products.
 
     Gate g is ``softmax((W2 Dropout(ReLU(W1 norm(h) + b1)) + b2) / temperature)`` with weights of its own (RecLoRA,
     section 3.3). ``norm`` is the same for all gates; a LayerNorm goes without gain and bias, which W1 and b1 express.
@@ -18,10 +18,6 @@ class GateBank(nn.Module):
     Weights are the weights of G ordinary linear layers, stacked: ``hidden_weight`` (G, hidden, gate_dim),
     ``hidden_bias`` (G, hidden), ``output_weight`` (G, N, hidden) and ``output_bias`` (G, N). ``center`` (gate_dim) and
     ``scale`` () standardise the inputs; they are the identity until :meth:`fit`.
-
-    Args:
-        config: sizes and routing.
-        gates: number G of gates.
     """
 
     center: Tensor
@@ -54,7 +50,6 @@ class GateBank(nn.Module):
         self.scale.copy_(torch.where(spread > 0, spread, 1.0))
 
     def normalise(self, gate_inputs: Tensor) -> Tensor:
-        """Normalise gate inputs, shape (batch, gate_dim)."""
         if self.config.gate_norm == "layer":
             return F.layer_norm(gate_inputs, gate_inputs.shape[-1:])
         return (gate_inputs - self.center) / self.scale
@@ -80,13 +75,9 @@ def linear_default(*shape: int, fan_in: int) -> nn.Parameter:
 
 
 def gate_entropy(weights: Tensor) -> Tensor:
-    """Return the entropy of gates, averaged over samples, as a share of log N.
+    """Return the entropy of G gates as a share of log N, averaged over samples: weights (G, samples, N) to (G,).
 
-    Args:
-        weights: gate weights, shape (G, samples, N).
-
-    Returns:
-        Shape (G,): 1 for a plain average of the meta-LoRAs, 0 for one meta-LoRA per sample.
+    It is 1 for a plain average of the meta-LoRAs, 0 for one meta-LoRA per sample.
 
     Examples:
         >>> gate_entropy(torch.tensor([[[0.5, 0.5], [0.5, 0.5]], [[1.0, 0.0], [0.0, 1.0]]]))

@@ -20,7 +20,6 @@ def mixed_factors(
         A: down projections, shape (N, r, in).
         B: up projections, shape (out, N, r).
         weights: gate weights, shape (batch, N); None when N is 1.
-        composition: ``product_of_sums`` or ``sum_of_products``.
         scaling: ``lora_alpha / r``.
     """
     if weights is not None and composition == "product_of_sums":
@@ -42,7 +41,6 @@ class RecLoraLayer(PersonalizedLayer):
         return {"reclora_A": kaiming(N, r, inputs), "reclora_B": torch.zeros(outputs, N, r)}
 
     def factors(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See :func:`mixed_factors`."""
         config = self.configs[name]
         weights = self._weights_of_gates(name) if config.num_meta_loras > 1 else None
         A, B = self.reclora_A[name], self.reclora_B[name]

@@ -25,7 +25,6 @@ class RecLora(PersonalizedMethod):
         return settings.num_meta_loras > 1 and settings.gate_norm == "standard"
 
     def has_gates(self, config: RecLoraConfig) -> bool:
-        """Whether there are several meta-LoRAs to route."""
         return config.num_meta_loras > 1
 
     @torch.no_grad()

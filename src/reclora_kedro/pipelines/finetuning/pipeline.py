@@ -31,11 +31,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 
 
 def objective_inputs(variant: str, names: PipelineNames) -> Mapping[str, Pipeline]:
-    """Return the further entries that a variant's objective reads, each with the pipeline that makes it.
-
-    Raises:
-        NameRefusedError: see `Objective.inputs_from`.
-    """
+    """Return further entries that a variant's objective reads, with their pipelines, see `Objective.inputs_from`."""
     try:
         objective = objective_class(names.objective_of(variant))
     except ValueError:  # an unknown kind, which the check of the variant's values refuses
