@@ -15,22 +15,16 @@ from torch import Tensor
 class GateInputs:
     """States of the frozen lens for n samples, and the lens's own logits of them.
 
-    Attributes:
-        rows: numbers of the samples, int64, shape (n,).
-        name: kind of the state, such as ``target`` or ``user``.
-        values: the states, float32, shape (n, gate_dim).
-        lens_logits: the lens's logits, float32, shape (n,), which a blend averages with the LLM's.
-
     Examples:
         >>> inputs = GateInputs(torch.tensor([5, 3]), "target", torch.eye(2), torch.zeros(2))
         >>> GateInputs.from_bytes(inputs.to_bytes()).take([1])
         GateInputs(rows=tensor([3]), name='target', values=tensor([[0., 1.]]), lens_logits=tensor([0.]))
     """
 
-    rows: Tensor
-    name: str
-    values: Tensor
-    lens_logits: Tensor
+    rows: Tensor  # numbers of the samples, int64, shape (n,)
+    name: str  # kind of the state, such as ``target`` or ``user``
+    values: Tensor  # the states, float32, shape (n, gate_dim)
+    lens_logits: Tensor  # the lens's logits, float32, shape (n,), which a blend averages with the LLM's
 
     @property
     def width(self) -> int:

@@ -72,15 +72,10 @@ def scorer(log: InteractionLog, config: LinearConfig) -> Scorer:
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """TF-IDF vectors of the items' descriptions; equal descriptions have one.
+    """TF-IDF vectors of the items' descriptions; equal descriptions have one."""
 
-    Attributes:
-        vectors: vectors of length one, float32, shape (descriptions, words).
-        of_item: the description of each item, shape (items,).
-    """
-
-    vectors: csr_array
-    of_item: np.ndarray
+    vectors: csr_array  # vectors of length one, float32, shape (descriptions, words)
+    of_item: np.ndarray  # the description of each item, shape (items,)
 
     def scores(self, histories: csr_array, power: float) -> np.ndarray:
         """Return sums over weighted histories, (histories, items), of powers of cosines: the same shape."""
@@ -101,20 +96,14 @@ class LinearModel:
                                    + text_weight * cos(t_i, t_(j_k))^text_power)
 
     where T are transitions, and t TF-IDF vectors of descriptions. Events of one second have the same weight.
-
-    Attributes:
-        events: number of each user's latest events to read.
-        together: weights of `ease.item_weights`; above `max_items` items, cosines of their users (item-kNN).
-        following: transitions, see `transitions.transitions`; None if they have no weight.
-        texts: descriptions; None if they have no weight.
     """
 
     settings: LinearSettings
-    events: int
+    events: int  # number of each user's latest events to read
     sequences: Sequences
-    together: Matrix
-    following: csr_array | None
-    texts: Texts | None
+    together: Matrix  # weights of `ease.item_weights`; above `max_items` items, cosines of their users (item-kNN)
+    following: csr_array | None  # transitions, see `transitions.transitions`; None if they have no weight
+    texts: Texts | None  # descriptions; None if they have no weight
 
     @classmethod
     def fit(cls, log: InteractionLog, settings: LinearSettings, config: LinearConfig) -> Self:

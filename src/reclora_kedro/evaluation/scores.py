@@ -14,21 +14,13 @@ COLUMNS = ("row", "user", "label", "model", "score")
 
 @dataclass(frozen=True)
 class PairedScores:
-    """Scores of M models on the same n rows.
+    """Scores of M models on the same n rows."""
 
-    Attributes:
-        models: names, in order of first appearance in the scores.
-        rows: row number of each sample, ascending, shape (n,).
-        users: user index of each row, shape (n,).
-        labels: True for a like, shape (n,).
-        scores: probabilities of a like, shape (M, n).
-    """
-
-    models: tuple[str, ...]
-    rows: npt.NDArray[np.integer]
-    users: npt.NDArray[np.integer]
-    labels: npt.NDArray[np.bool_]
-    scores: npt.NDArray[np.float64]
+    models: tuple[str, ...]  # names, in order of first appearance in the scores
+    rows: npt.NDArray[np.integer]  # row number of each sample, ascending, shape (n,)
+    users: npt.NDArray[np.integer]  # user index of each row, shape (n,)
+    labels: npt.NDArray[np.bool_]  # True for a like, shape (n,)
+    scores: npt.NDArray[np.float64]  # probabilities of a like, shape (M, n)
 
 
 def collect_scores(test_questions: pl.DataFrame, **tables: pl.DataFrame) -> pl.DataFrame:

@@ -33,19 +33,12 @@ class AucBootstrap(NamedTuple):
 
 
 class ScoreOrder(NamedTuple):
-    """One model's ranking of the rows, from which its AUC follows for any user weights.
+    """One model's ranking of the rows, from which its AUC follows for any user weights."""
 
-    Attributes:
-        likes: user of each like, by ascending score, shape (likes,).
-        dislikes: user of each dislike, by ascending score, shape (dislikes,).
-        below: dislikes with a lower score than each like, shape (likes,).
-        not_above: dislikes with a lower or equal score, shape (likes,).
-    """
-
-    likes: Integers
-    dislikes: Integers
-    below: Integers
-    not_above: Integers
+    likes: Integers  # user of each like, by ascending score, shape (likes,)
+    dislikes: Integers  # user of each dislike, by ascending score, shape (dislikes,)
+    below: Integers  # dislikes with a lower score than each like, shape (likes,)
+    not_above: Integers  # dislikes with a lower or equal score, shape (likes,)
 
     @classmethod
     def from_scores(cls, users: Integers, labels: npt.NDArray[np.bool_], scores: Floats) -> Self:

@@ -16,17 +16,11 @@ from reclora_kedro.llm.batching import pad_right
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """A padded batch of prompts on the LLM's device.
+    """A padded batch of prompts on the LLM's device."""
 
-    Attributes:
-        token_ids: right-padded prompts, shape (batch, tokens).
-        last: position of each prompt's last token, shape (batch,).
-        gate_inputs: inputs of the gates and the lens's logits; None without an adapter.
-    """
-
-    token_ids: Tensor
-    last: Tensor
-    gate_inputs: GateInputs | None = None
+    token_ids: Tensor  # right-padded prompts, shape (batch, tokens)
+    last: Tensor  # position of each prompt's last token, shape (batch,)
+    gate_inputs: GateInputs | None = None  # inputs of the gates and the lens's logits; None without an adapter
 
 
 @dataclass(frozen=True)

@@ -47,21 +47,13 @@ class PromptConfig(Block):
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """Text around each prompt, and the tokens of its two possible answers.
+    """Text around each prompt, and the tokens of its two possible answers."""
 
-    Attributes:
-        start: token ids before a prompt without a chat template.
-        before: text of the chat template before a prompt; empty without one.
-        after: text of the chat template after it.
-        positive: token id of the answer of a user who likes the item.
-        negative: token id of the other answer.
-    """
-
-    start: list[int]
-    before: str
-    after: str
-    positive: int
-    negative: int
+    start: list[int]  # token ids before a prompt without a chat template
+    before: str  # text of the chat template before a prompt; empty without one
+    after: str  # text of the chat template after it
+    positive: int  # token id of the answer of a user who likes the item
+    negative: int  # token id of the other answer
 
     def encode(self, tokenizer: Any, texts: list[str]) -> list[list[int]]:
         """Tokenise prompts in their chat format.

@@ -74,15 +74,10 @@ class _Job(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """How much of a journal has been read.
+    """How much of a journal has been read."""
 
-    Attributes:
-        rewrites: how often earlier events had been changed or dropped, which SQLite's `user_version` counts.
-        sequence: number of the last event.
-    """
-
-    rewrites: int
-    sequence: int
+    rewrites: int  # how often earlier events had been changed or dropped, which SQLite's `user_version` counts
+    sequence: int  # number of the last event
 
 
 class Journal:

@@ -30,17 +30,12 @@ class _Users(ChainMap[str, int]):
 
 
 class CurrentLog(NamedTuple):
-    """A log without samples, whose last rows of users have no id and serve future users.
-
-    Attributes:
-        before: the log that this one extends; None if it was built anew.
-        changed: indices of the users whose events differ from those in `before`.
-    """
+    """A log without samples, whose last rows of users have no id and serve future users."""
 
     log: InteractionLog
     users: _Users
-    before: InteractionLog | None
-    changed: np.ndarray
+    before: InteractionLog | None  # the log that this one extends; None if it was built anew
+    changed: np.ndarray  # indices of the users whose events differ from those in `before`
 
 
 class LiveLog:

@@ -64,34 +64,25 @@ class Llm:
 
 @dataclass(frozen=True)
 class Champion:
-    """Loaded versions that belong together, with the settings that they were made with.
-
-    Attributes:
-        about: further information, such as its metrics and the decision that promoted it.
-        order: whether the lens reranks them.
-        stage: second stage, if the `kind` is one of its orders.
-        table: candidates of users, for the kind `table`.
-        llm: reranks the lens's shortlist on request; None refuses such requests.
-        alias: version of the alias that named it, if any.
-    """
+    """Loaded versions that belong together, with the settings that they were made with."""
 
     versions: Mapping[str, str]
-    about: Mapping[str, Any]
+    about: Mapping[str, Any]  # further information, such as its metrics and the decision that promoted it
     log: InteractionLog
     lens: Lens
     retriever: Retriever | None
     linear: LinearModel | None
     kind: CandidateKind
-    order: CandidateOrder
-    stage: SecondStage
-    table: pl.DataFrame | None
-    llm: Llm | None
+    order: CandidateOrder  # whether the lens reranks them
+    stage: SecondStage  # second stage, if the `kind` is one of its orders
+    table: pl.DataFrame | None  # candidates of users, for the kind `table`
+    llm: Llm | None  # reranks the lens's shortlist on request; None refuses such requests
     ingestion: IngestionConfig
     recommendation: RecommendationConfig
     popularity: Popularity
     neighbours: ItemNeighboursConfig
     forgotten: ForgottenUsers = NOBODY
-    alias: str | None = None
+    alias: str | None = None  # version of the alias that named it, if any
 
     @property
     def name(self) -> str:

@@ -14,14 +14,10 @@ from reclora_kedro.study.config import OUTPUTS, GridConfig, SearchConfig, Settin
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the default pipeline and of those that rank whole catalogues, up to some outputs.
-
-    Attributes:
-        place: by axis, the name of the chosen setting.
-    """
+    """One run of the default pipeline and of those that rank whole catalogues, up to some outputs."""
 
     grid: str
-    place: Mapping[str, str]
+    place: Mapping[str, str]  # by axis, the name of the chosen setting
     seed: int
     settings: Settings
     outputs: tuple[str, ...] = OUTPUTS["metrics"]

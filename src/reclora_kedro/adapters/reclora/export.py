@@ -24,22 +24,15 @@ COMMON = ("r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_tra
 
 @dataclass(frozen=True)
 class UserLoras:
-    """LoRAs of several users, ready to be written.
-
-    Attributes:
-        layers: the adapted layers, by their path in the base LLM.
-        weights: gate weights per layer and user, shape (layers, users, N).
-        dtype: type of the base LLM, in which the LoRAs are written.
-        note: further instructions for servers besides loading the LoRAs; empty for none.
-    """
+    """LoRAs of several users, ready to be written."""
 
     user_ids: list[Any]
-    layers: dict[str, RecLoraLayer]
-    weights: Tensor
+    layers: dict[str, RecLoraLayer]  # the adapted layers, by their path in the base LLM
+    weights: Tensor  # gate weights per layer and user, shape (layers, users, N)
     adapter_name: str
     adapter: RecLoraConfig
-    dtype: torch.dtype
-    note: str
+    dtype: torch.dtype  # type of the base LLM, in which the LoRAs are written
+    note: str  # further instructions for servers besides loading the LoRAs; empty for none
 
     @property
     def config(self) -> LoraConfig:
