@@ -27,15 +27,10 @@ def user_folder(user_id: Any) -> str:
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA outside any model.
-
-    Attributes:
-        config: its PEFT configuration.
-        factors: A, shape (r, in), and B, shape (out, r), by the path of a layer in the base LLM.
-    """
+    """A LoRA outside any model."""
 
     config: LoraConfig
-    factors: dict[str, tuple[Tensor, Tensor]]
+    factors: dict[str, tuple[Tensor, Tensor]]  # A, (r, in), and B, (out, r), by the path of a layer in the base LLM
 
     @classmethod
     def load(cls, folder: Path) -> Self:

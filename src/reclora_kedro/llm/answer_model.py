@@ -43,19 +43,13 @@ class AnswerModel:
 
     The score of a prompt is ``softmax(logits[Yes], logits[No])[Yes]`` at its last position, which is the sigmoid of
     ``logits[Yes] - logits[No]``. Only these two rows of the head are computed, at that position only.
-
-    Attributes:
-        llm: the base LLM; its model may be a PEFT model around it.
-        prompt_format: the text around prompts and the tokens of the answers.
-        blend: how the lens's logit enters scores; training uses the LLM's logit alone.
-        finished: store of the logits of finished shards, so that an interrupted scoring resumes; None for none.
     """
 
-    llm: LanguageModel
+    llm: LanguageModel  # whose model may be a PEFT model around the base LLM
     prompt_format: PromptFormat
-    blend: Blend = "none"
+    blend: Blend = "none"  # how the lens's logit enters scores; training uses the LLM's logit alone
     engine: EngineConfig = LOCAL
-    finished: FinishedShards | None = None
+    finished: FinishedShards | None = None  # logits of finished shards, so that an interrupted scoring resumes
 
     @property
     def model(self) -> Any:

@@ -23,11 +23,7 @@ CandidateOrder = Literal["candidates", "lens"]
 
 
 class RecommendationConfig(Block):
-    """Which users to recommend items to, which items, and in which order.
-
-    Attributes:
-        exact_items: largest catalogue in which every item is scored for every user, or for every drawn like.
-    """
+    """Which users to recommend items to, which items, and in which order."""
 
     variant: str | None
     users: tuple[Id, ...] | None = Field(min_length=1)

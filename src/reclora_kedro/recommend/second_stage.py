@@ -15,15 +15,10 @@ from reclora_kedro.recommend.features import CandidateReader, read_lists
 
 
 class SecondStage(Block):
-    """Trained parameters of the second stage.
+    """Trained parameters of the second stage."""
 
-    Attributes:
-        weights: weights of the features for `fusion`; None for equal weights of all ranks.
-        trees: LightGBM's text of the trees for `ranker`, added to the fusion's scores; None to order as the fusion.
-    """
-
-    weights: Mapping[str, float] | None = None
-    trees: str | None = None
+    weights: Mapping[str, float] | None = None  # of the features, for `fusion`; None for equal weights of all ranks
+    trees: str | None = None  # LightGBM's text of what `ranker` adds to the fusion's scores; None to add nothing
 
     @classmethod
     def learned(cls, reader: CandidateReader, blocks: Iterable[pl.DataFrame], likes: pl.DataFrame, seed: int) -> Self:

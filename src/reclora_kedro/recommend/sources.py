@@ -45,23 +45,15 @@ class SourceSettings:
 
 
 class Choice(Block):
-    """How candidates are found.
-
-    Attributes:
-        popularity: days of its window; None for all time.
-        neighbours: settings of the item neighbours; None for those of the parameters.
-        linear: settings of the linear model, if the kind needs it.
-        stage: second stage that orders the best items of all sources, if the kind is one.
-        made_with: the settings of the choice, see `choice.deciding_settings`.
-    """
+    """How candidates are found."""
 
     kind: CandidateKind
     order: CandidateOrder
-    popularity: Positive | None = None
-    neighbours: ItemNeighboursConfig | None = None
-    linear: LinearSettings | None = None
-    stage: SecondStage = SecondStage()
-    made_with: dict[str, JsonValue] = Field(default_factory=dict)
+    popularity: Positive | None = None  # days of its window; None for all time
+    neighbours: ItemNeighboursConfig | None = None  # None for the settings in the parameters
+    linear: LinearSettings | None = None  # if the kind needs it
+    stage: SecondStage = SecondStage()  # orders the best items of all sources, if the kind is a second stage
+    made_with: dict[str, JsonValue] = Field(default_factory=dict)  # see `choice.deciding_settings`
 
     @property
     def reads_lens(self) -> bool:

@@ -113,27 +113,18 @@ class Champion:
 
 @dataclass
 class Request:
-    """One request, as input of the models.
+    """One request, as input of the models."""
 
-    Attributes:
-        rank: whether to recommend items, or to score the given ones.
-        items: indices of the candidates, or of the items to score; None to find candidates.
-        excluded: indices of items that must not be recommended.
-        allowed: whether each item may be recommended, shape (items,); None for all.
-        include_seen: whether items of the user's events may be recommended.
-        model: model that decides the order.
-    """
-
-    rank: bool
+    rank: bool  # whether to recommend items, or to score the given ones
     user: str | None
     history: tuple[Event, ...] = ()
-    items: np.ndarray | None = None
+    items: np.ndarray | None = None  # indices of the candidates, or of the items to score; None to find candidates
     n: int = 0
-    excluded: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.int64))
-    allowed: np.ndarray | None = None
-    include_seen: bool = False
+    excluded: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.int64))  # indices not to recommend
+    allowed: np.ndarray | None = None  # whether each item may be recommended, shape (items,); None for all
+    include_seen: bool = False  # whether items of the user's events may be recommended
     explain: bool = False
-    model: ModelName = "lens"
+    model: ModelName = "lens"  # which one decides the order
 
 
 @dataclass
