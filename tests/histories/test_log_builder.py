@@ -214,22 +214,11 @@ def test_samples_of_items_taken_before_are_counted(caplog, rows_per_part):
     assert "of 296 rows are of items that their user had taken before" in caplog.text
 
 
-def test_a_user_that_the_table_lacks_is_refused():
-    interactions = pl.LazyFrame(
-        {
-            "user_id": ["ann", "zoe"] * 5,
-            "item_id": 3,
-            "rating": 5.0,
-            "timestamp": range(1, 11),
-            "label": pl.Series([1] * 10, dtype=pl.Int8),
-        }
-    )
-    with pytest.raises(MismatchError, match=r"lacks, for example \['zoe'\]: the tables stem from different runs"):
-        build_log(interactions, ITEMS, USERS, config(), in_parts_of(4))
+HALVES = config(split={"kind": "global_time", "train": 0.5, "validation": 0.25})
 
 
 class TestBuild:
-    config = config(split={"kind": "global_time", "train": 0.5, "validation": 0.25})
+    config = HALVES
 
     def test_divides_the_samples_of_the_canonical_tables(self):
         random = np.random.default_rng(0)
@@ -246,32 +235,16 @@ class TestBuild:
         assert_identical(replace(log, samples=log.samples.drop("split")), log_of(interactions, min_history=1))
         assert log.item_embeddings is None
 
-    def test_a_log_of_likes_alone_needs_negatives_of_which_none_enters_a_history(self):
-        random = np.random.default_rng(0)
-        users, items = (pl.DataFrame({name: range(40)}) for name in ("user_id", "item_id"))
-        likes = {name: random.integers(40, size=400) for name in ("user_id", "item_id")}
-        interactions = pl.DataFrame(likes | {"timestamp": np.arange(400) + 1}).with_columns(rating=1.0, label=1)
-        with pytest.raises(ValueError, match=r"the train split .* are liked \(label 1\).* history\.negatives"):
-            build_log(interactions, items, users, self.config)
+    def test_no_negative_of_a_log_of_likes_alone_enters_a_history(self):
         negatives = {"kind": "matched", "per_positive": 1}
-        log = build_log(
-            interactions, items, users, HistoryConfig(**self.config.model_dump() | {"negatives": negatives})
-        )
+        log = build_log(*likes_alone(), HistoryConfig(**self.config.model_dump() | {"negatives": negatives}))
         assert log.samples.group_by("split").agg(pl.col("label").mean())["label"].to_list() == [0.5] * 3
         assert log.samples["split"].rle().struct.unnest()["value"].to_list() == ["train", "validation", "test"]
         assert log.sequences.label.all()
         assert len(log.sequences.label) == 400
 
     def test_fine_ratings_fall_into_levels_of_the_training_split(self):
-        random = np.random.default_rng(0)
-        users, items = (pl.DataFrame({name: range(40)}) for name in ("user_id", "item_id"))
-        ids = {name: random.integers(40, size=900) for name in ("user_id", "item_id")}
-        ratings = np.where(np.arange(900) < 450, random.uniform(0, 10, 900), 99.0)  # later ones teach no level
-        interactions = pl.DataFrame(ids | {"timestamp": np.arange(900) + 1, "rating": ratings})
-        interactions = interactions.with_columns(label=(pl.int_range(pl.len()) % 2).cast(pl.Int8))
-        with pytest.raises(ValueError, match=r"4\d\d distinct values, .* set history\.rating_levels to a number"):
-            build_log(interactions, items, users, self.config)
-        log = build_log(interactions, items, users, self.config.model_copy(update={"rating_levels": 4}))
+        log = build_log(*fine_ratings(), self.config.model_copy(update={"rating_levels": 4}))
         levels, rating = log.sequences.rating_level, log.sequences.rating
         assert levels.dtype == np.uint8
         training = np.bincount(levels[log.samples.filter(pl.col("split") == "train")["event"]])
@@ -301,13 +274,23 @@ class TestBuild:
         np.testing.assert_array_equal(log.sequences.rating_level[before], other.sequences.rating_level[before])
         assert other.sequences.rating_level.max() == log.sequences.rating_level.max()
 
-    def test_refuses_a_log_that_cannot_be_divided(self):
-        with pytest.raises(ValueError, match=r"the train split of the samples: [01] of 1 rows are liked"):
-            build_log(EVENTS, ITEMS, USERS, self.config)
 
-    def test_refuses_tables_of_different_runs(self):
-        with pytest.raises(MismatchError, match="values of user_id that the users table lacks"):
-            build_log(EVENTS, ITEMS, USERS[:1], self.config)
+def likes_alone() -> tuple[pl.DataFrame, ...]:
+    """Canonical tables of 40 users and items with 400 likes at random."""
+    random = np.random.default_rng(0)
+    likes = {name: random.integers(40, size=400) for name in ("user_id", "item_id")}
+    log = pl.DataFrame(likes | {"timestamp": np.arange(400) + 1}).with_columns(rating=1.0, label=1)
+    return log, pl.DataFrame({"item_id": range(40)}), pl.DataFrame({"user_id": range(40)})
+
+
+def fine_ratings() -> tuple[pl.DataFrame, ...]:
+    """Canonical tables of 40 users and items with 900 ratings at random, of which the later half teaches no level."""
+    random = np.random.default_rng(0)
+    ids = {name: random.integers(40, size=900) for name in ("user_id", "item_id")}
+    ratings = np.where(np.arange(900) < 450, random.uniform(0, 10, 900), 99.0)
+    log = pl.DataFrame(ids | {"timestamp": np.arange(900) + 1, "rating": ratings})
+    log = log.with_columns(label=(pl.int_range(pl.len()) % 2).cast(pl.Int8))
+    return log, pl.DataFrame({"item_id": range(40)}), pl.DataFrame({"user_id": range(40)})
 
 
 def impressions() -> tuple[pl.DataFrame, ...]:
@@ -328,7 +311,7 @@ def impressions() -> tuple[pl.DataFrame, ...]:
 
 
 class TestBuildOfImpressions:
-    config = TestBuild.config
+    config = HALVES
 
     def test_what_was_not_clicked_is_a_sample_and_never_an_event(self):
         log = build_log(*impressions(), self.config)
@@ -363,30 +346,6 @@ class TestBuildOfImpressions:
         assert samples["split"].value_counts(sort=True).rows()[0] == ("train", 20 * 8 * 5)
         assert samples.filter(pl.col("split") == "validation").height == 20 * 5
 
-    @pytest.mark.parametrize(
-        ("changes", "refusal"),
-        [
-            ({"ties": "order"}, r"history\.ties is 'order', .* Set it to strict"),
-            (
-                {"negatives": {"kind": "matched", "per_positive": 1}},
-                r"history\.negatives\.kind is 'matched', but the log has 800 impressions .* Set it to none",
-            ),
-            (
-                {"prompt_rows": {"unit": "rows", "few_shot": None, "validation": None, "test": None}},
-                r"history\.prompt_rows\.unit is 'rows', but the log has 800 impressions .* Set it to likes",
-            ),
-            ({"min_history": 50}, r"history\.min_history is 50, .* 1000 interactions .* \(at most 11\): lower it"),
-        ],
-    )
-    def test_settings_that_do_not_fit_are_refused(self, changes, refusal):
-        with pytest.raises(ValueError, match=refusal):
-            build_log(*impressions(), HistoryConfig(**self.config.model_dump() | changes))
-
-    def test_a_log_of_one_second_is_told_what_it_needs(self):
-        log, items, users = impressions()
-        with pytest.raises(ValueError, match=r"at most 0\): the log needs users with events in more than one second"):
-            build_log(log.filter(pl.col("timestamp") == 280), items, users, self.config)
-
     def test_positives_after_a_starting_history_get_drawn_negatives(self):
         log, items, users = impressions()
         config = HistoryConfig(**self.config.model_dump() | {"negatives": {"kind": "matched", "per_positive": 1}})
@@ -394,6 +353,77 @@ class TestBuildOfImpressions:
         assert log.samples.height > 300
         assert log.samples["label"].mean() == 0.5
         assert not TakenItems.from_sequences(log.sequences).before(log.samples).any()
+
+
+def one_second() -> tuple[pl.DataFrame, ...]:
+    log, *entities = impressions()
+    return log.filter(pl.col("timestamp") == 280), *entities
+
+
+REFUSED = {
+    "a user that the table lacks": (
+        lambda: (EVENTS, ITEMS, USERS[:1]),
+        {},
+        MismatchError,
+        r"user_id that the users table lacks, for example \['.*'\]: the tables stem from different runs",
+    ),
+    "a log that cannot be divided": (
+        lambda: (EVENTS, ITEMS, USERS),
+        {},
+        ValueError,
+        r"the train split of the samples: [01] of 1 rows are liked",
+    ),
+    "likes alone": (
+        likes_alone,
+        {},
+        ValueError,
+        r"the train split .* are liked \(label 1\).* history\.negatives",
+    ),
+    "ratings too fine for levels": (
+        fine_ratings,
+        {},
+        ValueError,
+        r"4\d\d distinct values, .* set history\.rating_levels to a number",
+    ),
+    "impressions with ties in order": (
+        impressions,
+        {"ties": "order"},
+        ValueError,
+        r"history\.ties is 'order', .* Set it to strict",
+    ),
+    "impressions with negatives": (
+        impressions,
+        {"negatives": {"kind": "matched", "per_positive": 1}},
+        ValueError,
+        r"history\.negatives\.kind is 'matched', but the log has 800 impressions .* Set it to none",
+    ),
+    "impressions drawn by rows": (
+        impressions,
+        {"prompt_rows": {"unit": "rows", "few_shot": None, "validation": None, "test": None}},
+        ValueError,
+        r"history\.prompt_rows\.unit is 'rows', but the log has 800 impressions .* Set it to likes",
+    ),
+    "histories longer than any": (
+        impressions,
+        {"min_history": 50},
+        ValueError,
+        r"history\.min_history is 50, .* 1000 interactions .* \(at most 11\): lower it",
+    ),
+    "a single second": (
+        one_second,
+        {},
+        ValueError,
+        r"at most 0\): the log needs users with events in more than one second",
+    ),
+}
+"""By what is wrong: the canonical tables, changes of the settings, and the error with what it says."""
+
+
+@pytest.mark.parametrize(("tables", "changes", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_tables_and_settings_that_do_not_fit_are_refused(tables, changes, error, message):
+    log, items, users = tables()
+    with pytest.raises(error, match=message):
+        build_log(log, items, users, HistoryConfig(**HALVES.model_dump() | changes), in_parts_of(log.height // 2))
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("per_user_last_out", 2), ("global_time", None)])
