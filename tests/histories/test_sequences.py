@@ -30,9 +30,20 @@ def test_levels_stay_where_no_rating_has_the_lowest_one(levels):
     assert levels_as_before(np.array([0.0, 9.0]), before).tolist() == [1, of_ratings[-1]]
 
 
-def test_too_fine_a_step_is_refused():
-    with pytest.raises(ValueError, match=r"rating_levels\.step 0\.01 makes 1001 levels, at most 256 .* a larger step"):
-        rating_levels(np.array([0.0, 10.0]), np.array([0.0, 10.0]), RatingStep(step=0.01))
+@pytest.mark.parametrize(
+    ("ratings", "levels", "message"),
+    [
+        (
+            [0.0, 10.0],
+            RatingStep(step=0.01),
+            r"rating_levels\.step 0\.01 makes 1001 levels, at most 256 .* a larger step",
+        ),
+        (np.arange(257) / 100, None, r"interactions\.rating has 257 distinct values, at most 256"),
+    ],
+)
+def test_more_levels_than_a_byte_tells_apart_are_refused(ratings, levels, message):
+    with pytest.raises(ValueError, match=message):
+        rating_levels(np.array(ratings), np.array(ratings), levels)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +57,3 @@ def test_an_id_that_its_table_lacks_is_refused(column, foreign, message):
     with pytest.raises(MismatchError, match=message) as refusal:
         with_indices(pl.DataFrame({"user_id": ["ann"], "item_id": [3]} | {column: [foreign]}), user=USERS, item=ITEMS)
     assert refusal.value.entries == ("interactions", f"{column.removesuffix('_id')}s")
-
-
-def test_more_distinct_ratings_than_a_level_holds_are_refused():
-    ratings = np.arange(257) / 100
-    with pytest.raises(ValueError, match=r"interactions\.rating has 257 distinct values, at most 256"):
-        rating_levels(ratings, ratings, None)

@@ -86,11 +86,6 @@ class TestClicked:
         raw = pl.DataFrame({"u": [1, 1], "i": [7, 8], "c": [True, False], "t": 100})
         assert clean(raw, clicked="c")[0] == [(1, 7, 1.0, 100, 1), (1, 8, None, 100, 0)]
 
-    def test_words_are_refused(self) -> None:
-        raw = pl.DataFrame({"u": [1], "i": [7], "c": ["yes"], "t": 100})
-        with pytest.raises(ValueError, match=r"'c' of raw_interactions .*'yes'.*`ingestion.interactions.clicked`"):
-            clean(raw, clicked="c")
-
 
 class TestLists:
     def test_each_item_shown_is_a_row(self) -> None:
@@ -116,19 +111,6 @@ class TestLists:
         rows, counts, _ = clean(raw, **marks)
         assert rows == [(1, "a", 1.0, 100, 1), (1, "b", None, 100, 0)]
         assert counts["missing user or item id"] == 1
-
-    def test_lists_without_marks_leave_nothing_and_say_why(self) -> None:
-        raw = pl.DataFrame({"u": [1], "i": ["N1 N2"], "t": 100})
-        refusal = r"missing mark of a click: 2\).*`ingestion.interactions.impressions` and `ingestion.k_core`"
-        with pytest.raises(ValueError, match=refusal):
-            clean(raw, **LISTS)
-
-    def test_a_column_that_is_no_list_is_refused(self) -> None:
-        raw = pl.DataFrame({"u": [1], "i": ["N1-1"], "t": 100})
-        marks = {"impressions": {"separator": None, "clicked": "-1", "not_clicked": "-0"}}
-        refusal = r"'i' of raw_interactions .* lists of texts, or text with a `separator`.*interactions.item_id`"
-        with pytest.raises(ValueError, match=refusal):
-            clean(raw, **marks)
 
     rows = st.lists(
         st.tuples(
@@ -206,6 +188,33 @@ class TestClickHistory:
         rows, _, _ = clean(raw, click_history={"column": "h", "separator": None})
         assert rows == [(1, 5, 1.0, 99, None), (1, 7, 1.0, 100, 1)]
 
-    def test_a_missing_column_names_its_parameter(self) -> None:
-        with pytest.raises(ValueError, match=r"no column 'h'.*`ingestion.interactions.click_history.column`"):
-            clean(self.raw.drop("h"), **self.history)
+
+@pytest.mark.parametrize(
+    ("column", "columns", "refusal"),
+    [
+        (
+            {"c": ["yes"]},
+            {"clicked": "c"},
+            "'c' of raw_interactions .*'yes'.*`ingestion.interactions.clicked`",
+        ),
+        (
+            {"i": ["N1 N2"]},
+            LISTS,
+            r"missing mark of a click: 2\).*`ingestion.interactions.impressions` and `ingestion.k_core`",
+        ),
+        (
+            {"i": ["N1-1"]},
+            {"impressions": LISTS["impressions"] | {"separator": None}},
+            "'i' of raw_interactions .* lists of texts, or text with a `separator`.*interactions.item_id`",
+        ),
+        (
+            {"i": ["N1-1"]},
+            TestClickHistory.history,
+            "no column 'h'.*`ingestion.interactions.click_history.column`",
+        ),
+    ],
+    ids=["words for clicks", "lists without marks", "no list", "no column of earlier clicks"],
+)
+def test_columns_that_do_not_fit_are_refused(column: Any, columns: dict[str, Any], refusal: str) -> None:
+    with pytest.raises(ValueError, match=refusal):
+        clean(pl.DataFrame({"u": [1], "i": [7], "t": [100]} | column), **columns)

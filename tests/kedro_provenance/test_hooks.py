@@ -120,18 +120,32 @@ def test_so_is_a_folder_whose_parts_do_not_fit_together(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("entries", "env", "note"),
+    ("error", "env", "notes"),
     [
-        (["item_embeddings", "lens"], None, "`kedro run --pipelines history,lens`: item_embeddings, lens."),
-        (["samples", "log"], "test", "`kedro run --env test --pipelines history`: samples."),
+        (
+            MismatchError("found 2, expected 9", "item_embeddings", "lens"),
+            None,
+            ["Make these again with `kedro run --pipelines history,lens`: item_embeddings, lens."],
+        ),
+        (
+            MismatchError("found 2, expected 9", "samples", "log"),
+            "test",
+            ["Make these again with `kedro run --env test --pipelines history`: samples."],
+        ),
+        (MismatchError("found 2, expected 9", "log", "beddings"), None, []),
+        (
+            DatasetError("items: Failed while saving data: No space left on device (os error 28)"),
+            "gpu",
+            [
+                "Free some space, then go on with the --from-nodes named above, or with "
+                "`kedro run --env gpu --only-missing-outputs` if no earlier run left these outputs."
+            ],
+        ),
     ],
+    ids=["artefacts that do not fit", "one that no pipeline makes", "none that a pipeline makes", "a full disk"],
 )
-def test_artefacts_that_do_not_fit_come_with_the_command_that_makes_them_again(registered, entries, env, note):
-    assert notes_on(MismatchError("found 2, expected 9", *entries), env=env) == [f"Make these again with {note}"]
-
-
-def test_a_mismatch_that_no_pipeline_can_mend_gets_no_command(registered):
-    assert notes_on(MismatchError("found 2, expected 9", "log", "beddings")) == []
+def test_an_error_comes_with_the_command_that_mends_it_if_any(registered, error, env, notes):
+    assert notes_on(error, env=env) == notes
 
 
 def test_a_wrong_name_of_another_step_does_not_hide_an_error(monkeypatch):
@@ -142,13 +156,6 @@ def test_a_wrong_name_of_another_step_does_not_hide_an_error(monkeypatch):
     monkeypatch.setattr(failures, "pipelines", Refusing())
     [note] = notes_on(MismatchError("found 2, expected 9", "lens"))
     assert note.endswith("when this is right: export.variant is 'other'.")
-
-
-def test_a_full_disk_comes_with_the_ways_to_go_on():
-    (note,) = notes_on(
-        DatasetError("items: Failed while saving data: No space left on device (os error 28)"), env="gpu"
-    )
-    assert "--from-nodes named above, or with `kedro run --env gpu --only-missing-outputs`" in note
 
 
 def test_the_terminal_shows_no_stack_trace_of_a_refusal(tmp_path, capsys, caplog):

@@ -76,11 +76,6 @@ def test_later_events_change_no_score(fitted, log) -> None:
     np.testing.assert_array_equal(scores, scores_again)
 
 
-def test_texts_without_embeddings_are_refused(log, config) -> None:
-    with pytest.raises(ValueError, match=r"item_text is true, but the log has no item embeddings"):
-        fit_lens(replace(log, item_embeddings=None), config)
-
-
 @pytest.mark.parametrize("delay", [100.0, "frozen"])
 def test_a_delay_reaches_what_the_lens_reads_until_it_is_saved_and_loaded(log, config, delay, tmp_path) -> None:
     lens, _ = fit_lens(log, config.model_copy(update={"statistics_delay": delay, "max_epochs": 1}))
@@ -118,11 +113,6 @@ def test_training_stops_when_validation_does_not_improve(log, config) -> None:
     assert training_log.height == training_log["validation_auc"].arg_max() + 1 + 2
 
 
-def test_a_lens_that_diverges_is_refused_with_what_to_lower(log, config) -> None:
-    with pytest.raises(FloatingPointError, match=r"validation logits are not finite: .* or lens\.weight_decay"):
-        fit_lens(log, config.model_copy(update={"weight_decay": 5000.0}))
-
-
 def test_a_trained_lens_is_frozen(fitted) -> None:
     lens, _ = fitted
     assert not any(module.training for module in lens.modules())
@@ -155,14 +145,50 @@ def test_users_without_a_profile(log, config) -> None:
     assert lens.state_dim("user") == 8 + 4 * 8
 
 
-@pytest.mark.parametrize(
-    ("split", "kept", "found"), [("train", "label = 1", r"(\d+) of \1"), ("validation", "label > 1", "0 of 0")]
-)
-def test_a_split_of_one_class_is_refused(log, config, split, kept, found) -> None:
-    samples = log.samples.sql(f"SELECT * FROM self WHERE split <> '{split}' OR {kept}")
-    message = f"the {split} split of the samples: {found} rows are liked .* move the label threshold of ingestion"
-    with pytest.raises(ValueError, match=message):
-        fit_lens(replace(log, samples=samples), config)
+def where(condition):
+    """A change of a log to those of its samples that fulfil a condition."""
+    return lambda log: {"samples": log.samples.sql(f"SELECT * FROM self WHERE {condition}")}
+
+
+REFUSED = {
+    "no item embeddings": (
+        lambda log: {"item_embeddings": None},
+        {},
+        {},
+        "item_text is true, but the log has no item embeddings",
+    ),
+    "likes alone train": (
+        where("split <> 'train' OR label = 1"),
+        {},
+        {},
+        r"the train split of the samples: (\d+) of \1 rows are liked .* move the label threshold of ingestion",
+    ),
+    "nothing validates": (
+        where("split <> 'validation'"),
+        {},
+        {},
+        "the validation split of the samples: 0 of 0 rows are liked .* move the label threshold of ingestion",
+    ),
+    "fewer parts than workers": (
+        lambda log: {},
+        {},
+        {"kind": "ray", "workers": 2, "rows_per_shard": 7},
+        "lens.batch_parts is 1, but engine.workers is 2",
+    ),
+    "a lens that diverges": (
+        lambda log: {},
+        {"weight_decay": 5000.0},
+        {},
+        r"validation logits are not finite: .* or lens\.weight_decay",
+    ),
+}
+"""By what is wrong: changes of the log, of the settings and of the engine, and what the error says."""
+
+
+@pytest.mark.parametrize(("changes", "settings", "engine", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_training_that_cannot_succeed_is_refused(log, config, changes, settings, engine, message) -> None:
+    with pytest.raises((ValueError, FloatingPointError), match=message):
+        fit_lens(replace(log, **changes(log)), config.model_copy(update=settings), LOCAL.model_copy(update=engine))
 
 
 @pytest.mark.slow
@@ -175,9 +201,3 @@ def test_three_processes_train_the_lens_that_one_trains(log, config):
     weights = lens.state_dict()
     for name, expected_weights in expected.state_dict().items():
         torch.testing.assert_close(weights[name], expected_weights, rtol=1e-3, atol=1e-4, msg=name)
-
-
-def test_fewer_parts_than_workers_are_refused(log, config):
-    engine = LOCAL.model_copy(update={"kind": "ray", "workers": 2, "rows_per_shard": 7})
-    with pytest.raises(ValueError, match=r"lens.batch_parts is 1, but engine.workers is 2"):
-        fit_lens(log, config, engine)

@@ -84,9 +84,21 @@ def test_popularity_counts_the_events_of_the_last_days():
     assert popularity(sequences, 5, days=100).tolist() == [2, 1, 1, 0, 0]
 
 
-def test_a_table_without_its_columns_is_refused_by_name():
-    with pytest.raises(ValueError, match="lacks item_id; its columns are user_id, movie"):
-        candidate_table(pl.DataFrame({"user_id": [1], "movie": [2]}))
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (None, "recommendation_candidates holds nothing: point it at a table"),
+        ({"user_id": [], "item_id": []}, "recommendation_candidates has no row"),
+        ({"user_id": [1], "movie": [2]}, "lacks item_id; its columns are user_id, movie"),
+        (
+            {"user_id": [1], "item_id": [1.5]},
+            "'item_id' of recommendation_candidates.*row 1 holds 1.5.*whole numbers",
+        ),
+    ],
+)
+def test_an_unfit_table_is_refused(table, message):
+    with pytest.raises(ValueError, match=message):
+        candidate_table(table and pl.DataFrame(table))
 
 
 def test_ids_of_a_table_are_read_as_those_of_raw_tables():
@@ -95,15 +107,6 @@ def test_ids_of_a_table_are_read_as_those_of_raw_tables():
         ("20", 1),
         ("10", 2),
     ]
-    with pytest.raises(ValueError, match=r"'item_id' of recommendation_candidates.*row 1 holds 1.5.*whole numbers"):
-        candidate_table(pl.DataFrame({"user_id": [1], "item_id": [1.5]}))
-    with pytest.raises(ValueError, match="recommendation_candidates has no row"):
-        candidate_table(pl.DataFrame({"user_id": [], "item_id": []}))
-
-
-def test_a_table_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="recommendation_candidates holds nothing: point it at a table"):
-        candidate_table(None)
 
 
 @given(interaction_tables(), st.integers(2, 6))

@@ -79,14 +79,16 @@ def test_a_bucket_that_can_be_listed_is_welcome_whatever_it_holds(bucket):
     require_bucket(f"{bucket.address}/not/there/yet", bucket.options)
 
 
-def test_a_bucket_that_is_not_there_is_named(bucket):
-    with pytest.raises(StorageError, match=r"s3://absent/data cannot be used: there is no bucket absent\. Make it, or"):
-        require_bucket("s3://absent/data", bucket.options)
-
-
-def test_a_folder_that_is_not_there_is_named(bucket):
-    with pytest.raises(StorageError, match=r"/llm cannot be used: there is no such object or folder\. Make it, or"):
-        local_copy(f"{bucket.address}/llm", bucket.options)
+@pytest.mark.parametrize(
+    ("use", "address", "message"),
+    [
+        (require_bucket, "s3://absent/data", "s3://absent/data cannot be used: there is no bucket absent"),
+        (local_copy, "{bucket}/llm", "/llm cannot be used: there is no such object or folder"),
+    ],
+)
+def test_what_is_not_there_is_named(bucket, use, address, message):
+    with pytest.raises(StorageError, match=rf"{message}\. Make it, or"):
+        use(address.format(bucket=bucket.address), bucket.options)
 
 
 def test_a_storage_that_does_not_answer_is_named():
