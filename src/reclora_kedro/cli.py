@@ -36,10 +36,10 @@ def split_params(context: click.Context, option: click.Parameter, value: str | d
             OmegaConf.from_dotlist([item])
         except YAMLError:
             path, _, text = item.partition("=")
-            said = (
+            expected = (
                 f"the value is not valid YAML; to have it taken as text, quote it: \"{path.strip()}='{text.strip()}'\"."
             )
-            context.fail(f"--params has {item!r}: {said}")
+            context.fail(f"--params has {item!r}: {expected}")
     return OmegaConf.to_container(OmegaConf.from_dotlist([re.sub(r"\s*=", "=", item, count=1) for item in items]))
 
 
@@ -66,8 +66,8 @@ def read_config(context: click.Context, option: click.Parameter, value: Any) -> 
         return config_of_kedro(context, option, value)
     except (YAMLError, OSError, KeyError, TypeError, AttributeError) as error:
         problem = " ".join(str(error).split())
-        said = f"expected plain YAML without tags, with the command's options below `{context.info_name}:`"
-        context.fail(f"--config cannot take {value} ({problem}): {said}.")
+        expected = f"expected plain YAML without tags, with the command's options below `{context.info_name}:`"
+        context.fail(f"--config cannot take {value} ({problem}): {expected}.")
 
 
 load_versions_option.callback = split_load_versions

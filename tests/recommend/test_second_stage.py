@@ -43,7 +43,7 @@ def log():
 
 
 def test_the_best_items_of_each_source_are_ordered_and_others_come_last(log, monkeypatch):
-    monkeypatch.setattr(features, "MOST", 2)
+    monkeypatch.setattr(features, "BEST_PER_SOURCE", 2)
     scorers = {"up": by_item([1.0, 2, 3, 4, 5, 6]), "down": by_item([9.0, 8, 7, 3, 2, 1])}
     stage = SecondStage(weights={"up_rank": 1.0, "down_rank": 0.5})
     score = stage.scorers(reader_of(log, scorers))["fusion"](pairs_of(2, 6)).reshape(2, 6)

@@ -11,7 +11,7 @@ from cycle_log import catalogue_scores
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.retrievers import reader
 from reclora_kedro.retrievers.base import grow_retriever
-from reclora_kedro.retrievers.reader import LAST, RetrieverReader
+from reclora_kedro.retrievers.reader import LOWEST_SCORE, RetrieverReader
 from reclora_kedro.retrievers.training import fit_retriever
 
 
@@ -56,19 +56,19 @@ def test_a_new_item_is_scored_by_its_text_or_comes_last(log, config):
     new, once = log.items.height - 1, config.model_copy(update={"max_epochs": 1})
     moments = log.samples.filter(split="test")
     with_text = catalogue_scores(RetrieverReader(fit_retriever(log, once)[0], log), moments)
-    assert (with_text[:, new] > LAST).all()
+    assert (with_text[:, new] > LOWEST_SCORE).all()
     by_ids = catalogue_scores(
         RetrieverReader(fit_retriever(log, once.model_copy(update={"item_text": False}))[0], log), moments
     )
-    assert (by_ids[:, new] == LAST).all()
-    assert (by_ids[:, :new] > LAST).all()
+    assert (by_ids[:, new] == LOWEST_SCORE).all()
+    assert (by_ids[:, :new] > LOWEST_SCORE).all()
     embeddings = log.item_embeddings.copy()
     embeddings[[0, new]] = 0
     untold = log.with_embeddings(embeddings)
     scores = catalogue_scores(RetrieverReader(fit_retriever(untold, once)[0], untold), moments)
     assert np.isfinite(scores).all()
-    assert (scores[:, new] == LAST).all()
-    assert (scores[:, 0] > LAST).all()  # known by its id
+    assert (scores[:, new] == LOWEST_SCORE).all()
+    assert (scores[:, 0] > LOWEST_SCORE).all()  # known by its id
 
 
 @pytest.mark.parametrize("item_text", [True, False])
@@ -82,7 +82,7 @@ def test_a_grown_retriever_scores_what_it_knew_to_the_last_bit(log, config, item
     before = catalogue_scores(RetrieverReader(retriever, log), moments)
     after = catalogue_scores(RetrieverReader(grow_retriever(retriever, grown_log), grown_log), moments)
     np.testing.assert_array_equal(after[:, :new], before)
-    assert ((after[:, new:] > LAST) == item_text).all()
+    assert ((after[:, new:] > LOWEST_SCORE) == item_text).all()
     with pytest.raises(MismatchError, match=f"The log has {new - 1} items, but the retriever knows {new}, and none"):
         grow_retriever(retriever, replace(log, items=log.items.head(new - 1)))
 

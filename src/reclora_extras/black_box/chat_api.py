@@ -29,7 +29,7 @@ MAX_UNREADABLE = 0.1
 MARKERS = " \n\u0120\u2581"
 """White space, and what tokens of BPE and SentencePiece have in its place."""
 RETRIES_OF_CHECK = 2
-LEAST = 1e-9  # probability: APIs round theirs
+LEAST_PROBABILITY = 1e-9  # probability: APIs round theirs
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def read_answer(choice: Any, positive: str, negative: str) -> tuple[float, int]:
     yes, no = (sum(share for token, share in tokens if token == word) for word in words)
     if yes or no:
         shares = [share for _, share in tokens]
-        rest = max(min(*shares, 1 - sum(shares)), LEAST)
+        rest = max(min(*shares, 1 - sum(shares)), LEAST_PROBABILITY)
         return log(yes or rest) - log(no or rest), LOGPROBS
     first_word = re.match(r"\W*(\w+)", choice.message.content or "")
     word = first_word[1].casefold() if first_word else ""

@@ -159,8 +159,8 @@ def read_file(path: Path) -> RawFile:
     try:
         return _read(path)
     except (pl.exceptions.PolarsError, OSError, EOFError, csv.Error) as error:
-        [said, *_] = str(error).splitlines() or [type(error).__name__]
-        raise UnreadableFileError(f"{path} cannot be read: {said}. Copy or save it again.") from error
+        [message, *_] = str(error).splitlines() or [type(error).__name__]
+        raise UnreadableFileError(f"{path} cannot be read: {message}. Copy or save it again.") from error
 
 
 def _read(path: Path) -> RawFile:

@@ -8,7 +8,7 @@ from pathlib import Path
 from reclora_extras.new_log.columns import ID_WORDS, ITEM_WORDS, ORDER_WORDS, USER_WORDS
 from reclora_extras.new_log.entities import Entities, items_in_log, read_items, read_users, subject, users_in_log
 from reclora_extras.new_log.files import Parts, RawFile, read_file
-from reclora_extras.new_log.log import ROW_NUMBER, Ask, Log, likeliest_id, read_log, repeated_ids
+from reclora_extras.new_log.log import ROW_NUMBER, AskUser, Log, likeliest_id, read_log, repeated_ids
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Guess:
     unused: list[Path]
 
 
-def guess(paths: Sequence[Path], ask: Ask) -> Guess:
+def guess(paths: Sequence[Path], ask: AskUser) -> Guess:
     """Guess which table is the log, which tables describe its items and users, and the meaning of their columns.
 
     Args:

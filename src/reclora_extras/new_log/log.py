@@ -29,7 +29,7 @@ from reclora_extras.new_log.columns import (
 from reclora_extras.new_log.files import RawFile, UnreadableFileError
 from reclora_kedro.interactions.raw_tables import WRITTEN_LISTS, RawColumns
 
-Ask = Callable[[str, Sequence[str], str], str]
+AskUser = Callable[[str, Sequence[str], str], str]
 """Asks a question: its text, the possible answers, and the guess."""
 
 ROW_NUMBER = "place"
@@ -45,7 +45,7 @@ UNDONE = words_of("return returned refund cancel cancelled canceled remove remov
 NOBODY = words_of("0 -1 guest anonymous unknown")
 CLOCK_WORDS = words_of("time hour hourmin hours clock minute tod")
 CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
-FEW = 21  # distinct values, at most, of what is a rating rather than an id in a file without names
+MOST_RATING_VALUES = 21  # distinct values, at most, of what is a rating rather than an id in a file without names
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,12 @@ def likeliest_id(columns: Iterable[Column], words: frozenset[str]) -> Column | N
 
 def repeated_ids(file: RawFile) -> int:
     """Return how many columns hold ids that occur repeatedly in a sample, as a log's do."""
-    return sum(FEW < column.distinct < 0.9 * file.sample.height for column in file.columns if column.is_id)
+    return sum(
+        MOST_RATING_VALUES < column.distinct < 0.9 * file.sample.height for column in file.columns if column.is_id
+    )
 
 
-def read_log(file: RawFile, described: Sequence[tuple[frozenset[str], Column]], ask: Ask) -> Log:
+def read_log(file: RawFile, described: Sequence[tuple[frozenset[str], Column]], ask: AskUser) -> Log:
     """Guess the meaning of a log's columns.
 
     Args:
@@ -150,7 +152,7 @@ def _impressions(left: list[Column]) -> dict[str, Any]:
     }
 
 
-def _times(columns: list[Column], has_names: bool, ask: Ask) -> tuple[list[str], str, bool]:
+def _times(columns: list[Column], has_names: bool, ask: AskUser) -> tuple[list[str], str, bool]:
     """Return columns of the time, their format, and whether they count from the log's beginning."""
     named = [column for column in columns if _is_named_time(column) or not has_names]
     told = [column for column in named if column.seconds_format is not None]
@@ -173,7 +175,7 @@ def _is_id_by_name(column: Column) -> bool:
     return max(id_likelihood(column, words) for words in (USER_WORDS, ITEM_WORDS)) > 0
 
 
-def _day_or_month_first(column: Column, ask: Ask) -> str:
+def _day_or_month_first(column: Column, ask: AskUser) -> str:
     guess = column.seconds_format
     assert guess is not None
     formats = column.time_formats
@@ -204,7 +206,7 @@ def _ids_by_values(
     left: list[Column],
     described: Sequence[tuple[frozenset[str], Column]],
     by_name: tuple[Column | None, Column | None],
-    ask: Ask,
+    ask: AskUser,
 ) -> tuple[Column, Column]:
     """Return the columns of users and items if names do not tell them: by the ids of other tables, then by position."""
     chosen = dict(zip((USER_WORDS, ITEM_WORDS), by_name, strict=True))
@@ -225,7 +227,7 @@ def _ids_by_values(
     return user, item
 
 
-def _first_of(candidates: list[Column], what: str, file: RawFile, ask: Ask) -> Column:
+def _first_of(candidates: list[Column], what: str, file: RawFile, ask: AskUser) -> Column:
     if not candidates:
         raise UnreadableFileError(
             f"{file.path} has no column that looks like ids of {what}, only {', '.join(file.sample.columns)}. Name one "
@@ -241,7 +243,7 @@ def _share_met(column: Column, keys: Column) -> float:
 
 
 def _is_rating(column: Column) -> bool:
-    if column.numbers is None or not 2 < column.distinct <= FEW:
+    if column.numbers is None or not 2 < column.distinct <= MOST_RATING_VALUES:
         return False
     return column.bounds[0] >= -1 and column.bounds[1] <= 100
 
@@ -304,7 +306,7 @@ def _is_event(column: Column) -> bool:
     return bool(words & (EVENTS | UNDONE))
 
 
-def _unwanted(columns: list[Column], ask: Ask) -> dict[str, Any]:
+def _unwanted(columns: list[Column], ask: AskUser) -> dict[str, Any]:
     """Return rules for rows that are no interactions: returns, cancelled orders, quantities below one."""
     drop = dict[str, Any]()
     for column in columns:
@@ -318,7 +320,7 @@ def _unwanted(columns: list[Column], ask: Ask) -> dict[str, Any]:
     return drop
 
 
-def _unwanted_events(column: Column, ask: Ask) -> dict[str, list[str]]:
+def _unwanted_events(column: Column, ask: AskUser) -> dict[str, list[str]]:
     values = column.text.value_counts(sort=True)[column.name].to_list()
     wanted = [value for value in values if not set(tokens(value)) & UNDONE]
     if len(values) > 1:

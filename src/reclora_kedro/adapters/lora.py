@@ -16,7 +16,7 @@ from kedro_provenance.errors import MismatchError
 from kedro_provenance.files.digests import digest
 
 LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
-BEFORE = "base_model.model."  # the path of a layer in PEFT's names of tensors
+PEFT_PREFIX = "base_model.model."  # the path of a layer in PEFT's names of tensors
 
 
 def user_folder(user_id: Any) -> str:
@@ -39,8 +39,8 @@ class Lora:
     @classmethod
     def from_tensors(cls, config: LoraConfig, tensors: Mapping[str, Tensor]) -> Self:
         """Return the LoRA from tensors by PEFT's names, such as ``base_model.model.….q_proj.lora_A.weight``."""
-        paths = [name.removeprefix(BEFORE).removesuffix(".lora_A.weight") for name in tensors if "lora_A" in name]
-        parts = {path: [tensors[f"{BEFORE}{path}.lora_{name}.weight"].cpu() for name in "AB"] for path in paths}
+        paths = [name.removeprefix(PEFT_PREFIX).removesuffix(".lora_A.weight") for name in tensors if "lora_A" in name]
+        parts = {path: [tensors[f"{PEFT_PREFIX}{path}.lora_{name}.weight"].cpu() for name in "AB"] for path in paths}
         return cls(config, {path: (A, B) for path, (A, B) in parts.items()})
 
     @classmethod
@@ -58,7 +58,7 @@ class Lora:
     @property
     def tensors(self) -> dict[str, Tensor]:
         return {
-            f"{BEFORE}{path}.lora_{name}.weight": factor.contiguous()
+            f"{PEFT_PREFIX}{path}.lora_{name}.weight": factor.contiguous()
             for path, pair in self.factors.items()
             for name, factor in zip("AB", pair, strict=True)
         }

@@ -15,7 +15,7 @@ from reclora_kedro.histories.sequences import user_of_events
 Records = list[dict[str, Any]]
 
 NEAREST = 10  # items among which the item that a user liked next is looked for
-ASKED = 5_000  # items, or pairs of items, that are looked at, at most
+MOST_SAMPLED = 5_000  # items, or pairs of items, that are looked at, at most
 RANDOM_ITEMS = 10  # drawn for each, to tell what chance gives
 CELLS_AT_ONCE = 2**22  # similarities held at once: 32 MiB
 
@@ -119,4 +119,4 @@ def _liked_next(vectors: np.ndarray, log: InteractionLog, random: np.random.Gene
 
 
 def _evenly(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, ASKED)).astype(np.int64))
+    return np.unique(np.linspace(0, count - 1, min(count, MOST_SAMPLED)).astype(np.int64))

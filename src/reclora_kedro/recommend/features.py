@@ -12,7 +12,7 @@ from reclora_kedro.histories.item_facts import ItemFacts, moment_bounds
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
 
-MOST = 50  # best items of each source that are ordered
+BEST_PER_SOURCE = 50  # best items of each source that are ordered
 LENS = "lens"
 RANK, SCORE, GAP = "_rank", "_score", "_gap"
 
@@ -60,7 +60,7 @@ class CandidateReader:
         places, ranks, gaps = [np.empty(0, dtype=np.int64)], [scores[:0]], [scores[:0]]
         for start, stop in pairwise(bounds):
             moment_ranks = _ranks(scores[start:stop])
-            best = np.flatnonzero((moment_ranks <= MOST).any(axis=1))
+            best = np.flatnonzero((moment_ranks <= BEST_PER_SOURCE).any(axis=1))
             places.append(start + best)
             ranks.append(-np.log(moment_ranks[best]))
             gaps.append(scores[start + best] - scores[start:stop].max(axis=0))
@@ -77,7 +77,7 @@ class CandidateReader:
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
     """Return the best ranks by each source's scores, (items, sources), one more for others; the earlier in ties."""
-    most = min(MOST, len(scores))
+    most = min(BEST_PER_SOURCE, len(scores))
     ranks = np.full(scores.shape, most + 1)
     for source in range(scores.shape[1]):
         source_ranks = scores[:, source]

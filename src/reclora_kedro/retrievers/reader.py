@@ -18,7 +18,7 @@ from reclora_kedro.layers import last_event
 from reclora_kedro.retrievers.base import Retriever
 
 SCORES_AT_ONCE = 2**22
-LAST = float(np.finfo(np.float32).min)
+LOWEST_SCORE = float(np.finfo(np.float32).min)
 """Score of an item that a retriever cannot score, as it has neither training events nor a text that is read."""
 
 
@@ -78,7 +78,7 @@ class RetrieverReader:
             rows = slice(start, min(start + step, moments.height))
             states, has_events = self.states(moments[rows])
             scores = states @ self._vectors.T
-            scores.masked_fill_(self._unknown, LAST)
+            scores.masked_fill_(self._unknown, LOWEST_SCORE)
             scores[~has_events] = self._retriever.events.float()
             if until is not None:
                 starts, ends = self.events.starts[moments["user_index"][rows].to_numpy()], until[rows]

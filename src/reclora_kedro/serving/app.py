@@ -21,7 +21,7 @@ from reclora_kedro.serving.guard import OPEN_PATHS, Guard, too_many
 from reclora_kedro.serving.page import Page
 from reclora_kedro.serving.problems import ProblemError, invalid_request, unknown
 from reclora_kedro.serving.routes import Routes
-from reclora_kedro.serving.service import CLOSING, ReloadRefusedError, RequestExpiredError, Service
+from reclora_kedro.serving.service import CLOSING_SHARE, ReloadRefusedError, RequestExpiredError, Service
 from reclora_kedro.serving.tools import add_tools
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def create_app(
 def create_server(app: FastAPI, config: ServiceConfig) -> uvicorn.Server:
     settings: dict[str, Any] = {
         "http": connections_of(config.max_connections, config.receive_seconds),
-        "timeout_graceful_shutdown": (1 - CLOSING) * config.shutdown_seconds,
+        "timeout_graceful_shutdown": (1 - CLOSING_SHARE) * config.shutdown_seconds,
     }
     return uvicorn.Server(uvicorn.Config(app, config.host, config.port, log_level="warning", **settings))
 

@@ -22,7 +22,7 @@ Look = Callable[[Snapshot], Any]
 """Function that reads the current log, or makes a `Request` with it, which is then answered; both share a queue."""
 T = TypeVar("T")
 SPARE_MEMORY = 1.2  # times the memory of a champion that has to be free for another one
-CLOSING = 0.2  # share of the seconds of a shutdown that are kept for the batches being computed
+CLOSING_SHARE = 0.2  # share of the seconds of a shutdown that are kept for the batches being computed
 PAIRS_OF_REASONS = 8  # pairs that the lens scores in the time that the reasons of one take
 
 
@@ -137,7 +137,7 @@ class Service:
 
     def close(self) -> None:
         """Refuse waiting requests, finish batches and writes, and release the folder."""
-        seconds = CLOSING * self.config.shutdown_seconds
+        seconds = CLOSING_SHARE * self.config.shutdown_seconds
         self._llm.close(seconds / 2)
         self._lens.close(seconds / 2)
         self.journal.close()

@@ -12,8 +12,8 @@ Settings = Mapping[str, Any]  # values by the dotted paths of parameters
 
 # Columns of the table of results, besides the axes.
 AUCS = ("auc", "auc_low", "auc_high", "auc_cold", "confidence", "gauc", "gauc_low", "gauc_high", "gauc_users")
-FOUND = ("k", "hit_rate", "hit_rate_low", "hit_rate_high", "ndcg", "ndcg_low", "ndcg_high")
-METRICS = ("rows", "positives", "users", *AUCS, "log_loss", "accuracy", *FOUND)
+RANKING_METRICS = ("k", "hit_rate", "hit_rate_low", "hit_rate_high", "ndcg", "ndcg_low", "ndcg_high")
+METRICS = ("rows", "positives", "users", *AUCS, "log_loss", "accuracy", *RANKING_METRICS)
 COSTS = (
     "weights",
     "validation_auc",

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from reclora_kedro.adapters.base_llm import describe_base_llm
-from reclora_kedro.adapters.lora import BEFORE, Lora, user_folder
+from reclora_kedro.adapters.lora import PEFT_PREFIX, Lora, user_folder
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
 from reclora_kedro.progress import Progress
@@ -141,7 +141,7 @@ def adapter_of(model: Any, lora: Lora) -> PeftModel:
     adapted = get_peft_model(model, config)
     tensors: dict[str, Tensor] = {}
     for path, (A, B) in lora.factors.items():
-        tensors |= {f"{BEFORE}{path}.reclora_A": A[None], f"{BEFORE}{path}.reclora_B": B[:, None]}
+        tensors |= {f"{PEFT_PREFIX}{path}.reclora_A": A[None], f"{PEFT_PREFIX}{path}.reclora_B": B[:, None]}
     set_peft_model_state_dict(adapted, tensors)
     return adapted.requires_grad_(False).eval()
 
