@@ -142,7 +142,7 @@ def test_so_is_a_folder_whose_parts_do_not_fit_together(tmp_path):
             ],
         ),
     ],
-    ids=["artefacts that do not fit", "one that no pipeline makes", "none that a pipeline makes", "a full disk"],
+    ids=["two pipelines", "one that is not made", "none that is made", "a full disk"],
 )
 def test_an_error_comes_with_the_command_that_mends_it_if_any(registered, error, env, notes):
     assert notes_on(error, env=env) == notes

@@ -60,17 +60,19 @@ def test_transformers_own_classes_come_first(folder, kind):
     assert type(load_pretrained(kind, str(folder))).__module__.startswith("transformers.")
 
 
-def test_a_tokenizer_that_needs_its_own_code_is_refused(folder):
-    change(folder / "tokenizer_config.json", auto_map=AUTO_MAP, tokenizer_class="ItsOwn")
+@pytest.mark.parametrize(
+    ("kind", "tokenizer", "message"),
+    [
+        (AutoTokenizer, {"auto_map": AUTO_MAP, "tokenizer_class": "ItsOwn"}, "which this project never runs"),
+        (AutoModelForCausalLM, {}, "its_own"),
+    ],
+    ids=["a tokenizer that needs its own code", "another fault, whose message stays"],
+)
+def test_an_unknown_type_of_model_is_refused(folder, kind, tokenizer, message):
+    change(folder / "tokenizer_config.json", **tokenizer)
     change(folder / "config.json", model_type="its_own")
-    with pytest.raises(ValueError, match="which this project never runs"):
-        load_pretrained(AutoTokenizer, str(folder))
-
-
-def test_other_faults_keep_their_message(folder):
-    change(folder / "config.json", model_type="its_own")
-    with pytest.raises(ValueError, match="its_own"):
-        load_pretrained(AutoModelForCausalLM, str(folder))
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(kind, str(folder))
 
 
 @pytest.fixture(params=[load_language_model, outline_language_model, load_sentence_encoder])

@@ -28,19 +28,7 @@ AskApi = Callable[[Sequence[str], str], Answers]
 BlackBoxModel = Literal["black_box", "black_box_without_hints", "black_box_shuffled_hint"]
 """With the hints that were found; without any; with the whole hint of another row: the null control."""
 TOKENS_PER_PRICE = 1_000_000
-RESERVED_NAMES = {
-    "trial",
-    "auc",
-    "model",
-    "price",
-    *USAGE,
-    "prompt",
-    "target",
-    "verdict",
-    "liked",
-    "disliked",
-    "statistics",
-}
+RESERVED = {"trial", "auc", "model", "price", *USAGE, "prompt", "target", "verdict", "liked", "disliked", "statistics"}
 """Names that mean something else in a trial or in a template of a hint."""
 RANDOM_TRIALS = 4  # before those that earlier ones suggest
 SUGGESTIONS = 5  # most, for each combination of options: some come more than once
@@ -106,7 +94,7 @@ class BlackBoxConfig(Block):
     def _hints_name_templates(self) -> Self:
         if "template" not in self.choices:
             raise ValueError("hints names no template: list texts of hint_templates under hints.template")
-        if taken := self.choices.keys() & RESERVED_NAMES:
+        if taken := self.choices.keys() & RESERVED:
             raise ValueError(f"hints names {min(taken)}, which means something else in trials and templates: rename it")
         return self
 
