@@ -26,14 +26,11 @@ class Gradients:
     def set(
         self, chosen: np.ndarray, weights: list[Tensor], mean_gradient: Callable[..., Tensor], group: Group
     ) -> Tensor:
-        """Set the gradient of a step on the weights.
+        """Set the gradient of a step on the weights, and return the losses of its examples, shape (chosen,).
 
         Args:
             mean_gradient: sets the gradient of the mean loss over some of the examples on the weights, and returns
                 their losses on the weights' device; with ``group``, its processes share the work.
-
-        Returns:
-            Losses of the examples, shape (chosen,).
         """
         return mean_gradient(chosen, group=group)
 

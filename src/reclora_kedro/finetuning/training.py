@@ -108,7 +108,6 @@ def train_adapter(
 
     Args:
         config: training settings, except for ``processes`` and ``objective``, which callers read.
-        checkpoints: store of checkpoints to write and to resume from; None for none.
         proximal_weight: weight of `proximal_term`, which keeps the weights near the initial ones.
 
     Returns:
@@ -273,13 +272,10 @@ def set_gradients(
     budget: TokenBudget,
     group: Group | None = None,
 ) -> Tensor:
-    """Set the gradient of the mean loss over the examples ``chosen``, computed by all processes of a group.
+    """Set the gradient of the mean loss over ``chosen`` examples, by all processes; return losses, shape (chosen,).
 
     The examples are split into forward passes within the token budget. The gradient of a pass is added once it is
     complete, so that a pass that exceeds the GPU's memory contributes nothing.
-
-    Returns:
-        Loss of each of these examples, shape (chosen,).
     """
     model.model.train()
     losses = torch.zeros(len(chosen), device=model.device)

@@ -11,10 +11,7 @@ from reclora_kedro.histories.log import InteractionLog
 
 
 def prompt_records(questions: pl.DataFrame, log: InteractionLog, history: np.ndarray) -> list[dict[str, Any]]:
-    """Return the texts and values that a prompt may show of each question.
-
-    Args:
-        history: events of the user's past for each question, see `InteractionLog.histories`.
+    """Return what a prompt may show of each question and its `history`, see `InteractionLog.histories`.
 
     Returns:
         One record per question, in their order: row, use, label; user: the profile's fields; history: oldest first,

@@ -99,7 +99,6 @@ class Lens(nn.Module):
         """Add the MLP over the fields and the output layer.
 
         Args:
-            fields_dim: width of the fields state.
             user_dim: width of the user state; None for a model without one.
             interaction_dim: width that `interact` adds to the last hidden layer.
         """

@@ -14,10 +14,7 @@ def reranking_questions(item_ranks: pl.DataFrame, first_stage: str, shortlist: i
 def rerank(
     item_ranks: pl.DataFrame, scores: pl.DataFrame, first_stage: str, shortlist: int, model: str
 ) -> pl.DataFrame:
-    """Rank each like by a model's scores in the shortlist, and by the first stage after it.
-
-    Returns:
-        The same columns as `item_ranks`, of the model alone.
+    """Rank each like by a model's scores in the shortlist, and by the first stage after it, as in `item_ranks`.
 
     Raises:
         ValueError: a score is not a number.
