@@ -135,6 +135,7 @@ def test_a_worker_without_a_place_gets_that_of_one_that_is_done(engine, tmp_path
 @pytest.mark.slow
 def test_a_shard_that_ends_every_worker_ends_the_step(engine, monkeypatch):
     monkeypatch.setattr("reclora_kedro.distributed.engine.MAX_FAILURES", 1)
+    free_workers()  # which were started to fail more often
 
     def work(number):
         if number == 2:

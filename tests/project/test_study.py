@@ -189,7 +189,8 @@ def test_a_cell_whose_nodes_would_fail_is_refused_before_any_is_run(in_this_proc
         check_cell(in_this_process, cell)
 
 
-def test_a_wrong_cell_is_refused_by_its_name_and_parameter(in_this_process):
+def test_a_wrong_cell_is_refused_by_its_name_and_parameter(in_this_process, monkeypatch):
+    monkeypatch.setattr(cells, "get_context", lambda _: FORKED)
     cell = Cell("wrong", {"rank": "0"}, 42, {"finetuning.variants.reclora.adapter.r": 0})
     with pytest.raises(
         RuntimeError, match=r"The cell wrong: rank 0, seed 42 cannot be run, so none was:(.|\n)*\br\b"

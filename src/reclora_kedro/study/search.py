@@ -1,8 +1,9 @@
 """Searches for the settings that validate best, by Optuna; each trial is one cell per seed.
 
-The first trial has the settings as they are. A trial is stopped after a seed where its mean so far is below the median
-of the trials that have had all seeds (Optuna's MedianPruner). Trials are kept in a journal: an interrupted search goes
-on with the trial that it was interrupted in, and then draws those that it would have drawn without the interruption.
+The first trial has the settings as they are, and all seeds. A later one is stopped after a seed where its mean so far
+is below the median of the trials that have had all seeds (Optuna's MedianPruner). Trials are kept in a journal: an
+interrupted search goes on with the trial that it was interrupted in, and then draws those that it would have drawn
+without the interruption.
 """
 
 import logging
@@ -26,9 +27,6 @@ from reclora_kedro.study.grid import Cell, pipelines_of, require_parameters
 from reclora_kedro.study.results import FinishedCell, Record, Records
 
 logger = logging.getLogger(__name__)
-
-TRIALS_BEFORE_PRUNING = 4
-"""Trials that have all seeds before one is stopped early."""
 
 
 class Measured(NamedTuple):
@@ -109,7 +107,7 @@ class Search:
             storage=JournalStorage(JournalFileBackend(str(folder / f"{self.name}.journal"))),
             study_name=identity,
             direction="maximize",
-            pruner=optuna.pruners.MedianPruner(TRIALS_BEFORE_PRUNING, n_warmup_steps=0),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=0),
             load_if_exists=True,
         )
         if not study.trials:
