@@ -1,31 +1,72 @@
-"""A retriever's best items in a large catalogue: an approximate index beside scores of every item.
+"""What a user's best items cost in a large catalogue, by scores of every item and without them.
 
     python benchmarks/large_catalogue.py --items 1000000
+    python benchmarks/large_catalogue.py --sources 10000 100000 1000000
 
-Vectors are made up: items around one centre per 200 items, of unequal lengths; states of users near sums of two items.
-Those of a trained retriever have fewer directions of large variance, along popularity above all, so that their lists
-are less equal in size. Times are CPU time of one thread.
+The first command compares a retriever's approximate index with scores of every item. Vectors are made up: items around
+one centre per 200 items, of unequal lengths; states of users near sums of two items. Those of a trained retriever have
+fewer directions of large variance, along popularity above all, so that their lists are less equal in size.
+
+The second one compares the sources of `recommendation.candidates` in catalogues of several sizes, in a made-up log:
+each user takes items around two centres, and popular ones. Its retriever is not trained. Times are CPU time of one
+thread.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import polars as pl
 import psutil
 import torch
+from histories import history_settings
+from long_logs import conf
 from threadpoolctl import threadpool_limits
 
-from reclora_kedro.retrievers.index import SEARCHED_SHARE, ItemIndex
+from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import Popularity
+from reclora_kedro.histories.item_facts import ItemFacts
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.log_builder import build_log
+from reclora_kedro.histories.taken_items import draw_positives
+from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.lens.features import fresh_lens
+from reclora_kedro.lens.states import LensReader
+from reclora_kedro.recommend.candidates import candidate_sets, nearest
+from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.recommend.features import CandidateReader
+from reclora_kedro.recommend.finders import MOMENTS_AT_ONCE, BestOfSources, Catalogue, Finder
+from reclora_kedro.recommend.item_ranks import candidate_pairs
+from reclora_kedro.recommend.second_stage import SecondStage
+from reclora_kedro.recommend.sources import lens_scorer, source_finders, source_scorers
+from reclora_kedro.retrievers.base import Retriever, fresh_retriever
+from reclora_kedro.retrievers.config import RetrieverConfig
+from reclora_kedro.retrievers.index import SEARCHED_SHARE, ItemIndex, UnseenItems
+from reclora_kedro.retrievers.reader import RetrieverReader
 from reclora_kedro.terminal import show, text_table
 
 ITEMS_PER_CENTRE = 200
 SCORES_AT_ONCE = 2**24
+EVENTS = 30  # of each user of the made-up log
+SINGLE_USERS = 10  # who are asked for one by one
+TEACHING_LIKES = 100  # of the first catalogue, which train the second stage
+LINEAR = LinearSettings(regularization=100, recency=0.9, transition_weight=0.5, text_weight=0.25, text_power=2)
 COLUMNS = {
     "recall": ("{:.4f}".format, "recall"),
     "ms per user": ("{:.3f}".format, "milliseconds"),
     "times as fast": ("{:.1f}".format, "ratio"),
+}
+
+SOURCE_COLUMNS = {
+    "every item": ("{:.1f}".format, "every"),
+    "found, first": ("{:.2f}".format, "first"),
+    "again": ("{:.2f}".format, "again"),
+    "one by one": ("{:.2f}".format, "single"),
+    "same items": ("{:.3f}".format, "share"),
 }
 
 
@@ -69,13 +110,125 @@ def measure(vectors: np.ndarray, states: np.ndarray, most: int, index: ItemIndex
         }
 
 
+def made_up_log(items: int, users: int, dim: int) -> InteractionLog:
+    """Return a log of `EVENTS` events per user, of items with three words and a genre, and with vectors."""
+    random = np.random.default_rng(0)
+    centres = max(2, items // ITEMS_PER_CENTRE)
+    user, own = np.repeat(np.arange(users), EVENTS), random.integers(centres, size=(users, 2))
+    centre = own[user, random.integers(2, size=len(user))]
+    near = centre + centres * (items // centres * random.random(len(user)) ** 3).astype(int)
+    popular = (items * random.random(len(user)) ** 6).astype(int)
+    rating = random.integers(1, 6, size=len(user)).astype(float)
+    interactions = pl.DataFrame(
+        {
+            "user_id": user,
+            "item_id": np.where(random.random(len(user)) < 0.6, near, popular),
+            "rating": rating,
+            "timestamp": random.integers(10**9, 10**9 + 400 * 86_400, size=len(user)),
+            "label": (rating > 3).astype(np.int8),
+        }
+    )
+    word = (20_000 * random.random((3, items)) ** 3).astype(int)
+    titles = [
+        f"kind{item % centres} {' '.join(f'word{each}' for each in of_item)}" for item, of_item in enumerate(word.T)
+    ]
+    genres = [f"genre{item % centres % 20}" for item in range(items)]
+    table = pl.DataFrame({"item_id": range(items), "title": titles, "genres": genres})
+    interactions = interactions.unique(["user_id", "item_id"], maintain_order=True).sort("timestamp")
+    log = build_log(interactions, table, pl.DataFrame({"user_id": range(users)}), history_settings())
+    assert isinstance(log, InteractionLog)
+    vectors = made_up(centres * ITEMS_PER_CENTRE, 0, dim, seed=0)[0]
+    return log.with_embeddings(np.resize(vectors, (items, dim)))
+
+
+def untrained_retriever(log: InteractionLog, dim: int) -> Retriever:
+    """Return a retriever whose vectors of items are the log's."""
+    settings = conf("candidates", "retriever") | {"device": "cpu", "item_text": False, "dim": dim}
+    in_training = torch.from_numpy(log.sequences.item_index[log.training_events()].astype(np.int64))
+    config = RetrieverConfig.model_validate(settings)
+    retriever = fresh_retriever(torch.zeros((log.items.height, 0)), in_training, config)
+    retriever.ids.weight.data.copy_(torch.from_numpy(log.item_embeddings))
+    return retriever.freeze()
+
+
+def measure_sources(items: int, users: int, exact_users: int, dim: int, stage: SecondStage | None) -> Any:
+    """Return the times and shares of each source in a catalogue, and the second stage, which is trained if missing."""
+    log = made_up_log(items, 10 * users, dim)
+    config = RecommendationConfig.model_validate(conf("recommendation", "recommendation"))
+    lens = fresh_lens(log, LensConfig.model_validate(conf("lens", "lens") | {"device": "cpu"}))[0].eval()
+    retriever, popularity = untrained_retriever(log, dim), Popularity(log, 90)
+    reader = RetrieverReader(retriever, log)
+    neighbours = ItemNeighbours(log, ItemNeighboursConfig.model_validate(conf("recommendation", "item_neighbours")))
+    linear = LinearModel.fit(log, LINEAR, LinearConfig.model_validate(conf("recommendation", "linear")))
+    scorers = source_scorers(popularity.score, neighbours.score, linear.score, reader.scorer)
+    candidates = CandidateReader(log, ItemFacts(log), scorers, lens_scorer(LensReader(lens, log)))
+    if stage is None:
+        likes = draw_positives(log, "validation", None, TEACHING_LIKES, 0)
+        stage = SecondStage.learned(candidates, candidate_pairs(log, likes, 0), likes, 0)
+    catalogue = Catalogue(log.sequences, candidate_sets(log, "fusion", config).pool)
+    sources = source_finders(catalogue, popularity, neighbours, linear, UnseenItems(reader, ItemIndex.of(retriever)))
+    finders: dict[str, Finder] = {**sources}
+    finders |= {kind: BestOfSources(catalogue, sources, candidates, order) for kind, order in stage.orders.items()}
+    scorers |= stage.scorers(candidates)
+    moments = log.now(log.find_users(log.users["user_id"][:users]))
+    pairs = pl.concat(
+        moments[row]
+        .select("user_id", "user_index", "history_end", "timestamp", fallback=pl.lit(False))
+        .join(
+            pl.DataFrame({"item_index": catalogue.pool[~np.isin(catalogue.pool, seen)]}),
+            how="cross",
+            maintain_order="left",
+        )
+        for row, seen in enumerate(catalogue.hidden(moments[:exact_users], np.array([], dtype=np.int64)))
+    )
+    rows = []
+    for name, finder in finders.items():
+        every = partial(find_all, finder, moments, MOMENTS_AT_ONCE, config.retrieved)
+        _, first = timed(every)
+        found, again = timed(every)
+        _, single = timed(partial(find_all, finder, moments[:SINGLE_USERS], 1, config.retrieved))
+        best, exact = timed(partial(nearest, pairs, scorers[name], config.retrieved))
+        best = best["item_index"].to_numpy().reshape(exact_users, -1)
+        rows.append(
+            {
+                "items": f"{items:,}",
+                "source": name,
+                "every": 1e3 * exact / exact_users,
+                "first": 1e3 * first / users,
+                "again": 1e3 * again / users,
+                "single": 1e3 * single / min(users, SINGLE_USERS),
+                "share": np.mean([np.isin(*both).mean() for both in zip(best, found, strict=False)]),
+            }
+        )
+    return rows, stage
+
+
+def find_all(finder: Finder, moments: pl.DataFrame, at_once: int, most: int) -> np.ndarray:
+    return np.concatenate([finder.find(block, most) for block in moments.iter_slices(at_once)])
+
+
+def compare_sources(catalogues: Sequence[int], users: int, exact_users: int, dim: int) -> None:
+    torch.set_num_threads(1)
+    rows, stage = list[dict[str, Any]](), None
+    with threadpool_limits(1):
+        for items in catalogues:
+            of_catalogue, stage = measure_sources(items, users, exact_users, dim, stage)
+            rows += of_catalogue
+    title = "CPU milliseconds per user, for the best 20 items; the first time, neighbours of items are found"
+    show(text_table(title, rows, {"items": (str, "items"), "source": (str, "source")}, SOURCE_COLUMNS))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--users", type=int, default=500)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--most", type=int, default=100)
+    parser.add_argument("--sources", type=int, nargs="+", help="numbers of items of the catalogues")
+    parser.add_argument("--exact-users", type=int, default=5, help="for whom every item is scored")
     arguments = parser.parse_args()
+    if arguments.sources:
+        return compare_sources(arguments.sources, arguments.users, arguments.exact_users, arguments.dim)
     vectors, states = made_up(arguments.items, arguments.users, arguments.dim, seed=0)
     torch.set_num_threads(1)
     with threadpool_limits(1):

@@ -241,7 +241,7 @@ def measure_equality(champion: Any) -> dict[str, float]:
     log, llm, users = champion.log, champion.llm, champion.log.users["user_id"].head(3).to_list()
     config = champion.recommendation.model_copy(update={"users": tuple(users), "top_n": CANDIDATES})
 
-    def make(log: Any) -> Any:
+    def make(log: Any, _: Any) -> Any:
         return ItemNeighbours(log, champion.neighbours).score
 
     shortlist, _ = shortlist_candidates(champion.lens, log, None, config, "neighbours", "lens", make)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kedro_provenance.errors import MismatchError
 from live_service import NOT_TRIED, block
 from random_logs import interaction_tables, log_of
-from reclora_kedro.baselines.linear import LinearConfig
+from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.distributed.engine import LOCAL
@@ -162,6 +162,20 @@ class TestShortlist:
             assert part["nearness"].is_sorted(descending=True)
             assert part.height == 3
             assert part["lens_score"].is_finite().all()
+
+    @pytest.mark.parametrize("kind", ["popularity", "neighbours", "linear", "fusion", "ranker"])
+    def test_no_source_scores_every_item_of_a_large_catalogue(self, lens, log, monkeypatch, kind):
+        linear = LinearSettings(regularization=1, recency=0.9, transition_weight=0.5)
+        choice = Choice(kind=kind, order="candidates", linear=linear)
+        exact, large = (
+            partial(current_source, choice, replace(SOURCE_SETTINGS, exact_items=most), None, lens) for most in (12, 11)
+        )
+        users = config(users=(3, "nobody", 0, 4))
+        expected = shortlist_candidates(lens, log, None, users, kind, "candidates", exact)
+        monkeypatch.setattr(candidates, "_pairs_in_parts", None)
+        shortlist, report = shortlist_candidates(lens, log, None, users, kind, "candidates", large)
+        assert shortlist.drop("lens_score").equals(expected[0].drop("lens_score"))
+        assert report == expected[1]
 
     def test_has_the_agreed_columns(self, lens, log):
         shortlist, _ = shortlist_candidates(lens, log, None, config(), "unseen", "lens")

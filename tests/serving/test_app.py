@@ -159,6 +159,23 @@ def test_an_index_that_reads_all_its_lists_recommends_what_exact_scores_do(tmp_p
         assert answers[0][0] not in items_of(without)
 
 
+def test_recommending_from_a_large_catalogue_scores_no_list_of_all_items(tmp_path, champion, monkeypatch):
+    linear = fit_linear(champion.log)[0]
+    stage = second_stage(champion, linear)
+    exact = replace(champion, kind="ranker", linear=linear, stage=stage, order="candidates")
+    settings = champion.recommendation.model_copy(update={"exact_items": ITEMS - 1})
+    expected = [offline(exact, user, 6)["item_id"].to_list() for user in range(3)]
+    history = {"history": [{"item": "3", "rating": 5, "time": BEGIN + 60}], "n": 4}
+    with serving(tmp_path, exact) as client:
+        without = [items_of(client.post("/recommend", json=body)) for body in ({"user": 0, "exclude": ["5"]}, history)]
+    with serving(tmp_path / "large", replace(exact, recommendation=settings)) as client:
+        monkeypatch.setattr(Snapshot, "source", None)
+        answers = [items_of(client.post("/recommend", json={"user": user, "n": 6})) for user in range(3)]
+        assert [[int(item) for item in items] for items in answers] == expected
+        assert items_of(client.post("/recommend", json={"user": 0, "exclude": ["5"]})) == without[0]
+        assert items_of(client.post("/recommend", json=history)) == without[1]
+
+
 @pytest.mark.parametrize("order", ["lens", "candidates"])
 def test_diverse_recommendations_are_those_of_the_recommendation_step(tmp_path, champion, order):
     plain = champion.recommendation

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial, reduce
 from itertools import product
 from typing import Annotated, Any, Self, TypeAlias
@@ -19,7 +19,7 @@ from reclora_kedro.baselines.transitions import transitions
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.fields import describe_items
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import Sequences, user_of_events
+from reclora_kedro.histories.sequences import Sequences, places_of, user_of_events
 from reclora_kedro.histories.taken_items import draw_positives, latest_events
 from reclora_kedro.llm.item_vectors import tfidf_vectors
 from reclora_kedro.parameters import Count, NonNegative, Positive, Seed
@@ -33,6 +33,7 @@ NOTE = (
 STYLE = Style("#B6992D", "cross", "dashdot")
 MOST_TAKEN = 3000  # items, among which regularization and recency are chosen in seconds
 NEAREST = 200  # cosines kept of each item where there are too many items for EASE
+TEXTS_AT_ONCE = 64  # that are compared with all
 UpToOne = Annotated[Positive, Field(le=1)]
 Matrix: TypeAlias = np.ndarray | csr_array
 Term: TypeAlias = Callable[[csr_array], np.ndarray]
@@ -76,6 +77,7 @@ class Texts:
 
     vectors: csr_array  # vectors of length one, float32, shape (descriptions, words)
     of_item: np.ndarray  # the description of each item, shape (items,)
+    _nearest: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def scores(self, histories: csr_array, power: float) -> np.ndarray:
         """Return sums over weighted histories, (histories, items), of powers of cosines: the same shape."""
@@ -84,6 +86,37 @@ class Texts:
         cosines = self.vectors[taken] @ self.vectors.T
         cosines.data **= np.float32(power)
         return _of_matrix(cosines, weights)[:, self.of_item]
+
+    def nearest(self, items: np.ndarray) -> csr_array:
+        """Return the greatest cosines, at most `NEAREST`, of each of some items: shape (len(items), items)."""
+        missing = np.array(sorted({*self.of_item[items].tolist()} - self._nearest.keys()), dtype=np.int64)
+        for texts in np.split(missing, range(TEXTS_AT_ONCE, len(missing), TEXTS_AT_ONCE)):
+            self._find_nearest(texts)
+        rows = [self._nearest[text] for text in self.of_item[items].tolist()]
+        others, cosines = (np.concatenate(each) for each in zip(*rows, strict=True))
+        ends = np.cumsum([0, *(len(near) for near, _ in rows)])
+        return csr_array((cosines, others, ends), shape=(len(items), len(self.of_item)))
+
+    def _find_nearest(self, texts: np.ndarray) -> None:
+        cosines, order = self.vectors[texts] @ self._by_word, self._items_by_text
+        for place, text in enumerate(texts.tolist()):
+            own = slice(*cosines.indptr[place : place + 2])
+            near, values = cosines.indices[own], cosines.data[own]
+            if len(values) > NEAREST:
+                most = np.argpartition(values, -NEAREST)[-NEAREST:]
+                near, values = near[most], values[most]
+            best = np.argsort(-values, kind="stable")
+            starts, ends = (np.searchsorted(self.of_item, near[best], side, order) for side in ("left", "right"))
+            items = order[places_of(starts, ends)]
+            self._nearest[text] = items[:NEAREST], np.repeat(values[best], ends - starts)[:NEAREST]
+
+    @cached_property
+    def _by_word(self) -> csr_array:
+        return self.vectors.T.tocsr()
+
+    @cached_property
+    def _items_by_text(self) -> np.ndarray:
+        return np.argsort(self.of_item, kind="stable")
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +182,28 @@ class LinearModel:
         for start in range(0, len(first), step):
             own = slice(None) if len(first) <= step else np.flatnonzero((moment >= start) & (moment < start + step))
             scores[own] = self._of_histories(histories[start : start + step])[moment[own] - start, item[own]]
+        return scores
+
+    def sparse_scores(self, moments: pl.DataFrame) -> csr_array:
+        """Return the scores of all items, of which most are 0: shape (moments, items).
+
+        Texts count with the `NEAREST` greatest cosines of each event's item alone: sums of all cosines would take as
+        long as the catalogue is large.
+
+        Args:
+            moments: frame with user_index and history_end.
+        """
+        items = self.together.shape[0]
+        histories = latest_events(self.sequences, moments, items, self.events, self.settings.recency)
+        scores = csr_array(histories @ self.together)
+        if self.following is not None:
+            scores += self.settings.transition_weight * (histories @ self.following)
+        if self.texts is not None:
+            taken, column = np.unique(histories.indices, return_inverse=True)
+            near = self.texts.nearest(taken)
+            near.data **= np.float32(self.settings.text_power)
+            own = csr_array((histories.data, column, histories.indptr), shape=(moments.height, len(taken)))
+            scores += self.settings.text_weight * (own @ near)
         return scores
 
     def likeness(self, item: int) -> np.ndarray:

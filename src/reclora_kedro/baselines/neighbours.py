@@ -222,6 +222,25 @@ class ItemNeighbours:
         weight = np.repeat(weights, list(map(len, items))) * np.concatenate(likeness)
         return np.bincount(np.concatenate(items), weight, minlength=self.items).astype(np.float32)
 
+    def sparse_scores(self, moments: pl.DataFrame) -> csr_array:
+        """Return scores of all items, see `scores`, for moments with user_index and history_end: (moments, items)."""
+        users_and_ends = list(moments.select("user_index", "history_end").iter_rows())
+        self.nearest(np.concatenate([np.empty(0, int), *(self.latest(*each)[0] for each in users_and_ends)]))
+        rows = [self._sums(*each) for each in users_and_ends]
+        items, scores = (np.concatenate(each) for each in zip(*rows, strict=True))
+        ends = np.cumsum([0, *(len(items) for items, _ in rows)])
+        return csr_array((scores, items, ends), shape=(moments.height, self.items))
+
+    def _sums(self, user: int, end: int) -> Row:
+        """Return the items near a user's latest ones, and their scores."""
+        history, weights = self.latest(user, end)
+        if len(history) == 0:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        near, likeness = zip(*self.nearest(history), strict=True)
+        items, place = np.unique(np.concatenate(near), return_inverse=True)
+        weight = np.repeat(weights, list(map(len, near))) * np.concatenate(likeness)
+        return items, np.bincount(place, weight).astype(np.float32)
+
     def of_moments(self, moments: Iterable[tuple[int, int]]) -> np.ndarray:
         """Return scores of all items, see `scores`, for users and ends of their histories: shape (moments, items)."""
         return np.stack([self.scores(user, end) for user, end in moments])

@@ -64,13 +64,16 @@ class Popularity:
     Args:
         days: length of the window before the moment, or before the end of the log if that is earlier; None for all
             time, in which training events count at any moment, as for a lens.
+
+    Attributes:
+        after: second after the last event, from which on scores stay the same.
     """
 
     def __init__(self, log: InteractionLog, days: float | None = None) -> None:
         events, training = log.sequences, log.training_events()
         self._days, self._events = days, None if days is None else TimeLog(events.item_index, events.timestamp)
         self.in_training = np.bincount(events.item_index[training], minlength=log.items.height)
-        self._after, self._most = events.timestamp.max(initial=0) + 1, len(events.timestamp) + 1
+        self.after, self._most = events.timestamp.max(initial=0) + 1, len(events.timestamp) + 1
         self._others = TimeLog(events.item_index[~training], events.timestamp[~training])
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
@@ -80,7 +83,7 @@ class Popularity:
         """
         item, now = pairs["item_index"].to_numpy(), pairs["timestamp"].to_numpy()
         if self._events is not None and self._days is not None:
-            now = np.minimum(now, self._after)
+            now = np.minimum(now, self.after)
             begin = self._events.range_before(item, (now - self._days * SECONDS_PER_DAY).astype(np.int64))[1]
             first, last = self._events.range_before(item, now)
             return last - begin + (last - first) / self._most

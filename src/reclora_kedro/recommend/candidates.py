@@ -19,7 +19,8 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommend.config import CandidateKind, CandidateOrder, RecommendationConfig
-from reclora_kedro.retrievers.index import NO_ITEM, UnseenItems
+from reclora_kedro.recommend.finders import MOMENTS_AT_ONCE, Finder
+from reclora_kedro.retrievers.index import NO_ITEM
 
 SECONDS_PER_DAY, EARLIEST = 86_400, -(2**62)  # seconds
 PAIRS_AT_ONCE = 2**16  # pairs of user and item that the lens scores between two moves of the progress bar
@@ -111,14 +112,14 @@ def shortlist_candidates(
     config: RecommendationConfig,
     kind: CandidateKind,
     order: CandidateOrder,
-    make_source: Callable[[InteractionLog], Scorer | UnseenItems] | None = None,
+    make_source: Callable[[InteractionLog, np.ndarray], Scorer | Finder] | None = None,
     engine: EngineConfig = LOCAL,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return each user's candidates, best first by the lens or in their own order, at most `config.shortlist` of them.
 
-    A source, which each worker builds, finds `config.retrieved` items without an event of the user, the most popular
-    ones among equals. The lens reads each user's whole sequence as history. A user without events, or unknown to the
-    log, gets the fallback: the `config.top_n` most popular candidates, unscored.
+    A source, which each worker builds from the log and the pool, finds `config.retrieved` items without an event of the
+    user, the most popular ones among equals. The lens reads each user's whole sequence as history. A user without
+    events, or unknown to the log, gets the fallback: the `config.top_n` most popular candidates, unscored.
 
     Returns:
         Frame with user_id, item_id, title, user_index (null for an unknown user), item_index, lens_score (null in a
@@ -167,10 +168,10 @@ class _Shortlister:
         sets: CandidateSets,
         config: RecommendationConfig,
         by: str | None,
-        make_source: Callable[[InteractionLog], Scorer | UnseenItems] | None,
+        make_source: Callable[[InteractionLog, np.ndarray], Scorer | Finder] | None,
     ) -> None:
         self._reader, self._sets, self._config, self._by = LensReader(lens, log), sets, config, by
-        self._source = None if make_source is None else make_source(log)
+        self._source = None if make_source is None else make_source(log, sets.pool)
 
     def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
         """Return the best pairs of some of the requested users."""
@@ -183,7 +184,7 @@ class _Shortlister:
     def _candidates(self, requested: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """Yield the candidates of several users at a time, see `_pairs_in_parts`."""
         source, most = self._source, self._config.retrieved
-        if isinstance(source, UnseenItems):
+        if isinstance(source, Finder):
             yield from _found_in_parts(source, self._sets, requested, self._config)
             return
         for pairs in _pairs_in_parts(self._sets, requested, self._config.top_n):
@@ -236,11 +237,11 @@ def _pairs_in_parts(sets: CandidateSets, requested: pl.DataFrame, top_n: int) ->
 
 
 def _found_in_parts(
-    source: UnseenItems, sets: CandidateSets, requested: pl.DataFrame, config: RecommendationConfig
+    source: Finder, sets: CandidateSets, requested: pl.DataFrame, config: RecommendationConfig
 ) -> Iterator[pl.DataFrame]:
     """Yield pairs of several users at a time as `_pairs_in_parts` does, of items that a source finds."""
     with Progress("shortlist", requested.height, "users") as progress:
-        for users in requested.iter_slices(max(1, PAIRS_AT_ONCE // config.retrieved)):
+        for users in requested.iter_slices(MOMENTS_AT_ONCE):
             is_known = np.array([len(sets.seen(user)) > 0 for user in users["user_index"]])
             items = [sets.pool[: config.top_n]] * users.height
             found = source.find(users.filter(is_known), config.retrieved)

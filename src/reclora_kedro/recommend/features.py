@@ -57,22 +57,32 @@ class CandidateReader:
     def _read(self, pairs: pl.DataFrame) -> Candidates:
         scores = np.stack([scorer(pairs) for scorer in self._scorers.values()], axis=1)
         bounds = moment_bounds(pairs)
-        places, ranks, gaps = [np.empty(0, dtype=np.int64)], [scores[:0]], [scores[:0]]
+        places, ranks, gaps = [np.empty(0, dtype=np.int64)], [scores[:0].astype(np.int64)], [scores[:0]]
         for start, stop in pairwise(bounds):
             moment_ranks = _ranks(scores[start:stop])
             best = np.flatnonzero((moment_ranks <= BEST_PER_SOURCE).any(axis=1))
             places.append(start + best)
-            ranks.append(-np.log(moment_ranks[best]))
+            ranks.append(moment_ranks[best])
             gaps.append(scores[start + best] - scores[start:stop].max(axis=0))
         chosen = np.concatenate(places)
         moment = np.repeat(np.arange(len(bounds) - 1), [len(places_of_moment) for places_of_moment in places[1:]])
-        candidates, columns = pairs[chosen], dict[str, np.ndarray]()
-        for kind, values in ((RANK, np.concatenate(ranks)), (SCORE, scores[chosen]), (GAP, np.concatenate(gaps))):
+        features = self.features(pairs[chosen], np.concatenate(ranks), scores[chosen], np.concatenate(gaps))
+        return Candidates(chosen, moment, features)
+
+    def features(self, pairs: pl.DataFrame, ranks: np.ndarray, scores: np.ndarray, gaps: np.ndarray) -> pl.DataFrame:
+        """Return the features of candidates, see `Candidates`.
+
+        Args:
+            ranks, scores, gaps: ranks from 1, scores, and these minus the moment's best, of each source: shape (pairs,
+                sources).
+        """
+        columns = dict[str, np.ndarray]()
+        for kind, values in ((RANK, -np.log(ranks)), (SCORE, scores), (GAP, gaps)):
             columns |= {source + kind: values[:, place] for place, source in enumerate(self._scorers)}
         if self._lens is not None:
-            columns[LENS] = self._lens(candidates)
-        columns |= self._facts.features(self._log, candidates)
-        return Candidates(chosen, moment, pl.DataFrame(columns).cast(pl.Float32))
+            columns[LENS] = self._lens(pairs)
+        columns |= self._facts.features(self._log, pairs)
+        return pl.DataFrame(columns).cast(pl.Float32)
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:

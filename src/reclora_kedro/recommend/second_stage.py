@@ -38,13 +38,14 @@ class SecondStage(Block):
         base = fusion.score(features, self.weights)
         return base if self.trees is None else base + ranker.score(features, self.trees)
 
+    @property
+    def orders(self) -> dict[str, Callable[[pl.DataFrame], np.ndarray]]:
+        """Functions from the features of candidates to their scores, by the name of the source."""
+        return {"fusion": lambda features: fusion.score(features, self.weights), "ranker": self.score}
+
     def scorers(self, reader: CandidateReader) -> dict[str, Scorer]:
         """Return the scorers of pairs that order the sources' best items, by name; all other items come last."""
-
-        def by_weights(features: pl.DataFrame) -> np.ndarray:
-            return fusion.score(features, self.weights)
-
-        return {"fusion": _scorer(reader, by_weights), "ranker": _scorer(reader, self.score)}
+        return {name: _scorer(reader, order) for name, order in self.orders.items()}
 
 
 def _scorer(reader: CandidateReader, order: Callable[[pl.DataFrame], np.ndarray]) -> Scorer:

@@ -1,6 +1,8 @@
 """Sources of items in a catalogue at any moments: baselines, a retriever, or combinations of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -18,6 +20,7 @@ from reclora_kedro.lens.states import LensReader
 from reclora_kedro.parameters import Positive
 from reclora_kedro.recommend.config import SECOND_STAGES, CandidateKind, CandidateOrder
 from reclora_kedro.recommend.features import LENS, CandidateReader
+from reclora_kedro.recommend.finders import BestOfSources, Catalogue, Finder, NearItems, PopularItems, Source
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.index import ItemIndex, UnseenItems
@@ -30,8 +33,8 @@ NOTES = {
 }
 
 
-READ_LINEAR = {"linear", *SECOND_STAGES}
-"""Sources that read the linear model."""
+READ_LINEAR, READ_RETRIEVER = {"linear", *SECOND_STAGES}, {"retriever", *SECOND_STAGES}
+"""Sources that read the linear model, and the retriever."""
 
 
 @dataclass(frozen=True)
@@ -69,35 +72,74 @@ def source_scorers(
 
 
 def current_source(
-    choice: Choice, settings: SourceSettings, retriever: Retriever | None, lens: Lens | None, log: InteractionLog
-) -> Scorer | UnseenItems:
+    choice: Choice,
+    settings: SourceSettings,
+    retriever: Retriever | None,
+    lens: Lens | None,
+    log: InteractionLog,
+    pool: np.ndarray,
+) -> Scorer | Finder:
     """Return the scorer of a source fitted to all events of the log, not only to the training split.
 
-    A retriever's items in a catalogue of more than `settings.exact_items` are found by an index.
+    In a catalogue of more than `settings.exact_items`, it is a finder.
+
+    Args:
+        pool: indices of all items, most popular first.
     """
-    if choice.kind == "retriever" and retriever is not None and log.items.height > settings.exact_items:
-        return UnseenItems(RetrieverReader(retriever, log), ItemIndex.of(retriever))
+    popularity = Popularity(log, choice.popularity)
+    neighbours = ItemNeighbours(log, choice.neighbours or settings.neighbours)
+    linear = None if choice.linear is None else LinearModel.fit(log, choice.linear, settings.linear)
+    reader = None if retriever is None else RetrieverReader(retriever, log)
     scorers = source_scorers(
-        Popularity(log, choice.popularity).score,
-        ItemNeighbours(log, choice.neighbours or settings.neighbours).score,
-        None if choice.linear is None else LinearModel.fit(log, choice.linear, settings.linear).score,
-        None if retriever is None else RetrieverReader(retriever, log).scorer,
+        popularity.score,
+        neighbours.score,
+        None if linear is None else linear.score,
+        None if reader is None else reader.scorer,
     )
+    finders: dict[str, Source] | None = None
+    if log.items.height > settings.exact_items:
+        unseen = None
+        if reader is not None and retriever is not None and choice.kind in READ_RETRIEVER:
+            unseen = UnseenItems(reader, ItemIndex.of(retriever))
+        finders = source_finders(Catalogue(log.sequences, pool), popularity, neighbours, linear, unseen)
     if choice.kind in scorers:
-        return scorers[choice.kind]
+        return (finders or scorers)[choice.kind]
     logits = lens_scorer(LensReader(lens, log)) if lens is not None and choice.reads_lens else None
-    return choice.stage.scorers(CandidateReader(log, ItemFacts(log), scorers, logits))[choice.kind]
+    candidates = CandidateReader(log, ItemFacts(log), scorers, logits)
+    if finders is not None:
+        return BestOfSources(Catalogue(log.sequences, pool), finders, candidates, choice.stage.orders[choice.kind])
+    return choice.stage.scorers(candidates)[choice.kind]
+
+
+def source_finders(
+    catalogue: Catalogue,
+    popularity: Popularity,
+    neighbours: ItemNeighbours,
+    linear: LinearModel | None,
+    retriever: UnseenItems | None,
+) -> dict[str, Source]:
+    """Return the finders of the available sources by name, in the order of `source_scorers`."""
+    finders: dict[str, Source] = {
+        "popularity": PopularItems(catalogue, popularity),
+        "neighbours": NearItems(catalogue, once(neighbours.sparse_scores)),
+    }
+    if linear is not None:
+        finders["linear"] = NearItems(catalogue, once(linear.sparse_scores))
+    return finders if retriever is None else finders | {"retriever": retriever}
 
 
 def lens_scorer(reader: LensReader) -> Scorer:
     return lambda pairs: reader.logits(pairs).numpy()
 
 
-def once(scorer: Scorer) -> Scorer:
-    """Wrap a scorer to score a table once when it is called several times in a row with the same object."""
-    last: tuple[pl.DataFrame, np.ndarray] | None = None
+Scores = TypeVar("Scores")
 
-    def score(pairs: pl.DataFrame) -> np.ndarray:
+
+def once(scorer: Callable[[pl.DataFrame], Scores]) -> Callable[[pl.DataFrame], Scores]:
+    """Wrap a scorer to score a table once when it is called several times in a row with the same object."""
+    last: tuple[pl.DataFrame, Scores] | None = None
+
+    def score(pairs: pl.DataFrame) -> Scores:
         nonlocal last
         scored = last  # threads of a service may ask at once
         if scored is None or scored[0] is not pairs:

@@ -14,6 +14,7 @@ from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
 
 NO_ITEM = -1
+NOTHING = np.array([], dtype=np.int64)
 # benchmarks/large_catalogue.py measures recall and time with these.
 LISTS_PER_ROOT = 4  # lists, per square root of the number of items
 SEARCHED_SHARE = 1 / 3  # of the lists
@@ -79,12 +80,22 @@ class UnseenItems:
     reader: RetrieverReader
     index: ItemIndex
 
-    def find(self, moments: pl.DataFrame, most: int) -> np.ndarray:
+    def find(self, moments: pl.DataFrame, most: int, excluded: np.ndarray = NOTHING) -> np.ndarray:
         """Return the best items that a moment's history lacks, in order, padded with `NO_ITEM`: int64, (moments, most).
 
         The index is asked for as many more items as the user has events. Moments (columns of `MOMENT`) for which it
-        still finds too few, as most of what it reads has been seen, get the best of exact scores.
+        still finds too few, as most of what it reads has been seen, get the best of exact scores. The excluded items
+        are left out, too.
         """
+        found = self._find(moments, most + len(excluded))
+        rows = np.repeat(np.arange(moments.height), len(excluded))
+        return _unseen(found, (rows, np.tile(excluded, moments.height)))[:, :most] if len(excluded) else found
+
+    def score(self, moments: pl.DataFrame, row: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """Return the scores of items at rows of the moments, shape (pairs,)."""
+        return self.reader.scores_of(moments, row, item)
+
+    def _find(self, moments: pl.DataFrame, most: int) -> np.ndarray:
         starts = self.reader.events.starts[moments["user_index"].to_numpy()]
         ends = moments["history_end"].to_numpy()
         # One search finds equally many for all its states: powers of two make few searches.

@@ -87,6 +87,14 @@ class RetrieverReader:
             yield rows, scores
 
     @torch.inference_mode()
+    def scores_of(self, moments: pl.DataFrame, row: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """Return the scores of items at rows of the moments, as in `blocks`, without those of others: (pairs,)."""
+        states, has_events = self.states(moments)
+        rows, items = (torch.from_numpy(each.astype(np.int64)).to(self._device) for each in (row, item))
+        scores = torch.einsum("nd,nd->n", states[rows], self._vectors[items]).masked_fill_(self._unknown[items], LAST)
+        return torch.where(has_events[rows], scores, self._retriever.events[items].float()).cpu().numpy()
+
+    @torch.inference_mode()
     def states(self, moments: pl.DataFrame) -> tuple[Tensor, Tensor]:
         """Return the states at moments, (moments, dim), and whether each has events, without which it is void."""
         events = recent_events(moments, self.events, self._retriever.config.length)

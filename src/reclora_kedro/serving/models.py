@@ -36,9 +36,10 @@ from reclora_kedro.recommend.candidates import CandidateSets, candidate_sets
 from reclora_kedro.recommend.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
 from reclora_kedro.recommend.diversity import marginal_relevance
 from reclora_kedro.recommend.features import CandidateReader
+from reclora_kedro.recommend.finders import BestOfSources, Catalogue, Finder
 from reclora_kedro.recommend.recommendations import REASONS
 from reclora_kedro.recommend.second_stage import SecondStage
-from reclora_kedro.recommend.sources import lens_scorer, source_scorers
+from reclora_kedro.recommend.sources import READ_RETRIEVER, lens_scorer, source_finders, source_scorers
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.index import NO_ITEM, ItemIndex, UnseenItems
 from reclora_kedro.retrievers.reader import RetrieverReader
@@ -99,8 +100,13 @@ class Champion:
     @cached_property
     def item_index(self) -> ItemIndex | None:
         """Index of the retriever's items, if it finds candidates in a large catalogue."""
-        is_large = self.log.items.height > self.recommendation.exact_items
-        return ItemIndex.of(self.retriever) if is_large and self.kind == "retriever" and self.retriever else None
+        reads_index = self.is_large and self.kind in READ_RETRIEVER
+        return ItemIndex.of(self.retriever) if reads_index and self.retriever else None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a source finds items without scores of all."""
+        return self.kind in SOURCES and self.log.items.height > self.recommendation.exact_items
 
     @property
     def bytes(self) -> int:
@@ -181,7 +187,6 @@ class Snapshot:
     reader: LensReader
     neighbours: ItemNeighbours
     retriever: RetrieverReader | None
-    index: ItemIndex | None
     linear: LinearModel | None
     facts: ItemFacts
 
@@ -194,8 +199,7 @@ class Snapshot:
         retriever = champion.retriever and RetrieverReader(champion.retriever, current.log)
         linear = champion.linear and champion.linear.with_log(current.log)
         facts = ItemFacts(champion.log)
-        index = champion.item_index
-        return cls(champion, live, current, lens, reader, neighbours, retriever, index, linear, facts)
+        return cls(champion, live, current, lens, reader, neighbours, retriever, linear, facts)
 
     def brought_up_to_date(self) -> Self:
         """Return the current snapshot from this one, the latest; this one if nothing has been added."""
@@ -227,18 +231,37 @@ class Snapshot:
         return self.log.last_second
 
     @cached_property
-    def source(self) -> Scorer:
-        """Scorer that finds candidates, unless they are listed."""
-        scorers = source_scorers(
+    def scorers(self) -> dict[str, Scorer]:
+        """Scorers of the sources that a second stage reads."""
+        return source_scorers(
             self.champion.popularity.score,
             self.neighbours.score,
             None if self.linear is None else self.linear.score,
             None if self.retriever is None else self.retriever.scorer,
         )
-        if self.champion.kind in scorers:
-            return scorers[self.champion.kind]
-        candidates = CandidateReader(self.log, self.facts, scorers, lens_scorer(self.reader))
-        return self.champion.stage.scorers(candidates)[self.champion.kind]
+
+    @cached_property
+    def candidates(self) -> CandidateReader:
+        return CandidateReader(self.log, self.facts, self.scorers, lens_scorer(self.reader))
+
+    @cached_property
+    def source(self) -> Scorer:
+        """Scorer that finds candidates, unless they are listed."""
+        kind = self.champion.kind
+        return self.scorers[kind] if kind in self.scorers else self.champion.stage.scorers(self.candidates)[kind]
+
+    @cached_property
+    def finder(self) -> Finder | None:
+        """Finder of candidates in a large catalogue."""
+        champion, index = self.champion, self.champion.item_index
+        if not champion.is_large:
+            return None
+        catalogue = Catalogue(self.log.sequences, self.sets.pool)
+        unseen = None if index is None or self.retriever is None else UnseenItems(self.retriever, index)
+        finders = source_finders(catalogue, champion.popularity, self.neighbours, self.linear, unseen)
+        if champion.kind in finders:
+            return finders[champion.kind]
+        return BestOfSources(catalogue, finders, self.candidates, champion.stage.orders[champion.kind])
 
     @cached_property
     def sets(self) -> CandidateSets:
@@ -302,7 +325,7 @@ def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
     open_ = [answer for answer in answers if answer.fallback is None]
     if now.champion.kind in SOURCES:
         ranked = [answer for answer in open_ if answer.request.rank and answer.request.items is None]
-        exact = [answer for answer in ranked if not _find_by_index(answer, max(config.retrieved, answer.request.n))]
+        exact = [answer for answer in ranked if _finder(answer.request, answer.now) is None]
         for answer, nearness in zip(exact, _scores(exact, lambda now: now.source), strict=True):
             answer.keep_best(nearness, max(config.retrieved, answer.request.n))
     for answer, scores in zip(open_, _scores(open_, lambda now: now.lens_scores), strict=True):
@@ -367,6 +390,11 @@ def _with_candidates(request: Request, now: Snapshot) -> Answer:
         assert request.items is not None
         return Answer(request, now, user, request.items, fallback="unknown_user" if user is None else None)
     seen = now.sets.seen(user)
+    if len(seen) and (finder := _finder(request, now)):
+        moment = now.log.now(pl.DataFrame({"user_index": [user]}, {"user_index": pl.Int32}))
+        [found] = finder.find(moment, max(now.champion.recommendation.retrieved, request.n), request.excluded)
+        items = found[found != NO_ITEM].astype(np.int32)
+        return Answer(request, now, user, items, fallback=None if len(items) else "no_candidates")
     items = now.listed(request.user) if request.items is None else request.items
     allowed = np.ones(now.log.items.height, dtype=bool) if request.allowed is None else request.allowed.copy()
     allowed[request.excluded] = False
@@ -383,15 +411,9 @@ def _with_candidates(request: Request, now: Snapshot) -> Answer:
     return Answer(request, now, user, items)
 
 
-def _find_by_index(answer: Answer, most: int) -> bool:
-    """Keep the best items by the index, if there is one; return False for filtered or seen items, which it lacks."""
-    request, now = answer.request, answer.now
-    if now.index is None or now.retriever is None or request.allowed is not None or request.include_seen:
-        return False
-    moment = now.log.now(pl.DataFrame({"user_index": [answer.user]}, {"user_index": pl.Int32}))
-    [found] = UnseenItems(now.retriever, now.index).find(moment, most + len(request.excluded))
-    answer.items = found[(found != NO_ITEM) & ~np.isin(found, request.excluded)][:most].astype(np.int32)
-    return True
+def _finder(request: Request, now: Snapshot) -> Finder | None:
+    """Return the finder of candidates, if there is one and the request neither filters items nor wants seen ones."""
+    return now.finder if request.items is None and request.allowed is None and not request.include_seen else None
 
 
 def _scores(answers: Sequence[Answer], scorer_of: Callable[[Snapshot], Scorer]) -> Iterator[np.ndarray]:
