@@ -15,7 +15,9 @@ thread.
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,27 +28,23 @@ from histories import history_settings
 from long_logs import conf
 from threadpoolctl import threadpool_limits
 
-from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import Popularity
-from reclora_kedro.histories.item_facts import ItemFacts
+from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import build_log
 from reclora_kedro.histories.taken_items import draw_positives
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.features import fresh_lens
-from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommend.candidates import candidate_sets, nearest
-from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.recommend.features import CandidateReader
-from reclora_kedro.recommend.finders import MOMENTS_AT_ONCE, BestOfSources, Catalogue, Finder
+from reclora_kedro.recommend.config import SOURCES, RecommendationConfig
+from reclora_kedro.recommend.finders import MOMENTS_AT_ONCE, Finder
 from reclora_kedro.recommend.item_ranks import candidate_pairs
 from reclora_kedro.recommend.second_stage import SecondStage
-from reclora_kedro.recommend.sources import lens_scorer, source_finders, source_scorers
+from reclora_kedro.recommend.sources import Choice, FittedSources, SourceSettings
 from reclora_kedro.retrievers.base import Retriever, fresh_retriever
 from reclora_kedro.retrievers.config import RetrieverConfig
-from reclora_kedro.retrievers.index import SEARCHED_SHARE, ItemIndex, UnseenItems
-from reclora_kedro.retrievers.reader import RetrieverReader
+from reclora_kedro.retrievers.index import SEARCHED_SHARE, ItemIndex
 from reclora_kedro.terminal import show, text_table
 
 ITEMS_PER_CENTRE = 200
@@ -156,38 +154,41 @@ def measure_sources(items: int, users: int, exact_users: int, dim: int, stage: S
     log = made_up_log(items, 10 * users, dim)
     config = RecommendationConfig.model_validate(conf("recommendation", "recommendation"))
     lens = fresh_lens(log, LensConfig.model_validate(conf("lens", "lens") | {"device": "cpu"}))[0].eval()
-    retriever, popularity = untrained_retriever(log, dim), Popularity(log, 90)
-    reader = RetrieverReader(retriever, log)
-    neighbours = ItemNeighbours(log, ItemNeighboursConfig.model_validate(conf("recommendation", "item_neighbours")))
-    linear = LinearModel.fit(log, LINEAR, LinearConfig.model_validate(conf("recommendation", "linear")))
-    scorers = source_scorers(popularity.score, neighbours.score, linear.score, reader.scorer)
-    candidates = CandidateReader(log, ItemFacts(log), scorers, lens_scorer(LensReader(lens, log)))
+    retriever, choice = (
+        untrained_retriever(log, dim),
+        Choice(kind="ranker", order="candidates", popularity=90, linear=LINEAR),
+    )
+    settings = SourceSettings(
+        PopularityConfig.model_validate(conf("recommendation", "popularity")),
+        ItemNeighboursConfig.model_validate(conf("recommendation", "item_neighbours")),
+        LinearConfig.model_validate(conf("recommendation", "linear")),
+        config.exact_items,
+    )
+    sources = FittedSources.fit(choice, settings, retriever, lens, log)
     if stage is None:
         likes = draw_positives(log, "validation", None, TEACHING_LIKES, 0)
-        stage = SecondStage.learned(candidates, candidate_pairs(log, likes, 0), likes, 0)
-    catalogue = Catalogue(log.sequences, candidate_sets(log, "fusion", config).pool)
-    sources = source_finders(catalogue, popularity, neighbours, linear, UnseenItems(reader, ItemIndex.of(retriever)))
-    finders: dict[str, Finder] = {**sources}
-    finders |= {kind: BestOfSources(catalogue, sources, candidates, order) for kind, order in stage.orders.items()}
-    scorers |= stage.scorers(candidates)
+        stage = SecondStage.learned(sources.candidates, candidate_pairs(log, likes, 0), likes, 0)
+    sources = replace(sources, stage=stage)
+    pool, index = candidate_sets(log, "fusion", config).pool, ItemIndex.of(retriever)
     moments = log.now(log.find_users(log.users["user_id"][:users]))
     pairs = pl.concat(
         moments[row]
         .select("user_id", "user_index", "history_end", "timestamp", fallback=pl.lit(False))
         .join(
-            pl.DataFrame({"item_index": catalogue.pool[~np.isin(catalogue.pool, seen)]}),
+            pl.DataFrame({"item_index": pool[~np.isin(pool, log.sequences.item_index[start:end])]}),
             how="cross",
             maintain_order="left",
         )
-        for row, seen in enumerate(catalogue.hidden(moments[:exact_users], np.array([], dtype=np.int64)))
+        for row, (start, end) in enumerate(list(pairwise(log.sequences.offsets))[:exact_users])
     )
     rows = []
-    for name, finder in finders.items():
+    for name in SOURCES:
+        finder = sources.finder(name, pool, index)
         every = partial(find_all, finder, moments, MOMENTS_AT_ONCE, config.retrieved)
         _, first = timed(every)
         found, again = timed(every)
         _, single = timed(partial(find_all, finder, moments[:SINGLE_USERS], 1, config.retrieved))
-        best, exact = timed(partial(nearest, pairs, scorers[name], config.retrieved))
+        best, exact = timed(partial(nearest, pairs, sources.scorer(name), config.retrieved))
         best = best["item_index"].to_numpy().reshape(exact_users, -1)
         rows.append(
             {

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from typing import Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -71,6 +72,92 @@ def source_scorers(
     return {source: once(scorer) for source, scorer in named.items() if scorer is not None}
 
 
+@dataclass(frozen=True, eq=False)
+class FittedSources:
+    """Sources fitted to a log, and the second stage over all of them.
+
+    Attributes:
+        log: the log whose histories they read, of the same users and items.
+        lens: scorer of the lens, if the second stage reads it.
+    """
+
+    log: InteractionLog
+    popularity: Popularity
+    neighbours: ItemNeighbours
+    linear: LinearModel | None
+    retriever: RetrieverReader | None
+    facts: ItemFacts
+    lens: Scorer | None
+    stage: SecondStage
+
+    @classmethod
+    def fit(
+        cls,
+        choice: Choice,
+        settings: SourceSettings,
+        retriever: Retriever | None,
+        lens: Lens | None,
+        log: InteractionLog,
+        events: InteractionLog | None = None,
+    ) -> Self:
+        """Fit the sources to all events of the log, not only to the training split.
+
+        Args:
+            events: a log of the same users and items, of whose events they know instead; a lens knows those of `log`.
+        """
+        events = log if events is None else events
+        neighbours = ItemNeighbours(events, choice.neighbours or settings.neighbours)
+        linear = None if choice.linear is None else LinearModel.fit(events, choice.linear, settings.linear)
+        return cls(
+            log,
+            Popularity(events, choice.popularity),
+            neighbours.with_log(log),
+            None if linear is None else linear.with_log(log),
+            None if retriever is None else RetrieverReader(retriever, log),
+            ItemFacts(events),
+            lens_scorer(LensReader(lens, log)) if lens is not None and choice.reads_lens else None,
+            choice.stage,
+        )
+
+    @cached_property
+    def scorers(self) -> dict[str, Scorer]:
+        """Scorers of the sources without the second stage."""
+        return source_scorers(
+            self.popularity.score,
+            self.neighbours.score,
+            None if self.linear is None else self.linear.score,
+            None if self.retriever is None else self.retriever.scorer,
+        )
+
+    @cached_property
+    def candidates(self) -> CandidateReader:
+        return CandidateReader(self.log, self.facts, self.scorers, self.lens)
+
+    def scorer(self, kind: str) -> Scorer:
+        """Return the scorer of a source, or of an order of the second stage."""
+        return self.scorers[kind] if kind in self.scorers else self.stage.scorers(self.candidates)[kind]
+
+    def finder(self, kind: str, pool: np.ndarray, index: ItemIndex | None) -> Finder:
+        """Return the finder of a source, or of an order of the second stage.
+
+        Args:
+            pool: indices of all items, most popular first.
+            index: index of the retriever's items, without which it finds none.
+        """
+        catalogue = Catalogue(self.log.sequences, pool)
+        finders: dict[str, Source] = {
+            "popularity": PopularItems(catalogue, self.popularity),
+            "neighbours": NearItems(catalogue, once(self.neighbours.sparse_scores)),
+        }
+        if self.linear is not None:
+            finders["linear"] = NearItems(catalogue, once(self.linear.sparse_scores))
+        if self.retriever is not None and index is not None:
+            finders["retriever"] = UnseenItems(self.retriever, index)
+        if kind in finders:
+            return finders[kind]
+        return BestOfSources(catalogue, finders, self.candidates, self.stage.orders[kind])
+
+
 def current_source(
     choice: Choice,
     settings: SourceSettings,
@@ -79,53 +166,16 @@ def current_source(
     log: InteractionLog,
     pool: np.ndarray,
 ) -> Scorer | Finder:
-    """Return the scorer of a source fitted to all events of the log, not only to the training split.
-
-    In a catalogue of more than `settings.exact_items`, it is a finder.
+    """Return the scorer of a source fitted to all events, or its finder above `settings.exact_items` items.
 
     Args:
         pool: indices of all items, most popular first.
     """
-    popularity = Popularity(log, choice.popularity)
-    neighbours = ItemNeighbours(log, choice.neighbours or settings.neighbours)
-    linear = None if choice.linear is None else LinearModel.fit(log, choice.linear, settings.linear)
-    reader = None if retriever is None else RetrieverReader(retriever, log)
-    scorers = source_scorers(
-        popularity.score,
-        neighbours.score,
-        None if linear is None else linear.score,
-        None if reader is None else reader.scorer,
-    )
-    finders: dict[str, Source] | None = None
-    if log.items.height > settings.exact_items:
-        unseen = None
-        if reader is not None and retriever is not None and choice.kind in READ_RETRIEVER:
-            unseen = UnseenItems(reader, ItemIndex.of(retriever))
-        finders = source_finders(Catalogue(log.sequences, pool), popularity, neighbours, linear, unseen)
-    if choice.kind in scorers:
-        return (finders or scorers)[choice.kind]
-    logits = lens_scorer(LensReader(lens, log)) if lens is not None and choice.reads_lens else None
-    candidates = CandidateReader(log, ItemFacts(log), scorers, logits)
-    if finders is not None:
-        return BestOfSources(Catalogue(log.sequences, pool), finders, candidates, choice.stage.orders[choice.kind])
-    return choice.stage.scorers(candidates)[choice.kind]
-
-
-def source_finders(
-    catalogue: Catalogue,
-    popularity: Popularity,
-    neighbours: ItemNeighbours,
-    linear: LinearModel | None,
-    retriever: UnseenItems | None,
-) -> dict[str, Source]:
-    """Return the finders of the available sources by name, in the order of `source_scorers`."""
-    finders: dict[str, Source] = {
-        "popularity": PopularItems(catalogue, popularity),
-        "neighbours": NearItems(catalogue, once(neighbours.sparse_scores)),
-    }
-    if linear is not None:
-        finders["linear"] = NearItems(catalogue, once(linear.sparse_scores))
-    return finders if retriever is None else finders | {"retriever": retriever}
+    sources = FittedSources.fit(choice, settings, retriever, lens, log)
+    if log.items.height <= settings.exact_items:
+        return sources.scorer(choice.kind)
+    index = ItemIndex.of(retriever) if retriever is not None and choice.kind in READ_RETRIEVER else None
+    return sources.finder(choice.kind, pool, index)
 
 
 def lens_scorer(reader: LensReader) -> Scorer:

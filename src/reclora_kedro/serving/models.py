@@ -35,13 +35,12 @@ from reclora_kedro.llm.shared_prefix import score_candidates
 from reclora_kedro.recommend.candidates import CandidateSets, candidate_sets
 from reclora_kedro.recommend.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
 from reclora_kedro.recommend.diversity import marginal_relevance
-from reclora_kedro.recommend.features import CandidateReader
-from reclora_kedro.recommend.finders import BestOfSources, Catalogue, Finder
+from reclora_kedro.recommend.finders import Finder
 from reclora_kedro.recommend.recommendations import REASONS
 from reclora_kedro.recommend.second_stage import SecondStage
-from reclora_kedro.recommend.sources import READ_RETRIEVER, lens_scorer, source_finders, source_scorers
+from reclora_kedro.recommend.sources import READ_RETRIEVER, FittedSources, lens_scorer
 from reclora_kedro.retrievers.base import Retriever
-from reclora_kedro.retrievers.index import NO_ITEM, ItemIndex, UnseenItems
+from reclora_kedro.retrievers.index import NO_ITEM, ItemIndex
 from reclora_kedro.retrievers.reader import RetrieverReader
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal import Event
@@ -231,37 +230,30 @@ class Snapshot:
         return self.log.last_second
 
     @cached_property
-    def scorers(self) -> dict[str, Scorer]:
-        """Scorers of the sources that a second stage reads."""
-        return source_scorers(
-            self.champion.popularity.score,
-            self.neighbours.score,
-            None if self.linear is None else self.linear.score,
-            None if self.retriever is None else self.retriever.scorer,
+    def sources(self) -> FittedSources:
+        return FittedSources(
+            self.log,
+            self.champion.popularity,
+            self.neighbours,
+            self.linear,
+            self.retriever,
+            self.facts,
+            lens_scorer(self.reader),
+            self.champion.stage,
         )
-
-    @cached_property
-    def candidates(self) -> CandidateReader:
-        return CandidateReader(self.log, self.facts, self.scorers, lens_scorer(self.reader))
 
     @cached_property
     def source(self) -> Scorer:
         """Scorer that finds candidates, unless they are listed."""
-        kind = self.champion.kind
-        return self.scorers[kind] if kind in self.scorers else self.champion.stage.scorers(self.candidates)[kind]
+        return self.sources.scorer(self.champion.kind)
 
     @cached_property
     def finder(self) -> Finder | None:
         """Finder of candidates in a large catalogue."""
-        champion, index = self.champion, self.champion.item_index
+        champion = self.champion
         if not champion.is_large:
             return None
-        catalogue = Catalogue(self.log.sequences, self.sets.pool)
-        unseen = None if index is None or self.retriever is None else UnseenItems(self.retriever, index)
-        finders = source_finders(catalogue, champion.popularity, self.neighbours, self.linear, unseen)
-        if champion.kind in finders:
-            return finders[champion.kind]
-        return BestOfSources(catalogue, finders, self.candidates, champion.stage.orders[champion.kind])
+        return self.sources.finder(champion.kind, self.sets.pool, champion.item_index)
 
     @cached_property
     def sets(self) -> CandidateSets:
