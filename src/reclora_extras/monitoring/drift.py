@@ -1,6 +1,7 @@
 """Drift of a log after the training of a lens, by periods."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,17 +11,20 @@ from scipy.stats import entropy, ks_2samp
 from sklearn.metrics import log_loss, roc_auc_score
 
 from reclora_extras.monitoring.config import AlarmConfig, MonitoringConfig
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.evaluation.ranking_metrics import expected_gain
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
-from reclora_kedro.histories.sequences import user_of_events
+from reclora_kedro.histories.sequences import Sequences, user_of_events
 from reclora_kedro.histories.taken_items import taken_before
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.lens.states import LensReader, lens_scores
-from reclora_kedro.recommend.item_ranks import rank_by
+from reclora_kedro.recommend.config import RERANKED, SOURCES
+from reclora_kedro.recommend.item_ranks import rank_by, with_lens_reranked
+from reclora_kedro.recommend.sources import READ_RETRIEVER, Choice, FittedSources, SourceSettings, lens_scorer
+from reclora_kedro.retrievers.base import Retriever, grow_retriever
 
 Record = dict[str, Any]
 Values = npt.NDArray[np.number]
@@ -29,6 +33,56 @@ SECONDS_PER_DAY = 86_400
 K = 10  # length of the lists whose hit rate is measured
 BINS = 10  # quantiles of the reference between which shares are compared
 POPULATIONS = ("users", "items", "ratings", "scores")
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """How the champion recommends items.
+
+    Attributes:
+        retrieved: candidates of a source that a lens reranks, where it orders them.
+        retriever: the champion's, if the choice reads one.
+    """
+
+    choice: Choice
+    settings: SourceSettings
+    retrieved: int
+    retriever: Retriever | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the model whose hit rate is measured; lists that no source makes are those of the lens."""
+        if self.choice.kind not in SOURCES:
+            return "lens"
+        return self.choice.kind + (RERANKED if self.choice.order == "lens" else "")
+
+    def scorer(self, log: InteractionLog, lens: Lens) -> Scorer:
+        """Return the scorer of the champion's source, which knows the events until a lens was trained.
+
+        Raises:
+            ValueError: the source reads a retriever, and there is none.
+        """
+        kind = self.choice.kind
+        if kind not in SOURCES:
+            return lens_scorer(LensReader(lens, log))
+        retriever = None
+        if kind in READ_RETRIEVER and self.choice.made_with.get("retriever"):
+            if self.retriever is None:
+                raise ValueError(
+                    f"candidate_choice names {kind}, which reads a retriever: set update.retriever to true, so that "
+                    "the champion's is read, or choose anew with `kedro run --pipelines recommendation`."
+                )
+            retriever = grow_retriever(self.retriever, log)
+        before = events_until(log, lens.sizes.trained_until)
+        return FittedSources.fit(self.choice, self.settings, retriever, lens, log, before).scorer(kind)
+
+    def ranks(
+        self, scorer: Scorer, reader: LensReader, log: InteractionLog, likes: pl.DataFrame, seed: int
+    ) -> pl.DataFrame:
+        """Rank likes among all items by `name`, see `item_ranks.rank_by`; there may be ranks by its source, too."""
+        first = self.name.removesuffix(RERANKED)
+        ranks = rank_by({first: scorer}, log, likes, max(K, self.retrieved), seed)
+        return ranks if self.name == first else with_lens_reranked(ranks, [first], reader, self.retrieved)
 
 
 class Period(NamedTuple):
@@ -59,25 +113,23 @@ def periods(after: int, last: int, config: MonitoringConfig) -> Iterator[Period]
         yield Period(begin, begin + round(config.period_days * SECONDS_PER_DAY))
 
 
-def measure_drift(
-    log: InteractionLog, lens: Lens, neighbours: ItemNeighboursConfig, config: MonitoringConfig
-) -> list[Record]:
+def measure_drift(log: InteractionLog, lens: Lens, recommender: Recommender, config: MonitoringConfig) -> list[Record]:
     """Return one record per period after the last training row of a lens, the reference first.
 
     Users are compared by the number of their earlier events, and items by that of their events until the training
-    ended. The AUC is that of the lens, and the hit rate that of `ItemNeighbours` of the events until then; both read
-    histories up to each moment.
+    ended. The AUC is that of the lens, and the hit rate that of the recommender, whose sources know the events until
+    then; both read histories up to each moment.
 
     Returns:
         Records as the catalog entry `drift` describes them.
 
     Raises:
-        ValueError: the log does not go on after the reference.
+        ValueError: the log does not go on after the reference, or a retriever is missing.
     """
     until, events = lens.sizes.trained_until, log.sequences
     user, item = user_of_events(events.offsets), events.item_index
     reader = LensReader(grown := grow_lens(lens, log), log)
-    near = ItemNeighbours(log, neighbours, events.timestamp <= until)
+    scorer = recommender.scorer(log, grown)
     popularity = np.bincount(item[events.timestamp <= until], minlength=log.items.height)
     of_events = {
         "users": np.arange(len(user)) - events.offsets[user],
@@ -98,7 +150,12 @@ def measure_drift(
         scores = lens_scores({"logit": reader.logits(drawn)}) if drawn.height else np.array([])
         record |= _accuracy(scores, drawn["label"].to_numpy(), config.alarms.least)
         likes = _draw(in_period.filter(pl.col("is_new"), label=1), config.likes, [config.seed, number])
-        record |= _hit_rate(near, log, likes, config)
+        record |= {"likes": likes.height, "hit_rate": None, "recommends": recommender.name}
+        if likes.height >= config.alarms.least:
+            positives = likes.select("row", "item_index", *MOMENT)
+            record["hit_rate"] = _hit_rate(
+                recommender.ranks(scorer, reader, log, positives, config.seed), recommender.name
+            )
         populations = {name: values[own] for name, values in of_events.items()} | {"scores": scores}
         reference = reference or populations
         record |= _differences(reference, populations, config.alarms.least)
@@ -172,14 +229,19 @@ def _accuracy(scores: Values, labels: Values, least: int) -> Record:
     return record
 
 
-def _hit_rate(near: ItemNeighbours, log: InteractionLog, likes: pl.DataFrame, config: MonitoringConfig) -> Record:
-    if likes.height < config.alarms.least:
-        return {"likes": likes.height, "hit_rate": None}
-    positives = likes.select("row", "item_index", *MOMENT)
-    ranks = rank_by({"neighbours": near.score}, log, positives, K, config.seed)
-    better, ties = ranks["better"].to_numpy(), ranks["ties"].to_numpy()
+def _hit_rate(ranks: pl.DataFrame, model: str) -> float | None:
+    better, ties = (ranks.filter(model=model)[name].to_numpy() for name in ("better", "ties"))
     gains = np.arange(1, (better + ties).max() + 2) <= K
-    return {"likes": likes.height, "hit_rate": _mean(expected_gain(better, ties, gains))}
+    return _mean(expected_gain(better, ties, gains))
+
+
+def events_until(log: InteractionLog, second: int) -> InteractionLog:
+    """Return the log with the events until a second, of the same users and items, and without samples."""
+    events = log.sequences
+    is_known = events.timestamp <= second
+    offsets = np.append(0, np.cumsum(is_known))[events.offsets]
+    columns = {name: values[is_known] for name, values in vars(events).items() if name != "offsets"}
+    return replace(log, sequences=Sequences(offsets, **columns), samples=log.samples.clear())
 
 
 def _draw(rows: pl.DataFrame, most: int, seed: list[int]) -> pl.DataFrame:

@@ -7,9 +7,14 @@ import plotly.graph_objects as go
 
 from reclora_extras.monitoring import drift, report
 from reclora_extras.monitoring.config import MonitoringConfig
+from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
+from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.recommend.sources import Choice, SourceSettings
+from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.terminal import show
 
 logger = logging.getLogger(__name__)
@@ -18,10 +23,21 @@ Records = list[dict[str, Any]]
 
 
 def measure_drift(
-    log: InteractionLog, lens: Lens, neighbours: ItemNeighboursConfig, config: MonitoringConfig
+    log: InteractionLog,
+    lens: Lens,
+    candidate_choice: dict[str, Any],
+    recommendation: RecommendationConfig,
+    neighbours: ItemNeighboursConfig,
+    linear: LinearConfig,
+    popularity: PopularityConfig,
+    config: MonitoringConfig,
+    retriever: Retriever | None = None,
 ) -> Records:
     """Return populations, accuracy and alarms of each period after the last training row of the current lens."""
-    records = drift.measure_drift(log, lens, neighbours, config)
+    settings = SourceSettings(popularity, neighbours, linear, recommendation.exact_items)
+    choice = Choice.model_validate(candidate_choice)
+    recommender = drift.Recommender(choice, settings, recommendation.retrieved, retriever)
+    records = drift.measure_drift(log, lens, recommender, config)
     for record in records:
         for alarm in record["alarms"]:
             logger.warning("Drift from %s on: %s", report.day(record["begin"]), alarm)

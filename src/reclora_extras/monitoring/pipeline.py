@@ -4,17 +4,30 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_extras.monitoring import nodes
 from reclora_kedro.pipelines.names import PipelineNames
+from reclora_kedro.recommend.sources import READ_RETRIEVER
 
 __all__ = ["create_pipeline"]
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """The newest log and the champion's lens in; a table of periods with alarms, a figure and a page out."""
+    """The newest log and the champion's models in; a table of periods with alarms, a figure and a page out."""
+    candidates, grows = names.parameters["recommendation"]["candidates"], names.parameters["update"]["retriever"]
+    retriever = ["champion.retriever"] if grows or candidates in READ_RETRIEVER else []
     return Pipeline(
         [
             Node(
                 nodes.measure_drift,
-                inputs=["log", "champion.lens", "params:item_neighbours", "params:monitoring"],
+                inputs=[
+                    "log",
+                    "champion.lens",
+                    "candidate_choice",
+                    "params:recommendation",
+                    "params:item_neighbours",
+                    "params:linear",
+                    "params:popularity",
+                    "params:monitoring",
+                    *retriever,
+                ],
                 outputs="drift",
                 name="measure_drift",
             ),

@@ -50,7 +50,7 @@ def summary(records: Records) -> str:
 def drift_table(records: Records) -> Group:
     """Tabulate accuracy and the largest index of each period; then the alarms."""
     table = text_table(
-        "Drift since the lens was trained; the first period is the reference",
+        f"Drift since the lens was trained; the first period is the reference. HR@{K} is of {records[0]['recommends']}",
         [{**record, "psi": _largest_psi(record)} for record in records],
         {},
         {
@@ -77,7 +77,7 @@ def _largest_psi(record: Mapping[str, Any]) -> float | None:
 def plot_drift(records: Records, alarms: AlarmConfig) -> go.Figure:
     """Draw accuracy, calibration, stability indices and unknown ids by period, with the bounds of alarms."""
     panels = {
-        "Accuracy": {"AUC of the lens": "auc", f"HR@{K} of neighbours": "hit_rate"},
+        "Accuracy": {"AUC of the lens": "auc", f"HR@{K} of {records[0]['recommends']}": "hit_rate"},
         "Calibration": {"mean score": "mean_score", "share of likes": "like_share"},
         "PSI to the reference": {name: f"psi_{name}" for name in POPULATIONS},
         "Unknown ids, share of events": {"unknown users": "unknown_users", "unknown items": "unknown_items"},

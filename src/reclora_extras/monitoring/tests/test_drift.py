@@ -13,10 +13,14 @@ from parity_log import _one_thread, config, fit, log
 from projects import ROOT
 from reclora_extras.monitoring import nodes
 from reclora_extras.monitoring.config import MonitoringConfig
-from reclora_extras.monitoring.drift import SECONDS_PER_DAY, measure_drift, periods
+from reclora_extras.monitoring.drift import SECONDS_PER_DAY, K, periods
 from reclora_extras.monitoring.report import drift_table
+from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.lens.layers import UNKNOWN_ID
+from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.recommend.sources import Choice
 
 __all__ = ["_one_thread", "config", "fit", "log"]
 
@@ -31,7 +35,12 @@ CONFIG = MonitoringConfig.model_validate(
     }
 )
 BASE = yaml.safe_load((ROOT / "conf/base/parameters_recommendation.yml").read_text())
-NEIGHBOURS = ItemNeighboursConfig.model_validate(BASE["item_neighbours"] | {"seed": 0})
+BLOCKS = {
+    "recommendation": RecommendationConfig.model_validate(BASE["recommendation"] | {"seed": 0}),
+    "neighbours": ItemNeighboursConfig.model_validate(BASE["item_neighbours"] | {"seed": 0}),
+    "linear": LinearConfig.model_validate(BASE["linear"] | {"seed": 0}),
+    "popularity": PopularityConfig.model_validate(BASE["popularity"] | {"seed": 0}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +48,13 @@ def lens(fit):
     return fit("din")[0]
 
 
+def drift_of(log, lens, config=CONFIG, **choice):
+    choice = Choice(**{"kind": "neighbours", "order": "candidates"} | choice)
+    return nodes.measure_drift(log, lens, choice.model_dump(mode="json"), **BLOCKS, config=config)
+
+
 def test_a_steady_log_raises_no_alarm_and_turned_labels_do(log, lens):
-    steady = measure_drift(log, lens, NEIGHBOURS, CONFIG)
+    steady = drift_of(log, lens)
     assert [record["alarms"] for record in steady] == [[]] * len(steady)
     assert steady[0]["begin"] == lens.sizes.trained_until + 1
     assert sum(record["events"] for record in steady) == log.last_second - lens.sizes.trained_until
@@ -52,7 +66,7 @@ def test_a_steady_log_raises_no_alarm_and_turned_labels_do(log, lens):
     events = log.sequences
     ratings = np.where(events.timestamp >= begin, np.float32(3), events.rating)
     drifted = replace(log, samples=log.samples.with_columns(label=turned), sequences=replace(events, rating=ratings))
-    records = nodes.measure_drift(drifted, lens, NEIGHBOURS, CONFIG)
+    records = drift_of(drifted, lens)
     assert records[0] == steady[0]
     alarms = " ".join(records[1]["alarms"])
     assert "PSI of ratings" in alarms
@@ -65,10 +79,32 @@ def test_a_steady_log_raises_no_alarm_and_turned_labels_do(log, lens):
     assert all(alarm in page for alarm in records[1]["alarms"])
 
 
+def test_the_hit_rate_is_that_of_the_champions_source_on_what_it_knew(log, lens):
+    until, events = lens.sizes.trained_until, log.sequences
+    taken = np.bincount(events.item_index[events.timestamp <= until], minlength=log.items.height)
+    for record in drift_of(log, lens, kind="popularity")[:2]:
+        likes = log.samples.filter(
+            pl.col("timestamp").is_between(record["begin"], record["end"], closed="left"), label=1
+        )
+        hits = []
+        for user, item, end in likes.select("user_index", "item_index", "history_end").iter_rows():
+            unseen = np.setdiff1d(np.arange(log.items.height), events.item_index[events.starts[user] : end])
+            above, equal = (taken[unseen] > taken[item]).sum(), (taken[unseen] == taken[item]).sum()
+            hits.append(np.clip((K - above) / equal, 0, 1))
+        assert record["recommends"] == "popularity"
+        assert record["hit_rate"] == pytest.approx(np.mean(hits))
+    linear = LinearSettings(regularization=1, recency=1)
+    fused = drift_of(log, lens, kind="fusion", order="lens", linear=linear)
+    assert fused[0]["recommends"] == "fusion_lens"
+    assert fused[0]["hit_rate"] != pytest.approx(np.mean(hits))
+    with pytest.raises(ValueError, match=r"fusion, which reads a retriever: set update\.retriever"):
+        drift_of(log, lens, kind="fusion", linear=linear, made_with={"retriever": True})
+
+
 def test_ids_that_the_lens_lacks_are_counted(log, lens):
     knows_half = deepcopy(lens)
     knows_half.user.id_codes[::2] = UNKNOWN_ID
-    shares = {record["unknown_users"] for record in measure_drift(log, knows_half, NEIGHBOURS, CONFIG)}
+    shares = {record["unknown_users"] for record in drift_of(log, knows_half)}
     assert 0.2 < min(shares) <= max(shares) < 0.8
 
 
