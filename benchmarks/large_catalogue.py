@@ -60,11 +60,11 @@ COLUMNS = {
 }
 
 SOURCE_COLUMNS = {
-    "every item": ("{:.1f}".format, "every"),
-    "found, first": ("{:.2f}".format, "first"),
+    "every\nitem": ("{:.1f}".format, "every"),
+    "found,\nfirst": ("{:.2f}".format, "first"),
     "again": ("{:.2f}".format, "again"),
-    "one by one": ("{:.2f}".format, "single"),
-    "same items": ("{:.3f}".format, "share"),
+    "one by\none": ("{:.2f}".format, "single"),
+    "same\nitems": ("{:.3f}".format, "share"),
 }
 
 

@@ -116,7 +116,7 @@ class Texts:
 
     @cached_property
     def _items_by_text(self) -> np.ndarray:
-        return np.argsort(self.of_item, kind="stable")
+        return np.argsort(self.of_item, kind="stable").astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
