@@ -37,17 +37,12 @@ POPULATIONS = ("users", "items", "ratings", "scores")
 
 @dataclass(frozen=True)
 class Recommender:
-    """How the champion recommends items.
-
-    Attributes:
-        retrieved: candidates of a source that a lens reranks, where it orders them.
-        retriever: the champion's, if the choice reads one.
-    """
+    """How the champion recommends items."""
 
     choice: Choice
     settings: SourceSettings
-    retrieved: int
-    retriever: Retriever | None = None
+    retrieved: int  # candidates of a source that a lens reranks, where it orders them
+    retriever: Retriever | None = None  # the champion's
 
     @property
     def name(self) -> str:

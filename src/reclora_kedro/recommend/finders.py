@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.histories.sequences import Sequences
-from reclora_kedro.recommend.features import MOST, CandidateReader
+from reclora_kedro.recommend.features import BEST_PER_SOURCE, CandidateReader
 from reclora_kedro.retrievers.index import NO_ITEM, NOTHING
 
 MOMENTS_AT_ONCE = 128  # that callers ask for: the scores of a moment are those of ten thousands of items
@@ -36,14 +36,10 @@ class Source(Finder, Protocol):
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The items in the order in which they come where their scores are equal.
-
-    Attributes:
-        pool: indices of all items, most popular first, see `candidates.CandidateSets`.
-    """
+    """The items in the order in which they come where their scores are equal."""
 
     sequences: Sequences
-    pool: np.ndarray
+    pool: np.ndarray  # indices of all items, most popular first, see `candidates.CandidateSets`
 
     @cached_property
     def rank(self) -> np.ndarray:
@@ -59,7 +55,7 @@ class Catalogue:
         return [np.concatenate([self.sequences.item_index[start:end], excluded]) for start, end in runs]
 
     def first(self, order: np.ndarray, most: int, hidden: np.ndarray) -> np.ndarray:
-        """Return the first items of an order that are not hidden."""
+        """Return the first `most` items of an order that are not hidden; fewer if the order ends."""
         items = order[: most + len(hidden)]
         return items[~np.isin(items, hidden)][:most]
 
@@ -108,14 +104,10 @@ class PopularItems:
 
 @dataclass(frozen=True)
 class NearItems:
-    """Finds items near those of a user's events, by a source whose scores of most items are 0.
-
-    Args:
-        scores: function from moments to their scores, shape (moments, items), which is called once for one table.
-    """
+    """Finds items near those of a user's events, by a source whose scores of most items are 0."""
 
     catalogue: Catalogue
-    scores: Callable[[pl.DataFrame], csr_array]
+    scores: Callable[[pl.DataFrame], csr_array]  # of moments, shape (moments, items); called twice for one table
 
     def find(self, moments: pl.DataFrame, most: int, excluded: np.ndarray = NOTHING) -> np.ndarray:
         scores = self.scores(moments)
@@ -131,19 +123,15 @@ class NearItems:
 
 @dataclass(frozen=True)
 class BestOfSources:
-    """Finds items by a second stage, which orders the best items of several sources; all others follow as popular.
-
-    Args:
-        order: function from the features of candidates, see `features.Candidates`, to their scores.
-    """
+    """Finds items by a second stage, which orders the best items of several sources; others follow by popularity."""
 
     catalogue: Catalogue
     sources: Mapping[str, Source]
     reader: CandidateReader
-    order: Callable[[pl.DataFrame], np.ndarray]
+    order: Callable[[pl.DataFrame], np.ndarray]  # scores of candidates by their features, see `features.Candidates`
 
     def find(self, moments: pl.DataFrame, most: int, excluded: np.ndarray = NOTHING) -> np.ndarray:
-        found = np.stack([source.find(moments, MOST, excluded) for source in self.sources.values()], axis=2)
+        found = np.stack([source.find(moments, BEST_PER_SOURCE, excluded) for source in self.sources.values()], axis=2)
         parts = [self._ranked(of_moment) for of_moment in found]
         items, ranks = (np.concatenate(each) for each in zip(*parts, strict=True))
         sizes = [len(of_moment) for of_moment, _ in parts]
@@ -164,7 +152,7 @@ class BestOfSources:
         """Return the items among some found ones, (most, sources), in the pool's order, and their ranks by source."""
         items = np.unique(found[found != NO_ITEM])
         items = items[np.argsort(self.catalogue.rank[items])]
-        place, ranks = np.argsort(items), np.full((len(items), found.shape[1]), MOST + 1)
+        place, ranks = np.argsort(items), np.full((len(items), found.shape[1]), BEST_PER_SOURCE + 1)
         rank, source = np.nonzero(found != NO_ITEM)
         of_item = place[np.searchsorted(items, found[rank, source], sorter=place)]
         ranks[of_item, source] = rank + 1

@@ -74,20 +74,15 @@ def source_scorers(
 
 @dataclass(frozen=True, eq=False)
 class FittedSources:
-    """Sources fitted to a log, and the second stage over all of them.
+    """Sources fitted to a log, and the second stage over all of them."""
 
-    Attributes:
-        log: the log whose histories they read, of the same users and items.
-        lens: scorer of the lens, if the second stage reads it.
-    """
-
-    log: InteractionLog
+    log: InteractionLog  # whose histories they read, of the same users and items
     popularity: Popularity
     neighbours: ItemNeighbours
     linear: LinearModel | None
     retriever: RetrieverReader | None
     facts: ItemFacts
-    lens: Scorer | None
+    lens: Scorer | None  # if the second stage reads it
     stage: SecondStage
 
     @classmethod

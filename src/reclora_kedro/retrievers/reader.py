@@ -91,7 +91,9 @@ class RetrieverReader:
         """Return the scores of items at rows of the moments, as in `blocks`, without those of others: (pairs,)."""
         states, has_events = self.states(moments)
         rows, items = (torch.from_numpy(each.astype(np.int64)).to(self._device) for each in (row, item))
-        scores = torch.einsum("nd,nd->n", states[rows], self._vectors[items]).masked_fill_(self._unknown[items], LAST)
+        scores = torch.einsum("nd,nd->n", states[rows], self._vectors[items]).masked_fill_(
+            self._unknown[items], LOWEST_SCORE
+        )
         return torch.where(has_events[rows], scores, self._retriever.events[items].float()).cpu().numpy()
 
     @torch.inference_mode()
