@@ -44,10 +44,16 @@ def code_digest(function: Callable[..., Any], packages: Collection[str], values:
         grimp.exceptions.SourceSyntaxError: a file of the packages is no valid Python.
     """
     modules, constants = _taken_apart(function)
+    return digest([_digests(frozenset(modules), frozenset(values), frozenset(packages)), constants])
+
+
+@cache
+def _digests(modules: frozenset[str], values: frozenset[str], packages: frozenset[str]) -> list[str]:
+    """Return digests of the code of modules and of what values name."""
     named = {value.replace(":", ".") for value in values if NAME.fullmatch(value)}
     own = frozenset(package for package in packages if (place := _place(package)) and place.is_dir())
     while True:
-        code = _closure(frozenset(modules | named), frozenset(values), own)
+        code = _closure(modules | named, values, own)
         outside = {_top(name) for name in code} - own
         local = {top: place for top in outside if (place := _place(top)) and not _is_installed(place)}
         if not (packages_found := {top for top, place in local.items() if (place / "__init__.py").is_file()}):
@@ -57,7 +63,7 @@ def code_digest(function: Callable[..., Any], packages: Collection[str], values:
     digests += [_digest_of_file(place) for place in local.values() if place.is_file()]
     named_tops = {_top(name) for name in code - modules if "." in name}  # a word alone is hardly meant as a package
     digests += [_installed_version(top) for top in named_tops & outside - local.keys()]
-    return digest([sorted(digests), constants])
+    return sorted(digests)
 
 
 def _taken_apart(function: Callable[..., Any]) -> tuple[set[str], list[str]]:
