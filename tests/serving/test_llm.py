@@ -61,7 +61,7 @@ def offline(champion, users):
         config,
         "neighbours",
         "lens",
-        lambda log: ItemNeighbours(log, champion.neighbours).score,
+        lambda log, pool: ItemNeighbours(log, champion.neighbours).score,
     )
     questions = candidate_questions(champion.log, shortlist)
     history, prompt = (
