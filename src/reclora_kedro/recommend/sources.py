@@ -81,7 +81,7 @@ class FittedSources:
     neighbours: ItemNeighbours
     linear: LinearModel | None
     retriever: RetrieverReader | None
-    facts: ItemFacts
+    facts: ItemFacts | None  # for the second stage alone
     lens: Scorer | None  # if the second stage reads it
     stage: SecondStage
 
@@ -109,7 +109,7 @@ class FittedSources:
             neighbours.with_log(log),
             None if linear is None else linear.with_log(log),
             None if retriever is None else RetrieverReader(retriever, log),
-            ItemFacts(events),
+            ItemFacts(events) if choice.kind in SECOND_STAGES else None,
             lens_scorer(LensReader(lens, log)) if lens is not None and choice.reads_lens else None,
             choice.stage,
         )
@@ -126,6 +126,7 @@ class FittedSources:
 
     @cached_property
     def candidates(self) -> CandidateReader:
+        assert self.facts is not None  # no other source asks
         return CandidateReader(self.log, self.facts, self.scorers, self.lens)
 
     def scorer(self, kind: str) -> Scorer:
