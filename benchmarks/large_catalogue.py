@@ -154,10 +154,8 @@ def measure_sources(items: int, users: int, exact_users: int, dim: int, stage: S
     log = made_up_log(items, 10 * users, dim)
     config = RecommendationConfig.model_validate(conf("recommendation", "recommendation"))
     lens = fresh_lens(log, LensConfig.model_validate(conf("lens", "lens") | {"device": "cpu"}))[0].eval()
-    retriever, choice = (
-        untrained_retriever(log, dim),
-        Choice(kind="ranker", order="candidates", popularity=90, linear=LINEAR),
-    )
+    retriever = untrained_retriever(log, dim)
+    choice = Choice(kind="ranker", order="candidates", popularity=90, linear=LINEAR)
     settings = SourceSettings(
         PopularityConfig.model_validate(conf("recommendation", "popularity")),
         ItemNeighboursConfig.model_validate(conf("recommendation", "item_neighbours")),

@@ -215,12 +215,7 @@ class ItemNeighbours:
 
     def scores(self, user: int, end: int) -> np.ndarray:
         """Return scores of all items for a user whose history ends before event `end`: shape (items,)."""
-        history, weights = self.latest(user, end)
-        if len(history) == 0:
-            return np.zeros(self.items, dtype=np.float32)
-        items, likeness = zip(*self.nearest(history), strict=True)
-        weight = np.repeat(weights, list(map(len, items))) * np.concatenate(likeness)
-        return np.bincount(np.concatenate(items), weight, minlength=self.items).astype(np.float32)
+        return np.bincount(*self._addends(user, end), minlength=self.items).astype(np.float32)
 
     def sparse_scores(self, moments: pl.DataFrame) -> csr_array:
         """Return scores of all items, see `scores`, for moments with user_index and history_end: (moments, items)."""
@@ -233,13 +228,17 @@ class ItemNeighbours:
 
     def _sums(self, user: int, end: int) -> Row:
         """Return the items near a user's latest ones, and their scores."""
+        near, weight = self._addends(user, end)
+        items, place = np.unique(near, return_inverse=True)
+        return items, np.bincount(place, weight).astype(np.float32)
+
+    def _addends(self, user: int, end: int) -> Row:
+        """Return the items near each of a user's latest ones, with repetitions, and what each adds to its score."""
         history, weights = self.latest(user, end)
         if len(history) == 0:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
         near, likeness = zip(*self.nearest(history), strict=True)
-        items, place = np.unique(np.concatenate(near), return_inverse=True)
-        weight = np.repeat(weights, list(map(len, near))) * np.concatenate(likeness)
-        return items, np.bincount(place, weight).astype(np.float32)
+        return np.concatenate(near), np.repeat(weights, list(map(len, near))) * np.concatenate(likeness)
 
     def of_moments(self, moments: Iterable[tuple[int, int]]) -> np.ndarray:
         """Return scores of all items, see `scores`, for users and ends of their histories: shape (moments, items)."""
