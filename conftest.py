@@ -3,6 +3,7 @@
 What takes long to import is imported where it is used: the process that hands out the files needs none of it.
 """
 
+import atexit
 import fcntl
 import gc
 import os
@@ -20,6 +21,14 @@ gc.disable()
 gc.set_threshold(10_000, 20, 50)
 
 
+def pytest_configure(config):
+    """Have the process that hands out the files start the server of processes, for all that test."""
+    if getattr(config.option, "numprocesses", None):
+        from fork_server import start_server
+
+        start_server()
+
+
 def pytest_collection_finish():
     """Leave what there is by now out of garbage collection."""
     gc.freeze()
@@ -27,8 +36,9 @@ def pytest_collection_finish():
 
 
 def pytest_unconfigure():
-    """Let all of it be collected at the end: bindings of Triton's would list what is left."""
-    gc.unfreeze()
+    """Spare pytest's five searches for garbage; Python's own at the end finds all, else bindings of Triton's list it."""
+    gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 # Machines differ in speed, and a test's verdict must not: no deadline, and the same examples every time.

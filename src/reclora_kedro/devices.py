@@ -71,7 +71,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         True
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        if device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # torch's own function also notes down the stack, for a GPU to come
+        else:
+            torch.manual_seed(seed)
         yield
 
 

@@ -5,18 +5,13 @@ A process that starts from nothing takes ten seconds for PyTorch, transformers a
 
 import os
 from functools import partial
-from multiprocessing import current_process, forkserver, get_context
-from pathlib import Path
+from multiprocessing import forkserver, get_context
 
-import pytest
 import torch
+from fork_server import join_server
 
 FORKED = get_context("forkserver")
-FORKED.set_forkserver_preload(["preloaded"])
-if current_process().name == "MainProcess":  # and no process of the server
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where `preloaded` is found
-        forkserver.ensure_running()
+join_server()
 fork_groups = partial(torch.multiprocessing.start_processes, start_method="forkserver")  # in place of `spawn`
 
 
