@@ -36,7 +36,7 @@ def pytest_collection_finish():
 
 
 def pytest_unconfigure():
-    """Spare pytest's five searches for garbage; Python's own at the end finds all, else bindings of Triton's list it."""
+    """Spare pytest's five searches for garbage. At exit all is found: bindings of Triton's would list what is left."""
     gc.freeze()
     atexit.register(gc.unfreeze)
 

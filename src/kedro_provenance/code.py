@@ -187,7 +187,9 @@ def _modules_named(
     families = {root: [(each.rpartition(".")[2], each) for each in graph.find_descendants(root)] for root in roots}
     if modules or "entry_points" in source.words:
         for group in source.texts & _entry_points().groups:
-            families.setdefault(group, []).extend((each.name, each.module) for each in _entry_points().select(group=group))
+            families.setdefault(group, []).extend(
+                (each.name, each.module) for each in _entry_points().select(group=group)
+            )
     mentioned = {text.rpartition(".")[2] for text in source.texts}
     return modules | {each for family in families.values() for member, each in family if member in mentioned}, families
 

@@ -71,8 +71,8 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         True
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        if device.type == "cpu":
-            torch.default_generator.manual_seed(seed)  # torch's own function also notes down the stack, for a GPU to come
+        if device.type == "cpu":  # for GPUs to come, torch.manual_seed would note down the stack of each call
+            torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
         yield

@@ -3,11 +3,11 @@
 A process that starts from nothing takes ten seconds for PyTorch, transformers and PEFT alone.
 """
 
-import os
 from functools import partial
-from multiprocessing import forkserver, get_context
+from multiprocessing import get_context
 
 import torch
+
 from fork_server import join_server
 
 FORKED = get_context("forkserver")

@@ -21,12 +21,20 @@ from kedro_provenance.session import CachingConfigLoader, soft_merge
 
 REUSED = ("catalog", "globals", "parameters")  # not credentials, which environment variables decide
 REFERENCE = re.compile(rb"\$\{(?!globals:)")  # to what may be a runtime parameter
+REPLACED = (OmegaConf, "load"), (OmegaConfigLoader, "__getitem__"), (CachingConfigLoader, "_below_base")
+ORIGINALS = [getattr(*place) for place in REPLACED]
+
+
+def as_users_have(patch: pytest.MonkeyPatch) -> None:
+    """Have sessions read conf/ as those of users do."""
+    for place, function in zip(REPLACED, ORIGINALS, strict=True):
+        patch.setattr(*place, function)
 
 
 def quicken_sessions(patch: pytest.MonkeyPatch) -> None:
     """Have sessions parse and resolve conf/, and compile the patterns of the catalog, once.
 
-    Parameters of a run are merged with resolved ones where nothing refers to them. As in Kedro, theirs is the last word.
+    A run's own parameters are merged with the resolved ones of conf/, which refer to no parameter.
 
     Nor do they look for ibis, which is not installed, or read the source code around each frame of the stack to know
     which file called.
@@ -38,8 +46,7 @@ def quicken_sessions(patch: pytest.MonkeyPatch) -> None:
             frames.append(frames[-1].f_back)
         return [SimpleNamespace(filename=frame.f_code.co_filename) for frame in frames]
 
-    parse_file, resolve = OmegaConf.load, OmegaConfigLoader.__getitem__
-    resolve_below = CachingConfigLoader._below_base
+    parse_file, resolve, resolve_below = ORIGINALS
     parsed, resolved, resolved_below = {}, {}, {}
 
     def once(results, state, make):
@@ -88,9 +95,8 @@ def quicken_sessions(patch: pytest.MonkeyPatch) -> None:
             loader.runtime_params = given
 
     compiled = cache(parse.compile)
-    patch.setattr(OmegaConf, "load", load)
-    patch.setattr(OmegaConfigLoader, "__getitem__", get)
-    patch.setattr(CachingConfigLoader, "_below_base", below_base)
+    for place, function in zip(REPLACED, (load, get, below_base), strict=True):
+        patch.setattr(*place, function)
     patch.setattr(catalog_config_resolver, "parse", lambda pattern, name: compiled(pattern).parse(name))
     patch.setitem(sys.modules, "ibis", None)
     for module in (py_loader, dynaconf_files):
