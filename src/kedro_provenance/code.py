@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import EntryPoints, entry_points, packages_distributions, version
+from importlib.metadata import entry_points, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -186,17 +186,17 @@ def _modules_named(
         roots |= graph.find_modules_directly_imported_by(name)
     families = {root: [(each.rpartition(".")[2], each) for each in graph.find_descendants(root)] for root in roots}
     if modules or "entry_points" in source.words:
-        for group in source.texts & _entry_points().groups:
-            families.setdefault(group, []).extend(
-                (each.name, each.module) for each in _entry_points().select(group=group)
-            )
+        for group in source.texts & _entry_points().keys():
+            families.setdefault(group, []).extend(_entry_points()[group])
     mentioned = {text.rpartition(".")[2] for text in source.texts}
     return modules | {each for family in families.values() for member, each in family if member in mentioned}, families
 
 
 @cache
-def _entry_points() -> EntryPoints:
-    return entry_points()  # reads the metadata of all that is installed
+def _entry_points() -> dict[str, list[tuple[str, str]]]:
+    """Return names and modules of all entry points, by group; reading the metadata takes a while."""
+    points = entry_points()
+    return {group: [(each.name, each.module) for each in points.select(group=group)] for group in points.groups}
 
 
 def _has_plain_folders(top: str, packages: frozenset[str]) -> bool:
