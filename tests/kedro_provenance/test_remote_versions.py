@@ -119,6 +119,12 @@ def test_a_run_reads_nothing_that_another_machine_saves_meanwhile(sessions):
         catalog.release("records")
     assert (reading.load("records"), saving.load("records")) == ([0], [1])
     assert sessions.catalog("records").load("records") == [2]
+    without = sessions.catalog("page")
+    assert not without.exists("page")
+    sessions.save("page", "theirs")
+    without.release("page")
+    assert not without.exists("page")
+    assert sessions.catalog("page").exists("page")
 
 
 @pytest.mark.parametrize(
