@@ -110,7 +110,7 @@ def fit(log: InteractionLog, config: LensConfig) -> Callable[[str], tuple[Lens, 
     @cache
     def of_model(model: str) -> tuple[Lens, pl.DataFrame]:
         with one_thread():
-            return fit_lens(log, config.model_copy(update={"model": model}))
+            return fit_lens(log, config.model_copy(update={"model": model, "max_epochs": 3}))
 
     return of_model
 
