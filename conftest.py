@@ -22,8 +22,13 @@ gc.set_threshold(10_000, 20, 50)
 
 
 def pytest_configure(config):
-    """Have the process that hands out the files start the server of processes, for all that test."""
-    if getattr(config.option, "numprocesses", None):
+    """Have the process that hands out the files start the server of processes, and those that test end at once.
+
+    Python would free all that they hold, object by object, which takes five seconds.
+    """
+    if hasattr(config, "workerinput"):
+        atexit.register(os._exit, 0)  # after all that is registered later
+    elif config.option.numprocesses:
         from fork_server import start_server
 
         start_server()
