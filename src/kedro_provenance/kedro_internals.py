@@ -121,7 +121,7 @@ def reading_remote(versions: RemoteVersions, kind: type[AbstractDataset]) -> typ
             return [str(self._get_versioned_path(version)) for version in versions.all()]
 
         def _fetch_latest_load_version(self) -> str:
-            if (newest := versions.newest()) is None:
+            if (newest := versions.newest) is None:
                 raise VersionNotFoundError(f"Did not find any versions in {versions.address}")
             return newest
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,13 @@ class RemoteVersions:
         self.address, self.options = address.rstrip("/"), options
         protocol, _, path = self.address.partition("://")
         self.folder = private_cache() / "versions" / protocol / path.lstrip("/")
-        self._newest: list[str | None] = []  # empty until it was looked for
         self._whole: set[str] = set()  # versions whose marker was seen
         self._stored: dict[str, StoredVersion] = {}
 
+    @cached_property
     def newest(self) -> str | None:
         """The newest version; None if there is none."""
-        if not self._newest:
-            self._newest = [next((version for version in self._names() if self.has(version)), None)]
-        return self._newest[0]
+        return next((version for version in self._names() if self.has(version)), None)
 
     def all(self) -> list[str]:
         """All versions, newest first."""
@@ -126,7 +125,7 @@ class RemoteVersions:
             with suppress(StorageError):
                 self.erase(version)
             raise
-        self._newest = [version]
+        self.newest = version
 
     def erase(self, version: str) -> None:
         """Remove a version and its local copy, the marker first, so that it is never read in part."""
