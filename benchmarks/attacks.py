@@ -19,10 +19,10 @@ from running import Project, open_project
 from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.histories.fields import describe_items
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.log_builder import Growth, build_log
-from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.history.fields import describe_items
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import Growth, build_log
+from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader

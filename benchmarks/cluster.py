@@ -121,7 +121,7 @@ def work_on_long_log() -> Callable[[EngineConfig], pl.DataFrame]:
     from histories import history_settings
     from long_logs import make_raw, read_raw
 
-    from reclora_kedro.histories.log_builder import LogInFiles, build_log
+    from reclora_kedro.history.log_builder import LogInFiles, build_log
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 
     folder = Path(mkdtemp())

@@ -25,15 +25,17 @@ from tqdm import tqdm
 from windows import METRICS, Sources, Window, configs_by_seed, summarize
 
 from reclora_kedro.evaluation.figures import TEMPLATE
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.fields import describe_items
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.log_builder import Growth, build_log
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.fields import describe_items
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import Growth, build_log
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.lens.training import fit_lens
-from reclora_kedro.lifelong.forgetting import (
+from reclora_kedro.llm.item_vectors import embed_items
+from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.update.forgetting import (
     Tables,
     forget_in_lens,
     forget_in_log,
@@ -41,8 +43,6 @@ from reclora_kedro.lifelong.forgetting import (
     kept_rows,
     split_moments,
 )
-from reclora_kedro.llm.item_vectors import embed_items
-from reclora_kedro.recommend.second_stage import SecondStage
 
 REQUESTS, USERS, SEEDS = 3, 30, 3  # requests, users of each, and lenses
 LEAST = 20  # training rows of a user who is forgotten

@@ -16,11 +16,11 @@ from running import open_project
 from reclora_kedro.baselines import popularity
 from reclora_kedro.baselines.linear import LinearModel
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.taken_items import draw_positives
-from reclora_kedro.recommend.beyond_accuracy import compute_beyond_accuracy
-from reclora_kedro.recommend.diversity import diversify
-from reclora_kedro.recommend.item_ranks import rank_by
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.taken_items import draw_positives
+from reclora_kedro.recommendation.beyond_accuracy import compute_beyond_accuracy
+from reclora_kedro.recommendation.diversity import diversify
+from reclora_kedro.recommendation.item_ranks import rank_by
 from reclora_kedro.terminal import show, text_table
 
 K = 10

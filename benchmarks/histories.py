@@ -28,13 +28,13 @@ from synthetic_log import make_log
 from tqdm import tqdm
 
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.log_builder import build_log
-from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.histories.sequences import Sequences
-from reclora_kedro.interactions.config import IngestionConfig
-from reclora_kedro.interactions.schema import Interactions
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import build_log
+from reclora_kedro.history.retrieval import WindowConfig
+from reclora_kedro.history.sequences import Sequences
+from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.schema import Interactions
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables

@@ -31,20 +31,20 @@ from threadpoolctl import threadpool_limits
 from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.log_builder import build_log
-from reclora_kedro.histories.taken_items import draw_positives
+from reclora_kedro.candidates.base import Retriever, fresh_retriever
+from reclora_kedro.candidates.config import RetrieverConfig
+from reclora_kedro.candidates.index import SEARCHED_SHARE, ItemIndex
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import build_log
+from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.features import fresh_lens
-from reclora_kedro.recommend.candidates import candidate_sets, nearest
-from reclora_kedro.recommend.config import SOURCES, RecommendationConfig
-from reclora_kedro.recommend.finders import MOMENTS_AT_ONCE, Finder
-from reclora_kedro.recommend.item_ranks import candidate_pairs
-from reclora_kedro.recommend.second_stage import SecondStage
-from reclora_kedro.recommend.sources import Choice, FittedSources, SourceSettings
-from reclora_kedro.retrievers.base import Retriever, fresh_retriever
-from reclora_kedro.retrievers.config import RetrieverConfig
-from reclora_kedro.retrievers.index import SEARCHED_SHARE, ItemIndex
+from reclora_kedro.recommendation.candidates import candidate_sets, nearest
+from reclora_kedro.recommendation.config import SOURCES, RecommendationConfig
+from reclora_kedro.recommendation.finders import MOMENTS_AT_ONCE, Finder
+from reclora_kedro.recommendation.item_ranks import candidate_pairs
+from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.recommendation.sources import Choice, FittedSources, SourceSettings
 from reclora_kedro.terminal import show, text_table
 
 ITEMS_PER_CENTRE = 200

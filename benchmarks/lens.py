@@ -32,13 +32,13 @@ from running import BENCHMARKS, ROOT, Project, open_project, run
 from synthetic_log import make_log
 from tqdm import tqdm
 
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.log_builder import build_log
-from reclora_kedro.histories.retrieval import WindowConfig, recent_events
-from reclora_kedro.interactions.cleaning import clean_interactions
-from reclora_kedro.interactions.cleaning_report import CleaningReport
-from reclora_kedro.interactions.entities import describe_users
-from reclora_kedro.interactions.schema import EVENT_KEY
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import build_log
+from reclora_kedro.history.retrieval import WindowConfig, recent_events
+from reclora_kedro.ingestion.cleaning import clean_interactions
+from reclora_kedro.ingestion.cleaning_report import CleaningReport
+from reclora_kedro.ingestion.entities import describe_users
+from reclora_kedro.ingestion.schema import EVENT_KEY
 from reclora_kedro.lens import training
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.states import lens_states

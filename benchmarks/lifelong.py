@@ -29,10 +29,10 @@ from reclora_kedro.evaluation.figures import TEMPLATE
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.segments import Segmentation, compute_segments
 from reclora_kedro.evaluation.significance import bootstrap_auc, compare_models
-from reclora_kedro.histories.fields import describe_items
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.log_builder import Growth, build_log
-from reclora_kedro.histories.sequences import TimeLog, user_of_events
+from reclora_kedro.history.fields import describe_items
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import Growth, build_log
+from reclora_kedro.history.sequences import TimeLog, user_of_events
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import continue_lens, grow_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID

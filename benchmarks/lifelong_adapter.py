@@ -25,14 +25,14 @@ from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.significance import bootstrap_auc, compare_models
 from reclora_kedro.finetuning.continuation import START, AdapterContinuationConfig, continuations, trained_weights
 from reclora_kedro.finetuning.training import assign, copy_of
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import continue_lens, grow_lens
 from reclora_kedro.lens.training import fit_lens
-from reclora_kedro.lifelong.adapters import learned_rows, update_questions
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.pipelines.question_nodes import assemble_history, build_prompts, compute_gate_inputs
+from reclora_kedro.update.adapters import learned_rows, update_questions
 
 VARIANT = "reclora"
 AS_IT_WAS, LENS, ADAPTER, BOTH = "as it was", "lens", "adapter", "both"

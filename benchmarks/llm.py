@@ -49,10 +49,10 @@ FLOP_PER_WEIGHT = {"training": 4, "scoring": 2}
 def write_work(project: Project, arguments: argparse.Namespace, folder: Path) -> None:
     """Prompts as the pipeline makes them, of recent histories, and the settings of every measuring process."""
     from reclora_kedro.distributed.engine import LOCAL
-    from reclora_kedro.histories.log import InteractionLog
-    from reclora_kedro.histories.log_builder import build_log
-    from reclora_kedro.histories.questions import SPLITS, draw_questions
-    from reclora_kedro.histories.retrieval import WindowConfig
+    from reclora_kedro.history.log import InteractionLog
+    from reclora_kedro.history.log_builder import build_log
+    from reclora_kedro.history.questions import SPLITS, draw_questions
+    from reclora_kedro.history.retrieval import WindowConfig
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
     from reclora_kedro.pipelines.question_nodes import build_prompts
 

@@ -33,18 +33,18 @@ from running import ROOT, run
 from synthetic_log import make_log
 from tqdm import tqdm
 
+from reclora_kedro.candidates.config import RetrieverConfig
+from reclora_kedro.candidates.training import RetrieverTraining
 from reclora_kedro.distributed.engine import EngineConfig, connect
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.log_builder import build_log
-from reclora_kedro.interactions.schema import Interactions
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import build_log
+from reclora_kedro.ingestion.schema import Interactions
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.features import fresh_lens
 from reclora_kedro.lens.training import LensTraining
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 from reclora_kedro.progress import Progress
-from reclora_kedro.retrievers.config import RetrieverConfig
-from reclora_kedro.retrievers.training import RetrieverTraining
 
 SIZES = (10_000_000, 100_000_000)
 MEMORY = 4  # GiB

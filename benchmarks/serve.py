@@ -55,19 +55,19 @@ def build_champion(project: Project) -> Any:
     from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
     from reclora_kedro.baselines.popularity import Popularity
     from reclora_kedro.distributed.engine import LOCAL
-    from reclora_kedro.histories.fields import describe_items
-    from reclora_kedro.histories.log import InteractionLog
-    from reclora_kedro.histories.log_builder import build_log
-    from reclora_kedro.histories.retrieval import WindowConfig
-    from reclora_kedro.interactions.config import IngestionConfig
+    from reclora_kedro.history.fields import describe_items
+    from reclora_kedro.history.log import InteractionLog
+    from reclora_kedro.history.log_builder import build_log
+    from reclora_kedro.history.retrieval import WindowConfig
+    from reclora_kedro.ingestion.config import IngestionConfig
     from reclora_kedro.lens.states import gate_inputs, lens_states
     from reclora_kedro.lens.training import fit_lens
     from reclora_kedro.llm.answer_model import answering_model
     from reclora_kedro.llm.item_vectors import principal_components, tfidf_vectors
     from reclora_kedro.llm.prompts import PromptBuilder
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
-    from reclora_kedro.recommend.config import RecommendationConfig
-    from reclora_kedro.recommend.second_stage import SecondStage
+    from reclora_kedro.recommendation.config import RecommendationConfig
+    from reclora_kedro.recommendation.second_stage import SecondStage
     from reclora_kedro.serving.models import Champion, Llm
 
     parameters, history, prompt = project.parameters, project.parameters["history"], project.parameters["prompt"]
@@ -184,8 +184,8 @@ def measure_rows(champion: Any, rows: int) -> dict[str, list[float]]:
 
     from reclora_kedro.adapters.methods import user_loras
     from reclora_kedro.gate_inputs import GateInputs
-    from reclora_kedro.histories.questions import CANDIDATE, questions
-    from reclora_kedro.histories.records import prompt_records
+    from reclora_kedro.history.questions import CANDIDATE, questions
+    from reclora_kedro.history.records import prompt_records
     from reclora_kedro.lens.states import gate_inputs, lens_states
     from reclora_kedro.llm.language_model import load_language_model
     from reclora_kedro.llm.prompt_set import prompt_set
@@ -230,9 +230,9 @@ def seconds_of(work: Callable[[], Any]) -> float:
 def measure_equality(champion: Any) -> dict[str, float]:
     """Largest difference of the service's scores from those of the recommendation step, for some users."""
     from reclora_kedro.baselines.neighbours import ItemNeighbours
-    from reclora_kedro.histories.records import prompt_records
+    from reclora_kedro.history.records import prompt_records
     from reclora_kedro.lens.states import gate_inputs, lens_states
-    from reclora_kedro.recommend.candidates import candidate_questions, shortlist_candidates
+    from reclora_kedro.recommendation.candidates import candidate_questions, shortlist_candidates
     from reclora_kedro.scoring.prompt_scores import score_prompts
     from reclora_kedro.serving.journal import Content
     from reclora_kedro.serving.live_log import LiveLog

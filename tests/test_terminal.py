@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from reclora_kedro.recommend.recommendations import recommendation_tables
+from reclora_kedro.recommendation.recommendations import recommendation_tables
 from reclora_kedro.terminal import show
 
 TITLES = ["[/]", "[bold]x", "[red]Heat[/red]", "\\[b]", ":smile: (1990)", "[link=http://a.b]c[/link]"]

@@ -79,7 +79,7 @@ class RecommenderHooks:
             self._erase(catalog)
 
     def _show_end(self, catalog: Any) -> None:
-        from reclora_kedro.recommend.recommendations import titles_table
+        from reclora_kedro.recommendation.recommendations import titles_table
         from reclora_kedro.terminal import show
 
         env = self._context.env

@@ -15,7 +15,7 @@ from random_logs import interaction_tables, log_of
 from reclora_kedro.baselines import base, linear
 from reclora_kedro.baselines.ease import item_weights
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
-from reclora_kedro.histories.fields import describe_items
+from reclora_kedro.history.fields import describe_items
 from reclora_kedro.llm.item_vectors import tfidf_vectors
 
 

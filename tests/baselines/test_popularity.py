@@ -9,7 +9,7 @@ from hypothesis import given
 
 from random_logs import interaction_tables, log_of
 from reclora_kedro.baselines.popularity import Popularity, PopularityConfig, scorer
-from reclora_kedro.histories.sequences import user_of_events
+from reclora_kedro.history.sequences import user_of_events
 from reference_log import reference_log
 
 

@@ -19,12 +19,12 @@ from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.evaluation.styles import model_styles
-from reclora_kedro.histories.questions import questions
+from reclora_kedro.history.questions import questions
 from reclora_kedro.pipelines import scoring
 from reclora_kedro.pipelines.evaluation import create_pipeline as create_evaluation
 from reclora_kedro.pipelines.evaluation import nodes as evaluation
-from reclora_kedro.recommend.config import RankingConfig
-from reclora_kedro.recommend.item_ranks import rank_positives
+from reclora_kedro.recommendation.config import RankingConfig
+from reclora_kedro.recommendation.item_ranks import rank_positives
 
 TOY = """
     import numpy as np

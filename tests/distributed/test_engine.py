@@ -39,10 +39,10 @@ from reclora_kedro.distributed.engine import (
 from reclora_kedro.distributed.group import ALONE
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.processes import fine_tune
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.log_builder import build_log
-from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import build_log
+from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.shared_prefix import score_candidates
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables

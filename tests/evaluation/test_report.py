@@ -6,7 +6,7 @@ import pytest
 from reclora_kedro.evaluation.formats import DASH
 from reclora_kedro.evaluation.report import models_table, ranking_tables, render_report, results_tables, summarise
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
-from reclora_kedro.recommend.second_stage import SecondStage
+from reclora_kedro.recommendation.second_stage import SecondStage
 from terminal import printed
 
 LENS = {

@@ -9,7 +9,7 @@ import torch
 from random_encoder import save_random_encoder
 from reclora_kedro.datasets.item_encoder import ItemEncoderDataset
 from reclora_kedro.finetuning.item_encoder import EncoderTuningConfig, info_nce, tune_encoder
-from reclora_kedro.histories.item_pairs import TextPairs
+from reclora_kedro.history.item_pairs import TextPairs
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.sentence_encoder import load_sentence_encoder

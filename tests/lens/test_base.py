@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reclora_kedro.histories.co_occurrences import COMPONENTS, co_occurrence_vectors
+from reclora_kedro.history.co_occurrences import COMPONENTS, co_occurrence_vectors
 from reclora_kedro.lens.base import load_lens
 from reclora_kedro.lens.features import LensLoader, fresh_lens
 from reclora_kedro.lens.states import lens_scores, lens_states

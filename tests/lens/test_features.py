@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.histories.rating_statistics import RatingStatistics
-from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.history.rating_statistics import RatingStatistics
+from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.lens import features
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.config import LensSizes

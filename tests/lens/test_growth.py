@@ -9,9 +9,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import levels_as_before, user_of_events
-from reclora_kedro.histories.splits import SplitConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.sequences import levels_as_before, user_of_events
+from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.config import ContinuationConfig
 from reclora_kedro.lens.features import fresh_lens

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.log_builder import build_log
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.lens.training import fit_lens
 
 TRAINING, LATER = 120, 60

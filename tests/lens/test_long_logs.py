@@ -7,20 +7,20 @@ import polars as pl
 import pytest
 import torch
 
+from reclora_kedro.candidates.windows import Windows
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import Sequences
-from reclora_kedro.histories.splits import SPLITS
-from reclora_kedro.histories.taken_items import TakenItems, taken_before, validation_likes
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.sequences import Sequences
+from reclora_kedro.history.splits import SPLITS
+from reclora_kedro.history.taken_items import TakenItems, taken_before, validation_likes
 from reclora_kedro.lens.features import fresh_lens
 from reclora_kedro.lens.training import LensTraining, fit_lens
-from reclora_kedro.retrievers.windows import Windows
 
 BLOCKS = (
-    "histories.log.ROWS_PER_BLOCK",
+    "history.log.ROWS_PER_BLOCK",
     "histories.rating_statistics.CELLS_AT_ONCE",
     "histories.rating_statistics.VALUES_AT_ONCE",
-    "histories.sequences.ROWS_AT_ONCE",
+    "history.sequences.ROWS_AT_ONCE",
     "histories.taken_items.EVENTS_AT_ONCE",
     "lens.training.GATHERED_ROWS",
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from reclora_kedro.histories.rating_statistics import COLUMNS
+from reclora_kedro.history.rating_statistics import COLUMNS
 from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens, require_lens
 from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 import torch
 
-from reclora_kedro.histories.questions import MOMENT
-from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.history.questions import MOMENT
+from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.lens import features
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.features import LensLoader

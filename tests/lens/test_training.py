@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.distributed.group import train_in_processes
-from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
+from reclora_kedro.history.rating_statistics import COLUMNS, RatingStatistics
 from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.base import load_lens
 from reclora_kedro.lens.features import LensLoader

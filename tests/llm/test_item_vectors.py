@@ -5,8 +5,8 @@ import pytest
 from scipy import sparse
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.histories.config import ItemEmbeddingConfig
-from reclora_kedro.histories.retrieval import unit_vectors
+from reclora_kedro.history.config import ItemEmbeddingConfig
+from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.item_vectors import (
     embed_items,

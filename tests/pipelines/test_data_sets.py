@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 
 from ingestion_run import canonical_tables, counts, dropped, run_ingestion
 from kedro_provenance.session import CachingConfigLoader
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.log_builder import build_log
-from reclora_kedro.histories.splits import SplitConfig
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.log_builder import build_log
+from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 from reference_log import reference_log
 

@@ -9,7 +9,7 @@ from kedro.runner import SequentialRunner
 
 from named import names_with
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.histories.config import FewShotConfig, HistoryConfig, ItemEmbeddingConfig
+from reclora_kedro.history.config import FewShotConfig, HistoryConfig, ItemEmbeddingConfig
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.pipelines.history import create_pipeline, nodes
 

@@ -20,8 +20,8 @@ from kedro.validation import ParameterValidationError
 from ingestion_run import NAMES, canonical_tables, counts, dropped, run_ingestion
 from kedro_provenance.session import CachingConfigLoader
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.pipelines.checks import checks, require_negatives
 from reclora_kedro.pipelines.ingestion import create_pipeline
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
@@ -321,7 +321,7 @@ def test_ingestion_loads_no_deep_learning() -> None:
         from kedro.validation.core import ValidatorSpec, resolve_validator
         from reclora_kedro.pipelines.ingestion import create_pipeline
         create_pipeline(names=None)
-        resolve_validator(ValidatorSpec("reclora_kedro.interactions.schema.Interactions"))
+        resolve_validator(ValidatorSpec("reclora_kedro.ingestion.schema.Interactions"))
         print(*({"torch", "transformers", "peft", "sklearn", "plotly"} & set(sys.modules)))
     """
     result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)

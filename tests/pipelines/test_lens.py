@@ -14,7 +14,7 @@ from kedro.runner import SequentialRunner
 from named import names_with
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.histories.questions import questions
+from reclora_kedro.history.questions import questions
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.pipelines import candidates
 from reclora_kedro.pipelines.lens import create_pipeline

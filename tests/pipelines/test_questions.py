@@ -4,7 +4,7 @@ import pytest
 from kedro.pipeline import Pipeline
 
 from named import names_with
-from reclora_kedro.histories.selections.uniform import draw_learning_questions
+from reclora_kedro.history.selections.uniform import draw_learning_questions
 from reclora_kedro.pipelines import finetuning, history, lens, ranking, recommendation, scoring
 from reclora_kedro.pipelines.history.nodes import draw_test_questions
 

@@ -9,9 +9,9 @@ from live_service import ITEMS, block, small_log
 from projects import ROOT
 from reclora_kedro import cli
 from reclora_kedro.pipelines import served_project
-from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.recommend.second_stage import SecondStage
-from reclora_kedro.recommend.sources import Choice
+from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.recommendation.sources import Choice
 
 
 @pytest.mark.parametrize(("version", "items"), [("2026", ITEMS), ("2026", ITEMS - 1), (None, ITEMS)])

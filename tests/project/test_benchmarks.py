@@ -20,9 +20,9 @@ import torch
 from forked import FORKED
 from projects import ROOT, copy_project, kedro_run
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.histories.log_builder import build_log
+from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
-from reclora_kedro.recommend.config import SOURCES
+from reclora_kedro.recommendation.config import SOURCES
 
 MEASURING = ("cluster", "histories", "lens", "llm", "long_logs")  # those with measuring processes
 

@@ -16,11 +16,11 @@ from parity_log import config, log
 from projects import ROOT, kedro_run
 from reclora_kedro.adapters import methods
 from reclora_kedro.baselines import registry
-from reclora_kedro.histories.questions import questions
+from reclora_kedro.candidates.config import RetrieverConfig
+from reclora_kedro.candidates.training import fit_retriever
+from reclora_kedro.history.questions import questions
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.pipelines import scoring
-from reclora_kedro.retrievers.config import RetrieverConfig
-from reclora_kedro.retrievers.training import fit_retriever
 
 __all__ = ["config", "log"]
 

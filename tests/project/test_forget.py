@@ -13,8 +13,8 @@ from dying import forget_and_die
 from forked import exit_code
 from kedro_provenance.archive import Archive
 from projects import catalog_of, kedro_run, stored, type_command
-from reclora_kedro.interactions.forgotten import ForgottenUsers
-from reclora_kedro.lifelong.remains import Forgotten
+from reclora_kedro.ingestion.forgotten import ForgottenUsers
+from reclora_kedro.update.remains import Forgotten
 
 WITH_ROWS = {"interactions", "users", "log", "log_without_embeddings", "lens", "learning_questions", "test_questions"}
 WITH_ROWS |= {"learning_states", "test_states", "scores", "reclora.scores", "lens_scores"}

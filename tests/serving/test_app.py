@@ -22,20 +22,20 @@ from starlette.testclient import TestClient
 from live_service import BEGIN, ITEMS, USERS, block, fit_linear, service_config, small_champion
 from reclora_kedro.baselines.neighbours import ItemNeighbours
 from reclora_kedro.baselines.popularity import PopularityConfig
-from reclora_kedro.histories.item_facts import ItemFacts
-from reclora_kedro.interactions.forgotten import ForgottenUsers
+from reclora_kedro.candidates import index
+from reclora_kedro.candidates.base import fresh_retriever
+from reclora_kedro.candidates.config import RetrieverConfig
+from reclora_kedro.candidates.reader import RetrieverReader
+from reclora_kedro.history.item_facts import ItemFacts
+from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.recommend.candidates import shortlist_candidates
-from reclora_kedro.recommend.features import CandidateReader
-from reclora_kedro.recommend.item_ranks import candidate_pairs
-from reclora_kedro.recommend.recommendations import recommend, with_reasons
-from reclora_kedro.recommend.second_stage import SecondStage
-from reclora_kedro.recommend.sources import Choice, SourceSettings, current_source, lens_scorer, source_scorers
-from reclora_kedro.retrievers import index
-from reclora_kedro.retrievers.base import fresh_retriever
-from reclora_kedro.retrievers.config import RetrieverConfig
-from reclora_kedro.retrievers.reader import RetrieverReader
+from reclora_kedro.recommendation.candidates import shortlist_candidates
+from reclora_kedro.recommendation.features import CandidateReader
+from reclora_kedro.recommendation.item_ranks import candidate_pairs
+from reclora_kedro.recommendation.recommendations import recommend, with_reasons
+from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.recommendation.sources import Choice, SourceSettings, current_source, lens_scorer, source_scorers
 from reclora_kedro.serving.app import _reload_when_told, create_app
 from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_log import LiveLog

@@ -11,7 +11,7 @@ from kedro_provenance.session import CachingConfigLoader
 from reclora_kedro.datasets.study_grids import StudyGridsDataset
 from reclora_kedro.extensions import packages_conf
 from reclora_kedro.finetuning.variants import VariantConfig
-from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.pipelines.finetuning.pipeline import objective_inputs

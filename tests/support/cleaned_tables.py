@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
-from reclora_kedro.interactions import cleaning, entities
-from reclora_kedro.interactions.cleaning_report import CleaningReport
+from reclora_kedro.ingestion import cleaning, entities
+from reclora_kedro.ingestion.cleaning_report import CleaningReport
 
 Cleaned = tuple[pl.DataFrame, list[dict[str, Any]]]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from reclora_kedro.histories.splits import SplitConfig
+from reclora_kedro.history.splits import SplitConfig
 from reference_log import reference_log
 
 USERS, ITEMS, EVENTS = 40, 24, 12

@@ -15,7 +15,7 @@ from kedro_provenance.session import CachingConfigLoader
 from kedro_provenance.start import require_inputs
 from named import names_with
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.pipelines.ingestion import create_pipeline
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 from starting import start

@@ -10,13 +10,13 @@ from projects import ROOT
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity
-from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.histories.splits import SplitConfig
-from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.history.retrieval import WindowConfig
+from reclora_kedro.history.splits import SplitConfig
+from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.training import fit_lens
-from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.recommend.second_stage import SecondStage
+from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.metrics import Metrics

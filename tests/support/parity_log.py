@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 import torch
 
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.histories.splits import SplitConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.retrieval import WindowConfig
+from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig

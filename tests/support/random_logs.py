@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.log import InteractionLog
 from reference_log import reference_log
 
 USERS = pl.DataFrame({"user_id": ["ann", "bob", "cid", "dora"], "gender": ["F", None, "M", "F"]})

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.negatives import NegativesConfig, Pool, draw_negatives
-from reclora_kedro.histories.sequences import Sequences, rating_levels
-from reclora_kedro.histories.splits import SPLITS, SplitConfig
-from reclora_kedro.histories.taken_items import TakenItems
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.negatives import NegativesConfig, Pool, draw_negatives
+from reclora_kedro.history.sequences import Sequences, rating_levels
+from reclora_kedro.history.splits import SPLITS, SplitConfig
+from reclora_kedro.history.taken_items import TakenItems
 
 SCHEMA = {
     "user_index": pl.Int32,

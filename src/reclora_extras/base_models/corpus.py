@@ -16,10 +16,10 @@ import polars as pl
 
 from reclora_extras.base_models.config import CorpusConfig, QualityConfig
 from reclora_extras.base_models.tuning import losses_of_texts
-from reclora_kedro.histories.fields import describe_items
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.histories.sequences import user_of_events
+from reclora_kedro.history.fields import describe_items
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.retrieval import WindowConfig
+from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig, plain_ids, without_year
 

@@ -15,7 +15,7 @@ from reclora_extras.base_models.tables import base_model_tables
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.gate_inputs import GateInputs
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.states import gate_inputs
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel

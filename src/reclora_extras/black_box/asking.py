@@ -17,9 +17,9 @@ from reclora_extras.black_box.hints import COUNTS, MessageWriter, Options
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.evaluation.scores import collect_scores
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.rating_statistics import COLUMNS
-from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.rating_statistics import COLUMNS
+from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.llm.prompts import Record, made_up_record
 from reclora_kedro.parameters import Count, NonNegative, Positive, Seed
 

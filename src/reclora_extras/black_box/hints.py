@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.records import prompt_records
-from reclora_kedro.histories.retrieval import WindowConfig, unit_vectors
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.records import prompt_records
+from reclora_kedro.history.retrieval import WindowConfig, unit_vectors
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.features import known_statistics
 from reclora_kedro.lens.states import lens_scores, lens_states
@@ -51,10 +51,10 @@ def hinted_records(
 
     A hint has verdict (the lens's probability of a like); liked and disliked, the user's earlier events of either kind
     whose items are nearest to the target, the nearest first; and statistics, by the names of
-    `reclora_kedro.histories.rating_statistics.COLUMNS`, with counts in place of logarithms.
+    `reclora_kedro.history.rating_statistics.COLUMNS`, with counts in place of logarithms.
 
     Args:
-        questions: see `reclora_kedro.histories.questions`.
+        questions: see `reclora_kedro.history.questions`.
         history: events for the prompts.
         nearest: maximum of events of either kind.
     """

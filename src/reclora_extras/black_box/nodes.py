@@ -15,8 +15,8 @@ from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.evaluation import metrics
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.llm.language_model import LanguageModel, load_language_model
 from reclora_kedro.llm.prompts import PromptConfig

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
-from reclora_kedro.retrievers.models import sasrec
+from reclora_kedro.candidates.config import RetrieverConfig, RetrieverSizes
+from reclora_kedro.candidates.models import sasrec
 
 INITIAL_TEMPERATURE = 0.07
 

@@ -21,8 +21,8 @@ from transformers.pytorch_utils import Conv1D
 from kedro_provenance.parameters import Block
 from reclora_kedro.adapters.lora import Lora
 from reclora_kedro.devices import seeded
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.questions import questions
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel

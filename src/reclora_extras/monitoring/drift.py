@@ -12,19 +12,19 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from reclora_extras.monitoring.config import AlarmConfig, MonitoringConfig
 from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.candidates.base import Retriever, grow_retriever
 from reclora_kedro.evaluation.ranking_metrics import expected_gain
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.questions import MOMENT
-from reclora_kedro.histories.sequences import Sequences, user_of_events
-from reclora_kedro.histories.taken_items import taken_before
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.questions import MOMENT
+from reclora_kedro.history.sequences import Sequences, user_of_events
+from reclora_kedro.history.taken_items import taken_before
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.lens.states import LensReader, lens_scores
-from reclora_kedro.recommend.config import RERANKED, SOURCES
-from reclora_kedro.recommend.item_ranks import rank_by, with_lens_reranked
-from reclora_kedro.recommend.sources import READ_RETRIEVER, Choice, FittedSources, SourceSettings, lens_scorer
-from reclora_kedro.retrievers.base import Retriever, grow_retriever
+from reclora_kedro.recommendation.config import RERANKED, SOURCES
+from reclora_kedro.recommendation.item_ranks import rank_by, with_lens_reranked
+from reclora_kedro.recommendation.sources import READ_RETRIEVER, Choice, FittedSources, SourceSettings, lens_scorer
 
 Record = dict[str, Any]
 Values = npt.NDArray[np.number]

@@ -10,11 +10,11 @@ from reclora_extras.monitoring.config import MonitoringConfig
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.candidates.base import Retriever
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.recommend.sources import Choice, SourceSettings
-from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.sources import Choice, SourceSettings
 from reclora_kedro.terminal import show
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_extras.monitoring import nodes
 from reclora_kedro.pipelines.names import PipelineNames
-from reclora_kedro.recommend.sources import READ_RETRIEVER
+from reclora_kedro.recommendation.sources import READ_RETRIEVER
 
 __all__ = ["create_pipeline"]
 

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import polars as pl
 
-from reclora_kedro.interactions.raw_tables import UNIX_UNITS, WRITTEN_LISTS, RawColumns
+from reclora_kedro.ingestion.raw_tables import UNIX_UNITS, WRITTEN_LISTS, RawColumns
 
 
 def words_of(text: str) -> frozenset[str]:

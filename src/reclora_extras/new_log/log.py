@@ -27,7 +27,7 @@ from reclora_extras.new_log.columns import (
     words_of,
 )
 from reclora_extras.new_log.files import RawFile, UnreadableFileError
-from reclora_kedro.interactions.raw_tables import WRITTEN_LISTS, RawColumns
+from reclora_kedro.ingestion.raw_tables import WRITTEN_LISTS, RawColumns
 
 AskUser = Callable[[str, Sequence[str], str], str]
 """Asks a question: its text, the possible answers, and the guess."""

@@ -22,7 +22,7 @@ from reclora_extras.objectives.unlabelled import CANDIDATES, UNLABELLED
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.examples import Objective, Train, Training
 from reclora_kedro.finetuning.training import assign, copy_of
-from reclora_kedro.histories.questions import PromptRowsConfig
+from reclora_kedro.history.questions import PromptRowsConfig
 from reclora_kedro.lens.states import gate_inputs
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget

@@ -3,9 +3,9 @@
 import numpy as np
 import polars as pl
 
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.questions import questions
-from reclora_kedro.histories.taken_items import TakenItems
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.questions import questions
+from reclora_kedro.history.taken_items import TakenItems
 
 UNLABELLED = "unlabelled"
 """Use of the questions."""

@@ -6,9 +6,9 @@ import polars as pl
 from kedro_provenance.parameters import quoted_value, reads
 from reclora_extras.base_models.config import BaseModelConfig
 from reclora_extras.base_models.corpus import choose_by_quality, tell_samples
-from reclora_kedro.histories.config import FewShotConfig, HistoryConfig
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.questions import LEARNING, SPLITS, PromptRowsConfig, draw_questions
+from reclora_kedro.history.config import FewShotConfig, HistoryConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.questions import LEARNING, SPLITS, PromptRowsConfig, draw_questions
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 

@@ -8,9 +8,9 @@ from reclora_kedro.baselines.base import score_table
 from reclora_kedro.baselines.rated_alike import rated_alike
 from reclora_kedro.devices import seeded
 from reclora_kedro.evaluation.styles import Style
-from reclora_kedro.histories.item_facts import ItemFacts
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.retrieval import recent_events, unit_vectors
+from reclora_kedro.history.item_facts import ItemFacts
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.retrieval import recent_events, unit_vectors
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader, known_statistics
 

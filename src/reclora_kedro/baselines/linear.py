@@ -17,10 +17,10 @@ from reclora_kedro.baselines.base import SCORES_AT_ONCE, Scorer, ndcg_of_likes, 
 from reclora_kedro.baselines.ease import item_weights
 from reclora_kedro.baselines.transitions import transitions
 from reclora_kedro.evaluation.styles import Style
-from reclora_kedro.histories.fields import describe_items
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import Sequences, places_of, user_of_events
-from reclora_kedro.histories.taken_items import draw_positives, latest_events
+from reclora_kedro.history.fields import describe_items
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.sequences import Sequences, places_of, user_of_events
+from reclora_kedro.history.taken_items import draw_positives, latest_events
 from reclora_kedro.llm.item_vectors import tfidf_vectors
 from reclora_kedro.parameters import Count, NonNegative, Positive, Seed
 

@@ -14,9 +14,9 @@ from scipy.sparse import csr_array
 from kedro_provenance.parameters import Block
 from reclora_kedro.baselines.base import Scorer, ndcg_of_settings
 from reclora_kedro.evaluation.styles import Style
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import places_of
-from reclora_kedro.histories.taken_items import draw_positives, latest_events
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.sequences import places_of
+from reclora_kedro.history.taken_items import draw_positives, latest_events
 from reclora_kedro.parameters import Count, NonNegative, Real, Seed
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ import polars as pl
 from kedro_provenance.parameters import Block
 from reclora_kedro.baselines.base import Scorer, ndcg_of_settings
 from reclora_kedro.evaluation.styles import Style
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.questions import MOMENT
-from reclora_kedro.histories.sequences import TimeLog
-from reclora_kedro.histories.taken_items import draw_positives, latest_events
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.questions import MOMENT
+from reclora_kedro.history.sequences import TimeLog
+from reclora_kedro.history.taken_items import draw_positives, latest_events
 from reclora_kedro.parameters import Count, Positive, Seed
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.retrieval import recent_events
-from reclora_kedro.histories.sequences import user_of_events
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.retrieval import recent_events
+from reclora_kedro.history.sequences import user_of_events
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The baselines: the modules of this package, those of installed packages, and any by its dotted path.
 
 ``scoring.baselines`` names those that score test rows, ``ranking.baselines`` those that rank items besides
-`reclora_kedro.recommend.config.RANKED`. The module of a baseline has
+`reclora_kedro.recommendation.config.RANKED`. The module of a baseline has
 
 - ``NOTE``: its description after its name in a report;
 - ``STYLE``: its style in figures;

@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 
 from reclora_kedro.baselines.base import score_table
 from reclora_kedro.evaluation.styles import Style
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.features import known_statistics
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.sparse import csr_array, diags_array
 
-from reclora_kedro.histories.sequences import Sequences, user_of_events
+from reclora_kedro.history.sequences import Sequences, user_of_events
 
 MOST_PLACES = 64  # apart, of events that are compared: a moment of more events would have too many pairs
 

@@ -10,7 +10,7 @@ from reclora_kedro.datasets.preview_types import TablePreview
 
 
 class InteractionLogDataset(FolderDataset):
-    """Saves and loads :class:`reclora_kedro.histories.log.InteractionLog` without item embeddings."""
+    """Saves and loads :class:`reclora_kedro.history.log.InteractionLog` without item embeddings."""
 
     FILES: ClassVar[tuple[str, ...]] = (
         "items.parquet",
@@ -20,7 +20,7 @@ class InteractionLogDataset(FolderDataset):
     )
 
     def read(self, folder: Path) -> Any:
-        from reclora_kedro.histories.log import InteractionLog
+        from reclora_kedro.history.log import InteractionLog
 
         return InteractionLog.load(folder)
 

@@ -42,7 +42,7 @@ class JoinedTablesDataset(LoadOnlyDataset):
     def _table(self, name: str) -> Any:
         import polars as pl
 
-        from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
+        from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
 
         table, factors = as_polars(self._datasets[name].load(), name), self._tables[name].get("multiply", {})
         if self._column in table.columns:
@@ -78,7 +78,7 @@ class KeyedTablesDataset(LoadOnlyDataset):
         self._key, self.metadata = key, metadata
 
     def load(self) -> Any:
-        from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
+        from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
 
         tables = {name: as_polars(dataset.load(), name) for name, dataset in self._datasets.items()}
         keys = {name: RawColumns(table, name).ids(self._key, "key") for name, table in tables.items()}

@@ -8,12 +8,12 @@ from reclora_kedro.datasets.preview_types import JSONPreview
 
 
 class RetrieverDataset(FolderDataset):
-    """Saves and loads a frozen :class:`reclora_kedro.retrievers.base.Retriever`: its settings, sizes and weights."""
+    """Saves and loads a frozen :class:`reclora_kedro.candidates.base.Retriever`: its settings, sizes and weights."""
 
     FILES: ClassVar = ("retriever.json", "retriever.safetensors")
 
     def read(self, folder: Path) -> Any:
-        from reclora_kedro.retrievers.base import load_retriever
+        from reclora_kedro.candidates.base import load_retriever
 
         return load_retriever(folder)
 

@@ -13,7 +13,7 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig, assign, copy_of
-from reclora_kedro.histories.questions import questions
+from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.parameters import Count, EachOnce, LearningRate, NonNegative, Share

@@ -14,7 +14,7 @@ from torch import Tensor
 from kedro_provenance.parameters import quoted_value
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.extensions import ExtensionBlock, Registry
-from reclora_kedro.histories.questions import PromptRowsConfig
+from reclora_kedro.history.questions import PromptRowsConfig
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from kedro_provenance.parameters import Block
 from reclora_kedro.devices import seeded
 from reclora_kedro.finetuning.training import assign, copy_of
-from reclora_kedro.histories.item_pairs import TextPairs
+from reclora_kedro.history.item_pairs import TextPairs
 from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder, lower_layers

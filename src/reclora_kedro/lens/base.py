@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reclora_kedro.histories.co_occurrences import COMPONENTS
-from reclora_kedro.histories.rating_statistics import COLUMNS
+from reclora_kedro.history.co_occurrences import COMPONENTS
+from reclora_kedro.history.rating_statistics import COLUMNS
 from reclora_kedro.layers import distinct_indices, embedding_table
 from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.config import FIELD, MOST_VALUES, STATE_KINDS, LensConfig, LensSizes

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from kedro_provenance.parameters import Block, Resource
-from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.parameters import Count, CountOrZero, LearningRate, NonNegative, Seed, Share
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.histories.co_occurrences import cross_fitted_vectors
-from reclora_kedro.histories.fields import category_names, field_values
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.questions import MOMENT
-from reclora_kedro.histories.rating_statistics import RatingStatistics
-from reclora_kedro.histories.retrieval import recent_events
+from reclora_kedro.history.co_occurrences import cross_fitted_vectors
+from reclora_kedro.history.fields import category_names, field_values
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.questions import MOMENT
+from reclora_kedro.history.rating_statistics import RatingStatistics
+from reclora_kedro.history.retrieval import recent_events
 from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
 from reclora_kedro.lens.layers import UNKNOWN_ID

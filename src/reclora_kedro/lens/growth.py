@@ -12,7 +12,7 @@ from kedro_provenance.errors import MismatchError
 from reclora_kedro.devices import choose_device, seeded
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import ContinuationConfig
 from reclora_kedro.lens.features import LensLoader, encode_fields, seen_in

@@ -9,8 +9,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metrics import grouped_auc
 from reclora_kedro.evaluation.significance import auc_over_users
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.retrieval import recent_events, unit_vectors
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.retrieval import recent_events, unit_vectors
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader, lens_scores
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reclora_kedro.devices import choose_device
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import History, Lens
 from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader
 

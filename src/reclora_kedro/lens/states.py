@@ -14,8 +14,8 @@ from torch import Tensor
 from reclora_kedro.devices import choose_device
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.gate_inputs import GateInputs
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.questions import MOMENT
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.questions import MOMENT
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import MOST_VALUES
 from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader

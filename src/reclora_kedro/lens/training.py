@@ -17,7 +17,7 @@ from reclora_kedro.devices import choose_device, seeded
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.errors import require_both_classes
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader, fresh_lens

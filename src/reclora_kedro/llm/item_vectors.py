@@ -9,9 +9,9 @@ from scipy import sparse
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
-from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE, co_occurrence_vectors
-from reclora_kedro.histories.config import TFIDF, ItemEmbeddingConfig
-from reclora_kedro.histories.retrieval import unit_vectors
+from reclora_kedro.history.co_occurrences import CO_OCCURRENCE, co_occurrence_vectors
+from reclora_kedro.history.config import TFIDF, ItemEmbeddingConfig
+from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.llm.embedding import embed_texts
 
 Arrays = dict[str, np.ndarray]

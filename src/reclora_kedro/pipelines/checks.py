@@ -13,11 +13,11 @@ from kedro.io.core import is_parameter
 from kedro.pipeline import Pipeline
 
 from kedro_provenance.files.paths import files_in, paths_at
-from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.pipelines.registry import PIPELINES
 
 if TYPE_CHECKING:
-    from reclora_kedro.histories.config import HistoryConfig
+    from reclora_kedro.history.config import HistoryConfig
 
 RAW_TABLES = ("raw_interactions", "raw_items", "raw_item_texts", "raw_users")
 
@@ -44,7 +44,7 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
 
         yield partial(require_lens, catalog.load("params:lens"))
     if "retriever" in trained:
-        from reclora_kedro.retrievers.base import require_retriever
+        from reclora_kedro.candidates.base import require_retriever
 
         yield partial(require_retriever, catalog.load("params:retriever"))
     if "params:engine" in inputs:

@@ -8,10 +8,10 @@ from typing import Any
 
 from kedro_provenance.parameters import NameRefusedError, quoted_value
 from reclora_kedro.baselines.registry import BASELINES
-from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE
-from reclora_kedro.histories.config import TFIDF
+from reclora_kedro.history.co_occurrences import CO_OCCURRENCE
+from reclora_kedro.history.config import TFIDF
 from reclora_kedro.pipelines.registry import PIPELINES
-from reclora_kedro.recommend.config import RERANKED, SECOND_STAGES, SOURCES
+from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, SOURCES
 
 TUNED_ENCODER = "tuned_item_encoder"
 """The catalog entry of the encoders step, which ``history.item_embedding.encoders`` may name."""

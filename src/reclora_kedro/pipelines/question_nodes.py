@@ -12,9 +12,9 @@ from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.gate_inputs import GateInputs
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.records import prompt_records
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.records import prompt_records
 from reclora_kedro.lens import states
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.llm import prompts as prompting

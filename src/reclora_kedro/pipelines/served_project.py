@@ -19,20 +19,20 @@ from kedro_provenance.files.storage import is_remote
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity, PopularityConfig
+from reclora_kedro.candidates.base import Retriever
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.finetuning.variants import VariantConfig
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.interactions.config import IngestionConfig
-from reclora_kedro.interactions.forgotten import ForgottenUsers
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
-from reclora_kedro.recommend import candidates, choice
-from reclora_kedro.recommend.config import SECOND_STAGES, RecommendationConfig
-from reclora_kedro.recommend.sources import Choice, SourceSettings
-from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.recommendation import candidates, choice
+from reclora_kedro.recommendation.config import SECOND_STAGES, RecommendationConfig
+from reclora_kedro.recommendation.sources import Choice, SourceSettings
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.models import Champion, Llm

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.gate_inputs import GateInputs
-from reclora_kedro.histories.questions import CANDIDATE, MOMENT
+from reclora_kedro.history.questions import CANDIDATE, MOMENT
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
 from reclora_kedro.llm.shared_prefix import score_candidates

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import Sequences, levels_as_before, user_of_events
-from reclora_kedro.interactions.cleaning import liked
-from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.sequences import Sequences, levels_as_before, user_of_events
+from reclora_kedro.ingestion.cleaning import liked
+from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_sequences import LiveSequences
 

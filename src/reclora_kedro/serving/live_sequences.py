@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from reclora_kedro.histories.sequences import ItemEvents, Sequences, places_of, with_part
+from reclora_kedro.history.sequences import ItemEvents, Sequences, places_of, with_part
 
 COLUMNS = ("item_index", "rating", "rating_level", "label", "timestamp")
 SPARE_EVENTS = 2**16  # rows that are free at first, and a quarter more than there are

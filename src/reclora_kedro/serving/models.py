@@ -14,15 +14,18 @@ from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.baselines.linear import LinearModel
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity
+from reclora_kedro.candidates.base import Retriever
+from reclora_kedro.candidates.index import NO_ITEM, ItemIndex
+from reclora_kedro.candidates.reader import RetrieverReader
 from reclora_kedro.gate_inputs import GateInputs
-from reclora_kedro.histories.item_facts import ItemFacts
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.questions import CANDIDATE, questions
-from reclora_kedro.histories.rating_statistics import COLUMNS
-from reclora_kedro.histories.records import prompt_records
-from reclora_kedro.histories.retrieval import WindowConfig, unit_vectors
-from reclora_kedro.interactions.config import IngestionConfig
-from reclora_kedro.interactions.forgotten import NOBODY, ForgottenUsers
+from reclora_kedro.history.item_facts import ItemFacts
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.questions import CANDIDATE, questions
+from reclora_kedro.history.rating_statistics import COLUMNS
+from reclora_kedro.history.records import prompt_records
+from reclora_kedro.history.retrieval import WindowConfig, unit_vectors
+from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import GateInput
 from reclora_kedro.lens.growth import grow_lens
@@ -32,16 +35,13 @@ from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder
 from reclora_kedro.llm.shared_prefix import score_candidates
-from reclora_kedro.recommend.candidates import CandidateSets, candidate_sets
-from reclora_kedro.recommend.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
-from reclora_kedro.recommend.diversity import marginal_relevance
-from reclora_kedro.recommend.finders import Finder
-from reclora_kedro.recommend.recommendations import REASONS
-from reclora_kedro.recommend.second_stage import SecondStage
-from reclora_kedro.recommend.sources import READ_RETRIEVER, FittedSources, lens_scorer
-from reclora_kedro.retrievers.base import Retriever
-from reclora_kedro.retrievers.index import NO_ITEM, ItemIndex
-from reclora_kedro.retrievers.reader import RetrieverReader
+from reclora_kedro.recommendation.candidates import CandidateSets, candidate_sets
+from reclora_kedro.recommendation.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
+from reclora_kedro.recommendation.diversity import marginal_relevance
+from reclora_kedro.recommendation.finders import Finder
+from reclora_kedro.recommendation.recommendations import REASONS
+from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.recommendation.sources import READ_RETRIEVER, FittedSources, lens_scorer
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal import Event
 from reclora_kedro.serving.live_log import CurrentLog, LiveLog

@@ -16,8 +16,8 @@ from fastapi import FastAPI, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from kedro_provenance.parameters import quoted_value
-from reclora_kedro.histories.fields import field_names
-from reclora_kedro.interactions.plausible_times import believed_seconds
+from reclora_kedro.history.fields import field_names
+from reclora_kedro.ingestion.plausible_times import believed_seconds
 from reclora_kedro.serving import shapes
 from reclora_kedro.serving.batches import QueueFullError
 from reclora_kedro.serving.config import ModelName

@@ -22,7 +22,7 @@ from reclora_extras.base_models.corpus import (
 from reclora_extras.base_models.steps import Material, pretrain
 from reclora_extras.base_models.steps.pretrain import Pretrain, told_prompts
 from reclora_extras.base_models.tuning import losses_of_texts, text_losses
-from reclora_kedro.histories.sequences import user_of_events
+from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.llm.prompts import PromptFormat
 from steps_of_base_model import TOKENS, config, some_prompts, tuning
 

@@ -19,7 +19,7 @@ from reclora_extras.black_box.asking import (
 )
 from reclora_extras.black_box.chat_api import Answers
 from reclora_extras.black_box.hints import MessageWriter
-from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.llm.prompts import PromptConfig
 
 PROMPT = PromptConfig.model_validate(block("finetuning", "prompt"))

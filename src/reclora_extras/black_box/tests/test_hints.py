@@ -9,9 +9,9 @@ from live_service import block, small_champion
 from projects import ROOT
 from reclora_extras.black_box.hints import MessageWriter, hinted_records, nearest_events
 from reclora_kedro.extensions import folder_of
-from reclora_kedro.histories.questions import questions as as_questions
-from reclora_kedro.histories.rating_statistics import RatingStatistics
-from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.history.questions import questions as as_questions
+from reclora_kedro.history.rating_statistics import RatingStatistics
+from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.llm.prompts import PromptConfig
 

@@ -19,8 +19,8 @@ from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.lens.layers import UNKNOWN_ID
-from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.recommend.sources import Choice
+from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.sources import Choice
 
 __all__ = ["_one_thread", "config", "fit", "log"]
 

@@ -19,7 +19,7 @@ from reclora_extras.new_log.environment import DEFAULTS, told, write_environment
 from reclora_extras.new_log.files import UnreadableFileError
 from reclora_extras.new_log.guess import Guess, guess
 from reclora_kedro import cli
-from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[4]

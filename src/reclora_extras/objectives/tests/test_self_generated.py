@@ -22,7 +22,7 @@ from reclora_extras.privacy.dp_lora import PrivacyConfig
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.variants import VariantConfig
-from reclora_kedro.histories.questions import PromptRowsConfig
+from reclora_kedro.history.questions import PromptRowsConfig
 
 LATER = [1, 0, np.nan, np.nan]
 

@@ -8,7 +8,7 @@ import pytest
 from parity_log import log
 from reclora_extras.base_models.corpus import choose_by_quality, tell_histories, tell_samples
 from reclora_extras.quality.selection import choose_few_shot, draw_pool
-from reclora_kedro.histories.questions import PromptRowsConfig
+from reclora_kedro.history.questions import PromptRowsConfig
 from steps_of_base_model import TOKENS, config
 
 __all__ = ["log"]  # the fixture

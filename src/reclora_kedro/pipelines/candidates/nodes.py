@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from reclora_kedro.candidates.base import Retriever
+from reclora_kedro.candidates.config import RetrieverConfig
+from reclora_kedro.candidates.training import fit_retriever
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation import report
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.retrievers.base import Retriever
-from reclora_kedro.retrievers.config import RetrieverConfig
-from reclora_kedro.retrievers.training import fit_retriever
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]

@@ -5,9 +5,9 @@ from typing import Any
 from kedro_provenance.parameters import reads
 from reclora_kedro.evaluation import report
 from reclora_kedro.finetuning.item_encoder import EncoderTuningConfig, tune_encoder
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.item_pairs import text_pairs
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.item_pairs import text_pairs
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.terminal import show

@@ -9,9 +9,9 @@ from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import figures, metrics, report, segments
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import align_scores
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.recommend.second_stage import SecondStage
-from reclora_kedro.recommend.sources import Choice
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.recommendation.sources import Choice
 from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]

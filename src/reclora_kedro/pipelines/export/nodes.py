@@ -10,7 +10,7 @@ from reclora_kedro.adapters.base import UserLoras
 from reclora_kedro.adapters.export import ExportConfig
 from reclora_kedro.adapters.methods import load_adapter, require_one_lora_per_user, saved_config, user_loras
 from reclora_kedro.finetuning.variants import VariantConfig
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens import states
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.llm.answer_model import SERVER_NOTES

@@ -7,17 +7,17 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.log_builder import LogInFiles
-from reclora_kedro.histories.questions import draw_questions
-from reclora_kedro.interactions.config import IngestionConfig
-from reclora_kedro.interactions.forgotten import ForgottenUsers
-from reclora_kedro.lifelong import forgetting, remains
-from reclora_kedro.lifelong.forgetting import ForgetConfig, Tables
-from reclora_kedro.lifelong.promotion import FORGOTTEN
-from reclora_kedro.lifelong.remains import Archive, Forgotten
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import LogInFiles
+from reclora_kedro.history.questions import draw_questions
+from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.terminal import show
+from reclora_kedro.update import forgetting, remains
+from reclora_kedro.update.forgetting import ForgetConfig, Tables
+from reclora_kedro.update.promotion import FORGOTTEN
+from reclora_kedro.update.remains import Archive, Forgotten
 
 Arrays = dict[str, np.ndarray]
 Record = dict[str, Any]

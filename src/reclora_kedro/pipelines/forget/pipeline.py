@@ -2,9 +2,9 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.lifelong.forgetting import forget_in_lens
 from reclora_kedro.pipelines.forget import nodes
 from reclora_kedro.pipelines.names import PipelineNames
+from reclora_kedro.update.forgetting import forget_in_lens
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:

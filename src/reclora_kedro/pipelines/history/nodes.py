@@ -7,13 +7,13 @@ import polars as pl
 
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.histories import log_builder, negatives_check, retrieval_check
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.fields import describe_items
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.log_builder import LogInFiles
-from reclora_kedro.histories.questions import draw_questions
-from reclora_kedro.interactions.cleaning_report import CleaningReport
+from reclora_kedro.history import log_builder, negatives_check, retrieval_check
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.fields import describe_items
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import LogInFiles
+from reclora_kedro.history.questions import draw_questions
+from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder

@@ -5,7 +5,7 @@ from types import ModuleType
 from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance.parameters import NameRefusedError
-from reclora_kedro.histories.selections import SELECTIONS
+from reclora_kedro.history.selections import SELECTIONS
 from reclora_kedro.pipelines.history import nodes
 from reclora_kedro.pipelines.names import PipelineNames
 

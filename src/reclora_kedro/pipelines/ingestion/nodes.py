@@ -5,11 +5,11 @@ from typing import Any
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.interactions.cleaning import clean_interactions
-from reclora_kedro.interactions.cleaning_report import CleaningReport
-from reclora_kedro.interactions.config import IngestionConfig
-from reclora_kedro.interactions.entities import add_item_texts, describe_items, describe_users
-from reclora_kedro.interactions.forgotten import ForgottenUsers
+from reclora_kedro.ingestion.cleaning import clean_interactions
+from reclora_kedro.ingestion.cleaning_report import CleaningReport
+from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.entities import add_item_texts, describe_items, describe_users
+from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.terminal import cleaning_table, show
 
 

@@ -5,16 +5,16 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
+from reclora_kedro.candidates.base import Retriever
+from reclora_kedro.candidates.negatives import with_retrieved_negatives
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.findings import lens_table
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens import metrics, states
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.training import fit_lens
-from reclora_kedro.retrievers.base import Retriever
-from reclora_kedro.retrievers.negatives import with_retrieved_negatives
 from reclora_kedro.terminal import show
 
 

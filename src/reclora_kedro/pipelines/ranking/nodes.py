@@ -10,16 +10,16 @@ from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity, PopularityConfig
 from reclora_kedro.baselines.registry import attributes
+from reclora_kedro.candidates.base import Retriever
 from reclora_kedro.evaluation import figures, ranking_metrics, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.recommend import beyond_accuracy, reranking
-from reclora_kedro.recommend import item_ranks as ranks
-from reclora_kedro.recommend.config import RANKED, RankingConfig
-from reclora_kedro.recommend.second_stage import SecondStage
-from reclora_kedro.recommend.sources import NOTES
-from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.recommendation import beyond_accuracy, reranking
+from reclora_kedro.recommendation import item_ranks as ranks
+from reclora_kedro.recommendation.config import RANKED, RankingConfig
+from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.recommendation.sources import NOTES
 from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]

@@ -4,8 +4,8 @@ from typing import Any
 
 import polars as pl
 
-from reclora_kedro.interactions.forgotten import ForgottenUsers
-from reclora_kedro.lifelong.forgetting import ForgetConfig
+from reclora_kedro.ingestion.forgotten import ForgottenUsers
+from reclora_kedro.update.forgetting import ForgetConfig
 
 
 def readmit_users(users_to_drop: pl.DataFrame, forget: ForgetConfig) -> dict[str, Any]:

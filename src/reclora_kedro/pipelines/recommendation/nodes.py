@@ -8,15 +8,15 @@ import polars as pl
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
+from reclora_kedro.candidates.base import Retriever
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.report import ranking_table
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.recommend import candidates, choice, recommendations
-from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.recommend.sources import SourceSettings, current_source
-from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.recommendation import candidates, choice, recommendations
+from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.sources import SourceSettings, current_source
 from reclora_kedro.terminal import show
 
 Report = dict[str, Any]

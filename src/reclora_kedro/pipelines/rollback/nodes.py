@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from reclora_kedro.lifelong.promotion import champion_table, rolled_back
 from reclora_kedro.terminal import show
+from reclora_kedro.update.promotion import champion_table, rolled_back
 
 Record = dict[str, Any]
 

@@ -8,7 +8,7 @@ from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.finetuning.variants import VariantConfig
-from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens import permutation as lens_permutation
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import gate_inputs

@@ -14,30 +14,30 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.gate_inputs import GateInputs
-from reclora_kedro.histories import log_builder
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.fields import describe_items
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.log_builder import Growth, LogInFiles
-from reclora_kedro.histories.splits import SplitShares
-from reclora_kedro.interactions.cleaning_report import CleaningReport
-from reclora_kedro.interactions.config import IngestionConfig
-from reclora_kedro.interactions.forgotten import ForgottenUsers
-from reclora_kedro.interactions.schema import EVENT_KEY
+from reclora_kedro.history import log_builder
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.fields import describe_items
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import Growth, LogInFiles
+from reclora_kedro.history.splits import SplitShares
+from reclora_kedro.ingestion.cleaning_report import CleaningReport
+from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.forgotten import ForgottenUsers
+from reclora_kedro.ingestion.schema import EVENT_KEY
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import ContinuationConfig
 from reclora_kedro.lens.growth import continue_lens, grow_lens
 from reclora_kedro.lens.states import LensReader, lens_scores
-from reclora_kedro.lifelong import adapters, examination, promotion, updates
-from reclora_kedro.lifelong.examination import ExaminationConfig
-from reclora_kedro.lifelong.promotion import PromotionConfig
-from reclora_kedro.lifelong.updates import RawEntities
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.terminal import show
+from reclora_kedro.update import adapters, examination, promotion, updates
+from reclora_kedro.update.examination import ExaminationConfig
+from reclora_kedro.update.promotion import PromotionConfig
+from reclora_kedro.update.updates import RawEntities
 
 logger = logging.getLogger(__name__)
 

@@ -2,11 +2,11 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.candidates.base import grow_retriever
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 from reclora_kedro.pipelines.question_nodes import compute_gate_inputs
 from reclora_kedro.pipelines.questions import prompts_pipeline
 from reclora_kedro.pipelines.update import nodes
-from reclora_kedro.retrievers.base import grow_retriever
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:

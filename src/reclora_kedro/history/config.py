@@ -1,0 +1,56 @@
+"""Settings of the history step."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from kedro_provenance.parameters import Block, Resource
+from reclora_kedro.extensions import added_fields, block_with
+from reclora_kedro.history.negatives import NegativesConfig
+from reclora_kedro.history.questions import PromptRowsConfig
+from reclora_kedro.history.retrieval import WindowConfig
+from reclora_kedro.history.selections import SELECTIONS
+from reclora_kedro.history.sequences import RatingLevels, Ties
+from reclora_kedro.history.splits import SplitConfig
+from reclora_kedro.parameters import Count, EachOnce, Seed
+
+MOST_COMPONENTS = 4096  # wider than what encoders leave
+TFIDF = "tfidf"
+"""Name of the encoder without a model: TF-IDF weights of the words of all descriptions."""
+
+
+class ItemEmbeddingConfig(Block):
+    """Encoders of item descriptions."""
+
+    encoders: Annotated[tuple[str, ...], Field(min_length=1), EachOnce]
+    max_tokens: Count
+    tokens_per_batch: Resource[Count]
+    components: Annotated[Count, Field(le=MOST_COMPONENTS)]
+
+    @property
+    def with_input(self) -> tuple[str, ...]:
+        """Encoders that need a model or the log besides the descriptions."""
+        return tuple(name for name in self.encoders if name != TFIDF)
+
+
+Extended: Any = block_with(added_fields("few_shot"))
+
+
+class FewShotConfig(Extended):
+    """Selection of the few-shot rows; extensions add fields."""
+
+    selection: Annotated[str, AfterValidator(SELECTIONS.require)] = "uniform"
+
+
+class HistoryConfig(Block):
+    """The block `history`; a misspelt key in any environment is refused."""
+
+    seed: Seed
+    min_history: Count
+    ties: Ties
+    rating_levels: RatingLevels
+    split: SplitConfig
+    negatives: NegativesConfig
+    item_embedding: ItemEmbeddingConfig
+    short: dict[str, WindowConfig | None]
+    prompt_rows: PromptRowsConfig

@@ -1,0 +1,60 @@
+"""Text fields of users and items: names, values and descriptions."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from reclora_kedro.ingestion.schema import FREE_TEXT
+
+
+def field_names(table: pl.DataFrame) -> list[str]:
+    """Return the text fields of canonical items or users: all columns but ids and titles.
+
+    Examples:
+        >>> field_names(pl.DataFrame({"item_id": [7], "title": ["Heat"], "genres": ["Crime, Drama"]}))
+        ['genres']
+    """
+    return [name for name in table.columns if name not in ("user_id", "item_id", "title")]
+
+
+def category_names(table: pl.DataFrame) -> list[str]:
+    """Return the text fields whose values are shared categories: all but `FREE_TEXT`.
+
+    Examples:
+        >>> category_names(pl.DataFrame({"item_id": [7], "genres": ["Crime"], "description": ["A thief, a cop."]}))
+        ['genres']
+    """
+    return [name for name in field_names(table) if name != FREE_TEXT]
+
+
+def field_values(table: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
+    """Return each row's distinct values of text fields: columns row, field and value, in any order.
+
+    Examples:
+        >>> items = pl.DataFrame({"item_id": [7, 8], "genres": ["War, Drama", None]})
+        >>> field_values(items, ["genres"]).sort("value").rows()
+        [(0, 'genres', 'Drama'), (0, 'genres', 'War')]
+    """
+    return (
+        table.select(pl.int_range(pl.len()).alias("row"), *fields)
+        .unpivot(fields, index="row", variable_name="field", value_name="value")
+        .with_columns(pl.col("value").cast(pl.String).str.split(","))
+        .explode("value")
+        .with_columns(pl.col("value").str.strip_chars())
+        .filter(pl.col("value") != "")
+        .unique()
+    )
+
+
+def describe_items(items: pl.DataFrame) -> list[str]:
+    """Return one line per item, from its title and text fields; absent fields are left out.
+
+    Examples:
+        >>> items = pl.DataFrame({
+        ...     "item_id": [1, 2], "title": ["Toy Story (1995)", "Heat (1995)"], "genres": ["Animation, Comedy", None],
+        ... })
+        >>> describe_items(items)
+        ['Toy Story (1995). genres: Animation, Comedy', 'Heat (1995)']
+    """
+    fields = [pl.format("{}: {}", pl.lit(name.replace("_", " ")), name) for name in field_names(items)]
+    return items.select(pl.concat_str("title", *fields, separator=". ", ignore_nulls=True)).to_series().to_list()

@@ -1,0 +1,182 @@
+"""The interaction log for later steps: users, items, their events, and samples with a split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from safetensors.numpy import save_file
+
+from kedro_provenance.errors import MismatchError
+from reclora_kedro.history.retrieval import WindowConfig, assemble_history, unit_vectors
+from reclora_kedro.history.sequences import Sequences
+
+EMBEDDINGS_FILE = "item_embeddings.safetensors"
+SAMPLES_FILE = "samples.arrow"
+SEQUENCES_FILE = "sequences.safetensors"
+ROWS_PER_BLOCK = 2**22  # of the samples in a file
+MOST_BLOCKS = 8  # of a file: polars copies a column of more blocks whenever rows are taken from it
+
+
+@dataclass(frozen=True)
+class InteractionLog:
+    """Users, items, their events and samples."""
+
+    items: pl.DataFrame  # canonical items; an item's row number is its index everywhere
+    users: pl.DataFrame  # canonical users; a user's row number is their index everywhere
+    sequences: Sequences  # every user's events
+    samples: pl.DataFrame  # see `log_builder.build_log`
+    item_embeddings: np.ndarray | None = None  # vectors that retrieval compares, (items, d), once items are embedded
+    encoder_widths: tuple[int, ...] = ()  # columns of these by each encoder, side by side
+
+    def with_embeddings(
+        self, item_embeddings: np.ndarray, encoder_widths: Sequence[int] | np.ndarray | None = None
+    ) -> Self:
+        """Return a copy with item vectors, (items, d), and each encoder's number of columns; None for a single encoder.
+
+        Raises:
+            MismatchError: there is not one vector per item.
+        """
+        if len(item_embeddings) != self.items.height:
+            raise MismatchError(
+                f"item_embeddings has {len(item_embeddings)} rows, but the log has {self.items.height} items: they "
+                "stem from different runs.",
+                "item_embeddings",
+            )
+        widths = item_embeddings.shape[1:] if encoder_widths is None else map(int, encoder_widths)
+        return replace(self, item_embeddings=item_embeddings, encoder_widths=tuple(widths))
+
+    def item_text_vectors(self) -> np.ndarray:
+        """Item embeddings at unit length: float32, shape (items, d); raises ValueError without embeddings."""
+        if self.item_embeddings is None:
+            raise ValueError("item_text is true, but the log has no item embeddings: read the catalog entry log.")
+        return unit_vectors(self.item_embeddings).astype(np.float32)
+
+    def rows_in(self, split: str) -> np.ndarray:
+        """Return the row numbers of the samples of a split: int32, ascending."""
+        return np.flatnonzero((self.samples["split"] == split).to_numpy()).astype(np.int32)
+
+    def samples_in(self, split: str, *columns: str) -> pl.DataFrame:
+        """Return the samples of a split, or some of their columns."""
+        return self.samples.select(columns or pl.all()).filter(self.samples["split"] == split)
+
+    def training_events(self) -> np.ndarray:
+        """Return whether each event is visible in training: shape (events,).
+
+        These are the events of training samples and, of other events, those no later than the last training sample and
+        before the first sample of their user in another split.
+        """
+        columns, starts, ends = ("user_index", "history_end"), self.sequences.starts, self.sequences.ends
+        later = self.samples.select(columns).filter(self.samples["split"] != "train")
+        end = ends.copy()
+        np.minimum.at(end, later["user_index"].to_numpy(), later["history_end"].to_numpy())
+        before = np.tile([True, False], len(ends)).repeat(np.stack([end - starts, ends - end], axis=1).ravel())
+        is_training = before & (self.sequences.timestamp <= (self.samples_in("train", "timestamp").max().item() or 0))
+        is_training[self.samples_in("train", "event")["event"].drop_nulls().to_numpy()] = True
+        return is_training
+
+    def with_training_rows(self, rows: np.ndarray) -> Self:
+        """Return a copy with only these training samples, by row number; the others lose their split."""
+        left_out = pl.col("row").is_in(np.setdiff1d(self.rows_in("train"), rows))
+        split = pl.when(left_out).then(pl.lit("none")).otherwise("split")
+        return replace(self, samples=self.samples.with_columns(split=split))
+
+    @property
+    def last_second(self) -> int:
+        return self.sequences.last_second
+
+    def now(self, pairs: pl.DataFrame) -> pl.DataFrame:
+        """Add the moment after the log's end to pairs of user_index and item_index.
+
+        It is history_end (the end of the user's events) and timestamp (a second after the last event of the log).
+        """
+        end = self.sequences.ends[pairs["user_index"].to_numpy()]
+        now = np.full(pairs.height, self.last_second + 1)
+        moment = {"history_end": end, "timestamp": now}
+        return pairs.with_columns(pl.Series(name, values, dtype=pl.Int64) for name, values in moment.items())
+
+    def find_users(self, ids: pl.Series | Sequence[Any]) -> pl.DataFrame:
+        """Look up users by id, each once, in the given order; ids may be of any type, such as integers for text.
+
+        Returns:
+            Frame with user_id, of the type of the canonical users' or String if an id does not fit it, and user_index
+            (Int32), null for an unknown id.
+
+        Examples:
+            >>> users, items = pl.DataFrame({"user_id": [3, 7]}), pl.DataFrame({"item_id": [1]})
+            >>> log = InteractionLog(items, users, Sequences(*[np.zeros(0)] * 6), pl.DataFrame())
+            >>> log.find_users(["7", 9]).rows()
+            [(7, 1), (9, None)]
+        """
+        if not isinstance(ids, pl.Series):
+            ids = pl.Series([str(user_id) for user_id in ids], dtype=pl.String)
+        ids = ids.alias("user_id")
+        fitting = ids.cast(self.users.schema["user_id"], strict=False)
+        ids = ids.cast(pl.String) if fitting.null_count() else fitting
+        users = self.users.select(
+            pl.col("user_id").cast(ids.dtype), pl.int_range(pl.len(), dtype=pl.Int32).alias("user_index")
+        )
+        return ids.unique(maintain_order=True).to_frame().join(users, on="user_id", how="left", maintain_order="left")
+
+    def choose_users(self, ids: Sequence[Any] | None, most_active: int | None) -> np.ndarray:
+        """Return indices of users by id, in order, or of the most active first; raise ValueError for an unknown id.
+
+        Examples:
+            >>> users, items = pl.DataFrame({"user_id": [3, 7, 9]}), pl.DataFrame({"item_id": [1]})
+            >>> sequences = Sequences(np.array([0, 1, 5, 9]), *[np.zeros(9)] * 5)
+            >>> log = InteractionLog(items, users, sequences, pl.DataFrame())
+            >>> log.choose_users([9, "3"], None), log.choose_users(None, 2)
+            (array([2, 0]), array([1, 2]))
+        """
+        if ids is None:
+            return np.argsort(-np.diff(self.sequences.offsets), kind="stable")[:most_active]
+        chosen = self.find_users(ids)
+        unknown = chosen.filter(pl.col("user_index").is_null())["user_id"].to_list()
+        if unknown:
+            raise ValueError(
+                f"The users {', '.join(map(repr, unknown))} are none of the log's {self.users.height}, such as "
+                f"{', '.join(map(str, self.users['user_id'].head(3)))}: correct the ids."
+            )
+        return chosen["user_index"].to_numpy().astype(np.int64)
+
+    def histories(self, samples: pl.DataFrame, window: WindowConfig) -> np.ndarray:
+        """Return the events in the history of each sample: flat event indices, see `assemble_history`."""
+        return assemble_history(samples, self.sequences, self.item_embeddings, window)
+
+    def save(self, folder: Path) -> None:
+        save_tables(folder, self.items, self.users, self.sequences, self.samples.lazy().drop("row"), len(self.samples))
+        if self.item_embeddings is not None:
+            vectors = {"embeddings": self.item_embeddings, "encoder_widths": np.array(self.encoder_widths)}
+            save_file(vectors, folder / EMBEDDINGS_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Load a log; samples and sequences stay in their files, which are mapped into memory."""
+        items, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users"))
+        samples = pl.read_ipc(folder / SAMPLES_FILE, memory_map=True)
+        log = cls(items, users, Sequences(**_mapped(folder / SEQUENCES_FILE)), samples)
+        embeddings = folder / EMBEDDINGS_FILE
+        if not embeddings.exists():
+            return log
+        vectors = _mapped(embeddings)
+        return log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
+
+
+def save_tables(
+    folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: Sequences, samples: pl.LazyFrame, rows: int
+) -> None:
+    """Write the files of a log without embeddings to an existing folder; the samples have `rows` rows, not numbered."""
+    items.write_parquet(folder / "items.parquet")
+    users.write_parquet(folder / "users.parquet")
+    save_file(vars(sequences), folder / SEQUENCES_FILE)
+    rows_per_block = max(ROWS_PER_BLOCK, -(-rows // MOST_BLOCKS))
+    # Uncompressed, so that it can be mapped.
+    samples.with_row_index("row").sink_ipc(folder / SAMPLES_FILE, record_batch_size=rows_per_block)
+
+
+def _mapped(file: Path) -> dict[str, np.ndarray]:
+    from safetensors.torch import load_file  # that for NumPy copies
+
+    return {name: tensor.numpy() for name, tensor in load_file(file).items()}

@@ -1,0 +1,144 @@
+"""Which user took which item, and since when."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_array
+
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.questions import MOMENT
+from reclora_kedro.history.sequences import Sequences, edges_of_blocks, places_of, user_of_events
+
+NEVER = np.iinfo(np.int32).max  # a place behind every event
+EVENTS_AT_ONCE = 2**22  # about so many are sorted together
+
+
+@dataclass(frozen=True)
+class TakenItems:
+    """The events of all users in the order of user, item and time."""
+
+    offsets: np.ndarray  # those of the sequences, shape (users + 1,)
+    pairs: np.ndarray  # int64, shape (events,): user and item of each event, see `pair_of`
+    places: np.ndarray  # int32, shape (events,): how many events of its user come before each
+
+    @classmethod
+    def from_sequences(cls, sequences: Sequences) -> Self:
+        """Sort the events of all users.
+
+        Examples:
+            >>> taken = TakenItems.from_sequences(Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4))
+            >>> taken.until(np.array([1, 1, 2]), np.array([0, 0, 0]), np.array([5, 8, 8]))
+            array([ True, False,  True])
+            >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [0, 2]})
+            >>> taken.before(samples)
+            array([False,  True])
+        """
+        users = len(sequences.offsets) - 1
+        return cls(sequences.offsets, *sorted_pairs(sequences.offsets, sequences.item_index, 0, users))
+
+    def until(self, ends: np.ndarray, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return whether each user's events before a flat index contain the item: shape (n,)."""
+        return self._first_places(users, items) < ends - self.offsets[users]
+
+    def before(self, samples: pl.DataFrame) -> np.ndarray:
+        """Return whether the history of each sample contains its item: shape (samples,)."""
+        return self.until(*(samples[name].to_numpy() for name in ("history_end", "user_index", "item_index")))
+
+    def _first_places(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        pairs = pair_of(users, items)
+        first = np.searchsorted(self.pairs, pairs).clip(max=len(self.pairs) - 1)
+        return np.where(self.pairs[first] == pairs, self.places[first], NEVER)
+
+
+def taken_before(sequences: Sequences, samples: pl.DataFrame) -> np.ndarray:
+    """Return whether the history of each sample contains its item, a block of users at a time: shape (samples,).
+
+    Examples:
+        >>> sequences = Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4)
+        >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [2, 0]})
+        >>> taken_before(sequences, samples)
+        array([ True, False])
+    """
+    user, taken = samples["user_index"].to_numpy(), np.empty(samples.height, dtype=bool)
+    edges, by_user = edges_of_blocks(sequences.offsets, EVENTS_AT_ONCE), np.argsort(user, kind="stable")
+    blocks = np.split(by_user, np.searchsorted(user[by_user], edges[1:-1]))
+    for rows, (first, last) in zip(blocks, pairwise(edges.tolist()), strict=False):  # without users, one has no pair
+        if len(rows):
+            block = TakenItems(sequences.offsets, *sorted_pairs(sequences.offsets, sequences.item_index, first, last))
+            taken[rows] = block.before(samples[rows])
+    return taken
+
+
+def sorted_pairs(offsets: np.ndarray, item_index: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs and places of the users `first:last`, see `TakenItems`, from arrays of the sequences."""
+    own = offsets[first : last + 1] - offsets[first]
+    users = user_of_events(own)
+    pairs = pair_of(first + users, item_index[offsets[first] : offsets[last]])
+    order = np.argsort(pairs, kind="stable")
+    return pairs[order], (order - own[users[order]]).astype(np.int32)
+
+
+def pair_of(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Combine user and item in one int64, which sorts by user and then by item."""
+    return users.astype(np.int64) << 32 | items
+
+
+def draw_positives(log: InteractionLog, split: str, users: int | None, rows: int | None, seed: int) -> pl.DataFrame:
+    """Draw likes of a split, in the order of the samples: row, item_index and the columns of `MOMENT`.
+
+    Items that the user took before are left out, as they would stand out among candidates that are new to the user.
+    Draws are uniform; a larger number of users or rows keeps those of a smaller one; None keeps all.
+    """
+    liked = _new_likes(log, split)
+    if users is not None:
+        everyone = liked["user_index"].unique().sort()
+        drawn = np.random.default_rng([seed, 0]).permutation(len(everyone))[:users]
+        liked = liked.filter(pl.col("user_index").is_in(everyone.gather(drawn).implode()))
+    return liked[np.sort(np.random.default_rng([seed, 1]).permutation(liked.height)[:rows])]
+
+
+def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.DataFrame:
+    """Return at most `rows` random validation likes of items new to a nonempty history: item_index and `MOMENT`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    new = _new_likes(log, "validation").drop("row")
+    likes = new.filter(new["history_end"].to_numpy() > log.sequences.starts[new["user_index"].to_numpy()])
+    if likes.is_empty():
+        count = log.samples_in("validation", "label")["label"].sum()
+        raise ValueError(
+            f"None of the {count} likes of the validation split is of an item that is new to a user with "
+            "earlier events, so that there is nothing to choose an epoch by: a log whose users have one item, or one "
+            "second, has no sequences. Change history.split, or rank by neighbours or popularity."
+        )
+    return likes[np.sort(np.random.default_rng(seed).permutation(likes.height)[:rows])]
+
+
+def _new_likes(log: InteractionLog, split: str) -> pl.DataFrame:
+    """Return the likes of a split of items that are new to their users: row, item_index and `MOMENT`."""
+    likes = log.samples_in(split, "row", "item_index", *MOMENT, "label").filter(label=1).drop("label")
+    return likes.filter(~taken_before(log.sequences, likes))
+
+
+def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most: int, recency: float) -> csr_array:
+    """Return the latest events of users at some moments, weighted by recency: float32, shape (moments, items).
+
+    Args:
+        moments: frame with user_index and history_end.
+        most: maximum number of events per user.
+        recency: weight of an event relative to the next later one; events of one second share the weight at their mean
+            number of later events.
+    """
+    user, end = (moments[name].to_numpy() for name in ("user_index", "history_end"))
+    start = np.maximum(sequences.starts[user], end - most)
+    event, moment = places_of(start, end), np.repeat(np.arange(len(end)), end - start)
+    is_new = (np.diff(moment, prepend=-1) != 0) | (np.diff(sequences.timestamp[event], prepend=-1) != 0)
+    second = is_new.cumsum() - 1
+    events_after = np.repeat(end, end - start) - 1 - event
+    weight = recency ** (np.bincount(second, events_after) / np.bincount(second))[second]
+    entries = weight.astype(np.float32), (moment, sequences.item_index[event])
+    return csr_array(entries, shape=(len(end), items))

@@ -1,0 +1,242 @@
+"""Settings of the ingestion step."""
+
+from collections import Counter
+from datetime import date
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from kedro_provenance.parameters import Block
+from reclora_kedro.parameters import CountOrZero, Id, Real
+
+
+class ImpressionList(Block):
+    """How a list in the column of item ids shows impressions, such as ``N1-1 N2-0``."""
+
+    separator: str | None = Field(min_length=1)
+    clicked: str = Field(min_length=1)
+    not_clicked: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _marks_tell_apart(self) -> Self:
+        if self.clicked.endswith(self.not_clicked) or self.not_clicked.endswith(self.clicked):
+            raise ValueError(
+                f"impressions: clicked {self.clicked!r} and not_clicked {self.not_clicked!r} must be different ends of "
+                "an item, such as '-1' and '-0'"
+            )
+        return self
+
+
+class ClickHistory(Block):
+    """The columns of clicks from before the log."""
+
+    column: str
+    separator: str | None = Field(min_length=1)
+
+
+Values = list[bool | int | float | str]
+"""Values of a raw column."""
+
+
+class DropRule(Block):
+    """Which rows are dropped by the value of a column: any of the conditions suffices. A list is one of values."""
+
+    values: Values = Field(default=[])
+    starts_with: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
+    at_most: Real | None = None
+    at_least: Real | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_values(cls, rule: Any) -> Any:
+        return {"values": rule} if isinstance(rule, list) else rule
+
+    def __str__(self) -> str:
+        bounds = [(f"is at {name[3:]}", getattr(self, name)) for name in ("at_most", "at_least")]
+        words = [f"is {' or '.join(map(str, self.values))}"] if self.values else []
+        words += [f"starts with {' or '.join(self.starts_with)}"] if self.starts_with else []
+        return ", or ".join([*words, *(f"{comparison} {bound:g}" for comparison, bound in bounds if bound is not None)])
+
+
+FIXED_NAMES = {"user_id", "item_id", "title"}
+"""Names that no text field may have, see `history.fields.field_names`."""
+NAMES_OF_ITEMS = FIXED_NAMES | {"rating", "liked"}
+"""Names that no text field of items may have, since prompts use them for items in histories."""
+
+
+class InteractionColumns(Block):
+    """The columns of raw_interactions for each canonical column."""
+
+    explode: list[str] = Field(default=[])
+    explode_separator: str | None = Field(default=None, min_length=1)
+    drop: dict[str, DropRule] = Field(default={})
+    user_id: str
+    item_id: str
+    unknown_ids: dict[Literal["user_id", "item_id"], list[Id]] = Field(default={"user_id": [], "item_id": []})
+    rating: str | None
+    clicked: str | None = None
+    impressions: ImpressionList | None = None
+    click_history: ClickHistory | None = None
+    timestamp: str | Annotated[list[str], Field(min_length=1)]
+    timestamp_format: str = Field(pattern="^(unix_(|milli|micro|nano)seconds|.*%.*)$")
+
+    @property
+    def has_impressions(self) -> bool:
+        """Whether the log has impressions without a click."""
+        return self.clicked is not None or self.impressions is not None
+
+    @property
+    def timestamps(self) -> list[str]:
+        """The columns of the time: one, or several such as a date and a time of day."""
+        return [self.timestamp] if isinstance(self.timestamp, str) else self.timestamp
+
+    @field_validator("timestamp", mode="before")
+    @classmethod
+    def _in_some_order(cls, column: Any) -> Any:
+        if column is None:
+            raise ValueError(
+                "histories are in the order of time, so a column must say when: where the data has none, the number of "
+                "the row may stand in for it, see 'Without times' in docs/guides/swap-data.md"
+            )
+        return column
+
+    @model_validator(mode="after")
+    def _several_times_are_text(self) -> Self:
+        if not isinstance(self.timestamp, str) and "%" not in self.timestamp_format:
+            raise ValueError(
+                f"interactions: the times in {' and '.join(self.timestamp)} are joined by blanks to one text, so "
+                f"timestamp_format must be a strptime format such as '%Y-%m-%d %H:%M', not {self.timestamp_format!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_kind_of_log(self) -> Self:
+        named = [name for name in ("rating", "clicked", "impressions") if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ValueError(
+                f"interactions: {' and '.join(named)} exclude one another, as a log is one of ratings or one of "
+                "impressions: set all but one of them to null"
+            )
+        if self.click_history is not None and self.rating is not None:
+            raise ValueError(
+                "interactions: click_history is for logs without ratings, as its events have none: set rating or "
+                "click_history to null"
+            )
+        return self
+
+
+class PlausibleTimes(Block):
+    """Range of plausible times of interactions; days are in UTC."""
+
+    first_day: date
+    last_day: date | None
+    max_outside: Real = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _first_before_last(self) -> Self:
+        if self.last_day is not None and self.last_day < self.first_day:
+            raise ValueError(
+                f"plausible_times: last_day {self.last_day} is before first_day {self.first_day}: exchange them"
+            )
+        return self
+
+
+class TextField(Block):
+    """One text field: a column of the raw table, or several indicator columns under one name."""
+
+    name: str
+    column: str | None = None
+    separator: str | None = Field(default=None, min_length=1)
+    indicators: list[str] | None = Field(default=None, min_length=1)
+    values: dict[str, str] = Field(default={})
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.column is None) == (self.indicators is None):
+            raise ValueError(f"field {self.name!r} needs either a `column` or a list of `indicators`")
+        if self.indicators is not None and (self.separator is not None or self.values):
+            raise ValueError(f"field {self.name!r}: `separator` and `values` want a `column`, not `indicators`")
+        return self
+
+
+class LongTable(Block):
+    """Columns of a table with a row per property: its name and its value; properties are read as columns are."""
+
+    property: str
+    value: str
+
+
+class ItemColumns(Block):
+    """The columns of raw_items for the id, the title and the text fields of an item."""
+
+    item_id: str
+    long: LongTable | None = None
+    title: str | None
+    title_choice: Literal["first", "most_frequent", "longest"] = "first"
+    missing_title: str = Field(min_length=1)
+    trailing_articles: list[str]
+    fields: list[TextField]
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        _require_distinct_names(self.fields, taken=NAMES_OF_ITEMS)
+        return self
+
+
+class ItemTextColumns(Block):
+    """The columns of raw_item_texts, a second table of items, for the id and further text fields."""
+
+    item_id: str
+    long: LongTable | None = None
+    fields: list[TextField] = Field(min_length=1)
+
+
+class UserColumns(Block):
+    """The columns of raw_users for the id and the profile fields of a user."""
+
+    user_id: str
+    fields: list[TextField]
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        _require_distinct_names(self.fields, taken=FIXED_NAMES)
+        return self
+
+
+class IngestionConfig(Block):
+    """How raw tables become the canonical ones."""
+
+    interactions: InteractionColumns
+    items: ItemColumns
+    item_texts: ItemTextColumns | None = None
+    users: UserColumns | None
+    plausible_times: PlausibleTimes
+    rating_min: Real
+    rating_max: Real
+    max_ratings_outside: Real = Field(ge=0, le=1)
+    max_share_of_one_id: Real = Field(gt=0, le=1)
+    label_threshold: Real
+    duplicates: Literal["highest_rating", "lowest_rating"]
+    k_core: CountOrZero
+
+    @model_validator(mode="after")
+    def _threshold_splits_the_scale(self) -> Self:
+        if self.interactions.rating and not self.rating_min < self.label_threshold <= self.rating_max:
+            raise ValueError(
+                f"label_threshold {self.label_threshold:g} gives one class only on a scale from "
+                f"{self.rating_min:g} to {self.rating_max:g}: it must lie above rating_min, at most at rating_max"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names_of_both_item_tables(self) -> Self:
+        if self.item_texts is not None:
+            _require_distinct_names([*self.items.fields, *self.item_texts.fields], taken=NAMES_OF_ITEMS)
+        return self
+
+
+def _require_distinct_names(fields: list[TextField], taken: set[str]) -> None:
+    counts = Counter(field.name for field in fields)
+    repeated = sorted(name for name, count in counts.items() if count > 1 or name in taken)
+    if repeated:
+        raise ValueError(f"fields need names of their own, but {repeated} occur twice or name a fixed column")

@@ -1,0 +1,245 @@
+"""Canonical items and users from raw tables, with a count of every row that was dropped or changed."""
+
+import logging
+from typing import Any
+
+import polars as pl
+
+from reclora_kedro.ingestion.cleaning_report import CleaningReport
+from reclora_kedro.ingestion.config import ItemColumns, ItemTextColumns, TextField, UserColumns
+from reclora_kedro.ingestion.html import read_html_columns
+from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
+from reclora_kedro.ingestion.schema import FREE_TEXT
+
+logger = logging.getLogger(__name__)
+
+PROPERTIES_NAMED = 10  # of a long table, in the message about one that it lacks
+MOST_UNTITLED = 0.1  # share of the items, beyond which it is warned of
+
+
+def describe_items(
+    raw_items: Any, interactions: pl.LazyFrame, columns: ItemColumns, report: CleaningReport
+) -> pl.DataFrame:
+    """Return the canonical items: one row per item of the log or of the raw table, sorted by item_id.
+
+    Columns are item_id, title, and the text fields, with several values of one field separated by commas (by spaces in
+    `FREE_TEXT`).
+
+    Raises:
+        ValueError: a column is missing or unreadable, or the ids don't meet those of the log.
+
+    Examples:
+        >>> raw = pl.DataFrame({"id": [2, 1], "name": ["Heat (1995)", "Net, The (1995)"], "kind": ["Crime|Drama", ""]})
+        >>> columns = ItemColumns(
+        ...     item_id="id", title="name", missing_title="Unknown title", trailing_articles=["The"],
+        ...     fields=[TextField(name="genres", column="kind", separator="|")],
+        ... )
+        >>> describe_items(raw, pl.LazyFrame({"item_id": [2]}), columns, CleaningReport()).rows()
+        [(1, 'The Net (1995)', None), (2, 'Heat (1995)', 'Crime, Drama')]
+    """
+    if raw_items is None and columns.title is None and not columns.fields:
+        logged = _distinct_ids(interactions, "item_id")
+        report.record("items", logged.height, "rows kept; no item table, ids only")
+        return logged.sort("item_id").with_columns(title=title_of_untitled(columns))
+    listed = listed_rows(raw_items, "item", columns, report)
+    logged = _logged_ids(interactions, listed, "raw_items", "ingestion.items.item_id")
+    items = listed.join(logged, on="item_id", how="full", coalesce=True).sort("item_id")
+    unlisted = items.height - listed.height
+    kept = f"kept as {columns.missing_title!r}" if columns.title else "kept, with their ids as titles"
+    report.record("items without a row", unlisted, kept)
+    report.record("items with an empty title", items["title"].null_count() - unlisted, kept)
+    report.record("items", items.height, f"rows kept; {logged.height:,} occur in the log")
+    untitled = items["title"].null_count()
+    if columns.title and untitled > MOST_UNTITLED * items.height:
+        logger.warning(
+            "%s of %s items have no title, and are %r to prompts and encoders: see `ingestion.items.title`, and the "
+            "ids of raw_items.",
+            f"{untitled:,}",
+            f"{items.height:,}",
+            columns.missing_title,
+        )
+    return items.with_columns(pl.col("title").fill_null(title_of_untitled(columns)))
+
+
+def title_of_untitled(columns: ItemColumns) -> pl.Expr:
+    """The title of an item without one: `missing_title`, or its id where no item has a title."""
+    return pl.lit(columns.missing_title) if columns.title else pl.col("item_id").cast(pl.String)
+
+
+def add_item_texts(
+    items: pl.DataFrame, raw_item_texts: Any, columns: ItemTextColumns | None, report: CleaningReport
+) -> pl.DataFrame:
+    """Add the text fields of a second table to the canonical items, null for items that it lacks.
+
+    Without ``columns`` there is no such table, and the items are returned unchanged.
+
+    Raises:
+        ValueError: a column is missing or unreadable, or the ids don't meet those of the items.
+
+    Examples:
+        >>> items = pl.DataFrame({"item_id": [1, 2], "title": ["Heat", "Net"]})
+        >>> columns = ItemTextColumns(item_id="id", fields=[TextField(name="description", column="plot")])
+        >>> raw = pl.DataFrame({"id": [2, 3], "plot": ["A hacker.", "?"]})
+        >>> add_item_texts(items, raw, columns, CleaningReport()).rows()
+        [(1, 'Heat', None), (2, 'Net', 'A hacker.')]
+    """
+    if columns is None:
+        return items
+    _require_table(raw_item_texts, "item_texts")
+    listed = listed_rows(raw_item_texts, "item text", columns, report)
+    _logged_ids(items.lazy(), listed, "raw_item_texts", "ingestion.item_texts.item_id")
+    missing = items.join(listed, on="item_id", how="anti").height
+    report.record("items without item texts", missing, "kept with these fields empty")
+    return items.join(listed, on="item_id", how="left", maintain_order="left")
+
+
+def describe_users(
+    raw_users: Any, interactions: pl.LazyFrame, columns: UserColumns | None, report: CleaningReport
+) -> pl.DataFrame:
+    """Return the canonical users: one row per user of the log, sorted by user_id.
+
+    Columns are user_id and the profile fields, null if unknown; without ``columns`` there is no user table.
+
+    Raises:
+        ValueError: a column is missing or unreadable, or the ids don't meet those of the log.
+
+    Examples:
+        >>> columns = UserColumns(user_id="id", fields=[TextField(name="age", column="age")])
+        >>> raw = pl.DataFrame({"id": [1], "age": [24]})
+        >>> describe_users(raw, pl.LazyFrame({"user_id": [2, 1, 2]}), columns, CleaningReport()).rows()
+        [(1, '24'), (2, None)]
+    """
+    if columns is None:
+        users = _distinct_ids(interactions, "user_id").sort("user_id")
+        report.record("users", users.height, "rows kept; no user table, ids only")
+        return users
+    _require_table(raw_users, "users")
+    listed = listed_rows(raw_users, "user", columns, report)
+    logged = _logged_ids(interactions, listed, "raw_users", "ingestion.users.user_id")
+    silent = listed.join(logged, on="user_id", how="anti").height
+    report.record("users without an interaction", silent)
+    report.record("users without a profile", logged.height - (listed.height - silent), "kept with empty fields")
+    report.record("users", logged.height, "rows kept")
+    return logged.join(listed, on="user_id", how="left").sort("user_id")
+
+
+def _require_table(raw_table: Any, block: str) -> None:
+    if raw_table is None:
+        raise ValueError(
+            f"raw_{block} holds no table, but `ingestion.{block}` names its columns. "
+            f"Set `ingestion.{block}` to null, or point the catalog entry raw_{block} at the table."
+        )
+
+
+def listed_rows(
+    raw_table: Any, kind: str, columns: ItemColumns | ItemTextColumns | UserColumns, report: CleaningReport
+) -> pl.DataFrame:
+    """Return the rows of a raw table, one per id: the id, the title of an item, and the text fields."""
+    block, title = f"{kind.replace(' ', '_')}s", columns.title if isinstance(columns, ItemColumns) else None
+    key, parameter = "user_id" if kind == "user" else "item_id", f"ingestion.{block}"
+    texts = [title, *(field.column for field in columns.fields)]
+    table = as_polars(raw_table, f"raw_{block}")
+    if not isinstance(columns, UserColumns) and columns.long is not None:
+        report.record(f"raw {kind} properties", table.height, "rows in, gathered by item")
+        table = _gathered(RawColumns(table, f"raw_{block}"), columns, parameter)
+    table, rows_with_html = read_html_columns(table, texts)
+    raw = RawColumns(table, f"raw_{block}")
+    listed = [raw.ids(getattr(columns, key), f"{parameter}.{key}").alias(key)]
+    if isinstance(columns, ItemColumns):
+        titles = pl.repeat(None, table.height, dtype=pl.String, eager=True)
+        if columns.title is not None:
+            titles = raw.texts(columns.title, f"{parameter}.title")
+        listed.append(_articles_first(titles, columns.trailing_articles).alias("title"))
+    listed += [
+        _text_field(raw, field, f"{parameter}.fields (field {field.name})").alias(field.name)
+        for field in columns.fields
+    ]
+    named = pl.DataFrame(listed).drop_nulls(key)
+    unique, kept = named.unique(key, keep="first", maintain_order=True), "the first"
+    if isinstance(columns, ItemColumns) and columns.title_choice != "first":
+        chosen = _chosen_titles(named, columns.title_choice)
+        unique = unique.drop("title").join(chosen, on=key, how="left", maintain_order="left").select(named.columns)
+        kept += f", with the {columns.title_choice.replace('_', ' ')} title"
+    report.record(f"raw {kind}s", table.height, "rows in")
+    report.record(f"{kind} rows without an id", table.height - named.height)
+    report.record(f"repeated {kind} rows", named.height - unique.height, f"dropped, but for {kept}")
+    report.record(f"{kind} rows with HTML", rows_with_html, "tags removed, entities made characters")
+    return unique
+
+
+def _gathered(raw: RawColumns, columns: ItemColumns | ItemTextColumns, parameter: str) -> pl.DataFrame:
+    """A row per item of a table that has one per property: lists of its distinct values, and the first title."""
+    assert columns.long is not None
+    title, key = columns.title if isinstance(columns, ItemColumns) else None, columns.item_id
+    named = [title, *(field.column for field in columns.fields)]
+    names = list(dict.fromkeys(name for name in named if name is not None))
+    rows = pl.DataFrame(
+        {
+            key: raw.ids(key, f"{parameter}.item_id"),
+            "property": raw.texts(columns.long.property, f"{parameter}.long.property"),
+            "value": raw.texts(columns.long.value, f"{parameter}.long.value"),
+        }
+    )
+    for name in names:
+        if name not in rows["property"]:
+            some = ", ".join(rows["property"].drop_nulls().unique(maintain_order=True).head(PROPERTIES_NAMED))
+            raise ValueError(
+                f"{raw.table} has no property {name!r} in column {columns.long.property!r}; the first ones are {some}. "
+                f"Name one of them in `{parameter}`."
+            )
+    distinct = rows.drop_nulls([key, "value"]).unique(maintain_order=True)
+    value, of = pl.col("value"), pl.col("property")
+    wide = distinct.group_by(key, maintain_order=True).agg(value.filter(of == name).alias(name) for name in names)
+    return wide if title is None else wide.with_columns(pl.col(title).list.first())
+
+
+def _chosen_titles(rows: pl.DataFrame, choice: str) -> pl.DataFrame:
+    """Choose one title per item: the most frequent or the longest one, the first of several."""
+    rank = pl.len() if choice == "most_frequent" else pl.col("title").first().str.len_chars()
+    titles = rows.drop_nulls("title").group_by("item_id", pl.col("title"), maintain_order=True).agg(rank.alias("rank"))
+    ranked = titles.sort("rank", descending=True, maintain_order=True)
+    return ranked.unique("item_id", keep="first", maintain_order=True).drop("rank")
+
+
+def _articles_first(titles: pl.Series, articles: list[str]) -> pl.Series:
+    """Change "Matrix, The (1999)" to "The Matrix (1999)", also in a second title in parentheses."""
+    if not articles:
+        return titles
+    pattern = rf"([^()]+), ({'|'.join(map(pl.escape_regex, articles))})(\)| \(|$)"
+    return titles.str.replace_all(pattern, "${2} ${1}${3}")
+
+
+def _text_field(raw: RawColumns, field: TextField, parameter: str) -> pl.Series:
+    if field.column is None:
+        indicators = field.indicators or []
+        flags = pl.DataFrame([raw.flags(name, parameter) for name in indicators])
+        names = [pl.when(name).then(pl.lit(name)) for name in indicators]
+        text = flags.select(pl.concat_str(names, separator=", ", ignore_nulls=True)).to_series()
+    elif field.separator is None and not raw.holds_lists(field.column):
+        text = raw.texts(field.column, parameter).replace(field.values)
+    else:
+        value = pl.element().replace(field.values)
+        values = raw.lists(field.column, parameter, field.separator)
+        text = values.list.eval(value.filter(value != "")).list.join(" " if field.name == FREE_TEXT else ", ")
+    return text.set(text == "", None)
+
+
+def _distinct_ids(log: pl.LazyFrame, key: str) -> pl.DataFrame:
+    return log.select(pl.col(key).unique()).collect(engine="streaming")
+
+
+def _logged_ids(log: pl.LazyFrame, listed: pl.DataFrame, table: str, parameter: str) -> pl.DataFrame:
+    """Return the distinct ids of the log; refuse a describing table that has none of them."""
+    key = listed.columns[0]
+    logged = _distinct_ids(log, key)
+    same_type = logged.schema[key] == listed.schema[key]
+    if not same_type or logged.join(listed, on=key, how="semi").is_empty():
+        examples = " and ".join(
+            f"{ids[key].dtype} in {name} ({', '.join(map(repr, ids[key].sort().head(3)))}, …)"
+            for name, ids in (("raw_interactions", logged), (table, listed))
+        )
+        raise ValueError(
+            f"No {key} of raw_interactions occurs in {table}: {examples}. Change `{parameter}`, or let both catalog "
+            "entries load the ids alike (zero-padded ids must be loaded as text in both)."
+        )
+    return logged

@@ -1,0 +1,247 @@
+"""Forgetting users: tables, log, item vectors and lens without them, and the files that still hold them."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from itertools import count
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from torch.nn import functional
+
+from kedro_provenance.errors import MismatchError
+from kedro_provenance.parameters import Block, Private
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import Growth, LogInFiles, build_log
+from reclora_kedro.history.sequences import levels_as_before
+from reclora_kedro.history.splits import SPLIT_NAMES
+from reclora_kedro.ingestion.cleaning import k_core
+from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.entities import title_of_untitled
+from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.growth import rearrange_lens
+from reclora_kedro.lens.layers import EntityEmbedding
+from reclora_kedro.parameters import Id
+
+
+class ForgetConfig(Block):
+    """Users to forget, and whether to erase and retrain."""
+
+    users: Private[tuple[Id, ...]]
+    erase: bool
+    retrain: bool
+
+
+class Tables(NamedTuple):
+    """The canonical tables."""
+
+    interactions: pl.LazyFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+
+
+def require_users(
+    ids: Iterable[Any],
+    stored: Collection[str],
+    before: ForgottenUsers = NOBODY,
+    show: Callable[[str], None] = lambda nearest: None,
+) -> None:
+    """Refuse ids that are not stored anywhere.
+
+    Error messages are logged, so this one contains no id.
+
+    Args:
+        show: called with the stored ids most similar to an unknown one.
+
+    Raises:
+        ValueError: there are no ids, or one is unknown.
+
+    Examples:
+        >>> require_users(["ann"], {"anna", "bob"})
+        Traceback (most recent call last):
+        ...
+        ValueError: forget.users[0] is an id that no stored version holds. Correct it, or drop events that only
+        the live service has: DELETE /users/{id}/events.
+    """
+    if not (names := [str(each) for each in ids]):
+        raise ValueError("forget.users names nobody: give ids, such as `--params forget.users=[42]`.")
+    for place, name in enumerate(names):
+        if name not in stored and name not in before:
+            nearest = ", ".join(map(repr, get_close_matches(name, sorted(stored), cutoff=0)))
+            show(f"{name!r} is none of the stored ids. The nearest: {nearest}.")
+            raise ValueError(
+                f"forget.users[{place}] is an id that no stored version holds. Correct it, or drop events that only\n"
+                "the live service has: DELETE /users/{id}/events."
+            )
+
+
+def of_users(ids: Iterable[Any]) -> pl.Expr:
+    return pl.col("user_id").cast(pl.String).is_in([str(each) for each in ids])
+
+
+def forget_in_tables(tables: Tables, ids: Iterable[Any], config: IngestionConfig) -> Tables:
+    """Return the canonical tables as ingestion would make them from raw tables without these users.
+
+    Rows that thereby leave the k-core are dropped too, if the log was one, which it need not be after an update; so are
+    items without other rows that have neither a title nor a text.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    interactions = tables.interactions.filter(~of_users(ids))
+    if config.k_core > 1 and is_k_core(tables.interactions, config.k_core):
+        interactions = k_core(interactions, config.k_core)
+    users, logged, logged_before = (
+        table.select(pl.col(key).unique()).collect(engine="streaming")
+        for table, key in ((interactions, "user_id"), (interactions, "item_id"), (tables.interactions, "item_id"))
+    )
+    if users.is_empty():
+        raise ValueError("Without the users of forget.users, no interaction is left: there is nothing to recommend by.")
+    fields = [field.name for field in config.items.fields]
+    unsaid = (pl.col("title") == title_of_untitled(config.items)) & pl.all_horizontal(pl.col(fields).is_null(), True)
+    removed = (
+        tables.items.filter(unsaid).join(logged_before, on="item_id", how="semi").join(logged, on="item_id", how="anti")
+    )
+    return Tables(
+        interactions,
+        tables.items.join(removed, on="item_id", how="anti", maintain_order="left"),
+        tables.users.join(users, on="user_id", how="semi", maintain_order="left"),
+    )
+
+
+def is_k_core(interactions: pl.LazyFrame, k: int) -> bool:
+    """Whether every user and every item of a log has at least k rows."""
+    counts = (interactions.group_by(name).len().select(pl.col("len").min()) for name in ("user_id", "item_id"))
+    return all(least.collect(engine="streaming").item() >= k for least in counts)
+
+
+def forget_in_log(
+    tables: Tables, log: InteractionLog, config: HistoryConfig, engine: EngineConfig = LOCAL
+) -> InteractionLog | LogInFiles:
+    """Return the log of tables without some users, with unchanged boundaries of the splits and rating levels.
+
+    Both were chosen by counting events of all users. Keeping them keeps training rows out of the test split, and levels
+    as the model has learned them.
+
+    Raises:
+        ValueError: a split holds one class without the users.
+    """
+    if moments := split_moments(log):
+        return build_log(*tables, config, engine, growth=Growth(log.sequences, *moments))
+    built = build_log(*tables, config, engine)
+    levels = levels_as_before(built.sequences.rating, log.sequences)
+    return replace(built, sequences=replace(built.sequences, rating_level=levels))
+
+
+def split_moments(log: InteractionLog) -> tuple[int, int] | None:
+    """Return the first seconds of validation and test in a log split by time; None for another log.
+
+    Examples:
+        >>> from reclora_kedro.history.sequences import Sequences
+        >>> samples = pl.DataFrame({"timestamp": [1, 2, 3, 4], "split": ["train", "validation", "validation", "test"]})
+        >>> log = InteractionLog(pl.DataFrame(), pl.DataFrame(), Sequences(*[np.zeros(0)] * 6), samples)
+        >>> split_moments(log), split_moments(replace(log, samples=samples.reverse().with_columns(samples["split"])))
+        ((2, 4), None)
+    """
+    end, begins = -1, []
+    for split in SPLIT_NAMES:
+        seconds = log.samples_in(split)["timestamp"].to_numpy()
+        begins.append(int(seconds.min()) if len(seconds) else end + 1)
+        if begins[-1] <= end:
+            return None
+        end = int(seconds.max()) if len(seconds) else end
+    return begins[1], begins[2]
+
+
+def kept_rows(before: pl.Series, after: pl.Series) -> np.ndarray:
+    """Return the places of ids in an earlier table, shape (ids after,); -1 for new ones, which must come last.
+
+    Raises:
+        MismatchError: there is no earlier id, or an earlier id follows a new one.
+
+    Examples:
+        >>> kept_rows(pl.Series("user_id", [3, 7, 9]), pl.Series("user_id", [3, 9, 5]))
+        array([ 0,  2, -1])
+    """
+    places = pl.DataFrame({"id": before, "place": np.arange(len(before))})
+    rows = pl.DataFrame({"id": after}).join(places, on="id", how="left", maintain_order="left")["place"]
+    if rows.head(len(rows) - rows.null_count()).null_count() or rows.null_count() == len(rows):
+        raise MismatchError(
+            f"{rows.null_count()} values of {after.name} are none of the {len(before)} that the champion knows, and do "
+            "not follow them: they stem from different runs.",
+            "log",
+            "lens",
+        )
+    return rows.fill_null(-1).to_numpy()
+
+
+def keep_item_vectors(
+    vectors: Mapping[str, np.ndarray], champion: Mapping[str, np.ndarray], before: pl.Series, after: pl.Series
+) -> dict[str, np.ndarray]:
+    """Return the item embeddings, and the fitted arrays beside them, for the remaining items.
+
+    Items known to the current lens keep the vectors that it reads.
+
+    Args:
+        vectors: `embeddings`, shape (items, d), and fitted arrays.
+        champion: those that the lens reads, possibly of the first items only.
+
+    Raises:
+        MismatchError: these are other items, or the fitted arrays differ from the current lens's.
+    """
+    rows = kept_rows(before, after)
+    if len(vectors["embeddings"]) != len(before) or rows.min() < 0:
+        raise MismatchError(
+            f"item_embeddings has {len(vectors['embeddings'])} rows, but there are {len(before)} items: they stem from "
+            "different runs.",
+            "item_embeddings",
+        )
+    made_with = vectors.keys() - {"embeddings"}
+    if vectors.keys() != champion.keys() or not all(
+        np.array_equal(vectors[name], champion[name]) for name in made_with
+    ):
+        raise MismatchError(
+            "The newest item_embeddings were not made by the projections of the champion's, so that its lens cannot "
+            "read them: run `kedro run --pipelines update` before, which makes them so.",
+            "item_embeddings",
+            "lens",
+        )
+    later = vectors["embeddings"][len(champion["embeddings"]) :]
+    return {**vectors, "embeddings": np.concatenate([champion["embeddings"], later])[rows]}
+
+
+def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) -> Lens:
+    """Remove users from a frozen lens: the vectors of their ids, and of field values that only they had.
+
+    Users and items later than the lens, as after a rollback, are the unknown id. No other weight changes, so logits of
+    the remaining users stay the same to the last bit if their inputs do. These change only through rating statistics:
+    those of an item, also of one in a history, count the events of all users.
+
+    Raises:
+        MismatchError: see `kept_rows`.
+    """
+    users, items = (
+        torch.tensor(kept_rows(getattr(before, table)[key], getattr(after, table)[key]))
+        for table, key in (("users", "user_id"), ("items", "item_id"))
+    )
+    kept = rearrange_lens(lens, after, users, items)
+    fields = {
+        "user_fields": drop_unused_values(kept.user, kept.sizes.user_fields),
+        "item_fields": drop_unused_values(kept.item, kept.sizes.item_fields),
+    }
+    kept.sizes = kept.sizes.model_copy(update=fields)
+    return kept.freeze()
+
+
+def drop_unused_values(entity: EntityEmbedding, fields: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Remove the vectors of field values that no user (item) has; return the remaining values."""
+    used = functional.pad(entity.field_codes.flatten(), (1, 0)).unique()  # 0, for none, among them
+    entity.values = torch.nn.Embedding.from_pretrained(entity.values.weight[used])
+    entity.field_codes = torch.searchsorted(used, entity.field_codes)
+    codes, kept = count(1), set(used.tolist())
+    return {field: tuple(value for value in values if next(codes) in kept) for field, values in fields.items()}

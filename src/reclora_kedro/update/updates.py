@@ -1,0 +1,274 @@
+"""Canonical tables that grow, and the splits of a grown log.
+
+Rows of users and items never move: new ones follow in the order of their first events, and missing values of known ones
+are filled. Events are those that ingestion would keep of all raw rows together.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from kedro_provenance.errors import MismatchError
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.splits import SplitShares, uncut
+from reclora_kedro.ingestion.cleaning import clean_interactions, distinct_rows
+from reclora_kedro.ingestion.cleaning_report import CleaningReport
+from reclora_kedro.ingestion.config import (
+    IngestionConfig,
+    InteractionColumns,
+    ItemColumns,
+    ItemTextColumns,
+    UserColumns,
+)
+from reclora_kedro.ingestion.entities import listed_rows, title_of_untitled
+from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
+from reclora_kedro.ingestion.plausible_times import believed_seconds
+from reclora_kedro.ingestion.schema import EVENT_KEY
+
+
+class RawEntities(NamedTuple):
+    """Raw tables of items and users, as ingestion reads them; None for a missing table."""
+
+    items: Any = None
+    item_texts: Any = None
+    users: Any = None
+
+
+def clean_new_events(
+    raw_interactions: Any,
+    journal: pl.DataFrame,
+    log: pl.LazyFrame,
+    config: IngestionConfig,
+    report: CleaningReport,
+    engine: EngineConfig = LOCAL,
+    forgotten: ForgottenUsers = NOBODY,
+) -> pl.DataFrame:
+    """Clean new interactions as ingestion does, but without k-core and starting histories.
+
+    Args:
+        raw_interactions: a frame as ingestion reads it; None or empty for none.
+        journal: events of the service: user_id, item_id, rating (null: shown, not clicked), timestamp.
+        log: the canonical interactions so far, which define the types of ids.
+
+    Raises:
+        ValueError: ingestion would refuse the raw table, or no row has ids of the log's types.
+    """
+    columns = config.interactions
+    unlimited = {"k_core": 0, "max_share_of_one_id": 1}
+    sources = []
+    if has_rows(raw_interactions):
+        own = columns.model_copy(update={"click_history": None})
+        sources.append(("raw_new_interactions", raw_interactions, own))
+    dropped = pl.col("user_id").is_in(forgotten.among(journal["user_id"]).implode())
+    report.record("journal events of users who were forgotten", journal.filter(dropped).height)
+    journal = journal.filter(~dropped)
+    sound = pl.col("timestamp").is_between(*believed_seconds(config.plausible_times))
+    if columns.rating:
+        sound &= pl.col("rating").is_between(config.rating_min, config.rating_max)
+    events_of_service = journal.filter(sound)
+    report.record("journal events without a plausible time or rating", journal.height - events_of_service.height)
+    if events_of_service.height:
+        kept = InteractionColumns(
+            user_id="user_id",
+            item_id="item_id",
+            rating="rating" if columns.rating else None,
+            clicked="clicked" if columns.has_impressions else None,
+            timestamp="timestamp",
+            timestamp_format="unix_seconds",
+        )
+        marked = events_of_service.with_columns(clicked=pl.col("rating").is_not_null())
+        sources.append(("journal", marked, kept))
+    types = log.collect_schema()
+    events = [types.to_frame()]
+    for name, raw, own in sources:
+        settings = config.model_copy(update={"interactions": own, **unlimited})
+        with _named("raw_interactions", name):
+            cleaned = clean_interactions(raw, settings, report, engine, forgotten).collect()
+        typed = cleaned.with_columns(pl.col(name).cast(types[name], strict=False) for name in ("user_id", "item_id"))
+        fitting = typed.drop_nulls(["user_id", "item_id"])
+        report.record("ids of another type than the log's", cleaned.height - fitting.height)
+        if fitting.is_empty() and name != "journal":
+            raise ValueError(
+                f"None of the {cleaned.height:,} rows of {name} has a user_id of type {types['user_id']} and an "
+                f"item_id of type {types['item_id']}, as those of the log are; the first row has "
+                f"{cleaned.row(0)[:2]}. Give the ids as the log has them."
+            )
+        events.append(fitting)
+    return distinct_rows(pl.concat(events), config, report)
+
+
+def append_events(
+    log: pl.LazyFrame, new: pl.DataFrame, config: IngestionConfig, report: CleaningReport
+) -> pl.LazyFrame:
+    """Append new interactions: late events are inserted in time, repeated ones count once.
+
+    Of several rows of one user, item and second, the one that ingestion would keep stays. Only events from the first
+    new one on are in memory.
+    """
+    report.record("new interactions", new.height, "rows in")
+    if new.is_empty():
+        return log
+    first, last = new["timestamp"][0], log.select(pl.col("timestamp").max()).collect().item() or 0
+    later = log.filter(pl.col("timestamp") >= first).collect()
+    merged = distinct_rows(pl.concat([later, new]), config, CleaningReport())
+    added = merged.join(later, on=EVENT_KEY, how="anti")
+    changed = merged.join(later, on=[*EVENT_KEY, "rating", "label"], how="anti", nulls_equal=True).height - added.height
+    report.record("new interactions that are known", new.height - added.height - changed)
+    report.record("known interactions with another rating", changed, "the rating that ingestion keeps is taken")
+    report.record("late interactions", added.filter(pl.col("timestamp") < last).height, "kept in their place in time")
+    report.record("interactions added", added.height, "rows kept")
+    return pl.concat([log.filter(pl.col("timestamp") < first), merged.lazy()])
+
+
+def append_items(
+    former: pl.DataFrame,
+    interactions: pl.LazyFrame,
+    raw: RawEntities,
+    columns: ItemColumns,
+    text_columns: ItemTextColumns | None,
+    report: CleaningReport,
+) -> pl.DataFrame:
+    """Append items of new interactions, then those only in a raw table; known ones get missing titles and fields."""
+    described = [_listed(raw.items, "item", former, columns, report)]
+    if text_columns is not None:
+        described.append(_listed(raw.item_texts, "item text", former, text_columns, report))
+    has_title = pl.col("title") != columns.missing_title
+    former = former.with_columns(pl.when(has_title).then("title"))
+    logged = _unknown_ids(interactions, former)
+    items = _grown(former, pl.concat([logged, described[0].select("item_id")]), described, "item", report)
+    untitled = items["title"][former.height :].null_count()
+    report.record("new items without a title", untitled, f"kept as {columns.missing_title!r}")
+    return items.with_columns(pl.col("title").fill_null(title_of_untitled(columns)))
+
+
+def append_users(
+    former: pl.DataFrame,
+    interactions: pl.LazyFrame,
+    raw: RawEntities,
+    columns: UserColumns | None,
+    report: CleaningReport,
+) -> pl.DataFrame:
+    """Append the users of new interactions; a known user gets missing values of fields."""
+    described = [_listed(raw.users, "user", former, columns, report)] if columns is not None else []
+    return _grown(former, _unknown_ids(interactions, former), described, "user", report)
+
+
+def require_grown(log: InteractionLog, items: pl.DataFrame, users: pl.DataFrame) -> None:
+    """Raise MismatchError for tables that do not begin with the items and users of a log."""
+    for table, before, name in ((items, log.items, "items"), (users, log.users, "users")):
+        key = table.columns[0]
+        if not table[key].head(before.height).equals(before[key]):
+            raise MismatchError(
+                f"The {name} do not begin with the {before.height:,} {name} of the champion's log: they were made anew "
+                "since, and indices have moved. Make log and lens of these tables, too, and start the update with "
+                "`--params champion=newest`.",
+                "log",
+                "lens",
+            )
+
+
+def has_grown(log: InteractionLog, before: InteractionLog) -> bool:
+    """Whether a log has other events, items or users than an earlier one."""
+    columns = zip(vars(log.sequences).values(), vars(before.sequences).values(), strict=True)
+    same = all(np.array_equal(*pair) for pair in columns) and log.items.equals(before.items)
+    return not (same and log.users.equals(before.users))
+
+
+def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: int) -> np.ndarray:
+    """Draw training samples of a grown log that were test samples of the earlier log; return their row numbers.
+
+    Neither the champion nor, if they are left out of its training, the challenger has learned from them. They are
+    matched by user and second, since negatives are drawn anew.
+    """
+    moment = ["user_index", "timestamp"]
+    tested = before.samples_in("test").select(moment)
+    rows = log.samples_in("train").join(tested, on=moment, how="semi")["row"].to_numpy()
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+
+
+def new_split(interactions: pl.LazyFrame, until: int, shares: SplitShares) -> tuple[int, int]:
+    """Return the first seconds of validation and test: shares of the rows after a second, rounded up to moments.
+
+    Examples:
+        >>> log = pl.LazyFrame({"timestamp": [1, 2, 3, 4, 5, 6, 6, 7], "label": [1] * 8})
+        >>> new_split(log, 2, SplitShares(train=0.5, validation=0.3))
+        (6, 7)
+        >>> new_split(log, 7, SplitShares(train=0.5, validation=0.3))
+        (8, 8)
+    """
+    second = pl.col("timestamp")
+    later = interactions.filter(pl.col("label").is_not_null() & (second > until)).select(second).collect()
+    seconds = np.sort(later["timestamp"].to_numpy())
+    ends = np.append(seconds, seconds.max(initial=until) + 1)
+    validation, test = (
+        int(ends[uncut(int(share * len(seconds)), seconds)])
+        for share in (shares.train, shares.train + shares.validation)
+    )
+    return validation, test
+
+
+def has_rows(raw: Any) -> bool:
+    if isinstance(raw, pl.LazyFrame):
+        raw = raw.head(1).collect()
+    return raw is not None and len(raw) > 0
+
+
+@contextmanager
+def _named(table: str, name: str) -> Iterator[None]:
+    """Replace the name of ingestion's table in error messages."""
+    try:
+        yield
+    except ValueError as error:
+        error.args = (str(error).replace(table, name),)
+        raise
+
+
+def _listed(
+    raw: Any,
+    kind: str,
+    former: pl.DataFrame,
+    columns: ItemColumns | ItemTextColumns | UserColumns,
+    report: CleaningReport,
+) -> pl.DataFrame:
+    """Return the rows of a raw table with ids of the known type; none without a table."""
+    key = former.columns[0]
+    if not has_rows(raw):
+        return former.select(key).clear()
+    table = f"raw_{kind.replace(' ', '_')}s"
+    with _named(table, table.replace("raw_", "raw_new_")):
+        listed = listed_rows(raw, kind, columns, report)
+    rows = listed.height
+    listed = listed.with_columns(pl.col(key).cast(former.schema[key], strict=False)).drop_nulls(key)
+    report.record(f"{kind} rows with ids of another type than the log's", rows - listed.height)
+    report.record(
+        f"{kind} rows of known ids", listed.join(former, on=key, how="semi").height, "read where nothing was known"
+    )
+    return listed
+
+
+def _unknown_ids(interactions: pl.LazyFrame, former: pl.DataFrame) -> pl.DataFrame:
+    """Return the ids of a log that a table lacks, in the order of their first events."""
+    ids = former.select(pl.first())
+    unknown = interactions.select(ids.columns).join(ids.lazy(), on=ids.columns, how="anti", maintain_order="left")
+    return unknown.unique(maintain_order=True).collect()
+
+
+def _grown(
+    former: pl.DataFrame, ids: pl.DataFrame, described: list[pl.DataFrame], kind: str, report: CleaningReport
+) -> pl.DataFrame:
+    """Return known rows, then one per other id in order of first occurrence; null if no table describes it."""
+    key = former.columns[0]
+    new = ids.unique(maintain_order=True).join(former, on=key, how="anti", maintain_order="left")
+    rows = pl.concat([former, new], how="diagonal")
+    for table in described:
+        fields = [name for name in table.columns[1:] if name in rows.columns]
+        joined = rows.join(table, on=key, how="left", maintain_order="left", suffix=" listed")
+        rows = joined.with_columns(pl.coalesce(name, f"{name} listed") for name in fields).select(rows.columns)
+    filled = rows.head(former.height).join(former, on=former.columns, how="anti", nulls_equal=True).height
+    report.record(f"known {kind}s with values that were unknown", filled, "filled")
+    report.record(f"new {kind}s", new.height, "rows added behind the known ones")
+    return rows

@@ -1,0 +1,85 @@
+"""Times that are not believed: dropped where they are few, refused where the format is wrong."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from cleaned_tables import clean_interactions
+from reclora_kedro.ingestion.config import IngestionConfig
+
+TIMES = [880_606_923 + 1_000 * row for row in range(100)]
+
+
+def clean(times: list[Any], time_format: str = "unix_seconds", **range_changes: Any) -> tuple[pl.DataFrame, list]:
+    config = IngestionConfig(
+        interactions={
+            "user_id": "u",
+            "item_id": "i",
+            "rating": "r",
+            "timestamp": "t",
+            "timestamp_format": time_format,
+        },
+        items={"item_id": "i", "title": "name", "missing_title": "?", "trailing_articles": [], "fields": []},
+        users=None,
+        plausible_times={"first_day": "1990-01-01", "last_day": None, "max_outside": 0.01, **range_changes},
+        rating_min=1,
+        rating_max=5,
+        max_ratings_outside=1,
+        max_share_of_one_id=1,
+        label_threshold=4,
+        duplicates="highest_rating",
+        k_core=0,
+    )
+    return clean_interactions(pl.DataFrame({"u": 1, "i": range(len(times)), "r": 4.0, "t": times}), config)
+
+
+def test_the_report_says_which_days_the_log_spans():
+    _, report = clean(TIMES)
+    assert report[-2] == {"check": "interactions", "rows": 100, "rule": "rows kept; from 1997-11-27 to 1997-11-28"}
+
+
+def test_few_times_outside_are_dropped_and_counted():
+    log, report = clean([*TIMES, *TIMES, 5, TIMES[0] * 1_000], max_outside=0.01)
+    assert log.height == 200
+    counts = {row["check"]: row["rows"] for row in report if row["rule"] == "dropped" and row["rows"]}
+    assert counts == {"timestamp before 1990-01-01": 1, "timestamp after a year from now": 1}
+
+
+def test_the_last_day_is_a_year_from_now_or_the_one_given():
+    now = datetime.now(UTC)
+    soon, late = (round((now + timedelta(days=days)).timestamp()) for days in (360, 370))
+    assert clean([*TIMES, soon], max_outside=0)[0].height == 101
+    for kept in ({"last_day": None}, {"last_day": "1997-11-28"}):
+        log, _ = clean([*TIMES, late], **kept)
+        assert log.height == 100
+    assert clean([*TIMES, late], last_day="9999-12-31")[0].height == 101
+    assert clean(TIMES, last_day="1997-11-27", max_outside=1)[0]["timestamp"].max() < 880_675_200
+
+
+@pytest.mark.parametrize(
+    ("stated", "found"),
+    [
+        ("unix_seconds", "unix_milliseconds"),
+        ("unix_seconds", "unix_microseconds"),
+        ("unix_seconds", "unix_nanoseconds"),
+        ("unix_milliseconds", "unix_seconds"),
+        ("unix_nanoseconds", "unix_milliseconds"),
+    ],
+)
+def test_a_wrong_unit_is_named_with_the_setting_that_corrects_it(stated, found):
+    ticks = {"unix_seconds": 1, "unix_milliseconds": 10**3, "unix_microseconds": 10**6, "unix_nanoseconds": 10**9}
+    times = [second * ticks[found] for second in TIMES]
+    with pytest.raises(ValueError, match="100 of 100 times in column 't' of raw_interactions lie outside") as refusal:
+        clean(times, stated)
+    assert f"{found.removeprefix('unix_')}, but were read as {stated.removeprefix('unix_')}" in str(refusal.value)
+    assert f"set `ingestion.interactions.timestamp_format` to {found}." in str(refusal.value)
+    assert f"the first is {times[0]} in row 1." in str(refusal.value)
+    assert clean(times, found)[0]["timestamp"].to_list() == TIMES
+
+
+@pytest.mark.parametrize(("times", "time_format"), [([5] * 10, "unix_seconds"), (["1971-01-01"] * 10, "%Y-%m-%d")])
+def test_other_times_that_are_not_believed_name_the_range(times, time_format):
+    with pytest.raises(ValueError, match=r"10 of 10 times .* change `ingestion\.plausible_times`"):
+        clean(times, time_format)

@@ -1,0 +1,116 @@
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
+from reclora_kedro.recommendation.beyond_accuracy import (
+    Catalogue,
+    compute_beyond_accuracy,
+    field_vectors,
+    gini,
+    list_metrics,
+    membership,
+)
+from reclora_kedro.recommendation.item_ranks import rank_by
+
+LISTS = pl.Series([[0, 1, 2], [1, 5, 3], [0, 4, 1]])
+EVENTS = np.array([9, 6, 4, 2, 1, 1])
+VECTORS = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.8, 0.6], [-1, 0], [0, 1]])
+BOOTSTRAP = Bootstrap(confidence=0.95, samples=100, seed=0)
+USERS = 9  # of whom the first ones took each item
+CATALOGUE = Catalogue(EVENTS, -np.log2(EVENTS / USERS), VECTORS)
+
+
+@pytest.mark.parametrize(
+    ("k", "diversity", "popularity", "novelty", "coverage"),
+    [
+        (2, 1.0, 5.333333333333333, 1.251629167387823, 4),
+        (3, 0.7111111111111111, 4.888888888888888, 1.2705097231036355, 6),
+    ],
+)
+def test_metrics_equal_those_of_rectools(k, diversity, popularity, novelty, coverage):
+    """Of RecTools 0.19.0: IntraListDiversity by 1 - cosine, AvgRecPopularity, MeanInvUserFreq and CatalogCoverage."""
+    lists = membership(LISTS, k, len(EVENTS))
+    means = list_metrics(lists, CATALOGUE).mean()
+    assert means["diversity"][0] == pytest.approx(diversity)
+    assert means["popularity"][0] == pytest.approx(popularity)
+    assert means["novelty"][0] == pytest.approx(novelty)
+    assert (lists.sum(axis=0) > 0).sum() == coverage
+
+
+def test_the_head_holds_most_of_the_events():
+    assert CATALOGUE.is_tail.tolist() == [False, False, False, True, True, True]  # 19 of 23 events, over 80%
+    assert list_metrics(membership(LISTS, 3, 6), CATALOGUE)["tail_share"].to_list() == pytest.approx([0, 2 / 3, 1 / 3])
+
+
+@pytest.mark.parametrize("counts", [[3, 0, 0, 1, 7, 2, 2], [1, 1, 1, 1], [0, 0, 5]])
+def test_gini_is_half_the_relative_mean_difference(counts):
+    mean_difference = np.mean([abs(one - other) for one in counts for other in counts])
+    assert gini(counts) == pytest.approx(mean_difference / (2 * np.mean(counts)), abs=1e-12)
+
+
+def test_fields_differ_by_their_values_and_a_list_of_one_item_has_no_pairs():
+    items = pl.DataFrame({"item_id": [1, 2, 3], "genres": ["War, Drama", "War", None], "decade": ["90s", None, "90s"]})
+    fields = field_vectors(items)
+    lists = membership(pl.Series([[0, 1], [0, 2], [1, 2], [0]]), 3, 3)
+    metrics = list_metrics(lists, Catalogue(np.ones(3), np.ones(3), None, fields))
+    expected = [1 - 1 / np.sqrt(3), 1 - 1 / np.sqrt(3), 1, np.nan]
+    np.testing.assert_allclose(metrics["field_diversity"], expected)
+    assert metrics["diversity"].is_nan().all()
+    assert field_vectors(items.select("item_id")) is None
+
+
+def all_training(log):
+    log = replace(log, samples=log.samples.with_columns(split=pl.lit("train")))
+    return log, log.samples.filter(label=1).sort("row")
+
+
+def test_each_segment_has_the_metrics_of_its_own_lists(log):
+    log, likes = all_training(log)
+    random = np.random.default_rng(0)
+    scores = {name: random.integers(0, 4, log.items.height) for name in ("popularity", "lens")}
+    scorers = {name: lambda pairs, own=own: own[pairs["item_index"].to_numpy()] for name, own in scores.items()}
+    ranks = rank_by(scorers, log, likes, most=3, seed=0)
+    records = compute_beyond_accuracy(ranks, log, [1, 3], BOOTSTRAP)
+    catalogue, lens = Catalogue.from_log(log), ranks.filter(model="lens")
+    [whole] = [record for record in records if (record["model"], record["k"], record["segment"]) == ("lens", 3, ALL)]
+    lists = lens["top_items"].to_list()
+    assert whole["rows"] == len(lists)
+    assert whole["coverage"] == len({item for of in lists for item in of}) / log.items.height
+    distances = [[1 - catalogue.vectors[i] @ catalogue.vectors[j] for i, j in combinations(of, 2)] for of in lists]
+    assert whole["diversity"] == pytest.approx(np.mean(distances), rel=1e-5)
+    hits = [
+        np.clip((3 - own["better"].to_numpy()) / (own["ties"].to_numpy() + 1), 0, 1)
+        for _, own in ranks.group_by("model", maintain_order=True)
+    ]
+    popular, found = hits
+    assert whole["serendipity"] == pytest.approx(np.mean(found * (1 - popular)))
+    assert {record["serendipity"] for record in records if record["model"] == "popularity"} != {None}
+    assert whole["hit_rate_low"] < whole["hit_rate"] < whole["hit_rate_high"]
+    bands = [record for record in records if (record["model"], record["k"]) == ("lens", 3)][1:]
+    assert sum(record["rows"] for record in bands) == whole["rows"]
+    assert [record["diversity"] for record in records if record["k"] == 1] == [None] * 4
+
+
+def test_likes_of_the_time_of_the_event_before_are_a_segment_of_their_own(log):
+    log, likes = all_training(log)
+    ranks = rank_by({"popularity": lambda pairs: pairs["item_index"].to_numpy()}, log, likes, most=3, seed=0)
+    before = [record for record in compute_beyond_accuracy(ranks, log, [3], BOOTSTRAP) if record["by"] == EVENT_BEFORE]
+    assert before == []  # histories end before the moment, by default
+
+    events = log.sequences
+    last = np.maximum(ranks["history_end"].to_numpy() - 1, 0)
+    moved = ranks.with_columns(
+        timestamp=pl.when(pl.col("row") % 2 == 0).then(events.timestamp[last]).otherwise(pl.col.timestamp)
+    )
+    records = compute_beyond_accuracy(moved, log, [3], BOOTSTRAP)
+    same, later = [record for record in records if record["by"] == EVENT_BEFORE]
+    expected = moved.filter(pl.col.row % 2 == 0, pl.col.history_end > np.asarray(events.offsets)[moved["user_index"]])
+    assert (same["segment"], same["rows"]) == ("of the same time", expected.height)
+    assert later["rows"] == ranks.height - same["rows"]
+    hits = (3 - expected["better"]).clip(0) / (expected["ties"] + 1)
+    assert same["hit_rate"] == pytest.approx(hits.clip(0, 1).mean())

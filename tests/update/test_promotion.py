@@ -1,0 +1,91 @@
+"""When a challenger takes the champion's place."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.update.promotion import PromotionConfig, decide, decide_among_three, rolled_back
+
+BOOTSTRAP = Bootstrap(confidence=0.95, samples=200, seed=0)
+CONFIG = PromotionConfig(margin=0.02, level=0.05, held_out=2000)
+
+
+def newest_rows(users=100, rows=2000, seed=0):
+    """Rows of some users, and scores that tell likes apart more or less well."""
+    random = np.random.default_rng(seed)
+    label, user = random.integers(2, size=rows), random.integers(users, size=rows)
+    return pl.DataFrame({"user_index": user, "label": label}), lambda noise: label + random.normal(0, noise, rows)
+
+
+@pytest.mark.parametrize(("noise", "chosen"), [(0.5, "challenger"), (1.01, "challenger"), (3.0, "champion")])
+def test_a_challenger_that_is_not_worse_takes_the_place(noise, chosen):
+    rows, scores = newest_rows()
+    champion = scores(1.0)
+    challenger = champion + 1e-9 if noise == 1.01 else scores(noise)
+    decision = decide(rows, champion, challenger, CONFIG, BOOTSTRAP)
+    assert decision["chosen"] == chosen
+    assert decision["lower_bound"] <= decision["difference"]
+    assert decision["difference"] == pytest.approx(decision["challenger_auc"] - decision["champion_auc"])
+
+
+def test_a_difference_that_few_rows_leave_open_keeps_the_champion():
+    rows, scores = newest_rows(users=8, rows=24)
+    decision = decide(rows, scores(1.0), scores(1.0), CONFIG, BOOTSTRAP)
+    assert (decision["chosen"], decision["rows"]) == ("champion", 24)
+    assert decision["lower_bound"] < -CONFIG.margin
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_what_cannot_be_measured_keeps_the_champion(kept):
+    rows, scores = newest_rows()
+    alike = rows.filter(label=1).head(kept)
+    decision = decide(alike, scores(1.0)[:kept], scores(1.0)[:kept], CONFIG, BOOTSTRAP)
+    assert decision["chosen"] == "champion"
+    assert "too few" in decision["reason"]
+    assert decision["champion_auc"] is None
+
+
+def test_a_challenger_that_learned_nothing_is_the_champion():
+    rows, scores = newest_rows()
+    champion = scores(1.0)
+    assert decide(rows, champion, champion, CONFIG, BOOTSTRAP)["chosen"] == "champion"
+
+
+def test_a_challenger_that_is_worse_on_older_rows_or_than_the_first_champion_stays_out():
+    newest, scores = newest_rows(rows=4000)
+    held_out = newest.tail(2000)
+    newest = newest.head(2000)
+    champion, good = scores(1.0), scores(1.0)
+
+    def chosen(challenger, first=champion, **settings):
+        named = {"champion": champion, "challenger": challenger, "first": first}
+        return decide_among_three(newest, held_out, named, CONFIG, BOOTSTRAP, **{"accept": False} | settings)
+
+    near = champion + 0.1 * (good - champion)
+    assert chosen(near)["chosen"] == "challenger"
+    forgets = np.concatenate([near[:2000], scores(3.0)[2000:]])
+    refused = chosen(forgets)
+    assert refused["chosen"] == chosen(forgets, accept=True)["chosen"] == "champion"
+    assert refused["reason"].startswith("on 2,000 older rows, the challenger's AUC is -")
+    lost = chosen(near, first=scores(0.5))
+    assert lost["chosen"] == "champion"
+    assert lost["reason"].startswith("beside the first champion")
+    assert chosen(near, first=scores(0.5), accept=True)["chosen"] == "challenger"
+
+
+def test_rollbacks_after_an_update_go_behind_what_was_rolled_back():
+    def champion(version, names, **decision):
+        return {"version": version, "versions": {"lens": names}, "decision": decision, "made_by": names}
+
+    history = [champion("4", "4"), champion("3", "1", to="1"), champion("2", "2"), champion("1", "1")]
+    once = rolled_back(history)
+    assert (once["versions"], once["decision"]["to"], once["made_by"]) == ({"lens": "1"}, "1", "1")
+    with pytest.raises(ValueError, match="none before it"):
+        rolled_back([{"version": "5", **once}, *history])
+    behind = [champion("5", "5"), champion("4", "4", chosen="forgotten"), *history[1:]]
+    assert rolled_back(behind)["versions"] == {"lens": "4"}
+    with pytest.raises(ValueError, match="goes back to where users were forgotten"):
+        rolled_back(behind[1:])
+    with pytest.raises(ValueError, match="no champion yet"):
+        rolled_back([])

@@ -1,0 +1,129 @@
+"""Which stored versions still hold something of a user."""
+
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+import pytest
+
+from reclora_kedro.update.remains import Forgotten, champions_of, find_remains, remains_table, stored_users
+from terminal import printed
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A version of an entry, made of some contents and of raw entries, or by an update of an earlier content."""
+
+    entry: str
+    content: str
+    folder: object = None
+    sources: tuple[str, ...] = ()
+    updates: str | None = None
+    layer: str = "models"
+    version: str | None = "1"
+    parameters: dict = field(default_factory=dict)
+    told: bool = True
+
+    def files(self, suffix):
+        return sorted(self.folder.glob(f"*{suffix}")) if self.folder else []
+
+    def comes_from(self, contents, earlier=None):
+        if not self.told:
+            return None
+        met, ends = set(self.sources) & set(contents), set(self.sources) - set(contents)
+        if earlier is not None and self.updates:
+            if self.updates not in earlier:
+                return met, ends | {f"champion.{self.entry}"}
+            more = earlier[self.updates].comes_from(contents, earlier)
+            met, ends = met | more[0], ends | more[1]
+        return met, ends
+
+
+@pytest.fixture
+def stored(tmp_path):
+    def with_table(entry, content, **columns):
+        folder = tmp_path / content
+        folder.mkdir()
+        pl.DataFrame(columns).write_parquet(folder / f"{entry}.parquet")
+        return Stored(entry, content, folder, ("raw_interactions",))
+
+    def with_report(content, text):
+        folder = tmp_path / content
+        folder.mkdir()
+        (folder / "report.json").write_text(text)
+        return Stored("report", content, folder, ("users1",), layer="reporting")
+
+    return [
+        with_table("users", "users1", user_id=[41, 42]),
+        with_table("users", "users2", user_id=[41]),
+        with_table("interactions", "interactions1", user_id=[41, 42, 42], item_id=["a", "a", "b"]),
+        Stored("log", "log1", sources=("users1",)),
+        Stored("log", "log2", sources=("users2",)),
+        Stored("lens", "lens1", sources=("users1",)),
+        Stored("lens", "lens2", sources=("users2",), updates="lens1"),
+        Stored("lens", "lens3", sources=("users2",), updates="erased"),
+        Stored("lens", "lens4", sources=("users2",)),
+        Stored("reclora.adapter", "adapter1", sources=("users1", "base_llm")),
+        Stored("reclora.adapter", "adapter2", sources=("users2", "base_llm")),
+        Stored("scores", "scores1", sources=("raw_interactions",)),
+        Stored("scores", "scores2", told=False),
+        Stored("scores", "scores3", sources=("users2",), parameters={"export": {"users": [42]}}),
+        Stored("reclora.checkpoints", "", version=None),
+        with_report("report1", '[{"check": "rows of user_id 42"}]'),
+        with_report("report2", '[{"rows": 42}]'),
+        Stored("champion", "champion1", sources=("users1",)),
+    ]
+
+
+def test_rows_and_traces_of_a_user(stored):
+    remains = find_remains(stored, Forgotten(frozenset({"42"})))
+    rows = [each.content for each in remains.rows]
+    assert set(rows) == {"users1", "interactions1", "log1", "lens1", "scores1", "scores2", "scores3", "", "report1"}
+    assert rows[-2:] == ["users1", "interactions1"]  # all that is known of others goes by these
+    assert {each.content for each in remains.traces} == {"lens2", "lens3", "adapter1"}
+    assert not find_remains([stored[1], stored[4]], Forgotten(frozenset({"42"}))).rows
+
+
+def test_ids_of_users_and_of_items_that_they_alone_have(stored):
+    assert stored_users(stored) == {"41", "42"}
+    forgotten = Forgotten.of([42], stored, pl.Series("item_id", ["a", "c"]))
+    assert forgotten == Forgotten(frozenset({"42"}), frozenset({"b"}))
+    forgotten = Forgotten(frozenset({"none"}), frozenset({"b"}))
+    assert [each.content for each in find_remains(stored[:3], forgotten).rows] == ["interactions1"]
+
+
+def test_champions_that_name_what_is_erased(stored):
+    history = [{"version": "3", "versions": {"log": "2"}}, {"version": "2", "versions": {"log": "1", "lens": "1"}}]
+    champions = [replace(stored[-1], version=version) for version in "321"]
+    assert champions_of(history, stored[3:4], [*stored[:-1], *champions]) == [champions[1]]
+
+
+@pytest.mark.parametrize(
+    ("erase", "retrain", "outcome"),
+    [
+        (False, False, "All are kept: forget.erase=true erases those with rows; with forget.retrain=true weights are"),
+        (False, True, "All are kept: forget.erase=true erases those with rows, and weights with traces."),
+        (True, False, "Versions with rows are erased; weights stay."),
+        (True, True, "Versions with rows are erased, and weights with traces, too."),
+    ],
+)
+def test_what_is_left_is_counted_by_entry(erase, retrain, outcome):
+    report = {"rows": [{"entry": "log"}, {"entry": "users"}, {"entry": "log"}], "traces": [{"entry": "lens"}]}
+    table = printed(remains_table(report, erase=erase, retrain=retrain), width=140)
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
+    assert cells == [["lens", "", "1"], ["log", "2", ""], ["users", "1", ""]]
+    assert outcome in table
+    nothing = printed(remains_table({"rows": [], "traces": []}, erase=erase, retrain=retrain))
+    assert nothing == "No stored version knows the users.\n"
+
+
+def test_files_that_name_a_user(tmp_path):
+    forgotten = Forgotten(frozenset({"42"}), frozenset({"7"}))
+    tables = {
+        "rows": ({"user_id": [1, 42]}, True),
+        "item": ({"user_id": [1], "item_id": ["7"]}, True),
+        "others": ({"user_id": ["4", "2"], "item_id": ["42", None]}, False),
+        "no_ids": ({"user_index": [42]}, None),
+    }
+    for name, (columns, expected) in tables.items():
+        pl.DataFrame(columns, strict=False).write_parquet(tmp_path / name)
+        assert forgotten.in_table(tmp_path / name) is expected, name

@@ -1,0 +1,207 @@
+"""Tables that grow: indices never move, and the events are those that ingestion would leave of all raw rows."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cleaned_tables import SETTINGS
+from kedro_provenance.errors import MismatchError
+from reclora_kedro.history.splits import SplitShares
+from reclora_kedro.ingestion.cleaning import clean_interactions
+from reclora_kedro.ingestion.cleaning_report import CleaningReport
+from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.entities import describe_items, describe_users
+from reclora_kedro.ingestion.forgotten import ForgottenUsers
+from reclora_kedro.ingestion.schema import Interactions, Items, Users
+from reclora_kedro.update.updates import (
+    RawEntities,
+    append_events,
+    append_items,
+    append_users,
+    clean_new_events,
+    new_split,
+    require_grown,
+)
+
+ITEM = {"item_id": "i", "title": "name", "missing_title": "Unknown title", "trailing_articles": [], "fields": []}
+USER = {"user_id": "u", "fields": [{"name": "age", "column": "age"}]}
+RATINGS = IngestionConfig(**SETTINGS | {"items": ITEM, "users": USER})
+CLICKS = IngestionConfig(
+    **SETTINGS | {"interactions": SETTINGS["interactions"] | {"rating": None, "clicked": "r"}, "items": ITEM}
+)
+NO_JOURNAL = pl.DataFrame(
+    schema={"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
+)
+
+
+def raw_rows(rows, rating=lambda rating: rating):
+    return pl.DataFrame(
+        [(user, item, rating(stars), second) for user, item, stars, second in rows],
+        schema={"u": pl.Int64, "i": pl.Int64, "r": pl.Float64, "t": pl.Int64},
+        orient="row",
+    )
+
+
+def ingested(raw, config, raw_items=None, raw_users=None):
+    """The canonical tables of ingestion."""
+    report = CleaningReport()
+    events = clean_interactions(raw, config, report)
+    items = raw.select("i").unique().with_columns(name=pl.lit("A")) if raw_items is None else raw_items
+    users = raw.select("u").unique().with_columns(age=pl.lit(30)) if raw_users is None else raw_users
+    return (
+        events.collect(),
+        describe_items(items, events, config.items, report),
+        describe_users(users, events, config.users, report),
+    )
+
+
+def updated(tables, config, raw=None, journal=NO_JOURNAL, report=None, **entities):
+    """The canonical tables after an update."""
+    events, items, users = tables
+    report, entities = report or CleaningReport(), RawEntities(**entities)
+    new = clean_new_events(raw, journal, events.lazy(), config, report)
+    events = append_events(events.lazy(), new, config, report)
+    grown = (
+        events.collect(),
+        append_items(items, events, entities, config.items, None, report),
+        append_users(users, events, entities, config.users, report),
+    )
+    for model, table in zip((Interactions, Items, Users), grown, strict=True):
+        model.validate(table, lazy=True)
+    return grown
+
+
+def rows():
+    row = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(1, 6))
+    return st.lists(row, min_size=1, max_size=12)
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.lists(rows(), min_size=2, max_size=4), st.booleans())
+def test_updates_leave_the_events_of_one_ingestion_and_move_no_index(batches, impressions):
+    config = CLICKS if impressions else RATINGS
+    rating = (lambda stars: float(stars > 3)) if impressions else (lambda stars: stars)
+    batches = [raw_rows(batch, rating) for batch in batches]
+    tables = ingested(batches[0], config)
+    for batch in batches[1:]:
+        before, tables = tables, updated(tables, config, batch)
+        for old, new in zip(before[1:], tables[1:], strict=True):
+            assert new.head(old.height).equals(old)
+        for again in (updated(tables, config, batch), updated(tables, config, batch.clear()), updated(tables, config)):
+            assert all(one.equals(two) for one, two in zip(tables, again, strict=True))
+    together = ingested(pl.concat(batches), config)
+    assert tables[0].equals(together[0])
+    for grown, whole in zip(tables[1:], together[1:], strict=True):
+        assert set(grown.to_series()) == set(whole.to_series())
+
+
+BEFORE = ingested(raw_rows([(2, 7, 5, 100), (1, 8, 2, 200)]), RATINGS)
+
+
+def test_late_repeated_and_changed_events_are_counted_and_new_ids_follow_as_they_appear():
+    report = CleaningReport()
+    new = raw_rows([(9, 3, 4, 150), (2, 7, 3, 100), (1, 8, 4, 200), (4, 8, 1, 300)])
+    events, items, users = updated(
+        BEFORE,
+        RATINGS,
+        new,
+        report=report,
+        items=pl.DataFrame({"i": [7, 5, 3], "name": ["Other", "Five", None]}),
+        users=pl.DataFrame({"u": [4, 77], "age": [40, 7]}),
+    )
+    assert events.select("user_id", "item_id", "rating").rows() == [(2, 7, 5), (9, 3, 4), (1, 8, 4), (4, 8, 1)]
+    assert items.rows() == [(7, "A"), (8, "A"), (3, "Unknown title"), (5, "Five")]
+    assert users.rows() == [(1, "30"), (2, "30"), (9, None), (4, "40")]
+    counted = {row["check"]: row["rows"] for row in report.records()}
+    assert counted["new interactions"] == 4
+    assert counted["new interactions that are known"] == 1
+    assert counted["known interactions with another rating"] == 1
+    assert counted["late interactions"] == 1
+    assert counted["interactions added"] == 2
+    assert (counted["new items"], counted["new users"], counted["item rows of known ids"]) == (2, 2, 1)
+
+
+def test_what_was_unknown_is_filled_and_what_was_known_stays():
+    raw = raw_rows([(2, 7, 5, 100), (1, 8, 2, 200)])
+    named, aged = pl.DataFrame({"i": [8], "name": ["Eight"]}), pl.DataFrame({"u": [1], "age": [30]})
+    before, report = ingested(raw, RATINGS, named, aged), CleaningReport()
+    assert before[1].rows() == [(7, "Unknown title"), (8, "Eight")]
+    news = {
+        "items": pl.DataFrame({"i": [8, 7], "name": ["8", "Seven"]}),
+        "users": pl.DataFrame({"u": [1, 2], "age": [9, 9]}),
+    }
+    after = updated(before, RATINGS, report=report, **news)
+    assert after[1].rows() == [(7, "Seven"), (8, "Eight")]
+    assert after[2].rows() == [(1, "30"), (2, "9")]
+    counted = {row["check"]: (row["rows"], row["rule"]) for row in report.records()}
+    for kind in ("item", "user"):
+        assert counted[f"known {kind}s with values that were unknown"] == (1, "filled")
+    assert all(one.equals(two) for one, two in zip(after, updated(after, RATINGS, **news), strict=True))
+
+
+def test_the_journal_counts_like_other_rows_and_gives_ids_as_text():
+    journal = pl.DataFrame(
+        [("2", "8", 5.0, 300), ("x", "8", 5.0, 301), ("12", "90", None, 302)], schema=NO_JOURNAL.schema, orient="row"
+    )
+    report = CleaningReport()
+    events, items, users = updated(BEFORE, RATINGS, journal=journal, report=report)
+    assert events.row(-1) == (2, 8, 5.0, 300, 1)
+    assert (items.height, users.height) == (2, 2)
+    dropped = "ids of another type than the log's", "journal events without a plausible time or rating"
+    assert [report.rows(check) for check in dropped] == [1, 1]
+    assert updated(BEFORE, RATINGS, journal=journal.tail(1))[0].equals(BEFORE[0])
+    clicks = updated(
+        ingested(raw_rows([(1, 1, 1, 1), (2, 1, 0, 1)]), CLICKS), CLICKS, journal=journal.filter(user_id="12")
+    )
+    assert clicks[0].row(-1) == (12, 90, None, 302, 0)
+    assert updated(BEFORE, RATINGS, journal=journal.filter(user_id="x"))[0].equals(BEFORE[0])
+
+
+def test_items_with_ids_of_another_type_are_counted():
+    report = CleaningReport()
+    items = pl.DataFrame({"i": ["9", "nine"], "name": ["Nine", "Lost"]})
+    updated(BEFORE, RATINGS, raw_rows([(1, 9, 4, 400)]), items=items, report=report)
+    assert report.rows("item rows with ids of another type than the log's") == 1
+
+
+def test_whoever_was_forgotten_comes_in_by_no_table():
+    forgotten = ForgottenUsers().with_users([9, "x"])
+    raw, report = raw_rows([(9, 7, 5, 300), (1, 7, 5, 301)]), CleaningReport()
+    assert clean_interactions(raw, RATINGS, report, forgotten=forgotten).collect()["user_id"].to_list() == [1]
+    assert report.rows("rows of users who were forgotten") == 1
+    journal = pl.DataFrame([("9", "8", 5.0, 302), ("2", "8", 5.0, 303)], schema=NO_JOURNAL.schema, orient="row")
+    new = clean_new_events(raw, journal, BEFORE[0].lazy(), RATINGS, report, forgotten=forgotten)
+    assert new["user_id"].to_list() == [1, 2]
+    assert report.rows("journal events of users who were forgotten") == 1
+    again = forgotten.without_users([9])
+    assert clean_interactions(raw, RATINGS, report, forgotten=again).collect().height == 2
+    with pytest.raises(ValueError, match=r"forget.users\[1\] is none of the 2 ids that were forgotten"):
+        forgotten.without_users(["x", 77])
+
+
+def test_rows_that_ingestion_refuses_are_refused():
+    with pytest.raises(ValueError, match="None of the 1 rows of raw_new_interactions has a user_id of type Int64"):
+        updated(BEFORE, RATINGS, raw_rows([(1, 1, 4, 400)]).with_columns(u=pl.lit("x")))
+    with pytest.raises(ValueError, match=r"No interaction is left after cleaning .* entry raw_new_interactions and"):
+        updated(BEFORE, RATINGS, raw_rows([(1, 1, 9, 400)]))
+    with pytest.raises(ValueError, match="raw_new_items has no column 'name'"):
+        updated(BEFORE, RATINGS, raw_rows([(1, 1, 4, 400)]), items=pl.DataFrame({"i": [1], "title": ["A"]}))
+
+
+def test_new_samples_are_split_by_time_and_moments_stay_whole():
+    seconds = np.repeat(np.arange(1, 101), 3)
+    log = pl.LazyFrame({"timestamp": seconds, "label": [1] * 300})
+    shares = SplitShares(train=0.6, validation=0.3)  # the test's share differs: 0.1
+    assert new_split(log, 50, shares) == (81, 96)
+    assert new_split(log, 100, shares) == (101, 101)
+
+
+def test_tables_that_were_made_anew_are_refused():
+    class Log:
+        items, users = BEFORE[1], BEFORE[2]
+
+    require_grown(Log, *updated(BEFORE, RATINGS, raw_rows([(9, 3, 4, 150)]))[1:])
+    with pytest.raises(MismatchError, match="The items do not begin with the 2 items"):
+        require_grown(Log, Log.items.reverse(), Log.users)
