@@ -31,9 +31,9 @@ from threadpoolctl import threadpool_limits
 from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
-from reclora_kedro.candidates.base import Retriever, fresh_retriever
-from reclora_kedro.candidates.config import RetrieverConfig
-from reclora_kedro.candidates.index import SEARCHED_SHARE, ItemIndex
+from reclora_kedro.candidates.next_item.base import Retriever, fresh_retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.index import SEARCHED_SHARE, ItemIndex
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.history.taken_items import draw_positives

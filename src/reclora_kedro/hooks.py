@@ -12,7 +12,7 @@ from kedro.pipeline import Pipeline
 
 from kedro_provenance.catalog import loaded_version, location
 from kedro_provenance.cells import CellRunner, check_cell, run_cell
-from kedro_provenance.failures import RunRefusedError, command
+from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.run import Run
 from kedro_provenance.start import cell_runner
 from reclora_kedro.pipelines.checks import checks
@@ -27,6 +27,10 @@ RESULTS = {
 """Catalog entries that the end of the default flow points to, by what they are."""
 
 
+CHOICE, CHOICE_BEFORE = "candidate_choice", "candidate_choice_before"
+"""A choice, and the one in use before, which stays until another is better; a node cannot read what it leaves."""
+
+
 class RecommenderHooks:
     """Runs the cells of a study, erases forgotten users' data, and ends the default flow with where its results lie."""
 
@@ -36,7 +40,13 @@ class RecommenderHooks:
 
     @hook_impl(trylast=True)  # the plug-in has locked the data folder and checked the parameters before
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
-        """Run the cells of a study that have not finished; raise RunRefusedError for an invalid or failed one."""
+        """Give the choice in use; run the cells of a study that have not finished.
+
+        Raises:
+            RunRefusedError: a cell is invalid, or failed.
+        """
+        if CHOICE_BEFORE in pipeline.inputs() and loaded_version(catalog.get(CHOICE)) is not None:
+            catalog.save(CHOICE_BEFORE, catalog.load(CHOICE))
         if "study_cells" not in pipeline.inputs():
             return
         from reclora_kedro.study import grid, results
@@ -90,16 +100,14 @@ class RecommenderHooks:
         serve = " ".join(["kedro serve", *([f"--env {env}"] if env else [])])
         show(
             f"Next:\n  {serve}\n    the live page, http://{service['host']}:{service['port']}/\n"
-            f"  {command('--pipelines candidates,recommendation', env).strip('`')}\n"
-            "    a trained retriever among what finds candidates\n"
             "  kedro new-log orders.csv products.csv\n    a log of your own"
         )
 
     def _newest_file(self, catalog: Any, name: str) -> str:
-        """Return where the newest version of an entry lies, relative to the project if it is in there."""
+        """Return where an entry, or its newest version, lies, relative to the project if it is in there."""
         dataset = catalog.get(name)
         address, version = location(dataset), loaded_version(dataset)
-        file = f"{address}/{version}/{Path(address).name}"
+        file = address if version is None else f"{address}/{version}/{Path(address).name}"
         return file.removeprefix(f"{self._context.project_path}/")
 
     def _erase(self, catalog: Any) -> None:

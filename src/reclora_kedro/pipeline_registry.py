@@ -51,16 +51,12 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
     """Return the default flow.
 
     It tunes an item encoder where the history step embeds items by it, and trains a retriever where the lens or
-    ``recommendation.candidates`` by name needs one. Where likes of the validation split choose what finds candidates,
-    it leaves the retriever out, whose training takes as long as all other models but the LLM.
+    ``recommendation.sources`` needs one.
     """
-    validated = names.parameters["recommendation"]["candidates"] == "validation"
     steps = dict(pipelines) | create_pipelines(["evaluation"], replace(names, report_reads_choice=True))
-    if validated and not names.lens_reads_retriever:
-        steps |= create_pipelines(["recommendation"], replace(names, recommendation_reads_retriever=False))
     needed = {
         "encoders": TUNED_ENCODER in names.item_encoders,
-        "candidates": names.lens_reads_retriever or (names.recommendation_reads_retriever and not validated),
+        "candidates": names.lens_reads_retriever or names.recommendation_reads_retriever,
     }
     chosen = [*DEFAULT_STEPS, *(step for step, is_needed in needed.items() if is_needed)]
     return sum((steps[step] for step in chosen), start=Pipeline([]))

@@ -4,9 +4,9 @@ import pytest
 
 from cycle_log import cycle_log
 from parity_log import _one_thread, one_thread
-from reclora_kedro.candidates import RETRIEVER_MODELS
-from reclora_kedro.candidates.config import RetrieverConfig
-from reclora_kedro.candidates.training import fit_retriever
+from reclora_kedro.candidates.next_item import RETRIEVER_MODELS
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.training import fit_retriever
 
 __all__ = ["_one_thread"]
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cycle_log import catalogue_scores
-from reclora_kedro.candidates.base import load_retriever
-from reclora_kedro.candidates.reader import RetrieverReader
+from reclora_kedro.candidates.next_item.base import load_retriever
+from reclora_kedro.candidates.next_item.reader import RetrieverReader
 from reclora_kedro.devices import seeded
 
 

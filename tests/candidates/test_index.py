@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from cycle_log import catalogue_scores
 from reclora_kedro.candidates import index
-from reclora_kedro.candidates.index import NO_ITEM, ItemIndex, UnseenItems
-from reclora_kedro.candidates.reader import RetrieverReader
+from reclora_kedro.candidates.next_item.index import NO_ITEM, ItemIndex, UnseenItems
+from reclora_kedro.candidates.next_item.reader import RetrieverReader
 
 ITEMS, DIM, MOST = 4_000, 16, 100
 

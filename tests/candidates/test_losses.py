@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from reclora_kedro.candidates import losses
-from reclora_kedro.candidates.losses import draw_items, full_cross_entropy, sampled_cross_entropy
+from reclora_kedro.candidates.next_item.losses import draw_items, full_cross_entropy, sampled_cross_entropy
 
 
 @pytest.fixture

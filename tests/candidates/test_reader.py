@@ -10,9 +10,9 @@ import torch
 from cycle_log import catalogue_scores
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.candidates import reader
-from reclora_kedro.candidates.base import grow_retriever
-from reclora_kedro.candidates.reader import LOWEST_SCORE, RetrieverReader
-from reclora_kedro.candidates.training import fit_retriever
+from reclora_kedro.candidates.next_item.base import grow_retriever
+from reclora_kedro.candidates.next_item.reader import LOWEST_SCORE, RetrieverReader
+from reclora_kedro.candidates.next_item.training import fit_retriever
 
 
 @pytest.mark.parametrize("at_once", [1, 60, 10**6])

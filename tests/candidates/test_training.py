@@ -9,8 +9,8 @@ import torch
 
 from cycle_log import catalogue_scores, changed, cycle_log
 from reclora_kedro.candidates import training
-from reclora_kedro.candidates.reader import RetrieverReader
-from reclora_kedro.candidates.training import _fit, fit_retriever
+from reclora_kedro.candidates.next_item.reader import RetrieverReader
+from reclora_kedro.candidates.next_item.training import _fit, fit_retriever
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.distributed.group import train_in_processes

@@ -19,8 +19,8 @@ from random_encoder import save_random_encoder
 from random_llama import random_llama, with_random_adapter
 from random_logs import log_of
 from reclora_kedro.adapters.methods import load_adapter, user_loras
-from reclora_kedro.candidates.base import build_retriever
-from reclora_kedro.candidates.config import RetrieverConfig, RetrieverSizes
+from reclora_kedro.candidates.next_item.base import build_retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig, RetrieverSizes
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes

@@ -9,7 +9,7 @@ import pytest
 
 from cycle_log import catalogue_scores
 from projects import ROOT, catalog_of, kedro_run, stored
-from reclora_kedro.candidates.reader import RetrieverReader
+from reclora_kedro.candidates.next_item.reader import RetrieverReader
 
 
 def test_a_retriever_that_is_not_trained_yet_is_refused_with_what_to_do(finished_run):

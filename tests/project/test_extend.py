@@ -16,8 +16,8 @@ from parity_log import config, log
 from projects import ROOT, kedro_run
 from reclora_kedro.adapters import methods
 from reclora_kedro.baselines import registry
-from reclora_kedro.candidates.config import RetrieverConfig
-from reclora_kedro.candidates.training import fit_retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.training import fit_retriever
 from reclora_kedro.history.questions import questions
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.pipelines import scoring

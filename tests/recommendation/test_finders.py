@@ -12,9 +12,9 @@ from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.candidates import index
-from reclora_kedro.candidates.base import fresh_retriever
-from reclora_kedro.candidates.config import RetrieverConfig
-from reclora_kedro.candidates.index import NO_ITEM
+from reclora_kedro.candidates.next_item.base import fresh_retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.index import NO_ITEM
 from reclora_kedro.recommendation import candidates
 from reclora_kedro.recommendation.candidates import candidate_sets, nearest
 from reclora_kedro.recommendation.config import RecommendationConfig

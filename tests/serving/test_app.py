@@ -23,9 +23,9 @@ from live_service import BEGIN, ITEMS, USERS, block, fit_linear, service_config,
 from reclora_kedro.baselines.neighbours import ItemNeighbours
 from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.candidates import index
-from reclora_kedro.candidates.base import fresh_retriever
-from reclora_kedro.candidates.config import RetrieverConfig
-from reclora_kedro.candidates.reader import RetrieverReader
+from reclora_kedro.candidates.next_item.base import fresh_retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.reader import RetrieverReader
 from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.lens.growth import grow_lens

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from reclora_extras.monitoring.config import AlarmConfig, MonitoringConfig
 from reclora_kedro.baselines.base import Scorer
-from reclora_kedro.candidates.base import Retriever, grow_retriever
+from reclora_kedro.candidates.next_item.base import Retriever, grow_retriever
 from reclora_kedro.evaluation.ranking_metrics import expected_gain
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT

@@ -10,7 +10,7 @@ from reclora_extras.monitoring.config import MonitoringConfig
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
-from reclora_kedro.candidates.base import Retriever
+from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommendation.config import RecommendationConfig

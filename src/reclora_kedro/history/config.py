@@ -48,6 +48,7 @@ class HistoryConfig(Block):
     seed: Seed
     min_history: Count
     ties: Ties
+    shared_clock: bool
     rating_levels: RatingLevels
     split: SplitConfig
     negatives: NegativesConfig

@@ -56,9 +56,10 @@ class LogInFiles:
     samples: pl.LazyFrame  # scans the files, in order
     rows: int  # of the samples
     scratch: TemporaryDirectory  # the folder of the samples
+    shared_clock: bool
 
     def save(self, folder: Path) -> None:
-        save_tables(folder, self.items, self.users, self.sequences, self.samples, self.rows)
+        save_tables(folder, self, self.samples, self.rows)
 
 
 class Growth(NamedTuple):
@@ -142,9 +143,10 @@ def build_log(
     require_classes_in_splits({"train": counts["train"]} if growth else counts)
     if in_memory:
         scratch.cleanup()
-        return InteractionLog(items, users, sequences, samples[0].with_row_index("row").collect())
+        rows_in_memory = samples[0].with_row_index("row").collect()
+        return InteractionLog(items, users, sequences, rows_in_memory, shared_clock=config.shared_clock)
     kept = sum(height for _, height in counts.values())
-    return LogInFiles(items, users, sequences, pl.concat(samples), kept, scratch)
+    return LogInFiles(items, users, sequences, pl.concat(samples), kept, scratch, config.shared_clock)
 
 
 def _report_later_training(samples: pl.LazyFrame, report: CleaningReport) -> None:

@@ -86,13 +86,25 @@ def pair_of(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     return users.astype(np.int64) << 32 | items
 
 
-def draw_positives(log: InteractionLog, split: str, users: int | None, rows: int | None, seed: int) -> pl.DataFrame:
+def draw_positives(
+    log: InteractionLog,
+    split: str,
+    users: int | None,
+    rows: int | None,
+    seed: int,
+    *,
+    repeat: bool = False,
+    excluded: np.ndarray | None = None,
+) -> pl.DataFrame:
     """Draw likes of a split, in the order of the samples: row, item_index and the columns of `MOMENT`.
 
-    Items that the user took before are left out, as they would stand out among candidates that are new to the user.
-    Draws are uniform; a larger number of users or rows keeps those of a smaller one; None keeps all.
+    Items that the user took before are left out, as they would stand out among candidates that are new to the user,
+    unless they may be recommended again (`repeat`). So are excluded items. Draws are uniform; a larger number of users
+    or rows keeps those of a smaller one; None keeps all.
     """
-    liked = _new_likes(log, split)
+    liked = _likes(log, split) if repeat else _new_likes(log, split)
+    if excluded is not None and len(excluded):
+        liked = liked.filter(~np.isin(liked["item_index"].to_numpy(), excluded))
     if users is not None:
         everyone = liked["user_index"].unique().sort()
         drawn = np.random.default_rng([seed, 0]).permutation(len(everyone))[:users]
@@ -118,9 +130,13 @@ def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.Dat
     return likes[np.sort(np.random.default_rng(seed).permutation(likes.height)[:rows])]
 
 
+def _likes(log: InteractionLog, split: str) -> pl.DataFrame:
+    return log.samples_in(split, "row", "item_index", *MOMENT, "label").filter(label=1).drop("label")
+
+
 def _new_likes(log: InteractionLog, split: str) -> pl.DataFrame:
     """Return the likes of a split of items that are new to their users: row, item_index and `MOMENT`."""
-    likes = log.samples_in(split, "row", "item_index", *MOMENT, "label").filter(label=1).drop("label")
+    likes = _likes(log, split)
     return likes.filter(~taken_before(log.sequences, likes))
 
 

@@ -44,7 +44,7 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
 
         yield partial(require_lens, catalog.load("params:lens"))
     if "retriever" in trained:
-        from reclora_kedro.candidates.base import require_retriever
+        from reclora_kedro.candidates.next_item.base import require_retriever
 
         yield partial(require_retriever, catalog.load("params:retriever"))
     if "params:engine" in inputs:

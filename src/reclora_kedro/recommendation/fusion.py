@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from scipy.optimize import minimize
 
-from reclora_kedro.recommendation.features import LENS, RANK, Lists
+from reclora_kedro.recommendation.features import LENS, RANK, TaughtLists
 
 PENALTY = 1e-3  # of the squares of the weights of columns with a standard deviation of one, per like
 
@@ -18,7 +18,7 @@ def score(features: pl.DataFrame, weights: Mapping[str, float] | None) -> np.nda
     return features.select(*weights).to_numpy() @ np.array(list(weights.values()))
 
 
-def learn_weights(lists: Lists) -> dict[str, float]:
+def learn_weights(lists: TaughtLists) -> dict[str, float]:
     """Return the nonnegative weights with the highest likelihood of likes among the candidates of their moments.
 
     They weigh the logarithms of the sources' ranks, and the lens's logit, in a conditional logit (McFadden, Conditional

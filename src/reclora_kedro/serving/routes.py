@@ -183,7 +183,7 @@ class Routes:
 
         def look(now: Snapshot) -> Json:
             live, [item] = now.live, _item_indices(now.live.items, [item_id]).tolist()
-            [(near, weights)] = now.neighbours.nearest(np.array([item]))
+            near, weights = now.recommender.knn.nearest(item)
             by_users = near[np.argsort(-weights, kind="stable")[:limit]]
             weight_of = dict(zip(near.tolist(), weights.tolist(), strict=True))
             response = _item(live, item)
@@ -202,8 +202,8 @@ class Routes:
             "version": champion.name,
             "versions": dict(champion.versions),
             "since": _rfc3339(int(self.service.since)),
-            "candidates": champion.kind,
-            "order": champion.order,
+            "candidates": champion.choice.kind,
+            "order": champion.choice.order,
             "model": self._config.model,
             "llm": None if champion.llm is None else champion.llm.variant,
             "users": champion.log.users.height,
@@ -374,7 +374,8 @@ def _response(body: OfOneUser, answer: Answer) -> Json:
     for place, item in enumerate(answer.items.tolist()):
         entry = _item(live, item) | {"score": None, "rank": place + 1}
         if answer.scores is not None:
-            entry["score"] = float(answer.scores[place])
+            score = float(answer.scores[place])
+            entry["score"] = None if np.isnan(score) else score
         if answer.because is not None:
             entry["because"] = answer.because[place] | {
                 "neighbours": [

@@ -10,8 +10,8 @@ from reclora_kedro.evaluation import figures, metrics, report, segments
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import Choice
 from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reclora_kedro.candidates.base import Retriever, fresh_retriever
-from reclora_kedro.candidates.config import RetrieverConfig
-from reclora_kedro.candidates.losses import draw_items, full_cross_entropy, sampled_cross_entropy
-from reclora_kedro.candidates.reader import RetrieverReader
-from reclora_kedro.candidates.windows import Windows
+from reclora_kedro.candidates.next_item.base import Retriever, fresh_retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.losses import draw_items, full_cross_entropy, sampled_cross_entropy
+from reclora_kedro.candidates.next_item.reader import RetrieverReader
+from reclora_kedro.candidates.next_item.windows import Windows
 from reclora_kedro.devices import choose_device, keep_freed_memory, seeded
 from reclora_kedro.distributed.checkpoints import Checkpoint, CheckpointStore, restore_training, training_tensors
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together

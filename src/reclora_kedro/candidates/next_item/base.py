@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.candidates import RETRIEVER_MODELS
-from reclora_kedro.candidates.config import RetrieverConfig, RetrieverSizes
+from reclora_kedro.candidates.next_item import RETRIEVER_MODELS
+from reclora_kedro.candidates.next_item.config import RetrieverConfig, RetrieverSizes
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.layers import INITIAL_EMBEDDING_STD, embedding_table
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from reclora_kedro.candidates.base import Retriever
-from reclora_kedro.candidates.config import RetrieverConfig, RetrieverSizes
+from reclora_kedro.candidates.next_item.base import Retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig, RetrieverSizes
 
 
 class TwoTower(Retriever):

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from reclora_kedro.candidates.base import Retriever
-from reclora_kedro.candidates.reader import RetrieverReader
+from reclora_kedro.candidates.next_item.base import Retriever
+from reclora_kedro.candidates.next_item.reader import RetrieverReader
 from reclora_kedro.history.log import InteractionLog
 
 

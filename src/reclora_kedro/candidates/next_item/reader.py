@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.candidates.base import Retriever
+from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.devices import choose_device
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import recent_events
-from reclora_kedro.history.sequences import places_of
+from reclora_kedro.history.sequences import Sequences, places_of
 from reclora_kedro.layers import last_event
 
 SCORES_AT_ONCE = 2**22
@@ -42,22 +42,11 @@ class RetrieverReader:
         self._vectors = retriever.item_vectors(torch.arange(retriever.sizes.items, device=self._device))
         self._unknown = ~retriever.scored
 
-    def with_log(self, log: InteractionLog) -> Self:
+    def with_events(self, events: Sequences) -> Self:
+        """Return a reader of histories among other events of the same items."""
         reader = copy(self)
-        reader.events = log.sequences
+        reader.events = events
         return reader
-
-    def scorer(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Return scores of pairs with item_index and the columns of `MOMENT`, shape (pairs,); see `Scorer`."""
-        keys = pairs.select(moment=pl.struct("user_index", "history_end").rank("dense") - 1).to_series().to_numpy()
-        first, moment = np.unique(keys, return_index=True)[1], keys.astype(np.int64)
-        order = np.argsort(moment, kind="stable")
-        ends, item = np.cumsum(np.bincount(moment)), torch.from_numpy(pairs["item_index"].to_numpy().astype(np.int64))
-        scores = np.empty(pairs.height, dtype=np.float32)
-        for rows, block in self.blocks(pairs[first]):
-            own = order[(ends[rows.start - 1] if rows.start else 0) : ends[rows.stop - 1]]
-            scores[own] = block[moment[own] - rows.start, item[own].to(self._device)].cpu().numpy()
-        return scores
 
     @torch.inference_mode()
     def blocks(self, moments: pl.DataFrame, until: np.ndarray | None = None) -> Iterator[tuple[slice, Tensor]]:

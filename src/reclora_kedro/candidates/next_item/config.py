@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, model_validator
 
 from kedro_provenance.parameters import Block, Resource
-from reclora_kedro.candidates import RETRIEVER_MODELS
+from reclora_kedro.candidates.next_item import RETRIEVER_MODELS
 from reclora_kedro.parameters import Count, LearningRate, NonNegative, Seed, Share
 
 

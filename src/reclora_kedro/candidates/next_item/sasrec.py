@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reclora_kedro.candidates.base import Retriever
-from reclora_kedro.candidates.config import RetrieverConfig, RetrieverSizes
+from reclora_kedro.candidates.next_item.base import Retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig, RetrieverSizes
 from reclora_kedro.layers import read_causally, transformer_blocks
 
 
