@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 RESULTS = {
     "recommendations_csv": "Recommendations of all users:",
-    "recommendations": "The same as a table with the histories of prompts:",
+    "recommendations": "The same as a table, with versions:",
     "evaluation_report": "The report, with differences of all pairs, segments and plots:",
 }
 """Catalog entries that the end of the default flow points to, by what they are."""
@@ -89,11 +89,9 @@ class RecommenderHooks:
             self._erase(catalog)
 
     def _show_end(self, catalog: Any) -> None:
-        from reclora_kedro.recommendation.recommendations import titles_table
         from reclora_kedro.terminal import show
 
         env = self._context.env
-        show(titles_table(catalog.load("recommendations")))
         for name, heading in RESULTS.items():
             show(f"{heading}\n  {self._newest_file(catalog, name)}")
         service = catalog.load("params:service")

@@ -14,6 +14,8 @@ from reclora_kedro.pipelines.registry import PIPELINES
 
 DEFAULT_STEPS = ("ingestion", "history", "lens", "recommendation", "finetuning", "scoring", "evaluation")
 """Steps of the default flow; the others run on request."""
+SHOWN_ALONE = ("ingestion.show_ingestion", "history.show_history", "lens.show_lens")
+"""Tables of single steps, which the default flow leaves to the report."""
 TRAINING_STEPS = ("history", "encoders", "lens", "finetuning", "candidates")
 """Steps that train weights, or prepare their training data."""
 
@@ -59,7 +61,8 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
         "candidates": names.lens_reads_retriever or names.recommendation_reads_retriever,
     }
     chosen = [*DEFAULT_STEPS, *(step for step, is_needed in needed.items() if is_needed)]
-    return sum((steps[step] for step in chosen), start=Pipeline([]))
+    flow = sum((steps[step] for step in chosen), start=Pipeline([]))
+    return Pipeline([node for node in flow.nodes if node.name not in SHOWN_ALONE])
 
 
 def create_pipelines(steps: Collection[str], names: PipelineNames) -> dict[str, Pipeline]:

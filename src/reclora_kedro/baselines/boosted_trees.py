@@ -19,6 +19,7 @@ NOTE = (
     "texts or other users' ratings are alike, and, where the lens reads it, of how alike target and history are, "
     "without ids, trained on all training rows"
 )
+LABEL = "boosted trees of statistics and likeness"
 STYLE = Style("#E69F00", "x", "longdashdot")
 SETTINGS = {
     "objective": "binary",

@@ -2,7 +2,7 @@
 
 ``scoring.baselines`` names them. The module of a baseline has
 
-- ``NOTE``: its description after its name in a report;
+- ``NOTE``: its description after its name in a report, and ``LABEL``, the same in a few words;
 - ``STYLE``: its style in figures;
 - ``scores``: a node function that returns row and score (probability of a like) of each. Its
   arguments are named by their content: ``learning_questions`` (few-shot and validation rows, by their use),
@@ -21,7 +21,7 @@ BASELINES = Registry("reclora_kedro.baselines", helpers=("base", "rated_alike", 
 
 
 def attributes(name: str, models: Iterable[str]) -> dict[str, Any]:
-    """Return the ``NOTE`` or ``STYLE`` of the baselines among models, by name."""
+    """Return the ``NOTE``, ``LABEL`` or ``STYLE`` of the baselines among models, by name."""
     known = BASELINES.modules()
     return {model: getattr(BASELINES.load(model), name) for model in models if model in known or "." in model}
 

@@ -160,6 +160,7 @@ class ItemKnn(ItemModel):
     """
 
     NOTE: ClassVar = "items that the same users took as those of the user's latest events, or whose texts are alike"
+    LABEL: ClassVar = "taken by the same users, or alike in text"
     STYLE: ClassVar = Style("#17777B", "star-diamond", "dot")
     Config: ClassVar = ItemKnnConfig
     Settings: ClassVar = ItemKnnSettings

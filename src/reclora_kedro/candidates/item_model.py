@@ -142,12 +142,14 @@ class ItemModel(ABC):
 
     Attributes:
         NOTE: what it is, after its name in a report.
+        LABEL: the same in a few words.
         STYLE: its style in figures.
         Config: its block of parameters, which has the name of the source; without fields if there is none.
         Settings: what it is fitted with; all fields have defaults.
     """
 
     NOTE: ClassVar[str] = "a source of one's own"
+    LABEL: ClassVar[str] = "a source of one's own"
     STYLE: ClassVar[Style] = Style("#5B5B9A", "star-square", "dashdot")
     Config: ClassVar[type[Block]] = NoSettings
     Settings: ClassVar[type[Block]] = NoSettings

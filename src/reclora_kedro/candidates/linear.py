@@ -69,6 +69,7 @@ class Linear(ItemModel):
         "a linear model of the user's latest events: EASE (above linear.max_items items, cosines of who took them), "
         "transitions and TF-IDF, as validation likes prefer them"
     )
+    LABEL: ClassVar = "linear: taken together or next, texts"
     STYLE: ClassVar = Style("#B6992D", "cross", "dashdot")
     Config: ClassVar = LinearConfig
     Settings: ClassVar = LinearSettings

@@ -16,6 +16,7 @@ class OwnItems(ItemModel):
     """How often the user took an item, late events counting more; of use with ``recommendation.repeat``."""
 
     NOTE: ClassVar = "what the user took most often lately"
+    LABEL: ClassVar = "what the user took before"
     STYLE: ClassVar = Style("#7A5195", "triangle-left", "dot")
 
     @classmethod

@@ -77,6 +77,7 @@ class Popularity(ItemModel):
     """
 
     NOTE: ClassVar = "users who liked the item before the moment, ever or in a window that validation likes choose"
+    LABEL: ClassVar = "liked by most users"
     STYLE: ClassVar = Style("#9C755F", "hexagon", "longdash")
     Config: ClassVar = PopularityConfig
     Settings: ClassVar = PopularitySettings

@@ -23,6 +23,7 @@ class RetrieverModel(ItemModel):
     """
 
     NOTE: ClassVar = "a next-item model that was trained over the whole catalogue"
+    LABEL: ClassVar = "next-item model"
     STYLE: ClassVar = Style("#2E8B57", "star-triangle-up", "dash")
 
     reader: Any  # a RetrieverReader, whose module imports torch

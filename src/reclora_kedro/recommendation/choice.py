@@ -14,7 +14,7 @@ from reclora_kedro.candidates.item_model import ItemModel
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.recommendation.concentration import Concentration
 from reclora_kedro.recommendation.config import Order, RecommendationConfig
-from reclora_kedro.recommendation.second_stage import RERANKED, SECOND_STAGES, SecondStage
+from reclora_kedro.recommendation.second_stage import LABELS, RERANKED, SECOND_STAGES, SecondStage
 
 logger = logging.getLogger(__name__)
 
@@ -134,3 +134,10 @@ def notes(sources: Mapping[str, Any]) -> dict[str, str]:
 def styles(sources: Mapping[str, Any]) -> dict[str, Style]:
     """Return the style of each source in figures, by its name."""
     return {source.rpartition(".")[2]: model_of(source).STYLE for source in sources}
+
+
+def labels(sources: Mapping[str, Any]) -> dict[str, str]:
+    """Return what each method is in a few words, by its name."""
+    of_sources = {source.rpartition(".")[2]: model_of(source).LABEL for source in sources}
+    plain = of_sources | LABELS
+    return plain | {name + RERANKED: f"{label}; reordered by the click model" for name, label in plain.items()}

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from rich.console import Group
 from rich.table import Table
 
 from reclora_kedro.recommendation.diversity import diversify
@@ -63,13 +62,18 @@ def as_lines(recommendations: pl.DataFrame) -> pl.DataFrame:
     return recommendations.with_columns(pl.col("because").list.join("; ")).drop("shown_history")
 
 
-def titles_table(recommendations: pl.DataFrame) -> Table | str:
-    """Tabulate the recommendations of the first user with a history, with reasons."""
+def first_lists(recommendations: pl.DataFrame) -> pl.DataFrame:
+    """Return the recommendations of the first user with a history, or else of the first user."""
     user = recommendations.filter(~pl.col("fallback")).head(1)
     user = recommendations.head(1) if user.is_empty() else user
-    if user.is_empty():
+    return recommendations.join(user.select("user_id"), on="user_id", how="semi", maintain_order="left")
+
+
+def titles_table(recommendations: pl.DataFrame) -> Table | str:
+    """Tabulate the recommendations of one user, with reasons, see `first_lists`."""
+    own = first_lists(recommendations)
+    if own.is_empty():
         return "No user has any candidate."
-    own = recommendations.join(user.select("user_id"), on="user_id", how="semi", maintain_order="left")
     fallback = ", the most popular items (no history)" if own["fallback"][0] else ""
     table = Table(title=f"Recommended to user {own['user_id'][0]}{fallback}", title_justify="left")
     table.add_column("", justify="right", no_wrap=True)
@@ -80,30 +84,18 @@ def titles_table(recommendations: pl.DataFrame) -> Table | str:
     return table
 
 
-def delivery_lines(choice: Mapping[str, Any], report: Mapping[str, Any], description: str) -> str:
+def delivery_lines(method: str, label: str, reason: str, report: Mapping[str, Any]) -> str:
     """Return in sentences how lists are made, for how many users, and how alike they are."""
-    by_lens = ", reordered by the click model" if choice["order"] == "lens" else ""
-    lines = [f"Lists are made by {choice['kind']}{by_lens}: {description}. {_sentence(choice['reason'])}"]
+    lines = [f"Lists are made by {method} ({label}): {reason}."]
     counts = f"{report['users']:,} users"
     if report["fallbacks"]:
         counts += f", of whom {report['fallbacks']:,} without events get the most popular items"
     if report["empty_candidate_sets"]:
         counts += f", {report['empty_candidate_sets']:,} without any candidate"
-    lines.append(f"{counts}.")
-    if (alike := report["concentration"]) is not None:
-        lines.append(
-            f"Their lists hold {alike['coverage']:.1%} of the catalogue; two users share {alike['overlap']:.0%} of a "
-            f"list on average, and the ten most frequent items take {alike['first_share']:.0%} of all places."
-        )
+    if (alike := report["concentration"]) is None:
+        return "\n".join([*lines, f"{counts}."])
+    lines.append(
+        f"{counts}; their lists hold {alike['coverage']:.1%} of all items, and two users share "
+        f"{alike['overlap']:.0%} of a list on average."
+    )
     return "\n".join([*lines, *report["warnings"]])
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
-
-
-def recommendation_tables(
-    recommendations: pl.DataFrame, choice: Mapping[str, Any], report: Mapping[str, Any], description: str
-) -> Group:
-    """Tabulate the recommendations of one user, and tell how all lists are made."""
-    return Group(titles_table(recommendations), delivery_lines(choice, report, description))

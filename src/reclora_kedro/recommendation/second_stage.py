@@ -29,6 +29,12 @@ NOTES = {
 }
 
 
+LABELS = {
+    "fusion": "the best of all of these, weighted",
+    "ranker": "the same, corrected by boosted trees",
+}
+
+
 class Lister(Protocol):
     """Makes lists of items: an item model, or an order of what models find."""
 

@@ -9,7 +9,7 @@ from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.report import ranking_table
+from reclora_kedro.evaluation.report import methods_table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
@@ -17,7 +17,6 @@ from reclora_kedro.recommendation import choice, delivery, recommendations, reco
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import Recommender
-from reclora_kedro.recommendation.second_stage import NOTES
 from reclora_kedro.terminal import show
 
 Report = dict[str, Any]
@@ -95,8 +94,10 @@ def recommend(
 def show_recommendations(
     recommended: pl.DataFrame, candidate_metrics: Records, candidate_choice: Report, shortlist_report: Report
 ) -> None:
-    """Print how lists are made and what that was based on, and the recommendations of one user."""
+    """Print the recommendations of one user, how well methods find items, and how lists are made."""
+    show(recommendations.titles_table(recommended))
+    chosen = Choice.model_validate(candidate_choice)
+    labels = choice.labels(chosen.sources)
     if candidate_metrics:
-        show(ranking_table(candidate_metrics))
-    description = {**choice.notes(candidate_choice["sources"]), **NOTES}[candidate_choice["kind"]]
-    show(recommendations.recommendation_tables(recommended, candidate_choice, shortlist_report, description))
+        show(methods_table(candidate_metrics, chosen.name, labels))
+    show(recommendations.delivery_lines(chosen.name, labels[chosen.name], chosen.reason, shortlist_report))
