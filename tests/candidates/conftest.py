@@ -8,8 +8,6 @@ from reclora_kedro.candidates import RETRIEVER_MODELS
 from reclora_kedro.candidates.config import RetrieverConfig
 from reclora_kedro.candidates.training import fit_retriever
 
-__all__ = ["_one_thread"]
-
 
 @pytest.fixture(scope="session", name="log")
 def _log():
