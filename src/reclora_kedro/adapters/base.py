@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Protocol
 from peft import PeftConfig, PeftModel
 from torch import Tensor
 
-from reclora_kedro.adapters.lora import Lora
 from reclora_kedro.adapters.user_loras import UserLoras
 
 
@@ -90,8 +89,4 @@ class AdapterMethod:
             user_ids: ids of these users, which also name the folders.
             note: further instructions for servers besides loading the LoRAs; empty for none.
         """
-        raise NotImplementedError
-
-    def from_lora(self, model: Any, lora: Lora) -> PeftModel:
-        """Add an ordinary LoRA to a base LLM as an adapter of this method, in eval mode."""
         raise NotImplementedError

@@ -115,6 +115,13 @@ def saved_config(folder: str) -> Any:
     return PeftConfig.from_pretrained(folder)
 
 
+def adapter_of(model: Any, lora: Lora) -> PeftModel:
+    """Add an ordinary LoRA as an adapter of the default method, in eval mode."""
+    from reclora_kedro.adapters.reclora import export
+
+    return export.adapter_of(model, lora)
+
+
 def lora_of(model: Any, folder: str) -> Lora:
     """Return a saved adapter as a single LoRA for all users; the base LLM is left without an adapter.
 
@@ -135,11 +142,6 @@ def lora_of(model: Any, folder: str) -> Lora:
             return Lora.load(Path(scratch, user_folder("all")))
     finally:
         adapted.unload()
-
-
-def adapter_of(model: Any, lora: Lora) -> PeftModel:
-    """Add an ordinary LoRA to a base LLM as an adapter of the default method, in eval mode."""
-    return adapter_method(DEFAULT).from_lora(model, lora)
 
 
 def require_one_lora_per_user(config: Any) -> None:

@@ -5,15 +5,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig
 from safetensors.torch import save
 from torch import Tensor
 
 from reclora_kedro.adapters.lora import user_folder
 from reclora_kedro.progress import Progress
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once
 
@@ -30,7 +32,7 @@ class UserLoras(ABC):
     """
 
     user_ids: list[Any]
-    config: LoraConfig
+    config: "LoraConfig"
     base_llm: str
     note: str
 

@@ -1,7 +1,8 @@
 """Metrics and costs of a study's cells, as one long table and as means over the seeds."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -38,6 +39,21 @@ class CellResult(NamedTuple):
 
     models: list[Record]
     pairs: Records
+
+
+@dataclass(frozen=True)
+class StudiedCell:
+    """A cell of a study and its result."""
+
+    cell: Cell
+    result: CellResult
+
+    def to_json(self) -> Record:
+        return {"cell": asdict(self.cell), "result": self.result._asdict()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        return cls(Cell(**record["cell"]), CellResult(**record["result"]))
 
 
 def cell_result(cell: FinishedCell) -> CellResult:

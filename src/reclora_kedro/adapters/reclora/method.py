@@ -6,9 +6,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from reclora_kedro.adapters.lora import Lora
 from reclora_kedro.adapters.reclora.config import RecLoraConfig, RecLoraSettings
-from reclora_kedro.adapters.reclora.export import adapter_of, user_loras
+from reclora_kedro.adapters.reclora.export import user_loras
 from reclora_kedro.adapters.reclora.gates import gate_entropy
 from reclora_kedro.adapters.tuner import PersonalizedMethod
 from reclora_kedro.adapters.user_loras import UserLoras
@@ -42,6 +41,3 @@ class RecLora(PersonalizedMethod):
 
     def user_loras(self, adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
         return user_loras(adapted, user_states, user_ids, note)
-
-    def from_lora(self, model: Any, lora: Lora) -> PeftModel:
-        return adapter_of(model, lora)
