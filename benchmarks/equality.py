@@ -123,7 +123,7 @@ SCENARIOS = {
             **FEW_DRAWS,
         },
     ),
-    "study": Scenario((("--pipelines", "study"),), {"scoring": {"permuted_rows": 20}, **FEW_DRAWS}),
+    "study": Scenario((("study",),), {"scoring": {"permuted_rows": 20}, **FEW_DRAWS}),
     "implicit": Scenario(((), ("--pipelines", "recommendation,ranking")), LIKES | FEW_DRAWS),
     "impressions": Scenario(
         (("--pipelines", "ingestion,history,lens"),),
@@ -186,8 +186,9 @@ def run_side(name: str, folder: Path, revision: str | None) -> Path:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         file.write_text(yaml.safe_dump(merge(content, changes)), encoding="utf-8")
     for run in scenario.runs:
-        print(f"{folder.parent.name} {name}: kedro run {' '.join(run)}", file=sys.stderr, flush=True)
-        python(folder, "-m", "kedro", "run", "--env", "test", *run)
+        command, *options = run if run and not run[0].startswith("--") else ("run", *run)
+        print(f"{folder.parent.name} {name}: kedro {command} {' '.join(options)}", file=sys.stderr, flush=True)
+        python(folder, "-m", "kedro", command, "--env", "test", *options)
     finished.touch()
     return folder
 

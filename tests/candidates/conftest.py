@@ -8,8 +8,6 @@ from reclora_kedro.candidates.next_item import RETRIEVER_MODELS
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.candidates.next_item.training import fit_retriever
 
-__all__ = ["_one_thread"]
-
 
 @pytest.fixture(scope="session", name="log")
 def _log():

@@ -10,7 +10,8 @@ from few_rows import adapter_weights, gates_decide, training_config, with_new_ad
 from reclora_kedro.finetuning import continuation
 from reclora_kedro.finetuning.continuation import START, AdapterContinuationConfig, continue_adapter
 from reclora_kedro.finetuning.objectives.click import Clicks
-from reclora_kedro.finetuning.training import assign, copy_of, proximal_term, train_adapter
+from reclora_kedro.finetuning.training import proximal_term, train_adapter
+from reclora_kedro.optimization import assign, copy_of
 
 FEW_SHOT, VALIDATION = gates_decide(96), gates_decide(64, seed=1)
 IS_NEW = np.arange(96) % 3 > 0

@@ -15,16 +15,18 @@ from few_rows import (
     few_rows_training,
     gates_decide,
     load_model,
+    random_prompts,
     training_config,
+    with_adapter,
     with_new_adapter,
 )
 from reclora_kedro.adapters.methods import load_adapter
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.finetuning import training
-from reclora_kedro.finetuning.gradients import GradientMaker
+from reclora_kedro.finetuning.gradients import set_gradients
 from reclora_kedro.finetuning.objectives.click import Clicks
-from reclora_kedro.finetuning.training import lr_factor, set_gradients, train_adapter
+from reclora_kedro.finetuning.training import lr_factor, shuffled_steps, train_adapter
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
 
@@ -115,6 +117,18 @@ def test_the_gradient_is_that_of_the_mean_loss(tiny_model):
         assert_same(gradient, 0.25 * parts[0][1][name] + 0.75 * parts[1][1][name])
 
 
+def test_the_gradient_is_that_of_the_answers_cross_entropy(tiny_model):
+    model, prompts = with_adapter(tiny_model, gate_dropout=0.0), random_prompts()
+    weights = [weights for weights in model.model.parameters() if weights.requires_grad]
+    losses = set_gradients(model, Clicks(prompts), np.arange(9), weights, TokenBudget(400))
+    scores = torch.sigmoid(model.logits(prompts.batch(range(9), model.device)).double())
+    expected = -torch.where(torch.from_numpy(prompts.labels) == 1, scores, 1 - scores).log()
+    torch.testing.assert_close(losses.double(), expected, atol=1e-6, rtol=1e-5)
+    assert not losses.requires_grad
+    for weight, gradient in zip(weights, torch.autograd.grad(expected.mean(), weights), strict=True):
+        torch.testing.assert_close(weight.grad, gradient, atol=1e-6, rtol=1e-4)
+
+
 def test_layers_computed_again_have_the_same_gradient_dropout_included(tiny_model):
     rows, passes = np.arange(32), []
     note = tiny_model.model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))
@@ -165,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(tiny_model):
 def test_the_rows_of_a_loss_that_is_not_finite_are_named_and_the_last_checkpoint_stays(tiny_model, tmp_path):
     few_shot, store = gates_decide(128), CheckpointStore(tmp_path, "a training")
     config = training_config(epochs=1, rows_per_checkpoint=16)
-    bad = GradientMaker().gradients(Clicks(few_shot), config, Group()).steps[5][[2, 7]]
+    bad = shuffled_steps(Clicks(few_shot), config)[5][[2, 7]]
     few_shot = replace(few_shot, rows=few_shot.rows + 1000)
     adapted = with_new_adapter(tiny_model, few_shot)
     few_shot.gate_inputs.values[bad] = float("inf")

@@ -285,6 +285,13 @@ def test_kedro_says_what_each_pipeline_is_for():
     assert all(lines.values())
 
 
+@pytest.mark.parametrize("name", ["study", "forget"])
+def test_what_does_more_than_a_run_is_a_command(name):
+    shown = CliRunner().invoke(KedroCLI(ROOT), ["run", "--pipelines", f"ingestion,{name}"])
+    assert f"--pipelines names {name}, which does more than a run: type `kedro {name}`" in shown.output
+    assert CliRunner().invoke(KedroCLI(ROOT), [name, "--help"]).exit_code == 0
+
+
 def test_no_node_has_more_than_seven_inputs_besides_parameters(project):
     _, whole = project
     joins = (collect_scores, write_report)  # a table of each model, every figure

@@ -12,7 +12,8 @@ import pytest
 from dying import forget_and_die
 from forked import exit_code
 from kedro_provenance.archive import Archive
-from projects import catalog_of, kedro_run, stored, type_command
+from projects import catalog_of, kedro_command, kedro_run, stored, type_command
+from reclora_kedro import commands
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.update.remains import Forgotten
 
@@ -21,11 +22,11 @@ WITH_ROWS |= {"learning_states", "test_states", "scores", "reclora.scores", "len
 WITHOUT_ROWS = {"items", "item_embeddings", "reclora.adapter", "metrics", "lens_training_log", "reclora.training_log"}
 
 
-COMMAND = ("run", "--env", "test", "--pipelines", "forget", "--params")
+COMMAND = ("forget", "--env", "test", "--params")
 
 
 def forget(project, user, **settings):
-    return kedro_run(project, {"forget": {"users": [user], **settings}}, pipeline_names=["forget"])
+    return kedro_command(commands.forget, project, {"forget": {"users": [user], **settings}})
 
 
 def holding(project, user):
@@ -68,7 +69,7 @@ def test_a_user_is_forgotten(finished_run):
     files = stored(project)
     too_few = {"forget": {"users": [user], "retrain": True}, "history": {"prompt_rows": {"few_shot": 9999}}}
     with pytest.raises(ValueError, match=r"prompt_rows\.few_shot asks for 9999 rows"):
-        kedro_run(project, too_few, pipeline_names=["forget"])
+        kedro_command(commands.forget, project, too_few)
     assert stored(project) == files
 
     assert exit_code(type_command, project, *COMMAND, f"forget.users=[{user}]") == 0

@@ -14,8 +14,9 @@ from forked import FORKED
 from kedro_provenance import cells
 from kedro_provenance.cells import CellRunner, check_cell, open_cell, run_cell
 from kedro_provenance.failures import RunRefusedError, is_refusal
-from projects import MODELS, copy_project, kedro_run, stored
-from reclora_kedro.hooks import run_search
+from projects import MODELS, copy_project, kedro_command, stored
+from reclora_kedro import commands
+from reclora_kedro.commands import run_search
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.study.config import OUTPUTS, SearchConfig
 from reclora_kedro.study.grid import Cell, pipelines_of
@@ -26,7 +27,7 @@ BRIEF = {"bootstrap": {"samples": 100}, "scoring": {"permuted_rows": 20}}
 
 
 def study(project):
-    return kedro_run(project, pipeline_names=["study"], runtime_params=BRIEF)
+    return kedro_command(commands.study, project, BRIEF)
 
 
 def traces(project):

@@ -13,7 +13,7 @@ from kedro_provenance.check_parameters import FLAGS, check_values
 from kedro_provenance.parameters import parameter_paths
 from kedro_provenance.session_parameters import use_parameters
 from named import PARAMETERS
-from reclora_kedro import extensions
+from reclora_extras.tracking.config import TrackingConfig
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
@@ -216,7 +216,7 @@ OTHERS = {
     "service": ServiceConfig,
     "update.retriever": bool,
     "update.adapter": AdapterContinuationConfig,
-    **extensions.added_fields(),
+    "tracking": TrackingConfig,
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from few_rows import adapter_weights, gates_decide, training_config, with_new_adapter
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
-from reclora_kedro.finetuning.training import copy_of
+from reclora_kedro.optimization import copy_of
 from reclora_kedro.update import adapters
 from reclora_kedro.update.adapters import update_adapter, update_questions
 from reclora_kedro.update.promotion import PromotionConfig, undecided

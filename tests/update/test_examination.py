@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from cleaned_tables import SETTINGS
-from parity_log import ITEMS, USERS, _one_thread, config, fit, log
+from parity_log import ITEMS, USERS
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.negatives import NegativesConfig
 from reclora_kedro.history.sequences import user_of_events
@@ -15,8 +15,6 @@ from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.update.examination import ExaminationConfig, examine_events
-
-__all__ = ["_one_thread", "config", "fit", "log"]
 
 INGESTION = IngestionConfig(**SETTINGS)
 HISTORY = HistoryConfig.model_construct(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from reclora_kedro.recommendation.sources import READ_RETRIEVER, Choice, FittedSources, SourceSettings, lens_scorer
 from scipy.stats import entropy, ks_2samp
 from sklearn.metrics import log_loss, roc_auc_score
 
@@ -24,7 +25,6 @@ from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.recommendation.config import RERANKED, SOURCES
 from reclora_kedro.recommendation.item_ranks import rank_by, with_lens_reranked
-from reclora_kedro.recommendation.sources import READ_RETRIEVER, Choice, FittedSources, SourceSettings, lens_scorer
 
 Record = dict[str, Any]
 Values = npt.NDArray[np.number]

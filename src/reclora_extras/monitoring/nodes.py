@@ -4,17 +4,17 @@ import logging
 from typing import Any
 
 import plotly.graph_objects as go
-
-from reclora_extras.monitoring import drift, report
-from reclora_extras.monitoring.config import MonitoringConfig
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
+from reclora_kedro.recommendation.sources import Choice, SourceSettings
+
+from reclora_extras.monitoring import drift, report
+from reclora_extras.monitoring.config import MonitoringConfig
 from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.sources import Choice, SourceSettings
 from reclora_kedro.terminal import show
 
 logger = logging.getLogger(__name__)

@@ -1,10 +1,10 @@
 """Monitoring, on request or with each update: what drifts since the current lens was trained."""
 
 from kedro.pipeline import Node, Pipeline
+from reclora_kedro.recommendation.sources import READ_RETRIEVER
 
 from reclora_extras.monitoring import nodes
 from reclora_kedro.pipelines.names import PipelineNames
-from reclora_kedro.recommendation.sources import READ_RETRIEVER
 
 __all__ = ["create_pipeline"]
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from kedro_provenance.parameters import Block
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.processes import fine_tune
-from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig, assign, copy_of
+from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig
 from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.optimization import assign, copy_of
 from reclora_kedro.parameters import Count, EachOnce, LearningRate, NonNegative, Share
 
 START = "start"
@@ -139,11 +140,11 @@ def continuations(
 
 
 def require_further_training(training: TrainingConfig) -> None:
-    """Raise ValueError if the gradient maker allows one training of an adapter only."""
-    if reason := training.gradient_maker.trains_once:
+    """Raise ValueError for an adapter that was trained with privacy."""
+    if training.privacy.is_on:
         raise ValueError(
-            f"This adapter must not be trained further, as {reason}: let update.variant name another variant, or train "
-            "this one again with kedro run --pipelines finetuning."
+            "This adapter must not be trained further, as training.privacy accounts for one training alone: let "
+            "update.variant name another variant, or train this one again with kedro run --pipelines finetuning."
         )
 
 

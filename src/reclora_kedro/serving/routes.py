@@ -138,7 +138,7 @@ class Routes:
         deleted = await _written(self.service.journal.drop_user(user_id, until, is_known))
         if not (deleted or is_known):
             raise unknown("user", user_id, users)
-        note = "Tables and trained weights still hold them until `kedro run --pipelines forget` has made new versions."
+        note = "Tables and trained weights still hold them until `kedro forget` has made new versions."
         return {"user": user_id, "deleted_from_journal": deleted, "note": note}
 
     async def user(self, user_id: str) -> Json:

@@ -7,6 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import PopularityConfig
+from reclora_kedro.recommendation.sources import Choice
 from rich.console import Console
 
 from parity_log import _one_thread, config, fit, log
@@ -15,12 +19,8 @@ from reclora_extras.monitoring import nodes
 from reclora_extras.monitoring.config import MonitoringConfig
 from reclora_extras.monitoring.drift import SECONDS_PER_DAY, K, periods
 from reclora_extras.monitoring.report import drift_table
-from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
-from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.sources import Choice
 
 __all__ = ["_one_thread", "config", "fit", "log"]
 

@@ -23,6 +23,7 @@ from reclora_kedro.distributed.group import Group
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import validation_likes
 from reclora_kedro.layers import distinct_indices
+from reclora_kedro.optimization import TrainingLog, require_finite
 from reclora_kedro.progress import Progress
 
 Records = list[dict[str, Any]]
@@ -66,16 +67,16 @@ def _fit(
     if checkpoints and (saved := checkpoints.newest()):
         training.restore(saved)
     positions = int(training.windows.targets.sum())
-    done = len(training.log) * positions
+    done = len(training.log.records) * positions
     main = group.rank == 0
     with Progress("retriever", config.max_epochs * positions, "events", done, shown=main) as progress:
         while not training.ended:
             training.epoch(progress)
-            last = training.log[-1]
+            last = training.log.records[-1]
             progress.show(hit_rate=f"{last['hit_rate']:.4f}", ndcg=f"{last['ndcg']:.4f}")
             if checkpoints and main:
                 checkpoints.save(last["epoch"], *training.checkpoint())
-    return training.best_retriever(), training.log
+    return training.best_retriever(), training.log.records
 
 
 class RetrieverTraining:
@@ -90,49 +91,38 @@ class RetrieverTraining:
             fresh = fresh_retriever(torch.from_numpy(texts), torch.from_numpy(self.windows.items), config)
         self.retriever, self.average = fresh.to(self.device), copy.deepcopy(fresh).to(self.device)
         self.weights, self.averages = (dict(model.named_parameters()) for model in (self.retriever, self.average))
-        self.best: dict[str, Tensor] = {}
         self.optimizer = torch.optim.AdamW(
             self.weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        self.log: Records = []
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch with the highest hit rate and, among equals, the highest NDCG, from 1; 0 before the first."""
-        return max(self.log, key=lambda record: (record["hit_rate"], record["ndcg"]), default={"epoch": 0})["epoch"]
+        self.log = TrainingLog(config.patience)
 
     @property
     def ended(self) -> bool:
         """Whether all epochs are done or the validation has stopped improving."""
-        epochs = len(self.log)
-        return epochs == self.config.max_epochs or epochs - self.best_epoch >= self.config.patience
+        return len(self.log.records) == self.config.max_epochs or self.log.is_over
 
     def best_retriever(self) -> Retriever:
-        self.average.load_state_dict(self.best, strict=False)
+        self.average.load_state_dict(self.log.best, strict=False)
         return self.average.cpu().freeze()
 
     def epoch(self, progress: Progress) -> None:
         """Train on all windows and validate; randomness depends on the seed and the epoch only."""
-        began, number = time.perf_counter(), len(self.log) + 1
-        before = self.log[-1]["seconds"] if self.log else 0.0
+        began, number = time.perf_counter(), len(self.log.records) + 1
+        before = self.log.records[-1]["seconds"] if self.log.records else 0.0
         size, total = self.config.batch_size, 0.0
         with seeded(int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0]), self.device):
             order = torch.randperm(len(self.windows.first)).numpy()
             self.retriever.train()
             for step, rows in enumerate(np.split(order, range(size, len(order), size)), start=1):
                 loss, positions = self._step(rows), int(self.windows.targets[rows].sum())
-                if not np.isfinite(loss):
-                    raise FloatingPointError(
-                        f"The retriever's loss is {loss} at step {step} of epoch {number}: lower "
-                        f"retriever.learning_rate, which is {self.config.learning_rate:g}."
-                    )
+                advice = f"lower retriever.learning_rate, which is {self.config.learning_rate:g}."
+                require_finite(loss, "The retriever's loss", f"at step {step} of epoch {number}", advice)
                 total += loss
                 progress.update(positions)
         hit_rate, ndcg = self._validate()
         record = {"epoch": number, "loss": total / int(self.windows.targets.sum()), "hit_rate": hit_rate, "ndcg": ndcg}
-        self.log.append(record | {"seconds": before + time.perf_counter() - began})
-        if self.best_epoch == number:
-            self.best = {name: weights.detach().clone() for name, weights in self.averages.items()}
+        self.log.records.append(record | {"seconds": before + time.perf_counter() - began})
+        self.log.keep_if_best(self.averages, hit_rate, ndcg)
 
     def _step(self, rows: np.ndarray) -> float:
         """Take one optimiser step on some windows; return the sum of their losses."""
@@ -194,14 +184,14 @@ class RetrieverTraining:
         return hit_rate, ndcg
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors = training_tensors(self.weights, self.optimizer, averages=self.averages, best=self.best)
-        return tensors, {"log": self.log}
+        tensors = training_tensors(self.weights, self.optimizer, averages=self.averages, best=self.log.best)
+        return tensors, self.log.values()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         groups = restore_training(checkpoint, self.weights, self.optimizer)
         self.average.load_state_dict(groups["averages"], strict=False)
-        self.best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}
-        self.log = checkpoint.values["log"]
+        best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}
+        self.log.restore(checkpoint.values, best)
         if self.group.rank == 0:
-            done = "has all its epochs" if self.ended else f"continues at epoch {len(self.log) + 1}"
+            done = "has all its epochs" if self.ended else f"continues at epoch {len(self.log.records) + 1}"
             logger.info("The retriever's training %s, from the checkpoint %s", done, checkpoint.file)

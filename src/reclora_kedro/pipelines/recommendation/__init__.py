@@ -6,10 +6,8 @@ from functools import partial
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from reclora_kedro.pipelines.recommendation.pipeline import create_pipeline
+from reclora_kedro.pipelines.recommendation.pipeline import create_pipeline as create_pipeline
 from reclora_kedro.recommendation.choice import validated_configs
-
-__all__ = ["checks", "create_pipeline"]
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:

@@ -12,13 +12,13 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
 from reclora_extras.objectives.preferences import Pairs
-from reclora_extras.privacy import dp_lora
-from reclora_extras.privacy.dp_lora import PrivacyConfig, epsilons_after, private_rounds
 from reclora_kedro.distributed.group import Group
+from reclora_kedro.finetuning import privacy
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig, continue_adapter
 from reclora_kedro.finetuning.objectives.click import Clicks
+from reclora_kedro.finetuning.privacy import PrivacyConfig, epsilons_after, private_rounds
 from reclora_kedro.finetuning.processes import fine_tune
-from reclora_kedro.finetuning.training import set_gradients, train_adapter
+from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.llm.batching import TokenBudget
 
@@ -91,11 +91,7 @@ def clipped_sum(adapted, chosen, group=None, **settings):
     """The sum over users of their clipped gradients, flat."""
     model, weights, examples = adapted
     rounds = private_rounds(USERS, 1, private(**EVERYONE | settings), Group())
-
-    def mean_gradient(some):
-        return set_gradients(model, examples, some, weights, TokenBudget(400))
-
-    losses = rounds.set(chosen, weights, mean_gradient, group or Group())
+    losses = rounds.set_gradients(model, examples, chosen, weights, TokenBudget(400), group or Group())
     return losses, torch.cat([weight.grad.flatten() for weight in weights]) * rounds.users_each
 
 
@@ -173,9 +169,8 @@ def test_the_adapter_moves_the_last_weights_stay_and_the_log_says_what_was_spent
 
 def test_settings_that_would_break_the_promise_are_refused(adapted, monkeypatch):
     settings = {"history": "recent", "gate_input": "target", "training": training_config(privacy=private())}
-    impatient = settings | {"training": training_config(privacy=private(), patience=2)}
     with pytest.raises(ValueError, match=r"patience is 2, but with privacy no validation may end the training"):
-        VariantConfig(**impatient, adapter={"gate_norm": "layer"})
+        training_config(privacy=private(), patience=2)
     with pytest.raises(ValueError, match=r"would hold means of .* set adapter\.gate_norm to layer"):
         VariantConfig(**settings, adapter={"gate_norm": "standard"})
     for allowed in ({"gate_norm": "layer"}, {"num_meta_loras": 1}):
@@ -184,8 +179,8 @@ def test_settings_that_would_break_the_promise_are_refused(adapted, monkeypatch)
     with pytest.raises(ValueError, match=r"further, as training\.privacy accounts for one training alone: let"):
         continue_adapter(adapted[0], None, None, None, config, settings["training"])
     private().require_ready()
-    monkeypatch.setattr(dp_lora, "find_spec", lambda _: None)
-    assert not training_config().gradient_maker.require_ready()
+    monkeypatch.setattr(privacy, "find_spec", lambda _: None)
+    assert not training_config().privacy.require_ready()
     with pytest.raises(ImportError, match=r"needs Opacus, .*pip install -e '\.\[privacy\]'"):
         private().require_ready()
 

@@ -1,37 +1,37 @@
-"""DP-LoRA: training on sampled users, with clipped gradients and Gaussian noise."""
+"""User-level privacy of a training (DP-LoRA): sampled users, with clipped gradients and Gaussian noise."""
 
 import logging
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from reclora_kedro.adapters import methods
 from reclora_kedro.distributed.group import Group
+from reclora_kedro.extensions import ExtensionBlock
 from reclora_kedro.finetuning.examples import Examples
-from reclora_kedro.finetuning.gradients import GradientMaker, Gradients
+from reclora_kedro.finetuning.gradients import set_gradients
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.parameters import Count, NonNegative, Positive
-
-if TYPE_CHECKING:
-    from reclora_kedro.finetuning.training import TrainingConfig
-    from reclora_kedro.finetuning.variants import VariantConfig
 
 logger = logging.getLogger(__name__)
 
 
-class PrivacyConfig(GradientMaker):
-    """Privacy of the users of the few-shot rows: the block `training.privacy`."""
+PRIVACY_SPENT = ("epsilon", "delta")
+"""Columns of the log of a training with privacy."""
 
-    block: ClassVar[str] = "privacy"
-    keeps_last: ClassVar[bool] = True  # validation rows are of the same users, and a choice by them has no noise
-    trains_once: ClassVar[str | None] = "training.privacy accounts for one training alone"
-    measures: ClassVar[tuple[str, ...]] = ("epsilon", "delta")
+
+class PrivacyConfig(ExtensionBlock):
+    """Privacy of the users of the few-shot rows: the block `training.privacy`.
+
+    With it, the last weights are kept instead of those of the best validation: validation rows are of the same users,
+    and a choice by them has no noise.
+    """
 
     kind: Literal["none", "dp_lora"] = "none"
     max_epsilon: Positive | None = 8.0
@@ -40,39 +40,21 @@ class PrivacyConfig(GradientMaker):
     clipping_norm: Positive = 1.0
     users_per_round: Count = 64
 
-    def require(self, variant: "VariantConfig") -> None:
-        """Refuse settings that would reveal users without noise.
-
-        Raises:
-            ValueError: validation may end the training, or the adapter holds statistics of the few-shot rows.
-        """
-        if variant.training.patience is not None:
-            raise ValueError(
-                f"training.patience is {variant.training.patience}, but with privacy no validation may end the "
-                "training, as validation rows are of the same users: set patience to null, or privacy.kind to none"
-            )
-        if methods.keeps_statistics(variant.adapter):
-            raise ValueError(
-                "training.privacy hides users' gradients in noise, but the adapter would hold means of the few-shot "
-                "rows besides: take the method reclora, and set adapter.gate_norm to layer, or num_meta_loras to 1"
-            )
+    @property
+    def is_on(self) -> bool:
+        return self.kind != "none"
 
     def require_ready(self) -> None:
-        """Raise ImportError if Opacus, the accountant, is not installed."""
-        if find_spec("opacus") is None:
+        """Raise ImportError if Opacus, the accountant, is needed and not installed."""
+        if self.is_on and find_spec("opacus") is None:
             raise ImportError(
                 "training.privacy needs Opacus, whose accountant says how much privacy is spent: `pip install -e "
                 "'.[privacy]'`, or set training.privacy.kind to none."
             )
 
-    def gradients(self, examples: Examples, config: "TrainingConfig", group: Group) -> Gradients:
-        """Return the rounds of a training, see `private_rounds`."""
-        assert examples.users is not None
-        return private_rounds(examples.users, config.epochs, self, group)
-
 
 @dataclass(frozen=True)
-class PrivateRounds(Gradients):
+class PrivateRounds:
     """The rounds of a private training (DP-LoRA, Liu et al. 2023, arXiv 2312.17493; McMahan et al. 2018).
 
     In each, every user takes part with the same probability. Users' gradients, of the mean loss over their examples,
@@ -86,21 +68,28 @@ class PrivateRounds(Gradients):
         random: source of the noise, the same in every process of a group.
     """
 
+    steps: list[np.ndarray]
     epsilons: np.ndarray
     users: np.ndarray
     users_each: int
     config: PrivacyConfig
     random: torch.Generator
 
-    def set(
-        self, chosen: np.ndarray, weights: list[Tensor], mean_gradient: Callable[..., Tensor], group: Group
+    def set_gradients(
+        self,
+        model: AnswerModel,
+        examples: Examples,
+        chosen: np.ndarray,
+        weights: list[Tensor],
+        budget: TokenBudget,
+        group: Group,
     ) -> Tensor:
-        """Set the noisy mean of the clipped gradients of a round's users on the weights, see `Gradients.set`."""
+        """Set the noisy mean of the clipped gradients of a round's users, see `gradients.set_gradients`."""
         losses = torch.zeros(len(chosen), device=weights[0].device)
         sums = [torch.zeros_like(weight) for weight in weights]
         for user in np.unique(self.users[chosen])[group.rank :: group.size]:
             own = np.flatnonzero(self.users[chosen] == user)
-            losses[torch.from_numpy(own)] = mean_gradient(chosen[own])
+            losses[torch.from_numpy(own)] = set_gradients(model, examples, chosen[own], weights, budget)
             torch.nn.utils.clip_grad_norm_(weights, self.config.clipping_norm)
             for total, weight in zip(sums, weights, strict=True):
                 total += weight.grad
@@ -113,13 +102,13 @@ class PrivateRounds(Gradients):
             weight.grad /= self.users_each
         return group.sum(losses)
 
-    def measure(self, step: int) -> dict[str, float | None]:
+    def spent(self, step: int) -> dict[str, float | None]:
         """Return epsilon and delta after a number of rounds; None for an infinite epsilon."""
         epsilon = float(self.epsilons[step - 1])
         return {"epsilon": epsilon if np.isfinite(epsilon) else None, "delta": self.config.delta}
 
 
-def private_rounds(users: np.ndarray, epochs: int, config: PrivacyConfig, group: Group) -> PrivateRounds:
+def private_rounds(users: np.ndarray | None, epochs: int, config: PrivacyConfig, group: Group) -> PrivateRounds:
     """Draw the rounds of a private training: for `epochs` expected times per user, or as many as `max_epsilon` allows.
 
     Users and noise are drawn from the operating system's randomness, never from a seed, by which noise could be
@@ -133,6 +122,7 @@ def private_rounds(users: np.ndarray, epochs: int, config: PrivacyConfig, group:
     Raises:
         ValueError: `delta` is not below 1 / users, or the first round alone would exceed `max_epsilon`.
     """
+    assert users is not None  # objectives that train with privacy name them
     everyone = np.unique(users)
     if config.delta * len(everyone) >= 1:
         raise ValueError(
