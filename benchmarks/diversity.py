@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
+from reclora_kedro.baselines.linear import LinearModel
 from running import open_project
 
 from reclora_kedro.baselines import popularity
-from reclora_kedro.baselines.linear import LinearModel
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import draw_positives

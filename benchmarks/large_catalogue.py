@@ -26,11 +26,14 @@ import psutil
 import torch
 from histories import history_settings
 from long_logs import conf
-from threadpoolctl import threadpool_limits
-
 from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
+from reclora_kedro.recommendation.candidates import candidate_sets, nearest
+from reclora_kedro.recommendation.finders import MOMENTS_AT_ONCE, Finder
+from reclora_kedro.recommendation.sources import Choice, FittedSources, SourceSettings
+from threadpoolctl import threadpool_limits
+
 from reclora_kedro.candidates.next_item.base import Retriever, fresh_retriever
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.candidates.next_item.index import SEARCHED_SHARE, ItemIndex
@@ -39,12 +42,9 @@ from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.features import fresh_lens
-from reclora_kedro.recommendation.candidates import candidate_sets, nearest
 from reclora_kedro.recommendation.config import SOURCES, RecommendationConfig
-from reclora_kedro.recommendation.finders import MOMENTS_AT_ONCE, Finder
 from reclora_kedro.recommendation.item_ranks import candidate_pairs
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import Choice, FittedSources, SourceSettings
 from reclora_kedro.terminal import show, text_table
 
 ITEMS_PER_CENTRE = 200

@@ -51,9 +51,10 @@ RELOAD_SECONDS = 10  # between reloads in mixed load
 
 def build_champion(project: Project) -> Any:
     """A champion of a project's data, without a run."""
-    from reclora_kedro.adapters.methods import new_adapter
     from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
     from reclora_kedro.baselines.popularity import Popularity
+
+    from reclora_kedro.adapters.methods import new_adapter
     from reclora_kedro.distributed.engine import LOCAL
     from reclora_kedro.history.fields import describe_items
     from reclora_kedro.history.log import InteractionLog
@@ -230,9 +231,10 @@ def seconds_of(work: Callable[[], Any]) -> float:
 def measure_equality(champion: Any) -> dict[str, float]:
     """Largest difference of the service's scores from those of the recommendation step, for some users."""
     from reclora_kedro.baselines.neighbours import ItemNeighbours
+    from reclora_kedro.recommendation.candidates import candidate_questions, shortlist_candidates
+
     from reclora_kedro.history.records import prompt_records
     from reclora_kedro.lens.states import gate_inputs, lens_states
-    from reclora_kedro.recommendation.candidates import candidate_questions, shortlist_candidates
     from reclora_kedro.scoring.prompt_scores import score_prompts
     from reclora_kedro.serving.journal import Content
     from reclora_kedro.serving.live_log import LiveLog

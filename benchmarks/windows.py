@@ -19,6 +19,10 @@ import plotly.graph_objects as go
 import polars as pl
 from lifelong import FROZEN, LOGS, POLICIES, as_of, blocks_of, read_tables, update
 from plotly.subplots import make_subplots
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import SECONDS_PER_DAY, Popularity
+from reclora_kedro.recommendation.candidates import best_of_each_user
+from reclora_kedro.recommendation.sources import lens_scorer
 from results import Records, publish
 from running import Project, open_project
 from sklearn.metrics import roc_auc_score
@@ -26,8 +30,6 @@ from tqdm import tqdm
 
 from reclora_kedro.baselines import neighbours, popularity
 from reclora_kedro.baselines.base import Scorer
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import SECONDS_PER_DAY, Popularity
 from reclora_kedro.evaluation.figures import TEMPLATE
 from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.log import InteractionLog
@@ -36,12 +38,10 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.lens.training import fit_lens
-from reclora_kedro.recommendation.candidates import best_of_each_user
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.features import LENS, CandidateReader
 from reclora_kedro.recommendation.item_ranks import candidate_pairs
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import lens_scorer
 
 DAYS, WINDOWS, SEEDS = 7, 6, 3  # days of a window, windows at the end of the log, and seeds of the lenses
 K = 10  # items that are recommended

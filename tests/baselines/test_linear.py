@@ -7,14 +7,14 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reclora_kedro.baselines.ease import item_weights
+from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
 from scipy.sparse import csr_array
 
 from circle_log import circle_log
 from live_service import block
 from random_logs import interaction_tables, log_of
 from reclora_kedro.baselines import base, linear
-from reclora_kedro.baselines.ease import item_weights
-from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.llm.item_vectors import tfidf_vectors
 

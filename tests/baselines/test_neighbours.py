@@ -6,12 +6,12 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig, chosen
 
 from circle_log import circle_log
 from live_service import NOT_TRIED
 from random_logs import interaction_tables, log_of
 from reclora_kedro.baselines import neighbours as module
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig, chosen
 
 SETTINGS = {"events": 3, "nearest": 100, "recency": 0.7, "popularity_power": 0.5, "text_weight": 0.0, **NOT_TRIED}
 

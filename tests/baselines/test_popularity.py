@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
+from reclora_kedro.baselines.popularity import Popularity, PopularityConfig, scorer
 
 from random_logs import interaction_tables, log_of
-from reclora_kedro.baselines.popularity import Popularity, PopularityConfig, scorer
 from reclora_kedro.history.sequences import user_of_events
 from reference_log import reference_log
 

@@ -7,6 +7,9 @@ import pytest
 import yaml
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
+from reclora_kedro.baselines.linear import LinearConfig
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import PopularityConfig
 
 from installed import installed
 from kedro_provenance import code
@@ -15,9 +18,6 @@ from live_service import NOT_TRIED, block
 from named import names_with
 from projects import ROOT
 from reclora_kedro.baselines import registry
-from reclora_kedro.baselines.linear import LinearConfig
-from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.evaluation.styles import model_styles
 from reclora_kedro.history.questions import questions
 from reclora_kedro.pipelines import scoring

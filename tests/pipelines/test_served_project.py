@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from reclora_kedro.recommendation.sources import Choice
 
 from live_service import ITEMS, block, small_log
 from projects import ROOT
@@ -11,7 +12,6 @@ from reclora_kedro import cli
 from reclora_kedro.pipelines import served_project
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import Choice
 
 
 @pytest.mark.parametrize(("version", "items"), [("2026", ITEMS), ("2026", ITEMS - 1), (None, ITEMS)])

@@ -6,20 +6,20 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import PopularityConfig
+from reclora_kedro.recommendation.candidates import candidate_sets, candidate_table, popularity, shortlist_candidates
+from reclora_kedro.recommendation.sources import Choice, SourceSettings, current_source
 
 from kedro_provenance.errors import MismatchError
 from live_service import NOT_TRIED, block
 from random_logs import interaction_tables, log_of
-from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.recommendation import candidates
-from reclora_kedro.recommendation.candidates import candidate_sets, candidate_table, popularity, shortlist_candidates
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.sources import Choice, SourceSettings, current_source
 
 SETTINGS = {
     "variant": "reclora",

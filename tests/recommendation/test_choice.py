@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-
-from live_service import block
-from reclora_kedro.baselines import neighbours
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
+
+from live_service import block
+from reclora_kedro.baselines import neighbours
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.history.taken_items import draw_positives

@@ -6,23 +6,23 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-
-from live_service import NOT_TRIED, block
 from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import PopularityConfig
+from reclora_kedro.recommendation.candidates import candidate_sets, nearest
+from reclora_kedro.recommendation.finders import Finder
+from reclora_kedro.recommendation.sources import Choice, SourceSettings, current_source
+
+from live_service import NOT_TRIED, block
 from reclora_kedro.candidates import index
 from reclora_kedro.candidates.next_item.base import fresh_retriever
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.candidates.next_item.index import NO_ITEM
 from reclora_kedro.recommendation import candidates
-from reclora_kedro.recommendation.candidates import candidate_sets, nearest
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.features import RANK, Lists
-from reclora_kedro.recommendation.finders import Finder
 from reclora_kedro.recommendation.ranker import learn_trees
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import Choice, SourceSettings, current_source
 from reference_log import reference_log
 
 USERS, ITEMS, EVENTS, MOST = 30, 160, 12, 25

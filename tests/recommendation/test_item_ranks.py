@@ -6,12 +6,13 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from live_service import NOT_TRIED, block
-from random_logs import interaction_tables, log_of
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity, PopularityConfig
+from reclora_kedro.recommendation.sources import source_scorers
+
+from live_service import NOT_TRIED, block
+from random_logs import interaction_tables, log_of
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.history.item_facts import ItemFacts
@@ -27,7 +28,6 @@ from reclora_kedro.recommendation.item_ranks import (
     rank_positives,
 )
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import source_scorers
 
 BOOTSTRAP = Bootstrap(confidence=0.95, samples=100, seed=0)
 SETTINGS = {

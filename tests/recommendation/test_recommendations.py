@@ -5,10 +5,11 @@ import polars as pl
 import pytest
 import torch
 from peft import get_peft_model
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.recommendation.candidates import candidate_questions
 
 from live_service import block
 from reclora_kedro.adapters.reclora import RecLoraConfig
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.history.questions import CANDIDATE
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.lens.states import gate_inputs, lens_states
@@ -17,7 +18,6 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.pipelines.question_nodes import build_prompts
-from reclora_kedro.recommendation.candidates import candidate_questions
 from reclora_kedro.recommendation.recommendations import (
     OTHER_ORDER,
     as_lines,

@@ -1,9 +1,9 @@
 import polars as pl
 import pytest
+from reclora_kedro.recommendation.reranking import rerank, reranking_questions
 
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.recommendation.config import RankingConfig
-from reclora_kedro.recommendation.reranking import rerank, reranking_questions
 
 CONFIG = RankingConfig(
     users=None,

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from reclora_kedro.baselines.linear import LinearConfig, LinearModel
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import Popularity
 
 from circle_log import circle_log
 from live_service import block
 from reclora_kedro.baselines import neighbours
-from reclora_kedro.baselines.linear import LinearConfig, LinearModel
-from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.recommendation import features, ranker

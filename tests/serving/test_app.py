@@ -17,11 +17,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from reclora_kedro.baselines.neighbours import ItemNeighbours
+from reclora_kedro.baselines.popularity import PopularityConfig
+from reclora_kedro.recommendation.candidates import shortlist_candidates
+from reclora_kedro.recommendation.sources import Choice, SourceSettings, current_source, lens_scorer, source_scorers
 from starlette.testclient import TestClient
 
 from live_service import BEGIN, ITEMS, USERS, block, fit_linear, service_config, small_champion
-from reclora_kedro.baselines.neighbours import ItemNeighbours
-from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.candidates import index
 from reclora_kedro.candidates.next_item.base import fresh_retriever
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
@@ -30,12 +32,10 @@ from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.recommendation.candidates import shortlist_candidates
 from reclora_kedro.recommendation.features import CandidateReader
 from reclora_kedro.recommendation.item_ranks import candidate_pairs
 from reclora_kedro.recommendation.recommendations import recommend, with_reasons
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import Choice, SourceSettings, current_source, lens_scorer, source_scorers
 from reclora_kedro.serving.app import _reload_when_told, create_app
 from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_log import LiveLog

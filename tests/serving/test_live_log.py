@@ -7,14 +7,14 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.recommendation.candidates import popularity
 
 from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, block, ingestion, small_log, small_tables
 from reclora_kedro.baselines import neighbours
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.history import sequences
 from reclora_kedro.history.rating_statistics import RatingStatistics
 from reclora_kedro.history.sequences import places_of
-from reclora_kedro.recommendation.candidates import popularity
 from reclora_kedro.serving import live_sequences
 from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_log import LiveLog

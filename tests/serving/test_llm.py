@@ -9,11 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from reclora_kedro.baselines.neighbours import ItemNeighbours
+from reclora_kedro.recommendation.candidates import candidate_questions, shortlist_candidates
 
 from live_service import block, service_config, small_champion
 from projects import ROOT
 from random_llama import with_random_adapter
-from reclora_kedro.baselines.neighbours import ItemNeighbours
 from reclora_kedro.history.questions import CANDIDATE, questions
 from reclora_kedro.history.records import prompt_records
 from reclora_kedro.history.retrieval import WindowConfig
@@ -22,7 +23,6 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.pipelines.question_nodes import build_prompts
-from reclora_kedro.recommendation.candidates import candidate_questions, shortlist_candidates
 from reclora_kedro.recommendation.recommendations import recommend, with_reasons
 from reclora_kedro.scoring.prompt_scores import score_prompts
 from reclora_kedro.serving.metrics import Metrics

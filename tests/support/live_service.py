@@ -5,11 +5,11 @@ import socket
 import numpy as np
 import polars as pl
 import yaml
-
-from projects import ROOT
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity
+
+from projects import ROOT
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.ingestion.config import IngestionConfig
