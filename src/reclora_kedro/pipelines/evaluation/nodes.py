@@ -81,9 +81,13 @@ def write_report(
     }
     notes, found = attributes("NOTE", baselines), None
     if candidate_choice is not None and recommendations is not None:
-        titles = first_lists(recommendations).to_dicts()
-        methods = report.methods_shown(candidate_metrics or [], Choice.model_validate(candidate_choice).name)
-        found = {"titles": titles, "methods": methods, "labels": choice.labels(candidate_choice["sources"])}
+        chosen = Choice.model_validate(candidate_choice)
+        found = {
+            "titles": first_lists(recommendations).to_dicts(),
+            "methods": report.methods_shown(candidate_metrics or [], chosen.name),
+            "labels": choice.labels(chosen.sources),
+            "reason": chosen.reason,
+        }
     return report.render_report(metrics, comparisons, tables, figures, notes, allow_mixed, found)
 
 
