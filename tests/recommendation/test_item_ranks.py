@@ -157,3 +157,9 @@ def test_what_a_second_stage_reads_is_computed_once_for_all_methods(log, lens):
     assert sum(asked) == positives(log).height
     one, other = (ranks.filter(model=name).drop("model") for name in ("popularity", "fusion"))
     assert one.equals(other)
+
+
+def test_a_baseline_that_does_not_rank_is_refused(log, lens):
+    message = r"ranking\.baseline is 'ranker', but the models that rank are popularity, item_knn, fusion: name one"
+    with pytest.raises(ValueError, match=message):  # no trees: the ranker would be the fusion again
+        rank_test_likes(recommender_of(log, lens), CONFIG.model_copy(update={"baseline": "ranker"}), None)
