@@ -93,7 +93,6 @@ LIKES = {
     "history": {"negatives": {"kind": "matched", "per_positive": 1}, "min_history": 3},
     "lens": {"item_text": True, "item_id_dropout": 0.2},
     "prompt": {"template": "purchases"},
-    "item_neighbours": {"text_weight": 1.0},
 }
 SHOWN = {
     "ingestion": {

@@ -86,7 +86,7 @@ def shortlist(log: InteractionLog) -> pl.DataFrame:
     return pl.DataFrame({"user_id": user, "item_id": item, "title": log.items["title"].gather(item)}).with_columns(
         user_index=pl.Series(user, dtype=pl.Int32),
         item_index=pl.Series(item, dtype=pl.Int32),
-        lens_score=pl.lit(0.5),
+        score=pl.lit(0.5),
         fallback=pl.lit(False),
         because=pl.lit([], dtype=pl.List(pl.String)),
     )

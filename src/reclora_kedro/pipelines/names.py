@@ -107,6 +107,17 @@ class PipelineNames:
         """Return the variant of a step, or None if ``<step>.variant`` is null; see `variant_of`."""
         return None if self.parameters[step]["variant"] is None else self.variant_of(step)
 
+    def require_ranking_baseline(self) -> None:
+        """Raise NameRefusedError if ``ranking.baseline`` is neither null nor a model without an LLM that may rank."""
+        baseline, with_lens = self.parameters["ranking"]["baseline"], self.parameters["ranking"]["lens"]
+        methods = [*(source.rpartition(".")[2] for source in self.sources), *SECOND_STAGES]
+        models = [*methods, *([*(f"{method}{RERANKED}" for method in methods), "lens"] if with_lens else [])]
+        if baseline is not None and baseline not in models:
+            raise NameRefusedError(
+                f"ranking.baseline is {quoted_value(baseline)}, but the models that rank are {', '.join(models)}: name "
+                "one of these, or write null to compare with the best."
+            )
+
     @property
     def recommendation_reads_retriever(self) -> bool:
         return "retriever" in self.sources

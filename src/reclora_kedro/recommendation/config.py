@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from kedro_provenance.parameters import Block, nearest_path
 from reclora_kedro.candidates import ITEM_MODELS
 from reclora_kedro.parameters import Count, EachOnce, Id, Real, Seed
-from reclora_kedro.recommendation.second_stage import RERANKED, SECOND_STAGES
+from reclora_kedro.recommendation.second_stage import SECOND_STAGES
 
 Order = Literal["candidates", "lens"]
 """Order of the first items of a list: as they are found, or by the lens."""
@@ -94,11 +94,6 @@ class RankingConfig(Block):
     baseline: str | None
     among_first: tuple[Count, ...]
     seed: Seed
-
-    def models(self, sources: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the names of the models that rank, besides a variant."""
-        methods = (*sources, *SECOND_STAGES)
-        return (*methods, *(("lens", *(f"{each}{RERANKED}" for each in methods)) if self.lens else ()))
 
     @field_validator("cutoffs")
     @classmethod

@@ -28,9 +28,17 @@ def rank_test_likes(recommender: "Recommender", config: RankingConfig, lens: "Le
         lens: ranks all items, as ``lens``, and what each method finds first, as ``item_knn_lens`` and so on.
 
     Raises:
-        ValueError: the likes are of a single user.
+        ValueError: the likes are of a single user, or `config.baseline` names no method.
     """
     log, rules = recommender.log, recommender.rules
+    listers = recommender.listers(with_lens=lens is not None)
+    if lens is not None:
+        listers |= {"lens": LensModel(lens)}
+    if config.baseline is not None and config.baseline not in listers:
+        raise ValueError(
+            f"ranking.baseline is {config.baseline!r}, but the models that rank are {', '.join(listers)}: name one of "
+            "these, or write null to compare with the best."
+        )
     likes = draw_positives(log, "test", config.users, config.rows, config.seed, **rules)
     if (users := likes["user_index"].n_unique()) < 2:
         raise ValueError(
@@ -40,9 +48,6 @@ def rank_test_likes(recommender: "Recommender", config: RankingConfig, lens: "Le
     allowed = None
     if config.candidates == "sampled":
         allowed = sampled_items(log, likes, config.sampled, config.seed)
-    listers = recommender.listers(with_lens=lens is not None)
-    if lens is not None:
-        listers |= {"lens": LensModel(lens)}
     asked = likes
     if not config.moment:
         last = int(log.samples_in("train", "timestamp")["timestamp"].max())  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from reclora_kedro.pipelines.ranking import nodes
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Rank the test split's likes as they would be recommended and, if any, by a variant; compute metrics."""
     variant = names.optional_variant_of("ranking")
+    names.require_ranking_baseline()
     retriever = {"retriever": "retriever"} if names.recommendation_reads_retriever else {}
     of_variant = [] if variant is None else ["reranked_item_ranks"]
     ranking = Pipeline(
