@@ -44,13 +44,13 @@ class Asked:
 @st.composite
 def asked(draw):
     items, rows = draw(st.integers(1, 7)), draw(st.integers(1, 3))
-    some = st.lists(st.integers(0, items - 1))
+    item = st.integers(0, items - 1)
     return Asked(
         scores=np.array(draw(st.lists(st.integers(-2, 2), min_size=rows * items, max_size=rows * items)), dtype=float)
         .reshape(rows, items),
         order=draw(st.permutations(range(items))),
-        hidden=draw(st.lists(some, min_size=rows, max_size=rows)),
-        allowed=draw(st.lists(st.none() | st.lists(st.integers(0, items - 1), unique=True), min_size=rows, max_size=rows)),
+        hidden=draw(st.lists(st.lists(item), min_size=rows, max_size=rows)),
+        allowed=draw(st.lists(st.none() | st.lists(item, unique=True), min_size=rows, max_size=rows)),
         most=draw(st.integers(1, items + 2)),
     )  # fmt: skip
 
@@ -104,6 +104,6 @@ def test_blocks_are_all_rows_once_and_one_block_is_the_moments_themselves(log, m
     moments = Training.of_all(log).moments(log.now(pl.DataFrame({"user_index": range(30)})))
     assert [(rows, block is moments) for rows, block in moments.blocks()] == [(slice(0, 30), True)]
     monkeypatch.setattr(module, "SCORES_AT_ONCE", 7 * moments.items)
-    rows = [list(range(30))[rows] for rows, _ in moments.blocks()]
-    assert sum(rows, []) == list(range(30))
+    rows = [range(30)[rows] for rows, _ in moments.blocks()]
+    assert [row for of_block in rows for row in of_block] == list(range(30))
     assert max(map(len, rows)) == 7

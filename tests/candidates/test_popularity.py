@@ -29,16 +29,13 @@ def strangers(log, second=None):
     st.none() | st.integers(1, 12),
 )
 def test_each_user_counts_once_in_a_window_that_ends_at_the_moment(likes, length):
-    user, item, second = np.array(likes, dtype=np.int64).reshape(-1, 3).T
-    moments = np.arange(45)
-    expected = [
-        [
-            len({user for user, of, second in likes if of == item and second < now and (length is None or second >= now - length)})
-            for item in range(3)
-        ]
-        for now in moments
-    ]  # fmt: skip
-    assert Spans.of_likes(user, item, second, length).counts(moments, 3).tolist() == expected
+    def users(item, now):
+        first = -1 if length is None else now - length
+        return len({user for user, of, second in likes if of == item and first <= second < now})
+
+    columns, moments = np.array(likes, dtype=np.int64).reshape(-1, 3).T, np.arange(45)
+    expected = [[users(item, now) for item in range(3)] for now in moments]
+    assert Spans.of_likes(*columns, length).counts(moments, 3).tolist() == expected
 
 
 @given(interaction_tables().map(log_of), st.sampled_from([None, 2, 50]), st.integers(0, 9), st.booleans())
@@ -83,15 +80,12 @@ def log_of_shops(later=(), angry=0, loyal=0):
     random, events = np.random.default_rng(0), 2_000
     second = np.sort(random.integers(0, 300 * DAY, events))
     item = second // (30 * DAY) + random.choice(4, events, p=[0.4, 0.3, 0.2, 0.1])
-    extra = [(0, 0, 5.0, 300 * DAY + each) for each in later]
-    extra += [(1, 1, 1.0, 299 * DAY + each) for each in range(angry)]
-    extra += [(2, 1, 5.0, 299 * DAY + each) for each in range(loyal)]
-    interactions = pl.concat(
-        [
-            pl.DataFrame({"user_id": random.integers(3, 200, events), "item_id": item, "rating": 5.0, "timestamp": second}),
-            pl.DataFrame(extra, {"user_id": pl.Int64, "item_id": pl.Int64, "rating": pl.Float64, "timestamp": pl.Int64}, orient="row"),
-        ]
-    ).with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))  # fmt: skip
+    rows = list(zip(random.integers(3, 200, events), item, [5.0] * events, second, strict=True))
+    rows += [(0, 0, 5.0, 300 * DAY + each) for each in later]
+    rows += [(1, 1, 1.0, 299 * DAY + each) for each in range(angry)]
+    rows += [(2, 1, 5.0, 299 * DAY + each) for each in range(loyal)]
+    interactions = pl.DataFrame(rows, ["user_id", "item_id", "rating", "timestamp"], orient="row")
+    interactions = interactions.with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
     items = pl.DataFrame({"item_id": range(15), "title": [f"Film {i}" for i in range(15)]})
     return reference_log(interactions, items, pl.DataFrame({"user_id": range(200)}), min_history=1)
 
