@@ -78,6 +78,7 @@ def history(negatives, split):
     return HistoryConfig(
         seed=0,
         min_history=1,
+        shared_clock=True,
         ties="strict",
         rating_levels=None,
         split={"kind": split, "train": 0.6, "validation": 0.2},

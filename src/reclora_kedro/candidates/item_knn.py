@@ -6,6 +6,7 @@ from itertools import product
 from typing import ClassVar, Self
 
 import numpy as np
+from pydantic import Field
 from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
@@ -31,8 +32,8 @@ Row = tuple[np.ndarray, np.ndarray]
 class ItemKnnConfig(Block):
     """Settings among which likes choose."""
 
-    popularity_powers: tuple[NonNegative, ...]
-    text_weights: tuple[NonNegative, ...]
+    popularity_powers: tuple[NonNegative, ...] = Field(min_length=1)
+    text_weights: tuple[NonNegative, ...] = Field(min_length=1)
 
 
 class ItemKnnSettings(Block):

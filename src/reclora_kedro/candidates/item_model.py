@@ -12,7 +12,7 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.candidates.moments import ItemOrder, Lists, Moments, Scores, best, ranks_of
+from reclora_kedro.candidates.moments import NOTHING, ItemOrder, Lists, Moments, Scores, best, ranks_of
 from reclora_kedro.evaluation.ranking_metrics import ndcg
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.history.log import InteractionLog
@@ -204,25 +204,47 @@ class ItemModel(ABC):
         return self
 
 
-def choose_settings(model: type[ItemModel], training: Training, config: Any, likes: pl.DataFrame, **rules: Any) -> Any:
+def choose_settings(
+    model: type[ItemModel],
+    training: Training,
+    config: Any,
+    likes: pl.DataFrame,
+    *,
+    repeat: bool = False,
+    excluded: np.ndarray = NOTHING,
+) -> Any:
     """Return the settings with the highest NDCG@10 for likes, each among the items that its user may get.
+
+    Without likes, the first of each step are taken.
 
     Args:
         likes: item_index and the columns of `MOMENT`.
-        rules: of the moments, see `Moments.of`.
+        repeat, excluded: rules of the moments, see `Moments.of`.
     """
     settings = model.Settings()
-    for step in model.choices(config, training) if likes.height else []:
-        here, of_step = training, likes
-        if step.most_items is not None and step.most_items < training.items:
-            here, of_step = training.among(np.sort(training.order.items[: step.most_items]), likes)
+    for step in model.choices(config, training):
         tried = [settings.model_copy(update=change) for change in step.changes]
-        models = [model.fit(here, each) for each in tried]
-        sums, target = np.zeros(len(tried)), of_step["item_index"].to_numpy()
-        for rows, block in here.moments(of_step, **rules).blocks():
-            for number, each in enumerate(models):
-                sums[number] += ndcg(ranks_of(each.scores(block), block, target[rows]), CHOOSING_CUTOFF).sum()
-        settings = tried[int(np.argmax(sums))]
+        here, of_step, hidden = training, likes, excluded
+        if step.most_items is not None and step.most_items < training.items:
+            first = training.order.items[~np.isin(training.order.items, excluded)][: step.most_items]
+            here, of_step = training.among(np.sort(first), likes)
+            hidden = NOTHING  # they are not among these items
+        if len(tried) > 1 and of_step.height:
+            moments, target = here.moments(of_step, repeat=repeat, excluded=hidden), of_step["item_index"].to_numpy()
+            settings = tried[int(np.argmax(_ndcg_sums(model, here, tried, moments, target)))]
+        else:
+            settings = tried[0]
     if settings != model.Settings():
         logger.info("%s: %s", model.__module__.rpartition(".")[2], settings)
     return settings
+
+
+def _ndcg_sums(
+    model: type[ItemModel], training: Training, tried: list[Any], moments: Moments, target: np.ndarray
+) -> np.ndarray:
+    """Return the sum of the NDCG of targets at moments by the model with each of some settings, shape (settings,)."""
+    models, sums = [model.fit(training, each) for each in tried], np.zeros(len(tried))
+    for rows, block in moments.blocks():
+        for number, each in enumerate(models):
+            sums[number] += ndcg(ranks_of(each.scores(block), block, target[rows]), CHOOSING_CUTOFF).sum()
+    return sums

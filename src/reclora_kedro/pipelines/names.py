@@ -9,13 +9,11 @@ from typing import Any
 from kedro_provenance.parameters import NameRefusedError, quoted_value
 from reclora_kedro.baselines.registry import BASELINES
 from reclora_kedro.candidates import ITEM_MODELS
-from reclora_kedro.candidates.item_model import NoSettings
 from reclora_kedro.extensions import Registry
 from reclora_kedro.history.co_occurrences import CO_OCCURRENCE
 from reclora_kedro.history.config import TFIDF
 from reclora_kedro.pipelines.registry import PIPELINES
-from reclora_kedro.recommendation.choice import model_of
-from reclora_kedro.recommendation.second_stage import RERANKED, SECOND_STAGES
+from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES
 
 TUNED_ENCODER = "tuned_item_encoder"
 """The catalog entry of the encoders step, which ``history.item_embedding.encoders`` may name."""
@@ -125,6 +123,9 @@ class PipelineNames:
     @property
     def source_settings(self) -> dict[str, str]:
         """Inputs with the settings of the sources that have a block of parameters, by the block's name."""
+        from reclora_kedro.candidates.item_model import NoSettings
+        from reclora_kedro.recommendation.choice import model_of
+
         blocks = [source.rpartition(".")[2] for source in self.sources if model_of(source).Config is not NoSettings]
         return {block: f"params:{block}" for block in blocks}
 

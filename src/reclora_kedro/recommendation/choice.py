@@ -13,8 +13,8 @@ from reclora_kedro.candidates import ITEM_MODELS
 from reclora_kedro.candidates.item_model import ItemModel
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.recommendation.concentration import Concentration
-from reclora_kedro.recommendation.config import Order, RecommendationConfig
-from reclora_kedro.recommendation.second_stage import LABELS, RERANKED, SECOND_STAGES, SecondStage
+from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
+from reclora_kedro.recommendation.second_stage import LABELS, SecondStage
 
 logger = logging.getLogger(__name__)
 

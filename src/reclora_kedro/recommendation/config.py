@@ -10,8 +10,11 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from kedro_provenance.parameters import Block, nearest_path
 from reclora_kedro.candidates import ITEM_MODELS
 from reclora_kedro.parameters import Count, EachOnce, Id, Real, Seed
-from reclora_kedro.recommendation.second_stage import SECOND_STAGES
 
+SECOND_STAGES = ("fusion", "ranker")
+"""Orders of the best items of all sources."""
+RERANKED = "_lens"
+"""Suffix of the name of an order whose first items the lens has reranked."""
 Order = Literal["candidates", "lens"]
 """Order of the first items of a list: as they are found, or by the lens."""
 
@@ -58,6 +61,17 @@ class RecommendationConfig(Block):
     def rules(self, items: pl.DataFrame) -> dict[str, Any]:
         """Return the rules of all lists, see `Moments.of`."""
         return {"repeat": self.repeat, "excluded": self.excluded(items)}
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        taken = {"validation", "lens", *SECOND_STAGES}
+        for source, name in zip(self.sources, self.names, strict=True):
+            if self.names.count(name) > 1 or name in taken or name.endswith(RERANKED):
+                raise ValueError(
+                    f"sources names {source}, whose name {name} another source or method has: give its module another "
+                    f"name, which is none of {', '.join(sorted(taken))} and does not end in {RERANKED}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _method_exists(self) -> Self:

@@ -28,11 +28,11 @@ from reclora_kedro.recommendation.choice import (
     named_method,
 )
 from reclora_kedro.recommendation.concentration import Concentration
-from reclora_kedro.recommendation.config import Order, RecommendationConfig
+from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
 from reclora_kedro.recommendation.diversity import marginal_relevance
 from reclora_kedro.recommendation.features import CandidateReader
 from reclora_kedro.recommendation.item_ranks import rank_likes
-from reclora_kedro.recommendation.second_stage import RERANKED, SECOND_STAGES, Lister, Ordered, Reranked, SecondStage
+from reclora_kedro.recommendation.second_stage import Lister, Ordered, Reranked, SecondStage
 
 if TYPE_CHECKING:
     from reclora_kedro.lens.states import LensReader

@@ -18,10 +18,6 @@ from reclora_kedro.recommendation.features import CandidateReader, read_lists
 if TYPE_CHECKING:
     from reclora_kedro.lens.states import LensReader
 
-SECOND_STAGES = ("fusion", "ranker")
-"""Orders of the best items of all sources."""
-RERANKED = "_lens"
-"""Suffix of the name of an order whose first items the lens has reranked."""
 NOTES = {
     "fusion": "the sources' best items, by the logarithms of their ranks and the lens, weighted by validation likes",
     "ranker": "the same, corrected by trees of ranks, scores, popularity, age and texts, by validation likes",

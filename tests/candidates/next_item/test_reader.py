@@ -9,7 +9,7 @@ import torch
 
 from cycle_log import catalogue_scores
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.candidates import reader
+from reclora_kedro.candidates.next_item import reader
 from reclora_kedro.candidates.next_item.base import grow_retriever
 from reclora_kedro.candidates.next_item.reader import LOWEST_SCORE, RetrieverReader
 from reclora_kedro.candidates.next_item.training import fit_retriever
@@ -18,28 +18,18 @@ from reclora_kedro.candidates.next_item.training import fit_retriever
 @pytest.mark.parametrize("at_once", [1, 60, 10**6])
 def test_scores_of_pairs_are_those_of_the_whole_catalogue(fitted, log, monkeypatch, at_once):
     monkeypatch.setattr(reader, "SCORES_AT_ONCE", at_once)
-    reads = RetrieverReader(fitted[0], log)
+    reads, items = RetrieverReader(fitted[0], log), log.items.height
     moments = log.samples.filter(split="test").select("user_index", "history_end", "timestamp")
     scores = catalogue_scores(reads, moments)
     assert scores.dtype == np.float32
-    pairs = moments.join(pl.DataFrame({"item_index": np.arange(log.items.height, dtype=np.int32)}), how="cross")
-    np.testing.assert_allclose(reads.scorer(pairs).reshape(scores.shape), scores, rtol=1e-5, atol=1e-5)
-    order = np.random.default_rng(0).permutation(pairs.height)
-    np.testing.assert_allclose(reads.scorer(pairs[order]), scores.flatten()[order], rtol=1e-5, atol=1e-5)
+    row, item = np.divmod(np.random.default_rng(0).permutation(moments.height * items), items)
+    np.testing.assert_allclose(reads.scores_of(moments, row, item), scores[row, item], rtol=1e-5, atol=1e-5)
 
 
-def test_a_catalogue_at_one_moment_is_one_pass(fitted, log, monkeypatch):
-    reads, passes = RetrieverReader(fitted[0], log), []
-    monkeypatch.setattr(type(fitted[0]), "forward", lambda self, events: passes.append(len(events)) or events)
-    moment = log.samples.filter(split="test").head(1)
-    reads.scorer(pl.concat([moment] * log.items.height).with_columns(item_index=pl.int_range(pl.len(), dtype=pl.Int32)))
-    assert passes == [1]
-
-
-def test_beside_another_log_it_reads_the_histories_there(fitted, log):
+def test_among_other_events_it_reads_the_histories_there(fitted, log):
     other = replace(log, sequences=replace(log.sequences, item_index=log.sequences.item_index[::-1].copy()))
     moments = log.samples.filter(split="test")
-    scores = catalogue_scores(RetrieverReader(fitted[0], log).with_log(other), moments)
+    scores = catalogue_scores(RetrieverReader(fitted[0], log).with_events(other.sequences), moments)
     np.testing.assert_array_equal(scores, catalogue_scores(RetrieverReader(fitted[0], other), moments))
 
 

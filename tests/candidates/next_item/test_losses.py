@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from reclora_kedro.candidates import losses
+from reclora_kedro.candidates.next_item import losses
 from reclora_kedro.candidates.next_item.losses import draw_items, full_cross_entropy, sampled_cross_entropy
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cycle_log import catalogue_scores, changed, cycle_log
-from reclora_kedro.candidates import training
+from reclora_kedro.candidates.next_item import training
 from reclora_kedro.candidates.next_item.reader import RetrieverReader
 from reclora_kedro.candidates.next_item.training import _fit, fit_retriever
 from reclora_kedro.distributed.checkpoints import CheckpointStore
