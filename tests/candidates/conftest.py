@@ -1,2 +1,1 @@
 from parity_log import _one_thread, log
-

@@ -180,7 +180,9 @@ def test_the_report_opens_with_a_list_and_what_finds_items():
     method |= {"hit_rate": 0.2, "hit_rate_low": 0.1, "hit_rate_high": 0.3, "ndcg": 0.1}
     found = {"titles": [shown], "methods": [method], "labels": {"linear": "as its label says"}, "reason": "it is best"}
     page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES, found=found)
-    titles, methods, models = (page.index(text) for text in ("Heat &lt;b&gt;", "as its label says", "How well do models predict"))
+    titles, methods, models = (
+        page.index(text) for text in ("Heat &lt;b&gt;", "as its label says", "How well do models predict")
+    )
     assert titles < methods < models
     assert "it is best." in page
 

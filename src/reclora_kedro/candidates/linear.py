@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Annotated, ClassVar, Self
 
@@ -137,17 +138,22 @@ def _following(training: Training, settings: LinearSettings) -> Term:
 
 
 def _product(weights: Scores) -> Term:
-    return lambda histories: histories @ weights
+    return partial(_times, weights)
+
+
+def _times(weights: Scores, histories: csr_array) -> Scores:
+    return histories @ weights
 
 
 def _alike(texts: Texts, power: float) -> Term:
-    def term(histories: csr_array) -> csr_array:
-        taken, column = np.unique(histories.indices, return_inverse=True)
-        near = texts.nearest(taken)
-        near.data **= np.float32(power)
-        return csr_array((histories.data, column, histories.indptr), shape=(histories.shape[0], len(taken))) @ near
+    return partial(_times_cosines, texts, power)
 
-    return term
+
+def _times_cosines(texts: Texts, power: float, histories: csr_array) -> csr_array:
+    taken, column = np.unique(histories.indices, return_inverse=True)
+    near = texts.nearest(taken)
+    near.data **= np.float32(power)
+    return csr_array((histories.data, column, histories.indptr), shape=(histories.shape[0], len(taken))) @ near
 
 
 def _cosines(taken: csr_array) -> csr_array:

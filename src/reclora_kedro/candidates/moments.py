@@ -79,23 +79,22 @@ class Moments:
         events: Events,
         order: ItemOrder,
         *,
-        repeat: bool = False,
+        repeat: bool | np.ndarray = False,
         excluded: np.ndarray | Sequence[np.ndarray] = NOTHING,
         allowed: Sequence[np.ndarray | None] | None = None,
     ) -> Self:
         """Return moments at which users get items that are new to them, or any (`repeat`), without excluded ones.
 
         Args:
+            repeat: for all rows, or for each.
             excluded: item indices, for all rows or for each.
         """
         frame = frame.select(MOMENT)
         without = [excluded] * frame.height if isinstance(excluded, np.ndarray) else excluded
-        if repeat:
-            hidden: Sequence[np.ndarray] = without
-        else:
-            ends = frame["history_end"].to_numpy()
-            runs = zip(events.starts[frame["user_index"].to_numpy()], ends, without, strict=True)
-            hidden = [np.concatenate([events.item_index[start:end], others]) for start, end, others in runs]
+        ends = frame["history_end"].to_numpy()
+        starts = np.where(repeat, ends, events.starts[frame["user_index"].to_numpy()])
+        runs = zip(starts.tolist(), ends.tolist(), without, strict=True)
+        hidden = [np.concatenate([events.item_index[start:end], others]) for start, end, others in runs]
         return cls(frame, events, order, hidden, [None] * frame.height if allowed is None else allowed)
 
     def __len__(self) -> int:

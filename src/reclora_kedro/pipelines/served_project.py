@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
@@ -19,7 +18,7 @@ from kedro_provenance.champion import CHAMPION, champion_history
 from kedro_provenance.failures import RunRefusedError, command
 from kedro_provenance.files.storage import is_remote
 from reclora_kedro.candidates.item_model import Training
-from reclora_kedro.candidates.next_item.base import Retriever, grow_retriever
+from reclora_kedro.candidates.next_item.base import grow_retriever
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
@@ -123,12 +122,10 @@ class _Loading:
         log, lens = self._load("log"), self._load("lens")
         config = self._block("recommendation", RecommendationConfig)
         chosen, table = self._choice(config), None
-        retriever = self._retriever(log) if "retriever" in config.sources else None
+        retriever = grow_retriever(self._load("retriever"), log) if "retriever" in config.sources else None
         if config.candidates == "table":
             pairs, _ = delivery.candidate_table(self._catalog.load("recommendation_candidates"), log)
-            groups = pairs.group_by(pl.col("user_id").cast(pl.String)).agg("item_index").iter_rows()
-            table = {user: np.array(items, dtype=np.int64) for user, items in groups}
-        reader = LensReader(lens, log) if chosen.reads_lens else None
+            table = delivery.items_of_users(pairs, pl.String())
         training = Training.of_all(log, {} if retriever is None else {"retriever": retriever})
         variant = self._params["service"]["variant"]
         llm = None if variant is None else self._llm(variant, lens, log)
@@ -141,7 +138,7 @@ class _Loading:
             about=about,
             lens=lens,
             retriever=retriever,
-            recommender=Recommender.of(training, chosen, config, reader),
+            recommender=replace(Recommender.of(training, chosen, config, LensReader(lens, log)), lens=None),
             table=table,
             llm=llm,
             ingestion=self._block("ingestion", IngestionConfig),
@@ -159,7 +156,7 @@ class _Loading:
         except ValueError as error:
             raise RunRefusedError(str(error)) from error
         remedy = f"Choose anew with {command('--pipelines recommendation', self._env)}."
-        if (*chosen.sources,) != config.sources:
+        if {*chosen.sources} != {*config.sources}:
             raise RunRefusedError(
                 f"candidate_choice was made of the sources {', '.join(chosen.sources)}, but recommendation.sources "
                 f"names {', '.join(config.sources)}. {remedy}"
@@ -170,10 +167,6 @@ class _Loading:
                 f"{config.method} and {config.order} (recommendation.method and order). {remedy}"
             )
         return chosen
-
-    def _retriever(self, log: InteractionLog) -> Retriever:
-        """Load the retriever, which knows the items of the log."""
-        return grow_retriever(self._load("retriever"), log)
 
     def _llm(self, variant: str, lens: Lens, log: InteractionLog) -> Llm:
         settings = VariantConfig.model_validate(self._params["finetuning"]["variants"][variant])

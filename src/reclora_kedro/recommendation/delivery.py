@@ -50,6 +50,13 @@ def candidate_table(table: Any, log: InteractionLog) -> tuple[pl.DataFrame, int]
     return known.select("user_id", "item_index"), pairs.join(items, on="item_id", how="anti").height
 
 
+def items_of_users(table: pl.DataFrame, user_type: pl.DataType) -> dict[Any, np.ndarray]:
+    """Return the item indices of each user of a `candidate_table`, by ids of a type."""
+    typed = table.with_columns(pl.col("user_id").cast(user_type, strict=False)).drop_nulls()
+    groups = typed.group_by("user_id").agg("item_index").iter_rows()
+    return {user: np.array(items, dtype=np.int64) for user, items in groups}
+
+
 @dataclass(frozen=True)
 class _Delivery:
     """Makes the lists of some of the requested users."""
@@ -127,11 +134,7 @@ def lists_for_users(
     """
     everyone = log.users["user_id"] if table is None else table["user_id"]
     requested = log.find_users(everyone if users is None else users)
-    allowed = None
-    if table is not None:
-        typed = table.with_columns(pl.col("user_id").cast(requested.schema["user_id"], strict=False)).drop_nulls()
-        groups = typed.group_by("user_id").agg("item_index").iter_rows()
-        allowed = {user: np.array(items, dtype=np.int64) for user, items in groups}
+    allowed = None if table is None else items_of_users(table, requested.schema["user_id"])
     deliver = OncePerWorker(partial(_deliverer, make, most, allowed))
     shards = [requested[rows] for rows in engine.shards(requested.height)]
     lists = pl.concat(map_shards(deliver, shards, engine, "lists"))

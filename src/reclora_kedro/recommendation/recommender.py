@@ -55,6 +55,7 @@ class Recommender:
         knn: explains lists.
         order: of items whose scores are equal.
         facts: of items, for the second stage.
+        rules: of all lists, see `RecommendationConfig.rules`.
         lens: reads the log, if the method needs it.
     """
 
@@ -66,6 +67,7 @@ class Recommender:
     knn: ItemKnn
     order: ItemOrder
     facts: ItemFacts
+    rules: Mapping[str, Any]
     lens: "LensReader | None" = None
 
     @classmethod
@@ -99,6 +101,7 @@ class Recommender:
             knn=knn,
             order=training.order,
             facts=ItemFacts(training.log, training.known),
+            rules=config.rules(training.log.items),
             lens=lens if lens is not None and choice.reads_lens else None,
         )
 
@@ -159,15 +162,11 @@ class Recommender:
     def _lister(self) -> Lister:
         return self.lister(self.choice.kind, self.choice.order)
 
-    @cached_property
-    def rules(self) -> dict[str, Any]:
-        return self.config.rules(self.log.items)
-
     def moments(
         self,
         frame: pl.DataFrame,
         *,
-        repeat: bool | None = None,
+        repeat: bool | np.ndarray | None = None,
         excluded: Sequence[np.ndarray] | None = None,
         allowed: Sequence[np.ndarray | None] | None = None,
     ) -> Moments:
@@ -175,7 +174,7 @@ class Recommender:
 
         Args:
             frame: user_index, history_end and timestamp, see `InteractionLog.now`.
-            repeat: whether items that a user took may be recommended; None as in the settings.
+            repeat: whether items that a user took may be recommended, by row or for all; None as in the settings.
             excluded: further item indices that each row may not get.
             allowed: the only item indices that each row may get.
         """

@@ -1,16 +1,16 @@
 """Answers of a champion on the current log."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import groupby
 from typing import Any, Literal, Self
 
 import numpy as np
 import polars as pl
 import torch
 
-from reclora_kedro.candidates.moments import NO_ITEM
+from reclora_kedro.candidates.moments import NO_ITEM, NOTHING
 from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.log import InteractionLog
@@ -34,11 +34,11 @@ from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.diversity import marginal_relevance
 from reclora_kedro.recommendation.features import BEST_PER_SOURCE
 from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.recommendation.second_stage import SECOND_STAGES
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal import Event
 from reclora_kedro.serving.live_log import CurrentLog, LiveLog
 
-NOBODY_CHANGED = np.array([], dtype=np.int64)
 Fallback = Literal["unknown_user", "no_events", "no_candidates"]
 PAIR = {"user_index": pl.Int32, "item_index": pl.Int32}
 
@@ -64,7 +64,7 @@ class Champion:
     lens: Lens
     retriever: Retriever | None
     recommender: Recommender  # fitted to all events of its log
-    table: Mapping[str, np.ndarray] | None  # candidates by user id, if these are listed
+    table: Mapping[str, np.ndarray] | None  # the only items of each user, by id; None for the whole catalogue
     llm: Llm | None  # reranks shortlists on request; None refuses such requests
     ingestion: IngestionConfig
     forgotten: ForgottenUsers = NOBODY
@@ -89,10 +89,9 @@ class Champion:
 
     @property
     def listed_items(self) -> int:
-        """Approximate number of items that the lens scores for a user without given candidates."""
-        if not self.choice.reads_lens:
-            return self.recommendation.shortlist
-        return self.recommendation.shortlist + BEST_PER_SOURCE * len(self.recommender.sources)
+        """Approximate number of items that are scored one by one for a list, unless these are given."""
+        is_second_stage = self.choice.kind in SECOND_STAGES
+        return self.recommendation.shortlist + is_second_stage * BEST_PER_SOURCE * len(self.recommender.sources)
 
     @property
     def bytes(self) -> int:
@@ -112,7 +111,7 @@ class Request:
     history: tuple[Event, ...] = ()
     items: np.ndarray | None = None  # indices of the candidates, or of the items to score; None to find candidates
     n: int = 0
-    excluded: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.int64))  # indices not to recommend
+    excluded: np.ndarray = field(default_factory=lambda: NOTHING)  # indices not to recommend
     allowed: np.ndarray | None = None  # whether each item may be recommended, shape (items,); None for all
     include_seen: bool = False  # whether items of the user's events may be recommended
     explain: bool = False
@@ -191,9 +190,8 @@ class Snapshot:
 
     def _with_current(self, current: CurrentLog, changed: np.ndarray) -> Self:
         """Return a copy with another log of the same users; `changed` users are counted by their events in it."""
-        log = current.log
-        recommender = self.recommender.with_events(log, changed)
-        return replace(self, current=current, reader=self.reader.with_log(log), recommender=recommender)
+        recommender = self.recommender.with_events(current.log, changed)
+        return replace(self, current=current, reader=self.reader.with_log(current.log), recommender=recommender)
 
     @property
     def log(self) -> InteractionLog:
@@ -203,16 +201,20 @@ class Snapshot:
     def as_of(self) -> int:
         return self.log.last_second
 
-    def listed(self, user: str | None) -> np.ndarray | None:
-        """Return indices of the only items that a user may be recommended; None for all."""
-        if self.champion.table is None:
-            return None
-        return self.champion.table.get(str(user), np.array([], dtype=np.int64))
+    @property
+    def nobody(self) -> int:
+        """Index of a user without events: the log has at least one spare row."""
+        return self.log.users.height - 1
 
-    def seen(self, user: int | None) -> np.ndarray:
-        """Return the items of a user's events."""
-        events = self.log.sequences
-        return events.item_index[:0] if user is None else events.item_index[events.starts[user] : events.ends[user]]
+    def rules(self, request: Request) -> tuple[bool, np.ndarray | None]:
+        """Return whether a list may have items that the user took, and the only items that it may have, if any."""
+        only, table = request.items, self.champion.table
+        repeat = request.include_seen or self.champion.recommendation.repeat
+        if only is None and table is not None:
+            only, repeat = table.get(str(request.user), NOTHING), True  # as in the lists of all users
+        if request.allowed is not None:
+            only = np.flatnonzero(request.allowed) if only is None else only[request.allowed[only]]
+        return repeat, only
 
     def lens_scores(self, pairs: pl.DataFrame) -> np.ndarray:
         """Return the lens's probabilities of a like, shape (pairs,)."""
@@ -221,7 +223,7 @@ class Snapshot:
     def with_visitor(self, history: Sequence[Event]) -> tuple[Self, int]:
         """Return a copy with a user whose events are not stored, and that user's index."""
         log, visitor = self.live.with_visitor(self.log, history)
-        return self._with_current(self.current._replace(log=log), NOBODY_CHANGED), visitor
+        return self._with_current(self.current._replace(log=log), NOTHING), visitor
 
     def gates_of(self, user: int) -> list[float] | None:
         """Return the gate weights of a user now; None if they depend on more than the user, or without gates."""
@@ -249,16 +251,14 @@ class Snapshot:
 def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
     """Answer requests by recommender and lens, or make shortlists for those that `answer_by_llm` reranks."""
     answers = [_opened(request, now) for request in requests]
-    ranked = [answer for answer in answers if answer.request.rank]
-    for _, of_snapshot in groupby(ranked, key=lambda answer: id(answer.now)):
-        _make_lists(list(of_snapshot))
-    scored = [answer for answer in answers if not answer.request.rank and answer.user is not None]
-    for _, of_snapshot in groupby(scored, key=lambda answer: id(answer.now)):
-        together = list(of_snapshot)
-        scores = together[0].now.lens_scores(_pairs(together))
-        ends = np.cumsum([len(answer.items) for answer in together])
-        for answer, own in zip(together, np.split(scores, ends[:-1]), strict=True):
-            answer.scores = own
+    by_snapshot = defaultdict[Snapshot, list[Answer]](list)  # that of the log, and one per visitor
+    for answer in answers:
+        by_snapshot[answer.now].append(answer)
+    for of_snapshot, together in by_snapshot.items():
+        if ranked := [answer for answer in together if answer.request.rank]:
+            _make_lists(of_snapshot, ranked)
+        if scored := [answer for answer in together if not answer.request.rank and answer.user is not None]:
+            _score(of_snapshot, scored)
     for answer in answers:
         if answer.request.explain and answer.request.model == "lens" and answer.fallback is None:
             answer.because = _reasons(answer)
@@ -300,46 +300,45 @@ def answer_by_llm(answers: Sequence[Answer]) -> None:
 
 
 def _opened(request: Request, now: Snapshot) -> Answer:
-    """Return an answer without items, or with those to score; an unknown user of a scoring request has no index."""
+    """Return an answer without items, or with those to score; an unknown user has no index."""
     user: int | None
     if request.user is None:
-        now, user = now.with_visitor(request.history) if request.history else (now, now.log.users.height - 1)
+        now, user = now.with_visitor(request.history) if request.history else (now, now.nobody)
     else:
         user = now.current.users.get(request.user)
-    if request.rank:
-        return Answer(request, now, user, np.array([], dtype=np.int64))
-    assert request.items is not None
-    return Answer(request, now, user, request.items, fallback="unknown_user" if user is None else None)
+    items = NOTHING if request.rank or request.items is None else request.items
+    return Answer(request, now, user, items, fallback="unknown_user" if user is None else None)
 
 
-def _make_lists(answers: Sequence[Answer]) -> None:
-    """Make the lists of requests of one snapshot, a row of the moments for each, whoever its user is."""
-    now, nobody = answers[0].now, answers[0].now.log.users.height - 1  # a row without events
-    users = [nobody if answer.user is None else answer.user for answer in answers]
+def _make_lists(now: Snapshot, answers: Sequence[Answer]) -> None:
+    """Make the lists of requests, a row of the moments for each, whoever its user is."""
+    requests = [answer.request for answer in answers]
+    users = [now.nobody if answer.user is None else answer.user for answer in answers]
     frame = now.log.now(pl.DataFrame({"user_index": users}, {"user_index": pl.Int32}))
-    hidden, allowed = [], []
-    for answer in answers:
-        request = answer.request
-        listed = now.listed(request.user) if request.items is None else request.items
-        if request.allowed is not None:
-            listed = np.flatnonzero(request.allowed) if listed is None else listed[request.allowed[listed]]
-        repeats = request.include_seen or now.champion.recommendation.repeat
-        hidden.append(request.excluded if repeats else np.concatenate([request.excluded, now.seen(answer.user)]))
-        allowed.append(listed)
-    moments = now.recommender.moments(frame, repeat=True, excluded=hidden, allowed=allowed)
-    shortlist = now.champion.recommendation.shortlist
-    lengths = [max(shortlist, each.request.n) if each.request.model == "llm" else each.request.n for each in answers]
-    for length in set(lengths):
-        rows = np.flatnonzero(np.array(lengths) == length)
+    repeat, allowed = zip(*map(now.rules, requests), strict=True)
+    excluded = [request.excluded for request in requests]
+    moments = now.recommender.moments(frame, repeat=np.array(repeat), excluded=excluded, allowed=allowed)
+    lengths = np.array([max(now.champion.recommendation.shortlist, request.n) for request in requests])
+    for length in np.unique(lengths).tolist():  # of which a diverse list is chosen, alone or beside others
+        rows = np.flatnonzero(lengths == length)
         lists = now.recommender.best(moments[rows], length)
         for row, items, scores in zip(rows.tolist(), lists.items, lists.scores, strict=True):
-            answer, kept = answers[row], items != NO_ITEM
-            answer.items = items[kept].astype(np.int32)
+            answer = answers[row]
+            kept = np.flatnonzero(items != NO_ITEM)[: None if answer.request.model == "llm" else answer.request.n]
+            answer.items = items[kept]
             answer.scores = None if np.isnan(scores[kept]).all() else scores[kept]
-            if not len(answer.items):
+            if not len(kept):
                 answer.fallback = "no_candidates"
-            elif not moments.has_events[row]:
-                answer.fallback = "unknown_user" if answer.user is None else "no_events"
+            elif answer.user is not None and not moments.has_events[row]:
+                answer.fallback = "no_events"
+
+
+def _score(now: Snapshot, answers: Sequence[Answer]) -> None:
+    """Have the lens score the items of requests."""
+    scores = now.lens_scores(_pairs(answers))
+    ends = np.cumsum([len(answer.items) for answer in answers])
+    for answer, own in zip(answers, np.split(scores, ends[:-1]), strict=True):
+        answer.scores = own
 
 
 def _pairs(answers: Sequence[Answer]) -> pl.DataFrame:
@@ -355,8 +354,7 @@ def _reasons(answer: Answer) -> list[dict[str, Any]]:
     now, pairs = answer.now, _pairs([answer])
     assert answer.user is not None  # nothing is scored for an unknown user
     statistics = now.reader.statistics(pairs).tolist()
-    moments = now.recommender.moments(pairs[:1].drop("item_index"), repeat=True)
-    [nearest] = now.recommender.explain(moments, answer.items[None])
+    [nearest] = now.recommender.explain(now.recommender.moments(pairs[:1]), answer.items[None])
     return [
         {
             "neighbours": [

@@ -232,8 +232,9 @@ class Model(BaseModel):
     version: str
     versions: dict[str, str]
     since: datetime
-    candidates: str
-    order: str
+    method: str = Field(description="what makes the lists: a source, fusion or ranker")
+    order: str = Field(description="lens if that reorders their first items, else candidates")
+    reason: str = Field(description="why it is this method")
     model: ModelName
     llm: str | None
     users: int
