@@ -167,7 +167,7 @@ def _module(name: str, packages: frozenset[str]) -> _Module:
 
 
 @cache
-def _given_on_request(package: str, packages: frozenset[str]) -> Collection[str]:
+def _given_on_request(package: str, packages: frozenset[str]) -> Set[str]:
     """Return modules that a top-level package imports in `__getattr__` alone: for those who import it, not for itself.
 
     Its own modules all import the package before they run, see PEP 562.

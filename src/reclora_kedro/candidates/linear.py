@@ -121,12 +121,16 @@ def _together(training: Training, settings: LinearSettings) -> Term:
     if training.items <= settings.max_items:
         key = ("ease", settings.regularization)
         return training.once(key, lambda: _product(item_weights(training.taken, settings.regularization)))
-    logger.warning(
-        "The log has %d items, and linear.max_items is %d: item_knn takes the place of ease.",
-        training.items,
-        settings.max_items,
-    )
-    return training.once("cosines", lambda: _product(_cosines(training.taken)))
+
+    def cosines() -> Term:
+        logger.warning(
+            "The log has %d items, and linear.max_items is %d: item_knn takes the place of ease.",
+            training.items,
+            settings.max_items,
+        )
+        return _product(_cosines(training.taken))
+
+    return training.once("cosines", cosines)
 
 
 def _following(training: Training, settings: LinearSettings) -> Term:

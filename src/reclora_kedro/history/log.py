@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import polars as pl
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.history.retrieval import WindowConfig, assemble_history, unit_vectors
@@ -160,18 +160,19 @@ class InteractionLog:
             save_file(vectors, folder / EMBEDDINGS_FILE)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Load a log; samples and sequences stay in their files, which are mapped into memory."""
+    def load(cls, folder: Path, mapped: bool = True) -> Self:
+        """Load a log; samples and sequences stay in their files, which are mapped into memory, or else are copied."""
+        arrays = _mapped if mapped else load_file
         items, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users"))
-        samples = pl.read_ipc(folder / SAMPLES_FILE, memory_map=True)
-        sequences = Sequences(**_mapped(folder / SEQUENCES_FILE))
+        samples = pl.read_ipc(folder / SAMPLES_FILE, memory_map=mapped)
+        sequences = Sequences(**arrays(folder / SEQUENCES_FILE))
         with safe_open(folder / SEQUENCES_FILE, "numpy") as file:
             has_clock = (file.metadata() or {}).get(SHARED_CLOCK) != "false"
         log = cls(items, users, sequences, samples, shared_clock=has_clock)
         embeddings = folder / EMBEDDINGS_FILE
         if not embeddings.exists():
             return log
-        vectors = _mapped(embeddings)
+        vectors = arrays(embeddings)
         return log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 

@@ -78,6 +78,7 @@ def build_log(
     engine: EngineConfig = LOCAL,
     report: CleaningReport | None = None,
     growth: Growth | None = None,
+    both_classes: bool = True,
 ) -> InteractionLog | LogInFiles:
     """Build the log, with the events and about `engine.rows_per_part` samples in memory at once.
 
@@ -97,6 +98,7 @@ def build_log(
     Args:
         growth: replaces `config.split` and `config.rating_levels`; validation and test may then have one class or be
             empty.
+        both_classes: whether each split must hold likes and other samples, which what predicts labels learns from.
 
     Raises:
         MismatchError: the tables are of different runs.
@@ -140,7 +142,8 @@ def build_log(
         report.record(f"{split} samples", height, f"rows kept; {likes / max(height, 1):.1%} of them likes")
     if config.split.kind == "per_user_last_out" and not growth:
         _report_later_training(pl.concat(samples), report)
-    require_classes_in_splits({"train": counts["train"]} if growth else counts)
+    if both_classes:
+        require_classes_in_splits({"train": counts["train"]} if growth else counts)
     if in_memory:
         scratch.cleanup()
         rows_in_memory = samples[0].with_row_index("row").collect()

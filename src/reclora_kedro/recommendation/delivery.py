@@ -1,14 +1,14 @@
 """Lists for all requested users, with their reasons."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from reclora_kedro.candidates.moments import NO_ITEM
+from reclora_kedro.candidates.moments import NO_ITEM, NOTHING
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import questions
@@ -57,15 +57,29 @@ def items_of_users(table: pl.DataFrame, user_type: pl.DataType) -> dict[Any, np.
     return {user: np.array(items, dtype=np.int64) for user, items in groups}
 
 
-@dataclass(frozen=True)
-class _Delivery:
-    """Makes the lists of some of the requested users."""
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """Makes the lists of users now, in the same way for nodes and for scripts.
+
+    Attributes:
+        most: maximum length of a list.
+        allowed: the only items of each user, by id; None for the whole catalogue.
+        repeat: whether items that a user took may be recommended; None as in the settings.
+        excluded: further items that nobody may get.
+    """
 
     recommender: Recommender
     most: int
-    allowed: dict[Any, np.ndarray] | None  # by user id, see `candidate_table`; None for the whole catalogue
+    allowed: Mapping[Any, np.ndarray] | None = None
+    repeat: bool | None = None
+    excluded: np.ndarray = field(default_factory=lambda: NOTHING)
 
     def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
+        """Return the `COLUMNS` of the lists of users, see `lists_for_users`.
+
+        Args:
+            requested: user_id and user_index, null for an unknown user.
+        """
         parts = [_no_pairs(requested, self.recommender.log)]
         with Progress("lists", requested.height, "users") as progress:
             for users in requested.iter_slices(MOMENTS_AT_ONCE):
@@ -74,7 +88,7 @@ class _Delivery:
         return pl.concat(parts)
 
     def _lists(self, users: pl.DataFrame) -> pl.DataFrame:
-        recommender, nobody = self.recommender, np.array([], dtype=np.int64)
+        recommender = self.recommender
         log = recommender.log
         asked = log.now(users.with_columns(pl.col("user_index").fill_null(0)))
         is_unknown = users["user_index"].is_null().to_numpy()
@@ -85,8 +99,10 @@ class _Delivery:
         )
         allowed = None
         if self.allowed is not None:
-            allowed = [self.allowed.get(user, nobody) for user in users["user_id"].to_list()]
-        moments = recommender.moments(asked, repeat=True if allowed is not None else None, allowed=allowed)
+            allowed = [self.allowed.get(user, NOTHING) for user in users["user_id"].to_list()]
+        moments = recommender.moments(
+            asked, repeat=self.repeat, excluded=[self.excluded] * users.height, allowed=allowed
+        )
         lists = recommender.best(moments, self.most)
         items = lists.items
         row, place = np.nonzero(items != NO_ITEM)
@@ -135,7 +151,7 @@ def lists_for_users(
     everyone = log.users["user_id"] if table is None else table["user_id"]
     requested = log.find_users(everyone if users is None else users)
     allowed = None if table is None else items_of_users(table, requested.schema["user_id"])
-    deliver = OncePerWorker(partial(_deliverer, make, most, allowed))
+    deliver = OncePerWorker(partial(_delivery, make, most, allowed))
     shards = [requested[rows] for rows in engine.shards(requested.height)]
     lists = pl.concat(map_shards(deliver, shards, engine, "lists"))
     fallback_of = lists.unique("user_id")["fallback"]
@@ -147,8 +163,8 @@ def lists_for_users(
     return lists, report
 
 
-def _deliverer(make: Callable[[], Recommender], most: int, allowed: dict[Any, np.ndarray] | None) -> _Delivery:
-    return _Delivery(make(), most, allowed)
+def _delivery(make: Callable[[], Recommender], most: int, allowed: dict[Any, np.ndarray] | None) -> Delivery:
+    return Delivery(recommender=make(), most=most, allowed=allowed, repeat=None if allowed is None else True)
 
 
 def concentration(lists: pl.DataFrame, n: int, catalogue: int) -> Concentration | None:

@@ -1,9 +1,11 @@
 """The Recommender: item models, a second stage over their best items, the lens where it helps, and rules."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -71,6 +73,30 @@ class Recommender:
     lens: "LensReader | None" = None
 
     @classmethod
+    def fit(
+        cls, interactions: Any, items: Any = None, *, columns: Mapping[str, str | None] | None = None, **settings: Any
+    ) -> "Recommender":
+        """Fit to all events of a log, by the settings and the method that likes of its validation split choose.
+
+        Args:
+            interactions: polars or pandas frame, or the path of a CSV, parquet or JSON lines file, with a row per
+                event: user_id, item_id and, if there are any, rating and timestamp (seconds since 1970, or dates and
+                times). Without ratings every row is a like; without times a user's rows are in their order.
+            items: such a table with item_id, title and further texts; None if items have ids only.
+            columns: other names of these columns, such as ``{"user_id": "customer"}``; None for one not to be read.
+            settings: changes of settings, by their names in the blocks recommendation, history and ingestion of
+                docs/reference/parameters.md, and blocks of sources by the sources' names.
+
+        Raises:
+            ValueError: a table or a setting is unfit; the message says what was found, what was expected, and what to
+                do.
+            TypeError: there is no such setting.
+        """
+        from reclora_kedro.recommendation import from_python
+
+        return from_python.fit(interactions, items, columns, settings)
+
+    @classmethod
     def of(
         cls, training: Training, choice: Choice, config: RecommendationConfig, lens: "LensReader | None" = None
     ) -> Self:
@@ -104,6 +130,78 @@ class Recommender:
             rules=config.rules(training.log.items),
             lens=lens if lens is not None and choice.reads_lens else None,
         )
+
+    def recommend(
+        self,
+        users: Any = None,
+        n: int = 10,
+        *,
+        histories: Sequence[Sequence[Any]] | None = None,
+        exclude: Iterable[Any] | None = None,
+        candidates: Iterable[Any] | None = None,
+        repeat: bool | None = None,
+    ) -> pl.DataFrame:
+        """Recommend items to users now, as the pipeline does.
+
+        Args:
+            users: ids, each of which counts once; None for all users. An unknown one gets the most popular items.
+            histories: for visitors in place of users: ids of the items that each of them took, in that order.
+            exclude: ids of further items that nobody may get.
+            candidates: ids of the only items to recommend.
+            repeat: whether items that a user took may be recommended; None as in the settings.
+
+        Returns:
+            Frame with user_id (of a visitor, the place among the histories, from 0), rank (from 1), item_id, title,
+            score (what orders the list; null where nothing does) and because (titles of the user's events that are
+            nearest to the item).
+
+        Raises:
+            ValueError: an item is unknown.
+        """
+        from reclora_kedro.recommendation import from_python
+
+        return from_python.recommend(self, users, n, histories, exclude, candidates, repeat)
+
+    def evaluate(self, k: int = 10, likes: int | None = 2000) -> pl.DataFrame:
+        """Measure all methods on the test split, as fitted to the training split and asked at each like's moment.
+
+        Args:
+            k: length of the lists.
+            likes: number of likes of the test split, drawn uniformly; None for all.
+
+        Returns:
+            Frame with method, chosen (whether it is the one that recommends), hit_rate and ndcg with the ends of their
+            intervals, coverage (share of the catalogue in any list) and likes (their number), the highest NDCG first.
+
+        Raises:
+            ValueError: the likes are of a single user.
+        """
+        from reclora_kedro.recommendation import from_python
+
+        return from_python.evaluate(self, k, likes)
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Store the log and the choice as a whole, in safetensors, Arrow, parquet and JSON.
+
+        Raises:
+            FileExistsError: the folder exists.
+            ValueError: it reads a lens or a retriever, which a project's catalog keeps.
+        """
+        from reclora_kedro.recommendation import from_python
+
+        from_python.save(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str]) -> "Recommender":
+        """Read what `save` has stored, and fit the chosen models again, which makes the same lists.
+
+        Raises:
+            FileNotFoundError: the folder holds no recommender.
+            ValueError: it is of another release.
+        """
+        from reclora_kedro.recommendation import from_python
+
+        return from_python.load(Path(folder))
 
     def as_of_each_moment(self, training: Training) -> Self:
         """Return a copy that also counts what happened before each moment, as a service that is updated at once would.
@@ -274,6 +372,8 @@ def choose(
         moments, target = asked.moments(teaching), teaching["item_index"].to_numpy()
         stage = SecondStage.learned(asked.reader, moments, target, config.seed)
         logger.info("Weights of the fusion: %s", {name: round(each, 3) for name, each in (stage.weights or {}).items()})
+    if kind == "ranker" and stage.trees is None:
+        kind, reason = "fusion", "the ranker is named in recommendation.method, but no trees improve on the fusion"
     asked = replace(asked, choice=open_choice.model_copy(update={"stage": stage}))
     listers: dict[str, Lister] = {
         name: lister
