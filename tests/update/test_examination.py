@@ -19,7 +19,8 @@ from reclora_kedro.update.examination import ExaminationConfig, examine_events
 INGESTION = IngestionConfig(**SETTINGS)
 HISTORY = HistoryConfig.model_construct(
     seed=0, min_history=3, shared_clock=True, ties="strict", rating_levels=None,
-    negatives=NegativesConfig(kind="none", per_positive=1), split=SplitConfig(kind="global_time", train=0.7, validation=0.15),
+    negatives=NegativesConfig(kind="none", per_positive=1),
+    split=SplitConfig(kind="global_time", train=0.7, validation=0.15),
 )  # fmt: skip
 CONFIG = ExaminationConfig(user_share=0.5, user_rows=100, fall=0.1, fall_rows=50)
 

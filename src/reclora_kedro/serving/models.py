@@ -30,11 +30,10 @@ from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder
 from reclora_kedro.llm.shared_prefix import score_candidates
 from reclora_kedro.recommendation.choice import Choice
-from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.config import SECOND_STAGES, RecommendationConfig
 from reclora_kedro.recommendation.diversity import marginal_relevance
 from reclora_kedro.recommendation.features import BEST_PER_SOURCE
 from reclora_kedro.recommendation.recommender import Recommender
-from reclora_kedro.recommendation.second_stage import SECOND_STAGES
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal import Event
 from reclora_kedro.serving.live_log import CurrentLog, LiveLog
