@@ -160,11 +160,11 @@ def measure_methods(items: int, users: int, dim: int, stage: SecondStage | None)
         likes = draw_positives(log, "validation", None, TEACHING_LIKES, 0)
         stage = SecondStage.learned(of_split.reader, of_split.moments(likes), likes["item_index"].to_numpy(), 0)
     choice = choice.model_copy(update={"stage": stage})
+    of_all = Recommender.of(Training.of_all(log, trained), choice, config, reader)
     asked = log.now(log.find_users(log.users["user_id"][:users]))
     rows = []
-    for name in METHODS:  # each by models of its own, that no other method has asked
-        recommender = Recommender.of(Training.of_all(log, trained), choice, config, reader)
-        recommender = replace(recommender, choice=choice.model_copy(update={"kind": name}))
+    for name in METHODS:
+        recommender = replace(of_all, choice=choice.model_copy(update={"kind": name}))
         every = partial(find_all, recommender, asked, MOMENTS_AT_ONCE)
         _, first = timed(every)
         _, again = timed(every)
