@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
@@ -88,7 +88,7 @@ def run_search(search: Any, runner: CellRunner, workers: int) -> list[dict[str, 
 
 
 def forget(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:
-    """Run the pipeline that forgets users, then erase their events in the journal, and the stored versions it listed.
+    """Run the pipeline that forgets users, then erase them in files that have no versions, and the versions it listed.
 
     Args:
         session: arguments of Kedro's session, such as ``env`` and ``runtime_params``.
@@ -105,10 +105,13 @@ def forget(project: Path, only_missing_outputs: bool = False, **session: Any) ->
 def _erase(run: Run) -> None:
     from reclora_kedro.serving.erasing import erase_events
 
-    catalog: Any = run.catalog
+    catalog, users = cast(Any, run.catalog), run.parameters["forget"]["users"]
     try:
-        events = erase_events(catalog.get("journal").file, run.parameters["forget"]["users"])
+        events = erase_events(catalog.get("journal").file, users)
         logger.info("%d events were erased from the service's journal.", events)
+        if catalog.exists("recommendations_csv"):
+            lines = catalog.load("recommendations_csv")
+            catalog.save("recommendations_csv", lines.filter(~lines["user_id"].is_in([str(user) for user in users])))
         addresses = catalog.load("versions_to_erase")
         Archive(catalog, run.cells).erase(addresses, catalog.load("champion")["versions"])
     except (ValueError, OSError, DatasetError) as error:

@@ -56,7 +56,7 @@ def events_in(journal):
 
 def test_a_user_is_forgotten(finished_run):
     project, before = finished_run.project, finished_run.catalog
-    users = before.load("users")["user_id"].to_list()
+    users, lines = before.load("users")["user_id"].to_list(), before.load("recommendations_csv")
     user = users[3]
     journal = journal_with(project, user)
     files = {path: content for path, content in stored(project).items() if "champion.json" not in path.parts}
@@ -79,6 +79,9 @@ def test_a_user_is_forgotten(finished_run):
     assert "77777" not in logged
     assert not re.findall(rf"""[\[('"=]{user}[\]),'"].*""", logged)  # as in [4] or '4'; a 4 alone may be a count
     assert events_in(journal) == 0
+    listed = after.load("recommendations_csv")
+    assert listed.equals(lines.filter(pl.col("user_id") != str(user)))
+    assert listed.height < lines.height
     assert after.load("users")["user_id"].to_list() == [other for other in users if other != user]
     assert after.load("log").users.height == after.load("lens").sizes.users == len(users) - 1
     report, champion = after.load("forget_report"), after.load("champion")["versions"]

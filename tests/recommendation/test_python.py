@@ -1,7 +1,9 @@
 """The Recommender from Python: frames in, frames out, as the pipelines make them."""
 
+import doctest
 import json
 import logging
+import re
 import subprocess
 import sys
 from functools import partial
@@ -11,6 +13,7 @@ import polars as pl
 import pytest
 
 from named import PARAMETERS
+from projects import ROOT
 from reclora_kedro import Recommender
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.distributed.engine import LOCAL
@@ -20,9 +23,8 @@ from reclora_kedro.pipelines.history.nodes import build_log
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 from reclora_kedro.recommendation.defaults import default_blocks
 from reclora_kedro.recommendation.delivery import lists_for_users
+from shop import CUSTOMERS, ORDERS, PRODUCTS, shop
 
-USERS, ITEMS, EVENTS = 60, 40, 14
-COLORS = ("red", "blue", "green", "white")
 OF_TABLES = (".ingestion.interactions.", ".ingestion.items.", ".ingestion.item_texts", ".ingestion.users.")
 OTHERS_THAN_BASE = {
     "ingestion.users",  # there is no such table
@@ -36,21 +38,9 @@ OTHERS_THAN_BASE = {
 }
 
 
-def shop():
-    """A log of purchases, each user of mostly one color, and its items."""
-    random, rows = np.random.default_rng(0), []
-    for user in range(USERS):
-        odds = np.where(np.arange(ITEMS) % 4 == user % 4, 6.0, 1.0)
-        second = 1_600_000_000 + int(random.integers(5_000_000))
-        for item in random.choice(ITEMS, EVENTS, replace=False, p=odds / odds.sum()):
-            second += int(random.integers(1_000, 200_000))
-            rows.append((f"u{user}", f"sku-{item:02}", second))
-    log = pl.DataFrame(rows, ["user_id", "item_id", "timestamp"], orient="row")
-    titles = [f"{COLORS[item % 4]} thing {item}" for item in range(ITEMS)]
-    return log, pl.DataFrame({"item_id": [f"sku-{item:02}" for item in range(ITEMS)], "title": titles})
-
-
-LOG, THINGS = shop()
+ORDERED, SOLD = shop()
+LOG = ORDERED.select(user_id="customer", item_id="sku", timestamp=pl.col("bought_at").dt.epoch("s"))
+THINGS = SOLD.select(item_id="sku", title="name")
 fit_knn = partial(Recommender.fit, method="item_knn")
 
 
@@ -95,20 +85,20 @@ def test_the_log_is_that_of_the_pipelines(recommender):
 
 def test_lists_are_those_of_the_step(recommender):
     made = partial(Recommender.of, Training.of_all(recommender.log), recommender.choice, recommender.config)
-    users = ["u7", "nobody", "u1"]
+    users = ["K7", "nobody", "K1"]
     expected, _ = lists_for_users(made, recommender.log, users, most=20)
     expected = expected.filter(pl.int_range(pl.len()).over("user_id") < 10)
     lists = recommender.recommend(users, n=10)
     assert lists.columns == ["user_id", "rank", "item_id", "title", "score", "because"]
     assert lists.drop("rank").equals(expected.select(lists.drop("rank").columns))
     assert lists["rank"].to_list() == [*range(1, 11)] * 3
-    assert recommender.recommend()["user_id"].n_unique() == USERS
+    assert recommender.recommend()["user_id"].n_unique() == CUSTOMERS
 
 
 def test_visitors_get_the_lists_of_users_with_their_events():
     by_knn = fit_knn(LOG, THINGS, popularity={"days": []})
-    own = LOG.filter(user_id="u1")["item_id"].to_list()
-    visitors, user = by_knn.recommend(histories=[[], own], n=5), by_knn.recommend("u1", n=5)
+    own = LOG.filter(user_id="K1")["item_id"].to_list()
+    visitors, user = by_knn.recommend(histories=[[], own], n=5), by_knn.recommend("K1", n=5)
     assert visitors["user_id"].to_list() == [0] * 5 + [1] * 5
     assert visitors.filter(user_id=1).drop("user_id").equals(user.drop("user_id"))
     popular = visitors.filter(user_id=0)
@@ -117,12 +107,14 @@ def test_visitors_get_the_lists_of_users_with_their_events():
 
 
 def test_items_may_be_excluded_given_and_repeated(recommender):
-    best, *others = recommender.recommend("u1", n=3)["item_id"]
-    assert recommender.recommend("u1", n=2, exclude=[best])["item_id"].to_list() == others
-    assert recommender.recommend("u1", n=5, candidates=others[:1])["item_id"].to_list() == others[:1]
-    own = LOG.filter(user_id="u1")["item_id"].to_list()
-    assert recommender.recommend("u1", candidates=own).is_empty()
-    assert recommender.recommend("u1", n=ITEMS, candidates=own, repeat=True)["item_id"].sort().to_list() == sorted(own)
+    best, *others = recommender.recommend("K1", n=3)["item_id"]
+    assert recommender.recommend("K1", n=2, exclude=[best])["item_id"].to_list() == others
+    assert recommender.recommend("K1", n=5, candidates=others[:1])["item_id"].to_list() == others[:1]
+    own = LOG.filter(user_id="K1")["item_id"].to_list()
+    assert recommender.recommend("K1", candidates=own).is_empty()
+    assert recommender.recommend("K1", n=PRODUCTS, candidates=own, repeat=True)["item_id"].sort().to_list() == sorted(
+        own
+    )
 
 
 def test_rows_are_in_their_order_without_times_and_every_row_is_a_like():
@@ -130,10 +122,10 @@ def test_rows_are_in_their_order_without_times_and_every_row_is_a_like():
     log = fit_knn(in_order, THINGS).log
     assert not log.shared_clock
     assert (log.sequences.label == 1).all()
-    user = log.users["user_id"].to_list().index("u1")
+    user = log.users["user_id"].to_list().index("K1")
     items = log.items["item_id"].gather(log.sequences.item_index[log.sequences.starts[user] : log.sequences.ends[user]])
-    assert items.to_list() == in_order.filter(user_id="u1")["item_id"].to_list()
-    assert log.samples_in("test").height == USERS  # each user's last one
+    assert items.to_list() == in_order.filter(user_id="K1")["item_id"].to_list()
+    assert log.samples_in("test").height == CUSTOMERS  # each user's last one
 
 
 def test_ratings_and_other_names_are_read_and_ids_are_titles_without_items():
@@ -148,9 +140,9 @@ def test_ratings_and_other_names_are_read_and_ids_are_titles_without_items():
 def test_repeated_purchases_are_measured_where_they_may_be_recommended():
     again = pl.concat([LOG, LOG.with_columns(pl.col("timestamp") + 5_000_000)])
     own_items = Recommender.fit(again, THINGS, sources=["popularity", "own_items"], method="own_items", repeat=True)
-    hits = dict(own_items.evaluate(k=EVENTS).select("method", "hit_rate").iter_rows())
+    hits = dict(own_items.evaluate(k=ORDERS).select("method", "hit_rate").iter_rows())
     assert hits["own_items"] > 2 * hits["popularity"]
-    assert set(own_items.recommend("u1", n=3)["item_id"]) <= set(LOG.filter(user_id="u1")["item_id"])
+    assert set(own_items.recommend("K1", n=3)["item_id"]) <= set(LOG.filter(user_id="K1")["item_id"])
 
 
 def test_what_is_measured_says_which_method_recommends(recommender):
@@ -198,7 +190,7 @@ assert not {{"polars", "numpy"}} & {{*sys.modules}}
 recommender = reclora_kedro.Recommender.fit({str(tmp_path / "log.parquet")!r}, method="linear")
 recommender.save({str(tmp_path / "model")!r})
 recommender = reclora_kedro.Recommender.load({str(tmp_path / "model")!r})
-recommender.recommend(["u1"]), recommender.recommend(histories=[["sku-01"]]), recommender.evaluate()
+recommender.recommend(["K1"]), recommender.recommend(histories=[["sku-01"]]), recommender.evaluate()
 print(*{{"torch", "transformers", "kedro", "lightgbm"}} & {{*sys.modules}})
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -233,7 +225,7 @@ def test_whole_numbers_of_one_table_meet_texts_of_the_other():
         (LOG.rename({"user_id": "who"}), THINGS, {}, r"interactions has no column 'user_id', only: who, item_id, .*Set "
          r"`columns\[\"user_id\"\]`"),
         (LOG, THINGS.drop("title"), {}, r"items has no column 'title', only: item_id\. Set `columns\[\"title\"\]`"),
-        (LOG.filter(user_id="u1"), THINGS, {}, "interactions has one user, 'u1'"),
+        (LOG.filter(user_id="K1"), THINGS, {}, "interactions has one user, 'K1'"),
         (LOG, THINGS.with_columns(pl.col("item_id") + "x"), {}, "No item_id of interactions occurs in items: .*alike"),
         (LOG.with_columns(rating=70), THINGS, {}, "'rating' ranges from 70 to 70. Set `rating_min`, `rating_max` and"),
         (LOG.with_columns(pl.col("timestamp") * 1000), THINGS, {}, "set `timestamp_format` to unix_milliseconds"),
@@ -262,12 +254,28 @@ def test_unknown_items_are_refused_and_unknown_users_told(recommender, caplog):
         with pytest.raises(ValueError, match="names 'sku-99', which is none of the 40 items, such as 'sku-00'"):
             recommender.recommend(**unknown)
     with pytest.raises(ValueError, match="users or histories"):
-        recommender.recommend(["u1"], histories=[[]])
+        recommender.recommend(["K1"], histories=[[]])
     with pytest.raises(ValueError, match="n is 0"):
         recommender.recommend(n=0)
     with caplog.at_level(logging.WARNING):
-        recommender.recommend(["u1", "nobody"])
+        recommender.recommend(["K1", "nobody"])
     assert "1 of 2 users are unknown, such as 'nobody'" in caplog.text
+
+
+def test_the_examples_of_the_guide_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ORDERED.write_csv("orders.csv")
+    SOLD.write_csv("products.csv")
+    text = re.sub(r"^```.*$", "", (ROOT / "docs/guides/python.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    examples = doctest.DocTestParser().get_doctest(text, {}, "python.md", None, 0)
+    assert len(examples.examples) > 5
+    assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(examples).failed == 0
+
+
+def test_columns_that_may_be_meant_are_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        fit_knn(LOG.rename({"timestamp": "bought_at"}), THINGS, columns={"rating": None})
+    assert "interactions has no column timestamp, and bought_at is not read" in caplog.text
 
 
 def test_dropped_rows_are_told(caplog):

@@ -71,6 +71,7 @@ WORDS = (  # of parameters and catalogs, and what a script has in their place
     (r"let both catalog entries load the ids alike \(.*?\)", "write ids alike in both tables"),
     (r"catalog entry raw_", "table "),
     (r"\braw_(interactions|items)\b", r"\1"),
+    (f", {ROW}", ""),
 )
 
 
@@ -191,11 +192,9 @@ def _read_log(
         raise ValueError(f"columns names {unknown[0]!r}, but only {', '.join(COLUMNS)} may have other names.")
     named = {name: columns.get(name, name) for name in COLUMNS}
     raw, raw_items = _raw_tables(interactions, items, named)
-    for name in ("rating", "timestamp"):  # which may be missing
-        if name not in columns and name not in raw.columns:
-            named[name] = None
+    named |= dict.fromkeys(_missing(raw, columns))
     if named["timestamp"] is None:
-        raw, named["timestamp"] = raw.with_row_index(ROW, offset=1), ROW
+        raw, named["timestamp"] = raw.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)), ROW
         blocks["history"] |= WITHOUT_TIMES
         blocks["ingestion"]["plausible_times"] |= {"first_day": "1970-01-01"}
     change_settings(blocks, settings)
@@ -234,6 +233,19 @@ def _raw_tables(
     if pl.String in types and any(kind is not None and kind.is_integer() for kind in types):
         raw, raw_items = raw.cast({names[0]: pl.String}), raw_items.cast({names[1]: pl.String})
     return raw, raw_items
+
+
+def _missing(raw: pl.DataFrame, columns: Mapping[str, str | None]) -> list[str]:
+    """Return which optional columns the log lacks; warn if one of those that are not read may be meant."""
+    missing = [name for name in ("rating", "timestamp") if name not in columns and name not in raw.columns]
+    unread = [name for name in raw.columns if name not in {*COLUMNS, *columns.values()}]
+    if missing and unread:
+        logger.warning(
+            "interactions has no column %s, and %s not read: if one is meant, name it in columns.",
+            " and ".join(missing),
+            f"{', '.join(unread)} {'is' if len(unread) == 1 else 'are'}",
+        )
+    return missing
 
 
 def _read(table: Any, named: Mapping[str, str | None]) -> Any:
