@@ -103,11 +103,13 @@ def test_likes_of_other_users_than_those_that_taught_choose_the_method(log, monk
 
 
 def test_what_is_named_is_taken_without_a_comparison(log):
-    for method in ("popularity", "ranker"):
+    for method in ("popularity", "fusion"):
         choice, compared = choose(log, method=method)
         assert (choice.kind, choice.order, compared) == (method, "candidates", [])
         assert choice.reason == "it is named in recommendation.method"
-    assert choice.stage.weights is not None
+    choice, _ = choose(log, method="ranker")
+    assert (choice.kind, choice.stage.trees) == ("fusion", None)
+    assert "no trees improve on the fusion" in choice.reason
 
 
 def test_likes_of_a_single_user_choose_nothing_and_that_is_said(log, caplog):
