@@ -11,7 +11,6 @@ from cycle_log import catalogue_scores
 from projects import ROOT, catalog_of, kedro_run, stored
 from reclora_kedro.candidates.next_item.reader import RetrieverReader
 
-
 SOURCES = ["popularity", "item_knn", "linear", "retriever"]
 
 
