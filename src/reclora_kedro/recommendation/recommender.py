@@ -58,7 +58,7 @@ class Recommender:
         order: of items whose scores are equal.
         facts: of items, for the second stage.
         rules: of all lists, see `RecommendationConfig.rules`.
-        lens: reads the log, if the method needs it.
+        lens: reads the log, if there is one; without it, methods that need it are not served.
     """
 
     log: InteractionLog
@@ -128,7 +128,7 @@ class Recommender:
             order=training.order,
             facts=ItemFacts(training.log, training.known),
             rules=config.rules(training.log.items),
-            lens=lens if lens is not None and choice.reads_lens else None,
+            lens=lens,
         )
 
     def recommend(
