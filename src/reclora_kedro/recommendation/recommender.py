@@ -299,7 +299,7 @@ class Recommender:
     def rank(self, moments: Moments, items: Sequence[np.ndarray]) -> Lists:
         """Return given items of each moment, by index, in the order of `best`."""
         only = replace(moments, allowed=[each.astype(np.int64) for each in items], _made={})
-        return self.best(only, max(map(len, items), default=0))
+        return self.best(only, max([1, *map(len, items)]))
 
     def _diverse(self, moments: Moments, n: int) -> Lists:
         """Return the best items and, with `config.diversity`, exchange those that are alike, without scores then."""
