@@ -1,4 +1,4 @@
-"""A moment has one list, whoever makes it: the node, ranking, the Recommender, or the service, also after events."""
+"""A moment has one list, whoever makes it: the node, ranking, Python, or the service, also after events."""
 
 from dataclasses import replace
 from functools import cache
@@ -193,6 +193,7 @@ def _node_ranking_and_recommender_agree(now, recommender):
     users = [now.current.users.get(user, now.nobody) for user in IDS]
     plain = best(recommender, users, [Request(True, user) for user in IDS], n)
     delivered, _ = lists_for_users(lambda: recommender, log, IDS, n)
+    recommended = recommender.recommend(IDS, n)
     likes = log.now(pl.DataFrame({"user_index": users, "item_index": 0})).with_row_index("row")
     lister = recommender.lister(recommender.choice.kind, recommender.choice.order)
     ranked = rank_likes({"method": lister}, recommender.moments(likes), likes, n)["top_items"]
@@ -200,6 +201,7 @@ def _node_ranking_and_recommender_agree(now, recommender):
         items, scores = plain.items[row], plain.scores[row]
         own, kept = delivered.filter(user_id=user), items != NO_ITEM
         require_equal(own["item_index"].to_list(), own["score"].fill_null(np.nan), items[kept].tolist(), scores[kept])
+        assert recommended.filter(user_id=user)["item_id"].to_list() == own["item_id"].to_list()
         has_events = log.sequences.ends[index] > log.sequences.starts[index]
         if has_events and not recommender.config.diversity:
             assert ranked[row].to_list() == items[kept].tolist()
