@@ -81,8 +81,8 @@ def default_blocks(seed: int = SEED) -> dict[str, dict[str, Any]]:
         "popularity": {"days": [7, 30, 90, 365]},
         "item_knn": {"popularity_powers": [0.5, 0.3, 0.7], "text_weights": [0.0, 0.3, 1.0, 3.0]},
         "linear": {
-            "regularizations": [30, 100, 300, 1000, 3000],
-            "recencies": [1.0, 0.95, 0.9, 0.8, 0.7, 0.6],
+            "regularizations": [300, 30, 100, 1000, 3000],
+            "recencies": [0.9, 1.0, 0.95, 0.8, 0.7, 0.6],
             "text_powers": [1.0, 2.0, 3.0],
             "weights": [0.25, 0.5, 1.0, 2.0],
             "max_items": 20000,
