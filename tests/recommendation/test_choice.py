@@ -103,7 +103,7 @@ def test_likes_of_other_users_than_those_that_taught_choose_the_method(log, monk
 
 
 def test_what_is_named_is_taken_without_a_comparison(log):
-    for method in ("popularity", "ranker"):
+    for method in ("popularity", "fusion"):
         choice, compared = choose(log, method=method)
         assert (choice.kind, choice.order, compared) == (method, "candidates", [])
         assert choice.reason == "it is named in recommendation.method"
