@@ -23,6 +23,7 @@ from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader, gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
@@ -142,7 +143,7 @@ class _Loading:
             table=table,
             llm=llm,
             ingestion=self._block("ingestion", IngestionConfig),
-            forgotten=self._catalog.load("forgotten_users"),
+            forgotten=ForgottenUsers.from_table(self._catalog.load("users_to_drop")),
         )
 
     def _choice(self, config: RecommendationConfig) -> Choice:

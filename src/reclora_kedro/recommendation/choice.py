@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.candidates import ITEM_MODELS
-from reclora_kedro.candidates.item_model import ItemModel
+from reclora_kedro.candidates.item_model import ItemModel, NoSettings
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.recommendation.concentration import Concentration
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
@@ -121,9 +121,10 @@ def named_method(config: RecommendationConfig, sources: Mapping[str, Any]) -> tu
 
 
 def validated_configs(sources: tuple[str, ...], blocks: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of each source from blocks of parameters by its name, see `ItemModel.Config`."""
-    configs = {source: model_of(source).Config for source in sources}
-    return {source: kind.model_validate(blocks.get(source.rpartition(".")[2], {})) for source, kind in configs.items()}
+    """Return the settings of each source that has any, from the blocks of its name, see `ItemModel.Config`."""
+    kinds = {source: model_of(source).Config for source in sources}
+    kinds = {source: kind for source, kind in kinds.items() if kind is not NoSettings}
+    return {source: kind.model_validate(blocks.get(source.rpartition(".")[2], {})) for source, kind in kinds.items()}
 
 
 def notes(sources: Mapping[str, Any]) -> dict[str, str]:

@@ -20,40 +20,45 @@ from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, Recommende
 COLUMNS = ("user_id", "item_id", "title", "user_index", "item_index", "score", "because", "fallback")
 
 
-def candidate_table(table: Any, log: InteractionLog) -> tuple[pl.DataFrame, int]:
-    """Return the pairs of the entry `recommendation_candidates`, and the number of rows without an item of the log.
-
-    Returns:
-        Frame with user_id, of the type of the log's users or String, and item_index.
-
-    Raises:
-        ValueError: the table is unfit or missing.
-    """
+def require_table(table: Any) -> pl.DataFrame:
+    """Return the entry `recommendation_candidates`; raise ValueError if it holds no table with its columns."""
     if table is None:
         raise ValueError(
             "recommendation.candidates is 'table', but the catalog entry recommendation_candidates holds nothing: "
             "point it at a table with the columns user_id and item_id."
         )
     frame = as_polars(table, "recommendation_candidates")
-    names = ("user_id", "item_id")
-    missing = [column for column in names if column not in frame.columns]
+    missing = [column for column in ("user_id", "item_id") if column not in frame.columns]
     if missing:
         raise ValueError(
             f"recommendation_candidates lacks {' and '.join(missing)}; its columns are {', '.join(frame.columns)}: "
             "name them user_id and item_id."
         )
+    return frame
+
+
+def candidate_table(table: Any, log: InteractionLog) -> tuple[pl.DataFrame, int]:
+    """Return the pairs of the entry `recommendation_candidates`, and the number of rows without an item of the log.
+
+    Returns:
+        Frame with user_id, of the type of the log's users or String, and item_index, null for an unknown item.
+
+    Raises:
+        ValueError: the table is unfit or missing.
+    """
+    frame, names = require_table(table), ("user_id", "item_id")
     raw = RawColumns(frame, "recommendation_candidates")
     pairs = pl.DataFrame([raw.ids(name, "recommendation.candidates").alias(name) for name in names]).drop_nulls()
     pairs = pairs.with_columns(pl.col("item_id").cast(log.items.schema["item_id"], strict=False))
     items = log.items.select("item_id").with_row_index("item_index")
-    known = pairs.unique(maintain_order=True).join(items, on="item_id", maintain_order="left")
-    return known.select("user_id", "item_index"), pairs.join(items, on="item_id", how="anti").height
+    found = pairs.unique(maintain_order=True).join(items, on="item_id", how="left", maintain_order="left")
+    return found.select("user_id", "item_index"), pairs.join(items, on="item_id", how="anti").height
 
 
 def items_of_users(table: pl.DataFrame, user_type: pl.DataType) -> dict[Any, np.ndarray]:
     """Return the item indices of each user of a `candidate_table`, by ids of a type."""
-    typed = table.with_columns(pl.col("user_id").cast(user_type, strict=False)).drop_nulls()
-    groups = typed.group_by("user_id").agg("item_index").iter_rows()
+    typed = table.with_columns(pl.col("user_id").cast(user_type, strict=False)).drop_nulls("user_id")
+    groups = typed.group_by("user_id").agg(pl.col("item_index").drop_nulls()).iter_rows()
     return {user: np.array(items, dtype=np.int64) for user, items in groups}
 
 

@@ -23,7 +23,7 @@ from kedro_provenance.parameters import Block, parameter_paths, value_faults
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.moments import NOTHING
 from reclora_kedro.candidates.texts import Texts
-from reclora_kedro.distributed.engine import LOCAL, EngineConfig
+from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics, information
 from reclora_kedro.history.config import HistoryConfig
@@ -211,10 +211,11 @@ def _read_log(
             f"raw_interactions has one user, {users['user_id'][0]!r}, but items are found by what several users took: "
             "add the rows of others, or name another column in `ingestion.interactions.user_id`."
         )
-    everything = EngineConfig(**LOCAL.model_dump() | {"rows_per_part": max(LOCAL.rows_per_part, raw.height)})
-    log = build_log(cleaned, canonical, users, history, everything, report, both_classes=False)
+    one_part = LOCAL.model_copy(update={"rows_per_part": max(LOCAL.rows_per_part, raw.height)})
+    log = build_log(cleaned, canonical, users, history, one_part, report, both_classes=False)
     assert isinstance(log, InteractionLog)  # since it is one part
-    if ingestion.items.title is None or Texts.from_log(log) is None:
+    has_texts = ingestion.items.title is not None or ingestion.items.fields
+    if not has_texts or Texts.from_log(log) is None:
         return log
     vectors = embed_items(describe_items(canonical), history.item_embedding, {}, history.seed)
     return log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
@@ -261,18 +262,18 @@ def _read(table: Any, named: Mapping[str, str | None]) -> Any:
         )
     ids = [str(named["user_id"]), str(named["item_id"]), "item_id"]
     try:
-        frame = READERS[suffix](path, ids)
+        return READERS[suffix](path, ids)
     except pl.exceptions.PolarsError as error:
         raise ValueError(
             f"{path} cannot be read: {error}. Correct the file, or read it yourself and give a frame."
         ) from error
-    return frame.with_columns(_whole_numbers(frame[name]) for name in {*ids} & {*frame.columns})
 
 
 def _read_text(separator: str) -> Callable[[Path, list[str]], pl.DataFrame]:
     def read(path: Path, ids: list[str]) -> pl.DataFrame:
         as_text = dict.fromkeys(ids, pl.String)
-        return pl.read_csv(path, separator=separator, schema_overrides=as_text, try_parse_dates=True)
+        frame = pl.read_csv(path, separator=separator, schema_overrides=as_text, try_parse_dates=True)
+        return frame.with_columns(_whole_numbers(frame[name]) for name in {*ids} & {*frame.columns})
 
     return read
 
@@ -288,10 +289,8 @@ READERS: Mapping[str, Callable[[Path, list[str]], pl.DataFrame]] = {
 
 def _whole_numbers(ids: pl.Series) -> pl.Series:
     """Return text as integers if all of it is written as they are, without leading zeros."""
-    if ids.dtype != pl.String:
-        return ids
     numbers = ids.cast(pl.Int64, strict=False)
-    return numbers if (numbers.cast(pl.String).eq_missing(ids)).all() else ids
+    return numbers if numbers.cast(pl.String).eq_missing(ids).all() else ids
 
 
 def _id_of_items(raw_items: pl.DataFrame, named: Mapping[str, str | None]) -> str:
@@ -365,7 +364,7 @@ def item_indices(items: pl.DataFrame, ids: Any, argument: str) -> np.ndarray:
 
 
 def _ids(ids: Any) -> Sequence[Any]:
-    return [ids] if isinstance(ids, str | int) else list(ids)
+    return [ids] if isinstance(ids, str) or not isinstance(ids, Iterable) else list(ids)
 
 
 def _require_positive(**lengths: int) -> None:

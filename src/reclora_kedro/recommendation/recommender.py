@@ -58,7 +58,7 @@ class Recommender:
         order: of items whose scores are equal.
         facts: of items, for the second stage.
         rules: of all lists, see `RecommendationConfig.rules`.
-        lens: reads the log, if the method needs it.
+        lens: reads the log, if there is one; without it, methods that need it are not served.
     """
 
     log: InteractionLog
@@ -128,7 +128,7 @@ class Recommender:
             order=training.order,
             facts=ItemFacts(training.log, training.known),
             rules=config.rules(training.log.items),
-            lens=lens if lens is not None and choice.reads_lens else None,
+            lens=lens,
         )
 
     def recommend(
@@ -299,7 +299,7 @@ class Recommender:
     def rank(self, moments: Moments, items: Sequence[np.ndarray]) -> Lists:
         """Return given items of each moment, by index, in the order of `best`."""
         only = replace(moments, allowed=[each.astype(np.int64) for each in items], _made={})
-        return self.best(only, max(map(len, items), default=0))
+        return self.best(only, max([1, *map(len, items)]))
 
     def _diverse(self, moments: Moments, n: int) -> Lists:
         """Return the best items and, with `config.diversity`, exchange those that are alike, without scores then."""
