@@ -339,9 +339,9 @@ def choose(
 ) -> tuple[Choice, Records]:
     """Choose the settings of sources, the second stage, and the method with the best ranking of validation likes.
 
-    All know the training events, and of each like's moment what was there before. Likes of one half of the users choose
-    settings and teach the second stage; those of the other half, which taught nothing, choose the method. The method in
-    use stays until another is significantly better.
+    All know the training events, and of each like's moment what was there before. A draw of all likes chooses settings;
+    likes of one half of the users teach the second stage, and those of the other half, which taught it nothing, choose
+    the method. The method in use stays until another is significantly better.
 
     Args:
         configs: the block of parameters of each source, by its name or dotted path.
@@ -355,7 +355,7 @@ def choose(
     likes = draw_positives(log, "validation", None, None, config.seed, **rules)
     most = config.teaching_likes, config.validation_likes
     teaching, choosing = halves_of_users(likes, most, config.seed)
-    of_settings = teaching[: config.validation_likes]
+    of_settings = draw_positives(log, "validation", None, config.validation_likes, config.seed, **rules)
     sources = {
         source: choose_settings(model_of(source), training, configs.get(source), of_settings, **rules).model_dump(
             mode="json"
