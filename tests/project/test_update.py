@@ -75,7 +75,8 @@ def test_an_adapter_goes_on_with_the_lens(updated):
 
 def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated, monkeypatch):
     project, _ = updated
-    found = {"recommendation": {"variant": None, "candidates": "fusion"}}
+    sources = ["popularity", "item_knn", "linear", "retriever"]
+    found = {"recommendation": {"variant": None, "sources": sources, "method": "fusion", "order": "candidates"}}
     catalog = kedro_run(project, found, pipeline_names=["recommendation"])
     assert catalog.load("retriever").sizes.items == catalog.load("log").items.height
     assert catalog.load("recommendations")["user_id"].n_unique() == catalog.load("log").users.height
