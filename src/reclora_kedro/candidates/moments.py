@@ -15,7 +15,7 @@ from reclora_kedro.history.taken_items import latest_events
 
 NO_ITEM = -1
 """Padding of a list that ends early."""
-SCORES_AT_ONCE = 2**22  # of all items at several moments: 16 MiB
+SCORES_AT_ONCE = 2**21  # of all items at several moments: 8 MiB
 NOTHING = np.array([], dtype=np.int64)
 
 T = TypeVar("T")

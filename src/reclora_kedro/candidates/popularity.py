@@ -72,7 +72,8 @@ class Spans:
 class Popularity(ItemModel):
     """Number of distinct users who liked an item in the days before the moment, or at any time before it.
 
-    A window ends at the moment, at the latest at the last of the known events, save for the latest thousandth of them.
+    A window ends at the moment, at the latest at the last of the known events, save for the latest thousandth of them:
+    a few events with later times do not move it.
     Without a shared clock, all known likes count at any moment.
     """
 
@@ -138,6 +139,7 @@ def _spans(training: Training, known: np.ndarray, length: int | None) -> tuple[S
     """Return the spans of known likes, and the second after all known events but the latest thousandth."""
     events = training.log.sequences
     seconds, likes = events.timestamp[known], np.flatnonzero(known & (events.label == 1))
-    after = int(np.quantile(seconds, SHARE_OF_TIMES, method="lower")) + 1 if len(seconds) else 0
+    until = 1.0 if length is None else SHARE_OF_TIMES
+    after = int(np.quantile(seconds, until, method="lower")) + 1 if len(seconds) else 0
     spans = Spans.of_likes(training.user[likes], events.item_index[likes], events.timestamp[likes], length)
     return spans, after

@@ -19,7 +19,6 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics, information
 from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.recommendation.choice import (
     Choice,
@@ -31,10 +30,9 @@ from reclora_kedro.recommendation.choice import (
 )
 from reclora_kedro.recommendation.concentration import Concentration
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
-from reclora_kedro.recommendation.diversity import marginal_relevance
 from reclora_kedro.recommendation.features import CandidateReader
 from reclora_kedro.recommendation.item_ranks import rank_likes
-from reclora_kedro.recommendation.second_stage import Lister, Ordered, Reranked, SecondStage
+from reclora_kedro.recommendation.second_stage import Delivered, Lister, Ordered, Reranked, SecondStage
 
 if TYPE_CHECKING:
     from reclora_kedro.lens.states import LensReader
@@ -240,18 +238,27 @@ class Recommender:
         return CandidateReader(self.sources, self.facts, self.lens)
 
     def lister(self, kind: str, order: Order = "candidates") -> Lister:
-        """Return what makes the lists of a source or a second stage, reranked by the lens or not."""
+        """Return what makes the lists of a source or a second stage, reranked by the lens or not, as users get them."""
+        first = self._first(kind)
         if order == "lens":
             assert self.lens is not None  # of a choice that reads it
-            return Reranked(self.lister(kind), self.lens, self.config.shortlist)
-        if kind in SECOND_STAGES:
-            return Ordered(self.reader, self.choice.stage.order(kind))
-        return self.sources[kind]
+            first = Reranked(first, self.lens, self.config.shortlist)
+        vectors = self.log.item_embeddings if self.config.diversity else None
+        return Delivered(first, self.popularity, vectors, self.config.diversity, self.config.shortlist)
+
+    def _first(self, kind: str) -> Lister:
+        return Ordered(self.reader, self.choice.stage.order(kind)) if kind in SECOND_STAGES else self.sources[kind]
 
     def listers(self, with_lens: bool) -> dict[str, Lister]:
-        """Return all methods by name, to compare them; without trees, the ranker would be the fusion again."""
+        """Return all methods by name, to compare them.
+
+        There is no fusion without learned weights, unless it is the chosen method, and no ranker without trees, which
+        would be the fusion again.
+        """
         orders: list[Order] = ["candidates", "lens"] if with_lens else ["candidates"]
-        kinds = [*self.sources, "fusion", *(["ranker"] if self.choice.stage.trees else [])]
+        stage = self.choice.stage
+        fusion = ["fusion"] if stage.weights is not None or self.choice.kind in SECOND_STAGES else []
+        kinds = [*self.sources, *fusion, *(["ranker"] if stage.trees else [])]
         return {
             kind + (RERANKED if order == "lens" else ""): self.lister(kind, order) for order in orders for kind in kinds
         }
@@ -284,37 +291,17 @@ class Recommender:
         return Moments.of(frame, self.log.sequences, self.order, repeat=may_repeat, excluded=without, allowed=allowed)
 
     def best(self, moments: Moments, n: int) -> Lists:
-        """Return the best items of moments; the most popular ones, without scores, for users without events."""
+        """Return the best items of moments by the chosen method."""
         lists = Lists.empty(len(moments), n)
         for start in range(0, len(moments), MOMENTS_AT_ONCE):
-            rows = np.arange(start, min(start + MOMENTS_AT_ONCE, len(moments)))
-            is_known = moments.has_events[rows]
-            known, unknown = rows[is_known], rows[~is_known]
-            if len(known):
-                lists.items[known], lists.scores[known] = self._diverse(moments[known], n)
-            if len(unknown):
-                lists.items[unknown] = self.popularity.top(moments[unknown], n).items
+            rows = slice(start, start + MOMENTS_AT_ONCE)
+            lists.items[rows], lists.scores[rows] = self._lister.top(moments[rows], n)
         return lists
 
     def rank(self, moments: Moments, items: Sequence[np.ndarray]) -> Lists:
         """Return given items of each moment, by index, in the order of `best`."""
         only = replace(moments, allowed=[each.astype(np.int64) for each in items], _made={})
         return self.best(only, max([1, *map(len, items)]))
-
-    def _diverse(self, moments: Moments, n: int) -> Lists:
-        """Return the best items and, with `config.diversity`, exchange those that are alike, without scores then."""
-        vectors = self.log.item_embeddings
-        if not self.config.diversity or vectors is None:
-            return self._lister.top(moments, n)
-        found = self._lister.top(moments, max(n, self.config.shortlist)).items
-        lengths = (found != NO_ITEM).sum(axis=1)
-        lists, strengths = Lists.empty(len(moments), n), np.full(len(moments), self.config.diversity)
-        of_items = unit_vectors(vectors[found.clip(0)].reshape(-1, vectors.shape[1])).reshape(*found.shape, -1)
-        order = marginal_relevance(of_items, np.maximum(lengths, 1), strengths, n)
-        is_item = np.arange(order.shape[1]) < lengths[:, None]
-        chosen = np.where(is_item, np.take_along_axis(found, order, axis=1), NO_ITEM)
-        lists.items[:, : chosen.shape[1]] = chosen
-        return lists
 
     def explain(self, moments: Moments, items: np.ndarray) -> list[list[tuple[np.ndarray, np.ndarray]]]:
         """Return for each item of lists, (moments, n), the items of the user's events nearest to it, and their weights.

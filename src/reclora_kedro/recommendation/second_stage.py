@@ -12,7 +12,9 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, NoSettings, Training
 from reclora_kedro.candidates.moments import NO_ITEM, Lists, Moments
 from reclora_kedro.evaluation.figures import plot_second_stage
+from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.recommendation import fusion, ranker
+from reclora_kedro.recommendation.diversity import marginal_relevance
 from reclora_kedro.recommendation.features import CandidateReader, read_lists
 
 if TYPE_CHECKING:
@@ -111,6 +113,47 @@ class Reranked:
             scores[row, place] = lens_scores({"logit": self.lens.logits(pairs)})
         order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")
         items, scores = (np.take_along_axis(each, order, axis=1) for each in (lists.items, scores))
+        return Lists(items[:, :most], scores[:, :most])
+
+
+@dataclass(frozen=True, eq=False)
+class Delivered:
+    """The lists of a method as users get them: popular items where they have no events, and unlike ones if asked for.
+
+    Attributes:
+        vectors: of items, by which the first items of a list are made unlike; None for no such change.
+        diversity: how strongly, see `marginal_relevance`.
+        shortlist: number of the first items, which then have no scores.
+    """
+
+    first: Lister
+    popularity: ItemModel
+    vectors: np.ndarray | None
+    diversity: float
+    shortlist: int
+
+    def top(self, moments: Moments, most: int) -> Lists:
+        is_known = moments.has_events
+        if is_known.all():
+            return self._of_known(moments, most)
+        lists = Lists.empty(len(moments), most)
+        if is_known.any():
+            lists.items[is_known], lists.scores[is_known] = self._of_known(moments[is_known], most)
+        lists.items[~is_known] = self.popularity.top(moments[~is_known], most).items
+        return lists
+
+    def _of_known(self, moments: Moments, most: int) -> Lists:
+        if self.vectors is None:
+            return self.first.top(moments, most)
+        items, scores = self.first.top(moments, max(most, self.shortlist))
+        first = items[:, : self.shortlist]
+        lengths = (first != NO_ITEM).sum(axis=1)
+        vectors = unit_vectors(self.vectors[first.clip(0).ravel()]).reshape(*first.shape, -1)
+        strengths = np.full(len(moments), self.diversity)
+        order = marginal_relevance(vectors, np.maximum(lengths, 1), strengths, self.shortlist)
+        is_item = np.arange(order.shape[1]) < lengths[:, None]
+        items[:, : order.shape[1]] = np.where(is_item, np.take_along_axis(first, order, axis=1), NO_ITEM)
+        scores[:, : order.shape[1]] = np.nan
         return Lists(items[:, :most], scores[:, :most])
 
 

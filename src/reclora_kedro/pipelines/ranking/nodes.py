@@ -14,7 +14,6 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation import beyond_accuracy, choice, item_ranks
-from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.recommendation.second_stage import NOTES
@@ -36,7 +35,7 @@ def rank_items(
 
     All have learned from the training events; `config` says what else they know.
     """
-    chosen = Choice.model_validate(candidate_choice)
+    chosen = choice.stored_choice(candidate_choice)
     training = Training.of_split(log, {} if retriever is None else {"retriever": retriever})
     reader = LensReader(lens, log)
     asked = Recommender.of(training, chosen, recommendation, reader)
@@ -56,7 +55,7 @@ def rerank_items(
 ) -> pl.DataFrame:
     """Rank the same likes by the variant, in the chosen method's shortlists, as it does in recommendations."""
     assert config.variant is not None  # else there were no scores
-    first = Choice.model_validate(candidate_choice).name
+    first = choice.stored_choice(candidate_choice).name
     return item_ranks.rerank(ranks, ranking_scores, first, recommendation.shortlist, config.variant)
 
 
@@ -105,7 +104,7 @@ def plot_hit_rates(candidate_choice: Record, *ranks: pl.DataFrame) -> go.Figure:
 
 def plot_second_stage(candidate_choice: Record) -> go.Figure:
     """Plot the gain of the ranker's trees by feature, and the weights of the fusion."""
-    return Choice.model_validate(candidate_choice).stage.figure()
+    return choice.stored_choice(candidate_choice).stage.figure()
 
 
 def write_ranking_report(

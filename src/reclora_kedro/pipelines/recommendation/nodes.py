@@ -50,7 +50,7 @@ def shortlist_candidates(
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, Report]:
     """Return each user's best candidates with reasons, questions about them, and counts."""
-    chosen, bare = Choice.model_validate(candidate_choice), delivery.without_samples(log)
+    chosen, bare = choice.stored_choice(candidate_choice), delivery.without_samples(log)
     table, unknown = None, 0
     if config.candidates == "table":
         table, unknown = delivery.candidate_table(recommendation_candidates, log)
@@ -96,7 +96,7 @@ def show_recommendations(
 ) -> None:
     """Print the recommendations of one user, how well methods find items, and how lists are made."""
     show(recommendations.titles_table(recommended))
-    chosen = Choice.model_validate(candidate_choice)
+    chosen = choice.stored_choice(candidate_choice)
     labels = choice.labels(chosen.sources)
     if candidate_metrics:
         show(methods_table(candidate_metrics, chosen.name, labels))
