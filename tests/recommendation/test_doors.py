@@ -46,10 +46,10 @@ EVENT = st.builds(
 )
 REQUEST = st.builds(
     lambda user, history, **rules: Request(True, user, () if user else history, **rules),
-    st.sampled_from([*IDS, IDS[0], None]),  # the same users several times, and visitors
+    st.sampled_from(["ann", "ann", "bob", *IDS, None]),  # the same users several times, and visitors
     st.lists(EVENT, max_size=3).map(lambda rows: as_events(rows)),
-    n=st.integers(1, 6),
-    items=st.none() | ITEM_SETS,
+    n=st.sampled_from([2, 3, 3, 3, 6]),  # lists of up to `shortlist` are made together
+    items=st.none() | st.none() | ITEM_SETS,
     excluded=st.just(NOTHING) | ITEM_SETS,
     allowed=st.none() | st.lists(st.booleans(), min_size=5, max_size=5).map(np.array),
     include_seen=st.booleans(),
@@ -159,7 +159,7 @@ def require_equal(items, scores, expected_items, expected_scores):
         }
     ),
     batches=st.lists(st.lists(EVENT, min_size=1, max_size=4), max_size=2),
-    requests=st.lists(REQUEST, min_size=1, max_size=6),
+    requests=st.lists(REQUEST, min_size=3, max_size=6),
 )
 def test_a_moment_has_one_list(kind, log, vectors, has_clock, weights, rules, batches, requests):
     with pytest.MonkeyPatch.context() as patch:
