@@ -13,7 +13,7 @@ PENALTY = 1e-3  # of the squares of the weights of columns with a standard devia
 
 def score(features: pl.DataFrame, weights: Mapping[str, float] | None) -> np.ndarray:
     """Return weighted sums of candidates' features, see `Candidates`; without weights, sums of all ranks."""
-    if weights is None:
+    if not weights:
         weights = {name: 1.0 for name in features.columns if name.endswith(RANK)}
     return features.select(*weights).to_numpy() @ np.array(list(weights.values()))
 
