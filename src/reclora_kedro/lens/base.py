@@ -293,8 +293,13 @@ def require_lens(config: LensConfig) -> None:
 
 
 def load_lens(folder: Path) -> Lens:
-    """Load the frozen lens that `Lens.save` wrote, equal to the last bit; raise RuntimeError for other weights."""
+    """Load the frozen lens that `Lens.save` wrote, equal to the last bit.
+
+    Raises:
+        RuntimeError: the weights are of another lens.
+        ValueError: see `LensConfig.from_saved`.
+    """
     settings = json.loads((folder / "lens.json").read_text(encoding="utf-8"))
-    lens = build_lens(LensConfig(**settings["lens"]), LensSizes(**settings["sizes"]))
+    lens = build_lens(LensConfig.from_saved(settings["lens"]), LensSizes(**settings["sizes"]))
     lens.load_state_dict(load_file(folder / "lens.safetensors"))
     return lens.freeze()
