@@ -236,7 +236,7 @@ def events_until(log: InteractionLog, second: int) -> InteractionLog:
     is_known = events.timestamp <= second
     offsets = np.append(0, np.cumsum(is_known))[events.offsets]
     columns = {name: values[is_known] for name, values in vars(events).items() if name != "offsets"}
-    return replace(log, sequences=Sequences(offsets, **columns), samples=log.samples.clear())
+    return replace(log, sequences=Sequences(offsets=offsets, **columns), samples=log.samples.clear())
 
 
 def _draw(rows: pl.DataFrame, most: int, seed: list[int]) -> pl.DataFrame:
