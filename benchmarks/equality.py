@@ -79,12 +79,8 @@ VARIANTS = {  # two more, which read other states and set what the others leave 
             "top_k": 2,
         },
         "training": {
-            "schedule": "cosine",
             "rows_per_validation": 16,
             "batch_size": 4,
-            "warmup_ratio": 0.2,
-            "max_grad_norm": 0.5,
-            "swa_ratio": 0.25,
         },
     },
 }

@@ -76,7 +76,7 @@ def some_lens(seed):
     config = LensConfig(
         model="sim", training_rows="all", recent_length=5, long_history=WindowConfig(kind="recent", k=6),
         rating_statistics=True, statistics_delay=0, item_text=True, item_text_dropout=0.2, embedding_dim=8,
-        attention_dim=8, hidden_dim=16, hidden_layers=2, dropout=0.2, user_id_dropout=0.3, item_id_dropout=0.1,
+        hidden_dim=16, dropout=0.2, user_id_dropout=0.3, item_id_dropout=0.1,
         field_min_count=2, learning_rate=0.01, weight_decay=0.0, batch_size=32, batch_parts=1, max_epochs=2, patience=1,
         seed=0, device="cpu",
     )  # fmt: skip

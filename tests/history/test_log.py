@@ -224,3 +224,15 @@ def test_histories_are_of_whatever_samples_are_asked_about(interactions):
     for row in range(log.samples.height):
         [alone] = log.histories(log.samples[row : row + 1], window)
         assert alone[alone >= 0].tolist() == whole[row][whole[row] >= 0].tolist()
+
+
+def test_events_of_the_very_second_of_the_last_training_sample_are_visible_and_later_ones_are_not():
+    log = log_of(EVENTS.with_columns(timestamp=pl.Series([10, 20, 30, 50, 50, 60])))  # dora's first, and bob's last
+    seconds, of_bob = (
+        log.sequences.timestamp,
+        log.samples.filter(timestamp=50, item_index=log.items["item_id"].index_of(8)),
+    )
+    assert of_bob.height == 1
+    log = replace(log, samples=of_bob.with_columns(split=pl.lit("train")))
+    assert log.training_events().tolist() == (seconds <= 50).tolist()
+    assert (seconds == 50).sum() == 2

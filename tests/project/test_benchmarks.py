@@ -89,22 +89,6 @@ def benchmarks(project, monkeypatch):
             del sys.modules[name]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "first", "rooms", "most"),
-    [
-        (("ingestion", "history", "lens"), ["interactions", "CleaningReport.__init__"], 6, 12),
-        (("--plan", "ingestion"), ["plan.py", "mixed_origins"], 17, 11),
-    ],
-    ids=["log to lens", "plan"],
-)
-def test_code_stands_in_the_order_in_which_it_is_read(benchmarks, arguments, first, rooms, most):
-    walk = [line.split() for line in benchmarks.main("walk", *arguments).splitlines()]
-    assert first in walk
-    visited, back = (int(count) for count in walk[-1] if count.isdigit())
-    assert visited == rooms
-    assert back <= most  # of one room and the next
-
-
 def test_histories(benchmarks):
     sizes = {"RETRIEVED_ROWS": 500, "LOOP_ROWS": 50, "LENS_ROWS": 200, "LENS_VALIDATION_ROWS": 200}
     for name, size in sizes.items():

@@ -25,7 +25,6 @@ from kedro_viz.server import populate_data
 
 from bad_parameters import PARAMETERS, types_of_parameters
 from kedro_provenance.parameters import Block
-from quick_sessions import as_users_have
 from reclora_kedro.adapters.base import AdapterSettings
 from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.evaluation.scores import collect_scores
@@ -113,22 +112,6 @@ def entries():
     }
     same = {name: entry.strip("${}") for name, entry in written.items() if isinstance(entry, str)}
     return written | {name: written[other] for name, other in same.items()}
-
-
-OWN_VARIANT = {"finetuning": {"variants": {"mine": {"adapter": {"kind": "lora"}}}}, "lens": {"model": "sim"}}
-
-
-@pytest.mark.parametrize("given", [{}, OWN_VARIANT, {"merging": {"seed": 7}, "lens": 3}])
-@pytest.mark.parametrize("env", ["local", "stages", "tasks"])
-def test_sessions_of_tests_read_the_parameters_that_those_of_users_do(monkeypatch, env, given):
-    def parameters():
-        bootstrap_project(ROOT)
-        with KedroSession.create(ROOT, env=env, runtime_params=given) as session:
-            return session._get_config_loader()["parameters"]
-
-    quick = parameters()
-    as_users_have(monkeypatch)
-    assert parameters() == quick
 
 
 def test_every_node_says_what_it_does(project):

@@ -44,7 +44,7 @@ REAL = {  # written as whole numbers
     "engine.gpus_per_worker",
     "lens.statistics_delay",
     "finetuning.variants.reclora.adapter.lora_alpha",
-    *(f"service.{event}_seconds" for event in ("reload", "receive", "timeout", "shutdown", "clock_skew")),
+    *(f"service.{event}_seconds" for event in ("reload", "receive", "timeout", "shutdown")),
     "service.deadline_ms",
 }
 FREE = {  # checked by whoever reads them, or as another one is
@@ -60,7 +60,7 @@ SHARES = {  # from 0 up to but without 1
     *(f"retriever.{name}" for name in ("dropout", "item_id_dropout", "average_decay")),
     *(f"base_model.{name}" for name in ("quality.max_repetition", "corpus.held_out_items", "prune.ratio")),
     *(f"lens.{name}" for name in ("dropout", "user_id_dropout", "item_id_dropout", "item_text_dropout")),
-    *(f"finetuning.variants.reclora.{name}" for name in ("adapter.gate_dropout", "training.warmup_ratio")),
+    "finetuning.variants.reclora.adapter.gate_dropout",
 }
 RECLORA = "finetuning.variants.reclora"
 OBJECTIVE = f"{RECLORA}.training.objective"
@@ -112,7 +112,6 @@ MORE = [
     ("ingestion.interactions.impressions", SLATES | {"not_clicked": "1"}, "must be different ends"),
     ("ingestion.interactions.impressions", {"separator": " ", "clicked": "-1"}, "not_clicked is missing"),
     ("item_encoder.batch_size", 1, "greater than or equal to 2"),
-    ("item_encoder.validation_pairs", 1, "greater than or equal to 2"),
     ("black_box.models", ["black_box", "black_box"], "name each once"),
     ("black_box.hints", {"template": None, "honest": [True]}, "hints names no template"),
     ("base_model.steps", ["quantise"], "choose one of distill, drop_layers, pretrain, prune"),
@@ -151,7 +150,6 @@ MORE = [
     (f"{RECLORA}.adapter.target_modules", [], "at least 1 item"),
     (f"{RECLORA}.adapter.num_meta_loras", 0, "greater than"),
     (f"{RECLORA}.training.learning_rate", 2, "less than or equal to 1"),
-    (f"{RECLORA}.training.swa_ratio", 1.5, "less than or equal to 1"),
     (f"{RECLORA}.training.objective.kind", "clicks", "the nearest one is click"),
     (OBJECTIVE, {"kind": "preference", "references": []}, "at least 1 item"),
     (OBJECTIVE, {"kind": "preference", "references": ["lens", "lens"]}, "names lens twice"),

@@ -34,7 +34,8 @@ def transitions(
         Float32, shape (items, items), with i in rows.
 
     Examples:
-        >>> events = Sequences(np.array([0, 3]), np.array([0, 1, 2]), *[np.zeros(3)] * 3, np.array([5, 9, 9]))
+        >>> columns = {"item_index": np.array([0, 1, 2]), "timestamp": np.array([5, 9, 9])}
+        >>> events = Sequences.of_columns(np.array([0, 3]), **columns)
         >>> everyone, users = np.ones(3, dtype=bool), np.ones(3)
         >>> transitions(events, everyone, users, 1, 0.5, directed=True, within_moments=True).toarray()
         array([[0., 1., 1.],

@@ -17,8 +17,9 @@ from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.optimization import assign, copy_of
-from reclora_kedro.parameters import Count, EachOnce, LearningRate, NonNegative, Share
+from reclora_kedro.parameters import Count, EachOnce, LearningRate, Share
 
+PROXIMAL_WEIGHT = 1.0  # of the divergence beside the loss, with the safeguard `proximal`
 START = "start"
 """Value of `safeguard` in training logs for the adapter before any further training."""
 
@@ -31,7 +32,6 @@ class AdapterContinuationConfig(Block):
     validation: Count
     learning_rate: LearningRate
     safeguard: Annotated[tuple[Literal["none", "replay", "proximal", "short_term"], ...], Field(min_length=1), EachOnce]
-    proximal_weight: NonNegative
 
 
 def draw_rows(samples: pl.DataFrame, since: int, config: AdapterContinuationConfig, seed: int) -> pl.DataFrame:
@@ -128,7 +128,7 @@ def continuations(
     for safeguard in config.safeguard:
         assign(weights, start)
         if safeguard != "short_term" or not short_term:
-            held = config.proximal_weight if safeguard == "proximal" else 0.0
+            held = PROXIMAL_WEIGHT if safeguard == "proximal" else 0.0
             rows = few_shot if safeguard == "replay" else new
             log = fine_tune(model, Clicks(rows), validation, training, proximal_weight=held)
             if safeguard in ("none", "short_term"):

@@ -19,11 +19,14 @@ from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder, lower_layers
 from reclora_kedro.optimization import TrainingLog, assign, require_finite
-from reclora_kedro.parameters import Count, LearningRate, NonNegative, Positive, Seed
+from reclora_kedro.parameters import Count, LearningRate, Positive, Seed
 from reclora_kedro.progress import Progress
 
 LENGTH_GROUPS = 8
 """Number of forward passes per batch; texts are grouped by length to reduce padding."""
+
+WEIGHT_DECAY = 0.01  # AdamW's usual one
+VALIDATION_PAIRS = 300  # of a validation like and an earlier training like; each has 299 negatives
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +42,6 @@ class EncoderTuningConfig(Block):
     batch_size: Annotated[Count, Field(ge=2)]
     max_steps: Count
     learning_rate: LearningRate
-    weight_decay: NonNegative
-    validation_pairs: Annotated[Count, Field(ge=2)]
     steps_per_validation: Count
     patience: Count
     seed: Seed
@@ -71,7 +72,7 @@ def tune_encoder(
         f"{config.temperature:g}. Nothing was saved."
     )
     random = np.random.default_rng(config.seed)
-    validation = random.permutation(pairs.validation)[: config.validation_pairs]
+    validation = random.permutation(pairs.validation)[:VALIDATION_PAIRS]
     log, size = TrainingLog(config.patience), min(config.batch_size, len(pairs.training))
     with seeded(config.seed, encoder.device), Progress("tune the encoder", config.max_steps, "steps") as progress:
         tuned = lower_layers(encoder, config.layers)
@@ -81,9 +82,7 @@ def tune_encoder(
         tuned.model.eval()  # no dropout: few pairs are drawn twice
         token_ids = tuned.tokenize(pairs.texts, max_tokens)
         weights = {name: weight for name, weight in tuned.model.named_parameters() if weight.requires_grad}
-        optimizer = torch.optim.AdamW(
-            weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
         started, losses = time.perf_counter(), list[float]()
         for step in range(config.max_steps + 1):
             if step % config.steps_per_validation == 0 or step == config.max_steps:

@@ -1,14 +1,13 @@
 """Training of an adapter on the few-shot prompts; the base LLM and the lens stay frozen."""
 
 import logging
-import math
 import time
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 from torch.nn import functional
@@ -32,10 +31,15 @@ from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.optimization import TrainingLog, assign, copy_of, require_finite
-from reclora_kedro.parameters import Count, LearningRate, NonNegative, Positive, Seed, Share
+from reclora_kedro.parameters import Count, LearningRate, Seed
 from reclora_kedro.progress import Progress
 
 logger = logging.getLogger(__name__)
+
+MAX_GRAD_NORM = 1.0  # the usual bound; on few rows, a single one could otherwise undo the steps before
+WEIGHT_DECAY = (
+    0.0  # an adapter of few weights, trained for few steps and chosen by its validation, wants no other restraint
+)
 
 LOG_SCHEMA: dict[str, Any] = {  # before what the adapter's method and privacy measure, and seconds
     "rows": pl.Int64,
@@ -52,11 +56,6 @@ class TrainingConfig(Block):
     epochs: Count
     batch_size: Count
     learning_rate: LearningRate
-    schedule: Literal["linear", "cosine"]
-    warmup_ratio: Share
-    weight_decay: NonNegative
-    max_grad_norm: Positive
-    swa_ratio: NonNegative = Field(le=1)
     rows_per_validation: Count
     patience: Count | None
     rows_per_checkpoint: Resource[Count]
@@ -96,9 +95,7 @@ def train_adapter(
 ) -> pl.DataFrame:
     """Train a model's adapter in place and leave it at its best validation AUC, in eval mode.
 
-    AdamW follows a schedule over exactly the steps that run. Over the last steps the weights are averaged, which
-    reduces the noise of few rows (stochastic weight averaging, Izmailov et al. 2018, arXiv 1803.05407); from then on,
-    the average is validated and kept.
+    The learning rate of AdamW falls linearly to 0 over exactly the steps that run.
 
     In a group of processes, each computes its share of every step and of the validation; gradients are summed over the
     processes, so that all hold the same weights. An interrupted run resumes from its last checkpoint and, on a CPU,
@@ -145,7 +142,7 @@ def train_adapter(
                     (proximal_weight * proximal_term(run.weights, start_weights)).backward()
 
                 # one step of AdamW
-                norm = torch.nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
+                norm = torch.nn.utils.clip_grad_norm_(weights, MAX_GRAD_NORM)
                 check_finite(losses, norm, rows, run)
                 loss = losses.double().mean().item() if len(losses) else None  # a step may have no examples
                 entry: dict[str, float | None] = {"train_loss": loss, "learning_rate": run.take_step(rows.size)}
@@ -188,10 +185,7 @@ class TrainingRun:
     def __init__(self, model: Any, config: TrainingConfig, steps: int) -> None:
         self.config, self.steps = config, steps
         self.weights = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
-        self.optimizer = torch.optim.AdamW(
-            self.weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        self.averages: dict[str, Tensor] = {}
+        self.optimizer = torch.optim.AdamW(self.weights.values(), weight_decay=WEIGHT_DECAY)
         self.step = self.rows = 0
         self.log = TrainingLog(config.patience)
 
@@ -205,18 +199,12 @@ class TrainingRun:
         return self.ended or self.rows // interval > (self.rows - rows) // interval
 
     def take_step(self, rows: int) -> float:
-        """Take an AdamW step with the gradients of ``rows`` rows, update the average, return the learning rate."""
-        rate = self.config.learning_rate * lr_factor(self.step, self.steps, self.config)
+        """Take an AdamW step with the gradients of ``rows`` rows; return the learning rate, which falls linearly."""
+        rate = self.config.learning_rate * ((self.steps - self.step) / self.steps)
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
         self.step += 1
         self.rows += rows
-        first_averaged = self.steps - round(self.config.swa_ratio * self.steps) + 1
-        if self.step == first_averaged:
-            self.averages = copy_of(self.weights)
-        elif self.step > first_averaged:
-            for name, weights in self.weights.items():
-                self.averages[name].lerp_(weights.detach(), 1 / (self.step - first_averaged + 1))
         return rate
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -227,26 +215,14 @@ class TrainingRun:
                 f"{len(broken)} weights of the adapter are not finite after step {self.step} of {self.steps} (the "
                 f"first is {broken[0]}), and no checkpoint is made of them: lower finetuning's learning_rate."
             )
-        tensors = training_tensors(self.weights, self.optimizer, averages=self.averages, best=self.log.best)
+        tensors = training_tensors(self.weights, self.optimizer, best=self.log.best)
         return tensors, {"step": self.step, "rows": self.rows, **self.log.values()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         groups = restore_training(checkpoint, self.weights, self.optimizer)
-        self.averages, best = (
-            {name: tensor.to(self.weights[name].device) for name, tensor in groups.get(group, {}).items()}
-            for group in ("averages", "best")
-        )
+        best = {name: tensor.to(self.weights[name].device) for name, tensor in groups.get("best", {}).items()}
         self.step, self.rows = checkpoint.values["step"], checkpoint.values["rows"]
         self.log.restore(checkpoint.values, best)
-
-
-def lr_factor(step: int, steps: int, config: TrainingConfig) -> float:
-    """Return the factor of the peak learning rate in a step from 0: linear warm-up, then linear decay to 0."""
-    warmup = round(config.warmup_ratio * steps)
-    if step < warmup:
-        return step / warmup
-    remaining = (steps - step) / max(1, steps - warmup)
-    return remaining if config.schedule == "linear" else (1 - math.cos(math.pi * remaining)) / 2
 
 
 def proximal_term(weights: dict[str, Tensor], anchor: dict[str, Tensor]) -> Tensor:
@@ -277,17 +253,15 @@ def check_finite(losses: Tensor, norm: Tensor, rows: np.ndarray, run: TrainingRu
     more = f" and {len(named) - 20} more" if len(named) > 20 else ""
     place = f"at step {run.step + 1} of {run.steps}, in row {', '.join(map(str, named[:20]))}{more} of the samples"
     advice = (
-        "lower finetuning's learning_rate or max_grad_norm, or look at the prompts and gate inputs of these rows. The "
-        "step was not taken, and the last checkpoint is from before it."
+        "lower finetuning's learning_rate, or look at the prompts and gate inputs of these rows. The step was not "
+        "taken, and the last checkpoint is from before it."
     )
     require_finite(losses, "The training loss", place, advice)
     require_finite(norm, "The training gradient's norm", place, advice)
 
 
 def validate(model: AnswerModel, validation: PromptSet, run: TrainingRun, group: Group) -> dict[str, float | None]:
-    """Return AUC, log loss and measures on the validation prompts, of the average if any; keep the best weights."""
-    latest = copy_of(run.weights)
-    assign(run.weights, run.averages)
+    """Return AUC, log loss and measures on the validation prompts; keep the best weights."""
     model.model.eval()
     part = model.all_llm_logits(validation, run.config.tokens_per_batch, "validate", (group.rank, group.size))
     logits = group.sum(torch.from_numpy(part)).numpy()
@@ -297,7 +271,6 @@ def validate(model: AnswerModel, validation: PromptSet, run: TrainingRun, group:
     if validation.gate_inputs is not None:
         measured = model.method.measure(model.model, validation.gate_inputs.values.to(model.device))
     run.log.keep_if_best(run.weights, auc, keep_last=run.config.privacy.is_on)
-    assign(run.weights, latest)
     if group.rank == 0:
         logger.info("after %d rows: validation AUC %.4f, log loss %.4f", run.rows, auc, loss)
     return {"validation_auc": auc, "validation_loss": loss, **measured}

@@ -114,7 +114,7 @@ class InteractionLog:
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3, 7]}), pl.DataFrame({"item_id": [1]})
-            >>> log = InteractionLog(items, users, Sequences(*[np.zeros(0)] * 6), pl.DataFrame())
+            >>> log = InteractionLog(items, users, Sequences.of_columns(np.zeros(3, dtype=int)), pl.DataFrame())
             >>> log.find_users(["7", 9]).rows()
             [(7, 1), (9, None)]
         """
@@ -133,7 +133,7 @@ class InteractionLog:
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3, 7, 9]}), pl.DataFrame({"item_id": [1]})
-            >>> sequences = Sequences(np.array([0, 1, 5, 9]), *[np.zeros(9)] * 5)
+            >>> sequences = Sequences.of_columns(np.array([0, 1, 5, 9]))
             >>> log = InteractionLog(items, users, sequences, pl.DataFrame())
             >>> log.choose_users([9, "3"], None), log.choose_users(None, 2)
             (array([2, 0]), array([1, 2]))

@@ -134,7 +134,7 @@ def build_log(
     else:
         levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
     del trains
-    sequences = Sequences(totals.offsets, rating_level=levels, **gathered)
+    sequences = Sequences(offsets=totals.offsets, rating_level=levels, **gathered)
     if draws:
         samples = _draw_for_parts(sequences, samples, config, engine, folder, in_memory, report)
     counts = count_in_splits(pl.concat(samples))

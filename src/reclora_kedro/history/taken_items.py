@@ -29,7 +29,8 @@ class TakenItems:
         """Sort the events of all users.
 
         Examples:
-            >>> taken = TakenItems.from_sequences(Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4))
+            >>> sequences = Sequences.of_columns(np.array([0, 3]), item_index=np.array([5, 8, 5]))
+            >>> taken = TakenItems.from_sequences(sequences)
             >>> taken.until(np.array([1, 1, 2]), np.array([0, 0, 0]), np.array([5, 8, 8]))
             array([ True, False,  True])
             >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [0, 2]})
@@ -57,7 +58,7 @@ def taken_before(sequences: Sequences, samples: pl.DataFrame) -> np.ndarray:
     """Return whether the history of each sample contains its item, a block of users at a time: shape (samples,).
 
     Examples:
-        >>> sequences = Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4)
+        >>> sequences = Sequences.of_columns(np.array([0, 3]), item_index=np.array([5, 8, 5]))
         >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [2, 0]})
         >>> taken_before(sequences, samples)
         array([ True, False])

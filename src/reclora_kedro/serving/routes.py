@@ -20,7 +20,7 @@ from reclora_kedro.history.fields import field_names
 from reclora_kedro.ingestion.plausible_times import believed_seconds
 from reclora_kedro.serving import shapes
 from reclora_kedro.serving.batches import QueueFullError
-from reclora_kedro.serving.config import ModelName
+from reclora_kedro.serving.config import ModelName, ServiceConfig
 from reclora_kedro.serving.journal import Event, EventConflictError, NotAppliedError, NotStoredError
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.models import Answer, Request, Snapshot
@@ -426,7 +426,8 @@ def _wrong(where: str, value: Any, expected: str) -> ProblemError:
 def _require_most(member: str, count: int, most: int, parameter: str, counted: str = "") -> None:
     if count > most:
         counted = counted and f" {counted}"
-        detail = f"{member} takes {count:,}{counted}, but at most {most:,} are allowed (service.{parameter})."
+        setting = f" (service.{parameter})" if parameter in ServiceConfig.model_fields else ""
+        detail = f"{member} takes {count:,}{counted}, but at most {most:,} are allowed{setting}."
         raise ProblemError(422, "too-many", "More than the service allows", detail, found=count, expected=most)
 
 
