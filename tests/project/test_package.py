@@ -1,12 +1,15 @@
 """What the wheel carries, and the project as an installed package."""
 
 import runpy
+import subprocess
 import sys
+from textwrap import dedent
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from projects import ROOT
+from reclora_kedro.pipeline_registry import STEPS_WITHOUT_LLM
 
 
 def test_the_wheel_has_every_file_of_the_packages_but_tests():
@@ -27,3 +30,24 @@ def test_an_installed_package_runs_in_an_empty_folder(tmp_path, monkeypatch, cap
     assert f"raw_items: no file {tmp_path}/data/01_raw/fabricated/items.csv" in capfd.readouterr().err.replace(
         "\n", " "
     )
+
+
+def test_without_the_extra_llm_recommending_loads_and_an_llm_is_refused_with_the_line_to_type():
+    code = """
+        import sys
+        sys.modules |= dict.fromkeys(("gguf", "peft", "transformers"))  # as if they were not installed
+        from kedro_provenance.failures import RunRefusedError
+        from reclora_kedro import pipeline_registry
+        from reclora_kedro.pipelines import served_project
+        print(*pipeline_registry.loadable(pipeline_registry.PIPELINES.modules()))
+        try:
+            pipeline_registry.load_step("finetuning")
+        except RunRefusedError as error:
+            print(error)
+    """
+    run = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True)
+    loaded, said = run.stdout.splitlines()
+    assert {*STEPS_WITHOUT_LLM, "ranking", "update", "forget", "monitoring"} <= {*loaded.split()}
+    assert "finetuning" not in loaded
+    assert "`pip install 'gguf>=" in said
+    assert "Without an LLM: `kedro run --pipelines ingestion,history,lens,candidates,recommendation`." in said
