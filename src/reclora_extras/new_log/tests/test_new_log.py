@@ -14,8 +14,8 @@ from ingestion_run import counts, run_ingestion
 from kedro_provenance.session import CachingConfigLoader
 from projects import copy_code
 from public_logs import LOGS, names, write
-from reclora_extras.new_log import files
-from reclora_extras.new_log.environment import DEFAULTS, told, write_environment
+from reclora_extras.new_log import command, environment, files
+from reclora_extras.new_log.environment import DEFAULTS, environment_files, told, write_environment
 from reclora_extras.new_log.files import UnreadableFileError
 from reclora_extras.new_log.guess import Guess, guess
 from reclora_kedro import cli
@@ -149,6 +149,10 @@ def guessed(paths: list[Path]) -> tuple[Guess, list[str]]:
     return guess(paths, ask), questions
 
 
+def write_guess(found: Guess, name: str, project: Path) -> None:
+    write_environment(environment_files(found, name, project), project / "conf" / name)
+
+
 @pytest.mark.parametrize("name", LOGS)
 def test_guesses_what_a_public_log_holds(name, project):
     expected = EXPECTED[name]
@@ -162,7 +166,7 @@ def test_guesses_what_a_public_log_holds(name, project):
     assert len(questions) == expected.asked
     assert not found.unused
 
-    write_environment(found, project / "conf" / name, project)
+    write_guess(found, name, project)
     catalog = run_ingestion(project / "conf", name)
 
     assert counts(catalog)["interactions"] == expected.rows
@@ -225,7 +229,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_reads_logs_of_other_shapes(shape, project):
     found, questions = guessed(SHAPES[shape](project))
-    write_environment(found, project / "conf" / "new", project)
+    write_guess(found, "new", project)
     catalog = run_ingestion(project / "conf", "new")
     assert questions == []
     assert catalog.load("interactions").collect().height >= 6
@@ -256,7 +260,7 @@ def test_kinds_of_items_stand_in_for_titles_unless_they_have_many_items(project)
     assert ("title", "product_type (Ice 0, Ice 1), which items share") in told(found)
     assert [each["name"] for each in found.items.fields] == ["brand", "product_type"]
     assert [each["name"] for each in found.users.fields] == ["household_size", "kids_count"]
-    write_environment(found, project / "conf" / "shared", project)
+    write_guess(found, "shared", project)
     assert run_ingestion(project / "conf", "shared").load("items")["title"][:2].to_list() == ["Ice 0", "Ice 1"]
     few = [products[0], *([n, "Own", f"Ice {n % 2}"] for n in range(180))]
     found, _ = guessed([write(project / "orders.csv", orders), write(project / "products.csv", few)])
@@ -285,7 +289,7 @@ def test_what_stands_late_in_a_long_file_is_seen(project, monkeypatch):
     found, _ = guessed([log])
     assert found.log.file.sample.height < len(rows) / 2
     assert found.log.scale == (0, 10)
-    write_environment(found, project / "conf" / "new", project)
+    write_guess(found, "new", project)
     assert counts(run_ingestion(project / "conf", "new"))["interactions"] > 7_000  # some are repeated
 
 
@@ -307,14 +311,14 @@ BAD_FILES = {
 def test_what_cannot_be_read_is_refused_before_anything_is_written(content, said, project):
     (project / "log").write_bytes(content)
     with pytest.raises(UnreadableFileError, match=said):
-        write_environment(guessed([project / "log"])[0], project / "conf" / "new", project)
+        write_guess(guessed([project / "log"])[0], "new", project)
     assert not (project / "conf" / "new").exists()
 
 
 def test_values_of_files_never_leave_their_comment(project):
     rows = [["user_id", "item_id", "rating"], *([f"u\nlens: {{dropout: 9}}\x1b[2J{n}", n % 4, n % 5] for n in range(9))]
     found, _ = guessed([write(project / "log.csv", rows)])
-    write_environment(found, project / "conf" / "new", project)
+    write_guess(found, "new", project)
     assert yaml.safe_load((project / "conf/new/parameters.yml").read_text()).keys() <= {"ingestion", "history"}
     assert "\x1b" not in str(told(found)) + (project / "conf/new/parameters.yml").read_text()
 
@@ -323,13 +327,32 @@ def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatc
     project = copy_code(tmp_path)
     monkeypatch.chdir(project)
     tables = [str(path) for path in LOGS["multi_category_store"](project)]
-    command = ["new-log", *tables, "--name", "mine"]
-    done = CliRunner().invoke(cli.cli, command, input="cart, purchase\n", catch_exceptions=False)
+    typed = ["new-log", *tables, "--name", "mine"]
+    done = CliRunner().invoke(cli.cli, typed, input="cart, purchase\n", catch_exceptions=False)
     assert "event_type: [view, remove_from_cart]" in done.output
     [log] = (project / "data/mine/03_primary/interactions.parquet").glob("*/interactions.parquet")
     assert pl.read_parquet(log).height == 240
     assert done.output.endswith("kedro run --env mine --to-nodes recommendation.show_recommendations\n")
-    assert "'../mine' must be letters" in CliRunner().invoke(cli.cli, [*command[:-1], "../mine"]).output
-    again = CliRunner().invoke(cli.cli, [*command, "--yes"])
+    assert "'../mine' must be letters" in CliRunner().invoke(cli.cli, [*typed[:-1], "../mine"]).output
+    again = CliRunner().invoke(cli.cli, [*typed, "--yes"])
     assert again.exit_code == 2
     assert "There is a conf/mine already" in again.output
+
+
+def test_an_empty_folder_becomes_a_project_that_reads_what_is_installed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command.LOGGING, "configure", lambda settings: None)
+    monkeypatch.setattr(environment, "find_spec", lambda name: None)  # no sentence encoder
+    monkeypatch.setattr(environment, "missing_extra", lambda extra, needed_by: "transformers are missing")
+    tables = [str(path) for path in LOGS["food_com"](tmp_path)]
+    done = CliRunner().invoke(cli.cli, ["new-log", *tables, "--name", "mine"], catch_exceptions=False)
+    assert "is a project now" in done.output
+    assert (tmp_path / ".telemetry").read_text() == "consent: false\n"
+    assert {path.name for path in (tmp_path / "conf").iterdir()} == {"base", "local", "logging.yml", "mine", "studies"}
+    assert [*(tmp_path / "data/mine/03_primary/interactions.parquet").glob("*/interactions.parquet")]
+    written = yaml.safe_load((tmp_path / "conf/mine/parameters.yml").read_text())
+    assert written["history"]["item_embedding"]["encoders"] == ["tfidf"]
+    assert written["service"] == {"variant": None}
+    (tmp_path / "pyproject.toml").unlink()
+    refused = CliRunner().invoke(cli.cli, ["new-log", *tables]).output
+    assert "has a conf already, and is no Kedro project: go to an empty folder" in refused
