@@ -1,7 +1,7 @@
 """Guess the columns of a log: users, items, times, ratings or clicks, and rows that are no interactions."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,6 @@ import polars as pl
 
 from reclora_extras.new_log.columns import (
     CLICK_WORDS,
-    ID_WORDS,
     ITEM_WORDS,
     LAST_YEARS,
     NO_TIME_WORDS,
@@ -36,13 +35,15 @@ ROW_NUMBER = "place"
 """Name of the column that numbers the rows of a log without times."""
 
 SCALES = ((1, 5), (0.5, 5), (0, 5), (1, 7), (1, 10), (0, 10), (1, 20), (0, 100), (-10, 10))
-IMPRESSIONS = r"^\S+-[01]( \S+-[01])*$"
+SHOWN = r"\S+-[01]"
+IMPRESSIONS = rf"^{SHOWN}( {SHOWN})*$"
 EVENTS = words_of(
     "view click purchase purchased buy bought pv cart fav favorite play played listen watch watched add addtocart "
     "order transaction ordered sale checkout like share download install impression detail visit read rent"
 )
 UNDONE = words_of("return returned refund cancel cancelled canceled remove removed delete deleted unlike dislike")
 NOBODY = words_of("0 -1 guest anonymous unknown")
+LEAST_SHOWN = 0.2  # share of the items of a click history that lists of impressions must show, too
 CLOCK_WORDS = words_of("time hour hourmin hours clock minute tod")
 CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
 MOST_RATING_VALUES = 21  # distinct values, at most, of what is a rating rather than an id in a file without names
@@ -98,28 +99,28 @@ def repeated_ids(file: RawFile) -> int:
     )
 
 
-def read_log(file: RawFile, described: Sequence[tuple[frozenset[str], Column]], ask: AskUser) -> Log:
+def read_log(file: RawFile, linked: Mapping[frozenset[str], Column], ask: AskUser) -> Log:
     """Guess the meaning of a log's columns.
 
     Args:
-        described: the names of the entity and the column of ids of each other table.
+        linked: columns whose ids other tables describe, by `USER_WORDS` and `ITEM_WORDS`.
         ask: called where two answers are equally likely.
 
     Raises:
         UnreadableFileError: there is no column of users, or none of items.
     """
     columns = file.columns
-    slates = next((column for column in columns if _is_list_of_impressions(column)), None)
+    slates = next((column for column in columns if is_list_of_impressions(column)), None)
     times, time_format, from_zero = _times([column for column in columns if column is not slates], file.has_names, ask)
     left = [column for column in columns if column.name not in times]
-    user = _of_the_same_name(left, described, USER_WORDS) or likeliest_id(left, USER_WORDS)
-    item = slates or _of_the_same_name(left, described, ITEM_WORDS) or likeliest_id(left, ITEM_WORDS)
+    user = linked.get(USER_WORDS) or likeliest_id(left, USER_WORDS)
+    item = slates or linked.get(ITEM_WORDS) or likeliest_id(left, ITEM_WORDS)
     if user is None or item is None:
-        user, item = _ids_by_values(file, left, described, (user, item), ask)
+        user, item = _ids_by_values(file, left, (user, item), ask)
     left = [column for column in left if column.name not in (user.name, item.name)]
     meaning: dict[str, Any] = {}
     if slates is not None:
-        meaning = _impressions(left)
+        meaning = _impressions(left, slates)
     elif (rating := _rating(left, file.has_names)) is not None:
         meaning = _scale_of(rating)
     elif (clicked := _clicked(left)) is not None:
@@ -130,26 +131,27 @@ def read_log(file: RawFile, described: Sequence[tuple[frozenset[str], Column]], 
     return Log(file, user.name, item.name, times, time_format, from_zero, unknown_users=_nobody(user), **meaning)
 
 
-def _of_the_same_name(
-    columns: list[Column], described: Sequence[tuple[frozenset[str], Column]], words: frozenset[str]
-) -> Column | None:
-    """Return the column with the name of the ids in the table of users, or items."""
-    names = {key.name for of, key in described if of is words and key.words & (words | ID_WORDS) and len(key.words) > 1}
-    return next((column for column in columns if column.name in names), None)
-
-
-def _is_list_of_impressions(column: Column) -> bool:
+def is_list_of_impressions(column: Column) -> bool:
+    """Whether a column lists what was shown at once, and whether it was clicked."""
     lists = column.text.head(100)
     return bool(len(lists)) and bool(lists.str.contains(IMPRESSIONS).all()) and bool(lists.str.contains(" ").any())
 
 
-def _impressions(left: list[Column]) -> dict[str, Any]:
-    history = next((column.name for column in left if "history" in column.words), None)
+def _impressions(left: list[Column], slates: Column) -> dict[str, Any]:
+    history = next((column.name for column in left if _is_click_history(column, slates)), None)
     return {
         "kind": "impressions",
         "impressions": {"separator": " ", "clicked": "-1", "not_clicked": "-0"},
         "click_history": {"column": history, "separator": " "} if history else None,
     }
+
+
+def _is_click_history(column: Column, slates: Column) -> bool:
+    """Whether a column lists items clicked before, of which many are among those that lists of impressions show."""
+    if column.raw.dtype.is_nested() or not column.text.str.contains(" ").any():
+        return False
+    shown = slates.text.str.extract_all(SHOWN).explode().str.replace(r"-[01]$", "").unique()
+    return mean(column.text.str.split(" ").explode().unique().is_in(shown.implode())) >= LEAST_SHOWN
 
 
 def _times(columns: list[Column], has_names: bool, ask: AskUser) -> tuple[list[str], str, bool]:
@@ -202,28 +204,18 @@ def _with_clock(day: Column, day_format: str, columns: list[Column]) -> tuple[st
 
 
 def _ids_by_values(
-    file: RawFile,
-    left: list[Column],
-    described: Sequence[tuple[frozenset[str], Column]],
-    by_name: tuple[Column | None, Column | None],
-    ask: AskUser,
+    file: RawFile, left: list[Column], named: tuple[Column | None, Column | None], ask: AskUser
 ) -> tuple[Column, Column]:
-    """Return the columns of users and items if names do not tell them: by the ids of other tables, then by position."""
-    chosen = dict(zip((USER_WORDS, ITEM_WORDS), by_name, strict=True))
+    """Return the columns of users and items where neither names nor other tables tell them: by values and position."""
+    user, item = named
     rest = [column for column in left if column.distinct > 1 and not _is_rating(column) and not _is_event(column)]
     ids, texts = [each for each in rest if each.is_id], [each for each in rest if each.is_text and not each.is_id]
-
-    def free(columns: list[Column]) -> list[Column]:
-        return [column for column in columns if all(column is not other for other in chosen.values())]
-
-    for words, keys in described:
-        met = [(_share_met(column, keys), column) for column in free(ids)] if chosen[words] is None else []
-        best = max((share for share, _ in met), default=0.0)
-        fitting = [column for share, column in met if share >= best - 0.05]
-        if best > 0.2:  # of users and items that are numbered alike, users come first
-            chosen[words] = fitting[0 if words is USER_WORDS else -1]
-    user = chosen[USER_WORDS] = chosen[USER_WORDS] or _first_of(free(ids), "users", file, ask)
-    item = chosen[ITEM_WORDS] or _first_of(free(ids) or free(texts), "items", file, ask)
+    if user is None:
+        repeated = [each for each in ids if each is not item and each.distinct < len(each.values)]
+        user = _first_of(repeated, "users", file, ask)
+    if item is None:
+        others = [each for each in ids if each is not user]
+        item = _first_of(others or [each for each in texts if each is not user], "items", file, ask)
     return user, item
 
 
@@ -236,10 +228,6 @@ def _first_of(candidates: list[Column], what: str, file: RawFile, ask: AskUser) 
     names = [column.name for column in candidates]
     chosen = ask(f"Which column of {file.path.name} has the ids of {what}?", names, names[0]) if names[1:] else names[0]
     return candidates[names.index(chosen)]
-
-
-def _share_met(column: Column, keys: Column) -> float:
-    return mean(column.text.unique().is_in(keys.text.implode()))
 
 
 def _is_rating(column: Column) -> bool:
