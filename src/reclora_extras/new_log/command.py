@@ -68,10 +68,14 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
         assert isinstance(session, ResumingSession)
         session.run(pipeline_names=["ingestion"])  # shows its counts
     ends = "--to-nodes recommendation.show_recommendations"
+    if guessed.log.kind == "purchases":
+        ends += ",history.check_negatives"  # which warns of drawn negatives that are too easy
     click.echo(f"\nRecommend ten items to each user, with:\n  {kedro()} run --env {folder.name} {ends}")
 
 
 def kedro() -> str:
     """Return how to type `kedro` in this shell: its path, if the command of this environment is not the first one."""
     own = Path(sys.executable).with_name("kedro")
-    return "kedro" if shutil.which("kedro") == str(own) else str(own)
+    if shutil.which("kedro") == str(own):
+        return "kedro"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)

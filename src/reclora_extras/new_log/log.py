@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -19,9 +20,11 @@ from reclora_extras.new_log.columns import (
     TIME_WORDS,
     USER_WORDS,
     Column,
+    examples,
     has_clock,
     id_likelihood,
     mean,
+    seconds_by,
     tokens,
     words_of,
 )
@@ -34,6 +37,9 @@ AskUser = Callable[[str, Sequence[str], str], str]
 ROW_NUMBER = "place"
 """Name of the column that numbers the rows of a log without times."""
 
+YES = "yes"
+NONE = "none"
+"""Answer to the question for a column that there may not be."""
 SCALES = ((1, 5), (0.5, 5), (0, 5), (1, 7), (1, 10), (0, 10), (1, 20), (0, 100), (-10, 10))
 SHOWN = r"\S+-[01]"
 IMPRESSIONS = rf"^{SHOWN}( {SHOWN})*$"
@@ -121,9 +127,9 @@ def read_log(file: RawFile, linked: Mapping[frozenset[str], Column], ask: AskUse
     meaning: dict[str, Any] = {}
     if slates is not None:
         meaning = _impressions(left, slates)
-    elif (rating := _rating(left, file.has_names)) is not None:
+    elif (rating := _rating(left, file, ask)) is not None:
         meaning = _scale_of(rating)
-    elif (clicked := _clicked(left)) is not None:
+    elif (clicked := _clicked(left, file, ask)) is not None:
         meaning = {"kind": "impressions", "clicked": clicked.name}
     elif item.is_list or item.separator == WRITTEN_LISTS:
         meaning = {"explode": [item.name], "explode_separator": None if item.is_list else WRITTEN_LISTS}
@@ -157,7 +163,9 @@ def _is_click_history(column: Column, slates: Column) -> bool:
 def _times(columns: list[Column], has_names: bool, ask: AskUser) -> tuple[list[str], str, bool]:
     """Return columns of the time, their format, and whether they count from the log's beginning."""
     named = [column for column in columns if _is_named_time(column) or not has_names]
+    dates = [column for column in columns if column.numbers is None and not column.words & NO_TIME_WORDS]
     told = [column for column in named if column.seconds_format is not None]
+    told = told or [column for column in dates if column.seconds_format is not None]
     if told:
         best = max(told, key=lambda column: (has_clock(column.seconds_format or ""), -columns.index(column)))
         time_format = _day_or_month_first(best, ask)
@@ -183,7 +191,13 @@ def _day_or_month_first(column: Column, ask: AskUser) -> str:
     formats = column.time_formats
     if len(formats) < 2:
         return guess
-    return ask(f"Column {column.name!r}, such as {column.text[0]!r}: which format?", formats, guess)
+    some = column.text.unique(maintain_order=True).head(3)
+    read = {
+        each: ", ".join(f"{datetime.fromtimestamp(second, UTC):%-d %B %Y}" for second in seconds_by(some, each))
+        for each in formats
+    }
+    shown = "".join(f"\n  {each}: {days}" for each, days in read.items())
+    return ask(f"Column {column.name!r} has {examples(column, 3)}: which format?{shown}\n", formats, guess)
 
 
 def _with_clock(day: Column, day_format: str, columns: list[Column]) -> tuple[str, str] | None:
@@ -208,14 +222,15 @@ def _ids_by_values(
 ) -> tuple[Column, Column]:
     """Return the columns of users and items where neither names nor other tables tell them: by values and position."""
     user, item = named
-    rest = [column for column in left if column.distinct > 1 and not _is_rating(column) and not _is_event(column)]
+    others = [column for column in left if not (_is_rating(column) or _is_event(column) or _is_mark(column))]
+    rest = [column for column in others if column.distinct > 1]
     ids, texts = [each for each in rest if each.is_id], [each for each in rest if each.is_text and not each.is_id]
+    repeated = [column for column in ids if column.distinct < len(column.values)]  # others name rows
     if user is None:
-        repeated = [each for each in ids if each is not item and each.distinct < len(each.values)]
-        user = _first_of(repeated, "users", file, ask)
+        user = _first_of([each for each in repeated if each is not item], "users", file, ask)
     if item is None:
-        others = [each for each in ids if each is not user]
-        item = _first_of(others or [each for each in texts if each is not user], "items", file, ask)
+        free = [[each for each in some if each is not user] for some in (repeated, ids, texts)]
+        item = _first_of(next(filter(None, free), []), "items", file, ask)
     return user, item
 
 
@@ -226,7 +241,8 @@ def _first_of(candidates: list[Column], what: str, file: RawFile, ask: AskUser) 
             "user_id or item_id, or write the environment by hand, as docs/guides/swap-data.md tells."
         )
     names = [column.name for column in candidates]
-    chosen = ask(f"Which column of {file.path.name} has the ids of {what}?", names, names[0]) if names[1:] else names[0]
+    question = f"Which column of {file.path.name} has the ids of {what}?{_shown(candidates)}\n"
+    chosen = ask(question, names, names[0]) if names[1:] else names[0]
     return candidates[names.index(chosen)]
 
 
@@ -236,12 +252,24 @@ def _is_rating(column: Column) -> bool:
     return column.bounds[0] >= -1 and column.bounds[1] <= 100
 
 
-def _rating(columns: list[Column], has_names: bool) -> Column | None:
-    for column in columns:
-        is_named = column.words & RATING_WORDS and column.numbers is not None and column.distinct > 2
-        if is_named or (not has_names and _is_rating(column)):
-            return column
-    return None
+def _rating(columns: list[Column], file: RawFile, ask: AskUser) -> Column | None:
+    if file.has_names:
+        named = (each for each in columns if each.words & RATING_WORDS and each.numbers is not None)
+        return next((column for column in named if column.distinct > 2), None)
+    return _one_of([each for each in columns if _is_rating(each)], "has the ratings", file, ask)
+
+
+def _one_of(candidates: list[Column], what: str, file: RawFile, ask: AskUser) -> Column | None:
+    """Return the only candidate, or the one that an answer names, if any."""
+    if len(candidates) < 2:
+        return next(iter(candidates), None)
+    names = [column.name for column in candidates]
+    chosen = ask(f"Which column of {file.path.name} {what}?{_shown(candidates)}\n", [*names, NONE], names[0])
+    return None if chosen == NONE else candidates[names.index(chosen)]
+
+
+def _shown(columns: list[Column]) -> str:
+    return "".join(f"\n  {column.name}: {examples(column, 3)}" for column in columns)
 
 
 def _scale_of(rating: Column) -> dict[str, Any]:
@@ -276,15 +304,22 @@ def _scale_of(rating: Column) -> dict[str, Any]:
     }
 
 
-def _clicked(columns: list[Column]) -> Column | None:
-    """Return a column of both 0 and 1 whose name is that of a click or like."""
-    marks = [
-        column
-        for column in columns
-        if column.words & CLICK_WORDS
-        and set(column.text.str.to_lowercase().unique()) in ({"0", "1"}, {"true", "false"})
-    ]
-    return min(marks, key=lambda column: not column.words & {"click", "clicked", "clicks"}, default=None)
+def _clicked(columns: list[Column], file: RawFile, ask: AskUser) -> Column | None:
+    """Return a column of both 0 and 1 whose name is that of a click or like, or that an answer says has clicks."""
+    marks = [column for column in columns if _is_mark(column)]
+    if file.has_names:
+        named = [column for column in marks if column.words & CLICK_WORDS]
+        return min(named, key=lambda column: not column.words & {"click", "clicked", "clicks"}, default=None)
+    for column in marks:
+        share = mean(column.text == "1")
+        question = f"Column {column.name} of {file.path.name} has 0 and 1 ({share:.1%} are 1): is 1 a click?"
+        if ask(question, [YES, "no"], YES) == YES:
+            return column
+    return None
+
+
+def _is_mark(column: Column) -> bool:
+    return {*column.text.str.to_lowercase().unique()} in ({"0", "1"}, {"true", "false"})
 
 
 def _is_event(column: Column) -> bool:
@@ -312,7 +347,9 @@ def _unwanted_events(column: Column, ask: AskUser) -> dict[str, list[str]]:
     values = column.text.value_counts(sort=True)[column.name].to_list()
     wanted = [value for value in values if not set(tokens(value)) & UNDONE]
     if len(values) > 1:
-        question = f"Which values of {column.name!r} are interactions ({', '.join(values)})? Several: with commas."
+        rows = dict(column.text.value_counts().iter_rows())
+        counts = ", ".join(f"{value} {rows[value] / len(column.text):.1%}" for value in values)
+        question = f"Which values of {column.name!r} are interactions (of the sample: {counts})? Several: with commas."
         answer = ask(question, [], ",".join(wanted))
         wanted = [value.strip() for value in answer.split(",")]
     dropped = [value for value in values if value not in wanted]

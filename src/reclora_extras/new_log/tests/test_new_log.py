@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from ingestion_run import counts, run_ingestion
 from kedro_provenance.session import CachingConfigLoader
+from layouts import LAYOUTS
 from projects import copy_code
 from public_logs import LOGS, names, write
 from reclora_extras.new_log import command, environment, files
@@ -238,6 +239,54 @@ def test_reads_logs_of_other_shapes(shape, project):
         assert catalog.load("items")["kinds"].to_list() == [None, "Pop", None, "Pop, Jazz", "Jazz", "Pop, Jazz, Rock"]
 
 
+class Read(NamedTuple):
+    """What is read of a layout: its columns of users and items, rows that are left, the first title, and a note."""
+
+    columns: tuple[str, str]
+    rows: int
+    title: str | None
+    note: str = ""
+
+
+READ = {
+    "board_games": Read(("member", "game"), 597, "Red Lamp"),
+    "news": Read(("user_id", "item_id"), 2_370, 'Red Lamp said "no'),
+    "artists": Read(("userID", "artistID"), 600, '"Weird Al" Yankovic'),
+    "old_mac": Read(("customer", "article"), 600, "Red Lamp"),
+    "json_arrays": Read(("listener", "song"), 600, "Red Lamp"),
+    "without_headers": Read(("user_id", "item_id"), 600, "Red Lamp"),
+    "movies": Read(("user_id", "item_id"), 600, "Red Lamp (1940)"),
+    "with_gaps": Read(("reviewer_id", "product_id"), 520, None, "stars: 8.3% of the sample"),
+    "no_goods": Read(("customer_id", "sku"), 815, "Red Lamp", "POST (POSTAGE), gift_0001_20 (Gift voucher 20.00)"),
+    "accents": Read(("visitor", "page_id"), 600, "Red Lamp", "visitor: 40 ids, such as zoë0, are written with"),
+    "two_keys": Read(("a", "b"), 598, "Red Lamp"),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_reads_layouts_that_new_users_came_with(name, project):
+    paths = LAYOUTS[name](project)[::-1]
+    if name == "json_object":  # the one that wants an edit: the message has the command
+        with pytest.raises(UnreadableFileError, match=r"is one JSON object.*jq -c 'to_entries.* > products.jsonl`"):
+            guessed(paths)
+        return
+    found, questions = guessed(paths)
+    assert questions == []
+    assert (found.log.user, found.log.item) == READ[name].columns
+    assert not found.unused
+    assert READ[name].note in str(told(found))
+    write_guess(found, "new", project)
+    catalog = run_ingestion(project / "conf", "new")
+    assert counts(catalog)["interactions"] == READ[name].rows
+    assert READ[name].title in (None, catalog.load("items")["title"][0])
+    if name == "news":
+        assert found.log.click_history == {"column": "history", "separator": " "}
+    if name == "json_arrays":
+        assert found.log.time_format == "unix_milliseconds"
+    if name == "no_goods":
+        assert "#   exclude_items: [POST, gift_0001_20]\n" in (project / "conf/new/parameters.yml").read_text()
+
+
 def test_purchases_with_titles_get_what_was_measured_best():
     best = yaml.safe_load((ROOT / "conf/amazon-beauty/parameters.yml").read_text())
     ours = yaml.safe_load((DEFAULTS / "purchases.yml").read_text())
@@ -274,7 +323,11 @@ def test_days_and_months_are_told_apart_or_asked_for(project):
         *([user, item, f"0{item}/0{user}/2019"] for item in (1, 2, 3) for user in (1, 2, 3)),
     ]
     found, questions = guessed([write(project / "log.csv", rows)])
-    assert questions == ["Column 'day', such as '01/01/2019': which format?"]
+    assert questions == [
+        "Column 'day' has 01/01/2019, 01/02/2019, 01/03/2019: which format?\n"
+        "  %m/%d/%Y: 1 January 2019, 2 January 2019, 3 January 2019\n"
+        "  %d/%m/%Y: 1 January 2019, 1 February 2019, 1 March 2019\n"
+    ]
     assert found.log.time_format == "%m/%d/%Y"  # by which the rows are in order
     rows[1][2] = "31/01/2019"
     found, questions = guessed([write(project / "log.csv", rows)])
@@ -332,7 +385,8 @@ def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatc
     assert "event_type: [view, remove_from_cart]" in done.output
     [log] = (project / "data/mine/03_primary/interactions.parquet").glob("*/interactions.parquet")
     assert pl.read_parquet(log).height == 240
-    assert done.output.endswith("kedro run --env mine --to-nodes recommendation.show_recommendations\n")
+    ends = "kedro run --env mine --to-nodes recommendation.show_recommendations,history.check_negatives\n"
+    assert done.output.endswith(ends)
     assert "'../mine' must be letters" in CliRunner().invoke(cli.cli, [*typed[:-1], "../mine"]).output
     again = CliRunner().invoke(cli.cli, [*typed, "--yes"])
     assert again.exit_code == 2
@@ -356,3 +410,13 @@ def test_an_empty_folder_becomes_a_project_that_reads_what_is_installed(tmp_path
     (tmp_path / "pyproject.toml").unlink()
     refused = CliRunner().invoke(cli.cli, ["new-log", *tables]).output
     assert "has a conf already, and is no Kedro project: go to an empty folder" in refused
+
+
+def test_a_file_without_a_header_gets_the_questions_that_its_values_leave_open(project):
+    rows = [[f"s{n}", f"u{n % 7}", f"i{n % 5}", n % 2, f"2019-03-01 {n % 24:02}:00"] for n in range(60)]
+    found, questions = guessed([write(project / "shown.csv", rows)])
+    assert (found.log.user, found.log.item, found.log.clicked) == ("user_id", "item_id", "clicked")
+    assert questions == [  # ids of sessions, which occur once, are no users
+        "Which column of shown.csv has the ids of users?\n  column_2: u0, u1, u2\n  column_3: i0, i1, i2\n",
+        "Column column_4 of shown.csv has 0 and 1 (50.0% are 1): is 1 a click?",
+    ]
