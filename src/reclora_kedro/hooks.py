@@ -8,6 +8,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 
 from kedro_provenance.catalog import loaded_version, location
+from kedro_provenance.unfinished import CHOICES
 from reclora_kedro.extras import missing_extra
 
 RESULTS = {
@@ -37,7 +38,7 @@ class RecommenderHooks:
         outputs = pipeline.all_outputs()
         if {"recommendations", "evaluation_report"} <= outputs:
             self._show_end(catalog)
-        elif "recommendations" in outputs and not run_params["pipeline_names"]:
+        elif "recommendations" in outputs and not any(run_params.get(choice) for choice in CHOICES):
             show_missing_llm()
 
     def _show_end(self, catalog: Any) -> None:
