@@ -65,12 +65,12 @@ def _link(log: RawFile, table: RawFile) -> Link | None:
             is_sampled = max(log.sample.height, table.sample.height) >= ROWS
             if share >= LEAST_SHARE or (is_sampled and named == 2):
                 is_unique = key.distinct >= NEARLY_UNIQUE * len(key.values)
-                pairs.append(((is_unique, named, sqrt(share * reverse)), column, key, share))
+                entity = _entity(column, log, table, key)
+                pairs += [((is_unique, named, sqrt(share * reverse)), column, key, entity, share)] if entity else []
     if not pairs:
         return None
-    _, column, key, share = max(pairs, key=lambda pair: pair[0])
-    entity = _entity(column, log, table, key)
-    return None if entity is None else Link(table, key, column, entity, share)
+    _, column, key, entity, share = max(pairs, key=lambda pair: pair[0])
+    return Link(table, key, column, entity, share)
 
 
 def ids_of(column: Column) -> pl.Series:

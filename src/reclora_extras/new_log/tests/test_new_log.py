@@ -420,3 +420,17 @@ def test_a_file_without_a_header_gets_the_questions_that_its_values_leave_open(p
         "Which column of shown.csv has the ids of users?\n  column_2: u0, u1, u2\n  column_3: i0, i1, i2\n",
         "Column column_4 of shown.csv has 0 and 1 (50.0% are 1): is 1 a click?",
     ]
+
+
+def test_a_table_describes_items_or_users_and_nothing_else_that_it_is_numbered_as(project):
+    rows = [[n % 30 + 1, f"u{n % 7}", n % 40 + 1, f"2019-03-{n % 28 + 1:02}"] for n in range(120)]
+    table = [[n + 1, f"Red {n} Lamp"] for n in range(30)]
+    files = [
+        write(project / "log.csv", [names("basket,user_id,item_id,day"), *rows]),
+        write(project / "table.csv", [names("id,name"), *table]),
+    ]
+    found, _ = guessed(files)
+    assert found.items is not None
+    assert ("items", "table.csv, separator ',', by id (1, 2): 75% of the log's") in told(found)
+    other = write(project / "other.csv", [names("id,name"), *([n + 1_000, f"Red {n} Lamp"] for n in range(30))])
+    assert ("not used", "other.csv: it has none of the log's ids") in told(guessed([files[0], other])[0])
