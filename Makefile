@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint docs viz bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-deletions bench-ray \
+.PHONY: help run serve test lint docs viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-deletions bench-ray \
 	bench-attacks bench-serve lock clean
 
 help:  ## show the targets
@@ -40,6 +40,10 @@ docs: $(READY)  ## the site of the documentation, in build/docs
 
 viz: $(READY)  ## the pipeline, its data and its plots in the browser
 	$(BIN)/kedro viz run
+
+notebooks: $(READY)  ## the tutorials in JupyterLab, which is installed first
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --requirements pyproject.toml --extra notebooks
+	$(BIN)/kedro jupyter lab notebooks
 
 bench-histories: $(READY)  ## seconds and memory from a raw CSV to histories, up to 25 million rows
 	$(BIN)/python benchmarks/histories.py
@@ -73,18 +77,34 @@ bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and wha
 	$(BIN)/python benchmarks/cluster.py
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra demo --extra docs --extra large --extra mcp \
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra demo --extra docs --extra large --extra llm --extra mcp \
 		--extra mlflow --extra pretraining --extra privacy --extra ray --extra s3 --extra search --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--output-file requirements.lock
 
 clean:  ## remove the environments and caches; data/ stays
 	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build
 
+# PyTorch's build for the CPU, a third of the size, is taken where no NVIDIA GPU is seen and PyTorch's own index can be
+# reached; `make run TORCH=default` takes the one with GPU libraries anyway. The lock pins both: they are of one version.
+GPU := $(firstword $(wildcard /dev/nvidiactl /dev/dxg))
+TORCH := $(if $(GPU),default,cpu)
+INSTALL := $(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps
+CPU_TORCH = --torch-backend cpu --reinstall-package torch $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.lock)
+WITHOUT_TORCH := awk '/^[a-z]/ {left_out = /^(torch==|triton==|nvidia-|cuda-)/} !left_out' requirements.lock
+
 # The environment is ready when it holds the lock's packages and the project, editable. Two processes import the largest packages,
 # so that Python compiles them on two cores: the first run would take twice the time until its first node.
 $(READY): requirements.lock pyproject.toml $(BIN)/uv
-	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --requirements requirements.lock
-	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
+	@if [ $(TORCH) = cpu ] && UV_HTTP_RETRIES=0 UV_HTTP_CONNECT_TIMEOUT=5 $(INSTALL) --dry-run $(CPU_TORCH) 2>/dev/null; then \
+		echo "PyTorch: the build for the CPU, as no NVIDIA GPU is seen (the environment takes 2.4 GB)."; \
+		$(INSTALL) $(CPU_TORCH) && $(WITHOUT_TORCH) | $(INSTALL) --requirements -; \
+	else \
+		echo "PyTorch: the default build, with GPU libraries, as" \
+			"$(if $(filter cpu,$(TORCH)),the index of its builds for the CPU cannot be reached,$(if $(GPU),$(GPU) is there,you chose it))" \
+			"(the environment takes 7 GB)."; \
+		$(INSTALL) --requirements requirements.lock; \
+	fi
+	@$(INSTALL) --editable .
 	@$(BIN)/python -c 'import torch._dynamo, torch.distributed.tensor' & \
 		$(BIN)/python -c 'import pandas, pandera.polars, plotly.graph_objects, scipy.stats, sklearn.linear_model, transformers'; wait
 	@touch $@
@@ -92,6 +112,6 @@ $(READY): requirements.lock pyproject.toml $(BIN)/uv
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit( \
 		f"Python 3.11 to 3.13 is needed, and $(PYTHON) is {v[0]}.{v[1]}: name another one, as in `make run PYTHON=python3.12`.")'
-	@echo "Setting up $(VENV), once (several GB: PyTorch with its GPU libraries) ..."
+	@echo "Setting up $(VENV), once ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

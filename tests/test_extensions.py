@@ -53,7 +53,7 @@ def test_configuration_of_a_package_that_is_missing_is_refused(tmp_path):
 def test_listing_pipelines_loads_neither_torch_nor_an_extension():
     code = (
         "import sys; from reclora_kedro.cli import list_pipelines; list_pipelines.main([], standalone_mode=False);"
-        "print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
+        "print([name for name in ('torch', 'transformers', 'peft', 'pandera', 'ray') if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip().splitlines()[-1] == "[]"

@@ -16,6 +16,7 @@ from kedro_provenance.catalog import ADDRESSES, AtomicCatalog, is_scratch
 from kedro_provenance.champion import is_of_the_past
 from kedro_provenance.files.atomic import remove_folder
 from kedro_provenance.files.storage import download, is_remote, names_in, open_storage, remove, storage_options
+from kedro_provenance.layers import layer_of
 from kedro_provenance.recipe import Ancestor, StoredVersion, read_version
 from kedro_provenance.remote_versions import RemoteVersions
 from kedro_provenance.run import Run
@@ -137,12 +138,14 @@ class Archive:
             entry = next((entry for pattern, entry in self._entries.items() if parse(pattern, name)), {})
             stored = None if entry and is_scratch(type_of(entry)) else read_version(folder)
             address = str(folder if stored else folder.parent)
-            listed.append(ArchivedVersion(name, layer_of(entry), address, {}, stored))
+            layer = layer_of(name, str(entry.get("filepath")), entry.get("metadata"))
+            listed.append(ArchivedVersion(name, layer, address, {}, stored))
         return list({each.address: each for each in reversed(listed)}.values())  # patterns match the names of others
 
     def _versions_of(self, pattern: str) -> Iterator[ArchivedVersion]:
         entry = self._entries[pattern]
-        address, options, layer = entry.get("filepath"), storage_options(entry), layer_of(entry)
+        address, options = entry.get("filepath"), storage_options(entry)
+        layer = layer_of(pattern, str(address), entry.get("metadata"))
         if not address or not (entry.get("versioned") or is_scratch(type_of(entry))):
             return
         for names in placeholders_at(address, options):
@@ -213,11 +216,6 @@ def placeholders_at(address: str, options: Mapping[str, Any]) -> list[dict[str, 
 def type_of(entry: Mapping[str, Any]) -> type[AbstractDataset]:
     """Return the type of datasets that an entry names."""
     return parse_dataset_definition({"type": entry["type"]})[0]
-
-
-def layer_of(entry: Mapping[str, Any]) -> str:
-    """Return the layer in which kedro-viz shows an entry."""
-    return entry.get("metadata", {}).get("kedro-viz", {}).get("layer", "")
 
 
 def give_archive(run: Run) -> None:

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from reclora_kedro.extensions import installed
+from reclora_kedro.extras import missing_extra
 from reclora_kedro.pipelines.registry import PIPELINES
 
 MORE_THAN_RUNS = {
@@ -121,6 +122,8 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
     bootstrap_project(path)
     project = ServedProject(path, env, params)
     config = project.settings()
+    if config.variant is not None and (text := missing_extra("llm", f"service.variant, which is {config.variant},")):
+        raise click.ClickException(f"{text}, or serve without an LLM: --params service.variant=null.")
     token = project.token(config)
     try:
         service = Service(config, project.champion, Metrics())

@@ -8,6 +8,8 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 
 from kedro_provenance.catalog import loaded_version, location
+from kedro_provenance.unfinished import CHOICES
+from reclora_kedro.extras import missing_extra
 
 RESULTS = {
     "recommendations_csv": "Recommendations of all users:",
@@ -32,9 +34,12 @@ class RecommenderHooks:
             catalog.save(CHOICE_BEFORE, catalog.load(CHOICE))
 
     @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
-        if {"recommendations", "evaluation_report"} <= pipeline.all_outputs():
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
+        outputs = pipeline.all_outputs()
+        if {"recommendations", "evaluation_report"} <= outputs:
             self._show_end(catalog)
+        elif "recommendations" in outputs and not any(run_params.get(choice) for choice in CHOICES):
+            show_missing_llm()
 
     def _show_end(self, catalog: Any) -> None:
         from reclora_kedro.terminal import show
@@ -55,3 +60,11 @@ class RecommenderHooks:
         address, version = location(dataset), loaded_version(dataset)
         file = address if version is None else f"{address}/{version}/{Path(address).name}"
         return file.removeprefix(f"{self._context.project_path}/")
+
+
+def show_missing_llm() -> None:
+    """Say what a default run leaves out where the packages of an LLM are not installed."""
+    from reclora_kedro.terminal import show
+
+    if text := missing_extra("llm", "The rest of the default flow, an LLM's models and the report,"):
+        show(text)

@@ -1,14 +1,17 @@
 """Pipelines of the project and of installed packages."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from types import ModuleType
 
 from kedro.pipeline import Pipeline
 from kedro.pipeline.pipeline import CircularDependencyError
 
-from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.failures import RunRefusedError, command
 from kedro_provenance.parameters import NameRefusedError, nearest_path
 from kedro_provenance.session_parameters import requested_pipelines, session_parameters
+from reclora_kedro.extras import missing_extra
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 from reclora_kedro.pipelines.registry import PIPELINES
 
@@ -16,6 +19,8 @@ DEFAULT_STEPS = ("ingestion", "history", "lens", "recommendation", "finetuning",
 """Steps of the default flow; the others run on request."""
 SHOWN_ALONE = ("ingestion.show_ingestion", "history.show_history", "lens.show_lens")
 """Tables of single steps, which the default flow leaves to the report."""
+STEPS_WITHOUT_LLM = ("ingestion", "history", "lens", "candidates", "recommendation")
+"""Steps that make recommendations where the packages of the extra ``llm`` are not installed."""
 TRAINING_STEPS = ("history", "encoders", "lens", "finetuning", "candidates")
 """Steps that train weights, or prepare their training data."""
 
@@ -24,10 +29,11 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Return each requested pipeline by its name; ``__default__`` is the flow from raw files to the report.
 
     The session's parameters determine names and optional inputs; see `default_flow` for the steps of the default flow.
+    Without the packages of the extra ``llm``, those that need them are left out where none is requested by name.
 
     Raises:
         NameRefusedError: a parameter names something that a step cannot read.
-        RunRefusedError: a requested pipeline does not exist.
+        RunRefusedError: a requested pipeline does not exist, or a package that it needs is not installed.
     """
     steps, known = requested_pipelines(), PIPELINES.modules()
     for step in steps or ():
@@ -35,8 +41,9 @@ def register_pipelines() -> dict[str, Pipeline]:
             raise RunRefusedError(f"{step} is no pipeline. The nearest one is {nearest_path(step, known)}.")
     names = PipelineNames.from_parameters(session_parameters())
     try:
-        pipelines = create_pipelines(known if steps is None else steps, names)
+        pipelines = create_pipelines(loadable(known) if steps is None else steps, names)
         if steps is None:
+            pipelines = without_llm(pipelines)
             pipelines["__default__"] = default_flow(pipelines, names)
         if "forget" in pipelines and names.retrained_weights:
             pipelines["forget"] += retraining(names, pipelines["forget"].all_outputs())
@@ -53,16 +60,21 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
     """Return the default flow.
 
     It tunes an item encoder where the history step embeds items by it, and trains a retriever where the lens or
-    ``recommendation.sources`` needs one.
+    ``recommendation.sources`` needs one. Without the packages of an LLM, it ends with recommendations.
     """
-    steps = dict(pipelines) | create_pipelines(["evaluation"], replace(names, report_reads_choice=True))
+    steps = dict(pipelines)
+    if "evaluation" in steps:
+        steps |= create_pipelines(["evaluation"], replace(names, report_reads_choice=True))
     needed = {
         "encoders": TUNED_ENCODER in names.item_encoders,
         "candidates": names.lens_reads_retriever or names.recommendation_reads_retriever,
     }
-    chosen = [*DEFAULT_STEPS, *(step for step, is_needed in needed.items() if is_needed)]
+    has_llm = missing_extra("llm", "") is None
+    default = [step for step in DEFAULT_STEPS if has_llm or step in STEPS_WITHOUT_LLM]
+    chosen = [*default, *(step for step, is_needed in needed.items() if is_needed)]
     flow = sum((steps[step] for step in chosen), start=Pipeline([]))
-    return Pipeline([node for node in flow.nodes if node.name not in SHOWN_ALONE])
+    left_out = SHOWN_ALONE if has_llm else ()
+    return Pipeline([node for node in flow.nodes if node.name not in left_out])
 
 
 def create_pipelines(steps: Collection[str], names: PipelineNames) -> dict[str, Pipeline]:
@@ -70,12 +82,55 @@ def create_pipelines(steps: Collection[str], names: PipelineNames) -> dict[str, 
     pipelines, faults = dict[str, Pipeline](), list[str]()
     for step in steps:
         try:
-            pipelines[step] = PIPELINES.load(step).create_pipeline(names)
+            pipelines[step] = load_step(step).create_pipeline(names)
         except NameRefusedError as error:
             faults += error.args
     if faults:
         raise NameRefusedError(*dict.fromkeys(faults))
     return pipelines
+
+
+def loadable(steps: Collection[str]) -> list[str]:
+    """Return the steps whose packages are installed."""
+    if missing_extra("llm", "") is None:
+        return [*steps]
+    usable = []
+    for step in steps:
+        with suppress(RunRefusedError):
+            load_step(step)
+            usable.append(step)
+    return usable
+
+
+def without_llm(pipelines: dict[str, Pipeline]) -> dict[str, Pipeline]:
+    """Return the pipelines that no LLM's settings enter, where the packages of an LLM are not installed; else all.
+
+    Raises:
+        RunRefusedError: recommendations are by an LLM.
+    """
+    text = missing_extra("llm", "recommendation.variant")
+    if text is None:
+        return pipelines
+    kept = {
+        step: pipeline
+        for step, pipeline in pipelines.items()
+        if not any(name.startswith("params:finetuning") for name in pipeline.inputs())
+    }
+    if "recommendation" not in kept:
+        raise RunRefusedError(f"{text}, or set it to null. Nothing was written.")
+    return kept
+
+
+def load_step(step: str) -> ModuleType:
+    """Import a step's package; raise RunRefusedError, with the line to type, if it needs an LLM's missing packages."""
+    try:
+        return PIPELINES.load(step)
+    except ModuleNotFoundError as error:
+        text = missing_extra("llm", f"The pipeline {step}")
+        if text is None:
+            raise
+        without = command(f"--pipelines {','.join(STEPS_WITHOUT_LLM)}", None)
+        raise RunRefusedError(f"{text}. Nothing was written. Without an LLM: {without}.") from error
 
 
 def retraining(names: PipelineNames, made: Collection[str]) -> Pipeline:

@@ -45,6 +45,12 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 name="choose_merged",
                 tags=["gpu"],
             ),
+        ],
+        namespace="merging",
+        prefix_datasets_with_namespace=False,
+    )
+    measure = Pipeline(
+        [
             Node(
                 nodes.score_merged,
                 inputs=[
@@ -64,10 +70,10 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ),
             Node(nodes.show_merging, inputs="merging_report", outputs=None, name="show_merging"),
         ],
-        namespace="merging",
+        namespace="merging_scores",  # of its own: it reads scores, and merging makes a model
         prefix_datasets_with_namespace=False,
     )
-    return prompts_pipeline("merging", names, [history]) + steps
+    return prompts_pipeline("merging", names, [history]) + steps + measure
 
 
 def merged_variants(names: PipelineNames) -> tuple[str, ...]:

@@ -54,6 +54,8 @@ PROFILE_WORDS = words_of(
 LIST_WORDS = words_of("genre genres category categories tag tags keyword keywords ingredients cast labels")
 LONG_NAMES = words_of("property attribute attr feature field")
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+LONGEST_EXAMPLE = 32  # characters that are shown of a value
 LAST_YEARS = (631_152_000, 4_102_444_800)  # seconds from 1990 to 2099 that are believed in a sample
 
 DATES = (
@@ -187,14 +189,14 @@ class Column:
         if not re.search(r"\d.*\d", first) or len(first) > 40:
             return []
         formats = [each for each in TIME_FORMATS if _fits(some.head(20), each) and _fits(some, each)]
-        return list({tuple(_seconds(some, each)): each for each in reversed(formats)}.values())[::-1] or self._units()
+        return list({tuple(seconds_by(some, each)): each for each in reversed(formats)}.values())[::-1] or self._units()
 
     @cached_property
     def seconds_format(self) -> str | None:
         """Likeliest time format; None if the column holds no times. The order of the rows tells day from month."""
         formats = self.time_formats
         if len(formats) > 1:
-            ascending = {each: _share_ascending(_seconds(self.text, each)) for each in formats}
+            ascending = {each: _share_ascending(seconds_by(self.text, each)) for each in formats}
             return max(formats, key=lambda each: ascending[each])
         return formats[0] if formats else None
 
@@ -235,13 +237,14 @@ class Column:
         return bool(len(self.text)) and bool(self.text.str.contains(pattern).all())
 
 
-def _seconds(text: pl.Series, time_format: str) -> pl.Series:
+def seconds_by(text: pl.Series, time_format: str) -> pl.Series:
+    """Return times as seconds since 1970; raise ValueError for one that is not of the format."""
     return RawColumns(pl.DataFrame({"t": text}), "sample").seconds(["t"], "timestamp", time_format, "timestamp_format")
 
 
 def _fits(text: pl.Series, time_format: str) -> bool:
     try:
-        return bool(_seconds(text, time_format).is_between(*LAST_YEARS).all())
+        return bool(seconds_by(text, time_format).is_between(*LAST_YEARS).all())
     except (ValueError, pl.exceptions.PolarsError):
         return False
 
@@ -253,6 +256,18 @@ def _share_ascending(seconds: pl.Series) -> float:
 def has_clock(time_format: str) -> bool:
     """Return whether a format has the time of day."""
     return "%H" in time_format or "%I" in time_format or time_format.startswith("unix_")
+
+
+def plain(text: str) -> str:
+    """Return a text of a file as one line without control characters, for a terminal or a comment."""
+    return CONTROL.sub(" ", text)
+
+
+def examples(column: Column, most: int) -> str:
+    """Return some of a column's values, each of them once and none longer than a word or two."""
+    some = column.values.head(1_000).unique(maintain_order=True).head(most).to_list()
+    shown = [plain(str(value)) for value in some]
+    return ", ".join(value if len(value) <= LONGEST_EXAMPLE else f"{value[: LONGEST_EXAMPLE - 1]}…" for value in shown)
 
 
 def id_likelihood(column: Column, words: frozenset[str]) -> int:

@@ -1,10 +1,14 @@
-"""The command `kedro new-log`."""
+"""The command `kedro new-log`, which is `reclora new-log` outside of a project."""
 
 import re
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import yaml
+from kedro.framework.project import LOGGING
 from kedro.framework.startup import bootstrap_project
 from kedro.utils import find_kedro_project
 
@@ -16,14 +20,17 @@ from kedro.utils import find_kedro_project
 def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     """Write an environment for tables of your own, by what they seem to hold, and try it.
 
+    In a folder that is no project, it makes one first.
+
     TABLES: a log of who rated, took or was shown what, and tables of its items and users, if any: delimited text,
     lines of JSON or parquet, gzipped or not.
     """
     # What takes long to import is imported when the command runs, not whenever Kedro lists its commands.
     from kedro_provenance.session import ResumingSession
-    from reclora_extras.new_log.environment import environment_name, told, write_environment
+    from reclora_extras.new_log.environment import environment_files, environment_name, told, write_environment
     from reclora_extras.new_log.files import UnreadableFileError
     from reclora_extras.new_log.guess import guess
+    from reclora_extras.new_log.project import write_project
 
     def ask(question: str, answers: Sequence[str], guessed: str) -> str:
         if yes:
@@ -33,15 +40,24 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
 
     if name is not None and not re.fullmatch(r"\w[\w-]*", name):
         raise click.BadParameter(f"{name!r} must be letters, digits, _ and - alone.", param_hint="--name")
-    project = find_kedro_project(Path.cwd())
+    found = find_kedro_project(Path.cwd())
+    project = found or Path.cwd()
     try:
         guessed = guess(tables, ask)
         folder = project / "conf" / (name or environment_name(guessed))
         if folder.exists():
             raise click.UsageError(f"There is a conf/{folder.name} already: remove it, or choose another --name.")
-        write_environment(guessed, folder, project)
+        files = environment_files(guessed, folder.name, project)
+        if found is None:
+            write_project(project)
     except UnreadableFileError as error:
         raise click.ClickException(f"{error} Nothing was written.") from error
+    except FileExistsError as error:
+        raise click.ClickException(f"{error}: go to an empty folder, or to a project. Nothing was written.") from error
+    write_environment(files, folder)
+    if found is None:
+        LOGGING.configure(yaml.safe_load((project / "conf/logging.yml").read_text(encoding="utf-8")))
+        click.echo(f"{project} is a project now: conf/ has its settings, data/ will have its results.")
     click.echo(f"conf/{folder.name} is written, by these guesses; correct there what is wrong.\n")
     formatter = click.HelpFormatter(width=100)
     formatter.write_dl(told(guessed))
@@ -52,4 +68,14 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
         assert isinstance(session, ResumingSession)
         session.run(pipeline_names=["ingestion"])  # shows its counts
     ends = "--to-nodes recommendation.show_recommendations"
-    click.echo(f"\nRecommend ten items to each user, with:\n  kedro run --env {folder.name} {ends}")
+    if guessed.log.kind == "purchases":
+        ends += ",history.check_negatives"  # which warns of drawn negatives that are too easy
+    click.echo(f"\nRecommend ten items to each user, with:\n  {kedro()} run --env {folder.name} {ends}")
+
+
+def kedro() -> str:
+    """Return how to type `kedro` in this shell: its path, if the command of this environment is not the first one."""
+    own = Path(sys.executable).with_name("kedro")
+    if shutil.which("kedro") == str(own):
+        return "kedro"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)

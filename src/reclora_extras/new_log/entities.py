@@ -1,6 +1,6 @@
 """Guess the columns of tables that describe the items or the users of a log."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -17,12 +17,12 @@ from reclora_extras.new_log.columns import (
     TITLE_WORDS,
     USER_WORDS,
     Column,
-    id_likelihood,
     mean,
     tokens,
     words_of,
 )
 from reclora_extras.new_log.files import RawFile
+from reclora_extras.new_log.links import Link
 from reclora_extras.new_log.log import Log
 from reclora_kedro.ingestion.config import NAMES_OF_ITEMS
 from reclora_kedro.ingestion.raw_tables import WRITTEN_LISTS
@@ -47,6 +47,7 @@ class Entities:
         fields: text fields, as in the parameters of ingestion.
         long: names of the columns of properties and values, if the table has a row per property.
         in_log: whether the log itself is the table.
+        share: share of the log's ids that the table has, in samples of both.
     """
 
     file: RawFile
@@ -55,6 +56,7 @@ class Entities:
     fields: list[dict[str, Any]] = field(default_factory=list)
     long: dict[str, str] | None = None
     in_log: bool = False
+    share: float = 1
 
     @property
     def shares_titles(self) -> bool:
@@ -75,37 +77,20 @@ class Entities:
         return [name for each in self.fields for name in each.get("indicators", [])]
 
 
-def subject(file: RawFile) -> tuple[frozenset[str], Column] | None:
-    """Return the names of the entity that a table describes, and the column of its ids; None if neither is clear."""
-    columns = file.columns
-    ranked = [(id_likelihood(each, words), words, each) for words in (ITEM_WORDS, USER_WORDS) for each in columns]
-    ranked = [each for each in ranked if each[0]]
-    if ranked:
-        return max(ranked, key=lambda each: each[0])[1:]
-    rows = file.sample.height
-    unique = [column for column in columns if column.is_id and column.distinct == rows]
-    by_name = [column for column in unique if column.words & ID_WORDS]
-    if not unique:
-        return None
-    key = (by_name or unique)[0]
-    titles = [column for column in columns if column is not key and _title_likelihood(column, file.has_names)]
-    words = USER_WORDS if not titles or any(column.words & PROFILE_WORDS for column in columns) else ITEM_WORDS
-    return words, key
-
-
-def read_items(file: RawFile, key: Column) -> Entities:
+def read_items(link: Link) -> Entities:
     """Guess the columns of a table of items."""
+    file, key = link.table, link.key
     others = [column for column in file.columns if column.name != key.name]
     name = next((column for column in others if column.words & LONG_NAMES and column.is_text), None)
     value = next((column for column in others if "value" in column.words), None)
     if name is not None and value is not None and key.distinct < file.sample.height:
-        return _of_properties(file, key, name, value)
+        return replace(_of_properties(file, key, name, value), share=link.share)
     title = _title(others, file.has_names)
     left = [column for column in others if title is None or column.name != title.name]
     fields = _fields(left, file.sample.height)
     if title is None and file.has_names:
         title = _finest_kind(others, file.sample.height)
-    return Entities(file, key.name, title.name if title is not None else None, fields)
+    return Entities(file, key.name, title.name if title is not None else None, fields, share=link.share)
 
 
 def _finest_kind(columns: list[Column], rows: int) -> Column | None:
@@ -141,15 +126,16 @@ def _of_properties(file: RawFile, key: Column, name: Column, value: Column) -> E
     return Entities(file, key.name, title.name if title is not None else None, fields[:MOST_FIELDS], long)
 
 
-def read_users(file: RawFile, key: Column) -> Entities:
+def read_users(link: Link) -> Entities:
     """Guess the columns of a table of users."""
+    file, key = link.table, link.key
     others = [column for column in file.columns if column.name != key.name]
     profile = [column for column in others if column.words & PROFILE_WORDS or _is_category(column, file.sample.height)]
     kept = [
         column for column in profile if 1 < column.distinct <= max(0.5 * file.sample.height, 2) and not column.is_url
     ]
     fields = [{"name": _field_name(column), "column": column.name} for column in kept[:MOST_FIELDS]]
-    return Entities(file, key.name, fields=fields)
+    return Entities(file, key.name, fields=fields, share=link.share)
 
 
 def items_in_log(log: Log) -> Entities | None:

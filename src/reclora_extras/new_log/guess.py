@@ -6,8 +6,9 @@ from itertools import permutations
 from pathlib import Path
 
 from reclora_extras.new_log.columns import ID_WORDS, ITEM_WORDS, ORDER_WORDS, USER_WORDS
-from reclora_extras.new_log.entities import Entities, items_in_log, read_items, read_users, subject, users_in_log
+from reclora_extras.new_log.entities import Entities, items_in_log, read_items, read_users, users_in_log
 from reclora_extras.new_log.files import Parts, RawFile, read_file
+from reclora_extras.new_log.links import links
 from reclora_extras.new_log.log import ROW_NUMBER, AskUser, Log, likeliest_id, read_log, repeated_ids
 
 
@@ -37,10 +38,10 @@ def guess(paths: Sequence[Path], ask: AskUser) -> Guess:
     log_file = log_file if parts is None else parts.together()
     of_log = {log_file.path} | ({parts.columns.path} if parts is not None else set())
     others = [file for file in files if file.path not in of_log]
-    described = [(file, *found) for file in others if (found := subject(file)) is not None]
-    log = _named(read_log(log_file, [(words, key) for _, words, key in described], ask))
-    items = next((read_items(file, key) for file, words, key in described if words is ITEM_WORDS), None)
-    users = next((read_users(file, key) for file, words, key in described if words is USER_WORDS), None)
+    linked = {link.entity: link for link in links(log_file, others)}
+    log = _named(read_log(log_file, {entity: link.column for entity, link in linked.items()}, ask))
+    items = read_items(linked[ITEM_WORDS]) if ITEM_WORDS in linked else None
+    users = read_users(linked[USER_WORDS]) if USER_WORDS in linked else None
     items = items or items_in_log(log)
     users = users or users_in_log(log)
     if items is not None and items.in_log and not log.file.has_names and items.title not in (None, log.item):
@@ -76,6 +77,7 @@ def _named(log: Log) -> Log:
     names = {log.user: "user_id", log.item: "item_id", str(log.rating): "rating", str(log.clicked): "clicked"}
     names |= {time: "timestamp" for time in log.times if time != ROW_NUMBER and len(log.times) == 1}
     names |= {name: "event" for name in log.drop if name not in names}
+    names |= {log.click_history["column"]: "history"} if log.click_history else {}
     return _renamed(log, {name: new for name, new in names.items() if name in log.file.sample.columns})
 
 
@@ -90,6 +92,7 @@ def _renamed(log: Log, names: Mapping[str, str]) -> Log:
         times=[names.get(name, name) for name in log.times],
         explode=[names.get(name, name) for name in log.explode],
         drop={names.get(name, name): rule for name, rule in log.drop.items()},
+        click_history=log.click_history and log.click_history | {"column": names[log.click_history["column"]]},
     )
 
 

@@ -1,15 +1,15 @@
 """Guess the columns of a log: users, items, times, ratings or clicks, and rows that are no interactions."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
 from reclora_extras.new_log.columns import (
     CLICK_WORDS,
-    ID_WORDS,
     ITEM_WORDS,
     LAST_YEARS,
     NO_TIME_WORDS,
@@ -20,9 +20,11 @@ from reclora_extras.new_log.columns import (
     TIME_WORDS,
     USER_WORDS,
     Column,
+    examples,
     has_clock,
     id_likelihood,
     mean,
+    seconds_by,
     tokens,
     words_of,
 )
@@ -35,14 +37,19 @@ AskUser = Callable[[str, Sequence[str], str], str]
 ROW_NUMBER = "place"
 """Name of the column that numbers the rows of a log without times."""
 
+YES = "yes"
+NONE = "none"
+"""Answer to the question for a column that there may not be."""
 SCALES = ((1, 5), (0.5, 5), (0, 5), (1, 7), (1, 10), (0, 10), (1, 20), (0, 100), (-10, 10))
-IMPRESSIONS = r"^\S+-[01]( \S+-[01])*$"
+SHOWN = r"\S+-[01]"
+IMPRESSIONS = rf"^{SHOWN}( {SHOWN})*$"
 EVENTS = words_of(
     "view click purchase purchased buy bought pv cart fav favorite play played listen watch watched add addtocart "
     "order transaction ordered sale checkout like share download install impression detail visit read rent"
 )
 UNDONE = words_of("return returned refund cancel cancelled canceled remove removed delete deleted unlike dislike")
 NOBODY = words_of("0 -1 guest anonymous unknown")
+LEAST_SHOWN = 0.2  # share of the items of a click history that lists of impressions must show, too
 CLOCK_WORDS = words_of("time hour hourmin hours clock minute tod")
 CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
 MOST_RATING_VALUES = 21  # distinct values, at most, of what is a rating rather than an id in a file without names
@@ -98,31 +105,31 @@ def repeated_ids(file: RawFile) -> int:
     )
 
 
-def read_log(file: RawFile, described: Sequence[tuple[frozenset[str], Column]], ask: AskUser) -> Log:
+def read_log(file: RawFile, linked: Mapping[frozenset[str], Column], ask: AskUser) -> Log:
     """Guess the meaning of a log's columns.
 
     Args:
-        described: the names of the entity and the column of ids of each other table.
+        linked: columns whose ids other tables describe, by `USER_WORDS` and `ITEM_WORDS`.
         ask: called where two answers are equally likely.
 
     Raises:
         UnreadableFileError: there is no column of users, or none of items.
     """
     columns = file.columns
-    slates = next((column for column in columns if _is_list_of_impressions(column)), None)
+    slates = next((column for column in columns if is_list_of_impressions(column)), None)
     times, time_format, from_zero = _times([column for column in columns if column is not slates], file.has_names, ask)
     left = [column for column in columns if column.name not in times]
-    user = _of_the_same_name(left, described, USER_WORDS) or likeliest_id(left, USER_WORDS)
-    item = slates or _of_the_same_name(left, described, ITEM_WORDS) or likeliest_id(left, ITEM_WORDS)
+    user = linked.get(USER_WORDS) or likeliest_id(left, USER_WORDS)
+    item = slates or linked.get(ITEM_WORDS) or likeliest_id(left, ITEM_WORDS)
     if user is None or item is None:
-        user, item = _ids_by_values(file, left, described, (user, item), ask)
+        user, item = _ids_by_values(file, left, (user, item), ask)
     left = [column for column in left if column.name not in (user.name, item.name)]
     meaning: dict[str, Any] = {}
     if slates is not None:
-        meaning = _impressions(left)
-    elif (rating := _rating(left, file.has_names)) is not None:
+        meaning = _impressions(left, slates)
+    elif (rating := _rating(left, file, ask)) is not None:
         meaning = _scale_of(rating)
-    elif (clicked := _clicked(left)) is not None:
+    elif (clicked := _clicked(left, file, ask)) is not None:
         meaning = {"kind": "impressions", "clicked": clicked.name}
     elif item.is_list or item.separator == WRITTEN_LISTS:
         meaning = {"explode": [item.name], "explode_separator": None if item.is_list else WRITTEN_LISTS}
@@ -130,21 +137,14 @@ def read_log(file: RawFile, described: Sequence[tuple[frozenset[str], Column]], 
     return Log(file, user.name, item.name, times, time_format, from_zero, unknown_users=_nobody(user), **meaning)
 
 
-def _of_the_same_name(
-    columns: list[Column], described: Sequence[tuple[frozenset[str], Column]], words: frozenset[str]
-) -> Column | None:
-    """Return the column with the name of the ids in the table of users, or items."""
-    names = {key.name for of, key in described if of is words and key.words & (words | ID_WORDS) and len(key.words) > 1}
-    return next((column for column in columns if column.name in names), None)
-
-
-def _is_list_of_impressions(column: Column) -> bool:
+def is_list_of_impressions(column: Column) -> bool:
+    """Whether a column lists what was shown at once, and whether it was clicked."""
     lists = column.text.head(100)
     return bool(len(lists)) and bool(lists.str.contains(IMPRESSIONS).all()) and bool(lists.str.contains(" ").any())
 
 
-def _impressions(left: list[Column]) -> dict[str, Any]:
-    history = next((column.name for column in left if "history" in column.words), None)
+def _impressions(left: list[Column], slates: Column) -> dict[str, Any]:
+    history = next((column.name for column in left if _is_click_history(column, slates)), None)
     return {
         "kind": "impressions",
         "impressions": {"separator": " ", "clicked": "-1", "not_clicked": "-0"},
@@ -152,10 +152,20 @@ def _impressions(left: list[Column]) -> dict[str, Any]:
     }
 
 
+def _is_click_history(column: Column, slates: Column) -> bool:
+    """Whether a column lists items clicked before, of which many are among those that lists of impressions show."""
+    if column.raw.dtype.is_nested() or not column.text.str.contains(" ").any():
+        return False
+    shown = slates.text.str.extract_all(SHOWN).explode().str.replace(r"-[01]$", "").unique()
+    return mean(column.text.str.split(" ").explode().unique().is_in(shown.implode())) >= LEAST_SHOWN
+
+
 def _times(columns: list[Column], has_names: bool, ask: AskUser) -> tuple[list[str], str, bool]:
     """Return columns of the time, their format, and whether they count from the log's beginning."""
     named = [column for column in columns if _is_named_time(column) or not has_names]
+    dates = [column for column in columns if column.numbers is None and not column.words & NO_TIME_WORDS]
     told = [column for column in named if column.seconds_format is not None]
+    told = told or [column for column in dates if column.seconds_format is not None]
     if told:
         best = max(told, key=lambda column: (has_clock(column.seconds_format or ""), -columns.index(column)))
         time_format = _day_or_month_first(best, ask)
@@ -181,7 +191,13 @@ def _day_or_month_first(column: Column, ask: AskUser) -> str:
     formats = column.time_formats
     if len(formats) < 2:
         return guess
-    return ask(f"Column {column.name!r}, such as {column.text[0]!r}: which format?", formats, guess)
+    some = column.text.unique(maintain_order=True).head(3)
+    read = {
+        each: ", ".join(f"{datetime.fromtimestamp(second, UTC):%-d %B %Y}" for second in seconds_by(some, each))
+        for each in formats
+    }
+    shown = "".join(f"\n  {each}: {days}" for each, days in read.items())
+    return ask(f"Column {column.name!r} has {examples(column, 3)}: which format?{shown}\n", formats, guess)
 
 
 def _with_clock(day: Column, day_format: str, columns: list[Column]) -> tuple[str, str] | None:
@@ -202,28 +218,19 @@ def _with_clock(day: Column, day_format: str, columns: list[Column]) -> tuple[st
 
 
 def _ids_by_values(
-    file: RawFile,
-    left: list[Column],
-    described: Sequence[tuple[frozenset[str], Column]],
-    by_name: tuple[Column | None, Column | None],
-    ask: AskUser,
+    file: RawFile, left: list[Column], named: tuple[Column | None, Column | None], ask: AskUser
 ) -> tuple[Column, Column]:
-    """Return the columns of users and items if names do not tell them: by the ids of other tables, then by position."""
-    chosen = dict(zip((USER_WORDS, ITEM_WORDS), by_name, strict=True))
-    rest = [column for column in left if column.distinct > 1 and not _is_rating(column) and not _is_event(column)]
+    """Return the columns of users and items where neither names nor other tables tell them: by values and position."""
+    user, item = named
+    others = [column for column in left if not (_is_rating(column) or _is_event(column) or _is_mark(column))]
+    rest = [column for column in others if column.distinct > 1]
     ids, texts = [each for each in rest if each.is_id], [each for each in rest if each.is_text and not each.is_id]
-
-    def free(columns: list[Column]) -> list[Column]:
-        return [column for column in columns if all(column is not other for other in chosen.values())]
-
-    for words, keys in described:
-        met = [(_share_met(column, keys), column) for column in free(ids)] if chosen[words] is None else []
-        best = max((share for share, _ in met), default=0.0)
-        fitting = [column for share, column in met if share >= best - 0.05]
-        if best > 0.2:  # of users and items that are numbered alike, users come first
-            chosen[words] = fitting[0 if words is USER_WORDS else -1]
-    user = chosen[USER_WORDS] = chosen[USER_WORDS] or _first_of(free(ids), "users", file, ask)
-    item = chosen[ITEM_WORDS] or _first_of(free(ids) or free(texts), "items", file, ask)
+    repeated = [column for column in ids if column.distinct < len(column.values)]  # others name rows
+    if user is None:
+        user = _first_of([each for each in repeated if each is not item], "users", file, ask)
+    if item is None:
+        free = [[each for each in some if each is not user] for some in (repeated, ids, texts)]
+        item = _first_of(next(filter(None, free), []), "items", file, ask)
     return user, item
 
 
@@ -234,12 +241,9 @@ def _first_of(candidates: list[Column], what: str, file: RawFile, ask: AskUser) 
             "user_id or item_id, or write the environment by hand, as docs/guides/swap-data.md tells."
         )
     names = [column.name for column in candidates]
-    chosen = ask(f"Which column of {file.path.name} has the ids of {what}?", names, names[0]) if names[1:] else names[0]
+    question = f"Which column of {file.path.name} has the ids of {what}?{_shown(candidates)}\n"
+    chosen = ask(question, names, names[0]) if names[1:] else names[0]
     return candidates[names.index(chosen)]
-
-
-def _share_met(column: Column, keys: Column) -> float:
-    return mean(column.text.unique().is_in(keys.text.implode()))
 
 
 def _is_rating(column: Column) -> bool:
@@ -248,12 +252,24 @@ def _is_rating(column: Column) -> bool:
     return column.bounds[0] >= -1 and column.bounds[1] <= 100
 
 
-def _rating(columns: list[Column], has_names: bool) -> Column | None:
-    for column in columns:
-        is_named = column.words & RATING_WORDS and column.numbers is not None and column.distinct > 2
-        if is_named or (not has_names and _is_rating(column)):
-            return column
-    return None
+def _rating(columns: list[Column], file: RawFile, ask: AskUser) -> Column | None:
+    if file.has_names:
+        named = (each for each in columns if each.words & RATING_WORDS and each.numbers is not None)
+        return next((column for column in named if column.distinct > 2), None)
+    return _one_of([each for each in columns if _is_rating(each)], "has the ratings", file, ask)
+
+
+def _one_of(candidates: list[Column], what: str, file: RawFile, ask: AskUser) -> Column | None:
+    """Return the only candidate, or the one that an answer names, if any."""
+    if len(candidates) < 2:
+        return next(iter(candidates), None)
+    names = [column.name for column in candidates]
+    chosen = ask(f"Which column of {file.path.name} {what}?{_shown(candidates)}\n", [*names, NONE], names[0])
+    return None if chosen == NONE else candidates[names.index(chosen)]
+
+
+def _shown(columns: list[Column]) -> str:
+    return "".join(f"\n  {column.name}: {examples(column, 3)}" for column in columns)
 
 
 def _scale_of(rating: Column) -> dict[str, Any]:
@@ -288,15 +304,22 @@ def _scale_of(rating: Column) -> dict[str, Any]:
     }
 
 
-def _clicked(columns: list[Column]) -> Column | None:
-    """Return a column of both 0 and 1 whose name is that of a click or like."""
-    marks = [
-        column
-        for column in columns
-        if column.words & CLICK_WORDS
-        and set(column.text.str.to_lowercase().unique()) in ({"0", "1"}, {"true", "false"})
-    ]
-    return min(marks, key=lambda column: not column.words & {"click", "clicked", "clicks"}, default=None)
+def _clicked(columns: list[Column], file: RawFile, ask: AskUser) -> Column | None:
+    """Return a column of both 0 and 1 whose name is that of a click or like, or that an answer says has clicks."""
+    marks = [column for column in columns if _is_mark(column)]
+    if file.has_names:
+        named = [column for column in marks if column.words & CLICK_WORDS]
+        return min(named, key=lambda column: not column.words & {"click", "clicked", "clicks"}, default=None)
+    for column in marks:
+        share = mean(column.text == "1")
+        question = f"Column {column.name} of {file.path.name} has 0 and 1 ({share:.1%} are 1): is 1 a click?"
+        if ask(question, [YES, "no"], YES) == YES:
+            return column
+    return None
+
+
+def _is_mark(column: Column) -> bool:
+    return {*column.text.str.to_lowercase().unique()} in ({"0", "1"}, {"true", "false"})
 
 
 def _is_event(column: Column) -> bool:
@@ -324,7 +347,9 @@ def _unwanted_events(column: Column, ask: AskUser) -> dict[str, list[str]]:
     values = column.text.value_counts(sort=True)[column.name].to_list()
     wanted = [value for value in values if not set(tokens(value)) & UNDONE]
     if len(values) > 1:
-        question = f"Which values of {column.name!r} are interactions ({', '.join(values)})? Several: with commas."
+        rows = dict(column.text.value_counts().iter_rows())
+        counts = ", ".join(f"{value} {rows[value] / len(column.text):.1%}" for value in values)
+        question = f"Which values of {column.name!r} are interactions (of the sample: {counts})? Several: with commas."
         answer = ask(question, [], ",".join(wanted))
         wanted = [value.strip() for value in answer.split(",")]
     dropped = [value for value in values if value not in wanted]

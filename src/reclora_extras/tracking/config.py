@@ -24,6 +24,6 @@ class TrackingConfig(Block):
             raise ValueError(f"{uri!r} is no database or server; expected one, such as sqlite:///data/mlflow.db")
         if find_spec("mlflow") is None:
             raise ValueError(
-                "MLflow is not installed: install it by `pip install 'reclora-kedro[mlflow]'`, or set null"
+                "MLflow is not installed: `pip install 'mlflow-skinny>=3.17' 'alembic>=1.13'`, or set null"
             )
         return uri

@@ -2,12 +2,14 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from peft import PeftConfig, PeftModel
 from torch import Tensor
 
 from reclora_kedro.adapters.user_loras import UserLoras
+
+if TYPE_CHECKING:
+    from peft import PeftConfig, PeftModel
 
 
 class AdapterSettings(Protocol):
@@ -54,11 +56,11 @@ class AdapterMethod:
     def require(self, model: Any, settings: Any) -> None:
         """Raise ValueError for settings that do not fit a base LLM, whose weights may be on the meta device."""
 
-    def peft_config(self, model: Any, settings: Any, trained_on: TrainedOn) -> PeftConfig:
+    def peft_config(self, model: Any, settings: Any, trained_on: TrainedOn) -> "PeftConfig":
         """Return the PEFT configuration of a fresh adapter, which must not change the base LLM's outputs."""
         raise NotImplementedError
 
-    def prepare(self, adapted: PeftModel, gate_inputs: Tensor) -> None:
+    def prepare(self, adapted: "PeftModel", gate_inputs: Tensor) -> None:
         """Let a fresh adapter read the gate inputs of the training samples, shape (samples, gate_dim)."""
 
     def keeps_statistics(self, settings: Any) -> bool:
@@ -69,19 +71,19 @@ class AdapterMethod:
         """Whether an adapter with this PEFT configuration reads gate inputs."""
         return False
 
-    def context(self, adapted: PeftModel, gate_inputs: Tensor | None) -> AbstractContextManager[None]:
+    def context(self, adapted: "PeftModel", gate_inputs: Tensor | None) -> AbstractContextManager[None]:
         """Personalize forward and backward passes in the context by gate inputs, (batch, gate_dim), if any."""
         return nullcontext()
 
-    def measure(self, adapted: PeftModel, gate_inputs: Tensor) -> dict[str, float]:
+    def measure(self, adapted: "PeftModel", gate_inputs: Tensor) -> dict[str, float]:
         """Measure an adapter at a validation, on samples with gate inputs (samples, gate_dim)."""
         return {}
 
-    def gate_weights(self, adapted: PeftModel, gate_inputs: Tensor) -> Tensor | None:
+    def gate_weights(self, adapted: "PeftModel", gate_inputs: Tensor) -> Tensor | None:
         """Return the mean weights of all gates, shape (batch, parts); None without gates."""
         return None
 
-    def user_loras(self, adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
+    def user_loras(self, adapted: "PeftModel", user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
         """Return the LoRA of each user under an adapter.
 
         Args:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers.pytorch_utils import Conv1D
 
 from kedro_provenance.errors import MismatchError
 
@@ -23,7 +22,6 @@ ATTENTION_PROJECTIONS = (
 )
 """Candidates for `target_modules: auto`, which takes the first that the base LLM has."""
 
-LINEAR = torch.nn.Linear | Conv1D
 
 SUMS_PER_TENSOR = 1024
 """Number of sums that represent a tensor in a digest, each over every 1024th group of four weights."""
@@ -46,7 +44,7 @@ def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
             for path, part in model.named_modules()
             if (re.fullmatch(target, path) if isinstance(targets, str) else f".{path}".endswith(f".{target}"))
         ]
-        wrong = [path for path, part in matched if not _in_block(path) or not isinstance(part, LINEAR)]
+        wrong = [path for path, part in matched if not _in_block(path) or not is_linear(part)]
         if wrong or not matched:
             fault = f"has as {wrong[0]}, which is no linear layer in a block" if wrong else "does not have"
             raise ValueError(
@@ -55,9 +53,16 @@ def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
             )
 
 
+def is_linear(part: torch.nn.Module) -> bool:
+    """Whether a part of a model is a linear layer, also one written as GPT-2's."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(part, torch.nn.Linear | Conv1D)
+
+
 def linear_layers(model: Any) -> set[str]:
     """Return the names of the linear layers in a model's blocks, without their paths."""
-    layers = (path for path, part in model.named_modules() if isinstance(part, LINEAR) and _in_block(path))
+    layers = (path for path, part in model.named_modules() if is_linear(part) and _in_block(path))
     return {path.rsplit(".", 1)[-1] for path in layers}
 
 

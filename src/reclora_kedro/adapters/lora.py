@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 import torch
-from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
 from kedro_provenance.errors import MismatchError
 from kedro_provenance.files.digests import digest
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
 PEFT_PREFIX = "base_model.model."  # the path of a layer in PEFT's names of tensors
@@ -29,22 +31,24 @@ def user_folder(user_id: Any) -> str:
 class Lora:
     """A LoRA outside any model."""
 
-    config: LoraConfig
+    config: "LoraConfig"
     factors: dict[str, tuple[Tensor, Tensor]]  # A, (r, in), and B, (out, r), by the path of a layer in the base LLM
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        from peft import LoraConfig
+
         return cls.from_tensors(LoraConfig.from_pretrained(folder), load_file(folder / "adapter_model.safetensors"))
 
     @classmethod
-    def from_tensors(cls, config: LoraConfig, tensors: Mapping[str, Tensor]) -> Self:
+    def from_tensors(cls, config: "LoraConfig", tensors: Mapping[str, Tensor]) -> Self:
         """Return the LoRA from tensors by PEFT's names, such as ``base_model.model.….q_proj.lora_A.weight``."""
         paths = [name.removeprefix(PEFT_PREFIX).removesuffix(".lora_A.weight") for name in tensors if "lora_A" in name]
         parts = {path: [tensors[f"{PEFT_PREFIX}{path}.lora_{name}.weight"].cpu() for name in "AB"] for path in paths}
         return cls(config, {path: (A, B) for path, (A, B) in parts.items()})
 
     @classmethod
-    def from_updates(cls, config: LoraConfig, updates: Mapping[str, Tensor], rank: int) -> Self:
+    def from_updates(cls, config: "LoraConfig", updates: Mapping[str, Tensor], rank: int) -> Self:
         """Return the LoRA nearest to updates of layers, (out, in) by path; smaller layers are padded with zeros."""
         factors = {}
         for path, update in updates.items():

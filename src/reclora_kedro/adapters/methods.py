@@ -3,10 +3,9 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
 from pydantic import PlainValidator, TypeAdapter
 from torch import Tensor
 
@@ -18,7 +17,11 @@ from reclora_kedro.adapters.lora import Lora, user_folder
 from reclora_kedro.adapters.user_loras import UserLoras
 from reclora_kedro.devices import seeded
 from reclora_kedro.extensions import Registry
+from reclora_kedro.extras import missing_extra
 from reclora_kedro.gate_inputs import GateInputs
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 METHODS = Registry("reclora_kedro.adapters", ("reclora",))
 """Modules for the values of ``adapter.method``, each with an `AdapterMethod` as ``METHOD``."""
@@ -32,7 +35,13 @@ def adapter_method(name: str) -> AdapterMethod:
 
 
 def read_settings(block: Any) -> AdapterSettings:
-    """Return the settings in a block of parameters; raise ValueError for an unknown ``method`` or setting."""
+    """Return the settings in a block of parameters.
+
+    Raises:
+        ValueError: the ``method`` or a setting is unknown, or PEFT is not installed.
+    """
+    if text := missing_extra("llm", "An adapter"):
+        raise ValueError(text)
     method = block.get("method", DEFAULT) if isinstance(block, Mapping) else getattr(block, "method", DEFAULT)
     return TypeAdapter(adapter_method(str(method)).settings).validate_python(block)
 
@@ -43,6 +52,8 @@ Settings = Annotated[AdapterSettings, PlainValidator(read_settings)]
 
 def method_of(model: Any) -> AdapterMethod:
     """Return the method of a model's active adapter; one without gates for no adapter or one of PEFT's own."""
+    from peft import PeftModel
+
     config = model.active_peft_config if isinstance(model, PeftModel) else None
     name = getattr(config, "method", None)
     return AdapterMethod() if name is None else adapter_method(name)
@@ -68,8 +79,10 @@ def keeps_statistics(settings: AdapterSettings) -> bool:
     return adapter_method(settings.method).keeps_statistics(settings)
 
 
-def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, seed: int) -> PeftModel:
+def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, seed: int) -> "PeftModel":
     """Add a fresh, trainable adapter without effect on outputs yet; raise ValueError for settings that do not fit."""
+    from peft import get_peft_model
+
     method = adapter_method(settings.method)
     method.require(model, settings)
     trained_on = TrainedOn(describe_base_llm(model), gate_inputs.name, gate_inputs.width)
@@ -79,7 +92,7 @@ def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, 
     return adapted
 
 
-def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_dim: int | None = None) -> PeftModel:
+def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_dim: int | None = None) -> "PeftModel":
     """Add a saved adapter, frozen and in eval mode.
 
     Args:
@@ -102,20 +115,24 @@ def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_di
     return restore_adapter(model, folder)
 
 
-def restore_adapter(model: Any, folder: str, *, trainable: bool = False) -> PeftModel:
+def restore_adapter(model: Any, folder: str, *, trainable: bool = False) -> "PeftModel":
     """Add the adapter in a folder, in eval mode, without any check."""
+    from peft import PeftModel
+
     return PeftModel.from_pretrained(model, folder, is_trainable=trainable, config=saved_config(folder)).eval()
 
 
 def saved_config(folder: str) -> Any:
     """Return the PEFT configuration of a saved adapter, with its method and what it was trained on."""
+    from peft import PeftConfig
+
     written = json.loads(Path(folder, "adapter_config.json").read_text(encoding="utf-8"))
     if "method" in written:  # PEFT knows the method once its module is imported
         adapter_method(written["method"])
     return PeftConfig.from_pretrained(folder)
 
 
-def adapter_of(model: Any, lora: Lora) -> PeftModel:
+def adapter_of(model: Any, lora: Lora) -> "PeftModel":
     """Add an ordinary LoRA as an adapter of the default method, in eval mode."""
     from reclora_kedro.adapters.reclora import export
 
@@ -160,7 +177,7 @@ def require_one_lora_per_user(config: Any) -> None:
         )
 
 
-def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str = "") -> UserLoras:
+def user_loras(adapted: "PeftModel", user_states: Tensor, user_ids: list[Any], note: str = "") -> UserLoras:
     """Return the LoRA of each user under an adapter, see `AdapterMethod.user_loras`.
 
     Raises:

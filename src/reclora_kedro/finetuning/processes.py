@@ -4,7 +4,6 @@ from functools import partial
 
 import polars as pl
 import torch
-from peft import set_peft_model_state_dict
 from safetensors.torch import load
 
 from reclora_kedro.distributed.checkpoints import CheckpointStore
@@ -50,6 +49,8 @@ def fine_tune(
         model.model.to("cpu")
         torch.cuda.empty_cache()
         weights, log = train_in_processes(train, config.processes, "Fine-tuning")
+    from peft import set_peft_model_state_dict
+
     set_peft_model_state_dict(model.model, load(weights))
     model.model.eval()
     return log

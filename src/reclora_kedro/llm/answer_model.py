@@ -10,7 +10,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from peft import PeftModel
 from torch import Tensor
 
 from kedro_provenance.files.digests import digest
@@ -66,7 +65,13 @@ class AnswerModel:
 
     @property
     def has_gates(self) -> bool:
-        return isinstance(self.model, PeftModel) and self.method.has_gates(self.model.active_peft_config)
+        return self.is_adapted and self.method.has_gates(self.model.active_peft_config)
+
+    @property
+    def is_adapted(self) -> bool:
+        from peft import PeftModel
+
+        return isinstance(self.model, PeftModel)
 
     def with_model(self, model: Any) -> Self:
         return replace(self, llm=self.llm.with_model(model))
@@ -163,7 +168,7 @@ class AnswerModel:
     def packed(self) -> "PackedModel":
         """Pack what another process needs to load the same model."""
         files = {}
-        if isinstance(self.model, PeftModel):
+        if self.is_adapted:
             with scratch_folder() as folder:
                 self.model.save_pretrained(folder)
                 files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}

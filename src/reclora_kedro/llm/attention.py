@@ -4,9 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 ATTENTION = "reclora_causal"
 """Name of `causal_attention` in transformers' registry of attention functions."""
@@ -32,6 +29,8 @@ def causal_attention(
 
     Calls with masks, cached keys, other devices or other types go to torch instead of :func:`attend_in_blocks`.
     """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
     whole = attention_mask is None and query.shape[2] == key.shape[2]
     if not whole or query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
@@ -66,5 +65,11 @@ def attends_to_all_before(model: Any, tokens: int | None = None) -> bool:
     return config.model_type in PLAIN_MODELS and (window is None or (tokens is not None and tokens <= window))
 
 
-AttentionInterface.register(ATTENTION, causal_attention)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+def use_causal_attention(model: Any) -> None:
+    """Let a model attend by `causal_attention`."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(ATTENTION, causal_attention)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+    model.set_attn_implementation(ATTENTION)

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from reclora_kedro.llm.attention import attends_to_all_before
@@ -73,6 +72,8 @@ class FrozenLayers:
 
 
 def _is_adapted(layer: nn.Module) -> bool:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     return any(isinstance(part, BaseTunerLayer) for part in layer.modules())
 
 

@@ -11,13 +11,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
-from reclora_kedro.llm import attention
+from reclora_kedro.llm.attention import attends_to_all_before, use_causal_attention
 from reclora_kedro.llm.frozen_layers import FrozenLayers
-from reclora_kedro.llm.gguf import cached_gguf
-from reclora_kedro.llm.pretrained import load_pretrained, require_safetensors
 
 Quantization = Literal["8bit", "4bit"]
 
@@ -119,6 +116,10 @@ def load_language_model(
         ValueError: ``dtype``, ``quantization`` or the architecture is not supported, or
             :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
     """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from reclora_kedro.llm.pretrained import load_pretrained
+
     torch_device, weights_type, quantized, folder = _resolve(source, dtype, device, quantization)
     revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
     # Quantised weights are made where they will stay.
@@ -131,8 +132,8 @@ def load_language_model(
     model = model.requires_grad_(False).eval()
     if torch_device.type == "cpu":
         keep_freed_memory()
-        if attention.attends_to_all_before(model):
-            model.set_attn_implementation(attention.ATTENTION)
+        if attends_to_all_before(model):
+            use_causal_attention(model)
     arguments = {
         "source": source,
         "revision": revision,
@@ -157,6 +158,10 @@ def outline_language_model(
     Arguments and errors are those of :func:`load_language_model`. In a local folder, the names of the weights are
     checked; of a GGUF file, the weights are neither read nor dequantised.
     """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from reclora_kedro.llm.pretrained import load_pretrained, require_safetensors
+
     _, weights_type, _, folder = _resolve(source, dtype, device, quantization, with_weights=False)
     revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
     try:
@@ -176,8 +181,10 @@ def outline_language_model(
 
 def _resolve(
     source: str, dtype: str, device: str, quantization: str | None, *, with_weights: bool = True
-) -> tuple[torch.device, torch.dtype, BitsAndBytesConfig | None, str]:
+) -> tuple[torch.device, torch.dtype, Any, str]:
     """Return the device, the weights' type, their quantization, and a hub id or folder."""
+    from reclora_kedro.llm.gguf import cached_gguf
+
     target = choose_device(device)
     weights_type = choose_dtype(dtype, target)
     quantized = quantization_config(quantization, weights_type, target)
@@ -210,9 +217,7 @@ def require_own_logits(llm: LanguageModel) -> None:
         )
 
 
-def quantization_config(
-    quantization: str | None, dtype: torch.dtype, device: torch.device
-) -> BitsAndBytesConfig | None:
+def quantization_config(quantization: str | None, dtype: torch.dtype, device: torch.device) -> Any:
     """Return the bitsandbytes settings of the frozen weights; the adapter stays in float32, the head in ``dtype``.
 
     ``8bit`` is LLM.int8() (Dettmers et al. 2022, arXiv 2208.07339), as in the RecLoRA paper. ``4bit`` is QLoRA's
@@ -239,6 +244,8 @@ def quantization_config(
             f"quantization of the catalog entry `base_llm` is {quantization}, which needs bitsandbytes: "
             "`pip install -e '.[gpu]'`, or set quantization to null."
         )
+    from transformers import BitsAndBytesConfig
+
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(

@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModel, AutoTokenizer
 
 from reclora_kedro.devices import choose_device
 from reclora_kedro.llm.embedding import mean_of_tokens
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.pretrained import load_pretrained, read_json
 
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
 """Supported settings of ``1_Pooling/config.json`` and the pooling that each selects."""
@@ -73,6 +71,8 @@ class SentenceEncoder:
 
 def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -> SentenceEncoder:
     """Return a float32 copy with the first layers (None: all); raise ValueError if it has fewer or is quantised."""
+    from transformers import AutoModel
+
     if getattr(encoder.model, "is_quantized", False):
         raise ValueError(
             f"{encoder.name!r} has quantised weights, which cannot be tuned as an encoder: set `quantization` of its "
@@ -105,6 +105,10 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
         FileNotFoundError: the folder or hub id does not exist, has no safetensors weights, or holds invalid JSON.
         ValueError: its pooling is not supported, or :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
     """
+    from transformers import AutoModel, AutoTokenizer
+
+    from reclora_kedro.llm.pretrained import load_pretrained
+
     version: dict[str, Any] = {"revision": revision} if revision else {}
     try:
         if Path(source).is_file():
@@ -129,6 +133,8 @@ def read_pooling(source: str, **version: str) -> str:
         OSError: one of its files is not valid JSON.
         ValueError: it has other modules, pools differently, or puts a prompt before each text.
     """
+    from reclora_kedro.llm.pretrained import read_json
+
     modules = {
         str(module.get("path", "")): str(module.get("type")).rpartition(".")[2]
         for module in read_json(source, "modules.json", list, **version)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AttentionInterface
 
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.attention import attends_to_all_before
@@ -90,9 +89,6 @@ def shared_prefix_attention(
 ) -> tuple[Tensor, None]:
     """Adapt `SharedPrefix.attend` to transformers' attention interface; the mask is taken to be causal."""
     return shared_prefix.attend(module.layer_idx, query, key, value, scaling), None
-
-
-AttentionInterface.register(ATTENTION, shared_prefix_attention)
 
 
 @torch.inference_mode()
@@ -183,18 +179,21 @@ def _shared_batches(
         logits = model.llm_logits_of(states[lengths.cumsum(0) - 1])
         return model.blended(logits, prompts.batch(batch, model.device).gate_inputs)
 
-    with attention_implementation(model, ATTENTION), model.gate_context(first.gate_inputs):
+    with shared_prefix_attention_in(model), model.gate_context(first.gate_inputs):
         _packed_states(model, shared, [prompts.token_ids[rows[0]][:prefix]], start=0)
         own = prompts.lengths - prefix
         yield from budget.run(rows, own + own * prompts.lengths // POSITIONS_PER_TOKEN, suffix_logits)
 
 
 @contextmanager
-def attention_implementation(model: AnswerModel, implementation: str) -> Iterator[None]:
-    """Let the LLM use another attention function of transformers' registry inside the context."""
+def shared_prefix_attention_in(model: AnswerModel) -> Iterator[None]:
+    """Let the LLM attend by `shared_prefix_attention` inside the context."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, shared_prefix_attention)
     decoder = model.model.get_decoder()
     previous = decoder.config._attn_implementation
-    decoder.set_attn_implementation(implementation)
+    decoder.set_attn_implementation(ATTENTION)
     try:
         yield
     finally:

@@ -13,12 +13,19 @@ from kedro.io.core import is_parameter
 from kedro.pipeline import Pipeline
 
 from kedro_provenance.files.paths import files_in, paths_at
+from reclora_kedro.extras import missing_extra, require_extra
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.pipelines.registry import PIPELINES
 
 if TYPE_CHECKING:
     from reclora_kedro.history.config import HistoryConfig
 
+PRETRAINED = (
+    "reclora_kedro.datasets.causal_lm.CausalLMDataset",
+    "reclora_kedro.datasets.sentence_encoder.SentenceEncoderDataset",
+    "reclora_kedro.datasets.item_encoder.ItemEncoderDataset",
+)
+"""Types of catalog entries that the packages of the extra ``llm`` read."""
 RAW_TABLES = ("raw_interactions", "raw_items", "raw_item_texts", "raw_users")
 
 
@@ -32,6 +39,8 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
         entry = catalog.config_resolver.resolve_pattern(name)
         if entry.get("file_format") == "parquet" and not entry.get("versioned"):
             yield partial(require_whole_parts, name, entry["filepath"])
+        if entry.get("type") in PRETRAINED:
+            yield partial(require_extra, "llm", f"The catalog entry {name}")
     if {"params:ingestion", "params:history"} <= inputs:
         yield partial(require_negatives, catalog.load("params:ingestion"), catalog.load("params:history"))
     trained = [block for block in ("lens", "retriever") if f"params:{block}" in inputs]
@@ -60,7 +69,7 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
         if own := getattr(PIPELINES.load(name), "checks", None):
             yield from own(pipeline, catalog)
     base_llm = catalog.get("base_llm") if "base_llm" in inputs else None
-    if hasattr(base_llm, "outline"):
+    if hasattr(base_llm, "outline") and missing_extra("llm", "") is None:
         yield from checks_of_base_llm(base_llm, pipeline, catalog)
 
 

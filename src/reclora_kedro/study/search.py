@@ -72,7 +72,7 @@ class Search:
                     "first trial has the settings as they are: widen the range or the list."
                 )
         if find_spec("optuna") is None:
-            raise ValueError(f"{name} is a search, and Optuna is not installed: `pip install 'reclora-kedro[search]'`.")
+            raise ValueError(f"{name} is a search, and Optuna is not installed: `pip install 'optuna>=4'`.")
 
     def cell(self, settings: Mapping[str, Any], seed: int) -> Cell:
         place = {path: str(value) for path, value in settings.items()}

@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 from ingestion_run import counts, run_ingestion
 from kedro_provenance.session import CachingConfigLoader
+from layouts import LAYOUTS
 from projects import copy_code
 from public_logs import LOGS, names, write
-from reclora_extras.new_log import files
-from reclora_extras.new_log.environment import DEFAULTS, told, write_environment
+from reclora_extras.new_log import command, environment, files
+from reclora_extras.new_log.environment import DEFAULTS, environment_files, told, write_environment
 from reclora_extras.new_log.files import UnreadableFileError
 from reclora_extras.new_log.guess import Guess, guess
 from reclora_kedro import cli
@@ -149,6 +150,10 @@ def guessed(paths: list[Path]) -> tuple[Guess, list[str]]:
     return guess(paths, ask), questions
 
 
+def write_guess(found: Guess, name: str, project: Path) -> None:
+    write_environment(environment_files(found, name, project), project / "conf" / name)
+
+
 @pytest.mark.parametrize("name", LOGS)
 def test_guesses_what_a_public_log_holds(name, project):
     expected = EXPECTED[name]
@@ -162,7 +167,7 @@ def test_guesses_what_a_public_log_holds(name, project):
     assert len(questions) == expected.asked
     assert not found.unused
 
-    write_environment(found, project / "conf" / name, project)
+    write_guess(found, name, project)
     catalog = run_ingestion(project / "conf", name)
 
     assert counts(catalog)["interactions"] == expected.rows
@@ -225,13 +230,61 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_reads_logs_of_other_shapes(shape, project):
     found, questions = guessed(SHAPES[shape](project))
-    write_environment(found, project / "conf" / "new", project)
+    write_guess(found, "new", project)
     catalog = run_ingestion(project / "conf", "new")
     assert questions == []
     assert catalog.load("interactions").collect().height >= 6
     assert catalog.load("items")["title"].str.starts_with("Film ").all()
     if shape.startswith("kinds"):
         assert catalog.load("items")["kinds"].to_list() == [None, "Pop", None, "Pop, Jazz", "Jazz", "Pop, Jazz, Rock"]
+
+
+class Read(NamedTuple):
+    """What is read of a layout: its columns of users and items, rows that are left, the first title, and a note."""
+
+    columns: tuple[str, str]
+    rows: int
+    title: str | None
+    note: str = ""
+
+
+READ = {
+    "board_games": Read(("member", "game"), 597, "Red Lamp"),
+    "news": Read(("user_id", "item_id"), 2_370, 'Red Lamp said "no'),
+    "artists": Read(("userID", "artistID"), 600, '"Weird Al" Yankovic'),
+    "old_mac": Read(("customer", "article"), 600, "Red Lamp"),
+    "json_arrays": Read(("listener", "song"), 600, "Red Lamp"),
+    "without_headers": Read(("user_id", "item_id"), 600, "Red Lamp"),
+    "movies": Read(("user_id", "item_id"), 600, "Red Lamp (1940)"),
+    "with_gaps": Read(("reviewer_id", "product_id"), 520, None, "stars: 8.3% of the sample"),
+    "no_goods": Read(("customer_id", "sku"), 815, "Red Lamp", "POST (POSTAGE), gift_0001_20 (Gift voucher 20.00)"),
+    "accents": Read(("visitor", "page_id"), 600, "Red Lamp", "visitor: 40 ids, such as zoë0, are written with"),
+    "two_keys": Read(("a", "b"), 598, "Red Lamp"),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_reads_layouts_that_new_users_came_with(name, project):
+    paths = LAYOUTS[name](project)[::-1]
+    if name == "json_object":  # the one that wants an edit: the message has the command
+        with pytest.raises(UnreadableFileError, match=r"is one JSON object.*jq -c 'to_entries.* > products.jsonl`"):
+            guessed(paths)
+        return
+    found, questions = guessed(paths)
+    assert questions == []
+    assert (found.log.user, found.log.item) == READ[name].columns
+    assert not found.unused
+    assert READ[name].note in str(told(found))
+    write_guess(found, "new", project)
+    catalog = run_ingestion(project / "conf", "new")
+    assert counts(catalog)["interactions"] == READ[name].rows
+    assert READ[name].title in (None, catalog.load("items")["title"][0])
+    if name == "news":
+        assert found.log.click_history == {"column": "history", "separator": " "}
+    if name == "json_arrays":
+        assert found.log.time_format == "unix_milliseconds"
+    if name == "no_goods":
+        assert "#   exclude_items: [POST, gift_0001_20]\n" in (project / "conf/new/parameters.yml").read_text()
 
 
 def test_purchases_with_titles_get_what_was_measured_best():
@@ -256,7 +309,7 @@ def test_kinds_of_items_stand_in_for_titles_unless_they_have_many_items(project)
     assert ("title", "product_type (Ice 0, Ice 1), which items share") in told(found)
     assert [each["name"] for each in found.items.fields] == ["brand", "product_type"]
     assert [each["name"] for each in found.users.fields] == ["household_size", "kids_count"]
-    write_environment(found, project / "conf" / "shared", project)
+    write_guess(found, "shared", project)
     assert run_ingestion(project / "conf", "shared").load("items")["title"][:2].to_list() == ["Ice 0", "Ice 1"]
     few = [products[0], *([n, "Own", f"Ice {n % 2}"] for n in range(180))]
     found, _ = guessed([write(project / "orders.csv", orders), write(project / "products.csv", few)])
@@ -270,7 +323,11 @@ def test_days_and_months_are_told_apart_or_asked_for(project):
         *([user, item, f"0{item}/0{user}/2019"] for item in (1, 2, 3) for user in (1, 2, 3)),
     ]
     found, questions = guessed([write(project / "log.csv", rows)])
-    assert questions == ["Column 'day', such as '01/01/2019': which format?"]
+    assert questions == [
+        "Column 'day' has 01/01/2019, 01/02/2019, 01/03/2019: which format?\n"
+        "  %m/%d/%Y: 1 January 2019, 2 January 2019, 3 January 2019\n"
+        "  %d/%m/%Y: 1 January 2019, 1 February 2019, 1 March 2019\n"
+    ]
     assert found.log.time_format == "%m/%d/%Y"  # by which the rows are in order
     rows[1][2] = "31/01/2019"
     found, questions = guessed([write(project / "log.csv", rows)])
@@ -285,7 +342,7 @@ def test_what_stands_late_in_a_long_file_is_seen(project, monkeypatch):
     found, _ = guessed([log])
     assert found.log.file.sample.height < len(rows) / 2
     assert found.log.scale == (0, 10)
-    write_environment(found, project / "conf" / "new", project)
+    write_guess(found, "new", project)
     assert counts(run_ingestion(project / "conf", "new"))["interactions"] > 7_000  # some are repeated
 
 
@@ -307,14 +364,14 @@ BAD_FILES = {
 def test_what_cannot_be_read_is_refused_before_anything_is_written(content, said, project):
     (project / "log").write_bytes(content)
     with pytest.raises(UnreadableFileError, match=said):
-        write_environment(guessed([project / "log"])[0], project / "conf" / "new", project)
+        write_guess(guessed([project / "log"])[0], "new", project)
     assert not (project / "conf" / "new").exists()
 
 
 def test_values_of_files_never_leave_their_comment(project):
     rows = [["user_id", "item_id", "rating"], *([f"u\nlens: {{dropout: 9}}\x1b[2J{n}", n % 4, n % 5] for n in range(9))]
     found, _ = guessed([write(project / "log.csv", rows)])
-    write_environment(found, project / "conf" / "new", project)
+    write_guess(found, "new", project)
     assert yaml.safe_load((project / "conf/new/parameters.yml").read_text()).keys() <= {"ingestion", "history"}
     assert "\x1b" not in str(told(found)) + (project / "conf/new/parameters.yml").read_text()
 
@@ -323,13 +380,57 @@ def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatc
     project = copy_code(tmp_path)
     monkeypatch.chdir(project)
     tables = [str(path) for path in LOGS["multi_category_store"](project)]
-    command = ["new-log", *tables, "--name", "mine"]
-    done = CliRunner().invoke(cli.cli, command, input="cart, purchase\n", catch_exceptions=False)
+    typed = ["new-log", *tables, "--name", "mine"]
+    done = CliRunner().invoke(cli.cli, typed, input="cart, purchase\n", catch_exceptions=False)
     assert "event_type: [view, remove_from_cart]" in done.output
     [log] = (project / "data/mine/03_primary/interactions.parquet").glob("*/interactions.parquet")
     assert pl.read_parquet(log).height == 240
-    assert done.output.endswith("kedro run --env mine --to-nodes recommendation.show_recommendations\n")
-    assert "'../mine' must be letters" in CliRunner().invoke(cli.cli, [*command[:-1], "../mine"]).output
-    again = CliRunner().invoke(cli.cli, [*command, "--yes"])
+    ends = "kedro run --env mine --to-nodes recommendation.show_recommendations,history.check_negatives\n"
+    assert done.output.endswith(ends)
+    assert "'../mine' must be letters" in CliRunner().invoke(cli.cli, [*typed[:-1], "../mine"]).output
+    again = CliRunner().invoke(cli.cli, [*typed, "--yes"])
     assert again.exit_code == 2
     assert "There is a conf/mine already" in again.output
+
+
+def test_an_empty_folder_becomes_a_project_that_reads_what_is_installed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command.LOGGING, "configure", lambda settings: None)
+    monkeypatch.setattr(environment, "find_spec", lambda name: None)  # no sentence encoder
+    monkeypatch.setattr(environment, "missing_extra", lambda extra, needed_by: "transformers are missing")
+    tables = [str(path) for path in LOGS["food_com"](tmp_path)]
+    done = CliRunner().invoke(cli.cli, ["new-log", *tables, "--name", "mine"], catch_exceptions=False)
+    assert "is a project now" in done.output
+    assert (tmp_path / ".telemetry").read_text() == "consent: false\n"
+    assert {path.name for path in (tmp_path / "conf").iterdir()} == {"base", "local", "logging.yml", "mine", "studies"}
+    assert [*(tmp_path / "data/mine/03_primary/interactions.parquet").glob("*/interactions.parquet")]
+    written = yaml.safe_load((tmp_path / "conf/mine/parameters.yml").read_text())
+    assert written["history"]["item_embedding"]["encoders"] == ["tfidf"]
+    assert written["service"] == {"variant": None}
+    (tmp_path / "pyproject.toml").unlink()
+    refused = CliRunner().invoke(cli.cli, ["new-log", *tables]).output
+    assert "has a conf already, and is no Kedro project: go to an empty folder" in refused
+
+
+def test_a_file_without_a_header_gets_the_questions_that_its_values_leave_open(project):
+    rows = [[f"s{n}", f"u{n % 7}", f"i{n % 5}", n % 2, f"2019-03-01 {n % 24:02}:00"] for n in range(60)]
+    found, questions = guessed([write(project / "shown.csv", rows)])
+    assert (found.log.user, found.log.item, found.log.clicked) == ("user_id", "item_id", "clicked")
+    assert questions == [  # ids of sessions, which occur once, are no users
+        "Which column of shown.csv has the ids of users?\n  column_2: u0, u1, u2\n  column_3: i0, i1, i2\n",
+        "Column column_4 of shown.csv has 0 and 1 (50.0% are 1): is 1 a click?",
+    ]
+
+
+def test_a_table_describes_items_or_users_and_nothing_else_that_it_is_numbered_as(project):
+    rows = [[n % 30 + 1, f"u{n % 7}", n % 40 + 1, f"2019-03-{n % 28 + 1:02}"] for n in range(120)]
+    table = [[n + 1, f"Red {n} Lamp"] for n in range(30)]
+    files = [
+        write(project / "log.csv", [names("basket,user_id,item_id,day"), *rows]),
+        write(project / "table.csv", [names("id,name"), *table]),
+    ]
+    found, _ = guessed(files)
+    assert found.items is not None
+    assert ("items", "table.csv, separator ',', by id (1, 2): 75% of the log's") in told(found)
+    other = write(project / "other.csv", [names("id,name"), *([n + 1_000, f"Red {n} Lamp"] for n in range(30))])
+    assert ("not used", "other.csv: it has none of the log's ids") in told(guessed([files[0], other])[0])

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from peft import PeftModel
 
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
@@ -205,7 +204,7 @@ def update_adapter(
     promotion_config: PromotionConfig,
     bootstrap: Bootstrap,
     engine: EngineConfig,
-) -> tuple[pl.DataFrame, Record, PeftModel]:
+) -> tuple[pl.DataFrame, Record, Any]:
     """Return the training logs of the champion's adapter, the decision, and the adapter to use from now on."""
     model = answering_model(
         base_llm, prompt_config, engine, adapter=champion_adapter, gate_inputs=gate_inputs, blend=variant.blend

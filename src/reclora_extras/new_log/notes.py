@@ -1,0 +1,80 @@
+"""What a summary of a guess warns of: missing values, items that are no goods, ids that are nearly the same."""
+
+from itertools import pairwise
+from unicodedata import is_normalized, normalize
+
+import polars as pl
+
+from reclora_extras.new_log.columns import plain, tokens, words_of
+from reclora_extras.new_log.guess import Guess
+from reclora_extras.new_log.links import ids_of
+from reclora_extras.new_log.log import ROW_NUMBER
+
+LEAST_MISSING = 0.001  # share of missing values that is told of
+NO_GOODS = words_of(
+    "postage shipping carriage freight handling delivery voucher vouchers coupon giftcard discount fee fees commission "
+    "charges adjustment adjust donation deposit surcharge refund"
+)
+NO_GOODS_PAIRS = frozenset({("gift", "card"), ("gift", "certificate"), ("bad", "debt"), ("service", "charge")})
+MOST_WORDS = 4  # of a title that may name postage and the like
+MOST_NO_GOODS = 20  # ids that are proposed
+
+
+def notes(guess: Guess) -> list[tuple[str, str]]:
+    """Return pairs of a label and a sentence, as `environment.told` does, with the setting or the step to take."""
+    return [*_missing(guess), *_no_goods_note(guess), *_nearly_equal(guess)]
+
+
+def _missing(guess: Guess) -> list[tuple[str, str]]:
+    log, lines = guess.log, list[tuple[str, str]]()
+    kept = {log.rating: "; `ingestion.interactions.rating: null` takes every row for a like instead"}
+    for name in [*log.times, log.rating, log.clicked]:
+        if name is None or name == ROW_NUMBER:
+            continue
+        share = log.file.column(name).raw.null_count() / max(log.file.sample.height, 1)
+        if share >= LEAST_MISSING:
+            told = f"{name}: {share:.1%} of the sample, and ingestion drops such rows{kept.get(name, '')}"
+            lines.append(("missing", plain(told)))
+    return lines
+
+
+def no_goods(guess: Guess) -> dict[str, str]:
+    """Return ids of items of a log of purchases that seem to be postage, vouchers and the like, with their titles."""
+    log, items = guess.log, guess.items
+    if log.kind != "purchases" or log.explode or (items is not None and items.long is not None):
+        return {}
+    if items is not None and items.title is not None and items.title != items.key:
+        named = items.file.sample.select(id=items.key, title=items.title)
+    else:
+        named = log.file.sample.select(id=log.item, title=log.item)
+    rows = named.cast(pl.String).drop_nulls().unique("id", keep="first", maintain_order=True).iter_rows()
+    found = {identifier: title for identifier, title in rows if _is_no_good(title)}
+    return dict([*found.items()][:MOST_NO_GOODS])
+
+
+def _is_no_good(title: str) -> bool:
+    words = [word for word in tokens(title) if not word.isdigit()]
+    pairs = {*pairwise(words)}
+    return len(words) <= MOST_WORDS and bool(NO_GOODS & {*words} or NO_GOODS_PAIRS & pairs)
+
+
+def _no_goods_note(guess: Guess) -> list[tuple[str, str]]:
+    found = no_goods(guess)
+    shown = ", ".join(each if each == title else f"{each} ({title})" for each, title in found.items())
+    told = f"{shown}: the last lines of parameters.yml would exclude them from recommendations"
+    return [("no goods?", plain(told))] if found else []
+
+
+def _nearly_equal(guess: Guess) -> list[tuple[str, str]]:
+    """Tell of ids with accents that are written in two ways, which are two users or two items."""
+    lines = []
+    for name in (guess.log.user, guess.log.item):
+        ids = {*ids_of(guess.log.file.column(name)).to_list()}
+        twins = sorted(each for each in ids if not is_normalized("NFC", each) and normalize("NFC", each) in ids)
+        if twins:
+            told = (
+                f"{name}: {len(twins)} ids, such as {normalize('NFC', twins[0])}, are written with accents as one "
+                "character and as two, and count as two: write the file in one form (NFC)"
+            )
+            lines.append(("same ids?", plain(told)))
+    return lines

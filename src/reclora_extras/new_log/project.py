@@ -1,0 +1,41 @@
+"""A new Kedro project around a user's tables, for whoever installed the package without a clone."""
+
+import shutil
+from pathlib import Path
+
+from kedro_provenance.files.atomic import atomic_folder
+
+CARRIED = Path(__file__).parent / "project"
+"""Where the wheel carries the files of a project; in a clone they are where `IN_A_CLONE` says."""
+CLONE = Path(__file__).parents[3]
+IN_A_CLONE = {
+    "conf/base": "conf/base",
+    "conf/studies": "conf/studies",
+    "conf/logging.yml": "conf/logging.yml",
+    ".telemetry": ".telemetry",
+    "pyproject.toml": "deploy/pyproject.toml",
+}
+"""Files and folders of a project, and where a clone has them; pyproject.toml in the sources of the wheel, likewise."""
+IGNORED = "data/\nconf/local/\nconf/**/credentials*\n.viz/\n*.log\n*.log.*\n"
+
+
+def write_project(folder: Path) -> None:
+    """Make a folder a project: its configuration, `.telemetry` that consents to none, `.gitignore` and pyproject.toml.
+
+    Raises:
+        FileExistsError: the folder has some of these already.
+    """
+    if taken := [name for name in ("conf", "pyproject.toml") if (folder / name).exists()]:
+        raise FileExistsError(f"{folder} has a {' and a '.join(taken)} already, and is no Kedro project")
+    sources = {name: CARRIED / name if CARRIED.exists() else CLONE / place for name, place in IN_A_CLONE.items()}
+    with atomic_folder(folder / "conf") as draft:
+        for name, source in sources.items():
+            path = Path(name)
+            if path.parts[0] == "conf":
+                copy = shutil.copytree if source.is_dir() else shutil.copyfile
+                copy(source, draft / path.relative_to("conf"))
+        (draft / "local").mkdir()
+    if not (folder / ".gitignore").exists():
+        (folder / ".gitignore").write_text(IGNORED, encoding="utf-8")
+    for name in (".telemetry", "pyproject.toml"):  # the last one makes the folder a project
+        shutil.copyfile(sources[name], folder / name)
