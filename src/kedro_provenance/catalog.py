@@ -13,12 +13,14 @@ from kedro.io import AbstractDataset, AbstractVersionedDataset, DataCatalog, Dat
 from kedro.io.core import VersionNotFoundError, get_protocol_and_path, parse_dataset_definition
 from kedro.pipeline import Node
 
+from kedro_provenance.code import is_own
 from kedro_provenance.files.atomic import atomic_file, atomic_folder
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS, StorageError, is_remote, storage_options
 from kedro_provenance.kedro_internals import AdaptingCatalog, reading_remote
 from kedro_provenance.recipe import FILE, StoredVersion, content_of, read_file, read_version
 from kedro_provenance.remote_versions import RemoteVersions
+from kedro_provenance.values import kinds_of
 
 ADDRESSES = ("filepath", "path", "source", "base_url")  # keys of an entry that may say where its data lie
 
@@ -110,6 +112,8 @@ class AtomicCatalog(AdaptingCatalog):
             OSError: the version does not fit on the disk, or cannot be moved into its place.
         """
         dataset = self[ds_name]
+        if making := self.making.get(ds_name):
+            self.making[ds_name] = replace(making, kinds=kinds_of(data, is_own))
         folder = version_folder(dataset)
         if folder is None:
             self._save_file(ds_name, data)
@@ -160,7 +164,8 @@ class AtomicCatalog(AdaptingCatalog):
             folder = version_folder(self[ds_name])
             assert folder
             assert stored.folder
-            self.making[ds_name] = replace(self.making[ds_name], seconds=stored.seconds, revision=stored.revision)
+            making = self.making[ds_name]
+            self.making[ds_name] = replace(making, seconds=stored.seconds, revision=stored.revision, kinds=stored.kinds)
             with self._new_version(ds_name, folder) as draft:
                 shutil.copytree(stored.folder, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns(FILE))
 

@@ -50,7 +50,7 @@ def is_refusal(error: Exception) -> bool:
     """Whether the project's own code, or a dataset, raised an error with a message for users."""
     if isinstance(error, DatasetError):
         return True
-    return modules_of(error)[-1].partition(".")[0] in project_packages() and isinstance(error, REFUSALS)
+    return modules_of(error)[-1].partition(".")[0] in (*project_packages(), __package__) and isinstance(error, REFUSALS)
 
 
 def modules_of(error: Exception) -> list[str]:

@@ -9,9 +9,11 @@ from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import settings
 from kedro.io import DatasetError
 from kedro.pipeline import Node, Pipeline
 
+from kedro_provenance.around import code_of_hook
 from kedro_provenance.check_parameters import check_names, check_parameters
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
@@ -36,6 +38,8 @@ class ProvenanceHooks:
         champion_readers: pipelines that read the versions of `champion` under the entries' own names.
     """
 
+    changes_results = False
+
     def __init__(
         self,
         *,
@@ -54,10 +58,12 @@ class ProvenanceHooks:
         self._run: Run | None = None
         self._thread = threading.current_thread()  # of the run
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse wrong parameters and misspelt names; keep the context for the run."""
         show_messages()
+        for hook in settings.HOOKS:
+            code_of_hook(hook)  # before any of them knows this session
         self._session.began = time.time()
         with making_pipelines:
             check_parameters(context, self._blocks)

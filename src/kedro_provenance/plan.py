@@ -1,7 +1,7 @@
 """Plan a run: which nodes are out of date and why, and whether their inputs fit together."""
 
 import inspect
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -11,18 +11,22 @@ from typing import Any
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
+from kedro_provenance.around import code_around
 from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_scratch
 from kedro_provenance.champion import is_of_the_past
-from kedro_provenance.code import code_digest
+from kedro_provenance.code import code_digest, code_of
+from kedro_provenance.declared import declarations
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
 from kedro_provenance.packages import project_packages
 from kedro_provenance.parameters import deciding, private_fields
-from kedro_provenance.raw_data import digest_of_input, place_of_entry, raw_ancestor
+from kedro_provenance.raw_data import digest_of_input, is_incremental, of_this_process, place_of_entry, raw_ancestor
 from kedro_provenance.recipe import Ancestor, Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
 """Keys of an entry that locate data without describing them."""
+MOST_PARTS = 60
+"""Of more parts of code than these, a record names their modules alone."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,10 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
     """Yield the reasons why a node has to run; `made_again` are entries that earlier nodes will make again."""
     if not node.outputs:
         yield "it shows what it reads, and leaves nothing"
+    if has_nothing_new(node, catalog):
+        return
+    for kind in code_of(node.func, project_packages()).uncompared:
+        yield f"its function holds a {kind}, which cannot be compared"
     for name in node.inputs:
         if is_untracked(name, catalog):
             yield f"{name} is known to this run alone"
@@ -98,8 +106,32 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
         entries[name] = digest_of_dataset(name, catalog, "save_args", values)
     for name in node.outputs:
         entries[name] = digest_of_dataset(name, catalog, "load_args", values)
-    called = [code_digest(node.func, project_packages(), values), node.inputs, node.outputs]  # in their order
-    return Recipe(node.name, digest(called), parameters, inputs, entries)
+    kinds = {kind for version in stored.values() if version for kind in version.kinds}
+    code, around = code_of(node.func, project_packages(), values | kinds), code_around(catalog)
+    uncompared = of_this_process() if code.uncompared else None
+    called = [code.digest, around.digest, uncompared, node.inputs, node.outputs]  # in their order
+    parts = shortened({**code.parts, **around.parts})
+    return Recipe(node.name, digest(called), parameters, inputs, entries, dict(declarations(node.func)), parts)
+
+
+def shortened(parts: Mapping[str, str]) -> dict[str, str]:
+    """Return short digests of parts of code; of many parts, of their modules."""
+    if len(parts) > MOST_PARTS:
+        by_module: dict[str, list[str]] = {}
+        for name, text in sorted(parts.items()):
+            by_module.setdefault(name.rpartition(".")[0] or name, []).append(f"{name} {text}")
+        parts = {module: digest(texts) for module, texts in by_module.items()}
+    return {name: text[:6] for name, text in sorted(parts.items())}
+
+
+def has_nothing_new(node: Node, catalog: AtomicCatalog) -> bool:
+    """Whether a node reads an ``IncrementalDataset`` that has no new partitions, and has left its outputs before.
+
+    To run it would replace them with what it makes of nothing.
+    """
+    incremental = [name for name in node.inputs if is_incremental(catalog.get(name))]
+    has_news = any(catalog.exists(name) for name in incremental)
+    return bool(incremental) and not has_news and all(catalog.exists(name) for name in node.outputs)
 
 
 def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None = None) -> StoredVersion:
@@ -179,10 +211,14 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
         >>> list(differences(stored, now))
         ['lens.hidden_dim 128 -> 64', 'log: other content than it was made of']
     """
-    if stored.node != now.node:
-        yield f"{stored.node} made it, not {now.node}"
     if stored.code != now.code:
-        yield "the project's code that it runs was changed"
+        changed = {name for name, _ in stored.parts.items() ^ now.parts.items()} if stored.parts else set()
+        what = ", ".join(sorted(name.partition(":")[0] for name in changed)) or "how the node calls it"
+        yield f"the project's code that it runs was changed: {shortened_text(what)}"
+    for name, text in now.declared.items():
+        if (declared := stored.declared.get(name)) != text:
+            is_version = name.startswith("package") and declared
+            yield f"{name} {declared} -> {text}" if is_version else f"{name}: other content than it was made with"
     before, after = (dict(flat(recipe.parameters)) for recipe in (stored, now))
     for path in sorted(before.keys() | after.keys()):
         old, new = (repr(values[path]) if path in values else "(not there)" for values in (before, after))
@@ -198,6 +234,11 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
             yield f"{name} is loaded or saved in another way"
     if missing := [name for name in stored.entries if name not in now.entries]:
         yield f"its node had {', '.join(missing)}, too"
+
+
+def shortened_text(text: str, length: int = 200) -> str:
+    """Return a text, cut off if it is long."""
+    return text if len(text) <= length else f"{text[:length].rpartition(', ')[0]}, ..."
 
 
 def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:

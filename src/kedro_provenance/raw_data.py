@@ -111,12 +111,27 @@ def _without_contents(key: str, value: Any, block: Mapping[str, Any], contents: 
     if isinstance(value, list | tuple):
         return [_without_contents(key, item, block, contents) for item in value]
     if is_remote(value):
-        contents.append(digest(states(value, storage_options(block))))
+        there = states(value, storage_options(block))
+        contents.append(digest({name: state for name, state in there.items() if name not in _checkpoint(block)}))
     elif isinstance(value, str):
         paths = [path for path in paths_at(value) if key in ADDRESSES or path.is_file() or "/" in value]
-        contents.extend(map(digest_of_files, paths))
+        contents.extend(digest_of_files(path, leave_out=_checkpoint(block)) for path in paths)
         return None if paths else value
     return value
+
+
+def is_incremental(dataset: Any) -> bool:
+    """Whether a dataset loads what is new alone, and notes in a checkpoint what has been read."""
+    return any(kind.__name__ == "IncrementalDataset" for kind in type(dataset).__mro__)
+
+
+def _checkpoint(block: Mapping[str, Any]) -> list[str]:
+    """Return the name of the checkpoint in the folder of an incremental dataset, which is none of its data."""
+    if not str(block.get("type")).endswith("IncrementalDataset"):
+        return []
+    given = block.get("checkpoint")
+    filepath = given.get(block.get("filepath_arg", "filepath")) if isinstance(given, Mapping) else None
+    return [Path(filepath or "CHECKPOINT").name]
 
 
 def _digests_of_data(data: Any) -> Iterator[str]:
@@ -134,11 +149,12 @@ def _digests_of_data(data: Any) -> Iterator[str]:
         try:
             yield hashlib.sha256(pd.util.hash_pandas_object(data).to_numpy().tobytes()).hexdigest()
         except TypeError:  # lists, say
-            yield _of_this_process()
+            yield of_this_process()
     else:
-        yield _of_this_process()
+        yield of_this_process()
 
 
 @cache
-def _of_this_process() -> str:
+def of_this_process() -> str:
+    """Return a text that no other process returns."""
     return uuid.uuid4().hex

@@ -30,6 +30,8 @@ RESULTS = {
 class RecommenderHooks:
     """Runs the cells of a study, erases forgotten users' data, and ends the default flow with where its results lie."""
 
+    changes_results = False
+
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         self._context = context

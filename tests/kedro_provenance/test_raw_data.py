@@ -115,7 +115,7 @@ def test_what_no_digest_tells_counts_as_changed_in_each_process(load):
 
     before = digest_of_entry({"type": "any"}, load)
     assert digest_of_entry({"type": "any"}, load) == before
-    raw_data._of_this_process.cache_clear()
+    raw_data.of_this_process.cache_clear()
     assert digest_of_entry({"type": "any"}, load) != before
 
 
