@@ -23,7 +23,7 @@ from kedro_provenance.runner import announce, finish
 from kedro_provenance.session_parameters import making_pipelines, parameters_in_use
 from kedro_provenance.start import start
 from kedro_provenance.terminal import show_messages
-from kedro_provenance.unfinished import forget
+from kedro_provenance.unfinished import forget, note_failure
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ class ProvenanceHooks:
         packages: packages besides the project's own whose code affects the outputs of its nodes.
         checks: the project's own checks of what the nodes of a run need, before its first node.
         blocks: types of parameter blocks that no node reads.
+        check_names: refuse parameters that the base environment does not have, and entries of the catalog and globals
+            of an environment whose names are most likely misspelt.
         champion_readers: pipelines that read the versions of `champion` under the entries' own names.
     """
 
@@ -46,6 +48,7 @@ class ProvenanceHooks:
         packages: Sequence[str] = (),
         checks: Sequence[Checks] = (),
         blocks: Mapping[str, Any] | None = None,
+        check_names: bool = False,
         champion_readers: Sequence[str] = (),
     ) -> None:
         self.packages, self._checks, self._blocks, self._champion_readers = (
@@ -54,6 +57,7 @@ class ProvenanceHooks:
             blocks or {},
             champion_readers,
         )
+        self._check_names = check_names
         self._session = threading.local()  # a server may load the contexts of two requests at the same time
         self._run: Run | None = None
         self._thread = threading.current_thread()  # of the run
@@ -66,8 +70,9 @@ class ProvenanceHooks:
             code_of_hook(hook)  # before any of them knows this session
         self._session.began = time.time()
         with making_pipelines:
-            check_parameters(context, self._blocks)
-            check_names(context)
+            check_parameters(context, self._blocks, self._check_names)
+            if self._check_names:
+                check_names(context)
             self._session.parameters = parameters_in_use()
         self._session.context = context
 
@@ -150,6 +155,7 @@ class ProvenanceHooks:
     def on_pipeline_error(self, error: Exception) -> None:
         """Explain the error of a failed run."""
         assert self._run
+        note_failure(self._run)
         try:
             explain_failure(error, self._run)
         finally:

@@ -12,15 +12,16 @@ from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance.around import code_around
-from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_scratch
+from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_of_kind, is_scratch
 from kedro_provenance.champion import is_of_the_past
 from kedro_provenance.code import code_digest, code_of
 from kedro_provenance.declared import declarations
+from kedro_provenance.entry_digests import of_this_process, place_of_entry
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
 from kedro_provenance.packages import project_packages
 from kedro_provenance.parameters import deciding, private_fields
-from kedro_provenance.raw_data import digest_of_input, is_incremental, of_this_process, place_of_entry, raw_ancestor
+from kedro_provenance.raw_data import digest_of_input, raw_ancestor
 from kedro_provenance.recipe import Ancestor, Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
@@ -69,7 +70,7 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
     for kind in code_of(node.func, project_packages()).uncompared:
         yield f"its function holds a {kind}, which cannot be compared"
     for name in node.inputs:
-        if is_untracked(name, catalog):
+        if name not in made_again and is_untracked(name, catalog):
             yield f"{name} is known to this run alone"
     if remade := [name for name in node.inputs if name in made_again]:
         yield f"{', '.join(remade)} {'is' if len(remade) == 1 else 'are'} made again"
@@ -78,7 +79,8 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
         dataset, stored = catalog.get(name), catalog.stored(name)
         if is_in_memory(dataset):
             continue
-        if dataset is None or not dataset.exists():
+        assert dataset is not None
+        if not dataset.exists():
             yield f"{name} is not there"
         elif stored is None or stored.recipe is None:
             yield f"nothing says what {name} was made of"
@@ -129,7 +131,7 @@ def has_nothing_new(node: Node, catalog: AtomicCatalog) -> bool:
 
     To run it would replace them with what it makes of nothing.
     """
-    incremental = [name for name in node.inputs if is_incremental(catalog.get(name))]
+    incremental = [name for name in node.inputs if is_of_kind(catalog.get(name), "IncrementalDataset")]
     has_news = any(catalog.exists(name) for name in incremental)
     return bool(incremental) and not has_news and all(catalog.exists(name) for name in node.outputs)
 
@@ -195,6 +197,8 @@ def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values:
         values: see `code_digest`.
     """
     entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog.get(name)
+    if is_in_memory(dataset):
+        return digest({key: value for key, value in entry.items() if key not in ("type", "metadata")})
     arguments = {key: value for key, value in entry.items() if key not in (*PLACES, leave_out)}
     opened = {key: value for key, value in (entry.get("fs_args") or {}).items() if key in OPEN_ARGS}
     packages = project_packages()

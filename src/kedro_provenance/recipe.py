@@ -5,7 +5,7 @@ and finished shards are identified by the key of a recipe.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -134,17 +134,18 @@ def read_version(folder: Path) -> StoredVersion:
     return replace(stored, content=content, folder=folder)
 
 
-def read_file(path: Path, provenance: Path) -> StoredVersion | None:
-    """Return the record of a file without versions; None if there is none, or the file has changed since.
+def read_record(record: Path, content: Callable[[], str | None]) -> StoredVersion | None:
+    """Return the record of data without versions; None if there is none, or the data have changed since.
 
     Args:
-        provenance: file with the record.
+        record: its file.
+        content: returns the digest of the data.
     """
     try:
-        stored = replace(parse_version(provenance.read_bytes(), ""), folder=path)
-        return stored if stored.recipe and stored.is_intact else None
+        stored = parse_version(record.read_bytes(), "")
     except OSError:
         return None
+    return stored if stored.recipe and stored.content == content() else None
 
 
 def parse_version(content: bytes, version: str) -> StoredVersion:

@@ -168,3 +168,14 @@ def test_an_incremental_dataset_keeps_what_was_made_of_it(folder):
         made.append(json.loads((folder / "sums.json").read_text()))
     assert made == [1, 1, 2, 2, 2]
     assert (folder / "days/CHECKPOINT").exists()
+
+
+def test_a_folder_of_partitions_is_kept_until_one_is_changed(folder):
+    def catalog():
+        kind = {"type": "partitions.PartitionedDataset", "path": "parts", "dataset": "json.JSONDataset"}
+        return AtomicCatalog.from_config({"parts": kind})
+
+    flow = Pipeline([Node(lambda: {"a": 1, "b": 2}, None, "parts", name="split")])
+    assert [run(flow, catalog()) for _ in range(2)] == [1, 0]
+    (folder / "parts/a").write_text("3")
+    assert run(flow, catalog()) == 1

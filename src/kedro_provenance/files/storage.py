@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 LOCAL = ("file", "local", "http", "https")  # web pages are known by their address alone
 STATES = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created")  # what tells an object from its successor
 DIGEST = ".digest"  # file beside the copies of objects
+ADDRESSES = ("filepath", "path", "source", "base_url")  # keys of an entry that may say where its data lie
 OPEN_ARGS = ("open_args_load", "open_args_save")  # of a dataset's `fs_args`, what is not for the filesystem
 
 
