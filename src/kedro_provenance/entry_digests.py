@@ -111,18 +111,18 @@ def _checkpoint(block: Mapping[str, Any]) -> list[str]:
 
 def _digests_of_data(data: Any) -> Iterator[str]:
     """Yield digests of tables; for other data one of this process, so that they count as changed."""
-    import pandas as pd
-    import polars as pl
-
-    if isinstance(data, pl.LazyFrame):
+    library = type(data).__module__.partition(".")[0]
+    if library == "polars" and hasattr(data, "collect"):
         data = data.collect()
-    if isinstance(data, pl.DataFrame):
+    if library == "polars" and hasattr(data, "hash_rows"):
         yield digest({name: str(kind) for name, kind in data.schema.items()})
         yield hashlib.sha256(data.hash_rows().to_numpy().tobytes()).hexdigest()
-    elif isinstance(data, pd.DataFrame):
+    elif library == "pandas" and hasattr(data, "dtypes"):
+        from pandas.util import hash_pandas_object
+
         yield digest({str(name): str(kind) for name, kind in data.dtypes.items()})
         try:
-            yield hashlib.sha256(pd.util.hash_pandas_object(data).to_numpy().tobytes()).hexdigest()
+            yield hashlib.sha256(hash_pandas_object(data).to_numpy().tobytes()).hexdigest()
         except TypeError:  # lists, say
             yield of_this_process()
     else:

@@ -37,6 +37,7 @@ class ProvenanceHooks:
         blocks: types of parameter blocks that no node reads.
         check_names: refuse parameters that the base environment does not have, and entries of the catalog and globals
             of an environment whose names are most likely misspelt.
+        late_tags: tags of nodes that run after all others that do not depend on them, such as long trainings.
         champion_readers: pipelines that read the versions of `champion` under the entries' own names.
     """
 
@@ -49,6 +50,7 @@ class ProvenanceHooks:
         checks: Sequence[Checks] = (),
         blocks: Mapping[str, Any] | None = None,
         check_names: bool = False,
+        late_tags: Sequence[str] = (),
         champion_readers: Sequence[str] = (),
     ) -> None:
         self.packages, self._checks, self._blocks, self._champion_readers = (
@@ -57,7 +59,7 @@ class ProvenanceHooks:
             blocks or {},
             champion_readers,
         )
-        self._check_names = check_names
+        self._check_names, self.late_tags = check_names, late_tags
         self._session = threading.local()  # a server may load the contexts of two requests at the same time
         self._run: Run | None = None
         self._thread = threading.current_thread()  # of the run

@@ -19,6 +19,7 @@ from kedro_provenance.declared import declarations
 from kedro_provenance.entry_digests import of_this_process, place_of_entry
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
+from kedro_provenance.forced import forced_nodes
 from kedro_provenance.packages import project_packages
 from kedro_provenance.parameters import deciding, private_fields
 from kedro_provenance.raw_data import digest_of_input, raw_ancestor
@@ -65,7 +66,9 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
     """Yield the reasons why a node has to run; `made_again` are entries that earlier nodes will make again."""
     if not node.outputs:
         yield "it shows what it reads, and leaves nothing"
-    if has_nothing_new(node, catalog):
+    if node.name in forced_nodes(catalog.records):
+        yield "it was named by `kedro provenance force`"
+    elif has_nothing_new(node, catalog):
         return
     for kind in code_of(node.func, project_packages()).uncompared:
         yield f"its function holds a {kind}, which cannot be compared"

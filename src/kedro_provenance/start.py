@@ -1,6 +1,7 @@
 """The start of a run: refusals before anything is written, and preparations."""
 
 import logging
+from collections.abc import Callable
 from glob import has_magic
 from itertools import chain
 from pathlib import Path
@@ -288,8 +289,13 @@ def try_checks(run: Run) -> None:
         raise RunRefusedError("\n".join(["This run would fail. Nothing was written.", *lines]))
 
 
-def cell_runner(run: Run) -> CellRunner:
-    """Return the runner of the default flow with other parameters, in a run's project and environment."""
+def cell_runner(run: Run, share_cores: Callable[[int], None] | None = None) -> CellRunner:
+    """Return the runner of the default flow with other parameters, in a run's project and environment.
+
+    Args:
+        run: the run.
+        share_cores: gives a process its share of the cores, of as many processes as there are.
+    """
     loader = run.context.config_loader
     return CellRunner(
         project=run.project,
@@ -300,4 +306,5 @@ def cell_runner(run: Run) -> CellRunner:
         parameters=run.parameters,
         revision=run.revision,
         checks=run.checks,
+        share_cores=share_cores,
     )

@@ -46,7 +46,7 @@ class RecommenderHooks:
         from reclora_kedro.study.search import Search
 
         study = catalog.load("params:study")
-        runner = cell_runner(Run(self._context, run_params, pipeline, catalog, [checks]))
+        runner = cell_runner(Run(self._context, run_params, pipeline, catalog, [checks]), share_cores)
         try:
             loaded = grid.load_grids(study.grid, catalog.load("study_grids"))
             grids = {name: each for name, each in loaded.items() if isinstance(each, GridConfig)}
@@ -114,6 +114,13 @@ class RecommenderHooks:
                 f"The users are forgotten in what is in use, but not all that should be erased was: {error} Type the "
                 "command again once the cause is gone."
             ) from error
+
+
+def share_cores(processes: int) -> None:
+    """Use a share of the cores in this process, of as many processes as there are."""
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
 
 def run_search(search: Any, runner: CellRunner, workers: int) -> list[dict[str, Any]]:

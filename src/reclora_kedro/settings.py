@@ -47,6 +47,7 @@ HOOKS = (
             "update.accept": bool,
             **extensions.added_fields(),
         },
+        late_tags=["gpu"],
         champion_readers=["recommendation", "export"],
     ),
     RecommenderHooks(),

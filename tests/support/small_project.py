@@ -205,6 +205,22 @@ def by_airflow(folder, task_id):
     made[task_id]()
 
 
+def commanded(folder, *commands):
+    """What commands print as JSON, or as text."""
+    import json
+
+    from click.testing import CliRunner
+
+    from kedro_provenance.commands import commands as group
+
+    said = []
+    for command in commands:
+        result = CliRunner(catch_exceptions=False).invoke(group, ["provenance", *command.split()])
+        lines = result.output.splitlines()
+        said.append(json.loads(lines[-1]) if "--json" in command and result.exit_code == 0 else result.output)
+    return said
+
+
 def by_server(folder, *requests):
     """The server of `kedro server start`, and requests of runs one after the other."""
     import json
