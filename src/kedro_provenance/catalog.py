@@ -71,6 +71,7 @@ class AtomicCatalog(AdaptingCatalog):
         self._drafts: dict[str, AbstractDataset] = {}
         self._stored: dict[str, StoredVersion | None] = {}
         self._pinned: dict[str, AbstractDataset] = {}
+        self._entries: dict[str, dict[str, Any]] = {}
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -250,6 +251,12 @@ class AtomicCatalog(AdaptingCatalog):
                     stored = replace(stored, folder=path)
             self._stored[ds_name] = stored
         return self._stored[ds_name]
+
+    def entry(self, ds_name: str) -> dict[str, Any]:
+        """Return the configuration of an entry, by its pattern if it has one; to match patterns takes a while."""
+        if ds_name not in self._entries:
+            self._entries[ds_name] = self.config_resolver.resolve_pattern(ds_name)
+        return self._entries[ds_name]
 
     def keep_in_memory(self, ds_name: str, made: StoredVersion) -> None:
         """Record what data in memory were made from: equal recipes make equal data."""

@@ -39,6 +39,21 @@ Key = tuple[str, int | str]
 
 
 @dataclass(frozen=True)
+class _Effect:
+    """What a module does when it is imported.
+
+    Attributes:
+        key: the statement.
+        touched: variables, functions and classes that it changes; none if it changes something outside of the project.
+        spreads: whether it calls something, which may change more than what is known.
+    """
+
+    key: Key
+    touched: frozenset[Key]
+    spreads: bool
+
+
+@dataclass(frozen=True)
 class Code:
     """The code of an object.
 
@@ -102,6 +117,7 @@ class _Search:
         by_module, words, reads = dict[str, list[Statement]](), set[str](), False
         reached, more = set[Key](), {key for value in values for key in self._named_by(value)}
         modules = set[str]()  # that are imported besides those of the project
+        referred = set[str]()  # modules of all that is referred to, before what is done at import is added
         for start in starts:
             module = self._longest_module(start.module)
             if module is None:
@@ -132,14 +148,21 @@ class _Search:
                 key
                 for module in ({*by_module} if "entry_points" in words else changed)
                 for key in self._by_name(module, by_module[module], values, words)
-            }
-            for key, touched in _all_effects(self.packages, frozenset(modules), "__subclasses__" in words):
-                if key[0] in by_module or not touched or not touched.isdisjoint(reached):
-                    more.add(key)
+            } - reached
+            if more:
+                continue
+            referred = referred or {*by_module}
+            for effect in _all_effects(self.packages, frozenset(modules), "__subclasses__" in words):
+                is_beside = effect.spreads and effect.key[0] in referred
+                if is_beside or not effect.touched or not effect.touched.isdisjoint(reached):
+                    more.add(effect.key)
             more -= reached
         parts |= {name: text for key in reached for name, text in _part(self.packages, key)}
         if reads or any(READING.search(str(text)) for module, text in reached if not module):
-            parts |= {name: text for module in by_module for name, text in self._other_files(module)}
+            texts = None
+        else:
+            texts = {text for each in by_module.values() for statement in each for text in statement.texts}
+        parts |= {name: text for module in by_module for name, text in self._other_files(module, texts)}
         return parts
 
     def _inner_function(self, module: str, start: Start) -> Statement | None:
@@ -275,8 +298,9 @@ class _Search:
             return keys
         if _place(f"{module}.{name}"):
             return self._in_module(f"{module}.{name}", rest, seen | {step})
-        stars: set[Key] = {(star, "*") for each in source.statements for star in each.stars if self._is_own(star)}
-        return stars or ({(module, "*")} if else_whole else set())
+        for star in {star for each in source.statements for star in each.stars if self._is_own(star)}:
+            keys |= self._in_module(star, path, seen | {step}, else_whole=False)
+        return keys or ({(module, "*")} if else_whole else set())
 
     def _find_imported(self, targets: Collection[str]) -> Iterator[str]:
         """Yield own modules and those that they import, at any depth, with the packages that they are in."""
@@ -290,8 +314,8 @@ class _Search:
             left.append(module.rpartition(".")[0])
             left += [each for statement in self._source(module).statements for each in statement.modules]
 
-    def _find_effects(self, module: str, all_subclasses: bool) -> Iterator[tuple[Key, frozenset[Key]]]:
-        """Yield what a module does when it is imported, each with what it changes; nothing for a change elsewhere."""
+    def _find_effects(self, module: str, all_subclasses: bool) -> Iterator["_Effect"]:
+        """Yield what a module does when it is imported."""
         for index, statement in enumerate(self._source(module).statements):
             if not statement.digest:
                 continue
@@ -314,7 +338,8 @@ class _Search:
                 }
                 touched |= arguments
             if touched or (statement.runs and not self._is_harmless(module, statement)):
-                yield (module, index), frozenset(touched)
+                spreads = statement.runs and bool(statement.at_import.called)
+                yield _Effect((module, index), frozenset(touched), spreads)
 
     def _variables(self, module: str, statement: Statement, chain: str) -> set[Key]:
         return {key for key in self._resolve(module, statement, chain.split(".")) if self._is_variable(key)}
@@ -395,10 +420,9 @@ class _Search:
             found = True
             if text in heads or (text == named and (loads or "." in named)):
                 roots.add(named)
-            if text in heads:
-                yield named, ""
-            else:
-                yield from self._in_module(named, path.removeprefix(named).split(".")[1:])
+            yield named, ""
+            if text not in heads:
+                yield from self._in_module(named, path.removeprefix(named).split(".")[1:], else_whole=False)
         if loads and own_words & {"__package__", "__name__", "__path__", "__file__"}:
             roots.add(self._package(module))
         if loads and "__path__" in own_words:
@@ -417,14 +441,20 @@ class _Search:
                 else:
                     yield "", _installed_version(re.split("[.:]", member)[0])
 
-    def _other_files(self, module: str) -> Iterator[tuple[str, str]]:
-        """Yield names and digests of the files of a module's packages besides modules."""
+    def _other_files(self, module: str, texts: Collection[str] | None) -> Iterator[tuple[str, str]]:
+        """Yield names and digests of the files of a module's packages besides modules.
+
+        Args:
+            module: name of the module.
+            texts: texts of code that reads no files by itself, which count if these name them; None for any other.
+        """
         package = self._package(module)
         while package:
             place = _place(package)
             for folder in (place and place.folders) or ():
                 for file in _files_of_package(folder):
-                    yield f"{package} {file.relative_to(folder).as_posix()}", remembered_sha256(file)
+                    if texts is None or any(text.endswith(file.name) for text in texts):
+                        yield f"{package} {file.relative_to(folder).as_posix()}", remembered_sha256(file)
             package = package.rpartition(".")[0]
 
 
@@ -470,9 +500,7 @@ def _imported_by_projects(packages: frozenset[str]) -> frozenset[str]:
 
 
 @cache
-def _all_effects(
-    packages: frozenset[str], targets: frozenset[str], all_subclasses: bool
-) -> list[tuple[Key, frozenset[Key]]]:
+def _all_effects(packages: frozenset[str], targets: frozenset[str], all_subclasses: bool) -> list["_Effect"]:
     """Return what modules, those that they import, and those of the project do when they are imported."""
     modules = _imported_by_projects(packages)
     modules |= _imported(packages, targets - modules)
@@ -480,7 +508,7 @@ def _all_effects(
 
 
 @cache
-def _effects(packages: frozenset[str], module: str, all_subclasses: bool) -> list[tuple[Key, frozenset[Key]]]:
+def _effects(packages: frozenset[str], module: str, all_subclasses: bool) -> list["_Effect"]:
     return [*_Search(packages)._find_effects(module, all_subclasses)]
 
 

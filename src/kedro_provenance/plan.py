@@ -199,7 +199,7 @@ def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values:
         leave_out: arguments of the opposite direction.
         values: see `code_digest`.
     """
-    entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog.get(name)
+    entry, dataset = catalog.entry(name), catalog.get(name)
     if is_in_memory(dataset):
         return digest({key: value for key, value in entry.items() if key not in ("type", "metadata")})
     arguments = {key: value for key, value in entry.items() if key not in (*PLACES, leave_out)}
@@ -231,6 +231,8 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
         old, new = (repr(values[path]) if path in values else "(not there)" for values in (before, after))
         if old != new:
             yield f"{path} {old} -> {new}"
+    if [*before] != [*after] and before == after:
+        yield "its parameters are in another order"
     for name, content in now.inputs.items():
         if name not in stored.inputs:
             yield f"it did not read {name}"

@@ -40,8 +40,9 @@ class Recipe:
 
     @cached_property
     def key(self) -> str:
-        """Digest of the recipe; another name of the node makes no other recipe."""
-        return digest({name: value for name, value in asdict(self).items() if name not in ("node", "parts")})
+        """Digest of the recipe; another name of the node makes no other recipe, another order of parameters does."""
+        deciding = {name: value for name, value in asdict(self).items() if name not in ("node", "parts")}
+        return digest([deciding, [path for path, _ in flat(self.parameters)]])
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,10 @@ class IncrementalRunner(NodeByNodeRunner):
 
         So a run fails early, such as for data that cannot be split, and not after hours of a training.
         """
-        left, needed, nodes, late = list(pipeline.nodes), pipeline.node_dependencies, [], late_tags()
+        late, nodes = late_tags(), list[Node]()
+        if all(late.isdisjoint(node.tags) for node in pipeline.nodes):
+            return list(pipeline.nodes)
+        left, needed = list(pipeline.nodes), pipeline.node_dependencies
         while left:
             ready = [node for node in left if needed[node].isdisjoint(left)]
             nodes.append(next((node for node in ready if late.isdisjoint(node.tags)), ready[0]))

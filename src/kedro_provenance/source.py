@@ -17,13 +17,13 @@ from typing import Any
 
 from kedro_provenance.files.digests import digest, private_cache
 
-FORMAT = 1  # of what is kept in the cache
+FORMAT = 2  # of what is kept in the cache
 SETTLED = 2 * 10**9  # nanoseconds after which another change of a file gives it another time
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 MUTATORS = ("add", "append", "clear", "discard", "extend", "insert", "pop", "register", "remove", "set", "update")
 """Beginnings of the names of methods that change their object."""
 CONSTRUCTORS = {"__init__", "__new__", "__post_init__"}
-READING = re.compile(r"open|read|load|file|path|resource|get_data|template", re.IGNORECASE)
+READING = re.compile(r"open|read|__file__|__path__|__spec__|files|resource|get_data|getfile|Loader|package_file")
 """Words of code that may read a file of a package."""
 
 
@@ -58,7 +58,7 @@ class Statement:
         heads: string constants at the beginning of a composed text.
         words: names, attributes and imported names.
         reads: whether it may read a file.
-        bases: base classes of a class.
+        bases: base classes of a class, and its metaclass.
         is_class: whether it defines a class.
         registers: whether the classes that inherit from this one are noted somewhere.
         constructing: what the methods of a class refer to that make its objects.
@@ -198,7 +198,8 @@ def statement_of(part: ast.AST, package: str = "") -> Statement:
     if isinstance(part, ast.ClassDef):
         bases = [chain for base in part.bases if (chain := _chain(_unsubscripted(base)))]
         methods = {each.name: each for each in part.body if isinstance(each, Function)}
-        registers = "__init_subclass__" in methods or any(each.arg == "metaclass" for each in part.keywords)
+        bases += [chain for each in part.keywords if each.arg == "metaclass" and (chain := _chain(each.value))]
+        registers = "__init_subclass__" in methods or "type" in bases
         constructing = _names([inner for name in CONSTRUCTORS & methods.keys() for inner in ast.walk(methods[name])])
     return Statement(
         digest="" if is_import else digest(ast.dump(part)),

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from edits import forget_code
+from edit_sequences import forget_code
 from kedro_provenance.code import code_digest, code_of
 
 PROJECT = {
@@ -57,6 +57,12 @@ SUBCLASS = {
     "toy/models/sim.py": "from toy.models.base import Base\nclass Sim(Base):\n    VALUE = 1\n",
 }
 SUBCLASSES = SUBCLASS | {"toy/models/base.py": "class Base: ...\n"}
+META = "class Meta(type):\n    KNOWN = []\n    def __init__(cls, *_):\n        Meta.KNOWN += [cls]\n"
+METACLASS = {
+    "toy/models/__init__.py": "from toy.models import sim\n",
+    "toy/models/base.py": META,
+    "toy/models/sim.py": "from toy.models.base import Meta\nclass Sim(metaclass=Meta):\n    VALUE = 1\n",
+}
 DISPATCH = {
     "toy/helpers.py": "from functools import singledispatch\n@singledispatch\ndef score(model): ...\n",
     "toy/models/sim.py": "from toy.helpers import score\n@score.register\ndef of_number(model: int):\n    return 1\n",
@@ -117,6 +123,7 @@ def digest_of(module="toy.steps.nodes", values=()):
         (f"from toy.models.base import MODELS\n{RUN}MODELS\n", FILLED, "toy/models/sim.py"),
         (f"from toy.models.base import Base\n{RUN}Base\n", SUBCLASS, "toy/models/sim.py"),
         (f"from toy.models.base import Base\n{RUN}Base.__subclasses__()\n", SUBCLASSES, "toy/models/sim.py"),
+        (f"from toy.models.base import Meta\n{RUN}Meta.KNOWN\n", METACLASS, "toy/models/sim.py"),
         (f"from toy.helpers import score\n{RUN}score(0)\n", DISPATCH, "toy/models/sim.py"),
         (f"{BY_NAME}{RUN}import_module('toy.models.sim')\n", {}, "toy/models/sim.py"),
         (f"{BY_NAME}{RUN}import_module(f'toy.models.{{N}}')\n", {}, "toy/models/sim.py"),
@@ -159,6 +166,8 @@ def test_an_edit_of_what_a_node_may_run_counts(write, nodes, files, edited):
         (f"{RUN}1\n", "toy/settings.py", "CONF_SOURCE = 'other'\n"),
         (f"{RUN}1\n", "toy/steps/pipeline.py", "from . import nodes\ndef create_pipeline():\n    return [nodes.run]\n"),
         (f"{RUN}open('a')\n", "toy/steps/README.md", "2"),
+        (f"from toy.helpers import *\n{RUN}len('a')\n", "toy/helpers.py", "VALUE = 2\n"),
+        (f"M = {{}}\nM['a'] = 1\n{RUN}1\n", "toy/steps/nodes.py", f"M = {{}}\nM['a'] = 2\n{RUN}1\n"),
         (f"{RUN}1\n", "toy/steps/page.html", "2"),
         ("", "toy/helpers.py", "VALUE = 2\n"),
         ("", "toy/steps/other_nodes.py", "VALUE = 2\n"),

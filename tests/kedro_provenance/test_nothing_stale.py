@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from kedro.pipeline import Node, Pipeline
 
-from edits import forget_code
+from edit_sequences import forget_code
 from kedro_provenance import around
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.declared import depends
@@ -46,6 +46,7 @@ class Observing:
 def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kedro_provenance.plan.project_packages", lambda: ())  # of whatever project was opened before
     forget_code()
     yield tmp_path
     forget_code()

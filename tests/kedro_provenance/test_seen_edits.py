@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 from kedro.pipeline import Node, Pipeline
 
-from edits import forget_code
+from edit_sequences import forget_code
 from kedro_provenance import plan as planning
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.plan import digest_of_dataset, plan

@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 class TrackingHooks:
     """Logs each run that has succeeded where `tracking.uri` has a value, and imports MLflow only then."""
 
+    changes_results = False
+
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         self._context = context
