@@ -5,6 +5,7 @@ from contextlib import chdir
 from copy import deepcopy
 from functools import reduce
 from io import StringIO
+from itertools import chain
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ class CachingConfigLoader(OmegaConfigLoader):
         """
         if key not in self:
             try:
+                if key in OWN_KINDS and self._is_no_environment():
+                    raise ValueError(
+                        f"{self.conf_source}/{self.env} has no file of parameters, globals, catalog or credentials, "
+                        "so it is no environment: correct --env"
+                    )
                 if key == "catalog":
                     OmegaConf.register_new_resolver("parameter", self._parameter, replace=True)  # of this session
                     OmegaConf.register_new_resolver("conf", self._file, replace=True)
@@ -102,6 +108,14 @@ class CachingConfigLoader(OmegaConfigLoader):
         merged = OmegaConf.merge({}, *(OmegaConf.load(StringIO(text)) for text in texts), *others)
         resolved: Any = OmegaConf.to_container(merged, resolve=True)
         return resolved
+
+    def _is_no_environment(self) -> bool:
+        """Return whether the named environment is a folder without any configuration, such as one of other files."""
+        folder = Path(self.conf_source, self.env or self.default_run_env)
+        if not self.env or self.env in (self.base_env, self.default_run_env) or not folder.is_dir():
+            return False
+        patterns = chain.from_iterable(self.config_patterns.values())
+        return not any(path.is_file() for pattern in patterns for path in folder.glob(pattern))
 
     def _lacks_environment(self) -> bool:
         """Return whether the folder of the environment is missing, and not files of one kind alone."""

@@ -70,6 +70,7 @@ DISPATCH = {
 }
 BY_NAME = "from importlib import import_module\n"
 RELATIVE = {"toy/models/__init__.py": f"{BY_NAME}f = lambda n: import_module(f'.{{n}}', __package__)\n"}
+ON_REQUEST = {"toy/__init__.py": "def __getattr__(name):\n    from toy.helpers import helper\n    return helper\n"}
 FOR_TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import toy.helpers\n"
 SAME_HELPER = 'def helper():\n    """Return 1."""\n\n    return (\n1)  # one\n'
 
@@ -140,6 +141,7 @@ def digest_of(module="toy.steps.nodes", values=()):
         (f"from beside.core import VALUE\n{RUN}VALUE\n", {"beside/core.py": "VALUE = 1\n"}, "beside/core.py"),
         (f"from beside import rows\n{RUN}rows()\n", ROWS, "beside/t.csv"),
         (f"{RUN}2\n", {"toy/settings.py": "import pandas\npandas.set_option('a', 1)\n"}, "toy/settings.py"),
+        (f"from toy import helper\n{RUN}helper()\n", ON_REQUEST, "toy/helpers.py"),
         (f"{RUN}2\n", PATCH, "toy/patch.py"),
         (f"from toy.models.base import MODELS\n{RUN}MODELS\n", IN_PIPELINE, "toy/models/sim.py"),
     ],
@@ -182,6 +184,13 @@ def test_an_edit_of_what_it_does_not_run_does_not_count(write, nodes, edited, te
     write({"toy/steps/nodes.py": nodes})
     before = digest_of()
     write({edited: text})
+    assert digest_of() == before
+
+
+def test_what_a_package_gives_on_request_counts_for_those_who_ask_alone(write):
+    write(ON_REQUEST)
+    before = digest_of()
+    write({"toy/helpers.py": "def helper():\n    return 2\n"})
     assert digest_of() == before
 
 

@@ -13,7 +13,6 @@ PACKAGES = ("reclora_kedro", "reclora_extras")
 METHODS = {
     "preference": "objectives.preferences",
     "self_generated": "objectives.self_generated",
-    "dp_lora": "privacy.dp_lora",
     "mtl_lora": "mtl_lora",
 }
 

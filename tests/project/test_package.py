@@ -15,7 +15,7 @@ def test_the_wheel_has_every_file_of_the_packages_but_tests():
     there = {file.relative_to(ROOT / "src") for file in (ROOT / "src").rglob("*") if file.is_file()}
     left_out = {"tests", "__pycache__", "pyproject.toml"}
     assert carried == {str(file) for file in there if not left_out & set(file.parts)}
-    assert {"reclora_extras/privacy/conf/studies/privacy.yml", "reclora_kedro/study/study.html.jinja"} < carried
+    assert {"reclora_extras/objectives/conf/studies/objectives.yml", "reclora_kedro/study/study.html.jinja"} < carried
     assert builder.metadata.core.license_files == ["LICENSE", "NOTICE"]
 
 

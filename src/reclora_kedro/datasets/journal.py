@@ -1,8 +1,7 @@
 """A load-only dataset of the service's journal."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,41 +25,23 @@ class JournalDataset(LoadOnlyDataset):
     """
 
     def __init__(self, *, file: str, metadata: dict[str, Any] | None = None) -> None:
-        self._file = file
+        self.file = file
         self.metadata = metadata
 
     def load(self) -> pl.DataFrame:
         """Load the events, or raise DatasetError if the file is no journal."""
-        if is_remote(self._file) or not Path(self._file).exists():
+        if is_remote(self.file) or not Path(self.file).exists():
             return pl.DataFrame(schema=SCHEMA)
-        with self._connected(f"{Path(self._file).absolute().as_uri()}?mode=ro", uri=True) as connection:
-            events = connection.execute(f"SELECT {', '.join(SCHEMA)} FROM events ORDER BY sequence").fetchall()
-        return pl.DataFrame(events, schema=SCHEMA, orient="row")
-
-    @contextmanager
-    def _connected(self, database: str, **settings: Any) -> Iterator[sqlite3.Connection]:
+        database = f"{Path(self.file).absolute().as_uri()}?mode=ro"
         try:
-            with closing(sqlite3.connect(database, **settings)) as connection:
-                yield connection
+            with closing(sqlite3.connect(database, uri=True)) as connection:
+                events = connection.execute(f"SELECT {', '.join(SCHEMA)} FROM events ORDER BY sequence").fetchall()
         except sqlite3.Error as error:
             raise DatasetError(
-                f"{self._file} cannot be used as the service's journal ({error}): an SQLite file with the table "
+                f"{self.file} cannot be used as the service's journal ({error}): an SQLite file with the table "
                 "`events` is expected. Name its folder in service.folder, or move the file away."
             ) from error
+        return pl.DataFrame(events, schema=SCHEMA, orient="row")
 
     def _describe(self) -> dict[str, Any]:
-        return {"file": self._file}
-
-    def erase(self, users: Iterable[Any]) -> int:
-        """Delete all events of users for good, return their number; raise DatasetError if locked or no journal."""
-        if is_remote(self._file) or not Path(self._file).exists():
-            return 0
-        with self._connected(self._file, timeout=30, isolation_level=None) as connection:
-            connection.execute("PRAGMA secure_delete = ON")  # zeros in place of what is deleted
-            connection.execute("BEGIN IMMEDIATE")
-            ids = [(str(user),) for user in users]
-            connection.executemany("DELETE FROM dropped_users WHERE user_id = ?", ids)
-            events = connection.executemany("DELETE FROM events WHERE user_id = ?", ids).rowcount
-            connection.execute("COMMIT")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return events
+        return {"file": self.file}

@@ -103,8 +103,7 @@ class Page:
             return self._html("problem.html.jinja", problem=str(error))
         champion = self._routes.service.champion
         content = {"described": described, "recommended": recommended, "ingestion": champion.ingestion}
-        chosen = {"candidates": champion.kind, "order": champion.order}
-        return self._html("user.html.jinja", user=user, note=note, users=users, **content, **chosen)
+        return self._html("user.html.jinja", user=user, note=note, users=users, choice=champion.choice, **content)
 
     def _html(self, template: str, **content: Any) -> Response:
         text = self._templates.get_template(template).render(**content)
