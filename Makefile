@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint docs viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-deletions bench-ray \
+.PHONY: help run serve test lint docs viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-deletions bench-ray bench-edits \
 	bench-attacks bench-serve lock clean
 
 help:  ## show the targets
@@ -75,6 +75,9 @@ bench-attacks: $(READY)  ## what an update makes of a block with false labels an
 
 bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and what becomes of them when workers die
 	$(BIN)/python benchmarks/cluster.py
+
+bench-edits: $(READY)  ## what a run with --only-missing-outputs misses after 136 edits of a project, and what it runs needlessly
+	$(BIN)/python benchmarks/edits.py
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra demo --extra docs --extra large --extra llm --extra mcp \

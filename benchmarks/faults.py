@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from edits import SETTINGS, Sequence, flip_a_byte, nested, results
+from edit_sequences import SETTINGS, Sequence, flip_a_byte, nested, results
 from projects import copy_project, stored
 
 IDENTICAL, REFUSED = "identical", "refused before it wrote"

@@ -12,10 +12,18 @@ from kedro.io import AbstractDataset
 from kedro.io.core import parse_dataset_definition
 from parse import parse
 
-from kedro_provenance.catalog import ADDRESSES, AtomicCatalog, is_scratch
+from kedro_provenance.catalog import AtomicCatalog, is_scratch
 from kedro_provenance.champion import is_of_the_past
 from kedro_provenance.files.atomic import remove_folder
-from kedro_provenance.files.storage import download, is_remote, names_in, open_storage, remove, storage_options
+from kedro_provenance.files.storage import (
+    ADDRESSES,
+    download,
+    is_remote,
+    names_in,
+    open_storage,
+    remove,
+    storage_options,
+)
 from kedro_provenance.layers import layer_of
 from kedro_provenance.recipe import Ancestor, StoredVersion, read_version
 from kedro_provenance.remote_versions import RemoteVersions

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -13,14 +13,15 @@ from kedro.io import AbstractDataset, AbstractVersionedDataset, DataCatalog, Dat
 from kedro.io.core import VersionNotFoundError, get_protocol_and_path, is_parameter, parse_dataset_definition
 from kedro.pipeline import Node
 
+from kedro_provenance.code import is_own
+from kedro_provenance.entry_digests import digest_of_entry
 from kedro_provenance.files.atomic import atomic_file, atomic_folder
 from kedro_provenance.files.digests import digest
-from kedro_provenance.files.storage import OPEN_ARGS, StorageError, is_remote, storage_options
+from kedro_provenance.files.storage import ADDRESSES, OPEN_ARGS, StorageError, is_remote, storage_options
 from kedro_provenance.kedro_internals import AdaptingCatalog, reading_remote
-from kedro_provenance.recipe import FILE, StoredVersion, content_of, read_file, read_version
+from kedro_provenance.recipe import FILE, StoredVersion, content_of, read_record, read_version
 from kedro_provenance.remote_versions import RemoteVersions
-
-ADDRESSES = ("filepath", "path", "source", "base_url")  # keys of an entry that may say where its data lie
+from kedro_provenance.values import kinds_of
 
 
 @runtime_checkable
@@ -54,6 +55,7 @@ class AtomicCatalog(AdaptingCatalog):
         resumes: whether the run continues an interrupted one.
         revision: git revision of the project's code, to save with outputs.
         cells: folder of the outputs of cells of studies.
+        records: folder of the records of data that are not in local files, such as tables of a database.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -65,9 +67,11 @@ class AtomicCatalog(AdaptingCatalog):
         self.resumes = False
         self.revision: str | None = None
         self.cells: Path | None = None
+        self.records: Path | None = None
         self._drafts: dict[str, AbstractDataset] = {}
         self._stored: dict[str, StoredVersion | None] = {}
         self._pinned: dict[str, AbstractDataset] = {}
+        self._entries: dict[str, dict[str, Any]] = {}
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -116,6 +120,8 @@ class AtomicCatalog(AdaptingCatalog):
             OSError: the version does not fit on the disk, or cannot be moved into its place.
         """
         dataset = self[ds_name]
+        if making := self.making.get(ds_name):
+            self.making[ds_name] = replace(making, kinds=kinds_of(data, is_own))
         folder = version_folder(dataset)
         if folder is None:
             self._save_file(ds_name, data)
@@ -139,21 +145,41 @@ class AtomicCatalog(AdaptingCatalog):
                 del self._drafts[ds_name]
 
     def _save_file(self, ds_name: str, data: Any) -> None:
-        """Save data without versions, and their recipe in a hidden file next to a local file.
+        """Save data without versions, and their recipe in a hidden file next to a local file, or among the records.
 
-        The recipe is absent while the file is written, so that half a file is never taken for a complete one.
+        The recipe is absent while the data are written, so that half a file is never taken for a complete one.
         """
-        path = unversioned_path(self[ds_name])
-        if path:
-            provenance_of(path).unlink(missing_ok=True)
+        dataset, record = self[ds_name], self._record_of(ds_name)
+        if record:
+            record.unlink(missing_ok=True)
             self.raw_digests.pop(ds_name, None)
             self._stored.pop(ds_name, None)
         super().save(ds_name, data)
         making = self.making.pop(ds_name, None)
-        if path and making and path.exists():
-            made = replace(making, content=content_of(path), seconds=time.perf_counter() - self.begun)
-            atomic_file(provenance_of(path), made.to_json())
+        if record and making:
+            dataset.release()  # it may remember which files there were
+            if content := self._content_without_versions(ds_name):
+                seconds = time.perf_counter() - self.begun
+                atomic_file(record, replace(making, content=content, seconds=seconds).to_json())
         self.outdated.discard(ds_name)
+
+    def _record_of(self, ds_name: str) -> Path | None:
+        """Return the file of the record of data without versions; None for data in memory and for versions."""
+        dataset = self.get(ds_name)
+        if is_in_memory(dataset) or is_versioned(dataset) or is_scratch(dataset):
+            return None
+        if path := unversioned_path(dataset):
+            return provenance_of(path)
+        return self.records / f"{ds_name}.json" if self.records else None
+
+    def _content_without_versions(self, ds_name: str) -> str | None:
+        """Return the digest of data without versions; None if there are none, or they cannot be told from others."""
+        if path := unversioned_path(self.get(ds_name)):
+            return content_of(path) if path.exists() else None
+        entry = self.config_resolver.resolve_pattern(ds_name)
+        with suppress(DatasetError, TypeError, ValueError):
+            return digest_of_entry(entry, lambda: self.load(ds_name))
+        return None
 
     def take(self, made: Mapping[str, StoredVersion]) -> None:
         """Save copies of versions of earlier runs, by entry, as new ones.
@@ -166,7 +192,8 @@ class AtomicCatalog(AdaptingCatalog):
             folder = version_folder(self[ds_name])
             assert folder
             assert stored.folder
-            self.making[ds_name] = replace(self.making[ds_name], seconds=stored.seconds, revision=stored.revision)
+            making = self.making[ds_name]
+            self.making[ds_name] = replace(making, seconds=stored.seconds, revision=stored.revision, kinds=stored.kinds)
             with self._new_version(ds_name, folder) as draft:
                 shutil.copytree(stored.folder, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns(FILE))
 
@@ -224,10 +251,18 @@ class AtomicCatalog(AdaptingCatalog):
                 stored = remote.stored(version) if version and remote.has(version) else None
             elif (folder := loaded_folder(dataset)) and folder.is_dir():
                 stored = read_version(folder)
-            elif path := unversioned_path(dataset):
-                stored = read_file(path, provenance_of(path))
+            elif record := self._record_of(ds_name):
+                stored = read_record(record, lambda: self._content_without_versions(ds_name))
+                if stored and (path := unversioned_path(dataset)):
+                    stored = replace(stored, folder=path)
             self._stored[ds_name] = stored
         return self._stored[ds_name]
+
+    def entry(self, ds_name: str) -> dict[str, Any]:
+        """Return the configuration of an entry, by its pattern if it has one; to match patterns takes a while."""
+        if ds_name not in self._entries:
+            self._entries[ds_name] = self.config_resolver.resolve_pattern(ds_name)
+        return self._entries[ds_name]
 
     def keep_in_memory(self, ds_name: str, made: StoredVersion) -> None:
         """Record what data in memory were made from: equal recipes make equal data."""
@@ -350,10 +385,22 @@ def location(dataset: AbstractDataset | None) -> str:
 
 
 def local_path(dataset: AbstractDataset | None) -> Path | None:
-    """Return the local file or folder in a dataset's configuration, if any."""
+    """Return the local file or folder in the configuration of a dataset, or of the one that a cached dataset saves to.
+
+    A dataset that notes in its folder what was read has none: the folder is not what was saved.
+    """
     config = configuration(dataset)
-    protocol, path = get_protocol_and_path(config.get("filepath") or config.get("source") or "")
+    if is_of_kind(dataset, "CachedDataset") and isinstance(config.get("dataset"), Mapping):
+        config = config["dataset"]
+    is_folder = is_of_kind(dataset, "PartitionedDataset") and not is_of_kind(dataset, "IncrementalDataset")
+    address = config.get("filepath") or config.get("source") or (config.get("path") if is_folder else None)
+    protocol, path = get_protocol_and_path(str(address or ""))
     return Path(path) if path and protocol == "file" else None
+
+
+def is_of_kind(dataset: AbstractDataset | None, name: str) -> bool:
+    """Whether a dataset is of a class of this name, or of one that inherits from it."""
+    return any(kind.__name__ == name for kind in type(dataset).__mro__)
 
 
 def unversioned_path(dataset: AbstractDataset | None) -> Path | None:
@@ -368,7 +415,8 @@ def provenance_of(path: Path) -> Path:
 
 
 def is_in_memory(dataset: AbstractDataset | None) -> bool:
-    return isinstance(dataset, MemoryDataset)
+    """Whether data are kept in memory alone, as are those in no catalog, whose datasets Kedro makes as a run begins."""
+    return dataset is None or isinstance(dataset, MemoryDataset)
 
 
 def is_versioned(dataset: Any) -> bool:

@@ -89,6 +89,7 @@ class CellRunner:
         parameters: nested blocks of all parameters of the session.
         revision: git revision of the project.
         checks: checks of nodes, before any cell is run.
+        share_cores: gives a process its share of the cores, of as many processes as there are.
     """
 
     project: Path
@@ -99,6 +100,7 @@ class CellRunner:
     parameters: Mapping[str, Any]
     revision: str | None
     checks: Sequence[Checks]
+    share_cores: Callable[[int], None] | None = None
 
     def run(self, cells: Sequence[Cell], result: Callable[[Any], R], workers: int) -> list[R]:
         """Run the nodes that no earlier cell or run has run.
@@ -127,7 +129,7 @@ class CellRunner:
         Raises:
             RuntimeError: a cell failed, or a process died.
         """
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=begin, initargs=(self.project, workers))
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=begin, initargs=(self, workers))
         with pool:
             try:
                 yield pool
@@ -142,15 +144,13 @@ class CellRunner:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def begin(project: Path, workers: int) -> None:
+def begin(runner: CellRunner, workers: int) -> None:
     """Initialise a process: end with the session, bootstrap the project, and take a share of the cores."""
-    import torch
-
     end_with_parent()
-    os.chdir(project)
-    bootstrap_project(project)
-    if workers > 1:
-        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    os.chdir(runner.project)
+    bootstrap_project(runner.project)
+    if workers > 1 and runner.share_cores:
+        runner.share_cores(workers)
 
 
 def check_cell(runner: CellRunner, cell: Cell) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import yaml
 from kedro.config import OmegaConfigLoader
@@ -24,13 +24,12 @@ from kedro_provenance.session_parameters import base_parameters, use_parameters
 FLAGS: dict[str, Any] = {
     "dry_run": bool,
     "allow_mixed": bool,
-    "champion": Literal["promoted", "newest"],
 }
 """Types of the parameters that the start of a run reads, where a project has them."""
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 
 
-def check_parameters(context: KedroContext, blocks: Mapping[str, Any]) -> None:
+def check_parameters(context: KedroContext, blocks: Mapping[str, Any], names: bool = False) -> None:
     """Make the pipelines from the parameters of a session, and refuse parameters that they do not take.
 
     Kedro's own `ParameterValidator` logs each fault and keeps only its text, so its types are used with pydantic's
@@ -39,15 +38,17 @@ def check_parameters(context: KedroContext, blocks: Mapping[str, Any]) -> None:
     Args:
         context: context of the session.
         blocks: types of blocks that no node reads.
+        names: refuse parameters that the base environment does not have, too.
 
     Raises:
         RunRefusedError: parameters are unknown or have invalid values; the message names all.
     """
     loader = context.config_loader
-    assert isinstance(loader, OmegaConfigLoader)
     parameters = configuration(loader, "parameters")
-    declared = written_in(loader, loader.base_env, "parameters") or parameters  # conf may be an archive
-    faults = list(structure_faults(parameters, declared, getattr(loader, "named_blocks", ())))
+    declared, faults = parameters, list[str]()
+    if names and isinstance(loader, OmegaConfigLoader):
+        declared = written_in(loader, loader.base_env, "parameters") or parameters  # conf may be an archive
+        faults += structure_faults(parameters, declared, getattr(loader, "named_blocks", ()))
     types = {name: kind for name, kind in FLAGS.items() if name in parameters} | dict(blocks)
     try:
         types |= types_of_blocks(with_declared_blocks(parameters, declared))
@@ -60,10 +61,8 @@ def check_parameters(context: KedroContext, blocks: Mapping[str, Any]) -> None:
     faults += [fault for fault in values if path_of(fault) not in refused]
     if faults:
         lines = [f"- {fault}" for fault in faults]
-        remedy = (
-            f"Correct them in conf/{context.env or loader.default_run_env}/ or conf/base/, or behind --params. "
-            "conf/base/parameters_*.yml say what each parameter means."
-        )
+        env = context.env or getattr(loader, "default_run_env", None) or "base"
+        remedy = f"Correct them in conf/{env}/ or conf/base/, or behind --params."
         raise RunRefusedError("\n".join(["These parameters are refused. Nothing was written.", *lines, remedy]))
 
 
@@ -124,7 +123,9 @@ def written_in(loader: OmegaConfigLoader, env: str, kind: str) -> dict[str, Any]
     """
     below_base = getattr(loader, "below_base", ()) if env == loader.base_env else ()
     folders = [*below_base, Path(loader.conf_source) / env]
-    files = [path for folder in folders for path in sorted(folder.rglob(f"{kind}*.yml")) if path.is_file()]
+    patterns = loader.config_patterns[kind]
+    found = {path: None for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern))}
+    files = [path for path in found if path.is_file() and path.suffix in (".yml", ".yaml", ".json")]
     texts = (path.read_text("utf-8") for path in files)
     return reduce(soft_merge, (yaml.load(text, SAFE_LOADER) or {} for text in texts), {})
 

@@ -1,324 +1,624 @@
-"""Digests of the code that nodes run, by module.
+"""Digests of the code that nodes run: functions, classes and variables, and all that these refer to at any depth.
 
-The code of a function is the file of its module and, at any depth, of the project's modules that are imported, with the
-``__init__.py`` and the other files of their packages. Of modules that are imported by a name known at run time only,
-those count that the run's parameters name, or all if none is named.
+Code counts if it is the project's own: any that is installed neither in ``site-packages`` nor with Python. Of a module
+that is imported, what it does at import counts, too: for its own functions, and for whatever reads what it changes.
+Where names are known at run time only, whole modules count: those that the run's parameters name, or all of a package
+if none is named.
 """
 
-import ast
-import inspect
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+import sysconfig
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib.metadata import entry_points, packages_distributions, version
+from functools import cache
+from importlib.machinery import all_suffixes
+from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from kedro_provenance.files.digests import digest, remembered_sha256
-
-if TYPE_CHECKING:
-    from grimp import ImportGraph
+from kedro_provenance.source import READING, Source, Statement, inner_function, read_source, statement_of
+from kedro_provenance.values import Start, Taken
 
 LOADERS = {"import_module", "__import__", "iter_modules", "walk_packages"}
 """Functions that import or list modules whose names stand nowhere in the code."""
+DYNAMIC = {"globals", "vars", "exec", "eval", "__dict__", "__getattr__"}
+"""Words of code that may refer to anything of its module."""
+HARMLESS = {"logging", "warnings", "print", "__future__"}
+"""What module-level statements may call without a change of any result."""
 NAME = re.compile(r"[A-Za-z_][\w.:-]*")
 """Of a module, of an object in one, or of an entry point."""
+DOTTED = re.compile(r"[A-Za-z_]\w*([.:][A-Za-z_]\w*)*[.:]?")
+UNSEEN_FILES = ("README", "LICENSE", "CHANGELOG")
 
-
-def code_digest(function: Callable[..., Any], packages: Collection[str], values: Collection[str] = ()) -> str:
-    """Return the digest of the code that a function or a class runs, apart from comments, docstrings and layout.
-
-    Installed packages do not count, as the run manifest has their versions; one that a value names counts by its
-    version.
-
-    Args:
-        function: the function or class; what it wraps, binds or encloses is part of it.
-        packages: names of the packages whose code is the project's own.
-        values: texts among the parameters: names or dotted paths of modules, or names of entry points.
-
-    Raises:
-        grimp.exceptions.SourceSyntaxError: a file of the packages is no valid Python.
-    """
-    modules, constants = _taken_apart(function)
-    return digest([_digests(frozenset(modules), frozenset(values), frozenset(packages)), constants])
-
-
-@cache
-def _digests(modules: frozenset[str], values: frozenset[str], packages: frozenset[str]) -> list[str]:
-    """Return digests of the code of modules and of what values name."""
-    named = {value.replace(":", ".") for value in values if NAME.fullmatch(value)}
-    own = frozenset(package for package in packages if (place := _place(package)) and place.is_dir())
-    while True:
-        code = _closure(modules | named, values, own)
-        outside = {_top(name) for name in code} - own
-        local = {top: place for top in outside if (place := _place(top)) and not _is_installed(place)}
-        if not (packages_found := {top for top, place in local.items() if (place / "__init__.py").is_file()}):
-            break
-        own |= packages_found
-    digests = [each for name in code if name in _graph(own).modules for each in _module(name, own).digests]
-    digests += [_digest_of_file(place) for place in local.values() if place.is_file()]
-    named_tops = {_top(name) for name in code - modules if "." in name}  # a word alone is hardly meant as a package
-    digests += [_installed_version(top) for top in named_tops & outside - local.keys()]
-    return sorted(digests)
-
-
-def _taken_apart(function: Callable[..., Any]) -> tuple[set[str], list[str]]:
-    """Return the modules of a function, and its name and plain values."""
-    modules, constants = set[str](), list[str]()
-    left, seen = list[Any]([function]), list[Any]()
-    while left:
-        part = left.pop()
-        if any(part is other for other in seen):
-            continue
-        seen.append(part)
-        left += [part.__wrapped__] if hasattr(part, "__wrapped__") else []
-        if isinstance(part, partial):
-            left += [part.func, part.args, part.keywords]
-        elif inspect.ismethod(part):
-            left += [part.__func__, part.__self__]
-        elif inspect.isfunction(part):
-            modules.add(part.__globals__["__name__"])  # `functools.wraps` overwrites `__module__`
-            constants.append(part.__qualname__)
-            for cell in part.__closure__ or ():
-                with suppress(ValueError):  # it is empty
-                    left.append(cell.cell_contents)
-        elif isinstance(part, Mapping):
-            left += [*part.keys(), *part.values()]
-        elif isinstance(part, list | tuple):
-            left += part
-        elif isinstance(part, str | int | float | complex | bytes | None):
-            constants.append(repr(part))
-        elif isinstance(part, type) or inspect.isroutine(part):
-            modules.add(str(part.__module__))
-            constants.append(f"{part.__module__}.{part.__qualname__}")
-        else:
-            left.append(type(part))
-    return modules, constants
-
-
-@cache
-def _closure(starts: frozenset[str], values: frozenset[str], packages: frozenset[str]) -> frozenset[str]:
-    """Return modules and their imports at any depth, and names of modules outside of the packages."""
-    modules, left, reached = _graph(packages).modules, [*starts], set[str]()
-    while left:
-        name = left.pop()
-        while "." in name and name not in modules and _top(name) in packages:
-            name = name.rpartition(".")[0]  # an object of a module
-        if name not in reached:
-            reached.add(name)
-            left += _module(name, packages).used(values) if name in modules else ()
-    return frozenset(reached)
-
-
-@cache
-def _graph(packages: frozenset[str]) -> "ImportGraph":
-    import grimp  # takes 0.1 s, which commands that plan nothing do not wait for
-
-    return grimp.build_graph(*sorted(packages), exclude_type_checking_imports=True, cache_dir=None)
+Key = tuple[str, int | str]
+"""A statement of a module by its index, a whole module by "*", or, of the module "", a text that counts as it is."""
 
 
 @dataclass(frozen=True)
-class _Module:
-    """A module of the project.
+class _Effect:
+    """What a module does when it is imported.
 
     Attributes:
-        digests: digests of its file and, if it is a package, of the package's other files.
-        imports: modules that it always imports.
-        families: names and modules, by package or group of entry points, of modules that it may import by name.
+        key: the statement.
+        touched: variables, functions and classes that it changes; none if it changes something outside of the project.
+        spreads: whether it calls something, which may change more than what is known.
     """
 
-    digests: Collection[str]
-    imports: Collection[str]
-    families: Mapping[str, Collection[tuple[str, str]]]
+    key: Key
+    touched: frozenset[Key]
+    spreads: bool
 
-    def used(self, values: Collection[str]) -> Iterator[str]:
-        """Yield imports and, of each family, the modules that values name; of a package all if none is named."""
-        yield from self.imports
-        for family, members in self.families.items():
-            named = [module for name, module in members if name in values]
-            yield from named or (module for _, module in members if module.startswith(f"{family}."))
+
+@dataclass(frozen=True)
+class Code:
+    """The code of an object.
+
+    Attributes:
+        digest: digest of all of it.
+        parts: digests of what it consists of, by module and name, such as ``shop.nodes.train``.
+        uncompared: types of values that it holds and that cannot be compared.
+    """
+
+    digest: str
+    parts: Mapping[str, str]
+    uncompared: tuple[str, ...] = ()
+
+
+def code_of(value: Any, packages: Collection[str] = (), values: Collection[str] = ()) -> Code:
+    """Return the code that a function, a class or an object runs, apart from comments, docstrings and layout.
+
+    Values in partial functions, closures, default arguments and bound objects count by their content. Installed
+    packages do not count, as the run manifest has their versions; one that a value names counts by its version.
+
+    Args:
+        value: the function, class or object.
+        packages: names of packages whose code counts wherever they are installed.
+        values: texts among the parameters: names or dotted paths of modules, or names of entry points.
+
+    Raises:
+        SyntaxError: a file of the packages is no valid Python.
+    """
+    taken = Taken(lambda module: is_own(module, frozenset(packages)))
+    described = taken.describe(value)
+    found, parts = _parts(frozenset(taken.starts), frozenset(values), frozenset(packages))
+    return Code(digest([described, found]), parts, tuple(taken.uncompared))
+
+
+def code_digest(value: Any, packages: Collection[str] = (), values: Collection[str] = ()) -> str:
+    """Return the digest of the code of an object, see `code_of`."""
+    return code_of(value, packages, values).digest
 
 
 @cache
-def _module(name: str, packages: frozenset[str]) -> _Module:
-    graph, file = _graph(packages), _file(name)
-    digests = {f"{name} {_digest_of_file(file)}"}
-    imports = graph.find_modules_directly_imported_by(name)
-    imports |= {each for package in imports & packages for each in _given_on_request(package, packages)}
-    imports = (imports - _given_on_request(name, packages)) | {name.rpartition(".")[0]} - {""}
-    if file.name == "__init__.py":
-        pipeline = f"{name}.pipeline"
-        if pipeline in imports and b"kedro.pipeline" in _file(pipeline).read_bytes():
-            # It says how the nodes of this package are called, and imports the functions of all of them.
-            imports -= {pipeline}
-            digests.add(f"{pipeline} {_digest_of_file(_file(pipeline))}")
-        if name in packages and f"{name}.settings" in graph.modules:
-            digests.add(f"{name}.settings {_digest_of_file(_file(f'{name}.settings'))}")
-        if name in packages and _has_plain_folders(name, packages):
-            imports |= graph.find_descendants(name)
-        for other in _other_files(file.parent, {_file(child) for child in graph.find_children(name)} | {file}):
-            digests.add(f"{name} {other.relative_to(file.parent)} {_digest_of_file(other)}")
-    named, families = _modules_named(name, file, packages)
-    return _Module(digests, imports | named - {name}, families)
+def _parts(starts: frozenset[Start], values: frozenset[str], packages: frozenset[str]) -> tuple[str, Mapping[str, str]]:
+    """Return the digest of all code, and of each of its parts by name."""
+    parts = _Search(packages).parts(starts, values)
+    return digest(sorted(parts.items())), parts
+
+
+class _Search:
+    """The search for all that objects refer to.
+
+    Args:
+        packages: packages whose code counts wherever they are installed; the first modules that Kedro imports are
+            theirs.
+    """
+
+    def __init__(self, packages: frozenset[str]) -> None:
+        self.packages = packages
+
+    def parts(self, starts: Collection[Start], values: frozenset[str]) -> dict[str, str]:
+        """Return digests of all code by its name."""
+        parts = dict[str, str]()
+        by_module, words, reads = dict[str, list[Statement]](), set[str](), False
+        reached, more = set[Key](), {key for value in values for key in self._named_by(value)}
+        modules = set[str]()  # that are imported besides those of the project
+        referred = set[str]()  # modules of all that is referred to, before what is done at import is added
+        for start in starts:
+            module = self._longest_module(start.module)
+            if module is None:
+                continue
+            if function := self._inner_function(module, start):
+                by_module.setdefault(module, []).append(function)
+                more |= {*self._referred(module, function), (module, "")}
+                parts[f"{module}.{start.name}:{function.digest[:6]}"] = function.digest
+            else:
+                more |= self._in_module(module, start.name.split(".")[:1] if start.name else [])
+        while more:
+            changed = {*by_module} if not reached else set[str]()
+            new = self._reach(more, reached)
+            for module, index in new:
+                if module:
+                    by_module.setdefault(module, []).extend(self._statements(module, index))
+                    changed.add(module)
+                else:
+                    words.add(str(index).rpartition(":")[2])
+            reached |= new
+            for module in changed:
+                for statement in by_module[module]:
+                    words |= statement.words
+                    reads = reads or statement.reads
+                    modules |= {name for target in _targets(statement) if (name := _module_of(self.packages, target))}
+            modules |= changed
+            more = {
+                key
+                for module in ({*by_module} if "entry_points" in words else changed)
+                for key in self._by_name(module, by_module[module], values, words)
+            } - reached
+            if more:
+                continue
+            referred = referred or {*by_module}
+            for effect in _all_effects(self.packages, frozenset(modules), "__subclasses__" in words):
+                is_beside = effect.spreads and effect.key[0] in referred
+                if is_beside or not effect.touched or not effect.touched.isdisjoint(reached):
+                    more.add(effect.key)
+            more -= reached
+        parts |= {name: text for key in reached for name, text in _part(self.packages, key)}
+        if reads or any(READING.search(str(text)) for module, text in reached if not module):
+            texts = None
+        else:
+            texts = {text for each in by_module.values() for statement in each for text in statement.texts}
+        parts |= {name: text for module in by_module for name, text in self._other_files(module, texts)}
+        return parts
+
+    def _inner_function(self, module: str, start: Start) -> Statement | None:
+        """Return a function within another one, or a lambda; None for a statement of its module."""
+        place = _place(module)
+        if not (place and place.file) or ("<locals>" not in start.name and start.name != "<lambda>"):
+            return None
+        function = inner_function(place.file, start.name.rpartition(".")[2], start.line)
+        return statement_of(function, self._package(module)) if function else None
+
+    def _named_by(self, value: str) -> set[Key]:
+        """Return what a parameter names: a module or an object of one, by a dotted path."""
+        if not NAME.fullmatch(value):
+            return set()
+        path = value.replace(":", ".").strip(".")
+        top = path.partition(".")[0]
+        if not self._is_own(top):
+            return {("", _installed_version(top))} if "." in path else set()
+        place = _place(top)
+        if "." not in path and not (place and place.file):
+            return set()  # a word alone is hardly meant as a folder
+        module = self._longest_module(path)
+        return self._in_module(module, path.removeprefix(module).split(".")[1:]) if module else set()
+
+    def _longest_module(self, path: str) -> str | None:
+        """Return the own module that a dotted path begins with; None if there is none."""
+        return _module_of(self.packages, path)
+
+    def _is_own(self, module: str) -> bool:
+        return is_own(module, self.packages)
+
+    def _source(self, module: str) -> Source:
+        return _source(module)
+
+    def _package(self, module: str) -> str:
+        place = _place(module)
+        return module if place and place.folders is not None else module.rpartition(".")[0]
+
+    def _statements(self, module: str, index: int | str) -> list[Statement]:
+        statements = self._source(module).statements
+        return [statements[index]] if isinstance(index, int) else [*statements] if index == "*" else []
+
+    def _find_part(self, key: Key) -> Iterator[tuple[str, str]]:
+        """Yield names and digests of a statement."""
+        module, index = key
+        if not module:
+            yield str(index), ""
+        elif isinstance(index, int):
+            statement = self._source(module).statements[index]
+            named = ", ".join(sorted(statement.binds)) or f"(statement {statement.digest[:6]})"
+            if statement.digest:
+                yield f"{module}.{named}" + f":{statement.digest[:6]}" * (len(statement.binds) != 1), statement.digest
+        elif index == "*":
+            place = _place(module)
+            file = place.file if place else None
+            yield module, remembered_sha256(file) if file and file.suffix != ".py" else ""  # an extension
+
+    def _reach(self, keys: Collection[Key], reached: Collection[Key] = ()) -> set[Key]:
+        """Return statements and all that they refer to, without what is reached already."""
+        new, left = set[Key](), [*keys]
+        while left:
+            key = left.pop()
+            if key not in new and key not in reached:
+                new.add(key)
+                left += _edges(self.packages, key)
+        return new
+
+    def _find_edges(self, key: Key) -> Iterator[Key]:
+        module, index = key
+        if not module:
+            return
+        source = self._source(module)
+        if index == "*":
+            for position, statement in enumerate(source.statements):
+                yield module, position
+                for name in statement.imports:
+                    yield from self._resolve(module, statement, [name])
+        elif isinstance(index, int):
+            yield from self._referred(module, source.statements[index])
+
+    def _referred(self, module: str, statement: Statement) -> Iterator[Key]:
+        """Yield what a statement refers to."""
+        if statement.digest:  # what an import binds counts where it is used
+            for chain in statement.names.read:
+                yield from self._resolve(module, statement, chain.split("."))
+            bindings = self._source(module).bindings
+            for text in statement.texts & bindings.keys():  # such as an annotation
+                yield from self._in_module(module, [text])
+            if not statement.words.isdisjoint(DYNAMIC) or "sys.modules" in statement.names.read:
+                yield module, "*"
+        for star in statement.stars:
+            if self._is_own(star):
+                yield star, "*"
+
+    def _resolve(self, module: str, statement: Statement, path: list[str]) -> set[Key]:
+        """Return what a chain of names in a statement refers to."""
+        name, *rest = path
+        if statement.digest and name in statement.imports:
+            return {key for target in statement.imports[name] for key in self._target(name, target, rest)}
+        return self._in_module(module, path, else_whole=False)
+
+    def _target(self, name: str, target: str, rest: list[str], seen: frozenset[str] = frozenset()) -> set[Key]:
+        """Return what an import refers to."""
+        module, _, member = target.partition(":")
+        if not self._is_own(module):
+            return {("", f"{name}={target}")}
+        if not _place(module):
+            return {("", f"{name}={target}, which is missing")}
+        return self._in_module(module, [*([member] if member else []), *rest], seen)
+
+    def _in_module(
+        self, module: str, path: list[str], seen: frozenset[str] = frozenset(), else_whole: bool = True
+    ) -> set[Key]:
+        """Return what a chain of names refers to in a module; the whole module if nothing in it has the name.
+
+        Args:
+            module: name of the module.
+            path: the names; none for the module itself.
+            seen: imports on the way here.
+            else_whole: False for names that may be built in, or local ones of a function.
+        """
+        if not path or (step := f"{module}:{path[0]}") in seen:
+            return {(module, "*")} if not path else set()
+        name, *rest = path
+        source, keys = self._source(module), set[Key]()
+        for index in source.bindings.get(name, ()):
+            statement = source.statements[index]
+            if statement.digest:
+                keys.add((module, index))
+            for target in statement.imports.get(name, ()):
+                keys |= self._target(name, target, rest, seen | {step})
+        if keys or name in source.bindings:
+            return keys
+        if _place(f"{module}.{name}"):
+            return self._in_module(f"{module}.{name}", rest, seen | {step})
+        for star in {star for each in source.statements for star in each.stars if self._is_own(star)}:
+            keys |= self._in_module(star, path, seen | {step}, else_whole=False)
+        return keys or ({(module, "*")} if else_whole else set())
+
+    def _find_imported(self, targets: Collection[str]) -> Iterator[str]:
+        """Yield own modules and those that they import, at any depth, with the packages that they are in."""
+        left, seen = [*targets], set[str]()
+        while left:
+            module = _module_of(self.packages, left.pop())
+            if module is None or module in seen:
+                continue
+            seen.add(module)
+            yield module
+            left.append(module.rpartition(".")[0])
+            left += [each for statement in self._source(module).statements for each in statement.modules]
+
+    def _find_effects(self, module: str, all_subclasses: bool) -> Iterator["_Effect"]:
+        """Yield what a module does when it is imported."""
+        for index, statement in enumerate(self._source(module).statements):
+            if not statement.digest:
+                continue
+            touched = {
+                key
+                for chain in statement.at_import.changed
+                for key in self._resolve(module, statement, chain.split("."))
+                if key[0] and isinstance(key[1], int)
+            }
+            for chain in statement.at_import.called:
+                called = self._resolve(module, statement, chain.split("."))
+                touched |= {key for key in called if self._is_method_of(key, chain)}
+                touched |= _changed_by(self.packages, frozenset(called))
+            if statement.is_class:
+                bases = {key for base in statement.bases for key in self._resolve(module, statement, base.split("."))}
+                touched |= {key for key in bases if key[0] and (all_subclasses or self._registers(key))}
+            if statement.runs:
+                arguments = {
+                    key for chain in statement.at_import.read for key in self._variables(module, statement, chain)
+                }
+                touched |= arguments
+            if touched or (statement.runs and not self._is_harmless(module, statement)):
+                spreads = statement.runs and bool(statement.at_import.called)
+                yield _Effect((module, index), frozenset(touched), spreads)
+
+    def _variables(self, module: str, statement: Statement, chain: str) -> set[Key]:
+        return {key for key in self._resolve(module, statement, chain.split(".")) if self._is_variable(key)}
+
+    def _is_variable(self, key: Key) -> bool:
+        module, index = key
+        return bool(module) and isinstance(index, int) and self._source(module).statements[index].is_variable
+
+    def _is_method_of(self, key: Key, chain: str) -> bool:
+        """Whether a chain calls a variable, or a method of a function or class, which may change either."""
+        module, index = key
+        if not module or not isinstance(index, int):
+            return False
+        statement = self._source(module).statements[index]
+        return statement.is_variable or ("." in chain and chain.rpartition(".")[2] not in statement.binds)
+
+    def _find_changed_by(self, called: frozenset[Key]) -> set[Key]:
+        """Return the variables that functions change, and the making of objects of classes."""
+        changed, left, seen = set[Key](), [*called], set[Key]()
+        while left:
+            key = left.pop()
+            module, index = key
+            if key in seen or not module or not isinstance(index, int):
+                continue
+            seen.add(key)
+            statement = self._source(module).statements[index]
+            names = statement.constructing or statement.names
+            if statement.is_variable:
+                continue
+            for chain in names.changed:
+                resolved = self._resolve(module, statement, chain.split("."))
+                changed |= {each for each in resolved if each[0] and isinstance(each[1], int)}
+            left += [each for chain in names.read for each in self._resolve(module, statement, chain.split("."))]
+        return changed
+
+    def _registers(self, key: Key, seen: frozenset[Key] = frozenset()) -> bool:
+        """Whether a class, or one that it inherits from, notes the classes that inherit from it."""
+        module, index = key
+        if key in seen or not module or not isinstance(index, int):
+            return False
+        statement = self._source(module).statements[index]
+        bases = {each for base in statement.bases for each in self._resolve(module, statement, base.split("."))}
+        return statement.registers or any(self._registers(base, seen | {key}) for base in bases)
+
+    def _is_harmless(self, module: str, statement: Statement) -> bool:
+        """Whether a statement calls nothing but what shows messages."""
+        roots = statement.at_import.called
+        targets = {target for chain in roots for target in self._external(module, statement, chain)}
+        return bool(roots) and targets <= HARMLESS and not statement.at_import.changed
+
+    def _external(self, module: str, statement: Statement, chain: str) -> set[str]:
+        """Return the top-level modules outside of the project that a chain refers to, or its first name."""
+        keys = self._resolve(module, statement, chain.split("."))
+        if not keys:
+            return {chain.partition(".")[0]}
+        return {module or re.split("[=:.]", str(text))[1] for module, text in keys}
+
+    def _by_name(
+        self, module: str, statements: Collection[Statement], values: Collection[str], words: Collection[str]
+    ) -> Iterator[Key]:
+        """Yield what the texts of statements name, and modules that they may import by a name known at run time."""
+        texts = {text for each in statements for text in each.texts}
+        heads = {text for each in statements for text in each.heads}
+        own_words = {word for each in statements for word in each.words}
+        loads = not own_words.isdisjoint(LOADERS)
+        roots, found = set[str](), False
+        for text in texts:
+            if not DOTTED.fullmatch(text) and text not in heads:
+                continue
+            match = DOTTED.match(text)
+            top = re.split("[.:]", text)[0] if match else ""
+            if not top or not self._is_own(top):
+                continue
+            path = match[0].replace(":", ".").strip(".") if match else ""
+            named = self._longest_module(path)
+            if named is None or not ("." in path or loads or text in heads):
+                continue
+            found = True
+            if text in heads or (text == named and (loads or "." in named)):
+                roots.add(named)
+            yield named, ""
+            if text not in heads:
+                yield from self._in_module(named, path.removeprefix(named).split(".")[1:], else_whole=False)
+        if loads and own_words & {"__package__", "__name__", "__path__", "__file__"}:
+            roots.add(self._package(module))
+        if loads and "__path__" in own_words:
+            imports = {name for each in self._source(module).statements for name in _targets(each)}
+            roots |= {name for target in imports if (name := self._longest_module(target.replace(":", ".")))}
+        families = {root: [(name.rpartition(".")[2], name) for name in _descendants(root)] for root in roots}
+        if found or "entry_points" in words:
+            for group in texts & _entry_points().keys():
+                families.setdefault(group, []).extend(_entry_points()[group])
+        mentioned = {text.rpartition(".")[2] for text in texts}
+        for family in families.values():
+            named_members = [member for name, member in family if name in values] or [member for _, member in family]
+            for member in (*named_members, *(member for name, member in family if name in mentioned)):
+                if self._is_own(member):
+                    yield from self._named_by(member)
+                else:
+                    yield "", _installed_version(re.split("[.:]", member)[0])
+
+    def _other_files(self, module: str, texts: Collection[str] | None) -> Iterator[tuple[str, str]]:
+        """Yield names and digests of the files of a module's packages besides modules.
+
+        Args:
+            module: name of the module.
+            texts: texts of code that reads no files by itself, which count if these name them; None for any other.
+        """
+        package = self._package(module)
+        while package:
+            place = _place(package)
+            for folder in (place and place.folders) or ():
+                for file in _files_of_package(folder):
+                    if texts is None or any(text.endswith(file.name) for text in texts):
+                        yield f"{package} {file.relative_to(folder).as_posix()}", remembered_sha256(file)
+            package = package.rpartition(".")[0]
 
 
 @cache
-def _given_on_request(package: str, packages: frozenset[str]) -> Set[str]:
-    """Return modules that a top-level package imports in `__getattr__` alone: for those who import it, not for itself.
+def _module_of(packages: frozenset[str], path: str) -> str | None:
+    """Return the own module that a dotted path or the target of an import begins with; None if there is none."""
+    path = path.replace(":", ".")
+    if not is_own(path, packages):
+        return None
+    while path and not _place(path):
+        path = path.rpartition(".")[0]
+    return path or None
 
-    Its own modules all import the package before they run, see PEP 562.
+
+@cache
+def _source(module: str) -> Source:
+    place = _place(module)
+    file = place.file if place and place.file and place.file.suffix == ".py" else None
+    return read_source(module, file, bool(place and place.folders is not None))
+
+
+@cache
+def _part(packages: frozenset[str], key: Key) -> list[tuple[str, str]]:
+    return [*_Search(packages)._find_part(key)]
+
+
+@cache
+def _edges(packages: frozenset[str], key: Key) -> frozenset[Key]:
+    return frozenset(_Search(packages)._find_edges(key))
+
+
+@cache
+def _imported(packages: frozenset[str], targets: frozenset[str]) -> frozenset[str]:
+    return frozenset(_Search(packages)._find_imported(targets))
+
+
+@cache
+def _imported_by_projects(packages: frozenset[str]) -> frozenset[str]:
+    """Return the modules that Kedro imports with those of settings and pipelines, at any depth."""
+    names = [f"{top}.{name}" for top in packages for name in ("settings", "pipeline_registry")]
+    pipelines = [name for top in packages for name in _descendants(f"{top}.pipelines")]
+    return _imported(packages, frozenset(name for name in (*names, *pipelines) if _place(name)))
+
+
+@cache
+def _all_effects(packages: frozenset[str], targets: frozenset[str], all_subclasses: bool) -> list["_Effect"]:
+    """Return what modules, those that they import, and those of the project do when they are imported."""
+    modules = _imported_by_projects(packages)
+    modules |= _imported(packages, targets - modules)
+    return [each for module in sorted(modules) for each in _effects(packages, module, all_subclasses)]
+
+
+@cache
+def _effects(packages: frozenset[str], module: str, all_subclasses: bool) -> list["_Effect"]:
+    return [*_Search(packages)._find_effects(module, all_subclasses)]
+
+
+@cache
+def _changed_by(packages: frozenset[str], called: frozenset[Key]) -> set[Key]:
+    return _Search(packages)._find_changed_by(called)
+
+
+def _targets(statement: Statement) -> Iterator[str]:
+    """Yield the targets of all imports of a statement."""
+    yield from statement.modules
+    for targets in statement.imports.values():
+        yield from targets
+
+
+@cache
+def is_own(module: str, packages: frozenset[str] = frozenset()) -> bool:
+    """Whether a module is the project's own code: installed neither in site-packages nor with Python."""
+    top = module.partition(".")[0]
+    place = _place(top) if top not in sys.stdlib_module_names else None
+    return place is not None and (top in packages or any(map(_is_outside, place.folders or (place.file,))))
+
+
+def _is_outside(path: Path | None) -> bool:
+    if path is None or not path.is_absolute() or path.is_relative_to(sysconfig.get_path("stdlib")):
+        return False
+    return {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a module lies.
+
+    Attributes:
+        file: its file; None for a package without ``__init__.py``.
+        folders: folders of a package; None for any other module.
     """
-    if package not in packages or not (lines := _source(_file(package)).lines_on_request):
-        return frozenset()
-    graph = _graph(packages)
-    return frozenset(
-        other
-        for other in graph.find_modules_directly_imported_by(package)
-        if all(each["line_number"] in lines for each in graph.get_import_details(importer=package, imported=other))
-    )
+
+    file: Path | None
+    folders: tuple[Path, ...] | None
 
 
-def _modules_named(
-    name: str, file: Path, packages: frozenset[str]
-) -> tuple[set[str], dict[str, list[tuple[str, str]]]]:
-    """Return the modules that texts in a module name, and its families, see `_Module`."""
-    graph, source = _graph(packages), _source(file)
-    loads = not source.words.isdisjoint(LOADERS)
-    modules, roots = set[str](), set[str]()
-    for text in source.texts:
-        if not (match := re.match(rf"({'|'.join(packages)})(?=$|[.:])[\w.]*", text)):
-            continue
-        module = match[0].rstrip(".")
-        while module not in graph.modules:
-            module = module.rpartition(".")[0]
-        modules.add(module)
-        if text in source.heads or (text == module and (loads or "." in module)):
-            roots.add(module)
-    if loads and source.names & {"__package__", "__name__", "__path__", "__file__"}:
-        roots.add(name if file.name == "__init__.py" else name.rpartition(".")[0])
-    if loads and "__path__" in source.words:
-        roots |= graph.find_modules_directly_imported_by(name)
-    families = {root: [(each.rpartition(".")[2], each) for each in graph.find_descendants(root)] for root in roots}
-    if modules or "entry_points" in source.words:
-        for group in source.texts & _entry_points().keys():
-            families.setdefault(group, []).extend(_entry_points()[group])
-    mentioned = {text.rpartition(".")[2] for text in source.texts}
-    return modules | {each for family in families.values() for member, each in family if member in mentioned}, families
+@cache
+def _place(module: str) -> _Place | None:
+    """Return where a module lies, without importing the packages that it is in; None if there is none."""
+    package, _, name = module.rpartition(".")
+    if not package:
+        with suppress(ImportError, ValueError):  # `__main__` may have no spec
+            if spec := find_spec(module):
+                folders = spec.submodule_search_locations
+                has_file = spec.has_location and spec.origin is not None
+                return _Place(
+                    Path(str(spec.origin)) if has_file else None, None if folders is None else (*map(Path, folders),)
+                )
+        return None
+    around, portions = _place(package), list[Path]()
+    for folder in (around and around.folders) or ():
+        if (file := folder / name / "__init__.py").is_file():
+            return _Place(file, (file.parent,))
+        for suffix in all_suffixes():
+            if (file := folder / f"{name}{suffix}").is_file():
+                return _Place(file, None)
+        if (folder / name).is_dir():
+            portions.append(folder / name)
+    return _Place(None, (*portions,)) if portions else None
+
+
+@cache
+def _descendants(package: str) -> list[str]:
+    """Return all modules in a package."""
+    place, modules = _place(package), list[str]()
+    for folder in (place and place.folders) or ():
+        for path in sorted(folder.iterdir()):
+            name = path.stem if path.suffix == ".py" else path.name
+            is_module = path.suffix == ".py" or (path.is_dir() and any(path.glob("*.py")))
+            if is_module and name.isidentifier() and name not in ("__init__", "__pycache__", "tests"):
+                modules += [f"{package}.{name}", *_descendants(f"{package}.{name}")]
+    return modules
 
 
 @cache
 def _entry_points() -> dict[str, list[tuple[str, str]]]:
-    """Return names and modules of all entry points, by group; reading the metadata takes a while."""
+    """Return names and objects of all entry points, by group; reading the metadata takes a while."""
     points = entry_points()
-    return {group: [(each.name, each.module) for each in points.select(group=group)] for group in points.groups}
-
-
-def _has_plain_folders(top: str, packages: frozenset[str]) -> bool:
-    """Return whether a package has Python files in folders without ``__init__.py``, which the graph omits."""
-    known = {_file(module) for module in _graph(packages).find_descendants(top)}
-    folders = {_file(module).parent for module in (top, *_graph(packages).find_descendants(top))}
-    return any(other.suffix == ".py" for folder in folders for other in _other_files(folder, known | {_file(top)}))
-
-
-def _other_files(folder: Path, modules: Collection[Path]) -> Iterator[Path]:
-    """Yield the files of a package besides its modules, also those in subfolders that are no packages."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name in ("__pycache__", "tests") or path in modules:
-            continue
-        if path.is_file():
-            yield path
-        elif path.is_dir() and not (path / "__init__.py").exists():
-            yield from _other_files(path, modules)
-
-
-def _top(name: str) -> str:
-    return name.partition(".")[0]
+    return {
+        group: [(each.name, each.value.partition("[")[0].strip()) for each in points.select(group=group)]
+        for group in points.groups
+    }
 
 
 @cache
-def _place(top: str) -> Path | None:
-    """Return the folder of a top-level package or the file of a module; None for Python's own and missing ones."""
-    spec = None
-    if top not in sys.stdlib_module_names:
-        with suppress(ImportError, ValueError):
-            spec = find_spec(top)
-    if spec is None:
-        return None
-    return Path(spec.submodule_search_locations[0] if spec.submodule_search_locations else str(spec.origin))
-
-
-def _is_installed(place: Path) -> bool:
-    return not {"site-packages", "dist-packages"}.isdisjoint(place.parts)
+def _files_of_package(folder: Path) -> list[Path]:
+    """Return the files of a package besides its modules, also those in subfolders that are no packages."""
+    files: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in ("__pycache__", "tests") or path.name.startswith(UNSEEN_FILES):
+            continue
+        if path.is_file() and path.suffix != ".py":
+            files.append(path)
+        elif path.is_dir() and not (path / "__init__.py").exists():
+            files += _files_of_package(path)
+    return files
 
 
 @cache
 def _installed_version(top: str) -> str:
     """Return names and versions of the distributions of a top-level module; empty without any."""
-    return " ".join(f"{name} {version(name)}" for name in packages_distributions().get(top, ())) if _place(top) else ""
-
-
-def _file(module: str) -> Path:
-    top, *parts = module.split(".")
-    place = _place(top)
-    assert place
-    path = place.joinpath(*parts)
-    file = path.with_name(f"{path.name}.py")
-    return file if file.is_file() and not (path / "__init__.py").is_file() else path / "__init__.py"
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A Python file.
-
-    Attributes:
-        digest: digest of its syntax tree without docstrings.
-        texts: its string constants.
-        heads: string constants at the beginning of a composed text.
-        names: names that it reads.
-        words: these, attributes and imported names.
-        lines_on_request: lines of a `__getattr__` of the module.
-    """
-
-    digest: str
-    texts: Set[str]
-    heads: Set[str]
-    names: Set[str]
-    words: Set[str]
-    lines_on_request: Set[int]
-
-
-@cache
-def _source(file: Path) -> _Source:
-    """Read a file; a package without ``__init__.py`` has an empty one."""
-    tree = ast.parse(file.read_bytes() if file.is_file() else b"")
-    texts, heads, names, words = set[str](), set[str](), set[str](), set[str]()
-    for part in ast.walk(tree):
-        match part:
-            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
-                if ast.get_docstring(part, clean=False) is not None:
-                    docstring = cast(ast.Expr, part.body.pop(0))
-                    docstring.value = ast.Constant(None)  # the walk comes to it all the same
-            case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
-                heads.add(text)
-            case ast.BinOp(left=ast.Constant(value=str(text))):
-                heads.add(text)
-            case ast.Constant(value=str(text)):
-                texts.add(text)
-                if text.endswith(".") or "{" in text or "%" in text:
-                    heads.add(text)
-            case ast.Name(id=word):
-                names.add(word)
-            case ast.Attribute(attr=word) | ast.alias(name=word):
-                words.add(word)
-    given = [part for part in tree.body if isinstance(part, ast.FunctionDef) and part.name == "__getattr__"]
-    lines = {line for part in given for line in range(part.lineno, (part.end_lineno or part.lineno) + 1)}
-    return _Source(digest(ast.dump(tree)), texts, heads, names, names | words, lines)
-
-
-@cache
-def _digest_of_file(file: Path) -> str:
-    return _source(file).digest if file.suffix == ".py" else remembered_sha256(file)
+    if _place(top) is None:
+        return ""
+    try:
+        return f"{top} {version(top)}"
+    except PackageNotFoundError:  # its name is another one; to read the metadata of all takes a second
+        return " ".join(f"{name} {version(name)}" for name in packages_distributions().get(top, ()))

@@ -39,7 +39,7 @@ def explain_failure(error: Exception, run: Run) -> None:
     Raises:
         RunRefusedError: for `kedro run`, if the message says what to do; the stack trace goes to the log.
     """
-    for note in (*notes_on_files(error, run), *next_steps(error, run.env)):
+    for note in (*notes_on_files(error, run), *next_steps(error, run.env), *kept_results(run)):
         error.add_note(note)
     if click.get_current_context(silent=True) and is_refusal(error):
         logger.debug("The run failed.", exc_info=error)
@@ -50,7 +50,7 @@ def is_refusal(error: Exception) -> bool:
     """Whether the project's own code, or a dataset, raised an error with a message for users."""
     if isinstance(error, DatasetError):
         return True
-    return modules_of(error)[-1].partition(".")[0] in project_packages() and isinstance(error, REFUSALS)
+    return modules_of(error)[-1].partition(".")[0] in (*project_packages(), __package__) and isinstance(error, REFUSALS)
 
 
 def modules_of(error: Exception) -> list[str]:
@@ -87,6 +87,15 @@ def next_steps(error: Exception, env: str | None) -> Iterator[str]:
         yield (
             "Free some space, then go on with the --from-nodes named above, or with "
             f"{command('--only-missing-outputs', env)} if no earlier run left these outputs."
+        )
+
+
+def kept_results(run: Run) -> Iterator[str]:
+    """Yield how to go on with what a failed run has finished."""
+    if run.seconds:
+        yield (
+            f"{len(run.seconds)} of its nodes had finished: {command('--only-missing-outputs', run.env)} keeps what "
+            "they left where it fits. Without that, all are run again."
         )
 
 

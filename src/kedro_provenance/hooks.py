@@ -9,9 +9,11 @@ from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import settings
 from kedro.io import DatasetError
 from kedro.pipeline import Node, Pipeline
 
+from kedro_provenance.around import code_of_hook
 from kedro_provenance.check_parameters import check_names, check_parameters
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
@@ -21,7 +23,7 @@ from kedro_provenance.runner import announce, finish
 from kedro_provenance.session_parameters import making_pipelines, parameters_in_use
 from kedro_provenance.start import start
 from kedro_provenance.terminal import show_messages
-from kedro_provenance.unfinished import forget
+from kedro_provenance.unfinished import forget, note_failure
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +35,13 @@ class ProvenanceHooks:
         packages: packages besides the project's own whose code affects the outputs of its nodes.
         checks: the project's own checks of what the nodes of a run need, before its first node.
         blocks: types of parameter blocks that no node reads.
+        check_names: refuse parameters that the base environment does not have, and entries of the catalog and globals
+            of an environment whose names are most likely misspelt.
+        late_tags: tags of nodes that run after all others that do not depend on them, such as long trainings.
         champion_readers: pipelines that read the versions of `champion` under the entries' own names.
     """
+
+    changes_results = False
 
     def __init__(
         self,
@@ -42,6 +49,8 @@ class ProvenanceHooks:
         packages: Sequence[str] = (),
         checks: Sequence[Checks] = (),
         blocks: Mapping[str, Any] | None = None,
+        check_names: bool = False,
+        late_tags: Sequence[str] = (),
         champion_readers: Sequence[str] = (),
     ) -> None:
         self.packages, self._checks, self._blocks, self._champion_readers = (
@@ -50,18 +59,22 @@ class ProvenanceHooks:
             blocks or {},
             champion_readers,
         )
+        self._check_names, self.late_tags = check_names, late_tags
         self._session = threading.local()  # a server may load the contexts of two requests at the same time
         self._run: Run | None = None
         self._thread = threading.current_thread()  # of the run
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse wrong parameters and misspelt names; keep the context for the run."""
         show_messages()
+        for hook in settings.HOOKS:
+            code_of_hook(hook)  # before any of them knows this session
         self._session.began = time.time()
         with making_pipelines:
-            check_parameters(context, self._blocks)
-            check_names(context)
+            check_parameters(context, self._blocks, self._check_names)
+            if self._check_names:
+                check_names(context)
             self._session.parameters = parameters_in_use()
         self._session.context = context
 
@@ -144,6 +157,7 @@ class ProvenanceHooks:
     def on_pipeline_error(self, error: Exception) -> None:
         """Explain the error of a failed run."""
         assert self._run
+        note_failure(self._run)
         try:
             explain_failure(error, self._run)
         finally:

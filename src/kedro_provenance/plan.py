@@ -1,7 +1,7 @@
 """Plan a run: which nodes are out of date and why, and whether their inputs fit together."""
 
 import inspect
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -11,18 +11,24 @@ from typing import Any
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
-from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_scratch
+from kedro_provenance.around import code_around
+from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_of_kind, is_scratch
 from kedro_provenance.champion import is_of_the_past
-from kedro_provenance.code import code_digest
+from kedro_provenance.code import code_digest, code_of
+from kedro_provenance.declared import declarations
+from kedro_provenance.entry_digests import of_this_process, place_of_entry
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
+from kedro_provenance.forced import forced_nodes
 from kedro_provenance.packages import project_packages
 from kedro_provenance.parameters import deciding, private_fields
-from kedro_provenance.raw_data import digest_of_input, place_of_entry, raw_ancestor
+from kedro_provenance.raw_data import digest_of_input, raw_ancestor
 from kedro_provenance.recipe import Ancestor, Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
 """Keys of an entry that locate data without describing them."""
+MOST_PARTS = 60
+"""Of more parts of code than these, a record names their modules alone."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,14 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
     """Yield the reasons why a node has to run; `made_again` are entries that earlier nodes will make again."""
     if not node.outputs:
         yield "it shows what it reads, and leaves nothing"
+    if node.name in forced_nodes(catalog.records):
+        yield "it was named by `kedro provenance force`"
+    elif has_nothing_new(node, catalog):
+        return
+    for kind in code_of(node.func, project_packages()).uncompared:
+        yield f"its function holds a {kind}, which cannot be compared"
     for name in node.inputs:
-        if is_untracked(name, catalog):
+        if name not in made_again and is_untracked(name, catalog):
             yield f"{name} is known to this run alone"
     if remade := [name for name in node.inputs if name in made_again]:
         yield f"{', '.join(remade)} {'is' if len(remade) == 1 else 'are'} made again"
@@ -70,7 +82,8 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
         dataset, stored = catalog.get(name), catalog.stored(name)
         if is_in_memory(dataset):
             continue
-        if dataset is None or not dataset.exists():
+        assert dataset is not None
+        if not dataset.exists():
             yield f"{name} is not there"
         elif stored is None or stored.recipe is None:
             yield f"nothing says what {name} was made of"
@@ -98,8 +111,32 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
         entries[name] = digest_of_dataset(name, catalog, "save_args", values)
     for name in node.outputs:
         entries[name] = digest_of_dataset(name, catalog, "load_args", values)
-    called = [code_digest(node.func, project_packages(), values), node.inputs, node.outputs]  # in their order
-    return Recipe(node.name, digest(called), parameters, inputs, entries)
+    kinds = {kind for version in stored.values() if version for kind in version.kinds}
+    code, around = code_of(node.func, project_packages(), values | kinds), code_around(catalog)
+    uncompared = of_this_process() if code.uncompared else None
+    called = [code.digest, around.digest, uncompared, node.inputs, node.outputs]  # in their order
+    parts = shortened({**code.parts, **around.parts})
+    return Recipe(node.name, digest(called), parameters, inputs, entries, dict(declarations(node.func)), parts)
+
+
+def shortened(parts: Mapping[str, str]) -> dict[str, str]:
+    """Return short digests of parts of code; of many parts, of their modules."""
+    if len(parts) > MOST_PARTS:
+        by_module: dict[str, list[str]] = {}
+        for name, text in sorted(parts.items()):
+            by_module.setdefault(name.rpartition(".")[0] or name, []).append(f"{name} {text}")
+        parts = {module: digest(texts) for module, texts in by_module.items()}
+    return {name: text[:6] for name, text in sorted(parts.items())}
+
+
+def has_nothing_new(node: Node, catalog: AtomicCatalog) -> bool:
+    """Whether a node reads an ``IncrementalDataset`` that has no new partitions, and has left its outputs before.
+
+    To run it would replace them with what it makes of nothing.
+    """
+    incremental = [name for name in node.inputs if is_of_kind(catalog.get(name), "IncrementalDataset")]
+    has_news = any(catalog.exists(name) for name in incremental)
+    return bool(incremental) and not has_news and all(catalog.exists(name) for name in node.outputs)
 
 
 def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None = None) -> StoredVersion:
@@ -162,7 +199,9 @@ def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values:
         leave_out: arguments of the opposite direction.
         values: see `code_digest`.
     """
-    entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog.get(name)
+    entry, dataset = catalog.entry(name), catalog.get(name)
+    if is_in_memory(dataset):
+        return digest({key: value for key, value in entry.items() if key not in ("type", "metadata")})
     arguments = {key: value for key, value in entry.items() if key not in (*PLACES, leave_out)}
     opened = {key: value for key, value in (entry.get("fs_args") or {}).items() if key in OPEN_ARGS}
     packages = project_packages()
@@ -179,15 +218,21 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
         >>> list(differences(stored, now))
         ['lens.hidden_dim 128 -> 64', 'log: other content than it was made of']
     """
-    if stored.node != now.node:
-        yield f"{stored.node} made it, not {now.node}"
     if stored.code != now.code:
-        yield "the project's code that it runs was changed"
+        changed = {name for name, _ in stored.parts.items() ^ now.parts.items()} if stored.parts else set()
+        what = ", ".join(sorted(name.partition(":")[0] for name in changed)) or "how the node calls it"
+        yield f"the project's code that it runs was changed: {shortened_text(what)}"
+    for name, text in now.declared.items():
+        if (declared := stored.declared.get(name)) != text:
+            is_version = name.startswith("package") and declared
+            yield f"{name} {declared} -> {text}" if is_version else f"{name}: other content than it was made with"
     before, after = (dict(flat(recipe.parameters)) for recipe in (stored, now))
     for path in sorted(before.keys() | after.keys()):
         old, new = (repr(values[path]) if path in values else "(not there)" for values in (before, after))
         if old != new:
             yield f"{path} {old} -> {new}"
+    if [*before] != [*after] and before == after:
+        yield "its parameters are in another order"
     for name, content in now.inputs.items():
         if name not in stored.inputs:
             yield f"it did not read {name}"
@@ -198,6 +243,11 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
             yield f"{name} is loaded or saved in another way"
     if missing := [name for name in stored.entries if name not in now.entries]:
         yield f"its node had {', '.join(missing)}, too"
+
+
+def shortened_text(text: str, length: int = 200) -> str:
+    """Return a text, cut off if it is long."""
+    return text if len(text) <= length else f"{text[:length].rpartition(', ')[0]}, ..."
 
 
 def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:

@@ -1,7 +1,8 @@
 """The names for the settings.py of a project, see the README in this folder."""
 
 from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.declared import depends
 from kedro_provenance.hooks import ProvenanceHooks
 from kedro_provenance.session import AtomicContext, CachingConfigLoader, ResumingSession
 
-__all__ = ["AtomicCatalog", "AtomicContext", "CachingConfigLoader", "ProvenanceHooks", "ResumingSession"]
+__all__ = ["AtomicCatalog", "AtomicContext", "CachingConfigLoader", "ProvenanceHooks", "ResumingSession", "depends"]

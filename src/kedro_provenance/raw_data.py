@@ -1,24 +1,11 @@
 """Digests of catalog entries that no node made."""
 
-import hashlib
-import json
-import os
-import sys
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
-from pathlib import Path
-from typing import Any
-
-from kedro_provenance.catalog import ADDRESSES, AtomicCatalog
+from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.code import code_digest
-from kedro_provenance.files.digests import digest, digest_of_files
-from kedro_provenance.files.paths import paths_at
-from kedro_provenance.files.storage import is_remote, states, storage_options
+from kedro_provenance.entry_digests import digest_of_entry, place_of_entry
+from kedro_provenance.files.digests import digest
 from kedro_provenance.packages import project_packages
 from kedro_provenance.recipe import Ancestor
-
-UNREAD = ("metadata", "credentials")  # keys that say nothing of the content
 
 
 def raw_ancestor(name: str, catalog: AtomicCatalog) -> Ancestor:
@@ -35,110 +22,3 @@ def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
         content = digest_of_entry(read, lambda: catalog.load(name))
         catalog.raw_digests[name] = digest([content, code_digest(type(dataset), project_packages())])
     return catalog.raw_digests[name]
-
-
-def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = None) -> str:
-    """Return the digest of a catalog entry and of the contents of files and folders that it names at any depth.
-
-    In an object storage, sizes and states, such as an ETag, count as contents. Models of a hub and web pages are
-    identified by their address alone. For a dataset without an address, or with a query alone, such as a table of a
-    database, the data count, too; data that cannot be hashed count as changed in each process. Any text of the entry
-    may name a file; the name of a folder outside of `ADDRESSES` has a slash.
-
-    Args:
-        entry: the configuration of the entry; relative paths are those of the working directory.
-        load: loads the entry.
-    """
-    is_known_by_data, contents = any(map(_is_known_by_its_data, _datasets_in(entry))), list[str]()
-    description = _without_contents("", entry, entry, contents)
-    if load and is_known_by_data:
-        contents.extend(_digests_of_data(load()))
-    return digest([description, contents])
-
-
-def place_of_entry(entry: Mapping[str, Any]) -> str | None:
-    """Return the location of an entry's data, independently of the folders of the project and of packages.
-
-    None for models, which have a `source` or a `base_url`: these are settings, not data sets.
-    """
-    if not {"source", "base_url"}.isdisjoint(entry):
-        return None
-    addresses = list(_addresses_in(entry))
-    return ", ".join(addresses) or json.dumps({key: entry[key] for key in entry if key not in UNREAD}, default=str)
-
-
-def _addresses_in(entry: Mapping[str, Any]) -> Iterator[str]:
-    for key, item in entry.items():
-        if isinstance(item, Mapping):
-            yield from _addresses_in(item)
-        elif key in ADDRESSES and Path(str(item)).is_absolute():
-            bases = [base for base in sys.path if base and Path(item).is_relative_to(base)]
-            yield os.path.relpath(item, max(bases, key=len, default=os.curdir))
-        elif key in ADDRESSES:
-            yield str(item)
-
-
-def _datasets_in(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the datasets that read data: nested ones in a block without an address, or else the block itself."""
-    nested: list[Mapping[str, Any]] = []
-    left = [] if _has_address(block) else list(block.values())
-    while left:
-        value = left.pop()
-        if isinstance(value, Mapping) and str(value.get("type")).endswith("Dataset"):
-            nested.append(value)
-        elif isinstance(value, Mapping | list | tuple):
-            left.extend(value.values() if isinstance(value, Mapping) else value)
-    for dataset in nested:
-        yield from _datasets_in(dataset)
-    if not nested:
-        yield block
-
-
-def _is_known_by_its_data(dataset: Mapping[str, Any]) -> bool:
-    kind = str(dataset.get("type")).rpartition(".")[2]
-    return kind.endswith("QueryDataset") or (kind != "MemoryDataset" and not _has_address(dataset))
-
-
-def _has_address(dataset: Mapping[str, Any]) -> bool:
-    return not dataset.keys().isdisjoint(ADDRESSES)
-
-
-def _without_contents(key: str, value: Any, block: Mapping[str, Any], contents: list[str]) -> Any:
-    """Return a value of an entry with its paths, the digests of whose contents are appended to `contents`."""
-    if isinstance(value, Mapping):
-        given = {name: item for name, item in value.items() if name not in UNREAD}
-        return {name: _without_contents(name, item, value, contents) for name, item in given.items()}
-    if isinstance(value, list | tuple):
-        return [_without_contents(key, item, block, contents) for item in value]
-    if is_remote(value):
-        contents.append(digest(states(value, storage_options(block))))
-    elif isinstance(value, str):
-        paths = [path for path in paths_at(value) if key in ADDRESSES or path.is_file() or "/" in value]
-        contents.extend(map(digest_of_files, paths))
-        return None if paths else value
-    return value
-
-
-def _digests_of_data(data: Any) -> Iterator[str]:
-    """Yield digests of tables; for other data one of this process, so that they count as changed."""
-    import pandas as pd
-    import polars as pl
-
-    if isinstance(data, pl.LazyFrame):
-        data = data.collect()
-    if isinstance(data, pl.DataFrame):
-        yield digest({name: str(kind) for name, kind in data.schema.items()})
-        yield hashlib.sha256(data.hash_rows().to_numpy().tobytes()).hexdigest()
-    elif isinstance(data, pd.DataFrame):
-        yield digest({str(name): str(kind) for name, kind in data.dtypes.items()})
-        try:
-            yield hashlib.sha256(pd.util.hash_pandas_object(data).to_numpy().tobytes()).hexdigest()
-        except TypeError:  # lists, say
-            yield _of_this_process()
-    else:
-        yield _of_this_process()
-
-
-@cache
-def _of_this_process() -> str:
-    return uuid.uuid4().hex

@@ -5,8 +5,8 @@ and finished shards are identified by the key of a recipe.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ FILE = "provenance.json"
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines the outputs of a node.
+    """Everything that determines the outputs of a node, and its name.
 
     Attributes:
         node: its name.
@@ -26,6 +26,8 @@ class Recipe:
         parameters: its parameters by name, without those that do not change results.
         inputs: digest of the content of each entry that it loads.
         entries: digest of how the catalog loads or saves each of its entries.
+        declared: digests or versions of files, environment variables and packages that its function says it depends on.
+        parts: shortened digests of what its code consists of, by name, to say what has changed.
     """
 
     node: str
@@ -33,11 +35,14 @@ class Recipe:
     parameters: Mapping[str, Any]
     inputs: Mapping[str, str]
     entries: Mapping[str, str]
+    declared: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
-        """Digest of the recipe."""
-        return digest(asdict(self))
+        """Digest of the recipe; another name of the node makes no other recipe, another order of parameters does."""
+        deciding = {name: value for name, value in asdict(self).items() if name not in ("node", "parts")}
+        return digest([deciding, [path for path, _ in flat(self.parameters)]])
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class StoredVersion:
         revision: git revision of the code; None outside of git.
         lineage: all states that it comes from.
         values: texts among the parameters of its node and of its lineage, which may name modules.
+        kinds: the project's classes among its data, such as ``shop.models:Model``: what reads it runs their code.
         version: its name.
         folder: folder of its files; None in an object storage.
     """
@@ -86,6 +92,7 @@ class StoredVersion:
     revision: str | None = None
     lineage: tuple[Ancestor, ...] = ()
     values: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     version: str = ""
     folder: Path | None = None
 
@@ -128,34 +135,31 @@ def read_version(folder: Path) -> StoredVersion:
     return replace(stored, content=content, folder=folder)
 
 
-def read_file(path: Path, provenance: Path) -> StoredVersion | None:
-    """Return the record of a file without versions; None if there is none, or the file has changed since.
+def read_record(record: Path, content: Callable[[], str | None]) -> StoredVersion | None:
+    """Return the record of data without versions; None if there is none, or the data have changed since.
 
     Args:
-        provenance: file with the record.
+        record: its file.
+        content: returns the digest of the data.
     """
     try:
-        stored = replace(parse_version(provenance.read_bytes(), ""), folder=path)
-        return stored if stored.recipe and stored.is_intact else None
+        stored = parse_version(record.read_bytes(), "")
     except OSError:
         return None
+    return stored if stored.recipe and stored.content == content() else None
 
 
 def parse_version(content: bytes, version: str) -> StoredVersion:
     """Return a version from the content of its record; without a recipe if the record has none."""
     try:
-        values_by_field = json.loads(content)
-        if values_by_field.keys() != {field.name for field in fields(StoredVersion)} - {"version", "folder"}:
-            return StoredVersion(None, version=version)
-        recipe, lineage = (
-            Recipe(**values_by_field["recipe"]),
-            tuple(Ancestor(**each) for each in values_by_field["lineage"]),
-        )
-        values = tuple(map(str, values_by_field["values"]))
-        return StoredVersion(
-            **values_by_field | {"recipe": recipe, "lineage": lineage, "values": values, "version": version}
-        )
-    except (ValueError, TypeError, AttributeError):
+        stored = json.loads(content)
+        known = {each.name for each in fields(StoredVersion)} - {"version", "folder"}
+        read: dict[str, Any] = {name: stored[name] for name in known & stored.keys()}
+        read["recipe"] = Recipe(**stored["recipe"])
+        read["lineage"] = tuple(Ancestor(**each) for each in stored["lineage"])
+        read |= {name: tuple(map(str, stored[name])) for name in ("values", "kinds") if name in stored}
+        return StoredVersion(**read, version=version)
+    except (ValueError, TypeError, AttributeError, KeyError):
         return StoredVersion(None, version=version)
 
 

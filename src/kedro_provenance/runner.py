@@ -9,7 +9,9 @@ from kedro.runner import SequentialRunner
 from kedro.runner.task import Task
 
 from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_scratch
+from kedro_provenance.forced import forced_nodes, unforce
 from kedro_provenance.kedro_internals import NodeByNodeRunner
+from kedro_provenance.packages import late_tags
 from kedro_provenance.plan import is_untracked, reasons_to_run, recipe_of, version_by
 from kedro_provenance.recipe import Recipe, StoredVersion
 
@@ -50,14 +52,17 @@ class IncrementalRunner(NodeByNodeRunner):
         return super().run(pipeline, catalog, hook_manager, run_id)
 
     def ordered(self, pipeline: Pipeline) -> list[Node]:
-        """Return the nodes in an order in which a node on the GPU follows all others that do not depend on it.
+        """Return the nodes in an order in which those with a late tag follow all others that do not depend on them.
 
-        So a run is refused, such as for a log that cannot be split, before hours of an LLM.
+        So a run fails early, such as for data that cannot be split, and not after hours of a training.
         """
-        left, needed, nodes = list(pipeline.nodes), pipeline.node_dependencies, []
+        late, nodes = late_tags(), list[Node]()
+        if all(late.isdisjoint(node.tags) for node in pipeline.nodes):
+            return list(pipeline.nodes)
+        left, needed = list(pipeline.nodes), pipeline.node_dependencies
         while left:
             ready = [node for node in left if needed[node].isdisjoint(left)]
-            nodes.append(next((node for node in ready if "gpu" not in node.tags), ready[0]))
+            nodes.append(next((node for node in ready if late.isdisjoint(node.tags)), ready[0]))
             left.remove(nodes[-1])
         return nodes
 
@@ -92,7 +97,11 @@ class IncrementalRunner(NodeByNodeRunner):
 
     def made_before(self, node: Node, catalog: AtomicCatalog, recipe: Recipe) -> dict[str, StoredVersion] | None:
         """Return the node's outputs by the same recipe; None if there are none, or the recipe is incomplete."""
-        if not node.outputs or any(is_untracked(name, catalog) for name in node.inputs):
+        if (
+            not node.outputs
+            or node.name in forced_nodes(catalog.records)
+            or any(is_untracked(name, catalog) for name in node.inputs)
+        ):
             return None
         return catalog.made_before(node.outputs, recipe.key)
 
@@ -118,6 +127,7 @@ def announce(node: Node, catalog: AtomicCatalog, version: StoredVersion) -> None
 def finish(node: Node, catalog: AtomicCatalog) -> None:
     """Remove a node's scratch data, as all of its outputs are saved."""
     catalog.node, catalog.making = None, {}
+    unforce(catalog.records, node.name)
     for scratch in scratch_of(node, catalog):
         scratch.clear()
 

@@ -1,6 +1,7 @@
 """The start of a run: refusals before anything is written, and preparations."""
 
 import logging
+from collections.abc import Callable
 from glob import has_magic
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,6 @@ from rich.text import Text
 
 from kedro_provenance.archive import give_archive
 from kedro_provenance.catalog import (
-    ADDRESSES,
     AtomicCatalog,
     is_versioned,
     loaded_version,
@@ -35,15 +35,17 @@ from kedro_provenance.champion import (
 )
 from kedro_provenance.failures import RunRefusedError, command, how_to_make
 from kedro_provenance.files.package_files import absent_package
-from kedro_provenance.files.storage import StorageError, is_remote, require_bucket, storage_options
+from kedro_provenance.files.storage import ADDRESSES, StorageError, is_remote, require_bucket, storage_options
 from kedro_provenance.lock import lock_data
 from kedro_provenance.manifest import MANIFEST
 from kedro_provenance.plan import Step, foreign_origins, mixed_origins, plan
 from kedro_provenance.run import Run
 from kedro_provenance.runner import IncrementalRunner
-from kedro_provenance.unfinished import CHOICES, interrupted_runs, take_over
+from kedro_provenance.unfinished import CHOICES, take_over, was_killed
 
 logger = logging.getLogger(__name__)
+
+RECORDS = ".provenance"  # folder of the records of data that are not in local files
 
 
 def start(run: Run) -> None:
@@ -58,6 +60,7 @@ def start(run: Run) -> None:
     """
     require_runner(run)
     require_catalog(run)
+    run.catalog.cells, run.catalog.records = run.cells, run.data / RECORDS
     require_datasets(run)
     require_storage(run)
     require_past_versions(run)
@@ -166,15 +169,15 @@ def show_plan(run: Run) -> None:
 
 
 def choose_nodes(run: Run) -> None:
-    """Find the nodes to run, with `--only-missing-outputs` or to continue an interrupted run.
+    """Find the nodes to run, with `--only-missing-outputs` or to continue a run that was killed.
 
     Kedro's own runner then takes outputs that are out of date as missing; `IncrementalRunner` decides again when a
     node's turn comes.
     """
     catalog = run.catalog
-    catalog.revision, catalog.cells = run.revision, run.cells
+    catalog.revision = run.revision
     is_incremental = IncrementalRunner.__name__ in run.params["runner"]
-    catalog.resumes = is_incremental and bool(interrupted_runs(run.data, run.params))
+    catalog.resumes = is_incremental and was_killed(run.data, run.params)
     if not (run.params["only_missing_outputs"] or catalog.resumes):
         return
     steps = plan(run.pipeline, catalog)
@@ -286,8 +289,13 @@ def try_checks(run: Run) -> None:
         raise RunRefusedError("\n".join(["This run would fail. Nothing was written.", *lines]))
 
 
-def cell_runner(run: Run) -> CellRunner:
-    """Return the runner of the default flow with other parameters, in a run's project and environment."""
+def cell_runner(run: Run, share_cores: Callable[[int], None] | None = None) -> CellRunner:
+    """Return the runner of the default flow with other parameters, in a run's project and environment.
+
+    Args:
+        run: the run.
+        share_cores: gives a process its share of the cores, of as many processes as there are.
+    """
     loader = run.context.config_loader
     return CellRunner(
         project=run.project,
@@ -298,4 +306,5 @@ def cell_runner(run: Run) -> CellRunner:
         parameters=run.parameters,
         revision=run.revision,
         checks=run.checks,
+        share_cores=share_cores,
     )

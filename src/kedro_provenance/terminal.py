@@ -41,7 +41,7 @@ class PlainHandler(logging.Handler):
 
 def show_messages() -> None:
     """Show messages of the project's packages from now on: by the project's own logging, else on stderr."""
-    loggers = [logging.getLogger(package) for package in project_packages()]
+    loggers = [logging.getLogger(package) for package in (*project_packages(), __package__)]
     for logger in loggers:
         if logger.level == logging.NOTSET:  # Kedro's own configuration names no plug-in
             logger.setLevel(logging.INFO)

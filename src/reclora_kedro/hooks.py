@@ -24,6 +24,8 @@ CHOICE, CHOICE_BEFORE = "candidate_choice", "candidate_choice_before"
 class RecommenderHooks:
     """Gives a run the choice in use before it, and ends the default flow with where its results lie."""
 
+    changes_results = False
+
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         self._context = context

@@ -1,7 +1,7 @@
 """Kedro settings of the project: configuration loading, resolvers, the catalog, sessions and hooks."""
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -40,12 +40,15 @@ HOOKS = (
     ProvenanceHooks(
         packages=["reclora_extras"],
         checks=[checks],
+        check_names=True,
         blocks={
+            "champion": Literal["promoted", "newest"],
             "service": ServiceConfig,
             "update.retriever": bool,
             "update.accept": bool,
             **{name: block for each in HOOKS_OF_PACKAGES for name, block in getattr(each, "BLOCKS", {}).items()},
         },
+        late_tags=["gpu"],
         champion_readers=["recommendation", "export"],
     ),
     RecommenderHooks(),

@@ -1,6 +1,6 @@
 """Grids of settings from the project and from installed packages."""
 
-from kedro_provenance.raw_data import digest_of_entry
+from kedro_provenance.entry_digests import digest_of_entry
 from reclora_kedro.datasets.study_grids import StudyGridsDataset
 
 

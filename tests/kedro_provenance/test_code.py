@@ -1,14 +1,24 @@
 """The code of a node is all that it may run of the project, and no more."""
 
+import copy
 import functools
+import re
+import subprocess
 import sys
+import threading
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from enum import Enum
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from edits import forget_code
-from kedro_provenance.code import code_digest
+from edit_sequences import forget_code
+from kedro_provenance.code import code_digest, code_of
 
 PROJECT = {
     "toy/__init__.py": "",
@@ -25,14 +35,38 @@ PROJECT = {
     "toy/models/deep/__init__.py": "",
     "toy/models/deep/core.py": "VALUE = 1\n",
 }
+RUN = "def run():\n    return "
+TRIED = f"try:\n    from toy.models.sim import VALUE\nexcept ImportError:\n    VALUE = 0\n{RUN}VALUE\n"
+IN_IF = {"toy/helpers.py": "if C:\n    def f():\n        return 1\n"}
+PLAIN = {"toy/models/plain/core.py": "V = 1\n"}
+ROWS = {"beside/__init__.py": "def rows():\n    return open(F)\n", "beside/t.csv": "1"}
+PATCH = {
+    "toy/pipeline_registry.py": "from toy import patch\n",
+    "toy/patch.py": "import pandas\npandas.read_csv = 1\n",
+}
+ANNOTATED = "from toy.helpers import M\ndef run(model: 'M'): ...\n"
 REGISTRY = {
     "toy/models/__init__.py": "from . import sim\n",
     "toy/models/sim.py": "from .base import register\n@register\nclass Sim:\n    VALUE = 1\n",
 }
+FILLED = REGISTRY | {"toy/models/sim.py": "from .base import MODELS\nMODELS['sim'] = 1\n"}
+IN_PIPELINE = FILLED | {"toy/models/__init__.py": "", "toy/pipelines/sim/pipeline.py": "import toy.models.sim\n"}
 SUBCLASS = {
     "toy/models/__init__.py": "from toy.models import sim\n",
     "toy/models/base.py": "class Base:\n    def __init_subclass__(cls):\n        KNOWN.append(cls)\n",
     "toy/models/sim.py": "from toy.models.base import Base\nclass Sim(Base):\n    VALUE = 1\n",
+}
+SUBCLASSES = SUBCLASS | {"toy/models/base.py": "class Base: ...\n"}
+META = "class Meta(type):\n    KNOWN = []\n    def __init__(cls, *_):\n        Meta.KNOWN += [cls]\n"
+METACLASS = {
+    "toy/models/__init__.py": "from toy.models import sim\n",
+    "toy/models/base.py": META,
+    "toy/models/sim.py": "from toy.models.base import Meta\nclass Sim(metaclass=Meta):\n    VALUE = 1\n",
+}
+DISPATCH = {
+    "toy/helpers.py": "from functools import singledispatch\n@singledispatch\ndef score(model): ...\n",
+    "toy/models/sim.py": "from toy.helpers import score\n@score.register\ndef of_number(model: int):\n    return 1\n",
+    "toy/pipelines/sim.py": "import toy.models.sim\n",
 }
 BY_NAME = "from importlib import import_module\n"
 RELATIVE = {"toy/models/__init__.py": f"{BY_NAME}f = lambda n: import_module(f'.{{n}}', __package__)\n"}
@@ -71,74 +105,96 @@ def digest_of(module="toy.steps.nodes", values=()):
 @pytest.mark.parametrize(
     ("nodes", "files", "edited"),
     [
-        ("", {}, "toy/steps/nodes.py"),
-        ("", {}, "toy/steps/__init__.py"),
-        ("", {}, "toy/steps/pipeline.py"),
-        ("", {}, "toy/__init__.py"),
-        ("", {}, "toy/settings.py"),
-        ("from ..models import sim\n", {}, "toy/models/sim.py"),
-        ("from ..models import sim\n", {}, "toy/models/__init__.py"),
-        ("from ..models.deep.core import VALUE\n", {}, "toy/models/deep/core.py"),
-        ("from ..models.deep.core import VALUE\n", {}, "toy/models/deep/__init__.py"),
-        ("import toy.models.deep.core\n", {}, "toy/models/deep/core.py"),
-        ("from toy.models.sim import *\n", {}, "toy/models/sim.py"),
-        ("try:\n    import toy.models.sim\nexcept ImportError:\n    pass\n", {}, "toy/models/sim.py"),
-        ("def f():\n    from toy.models import sim\n", {}, "toy/models/sim.py"),
-        ("from ..helpers import f\n", {"toy/helpers.py": "if 1:\n    def f():\n        return 1\n"}, "toy/helpers.py"),
-        ("from toy.helpers import *\n", {"toy/helpers.py": "globals()['a'] = 1\n"}, "toy/helpers.py"),
-        ("from toy.helpers import T\n", {"toy/helpers.py": "T = {}\nT.update(a=1)\n"}, "toy/helpers.py"),
-        ("from toy.models.base import MODELS\n", REGISTRY, "toy/models/sim.py"),
-        ("from toy.models.base import Base\n", SUBCLASS, "toy/models/sim.py"),
-        (f"{BY_NAME}import_module('toy.models.sim')\n", {}, "toy/models/sim.py"),
-        (f"{BY_NAME}def f(n):\n    import_module(f'toy.models.{{n}}')\n", {}, "toy/models/sim.py"),
-        (f"{BY_NAME}def f(n):\n    import_module('toy.models.' + n)\n", {}, "toy/models/sim.py"),
-        (f"{BY_NAME}def f(n):\n    import_module('toy.models.%s' % n)\n", {}, "toy/models/sim.py"),
-        (f"{BY_NAME}def f(n):\n    import_module('.' + n, 'toy.models')\n", {}, "toy/models/sim.py"),
-        ("from toy import models\n", RELATIVE, "toy/models/sim.py"),
-        ("import toy.models, pkgutil\nALL = [*pkgutil.iter_modules(toy.models.__path__)]\n", {}, "toy/models/sim.py"),
-        ("MODELS = {'sim': 'toy.models.sim:Sim'}\n", {}, "toy/models/sim.py"),
-        ("F = lambda n: open(f'{n}.html')\n", {"toy/steps/page.html": "1"}, "toy/steps/page.html"),
-        ("F = lambda n: open(n)\n", {"toy/steps/templates/page": "1"}, "toy/steps/templates/page"),
-        ("import toy.models.plain.core\n", {"toy/models/plain/core.py": "VALUE = 1\n"}, "toy/models/plain/core.py"),
-        ("import toy.models.plain.core\n", {"toy/models/plain/core.py": "import toy.helpers\n"}, "toy/helpers.py"),
-        ("from toy import helper\n", ON_REQUEST, "toy/helpers.py"),
+        (f"{RUN}1\n", {}, "toy/steps/nodes.py"),
+        (f"LIMIT = 1\n{RUN}LIMIT\n", {}, "toy/steps/nodes.py"),
+        (f"from ..models import sim\n{RUN}sim.VALUE\n", {}, "toy/models/sim.py"),
+        (f"from ..models import VALUE\n{RUN}VALUE\n", {}, "toy/models/__init__.py"),
+        (f"from ..models.deep.core import VALUE\n{RUN}VALUE\n", {}, "toy/models/deep/core.py"),
+        (f"import toy.models.deep.core\n{RUN}toy.models.deep.core.VALUE\n", {}, "toy/models/deep/core.py"),
+        (f"from toy.models.sim import *\n{RUN}VALUE\n", {}, "toy/models/sim.py"),
+        (f"from toy.models import sim\n{RUN}getattr(sim, NAME)\n", {}, "toy/models/sim.py"),
+        (TRIED, {}, "toy/models/sim.py"),
+        (f"{RUN}VALUE\n    from toy.models.sim import VALUE\n", {}, "toy/models/sim.py"),
+        (f"from ..helpers import f\n{RUN}f\n", IN_IF, "toy/helpers.py"),
+        (f"from toy.helpers import *\n{RUN}a\n", {"toy/helpers.py": "globals()['a'] = 1\n"}, "toy/helpers.py"),
+        (f"from toy.helpers import T\n{RUN}T\n", {"toy/helpers.py": "T = {}\nT.update(a=1)\n"}, "toy/helpers.py"),
+        (f"from toy.helpers import m\n{RUN}m\n", {"toy/helpers.py": "from math import log1p as m\n"}, "toy/helpers.py"),
+        (ANNOTATED, {"toy/helpers.py": "class M:\n    A = 1\n"}, "toy/helpers.py"),
+        (f"from toy.models.base import MODELS\n{RUN}MODELS\n", REGISTRY, "toy/models/sim.py"),
+        (f"from toy.models.base import MODELS\n{RUN}MODELS\n", FILLED, "toy/models/sim.py"),
+        (f"from toy.models.base import Base\n{RUN}Base\n", SUBCLASS, "toy/models/sim.py"),
+        (f"from toy.models.base import Base\n{RUN}Base.__subclasses__()\n", SUBCLASSES, "toy/models/sim.py"),
+        (f"from toy.models.base import Meta\n{RUN}Meta.KNOWN\n", METACLASS, "toy/models/sim.py"),
+        (f"from toy.helpers import score\n{RUN}score(0)\n", DISPATCH, "toy/models/sim.py"),
+        (f"{BY_NAME}{RUN}import_module('toy.models.sim')\n", {}, "toy/models/sim.py"),
+        (f"{BY_NAME}{RUN}import_module(f'toy.models.{{N}}')\n", {}, "toy/models/sim.py"),
+        (f"{BY_NAME}{RUN}import_module('toy.models.' + N)\n", {}, "toy/models/sim.py"),
+        (f"{BY_NAME}{RUN}import_module('toy.models.%s' % N)\n", {}, "toy/models/sim.py"),
+        (f"{BY_NAME}{RUN}import_module('.' + N, 'toy.models')\n", {}, "toy/models/sim.py"),
+        (f"from toy import models\n{RUN}models.f\n", RELATIVE, "toy/models/sim.py"),
+        (f"import toy.models, pkgutil\n{RUN}pkgutil.iter_modules(toy.models.__path__)\n", {}, "toy/models/sim.py"),
+        (f"MODELS = {{'sim': 'toy.models.sim:VALUE'}}\n{RUN}MODELS\n", {}, "toy/models/sim.py"),
+        (f"{RUN}open(f'{{N}}.html')\n", {"toy/steps/page.html": "1"}, "toy/steps/page.html"),
+        (f"{RUN}open(NAME)\n", {"toy/steps/templates/page": "1"}, "toy/steps/templates/page"),
+        (f"import toy.models.plain.core as c\n{RUN}c.V\n", PLAIN, "toy/models/plain/core.py"),
+        (f"import beside as b\n{RUN}b.VALUE\n", {"beside.py": "VALUE = 1\n"}, "beside.py"),
+        (f"from beside.core import VALUE\n{RUN}VALUE\n", {"beside/core.py": "VALUE = 1\n"}, "beside/core.py"),
+        (f"from beside import rows\n{RUN}rows()\n", ROWS, "beside/t.csv"),
+        (f"{RUN}2\n", {"toy/settings.py": "import pandas\npandas.set_option('a', 1)\n"}, "toy/settings.py"),
+        (f"from toy import helper\n{RUN}helper()\n", ON_REQUEST, "toy/helpers.py"),
+        (f"{RUN}2\n", PATCH, "toy/patch.py"),
+        (f"from toy.models.base import MODELS\n{RUN}MODELS\n", IN_PIPELINE, "toy/models/sim.py"),
     ],
 )  # fmt: skip
 def test_an_edit_of_what_a_node_may_run_counts(write, nodes, files, edited):
-    write({"toy/steps/nodes.py": nodes + PROJECT["toy/steps/nodes.py"]} | files)
+    write({"toy/steps/nodes.py": nodes} | files)
     before = digest_of()
-    write({edited: Path(sys.path[0], edited).read_text() + "EDITED = 1\n"})
+    text = Path(sys.path[0], edited).read_text()
+    write({edited: text.replace("1", "2")})
     assert digest_of() != before
+    write({edited: text})
+    assert digest_of() == before
 
 
 @pytest.mark.parametrize(
     ("nodes", "edited", "text"),
     [
-        ("from toy import helpers\n", "toy/helpers.py", SAME_HELPER),
+        (f"from toy import helpers\n{RUN}helpers.helper\n", "toy/helpers.py", SAME_HELPER),
+        (f"from toy import helpers\n{RUN}helpers.helper\n", "toy/helpers.py", f"{SAME_HELPER}f = 1\n"),
+        (f"{RUN}1\n", "toy/steps/nodes.py", f"{RUN}1\ndef other():\n    return run()\n"),
+        (f"{RUN}1\n", "toy/steps/nodes.py", f"import json\nlog = json.loads('1')\n{RUN}1\n"),
+        (f"{RUN}1\n", "toy/steps/nodes.py", f"import logging\nlogging.basicConfig(level=1)\n{RUN}1\n"),
+        (f"{RUN}1\n", "toy/__init__.py", "__version__ = '2'\n"),
+        (f"{RUN}1\n", "toy/settings.py", "CONF_SOURCE = 'other'\n"),
+        (f"{RUN}1\n", "toy/steps/pipeline.py", "from . import nodes\ndef create_pipeline():\n    return [nodes.run]\n"),
+        (f"{RUN}open('a')\n", "toy/steps/README.md", "2"),
+        (f"from toy.helpers import *\n{RUN}len('a')\n", "toy/helpers.py", "VALUE = 2\n"),
+        (f"M = {{}}\nM['a'] = 1\n{RUN}1\n", "toy/steps/nodes.py", f"M = {{}}\nM['a'] = 2\n{RUN}1\n"),
+        (f"{RUN}1\n", "toy/steps/page.html", "2"),
         ("", "toy/helpers.py", "VALUE = 2\n"),
         ("", "toy/steps/other_nodes.py", "VALUE = 2\n"),
-        ("from toy.models import sim\n", "toy/models/din.py", "VALUE = 2\n"),
-        ("from toy.models import sim\n", "toy/models/__pycache__/sim.pyc", "2"),
-        ("from toy.models import sim\n", "toy/models/tests/test_sim.py", "VALUE = 2\n"),
-        (FOR_TYPES, "toy/helpers.py", "VALUE = 2\n"),
-        ("F = lambda n: open(f'{n}.html')\n", "toy/models/page.html", "2"),
+        (f"from toy.models import sim\n{RUN}sim.VALUE\n", "toy/models/din.py", "VALUE = 2\n"),
+        (f"from toy.models import sim\n{RUN}open(sim)\n", "toy/models/__pycache__/sim.pyc", "2"),
+        (f"from toy.models import sim\n{RUN}open(sim)\n", "toy/models/tests/test_sim.py", "VALUE = 2\n"),
+        (f"{FOR_TYPES}{RUN}toy.helpers.helper\n", "toy/helpers.py", "VALUE = 2\n"),
+        (f"{RUN}open(f'{{n}}.html')\n", "toy/models/page.html", "2"),
     ],
 )  # fmt: skip
 def test_an_edit_of_what_it_does_not_run_does_not_count(write, nodes, edited, text):
-    write({"toy/steps/nodes.py": nodes + PROJECT["toy/steps/nodes.py"]})
+    write({"toy/steps/nodes.py": nodes})
     before = digest_of()
     write({edited: text})
     assert digest_of() == before
 
 
 def test_what_a_package_gives_on_request_counts_for_those_who_ask_alone(write):
-    write({"toy/steps/nodes.py": PROJECT["toy/steps/nodes.py"]} | ON_REQUEST)
+    write(ON_REQUEST)
     before = digest_of()
-    write({"toy/helpers.py": "VALUE = 2\n"})
+    write({"toy/helpers.py": "def helper():\n    return 2\n"})
     assert digest_of() == before
 
 
-LOADER = f"{BY_NAME}def f(n):\n    import_module(f'toy.models.{{n}}')\n"
+LOADER = f"{BY_NAME}def run(n):\n    import_module(f'toy.models.{{n}}')\n"
 
 
 def test_of_modules_found_by_name_those_count_that_a_value_names(write):
@@ -153,7 +209,8 @@ def test_of_modules_found_by_name_those_count_that_a_value_names(write):
 @pytest.mark.parametrize("value", ["outside.models.mine", "outside.models.mine:Mine", "single", "single:Mine"])
 def test_a_value_may_name_a_module_outside_the_project(write, value):
     write({f"outside/{name}.py": "" for name in ("__init__", "models/__init__")})
-    write({"outside/models/mine.py": "import outside.deep\n", "outside/deep.py": "", "single.py": ""})
+    mine = "from outside.deep import VALUE\nclass Mine:\n    A = VALUE\n"
+    write({"outside/models/mine.py": mine, "outside/deep.py": "VALUE = 1\n", "single.py": ""})
     before, other = digest_of(values=[value]), digest_of(values=["sim"])
     write({"outside/deep.py" if value.startswith("outside") else "single.py": "VALUE = 2\n"})
     assert digest_of(values=[value]) != before
@@ -164,7 +221,7 @@ def test_a_value_may_name_an_entry_point(write):
     points = "[toy.models]\nmine = outside.mine\nyours = outside.yours\n"
     write({"toy-1.dist-info/entry_points.txt": points, "toy-1.dist-info/METADATA": "Name: outside\nVersion: 1\n"})
     write({f"outside/{name}.py": "" for name in ("__init__", "mine", "yours")})
-    write({"toy/steps/nodes.py": "registry = Registry('toy.models')\n"})
+    write({"toy/steps/nodes.py": f"registry = Registry('toy.models')\n{RUN}registry\n"})
     assert metadata.entry_points(group="toy.models", name="mine")
     before = {value: digest_of(values=[value]) for value in ("mine", "yours", "sim")}
     write({"outside/mine.py": "VALUE = 2\n"})
@@ -195,34 +252,89 @@ def decorated(function, times):
 
 @pytest.mark.parametrize("edited", ["toy/helpers.py", "toy/steps/nodes.py"])
 def test_a_wrapper_counts_with_what_it_wraps(write, edited):
+    write({"toy/helpers.py": "def run(wrapped, times): ...\n"})
     nodes = function_of("toy.steps.nodes")
     made = {
         "wrapped": lambda: decorated(nodes, 2),
         "cached": lambda: functools.cache(decorated(nodes, 2)),
-        "method": lambda: type("Model", (), {"__module__": "toy.helpers", "run": nodes})().run,
+        "method": lambda: type("Model", (), {"__module__": "toy.helpers", "run": decorated(nodes, 2)})().run,
     }
     before = {name: code_digest(make(), ["toy"]) for name, make in made.items()}
     assert before["wrapped"] != code_digest(decorated(nodes, 3), ["toy"])
-    write({edited: "VALUE = 2\n"})
+    write({edited: "def run(*_):\n    return 2\n"})
     for name, make in made.items():
         assert code_digest(make(), ["toy"]) != before[name]
 
 
-def test_bound_arguments_count(write):
-    nodes = function_of("toy.steps.nodes", "def run(a, b=0):\n    return a\n")
-    variants = [
-        nodes,
-        functools.partial(nodes, 1),
-        functools.partial(nodes, 2),
-        functools.partial(nodes, b=2),
-        functools.partial(nodes, {"a": [1, (2,)]}),
-        functools.partial(nodes, function_of("toy.helpers")),
-    ]
-    digests = [code_digest(variant, ["toy"]) for variant in variants]
-    assert len({*digests}) == len(variants)
-    write({"toy/helpers.py": "VALUE = 2\n"})
-    after = [code_digest(variant, ["toy"]) for variant in variants]
-    assert [a != b for a, b in zip(digests, after, strict=True)] == [False] * 5 + [True]
+class Size(Enum):
+    SMALL = 1
+    LARGE = 2
+
+
+@dataclass
+class Rule:
+    limits: list
+
+
+class Scaler:
+    def __init__(self, factor):
+        self.factor, self.itself = factor, self
+
+    def __call__(self, x):
+        return x * self.factor
+
+    def scale(self, x):
+        return x * self.factor
+
+
+PAIRS = {
+    "number": (1, 2),
+    "nested": ({"a": [1, (2,)]}, {"a": [1, (3,)]}),
+    "date": (date(2026, 1, 1), date(2026, 1, 2)),
+    "path": (Path("a"), Path("b")),
+    "set": ({"a", "b"}, {"a", "c"}),
+    "decimal": (Decimal("1.0"), Decimal("1.1")),
+    "enum": (Size.SMALL, Size.LARGE),
+    "dataclass": (Rule([1]), Rule([2])),
+    "array": (np.arange(3), np.arange(4)),
+    "table": (pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]})),
+    "pattern": (re.compile("a"), re.compile("b")),
+    "callable": (Scaler(1), Scaler(2)),
+    "method": (Scaler(1).scale, Scaler(2).scale),
+    "bytes": (b"1", b"2"),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS.values(), ids=PAIRS)
+def test_values_that_a_function_holds_count_by_their_content(one, other):
+    def held(value):
+        def default(x, value=value): ...
+
+        return functools.partial(print, value), functools.partial(print, end=value), lambda: value, default
+
+    for first, second, again in zip(held(one), held(other), held(copy.deepcopy(one)), strict=True):
+        assert code_of(first).digest == code_of(again).digest != code_of(second).digest
+        assert code_of(first).uncompared == ()
+
+
+def test_what_cannot_be_compared_is_named():
+    assert code_of(functools.partial(print, threading.Lock())).uncompared == ("_thread.lock",)
+
+
+def test_digests_are_those_of_any_process(tmp_path):
+    text = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2] / 'src')!r})\n"
+        + """
+from functools import partial
+from kedro_provenance.code import code_digest
+print(code_digest(partial(print, {"one", "two", "three"}, frozenset({(1, "a"), (2, "b")}))))
+"""
+    )
+    command = [sys.executable, "-c", text]
+    outputs = {
+        subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": seed}).stdout for seed in "12"
+    }
+    assert len(outputs) == 1
 
 
 def test_a_class_counts_with_its_bases(write):

@@ -62,7 +62,7 @@ def refusal(tmp_path):
         pipelines.set_requested(list(requested))
         try:
             context = SimpleNamespace(config_loader=loader, env="mine")
-            check_parameters(context, {"service": ServiceConfig})
+            check_parameters(context, {"service": ServiceConfig}, names=True)
             check_names(context)
         except RunRefusedError as error:
             return str(error)

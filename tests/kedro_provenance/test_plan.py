@@ -38,6 +38,11 @@ def test_a_changed_parameter_is_named_with_both_values(project):
     assert project.reasons()["train"] == ["lens.seed 1 -> '1'"]
 
 
+def test_another_order_of_parameters_is_seen(project):
+    project.parameters["lens"] = dict(reversed(project.parameters["lens"].items()))
+    assert project.reasons()["train"] == ["its parameters are in another order"]
+
+
 def test_a_parameter_of_the_last_node_costs_the_last_node(project):
     project.parameters["evaluation"]["level"] = 0.95
     assert project.run() == ["evaluate"]
@@ -100,8 +105,8 @@ def test_what_is_missing_changed_or_of_unknown_origin_is_made_again(project):
 def test_what_reads_data_in_memory_always_runs(project):
     catalog = project.catalog()
     catalog["table"] = MemoryDataset([1, 2, 3])
-    reasons = {step.node.name: step.reasons for step in plan(FLOW, catalog)}
-    assert reasons["train"][0] == "table is known to this run alone"
+    [step] = plan(FLOW.only_nodes("train"), catalog)
+    assert step.reasons[0] == "table is known to this run alone"
 
 
 def test_results_of_one_run_fit_together(project):

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.raw_data import digest_of_entry, place_of_entry
+from kedro_provenance.entry_digests import digest_of_entry, place_of_entry
 
 
 def put(file, text):
@@ -111,11 +111,11 @@ def test_tables_are_told_apart_by_columns_and_rows(table):
 
 @pytest.mark.parametrize("load", [object, lambda: pd.DataFrame({"items": [[1, 2], [3]]})])
 def test_what_no_digest_tells_counts_as_changed_in_each_process(load):
-    from kedro_provenance import raw_data
+    from kedro_provenance import entry_digests
 
     before = digest_of_entry({"type": "any"}, load)
     assert digest_of_entry({"type": "any"}, load) == before
-    raw_data._of_this_process.cache_clear()
+    entry_digests.of_this_process.cache_clear()
     assert digest_of_entry({"type": "any"}, load) != before
 
 

@@ -1,6 +1,7 @@
 """Versions know what they were made of."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -39,8 +40,21 @@ def test_what_cannot_be_read_says_nothing(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "change", [{"node": "fit"}, {"code": "9"}, {"parameters": {}}, {"inputs": {"log": "9"}}, {"entries": {}}]
+    "change", [{"code": "9"}, {"parameters": {}}, {"inputs": {"log": "9"}}, {"entries": {}}, {"declared": {"a": "1"}}]
 )
 def test_the_key_is_of_all_that_a_recipe_says(change):
     said = {name: getattr(RECIPE, name) for name in ("node", "code", "parameters", "inputs", "entries")}
     assert Recipe(**said).key == RECIPE.key != Recipe(**said | change).key
+
+
+def test_another_name_of_a_node_makes_no_other_recipe():
+    assert replace(RECIPE, node="fit", parts={"nodes.fit": "1"}).key == RECIPE.key
+
+
+def test_records_of_earlier_releases_are_read(tmp_path):
+    (tmp_path / "a.json").write_text("[1]")
+    MADE.write(tmp_path)
+    record = json.loads((tmp_path / FILE).read_text())
+    del record["kinds"], record["recipe"]["declared"], record["recipe"]["parts"]
+    (tmp_path / FILE).write_text(json.dumps(record))
+    assert read_version(tmp_path).recipe == RECIPE

@@ -4,6 +4,7 @@ import pytest
 from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance import plan
+from kedro_provenance.code import Code
 from kedro_provenance.recipe import FILE
 from kedro_provenance.runner import IncrementalRunner
 from small_flow import Project, resumed
@@ -66,7 +67,7 @@ def test_an_interrupted_node_finds_its_checkpoints(project):
 def test_checkpoints_of_another_recipe_are_not_found(project, monkeypatch, change):
     interrupted(project)
     if change == "code":
-        monkeypatch.setattr(plan, "code_digest", lambda *_: "other code")
+        monkeypatch.setattr(plan, "code_of", lambda *_: Code("other code", {}))
     elif change == "data":
         project.give([3, 1])
     else:
@@ -93,7 +94,9 @@ def test_what_a_version_was_made_of_tells_its_seconds_and_its_code(project):
     assert (project.newest("model") / FILE).exists()
 
 
-def test_what_wants_a_gpu_waits_for_all_others_that_do_not_wait_for_it():
+def test_what_is_tagged_as_late_waits_for_all_others_that_do_not_wait_for_it(monkeypatch):
+    monkeypatch.setattr("kedro_provenance.runner.late_tags", lambda: {"gpu"})
+
     def node(name, inputs, tags=()):
         return Node(lambda *_: 1, inputs, f"{name}.out", name=name, tags=tags)
 

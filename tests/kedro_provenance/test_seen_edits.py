@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 from kedro.pipeline import Node, Pipeline
 
-from edits import forget_code
+from edit_sequences import forget_code
 from kedro_provenance import plan as planning
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.plan import digest_of_dataset, plan
@@ -73,23 +73,26 @@ def out_of_date(flow, catalog):
 
 
 @pytest.mark.parametrize(
-    ("edited", "nodes"),
+    ("edited", "old", "new", "nodes"),
     [
-        ("nodes.py", ["train", "update", "score"]),
-        ("scoring.py", ["score"]),
-        ("models/sim.py", ["score"]),  # which the parameter of a node before it names
-        ("models/din.py", []),
-        ("datasets.py", ["score"]),
+        ("nodes.py", "return config", "return {**config}", ["train", "update", "score"]),
+        ("nodes.py", "model | news", "{**model, **news}", ["update", "score"]),
+        ("nodes.py", "def update", "def helper(): ...\n\ndef update", []),
+        ("scoring.py", ".score(1)", ".score(2)", ["score"]),
+        ("models/sim.py", "x + 1", "x + 3", ["score"]),  # which the parameter of a node before it names
+        ("models/din.py", "x + 2", "x + 3", []),
+        ("datasets.py", "...", "INDENT = 1", ["score"]),
     ],
 )
-def test_an_edit_of_code_is_seen_where_it_is_run(project, edited, nodes):
-    file = project / "seen" / edited
+def test_an_edit_of_code_is_seen_where_it_is_run(project, edited, old, new, nodes):
+    file, text = project / "seen" / edited, FILES[f"seen/{edited}"]
+    assert old in text
     try:
-        file.write_text(FILES[f"seen/{edited}"] + "EDITED = 1\n")
+        file.write_text(text.replace(old, new))
         forget_code()
         assert [*out_of_date(flow_of(), catalog_of(project))] == nodes
     finally:
-        file.write_text(FILES[f"seen/{edited}"])
+        file.write_text(text)
         forget_code()
 
 

@@ -16,11 +16,23 @@ def again(folder, by=by_settings, edits=(None,)):
     return ran(repeated, folder, by, edits)
 
 
-@pytest.mark.parametrize(("kind", "by"), [("versions", by_settings), ("files", by_kedro), ("memory", by_settings)])
+@pytest.mark.parametrize(
+    ("kind", "by"),
+    [
+        ("versions", by_settings),
+        ("files", by_kedro),
+        ("memory", by_settings),
+        ("no entry", by_kedro),
+        ("cached", by_settings),
+        ("table", by_kedro),
+    ],
+)
 def test_what_is_out_of_date_is_made_again_and_nothing_else(tmp_path, kind, by):
     folder = make_project(tmp_path, kind)
     assert ran(by_kedro, folder) == ["clean", "total"]
-    of_total = ["clean", "total"] if kind == "memory" else ["total"]  # what is in memory alone is made for its reader
+    of_total = (
+        ["clean", "total"] if kind in ("memory", "no entry") else ["total"]
+    )  # what is in memory alone is made for its reader
     unread = (PARAMETERS, "sales", "turnover")
     edits = [None, unread, (PARAMETERS, "1.2", "2"), (ORDERS, "2,5", "2,6.4"), None]
     assert again(folder, by, edits) == [[], [], of_total, ["clean", "total"], []]
@@ -37,11 +49,32 @@ def test_what_reads_equal_data_is_kept(tmp_path):
     assert again(folder, edits=edits) == [["clean"], ["total"], []]  # at the end, the first version is taken
 
 
+def test_parameters_are_those_that_kedro_finds(tmp_path):
+    folder = make_project(tmp_path)
+    for name, text in {
+        "base/parameters.yml": "rate: ${runtime_params:rate, 1.2}\n",
+        "base/parameters/more.yml": "title: sales\n",
+        "base/parameters_other.yaml": "champion: xgboost\n",
+        "local/parameters.yml": "only_here: 1\n",
+    }.items():
+        (folder / "conf" / name).parent.mkdir(exist_ok=True)
+        (folder / "conf" / name).write_text(text)
+    assert ran(by_settings, folder) == ["clean", "total"]
+
+
 @pytest.mark.parametrize("kind", ["versions", "files"])
 def test_a_killed_run_resumes(tmp_path, kind):
     folder = make_project(tmp_path, kind)
     assert ran(by_settings, folder, die_in="total") is None
     assert ran(by_settings, folder) == ["total"]
+
+
+def test_a_run_after_one_that_failed_is_a_full_run(tmp_path):
+    folder = make_project(tmp_path)
+    edit(folder, ORDERS, "day", "date")
+    assert "KeyError" in ran(by_settings, folder)
+    edit(folder, ORDERS, "date", "day")
+    assert ran(by_settings, folder) == ["clean", "total"]
 
 
 def test_a_file_without_versions_that_others_wrote_is_made_again(tmp_path):

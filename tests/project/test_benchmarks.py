@@ -6,6 +6,7 @@ What other packages or a Ray would do is done by what they are compared with.
 import importlib
 import json
 import shutil
+import subprocess
 import sys
 from argparse import Namespace
 from contextlib import redirect_stdout
@@ -313,3 +314,9 @@ def test_equality(benchmarks, tmp_path):
         with pytest.raises(SystemExit) as ended:
             benchmarks.main("equality", "--before", "HEAD", "--only", "flow", "--keep", tmp_path / str(change))
         assert ended.value.code == code
+
+
+def test_edits_that_change_nothing_run_nothing():
+    command = [sys.executable, ROOT / "benchmarks/edits.py", "--suite", "project", "--only", "a docstring"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[3] == "| project | 2 | 0 | 0 | 0 | 0.00 |"

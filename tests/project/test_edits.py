@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from edits import SETTINGS, Sequence, nested, results
+from edit_sequences import SETTINGS, Sequence, nested, results
 from kedro_provenance.catalog import AtomicCatalog
 from projects import copy_project, kedro_run
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from documented import run_documented
 from dying import dying_at
-from edits import nested
+from edit_sequences import nested
 from forked import exit_code
 from projects import MODELS, kedro_run
 

@@ -27,7 +27,9 @@ def test_the_wheel_has_every_file_of_the_packages_but_tests():
         if file.is_file()
     }
     there = {file.relative_to(ROOT / "src") for file in (ROOT / "src").rglob("*") if file.is_file()}
-    assert carried - of_a_project == {file for file in there if not {"tests", "__pycache__"} & set(file.parts)}
+    assert carried - of_a_project == {
+        file for file in there if not {"tests", "__pycache__", "pyproject.toml"} & set(file.parts)
+    }
     assert of_a_project < carried
     named = ("reclora_extras/objectives/conf/studies/objectives.yml", "reclora_kedro/study/study.html.jinja")
     assert {*map(Path, named)} < carried

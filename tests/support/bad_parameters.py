@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
@@ -213,6 +213,7 @@ def one_of_each_kind(cases: Iterable[Case]) -> list[Case]:
 
 # Which no node of conf/base reads.
 OTHERS = {
+    "champion": Literal["promoted", "newest"],
     "service": ServiceConfig,
     "update.retriever": bool,
     "update.adapter": AdapterContinuationConfig,

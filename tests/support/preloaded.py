@@ -9,7 +9,7 @@ MODULES = (
     "kedro_telemetry.plugin",
     "kedro_viz.integrations.kedro.hooks",
     *(f"kedro_datasets.{name}" for name in ("json.json_dataset", "pandas.csv_dataset", "pandas.parquet_dataset")),
-    *("grimp", "hypothesis", "mcp.server.mcpserver", "plotly.express", "pyarrow.dataset", "uvicorn"),
+    *("hypothesis", "mcp.server.mcpserver", "plotly.express", "pyarrow.dataset", "uvicorn"),
     *("pandera.backends.polars.register", "sklearn.ensemble", "transformers.models.llama.modeling_llama"),
     *("reclora_kedro.settings", "reclora_kedro.serving.app"),
     *(

@@ -55,7 +55,7 @@ def register_pipelines():
     return {"__default__": Pipeline(nodes)}
 """,
     "conf/base/parameters.yml": "rate: 1.2\ntitle: sales\n",
-    "conf/local/.gitkeep": "",
+    "conf/local/credentials.yml": "db: {con: 'sqlite:///data/shop.db'}\n",
     "data/01_raw/orders.csv": "day,price\n1,2\n1,3\n2,5\n2,-1\n",
 }
 CATALOG = """
@@ -71,13 +71,22 @@ KINDS = {  # of what stands between the two nodes, and whether the result keeps 
     ),
     "files": ("{type: pandas.ParquetDataset, filepath: data/02_intermediate/cleaned.parquet}", False),
     "memory": ("{type: MemoryDataset}", True),
+    "no entry": (None, True),
+    "cached": ("{type: CachedDataset, dataset: {type: pandas.ParquetDataset, filepath: data/cleaned.parquet}}", True),
+    "table": (
+        "{type: pandas.SQLTableDataset, table_name: cleaned, credentials: db, save_args: {if_exists: replace}}",
+        True,
+    ),
 }
 
 
 def make_project(folder, kind="versions"):
     """The project in an empty folder."""
     cleaned, versioned = KINDS[kind]
-    files = FILES | {"conf/base/catalog.yml": CATALOG.format(cleaned=cleaned, versioned=str(versioned).lower())}
+    catalog = CATALOG.format(cleaned=cleaned, versioned=str(versioned).lower())
+    if cleaned is None:
+        catalog = "\n".join(line for line in catalog.splitlines() if not line.startswith("cleaned"))
+    files = FILES | {"conf/base/catalog.yml": catalog}
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text.lstrip())
@@ -194,6 +203,22 @@ def by_airflow(folder, task_id):
     os.chdir("/")  # and it runs anywhere
     exec(Template(DAG.read_text(encoding="utf-8")).render(node_objs=groups, **names), {})
     made[task_id]()
+
+
+def commanded(folder, *commands):
+    """What commands print as JSON, or as text."""
+    import json
+
+    from click.testing import CliRunner
+
+    from kedro_provenance.commands import commands as group
+
+    said = []
+    for command in commands:
+        result = CliRunner(catch_exceptions=False).invoke(group, ["provenance", *command.split()])
+        lines = result.output.splitlines()
+        said.append(json.loads(lines[-1]) if "--json" in command and result.exit_code == 0 else result.output)
+    return said
 
 
 def by_server(folder, *requests):

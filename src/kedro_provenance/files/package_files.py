@@ -29,7 +29,7 @@ def package_file(package: str, path: str) -> str:
             return str(folder / path)
     raise FileNotFoundError(
         f"The package {package!r} is installed but carries no file {path!r} (looked in {folders[0]}). "
-        f"Install the version pinned in requirements.lock: `pip install --no-deps -r requirements.lock`."
+        "Install a version of it that does, such as the one that the project's lock file or requirements pin."
     )
 
 

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 LOCAL = ("file", "local", "http", "https")  # web pages are known by their address alone
 STATES = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created")  # what tells an object from its successor
 DIGEST = ".digest"  # file beside the copies of objects
+ADDRESSES = ("filepath", "path", "source", "base_url")  # keys of an entry that may say where its data lie
+PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 OPEN_ARGS = ("open_args_load", "open_args_save")  # of a dataset's `fs_args`, what is not for the filesystem
 
 
@@ -64,8 +66,7 @@ def remedy(error: Exception, address: str) -> str:
     """Return what to do about an error of a storage."""
     protocol = get_protocol(address)
     if isinstance(error, ImportError):
-        package = f"pip install -e '.[{protocol}]'" if protocol == "s3" else "fsspec's package for it"
-        return f"Install what reads {protocol}:// with {package}."
+        return f"Install what reads {protocol}://: `pip install {PACKAGES.get(protocol, 'fsspec')}`."
     if isinstance(error, FileNotFoundError):
         return "Make it, or correct the address."
     if isinstance(error, PermissionError) or "credentials" in str(error).lower():

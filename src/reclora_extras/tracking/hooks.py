@@ -16,6 +16,7 @@ class TrackingHooks:
     """Logs each run that has succeeded where `tracking.uri` has a value, and imports MLflow only then."""
 
     BLOCKS: ClassVar = {"tracking": TrackingConfig}
+    changes_results = False
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:

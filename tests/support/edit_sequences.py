@@ -7,6 +7,7 @@ The tests run a few sequences in one process; `benchmarks/faults.py` runs many, 
 import json
 import random
 import shutil
+from importlib import invalidate_caches
 
 from kedro_provenance import code
 from kedro_provenance.recipe import FILE
@@ -113,6 +114,7 @@ def results(project):
 
 def forget_code():
     """Forget the code that was read, as a new process has."""
+    invalidate_caches()
     for function in vars(code).values():
         if hasattr(function, "cache_clear"):
             function.cache_clear()

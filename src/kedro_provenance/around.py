@@ -1,0 +1,53 @@
+"""The project's code that runs around nodes, and may change what they read and leave: its hooks and its catalog."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from kedro.framework import project
+from kedro.framework.hooks.markers import HOOK_NAMESPACE
+
+from kedro_provenance.code import Code, code_of, is_own
+from kedro_provenance.files.digests import digest
+from kedro_provenance.packages import project_packages
+
+CHANGEABLE = {"inputs", "outputs", "data", "catalog", "context", "conf_catalog", "feed_dict", "parameters", "pipeline"}
+"""Arguments of hooks whose values a hook may change."""
+TOO_LATE = {"after_pipeline_run", "after_dataset_saved", "on_node_error", "on_pipeline_error"}
+"""Hooks that are called when results are saved, or none are."""
+
+_codes: dict[int, tuple[Any, Code]] = {}
+
+
+def code_around(catalog: Any) -> Code:
+    """Return the project's code that runs around every node."""
+    codes = [code_of_hook(hook) for hook in project.settings.HOOKS]
+    kind = type(catalog)
+    if is_own(kind.__module__) and not kind.__module__.startswith(f"{__package__}."):
+        codes.append(code_of(kind, project_packages()))
+    parts = {name: text for code in codes for name, text in code.parts.items()}
+    return Code(digest([code.digest for code in codes if code.digest]), parts)
+
+
+def code_of_hook(hook: Any) -> Code:
+    """Return the code of the methods of a hook that may change results, and its state when this is called first.
+
+    An installed package's hooks do not count, nor does a class of hooks with ``changes_results = False``.
+    """
+    if id(hook) not in _codes:
+        methods = [*changing_methods(hook)] if is_own(type(hook).__module__) else []
+        code = code_of(methods, project_packages()) if methods else Code("", {})
+        _codes[id(hook)] = hook, Code(code.digest, code.parts)  # what cannot be compared is of the present session
+    return _codes[id(hook)][1]
+
+
+def changing_methods(hook: Any) -> Iterator[Any]:
+    """Yield the methods of a hook that take what they could change, or could replace the inputs of a node."""
+    if not getattr(hook, "changes_results", True):
+        return
+    for name in sorted(set(dir(type(hook))) - TOO_LATE):
+        method = getattr(hook, name)
+        if hasattr(method, f"{HOOK_NAMESPACE}_impl") and (
+            name == "before_node_run" or CHANGEABLE & inspect.signature(method).parameters.keys()
+        ):
+            yield method

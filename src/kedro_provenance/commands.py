@@ -1,0 +1,245 @@
+"""The commands of ``kedro provenance``: what is out of date and why, what versions were made of, and their removal."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.cli.utils import split_string
+from kedro.framework.project import pipelines, settings
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.io.core import generate_timestamp
+from kedro.pipeline import Pipeline
+from kedro.runner import SequentialRunner
+from kedro.utils import find_kedro_project
+from rich.console import Console
+
+from kedro_provenance.archive import Archive, ArchivedVersion
+from kedro_provenance.champion import CHAMPION, champion_history, pin_versions
+from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.forced import force, forced_nodes
+from kedro_provenance.kedro_internals import catalog_of
+from kedro_provenance.lock import lock_data
+from kedro_provenance.plan import Step, differences, plan
+from kedro_provenance.run import Run
+from kedro_provenance.start import RECORDS, plan_table, require_catalog, require_datasets
+
+env_option = click.option("--env", "-e", default=None, help="Environment of the configuration.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON as the last line; what comes before is Kedro's log."
+)
+pipelines_option = click.option(
+    "--pipelines", "names", default="", callback=split_string, help="Pipelines, separated by commas; else the default."
+)
+
+
+@click.group(name="provenance")
+def provenance() -> None:
+    """What results were made of, and what is out of date."""
+
+
+@click.group(name="provenance")
+def commands() -> None:
+    """Commands of the plug-in, for Kedro."""
+
+
+commands.add_command(provenance)
+
+
+@contextmanager
+def opened(env: str | None, names: Sequence[str] = ()) -> Iterator[Run]:
+    """Open a project as a run does, without starting one.
+
+    Raises:
+        RunRefusedError: the catalog records no provenance, or an entry cannot be used.
+    """
+    project = find_kedro_project(Path.cwd())
+    if project is None:
+        raise RunRefusedError("This folder is in no Kedro project. Change to one.")
+    bootstrap_project(project)
+    logging.getLogger("kedro").setLevel(logging.WARNING)
+    pipelines.set_requested([*names] or None)
+    with chdir(project):
+        context = KedroSession.create(project, env=env).load_context()
+        chosen = sum((pipelines[name] for name in names or ["__default__"]), start=Pipeline([]))
+        params = {
+            "run_id": generate_timestamp(),
+            "env": env,
+            "pipeline_names": [*names],
+            "load_versions": None,
+            "only_missing_outputs": True,
+            "runner": f"{SequentialRunner.__name__} object",
+        }
+        readers = [name for hooks in settings.HOOKS for name in getattr(hooks, "champion_readers", ())]
+        catalog: Any = catalog_of(context, settings.DATA_CATALOG_CLASS)
+        run = Run(context, params, chosen, catalog, champion_readers=readers)
+        require_catalog(run)
+        catalog.cells, catalog.records = run.cells, run.data / RECORDS
+        require_datasets(run)
+        pin_versions(run)
+        with run.held:
+            yield run
+
+
+def as_data(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    return [{"node": step.node.name, "runs": bool(step.reasons), "reasons": [*step.reasons]} for step in steps]
+
+
+@provenance.command("plan")
+@pipelines_option
+@env_option
+@json_option
+def show_plan(names: Sequence[str], env: str | None, as_json: bool) -> None:
+    """Show which nodes `kedro run --only-missing-outputs` would run at most, and why."""
+    with opened(env, names) as run:
+        steps = plan(run.pipeline, run.catalog)
+    if as_json:
+        click.echo(json.dumps(as_data(steps)))
+    else:
+        Console().print(plan_table(steps))
+
+
+@provenance.command("why")
+@click.argument("node")
+@pipelines_option
+@env_option
+@json_option
+def why(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
+    """Say why NODE is out of date, and the nodes before it because of which it is."""
+    with opened(env, names) as run:
+        require_node(node, run)
+        steps = plan(run.pipeline.to_nodes(node), run.catalog)
+    told = [each for each in as_data(steps) if each["runs"] or each["node"] == node]
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    for each in told:
+        click.echo(f"{each['node']} {'runs' if each['runs'] else 'is up to date'}")
+        for reason in each["reasons"]:
+            click.echo(f"  {reason}")
+
+
+def require_node(node: str, run: Run) -> None:
+    """Raise RunRefusedError for a node that is in none of the pipelines."""
+    known = [each.name for each in run.pipeline.nodes]
+    if node not in known:
+        raise RunRefusedError(f"{node} is no node of these pipelines, which have {', '.join(known)}.")
+
+
+@provenance.command("show")
+@click.argument("entry")
+@click.option("--version", default=None, help="Version; else the newest.")
+@env_option
+@json_option
+def show(entry: str, version: str | None, env: str | None, as_json: bool) -> None:
+    """Show what the data of ENTRY were made of."""
+    with opened(env) as run:
+        if version:
+            run.catalog.pin({entry: version})
+        stored = run.catalog.stored(entry)
+        if stored is None or stored.recipe is None:
+            raise RunRefusedError(f"Nothing says what {entry} was made of{f' in {version}' if version else ''}.")
+        told = asdict(replace(stored, folder=None)) | {"is_intact": stored.is_intact}
+        told["lineage"] = [{name: value for name, value in each.items() if value} for each in told["lineage"]]
+    if as_json:
+        click.echo(json.dumps(told, default=str))
+        return
+    recipe = stored.recipe
+    click.echo(f"{entry} {stored.version or '(no versions)'}")
+    click.echo(f"  by {recipe.node} in {stored.seconds:.1f} s, run {stored.run}, revision {stored.revision}")
+    click.echo(f"  its files {'are as they were saved' if told['is_intact'] else 'were changed'}")
+    for title, values in (("parameters", recipe.parameters), ("inputs", recipe.inputs), ("declared", recipe.declared)):
+        for name, value in values.items():
+            click.echo(f"  {title}: {name} = {value}")
+    click.echo(f"  code: {', '.join(recipe.parts) or recipe.code}")
+    click.echo(f"  made of: {', '.join(dict.fromkeys(each.entry for each in stored.lineage)) or 'nothing'}")
+
+
+@provenance.command("diff")
+@click.argument("one")
+@click.argument("other")
+@env_option
+@json_option
+def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
+    """Say by what the results of two runs differ: ONE and OTHER are ids of runs, which are names of versions."""
+    with opened(env) as run:
+        versions = Archive(run.catalog, run.cells).versions()
+    told = {}
+    for entry in sorted({each.entry for each in versions}):
+        before, after = (newest_until(run_id, entry, versions) for run_id in (one, other))
+        if after and before is None:
+            told[entry] = [f"made in {after.version}"]
+        elif before and after and before.stored and after.stored and before.content != after.content:
+            recipes = before.stored.recipe, after.stored.recipe
+            reasons = [*differences(recipes[0], recipes[1])] if recipes[0] and recipes[1] else []
+            told[entry] = reasons or ["other content by the same recipe"]
+    if as_json:
+        click.echo(json.dumps(told))
+    for entry, reasons in told.items() if not as_json else ():
+        click.echo(entry)
+        for reason in reasons:
+            click.echo(f"  {reason}")
+
+
+def newest_until(run_id: str, entry: str, versions: Sequence[ArchivedVersion]) -> ArchivedVersion | None:
+    """Return the newest version of an entry when a run ended; None if there was none."""
+    earlier = [each for each in versions if each.entry == entry and each.version and each.version <= run_id]
+    return max(earlier, key=lambda each: str(each.version), default=None)
+
+
+@provenance.command("gc")
+@click.option(
+    "--keep", type=click.IntRange(min=1), required=True, help="Number of newest versions of each entry to keep."
+)
+@click.option("--yes", is_flag=True, help="Remove them; else they are listed alone.")
+@env_option
+@json_option
+def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> None:
+    """Remove versions that are neither among the newest nor named by the champion."""
+    with opened(env) as run:
+        champion = champion_history(run.catalog)[:1]
+        in_use = {entry: version for each in champion for entry, version in each["versions"].items()}
+        by_entry: dict[str, list[ArchivedVersion]] = {}
+        archive = Archive(run.catalog, run.cells)
+        for each in archive.versions():
+            if each.version and each.entry != CHAMPION and not Path(each.address).is_relative_to(run.cells):
+                by_entry.setdefault(each.entry, []).append(each)
+        removed = [
+            each
+            for entry, versions in by_entry.items()
+            for each in sorted(versions, key=lambda version: str(version.version), reverse=True)[keep:]
+            if in_use.get(entry) != each.version
+        ]
+        if yes and removed:
+            lock_data(run)
+            try:
+                archive.erase([each.address for each in removed], in_use)
+            except (ValueError, OSError) as error:
+                raise RunRefusedError(str(error)) from error
+    told = [{"entry": each.entry, "version": each.version, "address": each.address} for each in removed]
+    if as_json:
+        click.echo(json.dumps({"removed" if yes else "would_remove": told}))
+        return
+    for each in removed:
+        click.echo(each.address)
+    click.echo(f"{len(removed)} versions {'are removed' if yes else 'would go: add --yes to remove them'}.")
+
+
+@provenance.command("force")
+@click.argument("node")
+@pipelines_option
+@env_option
+@json_option
+def force_node(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
+    """Have the next `kedro run --only-missing-outputs` run NODE, whatever fits."""
+    with opened(env, names) as run:
+        require_node(node, run)
+        lock_data(run)
+        force(run.catalog.records, node)
+        told = sorted(forced_nodes(run.catalog.records))
+    click.echo(json.dumps({"forced": told}) if as_json else f"The next run makes again: {', '.join(told)}.")

@@ -1,0 +1,386 @@
+"""The statements of a Python module: what each one binds, refers to, and does when the module is imported.
+
+One file is read at a time; `kedro_provenance.code` follows names from module to module.
+"""
+
+import ast
+import marshal
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from kedro_provenance.files.digests import digest, private_cache
+
+FORMAT = 2  # of what is kept in the cache
+SETTLED = 2 * 10**9  # nanoseconds after which another change of a file gives it another time
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+MUTATORS = ("add", "append", "clear", "discard", "extend", "insert", "pop", "register", "remove", "set", "update")
+"""Beginnings of the names of methods that change their object."""
+CONSTRUCTORS = {"__init__", "__new__", "__post_init__"}
+READING = re.compile(r"open|read|__file__|__path__|__spec__|files|resource|get_data|getfile|Loader|package_file")
+"""Words of code that may read a file of a package."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a part of a module refers to, as dotted chains such as ``np.random.seed``.
+
+    Attributes:
+        read: names and chains of attributes.
+        called: what is called, and what decorates functions and classes.
+        changed: what is assigned to in place, or changed by a method.
+    """
+
+    read: frozenset[str]
+    called: frozenset[str]
+    changed: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement of a module.
+
+    Attributes:
+        digest: digest of its syntax tree without docstrings; empty for an import, which counts by what it imports.
+        binds: names that it binds in the module.
+        imports: targets of its imports by the names that they bind, such as ``pkg.models:Model``.
+        modules: modules that it imports, by target, at once; those in functions are imported when these run.
+        stars: modules of which it imports all names.
+        names: what it refers to, at any depth.
+        at_import: what it refers to outside of the bodies of functions.
+        texts: its string constants.
+        heads: string constants at the beginning of a composed text.
+        words: names, attributes and imported names.
+        reads: whether it may read a file.
+        bases: base classes of a class, and its metaclass.
+        is_class: whether it defines a class.
+        registers: whether the classes that inherit from this one are noted somewhere.
+        constructing: what the methods of a class refer to that make its objects.
+        is_variable: whether it binds a value that may be changed in place.
+        runs: whether it does something at import besides binding names.
+    """
+
+    digest: str
+    binds: frozenset[str]
+    imports: Mapping[str, tuple[str, ...]]
+    modules: tuple[str, ...]
+    stars: tuple[str, ...]
+    names: Names
+    at_import: Names
+    texts: frozenset[str]
+    heads: frozenset[str]
+    words: frozenset[str]
+    reads: bool = False
+    bases: tuple[str, ...] = ()
+    is_class: bool = False
+    registers: bool = False
+    constructing: Names | None = None
+    is_variable: bool = False
+    runs: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module.
+
+    Attributes:
+        statements: its statements at the top level.
+        bindings: indices of the statements that bind a name.
+    """
+
+    statements: Sequence[Statement]
+    bindings: Mapping[str, Sequence[int]]
+
+
+def read_source(module: str, file: Path | None, is_package: bool) -> Source:
+    """Read a module; one without a file, such as a package without ``__init__.py``, is empty.
+
+    What is found is kept in the user's cache while the file's size and time of change stay.
+
+    Raises:
+        SyntaxError: it is no valid Python.
+    """
+    statements = _cached_statements(module, file, module if is_package else module.rpartition(".")[0]) if file else []
+    bindings: dict[str, list[int]] = {}
+    for index, statement in enumerate(statements):
+        for name in statement.binds:
+            bindings.setdefault(name, []).append(index)
+    return Source(statements, bindings)
+
+
+def _cached_statements(module: str, file: Path, package: str) -> list[Statement]:
+    status = file.stat()
+    state = (FORMAT, sys.version_info[:2], package, status.st_size, status.st_mtime_ns)
+    cache = private_cache() / "code" / digest([str(file), module])
+    with suppress(OSError, ValueError, EOFError, TypeError):  # it is not there, or damaged
+        of_state, kept = marshal.loads(cache.read_bytes())
+        if of_state == state:
+            return [_from_plain(each) for each in kept]
+    tree = parse(file)
+    statements = [statement_of(each, package) for each in tree.body if not _is_skipped(each)]
+    if time.time_ns() - status.st_mtime_ns > SETTLED:
+        cache.parent.mkdir(exist_ok=True)
+        draft = cache.with_suffix(f".{os.getpid()}")
+        draft.write_bytes(marshal.dumps((state, [astuple(each) for each in statements])))
+        draft.replace(cache)
+    return statements
+
+
+def _from_plain(plain: Sequence[Any]) -> Statement:
+    """Return a statement from what `astuple` makes of it."""
+    kinds = (each.name for each in fields(Statement))
+    values = dict(zip(kinds, plain, strict=True))
+    for name in ("names", "at_import", "constructing"):
+        values[name] = values[name] and Names(*values[name])
+    return Statement(**values)
+
+
+def parse(file: Path) -> ast.Module:
+    """Return the syntax tree of a file without docstrings."""
+    tree = ast.parse(file.read_bytes(), str(file))
+    _remove_docstrings(tree)
+    return tree
+
+
+def inner_function(file: Path, name: str, line: int) -> ast.AST | None:
+    """Return the function, lambda or comprehension of this name that begins in a line; None unless it is the only one.
+
+    Args:
+        line: that of the first decorator, if there is any.
+    """
+    found = [
+        part
+        for part in ast.walk(parse(file))
+        if (isinstance(part, Function) and part.name == name and _first_line(part) == line)
+        or (isinstance(part, ast.Lambda) and name == "<lambda>" and part.lineno == line)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _first_line(function: Function) -> int:
+    return min([function.lineno, *(each.lineno for each in function.decorator_list)])
+
+
+def _remove_docstrings(tree: ast.Module) -> None:
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Module | ast.ClassDef | Function) and ast.get_docstring(part, clean=False) is not None:
+            del part.body[0]
+
+
+def _is_skipped(part: ast.stmt) -> bool:
+    """Whether a statement runs for type checkers or as a script only."""
+    if not isinstance(part, ast.If) or part.orelse:
+        return False
+    condition = ast.unparse(part.test)
+    return condition in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'")
+
+
+def statement_of(part: ast.AST, package: str = "") -> Statement:
+    """Return what is known of a statement, or of a function at any depth.
+
+    Args:
+        package: the package that relative imports begin from.
+    """
+    imports, modules, stars = _imports(part, package)
+    at_import = [*_at_import(part)]
+    is_import = isinstance(part, ast.Import | ast.ImportFrom)
+    everywhere = [*ast.walk(part)]
+    texts, heads = _texts(everywhere)
+    words = frozenset(_words(everywhere))
+    bases: list[str] = []
+    registers, constructing = False, None
+    if isinstance(part, ast.ClassDef):
+        bases = [chain for base in part.bases if (chain := _chain(_unsubscripted(base)))]
+        methods = {each.name: each for each in part.body if isinstance(each, Function)}
+        bases += [chain for each in part.keywords if each.arg == "metaclass" and (chain := _chain(each.value))]
+        registers = "__init_subclass__" in methods or "type" in bases
+        constructing = _names([inner for name in CONSTRUCTORS & methods.keys() for inner in ast.walk(methods[name])])
+    return Statement(
+        digest="" if is_import else digest(ast.dump(part)),
+        binds=frozenset(_bound(part)),
+        imports={name: tuple(targets) for name, targets in imports.items()},
+        modules=tuple(modules),
+        stars=tuple(stars),
+        names=_names(everywhere),
+        at_import=_names(at_import),
+        texts=frozenset(texts),
+        heads=frozenset(heads),
+        words=words,
+        reads=any(map(READING.search, words)),
+        bases=tuple(bases),
+        is_class=isinstance(part, ast.ClassDef),
+        registers=registers,
+        constructing=constructing,
+        is_variable=_is_variable(part),
+        runs=any(_runs(each) for each in at_import),
+    )
+
+
+def _at_import(part: ast.AST) -> Iterator[ast.AST]:
+    """Yield the parts of a statement that run when its module is imported: no bodies of functions."""
+    left: list[ast.AST] = [part]
+    while left:
+        each = left.pop()
+        yield each
+        if isinstance(each, Function):
+            left += [*each.decorator_list, each.args]
+        elif isinstance(each, ast.Lambda):
+            left.append(each.args)
+        else:
+            left += ast.iter_child_nodes(each)
+
+
+def _runs(part: ast.AST) -> bool:
+    match part:
+        case ast.Expr(value=ast.Constant()):
+            return False
+        case ast.Expr() | ast.AugAssign() | ast.For() | ast.While() | ast.With() | ast.Delete():
+            return True
+        case ast.Subscript(ctx=ast.Store()) | ast.Attribute(ctx=ast.Store()):
+            return True
+    return False
+
+
+def _imports(part: ast.AST, package: str) -> tuple[dict[str, list[str]], list[str], list[str]]:
+    """Return targets by name, modules that are imported at once, and those whose names are all imported."""
+    names: dict[str, list[str]] = {}
+    modules, stars = list[str](), list[str]()
+    at_once = {id(each) for each in _at_import(part)}
+    for each in ast.walk(part):
+        targets: list[tuple[str, str]] = []
+        if isinstance(each, ast.Import):
+            targets = [(alias.asname or alias.name.partition(".")[0], alias.name) for alias in each.names]
+            for alias in each.names:
+                target = alias.name if alias.asname else alias.name.partition(".")[0]
+                names.setdefault(alias.asname or target, []).append(target)
+        elif isinstance(each, ast.ImportFrom):
+            module = _absolute(each, package)
+            targets = [(alias.name, f"{module}:{alias.name}") for alias in each.names]
+            for alias in each.names:
+                if alias.name == "*":
+                    stars.append(module)
+                else:
+                    names.setdefault(alias.asname or alias.name, []).append(f"{module}:{alias.name}")
+        if id(each) in at_once:
+            modules += [target for _, target in targets]
+    return names, modules, stars
+
+
+def _absolute(part: ast.ImportFrom, package: str) -> str:
+    parents = package.split(".")[: len(package.split(".")) - part.level + 1] if part.level else []
+    return ".".join([*parents, *([part.module] if part.module else [])])
+
+
+def _bound(part: ast.AST) -> Iterator[str]:
+    """Yield the names that a statement binds in its module."""
+    left: list[ast.AST] = [part]
+    while left:
+        each = left.pop()
+        match each:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.Import(names=aliases):
+                yield from (alias.asname or alias.name.partition(".")[0] for alias in aliases)
+            case ast.ImportFrom(names=aliases):
+                yield from (alias.asname or alias.name for alias in aliases)
+            case ast.Name(id=name, ctx=ast.Store()):
+                yield name
+            case ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                pass
+            case ast.ExceptHandler(name=str(name)):
+                yield name
+                left += each.body
+            case _:
+                left += ast.iter_child_nodes(each)
+
+
+def _chain(part: ast.AST) -> str | None:
+    """Return names with attributes as a dotted chain; None for any other expression."""
+    names: list[str] = []
+    while isinstance(part, ast.Attribute):
+        names.append(part.attr)
+        part = part.value
+    return ".".join([part.id, *reversed(names)]) if isinstance(part, ast.Name) else None
+
+
+def _unsubscripted(part: ast.AST) -> ast.AST:
+    while isinstance(part, ast.Subscript | ast.Call):
+        part = part.value if isinstance(part, ast.Subscript) else part.func
+    return part
+
+
+def _root(part: ast.AST) -> str | None:
+    """Return the chain at the beginning of an expression, such as ``MODELS`` of ``MODELS["a"].b``."""
+    while isinstance(part, ast.Subscript | ast.Call | ast.Attribute) and _chain(part) is None:
+        part = part.func if isinstance(part, ast.Call) else part.value
+    return _chain(part)
+
+
+def _names(parts: Sequence[ast.AST]) -> Names:
+    read, called, changed = set[str](), set[str](), set[str | None]()
+    inner = {id(part.value) for part in parts if isinstance(part, ast.Attribute)}
+    for part in parts:
+        match part:
+            case ast.Name(id=name, ctx=ast.Load()) if id(part) not in inner:
+                read.add(name)
+            case ast.Attribute() if id(part) not in inner:
+                if chain := _chain(part):
+                    read.add(chain)
+            case ast.Global(names=names):
+                changed |= {*names}
+            case ast.AugAssign(target=target):
+                changed.add(_root(target))
+            case ast.Subscript(ctx=ast.Store() | ast.Del()):
+                changed.add(_root(part))
+            case ast.Call(func=function):
+                called |= {chain} if (chain := _root(function)) else set()
+                if isinstance(function, ast.Attribute) and function.attr.startswith(MUTATORS):
+                    changed.add(_root(function.value))
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                called |= {chain for each in part.decorator_list if (chain := _root(each))}
+        if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store | ast.Del):
+            changed.add(_root(part.value))
+    return Names(frozenset(read), frozenset(called), frozenset(filter(None, changed)))
+
+
+def _texts(parts: Sequence[ast.AST]) -> tuple[set[str], set[str]]:
+    texts, heads = set[str](), set[str]()
+    for part in parts:
+        match part:
+            case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
+                heads.add(text)
+            case ast.BinOp(left=ast.Constant(value=str(text))):
+                heads.add(text)
+            case ast.Constant(value=str(text)):
+                texts.add(text)
+                if text.endswith(".") or "{" in text or "%" in text:
+                    heads.add(text)
+    return texts, heads
+
+
+def _words(parts: Sequence[ast.AST]) -> Iterator[str]:
+    for part in parts:
+        match part:
+            case ast.Name(id=word) | ast.Attribute(attr=word) | ast.alias(name=word):
+                yield word
+
+
+def _is_variable(part: ast.AST) -> bool:
+    if isinstance(part, ast.Assign | ast.AnnAssign):
+        return not _is_constant(part.value)
+    return isinstance(part, ast.If | ast.Try | ast.For | ast.While | ast.With)
+
+
+def _is_constant(value: ast.AST | None) -> bool:
+    match value:
+        case None | ast.Constant() | ast.UnaryOp(operand=ast.Constant()):
+            return True
+        case ast.Tuple(elts=parts):
+            return all(map(_is_constant, parts))
+    return False

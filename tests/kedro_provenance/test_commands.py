@@ -1,0 +1,76 @@
+"""The commands of `kedro provenance`, and the plug-in's own wheel in a project that knows nothing of this one."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from hatchling.builders.wheel import WheelBuilder
+
+from small_project import by_settings, commanded, edit, make_project, ran
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_commands_say_what_is_out_of_date_and_what_it_was_made_of(tmp_path):
+    folder = make_project(tmp_path)
+    assert ran(by_settings, folder) == ["clean", "total"]
+    [first] = [path.name for path in (folder / "data/03_primary/totals.parquet").iterdir()]
+    edit(folder, "src/shop/prices.py", "round(1)", "round()")
+    reason = "the project's code that it runs was changed: shop.prices.rounded"
+    plan, why, shown, unknown = ran(
+        commanded, folder, "plan --json", "why total", "show totals --json", "why totla --json"
+    )
+    assert [(each["node"], each["reasons"]) for each in plan] == [("clean", []), ("total", [reason])]
+    assert why == f"total runs\n  {reason}\n"
+    assert (shown["version"], shown["recipe"]["node"]) == (first, "total")
+    assert {each["entry"] for each in shown["lineage"]} == {"orders", "cleaned"}
+    assert "totla is no node of these pipelines, which have clean, total" in unknown
+    assert ran(by_settings, folder, only_missing_outputs=True) == ["total"]
+    second = max(path.name for path in (folder / "data/03_primary/totals.parquet").iterdir())
+    compared, kept, removed, forced, again = ran(
+        commanded, folder, f"diff {first} {second} --json", "gc --keep 1", "gc --keep 1 --yes --json",
+        "force clean --json", "plan --json",
+    )  # fmt: skip
+    assert compared == {"totals": [reason]}
+    assert "1 versions would go: add --yes" in kept
+    assert [each["version"] for each in removed["removed"]] == [first]
+    assert [path.name for path in (folder / "data/03_primary/totals.parquet").iterdir()] == [second]
+    assert forced == {"forced": ["clean"]}
+    assert again[0]["reasons"] == ["it was named by `kedro provenance force`"]
+    assert ran(by_settings, folder, only_missing_outputs=True) == ["clean"]  # which comes out as it was
+    assert ran(by_settings, folder, only_missing_outputs=True) == []
+
+
+RUN = """
+import sys
+from pathlib import Path
+import kedro_provenance
+assert Path(kedro_provenance.__file__).is_relative_to(sys.argv[1]), kedro_provenance.__file__
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.pipeline import Node
+bootstrap_project(Path.cwd())
+run, ran = Node.run, []
+Node.run = lambda node, inputs: ran.append(node.name) or run(node, inputs)
+for _ in range(2):
+    with KedroSession.create(Path.cwd()) as session:
+        session.run(only_missing_outputs=True)
+    print("ran", ran)
+    ran.clear()
+assert not {"torch", "polars", "reclora_kedro"} & sys.modules.keys()
+"""
+
+
+def test_its_own_wheel_serves_a_project_without_the_recommender(tmp_path):
+    [wheel] = WheelBuilder(str(ROOT / "src/kedro_provenance")).build(directory=str(tmp_path / "wheel"))
+    site = tmp_path / "site-packages"
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(site)
+    folder = make_project(tmp_path / "shop")
+    command = [sys.executable, "-c", RUN, str(site)]
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    said = [line for line in ended.stdout.splitlines() if line.startswith("ran")]
+    assert said == ["ran ['clean', 'total']", "ran []"]
