@@ -4,8 +4,9 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from threading import Barrier, get_ident, main_thread
@@ -26,8 +27,9 @@ from reclora_kedro.candidates import index
 from reclora_kedro.candidates.base import fresh_retriever
 from reclora_kedro.candidates.config import RetrieverConfig
 from reclora_kedro.candidates.reader import RetrieverReader
+from reclora_kedro.datasets.journal import JournalDataset
 from reclora_kedro.history.item_facts import ItemFacts
-from reclora_kedro.ingestion.forgotten import ForgottenUsers
+from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation.candidates import shortlist_candidates
@@ -37,7 +39,7 @@ from reclora_kedro.recommendation.recommendations import recommend, with_reasons
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.recommendation.sources import Choice, SourceSettings, current_source, lens_scorer, source_scorers
 from reclora_kedro.serving.app import _reload_when_told, create_app
-from reclora_kedro.serving.journal import Content, Event
+from reclora_kedro.serving.journal import FILE, Content, Event
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Snapshot
@@ -50,9 +52,9 @@ def champion():
 
 
 @contextmanager
-def serving(folder, champion, token=None, newest=lambda: None, roll_back=None, **changes):
+def serving(folder, champion, token=None, newest=lambda: None, roll_back=None, forgotten=lambda: NOBODY, **changes):
     load = champion if callable(champion) else lambda: champion
-    service = Service(service_config(folder, **changes), load, Metrics())
+    service = Service(service_config(folder, **changes), load, Metrics(), forgotten)
     with TestClient(create_app(service, token, newest, roll_back)) as client:
         client.service = service
         yield client
@@ -317,11 +319,38 @@ def test_dropped_events_are_gone_whatever_the_clock_says(tmp_path, champion):
 
 def test_a_client_that_sends_again_brings_no_forgotten_user_back(tmp_path, champion):
     events = [{"user": user, "item": 5, "rating": 4} for user in (3, 777)]
-    with serving(tmp_path, replace(champion, forgotten=ForgottenUsers().with_users([777]))) as client:
+    with serving(tmp_path, champion, forgotten=lambda: NOBODY.with_users([777])) as client:
         answer = client.post("/events", json={"events": events}).json()
         assert (answer["accepted"], answer["of_forgotten_users"]) == (1, 1)
         assert 'reclora_events_total{outcome="of a forgotten user"} 1.0' in client.get("/metrics").text
         assert client.get("/users/777").status_code == 404
+
+
+def test_whoever_is_forgotten_is_at_once_in_no_process_and_comes_back_by_no_backup(tmp_path, champion):
+    """Before any of them reloads its champion, which still has the user."""
+    forgotten, event = [NOBODY], {"item": 5, "rating": 4, "time": BEGIN + 900}
+    events = {"events": [{"user": user} | event for user in (3, 777, 4)]}
+    with (
+        serving(tmp_path, champion, forgotten=lambda: forgotten[-1]) as client,
+        serving(tmp_path, champion, forgotten=lambda: forgotten[-1]) as other,
+    ):
+        assert client.post("/events", json=events).json()["accepted"] == 3
+        with closing(sqlite3.connect(tmp_path / "backup")) as backup:
+            client.service.journal._reader.backup(backup)
+        forgotten.append(NOBODY.with_users([3, 777]))
+        assert other.post("/events", json=events).json()["of_forgotten_users"] == 2
+        assert JournalDataset(file=str(tmp_path / FILE)).erase([3, 777]) == 2
+        for each in (client, other):
+            assert [each.get(f"/users/{user}").status_code for user in (3, 777, 4)] == [404, 404, 200]
+        near = client.get("/items/5/neighbours").json()
+        assert other.post("/events", json=events).json()["of_forgotten_users"] == 2
+    (tmp_path / "backup").replace(tmp_path / FILE)
+    with serving(tmp_path, champion, forgotten=lambda: forgotten[-1]) as client:
+        assert [client.get(f"/users/{user}").status_code for user in (3, 777, 4)] == [404, 404, 200]
+        assert client.get("/items/5/neighbours").json() == near
+        client.service.journal.try_out().result()
+        stored = JournalDataset(file=str(tmp_path / FILE)).load()
+        assert stored["user_id"].to_list() == ["4"]
 
 
 def test_items_are_found_and_have_neighbours(client, champion):

@@ -12,6 +12,7 @@ from reclora_kedro.serving.journal import (
     COLUMNS,
     FILE,
     TABLES,
+    Added,
     Content,
     Event,
     EventConflictError,
@@ -39,16 +40,16 @@ def journal(tmp_path, heard):
 
 
 def test_an_event_id_names_one_event_which_its_own_user_may_replace(journal, heard):
-    assert journal.add([event(1), event(2), event(1)]).result() == 2
-    assert journal.add([event(1)]).result() == journal.add([event(1)], replace=True).result() == 0
-    assert journal.add([event(1, timestamp=8)], without_time={"e1"}).result() == 0
+    assert journal.add([event(1), event(2), event(1)]).result() == Added(2, 0)
+    assert journal.add([event(1)]).result() == journal.add([event(1)], replace=True).result() == Added(0, 0)
+    assert journal.add([event(1, timestamp=8)], without_time={"e1"}).result() == Added(0, 0)
     other = [journal.add([event(3), event(1, **change)]) for change in ({"rating": 1.0}, {"timestamp": 8})]
     other.append(journal.add([event(1, user_id="8")], replace=True))
     for refused in other:
         with pytest.raises(EventConflictError, match="e1"):
             refused.result()
     assert heard == [[event(1), event(2)]]
-    assert journal.add([event(1, rating=1.0)], replace=True).result() == 1
+    assert journal.add([event(1, rating=1.0)], replace=True).result() == Added(1, 0)
     assert heard[-1] == journal.content() == Content([event(2), event(1, rating=1.0)], {})
 
 
@@ -61,7 +62,11 @@ def test_an_event_that_is_refused_leaves_those_of_the_same_commit_alone(journal,
     go_on.wait(5)
     held.result(5)
     assert isinstance(refused.exception(5), EventConflictError)
-    assert (added.result(5), journal.content().events, heard) == (1, [event(1), event(2)], [[event(1)], [event(2)]])
+    assert (added.result(5).stored, journal.content().events, heard) == (
+        1,
+        [event(1), event(2)],
+        [[event(1)], [event(2)]],
+    )
 
 
 def test_a_dropped_user_is_in_no_file(journal, tmp_path):
@@ -83,7 +88,7 @@ def test_services_of_one_journal_read_what_the_others_commit(journal, heard, tmp
     journal.refresh()
     journal.refresh()
     assert heard == others == [[event(1)], [event(2)]]
-    assert other.add([event(1)]).result() == 0
+    assert other.add([event(1)]).result() == Added(0, 0)
     other.add([event(1, rating=1.0)], replace=True).result()
     journal.refresh()
     journal.drop_user("7", now=10, is_known=True).result()
@@ -150,7 +155,7 @@ def test_a_checkpoint_that_fails_changes_no_reply_and_is_made_up_for(journal, he
     assert journal.drop_user("the one who left", now=10, is_known=True).result() == 1
     assert heard[-1] == journal.content() == Content([event(2)], {"the one who left": 10})
     journal._connection.set_authorizer(None)
-    assert journal.add([event(3)]).result() == 1
+    assert journal.add([event(3)]).result() == Added(1, 0)
     assert (tmp_path / f"{FILE}-wal").stat().st_size == 0
 
 
@@ -163,13 +168,13 @@ def test_a_listener_that_fails_is_told_of_everything_once_more_and_no_reply_says
         heard.append(change)
 
     journal = Journal(tmp_path, listen, faults.append)
-    assert journal.add([event(1)]).result() == 1
+    assert journal.add([event(1)]).result() == Added(1, 0)
     is_broken += [True, True]
     with pytest.raises(NotAppliedError, match=r"no room.*Start the service anew"):
         journal.add([event(2)]).result()
     assert journal.content().events == [event(1), event(2)]
     assert "no room" in journal.fault
-    assert journal.add([event(3)]).result() == 1
+    assert journal.add([event(3)]).result() == Added(1, 0)
     whole = [event(1), event(2), event(3)]
     assert (heard, journal.fault) == ([Content([event(1)], {}), Content(whole, {})], None)
     assert faults == ["listener"] * 3

@@ -11,6 +11,7 @@ from kedro.io import DatasetError
 
 from kedro_provenance.files.storage import is_remote
 from reclora_kedro.datasets.load_only import LoadOnlyDataset
+from reclora_kedro.serving.journal import erase_users
 
 SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
 
@@ -52,15 +53,17 @@ class JournalDataset(LoadOnlyDataset):
         return {"file": self._file}
 
     def erase(self, users: Iterable[Any]) -> int:
-        """Delete all events of users for good, return their number; raise DatasetError if locked or no journal."""
+        """Delete all events of users for good and return their number; services take notice at once.
+
+        Raises:
+            DatasetError: the file is locked, or no journal.
+        """
         if is_remote(self._file) or not Path(self._file).exists():
             return 0
         with self._connected(self._file, timeout=30, isolation_level=None) as connection:
             connection.execute("PRAGMA secure_delete = ON")  # zeros in place of what is deleted
             connection.execute("BEGIN IMMEDIATE")
-            ids = [(str(user),) for user in users]
-            connection.executemany("DELETE FROM dropped_users WHERE user_id = ?", ids)
-            events = connection.executemany("DELETE FROM events WHERE user_id = ?", ids).rowcount
+            events = erase_users(connection, map(str, users))
             connection.execute("COMMIT")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return events

@@ -94,6 +94,15 @@ class ServedProject:
         with self._context() as context:
             return context.catalog.get(CHAMPION)
 
+    def forgotten(self) -> ForgottenUsers:
+        """Return who is forgotten now."""
+        return ForgottenUsers.from_table(self._users_to_drop.load())
+
+    @cached_property
+    def _users_to_drop(self) -> Any:
+        with self._context() as context:
+            return context.catalog.get("users_to_drop")
+
     def roll_back(self) -> str | None:
         """Name the previous champion, by a run of the pipeline `rollback`; return the version of the alias.
 

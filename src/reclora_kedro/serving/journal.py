@@ -3,17 +3,23 @@
 An event is durable before its sender is answered: SQLite's write-ahead log is flushed to disk at every commit. One
 thread of each process writes; events that arrive during a commit are committed together. Several services may share a
 journal: before it answers, each reads what the others have committed.
+
+Whatever the file holds, no answer reads events of forgotten users: a commit reads who they are while it holds the file's
+lock, and drops their events; a reader leaves out those that it finds, as in a restored backup, and erases them.
 """
 
 import logging
+import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, NamedTuple, TypeVar
+
+from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +48,18 @@ class Event(NamedTuple):
 
 
 class Content(NamedTuple):
-    """The whole content of a journal."""
+    """The whole content of a journal, without forgotten users."""
 
     events: list[Event]  # in the order in which they were acknowledged
     dropped: dict[str, int]  # by user, the second until which all their events are dropped
+    forgotten: ForgottenUsers = NOBODY  # whose events no log may hold
+
+
+class Added(NamedTuple):
+    """Numbers of events that were stored, and that were dropped as their users are forgotten."""
+
+    stored: int
+    of_forgotten: int
 
 
 class JournalError(RuntimeError):
@@ -76,7 +90,7 @@ class _Job(NamedTuple):
 class _Place(NamedTuple):
     """How much of a journal has been read."""
 
-    rewrites: int  # how often earlier events had been changed or dropped, which SQLite's `user_version` counts
+    rewrite: int  # drawn anew whenever earlier events are changed or dropped: SQLite's `user_version`
     sequence: int  # number of the last event
 
 
@@ -88,6 +102,8 @@ class Journal:
         listen: called with the events of each commit, before their senders are answered, and by `refresh` with those of
             other services; after earlier events were changed or dropped, with the journal's whole content.
         observe_fault: called with the step that failed: commit, checkpoint or listener.
+        forgotten: returns who is forgotten now; called at every commit, and before the content is read. If it fails,
+            nothing is stored.
 
     Raises:
         JournalError: the folder is not writable, or its file is not a valid journal.
@@ -98,6 +114,7 @@ class Journal:
         folder: Path,
         listen: Callable[[list[Event] | Content], None],
         observe_fault: Callable[[str], None] = lambda step: None,
+        forgotten: Callable[[], ForgottenUsers] = lambda: NOBODY,
     ) -> None:
         require_usable(folder)
         try:
@@ -105,6 +122,7 @@ class Journal:
         except OSError as error:
             raise _unwritable(folder, error.strerror) from error
         self.file, self._listen, self._observe_fault = folder / FILE, listen, observe_fault
+        self._forgotten, self._excluded = forgotten, NOBODY
         try:
             self._connection, self._reader = _connected(self.file), _connected(self.file)
         except sqlite3.Error as error:
@@ -122,9 +140,12 @@ class Journal:
         """Reason why the last write was not stored or is not reflected by answers; None if all is well."""
         return self._unstored or self._unread
 
-    def add(self, events: Sequence[Event], replace: bool = False, without_time: Collection[str] = ()) -> "Future[int]":
-        """Add events, all or none, each event_id once; the future has the number of events added.
+    def add(
+        self, events: Sequence[Event], replace: bool = False, without_time: Collection[str] = ()
+    ) -> "Future[Added]":
+        """Add events, all or none, each event_id once.
 
+        Events of forgotten users are dropped.
         Stored events are not added again. The future raises `EventConflictError` if the event_id belongs to another
         event that is not to be replaced.
 
@@ -133,9 +154,9 @@ class Journal:
             without_time: ids of events sent without a time, which equal stored ones of any time.
         """
 
-        def insert(connection: sqlite3.Connection) -> int:
-            added = 0
-            for event in events:
+        def insert(connection: sqlite3.Connection) -> Added:
+            added, kept = 0, [event for event in events if event.user_id not in self._excluded]
+            for event in kept:
                 if (stored := _event(connection, event.event_id)) is not None:
                     same = event if event.event_id not in without_time else event._replace(timestamp=stored.timestamp)
                     if same == stored:
@@ -146,7 +167,7 @@ class Journal:
                     self._note_rewrite(connection)
                 connection.execute(f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", event)
                 added += 1
-            return added
+            return Added(added, len(events) - len(kept))
 
         return self._submit(insert)
 
@@ -173,13 +194,13 @@ class Journal:
 
     def content(self) -> Content:
         with self._reading, _unchanging(self._reader) as connection:
-            return _content(connection)
+            return self._content(connection, erases=False)
 
     def attach(self, work: Callable[[Content], None]) -> None:
         """Call a function with the journal's content; the listener is called with later commits alone."""
         with self._reading:
             with _unchanging(self._reader) as connection:
-                place, content = _place(connection), _content(connection)
+                place, content = _place(connection), self._content(connection)
             work(content)
             self._place, self._is_behind, self._unread = place, False, None
 
@@ -222,7 +243,7 @@ class Journal:
         """Commit jobs together, then call listeners; each of these steps has its own outcome."""
         try:
             outcomes = self._commit(jobs)
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is, nothing is stored; the thread goes on
             self._unstored = f"The journal {self.file} cannot be written: {error}."
             logger.warning("%s", self._unstored)
             self._observe_fault("commit")
@@ -244,10 +265,11 @@ class Journal:
                 job.future.set_result(result)
 
     def _commit(self, jobs: Sequence[_Job]) -> list[tuple[Any, Exception | None]]:
-        """Run all jobs in one transaction, or raise sqlite3.Error; return the result of each, or its refusal."""
+        """Run all jobs in one transaction, or raise; return the result of each, or its refusal."""
         connection, outcomes = self._connection, list[tuple[Any, Exception | None]]()
         try:
             connection.execute("BEGIN IMMEDIATE")
+            self._excluded = self._forgotten()
             for job in jobs:
                 connection.execute("SAVEPOINT job")
                 try:
@@ -259,7 +281,7 @@ class Journal:
                     outcomes.append((None, error))
                 connection.execute("RELEASE job")
             connection.execute("COMMIT")
-        except sqlite3.Error:
+        except Exception:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
@@ -278,8 +300,26 @@ class Journal:
 
     def _note_rewrite(self, connection: sqlite3.Connection) -> None:
         """Make all services read the whole journal again after this transaction."""
-        connection.execute(f"PRAGMA user_version = {_place(connection).rewrites + 1}")
+        _note_rewrite(connection)
         self._has_remains = True
+
+    def _content(self, connection: sqlite3.Connection, erases: bool = True) -> Content:
+        """Read the whole content without events of forgotten users, which are erased as soon as it has been told."""
+        forgotten = self._forgotten()
+        content = Content(_events(connection), dict(connection.execute("SELECT * FROM dropped_users").fetchall()))
+        users = {*content.dropped, *(event.user_id for event in content.events)}
+        if not (found := {user for user in users if user in forgotten}):
+            return content._replace(forgotten=forgotten)
+
+        def erase(connection: sqlite3.Connection) -> None:
+            erase_users(connection, found)
+            self._has_remains = True
+
+        if erases:
+            logger.warning("%s holds events of %d forgotten users, which are erased.", self.file, len(found))
+            self._submit(erase)
+        events = [event for event in content.events if event.user_id not in found]
+        return Content(events, {user: until for user, until in content.dropped.items() if user not in found}, forgotten)
 
     def _count_commits(self) -> int:
         """Return a number that changes with each commit of another connection."""
@@ -292,8 +332,8 @@ class Journal:
             try:
                 with _unchanging(self._reader) as connection:
                     place = _place(connection)
-                    is_changed = is_whole or place.rewrites != self._place.rewrites
-                    new = _content(connection) if is_changed else _events(connection, after=self._place.sequence)
+                    is_changed = is_whole or place.rewrite != self._place.rewrite
+                    new = self._content(connection) if is_changed else _events(connection, after=self._place.sequence)
                 if new:
                     self._listen(new)
                 self._place, self._is_behind = place, False
@@ -304,6 +344,18 @@ class Journal:
                 problem = error
         self._is_behind = True
         return f"Answers do not read what was added to {self.file} ({problem}). Start the service anew."
+
+
+def erase_users(connection: sqlite3.Connection, users: Iterable[str]) -> int:
+    """Delete all that a journal has of users, and make all services read it again; return the number of events."""
+    ids = [(user,) for user in users]
+    connection.executemany("DELETE FROM dropped_users WHERE user_id = ?", ids)
+    _note_rewrite(connection)
+    return connection.executemany("DELETE FROM events WHERE user_id = ?", ids).rowcount
+
+
+def _note_rewrite(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA user_version = {secrets.randbits(31)}")  # a restored backup has another one
 
 
 def require_usable(folder: Path) -> None:
@@ -358,14 +410,9 @@ def _unchanging(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 
 def _place(connection: sqlite3.Connection) -> _Place:
-    [[rewrites]] = connection.execute("PRAGMA user_version").fetchall()
+    [[rewrite]] = connection.execute("PRAGMA user_version").fetchall()
     [[sequence]] = connection.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchall()
-    return _Place(rewrites, sequence)
-
-
-def _content(connection: sqlite3.Connection) -> Content:
-    dropped = connection.execute("SELECT user_id, timestamp FROM dropped_users")
-    return Content(_events(connection), dict(dropped.fetchall()))
+    return _Place(rewrite, sequence)
 
 
 def _events(connection: sqlite3.Connection, after: int = 0) -> list[Event]:

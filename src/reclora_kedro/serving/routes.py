@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial, wraps
 from time import time
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -37,6 +37,7 @@ PROBLEM = {
 }
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 class Routes:
@@ -197,7 +198,7 @@ class Routes:
         """Return the champion: its versions, its metrics, and its inputs."""
         champion, columns = self.service.champion, self.service.champion.ingestion.interactions
         reads = "rating" if columns.rating else "clicked" if columns.has_impressions else "user and item alone"
-        example = {"user": str(champion.log.users["user_id"][0]), "n": 5, "explain": True}
+        example = {"user": self.service.live.a_user, "n": 5, "explain": True}
         response = {
             "version": champion.name,
             "versions": dict(champion.versions),
@@ -255,20 +256,20 @@ class Routes:
 
     async def _added(self, events: Sequence[NewEvent], replace: bool) -> Json:
         _require_most("events", len(events), self._config.max_events, "max_events")
-        rows, forgotten = [], self.service.champion.forgotten
+        rows = []
         for place, event in enumerate(events):
             where = f"events.{place}"
             if not self.service.live.takes(event.user):
                 raise _wrong(f"{where}.user", quoted_value(event.user), "a whole number, as all users of the log are")
             rows.append(self._event(where, event, event.user, event.event_id or uuid4().hex, event.request_id))
         without_time = {row.event_id for row, event in zip(rows, events, strict=True) if event.time is None}
-        kept = [row for row in rows if row.user_id not in forgotten]
-        dropped, rows = len(rows) - len(kept), kept
-        added = await _written(self.service.journal.add(rows, replace, without_time))
-        self.service.metrics.events(added, len(rows) - added, dropped)
+        written = await _written(self.service.journal.add(rows, replace, without_time))
+        added, dropped = written.stored, written.of_forgotten
+        duplicates = len(rows) - added - dropped
+        self.service.metrics.events(added, duplicates, dropped)
         items = self.service.live.items
         waiting = [row.item_id for row in rows if row.item_id not in items]
-        counts = {"accepted": added, "duplicates": len(rows) - added, "of_forgotten_users": dropped}
+        counts = {"accepted": added, "duplicates": duplicates, "of_forgotten_users": dropped}
         return counts | {"unknown_items": list(dict.fromkeys(waiting))}
 
     def _model(self, body: OfOneUser) -> ModelName:
@@ -337,7 +338,7 @@ class _Cost(NamedTuple):
         return cls(scored + (PAIRS_OF_REASONS * last if body.explain else 0), last if model == "llm" else 0)
 
 
-async def _written(write: "Future[int]") -> int:
+async def _written(write: "Future[T]") -> T:
     """Wait for a write of the journal; raise its errors as problems."""
     try:
         return await asyncio.wrap_future(write)

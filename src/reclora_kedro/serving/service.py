@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.serving.batches import Batches
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.journal import Content, Event, Journal, require_usable
@@ -37,16 +38,25 @@ class ReloadRefusedError(RuntimeError):
 class Service:
     """A champion that answers, and the events since it was made.
 
+    Args:
+        forgotten: returns who is forgotten now, of whom nothing is stored or answered.
+
     Raises:
         JournalError: the folder is not writable, or its file is not a valid journal.
     """
 
-    def __init__(self, config: ServiceConfig, load: Callable[[], Champion], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: ServiceConfig,
+        load: Callable[[], Champion],
+        metrics: Metrics,
+        forgotten: Callable[[], ForgottenUsers] = lambda: NOBODY,
+    ) -> None:
         self.config, self.metrics, self._load = config, metrics, load
         self._reloading, self._swapping = Lock(), Lock()
         require_usable(config.folder)  # before the champion takes its time, which is loaded before anything is written
         champion = load()
-        self.journal = Journal(config.folder, self._listen, metrics.journal_fault)
+        self.journal = Journal(config.folder, self._listen, metrics.journal_fault, forgotten)
         try:
             self._take_over(champion)
         except BaseException:
@@ -154,7 +164,7 @@ class Service:
 
         def swap(content: Content) -> None:
             applied = len(before.events)
-            adds_only = content.dropped == before.dropped and content.events[:applied] == before.events
+            adds_only = content._replace(events=content.events[:applied]) == before
             snapshot.live.apply(content.events[applied:] if adds_only else content)
             with self._swapping:
                 self._snapshot = snapshot
