@@ -56,7 +56,8 @@ def test_the_newest_questions_are_of_the_test_split():
     samples = pl.DataFrame({name: range(90) for name in ("row", *columns)}).with_columns(
         label=pl.col("row") % 2, split=pl.Series(["train"] * 50 + ["validation"] * 20 + ["test"] * 20)
     )
-    drawn = update_questions(samples, 30, CONFIG, 12, seed=0)
+    known = samples.head(31).select("user_index", "timestamp")
+    drawn = update_questions(samples, known, CONFIG, 12, seed=0)
     assert drawn.filter(use="test").height == 12
     assert drawn.filter(use="test")["row"].min() >= 70
-    assert update_questions(samples, 30, CONFIG, None, seed=0).filter(use="test").height == 20
+    assert update_questions(samples, known, CONFIG, None, seed=0).filter(use="test").height == 20

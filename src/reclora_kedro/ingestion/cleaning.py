@@ -249,7 +249,7 @@ def _sound_rows(
         "missing timestamp": timestamp.is_null(),
         "timestamp not positive": timestamp <= 0,
         f"timestamp before {times.first_day}": timestamp < first,
-        f"timestamp after {times.last_day or 'a year from now'}": timestamp > last,
+        f"timestamp after {times.last_day or 'tomorrow'}": timestamp > last,
     }
     if (ids := forgotten.among(log["user_id"])).len():
         faults = {"rows of users who were forgotten": pl.col("user_id").is_in(ids.implode()), **faults}

@@ -4,8 +4,8 @@ An event is durable before its sender is answered: SQLite's write-ahead log is f
 thread of each process writes; events that arrive during a commit are committed together. Several services may share a
 journal: before it answers, each reads what the others have committed.
 
-Whatever the file holds, no answer reads events of forgotten users: a commit reads who they are while it holds the file's
-lock, and drops their events; a reader leaves out those that it finds, as in a restored backup, and erases them.
+Whatever the file holds, no answer reads events of forgotten users: a commit reads who they are while it holds the lock
+of the file, and drops their events; a reader leaves out those that it finds, as in a restored backup, and erases them.
 """
 
 import logging

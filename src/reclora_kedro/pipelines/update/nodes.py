@@ -124,12 +124,12 @@ def build_grown_log(
     split: SplitShares,
     engine: EngineConfig,
 ) -> tuple[InteractionLog | LogInFiles, Records]:
-    """Build the log of the grown tables: samples of the champion's log train, later ones are split by time."""
+    """Build the log of the grown tables: samples that the champion's log had train, new ones are split by time."""
     updates.require_grown(champion_log, items, users)
-    report, begins = CleaningReport(), updates.new_split(interactions, champion_log.last_second, split)
-    growth = Growth(champion_log.sequences, *begins)
+    report, known = CleaningReport(), updates.known_moments(champion_log)
+    growth = Growth(champion_log.sequences, *updates.new_split(interactions, users, known, split))
     log = log_builder.build_log(interactions, items, users, history, engine, report, growth)
-    return log, report.records()
+    return updates.train_on_known(log, known), report.records()
 
 
 @reads(history=["item_embedding"])
@@ -161,7 +161,8 @@ def train_challenger(
     """Train the champion's lens on new samples, without those for the comparison."""
     held_out = updates.held_out_rows(log, champion_log, promotion.held_out, champion_lens.config.seed)
     learned = log.with_training_rows(np.setdiff1d(log.rows_in("train"), held_out))
-    return continue_lens(champion_lens, learned, config, engine)
+    is_new = updates.is_new_to(champion_lens, log.samples, updates.known_moments(champion_log))
+    return continue_lens(champion_lens, learned, config, engine, is_new)
 
 
 def promote(
@@ -190,8 +191,8 @@ def draw_update_questions(
     log: InteractionLog, champion_log: InteractionLog, history: HistoryConfig, config: AdapterContinuationConfig
 ) -> pl.DataFrame:
     """Draw the samples to train and validate the adapter on, and the newest ones."""
-    newest = history.prompt_rows.test
-    return adapters.update_questions(log.samples, champion_log.last_second, config, newest, history.seed)
+    known, newest = updates.known_moments(champion_log), history.prompt_rows.test
+    return adapters.update_questions(log.samples, known, config, newest, history.seed)
 
 
 def update_adapter(
