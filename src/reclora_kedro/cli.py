@@ -103,7 +103,7 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
     config = project.settings()
     token = project.token(config)
     try:
-        service = Service(config, project.champion, Metrics(), project.forgotten)
+        service = Service(config, project.champion, Metrics(), project.forgotten, project.withheld)
     except JournalError as error:
         raise click.ClickException(str(error)) from error
     app = create_app(service, token, project.champion_name, project.roll_back)

@@ -40,7 +40,10 @@ def test_the_weights_that_stay_are_those_that_were_chosen(tiny_model, monkeypatc
     model.model.requires_grad_(False)
     start = copy_of(adapter_weights(model.model))
     prompts, gate_inputs = learned_rows()
-    settings = (PromotionConfig(margin=0.01, level=0.05, held_out=1), Bootstrap(confidence=0.9, samples=100, seed=0))
+    settings = (
+        PromotionConfig(margin=0.01, level=0.05, held_out=1, half_life_days=30),
+        Bootstrap(confidence=0.9, samples=100, seed=0),
+    )
     log, decision = update_adapter(model, prompts, gate_inputs, CONFIG, training, *settings)
     assert decision["rows"] == USES["test"]
     assert log["rows"].max() == 4 * 64  # the new ones, in each epoch

@@ -27,6 +27,7 @@ from reclora_kedro.update.updates import (
     append_items,
     append_users,
     clean_new_events,
+    described_items,
     is_new_to,
     known_moments,
     new_split,
@@ -76,7 +77,8 @@ def updated(tables, config, raw=None, journal=NO_JOURNAL, report=None, **entitie
     """The canonical tables after an update."""
     events, items, users = tables
     report, entities = report or CleaningReport(), RawEntities(**entities)
-    new = clean_new_events(raw, journal, events.lazy(), config, report)
+    known = described_items(items, entities, config)
+    new = clean_new_events(raw, journal, events.lazy(), config, report, items=known)
     events = append_events(events.lazy(), new, config, report)
     grown = (
         events.collect(),
@@ -167,10 +169,14 @@ def test_the_journal_counts_like_other_rows_and_gives_ids_as_text():
     dropped = "ids of another type than the log's", "journal events without a plausible time or rating"
     assert [report.rows(check) for check in dropped] == [1, 1]
     assert updated(BEFORE, RATINGS, journal=journal.tail(1))[0].equals(BEFORE[0])
-    clicks = updated(
-        ingested(raw_rows([(1, 1, 1, 1), (2, 1, 0, 1)]), CLICKS), CLICKS, journal=journal.filter(user_id="12")
-    )
-    assert clicks[0].row(-1) == (12, 90, None, 302, 0)
+    clicked, ninety = ingested(raw_rows([(1, 1, 1, 1), (2, 1, 0, 1)]), CLICKS), journal.filter(user_id="12")
+    assert updated(clicked, CLICKS, journal=ninety, report=report)[1].height == 1  # 90 waits until a table has it
+    assert report.records()[-1]["rows"] == 0
+    table = pl.DataFrame({"i": [90], "name": ["Ninety"]})
+    clicks = updated(clicked, CLICKS, journal=ninety, items=table)
+    assert (clicks[0].row(-1), clicks[1].height) == ((12, 90, None, 302, 0), 2)
+    in_raw = updated(clicked, CLICKS, raw_rows([(1, 90, 1, 400)]), ninety)
+    assert in_raw[0]["user_id"].to_list() == [1, 2, 12, 1]
     assert updated(BEFORE, RATINGS, journal=journal.filter(user_id="x"))[0].equals(BEFORE[0])
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
 
@@ -96,12 +97,16 @@ class ServedProject:
 
     def forgotten(self) -> ForgottenUsers:
         """Return who is forgotten now."""
-        return ForgottenUsers.from_table(self._users_to_drop.load())
+        return ForgottenUsers.from_table(self._entries["users_to_drop"].load())
+
+    def withheld(self) -> pl.DataFrame:
+        """Return the interactions that updates keep out."""
+        return self._entries["withheld_interactions"].load()
 
     @cached_property
-    def _users_to_drop(self) -> Any:
+    def _entries(self) -> dict[str, Any]:
         with self._context() as context:
-            return context.catalog.get("users_to_drop")
+            return {name: context.catalog.get(name) for name in ("users_to_drop", "withheld_interactions")}
 
     def roll_back(self) -> str | None:
         """Name the previous champion, by a run of the pipeline `rollback`; return the version of the alias.

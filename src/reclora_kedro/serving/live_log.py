@@ -20,6 +20,7 @@ from reclora_kedro.serving.live_sequences import LiveSequences
 
 SPARE_USERS = 256  # least rows of users to come that are added at once: what the log is read by has to grow with it
 WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+Key = tuple[str, str, int]
 UNCHANGED = np.array([], dtype=np.int64)
 ALWAYS = np.iinfo(np.int64).max
 
@@ -46,10 +47,19 @@ class LiveLog:
     Users and items of the champion keep their indices. `current` has what ingestion and history would make of the added
     events: events of an unknown item wait in the journal; of one user, item and second, one is kept by
     `ingestion.duplicates`. New events of one user and second are in the order of arrival, after those of the champion.
+
+    Args:
+        withheld: user, item and second of events that the champion's update quarantined, which are left out.
     """
 
-    def __init__(self, champion_log: InteractionLog, config: IngestionConfig, content: Content) -> None:
-        self._base, self._config, self._lock = champion_log, config, Lock()
+    def __init__(
+        self,
+        champion_log: InteractionLog,
+        config: IngestionConfig,
+        content: Content,
+        withheld: frozenset[Key] = frozenset(),
+    ) -> None:
+        self._base, self._config, self._lock, self._withheld = champion_log, config, Lock(), withheld
         self.item_ids, self.titles = (
             champion_log.items[name].cast(pl.String).to_list() for name in ("item_id", "title")
         )
@@ -133,7 +143,10 @@ class LiveLog:
         events = [
             event
             for event in events
-            if event.rating is not None and event.item_id in self.items and self.takes(event.user_id)
+            if event.rating is not None
+            and event.item_id in self.items
+            and self.takes(event.user_id)
+            and (event.user_id, event.item_id, event.timestamp) not in self._withheld
         ]
         new = [user for user in dict.fromkeys(event.user_id for event in events) if user not in users]
         if new:

@@ -7,6 +7,7 @@ from threading import Lock
 from time import time
 from typing import Any, TypeVar
 
+import polars as pl
 import psutil
 
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
@@ -23,6 +24,7 @@ Look = Callable[[Snapshot], Any]
 """Function that reads the current log, or makes a `Request` with it, which is then answered; both share a queue."""
 T = TypeVar("T")
 SPARE_MEMORY = 1.2  # times the memory of a champion that has to be free for another one
+WITHHELD = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}
 CLOSING_SHARE = 0.2  # share of the seconds of a shutdown that are kept for the batches being computed
 PAIRS_OF_REASONS = 8  # pairs that the lens scores in the time that the reasons of one take
 
@@ -40,6 +42,7 @@ class Service:
 
     Args:
         forgotten: returns who is forgotten now, of whom nothing is stored or answered.
+        withheld: returns the events that updates keep out (user_id, item_id, timestamp), which no answer reads.
 
     Raises:
         JournalError: the folder is not writable, or its file is not a valid journal.
@@ -51,8 +54,9 @@ class Service:
         load: Callable[[], Champion],
         metrics: Metrics,
         forgotten: Callable[[], ForgottenUsers] = lambda: NOBODY,
+        withheld: Callable[[], pl.DataFrame] = lambda: pl.DataFrame(schema=WITHHELD),
     ) -> None:
-        self.config, self.metrics, self._load = config, metrics, load
+        self.config, self.metrics, self._load, self._withheld = config, metrics, load, withheld
         self._reloading, self._swapping = Lock(), Lock()
         require_usable(config.folder)  # before the champion takes its time, which is loaded before anything is written
         champion = load()
@@ -159,7 +163,8 @@ class Service:
         champion's snapshot is made are added to it.
         """
         before = self.journal.content()
-        snapshot = Snapshot.take(champion, LiveLog(champion.log, champion.ingestion, before))
+        rows = self._withheld().select(pl.col("user_id", "item_id").cast(pl.String), "timestamp").rows()
+        snapshot = Snapshot.take(champion, LiveLog(champion.log, champion.ingestion, before, frozenset(rows)))
         probe(snapshot)
 
         def swap(content: Content) -> None:

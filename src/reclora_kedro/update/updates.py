@@ -50,6 +50,13 @@ class RawEntities(NamedTuple):
     users: Any = None
 
 
+def described_items(items: pl.DataFrame, raw: RawEntities, config: IngestionConfig) -> pl.Series:
+    """Return the ids, as texts, of the canonical items and of those that raw tables describe."""
+    tables = ((raw.items, "item", config.items), (raw.item_texts, "item text", config.item_texts))
+    listed = [_listed(table, kind, items, columns, CleaningReport()) for table, kind, columns in tables if columns]
+    return pl.concat([each.select(pl.col("item_id").cast(pl.String)) for each in (items, *listed)])["item_id"]
+
+
 def clean_new_events(
     raw_interactions: Any,
     journal: pl.DataFrame,
@@ -58,13 +65,16 @@ def clean_new_events(
     report: CleaningReport,
     engine: EngineConfig = LOCAL,
     forgotten: ForgottenUsers = NOBODY,
+    items: pl.Series | None = None,
 ) -> pl.DataFrame:
-    """Clean new interactions as ingestion does, but without k-core and starting histories.
+    """Clean new interactions as ingestion does, but without k-core and starting histories; with their `source`.
 
     Args:
         raw_interactions: a frame as ingestion reads it; None or empty for none.
         journal: events of the service: user_id, item_id, rating (null: shown, not clicked), timestamp.
         log: the canonical interactions so far, which define the types of ids.
+        items: ids of the items that tables describe, as texts. Events of the service with others wait in the journal,
+            unless the raw interactions have the item, since anybody can send ids. None: none wait.
 
     Raises:
         ValueError: ingestion would refuse the raw table, or no row has ids of the log's types.
@@ -98,8 +108,15 @@ def clean_new_events(
         marked = events_of_service.with_columns(clicked=pl.col("rating").is_not_null())
         sources.append(("journal", marked, kept))
     types = log.collect_schema()
-    events = [types.to_frame()]
+    events = [types.to_frame().with_columns(source=pl.lit("journal"))]
     for name, raw, own in sources:
+        if name == "journal" and items is not None:
+            known = pl.concat([items, *(each["item_id"].cast(pl.String) for each in events)])
+            waiting = raw.filter(~pl.col("item_id").is_in(known.implode()))
+            report.record("journal events of unknown items", waiting.height, "they wait until a table has the item")
+            raw = raw.filter(pl.col("item_id").is_in(known.implode()))
+            if raw.is_empty():
+                continue
         settings = config.model_copy(update={"interactions": own, **unlimited})
         with _named("raw_interactions", name):
             cleaned = clean_interactions(raw, settings, report, engine, forgotten).collect()
@@ -112,7 +129,7 @@ def clean_new_events(
                 f"item_id of type {types['item_id']}, as those of the log are; the first row has "
                 f"{cleaned.row(0)[:2]}. Give the ids as the log has them."
             )
-        events.append(fitting)
+        events.append(fitting.with_columns(source=pl.lit(name)))
     future = sum(row["rows"] for row in report.records() if row["check"].startswith(IN_THE_FUTURE))
     if future:
         logger.warning(
@@ -127,12 +144,13 @@ def clean_new_events(
 def append_events(
     log: pl.LazyFrame, new: pl.DataFrame, config: IngestionConfig, report: CleaningReport
 ) -> pl.LazyFrame:
-    """Append new interactions: late events are inserted in time, repeated ones count once.
+    """Append new interactions: late events are inserted in time, repeated ones count once; only the log's columns stay.
 
     Of several rows of one user, item and second, the one that ingestion would keep stays. Only events from the first
     new one on are in memory.
     """
     report.record("new interactions", new.height, "rows in")
+    new = new.select(log.collect_schema().names())
     if new.is_empty():
         return log
     first, last = new["timestamp"][0], log.select(pl.col("timestamp").max()).collect().item() or 0
@@ -221,6 +239,12 @@ def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: 
     return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
 
 
+def trusted_rows(log: InteractionLog, first: InteractionLog, most: int, seed: int) -> pl.DataFrame:
+    """Draw samples of a grown log that were test samples of the first one, in their order."""
+    rows = log.samples.join(first.samples_in("test").select(MOMENT).unique(), on=MOMENT, how="semi")
+    return rows.sample(min(most, rows.height), seed=seed).sort("row")
+
+
 def known_moments(log: InteractionLog) -> pl.DataFrame:
     """Return the moments (user_index and timestamp) of a log's events and samples, each once.
 
@@ -249,7 +273,10 @@ def new_split(
     labelled = interactions.filter(pl.col("label").is_not_null()).join(indices, on="user_id")
     new = labelled.join(known.lazy(), on=MOMENT, how="anti").select("timestamp").collect(engine="streaming")
     seconds = np.sort(new["timestamp"].to_numpy())
-    ends = np.append(seconds, seconds.max(initial=0) + 1)
+    if not len(seconds):
+        end = interactions.select(pl.col("timestamp").max()).collect().item() + 1
+        return end, end
+    ends = np.append(seconds, seconds[-1] + 1)
     validation, test = (
         int(ends[uncut(int(share * len(seconds)), seconds)])
         for share in (shares.train, shares.train + shares.validation)
