@@ -7,7 +7,9 @@ from sqlite3 import SQLITE_OK as OK
 from threading import Barrier
 
 import pytest
+from kedro.io import DatasetError
 
+from reclora_kedro.datasets.journal import JournalDataset
 from reclora_kedro.serving.journal import (
     COLUMNS,
     FILE,
@@ -20,6 +22,7 @@ from reclora_kedro.serving.journal import (
     JournalError,
     NotAppliedError,
     NotStoredError,
+    require_events,
 )
 
 
@@ -129,6 +132,42 @@ def test_a_file_that_is_no_sound_journal_stays_as_it_is(tmp_path, spoil):
         Journal(tmp_path, print)
     assert file.read_bytes() == content
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_events_that_a_removed_or_replaced_file_would_lose_are_refused(journal, tmp_path):
+    journal.add([event(1)]).result()
+    backup = tmp_path / "backup"
+    with closing(sqlite3.connect(backup)) as copy:
+        journal._reader.backup(copy)
+    for change in (lambda: backup.replace(tmp_path / FILE), (tmp_path / FILE).unlink):
+        change()
+        with pytest.raises(NotStoredError, match=r"removed or replaced while the service ran.*start the service anew"):
+            journal.add([event(2)]).result()
+        assert "removed or replaced" in journal.fault  # without a write, too
+
+
+def test_a_file_that_lost_all_its_events_is_no_new_journal(tmp_path):
+    (tmp_path / FILE).touch()
+    with pytest.raises(JournalError, match=r"is empty, but the model that is served has read events of a journal"):
+        require_events(tmp_path)
+    (tmp_path / FILE).unlink()
+    require_events(tmp_path)
+    Journal(tmp_path, print).close()
+    require_events(tmp_path)
+
+
+def test_a_flipped_bit_of_an_event_is_seen(tmp_path):
+    file, journal = tmp_path / FILE, Journal(tmp_path, print)
+    journal.add([event(1), event(2, item_id="a certain item")]).result()
+    journal.close()
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"a certain item", b"a certain itel"))
+    journal = Journal(tmp_path, print)  # sound as an SQLite file
+    with pytest.raises(JournalError, match=r"sequence 2 is not as it was written.*Restore a backup"):
+        journal.content()
+    journal.close()
+    with pytest.raises(DatasetError, match=r"journal\.sqlite: The journal is damaged"):
+        JournalDataset(file=str(file)).load()
 
 
 def test_a_folder_that_cannot_be_made_is_refused_in_one_sentence(tmp_path):

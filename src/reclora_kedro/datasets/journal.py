@@ -11,7 +11,7 @@ from kedro.io import DatasetError
 
 from kedro_provenance.files.storage import is_remote
 from reclora_kedro.datasets.load_only import LoadOnlyDataset
-from reclora_kedro.serving.journal import erase_users
+from reclora_kedro.serving.journal import JournalError, erase_users, stored_events
 
 SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
 
@@ -35,14 +35,16 @@ class JournalDataset(LoadOnlyDataset):
         if is_remote(self._file) or not Path(self._file).exists():
             return pl.DataFrame(schema=SCHEMA)
         with self._connected(f"{Path(self._file).absolute().as_uri()}?mode=ro", uri=True) as connection:
-            events = connection.execute(f"SELECT {', '.join(SCHEMA)} FROM events ORDER BY sequence").fetchall()
-        return pl.DataFrame(events, schema=SCHEMA, orient="row")
+            events = stored_events(connection)
+        return pl.DataFrame({name: [getattr(event, name) for event in events] for name in SCHEMA}, SCHEMA)
 
     @contextmanager
     def _connected(self, database: str, **settings: Any) -> Iterator[sqlite3.Connection]:
         try:
             with closing(sqlite3.connect(database, **settings)) as connection:
                 yield connection
+        except JournalError as error:
+            raise DatasetError(f"{self._file}: {error}") from error
         except sqlite3.Error as error:
             raise DatasetError(
                 f"{self._file} cannot be used as the service's journal ({error}): an SQLite file with the table "

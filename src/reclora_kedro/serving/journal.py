@@ -11,6 +11,7 @@ of the file, and drops their events; a reader leaves out those that it finds, as
 import logging
 import secrets
 import sqlite3
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
@@ -28,7 +29,7 @@ COLUMNS = "event_id, user_id, item_id, rating, timestamp, request_id"
 TABLES = """
 CREATE TABLE IF NOT EXISTS events (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL,
-    item_id TEXT NOT NULL, rating REAL, timestamp INTEGER NOT NULL, request_id TEXT
+    item_id TEXT NOT NULL, rating REAL, timestamp INTEGER NOT NULL, request_id TEXT, checksum INTEGER
 );
 CREATE INDEX IF NOT EXISTS events_of_users ON events (user_id);
 CREATE TABLE IF NOT EXISTS dropped_users (user_id TEXT PRIMARY KEY, timestamp INTEGER NOT NULL);
@@ -125,29 +126,48 @@ class Journal:
         self._forgotten, self._excluded = forgotten, NOBODY
         try:
             self._connection, self._reader = _connected(self.file), _connected(self.file)
+            self._commits, self._place = self._count_commits(), _place(self._reader)
         except sqlite3.Error as error:
             raise _unwritable(folder, error) from error
         self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
         self._reading, self._has_remains, self._is_behind = Lock(), False, False
         self._unstored: str | None = None
         self._unread: str | None = None
-        self._commits, self._place = self._count_commits(), _place(self._reader)
+        self._identity = self._identify()
         self._thread = Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
 
     @property
     def fault(self) -> str | None:
-        """Reason why the last write was not stored or is not reflected by answers; None if all is well."""
-        return self._unstored or self._unread
+        """Reason why a write is not stored or not reflected by answers; None if all is well."""
+        return self._unstored or self._unread or self._replacement()
+
+    def _identify(self) -> tuple[tuple[int, int] | None, ...]:
+        """Return what the file and its write-ahead log are, whatever their names; None for one that is missing."""
+        files = (self.file, self.file.with_name(f"{FILE}-wal"))
+        states = (file.stat() if file.exists() else None for file in files)
+        return tuple(state and (state.st_dev, state.st_ino) for state in states)
+
+    def _replacement(self) -> str | None:
+        """Return what is wrong if the names no longer lead to the files that are written; None if they do."""
+        if self._identify() == self._identity:
+            return None
+        return (
+            f"The journal {self.file} or its write-ahead log was removed or replaced while the service ran, so that "
+            "what it writes is lost. Put the right one in place, and start the service anew."
+        )
+
+    def _require_in_place(self) -> None:
+        if reason := self._replacement():
+            raise JournalError(reason)
 
     def add(
         self, events: Sequence[Event], replace: bool = False, without_time: Collection[str] = ()
     ) -> "Future[Added]":
         """Add events, all or none, each event_id once.
 
-        Events of forgotten users are dropped.
-        Stored events are not added again. The future raises `EventConflictError` if the event_id belongs to another
-        event that is not to be replaced.
+        Events of forgotten users are dropped, and stored events are not added again. The future raises
+        `EventConflictError` if the event_id belongs to another event that is not to be replaced.
 
         Args:
             replace: whether an event replaces one of the same user with its event_id.
@@ -165,7 +185,9 @@ class Journal:
                         raise EventConflictError(stored, event)
                     _deleted(connection, "event_id", event.event_id)
                     self._note_rewrite(connection)
-                connection.execute(f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", event)
+                connection.execute(
+                    f"INSERT INTO events ({COLUMNS}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)", (*event, checksum(event))
+                )
                 added += 1
             return Added(added, len(events) - len(kept))
 
@@ -267,6 +289,7 @@ class Journal:
     def _commit(self, jobs: Sequence[_Job]) -> list[tuple[Any, Exception | None]]:
         """Run all jobs in one transaction, or raise; return the result of each, or its refusal."""
         connection, outcomes = self._connection, list[tuple[Any, Exception | None]]()
+        self._require_in_place()
         try:
             connection.execute("BEGIN IMMEDIATE")
             self._excluded = self._forgotten()
@@ -285,6 +308,7 @@ class Journal:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        self._require_in_place()
         return outcomes
 
     def _remove_remains(self) -> None:
@@ -306,7 +330,7 @@ class Journal:
     def _content(self, connection: sqlite3.Connection, erases: bool = True) -> Content:
         """Read the whole content without events of forgotten users, which are erased as soon as it has been told."""
         forgotten = self._forgotten()
-        content = Content(_events(connection), dict(connection.execute("SELECT * FROM dropped_users").fetchall()))
+        content = Content(stored_events(connection), dict(connection.execute("SELECT * FROM dropped_users").fetchall()))
         users = {*content.dropped, *(event.user_id for event in content.events)}
         if not (found := {user for user in users if user in forgotten}):
             return content._replace(forgotten=forgotten)
@@ -333,7 +357,11 @@ class Journal:
                 with _unchanging(self._reader) as connection:
                     place = _place(connection)
                     is_changed = is_whole or place.rewrite != self._place.rewrite
-                    new = self._content(connection) if is_changed else _events(connection, after=self._place.sequence)
+                    new = (
+                        self._content(connection)
+                        if is_changed
+                        else stored_events(connection, after=self._place.sequence)
+                    )
                 if new:
                     self._listen(new)
                 self._place, self._is_behind = place, False
@@ -374,12 +402,64 @@ def require_usable(folder: Path) -> None:
         raise _unusable(file, error) from error
 
 
+def require_events(folder: Path) -> None:
+    """Raise JournalError if the file in a folder has lost all that it held; log a warning if there is no file.
+
+    The service makes a file with its tables. One without them is what is left of another.
+    """
+    file = folder / FILE
+    if not file.exists():
+        logger.warning("There is no journal in %s, though the model has read events of one: a new one begins.", folder)
+        return
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'events'").fetchall():
+            raise JournalError(
+                f"{file} is empty, but the model that is served has read events of a journal: restore a backup of it, "
+                "or move the file away to begin a new one."
+            )
+
+
+def checksum(event: Event) -> int:
+    """Return the checksum that is stored beside an event.
+
+    Examples:
+        >>> checksum(Event("e1", "7", "50", 4, 9)) == checksum(Event("e1", "7", "50", 4.0, 9))
+        True
+    """
+    rating = None if event.rating is None else float(event.rating)
+    return zlib.crc32(repr((*event[:3], rating, *event[4:])).encode())
+
+
+def stored_events(connection: sqlite3.Connection, after: int = 0) -> list[Event]:
+    """Return the events of a journal behind a place, in the order in which they were acknowledged.
+
+    Raises:
+        JournalError: an event is not as it was written. Events of earlier releases have no checksum.
+    """
+    names = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('events')")}
+    sums = "checksum" if "checksum" in names else "NULL"
+    rows = connection.execute(
+        f"SELECT sequence, {sums}, {COLUMNS} FROM events WHERE sequence > ? ORDER BY sequence", (after,)
+    )
+    events = []
+    for sequence, stored, *columns in rows:
+        events.append(event := Event(*columns))
+        if stored is not None and stored != checksum(event):
+            raise JournalError(
+                f"The journal is damaged: the event with the sequence {sequence} is not as it was written, by its "
+                f"checksum. Restore a backup, or drop that event: DELETE FROM events WHERE sequence = {sequence}."
+            )
+    return events
+
+
 def _connected(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
     try:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}")
         connection.executescript(TABLES)
+        if "checksum" not in {row[1] for row in connection.execute("PRAGMA table_info(events)")}:
+            connection.execute("ALTER TABLE events ADD COLUMN checksum INTEGER")  # of an earlier release
     except sqlite3.Error:
         connection.close()
         raise
@@ -413,11 +493,6 @@ def _place(connection: sqlite3.Connection) -> _Place:
     [[rewrite]] = connection.execute("PRAGMA user_version").fetchall()
     [[sequence]] = connection.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchall()
     return _Place(rewrite, sequence)
-
-
-def _events(connection: sqlite3.Connection, after: int = 0) -> list[Event]:
-    rows = connection.execute(f"SELECT {COLUMNS} FROM events WHERE sequence > ? ORDER BY sequence", (after,))
-    return [Event(*row) for row in rows]
 
 
 def _event(connection: sqlite3.Connection, event_id: str) -> Event | None:

@@ -13,7 +13,7 @@ import psutil
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.serving.batches import Batches
 from reclora_kedro.serving.config import ServiceConfig
-from reclora_kedro.serving.journal import Content, Event, Journal, require_usable
+from reclora_kedro.serving.journal import Content, Event, Journal, require_events, require_usable
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Answer, Champion, Request, Snapshot, answer_by_lens, answer_by_llm
@@ -60,6 +60,8 @@ class Service:
         self._reloading, self._swapping = Lock(), Lock()
         require_usable(config.folder)  # before the champion takes its time, which is loaded before anything is written
         champion = load()
+        if _has_read_journal(champion):
+            require_events(config.folder)
         self.journal = Journal(config.folder, self._listen, metrics.journal_fault, forgotten)
         try:
             self._take_over(champion)
@@ -191,6 +193,12 @@ class Service:
         results = [_tried(look, snapshot) for look in looks]
         answers = iter(answer_by_lens([result for result in results if isinstance(result, Request)], snapshot))
         return [next(answers) if isinstance(result, Request) else result for result in results]
+
+
+def _has_read_journal(champion: Champion) -> bool:
+    """Whether an update that led to a champion has read events of the service."""
+    decisions = (each.get("decision", {}) for each in champion.about.get("history", ()))
+    return any(decision.get("journal_events", 0) for decision in decisions)
 
 
 def _answer_by_llm(answers: Sequence[Answer]) -> Sequence[Answer]:

@@ -37,6 +37,8 @@ from reclora_kedro.lens.base import Lens
 logger = logging.getLogger(__name__)
 
 MOMENT = ["user_index", "timestamp"]
+JOURNAL_EVENTS = "journal events"
+"""The check of a report that counts all that a journal has."""
 IN_THE_FUTURE = ("timestamp after ", "journal events in the future")
 """How the checks of a report begin that count such rows."""
 LATE_SHARE = 0.1  # of the new rows, above which a run warns of late ones
@@ -85,6 +87,7 @@ def clean_new_events(
     if has_rows(raw_interactions):
         own = columns.model_copy(update={"click_history": None})
         sources.append(("raw_new_interactions", raw_interactions, own))
+    report.record(JOURNAL_EVENTS, journal.height, "rows in")
     dropped = pl.col("user_id").is_in(forgotten.among(journal["user_id"]).implode())
     report.record("journal events of users who were forgotten", journal.filter(dropped).height)
     journal = journal.filter(~dropped)

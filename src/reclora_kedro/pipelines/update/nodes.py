@@ -225,6 +225,7 @@ def name_champion(
     promotion_report: Record,
     versions_in_use: Callable[[Iterable[str]], dict[str, str]],
     champion_history: Records,
+    new_interactions_report: Records,
     variant: str | None,
     retriever: bool,
     adapter_promotion_report: Record | None = None,
@@ -237,7 +238,12 @@ def name_champion(
     [run] = versions_in_use(["promotion_report"]).values()
     kept = {name: before["versions"][name] for name in KEPT if name in before["versions"]}
     entries = [*IN_USE, *([f"{variant}.adapter"] if variant else []), *(["retriever"] if retriever else [])]
-    decision = promotion_report | ({"adapter": adapter_promotion_report} if adapter_promotion_report else {})
+    read = sum(record["rows"] for record in new_interactions_report if record["check"] == updates.JOURNAL_EVENTS)
+    decision = (
+        promotion_report
+        | {"journal_events": read}
+        | ({"adapter": adapter_promotion_report} if adapter_promotion_report else {})
+    )
     return {"versions": kept | versions_in_use(entries), "decision": decision, "made_by": run}
 
 

@@ -132,7 +132,16 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             Node(
                 nodes.name_champion,
                 inputs={"variant": "params:update.variant", "retriever": "params:update.retriever"}
-                | {name: name for name in ("promotion_report", "versions_in_use", "champion_history", *decided)}
+                | {
+                    name: name
+                    for name in (
+                        "promotion_report",
+                        "versions_in_use",
+                        "champion_history",
+                        "new_interactions_report",
+                        *decided,
+                    )
+                }
                 | {f"grown_{name}": name for name in retriever},
                 outputs="champion",
                 name="name_champion",
