@@ -239,6 +239,11 @@ def require_inputs(run: Run) -> None:
             f"--load-versions names {', '.join(made)}, which this run makes itself. Nothing was written. Leave it out "
             "there, or name pipelines or nodes that read it alone."
         )
+    if unread := sorted((run.params["load_versions"] or {}).keys() - run.pipeline.inputs() - run.to_run.inputs()):
+        raise RunRefusedError(
+            f"--load-versions names {', '.join(unread)}, which this run does not read. Nothing was written. Leave it "
+            "out, or name the pipelines that read it."
+        )
     absences = {
         name: absent_package(run.catalog.config_resolver.resolve_pattern(name)) or absence(run.catalog.get(name))
         for name in sorted(run.to_run.inputs())
