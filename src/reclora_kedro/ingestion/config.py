@@ -232,6 +232,7 @@ class IngestionConfig(Block):
     rating_min: Real
     rating_max: Real
     max_ratings_outside: Real = Field(ge=0, le=1)
+    max_missing: Real = Field(ge=0, le=1)
     max_share_of_one_id: Real = Field(gt=0, le=1)
     label_threshold: Real
     duplicates: Literal["highest_rating", "lowest_rating"]
