@@ -286,6 +286,9 @@ def try_checks(run: Run) -> None:
             check()
         except (ValueError, OSError, ImportError) as error:
             faults.append(str(error))
+        except Exception as error:  # whatever it is, the run would fail by it
+            logger.debug("A check failed.", exc_info=error)
+            faults.append(f"{type(error).__name__}: {error}")
     if faults:
         lines = [f"- {fault}" for fault in dict.fromkeys(faults)]
         raise RunRefusedError("\n".join(["This run would fail. Nothing was written.", *lines]))

@@ -59,6 +59,9 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
     for name in sorted({str(node.namespace).partition(".")[0] for node in pipeline.nodes} & PIPELINES.modules().keys()):
         if own := getattr(PIPELINES.load(name), "checks", None):
             yield from own(pipeline, catalog)
+    for name in sorted(name for name in inputs if not is_parameter(name)):
+        if check := getattr(catalog.get(name), "require_sound", None):
+            yield check
     base_llm = catalog.get("base_llm") if "base_llm" in inputs else None
     if hasattr(base_llm, "outline"):
         yield from checks_of_base_llm(base_llm, pipeline, catalog)
