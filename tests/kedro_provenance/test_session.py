@@ -221,3 +221,13 @@ def test_relative_addresses_are_those_of_the_project(tmp_path, monkeypatch):
     monkeypatch.setattr(KedroSession, "run", lambda self, **arguments: Path.cwd())
     assert ResumingSession.create(ROOT, env="test").run() == ROOT
     assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"), [("a[b]", r"characters \* \? \["), ("empty", "There is no configuration")]
+)
+def test_a_configuration_that_kedro_would_not_find_is_refused(tmp_path, folder, words):
+    source = tmp_path / folder / "conf"
+    (source / ("base" if folder == "a[b]" else "")).mkdir(parents=True)
+    with pytest.raises(RunRefusedError, match=words):
+        CachingConfigLoader(str(source), base_env="base", default_run_env="base")["parameters"]

@@ -728,3 +728,13 @@ def test_sighup_has_the_champion_loaded_again():
 
     asyncio.run(signalled())
     assert reloads == [True]
+
+
+def test_hosts_in_any_case_tokens_of_any_characters_and_head_are_answered(tmp_path, champion):
+    with serving(tmp_path, champion, token="Schlüssel", allowed_hosts=["LocalHost"]) as client:
+        headers = {"host": "LOCALHOST:8321", "authorization": "Bearer Schlüssel".encode()}
+        assert client.get("/model", headers=headers).status_code == 200
+        assert (
+            client.head("/model", headers=headers).status_code == client.head("/users/3", headers=headers).status_code
+        )
+        assert client.get("/model", headers=headers | {"authorization": "Bearer Schlussel"}).status_code == 401

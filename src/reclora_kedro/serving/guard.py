@@ -66,8 +66,8 @@ class Guard:
     def _require_allowed(self, scope: Scope) -> None:
         headers, config = Headers(scope=scope), self._config
         host = headers.get("host", "")
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if "*" not in config.allowed_hosts and name not in config.allowed_hosts:
+        name = (host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host).lower()
+        if {"*", name}.isdisjoint(map(str.lower, config.allowed_hosts)):
             raise ProblemError(
                 421,
                 "unknown-host",
@@ -86,7 +86,8 @@ class Guard:
             )
         if self._token is not None and scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
             scheme, _, token = headers.get("authorization", "").partition(" ")
-            if not (hmac.compare_digest(token.encode(), self._token) and scheme.lower() == "bearer"):
+            sent = token.encode("latin-1")  # the bytes of the header, which starlette decodes so
+            if not (hmac.compare_digest(sent, self._token) and scheme.lower() == "bearer"):
                 raise ProblemError(
                     401,
                     "token-needed",

@@ -69,6 +69,8 @@ class Routes:
         for method, path, route, model in routes:
             responses: dict[int | str, Json] = {200: {"model": model}, "default": PROBLEM}
             app.add_api_route(path, _as_json(route), methods=[method], response_model=None, responses=responses)
+            if method == "GET":  # whose body the server leaves out
+                app.add_api_route(path, _as_json(route), methods=["HEAD"], include_in_schema=False)
         responses = {"default": PROBLEM}
         app.add_api_route("/metrics", self.metrics, response_class=PlainTextResponse, responses=responses)
 

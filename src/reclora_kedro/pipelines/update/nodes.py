@@ -80,7 +80,7 @@ def append_interactions(
     ingestion: IngestionConfig,
     history: HistoryConfig,
     config: ExaminationConfig,
-    accept: bool | Sequence[str],
+    accept: Any,  # Kedro has no unions: see `examination.decided`
     reject: Sequence[str],
 ) -> tuple[pl.LazyFrame, pl.DataFrame, Records]:
     """Append the new interactions without alarms, and those of accepted groups.
@@ -177,7 +177,7 @@ def promote(
     first_log: InteractionLog,
     config: PromotionConfig,
     bootstrap: Bootstrap,
-    accept: bool | Sequence[str],
+    accept: Any,
 ) -> tuple[Lens, Record]:
     """Return the lens to use from now on, and the decision."""
     newest, accepts_lens = log.samples_in("test"), accept is True or (accept is not False and LENS in accept)
