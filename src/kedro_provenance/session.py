@@ -116,8 +116,8 @@ class CachingConfigLoader(OmegaConfigLoader):
             )
         if not source.is_file() and not (source / self.base_env).is_dir():
             raise RunRefusedError(
-                f"There is no configuration: {source.absolute()} has no folder {self.base_env!r}. Change to the folder of "
-                "the project, or name the configuration's, or its archive, behind --conf-source. Nothing was written."
+                f"There is no configuration: {source.absolute()} has no folder {self.base_env!r}. Change to the "
+                "project, or name the configuration's, or its archive, behind --conf-source. Nothing was written."
             )
 
     def _lacks_environment(self) -> bool:

@@ -196,12 +196,13 @@ class Journal:
     def drop_user(self, user_id: str, now: int, is_known: bool) -> "Future[int]":
         """Delete a user's events, and record that the user has none until `now`, in seconds.
 
-        The future has the number of deleted events. For an unknown user without events, nothing is recorded.
+        The future has the number of deleted events. For a forgotten user, and for an unknown one without events,
+        nothing is recorded.
         """
 
         def delete(connection: sqlite3.Connection) -> int:
             deleted = _deleted(connection, "user_id", user_id)
-            if deleted or is_known:
+            if (deleted or is_known) and user_id not in self._excluded:
                 connection.execute("INSERT OR REPLACE INTO dropped_users VALUES (?, ?)", (user_id, now))
                 self._note_rewrite(connection)
             return deleted
