@@ -18,6 +18,8 @@ from kedro_provenance.files.storage import is_remote, states, storage_options
 from kedro_provenance.packages import project_packages
 from kedro_provenance.recipe import Ancestor
 
+UNREAD_FILES = (".DS_Store", ".gitattributes", "LICENSE", "README", "README.md", "generation_config.json")
+"""Names of files in folders that no dataset reads, which lie beside a model or a table."""
 UNREAD = ("metadata", "credentials")  # keys that say nothing of the content
 
 
@@ -114,7 +116,7 @@ def _without_contents(key: str, value: Any, block: Mapping[str, Any], contents: 
         contents.append(digest(states(value, storage_options(block))))
     elif isinstance(value, str):
         paths = [path for path in paths_at(value) if key in ADDRESSES or path.is_file() or "/" in value]
-        contents.extend(map(digest_of_files, paths))
+        contents.extend(digest_of_files(path, UNREAD_FILES) for path in paths)
         return None if paths else value
     return value
 
