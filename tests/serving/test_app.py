@@ -681,6 +681,37 @@ def test_the_page_says_what_orders_the_items(tmp_path, champion, order, said):
         assert said in client.get("/page/user", params={"user": "1"}).text
 
 
+def test_the_page_takes_titles_for_items_and_stores_nothing_for_others(client):
+    headers, form = {"sec-fetch-site": "same-origin"}, {"user": "1", "rating": "5", "model": "lens"}
+    assert "Film 7 (1990)" in client.get("/items", params={"q": "7"}).text
+    added = client.post("/page/events", data=form | {"item": "film 7 (1990)"}, headers=headers).text
+    assert "The event of item 7 counts from now on" in added
+    refused = client.post("/page/events", data=form | {"item": "Film 2"}, headers=headers).text
+    assert "nothing was stored: Film 2 (1990) is 2; Film 20 (1990) is 20" in refused
+    assert len(client.service.journal.content().events) == 1
+    assert "://" not in client.get("/docs").text.replace("http://www.w3.org", "")
+
+
+def test_requests_have_ids_and_lines_in_the_log_without_ids_of_users(client, caplog):
+    with caplog.at_level("INFO", "reclora_kedro.serving.access"):
+        given = client.get("/users/7", headers={"x-request-id": "mine-1"}).headers["x-request-id"]
+        made = client.get("/users/7", headers={"x-request-id": "not mine"}).headers["x-request-id"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "reclora_kedro.serving.access"]
+    assert (given, len(made)) == ("mine-1", 32)
+    assert [line.split()[1:4] + line.split()[-1:] for line in lines] == [
+        ["GET", "/users/{user_id:path}", "200", each] for each in (given, made)
+    ]
+
+
+def test_a_long_history_costs_what_it_takes(tmp_path, champion):
+    history = [{"item": "3", "rating": 4}] * 200
+    with serving(tmp_path, champion, max_pairs=350) as client:
+        bodies = {"requests": [{"history": history, "n": 1, "candidates": ["3"]}] * 2}
+        assert client.post("/recommend", json=bodies).status_code == 422
+        bodies["requests"][0]["history"] = history[:100]
+        assert client.post("/recommend", json=bodies).status_code == 200
+
+
 def test_what_happens_is_counted(client):
     client.post("/events", json={"events": [{"user": 1, "item": "3", "rating": 5, "event_id": "a"}] * 2})
     client.post("/recommend", json={"user": 1, "n": 3})

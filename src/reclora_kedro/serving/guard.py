@@ -2,9 +2,12 @@
 
 import asyncio
 import hmac
+import logging
+import re
 from collections import OrderedDict
 from contextlib import suppress
 from time import monotonic, perf_counter
+from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.problems import ProblemError
+
+access = logging.getLogger("reclora_kedro.serving.access")
+REQUEST_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)  # which a client may give in X-Request-Id
 
 STATIC_PATHS = ("/page/page.css", "/page/page.js", "/page/htmx.min.js")
 OPEN_PATHS = ("/", "/docs", "/openapi.json", "/health/live", "/health/ready", *STATIC_PATHS)
@@ -40,14 +46,16 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = perf_counter(), 500
+        began, status, request_id = perf_counter(), 500, Headers(scope=scope).get("x-request-id", "")
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = uuid4().hex
 
         async def send_safely(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                for name, value in SAFE_HEADERS.items():
+                for name, value in (*SAFE_HEADERS.items(), ("x-request-id", request_id)):
                     headers.setdefault(name, value)
             await send(message)
 
@@ -61,7 +69,10 @@ class Guard:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in METHODS else "other"
-            self._metrics.request(route, method, status, perf_counter() - began)
+            seconds, client = perf_counter() - began, (scope.get("client") or ("unknown",))[0]
+            self._metrics.request(route, method, status, seconds)
+            # Of the path, the route alone: it may hold the id of a user.
+            access.info("%s %s %s %d %.1f ms %s", client, method, route, status, 1000 * seconds, request_id)
 
     def _require_allowed(self, scope: Scope) -> None:
         headers, config = Headers(scope=scope), self._config

@@ -4,6 +4,7 @@ import re
 from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from threading import Lock
 from typing import NamedTuple
 
@@ -83,10 +84,9 @@ class LiveLog:
             else:
                 self._pending += change
 
-    @property
-    def a_user(self) -> str | None:
-        """Id of a user of the champion, such as for examples."""
-        return next(iter(self._known), None)
+    def some_users(self, most: int) -> list[str]:
+        """Ids of the first users of the champion's log who are not forgotten."""
+        return list(islice(self._known, most))
 
     def takes(self, user_id: str) -> bool:
         """Whether an id is valid for a user: a canonical integer if the log's ids are integers."""

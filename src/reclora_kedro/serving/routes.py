@@ -200,7 +200,7 @@ class Routes:
         """Return the champion: its versions, its metrics, and its inputs."""
         champion, columns = self.service.champion, self.service.champion.ingestion.interactions
         reads = "rating" if columns.rating else "clicked" if columns.has_impressions else "user and item alone"
-        example = {"user": self.service.live.a_user, "n": 5, "explain": True}
+        example = {"user": next(iter(self.service.live.some_users(1)), "1"), "n": 5, "explain": True}
         response = {
             "version": champion.name,
             "versions": dict(champion.versions),
@@ -336,8 +336,14 @@ class _Cost(NamedTuple):
 
     @classmethod
     def of(cls, body: OfOneUser, model: ModelName, scored: int, last: int) -> Self:
-        """Return the cost of scoring items with the lens, and of prompts or reasons for the last ones."""
-        return cls(scored + (PAIRS_OF_REASONS * last if body.explain else 0), last if model == "llm" else 0)
+        """Return the cost of scoring items with the lens, and of prompts or reasons for the last ones.
+
+        Each event of a given history costs as much as a pair.
+        """
+        return cls(
+            scored + len(body.history or ()) + (PAIRS_OF_REASONS * last if body.explain else 0),
+            last if model == "llm" else 0,
+        )
 
 
 async def _written(write: "Future[T]") -> T:
