@@ -53,7 +53,7 @@ def false_rows(night: pl.DataFrame, users: int, rows: int, seed: int) -> pl.Data
     likes = night.group_by("item_id").agg(liked=pl.col("label").mean())
     drawn = night.select("item_id").sample(rows, seed=seed, with_replacement=True).join(likes, on="item_id")
     middle = night["timestamp"].to_numpy()[night.height // 2] // 86_400 * 86_400
-    drawn = drawn.with_columns(timestamp=middle + pl.Series(random.integers(86_400, size=rows)))
+    drawn = drawn.with_columns(timestamp=pl.Series(middle + random.integers(86_400, size=rows)))
     liked = pl.Series("label", drawn["liked"].to_numpy() < random.uniform(size=rows))
     ids = pl.Series("user_id", FAKE + random.integers(users, size=rows) + 1000 * seed)
     rated = drawn.with_columns(ids, rating=pl.when(liked).then(5.0).otherwise(1.0), label=liked.cast(pl.Int8))
