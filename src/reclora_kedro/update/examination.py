@@ -119,7 +119,7 @@ def keep_out(
     report: CleaningReport,
     *,
     accept: bool | Sequence[str],
-    reject: Sequence[str],
+    reject: bool | Sequence[str],
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Divide new interactions into those to take in, and those to keep out: quarantined or rejected, now or before.
 
@@ -153,29 +153,35 @@ def keep_out(
 
 
 def decided(
-    examined: pl.DataFrame, accept: bool | Sequence[str], reject: Sequence[str], rejected: Iterable[str]
+    examined: pl.DataFrame, accept: bool | Sequence[str], reject: bool | Sequence[str], rejected: Iterable[str]
 ) -> pl.DataFrame:
     """Return those of the examined interactions to keep out: alarmed ones that are not accepted, and rejected ones.
 
     Args:
         accept: groups to take in in spite of their alarm; True for all.
-        reject: groups to keep out for good.
+        reject: groups to keep out for good; False for none.
         rejected: groups that were rejected before.
 
     Raises:
         ValueError: there is no such group among the new interactions.
     """
     groups = examined["group"].unique().sort().to_list()
-    for parameter, named in (("accept", () if isinstance(accept, bool) else accept), ("reject", reject)):
+    for parameter, named in (("accept", accept or ()), ("reject", reject or ())):
+        if parameter == "accept" and named is True:
+            continue
+        if not isinstance(named, list | tuple):
+            raise ValueError(
+                f"update.{parameter} is {named!r}; expected a list of groups, such as [journal-new-users]."
+            )
         for name in named:
             if groups and name not in {*groups, *(rejected if parameter == "reject" else (LENS,))}:
                 raise ValueError(
                     f"update.{parameter} names {name!r}, but the groups of the new interactions are "
                     f"{', '.join(groups)}: name some of these."
                 )
-    taken = groups if accept is True else [] if accept is False else accept
-    is_rejected = pl.col("group").is_in(list(reject))
-    kept_out = examined.filter(is_rejected | (pl.col("alarm").is_not_null() & ~pl.col("group").is_in(list(taken))))
+    taken = groups if accept is True else [*(accept or ())]
+    is_rejected = pl.col("group").is_in([] if isinstance(reject, bool) else [*reject])
+    kept_out = examined.filter(is_rejected | (pl.col("alarm").is_not_null() & ~pl.col("group").is_in(taken)))
     return kept_out.with_columns(alarm=pl.when(is_rejected).then(pl.lit(REJECTED)).otherwise("alarm"))
 
 

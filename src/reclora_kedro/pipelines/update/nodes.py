@@ -1,7 +1,7 @@
 """Nodes of the update pipeline."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,7 @@ def append_interactions(
     history: HistoryConfig,
     config: ExaminationConfig,
     accept: Any,  # Kedro has no unions: see `examination.decided`
-    reject: Sequence[str],
+    reject: Any,
 ) -> tuple[pl.LazyFrame, pl.DataFrame, Records]:
     """Append the new interactions without alarms, and those of accepted groups.
 
