@@ -22,13 +22,8 @@ gc.set_threshold(10_000, 20, 50)
 
 
 def pytest_configure(config):
-    """Have the process that hands out the files start the server of processes, and those that test end at once.
-
-    Python would free all that they hold, object by object, which takes five seconds.
-    """
-    if hasattr(config, "workerinput"):
-        atexit.register(os._exit, 0)  # after all that is registered later
-    elif config.option.numprocesses:
+    """Have the process that hands out the files start the server of processes."""
+    if not hasattr(config, "workerinput") and config.option.numprocesses:
         from fork_server import start_server
 
         start_server()
@@ -49,16 +44,6 @@ def pytest_unconfigure():
 # Machines differ in speed, and a test's verdict must not: no deadline, and the same examples every time.
 settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("reproducible")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _quick_sessions():
-    """Sessions of Kedro do once what they would do anew each time."""
-    from quick_sessions import quicken_sessions
-
-    with pytest.MonkeyPatch.context() as patch:
-        quicken_sessions(patch)
-        yield
 
 
 def pytest_collection_modifyitems(items):

@@ -22,7 +22,7 @@ from results import Records, publish
 from running import Project, open_project
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
-from windows import METRICS, Sources, Window, configs_by_seed, summarize
+from windows import METRICS, Window, configs_by_seed, rules, summarize, train_ranker
 
 from reclora_kedro.evaluation.figures import TEMPLATE
 from reclora_kedro.history.config import HistoryConfig
@@ -34,7 +34,7 @@ from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.llm.item_vectors import embed_items
-from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.update.forgetting import (
     Tables,
     forget_in_lens,
@@ -115,12 +115,12 @@ def follow(project: Project, requests: int, users: int, least: int, seeds: int) 
     moments = split_moments(log)
     assert moments  # the splits are by time
 
-    sources, trained, rankers = Sources.choose(log, parameters), list[Lens](), list[SecondStage]()
-    window = Window(log, moments[1], sources)
+    trained, rankers = list[Lens](), list[Choice]()
+    window = Window(log, moments[1], rules(parameters))
     for seed in range(seeds):
         (lens, _), seconds = timed(fit_lens, log, configs[seed])
         trained.append(lens)
-        rankers.append(sources.train_ranker(log, lens, parameters["recommendation"]))
+        rankers.append(train_ranker(log, lens, parameters))
         measured = window.by_lens(lens, moments[1], rankers[seed]) | {TRACES: None, SECONDS: seconds}
         yield {"request": 0, "forgotten": 0, "seed": seed, "lens": TRAINED} | measured
     kept = [*trained]
@@ -130,7 +130,7 @@ def follow(project: Project, requests: int, users: int, least: int, seeds: int) 
         after, log_seconds = timed(forget_in_log, left, log, config)
         after = with_vectors_of(log, after)
         back = with_vectors_of(everybody, with_users_back(tables, left, after, config))
-        window = Window(after, moments[1], sources)
+        window = Window(after, moments[1], rules(parameters))
         for seed in range(seeds):
             kept[seed], edit_seconds = timed(forget_in_lens, kept[seed], log, after)
             (anew, _), fit_seconds = timed(fit_lens, after, configs[seed])

@@ -3,7 +3,8 @@
     kedro run --pipelines ingestion,history
     python benchmarks/diversity.py --split validation --strengths 0 0.1 0.3 0.5
 
-The linear model finds the best `recommendation.shortlist` items of each like, which `recommend.diversity` orders anew.
+The linear model finds the best `recommendation.shortlist` items of each like, which `recommendation.diversity` orders
+anew.
 """
 
 import argparse
@@ -13,17 +14,18 @@ import numpy as np
 import polars as pl
 from running import open_project
 
-from reclora_kedro.baselines import popularity
-from reclora_kedro.baselines.linear import LinearModel
+from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.recommendation.beyond_accuracy import compute_beyond_accuracy
+from reclora_kedro.recommendation.choice import model_of, validated_configs
 from reclora_kedro.recommendation.diversity import diversify
-from reclora_kedro.recommendation.item_ranks import rank_by
+from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.terminal import show, text_table
 
 K = 10
+MODELS = ("popularity", "linear")
 COLUMNS: Mapping[str, tuple] = {
     f"NDCG@{K}": ("{:.4f}".format, "ndcg"),
     f"HR@{K}": ("{:.4f}".format, "hit_rate"),
@@ -48,13 +50,8 @@ def diverse_ranks(ranks: pl.DataFrame, log: InteractionLog, strength: float, sho
     diverse = diversify(pairs, log.item_text_vectors(), strength, shortlist)
     lists = diverse.group_by("user_id", maintain_order=True).agg("item_index")["item_index"]
     place = [np.flatnonzero(items.to_numpy() == item) for items, item in zip(lists, ranks["item_index"], strict=True)]
-    better = pl.Series([found[0] if len(found) else None for found in place], dtype=pl.Int64)
-    return ranks.with_columns(
-        better=pl.coalesce(better, "better"),
-        ties=pl.when(better.is_null()).then("ties").otherwise(0),
-        top_items=lists,
-        model=pl.lit(f"{strength:g}"),
-    )
+    rank = pl.Series([int(found[0]) + 1 if len(found) else None for found in place], dtype=pl.Int64)
+    return ranks.with_columns(rank=rank, top_items=lists, model=pl.lit(f"{strength:g}"))
 
 
 def main() -> None:
@@ -66,20 +63,21 @@ def main() -> None:
     arguments = parser.parse_args()
     project = open_project(arguments.env)
     log, settings = project.load("log"), project.parameters
-    likes = draw_positives(log, arguments.split, None, arguments.likes, seed=0)
-    scorers = {
-        "popularity": popularity.scorer(log, settings["popularity"]),
-        "linear": LinearModel.chosen(log, settings["linear"]).score,
-    }
+    likes, training = draw_positives(log, arguments.split, None, arguments.likes, seed=0), Training.of_split(log)
+    teaching = draw_positives(log, "validation", None, settings["recommendation"].validation_likes, seed=0)
+    models = {}
+    for name, config in validated_configs(MODELS, settings).items():
+        fitted = model_of(name).fit(training, choose_settings(model_of(name), training, config, teaching))
+        models[name] = fitted.as_of_each_moment(training)
     shortlist = settings["recommendation"].shortlist
-    ranks = rank_by(scorers, log, likes, shortlist, seed=0)
+    ranks = rank_likes(models, training.moments(likes), likes, shortlist)
     linear = ranks.filter(model="linear")
     diverse = [diverse_ranks(linear, log, strength, shortlist) for strength in arguments.strengths]
     records = compute_beyond_accuracy(pl.concat([ranks, *diverse]), log, [K], settings["bootstrap"])
     title = f"The first {K} of {shortlist} items for {likes.height:,} {arguments.split} likes"
     whole = [record for record in records if record["segment"] == ALL]
     show(text_table(title, whole, {"strength": (str, "model")}, COLUMNS))
-    by_activity = [record for record in records if record["model"] in scorers and record["by"] != EVENT_BEFORE]
+    by_activity = [record for record in records if record["model"] in MODELS and record["by"] != EVENT_BEFORE]
     texts = {"model": (str, "model"), "user's events before": (str, "segment")}
     show(text_table("Popularity bias by users' activity", by_activity, texts, BIAS))
 

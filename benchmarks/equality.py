@@ -79,12 +79,8 @@ VARIANTS = {  # two more, which read other states and set what the others leave 
             "top_k": 2,
         },
         "training": {
-            "schedule": "cosine",
             "rows_per_validation": 16,
             "batch_size": 4,
-            "warmup_ratio": 0.2,
-            "max_grad_norm": 0.5,
-            "swa_ratio": 0.25,
         },
     },
 }
@@ -93,7 +89,6 @@ LIKES = {
     "history": {"negatives": {"kind": "matched", "per_positive": 1}, "min_history": 3},
     "lens": {"item_text": True, "item_id_dropout": 0.2},
     "prompt": {"template": "purchases"},
-    "item_neighbours": {"text_weight": 1.0},
 }
 SHOWN = {
     "ingestion": {
@@ -123,7 +118,7 @@ SCENARIOS = {
             **FEW_DRAWS,
         },
     ),
-    "study": Scenario((("--pipelines", "study"),), {"scoring": {"permuted_rows": 20}, **FEW_DRAWS}),
+    "study": Scenario((("study",),), {"scoring": {"permuted_rows": 20}, **FEW_DRAWS}),
     "implicit": Scenario(((), ("--pipelines", "recommendation,ranking")), LIKES | FEW_DRAWS),
     "impressions": Scenario(
         (("--pipelines", "ingestion,history,lens"),),
@@ -186,8 +181,9 @@ def run_side(name: str, folder: Path, revision: str | None) -> Path:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         file.write_text(yaml.safe_dump(merge(content, changes)), encoding="utf-8")
     for run in scenario.runs:
-        print(f"{folder.parent.name} {name}: kedro run {' '.join(run)}", file=sys.stderr, flush=True)
-        python(folder, "-m", "kedro", "run", "--env", "test", *run)
+        command, *options = run if run and not run[0].startswith("--") else ("run", *run)
+        print(f"{folder.parent.name} {name}: kedro {command} {' '.join(options)}", file=sys.stderr, flush=True)
+        python(folder, "-m", "kedro", command, "--env", "test", *options)
     finished.touch()
     return folder
 

@@ -1,15 +1,14 @@
-"""What a user's best items cost in a large catalogue, by scores of every item and without them.
+"""What a user's best items cost in a large catalogue.
 
     python benchmarks/large_catalogue.py --items 1000000
-    python benchmarks/large_catalogue.py --sources 10000 100000 1000000
+    python benchmarks/large_catalogue.py --methods 10000 100000 1000000
 
 The first command compares a retriever's approximate index with scores of every item. Vectors are made up: items around
 one centre per 200 items, of unequal lengths; states of users near sums of two items. Those of a trained retriever have
 fewer directions of large variance, along popularity above all, so that their lists are less equal in size.
 
-The second one compares the sources of `recommendation.candidates` in catalogues of several sizes, in a made-up log:
-each user takes items around two centres, and popular ones. Its retriever is not trained. Times are CPU time of one
-thread.
+The second one compares the methods of `recommendation.method` in catalogues of several sizes, in a made-up log: each
+user takes items around two centres, and popular ones. Its retriever is not trained. Times are CPU time of one thread.
 """
 
 import argparse
@@ -17,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,23 +26,20 @@ from histories import history_settings
 from long_logs import conf
 from threadpoolctl import threadpool_limits
 
-from reclora_kedro.baselines.linear import LinearConfig, LinearSettings
-from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import PopularityConfig
-from reclora_kedro.candidates.base import Retriever, fresh_retriever
-from reclora_kedro.candidates.config import RetrieverConfig
-from reclora_kedro.candidates.index import SEARCHED_SHARE, ItemIndex
+from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.candidates.next_item.base import Retriever, fresh_retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.index import SEARCHED_SHARE, ItemIndex
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.features import fresh_lens
-from reclora_kedro.recommendation.candidates import candidate_sets, nearest
-from reclora_kedro.recommendation.config import SOURCES, RecommendationConfig
-from reclora_kedro.recommendation.finders import MOMENTS_AT_ONCE, Finder
-from reclora_kedro.recommendation.item_ranks import candidate_pairs
+from reclora_kedro.lens.states import LensReader
+from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, Recommender
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import Choice, FittedSources, SourceSettings
 from reclora_kedro.terminal import show, text_table
 
 ITEMS_PER_CENTRE = 200
@@ -52,19 +47,23 @@ SCORES_AT_ONCE = 2**24
 EVENTS = 30  # of each user of the made-up log
 SINGLE_USERS = 10  # who are asked for one by one
 TEACHING_LIKES = 100  # of the first catalogue, which train the second stage
-LINEAR = LinearSettings(regularization=100, recency=0.9, transition_weight=0.5, text_weight=0.25, text_power=2)
+SOURCES: dict[str, dict[str, Any]] = {
+    "popularity": {"days": 90},
+    "item_knn": {"text_weight": 1},
+    "linear": {"regularization": 100, "recency": 0.9, "transition_weight": 0.5, "text_weight": 0.25, "text_power": 2},
+    "retriever": {},
+}
+METHODS = (*SOURCES, "fusion", "ranker")
 COLUMNS = {
     "recall": ("{:.4f}".format, "recall"),
     "ms per user": ("{:.3f}".format, "milliseconds"),
     "times as fast": ("{:.1f}".format, "ratio"),
 }
 
-SOURCE_COLUMNS = {
-    "every\nitem": ("{:.1f}".format, "every"),
-    "found,\nfirst": ("{:.2f}".format, "first"),
+METHOD_COLUMNS = {
+    "first": ("{:.2f}".format, "first"),
     "again": ("{:.2f}".format, "again"),
     "one by\none": ("{:.2f}".format, "single"),
-    "same\nitems": ("{:.3f}".format, "share"),
 }
 
 
@@ -149,72 +148,53 @@ def untrained_retriever(log: InteractionLog, dim: int) -> Retriever:
     return retriever.freeze()
 
 
-def measure_sources(items: int, users: int, exact_users: int, dim: int, stage: SecondStage | None) -> Any:
-    """Return the times and shares of each source in a catalogue, and the second stage, which is trained if missing."""
+def measure_methods(items: int, users: int, dim: int, stage: SecondStage | None) -> Any:
+    """Return the times of each method in a catalogue, and the second stage, which is trained if missing."""
     log = made_up_log(items, 10 * users, dim)
     config = RecommendationConfig.model_validate(conf("recommendation", "recommendation"))
     lens = fresh_lens(log, LensConfig.model_validate(conf("lens", "lens") | {"device": "cpu"}))[0].eval()
-    retriever = untrained_retriever(log, dim)
-    choice = Choice(kind="ranker", order="candidates", popularity=90, linear=LINEAR)
-    settings = SourceSettings(
-        PopularityConfig.model_validate(conf("recommendation", "popularity")),
-        ItemNeighboursConfig.model_validate(conf("recommendation", "item_neighbours")),
-        LinearConfig.model_validate(conf("recommendation", "linear")),
-        config.exact_items,
-    )
-    sources = FittedSources.fit(choice, settings, retriever, lens, log)
+    reader, trained = LensReader(lens, log), {"retriever": untrained_retriever(log, dim)}
+    choice = Choice(kind="ranker", order="candidates", sources=SOURCES)
     if stage is None:
+        of_split = Recommender.of(Training.of_split(log, trained), choice, config, reader)
         likes = draw_positives(log, "validation", None, TEACHING_LIKES, 0)
-        stage = SecondStage.learned(sources.candidates, candidate_pairs(log, likes, 0), likes, 0)
-    sources = replace(sources, stage=stage)
-    pool, index = candidate_sets(log, "fusion", config).pool, ItemIndex.of(retriever)
-    moments = log.now(log.find_users(log.users["user_id"][:users]))
-    pairs = pl.concat(
-        moments[row]
-        .select("user_id", "user_index", "history_end", "timestamp", fallback=pl.lit(False))
-        .join(
-            pl.DataFrame({"item_index": pool[~np.isin(pool, log.sequences.item_index[start:end])]}),
-            how="cross",
-            maintain_order="left",
-        )
-        for row, (start, end) in enumerate(list(pairwise(log.sequences.offsets))[:exact_users])
-    )
+        stage = SecondStage.learned(of_split.reader, of_split.moments(likes), likes["item_index"].to_numpy(), 0)
+    choice = choice.model_copy(update={"stage": stage})
+    of_all = Recommender.of(Training.of_all(log, trained), choice, config, reader)
+    asked = log.now(log.find_users(log.users["user_id"][:users]))
     rows = []
-    for name in SOURCES:
-        finder = sources.finder(name, pool, index)
-        every = partial(find_all, finder, moments, MOMENTS_AT_ONCE, config.retrieved)
+    for name in METHODS:
+        recommender = replace(of_all, choice=choice.model_copy(update={"kind": name}))
+        every = partial(find_all, recommender, asked, MOMENTS_AT_ONCE)
         _, first = timed(every)
-        found, again = timed(every)
-        _, single = timed(partial(find_all, finder, moments[:SINGLE_USERS], 1, config.retrieved))
-        best, exact = timed(partial(nearest, pairs, sources.scorer(name), config.retrieved))
-        best = best["item_index"].to_numpy().reshape(exact_users, -1)
+        _, again = timed(every)
+        _, single = timed(partial(find_all, recommender, asked[:SINGLE_USERS], 1))
         rows.append(
             {
                 "items": f"{items:,}",
-                "source": name,
-                "every": 1e3 * exact / exact_users,
+                "method": name,
                 "first": 1e3 * first / users,
                 "again": 1e3 * again / users,
                 "single": 1e3 * single / min(users, SINGLE_USERS),
-                "share": np.mean([np.isin(*both).mean() for both in zip(best, found, strict=False)]),
             }
         )
     return rows, stage
 
 
-def find_all(finder: Finder, moments: pl.DataFrame, at_once: int, most: int) -> np.ndarray:
-    return np.concatenate([finder.find(block, most) for block in moments.iter_slices(at_once)])
+def find_all(recommender: Recommender, asked: pl.DataFrame, at_once: int) -> None:
+    for block in asked.iter_slices(at_once):
+        recommender.best(recommender.moments(block), recommender.config.shortlist)
 
 
-def compare_sources(catalogues: Sequence[int], users: int, exact_users: int, dim: int) -> None:
+def compare_methods(catalogues: Sequence[int], users: int, dim: int) -> None:
     torch.set_num_threads(1)
     rows, stage = list[dict[str, Any]](), None
     with threadpool_limits(1):
         for items in catalogues:
-            of_catalogue, stage = measure_sources(items, users, exact_users, dim, stage)
+            of_catalogue, stage = measure_methods(items, users, dim, stage)
             rows += of_catalogue
-    title = "CPU milliseconds per user, for the best 20 items; the first time, neighbours of items are found"
-    show(text_table(title, rows, {"items": (str, "items"), "source": (str, "source")}, SOURCE_COLUMNS))
+    title = "CPU milliseconds per user, for the best 20 items; the first time, what is near to items is found"
+    show(text_table(title, rows, {"items": (str, "items"), "method": (str, "method")}, METHOD_COLUMNS))
 
 
 def main() -> None:
@@ -223,11 +203,10 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=500)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--most", type=int, default=100)
-    parser.add_argument("--sources", type=int, nargs="+", help="numbers of items of the catalogues")
-    parser.add_argument("--exact-users", type=int, default=5, help="for whom every item is scored")
+    parser.add_argument("--methods", type=int, nargs="+", help="numbers of items of the catalogues")
     arguments = parser.parse_args()
-    if arguments.sources:
-        return compare_sources(arguments.sources, arguments.users, arguments.exact_users, arguments.dim)
+    if arguments.methods:
+        return compare_methods(arguments.methods, arguments.users, arguments.dim)
     vectors, states = made_up(arguments.items, arguments.users, arguments.dim, seed=0)
     torch.set_num_threads(1)
     with threadpool_limits(1):

@@ -109,8 +109,8 @@ def compare_peers(project: Project, epochs: int, repetitions: int, threads: int)
     """Every system's training records, one per repetition; the order of the systems alternates."""
     config = project.parameters["lens"].model_copy(
         update={
-            "model": "din", "recent_length": 30, "embedding_dim": 16, "attention_dim": 16, "hidden_dim": 128,
-            "hidden_layers": 2, "dropout": 0.0, "user_id_dropout": 0.0, "item_id_dropout": 0.0, "field_min_count": 1,
+            "model": "din", "recent_length": 30, "embedding_dim": 16, "hidden_dim": 128,
+            "dropout": 0.0, "user_id_dropout": 0.0, "item_id_dropout": 0.0, "field_min_count": 1,
             "learning_rate": 1e-3, "weight_decay": 0.0, "batch_size": 256, "max_epochs": epochs, "patience": epochs,
             "device": "cpu",
         }

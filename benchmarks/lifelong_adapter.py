@@ -24,13 +24,13 @@ from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.significance import bootstrap_auc, compare_models
 from reclora_kedro.finetuning.continuation import START, AdapterContinuationConfig, continuations, trained_weights
-from reclora_kedro.finetuning.training import assign, copy_of
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import continue_lens, grow_lens
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
+from reclora_kedro.optimization import assign, copy_of
 from reclora_kedro.pipelines.question_nodes import assemble_history, build_prompts, compute_gate_inputs
 from reclora_kedro.update.adapters import learned_rows, update_questions
 

@@ -33,8 +33,8 @@ from running import ROOT, run
 from synthetic_log import make_log
 from tqdm import tqdm
 
-from reclora_kedro.candidates.config import RetrieverConfig
-from reclora_kedro.candidates.training import RetrieverTraining
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.training import RetrieverTraining
 from reclora_kedro.distributed.engine import EngineConfig, connect
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.history.log import InteractionLog

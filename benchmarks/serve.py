@@ -52,22 +52,22 @@ RELOAD_SECONDS = 10  # between reloads in mixed load
 def build_champion(project: Project) -> Any:
     """A champion of a project's data, without a run."""
     from reclora_kedro.adapters.methods import new_adapter
-    from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-    from reclora_kedro.baselines.popularity import Popularity
+    from reclora_kedro.candidates.item_model import Training
     from reclora_kedro.distributed.engine import LOCAL
     from reclora_kedro.history.fields import describe_items
     from reclora_kedro.history.log import InteractionLog
     from reclora_kedro.history.log_builder import build_log
     from reclora_kedro.history.retrieval import WindowConfig
     from reclora_kedro.ingestion.config import IngestionConfig
-    from reclora_kedro.lens.states import gate_inputs, lens_states
+    from reclora_kedro.lens.states import LensReader, gate_inputs, lens_states
     from reclora_kedro.lens.training import fit_lens
     from reclora_kedro.llm.answer_model import answering_model
     from reclora_kedro.llm.item_vectors import principal_components, tfidf_vectors
     from reclora_kedro.llm.prompts import PromptBuilder
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+    from reclora_kedro.recommendation.choice import Choice
     from reclora_kedro.recommendation.config import RecommendationConfig
-    from reclora_kedro.recommendation.second_stage import SecondStage
+    from reclora_kedro.recommendation.recommender import Recommender
     from reclora_kedro.serving.models import Champion, Llm
 
     parameters, history, prompt = project.parameters, project.parameters["history"], project.parameters["prompt"]
@@ -86,17 +86,15 @@ def build_champion(project: Project) -> Any:
     for name, weights in adapted.named_parameters():
         if "reclora_B" in name:
             nn.init.normal_(weights, std=0.02)
-    recommendation = {"candidates": "neighbours", "order": "lens", "shortlist": CANDIDATES, "retrieved": CANDIDATES}
+    choice = Choice(kind="item_knn", order="lens", sources={"item_knn": {}})
+    config = RecommendationConfig.model_validate(parameters["recommendation"])
+    config = config.model_copy(update={"shortlist": CANDIDATES})
     return Champion(
         versions={},
         about={},
-        log=log,
         lens=lens,
         retriever=None,
-        linear=None,
-        kind="neighbours",
-        order="lens",
-        stage=SecondStage(),
+        recommender=Recommender.of(Training.of_all(log), choice, config, LensReader(lens, log)),
         table=None,
         llm=Llm(
             variant="reclora",
@@ -107,11 +105,6 @@ def build_champion(project: Project) -> Any:
             tokens_per_batch=parameters["scoring"].tokens_per_batch,
         ),
         ingestion=IngestionConfig.model_validate(parameters["ingestion"]),
-        recommendation=RecommendationConfig.model_validate(parameters["recommendation"]).model_copy(
-            update=recommendation
-        ),
-        popularity=Popularity(log),
-        neighbours=ItemNeighboursConfig.model_validate(parameters["item_neighbours"]),
     )
 
 
@@ -229,22 +222,16 @@ def seconds_of(work: Callable[[], Any]) -> float:
 
 def measure_equality(champion: Any) -> dict[str, float]:
     """Largest difference of the service's scores from those of the recommendation step, for some users."""
-    from reclora_kedro.baselines.neighbours import ItemNeighbours
     from reclora_kedro.history.records import prompt_records
     from reclora_kedro.lens.states import gate_inputs, lens_states
-    from reclora_kedro.recommendation.candidates import candidate_questions, shortlist_candidates
+    from reclora_kedro.recommendation.delivery import candidate_questions, lists_for_users
     from reclora_kedro.scoring.prompt_scores import score_prompts
     from reclora_kedro.serving.journal import Content
     from reclora_kedro.serving.live_log import LiveLog
     from reclora_kedro.serving.models import Request, Snapshot, answer_by_lens, answer_by_llm
 
     log, llm, users = champion.log, champion.llm, champion.log.users["user_id"].head(3).to_list()
-    config = champion.recommendation.model_copy(update={"users": tuple(users), "top_n": CANDIDATES})
-
-    def make(log: Any, _: Any) -> Any:
-        return ItemNeighbours(log, champion.neighbours).score
-
-    shortlist, _ = shortlist_candidates(champion.lens, log, None, config, "neighbours", "lens", make)
+    shortlist, _ = lists_for_users(lambda: champion.recommender, log, users, CANDIDATES)
     shortlisted = candidate_questions(log, shortlist)
     prompts = llm.prompts.build(prompt_records(shortlisted, log, log.histories(shortlisted, llm.window)))
     prompts = shortlisted.hstack(prompts.drop("row", "use", "label"))
@@ -257,7 +244,7 @@ def measure_equality(champion: Any) -> dict[str, float]:
         request = Request(rank=False, user=str(user), items=shortlist["item_index"].to_numpy()[rows], model="llm")
         [answer] = answer_by_lens([request], snapshot)
         differences["lens"] = max(
-            differences["lens"], float(np.abs(answer.scores - shortlist["lens_score"].to_numpy()[rows]).max())
+            differences["lens"], float(np.abs(answer.scores - shortlist["score"].to_numpy()[rows]).max())
         )
         answer_by_llm([answer])
         differences["llm"] = max(differences["llm"], float(np.abs(answer.scores - by_llm[rows]).max()))

@@ -6,13 +6,13 @@
 At a window's first second, each policy of `lifelong` recommends ten items to everyone who likes an item in the window
 that is new to them, and scores all rows of the window; nothing of the window is known. Then its events are released,
 and the lenses are updated. Items of the whole catalogue are recommended as `kedro run --pipelines recommendation` does
-by its ranker: trees, trained once on validation likes, order the best items by popularity and by item neighbours, and
-read the lens. Both sources also stand alone.
+by its ranker: a weighted sum and trees, trained once on validation likes, order the best items by popularity and by
+Item-kNN, and read the lens. Both sources also stand alone.
 """
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -24,28 +24,23 @@ from running import Project, open_project
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from reclora_kedro.baselines import neighbours, popularity
-from reclora_kedro.baselines.base import Scorer
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import SECONDS_PER_DAY, Popularity
+from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.candidates.popularity import SECONDS_PER_DAY
 from reclora_kedro.evaluation.figures import TEMPLATE
-from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.lens.training import fit_lens
-from reclora_kedro.recommendation.candidates import best_of_each_user
+from reclora_kedro.recommendation.choice import Choice, validated_configs
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.features import LENS, CandidateReader
-from reclora_kedro.recommendation.item_ranks import candidate_pairs
-from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import lens_scorer
+from reclora_kedro.recommendation.recommender import Recommender, choose
 
 DAYS, WINDOWS, SEEDS = 7, 6, 3  # days of a window, windows at the end of the log, and seeds of the lenses
 K = 10  # items that are recommended
-POPULAR, NEIGHBOURS = "popular items", "item neighbours"
+SOURCES = {"popularity": "popular items", "item_knn": "Item-kNN"}
+RANKER = {"sources": (*SOURCES,), "method": "ranker", "order": "candidates"}
 METRICS = ("AUC", f"HR@{K}", f"NDCG@{K}")
 
 
@@ -56,30 +51,16 @@ def first_rows(seconds: np.ndarray, windows: int, days: float) -> list[int]:
     return np.searchsorted(seconds, starts).tolist()
 
 
-class Sources(NamedTuple):
-    """Where items come from, with the settings that rank validation likes best."""
+def rules(parameters: Mapping[str, Any]) -> RecommendationConfig:
+    """The settings of recommendations, by the ranker alone."""
+    return RecommendationConfig.model_validate(dict(parameters["recommendation"]) | RANKER)
 
-    days: float | None  # of popularity
-    neighbours: ItemNeighboursConfig
 
-    @classmethod
-    def choose(cls, log: InteractionLog, parameters: Mapping[str, Any]) -> Self:
-        days = popularity.chosen(log, parameters["popularity"])
-        return cls(days, neighbours.chosen(log, parameters["item_neighbours"]))
-
-    def reader(self, log: InteractionLog, usable: np.ndarray, lens: Scorer | None = None) -> CandidateReader:
-        """Of the best items; neighbours count the usable events."""
-        scorers: dict[str, Scorer] = {
-            "popularity": Popularity(log, self.days).score,
-            "neighbours": ItemNeighbours(log, self.neighbours, usable).score,
-        }
-        return CandidateReader(log, ItemFacts(log), scorers, lens)
-
-    def train_ranker(self, log: InteractionLog, lens: Lens, config: RecommendationConfig) -> SecondStage:
-        """The ranker that reads a lens, by validation likes."""
-        likes = draw_positives(log, "validation", None, config.validation_likes, config.seed)
-        reader = self.reader(log, log.training_events(), lens_scorer(LensReader(lens, log)))
-        return SecondStage.learned(reader, candidate_pairs(log, likes, config.seed), likes, config.seed)
+def train_ranker(log: InteractionLog, lens: Lens, parameters: Mapping[str, Any]) -> Choice:
+    """The sources' settings and the ranker that reads a lens, by validation likes."""
+    config = rules(parameters)
+    configs = validated_configs(config.sources, parameters)
+    return choose(log, config, configs, parameters["bootstrap"], LensReader(lens, log))[0]
 
 
 def hits_and_gains(recommended: np.ndarray, liked: np.ndarray) -> tuple[float, float]:
@@ -98,48 +79,36 @@ def hits_and_gains(recommended: np.ndarray, liked: np.ndarray) -> tuple[float, f
 class Window:
     """The test rows of a log: who likes what after a second, and what is recommended to them before."""
 
-    def __init__(self, log: InteractionLog, start: int, sources: Sources) -> None:
+    def __init__(self, log: InteractionLog, start: int, config: RecommendationConfig) -> None:
         likes = draw_positives(log, "test", None, None, seed=0)
-        self.log, self.start, self._sources = log, start, sources
+        self.log, self.start, self._config = log, start, config
         self.rows = log.samples_in("test")
         self.users = likes.select(pl.col("user_index").unique(maintain_order=True))
         self._liked = np.zeros((self.users.height, log.items.height), dtype=bool)
         places = likes.join(self.users.with_row_index("place"), on="user_index", maintain_order="left")["place"]
         self._liked[places, likes["item_index"]] = True
-        self._candidates: dict[int, pl.DataFrame] = {}
+        self._known: dict[int, Training] = {}
 
-    def candidates(self, second: int) -> pl.DataFrame:
-        """The users' best items by both sources, and their features, by what was known before a second."""
-        if second not in self._candidates:
-            reader = self._sources.reader(self.log, self.log.sequences.timestamp < second)
-            parts = []
-            for pairs in candidate_pairs(self.log, as_of(second, self.log, self.users), seed=0):
-                read = reader.read(pairs)
-                parts.append(pairs[read.places].hstack(read.features))
-            self._candidates[second] = pl.concat(parts)
-        return self._candidates[second]
-
-    def without_lens(self) -> dict[str, dict[str, float | None]]:
+    def without_lens(self, choice: Choice) -> dict[str, dict[str, float | None]]:
         """The metrics of the sources."""
-        candidates = self.candidates(self.start)
-        popular, near = (candidates[name] for name in ("popularity_rank", "neighbours_score"))
         by_source = {
-            POPULAR: popular,
-            NEIGHBOURS: pl.select(pl.when(near > 0).then(near).otherwise(popular)).to_series(),
+            name: self._ranked(self.start, choice.model_copy(update={"kind": source}), None)
+            for source, name in SOURCES.items()
         }
-        return {source: measures(None, *self._ranked(candidates, scores)) for source, scores in by_source.items()}
+        return {name: measures(None, *ranked) for name, ranked in by_source.items()}
 
-    def by_lens(self, lens: Lens, second: int, ranker: SecondStage) -> dict[str, float | None]:
+    def by_lens(self, lens: Lens, second: int, choice: Choice) -> dict[str, float | None]:
         """The metrics of a lens, and of a ranker that reads it, by what was known before a second."""
-        reader, candidates = LensReader(lens, self.log), self.candidates(second)
+        reader = LensReader(lens, self.log)
         auc = roc_auc_score(self.rows["label"], reader.logits(as_of(second, self.log, self.rows)).numpy())
-        features = candidates.with_columns(pl.Series(LENS, reader.logits(candidates).numpy()))
-        return measures(auc, *self._ranked(candidates, pl.Series(ranker.score(features))))
+        return measures(auc, *self._ranked(second, choice, reader))
 
-    def _ranked(self, candidates: pl.DataFrame, scores: pl.Series) -> tuple[float, float]:
-        pairs = candidates.select("item_index", user_id="user_index").with_columns(scores.alias("score"))
-        best = best_of_each_user(pairs, "score", K)["item_index"].to_numpy()
-        return hits_and_gains(best.reshape(self.users.height, -1), self._liked)
+    def _ranked(self, second: int, choice: Choice, reader: LensReader | None) -> tuple[float, float]:
+        if second not in self._known:
+            self._known[second] = Training(self.log, self.log.sequences.timestamp < second)
+        recommender = Recommender.of(self._known[second], choice, self._config, reader)
+        moments = recommender.moments(as_of(second, self.log, self.users))
+        return hits_and_gains(recommender.lister(choice.kind).top(moments, K).items, self._liked)
 
 
 def measures(*values: float | None) -> dict[str, float | None]:
@@ -160,19 +129,19 @@ def follow(logs: Iterable[tuple[int, InteractionLog]], project: Project, seeds: 
     """
     parameters = project.parameters
     configs = configs_by_seed(parameters, seeds)
-    lenses, rankers = dict[tuple[int, str], Lens](), list[SecondStage]()
+    lenses, rankers = dict[tuple[int, str], Lens](), list[Choice]()
     begun = 0
     for number, (start, log) in enumerate(logs, start=1):
         if number == 1:
-            begun, sources = start, Sources.choose(log, parameters)
+            begun = start
             for seed, config in enumerate(configs):
                 lens, _ = fit_lens(log, config)
                 lenses |= {(seed, policy): lens for policy in POLICIES}
-                rankers.append(sources.train_ranker(log, lens, parameters["recommendation"]))
-        window = Window(log, start, sources)
+                rankers.append(train_ranker(log, lens, parameters))
+        window = Window(log, start, rules(parameters))
         day = pl.select(pl.from_epoch(pl.lit(start))).item().date()
         where = {"window": number, "from": str(day), "rows": window.rows.height, "users": window.users.height}
-        for source, values in window.without_lens().items():
+        for source, values in window.without_lens(rankers[0]).items():
             yield where | {"policy": source, "seed": None} | values
         for (seed, policy), lens in lenses.items():
             if number > 1:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from kedro_provenance.parameters import Block
 from reclora_extras.base_models.config import BaseModelConfig, PruneConfig
 from reclora_kedro.adapters.export import ExportConfig
-from reclora_kedro.candidates.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.history.config import ItemEmbeddingConfig
 from reclora_kedro.ingestion.config import InteractionColumns

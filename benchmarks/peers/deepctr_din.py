@@ -51,8 +51,8 @@ def main(folder: Path) -> None:
     model = DIN(
         columns,
         ["item_id"],
-        dnn_hidden_units=[lens["hidden_dim"]] * lens["hidden_layers"],
-        att_hidden_size=[lens["attention_dim"]],
+        dnn_hidden_units=[lens["hidden_dim"]] * 2,
+        att_hidden_size=[16],
         att_activation="relu",  # by default Dice, which is slower
         att_weight_normalization=True,
         l2_reg_embedding=0,

@@ -29,10 +29,10 @@ class Din(BaseModel):
         )
         dim = lens["embedding_dim"]
         self.embedding = FeatureEmbeddingDict(feature_map, dim)
-        self.attention = DIN_Attention(dim, [lens["attention_dim"]], use_softmax=True)
+        self.attention = DIN_Attention(dim, [16], use_softmax=True)
         self.mlp = MLP_Block(
             feature_map.sum_emb_out_dim(),
-            [lens["hidden_dim"]] * lens["hidden_layers"],
+            [lens["hidden_dim"]] * 2,
             output_dim=1,
             output_activation=self.output_activation,
         )

@@ -147,7 +147,9 @@ class _Module:
 def _module(name: str, packages: frozenset[str]) -> _Module:
     graph, file = _graph(packages), _file(name)
     digests = {f"{name} {_digest_of_file(file)}"}
-    imports = graph.find_modules_directly_imported_by(name) | {name.rpartition(".")[0]} - {""}
+    imports = graph.find_modules_directly_imported_by(name)
+    imports |= {each for package in imports & packages for each in _given_on_request(package, packages)}
+    imports = (imports - _given_on_request(name, packages)) | {name.rpartition(".")[0]} - {""}
     if file.name == "__init__.py":
         pipeline = f"{name}.pipeline"
         if pipeline in imports and b"kedro.pipeline" in _file(pipeline).read_bytes():
@@ -162,6 +164,22 @@ def _module(name: str, packages: frozenset[str]) -> _Module:
             digests.add(f"{name} {other.relative_to(file.parent)} {_digest_of_file(other)}")
     named, families = _modules_named(name, file, packages)
     return _Module(digests, imports | named - {name}, families)
+
+
+@cache
+def _given_on_request(package: str, packages: frozenset[str]) -> Set[str]:
+    """Return modules that a top-level package imports in `__getattr__` alone: for those who import it, not for itself.
+
+    Its own modules all import the package before they run, see PEP 562.
+    """
+    if package not in packages or not (lines := _source(_file(package)).lines_on_request):
+        return frozenset()
+    graph = _graph(packages)
+    return frozenset(
+        other
+        for other in graph.find_modules_directly_imported_by(package)
+        if all(each["line_number"] in lines for each in graph.get_import_details(importer=package, imported=other))
+    )
 
 
 def _modules_named(
@@ -262,6 +280,7 @@ class _Source:
         heads: string constants at the beginning of a composed text.
         names: names that it reads.
         words: these, attributes and imported names.
+        lines_on_request: lines of a `__getattr__` of the module.
     """
 
     digest: str
@@ -269,6 +288,7 @@ class _Source:
     heads: Set[str]
     names: Set[str]
     words: Set[str]
+    lines_on_request: Set[int]
 
 
 @cache
@@ -294,7 +314,9 @@ def _source(file: Path) -> _Source:
                 names.add(word)
             case ast.Attribute(attr=word) | ast.alias(name=word):
                 words.add(word)
-    return _Source(digest(ast.dump(tree)), texts, heads, names, names | words)
+    given = [part for part in tree.body if isinstance(part, ast.FunctionDef) and part.name == "__getattr__"]
+    lines = {line for part in given for line in range(part.lineno, (part.end_lineno or part.lineno) + 1)}
+    return _Source(digest(ast.dump(tree)), texts, heads, names, names | words, lines)
 
 
 @cache

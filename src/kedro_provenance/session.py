@@ -6,6 +6,7 @@ from copy import deepcopy
 from functools import reduce
 from glob import has_magic
 from io import StringIO
+from itertools import chain
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,11 @@ class CachingConfigLoader(OmegaConfigLoader):
             if key in OWN_KINDS:
                 self._require_readable()
             try:
+                if key in OWN_KINDS and self._is_no_environment():
+                    raise ValueError(
+                        f"{self.conf_source}/{self.env} has no file of parameters, globals, catalog or credentials, "
+                        "so it is no environment: correct --env"
+                    )
                 if key == "catalog":
                     OmegaConf.register_new_resolver("parameter", self._parameter, replace=True)  # of this session
                     OmegaConf.register_new_resolver("conf", self._file, replace=True)
@@ -119,6 +125,14 @@ class CachingConfigLoader(OmegaConfigLoader):
                 f"There is no configuration: {source.absolute()} has no folder {self.base_env!r}. Change to the "
                 "project, or name the configuration's, or its archive, behind --conf-source. Nothing was written."
             )
+
+    def _is_no_environment(self) -> bool:
+        """Return whether the named environment is a folder without any configuration, such as one of other files."""
+        folder = Path(self.conf_source, self.env or self.default_run_env)
+        if not self.env or self.env in (self.base_env, self.default_run_env) or not folder.is_dir():
+            return False
+        patterns = chain.from_iterable(self.config_patterns.values())
+        return not any(path.is_file() for pattern in patterns for path in folder.glob(pattern))
 
     def _lacks_environment(self) -> bool:
         """Return whether the folder of the environment is missing, and not files of one kind alone."""

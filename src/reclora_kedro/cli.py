@@ -1,4 +1,4 @@
-"""The project's changes to Kedro's commands, and its own ones: `kedro serve`, and those that packages add."""
+"""The project's changes to Kedro's commands, and commands of its own and of packages."""
 
 import os
 import re
@@ -17,6 +17,12 @@ from yaml import YAMLError
 
 from reclora_kedro.extensions import installed
 from reclora_kedro.pipelines.registry import PIPELINES
+
+MORE_THAN_RUNS = {
+    "study": "Run the cells of a grid or search, and compare them, see conf/base/parameters_study.yml.",
+    "forget": "Forget users, see conf/base/parameters_forget.yml.",
+}
+"""Commands of `reclora_kedro.commands`, by the name of the pipeline that each runs."""
 
 
 def split_params(context: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -63,6 +69,19 @@ def split_load_versions(context: click.Context, option: click.Parameter, value: 
     return versions_of_kedro(context, option, value)
 
 
+[pipelines_option] = [option for option in run.params if option.name == "pipelines"]
+names_of_kedro: Any = pipelines_option.callback
+
+
+def split_pipelines(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """Parse ``--pipelines`` as Kedro does, with an error for those that are more than a run."""
+    names = names_of_kedro(context, option, value)
+    for name in MORE_THAN_RUNS:
+        if name in names:
+            context.fail(f"--pipelines names {name}, which does more than a run: type `kedro {name}`, see its --help.")
+    return names
+
+
 [config_option] = [option for option in run.params if option.name == "config"]
 config_of_kedro: Any = config_option.callback
 
@@ -89,6 +108,7 @@ def read_config(context: click.Context, option: click.Parameter, value: Any) -> 
 
 
 load_versions_option.callback = split_load_versions
+pipelines_option.callback = split_pipelines
 config_option.callback = read_config
 [params_option] = [option for option in run.params if option.name == "params"]
 params_option.callback = split_params
@@ -130,6 +150,24 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
     create_server(app, config).run()
 
 
+SHARED = ("env", "config", "conf_source", "params", "only_missing_outputs")
+OPTIONS = [option for option in run.params if option.name in SHARED]
+
+
+def command_of(name: str) -> click.Command:
+    """Return a command that calls a function of `reclora_kedro.commands`, with some options of `kedro run`."""
+
+    def execute(only_missing_outputs: bool, params: dict[str, Any], config: str | None, **session: Any) -> None:
+        path = find_kedro_project(Path.cwd())
+        os.chdir(path)  # relative addresses are those of the project
+        bootstrap_project(path)
+        function = resolve_name(f"reclora_kedro.commands:{name}")
+        function(path, only_missing_outputs, runtime_params=params, **session)
+
+    return click.Command(name, params=OPTIONS, callback=execute, help=MORE_THAN_RUNS[name])
+
+
 registry = click.Group("registry", {**kedro_registry.commands, "list": list_pipelines}, help=kedro_registry.help)
 added = {name: resolve_name(command) for name, command in installed("reclora_kedro.commands").items()}
-cli = click.Group("kedro", {"registry": registry, "serve": serve, **added})
+own = {name: command_of(name) for name in MORE_THAN_RUNS}
+cli = click.Group("kedro", {"registry": registry, "serve": serve, **own, **added})

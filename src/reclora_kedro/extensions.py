@@ -16,13 +16,11 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any, TypeVar
 
-from pydantic import create_model, model_validator
+from pydantic import model_validator
 
 from kedro_provenance.parameters import Block, nearest_path
 
 CONF_GROUP = "reclora_kedro.conf"
-NAMED_BLOCKS_GROUP = "reclora_kedro.named_blocks"
-FIELDS_GROUP = "reclora_kedro.fields"
 HOOKS_GROUP = "reclora_kedro.kedro_hooks"  # no module has this name: code that names one counts as importing it
 DOTTED_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
@@ -53,11 +51,6 @@ def packages_conf(folder: str) -> dict[str, dict[str, str]]:
     }
 
 
-def named_blocks() -> tuple[str, ...]:
-    """Return the paths of parameter blocks with user-chosen names in the packages' configurations."""
-    return tuple(installed(NAMED_BLOCKS_GROUP))
-
-
 class ExtensionBlock(Block):
     """A parameter block whose fields conf/base does not list; the refusal of a key names the nearest field."""
 
@@ -72,27 +65,11 @@ class ExtensionBlock(Block):
 
 
 def hooks() -> list[Any]:
-    """Return the Kedro hooks of packages: objects of the classes in the group ``reclora_kedro.kedro_hooks``."""
-    return [point.load()() for point in sorted(entry_points(group=HOOKS_GROUP))]
+    """Return the Kedro hooks of packages: objects of the classes in the group ``reclora_kedro.kedro_hooks``.
 
-
-def added_fields(path: str = "") -> dict[str, Any]:
-    """Return the types of the fields that packages add to a parameter block, by name.
-
-    Without a path, these are whole blocks that no node reads, such as settings of hooks.
-
-    An entry point in the group ``reclora_kedro.fields`` has the path of a field as its name, such as
-    ``history.prompt_rows.my_field``, and as its value an annotated type with a default, such as ``my_package:MyField``.
+    A class may have ``BLOCKS``, the types of parameter blocks that it reads and no node does, by name.
     """
-    points = sorted(entry_points(group=FIELDS_GROUP))
-    return {
-        point.name.removeprefix(f"{path}."): point.load() for point in points if point.name.rpartition(".")[0] == path
-    }
-
-
-def block_with(fields: Mapping[str, Any]) -> Any:
-    """Return a base class of a parameter block with these fields, whose types have defaults."""
-    return create_model("Extended", __base__=Block, **fields)
+    return [point.load()() for point in sorted(entry_points(group=HOOKS_GROUP))]
 
 
 def folder_of(package: str) -> Path:

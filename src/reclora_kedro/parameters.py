@@ -44,5 +44,5 @@ EachOnce = AfterValidator(_each_once)
 """Validator of tuples with distinct elements."""
 LearningRate = Annotated[Positive, Field(le=1)]
 
-BLOCKS_OF_NAMED_ENTRIES = ("history.short", "finetuning.variants")
+BLOCKS_OF_NAMED_ENTRIES = ("history.short", "finetuning.variants", "black_box.hints")
 """Parameter blocks with user-chosen names of entries."""

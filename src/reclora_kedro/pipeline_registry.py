@@ -14,6 +14,8 @@ from reclora_kedro.pipelines.registry import PIPELINES
 
 DEFAULT_STEPS = ("ingestion", "history", "lens", "recommendation", "finetuning", "scoring", "evaluation")
 """Steps of the default flow; the others run on request."""
+SHOWN_ALONE = ("ingestion.show_ingestion", "history.show_history", "lens.show_lens")
+"""Tables of single steps, which the default flow leaves to the report."""
 TRAINING_STEPS = ("history", "encoders", "lens", "finetuning", "candidates")
 """Steps that train weights, or prepare their training data."""
 
@@ -51,19 +53,16 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
     """Return the default flow.
 
     It tunes an item encoder where the history step embeds items by it, and trains a retriever where the lens or
-    ``recommendation.candidates`` by name needs one. Where likes of the validation split choose what finds candidates,
-    it leaves the retriever out, whose training takes as long as all other models but the LLM.
+    ``recommendation.sources`` needs one.
     """
-    validated = names.parameters["recommendation"]["candidates"] == "validation"
     steps = dict(pipelines) | create_pipelines(["evaluation"], replace(names, report_reads_choice=True))
-    if validated and not names.lens_reads_retriever:
-        steps |= create_pipelines(["recommendation"], replace(names, recommendation_reads_retriever=False))
     needed = {
         "encoders": TUNED_ENCODER in names.item_encoders,
-        "candidates": names.lens_reads_retriever or (names.recommendation_reads_retriever and not validated),
+        "candidates": names.lens_reads_retriever or names.recommendation_reads_retriever,
     }
     chosen = [*DEFAULT_STEPS, *(step for step, is_needed in needed.items() if is_needed)]
-    return sum((steps[step] for step in chosen), start=Pipeline([]))
+    flow = sum((steps[step] for step in chosen), start=Pipeline([]))
+    return Pipeline([node for node in flow.nodes if node.name not in SHOWN_ALONE])
 
 
 def create_pipelines(steps: Collection[str], names: PipelineNames) -> dict[str, Pipeline]:

@@ -34,6 +34,7 @@ def polars_type(name: str, inner: str | None = None) -> Any:
 
 DATA_CATALOG_CLASS = AtomicCatalog
 CONTEXT_CLASS = AtomicContext
+HOOKS_OF_PACKAGES = extensions.hooks()
 SESSION_CLASS = ResumingSession
 HOOKS = (
     ProvenanceHooks(
@@ -43,19 +44,19 @@ HOOKS = (
             "service": ServiceConfig,
             "update.retriever": bool,
             "update.accept": bool,
-            **extensions.added_fields(),
+            **{name: block for each in HOOKS_OF_PACKAGES for name, block in getattr(each, "BLOCKS", {}).items()},
         },
         champion_readers=["recommendation", "export"],
     ),
     RecommenderHooks(),
-    *extensions.hooks(),
+    *HOOKS_OF_PACKAGES,
 )
 
 CONFIG_LOADER_CLASS = CachingConfigLoader
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
-    "named_blocks": (*BLOCKS_OF_NAMED_ENTRIES, *extensions.named_blocks()),
+    "named_blocks": BLOCKS_OF_NAMED_ENTRIES,
     "below_base": extensions.conf_folders(),
     "default_run_env": "local",
     # An environment that overrides one key of a parameter block keeps the block's other keys.

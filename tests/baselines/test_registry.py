@@ -11,24 +11,16 @@ from kedro.runner import SequentialRunner
 from installed import installed
 from kedro_provenance import code
 from kedro_provenance.parameters import NameRefusedError
-from live_service import NOT_TRIED, block
 from named import names_with
 from projects import ROOT
 from reclora_kedro.baselines import registry
-from reclora_kedro.baselines.linear import LinearConfig
-from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.evaluation.styles import model_styles
 from reclora_kedro.history.questions import questions
 from reclora_kedro.pipelines import scoring
 from reclora_kedro.pipelines.evaluation import create_pipeline as create_evaluation
 from reclora_kedro.pipelines.evaluation import nodes as evaluation
-from reclora_kedro.recommendation.config import RankingConfig
-from reclora_kedro.recommendation.item_ranks import rank_positives
 
 TOY = """
-    import numpy as np
-
     from reclora_kedro.evaluation.styles import Style
     from reclora_kedro.baselines.base import score_table
 
@@ -37,11 +29,7 @@ TOY = """
 
 
     def scores(log, test_questions):
-        return score_table(test_questions, scorer(log)(test_questions))
-
-
-    def scorer(log):
-        return lambda pairs: pairs["item_index"].to_numpy() % 2 * 1.0
+        return score_table(test_questions, test_questions["item_index"].to_numpy() % 2 * 1.0)
 """
 
 
@@ -68,32 +56,6 @@ def test_a_baseline_scores_the_test_rows_beside_the_other_models(log, tmp_path):
     assert "toy_scores" in collect.inputs
 
 
-@pytest.mark.parametrize("fitted", ["din"], indirect=True)
-def test_a_baseline_ranks_items_beside_the_other_models(log, fitted):
-    config = RankingConfig(
-        users=None, rows=20, validation_likes=9, candidates="sampled", sampled=3, cutoffs=(1,), variant=None,
-        shortlist=2, lens=True, retriever=False, baselines=("toy",), baseline=None, among_first=(), seed=0,
-    )  # fmt: skip
-    nearest = ItemNeighboursConfig(events=5, nearest=9, recency=0.8, popularity_power=0.5, text_weight=0, **NOT_TRIED)
-    linear = LinearConfig.model_validate(block("recommendation", "linear"))
-    popularity = PopularityConfig(days=(1,), validation_likes=9, seed=0)
-    ranks, _ = rank_positives(
-        log, config, {"neighbours": nearest, "linear": linear, "popularity": popularity}, fitted[0]
-    )
-    sources = ["popularity", "neighbours", "linear", "fusion", "ranker"]
-    models = [
-        "popularity",
-        "neighbours",
-        "linear",
-        "toy",
-        "fusion",
-        "ranker",
-        "lens",
-        *(f"{source}_lens" for source in sources),
-    ]
-    assert ranks["model"].unique(maintain_order=True).to_list() == models
-
-
 def test_a_baseline_has_a_style_and_a_note_in_every_figure_and_report():
     assert registry.attributes("NOTE", ["lens", "toy"]) == {"toy": "the parity of the item"}
     styles = registry.attributes("STYLE", registry.BASELINES.modules())
@@ -115,8 +77,8 @@ def test_a_figure_is_drawn_anew_for_an_edit_of_a_baseline_that_it_shows_alone():
         start, packages = frozenset({evaluation.__name__}), frozenset({"reclora_kedro"})
         return {name.rpartition(".")[2] for name in code._closure(start, frozenset(shown), packages)}
 
-    scoring_alone = {"boosted_trees", "lens_probe", "statistics_probe", "prompt_likes"}  # others rank items, too
-    assert modules("lens_probe") & scoring_alone == {"lens_probe"}
+    baselines = {"boosted_trees", "lens_probe", "statistics_probe", "prompt_likes"}
+    assert modules("lens_probe") & baselines == {"lens_probe"}
     for node in create_evaluation(names_with({})).nodes:
         if node.short_name in ("plot_auc", "plot_roc", "plot_calibration", "write_report"):
             assert "params:scoring.baselines" in node.inputs

@@ -19,8 +19,8 @@ from random_encoder import save_random_encoder
 from random_llama import random_llama, with_random_adapter
 from random_logs import log_of
 from reclora_kedro.adapters.methods import load_adapter, user_loras
-from reclora_kedro.candidates.base import build_retriever
-from reclora_kedro.candidates.config import RetrieverConfig, RetrieverSizes
+from reclora_kedro.candidates.next_item.base import build_retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig, RetrieverSizes
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
@@ -76,7 +76,7 @@ def some_lens(seed):
     config = LensConfig(
         model="sim", training_rows="all", recent_length=5, long_history=WindowConfig(kind="recent", k=6),
         rating_statistics=True, statistics_delay=0, item_text=True, item_text_dropout=0.2, embedding_dim=8,
-        attention_dim=8, hidden_dim=16, hidden_layers=2, dropout=0.2, user_id_dropout=0.3, item_id_dropout=0.1,
+        hidden_dim=16, dropout=0.2, user_id_dropout=0.3, item_id_dropout=0.1,
         field_min_count=2, learning_rate=0.01, weight_decay=0.0, batch_size=32, batch_parts=1, max_epochs=2, patience=1,
         seed=0, device="cpu",
     )  # fmt: skip

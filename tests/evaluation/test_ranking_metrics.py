@@ -1,5 +1,3 @@
-from itertools import permutations
-
 import numpy as np
 import polars as pl
 import pytest
@@ -9,8 +7,8 @@ from hypothesis import strategies as st
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.bootstrap import Bootstrap, holm
 from reclora_kedro.evaluation.ranking_metrics import (
+    compare_with_baseline,
     compute_ranking_metrics,
-    expected_gain,
     hit_rate_curves,
     row_metrics,
 )
@@ -22,16 +20,15 @@ BASELINES = ["lens"]
 INFORMATION = np.arange(ITEMS, dtype=float)
 
 
-def ranks_of(better, ties=None, users=None, model="lens", top_items=None):
-    """Ranks among all items, of one row per entry of `better`."""
-    rows = len(better)
+def ranks_of(rank, users=None, model="lens", top_items=None):
+    """Ranks among all items, of one row per entry of `rank`; None for items that their lists lack."""
+    rows = len(rank)
     return pl.DataFrame(
         {
             "model": [model] * rows,
             "row": np.arange(rows),
             "user_index": np.arange(rows) if users is None else users,
-            "better": better,
-            "ties": np.zeros(rows, dtype=int) if ties is None else ties,
+            "rank": pl.Series(rank, dtype=pl.Int64),
             "candidates": [ITEMS] * rows,
             "top_items": [list(range(ITEMS))] * rows if top_items is None else top_items,
         }
@@ -39,52 +36,32 @@ def ranks_of(better, ties=None, users=None, model="lens", top_items=None):
 
 
 def test_whoever_ranks_every_target_first_has_metrics_of_one():
-    [record] = compute_ranking_metrics(ranks_of([0, 0, 0]), BASELINES, INFORMATION, (3,), BOOTSTRAP)
+    [record] = compute_ranking_metrics(ranks_of([1, 1, 1]), BASELINES, INFORMATION, (3,), BOOTSTRAP)
     for name in ("hit_rate", "ndcg", "mrr"):
         assert record[name] == record[f"{name}_low"] == record[f"{name}_high"] == 1
 
 
-@given(st.integers(1, ITEMS))
-def test_whoever_scores_all_the_same_gains_what_chance_does(k):
-    [record] = compute_ranking_metrics(ranks_of([0, 0], [ITEMS - 1] * 2), BASELINES, INFORMATION, (k,), BOOTSTRAP)
-    ranks = np.arange(1, ITEMS + 1)
-    assert record["hit_rate"] == pytest.approx(k / ITEMS)
-    assert record["ndcg"] == pytest.approx(np.sum(1 / np.log2(1 + ranks[:k])) / ITEMS)
-    assert record["mrr"] == pytest.approx(np.mean(1 / ranks))
-
-
-@given(st.integers(0, ITEMS - 1), st.integers(1, ITEMS))
-def test_one_relevant_item_gains_by_its_rank_and_nothing_outside_the_list(better, k):
-    [[_, hit_rate, ndcg, mrr, _]] = row_metrics(ranks_of([better]), INFORMATION, k).rows()
-    rank = better + 1
+@given(st.integers(1, ITEMS), st.integers(1, ITEMS))
+def test_one_relevant_item_gains_by_its_rank_and_nothing_outside_the_list(rank, k):
+    [[_, hit_rate, ndcg, mrr, _]] = row_metrics(ranks_of([rank]), INFORMATION, k).rows()
     assert hit_rate == (rank <= k)
     assert ndcg == pytest.approx(1 / np.log2(1 + rank) if rank <= k else 0, abs=1e-12)
     assert mrr == pytest.approx(1 / rank)
-    if rank > k:
-        assert ndcg == 0
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(0, 5))
-def test_ties_gain_the_mean_over_all_orders(scores, target):
-    target %= len(scores)
-    gains = 1 / np.arange(1, len(scores) + 1) ** 2
-    by_order = []
-    for order in permutations(range(len(scores))):
-        ranked = sorted(order, key=lambda item: -scores[item])  # stable: of equals the earlier in the order first
-        by_order.append(gains[ranked.index(target)])
-    better = np.array([sum(score > scores[target] for score in scores)])
-    ties = np.array([scores.count(scores[target]) - 1])
-    assert expected_gain(better, ties, gains)[0] == pytest.approx(np.mean(by_order))
+def test_an_item_that_its_list_lacks_gains_nothing():
+    [record] = compute_ranking_metrics(ranks_of([None, 2]), BASELINES, INFORMATION, (3,), BOOTSTRAP, (ITEMS,))
+    assert (record["hit_rate"], record["mrr"], record[f"among_{ITEMS}"]) == (0.5, 0.25, 0.5)
 
 
 def test_every_like_counts_the_same_and_beside_that_every_user():
-    ranks = ranks_of([0, 0, 0, 9], users=[7, 7, 7, 8])
+    ranks = ranks_of([1, 1, 1, 10], users=[7, 7, 7, 8])
     [record] = compute_ranking_metrics(ranks, BASELINES, INFORMATION, (1,), BOOTSTRAP)
     assert (record["hit_rate"], record["user_hit_rate"], record["users"], record["rows"]) == (0.75, 0.5, 2, 4)
 
 
 def test_coverage_and_novelty_are_of_the_first_k_items():
-    ranks = ranks_of([0, 0], top_items=[[0, 1, 2], [1, 5, 9]])
+    ranks = ranks_of([1, 1], top_items=[[0, 1, 2], [1, 5, 9]])
     first, second = compute_ranking_metrics(ranks, BASELINES, INFORMATION, (1, 2), BOOTSTRAP)
     assert first["coverage"] == 2 / ITEMS
     assert first["novelty"] == np.mean([0, 1])
@@ -95,14 +72,14 @@ def test_coverage_and_novelty_are_of_the_first_k_items():
 def test_intervals_are_of_whole_users_and_the_same_for_every_model():
     random = np.random.default_rng(1)
     users = np.repeat(np.arange(20), 5)
-    better = np.repeat(random.integers(0, ITEMS, 20), 5)
+    rank = np.repeat(random.integers(1, ITEMS + 1, 20), 5)
     one_row_each, five_rows_each = (
-        compute_ranking_metrics(ranks_of(better[::step], users=users[::step]), BASELINES, INFORMATION, (4,), BOOTSTRAP)
+        compute_ranking_metrics(ranks_of(rank[::step], users=users[::step]), BASELINES, INFORMATION, (4,), BOOTSTRAP)
         for step in (5, 1)
     )
     for end in ("hit_rate_low", "hit_rate_high"):
         assert one_row_each[0][end] == pytest.approx(five_rows_each[0][end])
-    again = pl.concat([ranks_of(better), ranks_of(better, model="reclora")])
+    again = pl.concat([ranks_of(rank), ranks_of(rank, model="reclora")])
     lens, reclora = compute_ranking_metrics(again, BASELINES, INFORMATION, (4,), BOOTSTRAP)
     own = {name: value for name, value in reclora.items() if name not in DIFFERENCE}
     assert {name: value for name, value in lens.items() if name not in DIFFERENCE} | {"model": "reclora"} == own
@@ -112,8 +89,8 @@ def test_intervals_are_of_whole_users_and_the_same_for_every_model():
 
 def test_every_model_is_compared_with_the_best_baseline_on_the_same_users():
     random = np.random.default_rng(2)
-    better = random.integers(0, ITEMS - 1, 200)
-    models = {"popularity": better + 1, "lens": better, "reclora": np.maximum(better - 1, 0), "tallrec": better}
+    rank = random.integers(1, ITEMS, 200)
+    models = {"popularity": rank + 1, "lens": rank, "reclora": np.maximum(rank - 1, 1), "tallrec": rank}
     ranks = pl.concat([ranks_of(places, model=model) for model, places in models.items()])
     records = compute_ranking_metrics(ranks, ["popularity", "lens"], INFORMATION, (3, 5), BOOTSTRAP)
     assert {record["baseline"] for record in records} == {"lens"}
@@ -132,8 +109,14 @@ def test_every_model_is_compared_with_the_best_baseline_on_the_same_users():
     np.testing.assert_allclose([pair["p_adjusted"] for pair in pairs], holm(np.array([p["p_value"] for p in pairs])))
 
 
+def test_the_best_baseline_is_the_one_with_the_highest_mean_over_likes():
+    of_users = {("popularity", 10): np.array([0.0, 1.0]), ("lens", 10): np.array([0.4, 0.4])}
+    compared = compare_with_baseline(of_users, np.array([9.0, 1.0]), ["popularity", "lens"], BOOTSTRAP)
+    assert {record["baseline"] for record in compared.values()} == {"lens"}
+
+
 def test_ranks_of_other_rows_are_refused():
-    mixed = pl.concat([ranks_of([0, 1]), ranks_of([0], model="reclora")])
+    mixed = pl.concat([ranks_of([1, 2]), ranks_of([1], model="reclora")])
     with pytest.raises(MismatchError, match="reclora ranked 1 rows and lens 2") as refused:
         compute_ranking_metrics(mixed, BASELINES, INFORMATION, (1,), BOOTSTRAP)
     assert refused.value.entries == ("item_ranks", "reranked_item_ranks")
@@ -141,11 +124,11 @@ def test_ranks_of_other_rows_are_refused():
 
 def test_likes_of_one_user_have_no_intervals():
     with pytest.raises(ValueError, match=r"all ranked likes are of one user; .* Raise ranking\.users or ranking\.rows"):
-        compute_ranking_metrics(ranks_of([0, 1], users=[7, 7]), BASELINES, INFORMATION, (1,), BOOTSTRAP)
+        compute_ranking_metrics(ranks_of([1, 2], users=[7, 7]), BASELINES, INFORMATION, (1,), BOOTSTRAP)
 
 
 def test_the_curve_of_a_model_has_its_hit_rate_at_every_length():
-    ranks = pl.concat([ranks_of([0, 3, 7]), ranks_of([0, 0, 0], ties=[ITEMS - 1] * 3, model="chance")])
+    ranks = pl.concat([ranks_of([1, 4, 8]), ranks_of([None, 9, ITEMS], model="other")])
     for model, (lengths, shares) in hit_rate_curves(ranks).items():
         assert lengths.tolist() == list(range(1, ITEMS + 1))
         for k, share in zip(lengths.tolist(), shares, strict=True):

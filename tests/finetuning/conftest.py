@@ -1,3 +1,1 @@
 from parity_log import log
-
-__all__ = ["log"]

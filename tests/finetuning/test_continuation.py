@@ -10,21 +10,21 @@ from few_rows import adapter_weights, gates_decide, training_config, with_new_ad
 from reclora_kedro.finetuning import continuation
 from reclora_kedro.finetuning.continuation import START, AdapterContinuationConfig, continue_adapter
 from reclora_kedro.finetuning.objectives.click import Clicks
-from reclora_kedro.finetuning.training import assign, copy_of, proximal_term, train_adapter
+from reclora_kedro.finetuning.training import proximal_term, train_adapter
+from reclora_kedro.optimization import assign, copy_of
 
 FEW_SHOT, VALIDATION = gates_decide(96), gates_decide(64, seed=1)
 IS_NEW = np.arange(96) % 3 > 0
 TRAINING = training_config(epochs=1, rows_per_validation=64)
 
 
-def config(*safeguards, learning_rate=2e-2, proximal_weight=1.0):
+def config(*safeguards, learning_rate=2e-2):
     return AdapterContinuationConfig(
         few_shot=64,
         replay=1 / 3,
         validation=64,
         learning_rate=learning_rate,
         safeguard=safeguards,
-        proximal_weight=proximal_weight,
     )
 
 
@@ -72,10 +72,8 @@ def test_the_best_safeguard_is_kept_and_each_starts_from_the_adapter(adapted, mo
         return train_adapter(model, rows, validation, training, proximal_weight=proximal_weight)
 
     monkeypatch.setattr(continuation, "fine_tune", learn)
-    log = continue_adapter(
-        adapted, FEW_SHOT, IS_NEW, VALIDATION, config("none", "replay", "proximal", proximal_weight=7.0), TRAINING
-    )
-    assert seen == [(64, 0.0, 2e-2), (96, 0.0, 2e-2), (64, 7.0, 2e-2)]
+    log = continue_adapter(adapted, FEW_SHOT, IS_NEW, VALIDATION, config("none", "replay", "proximal"), TRAINING)
+    assert seen == [(64, 0.0, 2e-2), (96, 0.0, 2e-2), (64, 1.0, 2e-2)]
     assert log["safeguard"].unique(maintain_order=True).to_list() == [START, "none", "replay", "proximal"]
     assert log["validation_auc"].max() > log["validation_auc"][0]
     auc = roc_auc_score(VALIDATION.labels, adapted.scores(VALIDATION, 400, ""))

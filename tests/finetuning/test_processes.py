@@ -31,7 +31,7 @@ class EndingStore(CheckpointStore):
 def test_two_processes_go_on_from_a_checkpoint_as_one_does(tiny_llm_folder, tmp_path, caplog):
     caplog.set_level("INFO")
     few_shot, validation = gates_decide(51), gates_decide(41, seed=1)  # 51 and 41 rows: the shares are unequal
-    settings = {"epochs": 2, "swa_ratio": 0.5, "rows_per_validation": 17, "rows_per_checkpoint": 16}
+    settings = {"epochs": 2, "rows_per_validation": 17, "rows_per_checkpoint": 16}
 
     def train(store, processes=1):
         # Each process draws its own dropout, so that only without it two processes compute what one does.

@@ -4,27 +4,25 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
-from torch.optim.optimizer import register_optimizer_step_post_hook
-from transformers import get_linear_schedule_with_warmup
 
 from few_rows import (
     adapter_weights,
     few_rows_training,
     gates_decide,
     load_model,
+    random_prompts,
     training_config,
+    with_adapter,
     with_new_adapter,
 )
 from reclora_kedro.adapters.methods import load_adapter
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.finetuning import training
-from reclora_kedro.finetuning.gradients import GradientMaker
+from reclora_kedro.finetuning.gradients import set_gradients
 from reclora_kedro.finetuning.objectives.click import Clicks
-from reclora_kedro.finetuning.training import lr_factor, set_gradients, train_adapter
+from reclora_kedro.finetuning.training import shuffled_steps, train_adapter
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
 
@@ -49,19 +47,6 @@ def test_gates_learn_what_only_they_know(tiny_model, tmp_path):
     adapted.model.save_pretrained(tmp_path)
     loaded = adapted.with_model(load_adapter(adapted.model.unload(), str(tmp_path), "target", 6))
     np.testing.assert_array_equal(loaded.scores(VALIDATION, 400, ""), scores)
-
-
-def test_the_average_of_the_last_steps_is_kept(tiny_model):
-    seen = []
-    note = register_optimizer_step_post_hook(
-        lambda optimizer, *_: seen.append([w.detach().clone() for w in optimizer.param_groups[0]["params"]])
-    )
-    adapted, _ = train(tiny_model, training_config(epochs=1, swa_ratio=0.5))
-    note.remove()
-    assert len(seen) == 8
-    kept = [weights for weights in adapted.model.parameters() if weights.requires_grad]
-    for weights, *steps in zip(kept, *seen[4:], strict=True):
-        torch.testing.assert_close(weights, torch.stack(steps).mean(0), atol=1e-6, rtol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_adapter_whatever_ran_before_in_the_process(tiny_llm_folder):
@@ -115,6 +100,18 @@ def test_the_gradient_is_that_of_the_mean_loss(tiny_model):
         assert_same(gradient, 0.25 * parts[0][1][name] + 0.75 * parts[1][1][name])
 
 
+def test_the_gradient_is_that_of_the_answers_cross_entropy(tiny_model):
+    model, prompts = with_adapter(tiny_model, gate_dropout=0.0), random_prompts()
+    weights = [weights for weights in model.model.parameters() if weights.requires_grad]
+    losses = set_gradients(model, Clicks(prompts), np.arange(9), weights, TokenBudget(400))
+    scores = torch.sigmoid(model.logits(prompts.batch(range(9), model.device)).double())
+    expected = -torch.where(torch.from_numpy(prompts.labels) == 1, scores, 1 - scores).log()
+    torch.testing.assert_close(losses.double(), expected, atol=1e-6, rtol=1e-5)
+    assert not losses.requires_grad
+    for weight, gradient in zip(weights, torch.autograd.grad(expected.mean(), weights), strict=True):
+        torch.testing.assert_close(weight.grad, gradient, atol=1e-6, rtol=1e-4)
+
+
 def test_layers_computed_again_have_the_same_gradient_dropout_included(tiny_model):
     rows, passes = np.arange(32), []
     note = tiny_model.model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))
@@ -165,7 +162,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(tiny_model):
 def test_the_rows_of_a_loss_that_is_not_finite_are_named_and_the_last_checkpoint_stays(tiny_model, tmp_path):
     few_shot, store = gates_decide(128), CheckpointStore(tmp_path, "a training")
     config = training_config(epochs=1, rows_per_checkpoint=16)
-    bad = GradientMaker().gradients(Clicks(few_shot), config, Group()).steps[5][[2, 7]]
+    bad = shuffled_steps(Clicks(few_shot), config)[5][[2, 7]]
     few_shot = replace(few_shot, rows=few_shot.rows + 1000)
     adapted = with_new_adapter(tiny_model, few_shot)
     few_shot.gate_inputs.values[bad] = float("inf")
@@ -187,26 +184,9 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(tiny_model, monkeyp
     assert all(torch.equal(weights, before[name]) for name, weights in adapted.model.named_parameters())
 
 
-@given(st.integers(1, 300), st.floats(0, 0.99), st.sampled_from(["linear", "cosine"]))
-def test_the_learning_rate_rises_to_its_peak_and_falls_towards_zero_in_the_steps_that_run(steps, warmup, schedule):
-    config = training_config(warmup_ratio=warmup, schedule=schedule)
-    shares = [lr_factor(step, steps, config) for step in range(steps)]
-    peak = round(warmup * steps)
-    assert np.all(np.diff(shares[: peak + 1]) > 0)
-    assert np.all(np.diff(shares[peak:]) < 0)
-    assert all(0 <= share <= 1 for share in shares)
-    if peak < steps:
-        assert shares[peak] == pytest.approx(1)
-        assert lr_factor(steps, steps, config) == pytest.approx(0)
-
-
-def test_the_linear_schedule_is_that_of_transformers():
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    expected = get_linear_schedule_with_warmup(optimizer, 4, 37)
-    for step in range(37):
-        assert lr_factor(step, 37, training_config()) == expected.get_last_lr()[0]
-        optimizer.step()
-        expected.step()
+def test_the_learning_rate_falls_to_zero_in_the_steps_that_run(tiny_model):
+    _, log = train(tiny_model, training_config(epochs=1))
+    assert log["learning_rate"].to_list() == pytest.approx([2e-2 * left / 8 for left in range(8, 0, -1)])
 
 
 def test_training_stops_when_validations_get_no_better(tiny_model, monkeypatch):

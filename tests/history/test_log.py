@@ -13,6 +13,7 @@ from kedro_provenance.errors import MismatchError
 from random_logs import ITEMS, USERS, interaction_tables, log_of, logs
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import WindowConfig
+from reclora_kedro.history.sequences import user_of_events
 
 EVENTS = pl.DataFrame(
     {
@@ -83,6 +84,23 @@ def test_rows_in_a_split_are_row_numbers(log):
     }
 
 
+@given(logs())
+def test_events_of_training_are_those_until_its_end_or_other_samples_of_the_user(log):
+    is_test = pl.col("row") >= log.samples.height // 2
+    split = pl.when(is_test).then(pl.lit("test")).otherwise(pl.lit("train"))
+    log = replace(log, samples=log.samples.with_columns(split=split))
+    known, training = log.training_events(), log.samples.filter(split="train")
+    ends = dict(log.samples.filter(split="test").group_by("user_index").agg(pl.col("history_end").min()).iter_rows())
+    user = user_of_events(log.sequences.offsets)
+    assert known[training["event"]].all()
+    assert not known[log.samples.filter(split="test")["event"]].any()
+    sampled = set(log.samples["event"])
+    for event, second in enumerate(log.sequences.timestamp):
+        if event not in sampled:
+            until = ends.get(user[event], len(user))
+            assert known[event] == (training.height > 0 and second <= training["timestamp"].max() and event < until)
+
+
 class TestSamplesNow:
     @given(logs(), PAIRS)
     def test_see_every_event_of_their_user_and_none_of_others(self, log, pairs):
@@ -93,6 +111,15 @@ class TestSamplesNow:
         histories = log.histories(now, WindowConfig(kind="recent", k=100))
         for user, history in zip(pairs["user_index"], histories, strict=True):
             assert history[history >= 0].tolist() == list(range(*log.sequences.offsets[user : user + 2]))
+
+    @given(logs(), PAIRS)
+    def test_without_a_shared_clock_are_a_second_after_the_users_own_last_event(self, log, pairs):
+        pairs = pl.DataFrame(pairs, schema={"user_index": pl.Int32, "item_index": pl.Int32}, orient="row")
+        now = replace(log, shared_clock=False).now(pairs)
+        assert now.drop("timestamp").equals(log.now(pairs).drop("timestamp"))
+        events, user = log.sequences, pairs["user_index"]
+        own = [events.timestamp[events.starts[each] : events.ends[each]].max(initial=0) for each in user]
+        assert now["timestamp"].to_list() == [last + 1 for last in own]
 
     def test_have_the_types_of_samples_and_keep_what_else_there_is_of_the_pairs(self, log):
         now = log.now(log.samples.select("row", "user_index", "item_index"))
@@ -184,6 +211,11 @@ class TestFiles:
         whole.save(tmp_path)
         assert_identical(InteractionLog.load(tmp_path), whole)
 
+    @pytest.mark.parametrize("shared_clock", [True, False])
+    def test_bring_back_whether_times_compare(self, log, tmp_path, shared_clock):
+        replace(log, shared_clock=shared_clock).save(tmp_path)
+        assert InteractionLog.load(tmp_path).shared_clock is shared_clock
+
 
 @given(interaction_tables())
 def test_histories_are_of_whatever_samples_are_asked_about(interactions):
@@ -192,3 +224,15 @@ def test_histories_are_of_whatever_samples_are_asked_about(interactions):
     for row in range(log.samples.height):
         [alone] = log.histories(log.samples[row : row + 1], window)
         assert alone[alone >= 0].tolist() == whole[row][whole[row] >= 0].tolist()
+
+
+def test_events_of_the_very_second_of_the_last_training_sample_are_visible_and_later_ones_are_not():
+    log = log_of(EVENTS.with_columns(timestamp=pl.Series([10, 20, 30, 50, 50, 60])))  # dora's first, and bob's last
+    seconds, of_bob = (
+        log.sequences.timestamp,
+        log.samples.filter(timestamp=50, item_index=log.items["item_id"].index_of(8)),
+    )
+    assert of_bob.height == 1
+    log = replace(log, samples=of_bob.with_columns(split=pl.lit("train")))
+    assert log.training_events().tolist() == (seconds <= 50).tolist()
+    assert (seconds == 50).sum() == 2

@@ -38,6 +38,7 @@ def config(**changes):
         **{
             "seed": 0,
             "min_history": 1,
+            "shared_clock": True,
             "ties": "strict",
             "rating_levels": None,
             "split": {"kind": "global_time", "train": 0.6, "validation": 0.2},

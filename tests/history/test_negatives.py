@@ -41,6 +41,7 @@ def with_negatives(log, kind, per_positive=1, ties="strict"):
     config = HistoryConfig.model_construct(
         seed=0,
         min_history=2,
+        shared_clock=True,
         ties=ties,
         rating_levels=None,
         split=GLOBAL_TIME,

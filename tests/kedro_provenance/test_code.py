@@ -36,6 +36,7 @@ SUBCLASS = {
 }
 BY_NAME = "from importlib import import_module\n"
 RELATIVE = {"toy/models/__init__.py": f"{BY_NAME}f = lambda n: import_module(f'.{{n}}', __package__)\n"}
+ON_REQUEST = {"toy/__init__.py": "def __getattr__(name):\n    from toy.helpers import helper\n    return helper\n"}
 FOR_TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import toy.helpers\n"
 SAME_HELPER = 'def helper():\n    """Return 1."""\n\n    return (\n1)  # one\n'
 
@@ -100,6 +101,7 @@ def digest_of(module="toy.steps.nodes", values=()):
         ("F = lambda n: open(n)\n", {"toy/steps/templates/page": "1"}, "toy/steps/templates/page"),
         ("import toy.models.plain.core\n", {"toy/models/plain/core.py": "VALUE = 1\n"}, "toy/models/plain/core.py"),
         ("import toy.models.plain.core\n", {"toy/models/plain/core.py": "import toy.helpers\n"}, "toy/helpers.py"),
+        ("from toy import helper\n", ON_REQUEST, "toy/helpers.py"),
     ],
 )  # fmt: skip
 def test_an_edit_of_what_a_node_may_run_counts(write, nodes, files, edited):
@@ -126,6 +128,13 @@ def test_an_edit_of_what_it_does_not_run_does_not_count(write, nodes, edited, te
     write({"toy/steps/nodes.py": nodes + PROJECT["toy/steps/nodes.py"]})
     before = digest_of()
     write({edited: text})
+    assert digest_of() == before
+
+
+def test_what_a_package_gives_on_request_counts_for_those_who_ask_alone(write):
+    write({"toy/steps/nodes.py": PROJECT["toy/steps/nodes.py"]} | ON_REQUEST)
+    before = digest_of()
+    write({"toy/helpers.py": "VALUE = 2\n"})
     assert digest_of() == before
 
 

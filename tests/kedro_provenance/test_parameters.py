@@ -104,7 +104,7 @@ UNKNOWN = "no parameter. The nearest one is"
             None,
             [
                 "- lens is 3, but it must be a block of model, training_rows",
-                "- history is null, but it must be a block of prompt_rows, seed",
+                "- history is null, but it must be a block of seed, min_history",
             ],
         ),
         (

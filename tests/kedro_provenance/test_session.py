@@ -112,6 +112,7 @@ def test_data_that_lie_nowhere_are_refused(tmp_path):
     ("env", "arguments", "words"),
     [
         ("nowhere", {}, r"conf/nowhere\. Correct --env\. Nothing was written"),
+        ("studies", {}, r"conf/studies has no file of .* so it is no environment: correct --env\. Nothing was written"),
         ("test", {"pipeline_names": ["lenz"]}, r"lenz is no pipeline\. The nearest one is lens\."),
         ("test", {"pipeline_names": ["ingestion"], "from_nodes": ["a"]}, r"nodes named \['a'\]\. Nothing was written"),
         (
@@ -130,7 +131,7 @@ def test_data_that_lie_nowhere_are_refused(tmp_path):
             r"--load-versions names lens, which this run does not read",
         ),
     ],
-    ids=["environment", "pipeline", "node", "entry", "version", "unread"],
+    ids=["environment", "studies", "pipeline", "node", "entry", "version", "unread"],
 )
 def test_a_command_that_names_what_is_not_there_is_refused(env, arguments, words):
     bootstrap_project(ROOT)

@@ -25,6 +25,21 @@ def test_a_saved_lens_scores_identically(fitted, log, tmp_path) -> None:
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
+def test_a_lens_saved_with_what_is_constant_now_loads_if_it_has_the_same_values(fit, tmp_path) -> None:
+    lens, _ = fit("din")
+    lens.save(tmp_path)
+    file = tmp_path / "lens.json"
+    settings = json.loads(file.read_text())
+    for attention_dim in (16, 32):
+        saved = settings | {"lens": settings["lens"] | {"attention_dim": attention_dim, "hidden_layers": 2}}
+        file.write_text(json.dumps(saved))
+        if attention_dim == 16:
+            assert load_lens(tmp_path).config == lens.config
+        else:
+            with pytest.raises(ValueError, match=r"trained with attention_dim 32, but lenses have 16 now: train"):
+                load_lens(tmp_path)
+
+
 def test_a_saved_lens_is_two_files_that_hold_all_of_it(fitted, tmp_path) -> None:
     lens, _ = fitted
     lens.save(tmp_path)

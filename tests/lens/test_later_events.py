@@ -32,6 +32,7 @@ def log_of(interactions: pl.DataFrame, levels: object) -> InteractionLog:
     config = HistoryConfig(
         seed=0,
         min_history=1,
+        shared_clock=True,
         ties="strict",
         rating_levels=levels,
         split={"kind": "global_time", "train": (TRAINING - 3.5) / (interactions.height - 4), "validation": 0.1},

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from reclora_kedro.candidates.windows import Windows
+from reclora_kedro.candidates.next_item.windows import Windows
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import Sequences
@@ -18,10 +18,10 @@ from reclora_kedro.lens.training import LensTraining, fit_lens
 
 BLOCKS = (
     "history.log.ROWS_PER_BLOCK",
-    "histories.rating_statistics.CELLS_AT_ONCE",
-    "histories.rating_statistics.VALUES_AT_ONCE",
+    "history.rating_statistics.CELLS_AT_ONCE",
+    "history.rating_statistics.VALUES_AT_ONCE",
     "history.sequences.ROWS_AT_ONCE",
-    "histories.taken_items.EVENTS_AT_ONCE",
+    "history.taken_items.EVENTS_AT_ONCE",
     "lens.training.GATHERED_ROWS",
 )
 USERS, ITEMS = 100, 5_000

@@ -68,7 +68,7 @@ def map_histories(batch: LensBatch, change: Callable[[History], History]) -> Len
 
 def take(batch: LensBatch, rows: torch.Tensor) -> LensBatch:
     def take_history(past: History) -> History:
-        return History(past.item[rows], past.rating[rows], past.mask[rows])
+        return past.map(lambda part: part[rows])
 
     taken = {name: getattr(batch, name)[rows] for name in ("user", "item", "statistics")}
     return replace(map_histories(batch, take_history), **taken)
@@ -138,12 +138,7 @@ def test_masked_events_are_ignored_exactly(lens: Lens, batch: LensBatch) -> None
 
 def test_padding_changes_no_score(lens: Lens, batch: LensBatch) -> None:
     def pad(past: History) -> History:
-        zeros = torch.zeros(BATCH, 5, dtype=torch.long)
-        return History(
-            torch.cat([past.item, zeros], dim=1),
-            torch.cat([past.rating, zeros], dim=1),
-            torch.cat([past.mask, zeros.bool()], dim=1),
-        )
+        return past.map(lambda part: torch.nn.functional.pad(part, (0, 5)))
 
     torch.testing.assert_close(lens(map_histories(batch, pad)), lens(batch), rtol=0, atol=1e-6)
 
@@ -258,7 +253,7 @@ def test_one_item_has_one_embedding(lens: Lens, batch: LensBatch) -> None:
     of_items = [name for name, weight in lens.named_parameters() if weight.shape[0] == 1 + SIZES.items]
     assert of_items == ["item.ids.weight"]
     as_target = lens.item(batch.item)
-    as_event = lens.embed_events(History(batch.item, batch.item * 0, batch.item > 0))
+    as_event = lens.embed_events(History(item=batch.item, rating=batch.item * 0, mask=batch.item > 0))
     torch.testing.assert_close(as_target, as_event[:, : as_target.shape[1]])
 
 

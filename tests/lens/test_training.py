@@ -179,7 +179,7 @@ REFUSED = {
         lambda log: {},
         {"weight_decay": 5000.0},
         {},
-        r"validation logits are not finite: .* or lens\.weight_decay",
+        r"validation logit of the lens is nan among \d+: .* or lens\.weight_decay",
     ),
 }
 """By what is wrong: changes of the log, of the settings and of the engine, and what the error says."""

@@ -9,6 +9,7 @@ from few_rows import GATE_DIM, PROMPT_FORMAT, random_prompts, with_adapter
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.distributed.finished import FinishedShards
+from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.llm.answer_model import AnswerModel, answering_model
 from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.prompt_set import PromptBatch
@@ -69,19 +70,14 @@ def test_padding_and_batching_never_change_a_score(tiny_model, tokens_per_batch,
     np.testing.assert_allclose(model.scores(prompts, tokens_per_batch, ""), alone, atol=1e-6)
 
 
-def losses_of(model, labels):
-    """Cross entropies of a model's answers."""
-    return lambda batch: binary_cross_entropy_with_logits(model.llm_logits(batch), labels.float(), reduction="none")
-
-
 def test_an_average_joins_the_lens_in_scoring_alone(tiny_model, batch, untrained):
     model = with_adapter(tiny_model, num_meta_loras=1, blend="average")
-    alone, labels = model.llm_logits(batch), torch.arange(9) % 2
+    alone = model.llm_logits(batch)
     assert (alone - untrained).abs().max() > 0.01
     torch.testing.assert_close(model.logits(batch), (alone + batch.gate_inputs.lens_logits) / 2)
-    weights = [weights for weights in model.model.parameters() if weights.requires_grad]
-    losses, _ = model.losses_and_gradients(batch, losses_of(model, labels), weights, 9)
-    torch.testing.assert_close(losses, losses_of(model, labels)(batch).detach())
+    losses = Clicks(random_prompts()).losses(model, batch, np.arange(9))
+    labels = torch.from_numpy(random_prompts().labels).float()
+    torch.testing.assert_close(losses, binary_cross_entropy_with_logits(alone, labels, reduction="none"))
 
 
 def test_a_blend_refuses_prompts_without_the_lens_logits(tiny_model):
@@ -95,18 +91,6 @@ def test_what_stands_in_the_padding_does_not_matter(tiny_model):
     other = ids.clone()
     other[1, 1:] = 99
     torch.testing.assert_close(*(tiny_model.logits(PromptBatch(padded, last)) for padded in (ids, other)))
-
-
-def test_losses_are_cross_entropies_and_their_gradients_those_of_the_sum(tiny_model, batch):
-    model, labels = with_adapter(tiny_model), torch.arange(9) % 2
-    weights = [weights for weights in model.model.parameters() if weights.requires_grad]
-    losses, gradients = model.losses_and_gradients(batch, losses_of(model, labels), weights, 20)
-    scores = torch.sigmoid(model.logits(batch).double())
-    expected = -torch.where(labels == 1, scores, 1 - scores).log()
-    torch.testing.assert_close(losses.double(), expected, atol=1e-6, rtol=1e-5)
-    assert not losses.requires_grad
-    for found, gradient in zip(gradients, torch.autograd.grad(expected.sum() / 20, weights), strict=True):
-        torch.testing.assert_close(found, gradient, atol=1e-6, rtol=1e-4)
 
 
 def test_a_saved_adapter_scores_the_same(tiny_llm, tmp_path):

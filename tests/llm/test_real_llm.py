@@ -71,7 +71,7 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
     )
     model = untrained.with_model(new_adapter(llm.model, adapter, few_shot.gate_inputs, seed=0))
     training = training_config(
-        epochs=2, batch_size=4, learning_rate=5e-3, warmup_ratio=0.0, swa_ratio=0.5, rows_per_validation=4,
+        epochs=2, batch_size=4, learning_rate=5e-3, rows_per_validation=4,
         rows_per_checkpoint=512, tokens_per_batch=1024, seed=0,
     )  # fmt: skip
     log = train_adapter(model, Clicks(few_shot), validation, training)

@@ -29,17 +29,29 @@ def test_each_variant_reads_the_prompts_of_its_own_history():
         assert {f"{questions}.recent.prompts", f"{questions}.retrieved.prompts"} < pipeline.all_outputs()
 
 
-@pytest.mark.parametrize("candidates", ["validation", "neighbours", "retriever", "fusion", "ranker"])
-def test_the_default_flow_recommends_and_trains_a_retriever_only_where_it_is_named(candidates):
-    names = names_with({"recommendation.candidates": candidates})
+@pytest.mark.parametrize("sources", [("popularity", "linear"), ("popularity", "retriever")])
+def test_the_default_flow_recommends_and_trains_a_retriever_only_where_it_is_named(sources):
+    names = names_with({"recommendation.sources": sources})
     flow = default_flow(create_pipelines([*DEFAULT_STEPS, "candidates", "encoders"], names), names)
-    is_named = candidates in ("retriever", "fusion", "ranker")
+    is_named = "retriever" in sources
     assert {"recommendations", "evaluation_report"} <= flow.all_outputs()
     [report] = [node for node in flow.nodes if node.outputs == ["evaluation_report"]]
     assert "candidate_choice" in report.inputs
     assert ("retriever" in flow.all_outputs()) == ("retriever" in flow.datasets()) == is_named
-    [alone] = create_pipelines(["recommendation"], names).values()
-    assert ("retriever" in alone.inputs()) == (candidates != "neighbours")
+    for step in ("recommendation", "ranking"):
+        [alone] = create_pipelines([step], names).values()
+        assert ("retriever" in alone.inputs()) == is_named
+
+
+def test_only_the_sources_that_are_named_are_read_with_their_blocks_of_settings():
+    assert names_with({"recommendation.sources": ["linear", "own_items"]}).source_settings == {
+        "linear": "params:linear"
+    }
+
+
+def test_a_source_without_a_module_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match=r"recommendation\.sources: .*item_kn.* item_knn"):
+        names_with({"recommendation.sources": ["item_kn"]})
 
 
 def test_the_untrained_llm_sees_the_first_history():

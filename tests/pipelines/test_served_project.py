@@ -5,37 +5,57 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from live_service import ITEMS, block, small_log
+from kedro_provenance.failures import RunRefusedError
+from live_service import SOURCES, block
 from projects import ROOT
 from reclora_kedro import cli
 from reclora_kedro.pipelines import served_project
+from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import Choice
+
+STORED = Choice(kind="fusion", order="candidates", sources=SOURCES, reason="it was best")
 
 
-@pytest.mark.parametrize(("version", "items"), [("2026", ITEMS), ("2026", ITEMS - 1), (None, ITEMS)])
-def test_the_other_sources_compete_without_a_retriever_of_the_log(caplog, monkeypatch, version, items):
-    stored = SimpleNamespace(sizes=SimpleNamespace(items=items))
+def choice_of(monkeypatch, stored, **settings):
+    """The choice that the service takes of what is stored, whatever the items of the log."""
     catalog = SimpleNamespace(get=lambda entry: entry, load=lambda entry, version: stored)
-    monkeypatch.setattr(served_project, "loaded_version", lambda entry: version)
+    monkeypatch.setattr(served_project, "loaded_version", lambda entry: stored and "2026")
     loading = served_project._Loading(catalog, SimpleNamespace(env="mine", params={}), [])
-    config = RecommendationConfig.model_validate(block("recommendation"))
-    retriever = loading._retriever(config, small_log())
-    fits = version is not None and items == ITEMS
-    assert retriever is (stored if fits else None)
-    assert loading._versions == ({"retriever": "2026"} if fits else {})
-    assert ("`kedro run --env mine --pipelines candidates`" in caplog.text) == (not fits)
+    chosen = loading._choice(RecommendationConfig.model_validate(block("recommendation", **settings)))
+    assert loading._versions == {"candidate_choice": "2026"}
+    return chosen
 
 
-@pytest.mark.parametrize(("version", "items", "is_used"), [("2026", 30, True), ("2026", 31, False), (None, 30, False)])
-def test_a_choice_is_made_anew_where_none_is_stored_or_settings_differ(monkeypatch, version, items, is_used):
-    stored = Choice(kind="ranker", order="candidates", stage=SecondStage(trees="tree"), made_with={"items": items})
-    catalog = SimpleNamespace(get=lambda entry: entry, load=lambda entry, version: stored.model_dump(mode="json"))
-    monkeypatch.setattr(served_project, "loaded_version", lambda entry: version)
-    loading = served_project._Loading(catalog, SimpleNamespace(env="mine", params={}), [])
-    assert loading._stored_choice({"items": 30}) == (stored if is_used else None)
-    assert loading._versions == ({"candidate_choice": "2026"} if is_used else {})
+@pytest.mark.parametrize(
+    "settings", [{}, {"method": "fusion"}, {"order": "candidates", "shortlist": 50}, {"sources": [*SOURCES][::-1]}]
+)
+def test_the_stored_choice_stays(monkeypatch, settings):
+    assert choice_of(monkeypatch, STORED.model_dump(mode="json"), **settings) == STORED
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"sources": ["popularity", "item_knn"]},
+            "the sources popularity, item_knn, linear, but recommendation.sources",
+        ),
+        ({"method": "ranker"}, "candidate_choice is fusion in the order of candidates, but the parameters name ranker"),
+        ({"order": "lens"}, "the parameters name validation and lens"),
+    ],
+)
+def test_a_stored_choice_of_other_settings_is_refused_with_what_to_do(monkeypatch, settings, words):
+    with pytest.raises(RunRefusedError) as refused:
+        choice_of(monkeypatch, STORED.model_dump(mode="json"), **settings)
+    assert words in str(refused.value)
+    assert "`kedro run --env mine --pipelines recommendation`" in str(refused.value)
+
+
+def test_a_choice_of_an_earlier_release_or_none_is_refused(monkeypatch):
+    with pytest.raises(RunRefusedError, match=r"made_with, but a choice has .* of an earlier release"):
+        choice_of(monkeypatch, {"kind": "neighbours", "made_with": {}})
+    with pytest.raises(RunRefusedError, match="reads candidate_choice, of which no version is stored"):
+        choice_of(monkeypatch, None)
 
 
 @pytest.mark.parametrize(("version", "shown"), [("2026", {"auc": 0.7}), ("2025", None), (None, None)])

@@ -22,7 +22,6 @@ from projects import ROOT, copy_project, kedro_run
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
-from reclora_kedro.recommendation.config import SOURCES
 
 MEASURING = ("cluster", "histories", "lens", "llm", "long_logs")  # those with measuring processes
 
@@ -88,22 +87,6 @@ def benchmarks(project, monkeypatch):
     for name in set(sys.modules) - before:
         if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(project / "benchmarks"):
             del sys.modules[name]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "first", "rooms", "most"),
-    [
-        (("ingestion", "history", "lens"), ["interactions", "CleaningReport.__init__"], 6, 12),
-        (("--plan", "ingestion"), ["plan.py", "mixed_origins"], 17, 11),
-    ],
-    ids=["log to lens", "plan"],
-)
-def test_code_stands_in_the_order_in_which_it_is_read(benchmarks, arguments, first, rooms, most):
-    walk = [line.split() for line in benchmarks.main("walk", *arguments).splitlines()]
-    assert first in walk
-    visited, back = (int(count) for count in walk[-1] if count.isdigit())
-    assert visited == rooms
-    assert back <= most  # of one room and the next
 
 
 def test_histories(benchmarks):
@@ -188,8 +171,8 @@ def test_large_catalogue(benchmarks):
     printed = benchmarks.main("large_catalogue", "--items", 3_000, "--users", 20, "--dim", 8)
     assert printed.count(" lists ") + printed.count("lists (chosen)") >= 3
     assert "every item" in printed
-    compared = benchmarks.main("large_catalogue", "--sources", 1_000, "--users", 3, "--exact-users", 2, "--dim", 8)
-    assert all(source in compared for source in SOURCES)
+    compared = benchmarks.main("large_catalogue", "--methods", 1_000, "--users", 3, "--dim", 8)
+    assert all(method in compared for method in benchmarks.module("large_catalogue").METHODS)
 
 
 def test_texts(benchmarks, tmp_path):

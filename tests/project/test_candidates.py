@@ -1,61 +1,50 @@
 """`kedro run --pipelines candidates` on a finished run."""
 
 from contextlib import redirect_stdout
-from importlib import import_module
 from io import StringIO
-from types import SimpleNamespace
 
 import pytest
 
 from cycle_log import catalogue_scores
-from projects import ROOT, catalog_of, kedro_run, stored
-from reclora_kedro.candidates.reader import RetrieverReader
+from projects import catalog_of, kedro_run, stored
+from reclora_kedro.candidates.next_item.reader import RetrieverReader
+
+SOURCES = ["popularity", "item_knn", "linear", "retriever"]
 
 
 def test_a_retriever_that_is_not_trained_yet_is_refused_with_what_to_do(finished_run):
     before = stored(finished_run.project)
     message = "retriever: no version in .*\n.*`kedro run --env test --pipelines candidates`"
     with pytest.raises(Exception, match=message):
-        kedro_run(finished_run.project, {"recommendation": {"candidates": "fusion"}}, pipeline_names=["recommendation"])
+        kedro_run(finished_run.project, {"recommendation": {"sources": SOURCES}}, pipeline_names=["recommendation"])
     assert stored(finished_run.project) == before
 
 
 @pytest.fixture(scope="module")
-def walked(finished_run):
-    """The calls of a run that trains a retriever and ranks by it, and what it printed."""
-    steps = ["candidates", "recommendation", "ranking"]
-    settings = {"recommendation": {"candidates": "validation", "variant": None}, "ranking": {"retriever": True}}
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as shown:
-        patch.syspath_prepend(ROOT / "benchmarks")
-        walk = import_module("walk")
-        calls = walk.first_calls(
-            lambda: kedro_run(finished_run.project, settings, pipeline_names=steps),
-            steps=("candidates.", "recommendation."),
-        )
-    return SimpleNamespace(walk=walk, calls=calls, shown=shown.getvalue())
+def shown(finished_run):
+    """What a run printed that trains a retriever and ranks by it."""
+    settings = {"recommendation": {"sources": SOURCES, "method": "validation", "order": "validation", "variant": None}}
+    with redirect_stdout(StringIO()) as printed:
+        kedro_run(finished_run.project, settings, pipeline_names=["candidates", "recommendation", "ranking"])
+    return printed.getvalue()
 
 
-def test_a_retriever_finds_candidates_beside_the_neighbours(finished_run, walked):
+def test_a_retriever_finds_candidates_beside_the_other_sources(finished_run, shown):
     catalog = catalog_of(finished_run.project)
-    sources = ["popularity", "neighbours", "linear", "retriever", "fusion", "ranker"]
     compared = [record["model"] for record in catalog.load("candidate_metrics")]
-    assert compared == [*sources, *(f"{source}_lens" for source in sources)]
-    shown = catalog.load("ranking_metrics")
-    assert {*compared, "lens", "reclora"} == {record["model"] for record in shown}
-    assert all(record["among_20"] <= record["among_100"] <= record["among_500"] <= 1 for record in shown)
+    methods = [model for model in compared if model != "ranker" and model.removesuffix("_lens") in (*SOURCES, "fusion")]
+    assert methods[:5] == [*SOURCES, "fusion"]
+    ranked = catalog.load("ranking_metrics")
+    assert {*compared, "lens", "reclora"} == {record["model"] for record in ranked}
+    assert all(record["among_20"] <= record["among_100"] <= record["among_500"] <= 1 for record in ranked)
 
 
-def test_code_stands_in_the_order_in_which_it_is_read(walked):
-    changes = list(walked.walk.changes_of(walked.walk.rooms_of(walked.calls)))
-    assert sum(is_back for is_back, _, _ in changes) <= 48, changes
-
-
-def test_a_retriever_is_trained_shown_and_loaded(finished_run, walked):
+def test_a_retriever_is_trained_shown_and_loaded(finished_run, shown):
     catalog = catalog_of(finished_run.project)
     training_log, log = catalog.load("retriever_training_log"), catalog.load("log")
     assert [record["epoch"] for record in training_log] == [1, 2]
     assert len(catalog.load("retriever_curve").data) == 3
-    assert "Retriever, validation likes: epoch" in walked.shown
+    assert "Retriever, validation likes: epoch" in shown
     reader = RetrieverReader(catalog.load("retriever"), log)
     scores = catalogue_scores(reader, log.samples.filter(split="test"))
     assert scores.shape[1] == log.items.height

@@ -4,6 +4,8 @@ import re
 import sys
 import tomllib
 
+import numpy as np
+import polars as pl
 import pytest
 
 from bad_parameters import PARAMETERS
@@ -16,11 +18,14 @@ from parity_log import config, log
 from projects import ROOT, kedro_run
 from reclora_kedro.adapters import methods
 from reclora_kedro.baselines import registry
-from reclora_kedro.candidates.config import RetrieverConfig
-from reclora_kedro.candidates.training import fit_retriever
+from reclora_kedro.candidates.item_model import NoSettings, Training
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.training import fit_retriever
 from reclora_kedro.history.questions import questions
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.pipelines import scoring
+from reclora_kedro.recommendation.choice import model_of
+from reclora_kedro.recommendation.config import RecommendationConfig
 
 __all__ = ["config", "log"]
 
@@ -45,6 +50,22 @@ def test_a_lens_is_trained_and_loaded_by_its_dotted_path(log, config, tmp_path):
     lens.save(tmp_path)
     assert type(load_lens(tmp_path)).__module__ == "my_package.lens"
     assert training.height > 0
+
+
+def test_a_source_finds_items_by_its_dotted_path(log):
+    training = Training.of_all(log)
+    [source] = validated_names(["my_package.source"])
+    moments = training.moments(log.now(pl.DataFrame({"user_index": [0, 1]})))
+    lists = model_of(source).fit(training, NoSettings()).top(moments, 5)
+    length = log.items["title"].str.len_chars().to_numpy()
+    for row, items in enumerate(lists.items):
+        last = length[log.sequences.item_index[log.sequences.ends[row] - 1]]
+        near = np.sort(np.abs(length[moments.mask[row]] - last))[:5]
+        assert np.abs(length[items] - last).tolist() == near.tolist()
+
+
+def validated_names(sources):
+    return RecommendationConfig.model_validate(PARAMETERS["recommendation"] | {"sources": sources}).sources
 
 
 def test_a_retriever_is_trained_by_its_dotted_path():

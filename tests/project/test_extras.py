@@ -10,7 +10,7 @@ from reclora_kedro.pipelines.history import nodes
 PACKAGES = ("reclora_kedro", "reclora_extras")
 
 
-@pytest.mark.parametrize("named", ["preference", "self_generated", "dp_lora", "mtl_lora"])
+@pytest.mark.parametrize("named", ["preference", "self_generated", "mtl_lora"])
 def test_a_training_runs_the_code_of_the_methods_that_its_variant_names(named):
     plain = {"reclora", "click", "none"}
     assert code_digest(train_adapter, PACKAGES, plain | {named}) != code_digest(train_adapter, PACKAGES, plain)

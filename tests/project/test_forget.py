@@ -12,7 +12,8 @@ import pytest
 from dying import forget_and_die
 from forked import exit_code
 from kedro_provenance.archive import Archive
-from projects import catalog_of, kedro_run, stored, type_command
+from projects import catalog_of, kedro_command, kedro_run, stored, type_command
+from reclora_kedro import commands
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.update.remains import Forgotten
 
@@ -21,11 +22,11 @@ WITH_ROWS |= {"learning_states", "test_states", "scores", "reclora.scores", "len
 WITHOUT_ROWS = {"items", "item_embeddings", "reclora.adapter", "metrics", "lens_training_log", "reclora.training_log"}
 
 
-COMMAND = ("run", "--env", "test", "--pipelines", "forget", "--params")
+COMMAND = ("forget", "--env", "test", "--params")
 
 
 def forget(project, user, **settings):
-    return kedro_run(project, {"forget": {"users": [user], **settings}}, pipeline_names=["forget"])
+    return kedro_command(commands.forget, project, {"forget": {"users": [user], **settings}})
 
 
 def holding(project, user):
@@ -55,7 +56,7 @@ def events_in(journal):
 
 def test_a_user_is_forgotten(finished_run):
     project, before = finished_run.project, finished_run.catalog
-    users = before.load("users")["user_id"].to_list()
+    users, lines = before.load("users")["user_id"].to_list(), before.load("recommendations_csv")
     user = users[3]
     journal = journal_with(project, user)
     files = {path: content for path, content in stored(project).items() if "champion.json" not in path.parts}
@@ -68,7 +69,7 @@ def test_a_user_is_forgotten(finished_run):
     files = stored(project)
     too_few = {"forget": {"users": [user], "retrain": True}, "history": {"prompt_rows": {"few_shot": 9999}}}
     with pytest.raises(ValueError, match=r"prompt_rows\.few_shot asks for 9999 rows"):
-        kedro_run(project, too_few, pipeline_names=["forget"])
+        kedro_command(commands.forget, project, too_few)
     assert stored(project) == files
 
     assert exit_code(type_command, project, *COMMAND, f"forget.users=[{user}]") == 0
@@ -78,6 +79,9 @@ def test_a_user_is_forgotten(finished_run):
     assert "77777" not in logged
     assert not re.findall(rf"""[\[('"=]{user}[\]),'"].*""", logged)  # as in [4] or '4'; a 4 alone may be a count
     assert events_in(journal) == 0
+    listed = after.load("recommendations_csv")
+    assert listed.equals(lines.filter(pl.col("user_id") != str(user)))
+    assert listed.height < lines.height
     assert after.load("users")["user_id"].to_list() == [other for other in users if other != user]
     assert after.load("log").users.height == after.load("lens").sizes.users == len(users) - 1
     report, champion = after.load("forget_report"), after.load("champion")["versions"]

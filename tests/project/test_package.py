@@ -14,7 +14,7 @@ def test_the_wheel_has_every_file_of_the_packages_but_tests():
     carried = {file.distribution_path for file in builder.recurse_included_files()}
     there = {file.relative_to(ROOT / "src") for file in (ROOT / "src").rglob("*") if file.is_file()}
     assert carried == {str(file) for file in there if not {"tests", "__pycache__"} & set(file.parts)}
-    assert {"reclora_extras/privacy/conf/studies/privacy.yml", "reclora_kedro/study/study.html.jinja"} < carried
+    assert {"reclora_extras/objectives/conf/studies/objectives.yml", "reclora_kedro/study/study.html.jinja"} < carried
     assert builder.metadata.core.license_files == ["LICENSE", "NOTICE"]
 
 

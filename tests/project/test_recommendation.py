@@ -47,7 +47,8 @@ def test_the_llm_ranks_what_is_near_to_what_each_user_took(finished_run, log, ca
     assert report["users"] == catalog.load("users").height
     assert report["fallbacks"] == report["empty_candidate_sets"] == 0
     assert catalog.load("recommendation_report") == {"pairs_scored": catalog.load("shortlist").height}
-    assert [record["model"] for record in catalog.load("candidate_metrics")] == ["neighbours", "neighbours_lens"]
+    assert report["concentration"]["lists"] == report["users"]
+    assert catalog.load("candidate_metrics") == []  # the environment names the method
     assert catalog.get("recommendations").preview()
     assert table["title"][0].split(" (")[0] in capsys.readouterr().out
 
@@ -71,34 +72,55 @@ def test_the_service_recommends_what_the_run_did(finished_run, tmp_path, monkeyp
     service.close()
 
 
-def test_the_lens_ranks_where_no_variant_does(finished_run):
-    catalog = recommend(finished_run, variant=None, candidates="unseen")
+def test_the_lens_ranks_where_no_variant_does_and_a_plain_file_has_the_same_lines(finished_run):
+    catalog = recommend(finished_run, variant=None)
     table, shortlist = (catalog.load(name) for name in ("recommendations", "shortlist"))
     of_lens = shortlist.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id"))
-    expected = of_lens.filter(pl.col("rank") <= 10).select("user_id", "rank", "item_id", "title", score="lens_score")
+    expected = of_lens.filter(pl.col("rank") <= 10).select("user_id", "rank", "item_id", "title", "score")
     assert table.select(expected.columns).equals(expected)
     assert catalog.load("recommendation_report") == {"pairs_scored": 0}
-    assert catalog.load("candidate_metrics") == []
-
-
-def test_popular_items_of_the_last_days_and_users_that_no_table_knows(finished_run, log):
-    catalog = recommend(
-        finished_run, users=[UNKNOWN, 3, 3], candidates="popular_recent", pool_items=30, pool_days=30, shortlist=None
+    lines = pl.read_csv(finished_run.project / "data/test/07_model_output/recommendations.csv")
+    assert lines.select("user_id", "rank", "item_id", "title").equals(
+        table.select("user_id", "rank", "item_id", "title")
     )
-    last = log["timestamp"].max()
-    recent = log.filter(pl.col("timestamp") > last - 30 * 86_400)
-    pool = recent.group_by("item_id").len().sort(["len", "item_id"], descending=[True, False]).head(30)
+
+
+def test_methods_compete_on_validation_likes_and_the_one_in_use_stays_until_another_is_better(finished_run):
+    catalog = recommend(finished_run, variant=None, method="validation", order="validation")
+    choice, metrics = catalog.load("candidate_choice"), catalog.load("candidate_metrics")
+    compared = {record["model"] for record in metrics}
+    assert compared >= {"popularity", "item_knn", "linear", "fusion", "popularity_lens", "item_knn_lens", "fusion_lens"}
+    assert {record["baseline"] for record in metrics} == {"item_knn_lens"}  # which was in use
+    assert "item_knn_lens" in choice["reason"] or choice["reason"].startswith("it stays")
+    assert choice["at_test_moments"]["lists"] > 1
+
+
+def test_users_that_no_table_knows_get_what_most_users_liked(finished_run, log):
+    parameters = {"recommendation": {"users": [UNKNOWN, 3, 3]}, "popularity": {"days": []}}  # all time
+    catalog = kedro_run(finished_run.project, parameters, pipeline_names=["recommendation"])
     table = catalog.load("recommendations")
     unknown, known = (table.filter(pl.col("user_id") == user) for user in (UNKNOWN, 3))
-    assert unknown["item_id"].to_list() == pool["item_id"].head(10).to_list()
+    counted = log.filter(pl.col("timestamp") <= pl.col("timestamp").quantile(0.999, "lower"))
+    likers = dict(counted.filter(label=1).group_by("item_id").agg(pl.col("user_id").n_unique()).iter_rows())
+    counts = [likers.get(item, 0) for item in unknown["item_id"]]
+    assert counts == sorted(likers.values(), reverse=True)[:10]
     assert unknown["score"].null_count() == unknown.height
     assert unknown["fallback"].all()
     assert not known["fallback"].any()
-    seen = log.filter(pl.col("user_id") == 3)["item_id"]
-    assert set(known["item_id"]) <= set(pool["item_id"]) - set(seen)
     report = catalog.load("shortlist_report")
     assert (report["users"], report["fallbacks"]) == (2, 1)
-    assert catalog.load("recommendation_report")["pairs_scored"] == len(set(pool["item_id"]) - set(seen))
+
+
+def test_repeat_purchases_and_items_that_are_no_goods(finished_run, log):
+    settings = {"variant": None, "method": "own_items", "order": "candidates", "sources": ["popularity", "own_items"]}
+    taken = recommend(finished_run, **settings, repeat=True).load("recommendations")
+    own = taken.join(log, on=["user_id", "item_id"], how="semi")
+    assert own.equals(taken.filter(pl.col("score") > 0))
+    assert own.height > 0.9 * taken.height
+    [first] = taken["item_id"].value_counts(sort=True)["item_id"].head(1)
+    without = recommend(finished_run, **settings, repeat=True, exclude_items=[f"{first}"]).load("recommendations")
+    assert first not in without["item_id"]
+    assert without.height == taken.height
 
 
 def test_candidates_of_a_table_and_users_that_it_leaves_out(finished_run):
@@ -118,13 +140,15 @@ def test_candidates_of_a_table_and_users_that_it_leaves_out(finished_run):
     assert shown["user_id"].to_list() == [1, 1, UNKNOWN]
     assert set(shown["item_id"][:2]) == {1, 2}  # also where the user has seen them: the table decides
     assert shown["fallback"].to_list() == [False, False, True]
-    assert report == {"users": 4, "fallbacks": 1, "empty_candidate_sets": 2, "unknown_items": 1}
+    counts = {"users": 4, "fallbacks": 1, "empty_candidate_sets": 2, "unknown_items": 1}
+    assert {name: report[name] for name in counts} == counts
+    assert report["warnings"] == []
     assert catalog.load("recommendation_report") == {"pairs_scored": 2}
     assert everyone["users"] == 3
 
 
 def test_no_candidates_at_all_leave_an_empty_table(finished_run):
-    catalog = recommend(finished_run, users=[1], candidates="popular_recent", pool_items=1, pool_days=1e-9)
+    catalog = recommend(finished_run, users=[1], exclude_items=["*"])
     assert catalog.load("recommendations").is_empty()
     assert catalog.load("shortlist_report")["empty_candidate_sets"] == 1
 
@@ -143,6 +167,8 @@ def test_an_id_of_another_type_is_an_unknown_user(finished_run):
         ({"shortlist": 3}, "shortlist keeps 3 candidates of each user, but top_n recommends 10"),
         ({"candidates": "table"}, "recommendation_candidates holds nothing"),
         ({"candidates": "all"}, "candidates"),
+        ({"method": "itemknn"}, r"method is 'itemknn', but it must be one of .*; the nearest one is item_knn"),
+        ({"sources": ["outside.nothing"]}, r"recommendation\.sources: .*outside\.nothing"),
     ],
 )
 def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, pattern):

@@ -14,8 +14,9 @@ from forked import FORKED
 from kedro_provenance import cells
 from kedro_provenance.cells import CellRunner, check_cell, open_cell, run_cell
 from kedro_provenance.failures import RunRefusedError, is_refusal
-from projects import MODELS, copy_project, kedro_run, stored
-from reclora_kedro.hooks import run_search
+from projects import MODELS, copy_project, kedro_command, stored
+from reclora_kedro import commands
+from reclora_kedro.commands import run_search
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.study.config import OUTPUTS, SearchConfig
 from reclora_kedro.study.grid import Cell, pipelines_of
@@ -26,7 +27,7 @@ BRIEF = {"bootstrap": {"samples": 100}, "scoring": {"permuted_rows": 20}}
 
 
 def study(project):
-    return kedro_run(project, pipeline_names=["study"], runtime_params=BRIEF)
+    return kedro_command(commands.study, project, BRIEF)
 
 
 def traces(project):
@@ -137,11 +138,12 @@ def test_a_cell_that_ends_at_the_lens_trains_and_measures_it_alone(in_this_proce
 
 
 def test_a_cell_that_ranks_whole_catalogues_compares_hit_rates(in_this_process):
-    settings = {"ranking.lens": False, "ranking.retriever": True, "ranking.variant": None, "retriever.max_epochs": 1}
+    settings = {"ranking.lens": False, "ranking.variant": None, "retriever.max_epochs": 1}
+    settings["recommendation.sources"] = ["popularity", "item_knn", "linear", "retriever"]
     cell = Cell("found", {"epochs": "1"}, 42, settings, OUTPUTS["ranking"], pipelines_of("ranking"))
     run, _ = run_cell(in_this_process, cell, cell_result)
     records = tabulate([cell], [run], None)
-    assert {"popularity", "neighbours", "retriever", "ranker"} < {record["model"] for record in records}
+    assert {"popularity", "item_knn", "retriever", "fusion"} < {record["model"] for record in records}
     assert {record["k"] for record in records} == {10}
     [retriever] = [record for record in records if record["model"] == "retriever"]
     assert 0 < retriever["hit_rate_low"] < retriever["hit_rate"] < 1

@@ -29,6 +29,12 @@ def test_a_csv_file_becomes_recommendations(project):
     assert "product_name" in text
 
 
+def test_lists_are_made_without_a_project(tmp_path):
+    text = shown("recommend_from_python", tmp_path)
+    assert "validation likes" in text
+    assert "hit_rate_low" in text
+
+
 def test_a_report_is_read_and_a_model_chosen(project):
     assert "No significant difference: " in shown("read_a_report", project)
 

@@ -9,7 +9,8 @@ from dying import update_and_die
 from forked import exit_code
 from kedro_provenance.champion import champion_history
 from kedro_provenance.failures import RunRefusedError
-from projects import catalog_of, copy_project, kedro_run
+from projects import catalog_of, copy_project, kedro_command, kedro_run
+from reclora_kedro import commands
 from reclora_kedro.pipelines.served_project import ServedProject
 
 
@@ -74,7 +75,8 @@ def test_an_adapter_goes_on_with_the_lens(updated):
 
 def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated, monkeypatch):
     project, _ = updated
-    found = {"recommendation": {"variant": None, "candidates": "fusion"}}
+    sources = ["popularity", "item_knn", "linear", "retriever"]
+    found = {"recommendation": {"variant": None, "sources": sources, "method": "fusion", "order": "candidates"}}
     catalog = kedro_run(project, found, pipeline_names=["recommendation"])
     assert catalog.load("retriever").sizes.items == catalog.load("log").items.height
     assert catalog.load("recommendations")["user_id"].n_unique() == catalog.load("log").users.height
@@ -133,7 +135,7 @@ def test_a_user_is_forgotten_where_a_rollback_took_the_lens_back(updated):
     ):
         kedro_run(project, pipeline_names=["rollback"])
     forgotten = users[0]
-    catalog = kedro_run(project, {"forget": {"users": [forgotten]}}, pipeline_names=["forget"])
+    catalog = kedro_command(commands.forget, project, {"forget": {"users": [forgotten]}})
     assert (
         catalog.load("lens").sizes.users
         == catalog.load("log").users.height

@@ -42,9 +42,7 @@ def lens() -> Lens:
         item_text=True,
         item_text_dropout=0.2,
         embedding_dim=4,
-        attention_dim=4,
         hidden_dim=8,
-        hidden_layers=1,
         dropout=0.0,
         user_id_dropout=0.0,
         item_id_dropout=0.0,
@@ -86,7 +84,7 @@ def shortlist(log: InteractionLog) -> pl.DataFrame:
     return pl.DataFrame({"user_id": user, "item_id": item, "title": log.items["title"].gather(item)}).with_columns(
         user_index=pl.Series(user, dtype=pl.Int32),
         item_index=pl.Series(item, dtype=pl.Int32),
-        lens_score=pl.lit(0.5),
+        score=pl.lit(0.5),
         fallback=pl.lit(False),
         because=pl.lit([], dtype=pl.List(pl.String)),
     )

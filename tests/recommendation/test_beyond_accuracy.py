@@ -15,7 +15,8 @@ from reclora_kedro.recommendation.beyond_accuracy import (
     list_metrics,
     membership,
 )
-from reclora_kedro.recommendation.item_ranks import rank_by
+from reclora_kedro.recommendation.item_ranks import rank_likes
+from scored import ByItem, moments_of
 
 LISTS = pl.Series([[0, 1, 2], [1, 5, 3], [0, 4, 1]])
 EVENTS = np.array([9, 6, 4, 2, 1, 1])
@@ -72,9 +73,8 @@ def all_training(log):
 def test_each_segment_has_the_metrics_of_its_own_lists(log):
     log, likes = all_training(log)
     random = np.random.default_rng(0)
-    scores = {name: random.integers(0, 4, log.items.height) for name in ("popularity", "lens")}
-    scorers = {name: lambda pairs, own=own: own[pairs["item_index"].to_numpy()] for name, own in scores.items()}
-    ranks = rank_by(scorers, log, likes, most=3, seed=0)
+    models = {name: ByItem(random.integers(0, 4, log.items.height)) for name in ("popularity", "lens")}
+    ranks = rank_likes(models, moments_of(log, likes), likes, most=3)
     records = compute_beyond_accuracy(ranks, log, [1, 3], BOOTSTRAP)
     catalogue, lens = Catalogue.from_log(log), ranks.filter(model="lens")
     [whole] = [record for record in records if (record["model"], record["k"], record["segment"]) == ("lens", 3, ALL)]
@@ -83,12 +83,8 @@ def test_each_segment_has_the_metrics_of_its_own_lists(log):
     assert whole["coverage"] == len({item for of in lists for item in of}) / log.items.height
     distances = [[1 - catalogue.vectors[i] @ catalogue.vectors[j] for i, j in combinations(of, 2)] for of in lists]
     assert whole["diversity"] == pytest.approx(np.mean(distances), rel=1e-5)
-    hits = [
-        np.clip((3 - own["better"].to_numpy()) / (own["ties"].to_numpy() + 1), 0, 1)
-        for _, own in ranks.group_by("model", maintain_order=True)
-    ]
-    popular, found = hits
-    assert whole["serendipity"] == pytest.approx(np.mean(found * (1 - popular)))
+    popular, found = (own["rank"].is_not_null().to_numpy() for _, own in ranks.group_by("model", maintain_order=True))
+    assert whole["serendipity"] == pytest.approx(np.mean(found & ~popular))
     assert {record["serendipity"] for record in records if record["model"] == "popularity"} != {None}
     assert whole["hit_rate_low"] < whole["hit_rate"] < whole["hit_rate_high"]
     bands = [record for record in records if (record["model"], record["k"]) == ("lens", 3)][1:]
@@ -98,7 +94,7 @@ def test_each_segment_has_the_metrics_of_its_own_lists(log):
 
 def test_likes_of_the_time_of_the_event_before_are_a_segment_of_their_own(log):
     log, likes = all_training(log)
-    ranks = rank_by({"popularity": lambda pairs: pairs["item_index"].to_numpy()}, log, likes, most=3, seed=0)
+    ranks = rank_likes({"popularity": ByItem(np.arange(log.items.height))}, moments_of(log, likes), likes, most=3)
     before = [record for record in compute_beyond_accuracy(ranks, log, [3], BOOTSTRAP) if record["by"] == EVENT_BEFORE]
     assert before == []  # histories end before the moment, by default
 
@@ -112,5 +108,4 @@ def test_likes_of_the_time_of_the_event_before_are_a_segment_of_their_own(log):
     expected = moved.filter(pl.col.row % 2 == 0, pl.col.history_end > np.asarray(events.offsets)[moved["user_index"]])
     assert (same["segment"], same["rows"]) == ("of the same time", expected.height)
     assert later["rows"] == ranks.height - same["rows"]
-    hits = (3 - expected["better"]).clip(0) / (expected["ties"] + 1)
-    assert same["hit_rate"] == pytest.approx(hits.clip(0, 1).mean())
+    assert same["hit_rate"] == pytest.approx(expected["rank"].is_not_null().mean())

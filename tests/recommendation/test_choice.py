@@ -1,155 +1,134 @@
-"""Which candidates, and which order of them, the validation split prefers."""
+"""Which method makes the lists."""
 
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
-from live_service import block
-from reclora_kedro.baselines import neighbours
-from reclora_kedro.baselines.linear import LinearConfig
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import PopularityConfig
-from reclora_kedro.distributed.engine import LOCAL
+from circle_log import circle_log
+from named import PARAMETERS
+from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnConfig
+from reclora_kedro.candidates.popularity import PopularityConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.history.taken_items import draw_positives
-from reclora_kedro.pipelines.recommendation.nodes import shortlist_candidates
-from reclora_kedro.recommendation import choice
+from reclora_kedro.recommendation import recommender
+from reclora_kedro.recommendation.choice import (
+    Choice,
+    choice_before,
+    chosen_method,
+    halves_of_users,
+    stored_choice,
+)
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.recommendations import with_reasons
+from reclora_kedro.recommendation.second_stage import SecondStage
 
-BOOTSTRAP = Bootstrap(confidence=0.95, samples=100, seed=0)
+BOOTSTRAP = Bootstrap(confidence=0.95, samples=200, seed=0)
+CONFIGS = {
+    "popularity": PopularityConfig(days=()),
+    "item_knn": ItemKnnConfig(popularity_powers=(0.5,), text_weights=(0.0,)),
+}
 
 
 def config(**changes):
-    settings = {
-        "variant": None,
-        "users": None,
-        "candidates": "validation",
-        "order": "validation",
-        "validation_likes": None,
-        "teaching_likes": None,
-        "retrieved": 12,
-        "exact_items": 1_000,
-        "pool_items": 3,
-        "pool_days": 1.0,
-        "shortlist": None,
-        "diversity": 0.0,
-        "top_n": 2,
-        "seed": 0,
-    }
-    return RecommendationConfig(**settings | changes)
+    base = PARAMETERS["recommendation"] | {"sources": ["popularity", "item_knn"], "order": "candidates"}
+    return RecommendationConfig.model_validate(base | changes)
 
 
-@pytest.fixture
-def log(log):
-    """The last event of each user tests, and the four before it validate."""
-    place = pl.int_range(pl.len()).over("user_index") - pl.len().over("user_index")
-    split = pl.when(place >= -1).then(pl.lit("test")).when(place >= -5).then(pl.lit("validation"))
-    return replace(log, samples=log.samples.with_columns(split=split.otherwise(pl.lit("train"))))
-
-
-def likes_of(log):
-    return draw_positives(log, "validation", None, None, 0)
-
-
-class Oracle:
-    """Scores likes of the validation split above all else, or below it."""
-
-    def __init__(self, log, sign) -> None:
-        liked = log.samples.filter(split="validation", label=1)
-        self._likes, self._sign = liked.select("user_index", "history_end", "item_index", like=pl.lit(1.0)), sign
-
-    def score(self, pairs):
-        joined = pairs.join(
-            self._likes, on=["user_index", "history_end", "item_index"], how="left", maintain_order="left"
-        )
-        return self._sign * joined["like"].fill_null(0.0).to_numpy()
-
-    def logits(self, pairs):
-        return torch.tensor(self.score(pairs))
-
-
-def same(pairs):
-    """No item before another."""
-    return np.zeros(pairs.height)
+def record(model, ndcg, p_value=None):
+    return {"model": model, "k": 10, "rows": 900, "ndcg": ndcg, "p_value": p_value}
 
 
 @pytest.mark.parametrize(
-    ("settings", "retriever", "lens", "expected"),
+    ("before", "p_value", "expected", "reason"),
     [
-        ({}, 1, -1, ("retriever", "candidates")),
-        ({}, -1, 1, ("neighbours", "lens")),
-        ({"order": "candidates"}, -1, 1, ("neighbours", "candidates")),
-        ({"order": "lens"}, 1, -1, ("neighbours", "lens")),
-        ({"candidates": "retriever"}, -1, 1, ("retriever", "lens")),
+        (None, None, "ranker", "it has the highest NDCG@10 0.300 on 900 validation likes"),
+        ("gone", None, "ranker", "it has the highest"),
+        ("ranker", None, "ranker", "it stays, with the highest"),
+        ("fusion", 0.049, "ranker", "it replaces fusion, 0.250, with NDCG@10 0.300 .* (p = 0.049)"),
+        ("fusion", 0.051, "fusion", "it stays, with NDCG@10 0.250: ranker, 0.300, is not significantly better"),
     ],
 )
-def test_likes_of_the_validation_split_choose_what_is_not_named(log, settings, retriever, lens, expected):
-    settings = config(**settings)
-    scorers = {"neighbours": same, "retriever": Oracle(log, retriever).score}
-    scorers = {source: scorers[source] for source in settings.sources if source in scorers}
-    likes, information = likes_of(log), np.ones(log.items.height)
-    compared = choice.compare_candidates(scorers, Oracle(log, lens), log, likes, information, settings, BOOTSTRAP)
-    assert {record["rows"] for record in compared} == {log.samples.filter(split="validation", label=1).height}
-    assert choice.chosen(compared, settings) == expected
+def test_the_method_in_use_stays_until_another_is_significantly_better(before, p_value, expected, reason):
+    compared = [record("fusion", 0.25), record("ranker", 0.3, p_value), record("popularity", 0.1, 0.0)]
+    method, told = chosen_method(compared, before)
+    assert method == expected
+    assert all(part in told for part in reason.split(" .* "))
 
 
-def test_fewer_likes_are_ranked_in_a_catalogue_that_is_larger():
-    settings = config(exact_items=1_000)
-    cases = [(500, 1_000), (500, 5_000), (3, 10**6), (None, 10**6)]
-    assert [choice.at_most(likes, items, settings) for likes, items in cases] == [500, 100, 2, None]
+def test_halves_of_likes_have_no_user_in_common_and_a_smaller_draw_is_within_a_larger_one():
+    user = np.repeat(np.arange(21), 4)
+    likes = pl.DataFrame({"user_index": user, "row": range(84)}).sample(fraction=1, shuffle=True, seed=0)
+    teaching, choosing = halves_of_users(likes, (None, None), seed=3)
+    assert {*teaching["user_index"]} | {*choosing["user_index"]} == {*range(21)}
+    assert not {*teaching["user_index"]} & {*choosing["user_index"]}
+    assert {*teaching["row"], *choosing["row"]} == {*range(84)}
+    fewer = halves_of_users(likes, (5, 7), seed=3)
+    assert [half.height for half in fewer] == [5, 7]
+    assert {*fewer[0]["row"]} < {*teaching["row"]}
+    assert {*fewer[1]["row"]} < {*choosing["row"]}
 
 
-def test_what_is_named_is_taken_and_candidates_that_no_source_finds_are_ordered_by_the_lens():
-    assert choice.chosen([], config(candidates="retriever", order="candidates")) == ("retriever", "candidates")
-    assert choice.chosen([], config(candidates="unseen")) == ("unseen", "lens")
-    assert not config(candidates="unseen").validates
-    assert not config(candidates="fusion", order="lens").validates
+@pytest.fixture(scope="module")
+def log():
+    return circle_log()
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"), [({}, ("neighbours", "lens")), ({"order": "candidates"}, ("neighbours", "candidates"))]
-)
-def test_where_likes_of_a_single_user_would_choose_neighbours_and_lens_are_taken_and_that_is_said(
-    log, caplog, settings, expected
-):
-    settings = config(validation_likes=1, **settings)
-    assert (
-        choice.compare_candidates(
-            {"neighbours": same}, Oracle(log, 1), log, likes_of(log)[:1], None, settings, BOOTSTRAP
-        )
-        == []
+def choose(log, before=None, **changes):
+    return recommender.choose(log, config(**changes), CONFIGS, BOOTSTRAP, before=before)
+
+
+def test_likes_of_other_users_than_those_that_taught_choose_the_method(log, monkeypatch):
+    def next_item(moments):
+        return ((np.arange(21) - log.sequences.item_index[moments.ends - 1][:, None]) % 20 == 1).astype(float)
+
+    monkeypatch.setattr(ItemKnn, "scores", lambda model, moments: next_item(moments))
+    taught = []
+    learned = SecondStage.learned.__func__
+    monkeypatch.setattr(
+        SecondStage, "learned", classmethod(lambda cls, *rest: taught.append(rest[1].frame) or learned(cls, *rest))
     )
-    assert choice.chosen([], settings) == expected
-    assert (
-        f"1 user(s) have likes of new items in it, and 2 are needed: candidates are from {expected[0]}" in caplog.text
-    )
-    assert "Raise recommendation.validation_likes" in caplog.text
+    ranked = []
+    rank = recommender.rank_likes
+    monkeypatch.setattr(recommender, "rank_likes", lambda *rest: ranked.append(rest[2]) or rank(*rest))
+    choice, compared = choose(log)
+    assert choice.kind in ("item_knn", "fusion")
+    assert {each["model"]: each["ndcg"] for each in compared}["item_knn"] == 1
+    assert choice.reason.startswith("it has the highest NDCG@10 1.000")
+    assert not {*taught[0]["user_index"]} & {*ranked[0]["user_index"]}
+    assert choice.at_test_moments.lists == log.samples.filter(split="test")["user_index"].n_unique()
+
+    in_use = Choice(kind="popularity", order="candidates", sources=choice.sources)
+    assert choose(log, in_use)[0].reason.startswith("it replaces popularity, ")
+    assert stored_choice(choice.model_dump(mode="json")) == choice
 
 
-@pytest.mark.parametrize("candidates", ["unseen", "popularity", "validation"])
-def test_reasons_are_by_the_item_neighbours_that_likes_choose(log, lens, candidates):
-    settings = ItemNeighboursConfig.model_validate(
-        block("recommendation", "item_neighbours", nearest=12, text_weight=0.0, tried_text_weights=[3.0])
-    )
-    chosen = neighbours.chosen(log, settings)
-    assert chosen.text_weight > settings.text_weight
-    shortlist, *_ = shortlist_candidates(
-        lens,
-        log,
-        None,
-        config(candidates=candidates, order="candidates"),
-        settings,
-        LinearConfig.model_validate(block("recommendation", "linear")),
-        PopularityConfig(days=(), validation_likes=1, seed=0),
-        BOOTSTRAP,
-        LOCAL,
-    )
-    by_chosen, by_default = (
-        with_reasons(shortlist, log, ItemNeighbours(log, each))["because"] for each in (chosen, settings)
-    )
-    assert shortlist["because"].equals(by_chosen)
-    assert not by_chosen.equals(by_default)
+def test_what_is_named_is_taken_without_a_comparison(log):
+    for method in ("popularity", "fusion"):
+        choice, compared = choose(log, method=method)
+        assert (choice.kind, choice.order, compared) == (method, "candidates", [])
+        assert choice.reason == "it is named in recommendation.method"
+    choice, _ = choose(log, method="ranker")
+    assert (choice.kind, choice.stage.trees) == ("fusion", None)
+    assert "no trees improve on the fusion" in choice.reason
+
+
+def test_likes_of_a_single_user_choose_nothing_and_that_is_said(log, caplog):
+    other_user = pl.when(pl.col("user_index") > 1).then(pl.lit("train")).otherwise("split")
+    few = replace(log, samples=log.samples.with_columns(split=other_user))
+    choice, compared = choose(few)
+    assert (choice.kind, compared) == ("fusion", [])
+    assert choice.reason == "1 user(s) have likes of the validation split, too few to choose by"
+    assert "2 are needed: it is fusion" in caplog.text
+
+
+def test_an_order_by_the_lens_needs_one(log):
+    with pytest.raises(ValueError, match=r"recommendation\.order is lens, but there is no lens"):
+        choose(log, order="lens")
+
+
+def test_the_choice_of_an_earlier_release_is_refused_and_not_compared_with(caplog):
+    old = {"kind": "neighbours", "order": "lens", "popularity": None, "linear": None}
+    with pytest.raises(ValueError, match=r"candidate_choice has kind, order, popularity, linear, but .* Choose anew"):
+        stored_choice(old)
+    assert choice_before(old) is choice_before(None) is None
+    assert "not compared with" in caplog.text

@@ -3,11 +3,12 @@ import polars as pl
 import pytest
 
 from reclora_kedro.recommendation import fusion
-from reclora_kedro.recommendation.features import LENS, Lists
+from reclora_kedro.recommendation.features import LENS, TaughtLists
 
 
 def lists_of(features, liked, moments, items):
-    return Lists(pl.DataFrame(features), liked, np.repeat(np.arange(moments), items))
+    moment = np.repeat(np.arange(moments), items)
+    return TaughtLists(pl.DataFrame(features), liked, moment, user=moment)
 
 
 def test_likes_give_weights_to_what_tells_them_and_none_to_what_does_not():

@@ -6,9 +6,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from live_service import block
 from reclora_kedro.adapters.reclora import RecLoraConfig
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.history.questions import CANDIDATE
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.lens.states import gate_inputs, lens_states
@@ -17,14 +15,8 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.pipelines.question_nodes import build_prompts
-from reclora_kedro.recommendation.candidates import candidate_questions
-from reclora_kedro.recommendation.recommendations import (
-    OTHER_ORDER,
-    as_lines,
-    recommend,
-    recommendation_tables,
-    with_reasons,
-)
+from reclora_kedro.recommendation.delivery import candidate_questions
+from reclora_kedro.recommendation.recommendations import as_lines, delivery_lines, recommend, titles_table
 from reclora_kedro.scoring.prompt_scores import score_prompts
 
 TEMPLATE = Path(__file__).parents[2].joinpath("conf/base/prompts/sections.jinja").read_text()
@@ -40,7 +32,6 @@ PROMPT = PromptConfig(
     positive_answer="Yes",
     negative_answer="No",
 )
-NEAREST = ItemNeighboursConfig.model_validate(block("recommendation", "item_neighbours"))
 ADAPTERS = {
     "one LoRA": ("target", {"num_meta_loras": 1}),
     "user gates": ("user", {"num_meta_loras": 3}),
@@ -167,27 +158,45 @@ def test_pairs_of_a_fallback_are_passed_by_and_keep_their_order(model_of, prompt
     assert ranked.filter(~pl.col("fallback")).equals(everyone.filter(pl.col("user_id") != 3))
 
 
-def test_the_table_says_where_the_score_does_not_decide_the_rank(shortlist):
-    falling = pl.int_range(pl.len(), 0, -1).over("user_id") / 100
-    for scores, is_told in ((falling, False), (-falling, True)):
-        shown = recommendation_tables(recommend(shortlist.with_columns(lens_score=scores), None, top_n=3), {"users": 5})
-        assert (OTHER_ORDER in shown.renderables) is is_told
+def test_without_a_model_lists_stay_as_they_are_with_their_scores(shortlist):
+    scores = pl.int_range(pl.len(), 0, -1).over("user_id") / 100
+    recommended = recommend(shortlist.with_columns(score=scores), None, top_n=3)
+    assert recommended["item_id"].to_list() == [0, 1, 2] * 5
+    assert recommended["score"].to_list() == [0.12, 0.11, 0.1] * 5
 
 
-def test_reasons_are_titles_of_the_users_own_events_nearest_first(log, shortlist):
-    neighbours = ItemNeighbours(log, NEAREST)
-    mixed = shortlist.with_columns(fallback=pl.col("user_id") == 3)
-    reasons = with_reasons(mixed, log, neighbours)
-    assert reasons.drop("because").equals(mixed.drop("because"))
-    assert reasons.filter("fallback")["because"].to_list() == [[]] * log.items.height
-    titles = log.items["title"].to_list()
-    for user, item, because in reasons.filter(~pl.col("fallback")).select("user_index", "item_index", "because").rows():
-        end = log.sequences.ends[user]
-        [(events, _)] = neighbours.reasons(user, end, np.array([item]), most=3)
-        assert because == [titles[event] for event in events]
-    lines = as_lines(recommend(reasons, None, top_n=3))
-    assert lines.filter(lines["because"].str.contains("; ")).height
+def test_reasons_are_one_text_in_a_csv_and_the_table_is_of_a_user_with_a_history(shortlist):
+    because = pl.when(pl.col("item_id") == 0).then(pl.lit(["Heat", "Net"])).otherwise(pl.lit([], pl.List(pl.String)))
+    mixed = shortlist.with_columns(because=because, fallback=pl.col("user_id") == 0)
+    recommended = recommend(mixed, None, top_n=2)
+    lines = as_lines(recommended)
+    assert lines["because"].to_list() == ["Heat; Net", ""] * 5
     assert "shown_history" not in lines.columns
+    assert titles_table(recommended).title == "Recommended to user 1"
+    fallbacks = recommended.filter("fallback")
+    assert titles_table(fallbacks).title == "Recommended to user 0, the most popular items (no history)"
+    assert titles_table(recommended.clear()) == "No user has any candidate."
+
+
+def test_diversity_reorders_what_scores_order_and_shows_none(shortlist, log):
+    scored = pl.DataFrame({"row": range(60), "score": np.tile(np.linspace(1, 0, 12), 5)})
+    scored = scored.with_columns(shown_history=pl.lit([], pl.List(pl.String)))
+    vectors = np.eye(6)[np.arange(12) // 2]
+    recommended = recommend(shortlist, scored, 3, diversity=0.99, vectors=vectors)
+    assert recommended["item_id"].to_list() == [0, 2, 4] * 5
+    assert recommended["score"].null_count() == 15
+
+
+def test_a_run_says_how_lists_are_made_and_how_alike_they_are():
+    report = {"users": 1200, "fallbacks": 30, "empty_candidate_sets": 0, "warnings": ["Nearly everyone ..."]}
+    alike = {"coverage": 0.1234, "overlap": 0.25}
+    text = delivery_lines("fusion", "weighted", "it stays", report | {"concentration": alike})
+    assert text.splitlines() == [
+        "Lists are made by fusion (weighted): it stays.",
+        "1,200 users, of whom 30 without events get the most popular items; their lists hold 12.3% of all items, and "
+        "two users share 25% of a list on average.",
+        "Nearly everyone ...",
+    ]
 
 
 def test_no_cell_of_the_csv_is_a_formula():

@@ -8,7 +8,6 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
 from threading import Barrier, get_ident, main_thread
 from threading import Event as Signal
 from time import sleep, time
@@ -20,25 +19,31 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from live_service import BEGIN, ITEMS, USERS, block, fit_linear, service_config, small_champion
-from reclora_kedro.baselines.neighbours import ItemNeighbours
-from reclora_kedro.baselines.popularity import PopularityConfig
-from reclora_kedro.candidates import index
-from reclora_kedro.candidates.base import fresh_retriever
-from reclora_kedro.candidates.config import RetrieverConfig
-from reclora_kedro.candidates.reader import RetrieverReader
+from live_service import (
+    BEGIN,
+    ITEMS,
+    USERS,
+    block,
+    recommender_of,
+    second_stage,
+    service_config,
+    small_champion,
+)
+from reclora_kedro.candidates import retriever
+from reclora_kedro.candidates.item_knn import REASON_SHARE
+from reclora_kedro.candidates.next_item import index
+from reclora_kedro.candidates.next_item.base import fresh_retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.reader import RetrieverReader
 from reclora_kedro.datasets.journal import JournalDataset
-from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.lens.growth import grow_lens
-from reclora_kedro.lens.states import LensReader
-from reclora_kedro.recommendation.candidates import shortlist_candidates
-from reclora_kedro.recommendation.features import CandidateReader
-from reclora_kedro.recommendation.item_ranks import candidate_pairs
-from reclora_kedro.recommendation.recommendations import recommend, with_reasons
+from reclora_kedro.recommendation.delivery import items_of_users, lists_for_users
+from reclora_kedro.recommendation.recommendations import recommend
+from reclora_kedro.recommendation.recommender import REASONS
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import Choice, SourceSettings, current_source, lens_scorer, source_scorers
 from reclora_kedro.serving.app import _reload_when_told, create_app
+from reclora_kedro.serving.erasing import erase_events
 from reclora_kedro.serving.journal import FILE, Content, Event
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
@@ -81,39 +86,28 @@ def items_of(answer):
     return [entry["item"] for entry in answer.json()["items"]]
 
 
-def second_stage(champion, linear):
-    """Learned from all events as if they were news."""
-    log, likes = champion.log, champion.log.samples.filter(label=1)
-    scorers = source_scorers(
-        champion.popularity.score, ItemNeighbours(log, champion.neighbours).score, linear.score, None
-    )
-    reader = CandidateReader(log, ItemFacts(log), scorers, lens_scorer(LensReader(champion.lens, log)))
-    return SecondStage.learned(reader, candidate_pairs(log, likes, 0), likes, 0)
+def with_recommender(champion, *method, **changes):
+    return replace(champion, recommender=recommender_of(champion.log, champion.lens, *method, **changes))
+
+
+def of_kind(champion, kind):
+    """The champion with a trained second stage, where the kind is one, in its own order."""
+    stage = second_stage(champion.log, champion.lens) if kind in ("fusion", "ranker") else SecondStage()
+    return with_recommender(champion, kind, "candidates", choice={"stage": stage})
 
 
 def offline(champion, user, n=10):
-    config = champion.recommendation.model_copy(update={"users": (user,), "top_n": n})
-    choice = Choice(
-        kind=champion.kind,
-        order=champion.order,
-        linear=champion.linear and champion.linear.settings,
-        stage=champion.stage,
-    )
-    tried = PopularityConfig.model_validate(block("recommendation", "popularity"))
-    settings = SourceSettings(tried, champion.neighbours, fit_linear(champion.log)[1], config.exact_items)
-    source = partial(current_source, choice, settings, champion.retriever, champion.lens)
-    shortlist, _ = shortlist_candidates(
-        champion.lens, champion.log, None, config, champion.kind, champion.order, source
-    )
-    shortlist = with_reasons(shortlist, champion.log, ItemNeighbours(champion.log, champion.neighbours))
-    return recommend(shortlist, None, n, config.diversity, champion.log.item_text_vectors())
+    """What the recommendation step recommends to a user."""
+    config = champion.recommendation
+    lists, _ = lists_for_users(lambda: champion.recommender, champion.log, [user], config.shortlist)
+    return recommend(lists, None, n)
 
 
 @pytest.mark.parametrize(
     ("kind", "order"),
     [
-        ("neighbours", "lens"),
-        ("neighbours", "candidates"),
+        ("item_knn", "lens"),
+        ("item_knn", "candidates"),
         ("popularity", "candidates"),
         ("linear", "candidates"),
         ("fusion", "candidates"),
@@ -121,9 +115,7 @@ def offline(champion, user, n=10):
     ],
 )
 def test_recommendations_are_those_of_the_recommendation_step(tmp_path, champion, kind, order):
-    linear = None if kind in ("neighbours", "popularity") else fit_linear(champion.log)[0]
-    stage = second_stage(champion, linear) if kind in ("fusion", "ranker") else SecondStage()
-    champion = replace(champion, kind=kind, linear=linear, stage=stage, order=order)
+    champion = of_kind(champion, kind) if order == "candidates" else champion
     with serving(tmp_path, champion) as client:
         body = {"requests": [{"user": user, "n": 3 + user} for user in range(5)]}
         for user, answer in enumerate(client.post("/recommend", json=body).json()["answers"]):
@@ -131,28 +123,73 @@ def test_recommendations_are_those_of_the_recommendation_step(tmp_path, champion
             assert [int(entry["item"]) for entry in answer["items"]] == expected["item_id"].to_list()
             assert [entry["rank"] for entry in answer["items"]] == expected["rank"].to_list()
             scores = [entry["score"] for entry in answer["items"]]
-            np.testing.assert_allclose(scores, expected["score"], atol=1e-6)
+            np.testing.assert_allclose(scores, expected["score"], atol=1e-5)
+            assert scores == sorted(scores, reverse=True)
             assert answer["fallback"] is None
+
+
+REQUESTS = (
+    [{"user": 1}, {"user": 1}],
+    [{"user": 1}] * 4,
+    [{"user": 1}, {"user": 1, "filter": {"genres": ["Drama"]}}, {"user": 1, "exclude": ["3", "5", "7"], "n": 4}],
+    [
+        {"user": 2, "include_seen": True},
+        {"history": [{"item": "3", "rating": 5, "time": BEGIN + 500}]},
+        {"user": 2},
+        {"history": [{"item": "4", "rating": 5, "time": BEGIN + 500}], "exclude": ["3"]},
+        {"user": "nobody", "n": 5},
+        {"user": 2, "candidates": ["1", "2", "3"]},
+        {"user": 5, "n": 25},
+    ],
+)
+"""Of one user several times, also by other rules, and of visitors beside known and unknown users."""
+
+
+@pytest.mark.parametrize("kind", ["fusion", "ranker", "item_knn"])
+@pytest.mark.parametrize("diversity", [0, 0.5])
+def test_a_request_is_answered_beside_others_as_it_is_alone(tmp_path, champion, kind, diversity):
+    recommendation = champion.recommendation.model_copy(update={"diversity": diversity})
+    champion = of_kind(champion, kind)
+    champion = replace(champion, recommender=replace(champion.recommender, config=recommendation))
+    with serving(tmp_path, champion) as client:
+        for requests in REQUESTS:
+            alone = [client.post("/recommend", json=request).json() for request in requests]
+            together = client.post("/recommend", json={"requests": requests}).json()["answers"]
+            for one, other in zip(alone, together, strict=True):
+                assert [entry["item"] for entry in one["items"]] == [entry["item"] for entry in other["items"]]
+                assert one["fallback"] == other["fallback"]
+
+
+@pytest.mark.parametrize(("kind", "order"), [("fusion", "candidates"), ("ranker", "candidates"), ("linear", "lens")])
+def test_scores_fall_with_the_rank_or_there_are_none(tmp_path, champion, kind, order):
+    champion = with_recommender(
+        of_kind(champion, kind), kind, order, choice={"stage": second_stage(champion.log, champion.lens)}
+    )
+    with serving(tmp_path, champion) as client:
+        answers = [client.post("/recommend", json={"user": user, "n": ITEMS}).json() for user in (0, 5, "nobody")]
+    for answer in answers:
+        scores = [entry["score"] for entry in answer["items"]]
+        given = [score for score in scores if score is not None]
+        assert given == sorted(given, reverse=True) == scores[: len(given)]
+        assert bool(given) == (answer["fallback"] is None)
 
 
 def test_an_index_that_reads_all_its_lists_recommends_what_exact_scores_do(tmp_path, champion, monkeypatch):
     monkeypatch.setattr(index, "SEARCHED_SHARE", 1)
     log = champion.log
-    trained = torch.from_numpy(log.sequences.item_index[log.training_events()].astype(np.int64))
+    items = torch.from_numpy(log.sequences.item_index[log.training_events()].astype(np.int64))
     config = RetrieverConfig.model_validate(block("candidates", "retriever", device="cpu", dim=8))
-    retriever = fresh_retriever(torch.from_numpy(log.item_text_vectors()), trained, config).freeze()
-    settings = champion.recommendation.model_copy(update={"retrieved": 8})
-    exact = replace(champion, kind="retriever", retriever=retriever, order="candidates", recommendation=settings)
-    indexed = replace(exact, recommendation=settings.model_copy(update={"exact_items": ITEMS - 1}))
+    trained = {"retriever": fresh_retriever(torch.from_numpy(log.item_text_vectors()), items, config).freeze()}
+    settings = {"choice": {"sources": {"retriever": {}}}, "trained": trained, "top_n": 6, "shortlist": 8}
+    exact = with_recommender(champion, "retriever", "candidates", **settings)
+    monkeypatch.setattr(retriever, "INDEXED_FROM", ITEMS)
+    indexed = with_recommender(champion, "retriever", "candidates", **settings)
 
-    def no_scores_of_all(self, moments, until):
-        assert moments.is_empty()
-        return iter(())
+    def no_scores_of_all(self, moments):
+        raise AssertionError
 
-    assert (exact.item_index is None, indexed.item_index is None) == (True, False)
     expected = [offline(exact, user, 6)["item_id"].to_list() for user in range(3)]
     assert [offline(indexed, user, 6)["item_id"].to_list() for user in range(3)] == expected
-    assert offline(indexed, "nobody", 6)[0].equals(offline(exact, "nobody", 6)[0])
     with serving(tmp_path, indexed) as client:
         monkeypatch.setattr(RetrieverReader, "blocks", no_scores_of_all)
         answers = [items_of(client.post("/recommend", json={"user": user, "n": 6})) for user in range(3)]
@@ -161,34 +198,38 @@ def test_an_index_that_reads_all_its_lists_recommends_what_exact_scores_do(tmp_p
         assert answers[0][0] not in items_of(without)
 
 
-def test_recommending_from_a_large_catalogue_scores_no_list_of_all_items(tmp_path, champion, monkeypatch):
-    linear = fit_linear(champion.log)[0]
-    stage = second_stage(champion, linear)
-    exact = replace(champion, kind="ranker", linear=linear, stage=stage, order="candidates")
-    settings = champion.recommendation.model_copy(update={"exact_items": ITEMS - 1})
-    expected = [offline(exact, user, 6)["item_id"].to_list() for user in range(3)]
-    history = {"history": [{"item": "3", "rating": 5, "time": BEGIN + 60}], "n": 4}
-    with serving(tmp_path, exact) as client:
-        without = [items_of(client.post("/recommend", json=body)) for body in ({"user": 0, "exclude": ["5"]}, history)]
-    with serving(tmp_path / "large", replace(exact, recommendation=settings)) as client:
-        monkeypatch.setattr(Snapshot, "source", None)
-        answers = [items_of(client.post("/recommend", json={"user": user, "n": 6})) for user in range(3)]
-        assert [[int(item) for item in items] for items in answers] == expected
-        assert items_of(client.post("/recommend", json={"user": 0, "exclude": ["5"]})) == without[0]
-        assert items_of(client.post("/recommend", json=history)) == without[1]
-
-
 @pytest.mark.parametrize("order", ["lens", "candidates"])
 def test_diverse_recommendations_are_those_of_the_recommendation_step(tmp_path, champion, order):
-    plain = champion.recommendation
-    diverse = plain.model_copy(update={"diversity": 0.7})
-    with serving(tmp_path, replace(champion, order=order, recommendation=diverse)) as client:
+    plain, diverse = (with_recommender(champion, "item_knn", order, diversity=diversity) for diversity in (0, 0.7))
+    with serving(tmp_path, diverse) as client:
         answers = [client.post("/recommend", json={"user": user, "n": 4}).json()["items"] for user in range(5)]
     items = [[int(entry["item"]) for entry in answer] for answer in answers]
-    for recommendation, is_same in ((diverse, True), (plain, False)):
-        offline_champion = replace(champion, order=order, recommendation=recommendation)
-        expected = [offline(offline_champion, user, 4)["item_id"].to_list() for user in range(5)]
-        assert (items == expected) == is_same
+    assert items == [offline(diverse, user, 4)["item_id"].to_list() for user in range(5)]
+    assert items != [offline(plain, user, 4)["item_id"].to_list() for user in range(5)]
+    assert {entry["score"] for answer in answers for entry in answer} == {None}
+
+
+def test_the_items_of_a_table_are_recommended_as_by_the_recommendation_step_also_those_that_a_user_took(
+    tmp_path, champion
+):
+    table = pl.DataFrame({"user_id": ["2"] * 6 + ["new"], "item_index": [*range(6), 4]})
+    lists, _ = lists_for_users(lambda: champion.recommender, champion.log, None, 20, table)
+    listed = replace(champion, table=items_of_users(table, pl.String()))
+    with serving(tmp_path, listed) as client:
+        answers = [client.post("/recommend", json={"user": user}).json() for user in ("2", "new", "3")]
+    expected = [lists.filter(user_id=user)["item_id"].cast(pl.String).to_list() for user in ("2", "new", "3")]
+    assert [[entry["item"] for entry in answer["items"]] for answer in answers] == expected
+    assert [answer["fallback"] for answer in answers] == [None, "unknown_user", "no_candidates"]
+
+
+def test_an_event_that_adds_little_to_a_score_is_no_reason(client):
+    body = {"user": "2", "n": ITEMS, "explain": True}
+    shares = []
+    for entry in client.post("/recommend", json=body).json()["items"]:
+        weights = [near["weight"] for near in entry["because"]["neighbours"]]
+        shares += [weights[-1] / sum(weights)] if len(weights) == REASONS else []
+    assert shares
+    assert min(shares) > REASON_SHARE
 
 
 def test_an_event_counts_in_the_very_next_answer(client, champion):
@@ -207,8 +248,7 @@ def test_an_event_counts_in_the_very_next_answer(client, champion):
 
 
 def test_an_event_changes_what_the_linear_model_recommends_next(tmp_path, champion):
-    champion = replace(champion, kind="linear", linear=fit_linear(champion.log)[0], order="candidates")
-    with serving(tmp_path, champion) as client:
+    with serving(tmp_path, of_kind(champion, "linear")) as client:
         before = items_of(client.post("/recommend", json={"user": "2", "n": 5}))
         client.post("/events", json={"events": [{"user": 2, "item": before[-1], "rating": 5}]})
         after = items_of(client.post("/recommend", json={"user": "2", "n": 4}))
@@ -274,9 +314,11 @@ def test_a_snapshot_brought_up_to_date_is_one_taken_anew(champion):
         asked = now.log.now(pairs)
         assert now.current is anew.current is not before.current
         assert now.brought_up_to_date() is now
-        for found, expected in ((now.lens_scores, anew.lens_scores), (now.source, anew.source)):
-            np.testing.assert_array_equal(found(asked), expected(asked))
-        np.testing.assert_array_equal(now.popularity_rank, anew.popularity_rank)
+        np.testing.assert_array_equal(now.lens_scores(asked), anew.lens_scores(asked))
+        of_users = asked.unique("user_index", maintain_order=True)
+        lists = [each.recommender.best(each.recommender.moments(of_users), 10) for each in (now, anew)]
+        for found, expected in zip(*lists, strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_services_of_one_journal_know_each_others_events_in_the_very_next_answer(tmp_path, champion):
@@ -310,7 +352,9 @@ def test_dropped_events_are_gone_at_once_and_after_a_restart(tmp_path, champion)
 def test_dropped_events_are_gone_whatever_the_clock_says(tmp_path, champion):
     """Those of the champion's log are later than now: a clock is behind, or theirs was ahead."""
     later = replace(champion.log.sequences, timestamp=champion.log.sequences.timestamp + 10**9)
-    ahead = replace(champion, log=replace(champion.log, sequences=later))
+    ahead = with_recommender(
+        replace(champion, recommender=replace(champion.recommender, log=replace(champion.log, sequences=later)))
+    )
     with serving(tmp_path, ahead) as client:
         assert client.get("/users/3").json()["events"] > 0
         assert client.delete("/users/3/events").status_code == 200
@@ -339,7 +383,7 @@ def test_whoever_is_forgotten_is_at_once_in_no_process_and_comes_back_by_no_back
             client.service.journal._reader.backup(backup)
         forgotten.append(NOBODY.with_users([3, 777]))
         assert other.post("/events", json=events).json()["of_forgotten_users"] == 2
-        assert JournalDataset(file=str(tmp_path / FILE)).erase([3, 777]) == 2
+        assert erase_events(str(tmp_path / FILE), [3, 777]) == 2
         for each in (client, other):
             assert [each.get(f"/users/{user}").status_code for user in (3, 777, 4)] == [404, 404, 200]
         near = client.get("/items/5/neighbours").json()
@@ -572,7 +616,8 @@ def test_what_waits_while_another_champion_takes_over_is_answered_beside_that(
     log = champion.log
     new = log.items.head(1).with_columns(item_id=pl.lit(ITEMS, pl.Int64))
     log = replace(log, items=pl.concat([log.items, new])).with_embeddings(log.item_embeddings[[*range(ITEMS), 0]])
-    present = [champion, replace(champion, log=log, lens=grow_lens(champion.lens, log))]
+    lens = grow_lens(champion.lens, log)
+    present = [champion, replace(champion, lens=lens, recommender=recommender_of(log, lens))]
     if not grows:
         present.reverse()
     with serving(tmp_path, lambda: present[0]) as client, standing_still(client) as (pool, go_on):
@@ -602,7 +647,8 @@ def test_events_are_taken_while_another_champion_gets_ready(tmp_path, champion, 
 def test_a_champion_that_does_not_answer_is_refused_and_the_old_one_goes_on(tmp_path, champion):
     present = [champion]
     with serving(tmp_path, lambda: present[0]) as client:
-        present[0] = replace(champion, log=replace(champion.log, items=champion.log.items.head(3)))
+        log = replace(champion.log, items=champion.log.items.head(3))
+        present[0] = replace(champion, recommender=replace(champion.recommender, log=log))
         refused = client.post("/model/reload")
         assert (refused.status_code, refused.json()["title"]) == (503, "The champion was not reloaded")
         assert client.post("/recommend", json={"user": 1}).status_code == 200
@@ -644,7 +690,7 @@ def test_a_rollback_has_the_champion_before_answer_at_once_and_loads_it_once(tmp
 def test_the_page_escapes_what_it_shows_and_adds_events(tmp_path, champion):
     title = "<script>alert(1)</script> {{ 7 * 7 }} <|im_end|>"
     log = replace(champion.log, items=champion.log.items.with_columns(title=pl.lit(title)))
-    with serving(tmp_path, replace(champion, log=log)) as client:
+    with serving(tmp_path, replace(champion, recommender=replace(champion.recommender, log=log))) as client:
         assert client.post("/recommend", json={"user": 1}).json()["items"][0]["title"] == title
         part = client.get("/page/user", params={"user": "1"}).text
         assert "<script>alert" not in part
@@ -675,9 +721,11 @@ def test_the_page_opens_with_an_example_and_has_a_place_for_unknown_users(client
     assert "the user is not known: the most popular items" in unknown.text
 
 
-@pytest.mark.parametrize(("order", "said"), [("lens", "By the lens"), ("candidates", "In the order of neighbours;")])
+@pytest.mark.parametrize(
+    ("order", "said"), [("lens", "By item_knn, reordered by the lens"), ("candidates", "By item_knn, version")]
+)
 def test_the_page_says_what_orders_the_items(tmp_path, champion, order, said):
-    with serving(tmp_path, replace(champion, kind="neighbours", order=order)) as client:
+    with serving(tmp_path, with_recommender(champion, "item_knn", order)) as client:
         assert said in client.get("/page/user", params={"user": "1"}).text
 
 

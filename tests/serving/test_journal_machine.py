@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from reclora_kedro.datasets.journal import JournalDataset
 from reclora_kedro.ingestion.forgotten import NOBODY
+from reclora_kedro.serving.erasing import erase_events
 from reclora_kedro.serving.journal import FILE, Content, Event, EventConflictError, Journal
 
 USERS, IDS, SERVICES = ("ann", "bob"), ("e1", "e2", "e3", "e4"), (0, 1)
@@ -77,7 +78,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(user=st.sampled_from(USERS))
     def forget(self, user):
         self.forgotten = self.forgotten.with_users([user])
-        JournalDataset(file=str(self.folder / FILE)).erase([user])
+        erase_events(str(self.folder / FILE), [user])
         self.forget_in_model()
 
     @rule(user=st.sampled_from(USERS))

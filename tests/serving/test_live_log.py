@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, block, ingestion, small_log, small_tables
-from reclora_kedro.baselines import neighbours
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, ingestion, small_log, small_tables
+from reclora_kedro.candidates import item_knn
+from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnSettings
+from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.history import sequences
 from reclora_kedro.history.rating_statistics import RatingStatistics
 from reclora_kedro.history.sequences import places_of
-from reclora_kedro.recommendation.candidates import popularity
 from reclora_kedro.serving import live_sequences
 from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_log import LiveLog
@@ -32,7 +32,6 @@ BATCHES = st.lists(
     max_size=4,
 )
 PAIRS = pl.DataFrame({"user_index": np.repeat(np.arange(USERS), ITEMS), "item_index": np.tile(np.arange(ITEMS), USERS)})
-NEAREST = ItemNeighboursConfig.model_validate(block("recommendation", "item_neighbours", events=8, nearest=5))
 
 champion_log = cache(small_log)
 
@@ -57,6 +56,10 @@ def rebuilt(rows, duplicates="highest_rating"):
     return small_log(every.sort(*KEY, best, "row").unique(KEY, keep="first").sort("row").drop("row"), ties="order")
 
 
+def nearest_items(log):
+    return ItemKnn.fit(Training.of_all(log), ItemKnnSettings())
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     BATCHES,
@@ -67,20 +70,25 @@ def test_what_is_read_of_events_in_any_order_is_that_of_a_log_of_all_of_them(bat
     with pytest.MonkeyPatch.context() as patch:
         for module, name, value in (
             (sequences, "LEAST_RATIO", 3),
-            (neighbours, "MOST_CHANGES", 6),
+            (item_knn, "MOST_CHANGES", 6),
+            (item_knn, "EVENTS", 8),
+            (item_knn, "NEAREST", 5),
             (live_sequences, "SPARE_EVENTS", 1),
         ):
             patch.setattr(module, name, value)
         live_log = live(duplicates=duplicates)
         log = live_log.current().log
-        statistics, near = RatingStatistics(log, **known, scale=(1, 5)), ItemNeighbours(log, NEAREST)
+        statistics, near = RatingStatistics(log, **known, scale=(1, 5)), nearest_items(log)
         for batch in batches:
-            near.nearest(np.arange(0, ITEMS, 2))
+            near.nearest(0)
             live_log.apply(as_events(batch))
             current = live_log.current()
             log = current.log
-            statistics, near = statistics.with_log(log), near.with_log(log, current.changed)
-    expected = rebuilt([row for batch in batches for row in batch], duplicates)
+            statistics, near = statistics.with_log(log), near.with_events(log, current.changed)
+        expected = rebuilt([row for batch in batches for row in batch], duplicates)
+        anew = nearest_items(expected)
+        for item in range(ITEMS):
+            np.testing.assert_array_equal(near.nearest(item), anew.nearest(item))
     events = places_of(log.sequences.starts, log.sequences.ends)
     for name in live_sequences.COLUMNS:
         np.testing.assert_array_equal(getattr(log.sequences, name)[events], getattr(expected.sequences, name), name)
@@ -90,12 +98,6 @@ def test_what_is_read_of_events_in_any_order_is_that_of_a_log_of_all_of_them(bat
     now = expected.now(PAIRS)
     assert log.now(PAIRS)["timestamp"].equals(now["timestamp"])
     assert statistics.compute(log.now(PAIRS)).equals(RatingStatistics(expected, **known, scale=(1, 5)).compute(now))
-    for found, wanted in zip(
-        near.nearest(np.arange(ITEMS)), ItemNeighbours(expected, NEAREST).nearest(np.arange(ITEMS)), strict=True
-    ):
-        np.testing.assert_array_equal(found, wanted)
-    for days in (np.inf, 1, 50 / 86_400):
-        np.testing.assert_array_equal(*(popularity(each.sequences, ITEMS, days) for each in (log, expected)))
 
 
 @settings(max_examples=10, deadline=None)

@@ -13,7 +13,6 @@ import torch
 from live_service import block, service_config, small_champion
 from projects import ROOT
 from random_llama import with_random_adapter
-from reclora_kedro.baselines.neighbours import ItemNeighbours
 from reclora_kedro.history.questions import CANDIDATE, questions
 from reclora_kedro.history.records import prompt_records
 from reclora_kedro.history.retrieval import WindowConfig
@@ -22,8 +21,8 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.pipelines.question_nodes import build_prompts
-from reclora_kedro.recommendation.candidates import candidate_questions, shortlist_candidates
-from reclora_kedro.recommendation.recommendations import recommend, with_reasons
+from reclora_kedro.recommendation.delivery import candidate_questions, lists_for_users
+from reclora_kedro.recommendation.recommendations import recommend
 from reclora_kedro.scoring.prompt_scores import score_prompts
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Llm, Request
@@ -53,31 +52,17 @@ def champion(tiny_llm):
 
 def offline(champion, users):
     """What the recommendation step makes of the same."""
-    config = champion.recommendation.model_copy(update={"users": users})
-    shortlist, _ = shortlist_candidates(
-        champion.lens,
-        champion.log,
-        None,
-        config,
-        "neighbours",
-        "lens",
-        lambda log, pool: ItemNeighbours(log, champion.neighbours).score,
-    )
+    config, llm = champion.recommendation, champion.llm
+    shortlist, _ = lists_for_users(lambda: champion.recommender, champion.log, users, config.shortlist)
     questions = candidate_questions(champion.log, shortlist)
-    history, prompt = (
-        champion.log.histories(questions, WINDOW),
-        PromptConfig.model_validate(block("finetuning", "prompt")),
-    )
+    history = champion.log.histories(questions, WINDOW)
+    prompt = PromptConfig.model_validate(block("finetuning", "prompt"))
     prompts, _ = build_prompts(
-        champion.llm.model.llm, TEMPLATE, champion.log, questions, {"events": history}, prompt, "Unknown title"
+        llm.model.llm, TEMPLATE, champion.log, questions, {"events": history}, prompt, "Unknown title"
     )
     inputs = gate_inputs(lens_states(champion.lens, champion.log, questions), "user")
-    scores = score_prompts(champion.llm.model, prompts, inputs, 4096)
-    return recommend(
-        with_reasons(shortlist, champion.log, ItemNeighbours(champion.log, champion.neighbours)),
-        prompts.with_columns(score=scores),
-        config.top_n,
-    )
+    scores = score_prompts(llm.model, prompts, inputs, 4096)
+    return recommend(shortlist, prompts.with_columns(score=scores), config.top_n)
 
 
 @pytest.mark.parametrize("prompts_per_batch", [100, 15])

@@ -13,7 +13,7 @@ from kedro_provenance.check_parameters import FLAGS, check_values
 from kedro_provenance.parameters import parameter_paths
 from kedro_provenance.session_parameters import use_parameters
 from named import PARAMETERS
-from reclora_kedro import extensions
+from reclora_extras.tracking.config import TrackingConfig
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
@@ -24,11 +24,9 @@ NULLABLE = {  # of the numbers
     "black_box.rows",
     "black_box.search.rows",
     "ranking.users",
-    "ranking.validation_likes",
     "service.reload_seconds",
     "retriever.validation_rows",
     "ranking.rows",
-    "recommendation.shortlist",
     "recommendation.validation_likes",
     "recommendation.teaching_likes",
     "scoring.permuted_rows",
@@ -45,9 +43,8 @@ REAL = {  # written as whole numbers
     "engine.cpus_per_worker",
     "engine.gpus_per_worker",
     "lens.statistics_delay",
-    "recommendation.pool_days",
     "finetuning.variants.reclora.adapter.lora_alpha",
-    *(f"service.{event}_seconds" for event in ("reload", "receive", "timeout", "shutdown", "clock_skew")),
+    *(f"service.{event}_seconds" for event in ("reload", "receive", "timeout", "shutdown")),
     "service.deadline_ms",
 }
 FREE = {  # checked by whoever reads them, or as another one is
@@ -63,7 +60,7 @@ SHARES = {  # from 0 up to but without 1
     *(f"retriever.{name}" for name in ("dropout", "item_id_dropout", "average_decay")),
     *(f"base_model.{name}" for name in ("quality.max_repetition", "corpus.held_out_items", "prune.ratio")),
     *(f"lens.{name}" for name in ("dropout", "user_id_dropout", "item_id_dropout", "item_text_dropout")),
-    *(f"finetuning.variants.reclora.{name}" for name in ("adapter.gate_dropout", "training.warmup_ratio")),
+    "finetuning.variants.reclora.adapter.gate_dropout",
 }
 RECLORA = "finetuning.variants.reclora"
 OBJECTIVE = f"{RECLORA}.training.objective"
@@ -116,7 +113,6 @@ MORE = [
     ("ingestion.interactions.impressions", SLATES | {"not_clicked": "1"}, "must be different ends"),
     ("ingestion.interactions.impressions", {"separator": " ", "clicked": "-1"}, "not_clicked is missing"),
     ("item_encoder.batch_size", 1, "greater than or equal to 2"),
-    ("item_encoder.validation_pairs", 1, "greater than or equal to 2"),
     ("black_box.models", ["black_box", "black_box"], "name each once"),
     ("black_box.hints", {"template": None, "honest": [True]}, "hints names no template"),
     ("base_model.steps", ["quantise"], "choose one of distill, drop_layers, pretrain, prune"),
@@ -132,8 +128,9 @@ MORE = [
     ("bootstrap.confidence", 95, "less than 1"),
     ("bootstrap.samples", 10, "greater than or equal to 100"),
     ("bootstrap.seed", -1, "greater than or equal to 0"),
-    ("item_neighbours.recency", 0.0, "greater than 0"),
-    ("item_neighbours.recency", 1.1, "less than or equal to 1"),
+    ("item_knn.popularity_powers", [], "at least 1 item"),
+    ("linear.recencies", [0.9, 1.1], "less than or equal to 1"),
+    ("popularity.days", [0], "greater than 0"),
     ("export.most_active", None, "give at least one id under users, or a number as most_active"),
     ("export.users", [1], "export.most_active is 100: give at least one id"),
     ("export", {"variant": "reclora", "users": [], "most_active": None}, "give at least one id under users"),
@@ -142,7 +139,11 @@ MORE = [
     ("ranking.cutoffs", [0], "greater than or equal to 1"),
     ("ranking.cutoffs", [], "at least 1 item"),
     ("recommendation.shortlist", 5, "shortlist keeps 5 candidates of each user, but top_n recommends 10"),
-    ("recommendation.retrieved", 1, "retrieved are 1 candidates of each user, but top_n recommends 10"),
+    ("recommendation.method", "linaer", "one of validation, popularity, item_knn, linear, fusion, ranker; the nearest"),
+    ("recommendation.method", "retriever", "must be one of validation, popularity, item_knn, linear, fusion, ranker"),
+    ("recommendation.sources", [], "at least 1 item"),
+    ("recommendation.sources", ["linear", "linear"], "linear twice"),
+    ("recommendation.sources", ["item_kn"], "the nearest one is item_knn"),
     ("recommendation.users", [], "at least 1 item"),
     ("study.seeds", [-1], "study.seeds[0] is -1"),
     ("study.models", [], "at least 1 item"),
@@ -150,7 +151,6 @@ MORE = [
     (f"{RECLORA}.adapter.target_modules", [], "at least 1 item"),
     (f"{RECLORA}.adapter.num_meta_loras", 0, "greater than"),
     (f"{RECLORA}.training.learning_rate", 2, "less than or equal to 1"),
-    (f"{RECLORA}.training.swa_ratio", 1.5, "less than or equal to 1"),
     (f"{RECLORA}.training.objective.kind", "clicks", "the nearest one is click"),
     (OBJECTIVE, {"kind": "preference", "references": []}, "at least 1 item"),
     (OBJECTIVE, {"kind": "preference", "references": ["lens", "lens"]}, "names lens twice"),
@@ -217,7 +217,7 @@ OTHERS = {
     "service": ServiceConfig,
     "update.retriever": bool,
     "update.adapter": AdapterContinuationConfig,
-    **extensions.added_fields(),
+    "tracking": TrackingConfig,
 }
 
 

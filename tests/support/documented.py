@@ -10,7 +10,10 @@ GUIDES = [*sorted((ROOT / "docs/start").glob("*.md")), *sorted((ROOT / "docs/gui
 
 
 def commands():
-    """The page of each `kedro run` in a block of commands, by its arguments; continued lines are joined."""
+    """The page of each `kedro run` in a block of commands, by its arguments; continued lines are joined.
+
+    `kedro study` and `kedro forget` are runs of these pipelines.
+    """
     pages = {}
     for page in (README, *GUIDES):
         for block in re.findall(r"```(?:console|bash)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
@@ -18,6 +21,8 @@ def commands():
                 words = shlex.split(line, comments=True)
                 if words[:2] == ["kedro", "run"]:
                     pages.setdefault(" ".join(words[2:]), page.stem)
+                elif words[:2] in (["kedro", "study"], ["kedro", "forget"]):
+                    pages.setdefault(" ".join(["--pipelines", *words[1:]]), page.stem)
     return pages
 
 

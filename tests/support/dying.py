@@ -11,7 +11,8 @@ from kedro_provenance import cells
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.files.atomic import UNFINISHED
 from killing import install
-from projects import kedro_run
+from projects import kedro_command, kedro_run
+from reclora_kedro import commands
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 
@@ -73,7 +74,7 @@ def forget_and_die(project, user, number):
 
     TemporaryDirectory.cleanup = clean_up_or_die
     settings = {"forget": {"users": [user], "erase": True}}
-    kedro_run(project, settings, pipeline_names=["forget"], only_missing_outputs=True)
+    kedro_command(commands.forget, project, settings, only_missing_outputs=True)
 
 
 class DyingStore(CheckpointStore):

@@ -30,11 +30,6 @@ def training_config(**settings):
             "epochs": 8,
             "batch_size": 16,
             "learning_rate": 2e-2,
-            "schedule": "linear",
-            "warmup_ratio": 0.1,
-            "weight_decay": 0.0,
-            "max_grad_norm": 1.0,
-            "swa_ratio": 0.0,
             "rows_per_validation": 128,
             "patience": None,
             "rows_per_checkpoint": 32,
@@ -79,10 +74,10 @@ def adapter_weights(model):
 
 
 def few_rows_training(folder, checkpoints=None, **settings):
-    """Train on 56 rows, 14 steps, half of them averaged; the adapter's weights by name, and the log."""
+    """Train on 56 rows, 14 steps; the adapter's weights by name, and the log."""
     few_shot, validation = gates_decide(56), gates_decide(40, seed=1)
     model = with_new_adapter(load_model(folder), few_shot)
-    few_rows = {"epochs": 2, "batch_size": 8, "swa_ratio": 0.5, "rows_per_validation": 24, "rows_per_checkpoint": 8}
+    few_rows = {"epochs": 2, "batch_size": 8, "rows_per_validation": 24, "rows_per_checkpoint": 8}
     log = train_adapter(model, Clicks(few_shot), validation, training_config(**few_rows | settings), checkpoints)
     return adapter_weights(model.model), log
 

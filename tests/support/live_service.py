@@ -2,20 +2,24 @@
 
 import socket
 
+import lightgbm
 import numpy as np
 import polars as pl
 import yaml
 
 from projects import ROOT
-from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
-from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import Popularity
+from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.lens.states import LensReader
 from reclora_kedro.lens.training import fit_lens
+from reclora_kedro.recommendation import fusion, ranker
+from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.features import read_lists
+from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.config import ServiceConfig
@@ -26,8 +30,9 @@ from reference_log import reference_log
 
 USERS, ITEMS, EVENTS_PER_USER = 12, 30, 14
 BEGIN = 1_000_000_000
-NOT_TRIED = {"tried_popularity_powers": (), "tried_text_weights": (), "validation_likes": 1, "seed": 0}
-"""Settings of item neighbours that nothing else is compared with."""
+LINEAR = {"regularization": 1, "recency": 0.8, "transition_weight": 1, "text_weight": 0.5}
+SOURCES = {"popularity": {}, "item_knn": {}, "linear": LINEAR}
+"""Settings of sources, as a choice has them."""
 
 
 def block(step, name=None, **changes):
@@ -69,6 +74,25 @@ def ingestion(**changes):
     return IngestionConfig.model_validate(block("ingestion", **changes))
 
 
+def recommender_of(log, lens, kind="item_knn", order="lens", *, choice=None, trained=None, **settings):
+    """A recommender of all events of a log by a method, or by a whole choice."""
+    choice = {"kind": kind, "order": order, "sources": SOURCES} | (choice or {})
+    config = RecommendationConfig.model_validate(block("recommendation", sources=[*choice["sources"]], **settings))
+    training = Training.of_all(log, trained)
+    return Recommender.of(training, Choice.model_validate(choice), config, LensReader(lens, log))
+
+
+def second_stage(log, lens):
+    """A second stage that has learned from all events as if they were news."""
+    recommender, likes = recommender_of(log, lens, "fusion", "candidates"), log.samples.filter(label=1)
+    moments, target = recommender.moments(likes, repeat=True), likes["item_index"].to_numpy()
+    lists = read_lists(recommender.reader, moments, target)
+    weights = fusion.learn_weights(lists)
+    data = ranker._data(lists, fusion.score(lists.features, weights), np.ones(len(lists.liked), dtype=bool))
+    trees = lightgbm.train(ranker.SETTINGS | {"min_data_in_leaf": 5}, data, 5).model_to_string()
+    return SecondStage(weights=weights, trees=trees)
+
+
 def small_champion(log=None, **changes):
     log = log or small_log()
     retrieved = WindowConfig(kind="retrieved", k=5)
@@ -79,29 +103,15 @@ def small_champion(log=None, **changes):
         **{
             "versions": {"log": "2026-01-01T00.00.00.000Z", "lens": "2026-01-01T00.00.00.000Z"},
             "about": {},
-            "log": log,
             "lens": lens,
             "retriever": None,
-            "linear": None,
-            "kind": "neighbours",
-            "order": "lens",
-            "stage": SecondStage(),
+            "recommender": recommender_of(log, lens),
             "table": None,
             "llm": None,
             "ingestion": ingestion(),
-            "recommendation": RecommendationConfig.model_validate(block("recommendation", candidates="neighbours")),
-            "popularity": Popularity(log),
-            "neighbours": ItemNeighboursConfig.model_validate(block("recommendation", "item_neighbours")),
         }
         | changes
     )
-
-
-def fit_linear(log):
-    """A linear model of a log, and the settings that it can be fitted with again."""
-    config = LinearConfig.model_validate(block("recommendation", "linear"))
-    settings = LinearSettings(regularization=1, recency=0.8, transition_weight=1, text_weight=0.5)
-    return LinearModel.fit(log, settings, config), config
 
 
 def service_config(folder, **changes):

@@ -4,10 +4,6 @@ import atexit
 import gc
 from importlib import import_module
 
-import pytest
-
-from quick_sessions import quicken_sessions
-
 MODULES = (
     "kedro.framework.session.store",
     "kedro_telemetry.plugin",
@@ -28,6 +24,5 @@ MODULES = (
 
 for name in MODULES:
     import_module(name)
-quicken_sessions(pytest.MonkeyPatch())
 gc.freeze()  # a process that looks through all of this for garbage takes half a second each time
 atexit.register(gc.unfreeze)  # else bindings of Triton's would list what is left

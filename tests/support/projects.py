@@ -64,6 +64,15 @@ def kedro_run(project, runtime_params=None, runner=None, **arguments):
             return session.load_context().catalog
 
 
+def kedro_command(function, project, runtime_params=None, **arguments):
+    """Do what a command of `reclora_kedro.commands` does; the catalog afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        bootstrap_project(project)
+        function(project, env="test", runtime_params=runtime_params, **arguments)
+    return catalog_of(project)
+
+
 def catalog_of(project):
     """The catalog of a project in the environment `test`."""
     with pytest.MonkeyPatch.context() as patch:

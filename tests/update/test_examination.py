@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cleaned_tables import SETTINGS
-from parity_log import ITEMS, USERS, _one_thread, config, fit, log
+from parity_log import ITEMS, USERS
 from reclora_kedro.datasets.withheld_interactions import SCHEMA
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.negatives import NegativesConfig
@@ -19,11 +19,10 @@ from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.update.examination import REJECTED, ExaminationConfig, Model, keep_out, lifted_items
 
-__all__ = ["_one_thread", "config", "fit", "log"]
-
 INGESTION = IngestionConfig(**SETTINGS)
 HISTORY = HistoryConfig.model_construct(
-    seed=0, min_history=3, ties="strict", rating_levels=None, negatives=NegativesConfig(kind="none", per_positive=1),
+    seed=0, min_history=3, shared_clock=True, ties="strict", rating_levels=None,
+    negatives=NegativesConfig(kind="none", per_positive=1),
     split=SplitConfig(kind="global_time", train=0.7, validation=0.15),
 )  # fmt: skip
 CONFIG = ExaminationConfig(user_share=0.5, user_rows=100, fall=0.1, fall_rows=50, item_share=0.5, new_users=20)

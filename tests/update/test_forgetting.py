@@ -12,7 +12,6 @@ from polars.testing import assert_frame_equal
 
 from cleaned_tables import SETTINGS, clean_interactions, describe_items, describe_users
 from kedro_provenance.errors import MismatchError
-from parity_log import _one_thread, config, log
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log_builder import Growth, build_log
 from reclora_kedro.history.rating_statistics import RatingStatistics
@@ -32,8 +31,6 @@ from reclora_kedro.update.forgetting import (
     split_moments,
 )
 from reference_log import reference_log
-
-__all__ = ["_one_thread", "config", "log"]
 
 # Item 3 is in no row, 8 in no interaction, and of 2 the table says nothing.
 RAW_ITEMS = pl.DataFrame({"i": [1, 2, 8, 9], "name": ["Heat", None, None, "Net"]})
@@ -81,6 +78,7 @@ def history(negatives, split):
     return HistoryConfig(
         seed=0,
         min_history=1,
+        shared_clock=True,
         ties="strict",
         rating_levels=None,
         split={"kind": split, "train": 0.6, "validation": 0.2},

@@ -1,17 +1,16 @@
 """Settings of the preparation of a base LLM."""
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
 from kedro_provenance.parameters import Block, Resource
-from reclora_kedro.extensions import Registry, added_fields, block_with
+from reclora_kedro.extensions import Registry
 from reclora_kedro.parameters import Count, CountOrZero, LearningRate, NonNegative, Seed, Share
 
 STEPS = Registry("reclora_extras.base_models.steps")
 """Modules for the values of ``base_model.steps``, each with one subclass of `reclora_extras.base_models.steps.Step`."""
-Extended: Any = block_with(added_fields("base_model"))
 
 
 class QualityConfig(Block):
@@ -101,7 +100,7 @@ def _not_twice_in_a_row(steps: tuple[str, ...]) -> tuple[str, ...]:
     return steps
 
 
-class BaseModelConfig(Extended):
+class BaseModelConfig(Block):
     """Steps and their settings; packages may add fields for steps of theirs."""
 
     steps: Annotated[

@@ -20,6 +20,7 @@ from reclora_kedro.llm.frozen_layers import FrozenLayers
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
+from reclora_kedro.optimization import require_finite
 from reclora_kedro.progress import Progress
 
 MAX_GRAD_NORM = 1.0
@@ -62,6 +63,10 @@ def tune(
     steps = [rows for _ in range(config.epochs) for rows in shuffled_batches(lengths, config.batch_size, random)]
     if not steps:
         return llm, {}
+    advice = (
+        "lower the learning_rate of this step of base_model.steps, which is "
+        f"{config.learning_rate:g}. Nothing was saved."
+    )
     history: list[float] = []
     with seeded(seed, llm.device), Progress("tune the LLM", len(steps), "steps") as progress:
         tuned = trainable_copy(llm)
@@ -75,12 +80,9 @@ def tune(
             optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - step / len(steps))
             loss = set_gradients(tuned, rows, lengths, losses, weights, budget)
             norm = torch.nn.utils.clip_grad_norm_(weights, MAX_GRAD_NORM)
-            if not np.isfinite(loss) or not norm.isfinite():
-                raise FloatingPointError(
-                    f"The loss of the base LLM is {loss} and its gradient's norm is {norm.item()} at step {step + 1} "
-                    f"of {len(steps)}: lower the learning_rate of this step of base_model.steps, which is "
-                    f"{config.learning_rate:g}. Nothing was saved."
-                )
+            place = f"at step {step + 1} of {len(steps)}"
+            require_finite(loss, "The loss of the base LLM", place, advice)
+            require_finite(norm, "The norm of the gradient of the base LLM", place, advice)
             optimizer.step()
             history.append(loss)
             progress.update()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reclora_kedro.candidates.config import RetrieverConfig, RetrieverSizes
-from reclora_kedro.candidates.models import sasrec
+from reclora_kedro.candidates.next_item import sasrec
+from reclora_kedro.candidates.next_item.config import RetrieverConfig, RetrieverSizes
 
 INITIAL_TEMPERATURE = 0.07
 

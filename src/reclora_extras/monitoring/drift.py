@@ -1,7 +1,6 @@
 """Drift of a log after the training of a lens, by periods."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,20 +10,21 @@ from scipy.stats import entropy, ks_2samp
 from sklearn.metrics import log_loss, roc_auc_score
 
 from reclora_extras.monitoring.config import AlarmConfig, MonitoringConfig
-from reclora_kedro.baselines.base import Scorer
-from reclora_kedro.candidates.base import Retriever, grow_retriever
-from reclora_kedro.evaluation.ranking_metrics import expected_gain
+from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.candidates.next_item.base import Retriever, grow_retriever
+from reclora_kedro.evaluation.ranking_metrics import ranks_in_lists
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT
-from reclora_kedro.history.sequences import Sequences, user_of_events
+from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.history.taken_items import taken_before
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.lens.states import LensReader, lens_scores
-from reclora_kedro.recommendation.config import RERANKED, SOURCES
-from reclora_kedro.recommendation.item_ranks import rank_by, with_lens_reranked
-from reclora_kedro.recommendation.sources import READ_RETRIEVER, Choice, FittedSources, SourceSettings, lens_scorer
+from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.item_ranks import rank_likes
+from reclora_kedro.recommendation.recommender import Recommender
 
 Record = dict[str, Any]
 Values = npt.NDArray[np.number]
@@ -33,51 +33,6 @@ SECONDS_PER_DAY = 86_400
 K = 10  # length of the lists whose hit rate is measured
 BINS = 10  # quantiles of the reference between which shares are compared
 POPULATIONS = ("users", "items", "ratings", "scores")
-
-
-@dataclass(frozen=True)
-class Recommender:
-    """How the champion recommends items."""
-
-    choice: Choice
-    settings: SourceSettings
-    retrieved: int  # candidates of a source that a lens reranks, where it orders them
-    retriever: Retriever | None = None  # the champion's
-
-    @property
-    def name(self) -> str:
-        """Name of the model whose hit rate is measured; lists that no source makes are those of the lens."""
-        if self.choice.kind not in SOURCES:
-            return "lens"
-        return self.choice.kind + (RERANKED if self.choice.order == "lens" else "")
-
-    def scorer(self, log: InteractionLog, lens: Lens) -> Scorer:
-        """Return the scorer of the champion's source, which knows the events until a lens was trained.
-
-        Raises:
-            ValueError: the source reads a retriever, and there is none.
-        """
-        kind = self.choice.kind
-        if kind not in SOURCES:
-            return lens_scorer(LensReader(lens, log))
-        retriever = None
-        if kind in READ_RETRIEVER and self.choice.made_with.get("retriever"):
-            if self.retriever is None:
-                raise ValueError(
-                    f"candidate_choice names {kind}, which reads a retriever: set update.retriever to true, so that "
-                    "the champion's is read, or choose anew with `kedro run --pipelines recommendation`."
-                )
-            retriever = grow_retriever(self.retriever, log)
-        before = events_until(log, lens.sizes.trained_until)
-        return FittedSources.fit(self.choice, self.settings, retriever, lens, log, before).scorer(kind)
-
-    def ranks(
-        self, scorer: Scorer, reader: LensReader, log: InteractionLog, likes: pl.DataFrame, seed: int
-    ) -> pl.DataFrame:
-        """Rank likes among all items by `name`, see `item_ranks.rank_by`; there may be ranks by its source, too."""
-        first = self.name.removesuffix(RERANKED)
-        ranks = rank_by({first: scorer}, log, likes, max(K, self.retrieved), seed)
-        return ranks if self.name == first else with_lens_reranked(ranks, [first], reader, self.retrieved)
 
 
 class Period(NamedTuple):
@@ -108,31 +63,38 @@ def periods(after: int, last: int, config: MonitoringConfig) -> Iterator[Period]
         yield Period(begin, begin + round(config.period_days * SECONDS_PER_DAY))
 
 
-def measure_drift(log: InteractionLog, lens: Lens, recommender: Recommender, config: MonitoringConfig) -> list[Record]:
+def measure_drift(
+    log: InteractionLog,
+    lens: Lens,
+    choice: Choice,
+    recommendation: RecommendationConfig,
+    config: MonitoringConfig,
+    retriever: Retriever | None = None,
+) -> list[Record]:
     """Return one record per period after the last training row of a lens, the reference first.
 
     Users are compared by the number of their earlier events, and items by that of their events until the training
-    ended. The AUC is that of the lens, and the hit rate that of the recommender, whose sources know the events until
-    then; both read histories up to each moment.
+    ended. The AUC is that of the lens, and the hit rate that of the recommender, which knows the events until then;
+    both read histories up to each moment.
 
     Returns:
         Records as the catalog entry `drift` describes them.
 
     Raises:
-        ValueError: the log does not go on after the reference, or a retriever is missing.
+        ValueError: the log does not go on after the reference, or the choice reads a retriever, and there is none.
     """
     until, events = lens.sizes.trained_until, log.sequences
-    user, item = user_of_events(events.offsets), events.item_index
+    user, item, known = user_of_events(events.offsets), events.item_index, events.timestamp <= until
     reader = LensReader(grown := grow_lens(lens, log), log)
-    scorer = recommender.scorer(log, grown)
-    popularity = np.bincount(item[events.timestamp <= until], minlength=log.items.height)
+    trained = {} if retriever is None else {"retriever": grow_retriever(retriever, log)}
+    recommender = Recommender.of(Training(log, known, trained), choice, recommendation, reader)
     of_events = {
         "users": np.arange(len(user)) - events.offsets[user],
-        "items": popularity[item],
+        "items": np.bincount(item[known], minlength=log.items.height)[item],
         "ratings": events.rating,
     }
-    is_new_to_user = ~taken_before(events, log.samples)
-    samples = log.samples.with_columns(is_new=is_new_to_user).filter(pl.col("label").is_not_null())
+    samples = log.samples.filter(pl.col("label").is_not_null())
+    samples = samples.with_columns(may_be_listed=_may_be_listed(recommender, samples))
     records, reference = list[Record](), dict[str, Values]()
     for number, period in enumerate(periods(until, events.last_second, config)):
         own = period.holds(events.timestamp)
@@ -144,13 +106,10 @@ def measure_drift(log: InteractionLog, lens: Lens, recommender: Recommender, con
         drawn = _draw(in_period, config.rows, [config.seed, number])
         scores = lens_scores({"logit": reader.logits(drawn)}) if drawn.height else np.array([])
         record |= _accuracy(scores, drawn["label"].to_numpy(), config.alarms.least)
-        likes = _draw(in_period.filter(pl.col("is_new"), label=1), config.likes, [config.seed, number])
-        record |= {"likes": likes.height, "hit_rate": None, "recommends": recommender.name}
+        likes = _draw(in_period.filter(pl.col("may_be_listed"), label=1), config.likes, [config.seed, number])
+        record |= {"likes": likes.height, "hit_rate": None, "recommends": choice.name}
         if likes.height >= config.alarms.least:
-            positives = likes.select("row", "item_index", *MOMENT)
-            record["hit_rate"] = _hit_rate(
-                recommender.ranks(scorer, reader, log, positives, config.seed), recommender.name
-            )
+            record["hit_rate"] = _hit_rate(recommender, likes.select("row", "item_index", *MOMENT))
         populations = {name: values[own] for name, values in of_events.items()} | {"scores": scores}
         reference = reference or populations
         record |= _differences(reference, populations, config.alarms.least)
@@ -224,19 +183,18 @@ def _accuracy(scores: Values, labels: Values, least: int) -> Record:
     return record
 
 
-def _hit_rate(ranks: pl.DataFrame, model: str) -> float | None:
-    better, ties = (ranks.filter(model=model)[name].to_numpy() for name in ("better", "ties"))
-    gains = np.arange(1, (better + ties).max() + 2) <= K
-    return _mean(expected_gain(better, ties, gains))
+def _may_be_listed(recommender: Recommender, samples: pl.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return whether the rules let each sample's item be recommended at its moment, shape (samples,)."""
+    rules, item = recommender.rules, samples["item_index"].to_numpy()
+    listed = ~np.isin(item, rules["excluded"])
+    return listed if rules["repeat"] else listed & ~taken_before(recommender.log.sequences, samples)
 
 
-def events_until(log: InteractionLog, second: int) -> InteractionLog:
-    """Return the log with the events until a second, of the same users and items, and without samples."""
-    events = log.sequences
-    is_known = events.timestamp <= second
-    offsets = np.append(0, np.cumsum(is_known))[events.offsets]
-    columns = {name: values[is_known] for name, values in vars(events).items() if name != "offsets"}
-    return replace(log, sequences=Sequences(offsets, **columns), samples=log.samples.clear())
+def _hit_rate(recommender: Recommender, likes: pl.DataFrame) -> float | None:
+    choice = recommender.choice
+    listers = {choice.name: recommender.lister(choice.kind, choice.order)}
+    ranks = rank_likes(listers, recommender.moments(likes), likes, K)
+    return _mean(ranks_in_lists(ranks) <= K)
 
 
 def _draw(rows: pl.DataFrame, most: int, seed: list[int]) -> pl.DataFrame:

@@ -7,14 +7,11 @@ import plotly.graph_objects as go
 
 from reclora_extras.monitoring import drift, report
 from reclora_extras.monitoring.config import MonitoringConfig
-from reclora_kedro.baselines.linear import LinearConfig
-from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import PopularityConfig
-from reclora_kedro.candidates.base import Retriever
+from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
+from reclora_kedro.recommendation.choice import stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.sources import Choice, SourceSettings
 from reclora_kedro.terminal import show
 
 logger = logging.getLogger(__name__)
@@ -27,17 +24,11 @@ def measure_drift(
     lens: Lens,
     candidate_choice: dict[str, Any],
     recommendation: RecommendationConfig,
-    neighbours: ItemNeighboursConfig,
-    linear: LinearConfig,
-    popularity: PopularityConfig,
     config: MonitoringConfig,
     retriever: Retriever | None = None,
 ) -> Records:
     """Return populations, accuracy and alarms of each period after the last training row of the current lens."""
-    settings = SourceSettings(popularity, neighbours, linear, recommendation.exact_items)
-    choice = Choice.model_validate(candidate_choice)
-    recommender = drift.Recommender(choice, settings, recommendation.retrieved, retriever)
-    records = drift.measure_drift(log, lens, recommender, config)
+    records = drift.measure_drift(log, lens, stored_choice(candidate_choice), recommendation, config, retriever)
     for record in records:
         for alarm in record["alarms"]:
             logger.warning("Drift from %s on: %s", report.day(record["begin"]), alarm)

@@ -4,15 +4,13 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_extras.monitoring import nodes
 from reclora_kedro.pipelines.names import PipelineNames
-from reclora_kedro.recommendation.sources import READ_RETRIEVER
 
 __all__ = ["create_pipeline"]
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """The newest log and the champion's models in; a table of periods with alarms, a figure and a page out."""
-    candidates, grows = names.parameters["recommendation"]["candidates"], names.parameters["update"]["retriever"]
-    retriever = ["champion.retriever"] if grows or candidates in READ_RETRIEVER else []
+    retriever = ["champion.retriever"] if names.recommendation_reads_retriever else []
     return Pipeline(
         [
             Node(
@@ -22,9 +20,6 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "champion.lens",
                     "candidate_choice",
                     "params:recommendation",
-                    "params:item_neighbours",
-                    "params:linear",
-                    "params:popularity",
                     "params:monitoring",
                     *retriever,
                 ],

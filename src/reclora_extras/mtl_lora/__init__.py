@@ -11,5 +11,3 @@ PEFT_TYPE_TO_TUNER_MAPPING[MtlLoraType.MTL_LORA] = MtlLoraModel
 PEFT_TYPE_TO_PREFIX_MAPPING[MtlLoraType.MTL_LORA] = MtlLoraModel.prefix
 
 METHOD = MtlLora()
-
-__all__ = ["METHOD", "MtlLoraConfig", "MtlLoraModel"]

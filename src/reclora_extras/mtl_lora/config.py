@@ -17,7 +17,7 @@ class MtlLoraSettings(LoraSettings):
     Every adapted projection has one ``A`` (r × in) and ``num_up_projections`` matrices ``B_j`` (out × r) that all
     tasks share, and for each task t a transformation Λ_t (r × r) and scores w_t. The update is
     Σ_j softmax(w_t / temperature)_j B_j Λ_t A; if ``separate``, it is B_t A_t. Defaults are those of the paper;
-    conf/tasks explains the fields.
+    the README explains the fields.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")

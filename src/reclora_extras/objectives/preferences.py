@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from reclora_kedro.evaluation.scores import join_all
 from reclora_kedro.finetuning.examples import Examples, Objective, Training
 from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 from reclora_kedro.parameters import NonNegative, Positive
 
 UNTRAINED, LENS = "untrained", "lens"
@@ -45,9 +45,9 @@ class Pairs(Examples):
     beta: float = 1.0
     prompts_each: ClassVar[int] = 2
 
-    def losses(self, outputs: Tensor, examples: np.ndarray) -> Tensor:
+    def losses(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
         """See `Examples.losses`."""
-        return self.dpo_losses(outputs, self.labels[examples], examples)
+        return self.dpo_losses(model.llm_logits(batch), self.labels[examples], examples)
 
     def dpo_losses(self, scores: Tensor, labels: np.ndarray, examples: np.ndarray) -> Tensor:
         """Losses of some examples, shape (n,), by a score per prompt, shape (n · 2,), and labels, shape (n,)."""

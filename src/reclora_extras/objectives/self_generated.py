@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -21,16 +21,13 @@ from reclora_extras.objectives.titles import (
 from reclora_extras.objectives.unlabelled import CANDIDATES, UNLABELLED
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.examples import Objective, Train, Training
-from reclora_kedro.finetuning.training import assign, copy_of
 from reclora_kedro.history.questions import PromptRowsConfig
 from reclora_kedro.lens.states import gate_inputs
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.prompt_set import PromptBatch, prompt_set
+from reclora_kedro.optimization import assign, copy_of
 from reclora_kedro.parameters import CountOrZero, NonNegative, Positive, Share
-
-if TYPE_CHECKING:
-    from reclora_kedro.finetuning.variants import VariantConfig
 
 DOUBTED_SHARE = 0.1
 """Share of the labels that are doubted, the least confident ones."""
@@ -60,8 +57,8 @@ class TitlePairs(Pairs):
     reference_states: tuple[Tensor, ...] = ()
     extrapolation: float = 0.0
 
-    def outputs(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
-        """Return log likelihoods by the policy and the extrapolated one, (n · 2, 2); see `Examples.outputs`."""
+    def likelihoods(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
+        """Return log likelihoods by the policy and the extrapolated one, (n · 2, 2); see `Examples.losses`."""
         places = self.places(examples).ravel()
         starts = torch.from_numpy(self.starts[places]).to(model.device)
         states, token_ids, prompts = title_states(model, batch, starts)
@@ -75,12 +72,12 @@ class TitlePairs(Pairs):
             extrapolated = log_likelihoods(beyond, token_ids, prompts, len(places))
         return torch.stack([likelihoods, extrapolated], dim=1)
 
-    def losses(self, outputs: Tensor, examples: np.ndarray) -> Tensor:
+    def losses(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
         """See `Examples.losses`."""
-        labels = self.labels[examples].copy()
+        likelihoods, labels = self.likelihoods(model, batch, examples), self.labels[examples].copy()
         if self.reference_states:
-            labels[doubted(self._confidence(outputs, examples))] = 1 - SMOOTHING
-        return self.dpo_losses(outputs[:, 0], labels, examples)
+            labels[doubted(self._confidence(likelihoods, examples))] = 1 - SMOOTHING
+        return self.dpo_losses(likelihoods[:, 0], labels, examples)
 
     @torch.inference_mode()
     def confidence(self, model: AnswerModel, tokens_per_batch: int) -> np.ndarray:
@@ -89,14 +86,14 @@ class TitlePairs(Pairs):
         confidence = np.zeros(len(self))
 
         def margins(examples: np.ndarray) -> np.ndarray:
-            return self._confidence(self.outputs(model, self.batch(examples, model.device), examples), examples)
+            return self._confidence(self.likelihoods(model, self.batch(examples, model.device), examples), examples)
 
         for examples, each in TokenBudget(tokens_per_batch).run(np.arange(len(self)), self.lengths, margins):
             confidence[examples] = each
         return confidence
 
-    def _confidence(self, outputs: Tensor, examples: np.ndarray) -> np.ndarray:
-        preferred, other = outputs[:, 1].detach().double().cpu().numpy().reshape(-1, 2).T
+    def _confidence(self, likelihoods: Tensor, examples: np.ndarray) -> np.ndarray:
+        preferred, other = likelihoods[:, 1].detach().double().cpu().numpy().reshape(-1, 2).T
         return preferred - other - self.references[examples]
 
 
@@ -121,19 +118,12 @@ class SelfGenerated(Objective):
     """
 
     inputs_from: ClassVar[str] = "reclora_extras.objectives.pipeline:unlabelled_moments"
+    trains_in_rounds: ClassVar[bool] = True
 
     rounds: CountOrZero = 2
     seed_share: Share = 0.05
     beta: Positive = 0.1
     extrapolation: NonNegative = 0.5
-
-    def require(self, variant: "VariantConfig") -> None:
-        """Raise ValueError for gradients that allow one training of an adapter only."""
-        if reason := variant.training.gradient_maker.trains_once:
-            raise ValueError(
-                f"training.objective.kind is self_generated, whose rounds train the adapter further, but {reason}: set "
-                "kind to preference or click"
-            )
 
     def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
         """Raise ValueError for too few moments for a labelled pair, and one for each round."""

@@ -1,17 +1,21 @@
 """Kedro hooks of experiment tracking."""
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
+
+from reclora_extras.tracking.config import TrackingConfig
 
 logger = logging.getLogger(__name__)
 
 
 class TrackingHooks:
     """Logs each run that has succeeded where `tracking.uri` has a value, and imports MLflow only then."""
+
+    BLOCKS: ClassVar = {"tracking": TrackingConfig}
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -25,7 +29,6 @@ class TrackingHooks:
             return
         from mlflow.exceptions import MlflowException
 
-        from reclora_extras.tracking.config import TrackingConfig
         from reclora_extras.tracking.log import log_run
 
         try:

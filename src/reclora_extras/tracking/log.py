@@ -23,6 +23,8 @@ from kedro_provenance.files.digests import digest
 from kedro_provenance.manifest import MANIFEST, parameters_of
 from kedro_provenance.recipe import flat
 from reclora_extras.tracking.config import TrackingConfig
+from reclora_kedro.study.grid import Cell
+from reclora_kedro.study.results import CellResult, StudiedCell
 
 RESULTS, RUN = "reclora.results", "reclora.run"
 """Tags: digest of the versions that were logged, and the run of Kedro."""
@@ -80,8 +82,8 @@ def log_run(
             if layer(catalog, name) == "reporting":
                 log_report(client, run.run_id, name, catalog.load(name))
         if "study_cells" in pipeline.inputs():
-            for cell, result in catalog.load("study_cells"):
-                log_cell(client, experiment, run.run_id, cell, result)
+            for studied in map(StudiedCell.from_json, catalog.load("study_cells")):
+                log_cell(client, experiment, run.run_id, studied.cell, studied.result)
         if CHAMPION in versions:
             register_champion(client, config.model, run, catalog)
     except Exception:
@@ -134,7 +136,7 @@ def log_metrics(client: MlflowClient, run: str, records: Iterable[Mapping[str, A
         client.log_batch(run, metrics=metrics)
 
 
-def log_cell(client: MlflowClient, experiment: str, parent: str, cell: Any, result: Any) -> None:
+def log_cell(client: MlflowClient, experiment: str, parent: str, cell: Cell, result: CellResult) -> None:
     """Log a cell of a study as a child of the study's run: its place, seed and settings, and metrics of each model."""
     tags = {MLFLOW_PARENT_RUN_ID: parent}
     run = client.create_run(experiment, run_name=str(cell), tags=tags).info.run_id

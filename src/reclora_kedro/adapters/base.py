@@ -2,11 +2,12 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from peft import PeftConfig, PeftModel
 from torch import Tensor
+
+from reclora_kedro.adapters.user_loras import UserLoras
 
 
 class AdapterSettings(Protocol):
@@ -29,16 +30,6 @@ class TrainedOn:
     gate_dim: int | None = field(
         default=None, metadata={"help": "width of the gates' inputs; needed where there are several meta-LoRAs"}
     )
-
-
-class UserLoras(Protocol):
-    """LoRAs of individual users, ready to be written."""
-
-    def save(self, folder: Path, before: Path | None = None) -> None:
-        """Write one folder per user, each a PEFT checkpoint; files that equal those in ``before`` are linked."""
-
-    def table(self) -> list[dict[str, Any]]:
-        """Return one record per user: user_id, folder, and values of the method."""
 
 
 class AdapterMethod:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from kedro_provenance.errors import MismatchError
 from kedro_provenance.files.scratch import scratch_folder
-from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn, UserLoras
+from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn
 from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
 from reclora_kedro.adapters.lora import Lora, user_folder
-from reclora_kedro.adapters.reclora.export import adapter_of as adapter_of  # for whoever knows no method by name
+from reclora_kedro.adapters.user_loras import UserLoras
 from reclora_kedro.devices import seeded
 from reclora_kedro.extensions import Registry
 from reclora_kedro.gate_inputs import GateInputs
@@ -113,6 +113,13 @@ def saved_config(folder: str) -> Any:
     if "method" in written:  # PEFT knows the method once its module is imported
         adapter_method(written["method"])
     return PeftConfig.from_pretrained(folder)
+
+
+def adapter_of(model: Any, lora: Lora) -> PeftModel:
+    """Add an ordinary LoRA as an adapter of the default method, in eval mode."""
+    from reclora_kedro.adapters.reclora import export
+
+    return export.adapter_of(model, lora)
 
 
 def lora_of(model: Any, folder: str) -> Lora:

@@ -19,6 +19,7 @@ NOTE = (
     "texts or other users' ratings are alike, and, where the lens reads it, of how alike target and history are, "
     "without ids, trained on all training rows"
 )
+LABEL = "boosted trees of statistics and likeness"
 STYLE = Style("#E69F00", "x", "longdashdot")
 SETTINGS = {
     "objective": "binary",
@@ -75,7 +76,7 @@ def _numbers(log: InteractionLog, samples: pl.DataFrame, lens: Lens) -> np.ndarr
     known, delay = None, lens.config.statistics_delay
     if delay == "frozen":
         known, delay = log.sequences.timestamp <= lens.sizes.trained_until, 0
-    facts = ItemFacts(log, known, delay).features(log, samples)
+    facts = ItemFacts(log, known, delay).features(log.sequences, samples)
     vectors = np.zeros((log.items.height, 1)) if log.item_embeddings is None else unit_vectors(log.item_embeddings)
     parts = [_ratings(log, part, vectors.astype(np.float32)) for part in samples.iter_slices(AT_ONCE)]
     columns = [*facts.values(), rated_alike(log, samples, lens.training)]

@@ -1,16 +1,13 @@
 """The baselines: the modules of this package, those of installed packages, and any by its dotted path.
 
-``scoring.baselines`` names those that score test rows, ``ranking.baselines`` those that rank items besides
-`reclora_kedro.recommendation.config.RANKED`. The module of a baseline has
+``scoring.baselines`` names them. The module of a baseline has
 
-- ``NOTE``: its description after its name in a report;
+- ``NOTE``: its description after its name in a report, and ``LABEL``, the same in a few words;
 - ``STYLE``: its style in figures;
-- ``scores``, if it scores test rows: a node function that returns row and score (probability of a like) of each. Its
+- ``scores``: a node function that returns row and score (probability of a like) of each. Its
   arguments are named by their content: ``learning_questions`` (few-shot and validation rows, by their use),
   ``test_questions``, ``prompts`` (those of the untrained LLM), ``log`` (with all samples) and ``config`` (the block of
-  parameters with the baseline's name);
-- ``scorer``, if it ranks items: a function of a log and, if there are settings, ``config`` that returns a
-  `reclora_kedro.baselines.base.Scorer` of items at any moment.
+  parameters with the baseline's name).
 """
 
 import inspect
@@ -20,11 +17,11 @@ from typing import Any
 from reclora_kedro.extensions import Registry
 
 # Their names do not stand here: the recipe of a node that reads this module counts those that its parameters name.
-BASELINES = Registry("reclora_kedro.baselines", helpers=("base", "ease", "rated_alike", "registry", "transitions"))
+BASELINES = Registry("reclora_kedro.baselines", helpers=("base", "rated_alike", "registry"))
 
 
 def attributes(name: str, models: Iterable[str]) -> dict[str, Any]:
-    """Return the ``NOTE`` or ``STYLE`` of the baselines among models, by name."""
+    """Return the ``NOTE``, ``LABEL`` or ``STYLE`` of the baselines among models, by name."""
     known = BASELINES.modules()
     return {model: getattr(BASELINES.load(model), name) for model in models if model in known or "." in model}
 

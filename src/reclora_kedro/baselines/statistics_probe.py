@@ -15,6 +15,7 @@ NOTE = (
     "a logistic regression of the rating statistics, counts and rates of earlier events, trained on the same small "
     "sample of the rows as the adapters"
 )
+LABEL = "logistic regression of rating statistics"
 STYLE = Style("#8C564B", "pentagon", "dashdot")
 
 

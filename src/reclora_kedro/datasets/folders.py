@@ -131,7 +131,9 @@ class PeftAdapterDataset(FolderDataset):
 
 
 class UserAdaptersDataset(FolderDataset):
-    """Saves LoRAs of users, see :class:`reclora_kedro.adapters.base.UserLoras`, one subfolder each; loads the folder.
+    """Saves the LoRAs of users, one subfolder each, and loads the folder.
+
+    See :class:`reclora_kedro.adapters.user_loras.UserLoras`.
 
     LoRAs that have not changed since the previous version are hard links to it.
     """

@@ -8,12 +8,12 @@ from reclora_kedro.datasets.preview_types import JSONPreview
 
 
 class RetrieverDataset(FolderDataset):
-    """Saves and loads a frozen :class:`reclora_kedro.candidates.base.Retriever`: its settings, sizes and weights."""
+    """Saves and loads settings, sizes and weights of :class:`reclora_kedro.candidates.next_item.base.Retriever`."""
 
     FILES: ClassVar = ("retriever.json", "retriever.safetensors")
 
     def read(self, folder: Path) -> Any:
-        from reclora_kedro.candidates.base import load_retriever
+        from reclora_kedro.candidates.next_item.base import load_retriever
 
         return load_retriever(folder)
 

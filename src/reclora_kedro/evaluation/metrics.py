@@ -69,6 +69,23 @@ def with_split_auc(
     return [record | {"split_auc": aucs.get(record["model"]), "split_rows": samples.height} for record in metrics]
 
 
+def with_constant(metrics: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
+    """Add what a constant, the share of likes in training, would have on the same rows: its log loss and accuracy.
+
+    Its AUC is 0.5. A model with a greater log loss is worse calibrated than one that knows nothing of the row.
+
+    Examples:
+        >>> [record] = with_constant([{"rows": 4, "positives": 3}], 0.5)
+        >>> round(record["constant_log_loss"], 3), record["constant_accuracy"]
+        (0.693, 0.75)
+    """
+    rows, likes = metrics[0]["rows"], metrics[0]["positives"]
+    share = min(max(share, 1e-6), 1 - 1e-6)
+    lost = -(likes * np.log(share) + (rows - likes) * np.log1p(-share)) / rows
+    right = likes if share >= 0.5 else rows - likes
+    return [record | {"constant_log_loss": float(lost), "constant_accuracy": right / rows} for record in metrics]
+
+
 def kept_validation(training_log: pl.DataFrame, column: str = "validation_auc") -> float | None:
     """Return a validation metric of the weights that a training kept; None where nothing was validated.
 

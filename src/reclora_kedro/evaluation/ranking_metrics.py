@@ -30,18 +30,19 @@ def compute_ranking_metrics(
     users.
 
     Args:
-        item_ranks: one line per row and model: row, user_index, model, better, ties, candidates and top_items, see
-            `rank_positives`; the same rows for all models.
+        item_ranks: one line per row and model: row, user_index, model, rank, candidates and top_items, see
+            `rank_likes`; the same rows for all models.
         information: of each item of the catalogue -log2 of its share of the events (bits), shape (items,).
         among_first: further lengths, of which the hit rate alone is told.
 
     Returns:
         Records of model, k, users, rows, candidates (mean number per row) and confidence; hit_rate and ndcg of the
-        first k, mrr (mean reciprocal rank among all candidates, the same for every k) and novelty (mean information of
-        the first k items, bits), each with its ends `…_low` and `…_high`; coverage (share of the catalogue in the
-        first k of any row); user_hit_rate and user_ndcg (means of the users' means); among_… (hit rates of the further
-        lengths); baseline (the best one) and, None for the baseline itself, ndcg_difference (the model's less the
-        baseline's), its ends, p_value (two-sided, of this pair alone) and p_adjusted (for all pairs, see `holm`).
+        first k, mrr (mean reciprocal rank, 0 behind the end of a list; the same for every k) and novelty (mean
+        information of the first k items, bits), each with its ends `…_low` and `…_high`; coverage (share of the
+        catalogue in the first k of any row); user_hit_rate and user_ndcg (means of the users' means); among_… (hit
+        rates of the further lengths); baseline (the best one) and, None for the baseline itself, ndcg_difference (the
+        model's less the baseline's), its ends, p_value (two-sided, of this pair alone) and p_adjusted (for all pairs,
+        see `holm`).
 
     Raises:
         MismatchError: the models ranked different rows.
@@ -63,9 +64,7 @@ def compute_ranking_metrics(
             for name, *values in zip(PER_ROW, means.value.tolist(), low.tolist(), high.tolist(), strict=True):
                 record |= dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
             record |= {f"user_{name}": users[name].mean() for name in ("hit_rate", "ndcg")}
-            better, ties = (ranks[name].to_numpy() for name in ("better", "ties"))
-            ranks_from_1 = np.arange(1, (better + ties).max() + 2)
-            record |= {f"among_{n}": expected_gain(better, ties, ranks_from_1 <= n).mean() for n in among_first}
+            record |= {f"among_{n}": (ranks_in_lists(ranks) <= n).mean() for n in among_first}
             recommended = ranks["top_items"].list.head(k).explode().n_unique()
             records.append(record | {"coverage": recommended / len(information)})
     differences = compare_with_baseline(ndcg, weights, baselines, bootstrap)
@@ -73,51 +72,50 @@ def compute_ranking_metrics(
 
 
 def row_metrics(ranks: pl.DataFrame, information: Floats, k: int) -> pl.DataFrame:
-    """Return the metrics of each row of one model: user_index, hit_rate, ndcg, mrr and novelty.
-
-    The NDCG of a single relevant item is 1 / log2(1 + rank) if the rank is at most k, else 0.
-    """
-    better, ties = ranks["better"].to_numpy(), ranks["ties"].to_numpy()
-    rank = np.arange(1, (better + ties).max() + 2)
-    gains = {"hit_rate": rank <= k, "ndcg": (rank <= k) / np.log2(1 + rank), "mrr": 1 / rank}
+    """Return the metrics of each row of one model: user_index, hit_rate, ndcg, mrr and novelty."""
+    rank = ranks_in_lists(ranks)
+    gains = {"hit_rate": (rank <= k).astype(np.float64), "ndcg": ndcg(rank, k), "mrr": 1 / rank}
     top_items = ranks.select(pl.int_range(pl.len()).alias("place"), pl.col("top_items").list.head(k)).explode(
         "top_items"
     )
     top_items = top_items.with_columns(novelty=information[top_items["top_items"].to_numpy()])
     return ranks.select(
         "user_index",
-        *(pl.Series(name, expected_gain(better, ties, gain)) for name, gain in gains.items()),
+        *(pl.Series(name, gain) for name, gain in gains.items()),
         top_items.group_by("place", maintain_order=True).agg(pl.col("novelty").mean())["novelty"],
     )
 
 
-def expected_gain(better: npt.NDArray[np.integer], ties: npt.NDArray[np.integer], gains: npt.NDArray) -> Floats:
-    """Return a target's expected gain by its rank, over random orders of candidates with equal scores.
+def information(events: npt.NDArray[np.integer]) -> Floats:
+    """Return -log2 of each item's smoothed share of the events (bits): shape (items,)."""
+    counts = events + 1
+    return -np.log2(counts / counts.sum())
 
-    So ties never help: equal scores for all candidates gain as much as a random order.
 
-    Args:
-        better: candidates with a higher score than the target, shape (n,).
-        ties: other candidates with the target's score, shape (n,).
-        gains: gain of each rank, from rank 1, shape (ranks,).
+def ranks_in_lists(ranks: pl.DataFrame) -> Floats:
+    """Return the rank of each row's item in its list, infinite where the list lacks it."""
+    return ranks["rank"].cast(pl.Float64).fill_null(np.inf).to_numpy()
+
+
+def ndcg(rank: npt.NDArray[np.number], k: int) -> Floats:
+    """Return the NDCG@k of single relevant items: 1 / log2(1 + rank) if the rank is at most k, else 0.
 
     Examples:
-        >>> expected_gain(np.array([0, 0, 2]), np.array([0, 2, 0]), gains=np.array([1, 0, 0]))
-        array([1.        , 0.33333333, 0.        ])
+        >>> ndcg(np.array([1, 3, 11]), k=10)
+        array([1. , 0.5, 0. ])
     """
-    sums = np.concatenate([[0.0], np.cumsum(gains, dtype=np.float64)])
-    return (sums[better + ties + 1] - sums[better]) / (ties + 1)
+    return (rank <= k) / np.log2(1.0 + rank)
 
 
 def hit_rate_curves(item_ranks: pl.DataFrame) -> dict[str, tuple[npt.NDArray[np.int64], Floats]]:
     """Return the share of likes among the first n items by model: lengths n, at log-even steps, and shares."""
-    lengths = np.unique(
-        np.geomspace(1, item_ranks["candidates"].to_numpy().max(), CURVE_POINTS).round().astype(np.int64)
-    )
-    ranks, curves = np.arange(1, lengths[-1] + 1), {}
+    longest = item_ranks["top_items"].list.len().max()
+    assert isinstance(longest, int)  # of a list of integers
+    lengths = np.unique(np.geomspace(1, max(longest, 1), CURVE_POINTS).round().astype(np.int64))
+    curves = {}
     for (model,), of_model in item_ranks.group_by("model", maintain_order=True):
-        better, ties = (of_model[name].to_numpy() for name in ("better", "ties"))
-        curves[str(model)] = lengths, np.array([expected_gain(better, ties, ranks <= n).mean() for n in lengths])
+        rank = ranks_in_lists(of_model)
+        curves[str(model)] = lengths, np.array([(rank <= n).mean() for n in lengths])
     return curves
 
 

@@ -98,64 +98,88 @@ def _change_of_auc(record: Mapping[str, Any]) -> str:
     return f"{verb} {formats.metric(change)} AUC ({formats.interval(*interval)})"
 
 
-def models_table(metrics: Records) -> Table:
+LABELS = {
+    "lens": "click model of ids and histories",
+    "untrained": "the LLM as it comes",
+    "constant": "the share of likes in training, for every row",
+}
+"""What models without a module are, in a few words."""
+OF_VARIANT = "the LLM with a trained adapter"
+
+
+def models_table(metrics: Records, labels: Mapping[str, str] | None = None) -> Table:
+    """Tabulate models by falling AUC, with a constant and, if labels are given, with what each is."""
     first = metrics[0]
-    interval = f"{formats.level(first['confidence'])} interval"
     of_split = (
-        {f"AUC of all\n{first['split_rows']:,} rows": (formats.metric, "split_auc")} if "split_rows" in first else {}
+        {f"AUC of all\n{first['split_rows']:,} rows": (formats.metric, "split_auc")}
+        if "split_rows" in first and labels is None
+        else {}
     )
+    rows = sorted(metrics, key=itemgetter("auc"), reverse=True)
+    if "constant_log_loss" in first:
+        nothing = dict.fromkeys(("auc_low", "auc_high", "gauc", "split_auc"))
+        rows.append({"model": "constant", "auc": 0.5, "log_loss": first["constant_log_loss"], **nothing})
+    if labels is not None:
+        known = LABELS | dict(labels)
+        rows = [{**record, "label": known.get(record["model"], OF_VARIANT)} for record in rows]
     return text_table(
-        f"Test rows: {first['rows']:,} of {first['users']:,} users, {first['positives']:,} of them likes",
-        metrics,
-        {"model": (str, "model")},
+        f"How well models predict likes: {first['rows']:,} test rows of {first['users']:,} users, "
+        f"{first['positives']:,} of them likes",
+        rows,
+        {"model": (str, "model")} | ({} if labels is None else {"what it is": (str, "label")}),
         {
             "AUC": (formats.metric, "auc"),
-            interval: (formats.interval, "auc_low", "auc_high"),
-            f"GAUC of\n{first['gauc_users']:,} users": (formats.metric, "gauc"),
-            "log\nloss": (formats.metric, "log_loss"),
+            f"{formats.level(first['confidence'])} interval": (formats.interval, "auc_low", "auc_high"),
         }
+        | ({} if labels is not None else {f"GAUC of\n{first['gauc_users']:,} users": (formats.metric, "gauc")})
+        | {"log\nloss": (formats.metric, "log_loss")}
         | of_split,
     )
 
 
-def results_tables(metrics: Records, comparisons: Records, attribution: Records) -> Group:
-    """Tabulate permutation importance, where measured, differences from the best model, and metrics; then the headline.
+def results_tables(
+    metrics: Records, comparisons: Records, attribution: Records, labels: Mapping[str, str] | None = None
+) -> Group:
+    """Tabulate how well models predict, warn of unread prompts, and end with the headline.
 
-    The differences of all pairs are in the report.
+    Permutation importance and the differences of all pairs are in the report.
     """
-    permuted = attribution[0]["rows"] if attribution else 0
-    interval = f"{formats.level(metrics[0]['confidence'])} interval"
-    best = max(metrics, key=itemgetter("auc"))["model"]
-    pairs = text_table(
-        f"AUC below {best} ({describe_tests(metrics, comparisons)})",
-        [_from_best(pair, best) for pair in comparisons if best in (pair["model_a"], pair["model_b"])],
-        {"model": (str, "model")},
-        _difference_columns(interval, "auc_difference", "low", "high"),
-    )
-    inputs = text_table(
-        f"Permutation importance: AUC lost when an input is another row's ({permuted:,} test rows)",
-        attribution,
-        {"model": (str, "model"), "input": (str, "input")},
+    unread = (Text(line, style="bold red") for line in unread_prompts(attribution))
+    return Group(models_table(metrics, labels), *unread, Text(headline(metrics, comparisons), style="bold"))
+
+
+def methods_shown(metrics: Records, chosen: str, reranked: str = "_lens") -> Records:
+    """Return the methods to show, by falling NDCG: those that the lens has not reranked, and the chosen one, marked."""
+    shown = [record for record in metrics if record["model"] == chosen or not record["model"].endswith(reranked)]
+    best_first = sorted(shown, key=itemgetter("ndcg"), reverse=True)
+    return [{**record, "mark": "chosen" if record["model"] == chosen else ""} for record in best_first]
+
+
+def methods_table(metrics: Records, chosen: str, labels: Mapping[str, str]) -> Table:
+    """Tabulate how well methods find what users liked, see `methods_shown`."""
+    first, rows = metrics[0], methods_shown(metrics, chosen)
+    k, level = first["k"], formats.level(first["confidence"])
+    return text_table(
+        f"How well methods find items: share of {first['rows']:,} validation likes among the first {k} "
+        f"of {first['candidates']:,.0f} items",
+        [{**record, "label": labels.get(record["model"], "")} for record in rows],
+        {"method": (str, "model"), "what it is": (str, "label")},
         {
-            "AUC": (formats.metric, "auc"),
-            "permuted": (formats.metric, "permuted_auc"),
-            "lost": (formats.difference, "fall"),
-            interval: (formats.signed_interval, "low", "high"),
+            f"HR@{k}": (formats.metric, "hit_rate"),
+            f"{level} interval": (formats.interval, "hit_rate_low", "hit_rate_high"),
+            "": (str, "mark"),
         },
     )
-    for row, record in zip(inputs.rows, attribution, strict=True):
-        row.style = "red" if unread_prompts([record]) else None
-    unread = (Text(line, style="bold red") for line in unread_prompts(attribution))
-    end = Text(headline(metrics, comparisons), style="bold")
-    return Group(*([inputs] if attribution else []), *unread, pairs, models_table(metrics), end)
 
 
-def _from_best(pair: Mapping[str, Any], best: str) -> dict[str, Any]:
-    """Return a paired difference as that of the other model from the best one, which is negative."""
-    if pair["model_b"] == best:
-        return {**pair, "model": pair["model_a"]}
-    turned = {"auc_difference": -pair["auc_difference"], "low": -pair["high"], "high": -pair["low"]}
-    return {**pair, **turned, "model": pair["model_b"]}
+def finding_verdict(metrics: Records, chosen: str) -> str:
+    """Say in a sentence how well the chosen method finds items, beside popularity."""
+    by_model = {record["model"]: record for record in metrics}
+    best, k = by_model[chosen], metrics[0]["k"]
+    beside = ""
+    if "popularity" in by_model and chosen != "popularity":
+        beside = f"; of popularity, {formats.metric(by_model['popularity']['hit_rate'])}"
+    return f"Found among the first {k} items of {chosen}: {formats.metric(best['hit_rate'])} of likes{beside}."
 
 
 def ranking_table(metrics: Records) -> Table:
@@ -199,9 +223,7 @@ def ranking_tables(metrics: Records, beyond_accuracy: Records, notes: Mapping[st
     tables.append(text_table("Means of the users' means, in place of means over likes", of_users, model, columns))
     among = {name: f"first {name.removeprefix('among_')}" for name in first if name.startswith("among_")}
     whole = {"MRR": _ranking_estimate("mrr")} | {heading: ("{:.3f}".format, name) for name, heading in among.items()}
-    tables.append(
-        text_table("The whole order, and the likes among its first items", by_cutoff[first["k"]], model, whole)
-    )
+    tables.append(text_table("The likes among the first items", by_cutoff[first["k"]], model, whole))
     tables += [
         text_table(
             f"Beyond accuracy: the first {k} items",
@@ -289,6 +311,7 @@ def render_report(
     figures: Mapping[str, go.Figure],
     notes: Mapping[str, str],
     allow_mixed: bool = False,
+    found: Mapping[str, Any] | None = None,
 ) -> str:
     """Render the self-contained HTML report: summary, tables, figures, and how to read them.
 
@@ -298,13 +321,16 @@ def render_report(
         figures: "auc", "roc", "calibration" and "training"; "second_stage" if there is one.
         notes: description of each baseline by name.
         allow_mixed: whether inputs may stem from different runs, of which the page then warns.
+        found: a user's list ("titles"), the "methods" that found it (see `methods_shown`) and their "labels", if the
+            run recommends.
     """
     return render_page(
         "reclora_kedro.evaluation.templates",
         "report.html.jinja",
         figures,
         summary=summarise(metrics, comparisons),
-        metrics=metrics,
+        metrics=sorted(metrics, key=itemgetter("auc"), reverse=True),
+        found=found,
         notes={record["model"]: notes[record["model"]] for record in metrics if record["model"] in notes},
         comparisons=comparisons,
         tests=describe_tests(metrics, comparisons),

@@ -12,12 +12,14 @@ from torch import Tensor
 from kedro_provenance.parameters import Block
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.processes import fine_tune
-from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig, assign, copy_of
+from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig
 from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
-from reclora_kedro.parameters import Count, EachOnce, LearningRate, NonNegative, Share
+from reclora_kedro.optimization import assign, copy_of
+from reclora_kedro.parameters import Count, EachOnce, LearningRate, Share
 
+PROXIMAL_WEIGHT = 1.0  # of the divergence beside the loss, with the safeguard `proximal`
 START = "start"
 """Value of `safeguard` in training logs for the adapter before any further training."""
 
@@ -30,7 +32,6 @@ class AdapterContinuationConfig(Block):
     validation: Count
     learning_rate: LearningRate
     safeguard: Annotated[tuple[Literal["none", "replay", "proximal", "short_term"], ...], Field(min_length=1), EachOnce]
-    proximal_weight: NonNegative
 
 
 def draw_rows(samples: pl.DataFrame, known: pl.DataFrame, config: AdapterContinuationConfig, seed: int) -> pl.DataFrame:
@@ -127,7 +128,7 @@ def continuations(
     for safeguard in config.safeguard:
         assign(weights, start)
         if safeguard != "short_term" or not short_term:
-            held = config.proximal_weight if safeguard == "proximal" else 0.0
+            held = PROXIMAL_WEIGHT if safeguard == "proximal" else 0.0
             rows = few_shot if safeguard == "replay" else new
             log = fine_tune(model, Clicks(rows), validation, training, proximal_weight=held)
             if safeguard in ("none", "short_term"):
@@ -139,11 +140,11 @@ def continuations(
 
 
 def require_further_training(training: TrainingConfig) -> None:
-    """Raise ValueError if the gradient maker allows one training of an adapter only."""
-    if reason := training.gradient_maker.trains_once:
+    """Raise ValueError for an adapter that was trained with privacy."""
+    if training.privacy.is_on:
         raise ValueError(
-            f"This adapter must not be trained further, as {reason}: let update.variant name another variant, or train "
-            "this one again with kedro run --pipelines finetuning."
+            "This adapter must not be trained further, as training.privacy accounts for one training alone: let "
+            "update.variant name another variant, or train this one again with kedro run --pipelines finetuning."
         )
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -18,9 +18,6 @@ from reclora_kedro.history.questions import PromptRowsConfig
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 
-if TYPE_CHECKING:
-    from reclora_kedro.finetuning.variants import VariantConfig
-
 
 @dataclass(frozen=True)
 class Examples(ABC):
@@ -28,7 +25,7 @@ class Examples(ABC):
 
     Attributes:
         prompts: the prompts of the first example, then those of the second one, and so on.
-        users: user of each example, shape (examples,); None if no gradient maker reads it.
+        users: user of each example, shape (examples,); None if no training with privacy reads it.
     """
 
     prompts: PromptSet
@@ -51,18 +48,14 @@ class Examples(ABC):
     def batch(self, examples: np.ndarray, device: torch.device) -> PromptBatch:
         return self.prompts.batch(self.places(examples).ravel(), device)
 
-    def outputs(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
-        """Return what losses read of prompts of examples, shape (n · prompts_each, ...): by default the logits.
+    @abstractmethod
+    def losses(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
+        """Return losses of examples, shape (n,).
 
         Args:
             batch: the prompts of these examples, see :meth:`batch`, whose gate inputs are in effect already.
             examples: numbers of the examples, shape (n,).
         """
-        return model.llm_logits(batch)
-
-    @abstractmethod
-    def losses(self, outputs: Tensor, examples: np.ndarray) -> Tensor:
-        """Return losses of examples, shape (n,), from the :meth:`outputs` of their prompts."""
 
 
 Train = Callable[[Examples, CheckpointStore | None], pl.DataFrame]
@@ -101,14 +94,13 @@ class Objective(ExtensionBlock):
         inputs_from: ``module:function`` for what training reads besides the few-shot prompts, or None. The function
             takes the variant and the `PipelineNames`, and returns catalog entries, each with the pipeline that makes
             it. It raises NameRefusedError if the objective names a variant that it cannot read.
+        trains_in_rounds: whether it trains an adapter more than once, for which privacy does not account.
     """
 
     inputs_from: ClassVar[str | None] = None
+    trains_in_rounds: ClassVar[bool] = False
 
     kind: str = CLICK
-
-    def require(self, variant: "VariantConfig") -> None:
-        """Raise ValueError for a variant whose other settings contradict this objective."""
 
     def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
         """Raise ValueError, with the setting to change, for too few prompt rows."""

@@ -1,75 +1,48 @@
-"""Gradients of a training: those of the mean loss over a step's examples, unless an extension replaces them."""
+"""Gradients of a training step on the weights of an adapter."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.extensions import ExtensionBlock
 from reclora_kedro.finetuning.examples import Examples
-from reclora_kedro.llm.batching import shuffled_batches
-
-if TYPE_CHECKING:
-    from reclora_kedro.finetuning.training import TrainingConfig
-    from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.batching import TokenBudget
 
 
-@dataclass(frozen=True)
-class Gradients:
-    """Gradients of the mean loss over the examples of each step; `steps` has the numbers of these examples."""
+def set_gradients(
+    model: AnswerModel,
+    examples: Examples,
+    chosen: np.ndarray,
+    weights: list[Tensor],
+    budget: TokenBudget,
+    group: Group | None = None,
+) -> Tensor:
+    """Set the gradient of the mean loss over ``chosen`` examples, by all processes; return losses, shape (chosen,).
 
-    steps: list[np.ndarray]
-
-    def set(
-        self, chosen: np.ndarray, weights: list[Tensor], mean_gradient: Callable[..., Tensor], group: Group
-    ) -> Tensor:
-        """Set the gradient of a step on the weights, and return the losses of its examples, shape (chosen,).
-
-        Args:
-            mean_gradient: sets the gradient of the mean loss over some of the examples on the weights, and returns
-                their losses on the weights' device; with ``group``, its processes share the work.
-        """
-        return mean_gradient(chosen, group=group)
-
-    def measure(self, step: int) -> dict[str, float | None]:
-        """Return the values of `GradientMaker.measures` after a number of steps, for the training log."""
-        return {}
-
-
-class GradientMaker(ExtensionBlock):
-    """Settings of a gradient maker; this base class makes ordinary gradients.
-
-    Extensions subclass it in a module of their own, see `training.GRADIENT_MAKERS`.
+    The examples are split into forward passes within the token budget. The gradient of a pass is added once it is
+    complete, so that a pass that exceeds the GPU's memory contributes nothing.
     """
+    model.model.train()
+    losses = torch.zeros(len(chosen), device=model.device)
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
 
-    block: ClassVar[str]
-    """Name of the settings' block in `training`."""
+    def forward_and_backward(part: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
+        batch = examples.batch(chosen[part], model.device)
+        # Gradient checkpointing computes layers again in the backward pass, which needs the gates too.
+        with model.gate_context(batch.gate_inputs):
+            each = examples.losses(model, replace(batch, gate_inputs=None), chosen[part])
+            return each.detach(), torch.autograd.grad(each.sum() / len(chosen), weights, materialize_grads=True)
 
-    keeps_last: ClassVar[bool] = False
-    """Whether the last weights are kept instead of those of the best validation."""
-    trains_once: ClassVar[str | None] = None
-    """Reason, as a clause, why such an adapter must not be trained further; None if it may."""
-    measures: ClassVar[tuple[str, ...]] = ()
-    """Columns added to the training log."""
-
-    kind: str = "none"
-
-    @property
-    def is_on(self) -> bool:
-        return self.kind != "none"
-
-    def require(self, variant: "VariantConfig") -> None:
-        """Raise ValueError for a variant whose other settings contradict such gradients."""
-
-    def require_ready(self) -> None:
-        """Raise ImportError if a needed package is not installed."""
-
-    def gradients(self, examples: Examples, config: "TrainingConfig", group: Group) -> Gradients:
-        """Return the gradients of a training; each epoch has all examples in an order drawn by the seed."""
-        generator = np.random.default_rng(config.seed)
-        size = max(1, config.batch_size // examples.prompts_each)
-        epochs = [shuffled_batches(examples.lengths, size, generator) for _ in range(config.epochs)]
-        return Gradients([chosen for epoch in epochs for chosen in epoch])
+    share = np.arange(len(chosen)) if group is None else np.arange(group.rank, len(chosen), group.size)
+    for part, (each, gradients) in budget.run(share, examples.lengths[chosen], forward_and_backward):
+        losses[torch.from_numpy(part)] = each
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad += gradient
+    if group is None:
+        return losses
+    group.sum_gradients(weights)
+    return group.sum(losses)

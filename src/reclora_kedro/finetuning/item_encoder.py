@@ -14,16 +14,19 @@ from torch.nn import functional
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.devices import seeded
-from reclora_kedro.finetuning.training import assign, copy_of
 from reclora_kedro.history.item_pairs import TextPairs
 from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder, lower_layers
-from reclora_kedro.parameters import Count, LearningRate, NonNegative, Positive, Seed
+from reclora_kedro.optimization import TrainingLog, assign, require_finite
+from reclora_kedro.parameters import Count, LearningRate, Positive, Seed
 from reclora_kedro.progress import Progress
 
 LENGTH_GROUPS = 8
 """Number of forward passes per batch; texts are grouped by length to reduce padding."""
+
+WEIGHT_DECAY = 0.01  # AdamW's usual one
+VALIDATION_PAIRS = 300  # of a validation like and an earlier training like; each has 299 negatives
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +42,6 @@ class EncoderTuningConfig(Block):
     batch_size: Annotated[Count, Field(ge=2)]
     max_steps: Count
     learning_rate: LearningRate
-    weight_decay: NonNegative
-    validation_pairs: Annotated[Count, Field(ge=2)]
     steps_per_validation: Count
     patience: Count
     seed: Seed
@@ -66,10 +67,13 @@ def tune_encoder(
         FloatingPointError: the loss is not finite.
         ValueError: the encoder has fewer layers than `config.layers`.
     """
+    advice = (
+        f"lower item_encoder.learning_rate, which is {config.learning_rate:g}, or raise item_encoder.temperature, "
+        f"{config.temperature:g}. Nothing was saved."
+    )
     random = np.random.default_rng(config.seed)
-    validation = random.permutation(pairs.validation)[: config.validation_pairs]
-    log: list[dict[str, Any]] = []
-    best_auc, since_best, size = -1.0, 0, min(config.batch_size, len(pairs.training))
+    validation = random.permutation(pairs.validation)[:VALIDATION_PAIRS]
+    log, size = TrainingLog(config.patience), min(config.batch_size, len(pairs.training))
     with seeded(config.seed, encoder.device), Progress("tune the encoder", config.max_steps, "steps") as progress:
         tuned = lower_layers(encoder, config.layers)
         if config.lora_rank is not None:
@@ -78,16 +82,16 @@ def tune_encoder(
         tuned.model.eval()  # no dropout: few pairs are drawn twice
         token_ids = tuned.tokenize(pairs.texts, max_tokens)
         weights = {name: weight for name, weight in tuned.model.named_parameters() if weight.requires_grad}
-        optimizer = torch.optim.AdamW(
-            weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
         started, losses = time.perf_counter(), list[float]()
         for step in range(config.max_steps + 1):
             if step % config.steps_per_validation == 0 or step == config.max_steps:
                 with torch.inference_mode():
                     loss, auc = info_nce(tuned, token_ids, validation, config.temperature)
-                _require_finite(loss, "validation", step, config)
-                log.append(
+                require_finite(
+                    loss, "The validation loss of the item encoder", f"at step {step} of {config.max_steps}", advice
+                )
+                log.records.append(
                     {
                         "step": step,
                         "pairs": step * size,
@@ -98,29 +102,31 @@ def tune_encoder(
                     }
                 )
                 logger.info("after %d steps: validation loss %.3f, AUC %.4f", step, loss, auc)
-                losses, since_best = [], since_best + 1
-                if auc.item() > best_auc:
-                    best_auc, best, since_best = auc.item(), copy_of(weights), 0
-                if since_best == config.patience:
+                losses = []
+                log.keep_if_best(weights, auc.item())
+                if log.is_over:
                     break
             if step < config.max_steps:
                 batch = pairs.training[random.choice(len(pairs.training), size, replace=False)]
                 loss, _ = info_nce(tuned, token_ids, batch, config.temperature)
-                _require_finite(loss, "training", step + 1, config)
+                require_finite(
+                    loss, "The training loss of the item encoder", f"at step {step + 1} of {config.max_steps}", advice
+                )
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.item())
                 progress.update()
-        assign(weights, best)
-    if best_auc == log[0]["validation_auc"]:
+        assign(weights, log.best)
+    [best_auc] = log.score
+    if best_auc == log.records[0]["validation_auc"]:
         logger.warning(
             "No validation AUC of the item encoder was above %.4f, that of the encoder as it came: its weights are "
             "kept as they were. Lower item_encoder.learning_rate.",
             best_auc,
         )
     model = tuned.model if config.lora_rank is None else tuned.model.merge_and_unload()
-    return replace(tuned, model=model.requires_grad_(False)), log
+    return replace(tuned, model=model.requires_grad_(False)), log.records
 
 
 def info_nce(
@@ -143,12 +149,3 @@ def info_nce(
     negatives = logits.isfinite() & (own != own[:, None])
     farther = (logits < logits.diagonal()[:, None]) & negatives
     return loss, farther.sum() / negatives.sum().clamp(min=1)
-
-
-def _require_finite(loss: Tensor, kind: str, step: int, config: EncoderTuningConfig) -> None:
-    if not loss.isfinite():
-        raise FloatingPointError(
-            f"The {kind} loss of the item encoder is {loss.item()} at step {step} of {config.max_steps}: lower "
-            f"item_encoder.learning_rate, which is {config.learning_rate:g}, or raise item_encoder.temperature, "
-            f"{config.temperature:g}. Nothing was saved."
-        )

@@ -26,7 +26,10 @@ class VariantConfig(Block):
         return self
 
     @model_validator(mode="after")
-    def _training_fits(self) -> Self:
-        self.training.objective.require(self)
-        self.training.gradient_maker.require(self)
+    def _adapter_keeps_privacy(self) -> Self:
+        if self.training.privacy.is_on and methods.keeps_statistics(self.adapter):
+            raise ValueError(
+                "training.privacy hides users' gradients in noise, but the adapter would hold means of the few-shot "
+                "rows besides: take the method reclora, and set adapter.gate_norm to layer, or num_meta_loras to 1"
+            )
         return self

@@ -1,11 +1,10 @@
 """Settings of the history step."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from kedro_provenance.parameters import Block, Resource
-from reclora_kedro.extensions import added_fields, block_with
 from reclora_kedro.history.negatives import NegativesConfig
 from reclora_kedro.history.questions import PromptRowsConfig
 from reclora_kedro.history.retrieval import WindowConfig
@@ -33,13 +32,15 @@ class ItemEmbeddingConfig(Block):
         return tuple(name for name in self.encoders if name != TFIDF)
 
 
-Extended: Any = block_with(added_fields("few_shot"))
+class FewShotConfig(Block):
+    """Selection of the few-shot rows.
 
-
-class FewShotConfig(Extended):
-    """Selection of the few-shot rows; extensions add fields."""
+    Attributes:
+        candidates_per_row: number of rows drawn for each one that a selection by quality keeps.
+    """
 
     selection: Annotated[str, AfterValidator(SELECTIONS.require)] = "uniform"
+    candidates_per_row: Count = 2
 
 
 class HistoryConfig(Block):
@@ -48,6 +49,7 @@ class HistoryConfig(Block):
     seed: Seed
     min_history: Count
     ties: Ties
+    shared_clock: bool
     rating_levels: RatingLevels
     split: SplitConfig
     negatives: NegativesConfig

@@ -1,21 +1,22 @@
 """Events and age of items at given moments, and their similarity to the user's latest ones."""
 
-from itertools import pairwise
-
 import numpy as np
 import polars as pl
 
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import unit_vectors
-from reclora_kedro.history.sequences import TimeLog
+from reclora_kedro.history.sequences import Sequences, TimeLog
 
 LATEST = 5  # events whose items' vectors are compared with those of pairs
 TREND_DAYS = 30
 SECONDS_PER_DAY = 86_400
+PAIRS_AT_ONCE = 2**12  # whose vectors are compared at once
 
 
 class ItemFacts:
     """Features of pairs: number and age of the item's events, and its similarity to the user's history.
+
+    Without a shared clock, all known events count at any moment, and ages are 0.
 
     Args:
         log: the log; item embeddings are compared if there are any.
@@ -29,49 +30,54 @@ class ItemFacts:
             item, second = item[known], second[known]
         self._times, self._after, self._delay = TimeLog(item, second), second.max(initial=0) + 1, delay
         self._seconds = np.append(second[self._times.order], 0)
+        self._has_clock = log.shared_clock
         self._vectors = None if log.item_embeddings is None else unit_vectors(log.item_embeddings).astype(np.float32)
 
-    def _until(self, pairs: pl.DataFrame) -> np.ndarray:
-        return np.minimum(pairs["timestamp"].to_numpy() - self._delay, self._after)
+    def features(self, events: Sequences, pairs: pl.DataFrame) -> dict[str, np.ndarray]:
+        """Return the features of pairs with histories among events: by name, shape (pairs,).
 
-    def features(self, log: InteractionLog, pairs: pl.DataFrame) -> dict[str, np.ndarray]:
-        """Return the features of pairs with histories in a log: by name, shape (pairs,)."""
+        Args:
+            pairs: frame with user_index, item_index, history_end and timestamp.
+        """
         item, now, end = (pairs[name].to_numpy() for name in ("item_index", "timestamp", "history_end"))
-        start, until = log.sequences.starts[pairs["user_index"].to_numpy()], self._until(pairs)
+        start = events.starts[pairs["user_index"].to_numpy()]
+        until = np.minimum(now - self._delay, self._after) if self._has_clock else np.full(len(now), self._after)
         first, last = self._times.range_before(item, until)
         is_cold, is_new = last == first, end == start
+        recent = last - self._times.range_before(item, until - TREND_DAYS * SECONDS_PER_DAY)[1]
         features = {
             "events": np.log1p(last - first),
-            "recent_events": np.log1p(last - self._times.range_before(item, until - TREND_DAYS * SECONDS_PER_DAY)[1]),
+            "recent_events": np.log1p(recent),
             "days_since_item": _log_days(until - self._seconds[last - 1], is_cold),
             "item_age": _log_days(until - self._seconds[first], is_cold),
             "history_length": np.log1p(end - start),
-            "days_since_event": _log_days(now - log.sequences.timestamp[end - 1], is_new),
+            "days_since_event": _log_days(now - events.timestamp[end - 1], is_new),
         }
+        if not self._has_clock:
+            timed = ("recent_events", "days_since_item", "item_age", "days_since_event")
+            features |= {name: np.zeros(len(now)) for name in timed}
         if self._vectors is not None:
-            cosines = self._cosines(log, pairs)
+            cosines = self._cosines(events, item, np.maximum(start, end - LATEST), end)
             features |= {"cosine_last": cosines[:, 0], "cosine_latest": cosines[:, 1]}
         return features
 
-    def _cosines(self, log: InteractionLog, pairs: pl.DataFrame) -> np.ndarray:
+    def _cosines(self, events: Sequences, item: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Return the cosine with the item of the last event, and the greatest with the latest ones: (pairs, 2)."""
         assert self._vectors is not None  # the caller has asked
-        item, user, end = (pairs[name].to_numpy() for name in ("item_index", "user_index", "history_end"))
-        cosines = np.zeros((pairs.height, 2), dtype=np.float32)
-        for start, stop in pairwise(moment_bounds(pairs)):
-            until = end[start]
-            latest = log.sequences.item_index[max(log.sequences.starts[user[start]], until - LATEST) : until]
-            if len(latest):
-                of_items = self._vectors[item[start:stop]] @ self._vectors[latest].T
-                cosines[start:stop] = np.stack([of_items[:, -1], of_items.max(axis=1)], axis=1)
+        cosines = np.zeros((len(item), 2), dtype=np.float32)
+        if not len(events.item_index):
+            return cosines
+        for first in range(0, len(item), PAIRS_AT_ONCE):
+            rows = slice(first, first + PAIRS_AT_ONCE)
+            place = end[rows, None] - 1 - np.arange(LATEST)
+            is_event = place >= start[rows, None]
+            latest = self._vectors[events.item_index[np.where(is_event, place, 0)]]
+            of_events = np.einsum("nkd,nd->nk", latest, self._vectors[item[rows]], optimize=True)
+            of_events = np.where(is_event, of_events, -np.inf)
+            best = np.stack([of_events[:, 0], of_events.max(axis=1)], axis=1)
+            cosines[rows] = np.where(is_event[:, :1], best, 0)
         return cosines
 
 
 def _log_days(seconds: np.ndarray, is_unknown: np.ndarray) -> np.ndarray:
     return np.where(is_unknown, -1, np.log1p(np.maximum(seconds, 0) / SECONDS_PER_DAY))
-
-
-def moment_bounds(pairs: pl.DataFrame) -> list[int]:
-    """Return the first pair of each moment, and the number of pairs; pairs of a moment must be consecutive."""
-    number = pairs.select(moment=pl.struct("user_index", "history_end").rle_id()).to_series().to_numpy()
-    return [*np.flatnonzero(np.diff(number, prepend=-1)).tolist(), pairs.height]

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import polars as pl
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.history.retrieval import WindowConfig, assemble_history, unit_vectors
@@ -16,6 +17,7 @@ from reclora_kedro.history.sequences import Sequences
 EMBEDDINGS_FILE = "item_embeddings.safetensors"
 SAMPLES_FILE = "samples.arrow"
 SEQUENCES_FILE = "sequences.safetensors"
+SHARED_CLOCK = "shared_clock"  # key of its metadata
 ROWS_PER_BLOCK = 2**22  # of the samples in a file
 MOST_BLOCKS = 8  # of a file: polars copies a column of more blocks whenever rows are taken from it
 
@@ -30,6 +32,7 @@ class InteractionLog:
     samples: pl.DataFrame  # see `log_builder.build_log`
     item_embeddings: np.ndarray | None = None  # vectors that retrieval compares, (items, d), once items are embedded
     encoder_widths: tuple[int, ...] = ()  # columns of these by each encoder, side by side
+    shared_clock: bool = True  # whether times of different users compare, see `history.shared_clock`
 
     def with_embeddings(
         self, item_embeddings: np.ndarray, encoder_widths: Sequence[int] | np.ndarray | None = None
@@ -88,12 +91,17 @@ class InteractionLog:
         return self.sequences.last_second
 
     def now(self, pairs: pl.DataFrame) -> pl.DataFrame:
-        """Add the moment after the log's end to pairs of user_index and item_index.
+        """Add the moment after a log's end to rows of user_index.
 
-        It is history_end (the end of the user's events) and timestamp (a second after the last event of the log).
+        It is history_end (the end of the user's events) and timestamp: a second after the last event of the log or,
+        without a shared clock, of the user.
         """
-        end = self.sequences.ends[pairs["user_index"].to_numpy()]
+        user = pairs["user_index"].to_numpy()
+        end = self.sequences.ends[user]
         now = np.full(pairs.height, self.last_second + 1)
+        if not self.shared_clock:
+            has_events = end > self.sequences.starts[user]
+            now = np.where(has_events, self.sequences.timestamp[end - 1] + 1, 1)
         moment = {"history_end": end, "timestamp": now}
         return pairs.with_columns(pl.Series(name, values, dtype=pl.Int64) for name, values in moment.items())
 
@@ -106,7 +114,7 @@ class InteractionLog:
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3, 7]}), pl.DataFrame({"item_id": [1]})
-            >>> log = InteractionLog(items, users, Sequences(*[np.zeros(0)] * 6), pl.DataFrame())
+            >>> log = InteractionLog(items, users, Sequences.of_columns(np.zeros(3, dtype=int)), pl.DataFrame())
             >>> log.find_users(["7", 9]).rows()
             [(7, 1), (9, None)]
         """
@@ -125,7 +133,7 @@ class InteractionLog:
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3, 7, 9]}), pl.DataFrame({"item_id": [1]})
-            >>> sequences = Sequences(np.array([0, 1, 5, 9]), *[np.zeros(9)] * 5)
+            >>> sequences = Sequences.of_columns(np.array([0, 1, 5, 9]))
             >>> log = InteractionLog(items, users, sequences, pl.DataFrame())
             >>> log.choose_users([9, "3"], None), log.choose_users(None, 2)
             (array([2, 0]), array([1, 2]))
@@ -146,31 +154,47 @@ class InteractionLog:
         return assemble_history(samples, self.sequences, self.item_embeddings, window)
 
     def save(self, folder: Path) -> None:
-        save_tables(folder, self.items, self.users, self.sequences, self.samples.lazy().drop("row"), len(self.samples))
+        save_tables(folder, self, self.samples.lazy().drop("row"), len(self.samples))
         if self.item_embeddings is not None:
             vectors = {"embeddings": self.item_embeddings, "encoder_widths": np.array(self.encoder_widths)}
             save_file(vectors, folder / EMBEDDINGS_FILE)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Load a log; samples and sequences stay in their files, which are mapped into memory."""
+    def load(cls, folder: Path, mapped: bool = True) -> Self:
+        """Load a log; samples and sequences stay in their files, which are mapped into memory, or else are copied."""
+        arrays = _mapped if mapped else load_file
         items, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users"))
-        samples = pl.read_ipc(folder / SAMPLES_FILE, memory_map=True)
-        log = cls(items, users, Sequences(**_mapped(folder / SEQUENCES_FILE)), samples)
+        samples = pl.read_ipc(folder / SAMPLES_FILE, memory_map=mapped)
+        sequences = Sequences(**arrays(folder / SEQUENCES_FILE))
+        with safe_open(folder / SEQUENCES_FILE, "numpy") as file:
+            has_clock = (file.metadata() or {}).get(SHARED_CLOCK) != "false"
+        log = cls(items, users, sequences, samples, shared_clock=has_clock)
         embeddings = folder / EMBEDDINGS_FILE
         if not embeddings.exists():
             return log
-        vectors = _mapped(embeddings)
+        vectors = arrays(embeddings)
         return log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 
-def save_tables(
-    folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: Sequences, samples: pl.LazyFrame, rows: int
-) -> None:
+class Tables(Protocol):
+    """What a log consists of besides samples and embeddings."""
+
+    @property
+    def items(self) -> pl.DataFrame: ...
+    @property
+    def users(self) -> pl.DataFrame: ...
+    @property
+    def sequences(self) -> Sequences: ...
+    @property
+    def shared_clock(self) -> bool: ...
+
+
+def save_tables(folder: Path, log: Tables, samples: pl.LazyFrame, rows: int) -> None:
     """Write the files of a log without embeddings to an existing folder; the samples have `rows` rows, not numbered."""
-    items.write_parquet(folder / "items.parquet")
-    users.write_parquet(folder / "users.parquet")
-    save_file(vars(sequences), folder / SEQUENCES_FILE)
+    log.items.write_parquet(folder / "items.parquet")
+    log.users.write_parquet(folder / "users.parquet")
+    clock = {SHARED_CLOCK: "true" if log.shared_clock else "false"}
+    save_file(vars(log.sequences), folder / SEQUENCES_FILE, metadata=clock)
     rows_per_block = max(ROWS_PER_BLOCK, -(-rows // MOST_BLOCKS))
     # Uncompressed, so that it can be mapped.
     samples.with_row_index("row").sink_ipc(folder / SAMPLES_FILE, record_batch_size=rows_per_block)

@@ -56,9 +56,10 @@ class LogInFiles:
     samples: pl.LazyFrame  # scans the files, in order
     rows: int  # of the samples
     scratch: TemporaryDirectory  # the folder of the samples
+    shared_clock: bool
 
     def save(self, folder: Path) -> None:
-        save_tables(folder, self.items, self.users, self.sequences, self.samples, self.rows)
+        save_tables(folder, self, self.samples, self.rows)
 
 
 class Growth(NamedTuple):
@@ -77,6 +78,7 @@ def build_log(
     engine: EngineConfig = LOCAL,
     report: CleaningReport | None = None,
     growth: Growth | None = None,
+    both_classes: bool = True,
 ) -> InteractionLog | LogInFiles:
     """Build the log, with the events and about `engine.rows_per_part` samples in memory at once.
 
@@ -96,6 +98,7 @@ def build_log(
     Args:
         growth: replaces `config.split` and `config.rating_levels`; splits may then have one class or be empty, see
             `require_training`.
+        both_classes: whether each split must hold likes and other samples, which what predicts labels learns from.
 
     Raises:
         MismatchError: the tables are of different runs.
@@ -131,7 +134,7 @@ def build_log(
     else:
         levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
     del trains
-    sequences = Sequences(totals.offsets, rating_level=levels, **gathered)
+    sequences = Sequences(offsets=totals.offsets, rating_level=levels, **gathered)
     if draws:
         samples = _draw_for_parts(sequences, samples, config, engine, folder, in_memory, report)
     counts = count_in_splits(pl.concat(samples))
@@ -139,13 +142,14 @@ def build_log(
         report.record(f"{split} samples", height, f"rows kept; {likes / max(height, 1):.1%} of them likes")
     if config.split.kind == "per_user_last_out" and not growth:
         _report_later_training(pl.concat(samples), report)
-    if not growth:
+    if both_classes and not growth:
         require_classes_in_splits(counts)
     if in_memory:
         scratch.cleanup()
-        return InteractionLog(items, users, sequences, samples[0].with_row_index("row").collect())
+        rows_in_memory = samples[0].with_row_index("row").collect()
+        return InteractionLog(items, users, sequences, rows_in_memory, shared_clock=config.shared_clock)
     kept = sum(height for _, height in counts.values())
-    return LogInFiles(items, users, sequences, pl.concat(samples), kept, scratch)
+    return LogInFiles(items, users, sequences, pl.concat(samples), kept, scratch, config.shared_clock)
 
 
 def require_training(log: InteractionLog | LogInFiles) -> None:

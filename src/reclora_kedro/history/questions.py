@@ -11,14 +11,14 @@ shortlist, the candidates of a like. It has the columns
 
 import logging
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.errors import require_both_classes
-from reclora_kedro.extensions import added_fields, block_with
-from reclora_kedro.parameters import Count
+from reclora_kedro.parameters import Count, CountOrZero
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +32,18 @@ SPLITS = {"few_shot": "train", "validation": "validation", "test": "test"}
 """The split that the samples of a use are drawn from."""
 
 
-Extended: Any = block_with(added_fields("history.prompt_rows"))
+class PromptRowsConfig(Block):
+    """Number of rows, or of likes of whole impressions, of each split for the LLM; null for all.
 
-
-class PromptRowsConfig(Extended):
-    """Number of rows, or of likes of whole impressions, of each split for the LLM; null for all."""
+    Attributes:
+        unlabelled: number of pairs of titles that an objective has the LLM choose itself, one per moment.
+    """
 
     unit: Literal["rows", "likes"]
     few_shot: Count | None
     validation: Count | None
     test: Count | None
+    unlabelled: CountOrZero = 0
 
 
 def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRowsConfig, seed: int) -> pl.DataFrame:

@@ -30,7 +30,7 @@ RatingLevels = Annotated[Count, Field(ge=2, le=MOST_LEVELS)] | RatingStep | None
 """A number of quantiles of the training ratings; or levels at a fixed distance; or each rating as a level."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sequences:
     """The events of all users, grouped by user and in the order of time within a user.
 
@@ -44,6 +44,12 @@ class Sequences:
     rating_level: np.ndarray  # uint8: see `rating_levels`
     label: np.ndarray  # int8: 1 = liked
     timestamp: np.ndarray  # int64: seconds since the epoch
+
+    @classmethod
+    def of_columns(cls, offsets: np.ndarray, **columns: np.ndarray) -> Self:
+        """Return events with some columns, and zeros in the others; for examples."""
+        zeros = {name: np.zeros(offsets[-1]) for name in cls.__dataclass_fields__ if name != "offsets"}
+        return cls(offsets=offsets, **zeros | columns)
 
     @property
     def starts(self) -> np.ndarray:
@@ -243,7 +249,8 @@ def levels_as_before(rating: np.ndarray, before: Sequences) -> np.ndarray:
     Models trained on those sequences read these levels, which other training ratings would change.
 
     Examples:
-        >>> before = Sequences(*[np.zeros(3)] * 2, np.array([1.0, 4.0, 5.0]), np.array([0, 1, 2]), *[np.zeros(3)] * 2)
+        >>> ratings = {"rating": np.array([1.0, 4.0, 5.0]), "rating_level": np.array([0, 1, 2])}
+        >>> before = Sequences.of_columns(np.array([0, 3]), **ratings)
         >>> levels_as_before(np.array([0.5, 2.0, 4.0, 9.0]), before)
         array([0, 0, 1, 2], dtype=uint8)
     """

@@ -29,7 +29,8 @@ class TakenItems:
         """Sort the events of all users.
 
         Examples:
-            >>> taken = TakenItems.from_sequences(Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4))
+            >>> sequences = Sequences.of_columns(np.array([0, 3]), item_index=np.array([5, 8, 5]))
+            >>> taken = TakenItems.from_sequences(sequences)
             >>> taken.until(np.array([1, 1, 2]), np.array([0, 0, 0]), np.array([5, 8, 8]))
             array([ True, False,  True])
             >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [0, 2]})
@@ -57,7 +58,7 @@ def taken_before(sequences: Sequences, samples: pl.DataFrame) -> np.ndarray:
     """Return whether the history of each sample contains its item, a block of users at a time: shape (samples,).
 
     Examples:
-        >>> sequences = Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4)
+        >>> sequences = Sequences.of_columns(np.array([0, 3]), item_index=np.array([5, 8, 5]))
         >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [2, 0]})
         >>> taken_before(sequences, samples)
         array([ True, False])
@@ -86,13 +87,25 @@ def pair_of(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     return users.astype(np.int64) << 32 | items
 
 
-def draw_positives(log: InteractionLog, split: str, users: int | None, rows: int | None, seed: int) -> pl.DataFrame:
+def draw_positives(
+    log: InteractionLog,
+    split: str,
+    users: int | None,
+    rows: int | None,
+    seed: int,
+    *,
+    repeat: bool = False,
+    excluded: np.ndarray | None = None,
+) -> pl.DataFrame:
     """Draw likes of a split, in the order of the samples: row, item_index and the columns of `MOMENT`.
 
-    Items that the user took before are left out, as they would stand out among candidates that are new to the user.
-    Draws are uniform; a larger number of users or rows keeps those of a smaller one; None keeps all.
+    Items that the user took before are left out, as they would stand out among candidates that are new to the user,
+    unless they may be recommended again (`repeat`). So are excluded items. Draws are uniform; a larger number of users
+    or rows keeps those of a smaller one; None keeps all.
     """
-    liked = _new_likes(log, split)
+    liked = _likes(log, split) if repeat else _new_likes(log, split)
+    if excluded is not None and len(excluded):
+        liked = liked.filter(~np.isin(liked["item_index"].to_numpy(), excluded))
     if users is not None:
         everyone = liked["user_index"].unique().sort()
         drawn = np.random.default_rng([seed, 0]).permutation(len(everyone))[:users]
@@ -118,9 +131,13 @@ def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.Dat
     return likes[np.sort(np.random.default_rng(seed).permutation(likes.height)[:rows])]
 
 
+def _likes(log: InteractionLog, split: str) -> pl.DataFrame:
+    return log.samples_in(split, "row", "item_index", *MOMENT, "label").filter(label=1).drop("label")
+
+
 def _new_likes(log: InteractionLog, split: str) -> pl.DataFrame:
     """Return the likes of a split of items that are new to their users: row, item_index and `MOMENT`."""
-    likes = log.samples_in(split, "row", "item_index", *MOMENT, "label").filter(label=1).drop("label")
+    likes = _likes(log, split)
     return likes.filter(~taken_before(log.sequences, likes))
 
 

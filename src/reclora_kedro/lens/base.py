@@ -1,6 +1,7 @@
 """The lens interface: batches, the operations of every CTR model, saving and loading."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +28,7 @@ from reclora_kedro.lens.layers import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class History:
     """Earlier rated items of each sample, in time order, left-aligned; all of shape (batch, length).
 
@@ -38,8 +39,12 @@ class History:
     rating: Tensor  # rating levels, see `Sequences`; any valid level where there is no event
     mask: Tensor  # true where there is an event
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "History":
+        """Return a history with a function of each tensor, such as a choice of rows."""
+        return History(**{name: change(tensor) for name, tensor in vars(self).items()})
+
     def to(self, device: torch.device) -> "History":
-        return History(*(tensor.to(device) for tensor in vars(self).values()))
+        return self.map(lambda tensor: tensor.to(device))
 
 
 @dataclass(frozen=True)
@@ -293,8 +298,13 @@ def require_lens(config: LensConfig) -> None:
 
 
 def load_lens(folder: Path) -> Lens:
-    """Load the frozen lens that `Lens.save` wrote, equal to the last bit; raise RuntimeError for other weights."""
+    """Load the frozen lens that `Lens.save` wrote, equal to the last bit.
+
+    Raises:
+        RuntimeError: the weights are of another lens.
+        ValueError: see `LensConfig.from_saved`.
+    """
     settings = json.loads((folder / "lens.json").read_text(encoding="utf-8"))
-    lens = build_lens(LensConfig(**settings["lens"]), LensSizes(**settings["sizes"]))
+    lens = build_lens(LensConfig.from_saved(settings["lens"]), LensSizes(**settings["sizes"]))
     lens.load_state_dict(load_file(folder / "lens.safetensors"))
     return lens.freeze()

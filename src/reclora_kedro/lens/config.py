@@ -1,7 +1,7 @@
 """Settings of the lens, and the sizes that a saved lens is rebuilt from."""
 
 from collections.abc import Collection
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -40,6 +40,10 @@ def require_field(gate_input: str, fields: Collection[str]) -> None:
 class LensConfig(Block):
     """Architecture and training of the lens."""
 
+    # The size of a lens varies by embedding_dim and hidden_dim, which is enough to make it too small or too large.
+    attention_dim: ClassVar[int] = 16  # hidden width of the attention unit
+    hidden_layers: ClassVar[int] = 2  # layers of the MLP
+
     model: Annotated[str, AfterValidator(LENS_MODELS.require)]
     training_rows: Literal["all", "few_shot"]
     retrieved_negatives: CountOrZero = 0
@@ -51,9 +55,7 @@ class LensConfig(Block):
     item_text_dropout: Share
     co_occurrence_folds: Annotated[CountOrZero, Field(le=MOST_FOLDS)] = 0
     embedding_dim: Count
-    attention_dim: Count
     hidden_dim: Count
-    hidden_layers: Count
     dropout: Share
     user_id_dropout: Share
     item_id_dropout: Share
@@ -67,6 +69,22 @@ class LensConfig(Block):
     validation_rows: Count | None = 200_000
     seed: Seed
     device: Resource[str]
+
+    @classmethod
+    def from_saved(cls, saved: dict[str, Any]) -> Self:
+        """Return the settings that were saved with a lens.
+
+        Raises:
+            ValueError: it has another value of what is a constant now.
+        """
+        constants = {"attention_dim": cls.attention_dim, "hidden_layers": cls.hidden_layers}
+        for name, value in constants.items():
+            if saved.get(name, value) != value:
+                raise ValueError(
+                    f"This lens was trained with {name} {saved[name]}, but lenses have {value} now: train it again "
+                    "with kedro run --pipelines lens."
+                )
+        return cls(**{name: value for name, value in saved.items() if name not in constants})
 
     @model_validator(mode="after")
     def _equal_parts(self) -> Self:

@@ -57,4 +57,4 @@ def permuted_scores(
 def _roll(part: Tensor | History) -> Tensor | History:
     if isinstance(part, Tensor):
         return part.roll(1, dims=0)
-    return History(*(tensor.roll(1, dims=0) for tensor in vars(part).values()))
+    return part.map(lambda tensor: tensor.roll(1, dims=0))

@@ -1,6 +1,5 @@
 """Training of a lens on all training samples."""
 
-import copy
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -21,6 +20,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader, fresh_lens
+from reclora_kedro.optimization import TrainingLog, require_finite
 from reclora_kedro.progress import Progress
 
 NO_ROWS = np.empty(0, dtype=np.int32)
@@ -104,9 +104,7 @@ class LensTraining:
             replayed: number of samples drawn per epoch.
             keep_start: whether the initial weights count as epoch 0.
         """
-        epochs: list[tuple[float | None, ...]] = []
-        best_epoch, best_auc, best_weights = 0, 0.0, copy.deepcopy(self.lens.state_dict())
-        started, epoch_rows = time.perf_counter(), len(rows) + replayed
+        log, started, epoch_rows = TrainingLog(patience), time.perf_counter(), len(rows) + replayed
         with Progress("lens", max_epochs * epoch_rows, "rows") as progress:
             for epoch in range(0 if keep_start else 1, max_epochs + 1):
                 order = np.concatenate([rows, _shuffle(replay)[:replayed]])
@@ -115,15 +113,21 @@ class LensTraining:
                     order = _shuffle(order)
                     train_loss = self.epoch(order, progress)
                 auc, validation_loss = self.validate()
-                seconds = time.perf_counter() - started
-                epochs.append((epoch * epoch_rows, train_loss, validation_loss, auc, seconds))
+                log.records.append(
+                    {
+                        "rows": epoch * epoch_rows,
+                        "train_loss": train_loss,
+                        "validation_loss": validation_loss,
+                        "validation_auc": auc,
+                        "seconds": time.perf_counter() - started,
+                    }
+                )
                 progress.show(validation_auc=f"{auc:.4f}")
-                if auc > best_auc:
-                    best_epoch, best_auc, best_weights = epoch, auc, copy.deepcopy(self.lens.state_dict())
-                elif epoch - best_epoch >= patience:
+                log.keep_if_best(self.lens.state_dict(), auc)
+                if log.is_over:
                     break
-        self.lens.load_state_dict(best_weights)
-        return pl.DataFrame(epochs, TRAINING_LOG, orient="row")
+        self.lens.load_state_dict(log.best)
+        return pl.DataFrame(log.records, TRAINING_LOG)
 
     def epoch(self, shuffled: np.ndarray, progress: Progress) -> float:
         """Train on the samples in this order and return the mean loss.
@@ -175,11 +179,8 @@ class LensTraining:
         for places, batch in self.loader.batches(samples[own], SCORING_BATCH_SIZE):
             logits[torch.from_numpy(own[places])] = self.lens(batch.to(self.device))
         logits = self.group.sum(logits).cpu()
-        if broken := int((~logits.isfinite()).sum()):
-            raise FloatingPointError(
-                f"{broken} of the lens's {len(samples)} validation logits are not finite: it has diverged. Lower "
-                "lens.learning_rate or lens.weight_decay."
-            )
+        advice = "the lens has diverged. Lower lens.learning_rate or lens.weight_decay."
+        require_finite(logits, "A validation logit of the lens", f"among {len(samples)}", advice)
         loss = functional.binary_cross_entropy_with_logits(logits, labels).item()
         return float(roc_auc_score(labels, logits)), loss
 

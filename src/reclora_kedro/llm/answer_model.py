@@ -101,20 +101,6 @@ class AnswerModel:
             )
         return (llm_logits + gate_inputs.lens_logits) / 2
 
-    def losses_and_gradients(
-        self, batch: PromptBatch, losses_of: Callable[[PromptBatch], Tensor], weights: list[Tensor], count: int
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return losses of prompts, (n,), and for each weight the gradient of their sum divided by ``count``.
-
-        Args:
-            losses_of: returns losses of examples, shape (n,), from a forward pass of the prompts.
-            count: divisor of the sum, such as the number of examples of a whole step.
-        """
-        # Gradient checkpointing computes layers again in the backward pass, which needs the gates too.
-        with self.gate_context(batch.gate_inputs):
-            losses = losses_of(replace(batch, gate_inputs=None))
-            return losses.detach(), torch.autograd.grad(losses.sum() / count, weights, materialize_grads=True)
-
     def scores(self, prompts: PromptSet, tokens_per_batch: int, description: str) -> np.ndarray:
         """Return the probability of a like for each prompt, float64, shape (prompts,); see `all_llm_logits`."""
         return self.probabilities(self.all_llm_logits(prompts, tokens_per_batch, description), prompts)

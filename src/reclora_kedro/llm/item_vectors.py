@@ -12,7 +12,6 @@ from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.history.co_occurrences import CO_OCCURRENCE, co_occurrence_vectors
 from reclora_kedro.history.config import TFIDF, ItemEmbeddingConfig
 from reclora_kedro.history.retrieval import unit_vectors
-from reclora_kedro.llm.embedding import embed_texts
 
 Arrays = dict[str, np.ndarray]
 
@@ -44,7 +43,7 @@ def embed_items(
             fitted["tfidf.words"] = _encode(words.words)
             fitted["tfidf.idf"] = words.idf
         else:
-            vectors = embed_texts(encoders[name], texts, config.max_tokens, config.tokens_per_batch, engine)
+            vectors = _embedded(encoders[name], texts, config, engine)
         part, projection = principal_components(vectors, config.components, seed)
         fitted |= {f"{name}.{field}": value for field, value in projection._asdict().items()}
         parts.append(part)
@@ -90,10 +89,16 @@ def embed_new_items(
         if name == TFIDF:
             embedded, _ = tfidf_vectors(new, TfidfWords(_decode(before["tfidf.words"]), before["tfidf.idf"]))
         else:
-            embedded = embed_texts(encoders[name], new, config.max_tokens, config.tokens_per_batch, engine)
+            embedded = _embedded(encoders[name], new, config, engine)
         parts[place] = Projection(before[f"{name}.mean"], before[f"{name}.directions"])(embedded)
     vectors[changed] = side_by_side(parts)
     return before | {"embeddings": vectors}
+
+
+def _embedded(encoder: Any, texts: Sequence[str], config: ItemEmbeddingConfig, engine: EngineConfig) -> np.ndarray:
+    from reclora_kedro.llm.embedding import embed_texts  # imports torch, which TF-IDF does without
+
+    return embed_texts(encoder, texts, config.max_tokens, config.tokens_per_batch, engine)
 
 
 def _encode(lines: Sequence[str]) -> np.ndarray:

@@ -50,7 +50,7 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
 
         yield partial(require_lens, catalog.load("params:lens"))
     if "retriever" in trained:
-        from reclora_kedro.candidates.base import require_retriever
+        from reclora_kedro.candidates.next_item.base import require_retriever
 
         yield partial(require_retriever, catalog.load("params:retriever"))
     if "params:engine" in inputs:
@@ -157,7 +157,7 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
         variant = catalog.load(name)
         yield partial(require_settings, llm.model, variant.adapter)
         yield partial(require_field, variant.gate_input, fields)
-        yield variant.training.gradient_maker.require_ready
+        yield variant.training.privacy.require_ready
         if "params:update.adapter" in inputs:
             yield partial(require_further_training, variant.training)
         if "params:history" in inputs:

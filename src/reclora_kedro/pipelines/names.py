@@ -8,10 +8,12 @@ from typing import Any
 
 from kedro_provenance.parameters import NameRefusedError, quoted_value
 from reclora_kedro.baselines.registry import BASELINES
+from reclora_kedro.candidates import ITEM_MODELS
+from reclora_kedro.extensions import Registry
 from reclora_kedro.history.co_occurrences import CO_OCCURRENCE
 from reclora_kedro.history.config import TFIDF
 from reclora_kedro.pipelines.registry import PIPELINES
-from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, SOURCES
+from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES
 
 TUNED_ENCODER = "tuned_item_encoder"
 """The catalog entry of the encoders step, which ``history.item_embedding.encoders`` may name."""
@@ -30,7 +32,7 @@ class PipelineNames:
             name of its entry; tfidf needs none, and co_occurrence needs the log.
         prompt_template: catalog entry of the Jinja text of prompts, by ``prompt.template``.
         lens_reads_retriever: whether the lens is trained on negatives of the retriever, ``lens.retrieved_negatives``.
-        recommendation_reads_retriever: whether ``recommendation.candidates`` may use the retriever.
+        sources: names and dotted paths of item models, ``recommendation.sources``.
         report_reads_choice: whether the evaluation report draws the second stage of the recommendations: in the default
             flow.
         retrained_weights: catalog entries of weights to train again after users are forgotten: all in use with
@@ -43,7 +45,7 @@ class PipelineNames:
     item_encoders: tuple[str, ...]
     prompt_template: str
     lens_reads_retriever: bool
-    recommendation_reads_retriever: bool
+    sources: tuple[str, ...]
     report_reads_choice: bool
     retrained_weights: tuple[str, ...]
 
@@ -64,16 +66,17 @@ class PipelineNames:
             *_name_faults("history", "short", short_histories),
             *_name_faults("finetuning", "variants", variants),
             *(_history_faults(variants, short_histories) if short_histories else []),
-            *_baseline_faults(parameters),
+            *_module_faults("scoring.baselines", parameters["scoring"]["baselines"], BASELINES),
+            *_module_faults("recommendation.sources", parameters["recommendation"]["sources"], ITEM_MODELS),
         ]
         if faults:
             raise NameRefusedError(*faults)
         item_encoders = _item_encoders(parameters)
-        reads_retriever = parameters["recommendation"]["candidates"] in ("validation", "retriever", *SECOND_STAGES)
+        sources = tuple(parameters["recommendation"]["sources"])
         weights = (
             "lens",
             *(f"{variant}.adapter" for variant in variants),
-            *(["retriever"] if reads_retriever else []),
+            *(name for name in sources if name == "retriever"),
             *(name for name in item_encoders if name == TUNED_ENCODER),
         )
         return cls(
@@ -83,7 +86,7 @@ class PipelineNames:
             item_encoders=item_encoders,
             prompt_template=f"{parameters['prompt']['template']}.prompt_template",
             lens_reads_retriever=bool(parameters["lens"]["retrieved_negatives"]),
-            recommendation_reads_retriever=reads_retriever,
+            sources=sources,
             report_reads_choice=False,
             retrained_weights=weights if parameters["forget"]["retrain"] else (),
         )
@@ -101,6 +104,30 @@ class PipelineNames:
     def optional_variant_of(self, step: str) -> str | None:
         """Return the variant of a step, or None if ``<step>.variant`` is null; see `variant_of`."""
         return None if self.parameters[step]["variant"] is None else self.variant_of(step)
+
+    def require_ranking_baseline(self) -> None:
+        """Raise NameRefusedError if ``ranking.baseline`` is neither null nor a model without an LLM that may rank."""
+        baseline, with_lens = self.parameters["ranking"]["baseline"], self.parameters["ranking"]["lens"]
+        methods = [*(source.rpartition(".")[2] for source in self.sources), *SECOND_STAGES]
+        models = [*methods, *([*(f"{method}{RERANKED}" for method in methods), "lens"] if with_lens else [])]
+        if baseline is not None and baseline not in models:
+            raise NameRefusedError(
+                f"ranking.baseline is {quoted_value(baseline)}, but the models that rank are {', '.join(models)}: name "
+                "one of these, or write null to compare with the best."
+            )
+
+    @property
+    def recommendation_reads_retriever(self) -> bool:
+        return "retriever" in self.sources
+
+    @property
+    def source_settings(self) -> dict[str, str]:
+        """Inputs with the settings of the sources that have a block of parameters, by the block's name."""
+        from reclora_kedro.candidates.item_model import NoSettings
+        from reclora_kedro.recommendation.choice import model_of
+
+        blocks = [source.rpartition(".")[2] for source in self.sources if model_of(source).Config is not NoSettings]
+        return {block: f"params:{block}" for block in blocks}
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -140,8 +167,8 @@ def _name_faults(step: str, block: str, names: Collection[str]) -> Iterator[str]
 
 def _reserved_names() -> set[str]:
     """Return the names that entries, reports and namespaces already use for other things."""
-    models = {"lens", "untrained", *BASELINES.modules(), *SOURCES}
-    reranked = {f"{source}{RERANKED}" for source in SOURCES}
+    models = {"lens", "untrained", *BASELINES.modules(), *ITEM_MODELS.modules(), *SECOND_STAGES}
+    reranked = {f"{name}{RERANKED}" for name in (*ITEM_MODELS.modules(), *SECOND_STAGES)}
     questions = "learning test champion previous"
     inputs_beside_variants = "log prompts scores config base_llm test_questions bootstrap"
     return {
@@ -168,18 +195,16 @@ def _history_faults(variants: Mapping[str, Any], short_histories: Collection[str
             )
 
 
-def _baseline_faults(parameters: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a message for each list of baselines that is none, and for each baseline that is no module."""
-    for step in ("scoring", "ranking"):
-        named = parameters[step]["baselines"]
-        if not isinstance(named, list | tuple):
-            yield f"{step}.baselines is {quoted_value(named)}, but it must be a list of baselines."
-            continue
-        for name in named:
-            try:
-                BASELINES.require(str(name))
-            except ValueError as error:
-                yield f"{step}.baselines: {error}."
+def _module_faults(path: str, named: Any, modules: Registry) -> Iterator[str]:
+    """Yield a message for a list of names that is none, and for each name without a module."""
+    if not isinstance(named, list | tuple):
+        yield f"{path} is {quoted_value(named)}, but it must be a list of names."
+        return
+    for name in named:
+        try:
+            modules.require(str(name))
+        except ValueError as error:
+            yield f"{path}: {error}."
 
 
 def _item_encoders(parameters: Mapping[str, Any]) -> tuple[str, ...]:

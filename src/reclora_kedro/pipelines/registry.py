@@ -6,6 +6,11 @@ from reclora_kedro import pipelines
 from reclora_kedro.extensions import Registry
 
 PIPELINES = Registry(
-    "reclora_kedro.pipelines", tuple(module.name for module in iter_modules(pipelines.__path__) if module.ispkg)
+    "reclora_kedro.pipelines",
+    (
+        *(module.name for module in iter_modules(pipelines.__path__) if module.ispkg),
+        "readmit",
+        "rollback",
+    ),
 )
 """Modules with ``create_pipeline`` and, optionally, `checks` of the pipeline before a run."""

@@ -17,23 +17,21 @@ from kedro_provenance.catalog import AtomicCatalog, loaded_version
 from kedro_provenance.champion import CHAMPION, champion_history
 from kedro_provenance.failures import RunRefusedError, command
 from kedro_provenance.files.storage import is_remote
-from reclora_kedro.baselines.linear import LinearConfig, LinearModel
-from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import Popularity, PopularityConfig
-from reclora_kedro.candidates.base import Retriever
-from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.candidates.next_item.base import grow_retriever
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import gate_inputs, lens_states
+from reclora_kedro.lens.states import LensReader, gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
-from reclora_kedro.recommendation import candidates, choice
-from reclora_kedro.recommendation.config import SECOND_STAGES, RecommendationConfig
-from reclora_kedro.recommendation.sources import Choice, SourceSettings
+from reclora_kedro.recommendation import delivery
+from reclora_kedro.recommendation.choice import Choice, stored_choice
+from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.models import Champion, Llm
@@ -137,13 +135,12 @@ class _Loading:
     def champion(self) -> Champion:
         log, lens = self._load("log"), self._load("lens")
         config = self._block("recommendation", RecommendationConfig)
-        neighbours, linear = self._block("item_neighbours", ItemNeighboursConfig), self._block("linear", LinearConfig)
-        retriever = self._retriever(config, log)
-        settings = SourceSettings(self._block("popularity", PopularityConfig), neighbours, linear, config.exact_items)
-        bootstrap = self._block("bootstrap", Bootstrap)
-        made_with = choice.deciding_settings(log, retriever, config, settings)
-        chosen = self._stored_choice(made_with) or choice.choose(lens, log, retriever, config, settings, bootstrap)[0]
-        given = self._catalog.load("recommendation_candidates") if chosen.kind == "table" else None
+        chosen, table = self._choice(config), None
+        retriever = grow_retriever(self._load("retriever"), log) if "retriever" in config.sources else None
+        if config.candidates == "table":
+            pairs, _ = delivery.candidate_table(self._catalog.load("recommendation_candidates"), log)
+            table = delivery.items_of_users(pairs, pl.String())
+        training = Training.of_all(log, {} if retriever is None else {"retriever": retriever})
         variant = self._params["service"]["variant"]
         llm = None if variant is None else self._llm(variant, lens, log)
         about: dict[str, Any] = {"lens_metrics": self._lens_metrics()}
@@ -153,49 +150,37 @@ class _Loading:
         return Champion(
             versions=self._versions,
             about=about,
-            log=log,
             lens=lens,
             retriever=retriever,
-            linear=None if chosen.linear is None else LinearModel.fit(log, chosen.linear, linear),
-            kind=chosen.kind,
-            order=chosen.order,
-            stage=chosen.stage,
-            table=None if given is None else candidates.candidate_table(given),
+            recommender=replace(Recommender.of(training, chosen, config, LensReader(lens, log)), lens=None),
+            table=table,
             llm=llm,
             ingestion=self._block("ingestion", IngestionConfig),
-            recommendation=config,
-            popularity=Popularity(log, chosen.popularity),
-            neighbours=chosen.neighbours or neighbours,
             forgotten=ForgottenUsers.from_table(self._catalog.load("users_to_drop")),
         )
 
-    def _stored_choice(self, made_with: dict[str, Any]) -> Choice | None:
-        """Return the choice of the recommendation pipeline, if it was made with the present settings."""
-        if loaded_version(self._catalog.get("candidate_choice")) is None:
-            return None
-        stored = Choice.model_validate(self._load("candidate_choice"))
-        if stored.made_with == made_with:
-            return stored
-        logger.warning("The stored candidate_choice was made with other settings: it is made anew.")
-        self._versions.pop("candidate_choice")
-        return None
+    def _choice(self, config: RecommendationConfig) -> Choice:
+        """Return the stored choice, which new items and events leave as it is.
 
-    def _retriever(self, config: RecommendationConfig, log: InteractionLog) -> Retriever | None:
-        """Load the retriever if it may find candidates; None if no version for this log is stored."""
-        if not {"retriever", *SECOND_STAGES} & {*config.sources}:
-            return None
-        is_named = config.candidates != "validation"
-        is_stored = loaded_version(self._catalog.get("retriever")) is not None
-        retriever = self._load("retriever") if is_named or is_stored else None
-        if is_named or (retriever and retriever.sizes.items == log.items.height):
-            return retriever
-        logger.warning(
-            "No retriever of the champion's log is stored, so that the other sources compete without it. To train one, "
-            "run %s.",
-            command("--pipelines candidates", self._env),
-        )
-        self._versions.pop("retriever", None)
-        return None
+        Raises:
+            RunRefusedError: there is none, or it was made of other sources, or by another method or order.
+        """
+        try:
+            chosen = stored_choice(self._load("candidate_choice"))
+        except ValueError as error:
+            raise RunRefusedError(str(error)) from error
+        remedy = f"Choose anew with {command('--pipelines recommendation', self._env)}."
+        if {*chosen.sources} != {*config.sources}:
+            raise RunRefusedError(
+                f"candidate_choice was made of the sources {', '.join(chosen.sources)}, but recommendation.sources "
+                f"names {', '.join(config.sources)}. {remedy}"
+            )
+        if config.method not in ("validation", chosen.kind) or config.order not in ("validation", chosen.order):
+            raise RunRefusedError(
+                f"candidate_choice is {chosen.kind} in the order of {chosen.order}, but the parameters name "
+                f"{config.method} and {config.order} (recommendation.method and order). {remedy}"
+            )
+        return chosen
 
     def _llm(self, variant: str, lens: Lens, log: InteractionLog) -> Llm:
         settings = VariantConfig.model_validate(self._params["finetuning"]["variants"][variant])

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import polars as pl
 from scipy.sparse import csr_array
 
-from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.ranking_metrics import row_metrics
+from reclora_kedro.evaluation.ranking_metrics import information, row_metrics
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE, HISTORY_EDGES, Segmentation, in_bands
 from reclora_kedro.history.fields import category_names, field_values
 from reclora_kedro.history.log import InteractionLog
@@ -43,9 +42,9 @@ class Catalogue(NamedTuple):
 
     @classmethod
     def from_log(cls, log: InteractionLog) -> Self:
-        popularity = Popularity(log)
+        events = np.bincount(log.sequences.item_index[log.training_events()], minlength=log.items.height)
         vectors = None if log.item_embeddings is None else log.item_text_vectors()
-        return cls(popularity.in_training, popularity.information(), vectors, field_vectors(log.items))
+        return cls(events, information(events), vectors, field_vectors(log.items))
 
     @property
     def is_tail(self) -> npt.NDArray[np.bool_]:
@@ -83,7 +82,7 @@ def compute_beyond_accuracy(
     """Return the metrics of every model's lists at every cutoff, for all rows and for each segment of `segment_likes`.
 
     Args:
-        item_ranks: see `rank_positives`; the popular items that serendipity compares with are those of the model
+        item_ranks: see `rank_likes`; the popular items that serendipity compares with are those of the model
             `popularity`.
 
     Returns:

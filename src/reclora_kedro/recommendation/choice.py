@@ -1,4 +1,4 @@
-"""Choice of the source and the order of candidates by likes of the validation split, unless they are named."""
+"""The choice of how items are found, by likes of the validation split."""
 
 import logging
 from collections.abc import Mapping
@@ -6,180 +6,139 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from pydantic import JsonValue, ValidationError
 
-from reclora_kedro.baselines import neighbours as item_neighbours
-from reclora_kedro.baselines import popularity
-from reclora_kedro.baselines.base import Scorer
-from reclora_kedro.baselines.linear import LinearModel
-from reclora_kedro.baselines.neighbours import ItemNeighbours
-from reclora_kedro.baselines.popularity import Popularity
-from reclora_kedro.candidates.base import Retriever
-from reclora_kedro.candidates.reader import RetrieverReader
-from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics
-from reclora_kedro.history.item_facts import ItemFacts
-from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.taken_items import draw_positives
-from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import LensReader
-from reclora_kedro.recommendation.config import (
-    RERANKED,
-    SECOND_STAGES,
-    CandidateKind,
-    CandidateOrder,
-    RecommendationConfig,
-)
-from reclora_kedro.recommendation.features import CandidateReader
-from reclora_kedro.recommendation.item_ranks import candidate_pairs, rank_by, with_lens_reranked
-from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import READ_LINEAR, Choice, SourceSettings, lens_scorer, source_scorers
+from kedro_provenance.parameters import Block
+from reclora_kedro.candidates import ITEM_MODELS
+from reclora_kedro.candidates.item_model import ItemModel, NoSettings
+from reclora_kedro.evaluation.styles import Style
+from reclora_kedro.recommendation.concentration import Concentration
+from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
+from reclora_kedro.recommendation.second_stage import LABELS, SecondStage
 
 logger = logging.getLogger(__name__)
 
 Records = list[dict[str, Any]]
+LEVEL = 0.05  # two-sided, at which another method is better than the one in use
 
 
-def choose(
-    lens: Lens,
-    log: InteractionLog,
-    retriever: Retriever | None,
-    config: RecommendationConfig,
-    settings: SourceSettings,
-    bootstrap: Bootstrap,
-) -> tuple[Choice, Records]:
-    """Return the source and the order of candidates: as named, or with the best ranking of validation likes.
+class Choice(Block):
+    """How items are found: the method and the settings of all sources.
 
-    Likes of one half of the users train the second stage, those of the other half choose. Without a retriever, the
-    other sources are compared.
-
-    Returns:
-        The choice, and the records of `compare_candidates` that it was based on; none if likes do not choose.
+    Attributes:
+        kind: name of a source, or of a second stage.
+        order: whether the lens reranks its first items.
+        sources: settings by source, a name or dotted path.
+        reason: why it is this one, in a sentence.
+        at_test_moments: how alike lists at test moments are, by models that know the training events.
     """
-    learns, fits_linear = (not names.isdisjoint(config.sources) for names in (set(SECOND_STAGES), READ_LINEAR))
-    compared, stage, validates = list[dict[str, Any]](), SecondStage(), config.validates
-    days, neighbours = popularity.chosen(log, settings.popularity), item_neighbours.chosen(log, settings.neighbours)
-    linear = LinearModel.chosen(log, settings.linear) if fits_linear else None
-    if validates or learns:
-        popular = Popularity(log, days)
-        information, reader = popular.information(), LensReader(lens, log)
-        scorers = source_scorers(
-            popular.score,
-            ItemNeighbours(log, neighbours, log.training_events()).score,
-            None if linear is None else linear.score,
-            None if retriever is None else RetrieverReader(retriever, log).scorer,
-        )
-        most = [at_most(likes, log.items.height, config) for likes in (config.teaching_likes, config.validation_likes)]
-        teaching, choosing = likes_of_halves(log, most[0], most[1], config.seed)
-        if learns:
-            candidates = CandidateReader(log, ItemFacts(log), scorers, lens_scorer(reader))
-            blocks = candidate_pairs(log, teaching, config.seed)
-            stage = SecondStage.learned(candidates, blocks, teaching, config.seed)
-            logger.info("Weights of the fusion: %s", stage.weights)
-            scorers |= stage.scorers(candidates)
-        if validates:
-            named: dict[str, Scorer] = {
-                source: scorer for source, scorer in scorers.items() if source in config.sources
-            }
-            compared = compare_candidates(named, reader, log, choosing, information, config, bootstrap)
-    kind, order = chosen(compared, config)
-    choice = Choice(
-        kind=kind,
-        order=order,
-        popularity=days,
-        neighbours=neighbours,
-        linear=linear.settings if linear is not None and kind in READ_LINEAR else None,
-        stage=stage if kind in SECOND_STAGES else SecondStage(),
-        made_with=deciding_settings(log, retriever, config, settings),
-    )
-    return choice, compared
+
+    kind: str
+    order: Order
+    sources: dict[str, dict[str, JsonValue]]
+    stage: SecondStage = SecondStage()
+    reason: str = ""
+    at_test_moments: Concentration | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the method as tables have it."""
+        return self.kind + (RERANKED if self.order == "lens" else "")
+
+    @property
+    def reads_lens(self) -> bool:
+        return self.order == "lens" or self.kind in SECOND_STAGES
 
 
-def deciding_settings(
-    log: InteractionLog, retriever: Retriever | None, config: RecommendationConfig, settings: SourceSettings
-) -> dict[str, Any]:
-    """Return what a choice depends on besides the lens and the likes, as JSON values."""
-    fields = {"candidates", "order", "validation_likes", "teaching_likes", "retrieved", "exact_items", "top_n", "seed"}
-    return {
-        "items": log.items.height,
-        "retriever": retriever is not None,
-        "recommendation": config.model_dump(mode="json", include=fields),
-        "popularity": settings.popularity.model_dump(mode="json"),
-        "neighbours": settings.neighbours.model_dump(mode="json"),
-        "linear": settings.linear.model_dump(mode="json"),
-    }
+def stored_choice(record: Mapping[str, Any]) -> Choice:
+    """Return the choice of a stored record.
 
-
-def at_most(likes: int | None, items: int, config: RecommendationConfig) -> int | None:
-    """Return how many likes to rank among all items: fewer in a catalogue of more than `config.exact_items`.
-
-    No more pairs of like and item are then scored than in a catalogue of `exact_items`; None stays None, for all likes.
+    Raises:
+        ValueError: it is none, such as one of an earlier release.
     """
-    if likes is None or items <= config.exact_items:
-        return likes
-    fewer = max(2, likes * config.exact_items // items)
-    logger.info(
-        "Of at most %d likes, %d are ranked among %d items, see recommendation.exact_items", likes, fewer, items
-    )
-    return fewer
+    try:
+        return Choice.model_validate(record)
+    except ValidationError as error:
+        raise ValueError(
+            f"candidate_choice has {', '.join(record)}, but a choice has {', '.join(Choice.model_fields)}: it is of an "
+            "earlier release. Choose anew with `kedro run --pipelines recommendation`."
+        ) from error
 
 
-def likes_of_halves(
-    log: InteractionLog, most_of_first: int | None, most_of_second: int | None, seed: int
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Draw validation likes of either half of the users, with a maximum number for each."""
-    likes = draw_positives(log, "validation", None, None, seed)
-    users = np.random.default_rng(seed).permutation(likes["user_index"].unique().sort().to_numpy())
-    is_first = np.isin(likes["user_index"].to_numpy(), users[: len(users) // 2])
-    first, second = likes.filter(is_first), likes.filter(~is_first)
-    drawn = [
-        np.sort(np.random.default_rng([seed, 1]).permutation(half.height)[:most])
-        for half, most in ((first, most_of_first), (second, most_of_second))
-    ]
-    return first[drawn[0]], second[drawn[1]]
+def choice_before(record: Mapping[str, Any] | None) -> Choice | None:
+    """Return the choice in use; None, with a warning, if it is of an earlier release."""
+    try:
+        return None if record is None else stored_choice(record)
+    except ValueError as error:
+        logger.warning("%s It is not compared with.", error)
+        return None
 
 
-def compare_candidates(
-    scorers: Mapping[str, Scorer],
-    reader: LensReader,
-    log: InteractionLog,
-    likes: pl.DataFrame,
-    information: np.ndarray,
-    config: RecommendationConfig,
-    bootstrap: Bootstrap,
-) -> Records:
-    """Measure how sources, and the lens on the shortlist of each, rank validation likes in the catalogue.
+def model_of(source: str) -> type[ItemModel]:
+    """Return the class of a source, by its name or dotted path; ValueError for an unknown one."""
+    # ItemModel only says which subclass is looked for; mypy takes no abstract class as a value.
+    return ITEM_MODELS.load_class(source, ItemModel)  # type: ignore[type-abstract]
+
+
+def chosen_method(compared: Records, before: str | None) -> tuple[str, str]:
+    """Return the best method and the reason, or the one in use until another is significantly better.
 
     Args:
-        scorers: scorers of the sources, fitted to the training split.
-        information: see `Popularity.information`.
-
-    Returns:
-        Records of `compute_ranking_metrics`, at cutoff `config.top_n`, with the best one as the baseline; none, with a
-        warning, for likes of fewer than two users.
+        compared: records of `compute_ranking_metrics`, with the method in use, if it competes, as the baseline.
+        before: the method in use, if any.
     """
-    if (users := likes["user_index"].n_unique()) < 2:
-        logger.warning(
-            "Likes of the validation split should choose, but %d user(s) have likes of new items in it, and 2 are "
-            "needed: candidates are from %s, in the order of %s. Raise recommendation.validation_likes, or name "
-            "recommendation.candidates and order.",
-            users,
-            *chosen([], config),
-        )
-        return []
-    ranks = rank_by(scorers, log, likes, most=max(config.retrieved, config.top_n), seed=config.seed)
-    models = [] if config.order == "lens" else list(scorers)
-    if config.order != "candidates":
-        ranks = with_lens_reranked(ranks, list(scorers), reader, config.retrieved)
-        models += [source + RERANKED for source in scorers]
-    ranks = ranks.filter(ranks["model"].is_in(models))
-    return compute_ranking_metrics(ranks, models, information, (config.top_n,), bootstrap)
+    best = max(compared, key=lambda record: record["ndcg"])
+    figures = f"NDCG@{best['k']} {best['ndcg']:.3f} on {best['rows']:,} validation likes"
+    current = next((record for record in compared if record["model"] == before), None)
+    if current is None:
+        return best["model"], f"it has the highest {figures}"
+    if best["model"] == before:
+        return best["model"], f"it stays, with the highest {figures}"
+    if best["ndcg"] > current["ndcg"] and best["p_value"] is not None and best["p_value"] < LEVEL:
+        reason = f"it replaces {before}, {current['ndcg']:.3f}, with {figures} (p = {best['p_value']:.3f})"
+        return best["model"], reason
+    return current["model"], (
+        f"it stays, with NDCG@{best['k']} {current['ndcg']:.3f}: {best['model']}, {best['ndcg']:.3f}, is not "
+        "significantly better"
+    )
 
 
-def chosen(compared: Records, config: RecommendationConfig) -> tuple[CandidateKind, CandidateOrder]:
-    """Return the source and the order with the highest NDCG, or as named, or else neighbours and the lens."""
-    if compared:
-        best: str = compared[0]["baseline"]
-        source: Any = best.removesuffix(RERANKED)
-        return source, "candidates" if best == source else "lens"
-    kind = "neighbours" if config.candidates == "validation" else config.candidates
-    return kind, "lens" if config.order == "validation" else config.order
+def halves_of_users(likes: pl.DataFrame, most: tuple[int | None, int | None], seed: int) -> tuple[pl.DataFrame, ...]:
+    """Return likes of either half of the users, drawn uniformly, with a maximum number for each."""
+    users = np.random.default_rng(seed).permutation(likes["user_index"].unique().sort().to_numpy())
+    is_first = np.isin(likes["user_index"].to_numpy(), users[: len(users) // 2])
+    halves = (likes.filter(is_first), likes.filter(~is_first))
+    return tuple(
+        half[np.sort(np.random.default_rng([seed, 1]).permutation(half.height)[:count])]
+        for half, count in zip(halves, most, strict=True)
+    )
+
+
+def named_method(config: RecommendationConfig, sources: Mapping[str, Any]) -> tuple[str, Order]:
+    """Return the method and order without likes to choose by: as named, or else the fusion as it comes."""
+    kind = config.method if config.method != "validation" else "fusion"
+    return kind, "candidates" if config.order == "validation" else config.order
+
+
+def validated_configs(sources: tuple[str, ...], blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of each source that has any, from the blocks of its name, see `ItemModel.Config`."""
+    kinds = {source: model_of(source).Config for source in sources}
+    kinds = {source: kind for source, kind in kinds.items() if kind is not NoSettings}
+    return {source: kind.model_validate(blocks.get(source.rpartition(".")[2], {})) for source, kind in kinds.items()}
+
+
+def notes(sources: Mapping[str, Any]) -> dict[str, str]:
+    """Return what each source is, by its name."""
+    return {source.rpartition(".")[2]: model_of(source).NOTE for source in sources}
+
+
+def styles(sources: Mapping[str, Any]) -> dict[str, Style]:
+    """Return the style of each source in figures, by its name."""
+    return {source.rpartition(".")[2]: model_of(source).STYLE for source in sources}
+
+
+def labels(sources: Mapping[str, Any]) -> dict[str, str]:
+    """Return what each method is in a few words, by its name."""
+    of_sources = {source.rpartition(".")[2]: model_of(source).LABEL for source in sources}
+    plain = of_sources | LABELS
+    return plain | {name + RERANKED: f"{label}; reordered by the click model" for name, label in plain.items()}

@@ -1,66 +1,94 @@
 """Settings of the recommendation and ranking steps."""
 
-from typing import Annotated, Literal, Self, get_args
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+import polars as pl
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from kedro_provenance.parameters import Block
-from reclora_kedro.baselines.registry import BASELINES
-from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Real, Seed
+from kedro_provenance.parameters import Block, nearest_path
+from reclora_kedro.candidates import ITEM_MODELS
+from reclora_kedro.parameters import Count, EachOnce, Id, Real, Seed
 
-Source = Literal["popularity", "neighbours", "linear", "retriever", "fusion", "ranker"]
-"""Sources of items in the catalogue."""
-SOURCES: tuple[Source, ...] = get_args(Source)
-SECOND_STAGES: tuple[Source, ...] = ("fusion", "ranker")
-"""Sources that order the best items of all other sources."""
-RANKED = ("popularity", "neighbours", "linear")
-"""Baselines that always rank items, since others build on their lists."""
+SECOND_STAGES = ("fusion", "ranker")
+"""Orders of the best items of all sources."""
 RERANKED = "_lens"
-"""Suffix of the name of a source whose shortlist the lens has reranked."""
-CandidateKind = Source | Literal["unseen", "popular_recent", "table"]
-CandidateOrder = Literal["candidates", "lens"]
-"""Order of candidates: that of their source, or that of the lens."""
+"""Suffix of the name of an order whose first items the lens has reranked."""
+Order = Literal["candidates", "lens"]
+"""Order of the first items of a list: as they are found, or by the lens."""
 
 
 class RecommendationConfig(Block):
     """Which users to recommend items to, which items, and in which order."""
 
+    sources: Annotated[tuple[Annotated[str, AfterValidator(ITEM_MODELS.require)], ...], Field(min_length=1), EachOnce]
+    method: str
+    order: Literal["validation"] | Order
+    candidates: Literal["catalogue", "table"]
+    repeat: bool
+    exclude_items: tuple[Id, ...]
     variant: str | None
     users: tuple[Id, ...] | None = Field(min_length=1)
-    candidates: Literal["validation"] | CandidateKind
-    order: Literal["validation"] | CandidateOrder
     validation_likes: Count | None
     teaching_likes: Count | None
-    retrieved: Count
-    exact_items: Count = Field(ge=1_000)
-    pool_items: Count
-    pool_days: Positive
-    shortlist: Count | None
+    shortlist: Count
     top_n: Count
     diversity: Real = Field(ge=0, lt=1)
     seed: Seed
 
     @property
-    def sources(self) -> tuple[Source, ...]:
-        """Possible sources of the candidates; none if candidates are listed."""
-        return tuple(source for source in SOURCES if self.candidates in (source, "validation"))
+    def names(self) -> tuple[str, ...]:
+        """Names of the sources: of a dotted path, its last part."""
+        return tuple(source.rpartition(".")[2] for source in self.sources)
 
     @property
-    def validates(self) -> bool:
-        """Whether validation likes choose the source, or the order of its candidates."""
-        return len(self.sources) > 1 or (self.order == "validation" and bool(self.sources))
+    def methods(self) -> tuple[str, ...]:
+        """Methods to compare: the named one, or each source and second stage."""
+        return (*self.names, *SECOND_STAGES) if self.method == "validation" else (self.method,)
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        return ("candidates", "lens") if self.order == "validation" else (self.order,)
+
+    def excluded(self, items: pl.DataFrame) -> np.ndarray:
+        """Return the indices of the items that `exclude_items` names, by id or by a pattern such as ``POST*``."""
+        patterns = [str(each) for each in self.exclude_items]
+        ids = items["item_id"].cast(pl.String).to_list() if patterns else []
+        matched = [place for place, item in enumerate(ids) if any(fnmatchcase(item, each) for each in patterns)]
+        return np.array(matched, dtype=np.int64)
+
+    def rules(self, items: pl.DataFrame) -> dict[str, Any]:
+        """Return the rules of all lists, see `Moments.of`."""
+        return {"repeat": self.repeat, "excluded": self.excluded(items)}
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        taken = {"validation", "lens", *SECOND_STAGES}
+        for source, name in zip(self.sources, self.names, strict=True):
+            if self.names.count(name) > 1 or name in taken or name.endswith(RERANKED):
+                raise ValueError(
+                    f"sources names {source}, whose name {name} another source or method has: give its module another "
+                    f"name, which is none of {', '.join(sorted(taken))} and does not end in {RERANKED}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _method_exists(self) -> Self:
+        known = ("validation", *self.names, *SECOND_STAGES)
+        if self.method not in known:
+            raise ValueError(
+                f"method is {self.method!r}, but it must be one of {', '.join(known)}; the nearest one is "
+                f"{nearest_path(self.method, known)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _enough_candidates_are_kept(self) -> Self:
-        if self.shortlist is not None and self.shortlist < self.top_n:
+        if self.shortlist < self.top_n:
             raise ValueError(
                 f"shortlist keeps {self.shortlist} candidates of each user, but top_n recommends {self.top_n}: raise "
-                "shortlist, or set it to null to rank all candidates"
-            )
-        if self.sources and self.retrieved < self.top_n:
-            raise ValueError(
-                f"retrieved are {self.retrieved} candidates of each user, but top_n recommends {self.top_n}: raise "
-                "retrieved"
+                "shortlist"
             )
         return self
 
@@ -70,30 +98,16 @@ class RankingConfig(Block):
 
     users: Count | None
     rows: Count | None
-    validation_likes: Count | None
+    events: Literal["all", "training"]
+    moment: bool
     candidates: Literal["full", "sampled"]
     sampled: Count
     cutoffs: tuple[Count, ...] = Field(min_length=1)
     variant: str | None
-    shortlist: Count
     lens: bool
-    retriever: bool
-    baselines: Annotated[tuple[Annotated[str, AfterValidator(BASELINES.require)], ...], EachOnce]
     baseline: str | None
     among_first: tuple[Count, ...]
     seed: Seed
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        sources = [source for source in SOURCES if self.retriever or source != "retriever"]
-        orders = ("lens", *(source + RERANKED for source in sources)) if self.lens else ()
-        return tuple(dict.fromkeys((*RANKED, *self.baselines, *sources, *orders)))
-
-    @model_validator(mode="after")
-    def _baseline_ranks(self) -> Self:
-        if self.baseline not in (None, *self.models):
-            raise ValueError(f"baseline is {self.baseline!r}, but the models that rank are {', '.join(self.models)}")
-        return self
 
     @field_validator("cutoffs")
     @classmethod

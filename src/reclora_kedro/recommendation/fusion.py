@@ -6,19 +6,19 @@ import numpy as np
 import polars as pl
 from scipy.optimize import minimize
 
-from reclora_kedro.recommendation.features import LENS, RANK, Lists
+from reclora_kedro.recommendation.features import LENS, RANK, TaughtLists
 
 PENALTY = 1e-3  # of the squares of the weights of columns with a standard deviation of one, per like
 
 
 def score(features: pl.DataFrame, weights: Mapping[str, float] | None) -> np.ndarray:
     """Return weighted sums of candidates' features, see `Candidates`; without weights, sums of all ranks."""
-    if weights is None:
+    if not weights:
         weights = {name: 1.0 for name in features.columns if name.endswith(RANK)}
     return features.select(*weights).to_numpy() @ np.array(list(weights.values()))
 
 
-def learn_weights(lists: Lists) -> dict[str, float]:
+def learn_weights(lists: TaughtLists) -> dict[str, float]:
     """Return the nonnegative weights with the highest likelihood of likes among the candidates of their moments.
 
     They weigh the logarithms of the sources' ranks, and the lens's logit, in a conditional logit (McFadden, Conditional

@@ -6,12 +6,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from reclora_kedro.recommendation.features import Lists
+from reclora_kedro.recommendation.features import TaughtLists
 
-ROUNDS = 100
+ROUNDS, PATIENCE = 300, 20
+VALIDATION_SHARE = 0.2  # of the users whose likes teach, which stop the training
+LEAST_VALIDATION_USERS = 20
 SETTINGS = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": 20,
+    "metric": "ndcg",
+    "eval_at": [10],
     "learning_rate": 0.05,
     "num_leaves": 7,
     "min_data_in_leaf": 50,
@@ -23,18 +27,50 @@ SETTINGS = {
 """Chosen on validation likes of Amazon Beauty; `lambdarank_truncation_level` is twice the length of a list."""
 
 
-def learn_trees(lists: Lists, base: np.ndarray, seed: int) -> str | None:
+def learn_trees(lists: TaughtLists, base: np.ndarray, seed: int) -> str | None:
     """Train trees that, added to base scores, (candidates,), rank liked items first; return LightGBM's text of them.
 
-    It is None if likes are too few to split. The loss is LambdaMART (Burges, From RankNet to LambdaRank to LambdaMART,
-    2010).
+    The likes of a fifth of the users stop the training. It is None if trees do not improve their NDCG@10, or if likes
+    are too few. The loss is LambdaMART (Burges, From RankNet to LambdaRank to LambdaMART, 2010).
     """
     import lightgbm
 
-    features, liked, sizes = lists.features.to_numpy(), lists.liked.astype(np.int8), np.bincount(lists.moment)
-    data = lightgbm.Dataset(features, liked, group=sizes, init_score=base, feature_name=lists.features.columns)
-    booster = lightgbm.train(SETTINGS | {"seed": seed}, data, ROUNDS)
-    return booster.model_to_string(importance_type="gain") if booster.feature_importance("gain").any() else None
+    users = np.random.default_rng(seed).permutation(np.unique(lists.user))
+    held_out = users[: int(VALIDATION_SHARE * len(users))]
+    if len(held_out) < LEAST_VALIDATION_USERS:
+        return None
+    validates = np.isin(lists.user, held_out)
+    learned, stopping = (_data(lists, base, rows) for rows in (~validates, validates))
+    before = _ndcg_of_base(lists, base, validates)
+    recorded: dict[str, Any] = {}
+    booster = lightgbm.train(
+        SETTINGS | {"seed": seed},
+        learned,
+        ROUNDS,
+        valid_sets=[stopping],
+        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False), lightgbm.record_evaluation(recorded)],
+    )
+    if max(recorded["valid_0"]["ndcg@10"]) <= before or not booster.feature_importance("gain").any():
+        return None
+    return booster.model_to_string(num_iteration=booster.best_iteration, importance_type="gain")
+
+
+def _data(lists: TaughtLists, base: np.ndarray, rows: np.ndarray) -> Any:
+    import lightgbm
+
+    sizes = np.unique(lists.moment[rows], return_counts=True)[1]
+    features, liked = lists.features.filter(rows).to_numpy(), lists.liked[rows].astype(np.int8)
+    return lightgbm.Dataset(features, liked, group=sizes, init_score=base[rows], feature_name=lists.features.columns)
+
+
+def _ndcg_of_base(lists: TaughtLists, base: np.ndarray, rows: np.ndarray) -> float:
+    """Return the mean NDCG@10 of moments by the base scores alone, as LightGBM measures that of the trees."""
+    moment, scores, liked = lists.moment[rows], base[rows], lists.liked[rows]
+    order = np.lexsort((np.arange(len(moment)), -scores, moment))
+    starts = np.flatnonzero(np.diff(moment[order], prepend=-1))
+    rank = 1 + np.arange(len(moment)) - np.repeat(starts, np.diff(starts, append=len(moment)))
+    hits = liked[order]
+    return float(((rank <= 10) / np.log2(1.0 + rank))[hits].sum() / len(starts))
 
 
 def score(features: pl.DataFrame, trees: str) -> np.ndarray:

@@ -1,17 +1,43 @@
-"""The second stage: an order of the best items of several sources, trained on validation likes."""
+"""Orders of the best items of sources: the fusion, the ranker, and the lens."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.candidates.item_model import ItemModel, NoSettings, Training
+from reclora_kedro.candidates.moments import NO_ITEM, Lists, Moments
 from reclora_kedro.evaluation.figures import plot_second_stage
+from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.recommendation import fusion, ranker
+from reclora_kedro.recommendation.diversity import marginal_relevance
 from reclora_kedro.recommendation.features import CandidateReader, read_lists
+
+if TYPE_CHECKING:
+    from reclora_kedro.lens.states import LensReader
+
+NOTES = {
+    "fusion": "the sources' best items, by the logarithms of their ranks and the lens, weighted by validation likes",
+    "ranker": "the same, corrected by trees of ranks, scores, popularity, age and texts, by validation likes",
+    "lens": "all items, by the click model",
+}
+
+
+LABELS = {
+    "fusion": "the best of all of these, weighted",
+    "ranker": "the same, corrected by boosted trees",
+}
+
+
+class Lister(Protocol):
+    """Makes lists of items: an item model, or an order of what models find."""
+
+    def top(self, moments: Moments, most: int) -> Lists:
+        """Return the best items that each moment may get."""
 
 
 class SecondStage(Block):
@@ -21,9 +47,9 @@ class SecondStage(Block):
     trees: str | None = None  # LightGBM's text of what `ranker` adds to the fusion's scores; None to add nothing
 
     @classmethod
-    def learned(cls, reader: CandidateReader, blocks: Iterable[pl.DataFrame], likes: pl.DataFrame, seed: int) -> Self:
+    def learned(cls, reader: CandidateReader, moments: Moments, target: np.ndarray, seed: int) -> Self:
         """Train on likes, see `read_lists`; parameters are None if no source finds any of them."""
-        lists = read_lists(reader, blocks, likes)
+        lists = read_lists(reader, moments, target)
         if lists is None:
             return cls()
         weights = fusion.learn_weights(lists)
@@ -33,27 +59,116 @@ class SecondStage(Block):
         """Draw the gain of the trees by feature, and the weights."""
         return plot_second_stage({} if self.trees is None else ranker.importance(self.trees), self.weights or {})
 
-    def score(self, features: pl.DataFrame) -> np.ndarray:
-        """Return the scores of candidates by the ranker, see `Candidates`: shape (candidates,)."""
-        base = fusion.score(features, self.weights)
+    def order(self, kind: str) -> Callable[[pl.DataFrame], np.ndarray]:
+        """Return the function from the features of candidates to their scores by `fusion` or `ranker`."""
+        return self._by_fusion if kind == "fusion" else self._by_ranker
+
+    def _by_fusion(self, features: pl.DataFrame) -> np.ndarray:
+        return fusion.score(features, self.weights)
+
+    def _by_ranker(self, features: pl.DataFrame) -> np.ndarray:
+        base = self._by_fusion(features)
         return base if self.trees is None else base + ranker.score(features, self.trees)
 
-    @property
-    def orders(self) -> dict[str, Callable[[pl.DataFrame], np.ndarray]]:
-        """Functions from the features of candidates to their scores, by the name of the source."""
-        return {"fusion": lambda features: fusion.score(features, self.weights), "ranker": self.score}
 
-    def scorers(self, reader: CandidateReader) -> dict[str, Scorer]:
-        """Return the scorers of pairs that order the sources' best items, by name; all other items come last."""
-        return {name: _scorer(reader, order) for name, order in self.orders.items()}
+@dataclass(frozen=True, eq=False)
+class Ordered:
+    """The best items of all sources, by a second stage; other items follow in the order of equals, without scores."""
+
+    reader: CandidateReader
+    order: Callable[[pl.DataFrame], np.ndarray]
+
+    def top(self, moments: Moments, most: int) -> Lists:
+        candidates = self.reader.read(moments)
+        scores = self.order(candidates.features)
+        lists = Lists.empty(len(moments), most)
+        by_score = np.lexsort((np.arange(len(scores)), -scores, candidates.row))
+        row, item, scores = candidates.row[by_score], candidates.item[by_score], scores[by_score]
+        rank = np.arange(len(row)) - np.searchsorted(row, np.arange(len(moments)))[row]
+        kept = rank < most
+        lists.items[row[kept], rank[kept]], lists.scores[row[kept], rank[kept]] = item[kept], scores[kept]
+        for short in np.flatnonzero(lists.items[:, -1] == NO_ITEM).tolist():
+            own = lists.items[short][lists.items[short] != NO_ITEM]
+            others = moments.first(short, most - len(own), without=own)
+            lists.items[short, len(own) : len(own) + len(others)] = others
+        return lists
 
 
-def _scorer(reader: CandidateReader, order: Callable[[pl.DataFrame], np.ndarray]) -> Scorer:
-    def score(pairs: pl.DataFrame) -> np.ndarray:
-        candidates = reader.read(pairs)
-        candidate_scores = order(candidates.features)
-        scores = np.full(pairs.height, candidate_scores.min(initial=0) - 1)
-        scores[candidates.places] = candidate_scores
-        return scores
+@dataclass(frozen=True, eq=False)
+class Reranked:
+    """The first items of a list by the lens's probability of a like; the others stay behind, without scores."""
 
-    return score
+    first: Lister
+    lens: "LensReader"
+    shortlist: int  # number of the first items
+
+    def top(self, moments: Moments, most: int) -> Lists:
+        from reclora_kedro.lens.states import lens_scores
+
+        lists = self.first.top(moments, max(most, self.shortlist))
+        scores = np.full(lists.scores.shape, np.nan)
+        row, place = np.nonzero(lists.items[:, : self.shortlist] != NO_ITEM)
+        if len(row):
+            pairs = moments.pairs(row, lists.items[row, place])
+            scores[row, place] = lens_scores({"logit": self.lens.logits(pairs)})
+        order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")
+        items, scores = (np.take_along_axis(each, order, axis=1) for each in (lists.items, scores))
+        return Lists(items[:, :most], scores[:, :most])
+
+
+@dataclass(frozen=True, eq=False)
+class Delivered:
+    """The lists of a method as users get them: popular items where they have no events, and unlike ones if asked for.
+
+    Attributes:
+        vectors: of items, by which the first items of a list are made unlike; None for no such change.
+        diversity: how strongly, see `marginal_relevance`.
+        shortlist: number of the first items, which then have no scores.
+    """
+
+    first: Lister
+    popularity: ItemModel
+    vectors: np.ndarray | None
+    diversity: float
+    shortlist: int
+
+    def top(self, moments: Moments, most: int) -> Lists:
+        is_known = moments.has_events
+        if is_known.all():
+            return self._of_known(moments, most)
+        lists = Lists.empty(len(moments), most)
+        if is_known.any():
+            lists.items[is_known], lists.scores[is_known] = self._of_known(moments[is_known], most)
+        lists.items[~is_known] = self.popularity.top(moments[~is_known], most).items
+        return lists
+
+    def _of_known(self, moments: Moments, most: int) -> Lists:
+        if self.vectors is None:
+            return self.first.top(moments, most)
+        items, scores = self.first.top(moments, max(most, self.shortlist))
+        first = items[:, : self.shortlist]
+        lengths = (first != NO_ITEM).sum(axis=1)
+        vectors = unit_vectors(self.vectors[first.clip(0).ravel()]).reshape(*first.shape, -1)
+        strengths = np.full(len(moments), self.diversity)
+        order = marginal_relevance(vectors, np.maximum(lengths, 1), strengths, self.shortlist)
+        is_item = np.arange(order.shape[1]) < lengths[:, None]
+        items[:, : order.shape[1]] = np.where(is_item, np.take_along_axis(first, order, axis=1), NO_ITEM)
+        scores[:, : order.shape[1]] = np.nan
+        return Lists(items[:, :most], scores[:, :most])
+
+
+@dataclass(frozen=True, eq=False)
+class LensModel(ItemModel):
+    """All items by the lens, to compare with; it takes the time of a forward pass per pair."""
+
+    NOTE: ClassVar = NOTES["lens"]
+
+    lens: "LensReader"
+
+    @classmethod
+    def fit(cls, training: Training, settings: NoSettings) -> Self:
+        raise TypeError("The lens is trained by its own step.")
+
+    def scores(self, moments: Moments) -> np.ndarray:
+        row, item = np.divmod(np.arange(len(moments) * moments.items), moments.items)
+        return self.lens.logits(moments.pairs(row, item)).numpy().reshape(len(moments), -1)

@@ -1,7 +1,7 @@
 """Settings of the service."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,12 @@ ModelName = Literal["lens", "llm"]
 
 class ServiceConfig(Block):
     """Address of the service, the model that answers, and the limits of requests."""
+
+    max_body_bytes: ClassVar[int] = 2**20  # of a request: a thousand events with long ids take a fifth of it
+    max_items: ClassVar[int] = 1000  # candidates, items to score, and items of a list, of one request
+    max_events: ClassVar[int] = 1000  # of one request, or of a history in it
+    max_requests: ClassVar[int] = 64  # users of one request
+    clock_skew_seconds: ClassVar[float] = 60  # how far ahead of this machine's clock an event may be
 
     host: str = Field(min_length=1)
     port: Annotated[CountOrZero, Field(le=65535)]
@@ -33,14 +39,9 @@ class ServiceConfig(Block):
     receive_seconds: Positive
     timeout_seconds: Positive
     shutdown_seconds: Positive
-    max_body_bytes: Count
-    max_items: Count
-    max_events: Count
-    max_requests: Count
     max_pairs: Count
     max_prompts: Count
     requests_per_second: Positive | None
-    clock_skew_seconds: NonNegative
 
     @model_validator(mode="after")
     def _an_llm_that_answers_is_loaded(self) -> Self:

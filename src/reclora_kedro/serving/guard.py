@@ -147,7 +147,7 @@ class Guard:
                 413,
                 "too-large",
                 "The body is too large",
-                f"A body has at most {most:,} bytes (service.max_body_bytes): send it in parts. Nothing was stored.",
+                f"A body has at most {most:,} bytes: send it in parts. Nothing was stored.",
                 headers={"connection": "close"},
             )
         try:

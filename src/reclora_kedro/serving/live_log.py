@@ -133,7 +133,7 @@ class LiveLog:
             kept = sequences.timestamp > last[user]
             events = {name: column[kept] for name, column in vars(sequences).items() if name != "offsets"}
             counts = np.bincount(user[kept], minlength=log.users.height)
-            log = replace(log, sequences=Sequences(np.concatenate([[0], counts.cumsum()]), **events))
+            log = replace(log, sequences=Sequences(offsets=np.concatenate([[0], counts.cumsum()]), **events))
         log = replace(log, sequences=LiveSequences.from_sequences(log.sequences))
         return _with_rows_of_users(log, SPARE_USERS)
 

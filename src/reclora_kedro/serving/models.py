@@ -1,24 +1,18 @@
 """Answers of a champion on the current log."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import groupby
 from typing import Any, Literal, Self
 
 import numpy as np
 import polars as pl
 import torch
 
-from reclora_kedro.baselines.base import Scorer
-from reclora_kedro.baselines.linear import LinearModel
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import Popularity
-from reclora_kedro.candidates.base import Retriever
-from reclora_kedro.candidates.index import NO_ITEM, ItemIndex
-from reclora_kedro.candidates.reader import RetrieverReader
+from reclora_kedro.candidates.moments import NO_ITEM, NOTHING
+from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.gate_inputs import GateInputs
-from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import CANDIDATE, questions
 from reclora_kedro.history.rating_statistics import COLUMNS
@@ -35,13 +29,11 @@ from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder
 from reclora_kedro.llm.shared_prefix import score_candidates
-from reclora_kedro.recommendation.candidates import CandidateSets, candidate_sets
-from reclora_kedro.recommendation.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
+from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.config import SECOND_STAGES, RecommendationConfig
 from reclora_kedro.recommendation.diversity import marginal_relevance
-from reclora_kedro.recommendation.finders import Finder
-from reclora_kedro.recommendation.recommendations import REASONS
-from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import READ_RETRIEVER, FittedSources, lens_scorer
+from reclora_kedro.recommendation.features import BEST_PER_SOURCE
+from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal import Event
 from reclora_kedro.serving.live_log import CurrentLog, LiveLog
@@ -68,19 +60,12 @@ class Champion:
 
     versions: Mapping[str, str]
     about: Mapping[str, Any]  # further information, such as its metrics and the decision that promoted it
-    log: InteractionLog
     lens: Lens
     retriever: Retriever | None
-    linear: LinearModel | None
-    kind: CandidateKind
-    order: CandidateOrder  # whether the lens reranks them
-    stage: SecondStage  # second stage, if the `kind` is one of its orders
-    table: pl.DataFrame | None  # candidates of users, for the kind `table`
-    llm: Llm | None  # reranks the lens's shortlist on request; None refuses such requests
+    recommender: Recommender  # fitted to all events of its log
+    table: Mapping[str, np.ndarray] | None  # the only items of each user, by id; None for the whole catalogue
+    llm: Llm | None  # reranks shortlists on request; None refuses such requests
     ingestion: IngestionConfig
-    recommendation: RecommendationConfig
-    popularity: Popularity
-    neighbours: ItemNeighboursConfig
     forgotten: ForgottenUsers = NOBODY
     alias: str | None = None  # version of the alias that named it, if any
 
@@ -90,22 +75,22 @@ class Champion:
         return max(self.versions.values(), default="unversioned")
 
     @property
-    def listed_items(self) -> int:
-        """Approximate number of items that the lens scores for a user without given candidates."""
-        if self.kind in SOURCES:
-            return self.recommendation.retrieved
-        return self.recommendation.pool_items if self.kind == "popular_recent" else self.log.items.height
-
-    @cached_property
-    def item_index(self) -> ItemIndex | None:
-        """Index of the retriever's items, if it finds candidates in a large catalogue."""
-        reads_index = self.is_large and self.kind in READ_RETRIEVER
-        return ItemIndex.of(self.retriever) if reads_index and self.retriever else None
+    def log(self) -> InteractionLog:
+        return self.recommender.log
 
     @property
-    def is_large(self) -> bool:
-        """Whether a source finds items without scores of all."""
-        return self.kind in SOURCES and self.log.items.height > self.recommendation.exact_items
+    def recommendation(self) -> RecommendationConfig:
+        return self.recommender.config
+
+    @property
+    def choice(self) -> Choice:
+        return self.recommender.choice
+
+    @property
+    def listed_items(self) -> int:
+        """Approximate number of items that are scored one by one for a list, unless these are given."""
+        is_second_stage = self.choice.kind in SECOND_STAGES
+        return self.recommendation.shortlist + is_second_stage * BEST_PER_SOURCE * len(self.recommender.sources)
 
     @property
     def bytes(self) -> int:
@@ -125,7 +110,7 @@ class Request:
     history: tuple[Event, ...] = ()
     items: np.ndarray | None = None  # indices of the candidates, or of the items to score; None to find candidates
     n: int = 0
-    excluded: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.int64))  # indices not to recommend
+    excluded: np.ndarray = field(default_factory=lambda: NOTHING)  # indices not to recommend
     allowed: np.ndarray | None = None  # whether each item may be recommended, shape (items,); None for all
     include_seen: bool = False  # whether items of the user's events may be recommended
     explain: bool = False
@@ -134,7 +119,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """Items and scores, best first if ranked; the scores of a fallback are None."""
+    """Items and scores, best first if ranked; scores are None where nothing orders the items."""
 
     request: Request
     now: "Snapshot"  # what it is computed by
@@ -143,23 +128,6 @@ class Answer:
     scores: np.ndarray | None = None
     fallback: Fallback | None = None
     because: list[dict[str, Any]] | None = None
-
-    def keep_requested(self, by: np.ndarray) -> None:
-        """Keep as many items as requested, by score and, with `recommendation.diversity`, by how unlike they are."""
-        config, n, embeddings = self.now.champion.recommendation, self.request.n, self.now.log.item_embeddings
-        if not config.diversity or embeddings is None:
-            return self.keep_best(by, n)
-        self.keep_best(by, len(by) if config.shortlist is None else max(config.shortlist, n))
-        vectors, lengths = unit_vectors(embeddings[self.items])[None], np.array([len(self.items)])
-        self._keep(marginal_relevance(vectors, lengths, np.array([config.diversity]), n)[0])
-
-    def keep_best(self, by: np.ndarray, most: int) -> None:
-        """Keep the items with the highest scores, the earlier ones among equals."""
-        self._keep(np.argsort(-by, kind="stable")[:most])
-
-    def _keep(self, order: np.ndarray) -> None:
-        self.items, self.scores = self.items[order], None if self.scores is None else self.scores[order]
-        self.because = None if self.because is None else [self.because[place] for place in order]
 
     def split(self, most: int) -> list[Self]:
         """Split into parts of at most `most` items each, still to be scored."""
@@ -172,33 +140,43 @@ class Answer:
         if self.request.explain:
             self.because = [reason for part in parts for reason in part.because or ()]
         if self.request.rank:
-            self.keep_requested(self.scores)
+            self._rank()
+
+    def _rank(self) -> None:
+        """Keep as many items as requested, by score and, with `recommendation.diversity`, by how unlike they are."""
+        assert self.scores is not None  # they have just been collected
+        config, n, embeddings = self.now.champion.recommendation, self.request.n, self.now.log.item_embeddings
+        self._keep(np.argsort(-self.scores, kind="stable"))
+        if config.diversity and embeddings is not None:
+            vectors, lengths = unit_vectors(embeddings[self.items])[None], np.array([len(self.items)])
+            self._keep(marginal_relevance(vectors, lengths, np.array([config.diversity]), n)[0])
+            self.scores = None
+        else:
+            self._keep(np.arange(min(n, len(self.items))))
+
+    def _keep(self, order: np.ndarray) -> None:
+        self.items, self.scores = self.items[order], None if self.scores is None else self.scores[order]
+        self.because = None if self.because is None else [self.because[place] for place in order]
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A champion with the log at a moment; `facts` are of the events that the champion was made with."""
+    """A champion with the log at a moment; facts of items are those of the events that it was made with."""
 
     champion: Champion
     live: LiveLog
     current: CurrentLog
     lens: Lens
     reader: LensReader
-    neighbours: ItemNeighbours
-    retriever: RetrieverReader | None
-    linear: LinearModel | None
-    facts: ItemFacts
+    recommender: Recommender  # reads the current log
 
     @classmethod
     def take(cls, champion: Champion, live: LiveLog) -> Self:
         current = live.current()
         lens = grow_lens(champion.lens, current.log)
         reader = LensReader(lens, current.log, tabulate=True)
-        neighbours = ItemNeighbours(current.log, champion.neighbours)
-        retriever = champion.retriever and RetrieverReader(champion.retriever, current.log)
-        linear = champion.linear and champion.linear.with_log(current.log)
-        facts = ItemFacts(champion.log)
-        return cls(champion, live, current, lens, reader, neighbours, retriever, linear, facts)
+        of_log = replace(champion.recommender, lens=reader if champion.choice.reads_lens else None)
+        return cls(champion, live, current, lens, reader, of_log.with_events(current.log))
 
     def brought_up_to_date(self) -> Self:
         """Return the current snapshot from this one, the latest; this one if nothing has been added."""
@@ -209,17 +187,10 @@ class Snapshot:
             return self.take(self.champion, self.live)
         return self._with_current(current, current.changed)
 
-    def _with_current(self, current: CurrentLog, changed: np.ndarray | None = None) -> Self:
+    def _with_current(self, current: CurrentLog, changed: np.ndarray) -> Self:
         """Return a copy with another log of the same users; `changed` users are counted by their events in it."""
-        log = current.log
-        return replace(
-            self,
-            current=current,
-            reader=self.reader.with_log(log),
-            neighbours=self.neighbours.with_log(log, changed),
-            retriever=self.retriever and self.retriever.with_log(log),
-            linear=self.linear and self.linear.with_log(log),
-        )
+        recommender = self.recommender.with_events(current.log, changed)
+        return replace(self, current=current, reader=self.reader.with_log(current.log), recommender=recommender)
 
     @property
     def log(self) -> InteractionLog:
@@ -229,54 +200,20 @@ class Snapshot:
     def as_of(self) -> int:
         return self.log.last_second
 
-    @cached_property
-    def sources(self) -> FittedSources:
-        return FittedSources(
-            self.log,
-            self.champion.popularity,
-            self.neighbours,
-            self.linear,
-            self.retriever,
-            self.facts,
-            lens_scorer(self.reader),
-            self.champion.stage,
-        )
+    @property
+    def nobody(self) -> int:
+        """Index of a user without events: the log has at least one spare row."""
+        return self.log.users.height - 1
 
-    @cached_property
-    def source(self) -> Scorer:
-        """Scorer that finds candidates, unless they are listed."""
-        return self.sources.scorer(self.champion.kind)
-
-    @cached_property
-    def finder(self) -> Finder | None:
-        """Finder of candidates in a large catalogue."""
-        champion = self.champion
-        if not champion.is_large:
-            return None
-        return self.sources.finder(champion.kind, self.sets.pool, champion.item_index)
-
-    @cached_property
-    def sets(self) -> CandidateSets:
-        """Sets of items that each user may be recommended."""
-        champion, log = self.champion, self.log
-        sets = candidate_sets(log, champion.kind, champion.recommendation)
-        if champion.table is not None:
-            sets, _ = sets.with_table(champion.table, log.users.schema["user_id"], log.items["item_id"])
-        return sets
-
-    @cached_property
-    def popularity_rank(self) -> np.ndarray:
-        """Rank of each item by popularity among the candidates, shape (items,)."""
-        rank = np.full(self.log.items.height, self.log.items.height)
-        rank[self.sets.pool] = np.arange(len(self.sets.pool))
-        return rank
-
-    def listed(self, user: str | None) -> np.ndarray:
-        """Return indices of the items that a user may be recommended, also seen ones, most popular first."""
-        if self.sets.given is None:
-            return self.sets.pool
-        [typed] = pl.Series([user]).cast(self.live.user_type, strict=False)
-        return self.sets.given.get(typed, self.sets.pool[:0])
+    def rules(self, request: Request) -> tuple[bool, np.ndarray | None]:
+        """Return whether a list may have items that the user took, and the only items that it may have, if any."""
+        only, table = request.items, self.champion.table
+        repeat = request.include_seen or self.champion.recommendation.repeat
+        if only is None and table is not None:
+            only, repeat = table.get(str(request.user), NOTHING), True  # as in the lists of all users
+        if request.allowed is not None:
+            only = np.flatnonzero(request.allowed) if only is None else only[request.allowed[only]]
+        return repeat, only
 
     def lens_scores(self, pairs: pl.DataFrame) -> np.ndarray:
         """Return the lens's probabilities of a like, shape (pairs,)."""
@@ -285,7 +222,7 @@ class Snapshot:
     def with_visitor(self, history: Sequence[Event]) -> tuple[Self, int]:
         """Return a copy with a user whose events are not stored, and that user's index."""
         log, visitor = self.live.with_visitor(self.log, history)
-        return self._with_current(self.current._replace(log=log)), visitor
+        return self._with_current(self.current._replace(log=log), NOTHING), visitor
 
     def gates_of(self, user: int) -> list[float] | None:
         """Return the gate weights of a user now; None if they depend on more than the user, or without gates."""
@@ -311,25 +248,18 @@ class Snapshot:
 
 
 def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
-    """Answer requests by the lens, or make shortlists for those that `answer_by_llm` reranks."""
-    config, by_lens = now.champion.recommendation, now.champion.order == "lens"
-    answers = [_with_candidates(request, now) for request in requests]
-    open_ = [answer for answer in answers if answer.fallback is None]
-    if now.champion.kind in SOURCES:
-        ranked = [answer for answer in open_ if answer.request.rank and answer.request.items is None]
-        exact = [answer for answer in ranked if _finder(answer.request, answer.now) is None]
-        for answer, nearness in zip(exact, _scores(exact, lambda now: now.source), strict=True):
-            answer.keep_best(nearness, max(config.retrieved, answer.request.n))
-    for answer, scores in zip(open_, _scores(open_, lambda now: now.lens_scores), strict=True):
-        answer.scores = scores
-        if answer.request.rank:
-            is_ordered = not by_lens and answer.request.items is None
-            by = np.zeros(len(scores)) if is_ordered else scores
-            if answer.request.model == "llm":
-                answer.keep_best(by, len(by) if config.shortlist is None else max(config.shortlist, answer.request.n))
-            else:
-                answer.keep_requested(by)
-        if answer.request.explain and answer.request.model == "lens":
+    """Answer requests by recommender and lens, or make shortlists for those that `answer_by_llm` reranks."""
+    answers = [_opened(request, now) for request in requests]
+    by_snapshot = defaultdict[Snapshot, list[Answer]](list)  # that of the log, and one per visitor
+    for answer in answers:
+        by_snapshot[answer.now].append(answer)
+    for of_snapshot, together in by_snapshot.items():
+        if ranked := [answer for answer in together if answer.request.rank]:
+            _make_lists(of_snapshot, ranked)
+        if scored := [answer for answer in together if not answer.request.rank and answer.user is not None]:
+            _score(of_snapshot, scored)
+    for answer in answers:
+        if answer.request.explain and answer.request.model == "lens" and answer.fallback is None:
             answer.because = _reasons(answer)
     return answers
 
@@ -368,52 +298,46 @@ def answer_by_llm(answers: Sequence[Answer]) -> None:
         answer.scores = scores[rows]
 
 
-def _with_candidates(request: Request, now: Snapshot) -> Answer:
-    """Select the items to score for a request, most popular first, or the best of them for a user without events.
-
-    An unknown user of a scoring request has no index.
-    """
+def _opened(request: Request, now: Snapshot) -> Answer:
+    """Return an answer without items, or with those to score; an unknown user has no index."""
     user: int | None
     if request.user is None:
-        now, user = now.with_visitor(request.history) if request.history else (now, now.log.users.height - 1)
+        now, user = now.with_visitor(request.history) if request.history else (now, now.nobody)
     else:
         user = now.current.users.get(request.user)
-    if not request.rank:
-        assert request.items is not None
-        return Answer(request, now, user, request.items, fallback="unknown_user" if user is None else None)
-    seen = now.sets.seen(user)
-    if len(seen) and (finder := _finder(request, now)):
-        moment = now.log.now(pl.DataFrame({"user_index": [user]}, {"user_index": pl.Int32}))
-        [found] = finder.find(moment, max(now.champion.recommendation.retrieved, request.n), request.excluded)
-        items = found[found != NO_ITEM].astype(np.int32)
-        return Answer(request, now, user, items, fallback=None if len(items) else "no_candidates")
-    items = now.listed(request.user) if request.items is None else request.items
-    allowed = np.ones(now.log.items.height, dtype=bool) if request.allowed is None else request.allowed.copy()
-    allowed[request.excluded] = False
-    if not request.include_seen:
-        allowed[seen] = False
-    items = items[allowed[items]]
-    if not len(items):
-        return Answer(request, now, user, items, fallback="no_candidates")
-    if not len(seen):
-        by_popularity = np.argsort(now.popularity_rank[items], kind="stable")[: request.n]
-        return Answer(
-            request, now, user, items[by_popularity], fallback="unknown_user" if user is None else "no_events"
-        )
-    return Answer(request, now, user, items)
+    items = NOTHING if request.rank or request.items is None else request.items
+    return Answer(request, now, user, items, fallback="unknown_user" if user is None else None)
 
 
-def _finder(request: Request, now: Snapshot) -> Finder | None:
-    """Return the finder of candidates, if there is one and the request neither filters items nor wants seen ones."""
-    return now.finder if request.items is None and request.allowed is None and not request.include_seen else None
+def _make_lists(now: Snapshot, answers: Sequence[Answer]) -> None:
+    """Make the lists of requests, a row of the moments for each, whoever its user is."""
+    requests = [answer.request for answer in answers]
+    users = [now.nobody if answer.user is None else answer.user for answer in answers]
+    frame = now.log.now(pl.DataFrame({"user_index": users}, {"user_index": pl.Int32}))
+    repeat, allowed = zip(*map(now.rules, requests), strict=True)
+    excluded = [request.excluded for request in requests]
+    moments = now.recommender.moments(frame, repeat=np.array(repeat), excluded=excluded, allowed=allowed)
+    lengths = np.array([max(now.champion.recommendation.shortlist, request.n) for request in requests])
+    for length in np.unique(lengths).tolist():  # of which a diverse list is chosen, alone or beside others
+        rows = np.flatnonzero(lengths == length)
+        lists = now.recommender.best(moments[rows], length)
+        for row, items, scores in zip(rows.tolist(), lists.items, lists.scores, strict=True):
+            answer = answers[row]
+            kept = np.flatnonzero(items != NO_ITEM)[: None if answer.request.model == "llm" else answer.request.n]
+            answer.items = items[kept]
+            answer.scores = None if np.isnan(scores[kept]).all() else scores[kept]
+            if not len(kept):
+                answer.fallback = "no_candidates"
+            elif answer.user is not None and not moments.has_events[row]:
+                answer.fallback = "no_events"
 
 
-def _scores(answers: Sequence[Answer], scorer_of: Callable[[Snapshot], Scorer]) -> Iterator[np.ndarray]:
-    """Yield the scores of each answer's items; answers of one snapshot are scored together."""
-    for now, group in groupby(answers, key=lambda answer: answer.now):
-        together = list(group)
-        ends = np.cumsum([len(answer.items) for answer in together])
-        yield from np.split(scorer_of(now)(_pairs(together)), ends[:-1])
+def _score(now: Snapshot, answers: Sequence[Answer]) -> None:
+    """Have the lens score the items of requests."""
+    scores = now.lens_scores(_pairs(answers))
+    ends = np.cumsum([len(answer.items) for answer in answers])
+    for answer, own in zip(answers, np.split(scores, ends[:-1]), strict=True):
+        answer.scores = own
 
 
 def _pairs(answers: Sequence[Answer]) -> pl.DataFrame:
@@ -429,7 +353,7 @@ def _reasons(answer: Answer) -> list[dict[str, Any]]:
     now, pairs = answer.now, _pairs([answer])
     assert answer.user is not None  # nothing is scored for an unknown user
     statistics = now.reader.statistics(pairs).tolist()
-    nearest = now.neighbours.reasons(answer.user, pairs["history_end"][0], answer.items, REASONS)
+    [nearest] = now.recommender.explain(now.recommender.moments(pairs[:1]), answer.items[None])
     return [
         {
             "neighbours": [

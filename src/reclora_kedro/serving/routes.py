@@ -20,7 +20,7 @@ from reclora_kedro.history.fields import field_names
 from reclora_kedro.ingestion.plausible_times import believed_seconds
 from reclora_kedro.serving import shapes
 from reclora_kedro.serving.batches import QueueFullError
-from reclora_kedro.serving.config import ModelName
+from reclora_kedro.serving.config import ModelName, ServiceConfig
 from reclora_kedro.serving.journal import Event, EventConflictError, NotAppliedError, NotStoredError
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.models import Answer, Request, Snapshot
@@ -141,7 +141,7 @@ class Routes:
         deleted = await _written(self.service.journal.drop_user(user_id, until, is_known))
         if not (deleted or is_known):
             raise unknown("user", user_id, users)
-        note = "Tables and trained weights still hold them until `kedro run --pipelines forget` has made new versions."
+        note = "Tables and trained weights still hold them until `kedro forget` has made new versions."
         return {"user": user_id, "deleted_from_journal": deleted, "note": note}
 
     async def user(self, user_id: str) -> Json:
@@ -186,7 +186,7 @@ class Routes:
 
         def look(now: Snapshot) -> Json:
             live, [item] = now.live, _item_indices(now.live.items, [item_id]).tolist()
-            [(near, weights)] = now.neighbours.nearest(np.array([item]))
+            near, weights = now.recommender.knn.nearest(item)
             by_users = near[np.argsort(-weights, kind="stable")[:limit]]
             weight_of = dict(zip(near.tolist(), weights.tolist(), strict=True))
             response = _item(live, item)
@@ -205,8 +205,9 @@ class Routes:
             "version": champion.name,
             "versions": dict(champion.versions),
             "since": _rfc3339(int(self.service.since)),
-            "candidates": champion.kind,
-            "order": champion.order,
+            "method": champion.choice.kind,
+            "order": champion.choice.order,
+            "reason": champion.choice.reason,
             "model": self._config.model,
             "llm": None if champion.llm is None else champion.llm.variant,
             "users": champion.log.users.height,
@@ -383,7 +384,8 @@ def _response(body: OfOneUser, answer: Answer) -> Json:
     for place, item in enumerate(answer.items.tolist()):
         entry = _item(live, item) | {"score": None, "rank": place + 1}
         if answer.scores is not None:
-            entry["score"] = float(answer.scores[place])
+            score = float(answer.scores[place])
+            entry["score"] = None if np.isnan(score) else score
         if answer.because is not None:
             entry["because"] = answer.because[place] | {
                 "neighbours": [
@@ -433,7 +435,8 @@ def _wrong(where: str, value: Any, expected: str) -> ProblemError:
 def _require_most(member: str, count: int, most: int, parameter: str, counted: str = "") -> None:
     if count > most:
         counted = counted and f" {counted}"
-        detail = f"{member} takes {count:,}{counted}, but at most {most:,} are allowed (service.{parameter})."
+        setting = f" (service.{parameter})" if parameter in ServiceConfig.model_fields else ""
+        detail = f"{member} takes {count:,}{counted}, but at most {most:,} are allowed{setting}."
         raise ProblemError(422, "too-many", "More than the service allows", detail, found=count, expected=most)
 
 

@@ -116,11 +116,14 @@ class Score(OfOneUser):
 
 
 class ScoredItem(BaseModel):
-    """An item and its probability of a like."""
+    """An item and what orders it."""
 
     item: str
     title: str
-    score: float | None = Field(description="probability of a like; null in a fallback")
+    score: float | None = Field(
+        description="what orders a list, greater first: a probability of a like where lens or LLM order it, as for "
+        "given items; null where nothing does, as in a fallback"
+    )
     rank: int | None = None
     because: dict[str, Any] | None = None
 
@@ -229,8 +232,9 @@ class Model(BaseModel):
     version: str
     versions: dict[str, str]
     since: datetime
-    candidates: str
-    order: str
+    method: str = Field(description="what makes the lists: a source, fusion or ranker")
+    order: str = Field(description="lens if that reorders their first items, else candidates")
+    reason: str = Field(description="why it is this method")
     model: ModelName
     llm: str | None
     users: int

@@ -1,11 +1,14 @@
 """Metrics and costs of a study's cells, as one long table and as means over the seeds."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import polars as pl
 
+from kedro_provenance.cells import FinishedCell
+from kedro_provenance.recipe import StoredVersion
 from reclora_kedro.adapters.methods import adapter_method
 from reclora_kedro.evaluation.bootstrap import Estimate
 from reclora_kedro.evaluation.metrics import kept_validation
@@ -31,19 +34,26 @@ AVERAGED = (
 )
 
 
-class FinishedCell(Protocol):
-    """A cell whose nodes have all run, see `kedro_provenance.cells.FinishedCell`."""
-
-    outputs: Sequence[str]
-    flow: Any
-    catalog: Any
-
-
 class CellResult(NamedTuple):
     """Results of one cell: a record of metrics and costs per model, and one per pair of models."""
 
     models: list[Record]
     pairs: Records
+
+
+@dataclass(frozen=True)
+class StudiedCell:
+    """A cell of a study and its result."""
+
+    cell: Cell
+    result: CellResult
+
+    def to_json(self) -> Record:
+        return {"cell": asdict(self.cell), "result": self.result._asdict()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        return cls(Cell(**record["cell"]), CellResult(**record["result"]))
 
 
 def cell_result(cell: FinishedCell) -> CellResult:
@@ -52,8 +62,8 @@ def cell_result(cell: FinishedCell) -> CellResult:
     longest = max(record.get("k", 0) for record in metrics)  # ranking_metrics are of lists of several lengths
     comparisons, attribution = others or ([], [])
     auc_lost = {record["model"]: record["fall"] for record in attribution if record["input"] == "prompt"}
-    revisions = {cell.catalog.stored(name).revision or "unknown" for name in cell.flow.all_outputs()}
-    origin = {"digest": cell.catalog.stored(cell.outputs[0]).recipe.key, "revision": ", ".join(sorted(revisions))}
+    revisions = {stored_output(cell, name).revision or "unknown" for name in cell.flow.all_outputs()}
+    origin = {"digest": recipe_key(cell, cell.outputs[0]), "revision": ", ".join(sorted(revisions))}
     models = [
         {"model": record["model"]}
         | {name: record.get(name) for name in METRICS}
@@ -67,6 +77,20 @@ def cell_result(cell: FinishedCell) -> CellResult:
     return CellResult(models, comparisons)
 
 
+def stored_output(cell: FinishedCell, name: str) -> StoredVersion:
+    """Return an output of a finished cell as it is stored."""
+    stored = cell.catalog.stored(name)
+    assert stored is not None
+    return stored
+
+
+def recipe_key(cell: FinishedCell, name: str) -> str:
+    """Return the key of the recipe of an output of a finished cell."""
+    recipe = stored_output(cell, name).recipe
+    assert recipe is not None
+    return recipe.key
+
+
 def model_costs(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     """Return the costs of a model of a cell, from its training log and scores and the times of their nodes.
 
@@ -75,7 +99,7 @@ def model_costs(record: Mapping[str, Any], cell: FinishedCell) -> Record:
         score_seconds (of the scoring node, loading and other models that it scores with included), scored_rows (with
         those scored again for permuted inputs) and ms_per_row.
     """
-    model, outputs, load, stored = record["model"], cell.flow.all_outputs(), cell.catalog.load, cell.catalog.stored
+    model, outputs, load = record["model"], cell.flow.all_outputs(), cell.catalog.load
     log_entry, scores_entry = (
         next((name for name in (f"{model}.{kind}", f"{model}_{kind}") if name in outputs), None)
         for kind in ("training_log", "scores")
@@ -83,7 +107,7 @@ def model_costs(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     # A flow that ends at the lens keeps its metrics but not its scores; one that ranks has ranks for scores.
     scores = scores_entry or ("item_ranks" if "hit_rate" in record else "lens_metrics")
     [scoring] = [node for node in cell.flow.nodes if scores in node.outputs]
-    seconds = max(stored(name).seconds for name in scoring.outputs)
+    seconds = max(stored_output(cell, name).seconds for name in scoring.outputs)
     rows = load(scores_entry).height if scores_entry else record["rows"]
     if (permuted_entry := f"{model}.permuted_scores") in scoring.outputs:
         adapter = load(f"params:finetuning.variants.{model}").adapter
@@ -94,7 +118,7 @@ def model_costs(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     return {
         "weights": log["weights"][-1] if "weights" in log.columns else record.get("weights"),
         **{name: kept_validation(log, column) if column in log.columns else None for name, column in LOGGED.items()},
-        "train_seconds": stored(log_entry).seconds if log_entry else None,
+        "train_seconds": stored_output(cell, log_entry).seconds if log_entry else None,
         "score_seconds": seconds,
         "scored_rows": rows,
         "ms_per_row": 1000 * seconds / rows,

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from kedro_provenance.cells import FinishedCell
 from kedro_provenance.files.digests import digest
 from kedro_provenance.parameters import merge
 from reclora_kedro.evaluation.metrics import kept_validation
 from reclora_kedro.study.config import GridConfig, NumberRange, SearchConfig, Space
 from reclora_kedro.study.grid import Cell, pipelines_of, require_parameters
-from reclora_kedro.study.results import FinishedCell, Record, Records
+from reclora_kedro.study.results import Record, Records, recipe_key
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def measure(cell: FinishedCell, column: str) -> Measured:
     value = kept_validation(log, column)
     if value is None:
         raise ValueError(f"{entry} has no {column}: nothing was validated")
-    return Measured(value, cell.catalog.stored(entry).recipe.key)
+    return Measured(value, recipe_key(cell, entry))
 
 
 class Search:

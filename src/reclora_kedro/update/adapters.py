@@ -10,11 +10,12 @@ from reclora_kedro.finetuning.continuation import (
     draw_rows,
     trained_weights,
 )
-from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig, assign, copy_of
+from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
+from reclora_kedro.optimization import assign, copy_of
 from reclora_kedro.update.promotion import Decision, PromotionConfig, decide, undecided
 
 USES = ("few_shot", "validation", "test")

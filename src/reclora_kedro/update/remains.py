@@ -3,15 +3,16 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import polars as pl
 from rich.console import Group
 
+from kedro_provenance.archive import ArchivedVersion
 from reclora_kedro.terminal import text_table
 
 TRAINED = (
@@ -43,44 +44,6 @@ WITH_USERS = {"raw_interactions", "raw_users", "raw_new_interactions", "raw_new_
 """Entries with rows of users that no pipeline makes."""
 
 
-class Version(Protocol):
-    """A stored version of a catalog entry, or the remains of an interrupted node, which have no version."""
-
-    @property
-    def entry(self) -> str: ...
-
-    @property
-    def layer(self) -> str: ...
-
-    @property
-    def version(self) -> str | None: ...
-
-    @property
-    def address(self) -> str: ...
-
-    @property
-    def content(self) -> str: ...
-
-    @property
-    def parameters(self) -> Mapping[str, Any]: ...
-
-    def files(self, suffix: str) -> Iterator[Path]: ...
-
-    def comes_from(
-        self, contents: Collection[str], earlier: Mapping[str, Any] | None = None
-    ) -> tuple[set[str], set[str]] | None:
-        """Return those of `contents` that it was made from, and names of other sources; None if unknown."""
-
-
-class Archive(Protocol):
-    """All stored versions."""
-
-    def versions(self) -> Sequence[Any]: ...
-
-    def require_erasable(self, addresses: Sequence[str], champion: Mapping[str, str]) -> object:
-        """Refuse to erase the versions at these addresses if any of them is needed."""
-
-
 @dataclass(frozen=True)
 class Forgotten:
     """Identifiers that stored data may no longer contain: ids of users, and of items only they had, as texts."""
@@ -89,7 +52,7 @@ class Forgotten:
     items: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, users: Iterable[Any], versions: Iterable[Version], items: pl.Series) -> Self:
+    def of(cls, users: Iterable[Any], versions: Iterable[ArchivedVersion], items: pl.Series) -> Self:
         ids = frozenset(map(str, users))
         return cls(ids, frozenset(items_of(ids, versions) - set(items.cast(pl.String))))
 
@@ -128,16 +91,16 @@ class Remains:
         traces: versions with weights that were, or may have been, trained on their rows.
     """
 
-    rows: list[Any]
-    traces: list[Any]
+    rows: list[ArchivedVersion]
+    traces: list[ArchivedVersion]
 
 
-def stored_users(versions: Iterable[Version]) -> set[str]:
+def stored_users(versions: Iterable[ArchivedVersion]) -> set[str]:
     files = (file for each in versions if each.entry == "users" for file in each.files(".parquet"))
     return {user for file in files for user in pl.read_parquet(file, columns=["user_id"])["user_id"].cast(pl.String)}
 
 
-def items_of(users: Collection[str], versions: Iterable[Version]) -> set[str]:
+def items_of(users: Collection[str], versions: Iterable[ArchivedVersion]) -> set[str]:
     """Return the ids of the items of users in any stored version of the canonical interactions, as texts."""
     items = set[str]()
     for file in (file for each in versions if each.entry == "interactions" for file in each.files(".parquet")):
@@ -146,7 +109,7 @@ def items_of(users: Collection[str], versions: Iterable[Version]) -> set[str]:
     return items
 
 
-def find_remains(versions: Sequence[Version], forgotten: Forgotten) -> Remains:
+def find_remains(versions: Sequence[ArchivedVersion], forgotten: Forgotten) -> Remains:
     """Return the stored versions with data of users.
 
     A version with tables of ids is checked itself. Others are judged by the versions that they were made from, and
@@ -165,15 +128,15 @@ def find_remains(versions: Sequence[Version], forgotten: Forgotten) -> Remains:
 
 
 def champions_of(
-    history: Iterable[Mapping[str, Any]], rows: Iterable[Version], versions: Iterable[Version]
-) -> list[Version]:
+    history: Iterable[Mapping[str, Any]], rows: Iterable[ArchivedVersion], versions: Iterable[ArchivedVersion]
+) -> list[ArchivedVersion]:
     """Return the versions of the champion that name any of some versions."""
     named = {(each.entry, each.version) for each in rows}
     old = {champion["version"] for champion in history if not named.isdisjoint(champion["versions"].items())}
     return [each for each in versions if each.entry == "champion" and each.version in old]
 
 
-def described(version: Version) -> dict[str, str | None]:
+def described(version: ArchivedVersion) -> dict[str, str | None]:
     return {"entry": version.entry, "version": version.version, "address": version.address}
 
 
@@ -196,7 +159,7 @@ def remains_table(report: Mapping[str, Sequence[Mapping[str, Any]]], *, erase: b
     return Group(table, outcome) if records else Group("No stored version knows the users.")
 
 
-def _holds_rows(version: Version, forgotten: Forgotten, names: Mapping[str, bool]) -> bool:
+def _holds_rows(version: ArchivedVersion, forgotten: Forgotten, names: Mapping[str, bool]) -> bool:
     if version.version is None or forgotten.in_records(version.parameters):
         return True
     if version.content in names:
@@ -207,7 +170,7 @@ def _holds_rows(version: Version, forgotten: Forgotten, names: Mapping[str, bool
 
 
 def _was_made_of_rows(
-    version: Version, names: Mapping[str, bool], earlier: Mapping[str, Version] | None = None
+    version: ArchivedVersion, names: Mapping[str, bool], earlier: Mapping[str, ArchivedVersion] | None = None
 ) -> bool:
     sources = version.comes_from(names, earlier)
     if sources is None:
@@ -217,5 +180,5 @@ def _was_made_of_rows(
     return any(names[content] for content in met) or not ends.isdisjoint(unknown)
 
 
-def _is_one_of(version: Version, entries: Iterable[str]) -> bool:
+def _is_one_of(version: ArchivedVersion, entries: Iterable[str]) -> bool:
     return any(fnmatchcase(version.entry, entry) for entry in entries)

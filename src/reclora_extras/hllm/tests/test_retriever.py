@@ -3,8 +3,8 @@
 import pytest
 
 from bad_parameters import PARAMETERS
-from reclora_kedro.candidates.base import require_retriever
-from reclora_kedro.candidates.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.base import require_retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
 
 
 def test_without_texts_it_is_refused():

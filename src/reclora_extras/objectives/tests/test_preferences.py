@@ -15,7 +15,8 @@ from kedro_provenance.errors import MismatchError
 from reclora_extras.objectives.preferences import Pairs, Preference, joint_margins, pair_rows
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.finetuning.training import set_gradients, train_adapter
+from reclora_kedro.finetuning.gradients import set_gradients
+from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.llm.batching import TokenBudget
 
 MARGINS = st.floats(-20, 20)
@@ -46,7 +47,7 @@ def example_losses(margins, references, beta, labels=None):
     labels = np.ones(count) if labels is None else labels
     examples = Pairs(gates_decide(2 * count), labels=labels, references=np.asarray(references), beta=beta)
     logits = torch.stack([torch.as_tensor(margins) + 3.0, torch.full((count,), 3.0, dtype=torch.float64)], 1)
-    return examples.losses(logits.flatten(), np.arange(count))
+    return examples.dpo_losses(logits.flatten(), labels, np.arange(count))
 
 
 def test_with_one_reference_the_loss_is_trls(monkeypatch):

@@ -18,10 +18,9 @@ from reclora_extras.objectives.self_generated import (
 )
 from reclora_extras.objectives.titles import score_titles, with_titles
 from reclora_extras.objectives.unlabelled import CANDIDATES
-from reclora_extras.privacy.dp_lora import PrivacyConfig
 from reclora_kedro.distributed.checkpoints import CheckpointStore
+from reclora_kedro.finetuning.privacy import PrivacyConfig
 from reclora_kedro.finetuning.processes import fine_tune
-from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.questions import PromptRowsConfig
 
 LATER = [1, 0, np.nan, np.nan]
@@ -89,9 +88,9 @@ def test_the_loss_is_dpos_and_a_tenth_is_smoothed_by_what_the_extrapolated_polic
     right = np.where(np.isin(np.arange(20), np.argsort(confidence)[:2]), 0.9, 1.0)
     every = np.arange(20)
     for examples, wanted in ((labelled, 1.0), (own, right)):
-        outputs = examples.outputs(policy, examples.batch(every, policy.device), every)
+        batch = examples.batch(every, policy.device)
         expected = -(wanted * np.log(chance) + (1 - wanted) * np.log(1 - chance))
-        np.testing.assert_allclose(examples.losses(outputs, every).detach(), expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(examples.losses(policy, batch, every).detach(), expected, rtol=1e-3, atol=1e-4)
     of_labels = 1 / (1 + np.exp(-beta * own.confidence(policy, 200)))
     np.testing.assert_allclose(of_labels, confidence, atol=1e-4)
 
@@ -182,7 +181,5 @@ def test_too_few_pairs_are_refused():
 
 
 def test_rounds_are_not_private():
-    training = training_config(objective={"kind": "self_generated"}, privacy=PrivacyConfig(kind="dp_lora"))
-    variant = {"history": "recent", "gate_input": "target", "adapter": {"gate_norm": "layer"}}
-    with pytest.raises(ValueError, match=r"train the adapter further, but training\.privacy accounts for one training"):
-        VariantConfig(**variant, training=training)
+    with pytest.raises(ValueError, match=r"rounds train the adapter further, but privacy accounts for one training"):
+        training_config(objective={"kind": "self_generated"}, privacy=PrivacyConfig(kind="dp_lora"))

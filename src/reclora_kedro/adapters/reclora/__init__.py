@@ -12,5 +12,3 @@ PEFT_TYPE_TO_TUNER_MAPPING[RecLoraType.RECLORA] = RecLoraModel
 PEFT_TYPE_TO_PREFIX_MAPPING[RecLoraType.RECLORA] = RecLoraModel.prefix
 
 METHOD = RecLora()
-
-__all__ = ["METHOD", "RecLoraConfig", "RecLoraLayer", "RecLoraModel"]

@@ -1,46 +1,31 @@
-"""Export of users' LoRAs from a personalized one, as ordinary PEFT checkpoints that any LoRA server loads."""
+"""LoRAs of users from a personalized one, and an ordinary LoRA as an adapter of RecLoRA."""
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
-from safetensors.torch import save
 from torch import Tensor
 
 from reclora_kedro.adapters.base_llm import describe_base_llm
-from reclora_kedro.adapters.lora import PEFT_PREFIX, Lora, user_folder
+from reclora_kedro.adapters.lora import PEFT_PREFIX, Lora
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
-from reclora_kedro.progress import Progress
+from reclora_kedro.adapters.user_loras import UserLoras
 
-USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once
 COMMON = ("r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform")  # to PEFT's LoRA and ours
 
 
-@dataclass(frozen=True)
-class UserLoras:
-    """LoRAs of several users, ready to be written."""
+@dataclass(frozen=True, kw_only=True)
+class RecLoraUserLoras(UserLoras):
+    """LoRAs of users whose meta-LoRAs are mixed by fixed gate weights."""
 
-    user_ids: list[Any]
     layers: dict[str, RecLoraLayer]  # the adapted layers, by their path in the base LLM
     weights: Tensor  # gate weights per layer and user, shape (layers, users, N)
     adapter_name: str
     adapter: RecLoraConfig
     dtype: torch.dtype  # type of the base LLM, in which the LoRAs are written
-    note: str  # further instructions for servers besides loading the LoRAs; empty for none
-
-    @property
-    def config(self) -> LoraConfig:
-        return lora_config(self.adapter)
-
-    @property
-    def folders(self) -> list[str]:
-        return [user_folder(user_id) for user_id in self.user_ids]
 
     @torch.no_grad()
     def tensors(self, users: slice = slice(None)) -> dict[str, Tensor]:
@@ -65,49 +50,6 @@ class UserLoras:
             for user_id, folder, share in zip(self.user_ids, self.folders, entropy.tolist(), strict=True)
         ]
 
-    def save(self, folder: Path, before: Path | None = None) -> None:
-        """Write a README.md and a PEFT checkpoint per user; LoRAs unchanged since the export `before` are linked."""
-        config = json.dumps(self.config.to_dict(), default=sorted, indent=2, sort_keys=True).encode()
-        with Progress("export", len(self.user_ids), "users") as progress:
-            for start in range(0, len(self.user_ids), USERS_AT_ONCE):
-                users = slice(start, start + USERS_AT_ONCE)
-                for name, content in zip(self.folders[users], self.files(users), strict=True):
-                    (folder / name).mkdir(parents=True)
-                    for file, data in (("adapter_model.safetensors", content), ("adapter_config.json", config)):
-                        _write(folder / name / file, data, before / name / file if before else None)
-                    progress.update()
-        (folder / "README.md").write_text(self.readme(), encoding="utf-8")
-
-    def files(self, users: slice) -> Iterator[bytes]:
-        """Yield each user's safetensors file; their common header is serialised once."""
-        tensors = self.tensors(users)
-        first = save({name: factors[0].contiguous() for name, factors in tensors.items()}, {"format": "pt"})
-        header = first[: 8 + int.from_bytes(first[:8], "little")]
-        entries = json.loads(header[8:])
-        in_order = sorted(tensors, key=lambda name: entries[name]["data_offsets"])
-        bodies = torch.cat([tensors[name].flatten(1) for name in in_order], dim=1)
-        for body in bodies.view(torch.uint8).numpy():
-            yield header + body.tobytes()
-
-    def readme(self) -> str:
-        lines = [
-            "# LoRAs of single users",
-            "",
-            f"{len(self.user_ids)} ordinary PEFT LoRA checkpoints of rank {self.config.r}, one folder per user, for "
-            f"the base LLM {(self.adapter.base_llm or {}).get('name', self.config.base_model_name_or_path)}.",
-            "They hold what was known of the users when they were written.",
-        ]
-        if self.note:
-            lines += ["", self.note]
-        return "\n".join(lines) + "\n"
-
-
-def _write(file: Path, content: bytes, before: Path | None) -> None:
-    if before and before.is_file() and before.read_bytes() == content:
-        file.hardlink_to(before)
-    else:
-        file.write_bytes(content)
-
 
 def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
     """Return the LoRA of each user under a personalized adapter; all gates are computed in one batch.
@@ -127,7 +69,17 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], not
         weights = tuner.gate_weights(user_states)
     if weights is None:
         weights = torch.ones(1, len(user_ids), 1)
-    return UserLoras(user_ids, layers, weights.expand(len(layers), -1, -1), name, config, adapted.dtype, note)
+    return RecLoraUserLoras(
+        user_ids=user_ids,
+        config=lora_config(config),
+        base_llm=(config.base_llm or {}).get("name", config.base_model_name_or_path),
+        note=note,
+        layers=layers,
+        weights=weights.expand(len(layers), -1, -1),
+        adapter_name=name,
+        adapter=config,
+        dtype=adapted.dtype,
+    )
 
 
 def adapter_of(model: Any, lora: Lora) -> PeftModel:

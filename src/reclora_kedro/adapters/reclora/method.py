@@ -7,9 +7,10 @@ from peft import PeftModel
 from torch import Tensor
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig, RecLoraSettings
-from reclora_kedro.adapters.reclora.export import UserLoras, user_loras
+from reclora_kedro.adapters.reclora.export import user_loras
 from reclora_kedro.adapters.reclora.gates import gate_entropy
 from reclora_kedro.adapters.tuner import PersonalizedMethod
+from reclora_kedro.adapters.user_loras import UserLoras
 
 
 class RecLora(PersonalizedMethod):

@@ -9,13 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reclora_kedro.finetuning.examples import Examples, Objective, Training
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.prompt_set import PromptBatch
 
 
 @dataclass(frozen=True)
 class Clicks(Examples):
     """One prompt per example; the loss is the cross entropy between label and answer."""
 
-    def losses(self, logits: Tensor, examples: np.ndarray) -> Tensor:
+    def losses(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
+        """See `Examples.losses`."""
+        logits = model.llm_logits(batch)
         labels = torch.from_numpy(self.prompts.labels[examples]).to(logits)
         return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
 

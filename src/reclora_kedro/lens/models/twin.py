@@ -46,9 +46,9 @@ class Twin(Lens):
         """Return the events that score highest for queries (batch, attention_dim): (batch, `RETRIEVED` or fewer)."""
         if history.item.shape[1] <= RETRIEVED:
             return history
-        item, rating, mask = (part.expand(len(query), -1) for part in vars(history).values())
+        own = history.map(lambda part: part.expand(len(query), -1))
         items, place = distinct_indices(history.item, self.sizes.items)
-        scores = (query @ self.key(self.item(items)).T).gather(1, place.expand_as(item))
-        scores = (scores + self.of_rating.weight[history.rating, 0]).masked_fill(~mask, -torch.inf)
+        scores = (query @ self.key(self.item(items)).T).gather(1, place.expand_as(own.item))
+        scores = (scores + self.of_rating.weight[history.rating, 0]).masked_fill(~own.mask, -torch.inf)
         top = scores.topk(RETRIEVED, dim=1, sorted=False).indices
-        return History(item.gather(1, top), rating.gather(1, top), mask.gather(1, top))
+        return own.map(lambda part: part.gather(1, top))

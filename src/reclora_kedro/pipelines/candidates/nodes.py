@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from reclora_kedro.candidates.base import Retriever
-from reclora_kedro.candidates.config import RetrieverConfig
-from reclora_kedro.candidates.training import fit_retriever
+from reclora_kedro.candidates.next_item.base import Retriever
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.candidates.next_item.training import fit_retriever
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation import report

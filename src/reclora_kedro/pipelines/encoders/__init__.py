@@ -1,5 +1,3 @@
 """Tune an item encoder on behaviour; on request, or where the history step names it."""
 
 from reclora_kedro.pipelines.encoders.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

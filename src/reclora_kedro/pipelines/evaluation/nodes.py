@@ -4,14 +4,16 @@ from typing import Any
 
 import plotly.graph_objects as go
 import polars as pl
+from rich.text import Text
 
 from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import figures, metrics, report, segments
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.recommendation import choice
+from reclora_kedro.recommendation.recommendations import first_lists
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import Choice
 from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]
@@ -22,6 +24,7 @@ def evaluate_models(
 ) -> tuple[Records, Records]:
     """Return every model's metrics, on the whole test split, too, where it scored that, and every pair's difference."""
     records, comparisons = metrics.evaluate_models(scores, bootstrap)
+    records = metrics.with_constant(records, float(log.samples_in("train", "label")["label"].mean()))  # type: ignore[arg-type]
     return metrics.with_split_auc(records, log.samples_in("test"), lens_metrics, tables), comparisons
 
 
@@ -60,10 +63,12 @@ def write_report(
     allow_mixed: bool,
     baselines: list[str],
     candidate_choice: dict[str, Any] | None = None,
+    candidate_metrics: Records | None = None,
+    recommendations: pl.DataFrame | None = None,
     **figures: go.Figure,
 ) -> str:
-    """Render all results as one HTML page, with the second stage of the recommendations if there is one."""
-    if candidate_choice is not None and (stage := Choice.model_validate(candidate_choice).stage) != SecondStage():
+    """Render all results as one HTML page, which opens with a user's titles and with how well methods find items."""
+    if candidate_choice is not None and (stage := choice.stored_choice(candidate_choice).stage) != SecondStage():
         figures["second_stage"] = stage.figure()
     tables = {
         "attribution": attribution,
@@ -73,10 +78,29 @@ def write_report(
         "negatives_report": negatives_report,
         "training_report": training_report,
     }
-    notes = attributes("NOTE", baselines)
-    return report.render_report(metrics, comparisons, tables, figures, notes, allow_mixed)
+    notes, found = attributes("NOTE", baselines), None
+    if candidate_choice is not None and recommendations is not None:
+        chosen = choice.stored_choice(candidate_choice)
+        found = {
+            "titles": first_lists(recommendations).to_dicts(),
+            "methods": report.methods_shown(candidate_metrics or [], chosen.name),
+            "labels": choice.labels(chosen.sources),
+            "reason": chosen.reason,
+        }
+    return report.render_report(metrics, comparisons, tables, figures, notes, allow_mixed, found)
 
 
-def show_results(metrics: Records, comparisons: Records, attribution: Records, evaluation_report: str) -> None:
-    """Print the results; the unused report as an input puts this node after it."""
-    show(report.results_tables(metrics, comparisons, attribution))
+def show_results(
+    metrics: Records,
+    comparisons: Records,
+    attribution: Records,
+    baselines: list[str],
+    evaluation_report: str,
+    candidate_metrics: Records | None = None,
+    candidate_choice: dict[str, Any] | None = None,
+) -> None:
+    """Print how well models predict, and the verdict; the unused report as an input puts this node after it."""
+    labels = attributes("LABEL", baselines)
+    show(report.results_tables(metrics, comparisons, attribution, labels))
+    if candidate_choice is not None and candidate_metrics:
+        show(Text(report.finding_verdict(candidate_metrics, choice.stored_choice(candidate_choice).name), style="bold"))

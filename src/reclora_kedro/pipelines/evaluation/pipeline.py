@@ -15,6 +15,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in names.variants}
     permuted = {"lens": "lens_permuted_scores"} | {name: f"{name}.permuted_scores" for name in names.variants}
     choice = {"candidate_choice": "candidate_choice"} if names.report_reads_choice else {}
+    found = {"candidate_metrics": "candidate_metrics"} | choice if choice else {}
     results = {name: name for name in ("metrics", "comparisons", "attribution")}
     return Pipeline(
         [
@@ -44,13 +45,14 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 | {name: name for name in ("negatives_report", "training_report")}
                 | {name: f"{name}_figure" for name in ("auc", "roc", "calibration", "training")}
                 | {"allow_mixed": "params:allow_mixed", "baselines": BASELINES}
-                | choice,
+                | found
+                | ({"recommendations": "recommendations"} if choice else {}),
                 "evaluation_report",
                 name="write_report",
             ),
             Node(
                 nodes.show_results,
-                results | {"evaluation_report": "evaluation_report"},
+                results | {"baselines": BASELINES, "evaluation_report": "evaluation_report"} | found,
                 outputs=None,
                 name="show_results",
             ),

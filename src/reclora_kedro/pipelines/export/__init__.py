@@ -1,5 +1,3 @@
 """Export one ordinary LoRA per user, for other LLM servers; on request."""
 
 from reclora_kedro.pipelines.export.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reclora_kedro.adapters.base import UserLoras
 from reclora_kedro.adapters.export import ExportConfig
 from reclora_kedro.adapters.methods import load_adapter, require_one_lora_per_user, saved_config, user_loras
+from reclora_kedro.adapters.user_loras import UserLoras
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens import states

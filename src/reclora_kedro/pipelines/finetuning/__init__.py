@@ -1,5 +1,3 @@
 """Build prompts of the few-shot and validation rows, and train one adapter per variant."""
 
 from reclora_kedro.pipelines.finetuning.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from kedro_provenance.archive import Archive
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
@@ -17,7 +18,7 @@ from reclora_kedro.terminal import show
 from reclora_kedro.update import forgetting, remains
 from reclora_kedro.update.forgetting import ForgetConfig, Tables
 from reclora_kedro.update.promotion import FORGOTTEN
-from reclora_kedro.update.remains import Archive, Forgotten
+from reclora_kedro.update.remains import Forgotten
 
 Arrays = dict[str, np.ndarray]
 Record = dict[str, Any]

@@ -1,5 +1,3 @@
 """Build the log with its split and item embeddings, and draw the questions for the LLM."""
 
 from reclora_kedro.pipelines.history.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

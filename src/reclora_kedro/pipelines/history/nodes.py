@@ -23,7 +23,9 @@ Arrays = dict[str, np.ndarray]
 Records = list[dict[str, Any]]
 
 
-@reads(history=["seed", "min_history", "ties", "rating_levels", "split", "negatives", "prompt_rows.unit"])
+@reads(
+    history=["seed", "min_history", "ties", "shared_clock", "rating_levels", "split", "negatives", "prompt_rows.unit"]
+)
 def build_log(
     interactions: pl.DataFrame | pl.LazyFrame,
     items: pl.DataFrame,

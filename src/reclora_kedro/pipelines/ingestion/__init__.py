@@ -1,5 +1,3 @@
 """Clean raw tables into the canonical log, items and users."""
 
 from reclora_kedro.pipelines.ingestion.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

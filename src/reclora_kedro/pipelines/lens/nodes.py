@@ -5,8 +5,8 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
-from reclora_kedro.candidates.base import Retriever
-from reclora_kedro.candidates.negatives import with_retrieved_negatives
+from reclora_kedro.candidates.next_item.base import Retriever
+from reclora_kedro.candidates.next_item.negatives import with_retrieved_negatives
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.findings import lens_table

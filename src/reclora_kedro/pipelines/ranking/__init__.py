@@ -1,5 +1,3 @@
 """Measure hit rate, NDCG and MRR of models with and without an LLM on the test split; on request."""
 
 from reclora_kedro.pipelines.ranking.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

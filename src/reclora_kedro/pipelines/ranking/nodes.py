@@ -2,67 +2,77 @@
 
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from kedro_provenance.parameters import reads
-from reclora_kedro.baselines.linear import LinearConfig
-from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import Popularity, PopularityConfig
-from reclora_kedro.baselines.registry import attributes
-from reclora_kedro.candidates.base import Retriever
+from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.evaluation import figures, ranking_metrics, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.recommendation import beyond_accuracy, reranking
-from reclora_kedro.recommendation import item_ranks as ranks
-from reclora_kedro.recommendation.config import RANKED, RankingConfig
-from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import NOTES
+from reclora_kedro.lens.states import LensReader
+from reclora_kedro.recommendation import beyond_accuracy, choice, item_ranks
+from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
+from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.recommendation.second_stage import NOTES
 from reclora_kedro.terminal import show
 
-Records = list[dict[str, Any]]
+Record = dict[str, Any]
+Records = list[Record]
 
 
-@reads(
-    config=["users", "rows", "validation_likes", "baselines", "candidates", "sampled", "shortlist", "cutoffs", "seed"]
-)
 def rank_items(
     log: InteractionLog,
+    lens: Lens,
+    candidate_choice: Record,
     config: RankingConfig,
-    neighbours: ItemNeighboursConfig,
-    linear: LinearConfig,
-    popularity: PopularityConfig,
-    lens: Lens | None = None,
+    recommendation: RecommendationConfig,
     retriever: Retriever | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
-    """Rank likes of the test split; return ranks, questions about the shortlists, and the second stage."""
-    item_ranks, stage = ranks.rank_positives(
-        log, config, {"neighbours": neighbours, "linear": linear, "popularity": popularity}, lens, retriever
-    )
-    questions = reranking.reranking_questions(item_ranks, "neighbours", config.shortlist)
-    return item_ranks, questions, stage.model_dump(mode="json")
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rank likes of the test split by all methods; return ranks, and questions about the chosen method's shortlists.
+
+    All have learned from the training events; `config` says what else they know.
+    """
+    chosen = choice.stored_choice(candidate_choice)
+    training = Training.of_split(log, {} if retriever is None else {"retriever": retriever})
+    reader = LensReader(lens, log)
+    asked = Recommender.of(training, chosen, recommendation, reader)
+    if config.events == "all":
+        asked = asked.as_of_each_moment(training)
+    ranks = item_ranks.rank_test_likes(asked, config, reader if config.lens else None)
+    questions = item_ranks.reranking_questions(ranks, chosen.name, recommendation.shortlist)
+    return ranks, questions
 
 
-def rerank_items(item_ranks: pl.DataFrame, ranking_scores: pl.DataFrame, config: RankingConfig) -> pl.DataFrame:
-    """Rank the same likes by the variant."""
+def rerank_items(
+    ranks: pl.DataFrame,
+    ranking_scores: pl.DataFrame,
+    candidate_choice: Record,
+    config: RankingConfig,
+    recommendation: RecommendationConfig,
+) -> pl.DataFrame:
+    """Rank the same likes by the variant, in the chosen method's shortlists, as it does in recommendations."""
     assert config.variant is not None  # else there were no scores
-    return reranking.rerank(item_ranks, ranking_scores, "neighbours", config.shortlist, config.variant)
+    first = choice.stored_choice(candidate_choice).name
+    return item_ranks.rerank(ranks, ranking_scores, first, recommendation.shortlist, config.variant)
 
 
 def compute_ranking_metrics(
     log: InteractionLog,
     config: RankingConfig,
     bootstrap: Bootstrap,
-    item_ranks: pl.DataFrame,
+    ranks: pl.DataFrame,
     *of_variant: pl.DataFrame,
 ) -> Records:
     """Return the metrics of every model at every cutoff, and differences of NDCG from the baseline's."""
+    models = ranks["model"].unique(maintain_order=True).to_list()
+    events = np.bincount(log.sequences.item_index[log.training_events()], minlength=log.items.height)
     return ranking_metrics.compute_ranking_metrics(
-        pl.concat([item_ranks, *of_variant]),
-        config.models if config.baseline is None else [config.baseline],
-        Popularity(log).information(),
+        pl.concat([ranks, *of_variant]),
+        models if config.baseline is None else [config.baseline],
+        ranking_metrics.information(events),
         config.cutoffs,
         bootstrap,
         config.among_first,
@@ -73,39 +83,41 @@ def compute_beyond_accuracy(
     log: InteractionLog,
     config: RankingConfig,
     bootstrap: Bootstrap,
-    item_ranks: pl.DataFrame,
+    ranks: pl.DataFrame,
     *of_variant: pl.DataFrame,
 ) -> Records:
     """Return the metrics beyond accuracy of every model's lists, for all likes and by segments of them."""
-    ranks = pl.concat([item_ranks, *of_variant])
-    return beyond_accuracy.compute_beyond_accuracy(ranks, log, config.cutoffs, bootstrap)
+    together = pl.concat([ranks, *of_variant])
+    return beyond_accuracy.compute_beyond_accuracy(together, log, config.cutoffs, bootstrap)
 
 
-def plot_ranking(metrics: Records, baselines: list[str]) -> go.Figure:
+def plot_ranking(metrics: Records, candidate_choice: Record) -> go.Figure:
     """Plot hit rate and NDCG of every model with their intervals."""
-    return figures.plot_ranking(metrics, attributes("STYLE", (*RANKED, *baselines)))
+    return figures.plot_ranking(metrics, choice.styles(candidate_choice["sources"]))
 
 
-def plot_hit_rates(baselines: list[str], *item_ranks: pl.DataFrame) -> go.Figure:
+def plot_hit_rates(candidate_choice: Record, *ranks: pl.DataFrame) -> go.Figure:
     """Plot the hit rate of every model by the length of its list."""
-    curves = ranking_metrics.hit_rate_curves(pl.concat(item_ranks))
-    return figures.plot_hit_rates(curves, attributes("STYLE", (*RANKED, *baselines)))
+    curves = ranking_metrics.hit_rate_curves(pl.concat(ranks))
+    return figures.plot_hit_rates(curves, choice.styles(candidate_choice["sources"]))
 
 
-def plot_second_stage(second_stage: dict[str, Any]) -> go.Figure:
+def plot_second_stage(candidate_choice: Record) -> go.Figure:
     """Plot the gain of the ranker's trees by feature, and the weights of the fusion."""
-    return SecondStage.model_validate(second_stage).figure()
+    return choice.stored_choice(candidate_choice).stage.figure()
 
 
-def write_ranking_report(metrics: Records, beyond_accuracy: Records, baselines: list[str], **figures: go.Figure) -> str:
+def write_ranking_report(
+    metrics: Records, beyond_accuracy: Records, candidate_choice: Record, **figures: go.Figure
+) -> str:
     """Render all results as one HTML page."""
-    return report.render_ranking(metrics, beyond_accuracy, figures, _notes(baselines))
+    return report.render_ranking(metrics, beyond_accuracy, figures, _notes(candidate_choice))
 
 
-def show_ranking(metrics: Records, beyond_accuracy: Records, baselines: list[str]) -> None:
+def show_ranking(metrics: Records, beyond_accuracy: Records, candidate_choice: Record) -> None:
     """Print the ranking metrics."""
-    show(report.ranking_tables(metrics, beyond_accuracy, _notes(baselines)))
+    show(report.ranking_tables(metrics, beyond_accuracy, _notes(candidate_choice)))
 
 
-def _notes(baselines: list[str]) -> dict[str, str]:
-    return attributes("NOTE", (*RANKED, *baselines)) | NOTES
+def _notes(candidate_choice: Record) -> dict[str, str]:
+    return choice.notes(candidate_choice["sources"]) | NOTES

@@ -8,30 +8,36 @@ from reclora_kedro.pipelines.ranking import nodes
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Rank the test split's likes by models without an LLM and, if any, by a variant; compute metrics."""
+    """Rank the test split's likes as they would be recommended and, if any, by a variant; compute metrics."""
     variant = names.optional_variant_of("ranking")
-    models = [model for model in ("lens", "retriever") if names.parameters["ranking"][model]]
+    names.require_ranking_baseline()
+    retriever = {"retriever": "retriever"} if names.recommendation_reads_retriever else {}
     of_variant = [] if variant is None else ["reranked_item_ranks"]
-    baselines = "params:ranking.baselines"
     ranking = Pipeline(
         [
             Node(
                 nodes.rank_items,
                 inputs={
                     "log": "log",
+                    "lens": "lens",
+                    "candidate_choice": "candidate_choice",
                     "config": "params:ranking",
-                    "neighbours": "params:item_neighbours",
-                    "linear": "params:linear",
-                    "popularity": "params:popularity",
-                    **{model: model for model in models},
+                    "recommendation": "params:recommendation",
+                    **retriever,
                 },
-                outputs=["item_ranks", "ranking_questions", "second_stage"],
+                outputs=["item_ranks", "ranking_questions"],
                 name="rank_items",
             ),
             *(
                 Node(
                     nodes.rerank_items,
-                    inputs=["item_ranks", "ranking_scores", "params:ranking"],
+                    inputs=[
+                        "item_ranks",
+                        "ranking_scores",
+                        "candidate_choice",
+                        "params:ranking",
+                        "params:recommendation",
+                    ],
                     outputs=ranks,
                     name="rerank_items",
                 )
@@ -51,19 +57,19 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ),
             Node(
                 nodes.plot_ranking,
-                inputs=["ranking_metrics", baselines],
+                inputs=["ranking_metrics", "candidate_choice"],
                 outputs="ranking_figure",
                 name="plot_ranking",
             ),
             Node(
                 nodes.plot_hit_rates,
-                inputs=[baselines, "item_ranks", *of_variant],
+                inputs=["candidate_choice", "item_ranks", *of_variant],
                 outputs="hit_rate_figure",
                 name="plot_hit_rates",
             ),
             Node(
                 nodes.plot_second_stage,
-                inputs="second_stage",
+                inputs="candidate_choice",
                 outputs="second_stage_figure",
                 name="plot_second_stage",
             ),
@@ -72,7 +78,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 inputs={
                     "metrics": "ranking_metrics",
                     "beyond_accuracy": "beyond_accuracy",
-                    "baselines": baselines,
+                    "candidate_choice": "candidate_choice",
                     **{name: f"{name}_figure" for name in ("ranking", "hit_rate", "second_stage")},
                 },
                 outputs="ranking_report",
@@ -80,7 +86,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ),
             Node(
                 nodes.show_ranking,
-                inputs=["ranking_metrics", "beyond_accuracy", baselines],
+                inputs=["ranking_metrics", "beyond_accuracy", "candidate_choice"],
                 outputs=None,
                 name="show_ranking",
             ),

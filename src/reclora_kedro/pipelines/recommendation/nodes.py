@@ -5,47 +5,74 @@ from typing import Any
 
 import polars as pl
 
-from reclora_kedro.baselines.linear import LinearConfig
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import PopularityConfig
-from reclora_kedro.candidates.base import Retriever
+from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.report import ranking_table
+from reclora_kedro.evaluation.report import methods_table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.recommendation import candidates, choice, recommendations
+from reclora_kedro.lens.states import LensReader
+from reclora_kedro.recommendation import choice, delivery, recommendations, recommender
+from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.sources import SourceSettings, current_source
+from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.terminal import show
 
 Report = dict[str, Any]
 Records = list[dict[str, Any]]
 
 
+def choose_method(
+    lens: Lens,
+    log: InteractionLog,
+    config: RecommendationConfig,
+    bootstrap: Bootstrap,
+    candidate_choice_before: Report | None,
+    retriever: Retriever | None = None,
+    **sources: Any,
+) -> tuple[Report, Records]:
+    """Choose how items are found, by validation likes; return the choice, and the metrics that it was based on."""
+    before = choice.choice_before(candidate_choice_before)
+    configs = choice.validated_configs(config.sources, sources)
+    trained = _trained(retriever)
+    chosen, compared = recommender.choose(log, config, configs, bootstrap, LensReader(lens, log), trained, before)
+    return chosen.model_dump(mode="json"), compared
+
+
 def shortlist_candidates(
     lens: Lens,
     log: InteractionLog,
     recommendation_candidates: Any,
+    candidate_choice: Report,
     config: RecommendationConfig,
-    neighbours: ItemNeighboursConfig,
-    linear: LinearConfig,
-    popularity: PopularityConfig,
-    bootstrap: Bootstrap,
     engine: EngineConfig,
     retriever: Retriever | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame, Report, Records, Report]:
-    """Return each user's best candidates with reasons, questions about them, the choice, its metrics, and counts."""
-    table = candidates.candidate_table(recommendation_candidates) if config.candidates == "table" else None
-    settings = SourceSettings(popularity, neighbours, linear, config.exact_items)
-    chosen, compared = choice.choose(lens, log, retriever, config, settings, bootstrap)
-    source = partial(current_source, chosen, settings, retriever, lens) if config.sources else None
-    shortlist, report = candidates.shortlist_candidates(
-        lens, log, table, config, chosen.kind, chosen.order, source, engine
-    )
-    questions = candidates.candidate_questions(log, shortlist)
-    shortlist = recommendations.with_reasons(shortlist, log, ItemNeighbours(log, chosen.neighbours or neighbours))
-    return shortlist, questions, chosen.model_dump(mode="json"), compared, report
+) -> tuple[pl.DataFrame, pl.DataFrame, Report]:
+    """Return each user's best candidates with reasons, questions about them, and counts."""
+    chosen, bare = choice.stored_choice(candidate_choice), delivery.without_samples(log)
+    table, unknown = None, 0
+    if config.candidates == "table":
+        table, unknown = delivery.candidate_table(recommendation_candidates, log)
+    make = partial(_fitted, lens, bare, chosen, config, retriever)
+    shortlist, report = delivery.lists_for_users(make, bare, config.users, config.shortlist, table, engine)
+    alike = delivery.concentration(shortlist, config.top_n, log.items.height)
+    report |= {
+        "unknown_items": unknown,
+        "concentration": None if alike is None else alike.model_dump(mode="json"),
+        "warnings": [] if alike is None or table is not None else alike.warnings(chosen.at_test_moments),
+    }
+    return shortlist, delivery.candidate_questions(log, shortlist), report
+
+
+def _fitted(
+    lens: Lens, log: InteractionLog, chosen: Choice, config: RecommendationConfig, retriever: Retriever | None
+) -> Recommender:
+    return Recommender.of(Training.of_all(log, _trained(retriever)), chosen, config, LensReader(lens, log))
+
+
+def _trained(retriever: Retriever | None) -> dict[str, Any]:
+    return {} if retriever is None else {"retriever": retriever}
 
 
 def recommend(
@@ -56,7 +83,7 @@ def recommend(
 ) -> tuple[pl.DataFrame, pl.DataFrame, Report]:
     """Return each user's best items, also as lines of text, and the number of pairs that a variant scored.
 
-    A log is given if `config.diversity` compares its items.
+    A log is given if `config.diversity` compares the items that a variant has scored.
     """
     report = {"pairs_scored": 0 if scores is None else scores.height}
     vectors = None if log is None else log.item_text_vectors()
@@ -65,9 +92,12 @@ def recommend(
 
 
 def show_recommendations(
-    recommended: pl.DataFrame, candidate_metrics: Records, shortlist_report: Report, report: Report
+    recommended: pl.DataFrame, candidate_metrics: Records, candidate_choice: Report, shortlist_report: Report
 ) -> None:
-    """Print how the candidates were chosen, and the recommendations of one user."""
+    """Print the recommendations of one user, how well methods find items, and how lists are made."""
+    show(recommendations.titles_table(recommended))
+    chosen = choice.stored_choice(candidate_choice)
+    labels = choice.labels(chosen.sources)
     if candidate_metrics:
-        show(ranking_table(candidate_metrics))
-    show(recommendations.recommendation_tables(recommended, shortlist_report | report))
+        show(methods_table(candidate_metrics, chosen.name, labels))
+    show(recommendations.delivery_lines(chosen.name, labels[chosen.name], chosen.reason, shortlist_report))

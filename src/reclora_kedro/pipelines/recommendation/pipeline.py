@@ -8,32 +8,38 @@ from reclora_kedro.pipelines.recommendation import nodes
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Make a shortlist and the best items of each user from the lens and, if any, one variant's adapter."""
+    """Choose how items are found, and make the best items of each user, by one variant's adapter if named."""
     variant = names.optional_variant_of("recommendation")
-    retriever = ["retriever"] if names.recommendation_reads_retriever else []
+    retriever = {"retriever": "retriever"} if names.recommendation_reads_retriever else {}
+    compares = variant is not None and names.parameters["recommendation"]["diversity"]
     recommendation = Pipeline(
         [
             Node(
+                nodes.choose_method,
+                inputs={
+                    "lens": "lens",
+                    "log": "log",
+                    "config": "params:recommendation",
+                    "bootstrap": "params:bootstrap",
+                    "candidate_choice_before": "candidate_choice_before",
+                    **retriever,
+                    **names.source_settings,
+                },
+                outputs=["candidate_choice", "candidate_metrics"],
+                name="choose_method",
+            ),
+            Node(
                 nodes.shortlist_candidates,
-                inputs=[
-                    "lens",
-                    "log",
-                    "recommendation_candidates",
-                    "params:recommendation",
-                    "params:item_neighbours",
-                    "params:linear",
-                    "params:popularity",
-                    "params:bootstrap",
-                    "params:engine",
-                    *retriever,
-                ],
-                outputs=[
-                    "shortlist",
-                    "recommendation_questions",
-                    "candidate_choice",
-                    "candidate_metrics",
-                    "shortlist_report",
-                ],
+                inputs={
+                    "lens": "lens",
+                    "log": "log",
+                    "recommendation_candidates": "recommendation_candidates",
+                    "candidate_choice": "candidate_choice",
+                    "config": "params:recommendation",
+                    "engine": "params:engine",
+                    **retriever,
+                },
+                outputs=["shortlist", "recommendation_questions", "shortlist_report"],
                 name="shortlist_candidates",
             ),
             Node(
@@ -42,14 +48,14 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "shortlist": "shortlist",
                     "config": "params:recommendation",
                     **({} if variant is None else {"scores": "recommendation_scores"}),
-                    **({"log": "log"} if names.parameters["recommendation"]["diversity"] else {}),
+                    **({"log": "log"} if compares else {}),
                 },
                 outputs=["recommendations", "recommendations_csv", "recommendation_report"],
                 name="recommend",
             ),
             Node(
                 nodes.show_recommendations,
-                inputs=["recommendations", "candidate_metrics", "shortlist_report", "recommendation_report"],
+                inputs=["recommendations", "candidate_metrics", "candidate_choice", "shortlist_report"],
                 outputs=None,
                 name="show_recommendations",
             ),

@@ -1,5 +1,3 @@
 """Score the test rows by every model, also with permuted inputs, which show what a model reads."""
 
 from reclora_kedro.pipelines.scoring.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]

@@ -7,8 +7,7 @@ import plotly.graph_objects as go
 
 from reclora_kedro.study import report, results
 from reclora_kedro.study.config import StudyConfig
-from reclora_kedro.study.grid import Cell, load_grids
-from reclora_kedro.study.results import CellResult
+from reclora_kedro.study.grid import load_grids
 from reclora_kedro.terminal import show
 
 Grids = dict[str, Callable[[], Any]]
@@ -16,10 +15,11 @@ Records = list[dict[str, Any]]
 
 
 def tabulate_cells(
-    study_cells: list[tuple[Cell, CellResult]], study_searches: dict[str, Records], study: StudyConfig
+    study_cells: Records, study_searches: dict[str, Records], study: StudyConfig
 ) -> tuple[Records, Records, Records]:
     """Tabulate metrics and costs of the finished cells, differences of models, and trials, as long tables."""
-    cells, runs = zip(*study_cells, strict=True)
+    studied = [results.StudiedCell.from_json(record) for record in study_cells]
+    cells, runs = [each.cell for each in studied], [each.result for each in studied]
     trials = [trial for trials in study_searches.values() for trial in trials]
     return results.tabulate(cells, runs, study.models), results.tabulate_pairs(cells, runs, study.models), trials
 

@@ -10,7 +10,7 @@ from reclora_kedro.study import figures
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Make a table, figures and a report from finished cells of the grid.
 
-    `reclora_kedro.hooks` runs the cells, each the default flow, before the nodes.
+    The command `kedro study` runs the cells, each the default flow, before the nodes.
     """
     return Pipeline(
         [

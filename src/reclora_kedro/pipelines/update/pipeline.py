@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.candidates.base import grow_retriever
+from reclora_kedro.candidates.next_item.base import grow_retriever
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 from reclora_kedro.pipelines.question_nodes import compute_gate_inputs
 from reclora_kedro.pipelines.questions import prompts_pipeline

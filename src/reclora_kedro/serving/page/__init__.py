@@ -119,8 +119,8 @@ class Page:
             return self._html("problem.html.jinja", problem=str(error))
         champion = self._routes.service.champion
         content = {"described": described, "recommended": recommended, "ingestion": champion.ingestion}
-        chosen = {"candidates": champion.kind, "order": champion.order, "meanings": COLUMNS}
-        return self._html("user.html.jinja", user=user, note=note, users=users, **content, **chosen)
+        shown: dict[str, Any] = {"choice": champion.choice, "meanings": COLUMNS}
+        return self._html("user.html.jinja", user=user, note=note, users=users, **content, **shown)
 
     def _html(self, template: str, **content: Any) -> Response:
         text = self._templates.get_template(template).render(**content)

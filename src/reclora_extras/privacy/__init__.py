@@ -1,1 +1,0 @@
-"""User-level differential privacy of an adapter's training."""

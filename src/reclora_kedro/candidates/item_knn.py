@@ -1,0 +1,282 @@
+"""Item-kNN: items with the same users as the user's latest ones, or with similar texts."""
+
+from copy import copy
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import ClassVar, Self
+
+import numpy as np
+from pydantic import Field
+from scipy.sparse import csr_array
+
+from kedro_provenance.parameters import Block
+from reclora_kedro.candidates.item_model import ItemModel, Step, Training
+from reclora_kedro.candidates.moments import Moments
+from reclora_kedro.evaluation.styles import Style
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.retrieval import unit_vectors
+from reclora_kedro.history.sequences import Sequences, places_of
+from reclora_kedro.parameters import NonNegative
+
+EVENTS = 50  # latest ones of each user that count
+NEAREST = 200  # items of each item that count
+RECENCY = 0.8  # weight of an event, times that of the next later one
+REASON_SHARE = 0.1  # least share of an event in an item's score with which it is a reason
+PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once
+PAIRS_KEPT = 2**25  # of these, whose numbers take 256 MiB
+MOST_CHANGES = 2**14  # of what users take, beside what they took; to add them takes the longer, the larger that is
+Row = tuple[np.ndarray, np.ndarray]
+"""Items, ascending, and a value for each."""
+
+
+class ItemKnnConfig(Block):
+    """Settings among which likes choose."""
+
+    popularity_powers: tuple[NonNegative, ...] = Field(min_length=1)
+    text_weights: tuple[NonNegative, ...] = Field(min_length=1)
+
+
+class ItemKnnSettings(Block):
+    """Power of both items' numbers of users, 0.5 for their cosine, and weight of the similarity of texts."""
+
+    popularity_power: NonNegative = 0.5
+    text_weight: NonNegative = 0.0
+
+
+class SharedUsers:
+    """How many users have each item, and each with another one, among their latest events.
+
+    Rows of items are counted at the first request.
+
+    Args:
+        known: whether each event counts, shape (events,); None for all.
+    """
+
+    def __init__(self, events: Sequences, items: int, known: np.ndarray | None = None) -> None:
+        self._events, self.items = events, items
+        self._taken = self._taken_by(np.arange(len(events.starts)), known)
+        self._takers = self._taken.T.tocsr()
+        self._changes = csr_array(self._taken.shape, dtype=np.float32)  # since then
+        self.users = self._taken.sum(axis=0)
+        self._shared: dict[int, Row] = {}
+        self._kept = 0  # numbers in these
+
+    def with_events(self, events: Sequences, changed: np.ndarray) -> Self:
+        """Return a copy in which some users, by ascending index, count by their events among others."""
+        counts = copy(self)
+        counts._events = events
+        counts._recount(self._taken_by(changed), counts._taken_by(changed))
+        return counts
+
+    def _taken_by(self, users: np.ndarray, known: np.ndarray | None = None) -> csr_array:
+        """Return whether each item is among the latest events of some users: float32, (all users, items)."""
+        starts, ends = self._events.starts, self._events.ends
+        event, user = places_of(starts[users], ends[users]), np.repeat(users, (ends - starts)[users])
+        if known is not None:
+            event, user = event[known[event]], user[known[event]]
+        after = np.searchsorted(user, user, side="right") - 1 - np.arange(len(user))
+        pairs = (user * self.items + self._events.item_index[event])[after < EVENTS]
+        pairs = np.divmod(np.unique(pairs), self.items)  # each user and item once
+        return csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=(len(starts), self.items))
+
+    def _recount(self, before: csr_array, now: csr_array) -> None:
+        change = now - before
+        self._changes, self.users = self._changes + change, self.users + change.sum(axis=0)
+        if self._changes.nnz > MOST_CHANGES:
+            self._taken, self._changes = self._taken + self._changes, csr_array(now.shape, dtype=np.float32)
+            self._takers = self._taken.T.tocsr()
+        self._shared = self._shared.copy()
+        more = (now.T @ now - before.T @ before).tocsr()
+        for item in np.flatnonzero(np.diff(more.indptr)).tolist():
+            if item in self._shared:
+                self._shared[item] = _sum(self._shared[item], _row(more, item))
+
+    def rows(self, items: np.ndarray) -> dict[int, Row]:
+        """Return the items that share users with each of some items, ascending, and the numbers of these users."""
+        counted = {item: self._shared[item] for item in items.tolist() if item in self._shared}
+        missing = np.array([item for item in items.tolist() if item not in counted], dtype=np.int64)
+        if len(missing):
+            takers = self._takers[missing] + self._changes.T.tocsr()[missing]
+            shared = takers @ self._taken + takers @ self._changes
+            shared.sort_indices()
+            rows = {item: _row(shared, place) for place, item in enumerate(missing.tolist())}
+            counted |= rows
+            if self._kept + shared.nnz <= PAIRS_KEPT:
+                self._kept += shared.nnz
+                self._shared |= rows
+        return counted
+
+
+class NearestByUsers:
+    """The nearest items of each item by shared users, over both items' users to a power; found at the first request."""
+
+    def __init__(self, shared: SharedUsers, power: float) -> None:
+        self.shared, self._power = shared, power
+        self._near: dict[int, Row] = {}
+
+    def rows(self, items: np.ndarray) -> list[Row]:
+        """Return the nearest items of each of some items, ascending, and their weights; the first ones among equals."""
+        missing = np.array(sorted({*items.tolist()} - self._near.keys()), dtype=np.int64)
+        scale = np.maximum(self.shared.users, 1) ** -self._power
+        step = max(1, PAIRS_AT_ONCE // self.shared.items)
+        for start in range(0, len(missing), step):
+            for item, (others, users) in self.shared.rows(missing[start : start + step]).items():
+                weight = users * scale[item] * scale[others]
+                weight[others == item] = 0
+                near = _greatest(weight, NEAREST)
+                self._near[item] = others[near], weight[near]
+        return [self._near[item] for item in items.tolist()]
+
+
+class NearestByTexts:
+    """The nearest items of each item by the cubed cosine of their vectors, found at the first request."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self._vectors = unit_vectors(vectors).astype(np.float32)
+        self._near: dict[int, Row] = {}
+
+    def rows(self, items: np.ndarray) -> list[Row]:
+        missing = np.array(sorted({*items.tolist()} - self._near.keys()), dtype=np.int64)
+        step = max(1, PAIRS_AT_ONCE // len(self._vectors))
+        for start in range(0, len(missing), step):
+            of_step = missing[start : start + step]
+            cosines = np.maximum(self._vectors[of_step] @ self._vectors.T, 0)
+            for item, weight in zip(of_step.tolist(), cosines**3, strict=True):
+                near = _greatest(weight, NEAREST)
+                self._near[item] = near, weight[near]
+        return [self._near[item] for item in items.tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class ItemKnn(ItemModel):
+    """Scores of items from a user's latest events, after Sarwar et al., Item-based collaborative filtering (2001).
+
+    With the user's events j_0, j_1, … from the latest one backwards, item i scores::
+
+        sum over k of RECENCY^k * (shared(i, j_k) / (users(i) * users(j_k))^popularity_power
+                                   + text_weight * max(0, cos(v_i, v_(j_k)))^3)
+
+    where shared and users count the users with both items, or one, among their latest events. For each item j, only its
+    nearest items have terms that are not 0. Events of one second have the same weight.
+    """
+
+    NOTE: ClassVar = "items that the same users took as those of the user's latest events, or whose texts are alike"
+    LABEL: ClassVar = "taken by the same users, or alike in text"
+    STYLE: ClassVar = Style("#17777B", "star-diamond", "dot")
+    Config: ClassVar = ItemKnnConfig
+    Settings: ClassVar = ItemKnnSettings
+
+    settings: ItemKnnSettings
+    by_users: NearestByUsers
+    by_texts: NearestByTexts | None  # if they have a weight
+
+    @classmethod
+    def choices(cls, config: ItemKnnConfig, training: Training) -> list[Step]:
+        weights = (0.0,) if training.log.item_embeddings is None else config.text_weights
+        pairs = product(config.popularity_powers, weights)
+        return [Step([{"popularity_power": power, "text_weight": weight} for power, weight in pairs])]
+
+    @classmethod
+    def fit(cls, training: Training, settings: ItemKnnSettings) -> Self:
+        log, vectors, power = training.log, training.log.item_embeddings, settings.popularity_power
+        shared = training.once("shared_users", lambda: SharedUsers(log.sequences, training.items, training.known))
+        by_users = training.once(("nearest", power), lambda: NearestByUsers(shared, power))
+        by_texts = None
+        if settings.text_weight:
+            assert vectors is not None  # without vectors, no weight is chosen
+            by_texts = training.once("near_texts", lambda: NearestByTexts(vectors))
+        return cls(settings, by_users, by_texts)
+
+    def with_events(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:
+        shared = self.by_users.shared
+        if changed is None:
+            shared = SharedUsers(log.sequences, shared.items)
+        elif len(changed):
+            shared = shared.with_events(log.sequences, changed)
+        else:
+            return self
+        return replace(self, by_users=NearestByUsers(shared, self.settings.popularity_power))
+
+    def scores(self, moments: Moments) -> csr_array:
+        scores = _weighted(moments, self.by_users)
+        if self.by_texts is not None:
+            scores = scores + np.float32(self.settings.text_weight) * _weighted(moments, self.by_texts)
+        return scores
+
+    def nearest(self, item: int) -> Row:
+        """Return the nearest items of an item, ascending, and their weights."""
+        [(items, weights)] = self._nearest(np.array([item]))
+        return items, weights
+
+    def _nearest(self, items: np.ndarray) -> list[Row]:
+        rows = self.by_users.rows(items)
+        if self.by_texts is not None:
+            weight, alike = np.float32(self.settings.text_weight), self.by_texts.rows(items)
+            rows = [_sum(row, (others, weight * cubes)) for row, (others, cubes) in zip(rows, alike, strict=True)]
+        return rows
+
+    def reasons(self, moments: Moments, row: int, items: np.ndarray, most: int) -> list[Row]:
+        """Return the items of a row's latest events that contribute most to the scores of items.
+
+        Returns:
+            For each item, event items by falling contribution, and these contributions; none below `REASON_SHARE` of
+            the item's score.
+        """
+        latest = moments.latest(EVENTS, RECENCY)
+        own = slice(*latest.indptr[row : row + 2])
+        history, weights = latest.indices[own].astype(np.int64), latest.data[own]
+        near = np.zeros((len(items), len(history)), dtype=np.float32)
+        for event, (others, likeness) in enumerate(self._nearest(history)):
+            place = np.searchsorted(others, items)
+            held = place < len(others)
+            held[held] = others[place[held]] == items[held]
+            near[held, event] = likeness[place[held]]
+        near *= weights
+        near[near < REASON_SHARE * near.sum(axis=1, keepdims=True)] = 0
+        order = np.argsort(-near, axis=1, kind="stable")[:, :most]
+        best = np.take_along_axis(near, order, axis=1)
+        return [(history[row[each > 0]], each[each > 0]) for row, each in zip(order, best, strict=True)]
+
+
+def _weighted(moments: Moments, nearest: NearestByUsers | NearestByTexts) -> csr_array:
+    """Return sums over histories of the weights of the items near their events: (moments, items)."""
+
+    def made() -> csr_array:
+        latest = moments.latest(EVENTS, RECENCY)
+        taken, column = np.unique(latest.indices, return_inverse=True)
+        nothing = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+        rows = nearest.rows(taken.astype(np.int64))
+        items, weights = (np.concatenate(each) for each in zip(nothing, *rows, strict=True))
+        ends = np.cumsum([0, *(len(near) for near, _ in rows)])
+        near = csr_array((weights.astype(np.float32), items, ends), shape=(len(taken), moments.items))
+        return csr_array((latest.data, column, latest.indptr), shape=(len(moments), len(taken))) @ near
+
+    return moments.once(nearest, made)
+
+
+def _greatest(weight: np.ndarray, most: int) -> np.ndarray:
+    """Return places, ascending, of at most `most` greatest numbers above 0; among equals the first ones."""
+    least = np.partition(weight, -most)[-most] if len(weight) > most else 0
+    near = weight > least
+    if least > 0:
+        near[np.flatnonzero(weight == least)[: most - near.sum()]] = True
+    return np.flatnonzero(near)
+
+
+def _row(matrix: csr_array, row: int) -> Row:
+    among = slice(*matrix.indptr[row : row + 2])
+    return matrix.indices[among], matrix.data[among]
+
+
+def _sum(row: Row, other: Row) -> Row:
+    (items, numbers), (others, more) = row, other
+    place = np.searchsorted(items, others)
+    held = place < len(items)
+    held[held] = items[place[held]] == others[held]
+    if held.all():
+        numbers = numbers.copy()
+    else:
+        items, numbers = np.insert(items, place[~held], others[~held]), np.insert(numbers, place[~held], 0)
+        place = np.searchsorted(items, others)
+    numbers[place] += more
+    return items, numbers

@@ -1,0 +1,250 @@
+"""The interface of item models, what they learn from, and the choice of their settings by likes."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_array
+
+from kedro_provenance.parameters import Block
+from reclora_kedro.candidates.moments import NOTHING, ItemOrder, Lists, Moments, Scores, best, ranks_of
+from reclora_kedro.evaluation.ranking_metrics import ndcg
+from reclora_kedro.evaluation.styles import Style
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.sequences import Sequences as Events
+from reclora_kedro.history.sequences import user_of_events
+
+logger = logging.getLogger(__name__)
+
+CHOOSING_CUTOFF = 10  # of the NDCG that chooses settings
+
+T = TypeVar("T")
+
+
+class NoSettings(Block):
+    """Settings of a model that has none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What item models learn from: the known events of a log, and what several models make of them.
+
+    Attributes:
+        known: whether each event is known, shape (events,).
+        trained: weights that other steps have trained, by source.
+    """
+
+    log: InteractionLog
+    known: np.ndarray
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    _made: dict[Hashable, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_split(cls, log: InteractionLog, trained: Mapping[str, Any] | None = None) -> Self:
+        """Know the events of the training split."""
+        return cls(log, log.training_events(), trained or {})
+
+    @classmethod
+    def of_all(cls, log: InteractionLog, trained: Mapping[str, Any] | None = None) -> Self:
+        """Know all events."""
+        return cls(log, np.ones(len(log.sequences.timestamp), dtype=bool), trained or {})
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what has been made of these events under a key, or make it."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    @property
+    def items(self) -> int:
+        return self.log.items.height
+
+    @cached_property
+    def user(self) -> np.ndarray:
+        """User of each event, shape (events,)."""
+        return user_of_events(self.log.sequences.offsets)
+
+    @cached_property
+    def taken(self) -> csr_array:
+        """Ones where a user took an item: float32, shape (users, items)."""
+        return self._pairs(self.known)
+
+    @cached_property
+    def users(self) -> np.ndarray:
+        """Number of users of each item, shape (items,)."""
+        return self.taken.sum(axis=0)
+
+    @cached_property
+    def order(self) -> ItemOrder:
+        """Items by the number of users who liked them, then of those who took them, then by index."""
+        likers = self._pairs(self.known & (self.log.sequences.label == 1)).sum(axis=0)
+        return ItemOrder(np.lexsort((-self.users, -likers)).astype(np.int64))
+
+    def _pairs(self, counts: np.ndarray) -> csr_array:
+        user, item = self.user[counts].astype(np.int64), self.log.sequences.item_index[counts]
+        pairs = np.divmod(np.unique(user * self.items + item), self.items)
+        shape = (len(self.log.sequences.starts), self.items)
+        return csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=shape)
+
+    def moments(self, frame: pl.DataFrame, **rules: Any) -> Moments:
+        """Return moments of the log, see `Moments.of`."""
+        return Moments.of(frame, self.log.sequences, self.order, **rules)
+
+    def among(self, items: np.ndarray, likes: pl.DataFrame) -> tuple["Training", pl.DataFrame]:
+        """Return the same without other items and their events, and the likes of these items, with new indices.
+
+        Args:
+            items: ascending item indices.
+        """
+        events = self.log.sequences
+        index = np.full(self.items, -1, dtype=np.int32)
+        index[items] = np.arange(len(items), dtype=np.int32)
+        kept = index[events.item_index] >= 0
+        before = np.append(0, kept.cumsum())
+        columns = {name: values[kept] for name, values in vars(events).items() if name != "offsets"}
+        columns["item_index"] = index[columns["item_index"]]
+        log = replace(
+            self.log,
+            items=self.log.items[items],
+            sequences=Events(offsets=before[events.offsets], **columns),
+            samples=self.log.samples.clear(),
+            item_embeddings=None if self.log.item_embeddings is None else self.log.item_embeddings[items],
+        )
+        likes = likes.with_columns(
+            item_index=pl.Series(index[likes["item_index"].to_numpy()]),
+            history_end=pl.Series(before[likes["history_end"].to_numpy()]),
+        )
+        return Training(log, self.known[kept]), likes.filter(pl.col("item_index") >= 0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Settings to choose among together, as changes of those chosen so far; among equals, the first.
+
+    Attributes:
+        most_items: number of items, those with the most users, in a catalogue of which they are chosen; None for all.
+    """
+
+    changes: Sequence[Mapping[str, Any]]
+    most_items: int | None = None
+
+
+class ItemModel(ABC):
+    """A model that scores the items of the whole catalogue at moments of users.
+
+    A source is a module with one subclass, which needs `fit` and `scores` alone. Models of large catalogues return
+    sparse scores, or find their best items in another way (`top`, `score`).
+
+    Attributes:
+        NOTE: what it is, after its name in a report.
+        LABEL: the same in a few words.
+        STYLE: its style in figures.
+        Config: its block of parameters, which has the name of the source; without fields if there is none.
+        Settings: what it is fitted with; all fields have defaults.
+    """
+
+    NOTE: ClassVar[str] = "a source of one's own"
+    LABEL: ClassVar[str] = "a source of one's own"
+    STYLE: ClassVar[Style] = Style("#5B5B9A", "star-square", "dashdot")
+    Config: ClassVar[type[Block]] = NoSettings
+    Settings: ClassVar[type[Block]] = NoSettings
+
+    @classmethod
+    def choices(cls, config: Any, training: Training) -> list[Step]:
+        """Return the settings that likes choose among, one step after the other."""
+        return []
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, training: Training, settings: Any) -> Self:
+        """Learn from the known events."""
+
+    @abstractmethod
+    def scores(self, moments: Moments) -> Scores:
+        """Return the scores of all items, (moments, items), from each user's events so far; dense or sparse."""
+
+    def top(self, moments: Moments, most: int) -> Lists:
+        """Return the best items that each moment may get."""
+        lists = Lists.empty(len(moments), most)
+        for rows, block in moments.blocks():
+            lists.items[rows], lists.scores[rows] = best(self._scored(block), block, most)
+        return lists
+
+    def score(self, moments: Moments, row: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """Return the scores of items at rows of the moments, shape (pairs,)."""
+        scores = np.empty(len(row))
+        for rows, block in moments.blocks():
+            own = (row >= rows.start) & (row < rows.stop)
+            scores[own] = np.asarray(self._scored(block)[row[own] - rows.start, item[own]]).ravel()
+        return scores
+
+    def _scored(self, moments: Moments) -> Scores:
+        """Return the scores of moments, which are made once."""
+        return moments.once((self, "scores"), lambda: self.scores(moments))
+
+    def as_of_each_moment(self, training: Training) -> Self:
+        """Return a copy that also counts, at each moment, what happened before it; what was learned stays.
+
+        Args:
+            training: the events that it was fitted to, and others of its log.
+        """
+        return self
+
+    def with_events(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:
+        """Return a copy that counts the events of a log that grew from its own; what was learned stays.
+
+        Args:
+            changed: indices, ascending, of the users whose events differ from those counted; None for all.
+        """
+        return self
+
+
+def choose_settings(
+    model: type[ItemModel],
+    training: Training,
+    config: Any,
+    likes: pl.DataFrame,
+    *,
+    repeat: bool = False,
+    excluded: np.ndarray = NOTHING,
+) -> Any:
+    """Return the settings with the highest NDCG@10 for likes, each among the items that its user may get.
+
+    Without likes, the first of each step are taken.
+
+    Args:
+        likes: item_index and the columns of `MOMENT`.
+        repeat, excluded: rules of the moments, see `Moments.of`.
+    """
+    settings = model.Settings()
+    for step in model.choices(config, training):
+        tried = [settings.model_copy(update=change) for change in step.changes]
+        here, of_step, hidden = training, likes, excluded
+        if step.most_items is not None and step.most_items < training.items:
+            first = training.order.items[~np.isin(training.order.items, excluded)][: step.most_items]
+            here, of_step = training.among(np.sort(first), likes)
+            hidden = NOTHING  # they are not among these items
+        if len(tried) > 1 and of_step.height:
+            moments, target = here.moments(of_step, repeat=repeat, excluded=hidden), of_step["item_index"].to_numpy()
+            settings = tried[int(np.argmax(_ndcg_sums(model, here, tried, moments, target)))]
+        else:
+            settings = tried[0]
+    if settings != model.Settings():
+        logger.info("%s: %s", model.__module__.rpartition(".")[2], settings)
+    return settings
+
+
+def _ndcg_sums(
+    model: type[ItemModel], training: Training, tried: list[Any], moments: Moments, target: np.ndarray
+) -> np.ndarray:
+    """Return the sum of the NDCG of targets at moments by the model with each of some settings, shape (settings,)."""
+    models, sums = [model.fit(training, each) for each in tried], np.zeros(len(tried))
+    for rows, block in moments.blocks():
+        for number, each in enumerate(models):
+            sums[number] += ndcg(ranks_of(each.scores(block), block, target[rows]), CHOOSING_CUTOFF).sum()
+    return sums

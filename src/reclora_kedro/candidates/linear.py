@@ -1,0 +1,178 @@
+"""A linear model of items taken together, items taken next, and similar texts."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+from pydantic import Field
+from scipy.sparse import csr_array, diags_array, vstack
+
+from kedro_provenance.parameters import Block
+from reclora_kedro.candidates.ease import item_weights
+from reclora_kedro.candidates.item_model import ItemModel, Step, Training
+from reclora_kedro.candidates.moments import SCORES_AT_ONCE, Moments, Scores
+from reclora_kedro.candidates.texts import NEAREST, Texts
+from reclora_kedro.candidates.transitions import transitions
+from reclora_kedro.evaluation.styles import Style
+from reclora_kedro.parameters import Count, NonNegative, Positive
+
+logger = logging.getLogger(__name__)
+
+EVENTS = 50  # latest ones of each user that count
+WINDOW, WINDOW_DECAY = 5, 0.7  # moments from an item to one that follows it, and the weight of a further one
+MOST_TAKEN = 3000  # items among which regularization and recency are chosen in seconds
+UpToOne = Annotated[Positive, Field(le=1)]
+Term = Callable[[csr_array], Scores]
+"""Function from weighted histories, (moments, items), to scores of the same shape."""
+
+
+class LinearConfig(Block):
+    """Settings among which likes choose, and the largest catalogue for EASE."""
+
+    regularizations: tuple[Positive, ...] = Field(min_length=1)
+    recencies: tuple[UpToOne, ...] = Field(min_length=1)
+    text_powers: tuple[Positive, ...]
+    weights: tuple[Positive, ...]
+    max_items: Count
+
+
+class LinearSettings(Block):
+    """Settings of a linear model, see `Linear`."""
+
+    regularization: Positive = 300.0
+    recency: UpToOne = 0.9
+    transition_weight: NonNegative = 0.0
+    directed: bool = False
+    within_moments: bool = True
+    text_weight: NonNegative = 0.0
+    text_power: Positive = 1.0
+    max_items: Count = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(ItemModel):
+    """Scores of items that are linear in a user's latest events.
+
+    With the user's events j_0, j_1, … from the latest one backwards, item i scores::
+
+        sum over k of recency^k * (EASE[j_k, i] + transition_weight * T[j_k, i]
+                                   + text_weight * cos(t_i, t_(j_k))^text_power)
+
+    where T are transitions, and t TF-IDF vectors of descriptions, of which the `NEAREST` items count. Events of one
+    second have the same weight. Above `max_items` items, cosines of their users take the place of EASE's weights.
+    """
+
+    NOTE: ClassVar = (
+        "a linear model of the user's latest events: EASE (above linear.max_items items, cosines of who took them), "
+        "transitions and TF-IDF, as validation likes prefer them"
+    )
+    LABEL: ClassVar = "linear: taken together or next, texts"
+    STYLE: ClassVar = Style("#B6992D", "cross", "dashdot")
+    Config: ClassVar = LinearConfig
+    Settings: ClassVar = LinearSettings
+
+    settings: LinearSettings
+    terms: tuple[tuple[float, Term], ...]  # each with its weight
+
+    @classmethod
+    def choices(cls, config: LinearConfig, training: Training) -> list[Step]:
+        """Choose regularization and recency among the items with the most users, then transitions, then texts."""
+        first = product(config.regularizations, config.recencies)
+        sizes = {"max_items": config.max_items}
+        steps = [Step([{"regularization": each, "recency": recency} | sizes for each, recency in first], MOST_TAKEN)]
+        kinds = product((False, True), (False, True), config.weights)
+        names = ("directed", "within_moments", "transition_weight")
+        steps.append(Step([{}, *(dict(zip(names, kind, strict=True)) for kind in kinds)]))
+        if training.once("texts", lambda: Texts.from_log(training.log)) is not None:
+            pairs = product(config.text_powers, config.weights)
+            steps.append(Step([{}, *({"text_power": power, "text_weight": weight} for power, weight in pairs)]))
+        return steps
+
+    @classmethod
+    def fit(cls, training: Training, settings: LinearSettings) -> Self:
+        terms: list[tuple[float, Term]] = [(1.0, _together(training, settings))]
+        if settings.transition_weight:
+            terms.append((settings.transition_weight, _following(training, settings)))
+        texts = training.once("texts", lambda: Texts.from_log(training.log)) if settings.text_weight else None
+        if texts is not None:
+            key = ("text", settings.text_power)
+            terms.append((settings.text_weight, training.once(key, lambda: _alike(texts, settings.text_power))))
+        return cls(settings, tuple(terms))
+
+    def scores(self, moments: Moments) -> Scores:
+        histories = moments.latest(EVENTS, self.settings.recency)
+        total: Scores | None = None
+        for weight, term in self.terms:
+            made = moments.once((term, self.settings.recency), lambda term=term: term(histories))  # type: ignore[misc]
+            added = made if weight == 1 else np.float32(weight) * made
+            if isinstance(total, np.ndarray) and not isinstance(added, np.ndarray):
+                added = added.toarray()
+            total = added if total is None else total + added
+        assert total is not None  # there is always a first term
+        return total
+
+
+def _together(training: Training, settings: LinearSettings) -> Term:
+    """Return the term of the weights of EASE or, for too many items, of the greatest cosines of their users."""
+    if training.items <= settings.max_items:
+        key = ("ease", settings.regularization)
+        return training.once(key, lambda: _product(item_weights(training.taken, settings.regularization)))
+
+    def cosines() -> Term:
+        logger.warning(
+            "The log has %d items, and linear.max_items is %d: item_knn takes the place of ease.",
+            training.items,
+            settings.max_items,
+        )
+        return _product(_cosines(training.taken))
+
+    return training.once("cosines", cosines)
+
+
+def _following(training: Training, settings: LinearSettings) -> Term:
+    kind, window = (settings.directed, settings.within_moments), (WINDOW, WINDOW_DECAY)
+    log, known = training.log, training.known
+    return training.once(
+        ("transitions", *kind), lambda: _product(transitions(log.sequences, known, training.users, *window, *kind))
+    )
+
+
+def _product(weights: Scores) -> Term:
+    return partial(_times, weights)
+
+
+def _times(weights: Scores, histories: csr_array) -> Scores:
+    return histories @ weights
+
+
+def _alike(texts: Texts, power: float) -> Term:
+    return partial(_times_cosines, texts, power)
+
+
+def _times_cosines(texts: Texts, power: float, histories: csr_array) -> csr_array:
+    taken, column = np.unique(histories.indices, return_inverse=True)
+    near = texts.nearest(taken)
+    near.data **= np.float32(power)
+    return csr_array((histories.data, column, histories.indptr), shape=(histories.shape[0], len(taken))) @ near
+
+
+def _cosines(taken: csr_array) -> csr_array:
+    """Return the greatest cosines of items' users, `NEAREST` of each item: float32, shape (items, items)."""
+    unit = taken @ diags_array(np.maximum(taken.sum(axis=0), 1) ** np.float32(-0.5))
+    takers, items = unit.T.tocsr(), unit.shape[1]
+    step = max(1, SCORES_AT_ONCE // items)
+    blocks = [_nearest(takers[start : start + step] @ unit, start) for start in range(0, items, step)]
+    return vstack(blocks, format="csr")
+
+
+def _nearest(cosines: csr_array, first: int) -> csr_array:
+    """Keep the greatest cosines of each item with others, for the items from `first` on: shape (rows, items)."""
+    row = np.repeat(np.arange(cosines.shape[0]), np.diff(cosines.indptr))
+    cosines.data[cosines.indices == first + row] = 0
+    order = np.lexsort((-cosines.data, row))
+    kept = order[np.arange(len(order)) - cosines.indptr[row] < NEAREST]
+    return csr_array((cosines.data[kept], (row[kept], cosines.indices[kept])), shape=cosines.shape)

@@ -1,0 +1,252 @@
+"""Lists to make: moments of users, the items that each may get, and the order of items whose scores are equal."""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_array
+
+from reclora_kedro.history.questions import MOMENT
+from reclora_kedro.history.sequences import Sequences as Events
+from reclora_kedro.history.taken_items import latest_events
+
+NO_ITEM = -1
+"""Padding of a list that ends early."""
+SCORES_AT_ONCE = 2**21  # of all items at several moments: 8 MiB
+NOTHING = np.array([], dtype=np.int64)
+
+T = TypeVar("T")
+Scores: TypeAlias = np.ndarray | csr_array
+"""Scores of all items at moments, (moments, items); of a sparse array, the others are 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class ItemOrder:
+    """The order of items whose scores are equal: that of their numbers of users, most first."""
+
+    items: np.ndarray  # indices of all items in order, shape (items,)
+
+    @cached_property
+    def place(self) -> np.ndarray:
+        """Place of each item in the order, shape (items,)."""
+        place = np.empty(len(self.items), dtype=np.int32)
+        place[self.items] = np.arange(len(self.items), dtype=np.int32)
+        return place
+
+
+class Lists(NamedTuple):
+    """The best items of moments, best first.
+
+    Attributes:
+        items: item indices, padded with `NO_ITEM`: int64, shape (moments, n).
+        scores: the scores that order them, NaN where there is none: float64, shape (moments, n).
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def empty(cls, moments: int, n: int) -> Self:
+        return cls(np.full((moments, n), NO_ITEM, dtype=np.int64), np.full((moments, n), np.nan))
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Lists to make, one per row, whoever the user is: two requests of one user are two rows.
+
+    Attributes:
+        frame: user_index, history_end (flat index behind the user's events so far) and timestamp, see `MOMENT`.
+        events: the events that these indices are of.
+        order: decides between equal scores.
+        hidden: items that each row may not get.
+        allowed: the only items that each row may get; None for all.
+    """
+
+    frame: pl.DataFrame
+    events: Events
+    order: ItemOrder
+    hidden: Sequence[np.ndarray]
+    allowed: Sequence[np.ndarray | None]
+    _made: dict[Hashable, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        frame: pl.DataFrame,
+        events: Events,
+        order: ItemOrder,
+        *,
+        repeat: bool | np.ndarray = False,
+        excluded: np.ndarray | Sequence[np.ndarray] = NOTHING,
+        allowed: Sequence[np.ndarray | None] | None = None,
+    ) -> Self:
+        """Return moments at which users get items that are new to them, or any (`repeat`), without excluded ones.
+
+        Args:
+            repeat: for all rows, or for each.
+            excluded: item indices, for all rows or for each.
+        """
+        frame = frame.select(MOMENT)
+        without = [excluded] * frame.height if isinstance(excluded, np.ndarray) else excluded
+        ends = frame["history_end"].to_numpy()
+        starts = np.where(repeat, ends, events.starts[frame["user_index"].to_numpy()])
+        runs = zip(starts.tolist(), ends.tolist(), without, strict=True)
+        hidden = [np.concatenate([events.item_index[start:end], others]) for start, end, others in runs]
+        return cls(frame, events, order, hidden, [None] * frame.height if allowed is None else allowed)
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    def __getitem__(self, rows: slice | np.ndarray) -> "Moments":
+        """Return some of the rows, by a slice, their numbers or a mask."""
+        if isinstance(rows, slice):
+            return Moments(self.frame[rows], self.events, self.order, self.hidden[rows], self.allowed[rows])
+        places = np.flatnonzero(rows) if rows.dtype == bool else rows
+        hidden = [self.hidden[place] for place in places.tolist()]
+        allowed = [self.allowed[place] for place in places.tolist()]
+        return Moments(self.frame[places], self.events, self.order, hidden, allowed)
+
+    @property
+    def items(self) -> int:
+        return len(self.order.items)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Flat index of the first event of each row's user, shape (moments,)."""
+        return self.events.starts[self.frame["user_index"].to_numpy()]
+
+    @property
+    def ends(self) -> np.ndarray:
+        return self.frame["history_end"].to_numpy()
+
+    @property
+    def seconds(self) -> np.ndarray:
+        return self.frame["timestamp"].to_numpy()
+
+    @property
+    def has_events(self) -> np.ndarray:
+        """Whether each row's user has events so far, shape (moments,)."""
+        return self.ends > self.starts
+
+    def blocks(self) -> Iterator[tuple[slice, "Moments"]]:
+        """Yield rows, a few at a time, so that the scores of all items are few enough."""
+        step = max(1, SCORES_AT_ONCE // self.items)
+        if len(self) <= step:  # so that what is made of them serves further calls
+            yield slice(0, len(self)), self
+            return
+        for start in range(0, len(self), step):
+            rows = slice(start, min(start + step, len(self)))
+            yield rows, self[rows]
+
+    def pairs(self, row: np.ndarray, item: np.ndarray) -> pl.DataFrame:
+        """Return the columns of `MOMENT` and item_index of pairs of a row and an item."""
+        return self.frame[row].with_columns(item_index=pl.Series(item, dtype=pl.Int32))
+
+    def latest(self, most: int, recency: float) -> csr_array:
+        """Return the latest events of each row, weighted by recency, see `latest_events`: (moments, items)."""
+        return self.once(
+            ("latest", most, recency),
+            lambda: latest_events(self.events, self.frame, self.items, most, recency),
+        )
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what has been made of these moments under a key, or make it."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def allows(self, row: int, items: np.ndarray) -> np.ndarray:
+        """Return whether a row may get each of some items, shape (items,)."""
+        may = ~np.isin(items, self.hidden[row])
+        if (only := self.allowed[row]) is not None:
+            may &= np.isin(items, only)
+        return may
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """Whether each row may get each item, shape (moments, items)."""
+        mask = np.ones((len(self), self.items), dtype=bool)
+        for row, (hidden, only) in enumerate(zip(self.hidden, self.allowed, strict=True)):
+            if only is not None:
+                mask[row] = False
+                mask[row, only] = True
+            mask[row, hidden] = False
+        return mask
+
+    def first(self, row: int, most: int, without: np.ndarray = NOTHING, among: np.ndarray | None = None) -> np.ndarray:
+        """Return the first items of an order (by default that of equals) that a row may get: at most `most`."""
+        among = self.order.items if among is None else among
+        if (only := self.allowed[row]) is not None:
+            among = among[np.isin(among, only)]
+        among = among[: most + len(without) + len(self.hidden[row])]
+        return among[~np.isin(among, without) & ~np.isin(among, self.hidden[row])][:most]
+
+
+def best(scores: Scores, moments: Moments, most: int) -> Lists:
+    """Return the items with the highest scores, those first in the order among equals; see `Moments`.
+
+    Raises:
+        ValueError: a score is not a number.
+    """
+    values = scores if isinstance(scores, np.ndarray) else scores.data
+    if not np.isfinite(values).all():
+        count = np.count_nonzero(~np.isfinite(values))
+        raise ValueError(f"{count} of {values.size} scores are no numbers; train the model again.")
+    if isinstance(scores, np.ndarray):
+        return _best_of_dense(scores, moments, most)
+    return _best_of_sparse(scores, moments, most)
+
+
+def _best_of_dense(scores: np.ndarray, moments: Moments, most: int) -> Lists:
+    lists = Lists.empty(len(moments), most)
+    most = min(most, moments.items)
+    possible = np.where(moments.mask, scores, -np.inf)
+    least = np.partition(possible, -most, axis=1)[:, -most, None]
+    row, item = np.nonzero((possible >= least) & moments.mask)
+    of_pairs = possible[row, item]
+    order = np.lexsort((moments.order.place[item], -of_pairs, row))
+    rank = np.arange(len(row)) - np.searchsorted(row, np.arange(len(moments)))[row]
+    kept = rank < most
+    where, chosen = (row[kept], rank[kept]), order[kept]
+    lists.items[where], lists.scores[where] = item[chosen], of_pairs[chosen]
+    return lists
+
+
+def _best_of_sparse(scores: csr_array, moments: Moments, most: int) -> Lists:
+    """Return the best items where all items without a stored score have 0."""
+    lists, place = Lists.empty(len(moments), most), moments.order.place
+    for row in range(len(moments)):
+        own = slice(*scores.indptr[row : row + 2])
+        items, values = scores.indices[own], scores.data[own]
+        counts = (values != 0) & moments.allows(row, items)
+        items, values = items[counts], values[counts]
+        everything_else = items
+        if len(items) > most:
+            near = values >= np.partition(values, -most)[-most]
+            items, values = items[near], values[near]
+        order = np.lexsort((place[items], -values))
+        items, values = items[order], values[order]
+        above = int((values > 0).sum())
+        if above < most:
+            zeros = moments.first(row, most - above, without=everything_else)
+            items = np.concatenate([items[:above], zeros, items[above:]])
+            values = np.concatenate([values[:above], np.zeros(len(zeros)), values[above:]])
+        count = min(len(items), most)
+        lists.items[row, :count], lists.scores[row, :count] = items[:count], values[:count]
+    return lists
+
+
+def ranks_of(scores: Scores, moments: Moments, target: np.ndarray) -> np.ndarray:
+    """Return the rank, from 1, of an item per moment among the items that it may get, by the same rule as `best`.
+
+    Args:
+        target: item index of each moment, which it may get, shape (moments,).
+    """
+    dense = scores if isinstance(scores, np.ndarray) else scores.toarray()
+    own = dense[np.arange(len(target)), target][:, None]
+    place = moments.order.place
+    is_before = (dense > own) | ((dense == own) & (place < place[target][:, None]))
+    return 1 + (is_before & moments.mask).sum(axis=1)

@@ -1,0 +1,54 @@
+"""Settings of the retriever, and the sizes that a saved one is rebuilt from."""
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, model_validator
+
+from kedro_provenance.parameters import Block, Resource
+from reclora_kedro.candidates.next_item import RETRIEVER_MODELS
+from reclora_kedro.parameters import Count, LearningRate, NonNegative, Seed, Share
+
+
+class RetrieverConfig(Block):
+    """Architecture and training of the retriever."""
+
+    model: Annotated[str, AfterValidator(RETRIEVER_MODELS.require)]
+    item_ids: bool
+    item_text: bool
+    item_id_dropout: Share
+    length: Count
+    dim: Count
+    layers: Count
+    heads: Count
+    dropout: Share
+    full_softmax_items: Count
+    sampled_items: Count
+    learning_rate: LearningRate
+    weight_decay: NonNegative
+    average_decay: Share
+    batch_size: Count
+    batch_parts: Count
+    max_epochs: Count
+    patience: Count
+    validation_rows: Count | None
+    seed: Seed
+    device: Resource[str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not (self.item_ids or self.item_text):
+            raise ValueError("item_ids and item_text are false, which leaves nothing to tell items by: set one to true")
+        if self.batch_size % self.batch_parts:
+            raise ValueError(
+                f"batch_parts is {self.batch_parts}, which does not divide batch_size {self.batch_size}: change one"
+            )
+        if self.dim % self.heads:
+            raise ValueError(f"dim is {self.dim}, which {self.heads} heads cannot share: make it a multiple of heads")
+        return self
+
+
+class RetrieverSizes(Block):
+    """Number of items, and the width of their embeddings, 0 for a retriever that does not read them."""
+
+    items: int
+    item_text_width: int

@@ -1,0 +1,145 @@
+"""Popularity: everyone gets items by the number of users who liked them lately."""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
+
+import numpy as np
+
+from kedro_provenance.parameters import Block
+from reclora_kedro.candidates.item_model import ItemModel, Step, Training
+from reclora_kedro.candidates.moments import Lists, Moments
+from reclora_kedro.evaluation.styles import Style
+from reclora_kedro.parameters import Positive
+
+SECONDS_PER_DAY = 86_400
+SHARE_OF_TIMES = 0.999  # of the events, until the last of which a window may reach: a few later times do not move it
+NEVER = np.iinfo(np.int64).max
+
+
+class PopularityConfig(Block):
+    """Windows to try besides all time."""
+
+    days: tuple[Positive, ...]
+
+
+class PopularitySettings(Block):
+    """Length of the window in days; None for all time."""
+
+    days: Positive | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """When users count for items, as seconds in ascending order at which one begins or ceases to count."""
+
+    second: np.ndarray  # int64, shape (changes,)
+    item: np.ndarray  # shape (changes,)
+    change: np.ndarray  # 1 or -1, shape (changes,)
+
+    @classmethod
+    def of_likes(cls, user: np.ndarray, item: np.ndarray, second: np.ndarray, length: int | None) -> Self:
+        """Return the spans of `length` seconds after likes, those of one user and item joined; None for endless ones.
+
+        So each user counts once, however often they take an item.
+        """
+        order = np.lexsort((second, item, user))
+        user, item, second = user[order], item[order], second[order]
+        same = (np.diff(user, prepend=-1) == 0) & (np.diff(item, prepend=-1) == 0)
+        goes_on = same if length is None else same & (np.diff(second, prepend=0) < length)
+        begins = ~goes_on
+        ends = (
+            np.zeros(0, dtype=bool) if length is None else np.append(begins[1:], np.ones(min(len(user), 1), dtype=bool))
+        )
+        seconds, items = second[begins], item[begins]
+        changes = np.ones(len(seconds), dtype=np.int32)
+        if length is not None:
+            seconds = np.concatenate([seconds, second[ends] + length])
+            items = np.concatenate([items, item[ends]])
+            changes = np.concatenate([changes, np.full(int(ends.sum()), -1, dtype=np.int32)])
+        order = np.argsort(seconds, kind="stable")
+        return cls(seconds[order], items[order], changes[order])
+
+    def counts(self, seconds: np.ndarray, items: int) -> np.ndarray:
+        """Return the number of users who count before each of some ascending seconds: float32, (seconds, items)."""
+        counts, now, done = np.empty((len(seconds), items), dtype=np.float32), np.zeros(items), 0
+        for row, end in enumerate(np.searchsorted(self.second, seconds).tolist()):
+            now += np.bincount(self.item[done:end], self.change[done:end], minlength=items)
+            counts[row], done = now, end
+        return counts
+
+
+@dataclass(frozen=True, eq=False)
+class Popularity(ItemModel):
+    """Number of distinct users who liked an item in the days before the moment, or at any time before it.
+
+    A window ends at the moment, at the latest at the last of the known events, save for the latest thousandth of them:
+    a few events with later times do not move it.
+    Without a shared clock, all known likes count at any moment.
+    """
+
+    NOTE: ClassVar = "users who liked the item before the moment, ever or in a window that validation likes choose"
+    LABEL: ClassVar = "liked by most users"
+    STYLE: ClassVar = Style("#9C755F", "hexagon", "longdash")
+    Config: ClassVar = PopularityConfig
+    Settings: ClassVar = PopularitySettings
+
+    spans: Spans
+    length: int | None  # of the window in seconds
+    after: int  # second from which on counts stay the same
+    has_clock: bool
+    _first: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # the latest ranking
+
+    @classmethod
+    def choices(cls, config: PopularityConfig, training: Training) -> list[Step]:
+        windows = config.days if training.log.shared_clock else ()
+        return [Step([{"days": days} for days in (None, *windows)])] if windows else []
+
+    @classmethod
+    def fit(cls, training: Training, settings: PopularitySettings) -> Self:
+        log = training.log
+        length = None if settings.days is None or not log.shared_clock else round(settings.days * SECONDS_PER_DAY)
+        spans, after = _spans(training, training.known, length)
+        return cls(spans, length, after, log.shared_clock)
+
+    def as_of_each_moment(self, training: Training) -> Self:
+        if not self.has_clock:
+            return self
+        spans, after = _spans(training, np.ones(len(training.known), dtype=bool), self.length)
+        return replace(self, spans=spans, after=after, _first={})
+
+    def scores(self, moments: Moments) -> np.ndarray:
+        seconds, row = np.unique(self._until(moments), return_inverse=True)
+        return self.spans.counts(seconds, moments.items)[row]
+
+    def top(self, moments: Moments, most: int) -> Lists:
+        """Return the best items; those of one second, such as now, are ranked once."""
+        seconds = np.unique(self._until(moments)).tolist()
+        if len(seconds) != 1 or any(only is not None for only in moments.allowed):
+            return super().top(moments, most)
+        longest = most + max((len(items) for items in moments.hidden), default=0)
+        count = min(1 << longest.bit_length(), moments.items)
+        if (seconds[0], count) not in self._first:
+            [counts] = self.spans.counts(np.array(seconds), moments.items)
+            near = np.flatnonzero(counts >= np.partition(counts, -count)[-count])
+            ranking = near[np.lexsort((moments.order.place[near], -counts[near]))]
+            self._first.clear()
+            self._first[seconds[0], count] = ranking, counts
+        ranking, counts = self._first[seconds[0], count]
+        lists = Lists.empty(len(moments), most)
+        for row in range(len(moments)):
+            items = moments.first(row, most, among=ranking)
+            lists.items[row, : len(items)], lists.scores[row, : len(items)] = items, counts[items]
+        return lists
+
+    def _until(self, moments: Moments) -> np.ndarray:
+        return np.minimum(moments.seconds, self.after) if self.has_clock else np.full(len(moments), NEVER)
+
+
+def _spans(training: Training, known: np.ndarray, length: int | None) -> tuple[Spans, int]:
+    """Return the spans of known likes, and the second after all known events but the latest thousandth."""
+    events = training.log.sequences
+    seconds, likes = events.timestamp[known], np.flatnonzero(known & (events.label == 1))
+    until = 1.0 if length is None else SHARE_OF_TIMES
+    after = int(np.quantile(seconds, until, method="lower")) + 1 if len(seconds) else 0
+    spans = Spans.of_likes(training.user[likes], events.item_index[likes], events.timestamp[likes], length)
+    return spans, after

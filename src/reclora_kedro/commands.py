@@ -1,0 +1,131 @@
+"""What the commands `kedro study` and `kedro forget` do: a run of the project, and what no node may do.
+
+A study runs the project once per cell before its own nodes tabulate the results. Forgetting erases stored versions and
+events once its nodes have made everything in use without the users.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from kedro.framework.context import KedroContext
+from kedro.framework.project import settings
+from kedro.io import DatasetError
+from kedro.pipeline import Pipeline
+
+from kedro_provenance.archive import Archive
+from kedro_provenance.cells import CellRunner, check_cell, run_cell
+from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.lock import lock_data
+from kedro_provenance.run import Run
+from kedro_provenance.start import cell_runner
+from reclora_kedro.pipelines.checks import checks
+
+logger = logging.getLogger(__name__)
+
+
+def study(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:
+    """Run the cells of a study that have not finished, then the pipeline that compares them.
+
+    Args:
+        session: arguments of Kedro's session, such as ``env`` and ``runtime_params``.
+
+    Raises:
+        RunRefusedError: a grid or a cell is invalid, or a cell failed; finished nodes are kept.
+    """
+    with settings.SESSION_CLASS.create(project, **session) as kedro:
+        context = kedro.load_context()
+        if not context.params.get("dry_run"):
+            with _locked(context, "study") as run:
+                _run_cells(run)
+        kedro.run(pipeline_names=["study"], only_missing_outputs=only_missing_outputs)
+
+
+def _run_cells(run: Run) -> None:
+    from reclora_kedro.study import grid, results
+    from reclora_kedro.study.config import GridConfig, StudyConfig
+    from reclora_kedro.study.search import Search
+
+    config, runner = StudyConfig.model_validate(run.parameters["study"]), cell_runner(run)
+    try:
+        loaded = grid.load_grids(config.grid, run.catalog.load("study_grids"))
+        grids = {name: each for name, each in loaded.items() if isinstance(each, GridConfig)}
+        searches = {
+            name: Search(name, each, config.seeds, runner.parameters)
+            for name, each in loaded.items()
+            if not isinstance(each, GridConfig)
+        }
+        compared = {name: search.comparison(search.default) for name, search in searches.items()}
+        cells = grid.plan_cells(grids | compared, config.seeds, runner.parameters)
+        grid.require_models(config.models, cells, runner.parameters)
+        trials = {name: run_search(search, runner, config.workers) for name, search in searches.items()}
+        compared = {name: search.comparison(search.best(trials[name])) for name, search in searches.items()}
+        cells = grid.plan_cells(grids | compared, config.seeds, runner.parameters)
+        finished = runner.run(cells, results.cell_result, config.workers)
+    except (ValueError, RuntimeError) as error:
+        raise RunRefusedError(str(error)) from error
+    studied = [results.StudiedCell(cell, result) for cell, result in zip(cells, finished, strict=True)]
+    run.catalog.save("study_searches", trials)
+    run.catalog.save("study_cells", [each.to_json() for each in studied])
+
+
+def run_search(search: Any, runner: CellRunner, workers: int) -> list[dict[str, Any]]:
+    """Run a search's trials in processes and return their records; raise RuntimeError if a cell cannot be run."""
+    from reclora_kedro.study.search import Measured, measure
+
+    with runner.processes(workers) as pool:
+        for checked in [pool.submit(check_cell, runner, cell) for cell in search.corners()]:
+            checked.result()
+        result = partial(measure, column=search.column)
+
+        def run(cell: Any) -> Measured:
+            return pool.submit(run_cell, runner, cell, result).result()[0]
+
+        return search.run(run, runner.cells, workers)
+
+
+def forget(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:
+    """Run the pipeline that forgets users, then erase them in files that have no versions, and the versions it listed.
+
+    Args:
+        session: arguments of Kedro's session, such as ``env`` and ``runtime_params``.
+
+    Raises:
+        RunRefusedError: something could not be erased.
+    """
+    with settings.SESSION_CLASS.create(project, **session) as kedro:
+        kedro.run(pipeline_names=["forget"], only_missing_outputs=only_missing_outputs)
+        with _locked(kedro.load_context(), "forget") as run:
+            _erase(run)
+
+
+def _erase(run: Run) -> None:
+    from reclora_kedro.serving.erasing import erase_events
+
+    catalog, users = cast(Any, run.catalog), run.parameters["forget"]["users"]
+    try:
+        events = erase_events(catalog.get("journal").file, users)
+        logger.info("%d events were erased from the service's journal.", events)
+        if catalog.exists("recommendations_csv"):
+            lines = catalog.load("recommendations_csv")
+            catalog.save("recommendations_csv", lines.filter(~lines["user_id"].is_in([str(user) for user in users])))
+        addresses = catalog.load("versions_to_erase")
+        Archive(catalog, run.cells).erase(addresses, catalog.load("champion")["versions"])
+    except (ValueError, OSError, DatasetError) as error:
+        raise RunRefusedError(
+            f"The users are forgotten in what is in use, but not all that should be erased was: {error} Type the "
+            "command again once the cause is gone."
+        ) from error
+
+
+@contextmanager
+def _locked(context: KedroContext, pipeline: str) -> Iterator[Run]:
+    """Give a command what a run has of its project, whose data folder no other run uses meanwhile."""
+    catalog: Any = context.catalog
+    run = Run(context, {"pipeline_names": [pipeline], "env": context.env}, Pipeline([]), catalog, [checks])
+    with run.held:
+        lock_data(run)
+        yield run

@@ -1,0 +1,175 @@
+"""User-level privacy of a training (DP-LoRA): sampled users, with clipped gradients and Gaussian noise."""
+
+import logging
+import secrets
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from reclora_kedro.distributed.group import Group
+from reclora_kedro.extensions import ExtensionBlock
+from reclora_kedro.finetuning.examples import Examples
+from reclora_kedro.finetuning.gradients import set_gradients
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.batching import TokenBudget
+from reclora_kedro.parameters import Count, NonNegative, Positive
+
+logger = logging.getLogger(__name__)
+
+
+PRIVACY_SPENT = ("epsilon", "delta")
+"""Columns of the log of a training with privacy."""
+
+
+class PrivacyConfig(ExtensionBlock):
+    """Privacy of the users of the few-shot rows: the block `training.privacy`.
+
+    With it, the last weights are kept instead of those of the best validation: validation rows are of the same users,
+    and a choice by them has no noise.
+    """
+
+    kind: Literal["none", "dp_lora"] = "none"
+    max_epsilon: Positive | None = 8.0
+    delta: Annotated[Positive, Field(lt=1)] = 1.0e-3
+    noise_multiplier: NonNegative = 1.0
+    clipping_norm: Positive = 1.0
+    users_per_round: Count = 64
+
+    @property
+    def is_on(self) -> bool:
+        return self.kind != "none"
+
+    def require_ready(self) -> None:
+        """Raise ImportError if Opacus, the accountant, is needed and not installed."""
+        if self.is_on and find_spec("opacus") is None:
+            raise ImportError(
+                "training.privacy needs Opacus, whose accountant says how much privacy is spent: `pip install -e "
+                "'.[privacy]'`, or set training.privacy.kind to none."
+            )
+
+
+@dataclass(frozen=True)
+class PrivateRounds:
+    """The rounds of a private training (DP-LoRA, Liu et al. 2023, arXiv 2312.17493; McMahan et al. 2018).
+
+    In each, every user takes part with the same probability. Users' gradients, of the mean loss over their examples,
+    are clipped to a norm C; the noise on the sum has the standard deviation noise_multiplier · C.
+
+    Attributes:
+        steps: numbers of the examples of the users of each round.
+        epsilons: epsilon spent after each round, at `config.delta`, shape (rounds,).
+        users: user of each example, shape (examples,).
+        users_each: expected number of users per round.
+        random: source of the noise, the same in every process of a group.
+    """
+
+    steps: list[np.ndarray]
+    epsilons: np.ndarray
+    users: np.ndarray
+    users_each: int
+    config: PrivacyConfig
+    random: torch.Generator
+
+    def set_gradients(
+        self,
+        model: AnswerModel,
+        examples: Examples,
+        chosen: np.ndarray,
+        weights: list[Tensor],
+        budget: TokenBudget,
+        group: Group,
+    ) -> Tensor:
+        """Set the noisy mean of the clipped gradients of a round's users, see `gradients.set_gradients`."""
+        losses = torch.zeros(len(chosen), device=weights[0].device)
+        sums = [torch.zeros_like(weight) for weight in weights]
+        for user in np.unique(self.users[chosen])[group.rank :: group.size]:
+            own = np.flatnonzero(self.users[chosen] == user)
+            losses[torch.from_numpy(own)] = set_gradients(model, examples, chosen[own], weights, budget)
+            torch.nn.utils.clip_grad_norm_(weights, self.config.clipping_norm)
+            for total, weight in zip(sums, weights, strict=True):
+                total += weight.grad
+        for total, weight in zip(sums, weights, strict=True):
+            weight.grad = total
+        group.sum_gradients(weights)
+        for weight in weights:
+            noise = torch.randn(weight.shape, generator=self.random).to(weight)
+            weight.grad += self.config.noise_multiplier * self.config.clipping_norm * noise
+            weight.grad /= self.users_each
+        return group.sum(losses)
+
+    def spent(self, step: int) -> dict[str, float | None]:
+        """Return epsilon and delta after a number of rounds; None for an infinite epsilon."""
+        epsilon = float(self.epsilons[step - 1])
+        return {"epsilon": epsilon if np.isfinite(epsilon) else None, "delta": self.config.delta}
+
+
+def private_rounds(users: np.ndarray | None, epochs: int, config: PrivacyConfig, group: Group) -> PrivateRounds:
+    """Draw the rounds of a private training: for `epochs` expected times per user, or as many as `max_epsilon` allows.
+
+    Users and noise are drawn from the operating system's randomness, never from a seed, by which noise could be
+    subtracted.
+
+    Args:
+        users: user of each example, shape (examples,).
+        epochs: expected number of times that each user takes part.
+        group: the processes that train, which get the same rounds.
+
+    Raises:
+        ValueError: `delta` is not below 1 / users, or the first round alone would exceed `max_epsilon`.
+    """
+    assert users is not None  # objectives that train with privacy name them
+    everyone = np.unique(users)
+    if config.delta * len(everyone) >= 1:
+        raise ValueError(
+            f"training.privacy.delta is {config.delta:g}, but the few-shot rows are of {len(everyone)} users: set it "
+            f"below 1 / {len(everyone)}, as it is the chance that more is told of a user than epsilon allows."
+        )
+    users_each = min(config.users_per_round, len(everyone))
+    rate = users_each / len(everyone)
+    rounds = max(1, round(epochs / rate))
+    epsilons = epsilons_after(rounds, rate, config)
+    within = rounds if config.max_epsilon is None else int(np.searchsorted(epsilons, config.max_epsilon, "right"))
+    if not within:
+        raise ValueError(
+            f"The first round with {users_each} of {len(everyone)} users would spend an epsilon of {epsilons[0]:.3g} "
+            f"at delta {config.delta:g}, but training.privacy.max_epsilon is {config.max_epsilon:g}: raise "
+            f"noise_multiplier, which is {config.noise_multiplier:g}, or lower users_per_round."
+        )
+    if within < rounds and group.rank == 0:
+        logger.warning(
+            "Training ends after %d of %d rounds, before epsilon passes training.privacy.max_epsilon, %g. Raise "
+            "noise_multiplier, which is %g, or lower users_per_round, for more rounds.",
+            within,
+            rounds,
+            config.max_epsilon,
+            config.noise_multiplier,
+        )
+    secret = group.sum(torch.tensor(secrets.randbits(62) if group.rank == 0 else 0))
+    random = np.random.default_rng(int(secret))
+    taking_part = (everyone[random.random(len(everyone)) < rate] for _ in range(within))
+    steps = [np.flatnonzero(np.isin(users, names)) for names in taking_part]
+    noise = torch.Generator().manual_seed(int(random.integers(2**62)))
+    return PrivateRounds(steps, epsilons[:within], users, users_each, config, noise)
+
+
+def epsilons_after(rounds: int, rate: float, config: PrivacyConfig) -> np.ndarray:
+    """Return epsilon at `delta` after each round by Opacus's Rényi accountant (Mironov 2017), shape (rounds,).
+
+    Args:
+        rounds: number of rounds.
+        rate: probability of each user to take part in a round.
+    """
+    if not config.noise_multiplier:
+        return np.full(rounds, np.inf)
+    from opacus.accountants import RDPAccountant
+    from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
+
+    orders = RDPAccountant.DEFAULT_ALPHAS
+    divergence = compute_rdp(q=rate, noise_multiplier=config.noise_multiplier, steps=1, orders=orders)
+    counts = range(1, rounds + 1)
+    return np.array([get_privacy_spent(orders=orders, rdp=divergence * n, delta=config.delta)[0] for n in counts])

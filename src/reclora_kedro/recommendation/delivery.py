@@ -1,0 +1,206 @@
+"""Lists for all requested users, with their reasons."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.candidates.moments import NO_ITEM, NOTHING
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.questions import questions
+from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
+from reclora_kedro.progress import Progress
+from reclora_kedro.recommendation.concentration import Concentration
+from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, Recommender
+
+COLUMNS = ("user_id", "item_id", "title", "user_index", "item_index", "score", "because", "fallback")
+
+
+def require_table(table: Any) -> pl.DataFrame:
+    """Return the entry `recommendation_candidates`; raise ValueError if it holds no table with its columns."""
+    if table is None:
+        raise ValueError(
+            "recommendation.candidates is 'table', but the catalog entry recommendation_candidates holds nothing: "
+            "point it at a table with the columns user_id and item_id."
+        )
+    frame = as_polars(table, "recommendation_candidates")
+    missing = [column for column in ("user_id", "item_id") if column not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"recommendation_candidates lacks {' and '.join(missing)}; its columns are {', '.join(frame.columns)}: "
+            "name them user_id and item_id."
+        )
+    return frame
+
+
+def candidate_table(table: Any, log: InteractionLog) -> tuple[pl.DataFrame, int]:
+    """Return the pairs of the entry `recommendation_candidates`, and the number of rows without an item of the log.
+
+    Returns:
+        Frame with user_id, of the type of the log's users or String, and item_index, null for an unknown item.
+
+    Raises:
+        ValueError: the table is unfit or missing.
+    """
+    frame, names = require_table(table), ("user_id", "item_id")
+    raw = RawColumns(frame, "recommendation_candidates")
+    pairs = pl.DataFrame([raw.ids(name, "recommendation.candidates").alias(name) for name in names]).drop_nulls()
+    pairs = pairs.with_columns(pl.col("item_id").cast(log.items.schema["item_id"], strict=False))
+    items = log.items.select("item_id").with_row_index("item_index")
+    found = pairs.unique(maintain_order=True).join(items, on="item_id", how="left", maintain_order="left")
+    return found.select("user_id", "item_index"), pairs.join(items, on="item_id", how="anti").height
+
+
+def items_of_users(table: pl.DataFrame, user_type: pl.DataType) -> dict[Any, np.ndarray]:
+    """Return the item indices of each user of a `candidate_table`, by ids of a type."""
+    typed = table.with_columns(pl.col("user_id").cast(user_type, strict=False)).drop_nulls("user_id")
+    groups = typed.group_by("user_id").agg(pl.col("item_index").drop_nulls()).iter_rows()
+    return {user: np.array(items, dtype=np.int64) for user, items in groups}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """Makes the lists of users now, in the same way for nodes and for scripts.
+
+    Attributes:
+        most: maximum length of a list.
+        allowed: the only items of each user, by id; None for the whole catalogue.
+        repeat: whether items that a user took may be recommended; None as in the settings.
+        excluded: further items that nobody may get.
+    """
+
+    recommender: Recommender
+    most: int
+    allowed: Mapping[Any, np.ndarray] | None = None
+    repeat: bool | None = None
+    excluded: np.ndarray = field(default_factory=lambda: NOTHING)
+
+    def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
+        """Return the `COLUMNS` of the lists of users, see `lists_for_users`.
+
+        Args:
+            requested: user_id and user_index, null for an unknown user.
+        """
+        parts = [_no_pairs(requested, self.recommender.log)]
+        with Progress("lists", requested.height, "users") as progress:
+            for users in requested.iter_slices(MOMENTS_AT_ONCE):
+                parts.append(self._lists(users))
+                progress.update(users.height)
+        return pl.concat(parts)
+
+    def _lists(self, users: pl.DataFrame) -> pl.DataFrame:
+        recommender = self.recommender
+        log = recommender.log
+        asked = log.now(users.with_columns(pl.col("user_index").fill_null(0)))
+        is_unknown = users["user_index"].is_null().to_numpy()
+        asked = asked.with_columns(  # without events, whoever is at this index
+            history_end=pl.Series(
+                np.where(is_unknown, log.sequences.starts[asked["user_index"].to_numpy()], asked["history_end"])
+            )
+        )
+        allowed = None
+        if self.allowed is not None:
+            allowed = [self.allowed.get(user, NOTHING) for user in users["user_id"].to_list()]
+        moments = recommender.moments(
+            asked, repeat=self.repeat, excluded=[self.excluded] * users.height, allowed=allowed
+        )
+        lists = recommender.best(moments, self.most)
+        items = lists.items
+        row, place = np.nonzero(items != NO_ITEM)
+        titles = log.items["title"].to_numpy()
+        reasons = recommender.explain(moments, np.where(moments.has_events[:, None], items, NO_ITEM))
+        because = [
+            [titles[events].tolist() for events, _ in own] if own else [[]] * int((of_row != NO_ITEM).sum())
+            for own, of_row in zip(reasons, items, strict=True)
+        ]
+        found = log.items[items[row, place]]
+        return users[row].select(
+            "user_id",
+            found["item_id"],
+            found["title"],
+            "user_index",
+            item_index=pl.Series(items[row, place], dtype=pl.Int32),
+            score=pl.Series(lists.scores[row, place]).fill_nan(None),
+            because=pl.Series([each for own in because for each in own], dtype=pl.List(pl.String)),
+            fallback=pl.Series(~moments.has_events[row]),
+        )
+
+
+def lists_for_users(
+    make: Callable[[], Recommender],
+    log: InteractionLog,
+    users: Any,
+    most: int,
+    table: pl.DataFrame | None = None,
+    engine: EngineConfig = LOCAL,
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Return each user's best items now, best first, at most `most` of them.
+
+    A user without events, or unknown to the log, gets the most popular items, without scores (a fallback).
+
+    Args:
+        make: makes the recommender, in each worker.
+        users: ids; None for all of the log, or of the table.
+        table: the only items of each user, see `candidate_table`, also those that they took before.
+
+    Returns:
+        Frame with the `COLUMNS` user_id, item_id, title, user_index (null for an unknown user), item_index, score (what
+        orders the list, null where nothing does), because (titles of the user's events nearest to the item) and
+        fallback, users in the requested order; and a report of users, fallbacks, empty_candidate_sets and
+        `concentration` (see there).
+    """
+    everyone = log.users["user_id"] if table is None else table["user_id"]
+    requested = log.find_users(everyone if users is None else users)
+    allowed = None if table is None else items_of_users(table, requested.schema["user_id"])
+    deliver = OncePerWorker(partial(_delivery, make, most, allowed))
+    shards = [requested[rows] for rows in engine.shards(requested.height)]
+    lists = pl.concat(map_shards(deliver, shards, engine, "lists"))
+    fallback_of = lists.unique("user_id")["fallback"]
+    report: dict[str, Any] = {
+        "users": requested.height,
+        "fallbacks": int(fallback_of.sum()),
+        "empty_candidate_sets": requested.height - len(fallback_of),
+    }
+    return lists, report
+
+
+def _delivery(make: Callable[[], Recommender], most: int, allowed: dict[Any, np.ndarray] | None) -> Delivery:
+    return Delivery(recommender=make(), most=most, allowed=allowed, repeat=None if allowed is None else True)
+
+
+def concentration(lists: pl.DataFrame, n: int, catalogue: int) -> Concentration | None:
+    """Return how alike the first n items of known users' lists are; None for fewer than two users."""
+    place = pl.int_range(pl.len()).over("user_id")
+    own = lists.filter(~pl.col("fallback")).select("user_id", "item_index", place=place).filter(pl.col("place") < n)
+    row = own.select(pl.col("user_id").rle_id()).to_series().to_numpy()
+    items = np.full((int(row.max()) + 1 if len(row) else 0, n), NO_ITEM)
+    items[row, own["place"].to_numpy()] = own["item_index"].to_numpy()
+    return Concentration.of_lists(items, catalogue)
+
+
+def candidate_questions(log: InteractionLog, shortlist: pl.DataFrame) -> pl.DataFrame:
+    """Return questions about each candidate now, without fallbacks; their row is the place in the shortlist."""
+    return questions(log.now(shortlist.with_row_index("row").filter(~pl.col("fallback"))))
+
+
+def without_samples(log: InteractionLog) -> InteractionLog:
+    return replace(log, samples=log.samples.clear())
+
+
+def _no_pairs(requested: pl.DataFrame, log: InteractionLog) -> pl.DataFrame:
+    return pl.DataFrame(
+        schema={
+            "user_id": requested.schema["user_id"],
+            "item_id": log.items.schema["item_id"],
+            "title": pl.String,
+            "user_index": pl.Int32,
+            "item_index": pl.Int32,
+            "score": pl.Float64,
+            "because": pl.List(pl.String),
+            "fallback": pl.Boolean,
+        }
+    )

@@ -1,0 +1,394 @@
+"""The Recommender from Python, without Kedro: frames or files in, frames out, and a folder that keeps it.
+
+All is done as the pipelines do it: ingestion cleans, history splits, likes choose, and the same code makes the lists.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+from polars import selectors as cs
+from pydantic import ValidationError
+
+from kedro_provenance.files.atomic import atomic_folder
+from kedro_provenance.parameters import Block, parameter_paths, value_faults
+from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.candidates.moments import NOTHING
+from reclora_kedro.candidates.texts import Texts
+from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics, information
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.fields import describe_items
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.log_builder import build_log
+from reclora_kedro.history.sequences import Sequences
+from reclora_kedro.ingestion import entities
+from reclora_kedro.ingestion.cleaning import clean_interactions
+from reclora_kedro.ingestion.cleaning_report import CleaningReport
+from reclora_kedro.ingestion.config import NAMES_OF_ITEMS, IngestionConfig
+from reclora_kedro.ingestion.raw_tables import as_polars
+from reclora_kedro.llm.item_vectors import embed_items
+from reclora_kedro.recommendation.choice import Choice, validated_configs
+from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
+from reclora_kedro.recommendation.defaults import change_settings, default_blocks
+from reclora_kedro.recommendation.delivery import Delivery
+from reclora_kedro.recommendation.item_ranks import rank_test_likes
+from reclora_kedro.recommendation.recommendations import recommend as first_items
+from reclora_kedro.recommendation.recommender import Recommender, choose
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=Block)
+
+COLUMNS = ("user_id", "item_id", "rating", "timestamp", "title")
+"""Names of the columns that are read, but for texts of items."""
+ROW = "number of the row"  # stands in for times
+WITHOUT_TIMES = {"shared_clock": False, "split": {"kind": "per_user_last_out", "train": 0.8, "validation": 0.1}}
+BLOCK_OF: Mapping[type[Block], str] = {
+    IngestionConfig: "ingestion",
+    HistoryConfig: "history",
+    RecommendationConfig: "recommendation",
+    RankingConfig: "ranking",
+}
+LOG_FOLDER, SETTINGS_FILE = "log", "recommender.json"
+WORDS = (  # of parameters and catalogs, and what a script has in their place
+    (r"ingestion\.(?:interactions|items)\.(user_id|item_id|rating|timestamp|title)\b", r'columns["\1"]'),
+    (r"\b(?:ingestion\.interactions|ingestion\.items|ingestion|history|recommendation)\.(?=[a-z])", ""),
+    (r"ranking\.users or ranking\.rows, or write null", "likes, or write None"),
+    (r" in the load_args of the catalog entry \w+", ""),
+    (r"change the type with which the catalog entry \w+ loads the column", "change the column's type"),
+    (r"point the catalog entry \w+ at one, by a dataset of polars or pandas", "give a frame, or the path of a file"),
+    (r"point the catalog entry \w+ at another table", "give another table"),
+    (r"let both catalog entries load the ids alike \(.*?\)", "write ids alike in both tables"),
+    (r"catalog entry raw_", "table "),
+    (r"\braw_(interactions|items)\b", r"\1"),
+    (f", {ROW}", ""),
+)
+
+
+def fit(
+    interactions: Any, items: Any, columns: Mapping[str, str | None] | None, settings: Mapping[str, Any]
+) -> Recommender:
+    """Fit a recommender, see `Recommender.fit`."""
+    with _words_of_scripts():
+        rest = dict(settings)
+        blocks = default_blocks(**({"seed": rest.pop("seed")} if "seed" in rest else {}))
+        log = _read_log(interactions, items, columns or {}, blocks, rest)
+        config = _validated(RecommendationConfig, blocks)
+        configs = validated_configs(config.sources, blocks)
+        chosen, _ = choose(log, config, configs, Bootstrap(**blocks["bootstrap"]))
+        logger.info("Lists are made by %s: %s.", chosen.kind, chosen.reason)
+        return Recommender.of(Training.of_all(log), chosen, config)
+
+
+def recommend(
+    recommender: Recommender,
+    users: Any,
+    n: int,
+    histories: Sequence[Sequence[Any]] | None,
+    exclude: Iterable[Any] | None,
+    candidates: Iterable[Any] | None,
+    repeat: bool | None,
+) -> pl.DataFrame:
+    """Recommend items, see `Recommender.recommend`."""
+    _require_positive(n=n)
+    if users is not None and histories is not None:
+        raise ValueError("recommend takes users or histories of visitors, not both: call it once for each.")
+    items = recommender.log.items
+    if histories is not None:
+        recommender, requested = _with_visitors(recommender, histories)
+    else:
+        requested = recommender.log.find_users(recommender.log.users["user_id"] if users is None else _ids(users))
+        if unknown := requested["user_index"].null_count():
+            first = requested.filter(pl.col("user_index").is_null())["user_id"][0]
+            logger.warning(
+                "%d of %d users are unknown, such as %r: they get the most popular items.",
+                unknown,
+                requested.height,
+                first,
+            )
+    only = None if candidates is None else item_indices(items, candidates, "candidates")
+    delivery = Delivery(
+        recommender=recommender,
+        most=n,
+        allowed=None if only is None else dict.fromkeys(requested["user_id"].to_list(), only),
+        repeat=repeat,
+        excluded=NOTHING if exclude is None else item_indices(items, exclude, "exclude"),
+    )
+    recommended = first_items(delivery(requested), None, n)
+    return recommended.select("user_id", "rank", "item_id", "title", "score", "because")
+
+
+def evaluate(recommender: Recommender, k: int, likes: int | None) -> pl.DataFrame:
+    """Measure all methods on the test split, see `Recommender.evaluate`."""
+    _require_positive(k=k)
+    blocks, log = default_blocks(recommender.config.seed), recommender.log
+    blocks["ranking"] |= {"rows": likes, "cutoffs": (k,)}
+    training = Training.of_split(log)
+    asked = Recommender.of(training, recommender.choice, recommender.config).as_of_each_moment(training)
+    with _words_of_scripts():
+        ranks = rank_test_likes(asked, _validated(RankingConfig, blocks), None)
+    events = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)
+    methods = ranks["model"].unique(maintain_order=True).to_list()
+    records = compute_ranking_metrics(ranks, methods, information(events), (k,), Bootstrap(**blocks["bootstrap"]))
+    measured = [f"{name}{end}" for name in ("hit_rate", "ndcg") for end in ("", "_low", "_high")]
+    lines = [
+        {"method": each["model"], "chosen": each["model"] == recommender.choice.name}
+        | {name: each[name] for name in (*measured, "coverage")}
+        | {"likes": each["rows"]}
+        for each in records
+    ]
+    return pl.DataFrame(lines).sort("ndcg", descending=True, maintain_order=True)
+
+
+def save(recommender: Recommender, folder: Path) -> None:
+    """Store a recommender, see `Recommender.save`."""
+    if recommender.lens is not None or "retriever" in recommender.sources:
+        raise ValueError(
+            "This recommender reads a lens or a retriever, which the catalog of its project keeps: recommend there, or "
+            "save one that was made by Recommender.fit."
+        )
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists: remove it, or save to another folder.")
+    record = {name: getattr(recommender, name).model_dump(mode="json") for name in ("config", "choice")}
+    with atomic_folder(folder) as draft:
+        (draft / LOG_FOLDER).mkdir()
+        recommender.log.save(draft / LOG_FOLDER)
+        (draft / SETTINGS_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def load(folder: Path) -> Recommender:
+    """Read a recommender, see `Recommender.load`."""
+    file = folder / SETTINGS_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} holds no {SETTINGS_FILE}: name a folder that Recommender.save has written.")
+    record = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        config, choice = RecommendationConfig.model_validate(record["config"]), Choice.model_validate(record["choice"])
+    except (KeyError, ValidationError) as error:
+        raise ValueError(f"{file} is of another release: fit the recommender again, and save it.") from error
+    log = InteractionLog.load(folder / LOG_FOLDER, mapped=False)
+    return Recommender.of(Training.of_all(log), choice, config)
+
+
+def _read_log(
+    interactions: Any,
+    items: Any,
+    columns: Mapping[str, str | None],
+    blocks: dict[str, dict[str, Any]],
+    settings: Mapping[str, Any],
+) -> InteractionLog:
+    """Clean tables, and build the log with vectors of its items; settings and what is missing change `blocks`."""
+    if unknown := [name for name in columns if name not in COLUMNS]:
+        raise ValueError(f"columns names {unknown[0]!r}, but only {', '.join(COLUMNS)} may have other names.")
+    named = {name: columns.get(name, name) for name in COLUMNS}
+    raw, raw_items = _raw_tables(interactions, items, named)
+    named |= dict.fromkeys(_missing(raw, columns))
+    if named["timestamp"] is None:
+        raw, named["timestamp"] = raw.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)), ROW
+        blocks["history"] |= WITHOUT_TIMES
+        blocks["ingestion"]["plausible_times"] |= {"first_day": "1970-01-01"}
+    change_settings(blocks, settings)
+    blocks["ingestion"]["interactions"] |= {name: named[name] for name in ("user_id", "item_id", "rating", "timestamp")}
+    blocks["ingestion"]["items"] |= _item_columns(raw_items, named)
+    ingestion, history = _validated(IngestionConfig, blocks), _validated(HistoryConfig, blocks)
+    report = CleaningReport()
+    cleaned = clean_interactions(raw, ingestion, report)
+    canonical = entities.describe_items(raw_items, cleaned, ingestion.items, report)
+    users = entities.describe_users(None, cleaned, None, report)
+    _tell_of_dropped_rows(report)
+    if users.height < 2:
+        raise ValueError(
+            f"raw_interactions has one user, {users['user_id'][0]!r}, but items are found by what several users took: "
+            "add the rows of others, or name another column in `ingestion.interactions.user_id`."
+        )
+    one_part = LOCAL.model_copy(update={"rows_per_part": max(LOCAL.rows_per_part, raw.height)})
+    log = build_log(cleaned, canonical, users, history, one_part, report, both_classes=False)
+    assert isinstance(log, InteractionLog)  # since it is one part
+    has_texts = ingestion.items.title is not None or ingestion.items.fields
+    if not has_texts or Texts.from_log(log) is None:
+        return log
+    vectors = embed_items(describe_items(canonical), history.item_embedding, {}, history.seed)
+    return log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
+
+
+def _raw_tables(
+    interactions: Any, items: Any, named: Mapping[str, str | None]
+) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """Read both tables; ids of items are text in both if they are text in one of them."""
+    raw = as_polars(_read(interactions, named), "raw_interactions")
+    if items is None:
+        return raw, None
+    raw_items = as_polars(_read(items, named), "raw_items")
+    names = str(named["item_id"]), _id_of_items(raw_items, named)
+    types = raw.schema.get(names[0]), raw_items.schema.get(names[1])
+    if pl.String in types and any(kind is not None and kind.is_integer() for kind in types):
+        raw, raw_items = raw.cast({names[0]: pl.String}), raw_items.cast({names[1]: pl.String})
+    return raw, raw_items
+
+
+def _missing(raw: pl.DataFrame, columns: Mapping[str, str | None]) -> list[str]:
+    """Return which optional columns the log lacks; warn if one of those that are not read may be meant."""
+    missing = [name for name in ("rating", "timestamp") if name not in columns and name not in raw.columns]
+    unread = [name for name in raw.columns if name not in {*COLUMNS, *columns.values()}]
+    if missing and unread:
+        logger.warning(
+            "interactions has no column %s, and %s not read: if one is meant, name it in columns.",
+            " and ".join(missing),
+            f"{', '.join(unread)} {'is' if len(unread) == 1 else 'are'}",
+        )
+    return missing
+
+
+def _read(table: Any, named: Mapping[str, str | None]) -> Any:
+    """Return a frame, or read the file of a path; ids with leading zeros stay text."""
+    if not isinstance(table, str | PathLike):
+        return table
+    path = Path(table)
+    suffix = next((each for each in path.suffixes if each in READERS), None)
+    if suffix is None:
+        raise ValueError(
+            f"{path} is read by its ending, which must be one of {', '.join(READERS)}: rename or convert it, or give a "
+            "frame."
+        )
+    ids = [str(named["user_id"]), str(named["item_id"]), "item_id"]
+    try:
+        return READERS[suffix](path, ids)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(
+            f"{path} cannot be read: {error}. Correct the file, or read it yourself and give a frame."
+        ) from error
+
+
+def _read_text(separator: str) -> Callable[[Path, list[str]], pl.DataFrame]:
+    def read(path: Path, ids: list[str]) -> pl.DataFrame:
+        as_text = dict.fromkeys(ids, pl.String)
+        frame = pl.read_csv(path, separator=separator, schema_overrides=as_text, try_parse_dates=True)
+        return frame.with_columns(_whole_numbers(frame[name]) for name in {*ids} & {*frame.columns})
+
+    return read
+
+
+READERS: Mapping[str, Callable[[Path, list[str]], pl.DataFrame]] = {
+    ".csv": _read_text(","),
+    ".tsv": _read_text("\t"),
+    ".parquet": lambda path, _: pl.read_parquet(path),
+    ".jsonl": lambda path, _: pl.read_ndjson(path),
+    ".ndjson": lambda path, _: pl.read_ndjson(path),
+}
+
+
+def _whole_numbers(ids: pl.Series) -> pl.Series:
+    """Return text as integers if all of it is written as they are, without leading zeros."""
+    numbers = ids.cast(pl.Int64, strict=False)
+    return numbers if numbers.cast(pl.String).eq_missing(ids).all() else ids
+
+
+def _id_of_items(raw_items: pl.DataFrame, named: Mapping[str, str | None]) -> str:
+    """Return the name of the id in the table of items, which may have one of its own."""
+    name = str(named["item_id"])
+    return name if name in raw_items.columns else "item_id"
+
+
+def _item_columns(raw_items: pl.DataFrame | None, named: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the id, title and text fields of items; all columns of texts or lists of texts are fields."""
+    if raw_items is None:
+        return {"item_id": "item_id", "title": None, "fields": []}
+    key, title = _id_of_items(raw_items, named), named["title"]
+    texts = raw_items.select(cs.by_dtype(pl.String, pl.List(pl.String))).columns
+    fields = [{"name": name, "column": name} for name in texts if name not in {key, title, *NAMES_OF_ITEMS}]
+    return {"item_id": key, "title": title, "fields": fields}
+
+
+def _tell_of_dropped_rows(report: CleaningReport) -> None:
+    dropped = [each for each in report.records() if each["rows"] and each["rule"].startswith("dropped")]
+    if dropped:
+        counts = "; ".join(f"{each['check']}: {each['rows']:,}" for each in dropped)
+        logger.warning("%s rows were dropped: %s.", f"{sum(each['rows'] for each in dropped):,}", counts)
+
+
+def _with_visitors(recommender: Recommender, histories: Sequence[Sequence[Any]]) -> tuple[Recommender, pl.DataFrame]:
+    """Add visitors to the log of a recommender, whose last events are the newest ones; models stay as they are.
+
+    Returns:
+        The recommender, and the visitors' user_id (their places among the histories) and user_index.
+    """
+    log, events = recommender.log, recommender.log.sequences
+    items = [item_indices(log.items, history, f"histories[{row}]") for row, history in enumerate(histories)]
+    lengths = np.array([len(each) for each in items], dtype=np.int64)
+    # One event per second, as they are in order; without a shared clock, the first one has 1.
+    last = np.full(len(items), log.last_second) if log.shared_clock else lengths
+    seconds = [np.arange(end - len(each) + 1, end + 1) for each, end in zip(items, last, strict=True)]
+    new = {
+        "item_index": np.concatenate([NOTHING, *items]),
+        "rating": np.full(lengths.sum(), events.rating.max()),
+        "rating_level": np.full(lengths.sum(), events.rating_level.max()),
+        "label": np.ones(lengths.sum()),
+        "timestamp": np.concatenate([NOTHING, *seconds]),
+    }
+    columns = {
+        name: np.concatenate([old := getattr(events, name), added.astype(old.dtype)]) for name, added in new.items()
+    }
+    offsets = np.concatenate([events.offsets, events.offsets[-1] + lengths.cumsum()])
+    grown = replace(log, sequences=Sequences(offsets=offsets, **columns))
+    places = pl.int_range(len(items), eager=True).alias("user_id")
+    visitors = places.to_frame().with_columns(user_index=(places + log.users.height).cast(pl.Int32))
+    return replace(recommender, log=grown), visitors
+
+
+def item_indices(items: pl.DataFrame, ids: Any, argument: str) -> np.ndarray:
+    """Return the indices of items by their ids; raise ValueError for an unknown one.
+
+    Examples:
+        >>> item_indices(pl.DataFrame({"item_id": [3, 7]}), ["7", 3], "exclude")
+        array([1, 0])
+    """
+    wanted = pl.Series("id", [str(each) for each in _ids(ids)], dtype=pl.String).to_frame()
+    table = items.select(id=pl.col("item_id").cast(pl.String), index=pl.int_range(pl.len(), dtype=pl.Int64))
+    found = wanted.join(table, on="id", how="left", maintain_order="left")
+    if (unknown := found.filter(pl.col("index").is_null())["id"]).len():
+        raise ValueError(
+            f"{argument} names {unknown[0]!r}, which is none of the {items.height:,} items, such as "
+            f"{', '.join(map(repr, items['item_id'].head(3)))}: correct the id, or leave it out."
+        )
+    return found["index"].to_numpy()
+
+
+def _ids(ids: Any) -> Sequence[Any]:
+    return [ids] if isinstance(ids, str) or not isinstance(ids, Iterable) else list(ids)
+
+
+def _require_positive(**lengths: int) -> None:
+    for name, length in lengths.items():
+        if length < 1:
+            raise ValueError(f"{name} is {length}, but a list has at least one item: give a larger number.")
+
+
+def _validated(kind: type[T], blocks: Mapping[str, Any]) -> T:
+    """Return a block of parameters; raise ValueError with a line per wrong value."""
+    name = BLOCK_OF[kind]
+    try:
+        return kind.model_validate(blocks[name])
+    except ValidationError as error:
+        raise ValueError("\n".join(value_faults(error, blocks[name], name, [*parameter_paths(blocks)]))) from error
+
+
+@contextmanager
+def _words_of_scripts() -> Iterator[None]:
+    """Have errors name the arguments of `Recommender.fit` where pipelines name parameters and catalog entries."""
+    try:
+        yield
+    except ValueError as error:
+        text = str(error)
+        for pattern, words in WORDS:
+            text = re.sub(pattern, words, text)
+        raise ValueError(text) from error

@@ -1,0 +1,402 @@
+"""The Recommender: item models, a second stage over their best items, the lens where it helps, and rules."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnSettings
+from reclora_kedro.candidates.item_model import ItemModel, Training, choose_settings
+from reclora_kedro.candidates.moments import NO_ITEM, ItemOrder, Lists, Moments
+from reclora_kedro.candidates.popularity import Popularity, PopularitySettings
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics, information
+from reclora_kedro.history.item_facts import ItemFacts
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.taken_items import draw_positives
+from reclora_kedro.recommendation.choice import (
+    Choice,
+    Records,
+    chosen_method,
+    halves_of_users,
+    model_of,
+    named_method,
+)
+from reclora_kedro.recommendation.concentration import Concentration
+from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
+from reclora_kedro.recommendation.features import CandidateReader
+from reclora_kedro.recommendation.item_ranks import rank_likes
+from reclora_kedro.recommendation.second_stage import Delivered, Lister, Ordered, Reranked, SecondStage
+
+if TYPE_CHECKING:
+    from reclora_kedro.lens.states import LensReader
+
+logger = logging.getLogger(__name__)
+
+REASONS = 3  # events of the user that explain a recommendation, at most
+MOMENTS_AT_ONCE = 128  # lists that are made together
+TESTED_LISTS = 1000  # at test moments, that delivered ones are compared with
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Recommender:
+    """Makes the lists of a project: for its nodes, the live service, reports, studies and scripts.
+
+    Attributes:
+        log: users, items and events that histories are read from.
+        sources: fitted item models by name.
+        popularity: serves users without events.
+        knn: explains lists.
+        order: of items whose scores are equal.
+        facts: of items, for the second stage.
+        rules: of all lists, see `RecommendationConfig.rules`.
+        lens: reads the log, if there is one; without it, methods that need it are not served.
+    """
+
+    log: InteractionLog
+    config: RecommendationConfig
+    choice: Choice
+    sources: Mapping[str, ItemModel]
+    popularity: Popularity
+    knn: ItemKnn
+    order: ItemOrder
+    facts: ItemFacts
+    rules: Mapping[str, Any]
+    lens: "LensReader | None" = None
+
+    @classmethod
+    def fit(
+        cls, interactions: Any, items: Any = None, *, columns: Mapping[str, str | None] | None = None, **settings: Any
+    ) -> "Recommender":
+        """Fit to all events of a log, by the settings and the method that likes of its validation split choose.
+
+        Args:
+            interactions: polars or pandas frame, or the path of a CSV, parquet or JSON lines file, with a row per
+                event: user_id, item_id and, if there are any, rating and timestamp (seconds since 1970, or dates and
+                times). Without ratings every row is a like; without times a user's rows are in their order.
+            items: such a table with item_id, title and further texts; None if items have ids only.
+            columns: other names of these columns, such as ``{"user_id": "customer"}``; None for one not to be read.
+            settings: changes of settings, by their names in the blocks recommendation, history and ingestion of
+                docs/reference/parameters.md, and blocks of sources by the sources' names.
+
+        Raises:
+            ValueError: a table or a setting is unfit; the message says what was found, what was expected, and what to
+                do.
+            TypeError: there is no such setting.
+        """
+        from reclora_kedro.recommendation import from_python
+
+        return from_python.fit(interactions, items, columns, settings)
+
+    @classmethod
+    def of(
+        cls, training: Training, choice: Choice, config: RecommendationConfig, lens: "LensReader | None" = None
+    ) -> Self:
+        """Fit the sources of a choice to known events.
+
+        Raises:
+            ValueError: the choice reads a lens or a retriever, and there is none.
+        """
+        if lens is None and choice.order == "lens":
+            raise ValueError("The chosen order is that of the lens, but there is none: train it, or choose anew.")
+        models = {
+            source.rpartition(".")[2]: model_of(source).fit(
+                training, model_of(source).Settings.model_validate(settings)
+            )
+            for source, settings in choice.sources.items()
+        }
+        popularity, knn = models.get("popularity"), models.get("item_knn")
+        if not isinstance(popularity, Popularity):
+            popularity = Popularity.fit(training, PopularitySettings())
+        if not isinstance(knn, ItemKnn):
+            knn = ItemKnn.fit(training, ItemKnnSettings())
+        return cls(
+            log=training.log,
+            config=config,
+            choice=choice,
+            sources=models,
+            popularity=popularity,
+            knn=knn,
+            order=training.order,
+            facts=ItemFacts(training.log, training.known),
+            rules=config.rules(training.log.items),
+            lens=lens,
+        )
+
+    def recommend(
+        self,
+        users: Any = None,
+        n: int = 10,
+        *,
+        histories: Sequence[Sequence[Any]] | None = None,
+        exclude: Iterable[Any] | None = None,
+        candidates: Iterable[Any] | None = None,
+        repeat: bool | None = None,
+    ) -> pl.DataFrame:
+        """Recommend items to users now, as the pipeline does.
+
+        Args:
+            users: ids, each of which counts once; None for all users. An unknown one gets the most popular items.
+            histories: for visitors in place of users: ids of the items that each of them took, in that order.
+            exclude: ids of further items that nobody may get.
+            candidates: ids of the only items to recommend.
+            repeat: whether items that a user took may be recommended; None as in the settings.
+
+        Returns:
+            Frame with user_id (of a visitor, the place among the histories, from 0), rank (from 1), item_id, title,
+            score (what orders the list; null where nothing does) and because (titles of the user's events that are
+            nearest to the item).
+
+        Raises:
+            ValueError: an item is unknown.
+        """
+        from reclora_kedro.recommendation import from_python
+
+        return from_python.recommend(self, users, n, histories, exclude, candidates, repeat)
+
+    def evaluate(self, k: int = 10, likes: int | None = 2000) -> pl.DataFrame:
+        """Measure all methods on the test split, as fitted to the training split and asked at each like's moment.
+
+        Args:
+            k: length of the lists.
+            likes: number of likes of the test split, drawn uniformly; None for all.
+
+        Returns:
+            Frame with method, chosen (whether it is the one that recommends), hit_rate and ndcg with the ends of their
+            intervals, coverage (share of the catalogue in any list) and likes (their number), the highest NDCG first.
+
+        Raises:
+            ValueError: the likes are of a single user.
+        """
+        from reclora_kedro.recommendation import from_python
+
+        return from_python.evaluate(self, k, likes)
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Store the log and the choice as a whole, in safetensors, Arrow, parquet and JSON.
+
+        Raises:
+            FileExistsError: the folder exists.
+            ValueError: it reads a lens or a retriever, which a project's catalog keeps.
+        """
+        from reclora_kedro.recommendation import from_python
+
+        from_python.save(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str]) -> "Recommender":
+        """Read what `save` has stored, and fit the chosen models again, which makes the same lists.
+
+        Raises:
+            FileNotFoundError: the folder holds no recommender.
+            ValueError: it is of another release.
+        """
+        from reclora_kedro.recommendation import from_python
+
+        return from_python.load(Path(folder))
+
+    def as_of_each_moment(self, training: Training) -> Self:
+        """Return a copy that also counts what happened before each moment, as a service that is updated at once would.
+
+        Popularity and facts of items count it; the models' weights stay as they were learned.
+
+        Args:
+            training: what it was fitted to.
+        """
+        models = {name: model.as_of_each_moment(training) for name, model in self.sources.items()}
+        popularity = models.get("popularity")
+        if not isinstance(popularity, Popularity):
+            popularity = self.popularity.as_of_each_moment(training)
+        return replace(self, sources=models, popularity=popularity, facts=ItemFacts(training.log))
+
+    def with_events(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:
+        """Return a copy for a log that grew from its own: histories and neighbours have its events.
+
+        What was learned stays; popularity and facts of items are those of the events that it was fitted to.
+
+        Args:
+            changed: indices, ascending, of the users whose events differ; None for all.
+        """
+        models = {name: model.with_events(log, changed) for name, model in self.sources.items()}
+        knn = models.get("item_knn")
+        return replace(
+            self,
+            log=log,
+            sources=models,
+            knn=knn if isinstance(knn, ItemKnn) else self.knn.with_events(log, changed),
+            lens=None if self.lens is None else self.lens.with_log(log),
+        )
+
+    @cached_property
+    def reader(self) -> CandidateReader:
+        return CandidateReader(self.sources, self.facts, self.lens)
+
+    def lister(self, kind: str, order: Order = "candidates") -> Lister:
+        """Return what makes the lists of a source or a second stage, reranked by the lens or not, as users get them."""
+        first = self._first(kind)
+        if order == "lens":
+            assert self.lens is not None  # of a choice that reads it
+            first = Reranked(first, self.lens, self.config.shortlist)
+        vectors = self.log.item_embeddings if self.config.diversity else None
+        return Delivered(first, self.popularity, vectors, self.config.diversity, self.config.shortlist)
+
+    def _first(self, kind: str) -> Lister:
+        return Ordered(self.reader, self.choice.stage.order(kind)) if kind in SECOND_STAGES else self.sources[kind]
+
+    def listers(self, with_lens: bool) -> dict[str, Lister]:
+        """Return all methods by name, to compare them.
+
+        There is no fusion without learned weights, unless it is the chosen method, and no ranker without trees, which
+        would be the fusion again.
+        """
+        orders: list[Order] = ["candidates", "lens"] if with_lens else ["candidates"]
+        stage = self.choice.stage
+        fusion = ["fusion"] if stage.weights is not None or self.choice.kind in SECOND_STAGES else []
+        kinds = [*self.sources, *fusion, *(["ranker"] if stage.trees else [])]
+        return {
+            kind + (RERANKED if order == "lens" else ""): self.lister(kind, order) for order in orders for kind in kinds
+        }
+
+    @cached_property
+    def _lister(self) -> Lister:
+        return self.lister(self.choice.kind, self.choice.order)
+
+    def moments(
+        self,
+        frame: pl.DataFrame,
+        *,
+        repeat: bool | np.ndarray | None = None,
+        excluded: Sequence[np.ndarray] | None = None,
+        allowed: Sequence[np.ndarray | None] | None = None,
+    ) -> Moments:
+        """Return moments under the rules of the settings.
+
+        Args:
+            frame: user_index, history_end and timestamp, see `InteractionLog.now`.
+            repeat: whether items that a user took may be recommended, by row or for all; None as in the settings.
+            excluded: further item indices that each row may not get.
+            allowed: the only item indices that each row may get.
+        """
+        rules = self.rules
+        without: np.ndarray | list[np.ndarray] = rules["excluded"]
+        if excluded is not None:
+            without = [np.concatenate([rules["excluded"], each]) for each in excluded]
+        may_repeat = rules["repeat"] if repeat is None else repeat
+        return Moments.of(frame, self.log.sequences, self.order, repeat=may_repeat, excluded=without, allowed=allowed)
+
+    def best(self, moments: Moments, n: int) -> Lists:
+        """Return the best items of moments by the chosen method."""
+        lists = Lists.empty(len(moments), n)
+        for start in range(0, len(moments), MOMENTS_AT_ONCE):
+            rows = slice(start, start + MOMENTS_AT_ONCE)
+            lists.items[rows], lists.scores[rows] = self._lister.top(moments[rows], n)
+        return lists
+
+    def rank(self, moments: Moments, items: Sequence[np.ndarray]) -> Lists:
+        """Return given items of each moment, by index, in the order of `best`."""
+        only = replace(moments, allowed=[each.astype(np.int64) for each in items], _made={})
+        return self.best(only, max([1, *map(len, items)]))
+
+    def explain(self, moments: Moments, items: np.ndarray) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+        """Return for each item of lists, (moments, n), the items of the user's events nearest to it, and their weights.
+
+        There are at most `REASONS`, none for users without events, and none that add little to the item's score.
+        """
+        reasons = []
+        for row, of_row in enumerate(items):
+            own = of_row[of_row != NO_ITEM]
+            reasons.append(self.knn.reasons(moments, row, own, REASONS) if len(own) else [])
+        return reasons
+
+
+def choose(
+    log: InteractionLog,
+    config: RecommendationConfig,
+    configs: Mapping[str, Any],
+    bootstrap: Bootstrap,
+    lens: "LensReader | None" = None,
+    trained: Mapping[str, Any] | None = None,
+    before: Choice | None = None,
+) -> tuple[Choice, Records]:
+    """Choose the settings of sources, the second stage, and the method with the best ranking of validation likes.
+
+    All know the training events, and of each like's moment what was there before. A draw of all likes chooses settings;
+    likes of one half of the users teach the second stage, and those of the other half, which taught it nothing, choose
+    the method. The method in use stays until another is significantly better.
+
+    Args:
+        configs: the block of parameters of each source, by its name or dotted path.
+        before: the choice in use, if any.
+
+    Returns:
+        The choice, and the records of `compute_ranking_metrics` that it was based on, with the method in use or else
+        the best one as the baseline; none if likes do not choose.
+    """
+    training, rules = Training.of_split(log, trained), config.rules(log.items)
+    likes = draw_positives(log, "validation", None, None, config.seed, **rules)
+    most = config.teaching_likes, config.validation_likes
+    teaching, choosing = halves_of_users(likes, most, config.seed)
+    of_settings = draw_positives(log, "validation", None, config.validation_likes, config.seed, **rules)
+    sources = {
+        source: choose_settings(model_of(source), training, configs.get(source), of_settings, **rules).model_dump(
+            mode="json"
+        )
+        for source in config.sources
+    }
+    kind, order = named_method(config, sources)
+    if lens is None and order == "lens":
+        raise ValueError("recommendation.order is lens, but there is no lens: train it, or set it to candidates.")
+    open_choice = Choice(kind="fusion", order="lens" if lens is not None else "candidates", sources=sources)
+    asked = Recommender.of(training, open_choice, config, lens).as_of_each_moment(training)
+    stage, reason, compared = SecondStage(), "it is named in recommendation.method", Records()
+    if set(SECOND_STAGES) & set(config.methods) and teaching.height:
+        moments, target = asked.moments(teaching), teaching["item_index"].to_numpy()
+        stage = SecondStage.learned(asked.reader, moments, target, config.seed)
+        logger.info("Weights of the fusion: %s", {name: round(each, 3) for name, each in (stage.weights or {}).items()})
+    if kind == "ranker" and stage.trees is None:
+        kind, reason = "fusion", "the ranker is named in recommendation.method, but no trees improve on the fusion"
+    asked = replace(asked, choice=open_choice.model_copy(update={"stage": stage}))
+    listers: dict[str, Lister] = {
+        name: lister
+        for name, lister in asked.listers(lens is not None).items()
+        if name.removesuffix(RERANKED) in config.methods
+        and ("lens" if name.endswith(RERANKED) else "candidates") in config.orders
+    }
+    if len(listers) > 1:
+        if (users := choosing["user_index"].n_unique()) < 2:
+            reason = f"{users} user(s) have likes of the validation split, too few to choose by"
+            logger.warning(
+                "Validation likes should choose how items are found, but %d user(s) have likes of new items there, and "
+                "2 are needed: it is %s, in the order of %s. Name recommendation.method and order.",
+                users,
+                kind,
+                order,
+            )
+        else:
+            in_use = before.name if before is not None and before.name in listers else None
+            ranks = rank_likes(listers, asked.moments(choosing), choosing, config.top_n)
+            baselines = [in_use] if in_use else list(listers)
+            events = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)
+            compared = compute_ranking_metrics(ranks, baselines, information(events), (config.top_n,), bootstrap)
+            best, reason = chosen_method(compared, in_use)
+            kind = best.removesuffix(RERANKED)
+            order = "lens" if best != kind else "candidates"
+    choice = Choice(kind=kind, order=order, sources=sources, stage=stage, reason=reason)
+    at_test_moments = _at_test_moments(replace(asked, choice=choice))
+    return choice.model_copy(update={"at_test_moments": at_test_moments}), compared
+
+
+def _at_test_moments(recommender: Recommender) -> Concentration | None:
+    """Return how alike lists at test moments are, one for each of some users."""
+    log, config = recommender.log, recommender.config
+    first = log.samples_in("test", "user_index", "history_end", "timestamp").unique("user_index", maintain_order=True)
+    if first.height < 2:
+        return None
+    drawn = first[np.sort(np.random.default_rng(config.seed).permutation(first.height)[:TESTED_LISTS])]
+    return Concentration.of_lists(recommender.best(recommender.moments(drawn), config.top_n).items, log.items.height)

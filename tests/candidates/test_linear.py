@@ -1,0 +1,173 @@
+import logging
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+
+from circle_log import circle_log
+from random_logs import interaction_tables, log_of
+from reclora_kedro.candidates import linear, texts
+from reclora_kedro.candidates.ease import item_weights
+from reclora_kedro.candidates.item_model import Training, choose_settings
+from reclora_kedro.candidates.linear import Linear, LinearConfig, LinearSettings
+from reclora_kedro.history.fields import describe_items
+from reclora_kedro.history.taken_items import draw_positives
+from reclora_kedro.llm.item_vectors import tfidf_vectors
+
+
+def chosen(log, **changes):
+    values = {"regularizations": (30, 300), "recencies": (1.0,), "text_powers": (1.0,), "weights": (0.5, 2.0)}
+    config = LinearConfig.model_validate({**values, "max_items": 20_000, **changes})
+    return choose_settings(Linear, Training.of_split(log), config, draw_positives(log, "validation", None, None, 0))
+
+
+def scores_of(log, settings, ends=None):
+    """Scores of all items for every user, after all events or a number of them."""
+    training, events = Training.of_split(log), log.sequences
+    end = events.ends if ends is None else ends
+    frame = pl.DataFrame({"user_index": np.arange(len(end)), "history_end": end, "timestamp": np.zeros_like(end)})
+    scores = Linear.fit(training, settings).scores(training.moments(frame))
+    return scores if isinstance(scores, np.ndarray) else scores.toarray()
+
+
+def ease_by_lagrange(taken, regularization):
+    """Each column by itself, with a multiplier that holds the diagonal at zero."""
+    items = taken.shape[1]
+    columns = []
+    for item in range(items):
+        unit = np.eye(items)[:, [item]]
+        system = np.block([[taken.T @ taken + regularization * np.eye(items), unit], [unit.T, np.zeros((1, 1))]])
+        columns.append(np.linalg.solve(system, np.append(taken.T @ taken[:, item], 0))[:items])
+    return np.stack(columns, axis=1)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 99), st.sampled_from([0.5, 20.0]))
+def test_ease_is_the_regression_whose_diagonal_is_held_at_zero(seed, regularization):
+    taken = (np.random.default_rng(seed).random((40, 12)) < 0.3).astype(float)
+    taken[:, 3] = 0
+    weights = item_weights(csr_array(taken), regularization)
+    np.testing.assert_allclose(weights, ease_by_lagrange(taken, regularization), atol=1e-5)
+
+
+def test_weights_of_more_rows_than_are_mirrored_at_once_are_the_same(monkeypatch):
+    taken = csr_array((np.random.default_rng(0).random((30, 10)) < 0.4).astype(float))
+    whole = item_weights(taken, 2.0)
+    monkeypatch.setattr("reclora_kedro.candidates.ease.ROWS_AT_ONCE", 3)
+    np.testing.assert_array_equal(item_weights(taken, 2.0), whole)
+
+
+def scores_by_hand(log, of, most, user, end):
+    """The formula, event by event, with the events' order within a second left out."""
+    sequences, items = log.sequences, log.items.height
+    taken = np.zeros((len(sequences.starts), items))
+    transitions = np.zeros((items, items))
+    for owner, (first, last) in enumerate(pairwise(sequences.offsets)):
+        taken[owner, sequences.item_index[first:last]] = 1
+        seconds = np.unique(sequences.timestamp[first:last], return_inverse=True)[1]
+        for one in range(first, last):
+            for other in range(first, last):
+                apart = seconds[other - first] - seconds[one - first]
+                i, j = sequences.item_index[[one, other]]
+                if i == j or apart > 5 or apart < (-5 if not of.directed else 0):
+                    continue
+                if apart != 0 or of.within_moments:
+                    transitions[i, j] += 0.7 ** max(abs(apart) - 1, 0)
+    users = np.maximum(taken.sum(axis=0), 1)
+    weights = ease_by_lagrange(taken, of.regularization)
+    weights += of.transition_weight * transitions / np.sqrt(np.outer(users, users))
+    texts = tfidf_vectors(describe_items(log.items))[0].toarray()
+    weights += of.text_weight * (texts @ texts.T) ** of.text_power
+    start, scores = max(sequences.offsets[user], end - most), np.zeros(items)
+    for event in range(start, end):
+        same = np.flatnonzero(sequences.timestamp[start:end] == sequences.timestamp[event]) + start
+        scores += of.recency ** np.mean(end - 1 - same) * weights[sequences.item_index[event]]
+    return scores
+
+
+@settings(max_examples=15)
+@given(interaction_tables().map(log_of), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.5]), st.integers(0, 9))
+def test_scores_are_those_of_the_formula(log, directed, within_moments, text_weight, seed):
+    of = LinearSettings(
+        regularization=2.0, recency=0.8, transition_weight=0.5, directed=directed, within_moments=within_moments,
+        text_weight=text_weight, text_power=2.0,
+    )  # fmt: skip
+    end = np.random.default_rng(seed).integers(log.sequences.starts, log.sequences.ends + 1)
+    training = Training.of_all(log)
+    frame = pl.DataFrame({"user_index": range(4), "history_end": end, "timestamp": [9] * 4})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "EVENTS", 4)
+        scores = Linear.fit(training, of).scores(training.moments(frame))
+    expected = [scores_by_hand(log, of, 4, user, end[user]) for user in range(4)]
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_likes_of_the_validation_split_choose_directed_transitions_where_items_follow_one_another():
+    settings = chosen(circle_log())
+    assert settings.directed
+    assert settings.transition_weight > 0
+
+
+def test_neither_the_choice_nor_the_model_reads_what_is_later_than_the_training_events_and_the_validation_likes():
+    log = circle_log()
+    is_test = log.sequences.timestamp == 4
+    item = np.where(is_test, 20 - log.sequences.item_index, log.sequences.item_index).astype(np.int32)
+    other = replace(log, sequences=replace(log.sequences, item_index=item))
+    settings = chosen(log)
+    assert settings == chosen(other)
+    before = log.sequences.starts + 3
+    np.testing.assert_array_equal(scores_of(log, settings, before), scores_of(other, settings, before))
+
+
+def test_above_a_number_of_items_neighbours_stand_in_for_ease_and_that_is_said(caplog):
+    log = circle_log()
+    caplog.set_level(logging.WARNING)
+    one_event = log.sequences.starts + 1
+    scores = scores_of(log, LinearSettings(max_items=20), one_event)
+    assert "The log has 21 items, and linear.max_items is 20: item_knn takes the place of ease" in caplog.text
+    taken = log.sequences.item_index.reshape(150, 5)[:, :3]  # in training
+    both = (np.isin(taken, [3, 4]).sum(axis=1) == 2).sum()
+    users = np.bincount(taken.ravel(), minlength=21)
+    [first, *_] = np.flatnonzero(taken[:, 0] == 3)
+    assert scores[first, 4] == pytest.approx(both / np.sqrt(users[3] * users[4]))
+    assert scores[first, 3] == 0
+
+
+def test_blocks_of_few_scores_choose_and_give_the_same(monkeypatch):
+    log, whole = circle_log(), []
+    for at_once in (2**22, 3 * 21):
+        monkeypatch.setattr(linear, "SCORES_AT_ONCE", at_once)
+        monkeypatch.setattr("reclora_kedro.candidates.moments.SCORES_AT_ONCE", at_once)
+        settings = chosen(log, max_items=20, recencies=[0.8])
+        whole.append((settings, scores_of(log, settings).tolist()))
+    assert whole[0] == whole[1]
+
+
+def test_without_validation_likes_the_first_settings_are_taken():
+    log = circle_log()
+    log = replace(log, samples=log.samples_in("train"))
+    settings = chosen(log, recencies=[0.9, 0.5], max_items=7)
+    assert settings == LinearSettings(regularization=30.0, recency=0.9, max_items=7)
+
+
+@pytest.mark.parametrize("nearest", [2, 200])
+def test_nearest_texts_are_those_with_the_greatest_cosines_whatever_is_compared_at_once(nearest, monkeypatch):
+    log = circle_log()
+    titles = [f"{'abcde'[item % 5]}x {'fgh'[item % 3]}y {'ij'[item % 2]}z" for item in range(21)]
+    log = replace(log, items=log.items.with_columns(title=pl.Series(titles)))
+    monkeypatch.setattr(texts, "NEAREST", nearest)
+    monkeypatch.setattr(texts, "TEXTS_AT_ONCE", 3)
+    vectors = tfidf_vectors(describe_items(log.items))[0].toarray()
+    cosines = vectors @ vectors.T
+    asked = np.array([4, 0, 4, 17])
+    found = texts.Texts.from_log(log).nearest(asked).toarray()
+    for row, expected in zip(found, cosines[asked], strict=True):
+        kept = row > 0
+        np.testing.assert_allclose(row[kept], expected[kept], rtol=1e-5)
+        assert kept.sum() == min(nearest, (expected > 0).sum())
+        assert np.where(kept, 0, expected).max() <= row[kept].min() + 1e-6

@@ -1,0 +1,72 @@
+"""A source that no file of the project names, by its dotted path, in all that makes or measures lists."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from kedro_provenance.failures import RunRefusedError
+from projects import kedro_run
+from reclora_kedro.pipelines.served_project import ServedProject
+from reclora_kedro.serving.metrics import Metrics
+from reclora_kedro.serving.models import Request
+from reclora_kedro.serving.service import Service
+
+SETTINGS = {
+    "recommendation": {
+        "sources": ["popularity", "outside.shelf"], "method": "shelf", "order": "candidates", "variant": None,
+    },
+    "ranking": {"variant": None},
+    "monitoring": {"reference_days": 4, "period_days": 3, "alarms": {"least": 5}},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def catalog(finished_run):
+    return kedro_run(finished_run.project, SETTINGS, pipeline_names=["recommendation", "ranking", "monitoring"])
+
+
+def test_it_makes_the_delivered_lists(catalog):
+    log, table = catalog.load("log"), catalog.load("recommendations")
+    assert catalog.load("candidate_choice")["sources"].keys() == {"popularity", "outside.shelf"}
+    index = {item: place for place, item in enumerate(log.items["item_id"].to_list())}
+    users = {user: place for place, user in enumerate(log.users["user_id"].to_list())}
+    for (user,), own in table.group_by("user_id"):
+        events = log.sequences.item_index[slice(*log.sequences.offsets[users[user] : users[user] + 2])]
+        near = sorted(abs(item - events[-1]) for item in index.values() if item not in events)
+        assert [abs(index[item] - events[-1]) for item in own["item_id"]] == near[:10]
+        assert own["score"].to_list() == [-each for each in near[:10]]
+
+
+def test_it_is_ranked_drawn_and_explained_beside_the_others(catalog):
+    models = {record["model"] for record in catalog.load("ranking_metrics")}
+    assert models >= {"popularity", "shelf", "fusion", "lens", "shelf_lens"}
+    assert "what stands on the same shelf" in catalog.load("ranking_report")
+    [line] = [line for line in catalog.load("hit_rate_figure").data if line.name == "shelf"]
+    assert line.line.color == "#A1B2C3"
+    assert "#A1B2C3" in catalog.load("ranking_figure").to_json()
+
+
+def test_the_drift_report_measures_its_lists(catalog):
+    records = catalog.load("drift")
+    assert {record["recommends"] for record in records} == {"shelf"}
+    assert any(record["hit_rate"] is not None for record in records)
+
+
+def test_the_service_answers_with_it_and_refuses_other_sources(finished_run, catalog, tmp_path, monkeypatch):
+    monkeypatch.chdir(finished_run.project)
+    serving = {"service": {"folder": str(tmp_path)}}
+    with pytest.raises(RunRefusedError, match=r"was made of the sources popularity, outside\.shelf, but"):
+        ServedProject(finished_run.project, "test", serving).champion()
+    project = ServedProject(finished_run.project, "test", SETTINGS | serving)
+    service = Service(project.settings(), project.champion, Metrics())
+    expected = catalog.load("recommendations")
+    users = expected["user_id"].unique(maintain_order=True).to_list()
+    requests = [Request(rank=True, user=str(user), n=10) for user in users]
+    answers = asyncio.run(service.answer([(lambda now, request=request: request, 20) for request in requests]))
+    items = service.champion.log.items["item_id"]
+    for user, answer in zip(users, answers, strict=True):
+        own = expected.filter(user_id=user)
+        assert items.gather(answer.items).to_list() == own["item_id"].to_list()
+        np.testing.assert_allclose(answer.scores, own["score"])
+    service.close()

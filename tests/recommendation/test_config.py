@@ -1,0 +1,46 @@
+"""Settings of recommendations."""
+
+import polars as pl
+import pytest
+
+from named import PARAMETERS
+from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
+
+
+def config(**changes):
+    return RecommendationConfig.model_validate(PARAMETERS["recommendation"] | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sources": []}, "at least 1 item"),
+        ({"sources": ["linear", "linear"]}, "linear"),
+        ({"sources": ["linaer"]}, "linear"),
+        ({"method": "item_kn"}, "one of validation, popularity, item_knn, linear, fusion, ranker; .* item_knn"),
+        ({"shortlist": 3}, "shortlist keeps 3 candidates of each user, but top_n recommends 10: raise shortlist"),
+        ({"users": []}, "users"),
+    ],
+)
+def test_a_mistake_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
+
+
+def test_all_methods_compete_unless_one_is_named():
+    assert config().methods == ("popularity", "item_knn", "linear", "fusion", "ranker")
+    assert config(method="ranker").methods == ("ranker",)
+    assert (config().orders, config(order="lens").orders) == (("candidates", "lens"), ("lens",))
+
+
+@pytest.mark.parametrize("ids", [["POST", "POST2", "85123A", "post"], [15, 105, 2]])
+def test_items_are_excluded_by_id_or_by_a_pattern(ids):
+    items = pl.DataFrame({"item_id": ids})
+    patterns = ["POST*"] if isinstance(ids[0], str) else [15, "10?"]
+    assert config(exclude_items=patterns).excluded(items).tolist() == [0, 1]
+    assert config().excluded(items).tolist() == []
+
+
+def test_each_cutoff_is_named_once():
+    with pytest.raises(ValueError, match="name each length once"):
+        RankingConfig.model_validate(PARAMETERS["ranking"] | {"cutoffs": [10, 10]})

@@ -1,0 +1,205 @@
+"""A moment has one list, whoever makes it: the node, ranking, Python, or the service, also after events."""
+
+from dataclasses import replace
+from functools import cache
+
+import lightgbm
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from live_service import LINEAR, block, ingestion, recommender_of
+from random_logs import ITEMS, USERS, item_embeddings, logs
+from reclora_kedro.candidates.moments import NO_ITEM, NOTHING
+from reclora_kedro.history.retrieval import WindowConfig
+from reclora_kedro.history.sequences import Sequences, places_of
+from reclora_kedro.lens.base import build_lens
+from reclora_kedro.lens.config import LensConfig, LensSizes
+from reclora_kedro.lens.growth import grow_lens
+from reclora_kedro.lens.states import LensReader
+from reclora_kedro.recommendation import features, ranker
+from reclora_kedro.recommendation.delivery import lists_for_users
+from reclora_kedro.recommendation.item_ranks import rank_likes
+from reclora_kedro.serving.journal import Content, Event
+from reclora_kedro.serving.live_log import LiveLog
+from reclora_kedro.serving.models import Champion, Request, Snapshot, answer_by_lens
+
+SOURCES = {
+    "popularity": {"days": 2 / 86_400},
+    "item_knn": {"text_weight": 0.5},
+    "linear": LINEAR | {"directed": True},
+    "own_items": {},
+}
+KINDS = [*SOURCES, "fusion", "ranker"]
+IDS = [*USERS["user_id"], "eve", "unknown"]
+ITEM = st.integers(0, ITEMS.height - 1)
+ITEM_SETS = st.lists(ITEM, max_size=3, unique=True).map(lambda items: np.array(items, dtype=np.int64))
+EVENT = st.builds(
+    lambda user, item, second, rating: (user, str(ITEMS["item_id"][item]), rating, second),
+    st.sampled_from(IDS[:-1]),
+    ITEM,
+    st.integers(1, 9),
+    st.sampled_from([2.0, 5.0]),
+)
+REQUEST = st.builds(
+    lambda user, history, **rules: Request(True, user, () if user else history, **rules),
+    st.sampled_from(["ann", "ann", "bob", *IDS, None]),  # the same users several times, and visitors
+    st.lists(EVENT, max_size=3).map(lambda rows: as_events(rows)),
+    n=st.sampled_from([2, 3, 3, 3, 6]),  # lists of up to `shortlist` are made together
+    items=st.none() | st.none() | ITEM_SETS,
+    excluded=st.just(NOTHING) | ITEM_SETS,
+    allowed=st.none() | st.lists(st.booleans(), min_size=5, max_size=5).map(np.array),
+    include_seen=st.booleans(),
+)
+WEIGHTS = st.none() | st.dictionaries(
+    st.sampled_from([*(f"{source}_rank" for source in SOURCES), "lens"]), st.sampled_from([0.5, 1.0]), min_size=1
+)
+
+
+def as_events(rows):
+    return tuple(Event(str(place), *row) for place, row in enumerate(rows))
+
+
+@cache
+def lens():
+    """An untrained lens that tells users and items apart."""
+    sizes = LensSizes(
+        users=USERS.height,
+        user_fields={},
+        user_width=0,
+        items=ITEMS.height,
+        item_fields={},
+        item_width=0,
+        item_text_widths=(2,),
+        rating_levels=4,
+        rating_range=(0.5, 5),
+        trained_until=9,
+    )
+    small = {"embedding_dim": 4, "hidden_dim": 8, "recent_length": 4, "long_history": WindowConfig(kind="recent", k=3)}
+    small |= {"item_text": True}
+    torch.manual_seed(0)
+    untrained = build_lens(LensConfig.model_validate(block("lens", **small, device="cpu")), sizes)
+    for entity in (untrained.user, untrained.item):
+        entity.id_codes.copy_(torch.arange(1, len(entity.id_codes) + 1))
+        torch.nn.init.normal_(entity.ids.weight)
+    return untrained.freeze()
+
+
+@cache
+def trees():
+    """Trees that split by the features of candidates, of whichever log."""
+    names = [f"{source}{kind}" for kind in (features.RANK, features.SCORE, features.GAP) for source in SOURCES]
+    names += [features.LENS, "events", "recent_events", "item_age", "history_length", "cosine_last"]
+    random = np.random.default_rng(0)
+    values = random.normal(size=(400, len(names)))
+    data = lightgbm.Dataset(values, random.random(400) < 0.3, group=[10] * 40, feature_name=names)
+    return lightgbm.train(ranker.SETTINGS | {"min_data_in_leaf": 5}, data, 8).model_to_string()
+
+
+def champion_of(log, kind, order, weights, **rules):
+    stage = {"weights": weights, "trees": trees() if kind == "ranker" else None}
+    choice = {"sources": SOURCES, "stage": stage}
+    recommender = recommender_of(log, lens(), kind, order, choice=choice, top_n=2, shortlist=3, **rules)
+    return Champion({}, {}, lens(), None, recommender, None, None, ingestion(label_threshold=3.5))
+
+
+def stored(log):
+    """The log of a service as one that a run would store."""
+    events, counts = log.sequences, log.sequences.ends - log.sequences.starts
+    places = places_of(events.starts, events.ends)
+    names = ("item_index", "rating", "rating_level", "label", "timestamp")
+    columns = {name: getattr(events, name)[places] for name in names}
+    return replace(log, sequences=Sequences(offsets=np.append(0, counts.cumsum()), **columns))
+
+
+def read_anew(champion, log):
+    """The champion's recommender on a later log of more users."""
+    reader = LensReader(grow_lens(champion.lens, log), log) if champion.choice.reads_lens else None
+    return replace(champion.recommender, lens=reader).with_events(log)
+
+
+def best(recommender, users, requests, n):
+    """The lists of requests, each a row of the moments."""
+    moments = recommender.moments(
+        recommender.log.now(pl.DataFrame({"user_index": users}, {"user_index": pl.Int32})),
+        repeat=np.array([request.include_seen or recommender.config.repeat for request in requests]),
+        excluded=[request.excluded for request in requests],
+        allowed=[None if request.allowed is None else np.flatnonzero(request.allowed) for request in requests],
+    )
+    if all(request.items is not None for request in requests):
+        moments = replace(moments, allowed=[None] * len(users), _made={})
+        may = [np.ones(ITEMS.height, bool) if request.allowed is None else request.allowed for request in requests]
+        return recommender.rank(moments, [each.items[own[each.items]] for each, own in zip(requests, may, strict=True)])
+    return recommender.best(moments, n)
+
+
+def require_equal(items, scores, expected_items, expected_scores):
+    assert items == expected_items
+    np.testing.assert_allclose(
+        np.full(len(items), np.nan) if scores is None else scores, expected_scores, atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15)
+@given(
+    log=logs(),
+    vectors=item_embeddings(),
+    has_clock=st.booleans(),
+    weights=WEIGHTS,
+    rules=st.fixed_dictionaries(
+        {
+            "order": st.sampled_from(["candidates", "lens"]),
+            "repeat": st.booleans(),
+            "exclude_items": st.sampled_from([[], [8]]),
+            "diversity": st.sampled_from([0, 0, 0.5]),
+        }
+    ),
+    batches=st.lists(st.lists(EVENT, min_size=1, max_size=4), max_size=2),
+    requests=st.lists(REQUEST, min_size=3, max_size=6),
+)
+def test_a_moment_has_one_list(kind, log, vectors, has_clock, weights, rules, batches, requests):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "BEST_PER_SOURCE", 2)
+        champion = champion_of(
+            replace(log.with_embeddings(vectors), shared_clock=has_clock), kind, weights=weights, **rules
+        )
+        live = LiveLog(champion.log, champion.ingestion, Content([], {}))
+        now = Snapshot.take(champion, live)
+        for batch in batches:
+            answer_by_lens(requests, now)
+            live.apply([*as_events(batch)])
+            now = now.brought_up_to_date()
+        anew = read_anew(champion, stored(now.log))
+        _service_and_recommender_agree(now, anew, requests)
+        _node_ranking_and_recommender_agree(now, anew)
+
+
+def _service_and_recommender_agree(now, anew, requests):
+    for request, answer in zip(requests, answer_by_lens(requests, now), strict=True):
+        recommender, user = anew, now.nobody if answer.user is None else answer.user
+        if answer.now is not now:  # of a visitor, whose events count for nobody else
+            recommender = anew.with_events(stored(answer.now.log), NOTHING)
+        lists = best(recommender, [user], [request], request.n)
+        kept = np.flatnonzero(lists.items[0] != NO_ITEM)[: request.n]
+        require_equal(answer.items.tolist(), answer.scores, lists.items[0, kept].tolist(), lists.scores[0, kept])
+
+
+def _node_ranking_and_recommender_agree(now, recommender):
+    log, n = recommender.log, recommender.config.shortlist
+    users = [now.current.users.get(user, now.nobody) for user in IDS]
+    plain = best(recommender, users, [Request(True, user) for user in IDS], n)
+    delivered, _ = lists_for_users(lambda: recommender, log, IDS, n)
+    recommended = recommender.recommend(IDS, n)
+    likes = log.now(pl.DataFrame({"user_index": users, "item_index": 0})).with_row_index("row")
+    lister = recommender.lister(recommender.choice.kind, recommender.choice.order)
+    ranked = rank_likes({"method": lister}, recommender.moments(likes), likes, n)["top_items"]
+    for row, user in enumerate(IDS):
+        items, scores = plain.items[row], plain.scores[row]
+        own, kept = delivered.filter(user_id=user), items != NO_ITEM
+        require_equal(own["item_index"].to_list(), own["score"].fill_null(np.nan), items[kept].tolist(), scores[kept])
+        assert recommended.filter(user_id=user)["item_id"].to_list() == own["item_id"].to_list()
+        assert ranked[row].to_list() == items[kept].tolist()

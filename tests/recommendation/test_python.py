@@ -1,0 +1,284 @@
+"""The Recommender from Python: frames in, frames out, as the pipelines make them."""
+
+import doctest
+import json
+import logging
+import re
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import polars as pl
+import pytest
+
+from named import PARAMETERS
+from projects import ROOT
+from reclora_kedro import Recommender
+from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.pipelines.history.nodes import build_log
+from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+from reclora_kedro.recommendation.defaults import default_blocks
+from reclora_kedro.recommendation.delivery import lists_for_users
+from shop import CUSTOMERS, ORDERS, PRODUCTS, shop
+
+OF_TABLES = (".ingestion.interactions.", ".ingestion.items.", ".ingestion.item_texts", ".ingestion.users.")
+OTHERS_THAN_BASE = {
+    "ingestion.users",  # there is no such table
+    "history.item_embedding.encoders",  # a sentence encoder needs torch
+    "recommendation.order",  # without a lens
+    "ranking.variant",
+    "ranking.lens",
+    "ranking.rows",  # more, as there is no LLM
+    "ranking.among_first",  # not in the table
+    "ranking.cutoffs",
+}
+
+
+ORDERED, SOLD = shop()
+LOG = ORDERED.select(user_id="customer", item_id="sku", timestamp=pl.col("bought_at").dt.epoch("s"))
+THINGS = SOLD.select(item_id="sku", title="name")
+fit_knn = partial(Recommender.fit, method="item_knn")
+
+
+@pytest.fixture(scope="module")
+def recommender():
+    return Recommender.fit(LOG, THINGS)
+
+
+def leaves(block, path):
+    if isinstance(block, dict):
+        for name, value in block.items():
+            yield from leaves(value, f"{path}.{name}")
+    else:
+        yield path, block
+
+
+def test_defaults_are_those_of_conf_base():
+    blocks = default_blocks()
+    declared = dict(leaves({name: PARAMETERS[name] for name in blocks}, ""))
+    differ = {path for path, value in leaves(blocks, "") if declared.get(path, "missing") != value}
+    assert differ == {f".{path}" for path in OTHERS_THAN_BASE}
+    missing = {path for path in declared.keys() - dict(leaves(blocks, "")).keys() if not path.startswith(OF_TABLES)}
+    assert missing == {".history.short.recent.kind", ".history.short.recent.k", ".history.prompt_rows.unlabelled"}
+
+
+def test_the_log_is_that_of_the_pipelines(recommender):
+    blocks = default_blocks()
+    blocks["ingestion"]["interactions"] |= {"user_id": "user_id", "item_id": "item_id", "rating": None}
+    blocks["ingestion"]["interactions"]["timestamp"] = "timestamp"
+    blocks["ingestion"]["items"] |= {"item_id": "item_id", "title": "title", "fields": []}
+    blocks["history"]["negatives"]["kind"] = "matched"  # without which the step refuses a log of likes
+    ingestion = IngestionConfig(**blocks["ingestion"])
+    tables = build_canonical_tables(LOG, THINGS, None, None, ingestion, LOCAL)[:3]
+    log, _ = build_log(*tables, history=HistoryConfig(**blocks["history"]), engine=LOCAL)
+    own = recommender.log
+    for name, values in vars(log.sequences).items():
+        assert np.array_equal(values, getattr(own.sequences, name)), name
+    likes = log.samples.filter(label=1).drop("row")
+    assert likes.sort(likes.columns).equals(own.samples.drop("row").sort(likes.columns))
+    assert np.array_equal(log.training_events(), own.training_events())
+
+
+def test_lists_are_those_of_the_step(recommender):
+    made = partial(Recommender.of, Training.of_all(recommender.log), recommender.choice, recommender.config)
+    users = ["K7", "nobody", "K1"]
+    expected, _ = lists_for_users(made, recommender.log, users, most=20)
+    expected = expected.filter(pl.int_range(pl.len()).over("user_id") < 10)
+    lists = recommender.recommend(users, n=10)
+    assert lists.columns == ["user_id", "rank", "item_id", "title", "score", "because"]
+    assert lists.drop("rank").equals(expected.select(lists.drop("rank").columns))
+    assert lists["rank"].to_list() == [*range(1, 11)] * 3
+    assert recommender.recommend()["user_id"].n_unique() == CUSTOMERS
+
+
+def test_visitors_get_the_lists_of_users_with_their_events():
+    by_knn = fit_knn(LOG, THINGS, popularity={"days": []})
+    own = LOG.filter(user_id="K1")["item_id"].to_list()
+    visitors, user = by_knn.recommend(histories=[[], own], n=5), by_knn.recommend("K1", n=5)
+    assert visitors["user_id"].to_list() == [0] * 5 + [1] * 5
+    assert visitors.filter(user_id=1).drop("user_id").equals(user.drop("user_id"))
+    popular = visitors.filter(user_id=0)
+    assert popular["score"].null_count() == 5
+    assert popular["item_id"].equals(by_knn.recommend("nobody", n=5)["item_id"])
+
+
+def test_items_may_be_excluded_given_and_repeated(recommender):
+    best, *others = recommender.recommend("K1", n=3)["item_id"]
+    assert recommender.recommend("K1", n=2, exclude=[best])["item_id"].to_list() == others
+    assert recommender.recommend("K1", n=5, candidates=others[:1])["item_id"].to_list() == others[:1]
+    own = LOG.filter(user_id="K1")["item_id"].to_list()
+    assert recommender.recommend("K1", candidates=own).is_empty()
+    assert recommender.recommend("K1", n=PRODUCTS, candidates=own, repeat=True)["item_id"].sort().to_list() == sorted(
+        own
+    )
+
+
+def test_rows_are_in_their_order_without_times_and_every_row_is_a_like():
+    in_order = LOG.sample(fraction=1, shuffle=True, seed=1).drop("timestamp")
+    log = fit_knn(in_order, THINGS).log
+    assert not log.shared_clock
+    assert (log.sequences.label == 1).all()
+    user = log.users["user_id"].to_list().index("K1")
+    items = log.items["item_id"].gather(log.sequences.item_index[log.sequences.starts[user] : log.sequences.ends[user]])
+    assert items.to_list() == in_order.filter(user_id="K1")["item_id"].to_list()
+    assert log.samples_in("test").height == CUSTOMERS  # each user's last one
+
+
+def test_ratings_and_other_names_are_read_and_ids_are_titles_without_items():
+    ratings = LOG.with_columns(stars=pl.lit(2)).rename({"user_id": "customer"})
+    columns = {"user_id": "customer", "rating": "stars"}
+    log = fit_knn(ratings, columns=columns).log
+    assert not log.sequences.label.any()
+    assert log.items["title"].equals(log.items["item_id"].alias("title"))
+    assert fit_knn(ratings, columns=columns | {"rating": None}).log.sequences.label.all()
+
+
+def test_repeated_purchases_are_measured_where_they_may_be_recommended():
+    again = pl.concat([LOG, LOG.with_columns(pl.col("timestamp") + 5_000_000)])
+    own_items = Recommender.fit(again, THINGS, sources=["popularity", "own_items"], method="own_items", repeat=True)
+    hits = dict(own_items.evaluate(k=ORDERS).select("method", "hit_rate").iter_rows())
+    assert hits["own_items"] > 2 * hits["popularity"]
+    assert set(own_items.recommend("K1", n=3)["item_id"]) <= set(LOG.filter(user_id="K1")["item_id"])
+
+
+def test_what_is_measured_says_which_method_recommends(recommender):
+    table = recommender.evaluate(k=5)
+    assert table.columns == [
+        *("method", "chosen", "hit_rate", "hit_rate_low", "hit_rate_high", "ndcg", "ndcg_low", "ndcg_high"),
+        *("coverage", "likes"),
+    ]
+    assert table.filter("chosen")["method"].to_list() == [recommender.choice.name]
+    assert table.select((pl.col("ndcg_low") <= pl.col("ndcg")) & (pl.col("ndcg") <= pl.col("ndcg_high")))[
+        "ndcg_low"
+    ].all()
+    hits = dict(table.select("method", "hit_rate").iter_rows())
+    assert hits["linear"] > hits["popularity"]
+
+
+def test_a_named_ranker_without_trees_is_the_fusion():
+    named = Recommender.fit(LOG, THINGS, method="ranker")
+    assert (named.choice.kind, named.choice.stage.trees) == ("fusion", None)
+    assert named.evaluate().filter("chosen").height == 1
+
+
+def test_a_loaded_recommender_makes_the_same_lists_and_is_no_pickle(recommender, tmp_path):
+    recommender.save(tmp_path / "model")
+    suffixes = {path.suffix for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert suffixes == {".json", ".parquet", ".arrow", ".safetensors"}
+    loaded = Recommender.load(tmp_path / "model")
+    assert loaded.recommend().equals(recommender.recommend())
+    assert loaded.evaluate().equals(recommender.evaluate())
+    with pytest.raises(FileExistsError, match="remove it, or save to another folder"):
+        recommender.save(tmp_path / "model")
+    (tmp_path / "model/recommender.json").write_text(json.dumps({"config": {}}))
+    with pytest.raises(ValueError, match="of another release"):
+        Recommender.load(tmp_path / "model")
+    with pytest.raises(FileNotFoundError, match=r"recommender\.json"):
+        Recommender.load(tmp_path)
+
+
+def test_nothing_is_imported_that_is_not_needed(tmp_path):
+    LOG.write_parquet(tmp_path / "log.parquet")
+    script = f"""
+import sys
+import reclora_kedro
+assert not {{"polars", "numpy"}} & {{*sys.modules}}
+recommender = reclora_kedro.Recommender.fit({str(tmp_path / "log.parquet")!r}, method="linear")
+recommender.save({str(tmp_path / "model")!r})
+recommender = reclora_kedro.Recommender.load({str(tmp_path / "model")!r})
+recommender.recommend(["K1"]), recommender.recommend(histories=[["sku-01"]]), recommender.evaluate()
+print(*{{"torch", "transformers", "kedro", "lightgbm"}} & {{*sys.modules}})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
+def test_files_are_read_and_keep_leading_zeros(tmp_path, ending):
+    write = {
+        "csv": pl.DataFrame.write_csv,
+        "tsv": partial(pl.DataFrame.write_csv, separator="\t"),
+        "parquet": pl.DataFrame.write_parquet,
+        "jsonl": pl.DataFrame.write_ndjson,
+    }[ending]
+    numbered = LOG.with_columns(pl.col("item_id").str.slice(4), pl.col("user_id").str.slice(1).cast(pl.Int64))
+    write(numbered, tmp_path / f"log.{ending}")
+    write(THINGS.with_columns(pl.col("item_id").str.slice(4)), tmp_path / f"items.{ending}")
+    log = fit_knn(tmp_path / f"log.{ending}", str(tmp_path / f"items.{ending}")).log
+    assert log.items["item_id"].head(2).to_list() == ["00", "01"]
+    assert log.users["user_id"].head(2).to_list() == [0, 1]
+
+
+def test_whole_numbers_of_one_table_meet_texts_of_the_other():
+    numbers = LOG.with_columns(pl.col("item_id").str.slice(4).cast(pl.Int64)).to_pandas()
+    texts = THINGS.with_columns(pl.col("item_id").str.slice(4).cast(pl.Int64).cast(pl.String))
+    assert fit_knn(numbers, texts).log.items["item_id"].dtype == pl.String
+
+
+@pytest.mark.parametrize(
+    ("log", "items", "settings", "message"),
+    [
+        (LOG.rename({"user_id": "who"}), THINGS, {}, r"interactions has no column 'user_id', only: who, item_id, .*Set "
+         r"`columns\[\"user_id\"\]`"),
+        (LOG, THINGS.drop("title"), {}, r"items has no column 'title', only: item_id\. Set `columns\[\"title\"\]`"),
+        (LOG.filter(user_id="K1"), THINGS, {}, "interactions has one user, 'K1'"),
+        (LOG, THINGS.with_columns(pl.col("item_id") + "x"), {}, "No item_id of interactions occurs in items: .*alike"),
+        (LOG.with_columns(rating=70), THINGS, {}, "'rating' ranges from 70 to 70. Set `rating_min`, `rating_max` and"),
+        (LOG.with_columns(pl.col("timestamp") * 1000), THINGS, {}, "set `timestamp_format` to unix_milliseconds"),
+        (LOG.clear(), THINGS, {}, "interactions has no row"),
+        ({"user_id": [1]}, THINGS, {}, "interactions holds a dict, but a table is expected: give a frame, or the path"),
+        ("log.xlsx", THINGS, {}, r"log\.xlsx is read by its ending, which must be one of \.csv"),
+        (LOG, THINGS, {"method": "linera"}, "method is 'linera', but .* the nearest one is linear"),
+        (LOG, THINGS, {"sources": ["retriever"]}, "none is trained"),
+        (LOG, THINGS, {"columns": {"user": "user_id"}}, "columns names 'user', but only user_id, item_id"),
+        (LOG.group_by("user_id").head(3), THINGS, {}, "^min_history is 5, but none of the 180 interactions"),
+    ],
+)  # fmt: skip
+def test_what_is_unfit_is_refused_in_words_of_a_script(log, items, settings, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        Recommender.fit(log, items, **settings)
+    assert not {"catalog", "raw_interactions", "ingestion."} & {*str(refused.value).split()}
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_one():
+    with pytest.raises(TypeError, match=r"'metod' is no setting of Recommender.fit; the nearest one is 'method'"):
+        Recommender.fit(LOG, THINGS, metod="linear")
+
+
+def test_unknown_items_are_refused_and_unknown_users_told(recommender, caplog):
+    for unknown in ({"exclude": ["sku-99"]}, {"candidates": ["sku-99"]}, {"histories": [["sku-99"]]}):
+        with pytest.raises(ValueError, match="names 'sku-99', which is none of the 40 items, such as 'sku-00'"):
+            recommender.recommend(**unknown)
+    with pytest.raises(ValueError, match="users or histories"):
+        recommender.recommend(["K1"], histories=[[]])
+    with pytest.raises(ValueError, match="n is 0"):
+        recommender.recommend(n=0)
+    with caplog.at_level(logging.WARNING):
+        recommender.recommend(["K1", "nobody"])
+    assert "1 of 2 users are unknown, such as 'nobody'" in caplog.text
+
+
+def test_the_examples_of_the_guide_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ORDERED.write_csv("orders.csv")
+    SOLD.write_csv("products.csv")
+    text = re.sub(r"^```.*$", "", (ROOT / "docs/guides/python.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    examples = doctest.DocTestParser().get_doctest(text, {}, "python.md", None, 0)
+    assert len(examples.examples) > 5
+    assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(examples).failed == 0
+
+
+def test_columns_that_may_be_meant_are_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        fit_knn(LOG.rename({"timestamp": "bought_at"}), THINGS, columns={"rating": None})
+    assert "interactions has no column timestamp, and bought_at is not read" in caplog.text
+
+
+def test_dropped_rows_are_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        fit_knn(LOG.with_columns(item_id=pl.when(pl.int_range(pl.len()) > 1).then("item_id")), THINGS)
+    assert "2 rows were dropped: missing user or item id: 2." in caplog.text

@@ -1,0 +1,58 @@
+"""Trees that correct the order of a fusion."""
+
+import lightgbm
+import numpy as np
+import polars as pl
+
+from reclora_kedro.recommendation import ranker
+from reclora_kedro.recommendation.features import TaughtLists
+
+MOMENTS, ITEMS = 300, 20
+
+
+def lists_of(seed, moments=MOMENTS, told=2.0):
+    """Likes that a feature tells, as far as `told`, and base scores that tell them, too."""
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(moments, ITEMS, 3))
+    utility = values[:, :, 0] + told * values[:, :, 1] + random.gumbel(size=(moments, ITEMS))
+    liked = (utility == utility.max(axis=1)[:, None]).ravel()
+    features = pl.DataFrame(values.reshape(-1, 3), schema=["base", "other", "noise"]).cast(pl.Float32)
+    moment = np.repeat(np.arange(moments), ITEMS)
+    return TaughtLists(features, liked, moment, user=moment // 2), values[:, :, 0].ravel()
+
+
+def ndcg_of(lists, scores):
+    rank = 1 + (scores.reshape(-1, ITEMS) > scores[lists.liked][:, None]).sum(axis=1)
+    return np.mean((rank <= 10) / np.log2(1 + rank))
+
+
+def test_trees_improve_the_order_by_what_the_sum_does_not_tell():
+    learned, test = lists_of(0), lists_of(1)
+    trees = ranker.learn_trees(*learned, seed=0)
+    assert ndcg_of(test[0], test[1] + ranker.score(test[0].features, trees)) > ndcg_of(*test) + 0.1
+    assert next(iter(ranker.importance(trees))) == "other"
+
+
+def test_users_who_taught_nothing_stop_the_trees(monkeypatch):
+    trained = []
+    train = lightgbm.train
+    monkeypatch.setattr(lightgbm, "train", lambda *args, **rest: trained.append(rest) or train(*args, **rest))
+    lists, base = lists_of(0)
+    trees = ranker.learn_trees(lists, base, seed=0)
+    kept = lightgbm.Booster(model_str=trees).num_trees()
+    assert 0 < kept < ranker.ROUNDS - ranker.PATIENCE
+    [stopping] = trained[0]["valid_sets"]
+    assert stopping.num_data() == 2 * ITEMS * int(ranker.VALIDATION_SHARE * MOMENTS / 2)
+
+
+def test_there_are_no_trees_where_they_do_not_improve_the_sum():
+    lists, _ = lists_of(0)
+    in_order = lists.liked.astype(float)
+    assert ranker.learn_trees(lists, in_order, seed=0) is None
+    assert ranker.learn_trees(lists, -in_order, seed=0) is not None
+
+
+def test_likes_of_too_few_users_teach_no_trees():
+    least = int(ranker.LEAST_VALIDATION_USERS / ranker.VALIDATION_SHARE)
+    assert ranker.learn_trees(*lists_of(0, moments=2 * least - 2), seed=0) is None
+    assert ranker.learn_trees(*lists_of(0, moments=2 * least), seed=0) is not None

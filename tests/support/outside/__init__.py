@@ -1,0 +1,1 @@
+"""A package that the project does not know."""

@@ -1,0 +1,1 @@
+from parity_log import _one_thread, config, fit, log
