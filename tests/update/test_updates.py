@@ -43,7 +43,8 @@ CLICKS = IngestionConfig(
 )
 SHARES = SplitShares(train=0.6, validation=0.2)
 HISTORY = HistoryConfig.model_construct(
-    seed=0, min_history=0, shared_clock=True, ties="strict", rating_levels=None, negatives=NegativesConfig(kind="none", per_positive=1),
+    seed=0, min_history=0, shared_clock=True, ties="strict", rating_levels=None,
+    negatives=NegativesConfig(kind="none", per_positive=1),
     split=SplitConfig(kind="global_time", train=0.8, validation=0.1),
 )  # fmt: skip
 YEAR = 365 * 86_400
