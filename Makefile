@@ -70,7 +70,7 @@ bench-windows: $(READY)  ## what updates are worth week by week: AUC, HR and NDC
 bench-deletions: $(READY)  ## users who are forgotten one after another, beside full retraining
 	$(BIN)/python benchmarks/deletions.py
 
-bench-attacks: $(READY)  ## what an update makes of a block with false labels and of a bot's rows
+bench-attacks: $(READY)  ## what two updates make of inverted labels, fake users, lifted items and times in the future
 	$(BIN)/python benchmarks/attacks.py
 
 bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and what becomes of them when workers die

@@ -58,6 +58,7 @@ INGESTION = IngestionConfig.model_validate(
         "plausible_times": {"first_day": "1990-01-01", "last_day": None, "max_outside": 0},
         "max_ratings_outside": 1,
         "max_share_of_one_id": 1,
+        "max_missing": 0,
         "rating_min": 0.5,
         "rating_max": 5,
         "label_threshold": 4,

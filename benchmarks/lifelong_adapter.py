@@ -60,7 +60,8 @@ class FollowedAdapter:
     def ask(self, log: InteractionLog, since: int, few_shot: int) -> pl.DataFrame:
         """Prompts of the rows to learn from, later than a second, of those to validate on, and of those to score."""
         history, sizes = self.parameters["history"], self.config.model_copy(update={"few_shot": few_shot})
-        questions = update_questions(log.samples, since, sizes, self.arguments.scored, history.seed)
+        known = log.samples.filter(pl.col("timestamp") <= since).select("user_index", "timestamp")
+        questions = update_questions(log.samples, known, sizes, self.arguments.scored, history.seed)
         short = assemble_history(log, questions, history, self.variant)
         unknown = self.parameters["ingestion"].items.missing_title
         config = self.parameters["prompt"]

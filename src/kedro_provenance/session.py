@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from contextlib import chdir
 from copy import deepcopy
 from functools import reduce
+from glob import has_magic
 from io import StringIO
 from itertools import chain
 from operator import getitem
@@ -56,6 +57,8 @@ class CachingConfigLoader(OmegaConfigLoader):
                 the same key, a value refers to one that is not there, or the globals name no folder for data.
         """
         if key not in self:
+            if key in OWN_KINDS:
+                self._require_readable()
             try:
                 if key in OWN_KINDS and self._is_no_environment():
                     raise ValueError(
@@ -108,6 +111,20 @@ class CachingConfigLoader(OmegaConfigLoader):
         merged = OmegaConf.merge({}, *(OmegaConf.load(StringIO(text)) for text in texts), *others)
         resolved: Any = OmegaConf.to_container(merged, resolve=True)
         return resolved
+
+    def _require_readable(self) -> None:
+        """Raise RunRefusedError if Kedro would find no file in the configuration, and read none without a word."""
+        source = Path(self.conf_source)
+        if has_magic(str(source.absolute())):
+            raise RunRefusedError(
+                f"{source.absolute()} has one of the characters * ? [ in its path, which Kedro takes for a pattern of "
+                "files. Move or rename the folder. Nothing was written."
+            )
+        if not source.is_file() and not (source / self.base_env).is_dir():
+            raise RunRefusedError(
+                f"There is no configuration: {source.absolute()} has no folder {self.base_env!r}. Change to the "
+                "project, or name the configuration's, or its archive, behind --conf-source. Nothing was written."
+            )
 
     def _is_no_environment(self) -> bool:
         """Return whether the named environment is a folder without any configuration, such as one of other files."""

@@ -242,6 +242,11 @@ def require_inputs(run: Run) -> None:
             f"--load-versions names {', '.join(made)}, which this run makes itself. Nothing was written. Leave it out "
             "there, or name pipelines or nodes that read it alone."
         )
+    if unread := sorted((run.params["load_versions"] or {}).keys() - run.pipeline.inputs() - run.to_run.inputs()):
+        raise RunRefusedError(
+            f"--load-versions names {', '.join(unread)}, which this run does not read. Nothing was written. Leave it "
+            "out, or name the pipelines that read it."
+        )
     absences = {
         name: absent_package(run.catalog.config_resolver.resolve_pattern(name)) or absence(run.catalog.get(name))
         for name in sorted(run.to_run.inputs())
@@ -284,6 +289,9 @@ def try_checks(run: Run) -> None:
             check()
         except (ValueError, OSError, ImportError) as error:
             faults.append(str(error))
+        except Exception as error:  # whatever it is, the run would fail by it
+            logger.debug("A check failed.", exc_info=error)
+            faults.append(f"{type(error).__name__}: {error}")
     if faults:
         lines = [f"- {fault}" for fault in dict.fromkeys(faults)]
         raise RunRefusedError("\n".join(["This run would fail. Nothing was written.", *lines]))

@@ -26,13 +26,17 @@ MORE_THAN_RUNS = {
 """Commands of `reclora_kedro.commands`, by the name of the pipeline that each runs."""
 
 
-def split_params(context: click.Context, option: click.Parameter, value: str | dict[str, Any]) -> Any:
-    """Parse ``--params`` as nested blocks; unlike Kedro's, lists may have several values.
+def split_params(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """Parse ``--params`` as nested blocks; unlike Kedro's, lists may have several values, and nothing is named twice.
 
     Examples:
         >>> split_params(None, None, "lens.seed=7, history.encoders=[tfidf,co_occurrence], names={a: 1, b: 2}")
         {'lens': {'seed': 7}, 'history': {'encoders': ['tfidf', 'co_occurrence']}, 'names': {'a': 1, 'b': 2}}
     """
+    if isinstance(value, tuple):  # of each time that the option is given
+        if len(value) > 1:
+            context.fail(f"--params is given {len(value)} times: join them by commas in one, such as a=1,b=2.")
+        value = value[0] if value else ""
     if isinstance(value, dict):  # of the file behind --config
         return value
     items = [item.strip() for item in re.split(r",(?![^\[\]{}]*[\]}])", value) if item.strip()]
@@ -47,6 +51,9 @@ def split_params(context: click.Context, option: click.Parameter, value: str | d
                 f"the value is not valid YAML; to have it taken as text, quote it: \"{path.strip()}='{text.strip()}'\"."
             )
             context.fail(f"--params has {item!r}: {expected}")
+    paths = [item.partition("=")[0].strip() for item in items]
+    if twice := sorted({path for path in paths if paths.count(path) > 1}):
+        context.fail(f"--params names {', '.join(twice)} several times: give each parameter once.")
     return OmegaConf.to_container(OmegaConf.from_dotlist([re.sub(r"\s*=", "=", item, count=1) for item in items]))
 
 
@@ -81,9 +88,20 @@ config_of_kedro: Any = config_option.callback
 
 
 def read_config(context: click.Context, option: click.Parameter, value: Any) -> Any:
-    """Read the file behind ``--config`` as Kedro does, with an error for one that does not hold plain options."""
+    """Read the file behind ``--config`` as Kedro does, with an error for one that does not hold plain options.
+
+    Options that name several things may have them as a list, such as `pipelines: [forget]`.
+    """
     try:
-        return config_of_kedro(context, option, value)
+        read = config_of_kedro(context, option, value)
+        named = dict(context.default_map or {})
+        for name, items in named.items():
+            if name == "params":
+                named[name] = [items]  # the option may be given several times
+            elif isinstance(items, list):
+                named[name] = ",".join(map(str, items))
+        context.default_map = named
+        return read
     except (YAMLError, OSError, KeyError, TypeError, AttributeError) as error:
         problem = " ".join(str(error).split())
         expected = f"expected plain YAML without tags, with the command's options below `{context.info_name}:`"
@@ -95,6 +113,7 @@ pipelines_option.callback = split_pipelines
 config_option.callback = read_config
 [params_option] = [option for option in run.params if option.name == "params"]
 params_option.callback = split_params
+params_option.multiple, params_option.default = True, ()  # so that a second one does not replace the first unseen
 
 
 @click.command("list")
@@ -108,7 +127,7 @@ def list_pipelines() -> None:
 
 @click.command("serve")
 @env_option
-@click.option("--params", type=click.UNPROCESSED, default="", callback=split_params, help="As for kedro run.")
+@click.option("--params", type=click.UNPROCESSED, multiple=True, callback=split_params, help="As for kedro run.")
 def serve(env: str | None, params: dict[str, Any]) -> None:
     """Serve the current model over HTTP, see conf/base/parameters_service.yml."""
     from reclora_kedro.pipelines.served_project import ServedProject
@@ -126,7 +145,7 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
         raise click.ClickException(f"{text}, or serve without an LLM: --params service.variant=null.")
     token = project.token(config)
     try:
-        service = Service(config, project.champion, Metrics())
+        service = Service(config, project.champion, Metrics(), project.forgotten, project.withheld)
     except JournalError as error:
         raise click.ClickException(str(error)) from error
     app = create_app(service, token, project.champion_name, project.roll_back)

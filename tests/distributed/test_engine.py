@@ -74,6 +74,7 @@ def long_log():
         "users": None,
         "plausible_times": {"first_day": "1970-01-01", "last_day": None, "max_outside": 0},
         "max_ratings_outside": 1,
+        "max_missing": 1,
         "max_share_of_one_id": 1,
     }
     raw_items = pl.DataFrame({"item": range(1, 40)}).with_columns(title=pl.format("Film {}", "item"))

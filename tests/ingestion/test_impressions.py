@@ -32,6 +32,7 @@ def config(k_core: int = 0, **columns: Any) -> IngestionConfig:
         rating_min=1,
         rating_max=5,
         max_ratings_outside=1,
+        max_missing=1,
         max_share_of_one_id=1,
         label_threshold=4,
         duplicates="lowest_rating",

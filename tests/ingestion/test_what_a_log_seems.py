@@ -20,7 +20,7 @@ YEAR_2001 = 1_000_000_000
 
 def config(columns: dict[str, Any] | None = None, **changes: Any) -> IngestionConfig:
     times = {"first_day": "1990-01-01", "last_day": "2025-12-31", "max_outside": 0.1}
-    shares = {"max_ratings_outside": 0.01, "max_share_of_one_id": 0.5}
+    shares = {"max_ratings_outside": 0.01, "max_missing": 1, "max_share_of_one_id": 0.5}
     interactions = SETTINGS["interactions"] | (columns or {})
     return IngestionConfig(**SETTINGS | {"plausible_times": times, "interactions": interactions} | shares | changes)
 
@@ -36,6 +36,18 @@ def in_parts(raw: pl.DataFrame, settings: IngestionConfig, rows: int | None) -> 
     if rows is None:
         return clean_interactions(raw, settings)
     return clean_interactions(raw.lazy(), settings, LOCAL.model_copy(update={"rows_per_part": rows}))
+
+
+@pytest.mark.parametrize("rows", [None, 3])
+@pytest.mark.parametrize(("column", "what"), [("t", "timestamp"), ("r", "rating")])
+def test_a_log_that_lacks_many_times_or_ratings_is_refused_and_warns_of_few(column, what, rows, caplog):
+    raw = log_of(**{column: [None, 4.0, 4.0, None, 4.0, 4.0] if column == "r" else [None, 7, 7, None, 7, 7]})
+    raw = raw.with_columns(t=pl.col("t") + YEAR_2001) if column == "t" else raw
+    told = f"2 of 6 rows of raw_interactions have no {what} in '{column}'"
+    with pytest.raises(ValueError, match=told):
+        in_parts(raw, config(max_missing=0.3), rows)
+    assert in_parts(raw, config(max_missing=0.4), rows)[0].height == 4
+    assert f"{told}, and are dropped" in caplog.text.replace("\n", " ")
 
 
 class TestScale:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 from kedro.config import MissingConfigException
+from kedro.framework.cli.project import run
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
+from documented import config_files
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.session import CachingConfigLoader, ResumingSession
 from reclora_kedro.cli import (
@@ -122,13 +125,40 @@ def test_data_that_lie_nowhere_are_refused(tmp_path):
             {"pipeline_names": ["ingestion"], "load_versions": {"items": "1"}},
             r"--load-versions names items, which this run makes itself",
         ),
+        (
+            "test",
+            {"pipeline_names": ["ingestion"], "load_versions": {"lens": "1"}},
+            r"--load-versions names lens, which this run does not read",
+        ),
     ],
-    ids=["environment", "studies", "pipeline", "node", "entry", "version"],
+    ids=["environment", "studies", "pipeline", "node", "entry", "version", "unread"],
 )
 def test_a_command_that_names_what_is_not_there_is_refused(env, arguments, words):
     bootstrap_project(ROOT)
     with pytest.raises(RunRefusedError, match=words):
         ResumingSession.create(ROOT, env=env).run(**arguments)
+
+
+def of_command(*options):
+    """The arguments that `kedro run` is called with."""
+    return run.make_context("run", [*options]).params
+
+
+def test_what_is_named_twice_is_refused():
+    assert of_command("--params", "a=1,b=2")["params"] == {"a": 1, "b": 2}
+    for options in (("--params", "a=1", "--params", "b=2"), ("--params", "a=1,a=2")):
+        with pytest.raises(click.UsageError, match=r"--params (is given 2 times|names a several times)"):
+            of_command(*options)
+
+
+@pytest.mark.parametrize("file", config_files())
+def test_config_files_of_the_docs_say_what_options_would(tmp_path, file):
+    path = tmp_path / "options.yml"
+    path.write_text(file)
+    given = of_command("--config", str(path))
+    options = yaml.safe_load(file)["run"]
+    assert given["pipelines"] == options["pipelines"]
+    assert given["params"] == options["params"]
 
 
 def test_versions_are_given_by_entry():
@@ -192,3 +222,13 @@ def test_relative_addresses_are_those_of_the_project(tmp_path, monkeypatch):
     monkeypatch.setattr(KedroSession, "run", lambda self, **arguments: Path.cwd())
     assert ResumingSession.create(ROOT, env="test").run() == ROOT
     assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"), [("a[b]", r"characters \* \? \["), ("empty", "There is no configuration")]
+)
+def test_a_configuration_that_kedro_would_not_find_is_refused(tmp_path, folder, words):
+    source = tmp_path / folder / "conf"
+    (source / ("base" if folder == "a[b]" else "")).mkdir(parents=True)
+    with pytest.raises(RunRefusedError, match=words):
+        CachingConfigLoader(str(source), base_env="base", default_run_env="base")["parameters"]

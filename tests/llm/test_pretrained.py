@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reclora_kedro.llm.language_model import load_language_model, outline_language_model
@@ -164,4 +164,55 @@ def test_attention_of_transformers_own_may_be_chosen(folder, load):
 def test_a_broken_configuration_is_refused_with_the_way_out(folder, load, content, message):
     (folder / "config.json").write_text(content)
     with pytest.raises(FileNotFoundError, match=rf"(?s){message}.*[Gg]et it again.*Change `source`"):
+        load(folder)
+
+
+def of_zero_heads(folder):
+    change(folder / "config.json", num_attention_heads=0)
+
+
+def of_other_sizes(folder):
+    change(folder / "config.json", hidden_size=48)
+
+
+def with_a_lying_header(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes((2**40).to_bytes(8, "little") + file.read_bytes()[8:])
+
+
+def with_half_a_tokenizer(folder):
+    file = folder / "tokenizer.json"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def with_weights(folder, change_weights):
+    weights = load_file(folder / "model.safetensors")
+    change_weights(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def with_infinite_weights(folder):
+    with_weights(folder, lambda weights: weights["model.layers.0.mlp.up_proj.weight"][0].fill_(torch.inf))
+
+
+def with_another_tokenizer(folder):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["a token of another model"] = 7000
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (of_zero_heads, "llm"),
+        (of_other_sizes, "llm"),
+        (with_a_lying_header, "llm"),
+        (with_half_a_tokenizer, "llm"),
+        (with_infinite_weights, r"not finite numbers: (model\.)?layers\.0\.mlp\.up_proj"),
+        (with_another_tokenizer, "makes 1 tokens that the model has no embedding of"),
+    ],
+)
+def test_a_broken_folder_is_refused_by_name_before_anything_is_trained(folder, load, spoil, words):
+    spoil(folder)
+    with pytest.raises((ValueError, OSError), match=words):
         load(folder)

@@ -97,6 +97,19 @@ def test_a_chat_template_is_told_what_it_asks_for(tiny_llm):
 
 
 @pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ messages[0].content }} I repeat: {{ messages[0].content }}", "repeats the message of the user"),
+        ("{{ strftime_now('%d %b') }} {{ messages[0].content }}", "reads the clock"),
+    ],
+)
+def test_a_chat_template_that_would_spoil_prompts_is_refused(tiny_llm, template, words):
+    tiny_llm.tokenizer.chat_template = template
+    with pytest.raises(ValueError, match=words):
+        prompt_format(tiny_llm.tokenizer, config(chat_template=True))
+
+
+@pytest.mark.parametrize(
     ("template", "message"),
     [
         ("{{ 9 ** (9 ** 9) }}", "was stopped: it did not end"),

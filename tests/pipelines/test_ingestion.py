@@ -336,7 +336,7 @@ def test_an_empty_part_of_a_table_is_refused_before_the_run(project: Path, filep
     log = {"type": "polars.LazyPolarsDataset", "file_format": "parquet", "filepath": filepath}
     catalog = DataCatalog.from_config({"raw_interactions": log})
     pipeline = Pipeline([Node(lambda log: log, "raw_interactions", "interactions", name="clean")])
-    assert [check() for check in checks(pipeline, catalog)] == [None]
+    assert not any(check() for check in checks(pipeline, catalog))
     Path("log/part-1.parquet").touch()
     with pytest.raises(
         ValueError, match=r"^raw_interactions: log/part-1\.parquet is empty: copy or download this part"

@@ -4,8 +4,9 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from threading import Barrier, get_ident, main_thread
 from threading import Event as Signal
@@ -34,14 +35,16 @@ from reclora_kedro.candidates.next_item import index
 from reclora_kedro.candidates.next_item.base import fresh_retriever
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.candidates.next_item.reader import RetrieverReader
-from reclora_kedro.ingestion.forgotten import ForgottenUsers
+from reclora_kedro.datasets.journal import JournalDataset
+from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.recommendation.delivery import items_of_users, lists_for_users
 from reclora_kedro.recommendation.recommendations import recommend
 from reclora_kedro.recommendation.recommender import REASONS
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.serving.app import _reload_when_told, create_app
-from reclora_kedro.serving.journal import Content, Event
+from reclora_kedro.serving.erasing import erase_events
+from reclora_kedro.serving.journal import FILE, Content, Event
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Snapshot
@@ -54,9 +57,9 @@ def champion():
 
 
 @contextmanager
-def serving(folder, champion, token=None, newest=lambda: None, roll_back=None, **changes):
+def serving(folder, champion, token=None, newest=lambda: None, roll_back=None, forgotten=lambda: NOBODY, **changes):
     load = champion if callable(champion) else lambda: champion
-    service = Service(service_config(folder, **changes), load, Metrics())
+    service = Service(service_config(folder, **changes), load, Metrics(), forgotten)
     with TestClient(create_app(service, token, newest, roll_back)) as client:
         client.service = service
         yield client
@@ -360,11 +363,38 @@ def test_dropped_events_are_gone_whatever_the_clock_says(tmp_path, champion):
 
 def test_a_client_that_sends_again_brings_no_forgotten_user_back(tmp_path, champion):
     events = [{"user": user, "item": 5, "rating": 4} for user in (3, 777)]
-    with serving(tmp_path, replace(champion, forgotten=ForgottenUsers().with_users([777]))) as client:
+    with serving(tmp_path, champion, forgotten=lambda: NOBODY.with_users([777])) as client:
         answer = client.post("/events", json={"events": events}).json()
         assert (answer["accepted"], answer["of_forgotten_users"]) == (1, 1)
         assert 'reclora_events_total{outcome="of a forgotten user"} 1.0' in client.get("/metrics").text
         assert client.get("/users/777").status_code == 404
+
+
+def test_whoever_is_forgotten_is_at_once_in_no_process_and_comes_back_by_no_backup(tmp_path, champion):
+    """Before any of them reloads its champion, which still has the user."""
+    forgotten, event = [NOBODY], {"item": 5, "rating": 4, "time": BEGIN + 900}
+    events = {"events": [{"user": user} | event for user in (3, 777, 4)]}
+    with (
+        serving(tmp_path, champion, forgotten=lambda: forgotten[-1]) as client,
+        serving(tmp_path, champion, forgotten=lambda: forgotten[-1]) as other,
+    ):
+        assert client.post("/events", json=events).json()["accepted"] == 3
+        with closing(sqlite3.connect(tmp_path / "backup")) as backup:
+            client.service.journal._reader.backup(backup)
+        forgotten.append(NOBODY.with_users([3, 777]))
+        assert other.post("/events", json=events).json()["of_forgotten_users"] == 2
+        assert erase_events(str(tmp_path / FILE), [3, 777]) == 2
+        for each in (client, other):
+            assert [each.get(f"/users/{user}").status_code for user in (3, 777, 4)] == [404, 404, 200]
+        near = client.get("/items/5/neighbours").json()
+        assert other.post("/events", json=events).json()["of_forgotten_users"] == 2
+    (tmp_path / "backup").replace(tmp_path / FILE)
+    with serving(tmp_path, champion, forgotten=lambda: forgotten[-1]) as client:
+        assert [client.get(f"/users/{user}").status_code for user in (3, 777, 4)] == [404, 404, 200]
+        assert client.get("/items/5/neighbours").json() == near
+        client.service.journal.try_out().result()
+        stored = JournalDataset(file=str(tmp_path / FILE)).load()
+        assert stored["user_id"].to_list() == ["4"]
 
 
 def test_items_are_found_and_have_neighbours(client, champion):
@@ -699,6 +729,37 @@ def test_the_page_says_what_orders_the_items(tmp_path, champion, order, said):
         assert said in client.get("/page/user", params={"user": "1"}).text
 
 
+def test_the_page_takes_titles_for_items_and_stores_nothing_for_others(client):
+    headers, form = {"sec-fetch-site": "same-origin"}, {"user": "1", "rating": "5", "model": "lens"}
+    assert "Film 7 (1990)" in client.get("/items", params={"q": "7"}).text
+    added = client.post("/page/events", data=form | {"item": "film 7 (1990)"}, headers=headers).text
+    assert "The event of item 7 counts from now on" in added
+    refused = client.post("/page/events", data=form | {"item": "Film 2"}, headers=headers).text
+    assert "nothing was stored: Film 2 (1990) is 2; Film 20 (1990) is 20" in refused
+    assert len(client.service.journal.content().events) == 1
+    assert "://" not in client.get("/docs").text.replace("http://www.w3.org", "")
+
+
+def test_requests_have_ids_and_lines_in_the_log_without_ids_of_users(client, caplog):
+    with caplog.at_level("INFO", "reclora_kedro.serving.access"):
+        given = client.get("/users/7", headers={"x-request-id": "mine-1"}).headers["x-request-id"]
+        made = client.get("/users/7", headers={"x-request-id": "not mine"}).headers["x-request-id"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "reclora_kedro.serving.access"]
+    assert (given, len(made)) == ("mine-1", 32)
+    assert [line.split()[1:4] + line.split()[-1:] for line in lines] == [
+        ["GET", "/users/{user_id:path}", "200", each] for each in (given, made)
+    ]
+
+
+def test_a_long_history_costs_what_it_takes(tmp_path, champion):
+    history = [{"item": "3", "rating": 4}] * 200
+    with serving(tmp_path, champion, max_pairs=350) as client:
+        bodies = {"requests": [{"history": history, "n": 1, "candidates": ["3"]}] * 2}
+        assert client.post("/recommend", json=bodies).status_code == 422
+        bodies["requests"][0]["history"] = history[:100]
+        assert client.post("/recommend", json=bodies).status_code == 200
+
+
 def test_what_happens_is_counted(client):
     client.post("/events", json={"events": [{"user": 1, "item": "3", "rating": 5, "event_id": "a"}] * 2})
     client.post("/recommend", json={"user": 1, "n": 3})
@@ -746,3 +807,13 @@ def test_sighup_has_the_champion_loaded_again():
 
     asyncio.run(signalled())
     assert reloads == [True]
+
+
+def test_hosts_in_any_case_tokens_of_any_characters_and_head_are_answered(tmp_path, champion):
+    with serving(tmp_path, champion, token="Schlüssel", allowed_hosts=["LocalHost"]) as client:
+        headers = {"host": "LOCALHOST:8321", "authorization": "Bearer Schlüssel".encode()}
+        assert client.get("/model", headers=headers).status_code == 200
+        assert (
+            client.head("/model", headers=headers).status_code == client.head("/users/3", headers=headers).status_code
+        )
+        assert client.get("/model", headers=headers | {"authorization": "Bearer Schlussel"}).status_code == 401

@@ -170,8 +170,9 @@ def server_of(folder, champion, **changes):
             running.result(10)
 
 
-def test_connections_are_limited_and_slow_ones_end(tmp_path, champion):
-    with server_of(tmp_path, champion, receive_seconds=0.3, max_connections=2) as connect:
+@pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_client"])
+def test_connections_are_limited_and_slow_ones_end(tmp_path, champion, limit):
+    with server_of(tmp_path, champion, receive_seconds=0.3, **{limit: 2}) as connect:
         head = b"POST /recommend HTTP/1.1\r\nhost: 127.0.0.1\r\n"
         with connect() as without_headers, connect() as without_body:
             without_headers.sendall(head)

@@ -7,11 +7,14 @@ from sqlite3 import SQLITE_OK as OK
 from threading import Barrier
 
 import pytest
+from kedro.io import DatasetError
 
+from reclora_kedro.datasets.journal import JournalDataset
 from reclora_kedro.serving.journal import (
     COLUMNS,
     FILE,
     TABLES,
+    Added,
     Content,
     Event,
     EventConflictError,
@@ -19,6 +22,7 @@ from reclora_kedro.serving.journal import (
     JournalError,
     NotAppliedError,
     NotStoredError,
+    require_events,
 )
 
 
@@ -39,16 +43,16 @@ def journal(tmp_path, heard):
 
 
 def test_an_event_id_names_one_event_which_its_own_user_may_replace(journal, heard):
-    assert journal.add([event(1), event(2), event(1)]).result() == 2
-    assert journal.add([event(1)]).result() == journal.add([event(1)], replace=True).result() == 0
-    assert journal.add([event(1, timestamp=8)], without_time={"e1"}).result() == 0
+    assert journal.add([event(1), event(2), event(1)]).result() == Added(2, 0)
+    assert journal.add([event(1)]).result() == journal.add([event(1)], replace=True).result() == Added(0, 0)
+    assert journal.add([event(1, timestamp=8)], without_time={"e1"}).result() == Added(0, 0)
     other = [journal.add([event(3), event(1, **change)]) for change in ({"rating": 1.0}, {"timestamp": 8})]
     other.append(journal.add([event(1, user_id="8")], replace=True))
     for refused in other:
         with pytest.raises(EventConflictError, match="e1"):
             refused.result()
     assert heard == [[event(1), event(2)]]
-    assert journal.add([event(1, rating=1.0)], replace=True).result() == 1
+    assert journal.add([event(1, rating=1.0)], replace=True).result() == Added(1, 0)
     assert heard[-1] == journal.content() == Content([event(2), event(1, rating=1.0)], {})
 
 
@@ -61,7 +65,11 @@ def test_an_event_that_is_refused_leaves_those_of_the_same_commit_alone(journal,
     go_on.wait(5)
     held.result(5)
     assert isinstance(refused.exception(5), EventConflictError)
-    assert (added.result(5), journal.content().events, heard) == (1, [event(1), event(2)], [[event(1)], [event(2)]])
+    assert (added.result(5).stored, journal.content().events, heard) == (
+        1,
+        [event(1), event(2)],
+        [[event(1)], [event(2)]],
+    )
 
 
 def test_a_dropped_user_is_in_no_file(journal, tmp_path):
@@ -83,7 +91,7 @@ def test_services_of_one_journal_read_what_the_others_commit(journal, heard, tmp
     journal.refresh()
     journal.refresh()
     assert heard == others == [[event(1)], [event(2)]]
-    assert other.add([event(1)]).result() == 0
+    assert other.add([event(1)]).result() == Added(0, 0)
     other.add([event(1, rating=1.0)], replace=True).result()
     journal.refresh()
     journal.drop_user("7", now=10, is_known=True).result()
@@ -126,6 +134,42 @@ def test_a_file_that_is_no_sound_journal_stays_as_it_is(tmp_path, spoil):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_events_that_a_removed_or_replaced_file_would_lose_are_refused(journal, tmp_path):
+    journal.add([event(1)]).result()
+    backup = tmp_path / "backup"
+    with closing(sqlite3.connect(backup)) as copy:
+        journal._reader.backup(copy)
+    for change in (lambda: backup.replace(tmp_path / FILE), (tmp_path / FILE).unlink):
+        change()
+        with pytest.raises(NotStoredError, match=r"removed or replaced while the service ran.*start the service anew"):
+            journal.add([event(2)]).result()
+        assert "removed or replaced" in journal.fault  # without a write, too
+
+
+def test_a_file_that_lost_all_its_events_is_no_new_journal(tmp_path):
+    (tmp_path / FILE).touch()
+    with pytest.raises(JournalError, match=r"is empty, but the model that is served has read events of a journal"):
+        require_events(tmp_path)
+    (tmp_path / FILE).unlink()
+    require_events(tmp_path)
+    Journal(tmp_path, print).close()
+    require_events(tmp_path)
+
+
+def test_a_flipped_bit_of_an_event_is_seen(tmp_path):
+    file, journal = tmp_path / FILE, Journal(tmp_path, print)
+    journal.add([event(1), event(2, item_id="a certain item")]).result()
+    journal.close()
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"a certain item", b"a certain itel"))
+    journal = Journal(tmp_path, print)  # sound as an SQLite file
+    with pytest.raises(JournalError, match=r"sequence 2 is not as it was written.*Restore a backup"):
+        journal.content()
+    journal.close()
+    with pytest.raises(DatasetError, match=r"journal\.sqlite: The journal is damaged"):
+        JournalDataset(file=str(file)).load()
+
+
 def test_a_folder_that_cannot_be_made_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(JournalError, match=r"cannot be kept in .*Not a directory.*service\.folder"):
@@ -150,7 +194,7 @@ def test_a_checkpoint_that_fails_changes_no_reply_and_is_made_up_for(journal, he
     assert journal.drop_user("the one who left", now=10, is_known=True).result() == 1
     assert heard[-1] == journal.content() == Content([event(2)], {"the one who left": 10})
     journal._connection.set_authorizer(None)
-    assert journal.add([event(3)]).result() == 1
+    assert journal.add([event(3)]).result() == Added(1, 0)
     assert (tmp_path / f"{FILE}-wal").stat().st_size == 0
 
 
@@ -163,13 +207,13 @@ def test_a_listener_that_fails_is_told_of_everything_once_more_and_no_reply_says
         heard.append(change)
 
     journal = Journal(tmp_path, listen, faults.append)
-    assert journal.add([event(1)]).result() == 1
+    assert journal.add([event(1)]).result() == Added(1, 0)
     is_broken += [True, True]
     with pytest.raises(NotAppliedError, match=r"no room.*Start the service anew"):
         journal.add([event(2)]).result()
     assert journal.content().events == [event(1), event(2)]
     assert "no room" in journal.fault
-    assert journal.add([event(3)]).result() == 1
+    assert journal.add([event(3)]).result() == Added(1, 0)
     whole = [event(1), event(2), event(3)]
     assert (heard, journal.fault) == ([Content([event(1)], {}), Content(whole, {})], None)
     assert faults == ["listener"] * 3

@@ -163,3 +163,11 @@ def test_a_visitor_leaves_nothing_behind(history):
     visited, visitor = live_log.with_visitor(log, events)
     assert (visited.sequences.ends - visited.sequences.starts)[visitor] == history
     assert live_log.current().log is log
+
+
+def test_events_that_an_update_keeps_out_are_not_read():
+    events = [Event(f"e{second}", "1", "3", 5.0, LAST + second) for second in (1, 2)]
+    log = LiveLog(champion_log(), ingestion(), Content(events[:1], {}), frozenset({("1", "3", LAST + 1)}))
+    log.apply(events[1:])
+    own = log.current().log.sequences
+    assert (own.ends - own.starts)[1] == EVENTS_PER_USER + 1

@@ -97,6 +97,7 @@ MORE = [
     ("ingestion.users", {"user_id": "u", "fields": [{"name": "user_id", "column": "u"}]}, "'user_id'"),
     ("ingestion.users", {"user_id": "u", "fields": [{"name": "title", "column": "u"}]}, "'title'"),
     ("ingestion.item_texts", {"item_id": "i", "fields": [{"name": "genres", "column": "d"}]}, "['genres'] occur twice"),
+    ("ingestion.interactions.item_id", "user_id", "user_id and item_id name the same column 'user_id'"),
     ("ingestion.interactions.timestamp", None, "a column must say when"),
     ("ingestion.interactions.timestamp_format", "unix", "should match pattern"),
     ("ingestion.interactions.timestamp", ["day", "hour"], "timestamp_format must be a strptime format such as"),

@@ -31,6 +31,7 @@ SETTINGS: dict[str, Any] = {
     "rating_min": 1,
     "rating_max": 5,
     "max_ratings_outside": 1,
+    "max_missing": 1,
     "max_share_of_one_id": 1,
     "label_threshold": 4,
     "duplicates": "highest_rating",

@@ -26,6 +26,12 @@ def commands():
     return pages
 
 
+def config_files():
+    """The files for `kedro run --config` in blocks of YAML."""
+    blocks = [re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL) for page in GUIDES]
+    return [block for found in blocks for block in found if block.startswith("run:\n")]
+
+
 def options(command):
     """The values of the options of a command, flags as None."""
     values, words = {}, shlex.split(command)
@@ -38,13 +44,13 @@ def options(command):
 
 def arguments(command):
     """The arguments of `kedro_run` for a command; its environment is left out."""
-    from kedro.framework.cli.utils import _split_params
+    from reclora_kedro.cli import split_params
 
     given = options(command)
     names = [name for name in (given.get("--pipelines") or "").split(",") if name]
     parameters = given.get("--params")
     return {
-        "runtime_params": _split_params(None, None, parameters) if parameters else {},
+        "runtime_params": split_params(None, None, parameters or ""),
         "pipeline_names": names or None,
         "to_nodes": [name for name in (given.get("--to-nodes") or "").split(",") if name] or None,
     }

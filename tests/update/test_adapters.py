@@ -38,7 +38,10 @@ def test_the_weights_that_stay_are_those_that_were_chosen(tiny_model, monkeypatc
     model.model.requires_grad_(False)
     start = copy_of(adapter_weights(model.model))
     prompts, gate_inputs = learned_rows()
-    settings = (PromotionConfig(margin=0.01, level=0.05, held_out=1), Bootstrap(confidence=0.9, samples=100, seed=0))
+    settings = (
+        PromotionConfig(margin=0.01, level=0.05, held_out=1, half_life_days=30),
+        Bootstrap(confidence=0.9, samples=100, seed=0),
+    )
     log, decision = update_adapter(model, prompts, gate_inputs, CONFIG, training, *settings)
     assert decision["rows"] == USES["test"]
     assert log["rows"].max() == 4 * 64  # the new ones, in each epoch
@@ -54,7 +57,8 @@ def test_the_newest_questions_are_of_the_test_split():
     samples = pl.DataFrame({name: range(90) for name in ("row", *columns)}).with_columns(
         label=pl.col("row") % 2, split=pl.Series(["train"] * 50 + ["validation"] * 20 + ["test"] * 20)
     )
-    drawn = update_questions(samples, 30, CONFIG, 12, seed=0)
+    known = samples.head(31).select("user_index", "timestamp")
+    drawn = update_questions(samples, known, CONFIG, 12, seed=0)
     assert drawn.filter(use="test").height == 12
     assert drawn.filter(use="test")["row"].min() >= 70
-    assert update_questions(samples, 30, CONFIG, None, seed=0).filter(use="test").height == 20
+    assert update_questions(samples, known, CONFIG, None, seed=0).filter(use="test").height == 20

@@ -1,20 +1,23 @@
 """New interactions that raise an alarm."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from cleaned_tables import SETTINGS
 from parity_log import ITEMS, USERS
+from reclora_kedro.datasets.withheld_interactions import SCHEMA
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.negatives import NegativesConfig
 from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
-from reclora_kedro.update.examination import ExaminationConfig, examine_events
+from reclora_kedro.update.examination import REJECTED, ExaminationConfig, Model, keep_out, lifted_items
 
 INGESTION = IngestionConfig(**SETTINGS)
 HISTORY = HistoryConfig.model_construct(
@@ -22,7 +25,8 @@ HISTORY = HistoryConfig.model_construct(
     negatives=NegativesConfig(kind="none", per_positive=1),
     split=SplitConfig(kind="global_time", train=0.7, validation=0.15),
 )  # fmt: skip
-CONFIG = ExaminationConfig(user_share=0.5, user_rows=100, fall=0.1, fall_rows=50)
+CONFIG = ExaminationConfig(user_share=0.5, user_rows=100, fall=0.1, fall_rows=50, item_share=0.5, new_users=20)
+NOTHING = pl.DataFrame(schema=SCHEMA)
 
 
 @pytest.fixture(scope="module")
@@ -39,30 +43,45 @@ def before(log):
     return pl.DataFrame(columns).sort("timestamp", "user_id", "item_id")
 
 
-def later(log, rows=150):
+def later(log, rows=150, seed=1, users=USERS, source="journal"):
     """New interactions of the same tastes."""
-    random = np.random.default_rng(1)
-    user, item = random.integers(USERS, size=rows), random.integers(ITEMS, size=rows)
+    random = np.random.default_rng(seed)
+    user, item = random.integers(users, size=rows), random.integers(ITEMS, size=rows)
     label = (user % 2 == item % 2).astype(np.int8)
     seconds = log.last_second + 1 + np.arange(rows)
     return pl.DataFrame(
         {"user_id": user, "item_id": item, "rating": label * 3.0 + 1, "timestamp": seconds, "label": label}
+    ).with_columns(source=pl.lit(source))
+
+
+def turned(rows):
+    return rows.with_columns(label=1 - pl.col("label"))
+
+
+def kept_out(new, before, log, lens, first=None, rejected=NOTHING, accept=False, reject=()):
+    champion, report = Model(lens, log), CleaningReport()
+    settings = (INGESTION, HISTORY, CONFIG, report)
+    _, out = keep_out(
+        new.sort("timestamp"),
+        before.lazy(),
+        rejected,
+        champion,
+        first or champion,
+        *settings,
+        accept=accept,
+        reject=reject,
     )
-
-
-def examined(new, before, log, lens):
-    report = CleaningReport()
-    return examine_events(new, before.lazy(), log, lens, INGESTION, HISTORY, CONFIG, report), report
+    return out, report
 
 
 def test_labels_that_were_turned_around_and_the_rows_of_a_bot_are_quarantined(log, before, fit):
     lens, new = fit("din")[0], later(log)
-    known = before.tail(400).with_columns(item_id=pl.int_range(400, dtype=pl.Int64) % ITEMS)
-    assert examined(new, before, log, lens)[0].is_empty()
+    known = before.tail(400).with_columns(item_id=pl.int_range(400, dtype=pl.Int64) % ITEMS, source=pl.lit("journal"))
+    assert kept_out(new, before, log, lens)[0].is_empty()
 
-    turned, report = examined(new.with_columns(label=1 - pl.col("label")), before, log, lens)
-    assert turned.select("user_id", "item_id", "timestamp").equals(new.select("user_id", "item_id", "timestamp"))
-    assert turned["alarm"].str.contains(r"AUC is 0\.[0-4]\d+ on them").all()
+    false, report = kept_out(turned(new), before, log, lens)
+    assert false.select("user_id", "item_id", "timestamp").equals(new.select("user_id", "item_id", "timestamp"))
+    assert false["alarm"].str.contains(r"AUC is 0\.[0-4]\d+ on them").all()
     assert report.records()[-1]["rows"] == new.height
 
     bot = pl.concat(
@@ -73,16 +92,67 @@ def test_labels_that_were_turned_around_and_the_rows_of_a_bot_are_quarantined(lo
             ),
         ]
     )
-    alarmed, _ = examined(bot.sort("timestamp"), before, log, lens)
+    alarmed, _ = kept_out(bot.sort("timestamp"), before, log, lens)
     assert alarmed["user_id"].unique().to_list() == [99]
     assert alarmed.height == 400
-    again = pl.concat([before, alarmed.drop("alarm")]).sort("timestamp", "user_id", "item_id")
-    assert examined(bot.sort("timestamp"), again, log, lens)[0].is_empty()  # what is known is no news
+    again = pl.concat([before, alarmed.select(before.columns)]).sort("timestamp", "user_id", "item_id")
+    assert kept_out(bot.sort("timestamp"), again, log, lens)[0].is_empty()  # what is known is no news
 
 
 def test_without_rows_to_measure_on_there_is_no_alarm(log, before, fit):
     lens, few = fit("din")[0], later(log, 40).with_columns(label=pl.lit(0, pl.Int8))
     untested = replace(log, samples=log.samples.filter(pl.col("split") != "test"))
-    assert examined(few, before, log, lens)[0].is_empty()
-    assert examined(few.clear(), before, log, lens)[0].is_empty()
-    assert examined(later(log), before, untested, lens)[0].is_empty()
+    assert kept_out(few, before, log, lens)[0].is_empty()
+    assert kept_out(few.clear(), before, log, lens)[0].is_empty()
+    assert kept_out(later(log), before, untested, lens)[0].is_empty()
+
+
+def test_an_alarm_shuts_out_the_group_that_raised_it_which_is_decided_alone(log, before, fit):
+    """By their source, by whether their users are new, and by the day of these; not the honest rows beside them."""
+    lens, day = fit("din")[0], 86_400
+    honest = later(log, 200)
+    friends = later(log, 200, seed=2).with_columns(user_id=pl.col("user_id") + 300, timestamp=pl.col("timestamp") + day)
+    fakes = later(log, 200, seed=3).with_columns(
+        user_id=pl.col("user_id") + 600,
+        timestamp=pl.col("timestamp") + 2 * day,
+        label=pl.col("label").shuffle(seed=0),
+    )
+    table = turned(later(log, 200, seed=4, source="raw_new_interactions")).with_columns(
+        timestamp=pl.col("timestamp") + 3 * day
+    )
+    new = pl.concat([honest, friends, fakes, table])
+    out, _ = kept_out(new, before, log, lens)
+    [burst, of_table] = out["group"].unique().sort()
+    assert (burst[:18], of_table) == ("journal-new-users-", "table-known-users")
+    assert sorted(out["user_id"].unique()) == sorted({*fakes["user_id"], *table["user_id"]})
+
+    rejected, _ = kept_out(new, before, log, lens, accept=[of_table], reject=[burst])
+    assert rejected["alarm"].unique().to_list() == [REJECTED]
+    again, report = kept_out(new, before, log, lens, rejected=rejected, accept=True, reject=[burst])
+    assert again.height == report.rows("new interactions that were rejected before") == fakes.height
+    assert kept_out(new, before, log, lens, accept=True)[0].is_empty()
+    with pytest.raises(ValueError, match=r"update\.accept names 'journal', but the groups .* table-known-users"):
+        kept_out(new, before, log, lens, accept=["journal"])
+
+
+def test_the_mark_is_the_first_models_and_falls_with_no_later_one(log, before, fit, caplog):
+    """A model that has learned false labels is as good on them as it ever was on its own test rows."""
+    lens, new = fit("din")[0], turned(later(log))
+    false = replace(log, samples=log.samples.with_columns(label=1 - pl.col("label")))
+    poisoned = Model(copy.deepcopy(lens), false)
+    for weight in poisoned.lens.parameters():
+        weight.requires_grad_(False)
+    head = [each for each in poisoned.lens.modules() if isinstance(each, torch.nn.Linear)][-1]
+    head.weight.neg_(), head.bias.neg_()
+    assert kept_out(new, before, false, poisoned.lens)[0].is_empty()
+    kept_out(new, before, log, poisoned.lens, first=Model(lens, log))
+    assert "Alarm: the AUC of the lens in use is 0." in caplog.text
+
+
+def test_items_whose_users_are_mostly_new_are_named(before):
+    ids = {"item_id": pl.Int64, "user_id": pl.Int64}
+    fakes, crowd = (pl.DataFrame({"item_id": item, "user_id": range(500, 530)}, ids) for item in (7, 8))
+    log = before.lazy().filter(pl.col("item_id") != 7).select("item_id", "user_id")
+    log = pl.concat([log, pl.LazyFrame({"item_id": 8, "user_id": range(1000, 1040)}, ids)])
+    lifted = lifted_items(pl.concat([fakes, crowd]), log, pl.Series([*range(500), *range(1000, 1040)]), CONFIG)
+    assert lifted.rows() == [(7, 30, 30)]

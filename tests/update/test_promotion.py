@@ -1,5 +1,7 @@
 """When a challenger takes the champion's place."""
 
+import re
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,8 +9,9 @@ import pytest
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.update.promotion import PromotionConfig, decide, decide_among_three, rolled_back
 
+YEAR = 365 * 86_400
 BOOTSTRAP = Bootstrap(confidence=0.95, samples=200, seed=0)
-CONFIG = PromotionConfig(margin=0.02, level=0.05, held_out=2000)
+CONFIG = PromotionConfig(margin=0.02, level=0.05, held_out=2000, half_life_days=30)
 
 
 def newest_rows(users=100, rows=2000, seed=0):
@@ -53,25 +56,48 @@ def test_a_challenger_that_learned_nothing_is_the_champion():
 
 
 def test_a_challenger_that_is_worse_on_older_rows_or_than_the_first_champion_stays_out():
-    newest, scores = newest_rows(rows=4000)
-    held_out = newest.tail(2000)
-    newest = newest.head(2000)
+    every, scores = newest_rows(rows=4000)
+    every = every.with_columns(timestamp=pl.int_range(4000))
+    newest, held_out, trusted = every.head(2000), every.slice(2000, 1000), every.tail(1000)
     champion, good = scores(1.0), scores(1.0)
 
     def chosen(challenger, first=champion, **settings):
         named = {"champion": champion, "challenger": challenger, "first": first}
-        return decide_among_three(newest, held_out, named, CONFIG, BOOTSTRAP, **{"accept": False} | settings)
+        return decide_among_three(newest, held_out, trusted, named, CONFIG, BOOTSTRAP, **{"accept": False} | settings)
 
     near = champion + 0.1 * (good - champion)
     assert chosen(near)["chosen"] == "challenger"
-    forgets = np.concatenate([near[:2000], scores(3.0)[2000:]])
-    refused = chosen(forgets)
-    assert refused["chosen"] == chosen(forgets, accept=True)["chosen"] == "champion"
-    assert refused["reason"].startswith("on 2,000 older rows, the challenger's AUC is -")
+    forgets = np.concatenate([near[:2000], scores(3.0)[2000:3000], near[3000:]])
+    refused, accepted = chosen(forgets), chosen(forgets, accept=True)
+    assert (refused["chosen"], accepted["chosen"]) == ("champion", "challenger")
+    for figures in (refused, accepted):  # of what was gained, and of what was lost
+        assert re.search(
+            r"on 1,000 older rows, the challenger's AUC is -.*on 2,000 newest rows, its AUC is \+", figures["reason"]
+        )
+    assert refused["reason"].endswith("update.accept=[lens] takes it all the same")
+    false = chosen(np.concatenate([near[:3000], -champion[3000:]]))
+    assert false["reason"].startswith("on 1,000 test rows of the first champion, the challenger's AUC is -")
     lost = chosen(near, first=scores(0.5))
     assert lost["chosen"] == "champion"
-    assert lost["reason"].startswith("beside the first champion")
+    assert "beside the first champion" in lost["reason"]
     assert chosen(near, first=scores(0.5), accept=True)["chosen"] == "challenger"
+
+
+def test_old_rows_weigh_less_the_older_they_are():
+    every, scores = newest_rows(rows=4000)
+    newest, old, recent = every.head(2000), every.slice(2000, 1000), every.tail(1000)
+    held_out = pl.concat([old.with_columns(timestamp=0), recent.with_columns(timestamp=YEAR)])
+    champion = scores(1.0)
+    drifted = np.concatenate([scores(0.5)[:2000], scores(3.0)[2000:3000], scores(0.5)[3000:]])
+    named = {"champion": champion, "challenger": drifted, "first": champion}
+    decisions = [
+        decide_among_three(
+            newest.with_columns(timestamp=YEAR), rows, recent.with_columns(timestamp=YEAR),
+            {name: np.append(each, each[3000:]) for name, each in named.items()}, CONFIG, BOOTSTRAP, accept=False,
+        )
+        for rows in (held_out, held_out.with_columns(timestamp=YEAR))
+    ]  # fmt: skip
+    assert [each["chosen"] for each in decisions] == ["challenger", "champion"]
 
 
 def test_rollbacks_after_an_update_go_behind_what_was_rolled_back():

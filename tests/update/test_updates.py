@@ -1,5 +1,7 @@
 """Tables that grow: indices never move, and the events are those that ingestion would leave of all raw rows."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,22 +10,30 @@ from hypothesis import strategies as st
 
 from cleaned_tables import SETTINGS
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.history.splits import SplitShares
+from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.negatives import NegativesConfig
+from reclora_kedro.history.splits import SplitConfig, SplitShares
 from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.entities import describe_items, describe_users
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.ingestion.schema import Interactions, Items, Users
+from reclora_kedro.pipelines.update.nodes import build_grown_log
 from reclora_kedro.update.updates import (
     RawEntities,
     append_events,
     append_items,
     append_users,
     clean_new_events,
+    described_items,
+    is_new_to,
+    known_moments,
     new_split,
     require_grown,
 )
+from reference_log import reference_log
 
 ITEM = {"item_id": "i", "title": "name", "missing_title": "Unknown title", "trailing_articles": [], "fields": []}
 USER = {"user_id": "u", "fields": [{"name": "age", "column": "age"}]}
@@ -31,6 +41,13 @@ RATINGS = IngestionConfig(**SETTINGS | {"items": ITEM, "users": USER})
 CLICKS = IngestionConfig(
     **SETTINGS | {"interactions": SETTINGS["interactions"] | {"rating": None, "clicked": "r"}, "items": ITEM}
 )
+SHARES = SplitShares(train=0.6, validation=0.2)
+HISTORY = HistoryConfig.model_construct(
+    seed=0, min_history=0, shared_clock=True, ties="strict", rating_levels=None,
+    negatives=NegativesConfig(kind="none", per_positive=1),
+    split=SplitConfig(kind="global_time", train=0.8, validation=0.1),
+)  # fmt: skip
+YEAR = 365 * 86_400
 NO_JOURNAL = pl.DataFrame(
     schema={"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
 )
@@ -61,7 +78,8 @@ def updated(tables, config, raw=None, journal=NO_JOURNAL, report=None, **entitie
     """The canonical tables after an update."""
     events, items, users = tables
     report, entities = report or CleaningReport(), RawEntities(**entities)
-    new = clean_new_events(raw, journal, events.lazy(), config, report)
+    known = described_items(items, entities, config)
+    new = clean_new_events(raw, journal, events.lazy(), config, report, items=known)
     events = append_events(events.lazy(), new, config, report)
     grown = (
         events.collect(),
@@ -152,10 +170,14 @@ def test_the_journal_counts_like_other_rows_and_gives_ids_as_text():
     dropped = "ids of another type than the log's", "journal events without a plausible time or rating"
     assert [report.rows(check) for check in dropped] == [1, 1]
     assert updated(BEFORE, RATINGS, journal=journal.tail(1))[0].equals(BEFORE[0])
-    clicks = updated(
-        ingested(raw_rows([(1, 1, 1, 1), (2, 1, 0, 1)]), CLICKS), CLICKS, journal=journal.filter(user_id="12")
-    )
-    assert clicks[0].row(-1) == (12, 90, None, 302, 0)
+    clicked, ninety = ingested(raw_rows([(1, 1, 1, 1), (2, 1, 0, 1)]), CLICKS), journal.filter(user_id="12")
+    assert updated(clicked, CLICKS, journal=ninety, report=report)[1].height == 1  # 90 waits until a table has it
+    assert report.records()[-1]["rows"] == 0
+    table = pl.DataFrame({"i": [90], "name": ["Ninety"]})
+    clicks = updated(clicked, CLICKS, journal=ninety, items=table)
+    assert (clicks[0].row(-1), clicks[1].height) == ((12, 90, None, 302, 0), 2)
+    in_raw = updated(clicked, CLICKS, raw_rows([(1, 90, 1, 400)]), ninety)
+    assert in_raw[0]["user_id"].to_list() == [1, 2, 12, 1]
     assert updated(BEFORE, RATINGS, journal=journal.filter(user_id="x"))[0].equals(BEFORE[0])
 
 
@@ -192,10 +214,29 @@ def test_rows_that_ingestion_refuses_are_refused():
 
 def test_new_samples_are_split_by_time_and_moments_stay_whole():
     seconds = np.repeat(np.arange(1, 101), 3)
-    log = pl.LazyFrame({"timestamp": seconds, "label": [1] * 300})
+    log, users = pl.LazyFrame({"user_id": 7, "timestamp": seconds, "label": 1}), pl.DataFrame({"user_id": [7]})
+    known = pl.DataFrame({"user_index": 0, "timestamp": [*range(1, 51), 100 + YEAR]})
     shares = SplitShares(train=0.6, validation=0.3)  # the test's share differs: 0.1
-    assert new_split(log, 50, shares) == (81, 96)
-    assert new_split(log, 100, shares) == (101, 101)
+    assert new_split(log, users, known, shares) == (81, 96)
+
+
+def test_what_is_new_is_told_by_its_arrival_after_a_row_of_the_far_future(caplog):
+    """Which ended all learning: nothing was later than it."""
+    begin, random = 5 * 10**8, np.random.default_rng(0)
+
+    def rows_of(items):
+        return [(user, item, 1 + 4 * random.integers(2), begin + item) for user in range(4) for item in items]
+
+    before = ingested(raw_rows([*rows_of(range(40)), (1, 90, 5, begin + YEAR)]), RATINGS)
+    log = reference_log(*before, split=HISTORY.split)
+    new = rows_of(range(40, 80))
+    interactions, *entities = updated(before, RATINGS, raw_rows(new))
+    grown, _ = build_grown_log(interactions.lazy(), *entities, log, HISTORY, SHARES, LOCAL)
+    assert "160 of 160 new interactions are earlier than the newest one before, of 1986-11-05" in caplog.text
+    assert [grown.samples_in(split).height for split in ("validation", "test")] == [32, 32]
+    assert grown.samples.filter(timestamp=begin + YEAR)["split"].to_list() == ["train"]
+    lens = SimpleNamespace(sizes=SimpleNamespace(trained_until=begin + YEAR))
+    assert is_new_to(lens, grown.samples, known_moments(log)).sum() == len(new)
 
 
 def test_tables_that_were_made_anew_are_refused():

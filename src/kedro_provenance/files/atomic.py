@@ -85,6 +85,7 @@ def is_full_disk(error: BaseException | None) -> bool:
 @contextmanager
 def _draft_of(target: Path) -> Iterator[Path]:
     """Yield the path of a draft, in a hidden folder next to the target that is always removed at the end."""
+    made = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with own_folder(target.parent, UNFINISHED) as hidden:
@@ -92,7 +93,8 @@ def _draft_of(target: Path) -> Iterator[Path]:
             draft = Path(hidden, "draft", target.parent.name, target.name)
             draft.parent.mkdir(parents=True)
             yield draft
-        _sync(target.parent)
+        for folder in (target, *made):  # a folder is lost with the entry that its parent has of it
+            _sync(folder.parent)
     except Exception as error:
         if is_full_disk(error):
             disk = next(folder for folder in target.parents if folder.exists())

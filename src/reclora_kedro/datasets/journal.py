@@ -10,6 +10,7 @@ from kedro.io import DatasetError
 
 from kedro_provenance.files.storage import is_remote
 from reclora_kedro.datasets.load_only import LoadOnlyDataset
+from reclora_kedro.serving.journal import JournalError, stored_events
 
 SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
 
@@ -35,13 +36,15 @@ class JournalDataset(LoadOnlyDataset):
         database = f"{Path(self.file).absolute().as_uri()}?mode=ro"
         try:
             with closing(sqlite3.connect(database, uri=True)) as connection:
-                events = connection.execute(f"SELECT {', '.join(SCHEMA)} FROM events ORDER BY sequence").fetchall()
+                events = stored_events(connection)
+        except JournalError as error:
+            raise DatasetError(f"{self.file}: {error}") from error
         except sqlite3.Error as error:
             raise DatasetError(
                 f"{self.file} cannot be used as the service's journal ({error}): an SQLite file with the table "
                 "`events` is expected. Name its folder in service.folder, or move the file away."
             ) from error
-        return pl.DataFrame(events, schema=SCHEMA, orient="row")
+        return pl.DataFrame({name: [getattr(event, name) for event in events] for name in SCHEMA}, SCHEMA)
 
     def _describe(self) -> dict[str, Any]:
         return {"file": self.file}

@@ -1,5 +1,6 @@
 """A load-only dataset of a sentence encoder."""
 
+from pathlib import Path
 from typing import Any
 
 from reclora_kedro.datasets.pretrained import PretrainedDataset
@@ -29,6 +30,11 @@ class SentenceEncoderDataset(PretrainedDataset):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__({"source": source, "revision": revision, "device": device}, credentials, metadata)
+
+    def require_sound(self) -> None:
+        """Raise ValueError or OSError for a local encoder that cannot be loaded; none of a hub is fetched for this."""
+        if Path(self._arguments["source"]).exists():
+            self.load()
 
     def load(self) -> Any:
         """Load a :class:`reclora_kedro.llm.sentence_encoder.SentenceEncoder`."""

@@ -39,14 +39,22 @@ class ScoreOrder(NamedTuple):
     dislikes: Integers  # user of each dislike, by ascending score, shape (dislikes,)
     below: Integers  # dislikes with a lower score than each like, shape (likes,)
     not_above: Integers  # dislikes with a lower or equal score, shape (likes,)
+    like_weights: Floats  # shape (likes, 1)
+    dislike_weights: Floats  # shape (dislikes, 1)
 
     @classmethod
-    def from_scores(cls, users: Integers, labels: npt.NDArray[np.bool_], scores: Floats) -> Self:
-        """Rank rows by score, from users (from 0), labels (True for a like) and scores, each of shape (rows,)."""
+    def from_scores(
+        cls, users: Integers, labels: npt.NDArray[np.bool_], scores: Floats, weights: Floats | None = None
+    ) -> Self:
+        """Rank rows by score, from users (from 0), labels (True for a like), scores and weights, each of shape (rows,).
+
+        Without weights, all rows weigh the same.
+        """
         order = np.argsort(scores, kind="stable")
+        by_score = (np.ones(len(scores)) if weights is None else weights)[order, None]
         users, labels, scores = users[order], labels[order], scores[order]
-        places = (np.searchsorted(scores[~labels], scores[labels], side=side) for side in ("left", "right"))
-        return cls(users[labels], users[~labels], *places)
+        below, not_above = (np.searchsorted(scores[~labels], scores[labels], side=side) for side in ("left", "right"))
+        return cls(users[labels], users[~labels], below, not_above, by_score[labels], by_score[~labels])
 
     def auc(self, weights: Floats) -> Floats:
         """Return the AUC under user weights: (users, replicates) to (replicates,); ties count one half.
@@ -59,9 +67,9 @@ class ScoreOrder(NamedTuple):
             >>> order.auc(np.array([[1.0, 1.0], [1.0, 3.0]]))
             array([0.75 , 0.875])
         """
-        likes = weights[self.likes]
+        likes = weights[self.likes] * self.like_weights
         outscored = np.zeros((len(self.dislikes) + 1, weights.shape[1]))
-        np.cumsum(weights[self.dislikes], axis=0, out=outscored[1:])
+        np.cumsum(weights[self.dislikes] * self.dislike_weights, axis=0, out=outscored[1:])
         pairs = np.einsum("lr,lr->r", likes, outscored[self.below] + outscored[self.not_above]) / 2
         with np.errstate(invalid="ignore"):
             return pairs / (likes.sum(axis=0) * outscored[-1])
@@ -92,8 +100,11 @@ def auc_over_users(users: Integers, labels: npt.NDArray[np.bool_], scores: Float
         return Estimate(auc, np.sqrt((of_users**2).sum() * np.divide(units, units - 1)), units)
 
 
-def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap) -> AucBootstrap:
+def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap, row_weights: Floats | None = None) -> AucBootstrap:
     """Bootstrap the AUC of every model over users; draws of a single class (at most about a quarter) are dropped.
+
+    Args:
+        row_weights: of the rows, shape (n,); None if all weigh the same.
 
     Raises:
         ValueError: fewer than two users have a like, or fewer than two a dislike.
@@ -106,7 +117,7 @@ def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap) -> AucBootstrap:
             "as intervals are bootstrapped over users. Score rows of more users: raise history.prompt_rows.test and "
             "scoring.permuted_rows, or set them to null for all rows."
         )
-    orders = [ScoreOrder.from_scores(users, paired.labels, scores) for scores in paired.scores]
+    orders = [ScoreOrder.from_scores(users, paired.labels, scores, row_weights) for scores in paired.scores]
     replicates = [
         np.stack([order.auc(weights) for order in orders])
         for weights in bootstrap.draw_users(len(distinct), len(users))

@@ -34,11 +34,11 @@ class AdapterContinuationConfig(Block):
     safeguard: Annotated[tuple[Literal["none", "replay", "proximal", "short_term"], ...], Field(min_length=1), EachOnce]
 
 
-def draw_rows(samples: pl.DataFrame, since: int, config: AdapterContinuationConfig, seed: int) -> pl.DataFrame:
+def draw_rows(samples: pl.DataFrame, known: pl.DataFrame, config: AdapterContinuationConfig, seed: int) -> pl.DataFrame:
     """Draw the questions to train an adapter on, uniformly, and those to validate it on.
 
-    Use few_shot has training samples later than the second `since`, use replay older ones, and use validation
-    validation samples: as many as `config` says, or as the splits have.
+    Use few_shot has training samples of other moments (user_index and timestamp) than the `known` ones, use replay has
+    those of known ones, and use validation validation samples: as many as `config` says, or as the splits have.
 
     Examples:
         >>> columns = ("user_index", "item_index", "history_end", "timestamp")
@@ -46,18 +46,18 @@ def draw_rows(samples: pl.DataFrame, since: int, config: AdapterContinuationConf
         ...     label=pl.col("row") % 2, split=pl.Series(["train"] * 7 + ["validation"] * 2)
         ... )
         >>> config = AdapterContinuationConfig.model_construct(few_shot=3, replay=0.25, validation=9)
-        >>> draw_rows(samples, 3, config, seed=0).select("row", "use").rows()
+        >>> known = samples.head(4).select("user_index", "timestamp")
+        >>> draw_rows(samples, known, config, seed=0).select("row", "use").rows()
         [(4, 'few_shot'), (5, 'few_shot'), (6, 'few_shot'), (3, 'replay'), (7, 'validation'), (8, 'validation')]
     """
     random = np.random.default_rng(seed)
-    is_new = pl.col("timestamp") > since
-    train = samples.filter(split="train")
-    new = train.filter(is_new)
+    train, moment = samples.filter(split="train"), ["user_index", "timestamp"]
+    new, old = (train.join(known, on=moment, how=how, maintain_order="left") for how in ("anti", "semi"))
     sizes = {"new": min(new.height, config.few_shot)}
     sizes["old"] = round(sizes["new"] * config.replay / (1 - config.replay))
     parts = (
         (new, "few_shot", sizes["new"]),
-        (train.filter(~is_new), "replay", sizes["old"]),
+        (old, "replay", sizes["old"]),
         (samples.filter(split="validation"), "validation", config.validation),
     )
     drawn = [questions(part[random.permutation(part.height)[:size]], use) for part, use, size in parts]

@@ -96,8 +96,8 @@ def build_log(
     not clicked has the `event` of a click of the same moment, or null where there was none.
 
     Args:
-        growth: replaces `config.split` and `config.rating_levels`; validation and test may then have one class or be
-            empty.
+        growth: replaces `config.split` and `config.rating_levels`; splits may then have one class or be empty, see
+            `require_training`.
         both_classes: whether each split must hold likes and other samples, which what predicts labels learns from.
 
     Raises:
@@ -142,14 +142,19 @@ def build_log(
         report.record(f"{split} samples", height, f"rows kept; {likes / max(height, 1):.1%} of them likes")
     if config.split.kind == "per_user_last_out" and not growth:
         _report_later_training(pl.concat(samples), report)
-    if both_classes:
-        require_classes_in_splits({"train": counts["train"]} if growth else counts)
+    if both_classes and not growth:
+        require_classes_in_splits(counts)
     if in_memory:
         scratch.cleanup()
         rows_in_memory = samples[0].with_row_index("row").collect()
         return InteractionLog(items, users, sequences, rows_in_memory, shared_clock=config.shared_clock)
     kept = sum(height for _, height in counts.values())
     return LogInFiles(items, users, sequences, pl.concat(samples), kept, scratch, config.shared_clock)
+
+
+def require_training(log: InteractionLog | LogInFiles) -> None:
+    """Raise ValueError for a grown log whose training samples are of one class."""
+    require_classes_in_splits({"train": count_in_splits(log.samples.lazy())["train"]})
 
 
 def _report_later_training(samples: pl.LazyFrame, report: CleaningReport) -> None:

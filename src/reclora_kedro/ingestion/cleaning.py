@@ -84,6 +84,7 @@ def clean_interactions(
         first = next(chunk for chunk, each in zip(chunks, of_chunks, strict=True) if each.times_outside)
         raw = first.read(raw_log, columns)
         refuse_times(raw, _read_seconds(raw, config), times_outside, rows, config)
+    _require_present(config, report)
     _require_scale([rating for each in of_chunks for rating in each.extreme_ratings], rows, config, report)
     parts = list[pl.LazyFrame]()
     sort = partial(_sort_part, config, scratch)
@@ -249,7 +250,7 @@ def _sound_rows(
         "missing timestamp": timestamp.is_null(),
         "timestamp not positive": timestamp <= 0,
         f"timestamp before {times.first_day}": timestamp < first,
-        f"timestamp after {times.last_day or 'a year from now'}": timestamp > last,
+        f"timestamp after {times.last_day or 'tomorrow'}": timestamp > last,
     }
     if (ids := forgotten.among(log["user_id"])).len():
         faults = {"rows of users who were forgotten": pl.col("user_id").is_in(ids.implode()), **faults}
@@ -288,6 +289,21 @@ def _without_unknown_ids(log: pl.DataFrame, columns: InteractionColumns) -> pl.D
 
 def _outside_scale(config: IngestionConfig) -> str:
     return f"rating outside {config.rating_min:g} to {config.rating_max:g}"
+
+
+def _require_present(config: IngestionConfig, report: CleaningReport) -> None:
+    """Warn of rows without a time or rating; raise ValueError for more of either than a share of the log."""
+    columns, rows = config.interactions, sum(row["rows"] for row in report.records() if row["check"] == ROWS_IN)
+    for what, names in (("timestamp", columns.timestamps), ("rating", [columns.rating])):
+        count = report.rows(f"missing {what}") + (report.rows("timestamp not positive") if what == "timestamp" else 0)
+        told = f"{count:,} of {rows:,} rows of raw_interactions have no {what} in {', '.join(map(repr, names))}"
+        if count > config.max_missing * rows:
+            raise ValueError(
+                f"{told}. Correct the file or its configuration; if such rows are to be dropped, raise "
+                "`ingestion.max_missing`, the share of them that is."
+            )
+        if count:
+            logger.warning("%s, and are dropped.", told)
 
 
 def _require_scale(extremes: list[float], rows: int, config: IngestionConfig, report: CleaningReport) -> None:

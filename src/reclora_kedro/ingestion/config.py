@@ -110,6 +110,24 @@ class InteractionColumns(Block):
         return self
 
     @model_validator(mode="after")
+    def _a_column_for_each(self) -> Self:
+        meanings = [
+            *(
+                (name, column)
+                for name in ("user_id", "item_id", "rating", "clicked")
+                if (column := getattr(self, name))
+            ),
+            *(("timestamp", column) for column in self.timestamps),
+        ]
+        for column in {column for _, column in meanings}:
+            named = [name for name, other in meanings if other == column]
+            if len(named) > 1:
+                raise ValueError(
+                    f"interactions: {' and '.join(named)} name the same column {column!r}: give each one of its own"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _one_kind_of_log(self) -> Self:
         named = [name for name in ("rating", "clicked", "impressions") if getattr(self, name) is not None]
         if len(named) > 1:
@@ -214,6 +232,7 @@ class IngestionConfig(Block):
     rating_min: Real
     rating_max: Real
     max_ratings_outside: Real = Field(ge=0, le=1)
+    max_missing: Real = Field(ge=0, le=1)
     max_share_of_one_id: Real = Field(gt=0, le=1)
     label_threshold: Real
     duplicates: Literal["highest_rating", "lowest_rating"]

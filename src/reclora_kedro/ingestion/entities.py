@@ -14,6 +14,8 @@ from reclora_kedro.ingestion.schema import FREE_TEXT
 logger = logging.getLogger(__name__)
 
 PROPERTIES_NAMED = 10  # of a long table, in the message about one that it lacks
+REORDERING = "[\u202a-\u202e\u2066-\u2069]"
+"""Characters that show the text behind them in another order, such as U+202E."""
 MOST_UNTITLED = 0.1  # share of the items, beyond which it is warned of
 
 
@@ -148,7 +150,7 @@ def listed_rows(
     if isinstance(columns, ItemColumns):
         titles = pl.repeat(None, table.height, dtype=pl.String, eager=True)
         if columns.title is not None:
-            titles = raw.texts(columns.title, f"{parameter}.title")
+            titles = raw.texts(columns.title, f"{parameter}.title").str.replace_all(REORDERING, "")
         listed.append(_articles_first(titles, columns.trailing_articles).alias("title"))
     listed += [
         _text_field(raw, field, f"{parameter}.fields (field {field.name})").alias(field.name)

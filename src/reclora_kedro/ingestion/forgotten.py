@@ -44,9 +44,9 @@ class ForgottenUsers:
         return {"salt": self.salt, "digests": sorted(self.digests)}
 
     @classmethod
-    def from_table(cls, rows: pl.DataFrame | None) -> Self:
-        """Read a table with the columns salt, equal in all rows, and digest."""
-        return cls() if rows is None or rows.is_empty() else cls(rows["salt"][0], frozenset(rows["digest"]))
+    def from_table(cls, rows: pl.DataFrame | None) -> "ForgottenUsers":
+        """Read a table with the columns salt, equal in all rows, and digest; `NOBODY` without rows."""
+        return NOBODY if rows is None or rows.is_empty() else cls(rows["salt"][0], frozenset(rows["digest"]))
 
     def _digest(self, user_id: Any) -> str:
         return hashlib.blake2b(str(user_id).encode(), key=bytes.fromhex(self.salt), digest_size=16).hexdigest()

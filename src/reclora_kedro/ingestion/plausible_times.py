@@ -18,7 +18,7 @@ def believed_seconds(times: PlausibleTimes) -> tuple[int, int]:
         >>> believed_seconds(PlausibleTimes(first_day="1970-01-01", last_day="1970-01-02", max_outside=0))
         (0, 172799)
     """
-    last_day = times.last_day or datetime.now(UTC).date() + timedelta(days=365)
+    last_day = times.last_day or datetime.now(UTC).date() + timedelta(days=1)
     return (times.first_day - EPOCH).days * SECONDS_PER_DAY, ((last_day - EPOCH).days + 1) * SECONDS_PER_DAY - 1
 
 

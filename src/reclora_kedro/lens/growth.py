@@ -3,6 +3,7 @@
 import copy
 from functools import partial
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -78,13 +79,20 @@ def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor
 
 
 def continue_lens(
-    lens: Lens, log: InteractionLog, config: ContinuationConfig, engine: EngineConfig = LOCAL
+    lens: Lens,
+    log: InteractionLog,
+    config: ContinuationConfig,
+    engine: EngineConfig = LOCAL,
+    is_new: np.ndarray | None = None,
 ) -> tuple[Lens, pl.DataFrame]:
-    """Grow a lens, see `grow_lens`, and train it further on training samples later than its last one.
+    """Grow a lens, see `grow_lens`, and train it further on new training samples.
 
     An epoch has all new samples and a fresh draw of old ones, against forgetting. Users and items get vectors of their
     own with their first training sample. The grown lens is kept as it is if no epoch improves the validation AUC, or if
     there are no new samples or none to validate on.
+
+    Args:
+        is_new: whether each sample is new, shape (samples,); None for those later than the last training sample.
 
     Returns:
         The frozen lens on the CPU, and its training log, whose first row is the grown lens before training; empty if it
@@ -96,21 +104,20 @@ def continue_lens(
         ValueError: there are more workers than parts of a batch.
     """
     lens = grow_lens(lens, log)
-    rows = log.samples.select("split", "label", is_new=pl.col("timestamp") > lens.sizes.trained_until)
-    if (
-        rows.filter(pl.col("is_new"), split="train").is_empty()
-        or rows.filter(split="validation")["label"].n_unique() < 2
-    ):
+    if is_new is None:
+        is_new = (log.samples["timestamp"] > lens.sizes.trained_until).to_numpy()
+    if not is_new[log.rows_in("train")].any() or log.samples_in("validation", "label")["label"].n_unique() < 2:
         return lens, pl.DataFrame(schema=TRAINING_LOG)
     engine.require_parts(lens.config.batch_parts, "lens")
-    return train_together(partial(_continue, lens, log, config), engine, "train the lens further")
+    return train_together(partial(_continue, lens, log, config, is_new), engine, "train the lens further")
 
 
-def _continue(lens: Lens, log: InteractionLog, config: ContinuationConfig, group: Group) -> tuple[Lens, pl.DataFrame]:
+def _continue(
+    lens: Lens, log: InteractionLog, config: ContinuationConfig, is_new: np.ndarray, group: Group
+) -> tuple[Lens, pl.DataFrame]:
     train = log.rows_in("train")
     seconds = log.samples["timestamp"].to_numpy()[train]
-    is_new = seconds > lens.sizes.trained_until
-    new, old = train[is_new], train[~is_new]
+    new, old = train[is_new[train]], train[~is_new[train]]
     with seeded(lens.config.seed, choose_device(lens.config.device)):
         learner = copy.deepcopy(lens).requires_grad_(True)
         # Frozen statistics are then those of new rows' own moments, as they were of old ones when the lens was fitted.

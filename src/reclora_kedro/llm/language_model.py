@@ -15,6 +15,7 @@ from torch.nn import functional
 from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
 from reclora_kedro.llm.attention import attends_to_all_before, use_causal_attention
 from reclora_kedro.llm.frozen_layers import FrozenLayers
+from reclora_kedro.llm.refusals import refusing
 
 Quantization = Literal["8bit", "4bit"]
 
@@ -91,6 +92,7 @@ class LanguageModel:
         return logits
 
 
+@refusing
 def load_language_model(
     source: str,
     revision: str | None = None,
@@ -118,7 +120,7 @@ def load_language_model(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from reclora_kedro.llm.pretrained import load_pretrained
+    from reclora_kedro.llm.pretrained import load_pretrained, require_sound
 
     torch_device, weights_type, quantized, folder = _resolve(source, dtype, device, quantization)
     revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
@@ -141,11 +143,13 @@ def load_language_model(
         "device": str(torch_device),
         "quantization": quantization,
     }
+    require_sound(model, tokenizer, source)
     llm = LanguageModel(model if quantized else model.to(torch_device), tokenizer, source, arguments)
     require_own_logits(llm)
     return llm
 
 
+@refusing
 def outline_language_model(
     source: str,
     revision: str | None = None,
@@ -156,11 +160,11 @@ def outline_language_model(
     """Load the tokenizer and the layers of a base LLM on the meta device, without weights, in a fraction of a second.
 
     Arguments and errors are those of :func:`load_language_model`. In a local folder, the names of the weights are
-    checked; of a GGUF file, the weights are neither read nor dequantised.
+    checked, and that all are finite; of a GGUF file, the weights are neither read nor dequantised.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from reclora_kedro.llm.pretrained import load_pretrained, require_safetensors
+    from reclora_kedro.llm.pretrained import load_pretrained, require_safetensors, require_sound
 
     _, weights_type, _, folder = _resolve(source, dtype, device, quantization, with_weights=False)
     revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
@@ -176,6 +180,7 @@ def outline_language_model(
                 model = AutoModelForCausalLM.from_config(config, dtype=weights_type, trust_remote_code=False)
     except OSError as error:
         raise _not_found(source, error) from error
+    require_sound(model, tokenizer, folder)
     return LanguageModel(model, tokenizer, source, {})
 
 

@@ -6,11 +6,14 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import safe_open
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils.logging import disable_progress_bar
 
+from reclora_kedro.llm.refusals import OTHER_SOURCE
+
 UNREAD = "pooler."  # prefix of weights
-OTHER_SOURCE = "Change `source` of the catalog entry"
 
 
 def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
@@ -57,6 +60,41 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     model, loading = loaded
     require_all_weights(source, loading["missing_keys"])
     return model
+
+
+def require_sound(model: Any, tokenizer: Any, source: str) -> None:
+    """Raise ValueError for weights that are not finite, and for a tokenizer whose tokens have no embedding.
+
+    Weights on the meta device are read from the folder that the source is, one after another; those of a hub are not.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
+    if tokens := sorted(beyond.keys() - special, key=beyond.__getitem__):
+        raise ValueError(
+            f"The tokenizer of {source!r} makes {len(tokens)} tokens that the model has no embedding of, the first is "
+            f"{tokens[0]!r} with the id {beyond[tokens[0]]}, but {rows:,} embeddings are there: they are "
+            f"of different models. Copy or download them again. {OTHER_SOURCE} where they are not yours."
+        )
+    for name, weights in _weights(model, source):
+        if (
+            weights.is_floating_point()
+            and not torch.isfinite(weights if weights.itemsize > 1 else weights.float()).all()
+        ):
+            raise ValueError(
+                f"The weights of {source!r} are not finite numbers: {name} has some that are infinite or none. Copy or "
+                f"download its *.safetensors files again. {OTHER_SOURCE} where it was saved so."
+            )
+
+
+def _weights(model: Any, source: str) -> Iterator[tuple[str, torch.Tensor]]:
+    if next(model.parameters()).device.type != "meta":
+        yield from model.state_dict().items()
+        return
+    for file in sorted(Path(source).glob("*.safetensors")):
+        with safe_open(file, "pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 - it is no mapping
+                yield name, opened.get_tensor(name)
 
 
 def require_all_weights(source: str, missing: Collection[str]) -> None:

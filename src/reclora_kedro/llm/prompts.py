@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import polars as pl
 from jinja2 import StrictUndefined, Template, TemplateError
@@ -120,12 +120,17 @@ def chat_wrapping(tokenizer: Any, system_message: str | None, arguments: dict[st
     before, separator, after = text.partition(marker)
     if not separator:
         raise ValueError(f"The base LLM's chat template leaves out the message of the user. {OTHER_CHAT_TEMPLATE}")
+    if marker in after:
+        raise ValueError(f"The base LLM's chat template repeats the message of the user. {OTHER_CHAT_TEMPLATE}")
     return before, after
 
 
 def _render_chat(tokenizer: Any, message: str, system_message: str | None, arguments: dict[str, Any]) -> str:
     messages = [] if system_message is None else [{"role": "system", "content": system_message}]
     messages.append({"role": "user", "content": message})
+    from transformers.utils import chat_template_utils
+
+    vars(chat_template_utils)["datetime"] = _NoClock  # of this process, a fork that ends with the rendering
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **arguments)
     except TemplateError as error:
@@ -137,6 +142,17 @@ def _render_chat(tokenizer: Any, message: str, system_message: str | None, argum
     except (ArithmeticError, MemoryError) as error:
         cause = str(error) or type(error).__name__
         raise ValueError(f"The base LLM's chat template fails: {cause.rstrip('.')}. {OTHER_CHAT_TEMPLATE}") from error
+
+
+class _NoClock:
+    """Stands in for datetime where templates are rendered: prompts would differ from run to run."""
+
+    @staticmethod
+    def now() -> NoReturn:
+        raise ValueError(
+            "The base LLM's chat template reads the clock. Where it takes a date as an argument, give one in "
+            f"prompt.chat_template_arguments, such as {{date_string: 1 Jan 2026}}. {OTHER_CHAT_TEMPLATE}"
+        )
 
 
 def adds_bos(tokenizer: Any) -> bool:

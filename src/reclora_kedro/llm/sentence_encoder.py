@@ -13,6 +13,7 @@ from torch.nn import functional
 from reclora_kedro.devices import choose_device
 from reclora_kedro.llm.embedding import mean_of_tokens
 from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.refusals import refusing
 
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
 """Supported settings of ``1_Pooling/config.json`` and the pooling that each selects."""
@@ -94,6 +95,7 @@ def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -
     return SentenceEncoder(model.to(encoder.device), encoder.tokenizer, encoder.name, pooling)
 
 
+@refusing
 def load_sentence_encoder(source: str, revision: str | None = None, device: str = "auto") -> SentenceEncoder:
     """Load a sentence encoder in the layout of sentence-transformers, from safetensors, without running remote code.
 
@@ -107,7 +109,7 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
     """
     from transformers import AutoModel, AutoTokenizer
 
-    from reclora_kedro.llm.pretrained import load_pretrained
+    from reclora_kedro.llm.pretrained import load_pretrained, require_sound
 
     version: dict[str, Any] = {"revision": revision} if revision else {}
     try:
@@ -122,6 +124,7 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
             "Expected a hub id, or a local folder with config.json, tokenizer files and *.safetensors weights. Change "
             "`source` of its catalog entry, or history.item_embedding.encoders."
         ) from error
+    require_sound(model, tokenizer, source)
     model = model.requires_grad_(False).eval().to(choose_device(device))
     return SentenceEncoder(model, tokenizer, source, pooling)
 

@@ -4,8 +4,10 @@ They are the checks of the nodes themselves, without loading the weights of the 
 imports no deep learning library either.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.io import DataCatalog
@@ -13,6 +15,7 @@ from kedro.io.core import is_parameter
 from kedro.pipeline import Pipeline
 
 from kedro_provenance.files.paths import files_in, paths_at
+from kedro_provenance.files.storage import is_remote
 from reclora_kedro.extras import missing_extra, require_extra
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.pipelines.registry import PIPELINES
@@ -26,12 +29,15 @@ PRETRAINED = (
     "reclora_kedro.datasets.item_encoder.ItemEncoderDataset",
 )
 """Types of catalog entries that the packages of the extra ``llm`` read."""
+UNREAD_ADDRESSES = ("zip:", "tar:", "libarchive:", "simplecache:", "filecache:", "blockcache:")
+"""How addresses begin that name a file within another one, or a cache of it."""
 RAW_TABLES = ("raw_interactions", "raw_items", "raw_item_texts", "raw_users")
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
     """Yield functions that raise an error if a node would."""
     inputs = pipeline.inputs()
+    yield partial(require_addresses, pipeline, catalog)
     raw_tables = {name: catalog.config_resolver.resolve_pattern(name) for name in RAW_TABLES if name in inputs}
     if len(raw_tables) > 1:
         yield partial(require_one_data_set, raw_tables)
@@ -68,9 +74,32 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
     for name in sorted({str(node.namespace).partition(".")[0] for node in pipeline.nodes} & PIPELINES.modules().keys()):
         if own := getattr(PIPELINES.load(name), "checks", None):
             yield from own(pipeline, catalog)
+    for name in sorted(name for name in inputs if not is_parameter(name)):
+        if check := getattr(catalog.get(name), "require_sound", None):
+            yield check
     base_llm = catalog.get("base_llm") if "base_llm" in inputs else None
     if hasattr(base_llm, "outline") and missing_extra("llm", "") is None:
         yield from checks_of_base_llm(base_llm, pipeline, catalog)
+
+
+def require_addresses(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Raise ValueError for entries that the run cannot save, and for addresses of a kind that nothing here reads."""
+    names = sorted(name for name in pipeline.datasets() if not is_parameter(name))
+    addresses = {name: str(catalog.config_resolver.resolve_pattern(name).get("filepath", "")) for name in names}
+    faults = [
+        f"{name}: addresses such as {address} are not read here. Unpack or copy it, and name the file itself"
+        for name, address in addresses.items()
+        if address.startswith(UNREAD_ADDRESSES)
+    ]
+    for name in sorted(pipeline.all_outputs() & {name for name, address in addresses.items() if address}):
+        if is_remote(addresses[name]):
+            continue
+        place = Path(addresses[name]).absolute()
+        folder = next(each for each in (place, *place.parents) if each.is_dir())
+        if not os.access(folder, os.W_OK):
+            faults.append(f"{name}: {folder} may not be written. Change its permissions, or `data` in globals.yml")
+    if faults:
+        raise ValueError("; ".join(faults) + ".")
 
 
 def require_one_data_set(raw_tables: Mapping[str, Mapping[str, Any]]) -> None:

@@ -93,6 +93,19 @@ class ServedProject:
         with self._context() as context:
             return context.catalog.get(CHAMPION)
 
+    def forgotten(self) -> ForgottenUsers:
+        """Return who is forgotten now."""
+        return ForgottenUsers.from_table(self._entries["users_to_drop"].load())
+
+    def withheld(self) -> pl.DataFrame:
+        """Return the interactions that updates keep out."""
+        return self._entries["withheld_interactions"].load()
+
+    @cached_property
+    def _entries(self) -> dict[str, Any]:
+        with self._context() as context:
+            return {name: context.catalog.get(name) for name in ("users_to_drop", "withheld_interactions")}
+
     def roll_back(self) -> str | None:
         """Name the previous champion, by a run of the pipeline `rollback`; return the version of the alias.
 
@@ -143,7 +156,6 @@ class _Loading:
             table=table,
             llm=llm,
             ingestion=self._block("ingestion", IngestionConfig),
-            forgotten=ForgottenUsers.from_table(self._catalog.load("users_to_drop")),
         )
 
     def _choice(self, config: RecommendationConfig) -> Choice:

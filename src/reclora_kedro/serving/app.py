@@ -55,6 +55,8 @@ def create_app(
         summary="Recommendations of the champion, which know every event at once",
         version=version("reclora-kedro"),
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's page loads scripts of another host: `Page` has one of its own
+        redoc_url=None,
     )
     app.add_middleware(Guard, config=service.config, token=token, metrics=service.metrics)
     if service.config.allowed_origins:
@@ -73,7 +75,7 @@ def create_app(
 
 def create_server(app: FastAPI, config: ServiceConfig) -> uvicorn.Server:
     settings: dict[str, Any] = {
-        "http": connections_of(config.max_connections, config.receive_seconds),
+        "http": connections_of(config.max_connections, config.max_connections_per_client, config.receive_seconds),
         "timeout_graceful_shutdown": (1 - CLOSING_SHARE) * config.shutdown_seconds,
     }
     return uvicorn.Server(uvicorn.Config(app, config.host, config.port, log_level="warning", **settings))

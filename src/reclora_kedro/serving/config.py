@@ -35,6 +35,7 @@ class ServiceConfig(Block):
     prompts_per_batch: Count
     max_waiting: Count
     max_connections: Count
+    max_connections_per_client: Count
     receive_seconds: Positive
     timeout_seconds: Positive
     shutdown_seconds: Positive

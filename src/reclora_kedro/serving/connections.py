@@ -6,8 +6,11 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
-def connections_of(most: int, seconds: float) -> type[asyncio.Protocol]:
-    """Return the protocol of a server's connections, which must send headers within some seconds."""
+def connections_of(most: int, most_of_client: int, seconds: float) -> type[asyncio.Protocol]:
+    """Return the protocol of a server's connections, which must send headers within some seconds.
+
+    Further ones than the most of all clients, or of one address, are closed.
+    """
 
     class LimitedProtocol(HttpToolsProtocol):
         _expiry: asyncio.TimerHandle | None = None
@@ -15,7 +18,9 @@ def connections_of(most: int, seconds: float) -> type[asyncio.Protocol]:
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._await_headers()
-            if len(self.connections) > most:
+            addresses = [(getattr(each, "client", None) or ("",))[0] for each in self.connections]
+            of_client = addresses.count((self.client or ("",))[0])
+            if len(self.connections) > most or of_client > most_of_client:
                 transport.abort()
 
         def connection_lost(self, exc: Exception | None) -> None:

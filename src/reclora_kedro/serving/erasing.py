@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from kedro_provenance.files.storage import is_remote
+from reclora_kedro.serving.journal import erase_users
 
 
 def erase_events(file: str, users: Iterable[Any]) -> int:
-    """Delete all events of users for good and return their number, 0 if there is no journal.
+    """Delete all events of users for good and return their number, 0 if there is no journal; services notice at once.
 
     Args:
         file: the journal, a local SQLite file.
@@ -24,9 +25,7 @@ def erase_events(file: str, users: Iterable[Any]) -> int:
         with closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as connection:
             connection.execute("PRAGMA secure_delete = ON")  # zeros in place of what is deleted
             connection.execute("BEGIN IMMEDIATE")
-            ids = [(str(user),) for user in users]
-            connection.executemany("DELETE FROM dropped_users WHERE user_id = ?", ids)
-            events = connection.executemany("DELETE FROM events WHERE user_id = ?", ids).rowcount
+            events = erase_users(connection, map(str, users))
             connection.execute("COMMIT")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:

@@ -2,9 +2,12 @@
 
 import asyncio
 import hmac
+import logging
+import re
 from collections import OrderedDict
 from contextlib import suppress
 from time import monotonic, perf_counter
+from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.problems import ProblemError
+
+access = logging.getLogger("reclora_kedro.serving.access")
+REQUEST_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)  # which a client may give in X-Request-Id
 
 STATIC_PATHS = ("/page/page.css", "/page/page.js", "/page/htmx.min.js")
 OPEN_PATHS = ("/", "/docs", "/openapi.json", "/health/live", "/health/ready", *STATIC_PATHS)
@@ -40,14 +46,16 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = perf_counter(), 500
+        began, status, request_id = perf_counter(), 500, Headers(scope=scope).get("x-request-id", "")
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = uuid4().hex
 
         async def send_safely(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                for name, value in SAFE_HEADERS.items():
+                for name, value in (*SAFE_HEADERS.items(), ("x-request-id", request_id)):
                     headers.setdefault(name, value)
             await send(message)
 
@@ -61,13 +69,16 @@ class Guard:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in METHODS else "other"
-            self._metrics.request(route, method, status, perf_counter() - began)
+            seconds, client = perf_counter() - began, (scope.get("client") or ("unknown",))[0]
+            self._metrics.request(route, method, status, seconds)
+            # Of the path, the route alone: it may hold the id of a user.
+            access.info("%s %s %s %d %.1f ms %s", client, method, route, status, 1000 * seconds, request_id)
 
     def _require_allowed(self, scope: Scope) -> None:
         headers, config = Headers(scope=scope), self._config
         host = headers.get("host", "")
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if "*" not in config.allowed_hosts and name not in config.allowed_hosts:
+        name = (host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host).lower()
+        if {"*", name}.isdisjoint(map(str.lower, config.allowed_hosts)):
             raise ProblemError(
                 421,
                 "unknown-host",
@@ -86,7 +97,8 @@ class Guard:
             )
         if self._token is not None and scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
             scheme, _, token = headers.get("authorization", "").partition(" ")
-            if not (hmac.compare_digest(token.encode(), self._token) and scheme.lower() == "bearer"):
+            sent = token.encode("latin-1")  # the bytes of the header, which starlette decodes so
+            if not (hmac.compare_digest(sent, self._token) and scheme.lower() == "bearer"):
                 raise ProblemError(
                     401,
                     "token-needed",

@@ -3,17 +3,24 @@
 An event is durable before its sender is answered: SQLite's write-ahead log is flushed to disk at every commit. One
 thread of each process writes; events that arrive during a commit are committed together. Several services may share a
 journal: before it answers, each reads what the others have committed.
+
+Whatever the file holds, no answer reads events of forgotten users: a commit reads who they are while it holds the lock
+of the file, and drops their events; a reader leaves out those that it finds, as in a restored backup, and erases them.
 """
 
 import logging
+import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, NamedTuple, TypeVar
+
+from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +29,7 @@ COLUMNS = "event_id, user_id, item_id, rating, timestamp, request_id"
 TABLES = """
 CREATE TABLE IF NOT EXISTS events (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL,
-    item_id TEXT NOT NULL, rating REAL, timestamp INTEGER NOT NULL, request_id TEXT
+    item_id TEXT NOT NULL, rating REAL, timestamp INTEGER NOT NULL, request_id TEXT, checksum INTEGER
 );
 CREATE INDEX IF NOT EXISTS events_of_users ON events (user_id);
 CREATE TABLE IF NOT EXISTS dropped_users (user_id TEXT PRIMARY KEY, timestamp INTEGER NOT NULL);
@@ -42,10 +49,18 @@ class Event(NamedTuple):
 
 
 class Content(NamedTuple):
-    """The whole content of a journal."""
+    """The whole content of a journal, without forgotten users."""
 
     events: list[Event]  # in the order in which they were acknowledged
     dropped: dict[str, int]  # by user, the second until which all their events are dropped
+    forgotten: ForgottenUsers = NOBODY  # whose events no log may hold
+
+
+class Added(NamedTuple):
+    """Numbers of events that were stored, and that were dropped as their users are forgotten."""
+
+    stored: int
+    of_forgotten: int
 
 
 class JournalError(RuntimeError):
@@ -76,7 +91,7 @@ class _Job(NamedTuple):
 class _Place(NamedTuple):
     """How much of a journal has been read."""
 
-    rewrites: int  # how often earlier events had been changed or dropped, which SQLite's `user_version` counts
+    rewrite: int  # drawn anew whenever earlier events are changed or dropped: SQLite's `user_version`
     sequence: int  # number of the last event
 
 
@@ -88,6 +103,8 @@ class Journal:
         listen: called with the events of each commit, before their senders are answered, and by `refresh` with those of
             other services; after earlier events were changed or dropped, with the journal's whole content.
         observe_fault: called with the step that failed: commit, checkpoint or listener.
+        forgotten: returns who is forgotten now; called at every commit, and before the content is read. If it fails,
+            nothing is stored.
 
     Raises:
         JournalError: the folder is not writable, or its file is not a valid journal.
@@ -98,6 +115,7 @@ class Journal:
         folder: Path,
         listen: Callable[[list[Event] | Content], None],
         observe_fault: Callable[[str], None] = lambda step: None,
+        forgotten: Callable[[], ForgottenUsers] = lambda: NOBODY,
     ) -> None:
         require_usable(folder)
         try:
@@ -105,37 +123,60 @@ class Journal:
         except OSError as error:
             raise _unwritable(folder, error.strerror) from error
         self.file, self._listen, self._observe_fault = folder / FILE, listen, observe_fault
+        self._forgotten, self._excluded = forgotten, NOBODY
         try:
             self._connection, self._reader = _connected(self.file), _connected(self.file)
+            self._commits, self._place = self._count_commits(), _place(self._reader)
         except sqlite3.Error as error:
             raise _unwritable(folder, error) from error
         self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
         self._reading, self._has_remains, self._is_behind = Lock(), False, False
         self._unstored: str | None = None
         self._unread: str | None = None
-        self._commits, self._place = self._count_commits(), _place(self._reader)
+        self._identity = self._identify()
         self._thread = Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
 
     @property
     def fault(self) -> str | None:
-        """Reason why the last write was not stored or is not reflected by answers; None if all is well."""
-        return self._unstored or self._unread
+        """Reason why a write is not stored or not reflected by answers; None if all is well."""
+        return self._unstored or self._unread or self._replacement()
 
-    def add(self, events: Sequence[Event], replace: bool = False, without_time: Collection[str] = ()) -> "Future[int]":
-        """Add events, all or none, each event_id once; the future has the number of events added.
+    def _identify(self) -> tuple[tuple[int, int] | None, ...]:
+        """Return what the file and its write-ahead log are, whatever their names; None for one that is missing."""
+        files = (self.file, self.file.with_name(f"{FILE}-wal"))
+        states = (file.stat() if file.exists() else None for file in files)
+        return tuple(state and (state.st_dev, state.st_ino) for state in states)
 
-        Stored events are not added again. The future raises `EventConflictError` if the event_id belongs to another
-        event that is not to be replaced.
+    def _replacement(self) -> str | None:
+        """Return what is wrong if the names no longer lead to the files that are written; None if they do."""
+        if self._identify() == self._identity:
+            return None
+        return (
+            f"The journal {self.file} or its write-ahead log was removed or replaced while the service ran, so that "
+            "what it writes is lost. Put the right one in place, and start the service anew."
+        )
+
+    def _require_in_place(self) -> None:
+        if reason := self._replacement():
+            raise JournalError(reason)
+
+    def add(
+        self, events: Sequence[Event], replace: bool = False, without_time: Collection[str] = ()
+    ) -> "Future[Added]":
+        """Add events, all or none, each event_id once.
+
+        Events of forgotten users are dropped, and stored events are not added again. The future raises
+        `EventConflictError` if the event_id belongs to another event that is not to be replaced.
 
         Args:
             replace: whether an event replaces one of the same user with its event_id.
             without_time: ids of events sent without a time, which equal stored ones of any time.
         """
 
-        def insert(connection: sqlite3.Connection) -> int:
-            added = 0
-            for event in events:
+        def insert(connection: sqlite3.Connection) -> Added:
+            added, kept = 0, [event for event in events if event.user_id not in self._excluded]
+            for event in kept:
                 if (stored := _event(connection, event.event_id)) is not None:
                     same = event if event.event_id not in without_time else event._replace(timestamp=stored.timestamp)
                     if same == stored:
@@ -144,21 +185,24 @@ class Journal:
                         raise EventConflictError(stored, event)
                     _deleted(connection, "event_id", event.event_id)
                     self._note_rewrite(connection)
-                connection.execute(f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", event)
+                connection.execute(
+                    f"INSERT INTO events ({COLUMNS}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)", (*event, checksum(event))
+                )
                 added += 1
-            return added
+            return Added(added, len(events) - len(kept))
 
         return self._submit(insert)
 
     def drop_user(self, user_id: str, now: int, is_known: bool) -> "Future[int]":
         """Delete a user's events, and record that the user has none until `now`, in seconds.
 
-        The future has the number of deleted events. For an unknown user without events, nothing is recorded.
+        The future has the number of deleted events. For a forgotten user, and for an unknown one without events,
+        nothing is recorded.
         """
 
         def delete(connection: sqlite3.Connection) -> int:
             deleted = _deleted(connection, "user_id", user_id)
-            if deleted or is_known:
+            if (deleted or is_known) and user_id not in self._excluded:
                 connection.execute("INSERT OR REPLACE INTO dropped_users VALUES (?, ?)", (user_id, now))
                 self._note_rewrite(connection)
             return deleted
@@ -173,13 +217,13 @@ class Journal:
 
     def content(self) -> Content:
         with self._reading, _unchanging(self._reader) as connection:
-            return _content(connection)
+            return self._content(connection, erases=False)
 
     def attach(self, work: Callable[[Content], None]) -> None:
         """Call a function with the journal's content; the listener is called with later commits alone."""
         with self._reading:
             with _unchanging(self._reader) as connection:
-                place, content = _place(connection), _content(connection)
+                place, content = _place(connection), self._content(connection)
             work(content)
             self._place, self._is_behind, self._unread = place, False, None
 
@@ -222,7 +266,7 @@ class Journal:
         """Commit jobs together, then call listeners; each of these steps has its own outcome."""
         try:
             outcomes = self._commit(jobs)
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is, nothing is stored; the thread goes on
             self._unstored = f"The journal {self.file} cannot be written: {error}."
             logger.warning("%s", self._unstored)
             self._observe_fault("commit")
@@ -244,10 +288,12 @@ class Journal:
                 job.future.set_result(result)
 
     def _commit(self, jobs: Sequence[_Job]) -> list[tuple[Any, Exception | None]]:
-        """Run all jobs in one transaction, or raise sqlite3.Error; return the result of each, or its refusal."""
+        """Run all jobs in one transaction, or raise; return the result of each, or its refusal."""
         connection, outcomes = self._connection, list[tuple[Any, Exception | None]]()
+        self._require_in_place()
         try:
             connection.execute("BEGIN IMMEDIATE")
+            self._excluded = self._forgotten()
             for job in jobs:
                 connection.execute("SAVEPOINT job")
                 try:
@@ -259,10 +305,11 @@ class Journal:
                     outcomes.append((None, error))
                 connection.execute("RELEASE job")
             connection.execute("COMMIT")
-        except sqlite3.Error:
+        except Exception:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        self._require_in_place()
         return outcomes
 
     def _remove_remains(self) -> None:
@@ -278,8 +325,26 @@ class Journal:
 
     def _note_rewrite(self, connection: sqlite3.Connection) -> None:
         """Make all services read the whole journal again after this transaction."""
-        connection.execute(f"PRAGMA user_version = {_place(connection).rewrites + 1}")
+        _note_rewrite(connection)
         self._has_remains = True
+
+    def _content(self, connection: sqlite3.Connection, erases: bool = True) -> Content:
+        """Read the whole content without events of forgotten users, which are erased as soon as it has been told."""
+        forgotten = self._forgotten()
+        content = Content(stored_events(connection), dict(connection.execute("SELECT * FROM dropped_users").fetchall()))
+        users = {*content.dropped, *(event.user_id for event in content.events)}
+        if not (found := {user for user in users if user in forgotten}):
+            return content._replace(forgotten=forgotten)
+
+        def erase(connection: sqlite3.Connection) -> None:
+            erase_users(connection, found)
+            self._has_remains = True
+
+        if erases:
+            logger.warning("%s holds events of %d forgotten users, which are erased.", self.file, len(found))
+            self._submit(erase)
+        events = [event for event in content.events if event.user_id not in found]
+        return Content(events, {user: until for user, until in content.dropped.items() if user not in found}, forgotten)
 
     def _count_commits(self) -> int:
         """Return a number that changes with each commit of another connection."""
@@ -292,8 +357,12 @@ class Journal:
             try:
                 with _unchanging(self._reader) as connection:
                     place = _place(connection)
-                    is_changed = is_whole or place.rewrites != self._place.rewrites
-                    new = _content(connection) if is_changed else _events(connection, after=self._place.sequence)
+                    is_changed = is_whole or place.rewrite != self._place.rewrite
+                    new = (
+                        self._content(connection)
+                        if is_changed
+                        else stored_events(connection, after=self._place.sequence)
+                    )
                 if new:
                     self._listen(new)
                 self._place, self._is_behind = place, False
@@ -304,6 +373,18 @@ class Journal:
                 problem = error
         self._is_behind = True
         return f"Answers do not read what was added to {self.file} ({problem}). Start the service anew."
+
+
+def erase_users(connection: sqlite3.Connection, users: Iterable[str]) -> int:
+    """Delete all that a journal has of users, and make all services read it again; return the number of events."""
+    ids = [(user,) for user in users]
+    connection.executemany("DELETE FROM dropped_users WHERE user_id = ?", ids)
+    _note_rewrite(connection)
+    return connection.executemany("DELETE FROM events WHERE user_id = ?", ids).rowcount
+
+
+def _note_rewrite(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA user_version = {secrets.randbits(31)}")  # a restored backup has another one
 
 
 def require_usable(folder: Path) -> None:
@@ -322,12 +403,64 @@ def require_usable(folder: Path) -> None:
         raise _unusable(file, error) from error
 
 
+def require_events(folder: Path) -> None:
+    """Raise JournalError if the file in a folder has lost all that it held; log a warning if there is no file.
+
+    The service makes a file with its tables. One without them is what is left of another.
+    """
+    file = folder / FILE
+    if not file.exists():
+        logger.warning("There is no journal in %s, though the model has read events of one: a new one begins.", folder)
+        return
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'events'").fetchall():
+            raise JournalError(
+                f"{file} is empty, but the model that is served has read events of a journal: restore a backup of it, "
+                "or move the file away to begin a new one."
+            )
+
+
+def checksum(event: Event) -> int:
+    """Return the checksum that is stored beside an event.
+
+    Examples:
+        >>> checksum(Event("e1", "7", "50", 4, 9)) == checksum(Event("e1", "7", "50", 4.0, 9))
+        True
+    """
+    rating = None if event.rating is None else float(event.rating)
+    return zlib.crc32(repr((*event[:3], rating, *event[4:])).encode())
+
+
+def stored_events(connection: sqlite3.Connection, after: int = 0) -> list[Event]:
+    """Return the events of a journal behind a place, in the order in which they were acknowledged.
+
+    Raises:
+        JournalError: an event is not as it was written. Events of earlier releases have no checksum.
+    """
+    names = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('events')")}
+    sums = "checksum" if "checksum" in names else "NULL"
+    rows = connection.execute(
+        f"SELECT sequence, {sums}, {COLUMNS} FROM events WHERE sequence > ? ORDER BY sequence", (after,)
+    )
+    events = []
+    for sequence, stored, *columns in rows:
+        events.append(event := Event(*columns))
+        if stored is not None and stored != checksum(event):
+            raise JournalError(
+                f"The journal is damaged: the event with the sequence {sequence} is not as it was written, by its "
+                f"checksum. Restore a backup, or drop that event: DELETE FROM events WHERE sequence = {sequence}."
+            )
+    return events
+
+
 def _connected(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
     try:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}")
         connection.executescript(TABLES)
+        if "checksum" not in {row[1] for row in connection.execute("PRAGMA table_info(events)")}:
+            connection.execute("ALTER TABLE events ADD COLUMN checksum INTEGER")  # of an earlier release
     except sqlite3.Error:
         connection.close()
         raise
@@ -358,19 +491,9 @@ def _unchanging(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 
 def _place(connection: sqlite3.Connection) -> _Place:
-    [[rewrites]] = connection.execute("PRAGMA user_version").fetchall()
+    [[rewrite]] = connection.execute("PRAGMA user_version").fetchall()
     [[sequence]] = connection.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchall()
-    return _Place(rewrites, sequence)
-
-
-def _content(connection: sqlite3.Connection) -> Content:
-    dropped = connection.execute("SELECT user_id, timestamp FROM dropped_users")
-    return Content(_events(connection), dict(dropped.fetchall()))
-
-
-def _events(connection: sqlite3.Connection, after: int = 0) -> list[Event]:
-    rows = connection.execute(f"SELECT {COLUMNS} FROM events WHERE sequence > ? ORDER BY sequence", (after,))
-    return [Event(*row) for row in rows]
+    return _Place(rewrite, sequence)
 
 
 def _event(connection: sqlite3.Connection, event_id: str) -> Event | None:

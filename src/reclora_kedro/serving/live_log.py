@@ -4,6 +4,7 @@ import re
 from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from threading import Lock
 from typing import NamedTuple
 
@@ -14,12 +15,15 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import Sequences, levels_as_before, user_of_events
 from reclora_kedro.ingestion.cleaning import liked
 from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_sequences import LiveSequences
 
 SPARE_USERS = 256  # least rows of users to come that are added at once: what the log is read by has to grow with it
 WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-NOBODY = np.array([], dtype=np.int64)
+Key = tuple[str, str, int]
+UNCHANGED = np.array([], dtype=np.int64)
+ALWAYS = np.iinfo(np.int64).max
 
 
 class _Users(ChainMap[str, int]):
@@ -44,10 +48,19 @@ class LiveLog:
     Users and items of the champion keep their indices. `current` has what ingestion and history would make of the added
     events: events of an unknown item wait in the journal; of one user, item and second, one is kept by
     `ingestion.duplicates`. New events of one user and second are in the order of arrival, after those of the champion.
+
+    Args:
+        withheld: user, item and second of events that the champion's update quarantined, which are left out.
     """
 
-    def __init__(self, champion_log: InteractionLog, config: IngestionConfig, content: Content) -> None:
-        self._base, self._config, self._lock = champion_log, config, Lock()
+    def __init__(
+        self,
+        champion_log: InteractionLog,
+        config: IngestionConfig,
+        content: Content,
+        withheld: frozenset[Key] = frozenset(),
+    ) -> None:
+        self._base, self._config, self._lock, self._withheld = champion_log, config, Lock(), withheld
         self.item_ids, self.titles = (
             champion_log.items[name].cast(pl.String).to_list() for name in ("item_id", "title")
         )
@@ -57,17 +70,23 @@ class LiveLog:
         levels = champion_log.sequences.rating_level[first]
         self._ratings = replace(champion_log.sequences, rating=rating, rating_level=levels)
         self._known = {str(user): index for index, user in enumerate(champion_log.users["user_id"])}
+        self._forgotten, self._gone = NOBODY, list[int]()
         self.apply(content)
 
     def apply(self, change: list[Event] | Content) -> None:
         """Add events of the journal, or rebuild from its whole content."""
         with self._lock:
             if isinstance(change, Content):
+                self._forget(change.forgotten)
                 log = self._without_dropped(change.dropped)
-                self._current = CurrentLog(log, _Users({}, self._known), None, NOBODY)
+                self._current = CurrentLog(log, _Users({}, self._known), None, UNCHANGED)
                 self._pending = [*change.events]
             else:
                 self._pending += change
+
+    def some_users(self, most: int) -> list[str]:
+        """Ids of the first users of the champion's log who are not forgotten."""
+        return list(islice(self._known, most))
 
     def takes(self, user_id: str) -> bool:
         """Whether an id is valid for a user: a canonical integer if the log's ids are integers."""
@@ -81,7 +100,7 @@ class LiveLog:
                 self._pending = []
             elif (sequences := _live(log := self._current.log)).is_full:  # of events of visitors
                 roomy = replace(log, sequences=LiveSequences.from_sequences(sequences))
-                self._current = CurrentLog(roomy, self._current.users, log, NOBODY)
+                self._current = CurrentLog(roomy, self._current.users, log, UNCHANGED)
             return self._current
 
     def with_visitor(self, log: InteractionLog, history: Sequence[Event]) -> tuple[InteractionLog, int]:
@@ -91,10 +110,22 @@ class LiveLog:
             sequences, _ = self._inserted(_live(log), [(visitor, event) for event in history])
         return replace(log, sequences=sequences), visitor
 
+    def _forget(self, forgotten: ForgottenUsers) -> None:
+        """Take the ids of forgotten users off the champion's; their rows stay, without events."""
+        if forgotten != self._forgotten:
+            users = enumerate(self._base.users["user_id"].cast(pl.String))
+            known = {user: index for index, user in users if user not in forgotten}
+            self._gone = sorted({*range(self._base.users.height)} - {*known.values()})
+            self._forgotten, self._known = forgotten, known
+
     def _without_dropped(self, dropped: dict[str, int]) -> InteractionLog:
-        """Return the champion's log without samples and dropped events, with rows for future users."""
+        """Return the champion's log without samples and events that are dropped or of forgotten users.
+
+        It has rows for future users.
+        """
         log = replace(self._base, samples=self._base.samples.clear())
         until = {self._known[user]: moment for user, moment in dropped.items() if user in self._known}
+        until |= dict.fromkeys(self._gone, ALWAYS)
         if until:
             sequences, user = log.sequences, user_of_events(log.sequences.offsets)
             last = np.full(log.users.height, -1)
@@ -112,11 +143,14 @@ class LiveLog:
         events = [
             event
             for event in events
-            if event.rating is not None and event.item_id in self.items and self.takes(event.user_id)
+            if event.rating is not None
+            and event.item_id in self.items
+            and self.takes(event.user_id)
+            and (event.user_id, event.item_id, event.timestamp) not in self._withheld
         ]
         new = [user for user in dict.fromkeys(event.user_id for event in events) if user not in users]
         if new:
-            taken = len(users)
+            taken = self._base.users.height + len(users.maps[0])
             if taken + len(new) >= log.users.height:
                 log = _with_rows_of_users(log, len(new) + max(SPARE_USERS, taken // 8))
             spare = [None] * (log.users.height - taken - len(new))

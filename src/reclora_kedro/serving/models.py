@@ -19,7 +19,6 @@ from reclora_kedro.history.rating_statistics import COLUMNS
 from reclora_kedro.history.records import prompt_records
 from reclora_kedro.history.retrieval import WindowConfig, unit_vectors
 from reclora_kedro.ingestion.config import IngestionConfig
-from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import GateInput
 from reclora_kedro.lens.growth import grow_lens
@@ -66,7 +65,6 @@ class Champion:
     table: Mapping[str, np.ndarray] | None  # the only items of each user, by id; None for the whole catalogue
     llm: Llm | None  # reranks shortlists on request; None refuses such requests
     ingestion: IngestionConfig
-    forgotten: ForgottenUsers = NOBODY
     alias: str | None = None  # version of the alias that named it, if any
 
     @property

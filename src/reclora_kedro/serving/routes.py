@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial, wraps
 from time import time
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -37,6 +37,7 @@ PROBLEM = {
 }
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 class Routes:
@@ -68,6 +69,8 @@ class Routes:
         for method, path, route, model in routes:
             responses: dict[int | str, Json] = {200: {"model": model}, "default": PROBLEM}
             app.add_api_route(path, _as_json(route), methods=[method], response_model=None, responses=responses)
+            if method == "GET":  # whose body the server leaves out
+                app.add_api_route(path, _as_json(route), methods=["HEAD"], include_in_schema=False)
         responses = {"default": PROBLEM}
         app.add_api_route("/metrics", self.metrics, response_class=PlainTextResponse, responses=responses)
 
@@ -197,7 +200,7 @@ class Routes:
         """Return the champion: its versions, its metrics, and its inputs."""
         champion, columns = self.service.champion, self.service.champion.ingestion.interactions
         reads = "rating" if columns.rating else "clicked" if columns.has_impressions else "user and item alone"
-        example = {"user": str(champion.log.users["user_id"][0]), "n": 5, "explain": True}
+        example = {"user": next(iter(self.service.live.some_users(1)), "1"), "n": 5, "explain": True}
         response = {
             "version": champion.name,
             "versions": dict(champion.versions),
@@ -256,20 +259,20 @@ class Routes:
 
     async def _added(self, events: Sequence[NewEvent], replace: bool) -> Json:
         _require_most("events", len(events), self._config.max_events, "max_events")
-        rows, forgotten = [], self.service.champion.forgotten
+        rows = []
         for place, event in enumerate(events):
             where = f"events.{place}"
             if not self.service.live.takes(event.user):
                 raise _wrong(f"{where}.user", quoted_value(event.user), "a whole number, as all users of the log are")
             rows.append(self._event(where, event, event.user, event.event_id or uuid4().hex, event.request_id))
         without_time = {row.event_id for row, event in zip(rows, events, strict=True) if event.time is None}
-        kept = [row for row in rows if row.user_id not in forgotten]
-        dropped, rows = len(rows) - len(kept), kept
-        added = await _written(self.service.journal.add(rows, replace, without_time))
-        self.service.metrics.events(added, len(rows) - added, dropped)
+        written = await _written(self.service.journal.add(rows, replace, without_time))
+        added, dropped = written.stored, written.of_forgotten
+        duplicates = len(rows) - added - dropped
+        self.service.metrics.events(added, duplicates, dropped)
         items = self.service.live.items
         waiting = [row.item_id for row in rows if row.item_id not in items]
-        counts = {"accepted": added, "duplicates": len(rows) - added, "of_forgotten_users": dropped}
+        counts = {"accepted": added, "duplicates": duplicates, "of_forgotten_users": dropped}
         return counts | {"unknown_items": list(dict.fromkeys(waiting))}
 
     def _model(self, body: OfOneUser) -> ModelName:
@@ -334,11 +337,17 @@ class _Cost(NamedTuple):
 
     @classmethod
     def of(cls, body: OfOneUser, model: ModelName, scored: int, last: int) -> Self:
-        """Return the cost of scoring items with the lens, and of prompts or reasons for the last ones."""
-        return cls(scored + (PAIRS_OF_REASONS * last if body.explain else 0), last if model == "llm" else 0)
+        """Return the cost of scoring items with the lens, and of prompts or reasons for the last ones.
+
+        Each event of a given history costs as much as a pair.
+        """
+        return cls(
+            scored + len(body.history or ()) + (PAIRS_OF_REASONS * last if body.explain else 0),
+            last if model == "llm" else 0,
+        )
 
 
-async def _written(write: "Future[int]") -> int:
+async def _written(write: "Future[T]") -> T:
     """Wait for a write of the journal; raise its errors as problems."""
     try:
         return await asyncio.wrap_future(write)

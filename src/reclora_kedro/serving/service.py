@@ -7,11 +7,13 @@ from threading import Lock
 from time import time
 from typing import Any, TypeVar
 
+import polars as pl
 import psutil
 
+from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.serving.batches import Batches
 from reclora_kedro.serving.config import ServiceConfig
-from reclora_kedro.serving.journal import Content, Event, Journal, require_usable
+from reclora_kedro.serving.journal import Content, Event, Journal, require_events, require_usable
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Answer, Champion, Request, Snapshot, answer_by_lens, answer_by_llm
@@ -22,6 +24,7 @@ Look = Callable[[Snapshot], Any]
 """Function that reads the current log, or makes a `Request` with it, which is then answered; both share a queue."""
 T = TypeVar("T")
 SPARE_MEMORY = 1.2  # times the memory of a champion that has to be free for another one
+WITHHELD = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}
 CLOSING_SHARE = 0.2  # share of the seconds of a shutdown that are kept for the batches being computed
 PAIRS_OF_REASONS = 8  # pairs that the lens scores in the time that the reasons of one take
 
@@ -37,16 +40,29 @@ class ReloadRefusedError(RuntimeError):
 class Service:
     """A champion that answers, and the events since it was made.
 
+    Args:
+        forgotten: returns who is forgotten now, of whom nothing is stored or answered.
+        withheld: returns the events that updates keep out (user_id, item_id, timestamp), which no answer reads.
+
     Raises:
         JournalError: the folder is not writable, or its file is not a valid journal.
     """
 
-    def __init__(self, config: ServiceConfig, load: Callable[[], Champion], metrics: Metrics) -> None:
-        self.config, self.metrics, self._load = config, metrics, load
+    def __init__(
+        self,
+        config: ServiceConfig,
+        load: Callable[[], Champion],
+        metrics: Metrics,
+        forgotten: Callable[[], ForgottenUsers] = lambda: NOBODY,
+        withheld: Callable[[], pl.DataFrame] = lambda: pl.DataFrame(schema=WITHHELD),
+    ) -> None:
+        self.config, self.metrics, self._load, self._withheld = config, metrics, load, withheld
         self._reloading, self._swapping = Lock(), Lock()
         require_usable(config.folder)  # before the champion takes its time, which is loaded before anything is written
         champion = load()
-        self.journal = Journal(config.folder, self._listen, metrics.journal_fault)
+        if _has_read_journal(champion):
+            require_events(config.folder)
+        self.journal = Journal(config.folder, self._listen, metrics.journal_fault, forgotten)
         try:
             self._take_over(champion)
         except BaseException:
@@ -149,12 +165,13 @@ class Service:
         champion's snapshot is made are added to it.
         """
         before = self.journal.content()
-        snapshot = Snapshot.take(champion, LiveLog(champion.log, champion.ingestion, before))
+        rows = self._withheld().select(pl.col("user_id", "item_id").cast(pl.String), "timestamp").rows()
+        snapshot = Snapshot.take(champion, LiveLog(champion.log, champion.ingestion, before, frozenset(rows)))
         probe(snapshot)
 
         def swap(content: Content) -> None:
             applied = len(before.events)
-            adds_only = content.dropped == before.dropped and content.events[:applied] == before.events
+            adds_only = content._replace(events=content.events[:applied]) == before
             snapshot.live.apply(content.events[applied:] if adds_only else content)
             with self._swapping:
                 self._snapshot = snapshot
@@ -176,6 +193,12 @@ class Service:
         results = [_tried(look, snapshot) for look in looks]
         answers = iter(answer_by_lens([result for result in results if isinstance(result, Request)], snapshot))
         return [next(answers) if isinstance(result, Request) else result for result in results]
+
+
+def _has_read_journal(champion: Champion) -> bool:
+    """Whether an update that led to a champion has read events of the service."""
+    decisions = (each.get("decision", {}) for each in champion.about.get("history", ()))
+    return any(decision.get("journal_events", 0) for decision in decisions)
 
 
 def _answer_by_llm(answers: Sequence[Answer]) -> Sequence[Answer]:

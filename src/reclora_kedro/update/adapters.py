@@ -22,17 +22,17 @@ USES = ("few_shot", "validation", "test")
 
 
 def update_questions(
-    samples: pl.DataFrame, since: int, config: AdapterContinuationConfig, newest: int | None, seed: int
+    samples: pl.DataFrame, known: pl.DataFrame, config: AdapterContinuationConfig, newest: int | None, seed: int
 ) -> pl.DataFrame:
     """Draw the questions to train and validate an adapter on, see `draw_rows`, and the newest ones to compare it on.
 
     Args:
-        since: last second of the current model's log.
+        known: moments (user_index and timestamp) of the current model's log, which are not new.
         newest: number of questions of the test split, drawn uniformly; None for all.
     """
     test = samples.filter(split="test")
     drawn = test.sample(min(newest or test.height, test.height), seed=seed).sort("row")
-    return pl.concat([draw_rows(samples, since, config, seed), questions(drawn, "test")])
+    return pl.concat([draw_rows(samples, known, config, seed), questions(drawn, "test")])
 
 
 def learned_rows(prompts: pl.DataFrame, gate_inputs: GateInputs) -> tuple[PromptSet, np.ndarray, PromptSet]:

@@ -1,4 +1,12 @@
-"""Alarms of an update: new interactions that may be an attack or an accident, before any training on them."""
+"""Alarms of an update: new interactions that may be an attack or an accident, before any training on them.
+
+They are judged group by group, so that an alarm for some shuts nobody else out: by their source, by whether their users
+are new since the champion's log, and by bursts of new users, who came on one day or in one hour.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,7 +25,17 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.parameters import Count, NonNegative, Real
-from reclora_kedro.update.updates import RawEntities, append_events, append_items, append_users
+from reclora_kedro.update.updates import MOMENT, RawEntities, append_events, append_items, append_users
+
+logger = logging.getLogger(__name__)
+
+REJECTED = "rejected"
+"""The `alarm` of rows that update.reject has named; they stay out of all later updates."""
+LENS = "lens"
+"""What `update.accept` names to take a lens in spite of its alarm."""
+BURSTS = ("%Y-%m-%d", "%Y-%m-%dT%H")
+"""Units of time, in UTC, in which many new users may come."""
+ONE_USER, NEW_USERS = "one-user", "new-users"
 
 
 class ExaminationConfig(Block):
@@ -27,38 +45,159 @@ class ExaminationConfig(Block):
     user_rows: Count
     fall: NonNegative
     fall_rows: Count
+    item_share: Real = Field(gt=0, lt=1)
+    new_users: Count
+
+
+class Model(NamedTuple):
+    """A lens, and the log that it was trained on."""
+
+    lens: Lens
+    log: InteractionLog
 
 
 def examine_events(
     new: pl.DataFrame,
     log: pl.LazyFrame,
-    champion_log: InteractionLog,
-    lens: Lens,
+    champion: Model,
+    first: Model,
     ingestion: IngestionConfig,
     history: HistoryConfig,
     config: ExaminationConfig,
     report: CleaningReport,
 ) -> pl.DataFrame:
-    """Return the new interactions that raise an alarm, with a further column `alarm`, the reason.
+    """Return the new interactions that the log lacks, with their `group` and `alarm`, the reason or null.
 
-    These are all of a user with more than `user_rows` of them and more than `user_share`; or all new ones if the
-    current model's AUC on the others is lower than on the test rows of its own log by more than `fall`, measured on at
-    least `fall_rows` each: tastes change slowly, so that such a fall reveals inverted or random labels.
+    All rows of a user with more than `user_rows` of them, and more than `user_share`, raise one. So do those of a group
+    on which the champion's AUC is lower by more than `fall` than the mark, measured on at least `fall_rows` each: such
+    a fall reveals inverted or random labels, as tastes change slowly. The mark is the first model's AUC on the test
+    rows of its own log, which nothing that came later can lower; the champion's fall there is an alarm, too.
+
+    Args:
+        new: canonical interactions with their `source`.
+        first: the model with which the updates began.
     """
     added = without_known(new, log)
     users = added.group_by("user_id").len("rows")
     most = (pl.col("rows") > config.user_rows) & (pl.col("rows") > config.user_share * added.height)
-    crowding = added.join(users.filter(most), on="user_id", how="semi", maintain_order="left")
-    alarms = [crowding.with_columns(alarm=pl.lit("one user has most of the new interactions"))]
-    others = added.join(crowding, on=EVENT_KEY, how="anti", maintain_order="left")
-    before, now = champion_auc(others, log, champion_log, lens, ingestion, history, config.fall_rows)
-    if now < before - config.fall:
-        why = f"the champion's AUC is {now:.3f} on them, and was {before:.3f} on the test rows of its log"
-        alarms.append(others.with_columns(alarm=pl.lit(why)))
-    quarantined = pl.concat(alarms)
-    for (why,), rows in quarantined.partition_by("alarm", as_dict=True, maintain_order=True).items():
-        report.record(f"new interactions of {rows['user_id'].n_unique():,} users with an alarm", rows.height, str(why))
-    return quarantined
+    is_crowd = pl.col("user_id").is_in(users.filter(most)["user_id"].implode())
+    is_known = pl.col("user_id").is_in(champion.log.users["user_id"].implode())
+    source = pl.col("source").str.replace("raw_new_interactions", "table")
+    group = pl.format("{}-{}", source, pl.when(is_known).then(pl.lit("known-users")).otherwise(pl.lit(NEW_USERS)))
+    added = added.with_columns(group=pl.when(is_crowd).then(pl.lit(ONE_USER)).otherwise(group))
+    trusted = first.log.samples_in("test")
+    mark = lens_auc(first, trusted, config.fall_rows)
+    still = lens_auc(champion, champion.log.samples.join(trusted, on=MOMENT, how="semi"), config.fall_rows)
+    if still < mark - config.fall:
+        told = (
+            f"the AUC of the lens in use is {still:.3f} on the test rows of the first log, and was {mark:.3f} at first"
+        )
+        report.record("the lens in use has lost what it knew", trusted.height, told)
+        logger.warning("Alarm: %s. An earlier update took in false rows: kedro run --pipelines rollback.", told)
+    aucs, least_auc = dict[str, float](), mark - config.fall
+    if added.height >= config.fall_rows and not np.isnan(mark):
+        scored = _scored(added, log, champion, ingestion, history)
+        aucs = _aucs(scored, added, config.fall_rows)
+        for unit in BURSTS:
+            for name in [name for name in added["group"].unique(maintain_order=True) if name.endswith(NEW_USERS)]:
+                added = _divided(added, name, unit, scored, aucs, least_auc, config.fall_rows, config.new_users)
+    told = "the champion's AUC is {:.3f} on them; the mark is {:.3f}"
+    alarms = {name: told.format(auc, mark) for name, auc in aucs.items() if auc < least_auc}
+    alarms[ONE_USER] = "one user has most of the new interactions"
+    return added.with_columns(alarm=pl.col("group").replace_strict(alarms, default=None, return_dtype=pl.String))
+
+
+def keep_out(
+    new: pl.DataFrame,
+    log: pl.LazyFrame,
+    rejected: pl.DataFrame,
+    champion: Model,
+    first: Model,
+    ingestion: IngestionConfig,
+    history: HistoryConfig,
+    config: ExaminationConfig,
+    report: CleaningReport,
+    *,
+    accept: bool | Sequence[str],
+    reject: bool | Sequence[str],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Divide new interactions into those to take in, and those to keep out: quarantined or rejected, now or before.
+
+    Args:
+        rejected: interactions that were rejected before.
+        accept, reject: see `decided`.
+
+    Raises:
+        ValueError: `accept` or `reject` names no group of the new interactions.
+    """
+    typed = rejected.with_columns(pl.col(key).cast(new.schema[key], strict=False) for key in EVENT_KEY)
+    unseen = new.join(typed, on=EVENT_KEY, how="anti", maintain_order="left")
+    report.record("new interactions that were rejected before", new.height - unseen.height)
+    examined = examine_events(unseen, log, champion, first, ingestion, history, config, report)
+    out = decided(examined, accept, reject, rejected["group"].unique())
+    groups = out.group_by("group", "alarm", maintain_order=True).agg(pl.len(), pl.col("user_id").n_unique())
+    for group, alarm, rows, users in groups.iter_rows():
+        report.record(f"new interactions of {users:,} users kept out: {group}", rows, alarm)
+        if alarm != REJECTED:
+            logger.warning(
+                "%d new interactions of %d users, the group %s, are quarantined: %s. To take them in: kedro run "
+                "--pipelines update --params update.accept=[%s]. To keep them out for good: update.reject=[%s].",
+                *(rows, users, group, alarm, group, group),
+            )
+    taken = unseen.join(out, on=EVENT_KEY, how="anti", maintain_order="left")
+    for item, users, new_users in lifted_items(taken, log, champion.log.users["user_id"], config).iter_rows():
+        told = f"{new_users} of its {users} users are new: somebody may have made them to lift it"
+        report.record(f"interactions of the item {item}", taken.filter(item_id=item).height, told)
+        logger.warning("Most users of the item %s are new, %d of %d.", item, new_users, users)
+    return taken, pl.concat([typed, out], how="diagonal")
+
+
+def decided(
+    examined: pl.DataFrame, accept: bool | Sequence[str], reject: bool | Sequence[str], rejected: Iterable[str]
+) -> pl.DataFrame:
+    """Return those of the examined interactions to keep out: alarmed ones that are not accepted, and rejected ones.
+
+    Args:
+        accept: groups to take in in spite of their alarm; True for all.
+        reject: groups to keep out for good; False for none.
+        rejected: groups that were rejected before.
+
+    Raises:
+        ValueError: there is no such group among the new interactions.
+    """
+    groups = examined["group"].unique().sort().to_list()
+    for parameter, named in (("accept", accept or ()), ("reject", reject or ())):
+        if parameter == "accept" and named is True:
+            continue
+        if not isinstance(named, list | tuple):
+            raise ValueError(
+                f"update.{parameter} is {named!r}; expected a list of groups, such as [journal-new-users]."
+            )
+        for name in named:
+            if groups and name not in {*groups, *(rejected if parameter == "reject" else (LENS,))}:
+                raise ValueError(
+                    f"update.{parameter} names {name!r}, but the groups of the new interactions are "
+                    f"{', '.join(groups)}: name some of these."
+                )
+    taken = groups if accept is True else [*(accept or ())]
+    is_rejected = pl.col("group").is_in([] if isinstance(reject, bool) else [*reject])
+    kept_out = examined.filter(is_rejected | (pl.col("alarm").is_not_null() & ~pl.col("group").is_in(taken)))
+    return kept_out.with_columns(alarm=pl.when(is_rejected).then(pl.lit(REJECTED)).otherwise("alarm"))
+
+
+def lifted_items(
+    added: pl.DataFrame, log: pl.LazyFrame, known_users: pl.Series, config: ExaminationConfig
+) -> pl.DataFrame:
+    """Return items whose users are mostly new: item_id, users and new_users, the most lifted first.
+
+    New accounts cost nothing, so that somebody may have made them to lift the item.
+    """
+    users = pl.concat([each.lazy().select("item_id", "user_id") for each in (log, added)]).unique()
+    items = added.lazy().select("item_id").unique()
+    is_new = ~pl.col("user_id").is_in(known_users.implode())
+    counted = users.join(items, on="item_id").group_by("item_id").agg(users=pl.len(), new_users=is_new.sum())
+    lifted = (pl.col("new_users") >= config.new_users) & (pl.col("new_users") > config.item_share * pl.col("users"))
+    return counted.filter(lifted).sort("new_users", "item_id", descending=[True, False]).collect()
 
 
 def without_known(new: pl.DataFrame, log: pl.LazyFrame) -> pl.DataFrame:
@@ -66,42 +205,75 @@ def without_known(new: pl.DataFrame, log: pl.LazyFrame) -> pl.DataFrame:
     return new.join(later, on=[*EVENT_KEY, "rating", "label"], how="anti", nulls_equal=True, maintain_order="left")
 
 
-def champion_auc(
-    new: pl.DataFrame,
-    log: pl.LazyFrame,
-    champion_log: InteractionLog,
-    lens: Lens,
-    ingestion: IngestionConfig,
-    history: HistoryConfig,
-    least: int,
-) -> tuple[float, float]:
-    """Return the AUC of the current lens on the test rows of its log, and on samples of new interactions.
-
-    It is NaN for fewer rows than `least`, or labels of one class. Vectors of new items, not yet computed, are zero.
-    """
-    tested = champion_log.samples_in("test")
-    if min(new.height, tested.height) < least:
-        return np.nan, np.nan
-    interactions = append_events(log, new, ingestion, CleaningReport())
-    nothing, report = RawEntities(), CleaningReport()
-    items = append_items(champion_log.items, interactions, nothing, ingestion.items, None, report)
-    users = append_users(champion_log.users, interactions, nothing, ingestion.users, report)
-    end = interactions.select(pl.col("timestamp").max()).collect().item() + 1
-    in_memory = LOCAL.model_copy(update={"rows_per_part": interactions.select(pl.len()).collect().item()})
-    growth = Growth(champion_log.sequences, end, end)
-    grown = build_log(interactions, items, users, history, in_memory, growth=growth)
-    assert isinstance(grown, InteractionLog)
-    if (vectors := champion_log.item_embeddings) is not None:
-        padded = np.pad(vectors, ((0, items.height - len(vectors)), (0, 0)))
-        grown = grown.with_embeddings(padded, champion_log.encoder_widths)
-    indices = users.select("user_id", user_index=pl.int_range(pl.len(), dtype=pl.Int32))
-    moments = new.join(indices, on="user_id").select("user_index", "timestamp")
-    samples = grown.samples.join(moments, on=moments.columns, how="semi", maintain_order="left")
-    return lens_auc(lens, champion_log, tested, least), lens_auc(lens, grown, samples, least)
-
-
-def lens_auc(lens: Lens, log: InteractionLog, samples: pl.DataFrame, least: int) -> float:
-    """Return the AUC of a lens on samples of a grown log; NaN for too few samples, or one class."""
+def lens_auc(model: Model, samples: pl.DataFrame, least: int) -> float:
+    """Return the AUC of a lens on samples of its log; NaN for too few samples, or one class."""
     if samples.height < least or samples["label"].n_unique() < 2:
         return np.nan
-    return float(roc_auc_score(samples["label"], LensReader(grow_lens(lens, log), log).logits(samples)))
+    lens = grow_lens(model.lens, model.log)
+    return float(roc_auc_score(samples["label"], LensReader(lens, model.log).logits(samples)))
+
+
+def _scored(
+    added: pl.DataFrame, log: pl.LazyFrame, champion: Model, ingestion: IngestionConfig, history: HistoryConfig
+) -> pl.DataFrame:
+    """Return the samples of new interactions with the champion's logit; vectors of new items are zero as yet."""
+    before, nothing = champion.log, RawEntities()
+    interactions = append_events(log, added, ingestion, CleaningReport())
+    items = append_items(before.items, interactions, nothing, ingestion.items, None, CleaningReport())
+    users = append_users(before.users, interactions, nothing, ingestion.users, CleaningReport())
+    end = interactions.select(pl.col("timestamp").max()).collect().item() + 1
+    in_memory = LOCAL.model_copy(update={"rows_per_part": interactions.select(pl.len()).collect().item()})
+    grown = build_log(interactions, items, users, history, in_memory, growth=Growth(before.sequences, end, end))
+    assert isinstance(grown, InteractionLog)
+    if (vectors := before.item_embeddings) is not None:
+        padded = np.pad(vectors, ((0, items.height - len(vectors)), (0, 0)))
+        grown = grown.with_embeddings(padded, before.encoder_widths)
+    indices = users.select("user_id", user_index=pl.int_range(pl.len(), dtype=pl.Int32))
+    moments = added.join(indices, on="user_id").select("user_id", *MOMENT).unique()
+    samples = grown.samples.join(moments, on=MOMENT, maintain_order="left")
+    logits = LensReader(grow_lens(champion.lens, grown), grown).logits(samples)
+    return samples.select("user_id", "timestamp", "label", logit=pl.Series(logits))
+
+
+def _divided(
+    added: pl.DataFrame,
+    group: str,
+    unit: str,
+    scored: pl.DataFrame,
+    aucs: dict[str, float],
+    least_auc: float,
+    least: int,
+    least_users: int,
+) -> pl.DataFrame:
+    """Take bursts out of a group of new users: those who came in one unit of time, if the AUC on them is too low.
+
+    A few users may be hard to predict, so that a burst has at least `least_users`.
+
+    Args:
+        aucs: by group, which are brought up to date.
+    """
+    came = pl.from_epoch(pl.col("timestamp").min().over("user_id"), time_unit="s").dt.strftime(unit)
+    rows = added.with_columns(burst=pl.format("{}-{}", "group", came)).filter(group=group)
+    many = rows.filter(pl.col("user_id").n_unique().over("burst") >= least_users)
+    measured = _aucs(scored, many.with_columns(group="burst"), least)
+    bursts = {name: auc for name, auc in measured.items() if auc < least_auc}
+    if not bursts:
+        return added
+    aucs |= bursts
+    aucs.pop(group, None)
+    is_burst = rows["burst"].is_in([*bursts])
+    aucs |= _aucs(scored, rows.filter(~is_burst), least)
+    names = rows.select(*EVENT_KEY, new=pl.when(is_burst).then("burst").otherwise("group"))
+    added = added.join(names, on=EVENT_KEY, how="left", maintain_order="left")
+    return added.with_columns(group=pl.coalesce("new", "group")).drop("new")
+
+
+def _aucs(scored: pl.DataFrame, rows: pl.DataFrame, least: int) -> dict[str, float]:
+    """Return the AUC on each group that has enough samples, and both classes; negatives count with their event."""
+    moment = ["user_id", "timestamp"]
+    samples = scored.join(rows.unique(moment, keep="first", maintain_order=True).select(*moment, "group"), on=moment)
+    return {
+        str(group): float(roc_auc_score(own["label"], own["logit"]))
+        for (group,), own in samples.partition_by("group", as_dict=True, maintain_order=True).items()
+        if own.height >= least and own["label"].n_unique() == 2
+    }

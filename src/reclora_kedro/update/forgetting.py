@@ -16,7 +16,7 @@ from kedro_provenance.parameters import Block, Private
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.log_builder import Growth, LogInFiles, build_log
+from reclora_kedro.history.log_builder import Growth, LogInFiles, build_log, require_training
 from reclora_kedro.history.sequences import levels_as_before
 from reclora_kedro.history.splits import SPLIT_NAMES
 from reclora_kedro.ingestion.cleaning import k_core
@@ -132,7 +132,9 @@ def forget_in_log(
         ValueError: a split holds one class without the users.
     """
     if moments := split_moments(log):
-        return build_log(*tables, config, engine, growth=Growth(log.sequences, *moments))
+        built = build_log(*tables, config, engine, growth=Growth(log.sequences, *moments))
+        require_training(built)
+        return built
     built = build_log(*tables, config, engine)
     levels = levels_as_before(built.sequences.rating, log.sequences)
     return replace(built, sequences=replace(built.sequences, rating_level=levels))

@@ -13,12 +13,13 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import bootstrap_auc
-from reclora_kedro.parameters import Count, NonNegative, Real
+from reclora_kedro.parameters import Count, NonNegative, Positive, Real
 from reclora_kedro.terminal import text_table
 
 Decision = dict[str, Any]
 
 FORGOTTEN = "forgotten"  # what a champion's decision has `chosen` where users were forgotten
+SECONDS_PER_DAY = 86_400
 LEAST_USERS = 2  # with a like, and with a dislike: there is no spread over fewer
 
 
@@ -28,10 +29,16 @@ class PromotionConfig(Block):
     margin: NonNegative
     level: Real = Field(gt=0, lt=0.5)
     held_out: Count
+    half_life_days: Positive
 
 
 def decide(
-    samples: pl.DataFrame, champion: np.ndarray, challenger: np.ndarray, config: PromotionConfig, bootstrap: Bootstrap
+    samples: pl.DataFrame,
+    champion: np.ndarray,
+    challenger: np.ndarray,
+    config: PromotionConfig,
+    bootstrap: Bootstrap,
+    weights: np.ndarray | None = None,
 ) -> Decision:
     """Decide whether the challenger replaces the champion: if it is not worse by more than a margin (non-inferiority).
 
@@ -40,6 +47,7 @@ def decide(
 
     Args:
         samples: user_index and label of the newest events; possibly empty.
+        weights: of the samples, in AUCs; None if all weigh the same.
 
     Returns:
         chosen (champion or challenger), reason, rows, likes, users; champion_auc, challenger_auc, difference,
@@ -52,7 +60,7 @@ def decide(
         return undecided(samples, reason)
     scores = np.stack([champion, challenger])
     auc = bootstrap_auc(
-        PairedScores(("champion", "challenger"), np.arange(len(labels)), users, labels, scores), bootstrap
+        PairedScores(("champion", "challenger"), np.arange(len(labels)), users, labels, scores), bootstrap, weights
     )
     difference = auc.differences(np.array([1]), np.array([0]))
     lower = float(difference.interval(1 - 2 * config.level)[0][0])
@@ -76,6 +84,7 @@ def decide(
 def decide_among_three(
     newest: pl.DataFrame,
     held_out: pl.DataFrame,
+    trusted: pl.DataFrame,
     scores: Mapping[str, np.ndarray],
     config: PromotionConfig,
     bootstrap: Bootstrap,
@@ -84,30 +93,49 @@ def decide_among_three(
 ) -> Decision:
     """Decide whether the challenger replaces the champion: if it is worse neither on the newest rows nor on older ones.
 
-    On all of them, it must not be worse than the first champion by more than the margin either, since margins would add
-    up over updates; this alarm may be accepted.
+    Older rows weigh half as much for each half-life that they are older than the newest one, since tastes change. On
+    all of them, it must not be worse than the first champion by more than the margin either, since margins would add up
+    over updates; nor on the first champion's test rows, whose labels no update can have changed. All of these alarms
+    may be accepted.
 
     Args:
-        scores: scores of the newest and then the older rows by `champion`, `challenger` and `first` (champion).
-        accept: whether to promote a challenger in spite of the alarm.
+        trusted: the first champion's test rows.
+        scores: scores of the newest, the older and the trusted rows by `champion`, `challenger` and `first` (champion).
+        accept: whether to promote a challenger in spite of an alarm.
 
     Returns:
-        The decision on the newest rows, with those on the older ones as `held_out`, and on all rows against the first
-        champion as `first`.
+        The decision on the newest rows, with those on the older ones as `held_out`, and against the first champion as
+        `first` on both and as `trusted` on the trusted rows.
     """
     champion, challenger, first = (scores[name] for name in ("champion", "challenger", "first"))
     rows, both = newest.height, pl.concat([newest, held_out])
-    decision = decide(newest, champion[:rows], challenger[:rows], config, bootstrap)
-    older = decide(held_out, champion[rows:], challenger[rows:], config, bootstrap)
-    beside_first = decide(both, first, challenger, config, bootstrap)
-    decision |= {"held_out": older, "first": beside_first}
-    if decision["chosen"] == "challenger" and older["chosen"] == "champion":
-        decision |= {"chosen": "champion", "reason": f"on {older['rows']:,} older rows, {older['reason']}"}
-    if decision["chosen"] == "challenger" and beside_first["chosen"] == "champion":
-        alarm = f"beside the first champion, {beside_first['reason']}"
-        chosen = {"reason": f"{alarm}, which update.accept has taken"} if accept else {"chosen": "champion"}
-        decision |= {"reason": f"{alarm}: update.accept=true takes it all the same"} | chosen
+    new, old, known = slice(rows), slice(rows, both.height), slice(both.height, None)
+    decision = decide(newest, champion[new], challenger[new], config, bootstrap)
+    weights = _weights_by_age(held_out, both, config.half_life_days)
+    others = {
+        "held_out": decide(held_out, champion[old], challenger[old], config, bootstrap, weights),
+        "first": decide(both, first[: both.height], challenger[: both.height], config, bootstrap),
+        "trusted": decide(trusted, first[known], challenger[known], config, bootstrap),
+    }
+    decision |= others
+    places = {
+        "held_out": f"on {held_out.height:,} older rows",
+        "first": "beside the first champion",
+        "trusted": f"on {trusted.height:,} test rows of the first champion",
+    }
+    alarms = [f"{places[name]}, {other['reason']}" for name, other in others.items() if other["chosen"] == "champion"]
+    if decision["chosen"] == "challenger" and alarms:
+        alarm = f"{'; '.join(alarms)} (on {rows:,} newest rows, {decision['reason']})"
+        if accept:
+            decision |= {"reason": f"{alarm}, which update.accept has taken"}
+        else:
+            decision |= {"chosen": "champion", "reason": f"{alarm}: update.accept=[lens] takes it all the same"}
     return decision
+
+
+def _weights_by_age(older: pl.DataFrame, rows: pl.DataFrame, half_life_days: float) -> np.ndarray:
+    age = rows["timestamp"].max() - older["timestamp"].to_numpy() if older.height else np.zeros(0)
+    return np.exp2(-age / (half_life_days * SECONDS_PER_DAY))
 
 
 def undecided(samples: pl.DataFrame, reason: str) -> Decision:

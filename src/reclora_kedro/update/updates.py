@@ -4,8 +4,10 @@ Rows of users and items never move: new ones follow in the order of their first 
 are filled. Events are those that ingestion would keep of all raw rows together.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +16,9 @@ import polars as pl
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.splits import SplitShares, uncut
+from reclora_kedro.history.log_builder import LogInFiles
+from reclora_kedro.history.sequences import user_of_events
+from reclora_kedro.history.splits import SPLITS, SplitShares, uncut
 from reclora_kedro.ingestion.cleaning import clean_interactions, distinct_rows
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import (
@@ -26,8 +30,18 @@ from reclora_kedro.ingestion.config import (
 )
 from reclora_kedro.ingestion.entities import listed_rows, title_of_untitled
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
-from reclora_kedro.ingestion.plausible_times import believed_seconds
+from reclora_kedro.ingestion.plausible_times import believed_seconds, day_of
 from reclora_kedro.ingestion.schema import EVENT_KEY
+from reclora_kedro.lens.base import Lens
+
+logger = logging.getLogger(__name__)
+
+MOMENT = ["user_index", "timestamp"]
+JOURNAL_EVENTS = "journal events"
+"""The check of a report that counts all that a journal has."""
+IN_THE_FUTURE = ("timestamp after ", "journal events in the future")
+"""How the checks of a report begin that count such rows."""
+LATE_SHARE = 0.1  # of the new rows, above which a run warns of late ones
 
 
 class RawEntities(NamedTuple):
@@ -38,6 +52,13 @@ class RawEntities(NamedTuple):
     users: Any = None
 
 
+def described_items(items: pl.DataFrame, raw: RawEntities, config: IngestionConfig) -> pl.Series:
+    """Return the ids, as texts, of the canonical items and of those that raw tables describe."""
+    tables = ((raw.items, "item", config.items), (raw.item_texts, "item text", config.item_texts))
+    listed = [_listed(table, kind, items, columns, CleaningReport()) for table, kind, columns in tables if columns]
+    return pl.concat([each.select(pl.col("item_id").cast(pl.String)) for each in (items, *listed)])["item_id"]
+
+
 def clean_new_events(
     raw_interactions: Any,
     journal: pl.DataFrame,
@@ -46,13 +67,16 @@ def clean_new_events(
     report: CleaningReport,
     engine: EngineConfig = LOCAL,
     forgotten: ForgottenUsers = NOBODY,
+    items: pl.Series | None = None,
 ) -> pl.DataFrame:
-    """Clean new interactions as ingestion does, but without k-core and starting histories.
+    """Clean new interactions as ingestion does, but without k-core and starting histories; with their `source`.
 
     Args:
         raw_interactions: a frame as ingestion reads it; None or empty for none.
         journal: events of the service: user_id, item_id, rating (null: shown, not clicked), timestamp.
         log: the canonical interactions so far, which define the types of ids.
+        items: ids of the items that tables describe, as texts. Events of the service with others wait in the journal,
+            unless the raw interactions have the item, since anybody can send ids. None: none wait.
 
     Raises:
         ValueError: ingestion would refuse the raw table, or no row has ids of the log's types.
@@ -63,10 +87,14 @@ def clean_new_events(
     if has_rows(raw_interactions):
         own = columns.model_copy(update={"click_history": None})
         sources.append(("raw_new_interactions", raw_interactions, own))
+    report.record(JOURNAL_EVENTS, journal.height, "rows in")
     dropped = pl.col("user_id").is_in(forgotten.among(journal["user_id"]).implode())
     report.record("journal events of users who were forgotten", journal.filter(dropped).height)
     journal = journal.filter(~dropped)
-    sound = pl.col("timestamp").is_between(*believed_seconds(config.plausible_times))
+    first, last = believed_seconds(config.plausible_times)
+    sound, future = pl.col("timestamp") >= first, pl.col("timestamp") > last
+    report.record("journal events in the future", journal.filter(future).height)
+    journal = journal.filter(~future)
     if columns.rating:
         sound &= pl.col("rating").is_between(config.rating_min, config.rating_max)
     events_of_service = journal.filter(sound)
@@ -83,8 +111,15 @@ def clean_new_events(
         marked = events_of_service.with_columns(clicked=pl.col("rating").is_not_null())
         sources.append(("journal", marked, kept))
     types = log.collect_schema()
-    events = [types.to_frame()]
+    events = [types.to_frame().with_columns(source=pl.lit("journal"))]
     for name, raw, own in sources:
+        if name == "journal" and items is not None:
+            known = pl.concat([items, *(each["item_id"].cast(pl.String) for each in events)])
+            waiting = raw.filter(~pl.col("item_id").is_in(known.implode()))
+            report.record("journal events of unknown items", waiting.height, "they wait until a table has the item")
+            raw = raw.filter(pl.col("item_id").is_in(known.implode()))
+            if raw.is_empty():
+                continue
         settings = config.model_copy(update={"interactions": own, **unlimited})
         with _named("raw_interactions", name):
             cleaned = clean_interactions(raw, settings, report, engine, forgotten).collect()
@@ -97,19 +132,28 @@ def clean_new_events(
                 f"item_id of type {types['item_id']}, as those of the log are; the first row has "
                 f"{cleaned.row(0)[:2]}. Give the ids as the log has them."
             )
-        events.append(fitting)
+        events.append(fitting.with_columns(source=pl.lit(name)))
+    future = sum(row["rows"] for row in report.records() if row["check"].startswith(IN_THE_FUTURE))
+    if future:
+        logger.warning(
+            "%d new interactions are dropped, as their times are after %s: what sends them has a wrong clock, or "
+            "`ingestion.plausible_times.last_day` is too early.",
+            future,
+            day_of(last),
+        )
     return distinct_rows(pl.concat(events), config, report)
 
 
 def append_events(
     log: pl.LazyFrame, new: pl.DataFrame, config: IngestionConfig, report: CleaningReport
 ) -> pl.LazyFrame:
-    """Append new interactions: late events are inserted in time, repeated ones count once.
+    """Append new interactions: late events are inserted in time, repeated ones count once; only the log's columns stay.
 
     Of several rows of one user, item and second, the one that ingestion would keep stays. Only events from the first
     new one on are in memory.
     """
     report.record("new interactions", new.height, "rows in")
+    new = new.select(log.collect_schema().names())
     if new.is_empty():
         return log
     first, last = new["timestamp"][0], log.select(pl.col("timestamp").max()).collect().item() or 0
@@ -119,7 +163,16 @@ def append_events(
     changed = merged.join(later, on=[*EVENT_KEY, "rating", "label"], how="anti", nulls_equal=True).height - added.height
     report.record("new interactions that are known", new.height - added.height - changed)
     report.record("known interactions with another rating", changed, "the rating that ingestion keeps is taken")
-    report.record("late interactions", added.filter(pl.col("timestamp") < last).height, "kept in their place in time")
+    late = added.filter(pl.col("timestamp") < last).height
+    report.record("late interactions", late, "kept in their place in time")
+    if late > LATE_SHARE * added.height:
+        logger.warning(
+            "%d of %d new interactions are earlier than the newest one before, of %s: they are late, or that has a "
+            "wrong time.",
+            late,
+            added.height,
+            day_of(last),
+        )
     report.record("interactions added", added.height, "rows kept")
     return pl.concat([log.filter(pl.col("timestamp") < first), merged.lazy()])
 
@@ -184,31 +237,76 @@ def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: 
     Neither the champion nor, if they are left out of its training, the challenger has learned from them. They are
     matched by user and second, since negatives are drawn anew.
     """
-    moment = ["user_index", "timestamp"]
-    tested = before.samples_in("test").select(moment)
-    rows = log.samples_in("train").join(tested, on=moment, how="semi")["row"].to_numpy()
+    tested = before.samples_in("test").select(MOMENT)
+    rows = log.samples_in("train").join(tested, on=MOMENT, how="semi")["row"].to_numpy()
     return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
 
 
-def new_split(interactions: pl.LazyFrame, until: int, shares: SplitShares) -> tuple[int, int]:
-    """Return the first seconds of validation and test: shares of the rows after a second, rounded up to moments.
+def trusted_rows(log: InteractionLog, first: InteractionLog, most: int, seed: int) -> pl.DataFrame:
+    """Draw samples of a grown log that were test samples of the first one, in their order."""
+    rows = log.samples.join(first.samples_in("test").select(MOMENT).unique(), on=MOMENT, how="semi")
+    return rows.sample(min(most, rows.height), seed=seed).sort("row")
+
+
+def known_moments(log: InteractionLog) -> pl.DataFrame:
+    """Return the moments (user_index and timestamp) of a log's events and samples, each once.
+
+    What else a grown log has is new: it arrived later, whatever its time.
+    """
+    events = {"user_index": user_of_events(log.sequences.offsets), "timestamp": log.sequences.timestamp}
+    moments = [pl.DataFrame(events), log.samples.select(MOMENT)]
+    return pl.concat(moments, how="vertical_relaxed").unique()
+
+
+def new_split(
+    interactions: pl.LazyFrame, users: pl.DataFrame, known: pl.DataFrame, shares: SplitShares
+) -> tuple[int, int]:
+    """Return the first seconds of validation and test: shares of the new rows by time, rounded up to moments.
+
+    Args:
+        known: moments of the rows that are not new, see `known_moments`.
 
     Examples:
-        >>> log = pl.LazyFrame({"timestamp": [1, 2, 3, 4, 5, 6, 6, 7], "label": [1] * 8})
-        >>> new_split(log, 2, SplitShares(train=0.5, validation=0.3))
+        >>> log = pl.LazyFrame({"user_id": [7] * 8, "timestamp": [1, 9, 3, 4, 5, 6, 6, 7], "label": [1] * 8})
+        >>> users, known = pl.DataFrame({"user_id": [7]}), pl.DataFrame({"user_index": [0, 0], "timestamp": [1, 9]})
+        >>> new_split(log, users, known, SplitShares(train=0.5, validation=0.3))
         (6, 7)
-        >>> new_split(log, 7, SplitShares(train=0.5, validation=0.3))
-        (8, 8)
     """
-    second = pl.col("timestamp")
-    later = interactions.filter(pl.col("label").is_not_null() & (second > until)).select(second).collect()
-    seconds = np.sort(later["timestamp"].to_numpy())
-    ends = np.append(seconds, seconds.max(initial=until) + 1)
+    indices = users.lazy().select("user_id", user_index=pl.int_range(pl.len()).cast(known.schema["user_index"]))
+    labelled = interactions.filter(pl.col("label").is_not_null()).join(indices, on="user_id")
+    new = labelled.join(known.lazy(), on=MOMENT, how="anti").select("timestamp").collect(engine="streaming")
+    seconds = np.sort(new["timestamp"].to_numpy())
+    if not len(seconds):
+        end = interactions.select(pl.col("timestamp").max()).collect().item() + 1
+        return end, end
+    ends = np.append(seconds, seconds[-1] + 1)
     validation, test = (
         int(ends[uncut(int(share * len(seconds)), seconds)])
         for share in (shares.train, shares.train + shares.validation)
     )
     return validation, test
+
+
+def train_on_known(log: InteractionLog | LogInFiles, known: pl.DataFrame) -> InteractionLog | LogInFiles:
+    """Return a grown log whose samples of known moments train, also where they are later than new ones."""
+    known = known.cast({"user_index": pl.Int32}).with_columns(is_known=pl.lit(True))
+    samples = log.samples.lazy().join(known.lazy(), on=MOMENT, how="left", maintain_order="left")
+    split = pl.when("is_known").then(pl.lit("train", SPLITS)).otherwise("split")
+    samples = samples.with_columns(split=split).drop("is_known")
+    if isinstance(log, LogInFiles):
+        return replace(log, samples=samples)
+    return replace(log, samples=samples.collect())
+
+
+def is_new_to(lens: Lens, samples: pl.DataFrame, known: pl.DataFrame) -> np.ndarray:
+    """Return which samples a champion's lens has not learned from: later ones, and any that its log did not have.
+
+    Later ones may be in its log, if a challenger that had learned from them was refused.
+    """
+    arrived = samples.join(known, on=MOMENT, how="anti")["row"].to_numpy()
+    is_new = (samples["timestamp"] > lens.sizes.trained_until).to_numpy().copy()
+    is_new[arrived] = True
+    return is_new
 
 
 def has_rows(raw: Any) -> bool:

@@ -57,6 +57,13 @@ def remember_users(users_to_drop: pl.DataFrame, forget: ForgetConfig, users: pl.
     return ForgottenUsers.from_table(users_to_drop).with_users(forget.users).to_json()
 
 
+def forget_in_quarantine(
+    withheld_interactions: pl.DataFrame, forget: ForgetConfig, users: pl.DataFrame
+) -> pl.DataFrame:
+    """Return the other users' interactions that updates keep out; `users` puts this node after the users' removal."""
+    return withheld_interactions.filter(~forgetting.of_users(forget.users))
+
+
 def keep_item_vectors(
     item_embeddings: Arrays, champion_item_embeddings: Arrays, items: pl.DataFrame, left: InteractionLog
 ) -> tuple[Arrays, InteractionLog]:

@@ -65,10 +65,16 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 outputs="forgotten_users",
                 name="remember_users",
             ),
+            Node(
+                nodes.forget_in_quarantine,
+                inputs=["withheld_interactions", "params:forget", "users"],
+                outputs="quarantined_interactions",
+                name="forget_in_quarantine",
+            ),
             *([] if trained else kept),
             Node(
                 nodes.find_remains,
-                inputs=["archive", "champion_history", "items", "params:forget", *weights],
+                inputs=["archive", "champion_history", "items", "params:forget", *weights, "quarantined_interactions"],
                 outputs=["forget_report", "versions_to_erase"],
                 name="find_remains",
             ),

@@ -22,7 +22,6 @@ from reclora_kedro.history.splits import SplitShares
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
-from reclora_kedro.ingestion.schema import EVENT_KEY
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import ContinuationConfig
 from reclora_kedro.lens.growth import continue_lens, grow_lens
@@ -34,7 +33,7 @@ from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.terminal import show
 from reclora_kedro.update import adapters, examination, promotion, updates
-from reclora_kedro.update.examination import ExaminationConfig
+from reclora_kedro.update.examination import LENS, ExaminationConfig, Model
 from reclora_kedro.update.promotion import PromotionConfig
 from reclora_kedro.update.updates import RawEntities
 
@@ -55,12 +54,16 @@ def clean_new_interactions(
     raw_new_interactions: Any,
     journal: pl.DataFrame,
     users_to_drop: pl.DataFrame,
+    previous_items: pl.DataFrame,
+    raw_new_items: Any,
+    raw_new_item_texts: Any,
     config: IngestionConfig,
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Records]:
     """Clean the new interactions of a raw table and of the service's journal; return them with a report."""
     report = CleaningReport()
-    settings = (config, report, engine, ForgottenUsers.from_table(users_to_drop))
+    items = updates.described_items(previous_items, RawEntities(raw_new_items, raw_new_item_texts), config)
+    settings = (config, report, engine, ForgottenUsers.from_table(users_to_drop), items)
     new = updates.clean_new_events(raw_new_interactions, journal, previous_interactions, *settings)
     return new, report.records()
 
@@ -68,34 +71,32 @@ def clean_new_interactions(
 def append_interactions(
     new_interactions: pl.DataFrame,
     previous_interactions: pl.LazyFrame,
+    withheld_interactions: pl.DataFrame,
     champion_log: InteractionLog,
     champion_lens: Lens,
+    first_log: InteractionLog,
+    first_lens: Lens,
     ingestion: IngestionConfig,
     history: HistoryConfig,
     config: ExaminationConfig,
-    accept: bool,
+    accept: Any,  # Kedro has no unions: see `examination.decided`
+    reject: Any,
 ) -> tuple[pl.LazyFrame, pl.DataFrame, Records]:
-    """Append the new interactions without alarms, or all if accepted; return these, the quarantined ones, and a report.
+    """Append the new interactions without alarms, and those of accepted groups.
 
     One node, so that nothing reads the interactions before they are examined.
+
+    Returns:
+        All interactions, those that are kept out, and a report.
     """
     report = CleaningReport()
-    settings = (ingestion, history, config, report)
-    alarmed = examination.examine_events(
-        new_interactions, previous_interactions, champion_log, champion_lens, *settings
-    )
-    quarantined = alarmed.clear() if accept else alarmed
-    if quarantined.height:
-        logger.warning(
-            "%d of %d new interactions are quarantined, see the entries examination_report and "
-            "quarantined_interactions. If they are as they should be: kedro run --pipelines update --params "
-            "update.accept=true.",
-            quarantined.height,
-            new_interactions.height,
-        )
-    new = new_interactions.join(quarantined, on=EVENT_KEY, how="anti", maintain_order="left")
-    report.record("new interactions quarantined", quarantined.height, "until update.accept is true")
-    return updates.append_events(previous_interactions, new, ingestion, report), quarantined, report.records()
+    rejected = withheld_interactions.filter(alarm=examination.REJECTED)
+    champion, first = Model(champion_lens, champion_log), Model(first_lens, first_log)
+    new, out = examination.keep_out(
+        new_interactions, previous_interactions, rejected, champion, first, ingestion, history, config, report,
+        accept=accept, reject=reject,
+    )  # fmt: skip
+    return updates.append_events(previous_interactions, new, ingestion, report), out, report.records()
 
 
 def append_entities(
@@ -123,11 +124,13 @@ def build_grown_log(
     split: SplitShares,
     engine: EngineConfig,
 ) -> tuple[InteractionLog | LogInFiles, Records]:
-    """Build the log of the grown tables: samples of the champion's log train, later ones are split by time."""
+    """Build the log of the grown tables: samples that the champion's log had train, new ones are split by time."""
     updates.require_grown(champion_log, items, users)
-    report, begins = CleaningReport(), updates.new_split(interactions, champion_log.last_second, split)
-    growth = Growth(champion_log.sequences, *begins)
+    report, known = CleaningReport(), updates.known_moments(champion_log)
+    growth = Growth(champion_log.sequences, *updates.new_split(interactions, users, known, split))
     log = log_builder.build_log(interactions, items, users, history, engine, report, growth)
+    log = updates.train_on_known(log, known)
+    log_builder.require_training(log)
     return log, report.records()
 
 
@@ -160,7 +163,8 @@ def train_challenger(
     """Train the champion's lens on new samples, without those for the comparison."""
     held_out = updates.held_out_rows(log, champion_log, promotion.held_out, champion_lens.config.seed)
     learned = log.with_training_rows(np.setdiff1d(log.rows_in("train"), held_out))
-    return continue_lens(champion_lens, learned, config, engine)
+    is_new = updates.is_new_to(champion_lens, log.samples, updates.known_moments(champion_log))
+    return continue_lens(champion_lens, learned, config, engine, is_new)
 
 
 def promote(
@@ -169,18 +173,20 @@ def promote(
     first_lens: Lens,
     log: InteractionLog,
     champion_log: InteractionLog,
+    first_log: InteractionLog,
     config: PromotionConfig,
     bootstrap: Bootstrap,
-    accept: bool,
+    accept: Any,
 ) -> tuple[Lens, Record]:
     """Return the lens to use from now on, and the decision."""
-    newest = log.samples_in("test")
+    newest, accepts_lens = log.samples_in("test"), accept is True or (accept is not False and LENS in accept)
     held_out = log.samples[updates.held_out_rows(log, champion_log, config.held_out, champion_lens.config.seed)]
     lenses = {"champion": champion_lens, "challenger": challenger_lens, "first": first_lens}
     lenses = {name: grow_lens(lens, log) for name, lens in lenses.items()}
-    rows = pl.concat([newest, held_out])
+    trusted = updates.trusted_rows(log, first_log, config.held_out, champion_lens.config.seed)
+    rows = pl.concat([newest, held_out, trusted])
     scores = {name: lens_scores({"logit": LensReader(lens, log).logits(rows)}) for name, lens in lenses.items()}
-    decision = promotion.decide_among_three(newest, held_out, scores, config, bootstrap, accept=accept)
+    decision = promotion.decide_among_three(newest, held_out, trusted, scores, config, bootstrap, accept=accepts_lens)
     return lenses[decision["chosen"]], decision | {"log_has_grown": updates.has_grown(log, champion_log)}
 
 
@@ -189,8 +195,8 @@ def draw_update_questions(
     log: InteractionLog, champion_log: InteractionLog, history: HistoryConfig, config: AdapterContinuationConfig
 ) -> pl.DataFrame:
     """Draw the samples to train and validate the adapter on, and the newest ones."""
-    newest = history.prompt_rows.test
-    return adapters.update_questions(log.samples, champion_log.last_second, config, newest, history.seed)
+    known, newest = updates.known_moments(champion_log), history.prompt_rows.test
+    return adapters.update_questions(log.samples, known, config, newest, history.seed)
 
 
 def update_adapter(
@@ -218,6 +224,7 @@ def name_champion(
     promotion_report: Record,
     versions_in_use: Callable[[Iterable[str]], dict[str, str]],
     champion_history: Records,
+    new_interactions_report: Records,
     variant: str | None,
     retriever: bool,
     adapter_promotion_report: Record | None = None,
@@ -230,7 +237,12 @@ def name_champion(
     [run] = versions_in_use(["promotion_report"]).values()
     kept = {name: before["versions"][name] for name in KEPT if name in before["versions"]}
     entries = [*IN_USE, *([f"{variant}.adapter"] if variant else []), *(["retriever"] if retriever else [])]
-    decision = promotion_report | ({"adapter": adapter_promotion_report} if adapter_promotion_report else {})
+    read = sum(record["rows"] for record in new_interactions_report if record["check"] == updates.JOURNAL_EVENTS)
+    decision = (
+        promotion_report
+        | {"journal_events": read}
+        | ({"adapter": adapter_promotion_report} if adapter_promotion_report else {})
+    )
     return {"versions": kept | versions_in_use(entries), "decision": decision, "made_by": run}
 
 

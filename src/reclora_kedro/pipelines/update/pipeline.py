@@ -29,6 +29,9 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "raw_new_interactions",
                     "journal",
                     "users_to_drop",
+                    "previous.items",
+                    "raw_new_items",
+                    "raw_new_item_texts",
                     "params:ingestion",
                     "params:engine",
                 ],
@@ -40,12 +43,16 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 inputs=[
                     "new_interactions",
                     "previous.interactions",
+                    "withheld_interactions",
                     "champion.log",
                     "champion.lens",
+                    "first.log",
+                    "first.lens",
                     "params:ingestion",
                     "params:history",
                     "params:update.examination",
                     "params:update.accept",
+                    "params:update.reject",
                 ],
                 outputs=["interactions", "quarantined_interactions", "examination_report"],
                 name="append_interactions",
@@ -113,6 +120,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "first.lens",
                     "log",
                     "champion.log",
+                    "first.log",
                     "params:update.promotion",
                     "params:bootstrap",
                     "params:update.accept",
@@ -124,7 +132,16 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             Node(
                 nodes.name_champion,
                 inputs={"variant": "params:update.variant", "retriever": "params:update.retriever"}
-                | {name: name for name in ("promotion_report", "versions_in_use", "champion_history", *decided)}
+                | {
+                    name: name
+                    for name in (
+                        "promotion_report",
+                        "versions_in_use",
+                        "champion_history",
+                        "new_interactions_report",
+                        *decided,
+                    )
+                }
                 | {f"grown_{name}": name for name in retriever},
                 outputs="champion",
                 name="name_champion",

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 
+from reclora_kedro.history.rating_statistics import COLUMNS
 from reclora_kedro.serving.problems import ProblemError
 from reclora_kedro.serving.routes import Json, Routes
 from reclora_kedro.serving.service import ReloadRefusedError
@@ -35,12 +36,14 @@ class Page:
     def add_to(self, app: FastAPI) -> None:
         parts: dict[str, Callable[..., Any]] = {
             "/": self.whole,
+            "/docs": self.docs,
             "/page/start": self.start,
             "/page/user": self.user,
             "/page/items": self.items,
             "/page/champion": self.champion,
             "/page/{name}": self.file,
         }
+        self._schema = app.openapi
         for path, route in parts.items():
             app.get(path, response_model=None, include_in_schema=False)(route)
         app.post("/page/events", response_model=None, include_in_schema=False)(self.add_event)
@@ -50,6 +53,10 @@ class Page:
         """Return the page without any data."""
         return self._html("page.html.jinja", llm=self._routes.service.champion.llm is not None)
 
+    async def docs(self) -> Response:
+        """Return all routes, without scripts of other hosts."""
+        return self._html("docs.html.jinja", schema=self._schema())
+
     async def file(self, name: str) -> Response:
         if name not in STATIC:
             raise ProblemError(404, "unknown-route", "The route is not known", "There is no such file.")
@@ -58,8 +65,8 @@ class Page:
 
     async def start(self) -> Response:
         """Return some users to choose from, and the first of them as an example."""
-        users = list(map(str, self._routes.service.champion.log.users["user_id"].head(EXAMPLES)))
-        return await self._user(users[0], "lens", None, users)
+        users = self._routes.service.live.some_users(EXAMPLES)
+        return await self._user(users[0] if users else "1", "lens", None, users)
 
     async def user(self, user: str, model: str = "lens") -> Response:
         return await self._user(user, model, None)
@@ -81,17 +88,26 @@ class Page:
     async def add_event(self, request: Request) -> Response:
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
         user, model = form.pop("user", ""), form.pop("model", "lens")
-        value: Json = {"user": user, "item": form.get("item", "")}
         try:
+            value: Json = {"user": user, "item": await self._item(form.get("item", ""))}
             value |= {"rating": float(form["rating"])} if form.get("rating") else {}
             value |= {"clicked": form["clicked"] == "true"} if form.get("clicked") else {}
-            response = await self._routes.add_events(Events.model_validate({"events": [value]}))
+            await self._routes.add_events(Events.model_validate({"events": [value]}))
             note = f"The event of item {value['item']} counts from now on."
-            if response["unknown_items"]:
-                note = f"No table has the item {value['item']}: the event waits until one has."
         except (ProblemError, ValidationError, ValueError) as error:
             note = str(error)
         return await self._user(user, model, note)
+
+    async def _item(self, text: str) -> str:
+        """Return the id of the item with this id or title; raise ValueError, with similar titles, if there is none."""
+        if text in self._routes.service.live.items:
+            return text
+        items = (await self._routes.items(text, MOST_ITEMS))["items"]
+        titled = [item["item"] for item in items if item["title"].casefold() == text.casefold()]
+        if len(titled) == 1:
+            return titled[0]
+        similar = "; ".join(f"{item['title']} is {item['item']}" for item in items) or "no title contains it"
+        raise ValueError(f"{text!r} is the id or title of no one item, and nothing was stored: {similar}.")
 
     async def _user(self, user: str, model: str, note: str | None, users: Sequence[str] = ()) -> Response:
         try:
@@ -103,7 +119,8 @@ class Page:
             return self._html("problem.html.jinja", problem=str(error))
         champion = self._routes.service.champion
         content = {"described": described, "recommended": recommended, "ingestion": champion.ingestion}
-        return self._html("user.html.jinja", user=user, note=note, users=users, choice=champion.choice, **content)
+        shown: dict[str, Any] = {"choice": champion.choice, "meanings": COLUMNS}
+        return self._html("user.html.jinja", user=user, note=note, users=users, **content, **shown)
 
     def _html(self, template: str, **content: Any) -> Response:
         text = self._templates.get_template(template).render(**content)
