@@ -186,9 +186,16 @@ def test_texts(benchmarks, tmp_path):
 
 
 def test_attacks(benchmarks):
-    benchmarks.patch.setattr(benchmarks.module("attacks"), "BOT_ROWS", 200)
-    printed = benchmarks.main("attacks", "--env", "test")
-    assert printed.count("| false ") == printed.count("| true ") == 3  # `update.accept`, for each of three blocks
+    place = pl.int_range(400, eager=True)
+    columns = {"user_id": place % 20, "item_id": place % 37, "rating": (place % 5 + 1).cast(pl.Float64)}
+    night = pl.DataFrame(columns).with_columns(
+        timestamp=880_000_000 + 60 * place, label=(pl.col("rating") >= 4).cast(pl.Int8)
+    )
+    attacks = benchmarks.module("attacks").ATTACKS
+    made = {name: attack(night, 1) for name, attack in attacks.items()}
+    assert all(rows.schema == night.schema for rows in made.values())
+    assert made.pop("none").equals(night)
+    assert not any(rows.equals(night) for rows in made.values())
 
 
 def test_lifelong_adapter(benchmarks):

@@ -40,7 +40,7 @@ def test_it_makes_the_delivered_lists(catalog):
 
 def test_it_is_ranked_drawn_and_explained_beside_the_others(catalog):
     models = {record["model"] for record in catalog.load("ranking_metrics")}
-    assert models >= {"popularity", "shelf", "fusion", "lens", "shelf_lens"}
+    assert models >= {"popularity", "shelf", "lens", "shelf_lens"}
     assert "what stands on the same shelf" in catalog.load("ranking_report")
     [line] = [line for line in catalog.load("hit_rate_figure").data if line.name == "shelf"]
     assert line.line.color == "#A1B2C3"

@@ -143,7 +143,7 @@ def test_a_cell_that_ranks_whole_catalogues_compares_hit_rates(in_this_process):
     cell = Cell("found", {"epochs": "1"}, 42, settings, OUTPUTS["ranking"], pipelines_of("ranking"))
     run, _ = run_cell(in_this_process, cell, cell_result)
     records = tabulate([cell], [run], None)
-    assert {"popularity", "item_knn", "retriever", "fusion"} < {record["model"] for record in records}
+    assert {"popularity", "item_knn", "retriever"} < {record["model"] for record in records}
     assert {record["k"] for record in records} == {10}
     [retriever] = [record for record in records if record["model"] == "retriever"]
     assert 0 < retriever["hit_rate_low"] < retriever["hit_rate"] < 1

@@ -25,6 +25,7 @@ def default_blocks(seed: int = SEED) -> dict[str, dict[str, Any]]:
             "rating_min": 1,
             "rating_max": 5,
             "max_ratings_outside": 0.01,
+            "max_missing": 0.1,
             "max_share_of_one_id": 0.1,
             "label_threshold": 4,
             "duplicates": "highest_rating",
@@ -91,8 +92,8 @@ def default_blocks(seed: int = SEED) -> dict[str, dict[str, Any]]:
 
 
 PLACES = {  # blocks of the settings that keywords change
-    "ingestion": "rating_min rating_max max_ratings_outside label_threshold plausible_times duplicates k_core "
-    "max_share_of_one_id",
+    "ingestion": "rating_min rating_max max_ratings_outside max_missing label_threshold plausible_times duplicates "
+    "k_core max_share_of_one_id",
     "ingestion.interactions": "timestamp_format drop unknown_ids",
     "ingestion.items": "missing_title title_choice trailing_articles",
     "history": "min_history ties shared_clock rating_levels split",

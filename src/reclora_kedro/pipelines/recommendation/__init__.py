@@ -20,9 +20,9 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
         config = catalog.load("params:recommendation")
         if config.candidates == "table" and "recommendation_candidates" in pipeline.inputs():
             yield partial(_require_table, catalog)
-        names = {name for name in pipeline.inputs() if name.startswith("params:")}
-        blocks = {name.removeprefix("params:"): catalog.load(name) for name in names}
-        yield partial(validated_configs, config.sources, blocks)
+        named = [source for source in config.sources if f"params:{source.rpartition('.')[2]}" in pipeline.inputs()]
+        blocks = {name: catalog.load(f"params:{name}") for name in (source.rpartition(".")[2] for source in named)}
+        yield partial(validated_configs, tuple(named), blocks)
     if "recommendations_csv" in pipeline.all_outputs():
         yield partial(require_no_folder, location(catalog.get("recommendations_csv")))
 
