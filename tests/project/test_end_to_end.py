@@ -151,7 +151,8 @@ def test_a_run_that_stopped_goes_on_where_it_was_and_ends_with_titles_and_where_
     assert catalog.load("scores").height > 0
     assert not any(name.endswith("train_adapter") for name in catalog.load("run_manifest")["nodes"])
     end = capsys.readouterr().out.rpartition("Recommended to user ")[2]
-    assert end.index("How well methods find items") < end.index("How well models predict") < end.index("Highest AUC: ")
+    assert "Lists are made by item_knn_lens" in end
+    assert end.index("How well models predict") < end.index("Highest AUC: ") < end.index("recommendations.csv")
     recommended = catalog.load("recommendations")
     first = recommended.filter(user_id=recommended["user_id"][0])
     assert all(title in end for title in first["title"])
