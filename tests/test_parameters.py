@@ -69,11 +69,11 @@ def test_a_boolean_is_no_id(block, settings):
 @pytest.mark.parametrize(
     ("block", "settings", "refusal"),
     [
-        (ItemEmbeddingConfig, {"encoders": ["tfidf", "tfidf"]}, "(?s)encoders.*names one of them twice"),
+        (ItemEmbeddingConfig, {"encoders": ["tfidf", "tfidf"]}, "(?s)encoders.*names tfidf twice"),
         (ItemEmbeddingConfig, {"components": 100_000}, "(?s)components.*less than or equal to 4096"),
         (BaseModelConfig, {"steps": ["prune", "prune"]}, "(?s)steps.*names prune twice in a row"),
         (PruneConfig, {"ratio": 0.999}, "(?s)ratio.*less than or equal to 0.9"),
-        (AdapterContinuationConfig, {"safeguard": ["none", "none"]}, "(?s)safeguard.*names one of them twice"),
+        (AdapterContinuationConfig, {"safeguard": ["none", "none"]}, "(?s)safeguard.*names none twice"),
         (RetrieverConfig, BASE["retriever"] | {"seed": 0, "batch_parts": 3}, "batch_parts is 3, which does not divide"),
     ],
 )

@@ -1,7 +1,7 @@
 """Checks at the start of a session: all wrong parameters at once, and misspelt names of an environment."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import reduce
@@ -26,10 +26,14 @@ FLAGS: dict[str, Any] = {
     "allow_mixed": bool,
 }
 """Types of the parameters that the start of a run reads, where a project has them."""
+BlockTypes = Callable[[Mapping[str, Any], Collection[str]], Mapping[str, Any]]
+"""Function that returns types of blocks from all parameters and the names of what the nodes read."""
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 
 
-def check_parameters(context: KedroContext, blocks: Mapping[str, Any], names: bool = False) -> None:
+def check_parameters(
+    context: KedroContext, blocks: Mapping[str, Any], block_types: Sequence[BlockTypes] = (), names: bool = False
+) -> None:
     """Make the pipelines from the parameters of a session, and refuse parameters that they do not take.
 
     Kedro's own `ParameterValidator` logs each fault and keeps only its text, so its types are used with pydantic's
@@ -38,6 +42,7 @@ def check_parameters(context: KedroContext, blocks: Mapping[str, Any], names: bo
     Args:
         context: context of the session.
         blocks: types of blocks that no node reads.
+        block_types: return the types of blocks that nodes read without a type of their own.
         names: refuse parameters that the base environment does not have, too.
 
     Raises:
@@ -51,11 +56,11 @@ def check_parameters(context: KedroContext, blocks: Mapping[str, Any], names: bo
         faults += structure_faults(parameters, declared, getattr(loader, "named_blocks", ()))
     types = {name: kind for name, kind in FLAGS.items() if name in parameters} | dict(blocks)
     try:
-        types |= types_of_blocks(with_declared_blocks(parameters, declared))
+        types |= types_of_blocks(with_declared_blocks(parameters, declared), block_types)
     except NameRefusedError as error:
         faults += error.args
         with suppress(NameRefusedError):
-            types |= types_of_blocks(base_parameters(loader.conf_source))
+            types |= types_of_blocks(base_parameters(loader.conf_source), block_types)
     refused = {path_of(fault) for fault in faults}
     values = check_values(parameters, types, list(parameter_paths(declared)))
     faults += [fault for fault in values if path_of(fault) not in refused]
@@ -72,14 +77,19 @@ def with_declared_blocks(parameters: Mapping[str, Any], declared: Mapping[str, A
     return {**parameters, **{name: declared[name] for name in wrong if not isinstance(parameters[name], Mapping)}}
 
 
-def types_of_blocks(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def types_of_blocks(parameters: Mapping[str, Any], block_types: Sequence[BlockTypes] = ()) -> dict[str, Any]:
     """Make the requested pipelines from parameters; return the types of the blocks that their nodes read, by path.
 
     Raises:
         NameRefusedError: no pipelines can be made with names in the parameters.
     """
     use_parameters(parameters)
-    return TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
+    made = dict(pipelines)
+    read = set().union(*(pipeline.inputs() for pipeline in made.values()))
+    types = TypeExtractor(made).extract_types_from_pipelines()
+    for types_of in block_types:
+        types |= types_of(parameters, read)
+    return types
 
 
 def path_of(fault: str) -> str:

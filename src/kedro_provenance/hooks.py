@@ -14,7 +14,7 @@ from kedro.io import DatasetError
 from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance.around import code_of_hook
-from kedro_provenance.check_parameters import check_names, check_parameters
+from kedro_provenance.check_parameters import BlockTypes, check_names, check_parameters
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
 from kedro_provenance.plan import recipe_of, version_by
@@ -35,6 +35,8 @@ class ProvenanceHooks:
         packages: packages besides the project's own whose code affects the outputs of its nodes.
         checks: the project's own checks of what the nodes of a run need, before its first node.
         blocks: types of parameter blocks that no node reads.
+        block_types: functions that return the types of blocks that nodes read without an annotation, since parameters
+            name these blocks.
         check_names: refuse parameters that the base environment does not have, and entries of the catalog and globals
             of an environment whose names are most likely misspelt.
         late_tags: tags of nodes that run after all others that do not depend on them, such as long trainings.
@@ -49,6 +51,7 @@ class ProvenanceHooks:
         packages: Sequence[str] = (),
         checks: Sequence[Checks] = (),
         blocks: Mapping[str, Any] | None = None,
+        block_types: Sequence[BlockTypes] = (),
         check_names: bool = False,
         late_tags: Sequence[str] = (),
         champion_readers: Sequence[str] = (),
@@ -59,7 +62,7 @@ class ProvenanceHooks:
             blocks or {},
             champion_readers,
         )
-        self._check_names, self.late_tags = check_names, late_tags
+        self._check_names, self.late_tags, self._block_types = check_names, late_tags, block_types
         self._session = threading.local()  # a server may load the contexts of two requests at the same time
         self._run: Run | None = None
         self._thread = threading.current_thread()  # of the run
@@ -72,7 +75,7 @@ class ProvenanceHooks:
             code_of_hook(hook)  # before any of them knows this session
         self._session.began = time.time()
         with making_pipelines:
-            check_parameters(context, self._blocks, self._check_names)
+            check_parameters(context, self._blocks, self._block_types, self._check_names)
             if self._check_names:
                 check_names(context)
             self._session.parameters = parameters_in_use()

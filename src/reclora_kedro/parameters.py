@@ -35,8 +35,9 @@ Id = Annotated[int | str, BeforeValidator(_no_bool_as_id)]
 
 
 def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError("names one of them twice: name each once")
+    repeated = next((value for place, value in enumerate(values) if value in values[:place]), None)
+    if repeated is not None:
+        raise ValueError(f"names {repeated} twice: name each once")
     return values
 
 

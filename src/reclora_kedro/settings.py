@@ -4,6 +4,7 @@ import warnings
 from typing import Any, Literal
 
 import polars as pl
+from pydantic import StrictBool
 
 from kedro_provenance.files.package_files import package_file
 from kedro_provenance.plugin import (
@@ -17,6 +18,7 @@ from reclora_kedro import extensions
 from reclora_kedro.hooks import RecommenderHooks
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.pipelines.checks import checks
+from reclora_kedro.pipelines.names import source_types
 from reclora_kedro.serving.config import ServiceConfig
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
@@ -45,9 +47,11 @@ HOOKS = (
             "champion": Literal["promoted", "newest"],
             "service": ServiceConfig,
             "update.retriever": bool,
-            "update.accept": bool,
+            "update.accept": StrictBool | tuple[str, ...],
+            "update.reject": Literal[False] | tuple[str, ...],
             **{name: block for each in HOOKS_OF_PACKAGES for name, block in getattr(each, "BLOCKS", {}).items()},
         },
+        block_types=[source_types],
         late_tags=["gpu"],
         champion_readers=["recommendation", "export"],
     ),

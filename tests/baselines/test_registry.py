@@ -9,7 +9,7 @@ from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 
 from installed import installed
-from kedro_provenance import code
+from kedro_provenance.code import code_of
 from kedro_provenance.parameters import NameRefusedError
 from named import names_with
 from projects import ROOT
@@ -73,12 +73,12 @@ def test_no_variant_takes_the_name_of_a_baseline():
 
 
 def test_a_figure_is_drawn_anew_for_an_edit_of_a_baseline_that_it_shows_alone():
-    def modules(*shown):
-        start, packages = frozenset({evaluation.__name__}), frozenset({"reclora_kedro"})
-        return {name.rpartition(".")[2] for name in code._closure(start, frozenset(shown), packages)}
+    def read(node, shown):
+        parts = code_of(node.func, ["reclora_kedro"], [shown]).parts
+        return {name.removeprefix("reclora_kedro.baselines.").partition(".")[0] for name in parts}
 
     baselines = {"boosted_trees", "lens_probe", "statistics_probe", "prompt_likes"}
-    assert modules("lens_probe") & baselines == {"lens_probe"}
     for node in create_evaluation(names_with({})).nodes:
         if node.short_name in ("plot_auc", "plot_roc", "plot_calibration", "write_report"):
             assert "params:scoring.baselines" in node.inputs
+            assert read(node, "lens_probe") & baselines == {"lens_probe"}

@@ -15,6 +15,7 @@ from kedro_provenance.check_parameters import check_names, check_parameters, che
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.parameters import parameter_paths
 from kedro_provenance.session import CachingConfigLoader
+from reclora_kedro.pipelines.names import source_types
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
@@ -62,7 +63,7 @@ def refusal(tmp_path):
         pipelines.set_requested(list(requested))
         try:
             context = SimpleNamespace(config_loader=loader, env="mine")
-            check_parameters(context, {"service": ServiceConfig}, names=True)
+            check_parameters(context, {"service": ServiceConfig}, [source_types], names=True)
             check_names(context)
         except RunRefusedError as error:
             return str(error)
@@ -141,6 +142,11 @@ UNKNOWN = "no parameter. The nearest one is"
                 "- finetuning.variants.mine.history is 'latest', but",
                 "- lens.dropout is 3: ",
             ],
+        ),
+        (
+            "{item_knn: {popularity_powers: []}, lens: {dropout: 3}}",
+            None,
+            ["- item_knn.popularity_powers is []: ", "- lens.dropout is 3: "],
         ),
         ("service: {model: llm, variant: null}", None, ["- service: model is llm, but variant is null"]),
         ("ingestion: {k_core: .inf}", {"lens": {"dropout": 1}}, ["- ingestion.k_core is inf", "- lens.dropout is 1: "]),

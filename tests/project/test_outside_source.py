@@ -14,7 +14,7 @@ from reclora_kedro.serving.service import Service
 
 SETTINGS = {
     "recommendation": {
-        "sources": ["popularity", "outside.shelf"], "method": "shelf", "order": "candidates", "variant": None,
+        "sources": ["popularity", "third_party.shelf"], "method": "shelf", "order": "candidates", "variant": None,
     },
     "ranking": {"variant": None},
     "monitoring": {"reference_days": 4, "period_days": 3, "alarms": {"least": 5}},
@@ -28,7 +28,7 @@ def catalog(finished_run):
 
 def test_it_makes_the_delivered_lists(catalog):
     log, table = catalog.load("log"), catalog.load("recommendations")
-    assert catalog.load("candidate_choice")["sources"].keys() == {"popularity", "outside.shelf"}
+    assert catalog.load("candidate_choice")["sources"].keys() == {"popularity", "third_party.shelf"}
     index = {item: place for place, item in enumerate(log.items["item_id"].to_list())}
     users = {user: place for place, user in enumerate(log.users["user_id"].to_list())}
     for (user,), own in table.group_by("user_id"):
@@ -56,7 +56,7 @@ def test_the_drift_report_measures_its_lists(catalog):
 def test_the_service_answers_with_it_and_refuses_other_sources(finished_run, catalog, tmp_path, monkeypatch):
     monkeypatch.chdir(finished_run.project)
     serving = {"service": {"folder": str(tmp_path)}}
-    with pytest.raises(RunRefusedError, match=r"was made of the sources popularity, outside\.shelf, but"):
+    with pytest.raises(RunRefusedError, match=r"was made of the sources popularity, third_party\.shelf, but"):
         ServedProject(finished_run.project, "test", serving).champion()
     project = ServedProject(finished_run.project, "test", SETTINGS | serving)
     service = Service(project.settings(), project.champion, Metrics())

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
-from kedro.validation.type_extractor import TypeExtractor
+from pydantic import StrictBool
 
-from kedro_provenance.check_parameters import FLAGS, check_values
+from kedro_provenance.check_parameters import FLAGS, check_values, types_of_blocks
 from kedro_provenance.parameters import parameter_paths
-from kedro_provenance.session_parameters import use_parameters
 from named import PARAMETERS
 from reclora_extras.tracking.config import TrackingConfig
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
+from reclora_kedro.pipelines.names import source_types
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
@@ -217,6 +217,8 @@ OTHERS = {
     "champion": Literal["promoted", "newest"],
     "service": ServiceConfig,
     "update.retriever": bool,
+    "update.accept": StrictBool | tuple[str, ...],
+    "update.reject": Literal[False] | tuple[str, ...],
     "update.adapter": AdapterContinuationConfig,
     "tracking": TrackingConfig,
 }
@@ -225,9 +227,10 @@ OTHERS = {
 def types_of_parameters() -> dict[str, type]:
     """What the blocks must be, by path, of all pipelines that conf/base makes, with a teacher; and `OTHERS`."""
     bootstrap_project(ROOT)
-    use_parameters(PARAMETERS | {"base_model": PARAMETERS["base_model"] | {"steps": ["distill"], "variant": "reclora"}})
+    distilled = PARAMETERS | {"base_model": PARAMETERS["base_model"] | {"steps": ["distill"], "variant": "reclora"}}
     pipelines.set_requested(None)
-    return TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS | OTHERS
+    types = types_of_blocks(distilled, [source_types])
+    return types | FLAGS | OTHERS
 
 
 def refusals(path: str, value: Any, types: Mapping[str, type]) -> list[str]:

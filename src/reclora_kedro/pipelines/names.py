@@ -123,11 +123,7 @@ class PipelineNames:
     @property
     def source_settings(self) -> dict[str, str]:
         """Inputs with the settings of the sources that have a block of parameters, by the block's name."""
-        from reclora_kedro.candidates.item_model import NoSettings
-        from reclora_kedro.recommendation.choice import model_of
-
-        blocks = [source.rpartition(".")[2] for source in self.sources if model_of(source).Config is not NoSettings]
-        return {block: f"params:{block}" for block in blocks}
+        return {block: f"params:{block}" for block in _config_types(self.sources)}
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -137,6 +133,26 @@ class PipelineNames:
     def objective_of(self, variant: str) -> Mapping[str, Any]:
         """Return the parameters ``training.objective`` of a variant, before validation."""
         return _inner_block(_inner_block(self.parameters["finetuning"]["variants"][variant], "training"), "objective")
+
+
+def source_types(parameters: Mapping[str, Any], read: Collection[str]) -> dict[str, Any]:
+    """Return the types of the blocks of sources that nodes read, by the block's name.
+
+    Args:
+        parameters: all parameters.
+        read: names of what the nodes read.
+    """
+    sources = parameters["recommendation"]["sources"]
+    return _config_types([source for source in sources if f"params:{source.rpartition('.')[2]}" in read])
+
+
+def _config_types(sources: Collection[str]) -> dict[str, Any]:
+    """Return the types of the settings of the sources that have any, by the name of their block."""
+    from reclora_kedro.candidates.item_model import NoSettings
+    from reclora_kedro.recommendation.choice import model_of
+
+    types = {source.rpartition(".")[2]: model_of(source).Config for source in sources}
+    return {block: kind for block, kind in types.items() if kind is not NoSettings}
 
 
 def _inner_block(block: Mapping[str, Any], name: str) -> Mapping[str, Any]:
