@@ -76,11 +76,9 @@ def test_a_run_that_is_interrupted_goes_on_elsewhere_and_what_fits_is_kept(store
     assert set(catalog.load("run_manifest")["nodes"]) == shown
     assert bucket.objects("team/reclora/07_model_output") == scores
     fetched = {path.parent.parent.name for path in private_cache().glob("versions/**/provenance.json")}
-    reports = {f"{name}_report.json" for name in ("ingestion", "history", "shortlist", "recommendation")}
-    metrics = {
-        f"{name}.json" for name in ("metrics", "comparisons", "attribution", "lens_metrics", "candidate_metrics")
-    }
-    assert fetched == reports | metrics | {"recommendations.parquet", "evaluation_report.html"}
+    names = ("metrics", "comparisons", "attribution", "candidate_metrics", "candidate_choice", "shortlist_report")
+    shown_files = {f"{name}.json" for name in names} | {"recommendations.parquet", "evaluation_report.html"}
+    assert fetched == shown_files
 
     bucket.put("raw/users.csv", bucket.files.cat_file(f"{bucket.address}/raw/users.csv") + b"\n")
     steps = plan(pipelines["ingestion"], catalog)
