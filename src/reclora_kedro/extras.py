@@ -15,7 +15,7 @@ def missing_extra(extra: str, needed_by: str) -> str | None:
     """
     lines = (line.partition(";") for line in requires(DISTRIBUTION) or ())
     wanted = {requirement.strip() for requirement, _, marker in lines if re.search(rf"extra == .{extra}\W", marker)}
-    packages = {re.match(r"[\w-]+", requirement)[0]: requirement for requirement in wanted}  # type: ignore[index]
+    packages = {re.split(r"[^\w-]", requirement)[0]: requirement for requirement in wanted}
     missing = sorted(package for package in packages if find_spec(package.replace("-", "_")) is None)
     if not missing:
         return None

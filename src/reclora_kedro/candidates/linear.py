@@ -107,7 +107,7 @@ class Linear(ItemModel):
         histories = moments.latest(EVENTS, self.settings.recency)
         total: Scores | None = None
         for weight, term in self.terms:
-            made = moments.once((term, self.settings.recency), lambda term=term: term(histories))  # type: ignore[misc]
+            made = moments.once((term, self.settings.recency), partial(term, histories))
             added = made if weight == 1 else np.float32(weight) * made
             if isinstance(total, np.ndarray) and not isinstance(added, np.ndarray):
                 added = added.toarray()

@@ -58,7 +58,7 @@ class RetrieverModel(ItemModel):
         if self.index is None:
             return super().top(moments, most)
         lists = Lists.empty(len(moments), most)
-        missing = self._search(moments, most, lists)
+        missing = self._search(self.index, moments, most, lists)
         if len(missing):  # most of what the index finds is hidden, or there are no events: exact scores
             exact = super().top(moments[missing], most)
             lists.items[missing], lists.scores[missing] = exact
@@ -69,7 +69,7 @@ class RetrieverModel(ItemModel):
             return super().score(moments, row, item)
         return self.reader.with_events(moments.events).scores_of(moments.frame, row, item)
 
-    def _search(self, moments: Moments, most: int, lists: Lists) -> np.ndarray:
+    def _search(self, index: Any, moments: Moments, most: int, lists: Lists) -> np.ndarray:
         """Write the lists that the index finds; return the rows of the others."""
         reader, is_short = self.reader.with_events(moments.events), np.zeros(len(moments), dtype=bool)
         hidden = np.array([len(items) for items in moments.hidden], dtype=np.int64)
@@ -81,7 +81,7 @@ class RetrieverModel(ItemModel):
             of_count, step = np.flatnonzero(counts == count), max(1, SEARCHED_AT_ONCE // count)
             for rows in np.split(of_count, range(step, len(of_count), step)):
                 states, _ = reader.states(moments.frame[rows])
-                found = self.index.search(states.cpu().numpy(), count)  # type: ignore[union-attr]
+                found = index.search(states.cpu().numpy(), count)
                 for row, items in zip(rows.tolist(), found, strict=True):
                     items = items[items != NO_ITEM]
                     items = items[moments.allows(row, items)][:most]

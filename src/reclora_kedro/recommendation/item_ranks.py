@@ -50,7 +50,7 @@ def rank_test_likes(recommender: "Recommender", config: RankingConfig, lens: "Le
         allowed = sampled_items(log, likes, config.sampled, config.seed)
     asked = likes
     if not config.moment:
-        last = int(log.samples_in("train", "timestamp")["timestamp"].max())  # type: ignore[arg-type]
+        last = int(log.samples_in("train", "timestamp")["timestamp"].to_numpy().max())
         asked = likes.with_columns(timestamp=pl.lit(last + 1, dtype=likes.schema["timestamp"]))
     most = max(recommender.config.shortlist, *config.cutoffs, *config.among_first)
     return rank_likes(listers, recommender.moments(asked, allowed=allowed), likes, most)

@@ -24,7 +24,7 @@ def evaluate_models(
 ) -> tuple[Records, Records]:
     """Return every model's metrics, on the whole test split, too, where it scored that, and every pair's difference."""
     records, comparisons = metrics.evaluate_models(scores, bootstrap)
-    records = metrics.with_constant(records, float(log.samples_in("train", "label")["label"].mean()))  # type: ignore[arg-type]
+    records = metrics.with_constant(records, float(log.samples_in("train", "label")["label"].to_numpy().mean()))
     return metrics.with_split_auc(records, log.samples_in("test"), lens_metrics, tables), comparisons
 
 
