@@ -203,3 +203,14 @@ def _node_ranking_and_recommender_agree(now, recommender):
         require_equal(own["item_index"].to_list(), own["score"].fill_null(np.nan), items[kept].tolist(), scores[kept])
         assert recommended.filter(user_id=user)["item_id"].to_list() == own["item_id"].to_list()
         assert ranked[row].to_list() == items[kept].tolist()
+
+
+@settings(max_examples=5)
+@given(log=logs(), vectors=item_embeddings(), kind=st.sampled_from(["item_knn", "linear", "fusion"]))
+def test_the_lens_reorders_the_shortlist_and_nothing_behind_it(log, vectors, kind):
+    log = log.with_embeddings(vectors)
+    first, reranked = (champion_of(log, kind, order, None).recommender for order in ("candidates", "lens"))
+    asked = first.moments(log.now(pl.DataFrame({"user_index": range(USERS.height)}, {"user_index": pl.Int32})))
+    plain, by_lens = (recommender.best(asked, 6).items for recommender in (first, reranked))
+    assert np.array_equal(np.sort(plain[:, :3]), np.sort(by_lens[:, :3]))
+    assert np.array_equal(plain[:, 3:], by_lens[:, 3:])
