@@ -18,13 +18,14 @@ import plotly.graph_objects as go
 import polars as pl
 from lifelong import LOGS, read_tables
 from plotly.subplots import make_subplots
-from results import Records, publish
+from results import publish
 from running import Project, open_project
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 from windows import METRICS, Window, configs_by_seed, rules, summarize, train_ranker
 
 from reclora_kedro.evaluation.figures import TEMPLATE
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog

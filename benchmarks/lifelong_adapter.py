@@ -12,7 +12,6 @@ histories and score the same rows.
 import argparse
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 import polars as pl
 from lifelong import BLOCKS, LOGS, auc_by_block, blocks_of, draw, even_blocks, read_tables
@@ -21,6 +20,7 @@ from running import Project, open_project
 
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.significance import bootstrap_auc, compare_models
 from reclora_kedro.finetuning.continuation import START, AdapterContinuationConfig, continuations, trained_weights
@@ -36,7 +36,6 @@ from reclora_kedro.update.adapters import learned_rows, update_questions
 
 VARIANT = "reclora"
 AS_IT_WAS, LENS, ADAPTER, BOTH = "as it was", "lens", "adapter", "both"
-Records = list[dict[str, Any]]
 
 
 class FollowedAdapter:
@@ -55,7 +54,7 @@ class FollowedAdapter:
         config = self.parameters["update"]["adapter"] | {"validation": arguments.validation}
         self.config = AdapterContinuationConfig(**config)
         self.scores: list[pl.DataFrame] = []
-        self.costs: Records = []
+        self.costs: list[Record] = []
 
     def ask(self, log: InteractionLog, since: int, few_shot: int) -> pl.DataFrame:
         """Prompts of the rows to learn from, later than a second, of those to validate on, and of those to score."""
@@ -162,7 +161,11 @@ def main() -> None:
     scores = pl.concat(followed.scores)
     by_block = [{"log": arguments.log, **record} for record in auc_by_block(scores, bootstrap)]
     pairs = compare_models(bootstrap_auc(align_scores(scores), bootstrap), bootstrap.confidence)
-    tables = {"AUC per block": by_block, "Differences, all blocks": pairs, "Updates of the adapter": followed.costs}
+    tables: dict[str, Records] = {
+        "AUC per block": by_block,
+        "Differences, all blocks": pairs,
+        "Updates of the adapter": followed.costs,
+    }
     publish("lifelong_adapter", tables, draw(by_block), digits=4)
 
 

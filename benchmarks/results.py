@@ -2,17 +2,16 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 import polars as pl
 import torch
 
-FOLDER = Path(__file__).parents[1] / "data" / "08_reporting" / "benchmarks"
+from reclora_kedro.evaluation.records import Records
 
-Records = Sequence[Mapping[str, Any]]
+FOLDER = Path(__file__).parents[1] / "data" / "08_reporting" / "benchmarks"
 
 
 def publish(name: str, tables: Mapping[str, Records], figure: go.Figure, digits: int = 2) -> None:

@@ -19,7 +19,7 @@ import plotly.graph_objects as go
 import polars as pl
 from lifelong import FROZEN, LOGS, POLICIES, as_of, blocks_of, read_tables, update
 from plotly.subplots import make_subplots
-from results import Records, publish
+from results import publish
 from running import Project, open_project
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
@@ -27,6 +27,7 @@ from tqdm import tqdm
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.popularity import SECONDS_PER_DAY
 from reclora_kedro.evaluation.figures import TEMPLATE
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.lens.base import Lens

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import Any
 
 import polars as pl
 from torch import Tensor
@@ -13,6 +12,7 @@ from reclora_extras.base_models.corpus import tell_corpus
 from reclora_extras.base_models.steps import Material
 from reclora_extras.base_models.tables import base_model_tables
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.log import InteractionLog
@@ -22,8 +22,6 @@ from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
 from reclora_kedro.terminal import show
-
-Records = list[dict[str, Any]]
 
 
 def prepare_llm(

@@ -13,13 +13,12 @@ from reclora_extras.base_models.steps import Material, load_step
 from reclora_extras.base_models.tuning import answering
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metrics import evaluate_models
+from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
 
 AS_IT_CAME = "as it came"
 """The step of a report before any was taken."""
-
-Records = list[dict[str, Any]]
 
 
 def prepare(
@@ -76,9 +75,9 @@ def report(measured: Records, scores: pl.DataFrame, bootstrap: Bootstrap) -> Rec
         ValueError: fewer than two users have a like, or fewer than two a dislike.
     """
     metrics, pairs = evaluate_models(scores, bootstrap)
-    since = {pair["model_a"]: pair for pair in pairs if pair["model_b"] == AS_IT_CAME}
+    since: dict[str, Record] = {pair["model_a"]: dict(pair) for pair in pairs if pair["model_b"] == AS_IT_CAME}
     return [
-        record
+        dict(record)
         | {name: of_step[name] for name in ("auc", "auc_low", "auc_high", "confidence")}
         | {"auc_difference": changed.get("auc_difference")}
         | {f"difference_{end}": changed.get(end) for end in ("low", "high")}

@@ -1,13 +1,10 @@
 """Tables of prepared base LLMs for the terminal."""
 
-from typing import Any
-
 from rich.console import Group
 
 from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.terminal import text_table
-
-Records = list[dict[str, Any]]
 
 
 def base_model_tables(base_model_report: Records) -> Group:

@@ -20,7 +20,7 @@ from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.rating_statistics import COLUMNS
 from reclora_kedro.history.retrieval import WindowConfig
-from reclora_kedro.llm.prompts import Record, made_up_record
+from reclora_kedro.llm.prompts import PromptRecord, made_up_record
 from reclora_kedro.parameters import Count, NonNegative, Positive, Seed
 
 AskApi = Callable[[Sequence[str], str], Answers]
@@ -149,7 +149,7 @@ def require_hints(
 
 
 def ask(
-    ask_api: AskApi, records: Sequence[Record], writer: MessageWriter, config: BlackBoxConfig
+    ask_api: AskApi, records: Sequence[PromptRecord], writer: MessageWriter, config: BlackBoxConfig
 ) -> tuple[list[dict[str, Any]], pl.DataFrame, list[dict[str, Any]]]:
     """Search hints on the validation rows, then answer the test rows by each of the models.
 
@@ -165,7 +165,7 @@ def ask(
     shuffled = list(test)
     for place, other in zip(drawn, others, strict=True):
         shuffled[place] = test[place] | {"hint": test[other]["hint"]}
-    prompts_of_model: dict[str, tuple[Sequence[Record], Options | None]] = {
+    prompts_of_model: dict[str, tuple[Sequence[PromptRecord], Options | None]] = {
         "black_box": (test, options),
         "black_box_without_hints": (test, None),
         "black_box_shuffled_hint": (shuffled, options),
@@ -179,7 +179,7 @@ def ask(
     return trials, pl.concat(tables), usage
 
 
-def scores_of(model: str, records: Sequence[Record], answers: Answers, messages: Sequence[str]) -> pl.DataFrame:
+def scores_of(model: str, records: Sequence[PromptRecord], answers: Answers, messages: Sequence[str]) -> pl.DataFrame:
     """Return a model's answers to records as row, model, score (probability of a like) and message."""
     rows = pl.DataFrame({"row": [record["row"] for record in records]}, schema={"row": pl.UInt32})
     scores = pl.Series(1 / (1 + np.exp(-answers.logits)))
@@ -187,7 +187,7 @@ def scores_of(model: str, records: Sequence[Record], answers: Answers, messages:
 
 
 def search_hints(
-    ask_api: AskApi, records: Sequence[Record], writer: MessageWriter, config: BlackBoxConfig
+    ask_api: AskApi, records: Sequence[PromptRecord], writer: MessageWriter, config: BlackBoxConfig
 ) -> list[dict[str, Any]]:
     """Try options of hints on validation rows within a budget of calls; return options, auc and `cost` of each trial.
 

@@ -21,7 +21,7 @@ from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.llm.prompts import (
     TEMPLATE_ERRORS,
     PromptConfig,
-    Record,
+    PromptRecord,
     compile_template,
     fit_budget,
     template_renderer,
@@ -46,7 +46,7 @@ def hinted_records(
     history: WindowConfig,
     nearest: int,
     engine: EngineConfig = LOCAL,
-) -> list[Record]:
+) -> list[PromptRecord]:
     """Return records for prompts of questions, see `prompt_records`, with a further field ``hint``.
 
     A hint has verdict (the lens's probability of a like); liked and disliked, the user's earlier events of either kind
@@ -113,7 +113,7 @@ class MessageWriter:
         self._question = template_renderer(prompt_template, prompt)
         self.hint_templates = {name: compile_template(text, f"{name} hint") for name, text in hint_templates.items()}
 
-    def write(self, records: Sequence[Record], options: Options | None) -> list[str]:
+    def write(self, records: Sequence[PromptRecord], options: Options | None) -> list[str]:
         """Return the message of each record, with a hint by these options, or without one.
 
         Raises:
@@ -124,15 +124,15 @@ class MessageWriter:
         texts, *_ = fit_budget(list, [plain(each) for each in records], render, self._max_characters, OVER_CHARACTERS)
         return texts
 
-    def hint(self, record: Record, options: Options) -> str:
+    def hint(self, record: PromptRecord, options: Options) -> str:
         """Return the hint of a record without its question."""
         return self._hinted(options, plain(record), "")
 
-    def _render(self, options: Options | None, record: Record, left_out: int) -> str:
+    def _render(self, options: Options | None, record: PromptRecord, left_out: int) -> str:
         question = self._question(record, left_out)
         return question if options is None else self._hinted(options, record, question)
 
-    def _hinted(self, options: Options, record: Record, question: str) -> str:
+    def _hinted(self, options: Options, record: PromptRecord, question: str) -> str:
         hint = record["hint"]
         shown_events = {
             kind: [visible_fields(item, self._prompt) for item in hint[kind]] for kind in ("liked", "disliked")

@@ -23,7 +23,7 @@ from reclora_extras.black_box.hints import MessageWriter
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompts import Record, plain_ids
+from reclora_kedro.llm.prompts import PromptRecord, plain_ids
 from reclora_kedro.progress import Progress
 
 KNOWLEDGE = {"knowledge": "{{ knowledge }}\n\n{{ prompt }}"}
@@ -42,7 +42,7 @@ class Lessons:
 
 
 def choose_lessons(
-    ask_api: AskApi, records: Sequence[Record], writer: MessageWriter, config: BlackBoxConfig
+    ask_api: AskApi, records: Sequence[PromptRecord], writer: MessageWriter, config: BlackBoxConfig
 ) -> tuple[Lessons, dict[str, float]]:
     """Try every hint with every question, and keep the one with the likeliest true answer, if any helps.
 
@@ -166,7 +166,7 @@ def write_knowledge(llm: LanguageModel, soft_prompt: Tensor, questions: list[str
 
 
 def answer_with_knowledge(
-    ask_api: AskApi, records: Sequence[Record], writer: MessageWriter, llm: LanguageModel, config: BlackBoxConfig
+    ask_api: AskApi, records: Sequence[PromptRecord], writer: MessageWriter, llm: LanguageModel, config: BlackBoxConfig
 ) -> tuple[list[dict[str, Any]], pl.DataFrame, list[dict[str, Any]]]:
     """Find the soft prompt on the validation rows, then answer the test rows with the small model's knowledge.
 
@@ -185,7 +185,7 @@ def answer_with_knowledge(
     validation, test = ([record for record in records if record["use"] == use] for use in ("validation", "test"))
     soft = SoftPrompt.drawn(llm, settings.soft_tokens, settings.dimensions, config.seed)
 
-    def informed(rows: Sequence[Record], z: Sequence[float]) -> list[Record]:
+    def informed(rows: Sequence[PromptRecord], z: Sequence[float]) -> list[PromptRecord]:
         questions = writer.write(rows, None)
         texts = write_knowledge(llm, soft.at(z), questions, settings.max_tokens)
         return [row | {"hint": row["hint"] | {"knowledge": text}} for row, text in zip(rows, texts, strict=True)]
@@ -208,7 +208,7 @@ def answer_with_knowledge(
 
 def search_soft_prompt(
     ask_api: AskApi,
-    informed: Callable[[Sequence[float]], list[Record]],
+    informed: Callable[[Sequence[float]], list[PromptRecord]],
     writer: MessageWriter,
     config: BlackBoxConfig,
 ) -> list[dict[str, Any]]:

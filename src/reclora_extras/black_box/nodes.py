@@ -1,7 +1,6 @@
 """Nodes of the black_box step."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
@@ -15,14 +14,13 @@ from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.evaluation import metrics
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.llm.language_model import LanguageModel, load_language_model
-from reclora_kedro.llm.prompts import PromptConfig
+from reclora_kedro.llm.prompts import PromptConfig, PromptRecord
 from reclora_kedro.terminal import show
-
-Records = list[dict[str, Any]]
 
 
 @reads(history=["short"], config=["search.rows", "knowledge", "rows", "history", "nearest", "seed"])
@@ -51,7 +49,7 @@ def _message_writer(
 def ask(
     llm: ChatApi,
     kept: FinishedShards,
-    records: Records,
+    records: Sequence[PromptRecord],
     prompt_template: str,
     hint_templates: Mapping[str, Callable[[], str]],
     config: BlackBoxConfig,
@@ -66,7 +64,7 @@ def ask(
 def teach_writer(
     llm: ChatApi,
     kept: FinishedShards,
-    records: Records,
+    records: Sequence[PromptRecord],
     prompt_template: str,
     hint_templates: Mapping[str, Callable[[], str]],
     config: BlackBoxConfig,
@@ -94,7 +92,7 @@ def teach_writer(
 def answer_with_knowledge(
     llm: ChatApi,
     kept: FinishedShards,
-    records: Records,
+    records: Sequence[PromptRecord],
     prompt_template: str,
     config: BlackBoxConfig,
     prompt: PromptConfig,

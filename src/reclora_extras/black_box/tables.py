@@ -1,15 +1,13 @@
 """Tables of the black box for the terminal."""
 
 from operator import itemgetter
-from typing import Any
 
 from rich.console import Group
 
 from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.evaluation.report import results_tables
 from reclora_kedro.terminal import text_table
-
-Records = list[dict[str, Any]]
 
 
 def black_box_tables(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> Group:

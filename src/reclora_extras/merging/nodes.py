@@ -1,7 +1,6 @@
 """Nodes of the merging pipeline."""
 
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from peft import PeftModel
@@ -14,6 +13,7 @@ from reclora_kedro.adapters.lora import Lora, load_user_loras
 from reclora_kedro.adapters.methods import adapter_of, lora_of
 from reclora_kedro.evaluation import metrics, report, significance
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.language_model import LanguageModel
@@ -21,8 +21,6 @@ from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 from reclora_kedro.terminal import show
-
-Records = list[dict[str, Any]]
 
 MERGING = ("iterations", "tolerance", "ridge", "solve_for", "rank", "density", "seed")
 

@@ -13,6 +13,7 @@ from reclora_extras.monitoring.config import AlarmConfig, MonitoringConfig
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import Retriever, grow_retriever
 from reclora_kedro.evaluation.ranking_metrics import ranks_in_lists
+from reclora_kedro.evaluation.records import Record
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT
 from reclora_kedro.history.sequences import user_of_events
@@ -26,7 +27,6 @@ from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.recommendation.recommender import Recommender
 
-Record = dict[str, Any]
 Values = npt.NDArray[np.number]
 
 SECONDS_PER_DAY = 86_400

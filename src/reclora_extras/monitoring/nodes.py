@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from reclora_extras.monitoring import drift, report
 from reclora_extras.monitoring.config import MonitoringConfig
 from reclora_kedro.candidates.next_item.base import Retriever
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommendation.choice import stored_choice
@@ -15,8 +16,6 @@ from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.terminal import show
 
 logger = logging.getLogger(__name__)
-
-Records = list[dict[str, Any]]
 
 
 def measure_drift(

@@ -1,6 +1,6 @@
 """The drift report on the terminal, as a figure and as an HTML page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +14,8 @@ from reclora_extras.monitoring.drift import POPULATIONS, K
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.figures import TEMPLATE
 from reclora_kedro.evaluation.page import render_page
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.terminal import text_table
-
-Records = Sequence[Mapping[str, Any]]
 
 
 def day(second: int) -> str:

@@ -3,13 +3,12 @@
 Breiman, "Random forests" (Machine Learning, 2001); one permutation of the rows serves all inputs.
 """
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.records import Attribution
 from reclora_kedro.evaluation.scores import PairedScores, align_scores
 from reclora_kedro.evaluation.significance import bootstrap_auc
 
@@ -26,7 +25,7 @@ def permuted_rows(count: int, most: int | None, seed: int) -> tuple[np.ndarray, 
     return drawn, np.roll(drawn, 1)
 
 
-def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFrame) -> list[dict[str, Any]]:
+def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFrame) -> list[Attribution]:
     """Return each model's loss of AUC per permuted input, on the rows that were permuted.
 
     Args:
@@ -39,15 +38,25 @@ def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFra
     Raises:
         MismatchError: the scores lack a permuted model or row.
     """
-    records, aligned = [], align_scores(scores)
+    records, aligned = list[Attribution](), align_scores(scores)
     for model, table in permuted.items():
         for (name,), part in table.partition_by("input", as_dict=True, maintain_order=True).items():
             auc = bootstrap_auc(_original_and_permuted(aligned, model, part), bootstrap)
             fall = auc.differences(np.array([0]), np.array([1]))
-            values = (*auc.value, *fall.value, *np.concatenate(fall.interval(bootstrap.confidence)))
-            estimates = dict(zip(("auc", "permuted_auc", "fall", "low", "high"), map(float, values), strict=True))
-            record = {"model": model, "input": name, "rows": part.height}
-            records.append(record | estimates | {"confidence": bootstrap.confidence})
+            low, high = fall.interval(bootstrap.confidence)
+            records.append(
+                {
+                    "model": model,
+                    "input": name,
+                    "rows": part.height,
+                    "auc": float(auc.value[0]),
+                    "permuted_auc": float(auc.value[1]),
+                    "fall": float(fall.value[0]),
+                    "low": float(low[0]),
+                    "high": float(high[0]),
+                    "confidence": bootstrap.confidence,
+                }
+            )
     return records
 
 

@@ -3,7 +3,7 @@
 Transparent backgrounds and mid-grey inks suit light and dark pages. `baselines` holds the baselines' styles by name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -16,11 +16,11 @@ from sklearn.metrics import roc_curve
 
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.metrics import kept_validation
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.styles import VARIANT_STYLES, Style, model_styles
 
 Styles = Mapping[str, Style]
-Records = Sequence[Mapping[str, Any]]
 
 INK, GRID = "#757B85", "rgba(128,134,145,0.25)"
 AXIS = {"gridcolor": GRID, "linecolor": INK, "showline": True, "ticks": "outside", "tickcolor": INK, "zeroline": False}

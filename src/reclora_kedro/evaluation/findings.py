@@ -1,14 +1,10 @@
 """What the first steps end with on the terminal; light to import, as these need no deep learning."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from rich.table import Table
 
 from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.terminal import text_table
-
-Records = Sequence[Mapping[str, Any]]
 
 
 def lens_table(metrics: Records) -> Table:

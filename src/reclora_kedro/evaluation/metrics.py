@@ -1,7 +1,6 @@
 """Metrics of each model on the test rows."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,20 +8,21 @@ import polars as pl
 from sklearn.metrics import log_loss, roc_auc_score
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.records import AucComparison, Gauc, ModelMetrics, Records
 from reclora_kedro.evaluation.scores import PairedScores, align_scores
 from reclora_kedro.evaluation.significance import AucBootstrap, bootstrap_auc, compare_models
 
 LEAST_USERS = 20  # with both likes and dislikes; the GAUC of fewer users is noise
 
 
-def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[list[ModelMetrics], list[AucComparison]]:
     """Return every model's metrics and every pair's AUC difference, from the same bootstrap draws."""
     paired = align_scores(scores)
     auc = bootstrap_auc(paired, bootstrap)
     return compute_metrics(paired, auc, bootstrap), compare_models(auc, bootstrap.confidence)
 
 
-def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstrap) -> list[ModelMetrics]:
     """Return AUC and GAUC with intervals clipped to [0, 1], log loss and accuracy of every model.
 
     Returns:
@@ -51,11 +51,11 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstra
 
 
 def with_split_auc(
-    metrics: list[dict[str, Any]],
+    metrics: Sequence[ModelMetrics],
     samples: pl.DataFrame,
-    lens_metrics: list[dict[str, Any]],
+    lens_metrics: Records,
     tables: Mapping[str, pl.DataFrame],
-) -> list[dict[str, Any]]:
+) -> list[ModelMetrics]:
     """Add each model's AUC on the whole test split to its record, as split_auc: None if it scored a part alone.
 
     Args:
@@ -69,7 +69,7 @@ def with_split_auc(
     return [record | {"split_auc": aucs.get(record["model"]), "split_rows": samples.height} for record in metrics]
 
 
-def with_constant(metrics: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
+def with_constant(metrics: Sequence[ModelMetrics], share: float) -> list[ModelMetrics]:
     """Add what a constant, the share of likes in training, would have on the same rows: its log loss and accuracy.
 
     Its AUC is 0.5. A model with a greater log loss is worse calibrated than one that knows nothing of the row.
@@ -106,7 +106,7 @@ def grouped_auc(
     labels: npt.NDArray[np.bool_],
     scores: npt.NDArray[np.float64],
     bootstrap: Bootstrap,
-) -> list[dict[str, Any]]:
+) -> list[Gauc]:
     """Return each model's GAUC: the mean AUC within users, weighted by rows (Zhu et al., KDD 2018, arXiv 1706.06978).
 
     Unlike AUC, it does not reward knowing which users like much. `users` are indices, `labels` are True for a like,
@@ -118,7 +118,7 @@ def grouped_auc(
     """
     aucs = [_user_aucs(users, labels, scores_of_model) for scores_of_model in scores]
     if (gauc_users := aucs[0].height) < LEAST_USERS:
-        return [dict.fromkeys(("gauc", "gauc_low", "gauc_high")) | {"gauc_users": gauc_users} for _ in aucs]
+        return [{"gauc": None, "gauc_low": None, "gauc_high": None, "gauc_users": gauc_users} for _ in aucs]
     by_user = np.column_stack([model_aucs["auc"] for model_aucs in aucs])
     means = bootstrap.means(by_user, aucs[0]["rows"].to_numpy().astype(np.float64))
     low, high = (end.clip(0, 1) for end in means.interval(bootstrap.confidence))

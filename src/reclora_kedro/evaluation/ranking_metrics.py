@@ -1,7 +1,7 @@
 """Ranking metrics of the items that users took: hit rate, NDCG, reciprocal rank, novelty and coverage."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ import polars as pl
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.bootstrap import Bootstrap, holm
+from reclora_kedro.evaluation.records import RankingMetrics, Record
 
 Floats = npt.NDArray[np.float64]
 PER_ROW = ("hit_rate", "ndcg", "mrr", "novelty")
@@ -23,7 +24,7 @@ def compute_ranking_metrics(
     cutoffs: tuple[int, ...],
     bootstrap: Bootstrap,
     among_first: tuple[int, ...] = (),
-) -> list[dict[str, Any]]:
+) -> list[RankingMetrics]:
     """Metrics of every model at every cutoff, means over likes, with intervals over users, cut at 0 and 1.
 
     Besides, the NDCG of every model is compared with that of the best baseline at the same cutoff, on the same draws of
@@ -49,7 +50,7 @@ def compute_ranking_metrics(
         ValueError: the rows are of fewer than two users.
     """
     _require_same_rows_of_users(item_ranks)
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
     ndcg: dict[tuple[str, int], Floats] = {}
     likes = item_ranks.filter(model=item_ranks["model"][0]).group_by("user_index").len().sort("user_index")
     weights = likes["len"].to_numpy().astype(np.float64)
@@ -68,7 +69,7 @@ def compute_ranking_metrics(
             recommended = ranks["top_items"].list.head(k).explode().n_unique()
             records.append(record | {"coverage": recommended / len(information)})
     differences = compare_with_baseline(ndcg, weights, baselines, bootstrap)
-    return [record | differences[record["model"], record["k"]] for record in records]
+    return [cast(RankingMetrics, record | differences[record["model"], record["k"]]) for record in records]
 
 
 def row_metrics(ranks: pl.DataFrame, information: Floats, k: int) -> pl.DataFrame:
@@ -121,7 +122,7 @@ def hit_rate_curves(item_ranks: pl.DataFrame) -> dict[str, tuple[npt.NDArray[np.
 
 def compare_with_baseline(
     user_means: dict[tuple[str, int], Floats], weights: Floats, baselines: Sequence[str], bootstrap: Bootstrap
-) -> dict[tuple[str, int], dict[str, Any]]:
+) -> dict[tuple[str, int], Record]:
     """Paired differences of every model to the best baseline at the same cutoff, as `compute_ranking_metrics` has them.
 
     Args:

@@ -1,6 +1,6 @@
 """Results in words, on the terminal and as an HTML report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import chain, groupby, pairwise
 from operator import itemgetter
 from typing import Any
@@ -13,10 +13,9 @@ from rich.text import Text
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.metrics import LEAST_USERS
 from reclora_kedro.evaluation.page import render_page
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
 from reclora_kedro.terminal import Columns, text_table
-
-Records = Sequence[Mapping[str, Any]]
 
 BEYOND_ACCURACY: Columns = {
     "Gini": (formats.metric, "gini"),

@@ -1,12 +1,13 @@
 """AUC of each model on segments of the test rows."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from sklearn.metrics import roc_auc_score
 
+from reclora_kedro.evaluation.records import SegmentAuc
 from reclora_kedro.evaluation.scores import PairedScores, join_all
 
 Integers = npt.NDArray[np.integer]
@@ -62,26 +63,32 @@ def segment_rows(
     ]
 
 
-def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) -> list[dict[str, Any]]:
+def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) -> list[SegmentAuc]:
     """Return the AUC of every model on every segment that has rows.
 
     Returns:
         Records of by, segment, rows, positives, users, model and auc (None for one class or under `LEAST_ROWS` rows).
     """
-    records = []
+    records: list[SegmentAuc] = []
     for by, names, segments in segmentations:
         for place in np.unique(segments):
             chosen = segments == place
             labels = paired.labels[chosen]
-            counts = {
-                "rows": len(labels),
-                "positives": int(labels.sum()),
-                "users": len(np.unique(paired.users[chosen])),
-            }
-            defined = len(labels) >= LEAST_ROWS and 0 < counts["positives"] < len(labels)
+            positives, users = int(labels.sum()), len(np.unique(paired.users[chosen]))
+            defined = len(labels) >= LEAST_ROWS and 0 < positives < len(labels)
             for model, scores in zip(paired.models, paired.scores, strict=True):
                 auc = float(roc_auc_score(labels, scores[chosen])) if defined else None
-                records.append({"by": by, "segment": names[place]} | counts | {"model": model, "auc": auc})
+                records.append(
+                    {
+                        "by": by,
+                        "segment": names[place],
+                        "rows": len(labels),
+                        "positives": positives,
+                        "users": users,
+                        "model": model,
+                        "auc": auc,
+                    }
+                )
     return records
 
 

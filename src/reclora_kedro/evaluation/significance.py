@@ -1,7 +1,7 @@
 """Bootstrap of the AUC, and tests of all pairs of models."""
 
 from itertools import combinations
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ import polars as pl
 from scipy.stats import rankdata
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap, Estimate, Floats, holm
+from reclora_kedro.evaluation.records import AucComparison
 from reclora_kedro.evaluation.scores import PairedScores
 
 Integers = npt.NDArray[np.integer]
@@ -127,7 +128,7 @@ def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap, row_weights: Float
     return AucBootstrap(paired.models, len(distinct), value, together[:, ~np.isnan(together[0])])
 
 
-def compare_models(auc: AucBootstrap, confidence: float) -> list[dict[str, Any]]:
+def compare_models(auc: AucBootstrap, confidence: float) -> list[AucComparison]:
     """Compare every pair of models on the same rows; `model_a` is the one that comes later in the scores.
 
     Returns:
@@ -147,4 +148,4 @@ def compare_models(auc: AucBootstrap, confidence: float) -> list[dict[str, Any]]
         "p_value": p_value,
         "p_adjusted": holm(p_value),
     }
-    return pl.DataFrame(columns).to_dicts()
+    return [cast(AucComparison, record) for record in pl.DataFrame(columns).to_dicts()]

@@ -1,17 +1,15 @@
 """Check whether single numbers tell drawn negatives from likes, so that models would learn the draw, not tastes."""
 
 import logging
-from typing import Any
 
 import numpy as np
 import polars as pl
 from sklearn.metrics import roc_auc_score
 
+from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import TimeLog
 from reclora_kedro.history.splits import SPLIT_NAMES
-
-Records = list[dict[str, Any]]
 
 MOST_AUC = 0.55  # of a number alone, beyond which it is warned of
 MOST_ROWS = 100_000  # of a split that are looked at: the standard error of the AUC is 0.002
@@ -30,7 +28,7 @@ def check_negatives(log: InteractionLog, seed: int) -> Records:
         null.
     """
     sequences = log.sequences
-    time_log, records = TimeLog(sequences.item_index, sequences.timestamp), Records()
+    time_log, records = TimeLog(sequences.item_index, sequences.timestamp), list[Record]()
     for split in SPLIT_NAMES:
         samples = log.samples_in(split)
         samples = samples.sample(min(MOST_ROWS, samples.height), seed=seed)

@@ -1,18 +1,15 @@
 """Check whether items with similar embeddings belong together, to compare encoders."""
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.fields import category_names, field_values
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.history.sequences import user_of_events
-
-Records = list[dict[str, Any]]
 
 NEAREST = 10  # items among which the item that a user liked next is looked for
 MOST_SAMPLED = 5_000  # items, or pairs of items, that are looked at, at most

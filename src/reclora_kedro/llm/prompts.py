@@ -15,7 +15,7 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.llm.bounded import call_bounded
 from reclora_kedro.parameters import Count, Real
 
-Record = dict[str, Any]
+PromptRecord = dict[str, Any]
 
 YEAR = re.compile(r"\s*\((1[89]|20)\d\d\)\s*$")
 """The year in brackets at the end of a film's title."""
@@ -175,7 +175,7 @@ class PromptBuilder:
         self._encode = partial(prompt_format(tokenizer, config).encode, tokenizer)
         self._render, self._budget = template_renderer(template, config), config.max_tokens
 
-    def build(self, records: Sequence[Record]) -> pl.DataFrame:
+    def build(self, records: Sequence[PromptRecord]) -> pl.DataFrame:
         texts, token_ids, dropped = fit_budget(self._encode, records, self._render, self._budget)
         histories = [record["history"][left_out:] for record, left_out in zip(records, dropped, strict=True)]
         return pl.DataFrame(
@@ -203,7 +203,7 @@ class PromptBuilder:
 
 
 def build_prompts(
-    tokenizer: Any, records: Sequence[Record], template: str, config: PromptConfig, context_tokens: int
+    tokenizer: Any, records: Sequence[PromptRecord], template: str, config: PromptConfig, context_tokens: int
 ) -> pl.DataFrame:
     """Render and tokenise one prompt per record, within the token budget.
 
@@ -224,7 +224,7 @@ def build_prompts(
     return PromptBuilder(tokenizer, template, config, context_tokens).build(records)
 
 
-def require_titles(records: Sequence[Record], unknown_title: str, config: PromptConfig) -> None:
+def require_titles(records: Sequence[PromptRecord], unknown_title: str, config: PromptConfig) -> None:
     """Raise ValueError if more than `config.max_unknown_titles` of the records ask about an item without a title."""
     unknown = sum(record["target"]["title"] == unknown_title for record in records)
     if unknown > config.max_unknown_titles * len(records):
@@ -246,8 +246,8 @@ def require_context(config: PromptConfig, context_tokens: int) -> None:
 
 def fit_budget(
     encode: Callable[[list[str]], list[Encoded]],
-    records: Sequence[Record],
-    render: Callable[[Record, int], str],
+    records: Sequence[PromptRecord],
+    render: Callable[[PromptRecord, int], str],
     budget: int,
     over_budget: str = OVER_TOKENS,
 ) -> tuple[list[str], list[Encoded], list[int]]:
@@ -289,11 +289,11 @@ def compile_template(template: str, name: str = "prompt") -> Template:
         raise ValueError(f"The {name} template is not valid Jinja: {str(error).rstrip('.')}.") from error
 
 
-def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, int], str]:
+def template_renderer(template: str, config: PromptConfig) -> Callable[[PromptRecord, int], str]:
     """Return a function that renders a record without some oldest events; raise ValueError for unknown names."""
     compiled = compile_template(template)
 
-    def render(record: Record, left_out: int) -> str:
+    def render(record: PromptRecord, left_out: int) -> str:
         try:
             text = compiled.render(
                 user=visible_fields(record["user"], config),
@@ -336,7 +336,7 @@ def require_template(
             )
 
 
-def made_up_record(item_fields: Sequence[str], user_fields: Sequence[str]) -> Record:
+def made_up_record(item_fields: Sequence[str], user_fields: Sequence[str]) -> PromptRecord:
     """Return a record with a value for every field and two events in its history."""
     item = {"title": "Title (2000)"} | {name: f"some {name}" for name in item_fields}
     past = item | {"rating": 5, "liked": True}

@@ -1,7 +1,7 @@
 """The choice of how items are found, by likes of the validation split."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from pydantic import JsonValue, ValidationError
 from kedro_provenance.parameters import Block
 from reclora_kedro.candidates import ITEM_MODELS
 from reclora_kedro.candidates.item_model import ItemModel, NoSettings
+from reclora_kedro.evaluation.records import RankingMetrics
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.recommendation.concentration import Concentration
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
@@ -18,7 +19,6 @@ from reclora_kedro.recommendation.second_stage import LABELS, SecondStage
 
 logger = logging.getLogger(__name__)
 
-Records = list[dict[str, Any]]
 LEVEL = 0.05  # two-sided, at which another method is better than the one in use
 
 
@@ -80,7 +80,7 @@ def model_of(source: str) -> type[ItemModel]:
     return ITEM_MODELS.load_class(source, ItemModel)  # type: ignore[type-abstract]
 
 
-def chosen_method(compared: Records, before: str | None) -> tuple[str, str]:
+def chosen_method(compared: Sequence[RankingMetrics], before: str | None) -> tuple[str, str]:
     """Return the best method and the reason, or the one in use until another is significantly better.
 
     Args:

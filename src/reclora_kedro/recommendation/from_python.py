@@ -141,13 +141,14 @@ def evaluate(recommender: Recommender, k: int, likes: int | None) -> pl.DataFram
     methods = ranks["model"].unique(maintain_order=True).to_list()
     records = compute_ranking_metrics(ranks, methods, information(events), (k,), Bootstrap(**blocks["bootstrap"]))
     measured = [f"{name}{end}" for name in ("hit_rate", "ndcg") for end in ("", "_low", "_high")]
-    lines = [
-        {"method": each["model"], "chosen": each["model"] == recommender.choice.name}
-        | {name: each[name] for name in (*measured, "coverage")}
-        | {"likes": each["rows"]}
-        for each in records
-    ]
-    return pl.DataFrame(lines).sort("ndcg", descending=True, maintain_order=True)
+    lines = pl.DataFrame(records).select(
+        pl.col("model").alias("method"),
+        (pl.col("model") == recommender.choice.name).alias("chosen"),
+        *measured,
+        "coverage",
+        pl.col("rows").alias("likes"),
+    )
+    return lines.sort("ndcg", descending=True, maintain_order=True)
 
 
 def save(recommender: Recommender, folder: Path) -> None:

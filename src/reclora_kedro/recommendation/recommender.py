@@ -17,12 +17,12 @@ from reclora_kedro.candidates.moments import NO_ITEM, ItemOrder, Lists, Moments
 from reclora_kedro.candidates.popularity import Popularity, PopularitySettings
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics, information
+from reclora_kedro.evaluation.records import RankingMetrics
 from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.recommendation.choice import (
     Choice,
-    Records,
     chosen_method,
     halves_of_users,
     model_of,
@@ -323,7 +323,7 @@ def choose(
     lens: "LensReader | None" = None,
     trained: Mapping[str, Any] | None = None,
     before: Choice | None = None,
-) -> tuple[Choice, Records]:
+) -> tuple[Choice, list[RankingMetrics]]:
     """Choose the settings of sources, the second stage, and the method with the best ranking of validation likes.
 
     All know the training events, and of each like's moment what was there before. A draw of all likes chooses settings;
@@ -354,7 +354,7 @@ def choose(
         raise ValueError("recommendation.order is lens, but there is no lens: train it, or set it to candidates.")
     open_choice = Choice(kind="fusion", order="lens" if lens is not None else "candidates", sources=sources)
     asked = Recommender.of(training, open_choice, config, lens).as_of_each_moment(training)
-    stage, reason, compared = SecondStage(), "it is named in recommendation.method", Records()
+    stage, reason, compared = SecondStage(), "it is named in recommendation.method", list[RankingMetrics]()
     if set(SECOND_STAGES) & set(config.methods) and teaching.height:
         moments, target = asked.moments(teaching), teaching["item_index"].to_numpy()
         stage = SecondStage.learned(asked.reader, moments, target, config.seed)

@@ -12,11 +12,9 @@ from kedro_provenance.recipe import StoredVersion
 from reclora_kedro.adapters.methods import adapter_method
 from reclora_kedro.evaluation.bootstrap import Estimate
 from reclora_kedro.evaluation.metrics import kept_validation
+from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.study.config import COLUMNS, METRICS
 from reclora_kedro.study.grid import Cell
-
-Record = dict[str, Any]
-Records = Sequence[Mapping[str, Any]]
 
 # averaged over the seeds
 LOGGED = {"validation_auc": "validation_auc", "validation_hit_rate": "hit_rate"}  # columns of training logs, by metric

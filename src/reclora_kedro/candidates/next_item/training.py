@@ -20,13 +20,12 @@ from reclora_kedro.devices import choose_device, keep_freed_memory, seeded
 from reclora_kedro.distributed.checkpoints import Checkpoint, CheckpointStore, restore_training, training_tensors
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.distributed.group import Group
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import validation_likes
 from reclora_kedro.layers import distinct_indices
 from reclora_kedro.optimization import TrainingLog, require_finite
 from reclora_kedro.progress import Progress
-
-Records = list[dict[str, Any]]
 
 CUTOFF = 10  # of the hit rate and NDCG that choose an epoch
 

@@ -1,17 +1,14 @@
 """Nodes of the candidates step."""
 
-from typing import Any
-
 from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.candidates.next_item.training import fit_retriever
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation import report
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.terminal import show
-
-Records = list[dict[str, Any]]
 
 
 def train_retriever(

@@ -1,9 +1,8 @@
 """Nodes of the encoders step."""
 
-from typing import Any
-
 from kedro_provenance.parameters import reads
 from reclora_kedro.evaluation import report
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.finetuning.item_encoder import EncoderTuningConfig, tune_encoder
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.item_pairs import text_pairs
@@ -11,8 +10,6 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.terminal import show
-
-Records = list[dict[str, Any]]
 
 
 @reads(history=["item_embedding.max_tokens"])

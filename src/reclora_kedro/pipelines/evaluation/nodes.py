@@ -9,14 +9,13 @@ from rich.text import Text
 from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import figures, metrics, report, segments
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import choice
 from reclora_kedro.recommendation.recommendations import first_lists
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.terminal import show
-
-Records = list[dict[str, Any]]
 
 
 def evaluate_models(

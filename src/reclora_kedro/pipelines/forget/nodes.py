@@ -8,6 +8,7 @@ import polars as pl
 
 from kedro_provenance.archive import Archive
 from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.evaluation.records import Record
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import LogInFiles
@@ -21,7 +22,6 @@ from reclora_kedro.update.promotion import FORGOTTEN
 from reclora_kedro.update.remains import Forgotten
 
 Arrays = dict[str, np.ndarray]
-Record = dict[str, Any]
 TABLES = ("interactions", "items", "users", "log", "item_embeddings")
 """Entries, besides weights, whose versions a champion names."""
 

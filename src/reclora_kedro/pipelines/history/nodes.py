@@ -1,12 +1,11 @@
 """Nodes of the history pipeline."""
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history import log_builder, negatives_check, retrieval_check
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
@@ -20,7 +19,6 @@ from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.terminal import cleaning_table, show
 
 Arrays = dict[str, np.ndarray]
-Records = list[dict[str, Any]]
 
 
 @reads(
@@ -74,7 +72,7 @@ def assemble_log(log_without_embeddings: InteractionLog, item_embeddings: Arrays
 def check_retrieval(log: InteractionLog, history: HistoryConfig) -> Records:
     """Measure how often items with similar vectors belong together."""
     encoders = ", ".join(history.item_embedding.encoders)
-    return [{"encoders": encoders} | record for record in retrieval_check.check_retrieval(log, history.seed)]
+    return [{"encoders": encoders, **record} for record in retrieval_check.check_retrieval(log, history.seed)]
 
 
 def show_history(history_report: Records) -> None:

@@ -1,7 +1,5 @@
 """Nodes of the ranking step."""
 
-from typing import Any
-
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
@@ -10,6 +8,7 @@ from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.evaluation import figures, ranking_metrics, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
@@ -18,9 +17,6 @@ from reclora_kedro.recommendation.config import RankingConfig, RecommendationCon
 from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.recommendation.second_stage import NOTES
 from reclora_kedro.terminal import show
-
-Record = dict[str, Any]
-Records = list[Record]
 
 
 def rank_items(

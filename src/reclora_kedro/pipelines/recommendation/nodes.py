@@ -9,6 +9,7 @@ from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.report import methods_table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
@@ -19,19 +20,16 @@ from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.terminal import show
 
-Report = dict[str, Any]
-Records = list[dict[str, Any]]
-
 
 def choose_method(
     lens: Lens,
     log: InteractionLog,
     config: RecommendationConfig,
     bootstrap: Bootstrap,
-    candidate_choice_before: Report | None,
+    candidate_choice_before: Record | None,
     retriever: Retriever | None = None,
     **sources: Any,
-) -> tuple[Report, Records]:
+) -> tuple[Record, Records]:
     """Choose how items are found, by validation likes; return the choice, and the metrics that it was based on."""
     before = choice.choice_before(candidate_choice_before)
     configs = choice.validated_configs(config.sources, sources)
@@ -44,11 +42,11 @@ def shortlist_candidates(
     lens: Lens,
     log: InteractionLog,
     recommendation_candidates: Any,
-    candidate_choice: Report,
+    candidate_choice: Record,
     config: RecommendationConfig,
     engine: EngineConfig,
     retriever: Retriever | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame, Report]:
+) -> tuple[pl.DataFrame, pl.DataFrame, Record]:
     """Return each user's best candidates with reasons, questions about them, and counts."""
     chosen, bare = choice.stored_choice(candidate_choice), delivery.without_samples(log)
     table, unknown = None, 0
@@ -80,7 +78,7 @@ def recommend(
     config: RecommendationConfig,
     scores: pl.DataFrame | None = None,
     log: InteractionLog | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame, Report]:
+) -> tuple[pl.DataFrame, pl.DataFrame, Record]:
     """Return each user's best items, also as lines of text, and the number of pairs that a variant scored.
 
     A log is given if `config.diversity` compares the items that a variant has scored.
@@ -92,7 +90,7 @@ def recommend(
 
 
 def show_recommendations(
-    recommended: pl.DataFrame, candidate_metrics: Records, candidate_choice: Report, shortlist_report: Report
+    recommended: pl.DataFrame, candidate_metrics: Records, candidate_choice: Record, shortlist_report: Record
 ) -> None:
     """Print the recommendations of one user, how well methods find items, and how lists are made."""
     show(recommendations.titles_table(recommended))

@@ -5,13 +5,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.study import report, results
 from reclora_kedro.study.config import StudyConfig
 from reclora_kedro.study.grid import load_grids
 from reclora_kedro.terminal import show
 
 Grids = dict[str, Callable[[], Any]]
-Records = list[dict[str, Any]]
 
 
 def tabulate_cells(

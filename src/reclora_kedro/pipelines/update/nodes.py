@@ -10,6 +10,7 @@ import polars as pl
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.gate_inputs import GateInputs
@@ -40,8 +41,6 @@ from reclora_kedro.update.updates import RawEntities
 logger = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
-Record = dict[str, Any]
-Records = list[Record]
 
 IN_USE = ("interactions", "items", "users", "log", "item_embeddings", "lens")
 """Entries, besides other weights, whose versions a champion names."""
@@ -254,7 +253,7 @@ def show_update(
     adapter_promotion_report: Record | None = None,
 ) -> None:
     """Print the counts and decisions of the update."""
-    show(promotion.update_table(new_interactions_report + examination_report + new_entities_report))
+    show(promotion.update_table([*new_interactions_report, *examination_report, *new_entities_report]))
     show(promotion.promotion_table("Lens", promotion_report))
     if adapter_promotion_report:
         show(promotion.promotion_table("Adapter", adapter_promotion_report))
