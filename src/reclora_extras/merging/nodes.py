@@ -24,7 +24,7 @@ from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]
 
-MERGING = ("iterations", "tolerance", "ridge", "solve_for", "rank", "density", "seed")
+MERGING = ("iterations", "solve_for", "rank", "seed")
 
 
 @reads(config=["prompts", "seed"])
