@@ -44,7 +44,7 @@ class CorpusConfig(Block):
     # A few sentences per text, as descriptions of items have, that fit in the tokens read of each.
     events_per_text: ClassVar[int] = 10  # of a user's history
     max_tokens: ClassVar[int] = 256
-    candidates_per_text: ClassVar[int] = 2  # drawn for each kept one: the filters drop far less than half
+    candidates_per_text: ClassVar[int] = 2  # drawn for each kept one, as filters drop some
 
     selection: Literal["uniform", "quality"]
     held_out_items: Annotated[Share, Field(gt=0)]

@@ -40,8 +40,8 @@ BASELINES = {"linear": ("linear", 2), "svd": ("svd", 1), "ties": ("ties_svd", 0)
 Where all are the same, they give it back: ``linear`` has the root of a weight in either factor's sum, and TIES takes
 the mean itself.
 """
-DENSITY = 0.5  # share of entries that TIES and DARE keep, the middle of what their papers try
-TOLERANCE = 1e-3  # change of all updates, as a share of their norm, below which a further iteration alters no score
+DENSITY = 0.5  # share of entries that TIES and DARE keep; not tuned
+TOLERANCE = 1e-3  # change of all updates, as a share of their norm, at which the iterations have converged
 RIDGE = 1e-6
 """Penalty of the distance from each LoRA, as a share of the norm of its inputs' products: inputs that span fewer
 dimensions than a layer reads have no solution without it."""

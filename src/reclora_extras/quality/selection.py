@@ -12,7 +12,7 @@ from reclora_kedro.history.questions import LEARNING, SPLITS, PromptRowsConfig, 
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 
-CANDIDATES_PER_ROW = 2  # rows drawn for each kept one: the filters drop far less than half
+CANDIDATES_PER_ROW = 2  # rows drawn for each kept one, as filters drop some
 INPUTS = ["base_llm", "params:base_model", "params:prompt"]
 
 

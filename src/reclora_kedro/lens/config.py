@@ -82,7 +82,7 @@ class LensConfig(Block):
 class ContinuationConfig(Block):
     """Settings of the incremental training of a lens."""
 
-    patience: ClassVar[int] = 1  # epochs without a better validation AUC: a lens that goes on learning soon forgets
+    patience: ClassVar[int] = 1  # epochs: further passes do not help, see docs/results/lifelong.md
 
     replay: Share
     learning_rate: LearningRate

@@ -26,9 +26,8 @@ class PromotionConfig(Block):
     """Conditions under which a challenger replaces the champion."""
 
     level: ClassVar[float] = 0.05  # of the one-sided test over draws of users, as is usual for non-inferiority
-    held_out: ClassVar[int] = (
-        2000  # most test rows of the champion's log that do not train: they tell an AUC to about ±.02
-    )
+    # Most test rows of the champion's log that do not train; they tell an AUC to about ±.02.
+    held_out: ClassVar[int] = 2000
 
     margin: NonNegative
     half_life_days: Positive
