@@ -30,7 +30,7 @@ from results import markdown
 from running import ROOT
 from safetensors.numpy import load_file
 
-from kedro_provenance.parameters import merge
+from kedro_provenance.parameters import soft_merge
 
 Part = tuple[str, str]
 """Name of an entry, and of a column, tensor or value in it."""
@@ -65,7 +65,6 @@ class Scenario(NamedTuple):
     catalog: Mapping[str, Any] = MappingProxyType({})
 
 
-FEW_DRAWS = {"bootstrap": {"samples": 100}}
 VARIANTS = {  # two more, which read other states and set what the others leave as it is
     "reclora_user": {"like": "reclora", "gate_input": "user", "blend": "average"},
     "reclora_fields": {
@@ -115,11 +114,10 @@ SCENARIOS = {
         {
             "finetuning": {"variants": VARIANTS},
             "history": {"short": {"retrieved": {"kind": "retrieved", "k": 5}}},
-            **FEW_DRAWS,
         },
     ),
-    "study": Scenario((("study",),), {"scoring": {"permuted_rows": 20}, **FEW_DRAWS}),
-    "implicit": Scenario(((), ("--pipelines", "recommendation,ranking")), LIKES | FEW_DRAWS),
+    "study": Scenario((("study",),), {"scoring": {"permuted_rows": 20}}),
+    "implicit": Scenario(((), ("--pipelines", "recommendation,ranking")), LIKES),
     "impressions": Scenario(
         (("--pipelines", "ingestion,history,lens"),),
         SHOWN,
@@ -134,7 +132,7 @@ SCENARIOS = {
     ),
     "parts": Scenario((("--pipelines", "ingestion,history,lens"),), {"engine": {"rows_per_part": 300}}),
     "implicit_parts": Scenario((("--pipelines", "ingestion,history"),), LIKES | {"engine": {"rows_per_part": 300}}),
-    "ray": Scenario(((),), {"engine": {"kind": "ray", "rows_per_shard": 64}, "lens": {"batch_parts": 4}, **FEW_DRAWS}),
+    "ray": Scenario(((),), {"engine": {"kind": "ray", "rows_per_shard": 64}, "lens": {"batch_parts": 4}}),
 }
 
 
@@ -179,7 +177,7 @@ def run_side(name: str, folder: Path, revision: str | None) -> Path:
     for kind, changes in (("parameters", scenario.parameters), ("catalog", scenario.catalog)):
         file = folder / f"conf/test/{kind}.yml"
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        file.write_text(yaml.safe_dump(merge(content, changes)), encoding="utf-8")
+        file.write_text(yaml.safe_dump(soft_merge(content, changes)), encoding="utf-8")
     for run in scenario.runs:
         command, *options = run if run and not run[0].startswith("--") else ("run", *run)
         print(f"{folder.parent.name} {name}: kedro {command} {' '.join(options)}", file=sys.stderr, flush=True)

@@ -51,8 +51,8 @@ class FollowedAdapter:
         self.base_llm = project.load("base_llm")
         self.template = project.load(f"{self.parameters['prompt'].template}.prompt_template")
         self.variant = self.parameters["finetuning"]["variants"][VARIANT]
-        config = self.parameters["update"]["adapter"] | {"validation": arguments.validation}
-        self.config = AdapterContinuationConfig(**config)
+        config = AdapterContinuationConfig(**self.parameters["update"]["adapter"])
+        self.config = config.model_copy(update={"validation": arguments.validation})
         self.scores: list[pl.DataFrame] = []
         self.costs: list[Record] = []
 

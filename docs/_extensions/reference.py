@@ -1,6 +1,7 @@
 """Directives of the reference: parameters, catalog entries and pipelines, from what defines them."""
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,9 +11,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_id
 
+from parameter_types import ROOT, type_of
+from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from yaml_comments import CommentedYaml
-
-ROOT = Path(__file__).parents[2]
 
 
 def marked_up(text: str) -> list[nodes.Node]:
@@ -63,14 +64,35 @@ class YamlFiles(Reference):
         written = CommentedYaml(file)
         title = file.stem.partition("_")[2].replace("_", " ").capitalize() or "General"
         header = [marked_up(part) for part in written.header().split("\n\n") if part]
-        depth = self.options.get("depth", 99)
-        rows = {}
-        for key in written.keys(depth):
-            value = _file_of(written.content[key.path]) if depth == 1 else key.value
-            if value or key.comment:
-                rows[key.path] = [code(key.path), code(value), marked_up(key.comment)]
-        heads = ["entry", "file", "content"] if depth == 1 else ["parameter", "default", "meaning"]
+        if self.options.get("depth") == 1:
+            heads, rows = ["entry", "file", "content"], dict(self._of_entries(written))
+        else:
+            heads, rows = ["parameter", "type", "default", "meaning"], dict(self._of_parameters(written))
         return self.section(title, [*header, code(str(file.relative_to(ROOT)))], heads, rows)
+
+    def _of_entries(self, written: CommentedYaml) -> Iterator[tuple[str, list]]:
+        for key in written.keys(1):
+            if (file := _file_of(written.content[key.path])) or key.comment:
+                yield key.path, [code(key.path), code(file), marked_up(key.comment)]
+
+    def _of_parameters(self, written: CommentedYaml) -> Iterator[tuple[str, list]]:
+        places = written.places()
+        for key in written.keys(99):
+            first, _, rest = key.path.partition(".")
+            place = f"{places.get(first, first)}.{rest}".rstrip(".")
+            if key.value or key.comment:
+                kind = type_of(place) if key.value else ""
+                shown = _generic(place) if first in places else place
+                yield place, [code(shown), marked_up(kind), code(key.value), marked_up(key.comment)]
+
+
+def _generic(path: str) -> str:
+    """Return a path in which the user's own name of an entry is left open."""
+    for block in BLOCKS_OF_NAMED_ENTRIES:
+        if path.startswith(f"{block}."):
+            _, _, rest = path.removeprefix(f"{block}.").partition(".")
+            return f"{block}.<name>.{rest}" if rest else path
+    return path
 
 
 def _file_of(entry: object) -> str:

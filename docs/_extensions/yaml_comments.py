@@ -37,6 +37,23 @@ class CommentedYaml:
         if self.root is not None:
             yield from self._keys(self.root, depth, "")
 
+    def places(self) -> dict[str, str]:
+        """Return the path of the first block that takes over each block of the outermost level, by the latter's key."""
+        if self.root is None:
+            return {}
+        shared, found = {id(value): key.value for key, value in self.root.value}, dict[str, str]()
+
+        def walk(node: yaml.Node, path: str) -> None:
+            for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+                inner = path if key.value == "<<" else f"{path}.{key.value}".lstrip(".")
+                if id(value) in shared and inner != shared[id(value)]:
+                    found.setdefault(shared[id(value)], inner)
+                else:
+                    walk(value, inner)
+
+        walk(self.root, "")
+        return found
+
     def _keys(self, node: yaml.MappingNode, depth: int, prefix: str) -> Iterator[Key]:
         for key, value in node.value:
             if key.value == "<<":  # what the block has of another one

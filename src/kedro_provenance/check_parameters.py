@@ -16,9 +16,8 @@ from kedro.validation import TypeExtractor
 from pydantic import TypeAdapter, ValidationError
 
 from kedro_provenance.failures import RunRefusedError
-from kedro_provenance.parameters import NameRefusedError, parameter_paths, structure_faults, value_faults
+from kedro_provenance.parameters import NameRefusedError, parameter_paths, soft_merge, structure_faults, value_faults
 from kedro_provenance.run import configuration
-from kedro_provenance.session import soft_merge
 from kedro_provenance.session_parameters import base_parameters, use_parameters
 
 FLAGS: dict[str, Any] = {

@@ -140,25 +140,19 @@ def parameter_paths(parameters: Mapping[str, Any], parent: str = "") -> Iterator
             yield from parameter_paths(value, f"{parent}{name}.")
 
 
-def merge(block: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a block with changes merged into it; an inner block with another ``method`` replaces the whole block.
+def soft_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested blocks; values of `above` override single values of `below`.
 
     Examples:
-        >>> variant = {"history": "retrieved", "adapter": {"method": "reclora", "r": 8, "gate_scope": "shared"}}
-        >>> merge(variant, {"adapter": {"r": 4}})
-        {'history': 'retrieved', 'adapter': {'method': 'reclora', 'r': 4, 'gate_scope': 'shared'}}
-        >>> merge(variant, {"adapter": {"method": "other", "r": 4}})
-        {'history': 'retrieved', 'adapter': {'method': 'other', 'r': 4}}
+        >>> soft_merge({"prune": {"ratio": 0.25, "seed": 1}}, {"prune": {"ratio": 0.5}})
+        {'prune': {'ratio': 0.5, 'seed': 1}}
     """
-    merged = dict(block)
-    for name, value in changes.items():
-        own = merged.get(name)
-        if isinstance(own, Mapping) and isinstance(value, Mapping):
-            own_method = own.get("method")
-            merged[name] = merge(own, value) if value.get("method", own_method) == own_method else value
-        else:
-            merged[name] = value
-    return merged
+    both = {
+        name: soft_merge(below[name], value)
+        for name, value in above.items()
+        if isinstance(value, Mapping) and isinstance(below.get(name), Mapping)
+    }
+    return {**below, **above, **both}
 
 
 def copied(value: Any, path: str, entries: Mapping[str, Any]) -> Any:
@@ -181,10 +175,29 @@ def copied(value: Any, path: str, entries: Mapping[str, Any]) -> Any:
     others = {other: entry for other, entry in entries.items() if other != name and isinstance(entry, Mapping)}
     if like not in others:
         raise ValueError(f"{path} is like {like!r}, but {parent} has {', '.join(others) or 'no other entry'}")
-    copy = merge(copied(others[like], f"{parent}.{like}", others), changes)
+    copy = _changed(copied(others[like], f"{parent}.{like}", others), changes)
     if copy == changes:
         raise ValueError(f"{path} is like {like!r}, but has values of its own for all of it: give it another name")
     return copy
+
+
+def _changed(entry: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry with changes; an inner block with another ``method``, by which its keys differ, is replaced.
+
+    Examples:
+        >>> variant = {"history": "retrieved", "adapter": {"method": "reclora", "r": 8, "gate_scope": "shared"}}
+        >>> _changed(variant, {"adapter": {"r": 4}})
+        {'history': 'retrieved', 'adapter': {'method': 'reclora', 'r': 4, 'gate_scope': 'shared'}}
+        >>> _changed(variant, {"adapter": {"method": "other", "r": 4}})
+        {'history': 'retrieved', 'adapter': {'method': 'other', 'r': 4}}
+    """
+    replaced = [
+        name
+        for name, value in changes.items()
+        if isinstance(value, Mapping) and isinstance(own := entry.get(name), Mapping)
+        if value.get("method", own.get("method")) != own.get("method")
+    ]
+    return soft_merge({name: value for name, value in entry.items() if name not in replaced}, changes)
 
 
 def with_copies(parameters: Mapping[str, Any], named: Collection[str], parent: str = "") -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Kedro's configuration loader, context and session with additions of the plug-in; each is optional."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import chdir
 from copy import deepcopy
 from functools import reduce
@@ -24,7 +24,7 @@ from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.catalog_commands import CatalogCommands
 from kedro_provenance.failures import RunRefusedError, modules_of
 from kedro_provenance.kedro_internals import catalog_of, is_async
-from kedro_provenance.parameters import with_copies
+from kedro_provenance.parameters import soft_merge, with_copies
 from kedro_provenance.runner import IncrementalRunner
 
 OWN_KINDS = ("catalog", "globals", "parameters")  # others, such as `mlflow`, are asked for by other plug-ins
@@ -138,21 +138,6 @@ class CachingConfigLoader(OmegaConfigLoader):
         """Return whether the folder of the environment is missing, and not files of one kind alone."""
         folder = Path(self.conf_source)
         return folder.is_dir() and not (folder / (self.env or self.default_run_env)).is_dir()
-
-
-def soft_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested blocks; values of `above` override single values of `below`.
-
-    Examples:
-        >>> soft_merge({"prune": {"ratio": 0.25, "seed": 1}}, {"prune": {"ratio": 0.5}})
-        {'prune': {'ratio': 0.5, 'seed': 1}}
-    """
-    both = {
-        name: soft_merge(below[name], value)
-        for name, value in above.items()
-        if isinstance(value, Mapping) and isinstance(below.get(name), Mapping)
-    }
-    return {**below, **above, **both}
 
 
 class AtomicContext(KedroContext):

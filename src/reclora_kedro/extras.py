@@ -1,6 +1,7 @@
 """Optional dependencies of the package: what to type where those of an extra are not installed."""
 
 import re
+from collections.abc import Collection
 from importlib.metadata import requires
 from importlib.util import find_spec
 
@@ -13,14 +14,32 @@ def missing_extra(extra: str, needed_by: str) -> str | None:
     Examples:
         >>> missing_extra("llm", "The pipeline finetuning")
     """
-    lines = (line.partition(";") for line in requires(DISTRIBUTION) or ())
-    wanted = {requirement.strip() for requirement, _, marker in lines if re.search(rf"extra == .{extra}\W", marker)}
-    packages = {re.split(r"[^\w-]", requirement)[0]: requirement for requirement in wanted}
-    missing = sorted(package for package in packages if find_spec(package.replace("-", "_")) is None)
+    missing = [name for name in sorted(_packages(extra)) if find_spec(name.replace("-", "_")) is None]
     if not missing:
         return None
-    line = " ".join(f"'{packages[package]}'" for package in missing)
-    return f"{needed_by} needs the extra `{extra}`, of which {', '.join(missing)} are missing: `pip install {line}`"
+    line = install_line(extra, missing)
+    return f"{needed_by} needs the extra `{extra}`, of which {', '.join(missing)} are missing: `{line}`"
+
+
+def install_line(extra: str, names: Collection[str] | None = None) -> str:
+    """Return the line that installs packages of an extra: the same in a clone and beside a wheel.
+
+    Args:
+        names: of the packages; None for all.
+
+    Examples:
+        >>> install_line("ray").startswith("pip install 'ray")
+        True
+    """
+    packages = _packages(extra)
+    return " ".join(["pip install", *(f"'{packages[name]}'" for name in names or sorted(packages))])
+
+
+def _packages(extra: str) -> dict[str, str]:
+    """Return the requirement of each package of an extra, by the package's name."""
+    lines = (line.partition(";") for line in requires(DISTRIBUTION) or ())
+    wanted = {requirement.strip() for requirement, _, marker in lines if re.search(rf"extra == .{extra}\W", marker)}
+    return {re.split(r"[^\w-]", requirement)[0]: requirement for requirement in wanted}
 
 
 def require_extra(extra: str, needed_by: str) -> None:

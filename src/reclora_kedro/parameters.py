@@ -1,8 +1,13 @@
-"""Types of numeric parameters, and parameter blocks with user-chosen names."""
+"""Types of numeric parameters, blocks that were saved, and parameter blocks with user-chosen names."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
+
+from kedro_provenance.parameters import Block
+
+B = TypeVar("B", bound=Block)
 
 
 def _no_bool(value: Any) -> Any:
@@ -44,6 +49,27 @@ def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 EachOnce = AfterValidator(_each_once)
 """Validator of tuples with distinct elements."""
 LearningRate = Annotated[Positive, Field(le=1)]
+
+
+def saved_settings(kind: type[B], saved: Mapping[str, Any], pipeline: str) -> B:
+    """Return the settings that were saved with a model, of an earlier release, too.
+
+    Args:
+        kind: type of the block. What is a constant of it may be saved as a setting.
+        pipeline: name of the pipeline that trains the model.
+
+    Raises:
+        ValueError: what is a constant now has another value.
+    """
+    constants = saved.keys() - kind.model_fields.keys() & kind.__class_vars__
+    for name in sorted(constants):
+        if saved[name] != (value := getattr(kind, name)):
+            raise ValueError(
+                f"This model was trained with {name} {saved[name]}, which is always {value} now: train it again with "
+                f"kedro run --pipelines {pipeline}."
+            )
+    return kind(**{name: value for name, value in saved.items() if name not in constants})
+
 
 BLOCKS_OF_NAMED_ENTRIES = ("history.short", "finetuning.variants", "black_box.hints")
 """Parameter blocks with user-chosen names of entries."""

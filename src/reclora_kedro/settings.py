@@ -38,19 +38,21 @@ DATA_CATALOG_CLASS = AtomicCatalog
 CONTEXT_CLASS = AtomicContext
 HOOKS_OF_PACKAGES = extensions.hooks()
 SESSION_CLASS = ResumingSession
+BLOCKS = {
+    "champion": Literal["promoted", "newest"],
+    "service": ServiceConfig,
+    "update.retriever": bool,
+    "update.accept": StrictBool | tuple[str, ...],
+    "update.reject": Literal[False] | tuple[str, ...],
+    **{name: block for each in HOOKS_OF_PACKAGES for name, block in getattr(each, "BLOCKS", {}).items()},
+}
+"""Types of the parameters that no node reads."""
 HOOKS = (
     ProvenanceHooks(
         packages=["reclora_extras"],
         checks=[checks],
         check_names=True,
-        blocks={
-            "champion": Literal["promoted", "newest"],
-            "service": ServiceConfig,
-            "update.retriever": bool,
-            "update.accept": StrictBool | tuple[str, ...],
-            "update.reject": Literal[False] | tuple[str, ...],
-            **{name: block for each in HOOKS_OF_PACKAGES for name, block in getattr(each, "BLOCKS", {}).items()},
-        },
+        blocks=BLOCKS,
         block_types=[source_types],
         late_tags=["gpu"],
         champion_readers=["recommendation", "export"],

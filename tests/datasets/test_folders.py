@@ -92,8 +92,8 @@ def some_retriever(seed):
     torch.manual_seed(seed)
     config = RetrieverConfig(
         model="sasrec", item_ids=True, item_text=True, item_id_dropout=0.1, length=5, dim=8, layers=1, heads=2,
-        dropout=0.1, full_softmax_items=9, sampled_items=2, learning_rate=0.01, weight_decay=0.0, average_decay=0.0,
-        batch_size=8, batch_parts=1, max_epochs=1, patience=1, validation_rows=None, seed=0, device="cpu",
+        dropout=0.1, learning_rate=0.01, weight_decay=0.0,
+        batch_size=8, batch_parts=1, max_epochs=1, patience=1, seed=0, device="cpu",
     )  # fmt: skip
     return build_retriever(config, RetrieverSizes(items=5, item_text_width=3)).freeze()
 

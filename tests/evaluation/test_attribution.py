@@ -7,7 +7,7 @@ from reclora_kedro.evaluation.attribution import attribute, permuted_rows
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 
 ROWS = 400
-BOOTSTRAP = Bootstrap(confidence=0.95, samples=300, seed=0)
+BOOTSTRAP = Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 300})
 
 
 @pytest.fixture

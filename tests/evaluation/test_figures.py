@@ -35,7 +35,7 @@ def paired() -> PairedScores:
 
 @pytest.fixture
 def metrics(paired) -> list[dict]:
-    bootstrap = Bootstrap(confidence=0.95, samples=200, seed=0)
+    bootstrap = Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 200})
     return compute_metrics(paired, bootstrap_auc(paired, bootstrap), bootstrap)
 
 

@@ -18,7 +18,7 @@ def paired(models: tuple[str, ...], scores: np.ndarray, labels: np.ndarray = LAB
 
 
 def measure(pair: PairedScores, confidence: float = 0.95) -> list[dict]:
-    bootstrap = Bootstrap(confidence=confidence, samples=200, seed=0)
+    bootstrap = Bootstrap(confidence=confidence, seed=0).model_copy(update={"samples": 200})
     return compute_metrics(pair, bootstrap_auc(pair, bootstrap), bootstrap)
 
 
@@ -52,7 +52,7 @@ def test_a_higher_level_widens_the_interval():
 
 
 def gauc_of(users: np.ndarray, labels: np.ndarray, *scores: np.ndarray) -> list[dict]:
-    return grouped_auc(users, labels, np.stack(scores), Bootstrap(confidence=0.95, samples=2000, seed=0))
+    return grouped_auc(users, labels, np.stack(scores), Bootstrap(confidence=0.95, seed=0))
 
 
 def rows_of_users(users: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

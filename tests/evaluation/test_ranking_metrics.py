@@ -15,7 +15,7 @@ from reclora_kedro.evaluation.ranking_metrics import (
 
 ITEMS = 12
 DIFFERENCE = ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_value", "p_adjusted")
-BOOTSTRAP = Bootstrap(confidence=0.9, samples=200, seed=0)
+BOOTSTRAP = Bootstrap(confidence=0.9, seed=0).model_copy(update={"samples": 200})
 BASELINES = ["lens"]
 INFORMATION = np.arange(ITEMS, dtype=float)
 

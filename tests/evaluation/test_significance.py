@@ -38,7 +38,7 @@ def with_scores(former: PairedScores, scores: np.ndarray) -> PairedScores:
 
 
 def bootstrap(pair: PairedScores, samples: int, seed: int) -> AucBootstrap:
-    return bootstrap_auc(pair, Bootstrap(confidence=0.95, samples=samples, seed=seed))
+    return bootstrap_auc(pair, Bootstrap(confidence=0.95, seed=seed).model_copy(update={"samples": samples}))
 
 
 def compare(pair: PairedScores, samples: int = FEW_DRAWS, confidence: float = 0.95) -> list[dict]:

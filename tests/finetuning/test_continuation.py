@@ -19,13 +19,8 @@ TRAINING = training_config(epochs=1, rows_per_validation=64)
 
 
 def config(*safeguards, learning_rate=2e-2):
-    return AdapterContinuationConfig(
-        few_shot=64,
-        replay=1 / 3,
-        validation=64,
-        learning_rate=learning_rate,
-        safeguard=safeguards,
-    )
+    config = AdapterContinuationConfig(few_shot=64, learning_rate=learning_rate, safeguard=safeguards)
+    return config.model_copy(update={"replay": 1 / 3})
 
 
 @pytest.fixture

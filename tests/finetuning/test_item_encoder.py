@@ -26,11 +26,11 @@ def encoder(tmp_path: Path):
 
 def config(**changes: object) -> EncoderTuningConfig:
     settings = {
-        "base": "sentence_encoder", "layers": None, "lora_rank": None, "window": 1, "temperature": 0.05,
+        "base": "sentence_encoder", "layers": None, "lora_rank": None,
         "batch_size": 8, "max_steps": 12, "learning_rate": 0.01,
-        "steps_per_validation": 4, "patience": 3, "seed": 0,
+        "steps_per_validation": 4, "seed": 0,
     }  # fmt: skip
-    return EncoderTuningConfig(**settings | changes)
+    return EncoderTuningConfig(**settings).model_copy(update={"patience": 3} | changes)
 
 
 def vectors(encoder):

@@ -169,8 +169,6 @@ def test_the_adapter_moves_the_last_weights_stay_and_the_log_says_what_was_spent
 
 def test_settings_that_would_break_the_promise_are_refused(adapted, monkeypatch):
     settings = {"history": "recent", "gate_input": "target", "training": training_config(privacy=private())}
-    with pytest.raises(ValueError, match=r"patience is 2, but with privacy no validation may end the training"):
-        training_config(privacy=private(), patience=2)
     with pytest.raises(ValueError, match=r"would hold means of .* set adapter\.gate_norm to layer"):
         VariantConfig(**settings, adapter={"gate_norm": "standard"})
     for allowed in ({"gate_norm": "layer"}, {"num_meta_loras": 1}):
@@ -181,7 +179,7 @@ def test_settings_that_would_break_the_promise_are_refused(adapted, monkeypatch)
     private().require_ready()
     monkeypatch.setattr(privacy, "find_spec", lambda _: None)
     assert not training_config().privacy.require_ready()
-    with pytest.raises(ImportError, match=r"needs Opacus, .*pip install -e '\.\[privacy\]'"):
+    with pytest.raises(ImportError, match=r"needs Opacus, .*`pip install 'opacus>="):
         private().require_ready()
 
 

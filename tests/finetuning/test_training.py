@@ -19,7 +19,6 @@ from few_rows import (
 from reclora_kedro.adapters.methods import load_adapter
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.finetuning import training
 from reclora_kedro.finetuning.gradients import set_gradients
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import shuffled_steps, train_adapter
@@ -187,15 +186,6 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(tiny_model, monkeyp
 def test_the_learning_rate_falls_to_zero_in_the_steps_that_run(tiny_model):
     _, log = train(tiny_model, training_config(epochs=1))
     assert log["learning_rate"].to_list() == pytest.approx([2e-2 * left / 8 for left in range(8, 0, -1)])
-
-
-def test_training_stops_when_validations_get_no_better(tiny_model, monkeypatch):
-    aucs = iter([0.6, 0.7, 0.65, 0.7, 0.9])
-    monkeypatch.setattr(training, "roc_auc_score", lambda *_: next(aucs))
-    _, log = train(tiny_model, training_config(patience=2, rows_per_validation=48))
-    assert log["validation_auc"].drop_nulls().to_list() == [0.6, 0.7, 0.65, 0.7]
-    assert log["rows"].filter(log["validation_auc"].is_not_null()).to_list() == [48, 96, 144, 192]
-    assert log["rows"][-1] == 192
 
 
 @pytest.mark.parametrize(("rows_per_validation", "expected"), [(1, [16, 32, 48]), (20, [32, 48]), (1000, [48])])

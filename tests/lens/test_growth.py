@@ -22,7 +22,7 @@ from reclora_kedro.lens.training import LensTraining, fit_lens
 from reference_log import reference_log
 
 USERS, ITEMS, UNTIL = 20, 30, 400  # of the log before it grew
-CONTINUATION = ContinuationConfig(replay=0.5, learning_rate=0.01, max_epochs=4, patience=2)
+CONTINUATION = ContinuationConfig(replay=0.5, learning_rate=0.01, max_epochs=4).model_copy(update={"patience": 2})
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ def test_a_lens_is_measured_by_its_scores_of_all_test_samples(fitted, log) -> No
     lens, _ = fitted
     rows = log.rows_in("test")
     labels, scores = log.samples["label"].to_numpy()[rows], lens_scores(lens_states(lens, log, log.samples[rows]))
-    record, *others = measure_lens(lens, log, Bootstrap(confidence=0.9, samples=100, seed=0))
+    record, *others = measure_lens(lens, log, Bootstrap(confidence=0.9, seed=0).model_copy(update={"samples": 100}))
     assert record["auc"] == roc_auc_score(labels, scores)
     trained = log.sequences.item_index[log.samples.filter(split="train")["event"].drop_nulls()]
     cold = ~log.samples["item_index"].is_in(trained.tolist()).to_numpy()[rows]

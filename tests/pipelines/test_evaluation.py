@@ -76,7 +76,7 @@ def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
         "training_report": training_report(shared_lora=training_log),
         "params:allow_mixed": True,
         "params:scoring.baselines": [*NAMES.baselines],
-        "params:bootstrap": Bootstrap(confidence=0.95, samples=200, seed=0),
+        "params:bootstrap": Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 200}),
     }
     entries = {name: entry | {"filepath": f"{tmp_path}/{entry['filepath']}"} for name, entry in ENTRIES.items()}
     catalog = DataCatalog.from_config(entries)

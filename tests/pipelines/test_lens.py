@@ -57,7 +57,7 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
         "test_questions": questions(samples[TEST], "test"),
         "params:lens": settings,
         "params:engine": LOCAL,
-        "params:bootstrap": Bootstrap(confidence=0.9, samples=100, seed=0),
+        "params:bootstrap": Bootstrap(confidence=0.9, seed=0).model_copy(update={"samples": 100}),
     }
     text = "".join((CONF / f"catalog_{name}.yml").read_text() for name in ("lens", "questions"))
     entries = yaml.safe_load(text.replace("${globals:data}", "data"))

@@ -49,6 +49,16 @@ def test_only_the_sources_that_are_named_are_read_with_their_blocks_of_settings(
     }
 
 
+@pytest.mark.parametrize("method", ["validation", "ranker", "item_knn"])
+def test_a_second_stage_is_a_baseline_of_the_ranking_only_where_one_is_learned(method):
+    names = names_with({"recommendation.method": method, "ranking.baseline": "fusion"})
+    if method == "item_knn":
+        with pytest.raises(ValueError, match=r"ranking\.baseline is 'fusion', but .* linear_lens, lens: name"):
+            names.require_ranking_baseline()
+    else:
+        names.require_ranking_baseline()
+
+
 def test_a_source_without_a_module_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match=r"recommendation\.sources: .*item_kn.* item_knn"):
         names_with({"recommendation.sources": ["item_kn"]})

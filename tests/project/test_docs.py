@@ -1,13 +1,18 @@
 """README and docs: every link leads somewhere, and every command of README and guides is one that runs."""
 
 import re
+from typing import Annotated
 
 import pytest
 from click.exceptions import Exit
 from kedro.framework.project import pipelines
+from pydantic import Field
 
 from documented import README, arguments, commands, options
+from parameter_types import alternatives, joined, kinds_at
 from projects import ROOT, kedro_run
+from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.parameters import Count
 from yaml_comments import CommentedYaml
 
 DOCS = ROOT / "docs"
@@ -72,6 +77,27 @@ def test_every_target_of_make_is_documented_and_there():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     said = {target for page in PAGES for target in re.findall(r"`?make ([a-z]+[a-z-]*)`", page.read_text("utf-8"))}
     assert said <= {*re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE)}
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("dropout", "number ≥ 0, < 1"),
+        ("co_occurrence_folds", "whole number ≥ 0, ≤ 10"),
+        ("long_history.kind", "`retrieved` or `recent`"),
+        ("statistics_delay", "number ≥ 0 or `frozen`"),
+        ("item_text", "true or false"),
+    ],
+)
+def test_the_reference_tells_the_type_of_a_parameter(path, words):
+    found = joined(word for kind in kinds_at(LensConfig, path.split(".")) for word in alternatives(kind))
+    assert found.replace("\N{NO-BREAK SPACE}", " ") == words
+    lists = joined(alternatives(Annotated[tuple[Count, ...], Field(min_length=1)] | None))
+    assert lists.replace("\N{NO-BREAK SPACE}", " ") == "list of whole numbers ≥ 1; at least 1; or null"
+    models = joined(
+        alternatives(LensConfig.model_fields["model"].annotation, LensConfig.model_fields["model"].metadata)
+    )
+    assert models.startswith("`autoint`, ")
 
 
 def test_comments_above_and_behind_keys_are_the_meanings_of_the_reference(tmp_path):

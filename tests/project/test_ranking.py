@@ -58,7 +58,7 @@ def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys
 
 
 def test_without_a_variant_no_llm_is_needed(finished_run):
-    catalog = rank(finished_run, variant=None, rows=None, candidates="sampled", sampled=9, cutoffs=[3])
+    catalog = rank(finished_run, variant=None, rows=None, candidates=9, cutoffs=[3])
     nodes = catalog.load("run_manifest")["nodes"]
     assert not any("rerank" in name for name in nodes)
     records = catalog.load("ranking_metrics")

@@ -23,7 +23,7 @@ from reclora_kedro.study.grid import Cell, pipelines_of
 from reclora_kedro.study.results import cell_result, tabulate
 from reclora_kedro.study.search import Search
 
-BRIEF = {"bootstrap": {"samples": 100}, "scoring": {"permuted_rows": 20}}
+BRIEF = {"scoring": {"permuted_rows": 20}}
 
 
 def study(project):

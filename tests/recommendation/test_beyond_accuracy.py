@@ -21,7 +21,7 @@ from scored import ByItem, moments_of
 LISTS = pl.Series([[0, 1, 2], [1, 5, 3], [0, 4, 1]])
 EVENTS = np.array([9, 6, 4, 2, 1, 1])
 VECTORS = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.8, 0.6], [-1, 0], [0, 1]])
-BOOTSTRAP = Bootstrap(confidence=0.95, samples=100, seed=0)
+BOOTSTRAP = Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 100})
 USERS = 9  # of whom the first ones took each item
 CATALOGUE = Catalogue(EVENTS, -np.log2(EVENTS / USERS), VECTORS)
 

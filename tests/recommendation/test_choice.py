@@ -22,7 +22,7 @@ from reclora_kedro.recommendation.choice import (
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.second_stage import SecondStage
 
-BOOTSTRAP = Bootstrap(confidence=0.95, samples=200, seed=0)
+BOOTSTRAP = Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 200})
 CONFIGS = {
     "popularity": PopularityConfig(days=()),
     "item_knn": ItemKnnConfig(popularity_powers=(0.5,), text_weights=(0.0,)),

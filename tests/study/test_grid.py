@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from kedro_provenance.parameters import merge
+from kedro_provenance.parameters import soft_merge
 from kedro_provenance.session import CachingConfigLoader
 from reclora_kedro.datasets.study_grids import StudyGridsDataset
 from reclora_kedro.extensions import packages_conf
@@ -125,6 +125,12 @@ def test_a_parameter_is_set_in_one_place(other):
         cells_of({"shown": ROWS, "again": {"a": {other: {}}}})
 
 
+def test_a_cell_changes_what_it_names_alone():
+    session = {"recommendation": {"method": "linear", "top_n": 5}}
+    cell = Cell("mine", {}, 0, {"recommendation.method": "fusion"})
+    assert cell.runtime_params({"recommendation": {}}, session) == {"recommendation": {"method": "fusion", "top_n": 5}}
+
+
 def test_a_new_entry_is_a_copy_with_changes():
     settings = {"history.short.latest": {"like": "retrieved", "kind": "recent"}}
     [cell] = cells_of({"history": {"latest": settings}})
@@ -154,7 +160,7 @@ def test_every_shipped_grid_has_parameters_that_the_steps_take(grid):
     grids = load_grids(grid, FILES)
     is_search = isinstance(grids[grid], SearchConfig)
     cells = Search(grid, grids[grid], [0], there).corners() if is_search else plan_cells(grids, [0], there)
-    found = [merge(there, cell.parameters(there)) for cell in cells]
+    found = [soft_merge(there, cell.parameters(there)) for cell in cells]
     assert len(found) == len({f"{cell.seed} {values}" for cell, values in zip(cells, found, strict=True)})
     for parameters_of_cell in found:
         short = HistoryConfig(**parameters_of_cell["history"]).short

@@ -3,20 +3,17 @@
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
-from pydantic import StrictBool
 
 from kedro_provenance.check_parameters import FLAGS, check_values, types_of_blocks
 from kedro_provenance.parameters import parameter_paths
 from named import PARAMETERS
-from reclora_extras.tracking.config import TrackingConfig
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.pipelines.names import source_types
-from reclora_kedro.serving.config import ServiceConfig
-from reclora_kedro.settings import CONFIG_LOADER_ARGS
+from reclora_kedro.settings import BLOCKS, CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,10 +22,8 @@ NULLABLE = {  # of the numbers
     "black_box.search.rows",
     "ranking.users",
     "service.reload_seconds",
-    "retriever.validation_rows",
     "ranking.rows",
     "recommendation.validation_likes",
-    "recommendation.teaching_likes",
     "scoring.permuted_rows",
     "export.most_active",
     "history.prompt_rows.few_shot",
@@ -57,8 +52,8 @@ SHARES = {  # from 0 up to but without 1
     "bootstrap.confidence",
     "history.split.train",
     "history.split.validation",
-    *(f"retriever.{name}" for name in ("dropout", "item_id_dropout", "average_decay")),
-    *(f"base_model.{name}" for name in ("quality.max_repetition", "corpus.held_out_items", "prune.ratio")),
+    *(f"retriever.{name}" for name in ("dropout", "item_id_dropout")),
+    *(f"base_model.{name}" for name in ("quality.drop_perplexing", "corpus.held_out_items", "prune.ratio")),
     *(f"lens.{name}" for name in ("dropout", "user_id_dropout", "item_id_dropout", "item_text_dropout")),
     "finetuning.variants.reclora.adapter.gate_dropout",
 }
@@ -126,7 +121,6 @@ MORE = [
     ("lens.statistics_delay", -1, "greater than or equal to 0"),
     ("lens.statistics_delay", "soon", "'frozen'"),
     ("bootstrap.confidence", 95, "less than 1"),
-    ("bootstrap.samples", 10, "greater than or equal to 100"),
     ("bootstrap.seed", -1, "greater than or equal to 0"),
     ("item_knn.popularity_powers", [], "at least 1 item"),
     ("linear.recencies", [0.9, 1.1], "less than or equal to 1"),
@@ -212,25 +206,13 @@ def one_of_each_kind(cases: Iterable[Case]) -> list[Case]:
     return list(kinds.values())
 
 
-# Which no node of conf/base reads.
-OTHERS = {
-    "champion": Literal["promoted", "newest"],
-    "service": ServiceConfig,
-    "update.retriever": bool,
-    "update.accept": StrictBool | tuple[str, ...],
-    "update.reject": Literal[False] | tuple[str, ...],
-    "update.adapter": AdapterContinuationConfig,
-    "tracking": TrackingConfig,
-}
-
-
 def types_of_parameters() -> dict[str, type]:
-    """What the blocks must be, by path, of all pipelines that conf/base makes, with a teacher; and `OTHERS`."""
+    """What the blocks must be, by path: of all pipelines that conf/base makes, with a teacher, and of no node."""
     bootstrap_project(ROOT)
     distilled = PARAMETERS | {"base_model": PARAMETERS["base_model"] | {"steps": ["distill"], "variant": "reclora"}}
     pipelines.set_requested(None)
     types = types_of_blocks(distilled, [source_types])
-    return types | FLAGS | OTHERS
+    return types | FLAGS | BLOCKS | {"update.adapter": AdapterContinuationConfig}  # which no node of conf/base reads
 
 
 def refusals(path: str, value: Any, types: Mapping[str, type]) -> list[str]:

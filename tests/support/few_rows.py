@@ -31,7 +31,6 @@ def training_config(**settings):
             "batch_size": 16,
             "learning_rate": 2e-2,
             "rows_per_validation": 128,
-            "patience": None,
             "rows_per_checkpoint": 32,
             "tokens_per_batch": 400,
             "gradient_checkpointing": False,

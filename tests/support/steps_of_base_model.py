@@ -32,17 +32,15 @@ def importance(**settings):
 def config(**blocks):
     settings = {
         "steps": ["pretrain"], "variant": "shared_lora", "tokens_per_batch": TOKENS, "seed": 0,
-        "quality": QualityConfig(min_words=1, max_repetition=0.9, drop_perplexing=0.0, max_similarity=0.8),
+        "quality": QualityConfig(drop_perplexing=0.0, max_similarity=0.8),
         "corpus": CorpusConfig(
-            selection="quality", events_per_text=3, held_out_items=0.3, max_texts=99, candidates_per_text=2,
-            max_tokens=40, stages=None, general=None,
+            selection="quality", held_out_items=0.3, max_texts=99, stages=None, general=None,
         ),
         "pretrain": tuning(),
         "prune": PruneConfig(ratio=0.5, **importance()),
         "drop_layers": DropLayersConfig(layers=2, spare_first=1, spare_last=1, **importance()),
         "distill": DistillConfig(
-            layers=2, blocks=2, cosine_weight=1.0, distance_weight=0.1, block_answer_weight=0.5,
-            tuning=tuning(epochs=2),
+            layers=2, blocks=2, tuning=tuning(epochs=2),
         ),
     }  # fmt: skip
     return BaseModelConfig(**settings | blocks)

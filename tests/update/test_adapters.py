@@ -14,7 +14,7 @@ from reclora_kedro.update.adapters import update_adapter, update_questions
 from reclora_kedro.update.promotion import PromotionConfig, undecided
 
 USES = {"few_shot": 64, "replay": 32, "validation": 64, "test": 60}
-CONFIG = AdapterContinuationConfig(few_shot=64, replay=0.5, validation=64, learning_rate=2e-2, safeguard=("none",))
+CONFIG = AdapterContinuationConfig(few_shot=64, learning_rate=2e-2, safeguard=("none",))
 
 
 def learned_rows():
@@ -39,8 +39,8 @@ def test_the_weights_that_stay_are_those_that_were_chosen(tiny_model, monkeypatc
     start = copy_of(adapter_weights(model.model))
     prompts, gate_inputs = learned_rows()
     settings = (
-        PromotionConfig(margin=0.01, level=0.05, held_out=1, half_life_days=30),
-        Bootstrap(confidence=0.9, samples=100, seed=0),
+        PromotionConfig(margin=0.01, half_life_days=30),
+        Bootstrap(confidence=0.9, seed=0).model_copy(update={"samples": 100}),
     )
     log, decision = update_adapter(model, prompts, gate_inputs, CONFIG, training, *settings)
     assert decision["rows"] == USES["test"]

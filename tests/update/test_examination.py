@@ -25,7 +25,8 @@ HISTORY = HistoryConfig.model_construct(
     negatives=NegativesConfig(kind="none", per_positive=1),
     split=SplitConfig(kind="global_time", train=0.7, validation=0.15),
 )  # fmt: skip
-CONFIG = ExaminationConfig(user_share=0.5, user_rows=100, fall=0.1, fall_rows=50, item_share=0.5, new_users=20)
+FLOORS = {"user_rows": 100, "fall_rows": 50}  # of small logs
+CONFIG = ExaminationConfig(user_share=0.5, fall=0.1).model_copy(update=FLOORS)
 NOTHING = pl.DataFrame(schema=SCHEMA)
 
 

@@ -10,8 +10,8 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.update.promotion import PromotionConfig, decide, decide_among_three, rolled_back
 
 YEAR = 365 * 86_400
-BOOTSTRAP = Bootstrap(confidence=0.95, samples=200, seed=0)
-CONFIG = PromotionConfig(margin=0.02, level=0.05, held_out=2000, half_life_days=30)
+BOOTSTRAP = Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 200})
+CONFIG = PromotionConfig(margin=0.02, half_life_days=30)
 
 
 def newest_rows(users=100, rows=2000, seed=0):

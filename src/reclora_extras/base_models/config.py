@@ -1,7 +1,7 @@
 """Settings of the preparation of a base LLM."""
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -16,8 +16,10 @@ STEPS = Registry("reclora_extras.base_models.steps")
 class QualityConfig(Block):
     """Filters of texts."""
 
-    min_words: Count
-    max_repetition: Share
+    # What is shorter or repeats itself more is no text in any language; of longer ones, perplexity tells more.
+    min_words: ClassVar[int] = 3
+    max_repetition: ClassVar[float] = 0.8  # share of words that occur in the text before
+
     drop_perplexing: Share
     max_similarity: Annotated[Share, Field(gt=0)]
 
@@ -39,14 +41,16 @@ class StageConfig(Block):
 class CorpusConfig(Block):
     """Texts to pretrain an LLM on."""
 
+    # A few sentences per text, as descriptions of items have, that fit in the tokens read of each.
+    events_per_text: ClassVar[int] = 10  # of a user's history
+    max_tokens: ClassVar[int] = 256
+    candidates_per_text: ClassVar[int] = 2  # drawn for each kept one, as filters drop some
+
     selection: Literal["uniform", "quality"]
-    events_per_text: Count
     held_out_items: Annotated[Share, Field(gt=0)]
     max_texts: Count
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] | None
     general: str | None
-    candidates_per_text: Count
-    max_tokens: Annotated[Count, Field(ge=2)]
 
 
 class TuningConfig(Block):
@@ -82,13 +86,10 @@ class DropLayersConfig(ImportanceConfig):
 
 
 class DistillConfig(Block):
-    """Size of the student, and weights of its losses."""
+    """Size of the student, and its tuning."""
 
     layers: Count
     blocks: Count
-    cosine_weight: NonNegative
-    distance_weight: NonNegative
-    block_answer_weight: NonNegative
     tuning: TuningConfig
 
 

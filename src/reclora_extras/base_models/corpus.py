@@ -16,6 +16,7 @@ import polars as pl
 
 from reclora_extras.base_models.config import CorpusConfig, QualityConfig
 from reclora_extras.base_models.tuning import losses_of_texts
+from reclora_kedro.extras import install_line
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import WindowConfig
@@ -258,7 +259,7 @@ def distinct(texts: Sequence[str], max_similarity: float) -> list[int]:
         from datasketch import MinHash, MinHashLSH
     except ImportError as error:
         raise ImportError(
-            "Choosing texts by quality needs datasketch: `pip install -e '.[pretraining]'`, or set "
+            f"Choosing texts by quality needs datasketch: `{install_line('pretraining')}`, or set "
             "base_model.corpus.selection and few_shot.selection to uniform."
         ) from error
     signatures = list(MinHash.bulk(map(shingles_of, texts), num_perm=PERMUTATIONS))

@@ -18,6 +18,11 @@ from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
 from reclora_kedro.progress import Progress
 
+# Weights of the losses beside the answer's cross entropy, as SLMRec's: states agree in direction first.
+COSINE_WEIGHT = 1.0  # of 1 - cos of the states
+DISTANCE_WEIGHT = 0.1  # of their squared distance, as a share of the teacher's squared length
+BLOCK_ANSWER_WEIGHT = 0.1  # of the cross entropy of each block's answer
+
 
 def first_layers(llm: LanguageModel, config: DistillConfig) -> LanguageModel:
     """Return the initial student: the LLM's first layers.
@@ -61,12 +66,12 @@ def distill(
         batch = prompts.batch(rows, llm.device)
         states = block_states(llm, batch, config.blocks)
         logits = answers_of_blocks(llm, states, teacher.prompt_format)
-        return distilling_losses(states, taught[rows].to(states), logits, labels[rows].to(states), config)
+        return distilling_losses(states, taught[rows].to(states), logits, labels[rows].to(states))
 
     return tune(student, prompts.lengths, losses, config.tuning, tokens_per_batch, seed)
 
 
-def distilling_losses(states: Tensor, taught: Tensor, logits: Tensor, labels: Tensor, config: DistillConfig) -> Tensor:
+def distilling_losses(states: Tensor, taught: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """Return the student's loss for each prompt (SLMRec, equations 4 to 8), shape (batch,).
 
     It is the cross entropy of its answer, and weighted means over blocks: 1 - cos of the student's and the teacher's
@@ -82,10 +87,10 @@ def distilling_losses(states: Tensor, taught: Tensor, logits: Tensor, labels: Te
     wrong = functional.binary_cross_entropy_with_logits(logits, labels[:, None].expand_as(logits), reduction="none")
     angle = 1 - functional.cosine_similarity(states, taught, dim=-1)
     distance = (states - taught).square().sum(-1) / taught.square().sum(-1)
-    loss = wrong[:, -1] + config.cosine_weight * angle.mean(1) + config.distance_weight * distance.mean(1)
+    loss = wrong[:, -1] + COSINE_WEIGHT * angle.mean(1) + DISTANCE_WEIGHT * distance.mean(1)
     if states.shape[1] == 1:
         return loss
-    return loss + config.block_answer_weight * wrong[:, :-1].mean(1)
+    return loss + BLOCK_ANSWER_WEIGHT * wrong[:, :-1].mean(1)
 
 
 @torch.inference_mode()

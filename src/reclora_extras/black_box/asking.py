@@ -17,6 +17,7 @@ from reclora_extras.black_box.hints import COUNTS, MessageWriter, Options
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.evaluation.scores import collect_scores
+from reclora_kedro.extras import install_line
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.rating_statistics import COLUMNS
 from reclora_kedro.history.retrieval import WindowConfig
@@ -227,7 +228,7 @@ def load_optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ImportError("Optuna searches what a black box is told: pip install -e '.[black-box]'.") from error
+        raise ImportError(f"Optuna searches what a black box is told: `{install_line('black-box')}`.") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

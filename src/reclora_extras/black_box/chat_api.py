@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from kedro_provenance.files.digests import digest
 from reclora_kedro.distributed.finished import FinishedShards
+from reclora_kedro.extras import install_line
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.parameters import Count, CountOrZero, Positive
 from reclora_kedro.progress import Progress
@@ -138,7 +139,7 @@ class ChatApi:
         try:
             from openai import OpenAI
         except ImportError as error:
-            raise ImportError("A black box is called by the openai client: pip install -e '.[black-box]'.") from error
+            raise ImportError(f"A black box is called by the openai client: `{install_line('black-box')}`.") from error
         return OpenAI(
             base_url=self.base_url,
             api_key=self.api_key or "none",

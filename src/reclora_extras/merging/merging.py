@@ -28,7 +28,7 @@ from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.parameters import Count, CountOrZero, NonNegative, Positive, Seed
+from reclora_kedro.parameters import Count, CountOrZero, Seed
 from reclora_kedro.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,11 @@ BASELINES = {"linear": ("linear", 2), "svd": ("svd", 1), "ties": ("ties_svd", 0)
 Where all are the same, they give it back: ``linear`` has the root of a weight in either factor's sum, and TIES takes
 the mean itself.
 """
+DENSITY = 0.5  # share of entries that TIES and DARE keep; not tuned
+TOLERANCE = 1e-3  # change of all updates, as a share of their norm, at which the iterations have converged
+RIDGE = 1e-6
+"""Penalty of the distance from each LoRA, as a share of the norm of its inputs' products: inputs that span fewer
+dimensions than a layer reads have no solution without it."""
 
 
 class MergingConfig(Block):
@@ -49,11 +54,8 @@ class MergingConfig(Block):
     users: Annotated[Count, Field(ge=2)]
     prompts: Count
     iterations: CountOrZero
-    tolerance: NonNegative
-    ridge: Positive = Field(le=1)
     solve_for: Literal["weight", "update"]
     rank: Count | None
-    density: Positive = Field(le=1)
     method: Literal["iteris", "linear", "svd", "ties", "dare"]
     test_rows: Count | None
     seed: Seed
@@ -140,7 +142,7 @@ def merge_loras(
             weight = len(loras) ** -power
             with seeded(config.seed, llm.device):
                 adapted.add_weighted_adapter(
-                    list(parts), [weight] * len(parts), name, way, rank, svd_full_matrices=False, density=config.density
+                    list(parts), [weight] * len(parts), name, way, rank, svd_full_matrices=False, density=DENSITY
                 )
             tensors = get_peft_model_state_dict(adapted, adapter_name=name)
             ways[name] = Lora.from_tensors(adapted.peft_config[name], tensors)
@@ -167,7 +169,7 @@ def iterate(
         llm: a PEFT model with LoRA layers, which are not used themselves.
         updates: each LoRA's updates of layers, by path, (out, in).
         prompts: prompts of each LoRA.
-        config: iterations, tolerance, ridge and unknown.
+        config: iterations and solve_for.
         tokens_per_batch: maximum of tokens in a forward pass.
 
     Returns:
@@ -191,21 +193,21 @@ def iterate(
                         output = torch.einsum("oi,ij,oj->", W, gram, W)
                         weights[name, path] = (W.square().sum() / output).item()
                     anchor = base[path] if config.solve_for == "weight" else torch.zeros_like(update)
-                    terms = weights[name, path] * normal_equations(anchor, update, cross, gram, config.ridge)
+                    terms = weights[name, path] * normal_equations(anchor, update, cross, gram)
                     equations[path] = equations.get(path, 0) + terms
             before, merged = merged, {path: solve(equations[path]) for path in layers}
             change = None if before is None else relative_change(before, merged)
             seconds = time.perf_counter() - start
             records.append({"iteration": iteration, "change": change, "seconds": seconds})
             progress.update(1)
-            if change is not None and change <= config.tolerance:
+            if change is not None and change <= TOLERANCE:
                 break
     logger.info("Merged %d LoRAs in %d iterations", len(updates), len(records))
     assert merged is not None
     return merged, pl.DataFrame(records, {"iteration": pl.Int64, "change": pl.Float64, "seconds": pl.Float64})
 
 
-def normal_equations(base: Tensor, update: Tensor, cross: Tensor, gram: Tensor, ridge: float) -> Tensor:
+def normal_equations(base: Tensor, update: Tensor, cross: Tensor, gram: Tensor) -> Tensor:
     """Return one LoRA's addends to both sides of a layer's normal equations, concatenated: (out + in, in).
 
     They minimise Σ_i c_i (‖W_i X_i − W* X~_i‖² + ridge_i ‖W_i − W*‖²), whose solution is
@@ -218,9 +220,8 @@ def normal_equations(base: Tensor, update: Tensor, cross: Tensor, gram: Tensor, 
         update: W_i less `base`, (out, in).
         cross: X_iᵀ X~_i, (in, in).
         gram: X~_iᵀ X~_i, (in, in).
-        ridge: ridge_i as a share of the norm of ``gram``.
     """
-    added = ridge * gram.norm() * torch.eye(len(gram)).to(gram)
+    added = RIDGE * gram.norm() * torch.eye(len(gram)).to(gram)
     # Solved for the update, which is small beside the layer's weights.
     return torch.cat([(base + update) @ (cross + added) - base @ (gram + added), gram + added])
 

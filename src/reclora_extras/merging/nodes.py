@@ -22,7 +22,7 @@ from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 from reclora_kedro.terminal import show
 
-MERGING = ("iterations", "tolerance", "ridge", "solve_for", "rank", "density", "seed")
+MERGING = ("iterations", "solve_for", "rank", "seed")
 
 
 @reads(config=["prompts", "seed"])

@@ -1,6 +1,6 @@
 """Settings of the drift report."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -33,9 +33,11 @@ class AlarmConfig(Block):
 class MonitoringConfig(Block):
     """Periods after the lens's last training row, what is measured in each, and the alarms."""
 
+    # Drawn uniformly from each period: an AUC of .7 is then known to ±.02 (95%), an HR@10 of .1 to ±.04.
+    rows: ClassVar[int] = 2000  # samples that the lens scores
+    likes: ClassVar[int] = 200  # likes whose items are ranked in the recommender's lists
+
     reference_days: Positive
     period_days: Positive
-    rows: Count
-    likes: Count
     alarms: AlarmConfig
     seed: Seed

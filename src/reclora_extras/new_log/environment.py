@@ -324,14 +324,14 @@ def has_sentence_encoder() -> bool:
 
 
 def _excluded(guess: Guess) -> str:
-    """Return lines that would exclude items that seem to be no goods, as comments."""
+    """Return lines that exclude items that seem to be no goods."""
     found = no_goods(guess)
     if not found:
         return ""
     is_number = _id_type(guess, guess.log.item, guess.items) == "Int64"
-    ids = plain(_flow([int(each) if is_number else each for each in found]))
+    ids = _flow([int(each) if is_number else each for each in found])
     titles = plain("; ".join(title for each, title in found.items() if title != each))
-    return f"\n# recommendation:  # what is no good is recommended to nobody: {titles}\n#   exclude_items: {ids}\n"
+    return f"\nrecommendation:\n  exclude_items: {ids}  # no goods, which are recommended to nobody: {titles}\n"
 
 
 def _interactions(log: Log) -> list[str]:

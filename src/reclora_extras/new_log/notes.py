@@ -61,7 +61,7 @@ def _is_no_good(title: str) -> bool:
 def _no_goods_note(guess: Guess) -> list[tuple[str, str]]:
     found = no_goods(guess)
     shown = ", ".join(each if each == title else f"{each} ({title})" for each, title in found.items())
-    told = f"{shown}: the last lines of parameters.yml would exclude them from recommendations"
+    told = f"{shown}: the last lines of parameters.yml exclude them from recommendations"
     return [("no goods?", plain(told))] if found else []
 
 

@@ -12,13 +12,13 @@ from reclora_kedro.history.questions import LEARNING, SPLITS, PromptRowsConfig, 
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 
+CANDIDATES_PER_ROW = 2  # rows drawn for each kept one, as filters drop some
 INPUTS = ["base_llm", "params:base_model", "params:prompt"]
 
 
 @reads(
     history=[*LEARNING, "seed"],
-    few_shot=["candidates_per_row"],
-    base_model=["quality", "corpus.events_per_text", "corpus.max_tokens", "tokens_per_batch", "seed"],
+    base_model=["quality", "tokens_per_batch", "seed"],
     prompt=["positive_answer", "negative_answer"],
 )
 def draw_learning_questions(
@@ -31,7 +31,7 @@ def draw_learning_questions(
 ) -> pl.DataFrame:
     """Draw the few-shot rows by their quality, and the validation rows."""
     samples, rows = log_without_embeddings.samples, history.prompt_rows
-    pool, size = draw_pool(samples, rows, few_shot.candidates_per_row, history.seed)
+    pool, size = draw_pool(samples, rows, CANDIDATES_PER_ROW, history.seed)
     chosen = choose_few_shot(base_llm, log_without_embeddings, pool, size, base_model, prompt)
     return pl.concat([chosen, draw_questions(samples, ("validation",), rows, history.seed)])
 
@@ -82,7 +82,7 @@ def choose_few_shot(
         stages = ", ".join(f"{stage} {count}" for stage, count in counts.items())
         raise ValueError(
             f"history.prompt_rows.few_shot asks for {size} rows, but few_shot.selection is quality, and of the rows "
-            f"that it chooses from only {len(places)} are good enough ({stages}): raise few_shot.candidates_per_row, "
+            f"that it chooses from only {len(places)} are good enough ({stages}): lower history.prompt_rows.few_shot, "
             "or loosen base_model.quality."
         )
     return pool[np.sort(np.random.default_rng(config.seed).permutation(places)[:size])]

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pydantic import Field, field_validator
 
 from kedro_provenance.parameters import Block
+from reclora_kedro.extras import install_line
 
 
 class TrackingConfig(Block):
@@ -23,7 +24,5 @@ class TrackingConfig(Block):
         if not re.match(r"(?!file:)[a-z][a-z+\d-]+:", uri):  # MLflow 3.17 refuses folders
             raise ValueError(f"{uri!r} is no database or server; expected one, such as sqlite:///data/mlflow.db")
         if find_spec("mlflow") is None:
-            raise ValueError(
-                "MLflow is not installed: `pip install 'mlflow-skinny>=3.17' 'alembic>=1.13'`, or set null"
-            )
+            raise ValueError(f"MLflow is not installed: `{install_line('mlflow')}`, or set null")
         return uri

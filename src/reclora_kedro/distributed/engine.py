@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 import numpy as np
 
 from kedro_provenance.parameters import Block, Resource
+from reclora_kedro.extras import install_line
 from reclora_kedro.parameters import MAX_INT32, Count, NonNegative, Positive
 from reclora_kedro.progress import Progress
 
@@ -178,7 +179,7 @@ def connect(engine: EngineConfig) -> Any:
     """
     if find_spec("ray") is None:
         raise ImportError(
-            "engine.kind is 'ray', but Ray is not installed: pip install -e '.[ray]', or set engine.kind to local."
+            f"engine.kind is 'ray', but Ray is not installed: `{install_line('ray')}`, or set engine.kind to local."
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else Ray's internal messages mix with the run's log

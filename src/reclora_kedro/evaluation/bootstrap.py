@@ -5,7 +5,7 @@ data", Journal of the Royal Statistical Society B, 2007). All models share the d
 """
 
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from pydantic import Field
 from scipy.stats import t as student_t
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.parameters import Count, Real, Seed
+from reclora_kedro.parameters import Real, Seed
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,8 +23,9 @@ CHUNK_WEIGHTS = 2**22  # weights of rows held at once: 32 MiB per array
 class Bootstrap(Block):
     """Settings of intervals and p-values."""
 
+    samples: ClassVar[int] = 2000  # draws, by which a standard error is known to ±3% (95%)
+
     confidence: Real = Field(gt=0.5, lt=1)
-    samples: Annotated[Count, Field(ge=100)]
     seed: Seed
 
     def draw_users(self, users: int, rows: int) -> Iterator[Floats]:
@@ -45,7 +46,7 @@ class Bootstrap(Block):
 
         Examples:
             >>> clicks = np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 1.0]])
-            >>> means = Bootstrap(confidence=0.95, samples=2000, seed=0).means(clicks)
+            >>> means = Bootstrap(confidence=0.95, seed=0).means(clicks)
             >>> means.value.round(3), means.standard_error.round(2)
             (array([0.667, 1.   ]), array([0.33, 0.  ]))
         """

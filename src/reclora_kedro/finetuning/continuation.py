@@ -1,7 +1,7 @@
 """Incremental training of an adapter on new rows, with safeguards against forgetting."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,7 @@ from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.optimization import assign, copy_of
-from reclora_kedro.parameters import Count, EachOnce, LearningRate, Share
+from reclora_kedro.parameters import Count, EachOnce, LearningRate
 
 PROXIMAL_WEIGHT = 1.0  # of the divergence beside the loss, with the safeguard `proximal`
 START = "start"
@@ -27,9 +27,10 @@ START = "start"
 class AdapterContinuationConfig(Block):
     """Settings of the incremental training of an adapter."""
 
+    replay: ClassVar[float] = 0.5  # share of old rows with the safeguard `replay`, beside as many new ones
+    validation: ClassVar[int] = 200  # rows that choose among the safeguards, and the adapter as it was
+
     few_shot: Count
-    replay: Share
-    validation: Count
     learning_rate: LearningRate
     safeguard: Annotated[tuple[Literal["none", "replay", "proximal", "short_term"], ...], Field(min_length=1), EachOnce]
 
@@ -45,7 +46,7 @@ def draw_rows(samples: pl.DataFrame, known: pl.DataFrame, config: AdapterContinu
         >>> samples = pl.DataFrame({name: range(9) for name in ("row", *columns)}).with_columns(
         ...     label=pl.col("row") % 2, split=pl.Series(["train"] * 7 + ["validation"] * 2)
         ... )
-        >>> config = AdapterContinuationConfig.model_construct(few_shot=3, replay=0.25, validation=9)
+        >>> config = AdapterContinuationConfig.model_construct(few_shot=3).model_copy(update={"replay": 0.25})
         >>> known = samples.head(4).select("user_index", "timestamp")
         >>> draw_rows(samples, known, config, seed=0).select("row", "use").rows()
         [(4, 'few_shot'), (5, 'few_shot'), (6, 'few_shot'), (3, 'replay'), (7, 'validation'), (8, 'validation')]

@@ -3,7 +3,7 @@
 import logging
 import time
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder, lower_layers
 from reclora_kedro.optimization import TrainingLog, assign, require_finite
-from reclora_kedro.parameters import Count, LearningRate, Positive, Seed
+from reclora_kedro.parameters import Count, LearningRate, Seed
 from reclora_kedro.progress import Progress
 
 LENGTH_GROUPS = 8
@@ -34,16 +34,17 @@ logger = logging.getLogger(__name__)
 class EncoderTuningConfig(Block):
     """Settings of the tuning of an item encoder."""
 
+    window: ClassVar[int] = 3  # two likes of a user at most this many likes apart make a pair
+    temperature: ClassVar[float] = 0.05  # divisor of the cosines, as SimCSE's (arXiv 2104.08821)
+    patience: ClassVar[int] = 2  # validations without a better AUC before tuning stops
+
     base: Literal["sentence_encoder", "base_llm"]
     layers: Count | None
     lora_rank: Count | None
-    window: Count
-    temperature: Positive
     batch_size: Annotated[Count, Field(ge=2)]
     max_steps: Count
     learning_rate: LearningRate
     steps_per_validation: Count
-    patience: Count
     seed: Seed
 
 
@@ -67,10 +68,7 @@ def tune_encoder(
         FloatingPointError: the loss is not finite.
         ValueError: the encoder has fewer layers than `config.layers`.
     """
-    advice = (
-        f"lower item_encoder.learning_rate, which is {config.learning_rate:g}, or raise item_encoder.temperature, "
-        f"{config.temperature:g}. Nothing was saved."
-    )
+    advice = f"lower item_encoder.learning_rate, which is {config.learning_rate:g}. Nothing was saved."
     random = np.random.default_rng(config.seed)
     validation = random.permutation(pairs.validation)[:VALIDATION_PAIRS]
     log, size = TrainingLog(config.patience), min(config.batch_size, len(pairs.training))

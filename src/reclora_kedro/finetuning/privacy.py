@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.extensions import ExtensionBlock
+from reclora_kedro.extras import install_line
 from reclora_kedro.finetuning.examples import Examples
 from reclora_kedro.finetuning.gradients import set_gradients
 from reclora_kedro.llm.answer_model import AnswerModel
@@ -48,8 +49,8 @@ class PrivacyConfig(ExtensionBlock):
         """Raise ImportError if Opacus, the accountant, is needed and not installed."""
         if self.is_on and find_spec("opacus") is None:
             raise ImportError(
-                "training.privacy needs Opacus, whose accountant says how much privacy is spent: `pip install -e "
-                "'.[privacy]'`, or set training.privacy.kind to none."
+                "training.privacy needs Opacus, whose accountant says how much privacy is spent: "
+                f"`{install_line('privacy')}`, or set training.privacy.kind to none."
             )
 
 

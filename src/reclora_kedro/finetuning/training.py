@@ -57,7 +57,6 @@ class TrainingConfig(Block):
     batch_size: Count
     learning_rate: LearningRate
     rows_per_validation: Count
-    patience: Count | None
     rows_per_checkpoint: Resource[Count]
     tokens_per_batch: Resource[Count]
     gradient_checkpointing: Resource[bool]
@@ -70,11 +69,6 @@ class TrainingConfig(Block):
     def _keeps_privacy(self) -> Self:
         if not self.privacy.is_on:
             return self
-        if self.patience is not None:
-            raise ValueError(
-                f"patience is {self.patience}, but with privacy no validation may end the training, as validation rows "
-                "are of the same users: set patience to null, or privacy.kind to none"
-            )
         if self.objective.trains_in_rounds:
             raise ValueError(
                 f"objective.kind is {self.objective.kind}, whose rounds train the adapter further, but privacy "
@@ -187,12 +181,12 @@ class TrainingRun:
         self.weights = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
         self.optimizer = torch.optim.AdamW(self.weights.values(), weight_decay=WEIGHT_DECAY)
         self.step = self.rows = 0
-        self.log = TrainingLog(config.patience)
+        self.log = TrainingLog(patience=None)  # the learning rate falls to 0 at a fixed last step
 
     @property
     def ended(self) -> bool:
-        """Whether all steps are done or the validation AUC has stopped improving."""
-        return self.step == self.steps or self.log.is_over
+        """Whether all steps are done."""
+        return self.step == self.steps
 
     def is_due(self, interval: int, rows: int) -> bool:
         """Whether an action at an interval of rows is due after the last step, which took ``rows`` rows."""

@@ -15,7 +15,7 @@ class VariantConfig(Block):
     """Settings of a variant: its prompts' fields, its gate input, its adapter and its training."""
 
     history: str
-    gate_input: GateInput
+    gate_input: GateInput = "target"
     blend: Blend = "none"
     adapter: methods.Settings
     training: TrainingConfig

@@ -33,14 +33,9 @@ class ItemEmbeddingConfig(Block):
 
 
 class FewShotConfig(Block):
-    """Selection of the few-shot rows.
-
-    Attributes:
-        candidates_per_row: number of rows drawn for each one that a selection by quality keeps.
-    """
+    """Selection of the few-shot rows."""
 
     selection: Annotated[str, AfterValidator(SELECTIONS.require)] = "uniform"
-    candidates_per_row: Count = 2
 
 
 class HistoryConfig(Block):

@@ -42,7 +42,7 @@ def text_pairs(log: InteractionLog, window: int) -> TextPairs:
             raise ValueError(
                 f"The {split} split holds no pair of items to tune an encoder on: {len(np.unique(user))} users like "
                 f"{len(np.unique(text))} different texts until then, but none likes two within {window} likes of each "
-                "other (item_encoder.window), the earlier one in the training split. Raise the window, change "
-                "history.split, or embed items by an encoder as it comes (history.item_embedding.encoders)."
+                "other, the earlier one in the training split. Change history.split, or embed items by an encoder as "
+                "it comes (history.item_embedding.encoders)."
             )
     return TextPairs(list(places), **joined)

@@ -26,6 +26,7 @@ from reclora_kedro.lens.layers import (
     products,
     summarise,
 )
+from reclora_kedro.parameters import saved_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,9 +303,9 @@ def load_lens(folder: Path) -> Lens:
 
     Raises:
         RuntimeError: the weights are of another lens.
-        ValueError: see `LensConfig.from_saved`.
+        ValueError: see `saved_settings`.
     """
     settings = json.loads((folder / "lens.json").read_text(encoding="utf-8"))
-    lens = build_lens(LensConfig.from_saved(settings["lens"]), LensSizes(**settings["sizes"]))
+    lens = build_lens(saved_settings(LensConfig, settings["lens"], "lens"), LensSizes(**settings["sizes"]))
     lens.load_state_dict(load_file(folder / "lens.safetensors"))
     return lens.freeze()

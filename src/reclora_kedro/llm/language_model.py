@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
+from reclora_kedro.extras import install_line
 from reclora_kedro.llm.attention import attends_to_all_before, use_causal_attention
 from reclora_kedro.llm.frozen_layers import FrozenLayers
 from reclora_kedro.llm.refusals import refusing
@@ -247,7 +248,7 @@ def quantization_config(quantization: str | None, dtype: torch.dtype, device: to
     if find_spec("bitsandbytes") is None:
         raise ImportError(
             f"quantization of the catalog entry `base_llm` is {quantization}, which needs bitsandbytes: "
-            "`pip install -e '.[gpu]'`, or set quantization to null."
+            f"`{install_line('gpu')}`, or set quantization to null."
         )
     from transformers import BitsAndBytesConfig
 

@@ -108,12 +108,15 @@ class PipelineNames:
     def require_ranking_baseline(self) -> None:
         """Raise NameRefusedError if ``ranking.baseline`` is neither null nor a model without an LLM that may rank."""
         baseline, with_lens = self.parameters["ranking"]["baseline"], self.parameters["ranking"]["lens"]
-        methods = [*(source.rpartition(".")[2] for source in self.sources), *SECOND_STAGES]
+        method = self.parameters["recommendation"]["method"]
+        second = SECOND_STAGES if method in ("validation", *SECOND_STAGES) else ()
+        methods = [*(source.rpartition(".")[2] for source in self.sources), *second]
         models = [*methods, *([*(f"{method}{RERANKED}" for method in methods), "lens"] if with_lens else [])]
         if baseline is not None and baseline not in models:
             raise NameRefusedError(
                 f"ranking.baseline is {quoted_value(baseline)}, but the models that rank are {', '.join(models)}: name "
-                "one of these, or write null to compare with the best."
+                "one of these, or write null to compare with the best. Fusion and ranker are learned where "
+                "recommendation.method is validation or one of them."
             )
 
     @property

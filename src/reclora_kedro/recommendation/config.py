@@ -1,7 +1,7 @@
 """Settings of the recommendation and ranking steps."""
 
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,8 @@ Order = Literal["candidates", "lens"]
 class RecommendationConfig(Block):
     """Which users to recommend items to, which items, and in which order."""
 
+    teaching_likes: ClassVar[int] = 5000  # that train fusion and ranker: a bound of the time that trees take
+
     sources: Annotated[tuple[Annotated[str, AfterValidator(ITEM_MODELS.require)], ...], Field(min_length=1), EachOnce]
     method: str
     order: Literal["validation"] | Order
@@ -31,7 +33,6 @@ class RecommendationConfig(Block):
     variant: str | None
     users: tuple[Id, ...] | None = Field(min_length=1)
     validation_likes: Count | None
-    teaching_likes: Count | None
     shortlist: Count
     top_n: Count
     diversity: Real = Field(ge=0, lt=1)
@@ -100,8 +101,7 @@ class RankingConfig(Block):
     rows: Count | None
     events: Literal["all", "training"]
     moment: bool
-    candidates: Literal["full", "sampled"]
-    sampled: Count
+    candidates: Literal["full"] | Count
     cutoffs: tuple[Count, ...] = Field(min_length=1)
     variant: str | None
     lens: bool

@@ -58,7 +58,6 @@ def default_blocks(seed: int = SEED) -> dict[str, dict[str, Any]]:
             "variant": None,
             "users": None,
             "validation_likes": 2000,
-            "teaching_likes": 5000,
             "shortlist": 20,
             "top_n": 10,
             "diversity": 0.0,
@@ -71,14 +70,13 @@ def default_blocks(seed: int = SEED) -> dict[str, dict[str, Any]]:
             "events": "all",
             "moment": True,
             "candidates": "full",
-            "sampled": 100,
             "lens": False,
             "baseline": None,
             "among_first": [],
             "cutoffs": [10],
             "seed": seed,
         },
-        "bootstrap": {"confidence": 0.95, "samples": 2000, "seed": seed},
+        "bootstrap": {"confidence": 0.95, "seed": seed},
         "popularity": {"days": [7, 30, 90, 365]},
         "item_knn": {"popularity_powers": [0.5, 0.3, 0.7], "text_weights": [0.0, 0.3, 1.0, 3.0]},
         "linear": {
@@ -97,7 +95,7 @@ PLACES = {  # blocks of the settings that keywords change
     "ingestion.interactions": "timestamp_format drop unknown_ids",
     "ingestion.items": "missing_title title_choice trailing_articles",
     "history": "min_history ties shared_clock rating_levels split",
-    "recommendation": "sources method repeat exclude_items validation_likes teaching_likes shortlist top_n diversity",
+    "recommendation": "sources method repeat exclude_items validation_likes shortlist top_n diversity",
 }
 
 

@@ -46,8 +46,8 @@ def rank_test_likes(recommender: "Recommender", config: RankingConfig, lens: "Le
             "intervals are made by drawing users. Raise ranking.users or ranking.rows, or write null to take all."
         )
     allowed = None
-    if config.candidates == "sampled":
-        allowed = sampled_items(log, likes, config.sampled, config.seed)
+    if config.candidates != "full":
+        allowed = sampled_items(log, likes, config.candidates, config.seed)
     asked = likes
     if not config.moment:
         last = int(log.samples_in("train", "timestamp")["timestamp"].to_numpy().max())

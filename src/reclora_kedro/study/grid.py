@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kedro_provenance.parameters import copied, merge, nearest_path, parameter_paths, value_faults
+from kedro_provenance.parameters import copied, nearest_path, parameter_paths, soft_merge, value_faults
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.study.config import OUTPUTS, GridConfig, SearchConfig, Settings, Step
 
@@ -33,7 +33,7 @@ class Cell:
 
     def runtime_params(self, given: Mapping[str, Any], session: Mapping[str, Any]) -> dict[str, Any]:
         """Return the session's runtime parameters overridden by the cell's settings."""
-        return merge(session, self.parameters(given))
+        return soft_merge(session, self.parameters(given))
 
     def parameters(self, declared: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings as nested blocks; ``{like: name, ...}`` copies and changes an entry of `declared`.
@@ -105,7 +105,7 @@ def require_models(models: Sequence[str] | None, cells: Sequence[Cell], paramete
     scored = {"lens": None}
     for cell in cells:
         if cell.outputs == OUTPUTS["metrics"]:
-            values = merge(parameters, cell.parameters(parameters))
+            values = soft_merge(parameters, cell.parameters(parameters))
             names = (name for name, variant in values["finetuning"]["variants"].items() if variant is not None)
             scored |= dict.fromkeys((*values["scoring"]["baselines"], "untrained", *names))
     if unknown := [model for model in models or () if model not in scored]:

@@ -21,8 +21,9 @@ import polars as pl
 
 from kedro_provenance.cells import FinishedCell
 from kedro_provenance.files.digests import digest
-from kedro_provenance.parameters import merge
+from kedro_provenance.parameters import soft_merge
 from reclora_kedro.evaluation.metrics import kept_validation
+from reclora_kedro.extras import install_line
 from reclora_kedro.study.config import GridConfig, NumberRange, SearchConfig, Space
 from reclora_kedro.study.grid import Cell, pipelines_of, require_parameters
 from reclora_kedro.study.results import Record, Records, recipe_key
@@ -63,7 +64,7 @@ class Search:
         require_parameters(name, [*config.settings, *config.search], parameters)
         self.name, self.config, self.seeds = name, config, config.seeds or seeds
         self.entry, _, self.column = config.maximise.rpartition(".")
-        values = merge(parameters, self.cell({}, 0).parameters(parameters))
+        values = soft_merge(parameters, self.cell({}, 0).parameters(parameters))
         self.default = {path: reduce(getitem, path.split("."), values) for path in config.search}
         for path, space in config.search.items():
             if not _contains(space, self.default[path]):
@@ -72,7 +73,7 @@ class Search:
                     "first trial has the settings as they are: widen the range or the list."
                 )
         if find_spec("optuna") is None:
-            raise ValueError(f"{name} is a search, and Optuna is not installed: `pip install 'optuna>=4'`.")
+            raise ValueError(f"{name} is a search, and Optuna is not installed: `{install_line('search')}`.")
 
     def cell(self, settings: Mapping[str, Any], seed: int) -> Cell:
         place = {path: str(value) for path, value in settings.items()}

@@ -6,7 +6,7 @@ are new since the champion's log, and by bursts of new users, who came on one da
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,7 @@ from reclora_kedro.ingestion.schema import EVENT_KEY
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.parameters import Count, NonNegative, Real
+from reclora_kedro.parameters import NonNegative, Real
 from reclora_kedro.update.updates import MOMENT, RawEntities, append_events, append_items, append_users
 
 logger = logging.getLogger(__name__)
@@ -41,12 +41,14 @@ ONE_USER, NEW_USERS = "one-user", "new-users"
 class ExaminationConfig(Block):
     """Thresholds of the alarms of new interactions."""
 
+    # Floors below which a share or an AUC says little, and a false alarm would stop an update.
+    user_rows: ClassVar[int] = 1000  # of one user with an alarm
+    fall_rows: ClassVar[int] = 500  # of a group with an AUC, which is then known to about ±.05
+    new_users: ClassVar[int] = 20  # of an item or a burst
+    item_share: ClassVar[float] = 0.5  # of an item's users, above which new ones may be there to lift it
+
     user_share: Real = Field(gt=0, lt=1)
-    user_rows: Count
     fall: NonNegative
-    fall_rows: Count
-    item_share: Real = Field(gt=0, lt=1)
-    new_users: Count
 
 
 class Model(NamedTuple):

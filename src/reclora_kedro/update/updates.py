@@ -41,6 +41,7 @@ JOURNAL_EVENTS = "journal events"
 """The check of a report that counts all that a journal has."""
 IN_THE_FUTURE = ("timestamp after ", "journal events in the future")
 """How the checks of a report begin that count such rows."""
+SHARES = SplitShares(train=0.6, validation=0.2)  # of the new samples; the rest, the newest, compares the models
 LATE_SHARE = 0.1  # of the new rows, above which a run warns of late ones
 
 
@@ -259,7 +260,7 @@ def known_moments(log: InteractionLog) -> pl.DataFrame:
 
 
 def new_split(
-    interactions: pl.LazyFrame, users: pl.DataFrame, known: pl.DataFrame, shares: SplitShares
+    interactions: pl.LazyFrame, users: pl.DataFrame, known: pl.DataFrame, shares: SplitShares = SHARES
 ) -> tuple[int, int]:
     """Return the first seconds of validation and test: shares of the new rows by time, rounded up to moments.
 

@@ -26,19 +26,15 @@ def config():
         layers=1,
         heads=2,
         dropout=0.1,
-        full_softmax_items=100,
-        sampled_items=16,
         learning_rate=0.02,
         weight_decay=0.0,
-        average_decay=0.5,
         batch_size=16,
         batch_parts=2,
         max_epochs=12,
         patience=12,
-        validation_rows=None,
         seed=0,
         device="cpu",
-    )
+    ).model_copy(update={"full_softmax_items": 100, "sampled_items": 16, "average_decay": 0.5})
 
 
 @pytest.fixture(scope="session", params=RETRIEVER_MODELS.modules())

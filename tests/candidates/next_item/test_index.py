@@ -35,6 +35,6 @@ def test_it_finds_98_of_the_best_100_and_is_the_same_for_a_seed_whatever_the_thr
 def test_without_faiss_it_says_what_to_install(clustered, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(
-        ImportError, match=r"catalogue of 4,000 items, .* Faiss: `pip install -e '\.\[large\]'`, or leave"
+        ImportError, match=r"catalogue of 4,000 items, .* Faiss: `pip install 'faiss-cpu>=.*'`, or leave"
     ):
         ItemIndex(clustered[0], np.arange(ITEMS), seed=0)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from reclora_extras.base_models.checks import checks
-from reclora_extras.base_models.config import StageConfig
+from reclora_extras.base_models.config import CorpusConfig, StageConfig
 from reclora_extras.base_models.corpus import (
     GENERAL_TEXTS,
     Corpus,
@@ -47,7 +47,7 @@ def test_the_corpus_tells_training_events_alone_and_none_of_an_item_that_is_held
     assert len(held_out) == round(0.3 * len(np.unique(items)))
     assert described | held_out == {f"Item {item}" for item in items}
     assert not described & held_out
-    assert max(text.count("\n") for text in corpus.texts) == 2
+    assert max(text.count("\n") for text in corpus.texts) == CorpusConfig.events_per_text - 1
     with pytest.raises(
         ValueError, match=r"held_out_items is 0\.001 of \d+ items with training events, which holds out 0"
     ):

@@ -26,11 +26,9 @@ def config(**settings):
         "users": 2,
         "prompts": 50,
         "iterations": 3,
-        "tolerance": 0.0,
-        "ridge": 1e-4,
         "solve_for": "weight",
     }
-    defaults |= {"rank": None, "density": 0.5, "method": "iteris", "test_rows": None, "seed": 0}
+    defaults |= {"rank": None, "method": "iteris", "test_rows": None, "seed": 0}
     return MergingConfig(**defaults | settings)
 
 
@@ -75,7 +73,9 @@ def task(tiny_llm):
 
 
 @pytest.mark.parametrize("solve_for", ["weight", "update"])
-def test_iterations_solve_the_normal_equations_of_the_paper(task, tmp_path, solve_for):
+def test_iterations_solve_the_normal_equations_of_the_paper(task, tmp_path, solve_for, monkeypatch):
+    monkeypatch.setattr(merging, "RIDGE", 1e-4)
+    monkeypatch.setattr(merging, "TOLERANCE", 0.0)
     llm, loras, prompts = task
     own = {name: inputs_of(llm, lora, prompts[name], tmp_path / name) for name, lora in loras.items()}
     met = own  # in iteration 0
@@ -107,7 +107,7 @@ def test_iterations_solve_the_normal_equations_of_the_paper(task, tmp_path, solv
 def test_a_lora_merged_with_itself_is_itself(task):
     llm, loras, prompts = task
     twice = {"ann": loras["ann"], "again": loras["ann"]}
-    merged, log = merge_loras(llm, twice, dict(zip(twice, prompts.values(), strict=True)), config(tolerance=1e-3), 200)
+    merged, log = merge_loras(llm, twice, dict(zip(twice, prompts.values(), strict=True)), config(), 200)
     for name in ("iteris", "linear", "svd"):
         for path, update in merged.loras[name].updates().items():
             torch.testing.assert_close(update, loras["ann"].updates()[path], atol=1e-4, rtol=1e-3)

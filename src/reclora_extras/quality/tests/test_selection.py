@@ -27,12 +27,12 @@ def test_few_shot_rows_are_drawn_from_those_of_the_pool_that_are_good_enough(log
     assert told[5].splitlines() == [*tell_histories(log, before, 1, ANSWERS), target]
     half = config(quality=QUALITY.model_copy(update={"drop_perplexing": 0.5, "max_similarity": 0.99}))
     chosen = choose_few_shot(tiny_llm, log, pool, size, half, ANSWERS)
-    good, _ = choose_by_quality(tiny_llm, tell_samples(log, pool, 3, ANSWERS), half.quality, 40, TOKENS)
+    good, _ = choose_by_quality(tiny_llm, tell_samples(log, pool, 10, ANSWERS), half.quality, 256, TOKENS)
     assert (chosen.height, chosen["use"].unique().to_list()) == (6, ["few_shot"])
     assert chosen["row"].is_sorted()
     assert set(chosen["row"]) <= set(pool["row"].gather(good))
     with pytest.raises(
-        ValueError, match=r"asks for 20 rows, .* only 12 are good enough \(drawn 24, .*: raise few_shot\."
+        ValueError, match=r"asks for 20 rows, .* only 12 are good enough \(drawn 24, .*: lower history\."
     ):
         choose_few_shot(tiny_llm, log, pool, 20, half, ANSWERS)
     with pytest.raises(ValueError, match=r"has unit likes and few_shot null: set unit to rows"):

@@ -17,6 +17,7 @@ from reclora_kedro.candidates.next_item import RETRIEVER_MODELS
 from reclora_kedro.candidates.next_item.config import RetrieverConfig, RetrieverSizes
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.layers import INITIAL_EMBEDDING_STD, embedding_table
+from reclora_kedro.parameters import saved_settings
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +142,7 @@ def grow_retriever(retriever: Retriever, log: InteractionLog) -> Retriever:
 def load_retriever(folder: Path) -> Retriever:
     """Load the frozen retriever that `Retriever.save` wrote, equal to the last bit; RuntimeError for other weights."""
     settings = json.loads((folder / "retriever.json").read_text(encoding="utf-8"))
-    retriever = build_retriever(RetrieverConfig(**settings["retriever"]), RetrieverSizes(**settings["sizes"]))
+    config = saved_settings(RetrieverConfig, settings["retriever"], "candidates")
+    retriever = build_retriever(config, RetrieverSizes(**settings["sizes"]))
     retriever.load_state_dict(load_file(folder / "retriever.safetensors"))
     return retriever.freeze()

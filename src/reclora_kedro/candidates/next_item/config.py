@@ -1,6 +1,6 @@
 """Settings of the retriever, and the sizes that a saved one is rebuilt from."""
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, model_validator
 
@@ -12,6 +12,11 @@ from reclora_kedro.parameters import Count, LearningRate, NonNegative, Seed, Sha
 class RetrieverConfig(Block):
     """Architecture and training of the retriever."""
 
+    full_softmax_items: ClassVar[int] = 5000  # most items of a loss over all, whose time grows with them
+    sampled_items: ClassVar[int] = 4096  # of a loss above, half of them drawn uniformly, half by their events
+    average_decay: ClassVar[float] = 0.99  # of the average of weights over steps, which is kept
+    validation_likes: ClassVar[int] = 10_000  # that choose the epoch: they tell a hit rate of .1 to ±.006
+
     model: Annotated[str, AfterValidator(RETRIEVER_MODELS.require)]
     item_ids: bool
     item_text: bool
@@ -21,16 +26,12 @@ class RetrieverConfig(Block):
     layers: Count
     heads: Count
     dropout: Share
-    full_softmax_items: Count
-    sampled_items: Count
     learning_rate: LearningRate
     weight_decay: NonNegative
-    average_decay: Share
     batch_size: Count
     batch_parts: Count
     max_epochs: Count
     patience: Count
-    validation_rows: Count | None
     seed: Seed
     device: Resource[str]
 

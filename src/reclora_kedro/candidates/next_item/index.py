@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from reclora_kedro.candidates.moments import NO_ITEM
 from reclora_kedro.candidates.next_item.base import Retriever
+from reclora_kedro.extras import install_line
 
 # benchmarks/large_catalogue.py measures recall and time with these.
 LISTS_PER_ROOT = 4  # lists, per square root of the number of items
@@ -35,8 +36,8 @@ class ItemIndex:
     def __init__(self, vectors: np.ndarray, items: np.ndarray, seed: int) -> None:
         if find_spec("faiss") is None:
             raise ImportError(
-                f"In a catalogue of {len(items):,} items, the retriever reads an index, which needs Faiss: `pip "
-                "install -e '.[large]'`, or leave retriever out of recommendation.sources."
+                f"In a catalogue of {len(items):,} items, the retriever reads an index, which needs Faiss: "
+                f"`{install_line('large')}`, or leave retriever out of recommendation.sources."
             )
         import faiss
 

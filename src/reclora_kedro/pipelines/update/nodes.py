@@ -19,7 +19,6 @@ from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import Growth, LogInFiles
-from reclora_kedro.history.splits import SplitShares
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
@@ -120,13 +119,12 @@ def build_grown_log(
     users: pl.DataFrame,
     champion_log: InteractionLog,
     history: HistoryConfig,
-    split: SplitShares,
     engine: EngineConfig,
 ) -> tuple[InteractionLog | LogInFiles, Records]:
     """Build the log of the grown tables: samples that the champion's log had train, new ones are split by time."""
     updates.require_grown(champion_log, items, users)
     report, known = CleaningReport(), updates.known_moments(champion_log)
-    growth = Growth(champion_log.sequences, *updates.new_split(interactions, users, known, split))
+    growth = Growth(champion_log.sequences, *updates.new_split(interactions, users, known))
     log = log_builder.build_log(interactions, items, users, history, engine, report, growth)
     log = updates.train_on_known(log, known)
     log_builder.require_training(log)
@@ -150,17 +148,15 @@ def embed_new_items(
     return vectors, log_without_embeddings.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 
-@reads(promotion=["held_out"])
 def train_challenger(
     champion_lens: Lens,
     log: InteractionLog,
     champion_log: InteractionLog,
     config: ContinuationConfig,
-    promotion: PromotionConfig,
     engine: EngineConfig,
 ) -> tuple[Lens, pl.DataFrame]:
     """Train the champion's lens on new samples, without those for the comparison."""
-    held_out = updates.held_out_rows(log, champion_log, promotion.held_out, champion_lens.config.seed)
+    held_out = updates.held_out_rows(log, champion_log, PromotionConfig.held_out, champion_lens.config.seed)
     learned = log.with_training_rows(np.setdiff1d(log.rows_in("train"), held_out))
     is_new = updates.is_new_to(champion_lens, log.samples, updates.known_moments(champion_log))
     return continue_lens(champion_lens, learned, config, engine, is_new)
