@@ -50,7 +50,7 @@ TEACHING_LIKES = 100  # of the first catalogue, which train the second stage
 SOURCES: dict[str, dict[str, Any]] = {
     "popularity": {"days": 90},
     "item_knn": {"text_weight": 1},
-    "linear": {"regularization": 100, "recency": 0.9, "transition_weight": 0.5, "text_weight": 0.25, "text_power": 2},
+    "linear": {"regularization": 100, "recency": 0.9, "transition_weight": 0.5, "text_weight": 0.25},
     "retriever": {},
 }
 METHODS = (*SOURCES, "fusion", "ranker")

@@ -21,7 +21,12 @@ from reclora_kedro.llm.item_vectors import tfidf_vectors
 
 
 def chosen(log, **changes):
-    values = {"regularizations": (30, 300), "recencies": (1.0,), "text_powers": (1.0,), "weights": (0.5, 2.0)}
+    values = {
+        "regularizations": (30, 300),
+        "recencies": (1.0,),
+        "text_weights": (0.8,),
+        "transition_weights": (0.5, 2.0),
+    }
     config = LinearConfig.model_validate({**values, "max_items": 20_000, **changes})
     return choose_settings(Linear, Training.of_split(log), config, draw_positives(log, "validation", None, None, 0))
 
@@ -35,31 +40,37 @@ def scores_of(log, settings, ends=None):
     return scores if isinstance(scores, np.ndarray) else scores.toarray()
 
 
-def ease_by_lagrange(taken, regularization):
+def ease_by_lagrange(taken, regularization, prior=None):
     """Each column by itself, with a multiplier that holds the diagonal at zero."""
     items = taken.shape[1]
-    columns = []
+    columns, near = [], taken.T @ taken + (0 if prior is None else regularization * prior)
     for item in range(items):
         unit = np.eye(items)[:, [item]]
         system = np.block([[taken.T @ taken + regularization * np.eye(items), unit], [unit.T, np.zeros((1, 1))]])
-        columns.append(np.linalg.solve(system, np.append(taken.T @ taken[:, item], 0))[:items])
+        columns.append(np.linalg.solve(system, np.append(near[:, item], 0))[:items])
     return np.stack(columns, axis=1)
 
 
 @settings(max_examples=15)
-@given(st.integers(0, 99), st.sampled_from([0.5, 20.0]))
-def test_ease_is_the_regression_whose_diagonal_is_held_at_zero(seed, regularization):
-    taken = (np.random.default_rng(seed).random((40, 12)) < 0.3).astype(float)
+@given(st.integers(0, 99), st.sampled_from([0.5, 20.0]), st.sampled_from([0.0, 0.8]))
+def test_ease_is_the_regression_near_a_prior_whose_diagonal_is_held_at_zero(seed, regularization, strength):
+    random = np.random.default_rng(seed)
+    taken, prior = (random.random((40, 12)) < 0.3).astype(float), strength * random.normal(size=(12, 12))
     taken[:, 3] = 0
-    weights = item_weights(csr_array(taken), regularization)
-    np.testing.assert_allclose(weights, ease_by_lagrange(taken, regularization), atol=1e-5)
+    np.fill_diagonal(prior, 0)
+    weights = item_weights(csr_array(taken), regularization, prior if strength else None)
+    np.testing.assert_allclose(weights, ease_by_lagrange(taken, regularization, prior), atol=1e-5)
+    assert not weights.diagonal().any()
+    near = item_weights(csr_array(taken), 1e7, prior.astype(np.float32))
+    np.testing.assert_allclose(near, prior, atol=1e-4)
 
 
 def test_weights_of_more_rows_than_are_mirrored_at_once_are_the_same(monkeypatch):
     taken = csr_array((np.random.default_rng(0).random((30, 10)) < 0.4).astype(float))
-    whole = item_weights(taken, 2.0)
+    prior = item_weights(taken, 0.5)
+    whole = item_weights(taken, 2.0, prior)
     monkeypatch.setattr("reclora_kedro.candidates.ease.ROWS_AT_ONCE", 3)
-    np.testing.assert_array_equal(item_weights(taken, 2.0), whole)
+    np.testing.assert_allclose(item_weights(taken, 2.0, prior), whole, atol=1e-6)
 
 
 def scores_by_hand(log, of, most, user, end):
@@ -79,10 +90,9 @@ def scores_by_hand(log, of, most, user, end):
                 if apart != 0 or of.within_moments:
                     transitions[i, j] += 0.7 ** max(abs(apart) - 1, 0)
     users = np.maximum(taken.sum(axis=0), 1)
-    weights = ease_by_lagrange(taken, of.regularization)
+    alike = ease_by_lagrange(tfidf_vectors(describe_items(log.items))[0].toarray().T, 10.0)
+    weights = ease_by_lagrange(taken, of.regularization, of.text_weight * alike)
     weights += of.transition_weight * transitions / np.sqrt(np.outer(users, users))
-    texts = tfidf_vectors(describe_items(log.items))[0].toarray()
-    weights += of.text_weight * (texts @ texts.T) ** of.text_power
     start, scores = max(sequences.offsets[user], end - most), np.zeros(items)
     for event in range(start, end):
         same = np.flatnonzero(sequences.timestamp[start:end] == sequences.timestamp[event]) + start
@@ -91,11 +101,11 @@ def scores_by_hand(log, of, most, user, end):
 
 
 @settings(max_examples=15)
-@given(interaction_tables().map(log_of), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.5]), st.integers(0, 9))
+@given(interaction_tables().map(log_of), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.8]), st.integers(0, 9))
 def test_scores_are_those_of_the_formula(log, directed, within_moments, text_weight, seed):
     of = LinearSettings(
         regularization=2.0, recency=0.8, transition_weight=0.5, directed=directed, within_moments=within_moments,
-        text_weight=text_weight, text_power=2.0,
+        text_weight=text_weight,
     )  # fmt: skip
     end = np.random.default_rng(seed).integers(log.sequences.starts, log.sequences.ends + 1)
     training = Training.of_all(log)
@@ -129,6 +139,7 @@ def test_above_a_number_of_items_neighbours_stand_in_for_ease_and_that_is_said(c
     caplog.set_level(logging.WARNING)
     one_event = log.sequences.starts + 1
     scores = scores_of(log, LinearSettings(max_items=20), one_event)
+    with_texts = scores_of(log, LinearSettings(max_items=20, text_weight=0.5), one_event)
     assert "The log has 21 items, and linear.max_items is 20: item_knn takes the place of ease" in caplog.text
     taken = log.sequences.item_index.reshape(150, 5)[:, :3]  # in training
     both = (np.isin(taken, [3, 4]).sum(axis=1) == 2).sum()
@@ -136,6 +147,8 @@ def test_above_a_number_of_items_neighbours_stand_in_for_ease_and_that_is_said(c
     [first, *_] = np.flatnonzero(taken[:, 0] == 3)
     assert scores[first, 4] == pytest.approx(both / np.sqrt(users[3] * users[4]))
     assert scores[first, 3] == 0
+    words = tfidf_vectors(describe_items(log.items))[0].toarray()
+    np.testing.assert_allclose(with_texts[first], scores[first] + 0.5 * (words[3] @ words.T) ** 2, atol=1e-6)
 
 
 def test_blocks_of_few_scores_choose_and_give_the_same(monkeypatch):

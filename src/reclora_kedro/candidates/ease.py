@@ -7,19 +7,21 @@ from scipy.sparse import csr_array
 ROWS_AT_ONCE = 1024
 
 
-def item_weights(taken: csr_array, regularization: float) -> np.ndarray:
+def item_weights(taken: csr_array, regularization: float, prior: np.ndarray | None = None) -> np.ndarray:
     """Return the weights of EASE^R (Steck, Embarrassingly Shallow Autoencoders for Sparse Data, arXiv 1905.03375).
 
-    With ``P = (X'X + regularization I)^-1``, the weights ``B = I - P diag(1 / diag(P))`` minimise
-    ``|X - X B|^2 + regularization |B|^2`` among those whose diagonal is zero.
+    They minimise ``|X - X B|^2 + regularization |B - prior|^2`` among those whose diagonal is zero. With
+    ``P = (X'X + regularization I)^-1`` and ``Q = regularization P prior``, that is
+    ``B = I + Q - P diag((1 + diag(Q)) / diag(P))``, without a prior ``I - P diag(1 / diag(P))``.
 
     Args:
         taken: X, one if the user took the item, else zero, shape (users, items).
         regularization: added to the diagonal, > 0.
+        prior: weights that B stays near, the more the rarer items are: zero diagonal, shape (items, items); None for 0.
 
     Returns:
-        B, float32, shape (items, items): row i has what an event of item i adds to each item's score. Rows and columns
-        of items that nobody took are zero.
+        B, float32, shape (items, items): row i has what an event of item i adds to each item's score. Rows of
+        items that nobody took are those of the prior.
 
     Examples:
         >>> item_weights(csr_array(np.array([[1, 1, 0], [1, 1, 0]])), 1.0).round(2) + 0  # no negative zeros
@@ -27,19 +29,28 @@ def item_weights(taken: csr_array, regularization: float) -> np.ndarray:
                [0.67, 0.  , 0.  ],
                [0.  , 0.  , 0.  ]], dtype=float32)
     """
-    taken = taken.astype(np.float32)
-    # LAPACK works in place on columns: the rows of a symmetric matrix are its columns.
-    inverse = np.asfortranarray((taken.T @ taken).toarray().T)
+    taken, items = taken.astype(np.float32), taken.shape[1]
+    takers, inverse = taken.T.tocsr(), np.empty((items, items), dtype=np.float32, order="F")
+    for rows in _blocks(items):  # LAPACK works in place on columns: the rows of a symmetric matrix are its columns
+        inverse.T[rows] = (takers[rows] @ taken).toarray()
     np.fill_diagonal(inverse, inverse.diagonal() + np.float32(regularization))
     inverse, not_factorized = lapack.spotrf(inverse, lower=True, clean=False, overwrite_a=True)
     inverse, not_inverted = lapack.spotri(inverse, lower=True, overwrite_c=True)
     assert not_factorized == not_inverted == 0  # with something on its diagonal, a Gram matrix is positive definite
     weights = inverse.T  # in rows; the upper triangle holds the inverse
-    for start in range(0, len(weights), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
+    for rows in _blocks(items):
         block = weights[rows, rows]
         weights[rows, rows] = np.triu(block) + np.triu(block, 1).T
         weights[rows.stop :, rows] = weights[rows, rows.stop :].T
-    weights /= -weights.diagonal()
+    scale = np.float32(regularization)
+    of_prior = 0 if prior is None else scale * np.einsum("ij,ij->j", weights, prior)
+    divisor = weights.diagonal() / -(1 + of_prior)
+    for rows in _blocks(items):
+        pulled = 0 if prior is None else scale * (weights[rows] @ prior)
+        weights[rows] = weights[rows] / divisor + pulled
     np.fill_diagonal(weights, 0)
     return weights
+
+
+def _blocks(rows: int) -> list[slice]:
+    return [slice(start, start + ROWS_AT_ONCE) for start in range(0, rows, ROWS_AT_ONCE)]

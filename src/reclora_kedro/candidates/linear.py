@@ -18,13 +18,15 @@ from reclora_kedro.candidates.moments import SCORES_AT_ONCE, Moments, Scores
 from reclora_kedro.candidates.texts import NEAREST, Texts
 from reclora_kedro.candidates.transitions import transitions
 from reclora_kedro.evaluation.styles import Style
-from reclora_kedro.parameters import Count, NonNegative, Positive
+from reclora_kedro.parameters import Count, NonNegative, Positive, Real
 
 logger = logging.getLogger(__name__)
 
 EVENTS = 50  # latest ones of each user that count
 WINDOW, WINDOW_DECAY = 5, 0.7  # moments from an item to one that follows it, and the weight of a further one
 MOST_TAKEN = 3000  # items among which regularization and recency are chosen in seconds
+WORDS_REGULARIZATION = 10.0  # of EASE on the words of items
+COSINE_POWER = 2.0  # of cosines of texts beside those of users
 UpToOne = Annotated[Positive, Field(le=1)]
 Term = Callable[[csr_array], Scores]
 """Function from weighted histories, (moments, items), to scores of the same shape."""
@@ -35,8 +37,8 @@ class LinearConfig(Block):
 
     regularizations: tuple[Positive, ...] = Field(min_length=1)
     recencies: tuple[UpToOne, ...] = Field(min_length=1)
-    text_powers: tuple[Positive, ...]
-    weights: tuple[Positive, ...]
+    text_weights: tuple[UpToOne, ...]
+    transition_weights: tuple[Positive, ...]
     max_items: Count
 
 
@@ -45,11 +47,10 @@ class LinearSettings(Block):
 
     regularization: Positive = 300.0
     recency: UpToOne = 0.9
+    text_weight: Annotated[Real, Field(ge=0, le=1)] = 0.0
     transition_weight: NonNegative = 0.0
     directed: bool = False
     within_moments: bool = True
-    text_weight: NonNegative = 0.0
-    text_power: Positive = 1.0
     max_items: Count = 20_000
 
 
@@ -59,16 +60,20 @@ class Linear(ItemModel):
 
     With the user's events j_0, j_1, … from the latest one backwards, item i scores::
 
-        sum over k of recency^k * (EASE[j_k, i] + transition_weight * T[j_k, i]
-                                   + text_weight * cos(t_i, t_(j_k))^text_power)
+        sum over k of recency^k * (B[j_k, i] + transition_weight * T[j_k, i])
 
-    where T are transitions, and t TF-IDF vectors of descriptions, of which the `NEAREST` items count. Events of one
-    second have the same weight. Above `max_items` items, cosines of their users take the place of EASE's weights.
+    where T are transitions, and B the weights of EASE, which regularization keeps near ``text_weight * S``: S are those
+    of EASE on items' TF-IDF vectors, with words in place of users. With the weights lambda and gamma of L3AE (Moon et
+    al., arXiv 2508.13500), regularization is lambda + gamma, and text_weight is gamma over it. Events of one second
+    have the same weight.
+
+    Above `max_items` items, B are cosines of items' users, and ``text_weight * cos(t_i, t_j)^2`` of TF-IDF vectors t,
+    of which the `NEAREST` items count.
     """
 
     NOTE: ClassVar = (
-        "a linear model of the user's latest events: EASE (above linear.max_items items, cosines of who took them), "
-        "transitions and TF-IDF, as validation likes prefer them"
+        "a linear model of the user's latest events: EASE near similar texts (above linear.max_items items, cosines "
+        "of users and of texts), and transitions, as validation likes prefer them"
     )
     LABEL: ClassVar = "linear: taken together or next, texts"
     STYLE: ClassVar = Style("#B6992D", "cross", "dashdot")
@@ -80,27 +85,22 @@ class Linear(ItemModel):
 
     @classmethod
     def choices(cls, config: LinearConfig, training: Training) -> list[Step]:
-        """Choose regularization and recency among the items with the most users, then transitions, then texts."""
+        """Choose regularization and recency among the items with the most users, then texts, then transitions."""
         first = product(config.regularizations, config.recencies)
         sizes = {"max_items": config.max_items}
         steps = [Step([{"regularization": each, "recency": recency} | sizes for each, recency in first], MOST_TAKEN)]
-        kinds = product((False, True), (False, True), config.weights)
+        if _texts(training) is not None:
+            steps.append(Step([{}, *({"text_weight": weight} for weight in config.text_weights)]))
+        kinds = product((False, True), (False, True), config.transition_weights)
         names = ("directed", "within_moments", "transition_weight")
         steps.append(Step([{}, *(dict(zip(names, kind, strict=True)) for kind in kinds)]))
-        if training.once("texts", lambda: Texts.from_log(training.log)) is not None:
-            pairs = product(config.text_powers, config.weights)
-            steps.append(Step([{}, *({"text_power": power, "text_weight": weight} for power, weight in pairs)]))
         return steps
 
     @classmethod
     def fit(cls, training: Training, settings: LinearSettings) -> Self:
-        terms: list[tuple[float, Term]] = [(1.0, _together(training, settings))]
+        terms = _together(training, settings)
         if settings.transition_weight:
             terms.append((settings.transition_weight, _following(training, settings)))
-        texts = training.once("texts", lambda: Texts.from_log(training.log)) if settings.text_weight else None
-        if texts is not None:
-            key = ("text", settings.text_power)
-            terms.append((settings.text_weight, training.once(key, lambda: _alike(texts, settings.text_power))))
         return cls(settings, tuple(terms))
 
     def scores(self, moments: Moments) -> Scores:
@@ -116,21 +116,28 @@ class Linear(ItemModel):
         return total
 
 
-def _together(training: Training, settings: LinearSettings) -> Term:
-    """Return the term of the weights of EASE or, for too many items, of the greatest cosines of their users."""
+def _texts(training: Training) -> Texts | None:
+    return training.once("texts", lambda: Texts.from_log(training.log))
+
+
+def _together(training: Training, settings: LinearSettings) -> list[tuple[float, Term]]:
+    """Return the term of the weights of EASE or, for too many items, those of the greatest cosines."""
+    texts = _texts(training) if settings.text_weight else None
     if training.items <= settings.max_items:
-        key = ("ease", settings.regularization)
-        return training.once(key, lambda: _product(item_weights(training.taken, settings.regularization)))
+        key = ("ease", settings.regularization, settings.text_weight)
+        return [(1.0, training.once(key, lambda: _product(_ease(training, settings, texts))))]
+    terms: list[tuple[float, Term]] = [(1.0, training.once("cosines", lambda: _product(_cosines(training, settings))))]
+    if texts is not None:
+        terms.append((settings.text_weight, training.once("alike", lambda: partial(_times_cosines, texts))))
+    return terms
 
-    def cosines() -> Term:
-        logger.warning(
-            "The log has %d items, and linear.max_items is %d: item_knn takes the place of ease.",
-            training.items,
-            settings.max_items,
-        )
-        return _product(_cosines(training.taken))
 
-    return training.once("cosines", cosines)
+def _ease(training: Training, settings: LinearSettings, texts: Texts | None) -> np.ndarray:
+    prior = None
+    if texts is not None:
+        prior = item_weights(texts.vectors[texts.of_item].T, WORDS_REGULARIZATION)
+        prior *= np.float32(settings.text_weight)
+    return item_weights(training.taken, settings.regularization, prior)
 
 
 def _following(training: Training, settings: LinearSettings) -> Term:
@@ -149,20 +156,21 @@ def _times(weights: Scores, histories: csr_array) -> Scores:
     return histories @ weights
 
 
-def _alike(texts: Texts, power: float) -> Term:
-    return partial(_times_cosines, texts, power)
-
-
-def _times_cosines(texts: Texts, power: float, histories: csr_array) -> csr_array:
+def _times_cosines(texts: Texts, histories: csr_array) -> csr_array:
     taken, column = np.unique(histories.indices, return_inverse=True)
     near = texts.nearest(taken)
-    near.data **= np.float32(power)
+    near.data **= np.float32(COSINE_POWER)
     return csr_array((histories.data, column, histories.indptr), shape=(histories.shape[0], len(taken))) @ near
 
 
-def _cosines(taken: csr_array) -> csr_array:
+def _cosines(training: Training, settings: LinearSettings) -> csr_array:
     """Return the greatest cosines of items' users, `NEAREST` of each item: float32, shape (items, items)."""
-    unit = taken @ diags_array(np.maximum(taken.sum(axis=0), 1) ** np.float32(-0.5))
+    logger.warning(
+        "The log has %d items, and linear.max_items is %d: item_knn takes the place of ease.",
+        training.items,
+        settings.max_items,
+    )
+    unit = training.taken @ diags_array(np.maximum(training.users, 1) ** np.float32(-0.5))
     takers, items = unit.T.tocsr(), unit.shape[1]
     step = max(1, SCORES_AT_ONCE // items)
     blocks = [_nearest(takers[start : start + step] @ unit, start) for start in range(0, items, step)]

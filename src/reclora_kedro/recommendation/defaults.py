@@ -82,8 +82,8 @@ def default_blocks(seed: int = SEED) -> dict[str, dict[str, Any]]:
         "linear": {
             "regularizations": [300, 30, 100, 1000, 3000],
             "recencies": [0.9, 1.0, 0.95, 0.8, 0.7, 0.6],
-            "text_powers": [1.0, 2.0, 3.0],
-            "weights": [0.25, 0.5, 1.0, 2.0],
+            "text_weights": [0.8],
+            "transition_weights": [0.25, 0.5, 1.0, 2.0],
             "max_items": 20000,
         },
     }
