@@ -129,8 +129,8 @@ def parameter_paths(parameters: Mapping[str, Any], parent: str = "") -> Iterator
     """Yield the dotted paths of all blocks and values; keys that begin with an underscore hold YAML anchors alone.
 
     Examples:
-        >>> list(parameter_paths({"lens": {"model": "sim"}, "_adapter": {"r": 8}}))
-        ['lens', 'lens.model']
+        >>> list(parameter_paths({"model": {"kind": "trees"}, "_anchor": {"r": 8}}))
+        ['model', 'model.kind']
     """
     for name, value in parameters.items():
         if str(name).startswith("_"):
@@ -144,11 +144,11 @@ def merge(block: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     """Return a block with changes merged into it; an inner block with another ``method`` replaces the whole block.
 
     Examples:
-        >>> variant = {"history": "retrieved", "adapter": {"method": "reclora", "r": 8, "gate_scope": "shared"}}
-        >>> merge(variant, {"adapter": {"r": 4}})
-        {'history': 'retrieved', 'adapter': {'method': 'reclora', 'r': 4, 'gate_scope': 'shared'}}
-        >>> merge(variant, {"adapter": {"method": "other", "r": 4}})
-        {'history': 'retrieved', 'adapter': {'method': 'other', 'r': 4}}
+        >>> block = {"window": "long", "model": {"method": "trees", "depth": 8, "rate": 0.1}}
+        >>> merge(block, {"model": {"depth": 4}})
+        {'window': 'long', 'model': {'method': 'trees', 'depth': 4, 'rate': 0.1}}
+        >>> merge(block, {"model": {"method": "forest", "depth": 4}})
+        {'window': 'long', 'model': {'method': 'forest', 'depth': 4}}
     """
     merged = dict(block)
     for name, value in changes.items():
@@ -216,8 +216,8 @@ def nearest_path(path: str, paths: Collection[str]) -> str:
     """Return the known path whose spelling is nearest to a path.
 
     Examples:
-        >>> nearest_path("lenz.hidden_dim", ["lens.hidden_dim", "lens.dropout"])
-        'lens.hidden_dim'
+        >>> nearest_path("modle.depth", ["model.depth", "model.rate"])
+        'model.depth'
     """
     [nearest] = get_close_matches(path, sorted(paths), n=1, cutoff=0)
     return nearest
@@ -237,12 +237,12 @@ def structure_faults(
         parent: the path of `parameters`, with a dot at its end.
 
     Examples:
-        >>> declared = {"lens": {"hidden_dim": 128}, "history": {"short": {"recent": {"k": 10}}, "rating_levels": None}}
-        >>> given = {"lenz": {"hidden_dim": 3}, "history": {"short": {"latest": {}}, "rating_levels": {"step": 0.5}}}
+        >>> declared = {"model": {"depth": 8}, "history": {"short": {"recent": {"k": 10}}, "rating_levels": None}}
+        >>> given = {"modle": {"depth": 3}, "history": {"short": {"latest": {}}, "rating_levels": {"step": 0.5}}}
         >>> list(structure_faults(given, declared, ["history.short"]))
-        ['lenz is no parameter. The nearest one is lens.']
-        >>> list(structure_faults({"lens": 3}, declared, []))
-        ['lens is 3, but it must be a block of hidden_dim.']
+        ['modle is no parameter. The nearest one is model.']
+        >>> list(structure_faults({"model": 3}, declared, []))
+        ['model is 3, but it must be a block of depth.']
     """
     for name, value in parameters.items():
         path, default = f"{parent}{name}", declared.get(name)

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from kedro_provenance.cells import FinishedCell
 from kedro_provenance.files.digests import digest
 from kedro_provenance.parameters import merge
+from reclora_kedro.cells import FinishedCell
 from reclora_kedro.evaluation.metrics import kept_validation
 from reclora_kedro.study.config import GridConfig, NumberRange, SearchConfig, Space
 from reclora_kedro.study.grid import Cell, pipelines_of, require_parameters
