@@ -12,8 +12,8 @@ from kedro.io import AbstractDataset
 from kedro.io.core import parse_dataset_definition
 from parse import parse
 
+from kedro_provenance.aliases import is_alias
 from kedro_provenance.catalog import AtomicCatalog, is_scratch
-from kedro_provenance.champion import is_of_the_past
 from kedro_provenance.files.atomic import remove_folder
 from kedro_provenance.files.storage import (
     ADDRESSES,
@@ -25,9 +25,10 @@ from kedro_provenance.files.storage import (
     storage_options,
 )
 from kedro_provenance.layers import layer_of
-from kedro_provenance.recipe import Ancestor, StoredVersion, read_version
+from kedro_provenance.lineage import Ancestor
+from kedro_provenance.recipe import StoredVersion, read_version
 from kedro_provenance.remote_versions import RemoteVersions
-from kedro_provenance.run import Run
+from kedro_provenance.stores import Store
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,13 @@ class ArchivedVersion:
         left, seen, met, ends = [(self.entry, self.content)], set[str](), set[str](), set[str]()
         while left:
             name, content = left.pop()
-            if content in seen or (earlier is None and is_of_the_past(name)):
+            if content in seen or (earlier is None and is_alias(name)):
                 continue
             seen.add(content)
             if content in contents:
                 met.add(content)
                 continue
-            if earlier and is_of_the_past(name) and content in earlier and (stored := earlier[content].stored):
+            if earlier and is_alias(name) and content in earlier and (stored := earlier[content].stored):
                 for each in (*stored.lineage, stored.ancestor(name)):
                     ways.setdefault(each.content, []).append(each)
             inputs = [each for way in ways.get(content, []) for each in (way.inputs or {}).items()]
@@ -125,29 +126,28 @@ class ArchivedVersion:
 
 
 class Archive:
-    """All stored versions under the addresses of a catalog's entries, and in the cells of studies.
+    """All stored versions under the addresses of a catalog's entries, and in stores.
 
     Args:
         catalog: the catalog, including entries by a pattern, whatever their names were.
-        cells: folder of the cells of studies.
+        stores: stores of results by recipe.
     """
 
-    def __init__(self, catalog: AtomicCatalog, cells: Path) -> None:
-        resolver, self._cells = catalog.config_resolver, cells
-        names = [name for name in (*resolver.config, *resolver.list_patterns()) if not is_of_the_past(name)]
+    def __init__(self, catalog: AtomicCatalog, stores: Sequence[Store] = ()) -> None:
+        resolver, self._stores = catalog.config_resolver, stores
+        names = [name for name in (*resolver.config, *resolver.list_patterns()) if not is_alias(name)]
         self._entries = {name: resolver.resolve_pattern(name) for name in names}
 
     def versions(self) -> list[ArchivedVersion]:
         """All versions, and the remains of interrupted nodes."""
         listed = [each for pattern in self._entries for each in self._versions_of(pattern)]
-        for folder in sorted(self._cells.glob("[!.]*/[!.]*/[!.]*/[!.]*/")):
-            name = folder.parents[1].name
-            # The catalog may have the entry no longer.
-            entry = next((entry for pattern, entry in self._entries.items() if parse(pattern, name)), {})
-            stored = None if entry and is_scratch(type_of(entry)) else read_version(folder)
-            address = str(folder if stored else folder.parent)
-            layer = layer_of(name, str(entry.get("filepath")), entry.get("metadata"))
-            listed.append(ArchivedVersion(name, layer, address, {}, stored))
+        for store in self._stores:
+            for name, place in store.addresses():
+                # The catalog may have the entry no longer.
+                entry = next((entry for pattern, entry in self._entries.items() if parse(pattern, name)), {})
+                layer = layer_of(name, str(entry.get("filepath")), entry.get("metadata"))
+                is_work = bool(entry) and is_scratch(type_of(entry))
+                listed += versions_at(place, store.options, name, layer, is_work)
         return list({each.address: each for each in reversed(listed)}.values())  # patterns match the names of others
 
     def _versions_of(self, pattern: str) -> Iterator[ArchivedVersion]:
@@ -158,49 +158,40 @@ class Archive:
             return
         for names in placeholders_at(address, options):
             place, name = address.format_map(names), pattern.format_map(names)
-            versions = sorted(version for version in names_in(place, options) if not version.startswith("."))
-            if entry.get("versioned"):
-                for version in versions:
-                    remote = is_remote(address)
-                    stored = (
-                        RemoteVersions(place, options).stored(version) if remote else read_version(Path(place, version))
-                    )
-                    yield ArchivedVersion(name, layer, f"{place}/{version}", options, stored)
-            elif versions:
-                yield ArchivedVersion(name, layer, place, options, None)
+            yield from versions_at(place, options, name, layer, not entry.get("versioned"))
 
-    def erase(self, addresses: Sequence[str], champion: Mapping[str, str]) -> None:
+    def erase(self, addresses: Sequence[str], in_use: Collection[tuple[str, str]]) -> None:
         """Remove versions one by one, in this order, if none of them is needed.
 
         Raises:
             ValueError: see `require_erasable`; none is removed.
             OSError: one cannot be removed.
         """
-        for each in self.require_erasable(addresses, champion):
+        for each in self.require_erasable(addresses, in_use):
             each.erase()
 
-    def require_erasable(self, addresses: Sequence[str], champion: Mapping[str, str]) -> list[ArchivedVersion]:
+    def require_erasable(self, addresses: Sequence[str], in_use: Collection[tuple[str, str]]) -> list[ArchivedVersion]:
         """Return the versions at these addresses, in this order, if all of them can be erased.
 
         Args:
             addresses: addresses of versions; missing ones are skipped.
-            champion: versions in use, by entry.
+            in_use: entries and versions in use.
 
         Raises:
             ValueError: a version is needed, or this user may not write there.
         """
         listed = {each.address: each for each in self.versions()}
         erased = [listed[address] for address in addresses if address in listed]
-        if obstacles := [*self._obstacles(erased, champion)]:
+        if obstacles := [*self._obstacles(erased, in_use)]:
             lines = "\n".join(f"- {obstacle}" for obstacle in obstacles)
             raise ValueError(f"Not all of what should be erased can be. Nothing was erased.\n{lines}")
         return erased
 
-    def _obstacles(self, erased: Sequence[ArchivedVersion], champion: Mapping[str, str]) -> Iterator[str]:
+    def _obstacles(self, erased: Sequence[ArchivedVersion], in_use: Collection[tuple[str, str]]) -> Iterator[str]:
         """Yield the reasons why versions cannot be erased."""
         for each in erased:
-            if champion.get(each.entry, "") == each.version:
-                yield f"{each.entry} {each.version} is in use: the champion names it."
+            if (each.entry, each.version) in in_use:
+                yield f"{each.entry} {each.version} is in use."
             if not is_remote(each.address) and not os.access(Path(each.address).parent, os.W_OK):
                 yield f"{each.address} cannot be removed: this user may not write to the folder that it lies in."
         folders = {Path(each.address).resolve(): each for each in erased if each.stored and not is_remote(each.address)}
@@ -210,6 +201,19 @@ class Archive:
                 for folder, each in folders.items():
                     if Path(path).resolve().is_relative_to(folder):
                         yield f"The catalog entry {name} reads {path}, which is {each.entry} {each.version}."
+
+
+def versions_at(
+    place: str, options: Mapping[str, Any], entry: str, layer: str, is_work: bool
+) -> Iterator[ArchivedVersion]:
+    """Yield the versions in a folder, or the folder itself if it has the remains of an interrupted node's work."""
+    versions = sorted(version for version in names_in(place, options) if not version.startswith("."))
+    if is_work and versions:
+        yield ArchivedVersion(entry, layer, place, options, None)
+    for version in versions if not is_work else ():
+        remote = RemoteVersions(place, options) if is_remote(place) else None
+        stored = remote.stored(version) if remote else read_version(Path(place, version))
+        yield ArchivedVersion(entry, layer, f"{place}/{version}", options, stored)
 
 
 def placeholders_at(address: str, options: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -224,9 +228,3 @@ def placeholders_at(address: str, options: Mapping[str, Any]) -> list[dict[str, 
 def type_of(entry: Mapping[str, Any]) -> type[AbstractDataset]:
     """Return the type of datasets that an entry names."""
     return parse_dataset_definition({"type": entry["type"]})[0]
-
-
-def give_archive(run: Run) -> None:
-    """Fill the entry `archive` if a node reads it, as nodes know no versions."""
-    if "archive" in run.pipeline.inputs():
-        run.catalog.save("archive", Archive(run.catalog, run.cells))

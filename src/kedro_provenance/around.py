@@ -9,7 +9,7 @@ from kedro.framework.hooks.markers import HOOK_NAMESPACE
 
 from kedro_provenance.code import Code, code_of, is_own
 from kedro_provenance.files.digests import digest
-from kedro_provenance.packages import project_packages
+from kedro_provenance.project import project_packages
 
 CHANGEABLE = {"inputs", "outputs", "data", "catalog", "context", "conf_catalog", "feed_dict", "parameters", "pipeline"}
 """Arguments of hooks whose values a hook may change."""

@@ -1,5 +1,7 @@
 """The catalog of a run, and the configuration of its entries."""
 
+import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +21,13 @@ from kedro_provenance.files.atomic import atomic_file, atomic_folder
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import ADDRESSES, OPEN_ARGS, StorageError, is_remote, storage_options
 from kedro_provenance.kedro_internals import AdaptingCatalog, reading_remote
-from kedro_provenance.recipe import FILE, StoredVersion, content_of, read_record, read_version
+from kedro_provenance.layers import layer_of
+from kedro_provenance.recipe import FILE, StoredVersion, content_of, made_by, read_record, read_version
 from kedro_provenance.remote_versions import RemoteVersions
+from kedro_provenance.stores import Store
 from kedro_provenance.values import kinds_of
+
+logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -54,7 +60,7 @@ class AtomicCatalog(AdaptingCatalog):
             `only_missing_outputs` makes them again.
         resumes: whether the run continues an interrupted one.
         revision: git revision of the project's code, to save with outputs.
-        cells: folder of the outputs of cells of studies.
+        stores: where earlier results by the same recipe may be found, besides this catalog's versions.
         records: folder of the records of data that are not in local files, such as tables of a database.
     """
 
@@ -66,7 +72,7 @@ class AtomicCatalog(AdaptingCatalog):
         self.outdated: set[str] = set()
         self.resumes = False
         self.revision: str | None = None
-        self.cells: Path | None = None
+        self.stores: Sequence[Store] = ()
         self.records: Path | None = None
         self._drafts: dict[str, AbstractDataset] = {}
         self._stored: dict[str, StoredVersion | None] = {}
@@ -160,8 +166,14 @@ class AtomicCatalog(AdaptingCatalog):
             dataset.release()  # it may remember which files there were
             if content := self._content_without_versions(ds_name):
                 seconds = time.perf_counter() - self.begun
-                atomic_file(record, replace(making, content=content, seconds=seconds).to_json())
+                made = replace(making, content=content, seconds=seconds)
+                atomic_file(record, made.to_json(record.parent, self._lineage))
         self.outdated.discard(ds_name)
+
+    @property
+    def _lineage(self) -> Path | None:
+        """Folder of the descriptions of ancestors; None outside of runs, whose records have them."""
+        return self.records / "lineage" if self.records else None
 
     def _record_of(self, ds_name: str) -> Path | None:
         """Return the file of the record of data without versions; None for data in memory and for versions."""
@@ -182,7 +194,7 @@ class AtomicCatalog(AdaptingCatalog):
         return None
 
     def take(self, made: Mapping[str, StoredVersion]) -> None:
-        """Save copies of versions of earlier runs, by entry, as new ones.
+        """Save versions of earlier runs, by entry, as new ones: as links to their files where these can be made.
 
         Raises:
             DatasetError: an object storage cannot be used.
@@ -195,7 +207,32 @@ class AtomicCatalog(AdaptingCatalog):
             making = self.making[ds_name]
             self.making[ds_name] = replace(making, seconds=stored.seconds, revision=stored.revision, kinds=stored.kinds)
             with self._new_version(ds_name, folder) as draft:
-                shutil.copytree(stored.folder, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns(FILE))
+                copy = shutil.copy2 if self._is_shared(stored.folder) else link_or_copy
+                left_out = shutil.ignore_patterns(FILE)
+                shutil.copytree(stored.folder, draft, dirs_exist_ok=True, ignore=left_out, copy_function=copy)
+
+    def _is_shared(self, folder: Path) -> bool:
+        """Whether a folder lies in a local cache, to whose files nobody's versions may be linked."""
+        caches = (store.address for store in self.stores if store.is_cache and not is_remote(store.address))
+        return any(folder.is_relative_to(address) for address in caches)
+
+    def share(self, names: Sequence[str], key: str) -> None:
+        """Put the versions that a node has just saved, of all of its outputs, into the shared cache, if there is one.
+
+        Args:
+            names: the node's outputs.
+            key: key of its recipe.
+        """
+        folders = {name: version_folder(self[name]) for name in names}
+        for store in self.stores:
+            if not (store.is_cache and all(folders.values())):
+                continue
+            for name, folder in folders.items():
+                assert folder
+                try:
+                    store.put(key, name, folder.parent.name, folder)
+                except OSError as error:
+                    logger.warning("%s is not in the cache for others: %s", name, error)
 
     @contextmanager
     def _new_version(self, ds_name: str, folder: Path) -> Iterator[Path]:
@@ -205,7 +242,8 @@ class AtomicCatalog(AdaptingCatalog):
         with atomic_folder(folder, shared=remote is not None) as draft:
             yield draft
             if making := self.making.pop(ds_name, None):
-                replace(making, seconds=making.seconds or time.perf_counter() - self.begun).write(draft)
+                made = replace(making, seconds=making.seconds or time.perf_counter() - self.begun)
+                made.write(draft, folder, None if remote else self._lineage)
             if remote:
                 try:
                     remote.upload(draft, folder.name)
@@ -270,23 +308,27 @@ class AtomicCatalog(AdaptingCatalog):
         self._stored[ds_name] = replace(made, content=digest([made.recipe.key, ds_name]))
 
     def made_before(self, names: Sequence[str], key: str) -> dict[str, StoredVersion] | None:
-        """Return intact versions of all outputs of a node that one run or cell made by a recipe, or None."""
+        """Return intact versions of all outputs of a node that one run made by a recipe, or None."""
         versions = [{stored.run: stored for stored in self._versions(name, key) if stored.is_intact} for name in names]
         runs = [run for run in versions[0] if all(run in of_name for of_name in versions)]
         return {name: of_name[runs[0]] for name, of_name in zip(names, versions, strict=True)} if runs else None
 
     def _versions(self, ds_name: str, key: str) -> Iterator[StoredVersion]:
-        """Yield the versions of an entry with this recipe, the newest first, and then those of cells."""
+        """Yield the versions of an entry with this recipe, the newest first, and then those of stores."""
         dataset = self.get(ds_name)
         remote, path = remote_versions(dataset), local_path(dataset)
         files = [] if path is None or remote else sorted(path.glob(f"[!.]*/{FILE}"), reverse=True)
-        files += (self.cells / key / ds_name).glob(f"[!.]*/[!.]*/{FILE}") if self.cells else []
         yield from (stored for file in files if made_by(key, stored := read_version(file.parent)))
         if remote:
             for version in remote.all():
                 if made_by(key, remote.stored(version)):
                     remote.fetch(version)
                     yield replace(remote.stored(version), folder=remote.folder / version)
+        for store in self.stores:
+            try:
+                yield from store.versions(key, ds_name, path.name) if path else ()
+            except OSError as error:
+                logger.warning("%s is not taken from %s: %s", ds_name, store.address, error)
 
     def pin(self, versions: Mapping[str, str]) -> None:
         """Load these versions, by entry, instead of the newest ones."""
@@ -299,7 +341,7 @@ class AtomicCatalog(AdaptingCatalog):
         entry = self.config_resolver.resolve_pattern(ds_name)
         if "filepath" not in entry:
             raise ValueError(
-                f"The catalog entry {ds_name} has no filepath, so a study cannot keep what its node leaves."
+                f"The catalog entry {ds_name} has no filepath, so what its node leaves cannot be kept elsewhere."
             )
         self._replace(ds_name, at_local_path(entry, folder / Path(entry["filepath"]).name))
 
@@ -318,9 +360,12 @@ class AtomicCatalog(AdaptingCatalog):
         return config, credentials, load_versions, save_version
 
 
-def made_by(key: str, stored: StoredVersion) -> bool:
-    """Whether a version was made by the recipe with this key."""
-    return stored.recipe is not None and stored.recipe.key == key
+def link_or_copy(source: str, target: str) -> None:
+    """Link a file, whose content no run changes, or copy it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def is_scratch(dataset: AbstractDataset | type[AbstractDataset] | None) -> bool:
@@ -371,8 +416,6 @@ def remote_versions(dataset: AbstractDataset | None) -> RemoteVersions | None:
 
 def state_layer(dataset: Any, name: str) -> None:
     """Write the layer of an entry into its dataset's metadata, where kedro-viz looks for it."""
-    from kedro_provenance.layers import layer_of  # which reads the names of champions, whose module reads this one
-
     metadata = getattr(dataset, "metadata", None) or {}
     shown = metadata.get("kedro-viz") or {}
     dataset.metadata = metadata | {"kedro-viz": shown | {"layer": layer_of(name, location(dataset), metadata)}}

@@ -19,15 +19,17 @@ from kedro.runner import SequentialRunner
 from kedro.utils import find_kedro_project
 from rich.console import Console
 
+from kedro_provenance.aliases import project_aliases
 from kedro_provenance.archive import Archive, ArchivedVersion
-from kedro_provenance.champion import CHAMPION, champion_history, pin_versions
 from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.files.atomic import atomic_file
 from kedro_provenance.forced import force, forced_nodes
 from kedro_provenance.kedro_internals import catalog_of
 from kedro_provenance.lock import lock_data
 from kedro_provenance.plan import Step, differences, plan
 from kedro_provenance.run import Run
-from kedro_provenance.start import RECORDS, plan_table, require_catalog, require_datasets
+from kedro_provenance.start import RECORDS, pin_versions, plan_table, require_catalog, require_datasets
+from kedro_provenance.viz import viz_events
 
 env_option = click.option("--env", "-e", default=None, help="Environment of the configuration.")
 json_option = click.option(
@@ -75,11 +77,10 @@ def opened(env: str | None, names: Sequence[str] = ()) -> Iterator[Run]:
             "only_missing_outputs": True,
             "runner": f"{SequentialRunner.__name__} object",
         }
-        readers = [name for hooks in settings.HOOKS for name in getattr(hooks, "champion_readers", ())]
         catalog: Any = catalog_of(context, settings.DATA_CATALOG_CLASS)
-        run = Run(context, params, chosen, catalog, champion_readers=readers)
+        run = Run(context, params, chosen, catalog, aliases=project_aliases())
         require_catalog(run)
-        catalog.cells, catalog.records = run.cells, run.data / RECORDS
+        catalog.stores, catalog.records = run.stores, run.data / RECORDS
         require_datasets(run)
         pin_versions(run)
         with run.held:
@@ -102,6 +103,29 @@ def show_plan(names: Sequence[str], env: str | None, as_json: bool) -> None:
         click.echo(json.dumps(as_data(steps)))
     else:
         Console().print(plan_table(steps))
+
+
+@provenance.command("viz")
+@pipelines_option
+@env_option
+@json_option
+def show_in_viz(names: Sequence[str], env: str | None, as_json: bool) -> None:
+    """Have the Workflow view of kedro-viz show what is out of date, until the next full run."""
+    try:
+        from kedro_viz.integrations.kedro.hooks_utils import EVENTS_DIR, EVENTS_FILE
+    except ImportError as error:
+        raise RunRefusedError("kedro-viz is not installed: `pip install kedro-viz`.") from error
+    with opened(env, names) as run:
+        steps = plan(run.pipeline, run.catalog)
+        file = run.project / EVENTS_DIR / EVENTS_FILE
+        atomic_file(file, json.dumps([*viz_events(steps, run.catalog)], indent=1).encode())
+    outdated = [step.node.name for step in steps if step.reasons]
+    if as_json:
+        click.echo(json.dumps({"file": str(file), "out_of_date": outdated}))
+    else:
+        click.echo(
+            f"{len(outdated)} of {len(steps)} nodes are out of date: `kedro viz run`, then Workflow, shows which."
+        )
 
 
 @provenance.command("why")
@@ -144,8 +168,9 @@ def show(entry: str, version: str | None, env: str | None, as_json: bool) -> Non
         stored = run.catalog.stored(entry)
         if stored is None or stored.recipe is None:
             raise RunRefusedError(f"Nothing says what {entry} was made of{f' in {version}' if version else ''}.")
-        told = asdict(replace(stored, folder=None)) | {"is_intact": stored.is_intact}
-        told["lineage"] = [{name: value for name, value in each.items() if value} for each in told["lineage"]]
+        told = asdict(replace(stored, folder=None, lineage_folder=None)) | {"is_intact": stored.is_intact}
+        described = [each.described() for each in stored.lineage]
+        told["lineage"] = [{name: value for name, value in each.items() if value} for each in described]
     if as_json:
         click.echo(json.dumps(told, default=str))
         return
@@ -168,7 +193,7 @@ def show(entry: str, version: str | None, env: str | None, as_json: bool) -> Non
 def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
     """Say by what the results of two runs differ: ONE and OTHER are ids of runs, which are names of versions."""
     with opened(env) as run:
-        versions = Archive(run.catalog, run.cells).versions()
+        versions = Archive(run.catalog).versions()
     told = {}
     for entry in sorted({each.entry for each in versions}):
         before, after = (newest_until(run_id, entry, versions) for run_id in (one, other))
@@ -200,20 +225,19 @@ def newest_until(run_id: str, entry: str, versions: Sequence[ArchivedVersion]) -
 @env_option
 @json_option
 def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> None:
-    """Remove versions that are neither among the newest nor named by the champion."""
+    """Remove versions that are neither among the newest nor in use by an alias."""
     with opened(env) as run:
-        champion = champion_history(run.catalog)[:1]
-        in_use = {entry: version for each in champion for entry, version in each["versions"].items()}
+        in_use = run.aliases.versions_in_use(run.catalog)
         by_entry: dict[str, list[ArchivedVersion]] = {}
-        archive = Archive(run.catalog, run.cells)
+        archive = Archive(run.catalog)
         for each in archive.versions():
-            if each.version and each.entry != CHAMPION and not Path(each.address).is_relative_to(run.cells):
+            if each.version:
                 by_entry.setdefault(each.entry, []).append(each)
         removed = [
             each
             for entry, versions in by_entry.items()
             for each in sorted(versions, key=lambda version: str(version.version), reverse=True)[keep:]
-            if in_use.get(entry) != each.version
+            if (entry, each.version) not in in_use
         ]
         if yes and removed:
             lock_data(run)

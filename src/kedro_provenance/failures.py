@@ -11,12 +11,12 @@ from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import pipelines
 from kedro.io import DatasetError
 
+from kedro_provenance.aliases import is_alias
 from kedro_provenance.catalog import configuration, is_versioned, local_path, location
-from kedro_provenance.champion import is_of_the_past
 from kedro_provenance.errors import MismatchError
 from kedro_provenance.files.atomic import is_full_disk
-from kedro_provenance.packages import project_packages
 from kedro_provenance.parameters import NameRefusedError
+from kedro_provenance.project import project_packages
 from kedro_provenance.run import Run
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def how_to_make(names: Iterable[str], when: str, env: str | None) -> Iterator[st
         name: step
         for name in names
         for step, pipeline in every
-        if step != "__default__" and not any(map(is_of_the_past, pipeline.inputs()))  # which make new versions of old
+        if step != "__default__" and not any(map(is_alias, pipeline.inputs()))  # which make new versions of old
         if any(f".{output}".endswith(f".{name}") for output in pipeline.all_outputs())
     }
     if makers:

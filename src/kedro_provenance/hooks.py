@@ -13,13 +13,14 @@ from kedro.framework.project import settings
 from kedro.io import DatasetError
 from kedro.pipeline import Node, Pipeline
 
+from kedro_provenance.aliases import Aliases
 from kedro_provenance.around import code_of_hook
 from kedro_provenance.check_parameters import BlockTypes, check_names, check_parameters
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
 from kedro_provenance.plan import recipe_of, version_by
 from kedro_provenance.run import Checks, Run
-from kedro_provenance.runner import announce, finish
+from kedro_provenance.runner import announce, finish, share
 from kedro_provenance.session_parameters import making_pipelines, parameters_in_use
 from kedro_provenance.start import start
 from kedro_provenance.terminal import show_messages
@@ -40,7 +41,8 @@ class ProvenanceHooks:
         check_names: refuse parameters that the base environment does not have, and entries of the catalog and globals
             of an environment whose names are most likely misspelt.
         late_tags: tags of nodes that run after all others that do not depend on them, such as long trainings.
-        champion_readers: pipelines that read the versions of `champion` under the entries' own names.
+        aliases: the project's names for versions of entries from before a run, such as ``production.model``.
+        stores: folders, relative to that of the data, with results by recipe, which runs take.
     """
 
     changes_results = False
@@ -54,14 +56,11 @@ class ProvenanceHooks:
         block_types: Sequence[BlockTypes] = (),
         check_names: bool = False,
         late_tags: Sequence[str] = (),
-        champion_readers: Sequence[str] = (),
+        aliases: Aliases | None = None,
+        stores: Sequence[str] = (),
     ) -> None:
-        self.packages, self._checks, self._blocks, self._champion_readers = (
-            packages,
-            checks,
-            blocks or {},
-            champion_readers,
-        )
+        self.packages, self._checks, self._blocks = packages, checks, blocks or {}
+        self.aliases, self.stores = aliases or Aliases(), stores
         self._check_names, self.late_tags, self._block_types = check_names, late_tags, block_types
         self._session = threading.local()  # a server may load the contexts of two requests at the same time
         self._run: Run | None = None
@@ -98,7 +97,7 @@ class ProvenanceHooks:
             self._end_run()
         self._thread = threading.current_thread()
         context = self._session.context
-        self._run = Run(context, run_params, pipeline, catalog, self._checks, self._champion_readers)
+        self._run = Run(context, run_params, pipeline, catalog, self._checks, self.aliases)
         # Kedro's own sessions, such as those of Airflow's tasks, stay where the process began.
         self._run.held.enter_context(chdir(self._run.project))
         try:
@@ -144,6 +143,7 @@ class ProvenanceHooks:
         assert self._run
         self._run.seconds[node] = seconds = time.time() - self._node_began
         logger.info("%-36s %8.1f s  %s", node.name, seconds, "saved " * bool(node.outputs) + ", ".join(node.outputs))
+        share(node, self._run.catalog)
         finish(node, self._run.catalog)
 
     @hook_impl

@@ -129,8 +129,8 @@ def parameter_paths(parameters: Mapping[str, Any], parent: str = "") -> Iterator
     """Yield the dotted paths of all blocks and values; keys that begin with an underscore hold YAML anchors alone.
 
     Examples:
-        >>> list(parameter_paths({"lens": {"model": "sim"}, "_adapter": {"r": 8}}))
-        ['lens', 'lens.model']
+        >>> list(parameter_paths({"model": {"kind": "trees"}, "_anchor": {"r": 8}}))
+        ['model', 'model.kind']
     """
     for name, value in parameters.items():
         if str(name).startswith("_"):
@@ -229,8 +229,8 @@ def nearest_path(path: str, paths: Collection[str]) -> str:
     """Return the known path whose spelling is nearest to a path.
 
     Examples:
-        >>> nearest_path("lenz.hidden_dim", ["lens.hidden_dim", "lens.dropout"])
-        'lens.hidden_dim'
+        >>> nearest_path("modle.depth", ["model.depth", "model.rate"])
+        'model.depth'
     """
     [nearest] = get_close_matches(path, sorted(paths), n=1, cutoff=0)
     return nearest
@@ -250,12 +250,12 @@ def structure_faults(
         parent: the path of `parameters`, with a dot at its end.
 
     Examples:
-        >>> declared = {"lens": {"hidden_dim": 128}, "history": {"short": {"recent": {"k": 10}}, "rating_levels": None}}
-        >>> given = {"lenz": {"hidden_dim": 3}, "history": {"short": {"latest": {}}, "rating_levels": {"step": 0.5}}}
+        >>> declared = {"model": {"depth": 8}, "history": {"short": {"recent": {"k": 10}}, "rating_levels": None}}
+        >>> given = {"modle": {"depth": 3}, "history": {"short": {"latest": {}}, "rating_levels": {"step": 0.5}}}
         >>> list(structure_faults(given, declared, ["history.short"]))
-        ['lenz is no parameter. The nearest one is lens.']
-        >>> list(structure_faults({"lens": 3}, declared, []))
-        ['lens is 3, but it must be a block of hidden_dim.']
+        ['modle is no parameter. The nearest one is model.']
+        >>> list(structure_faults({"model": 3}, declared, []))
+        ['model is 3, but it must be a block of depth.']
     """
     for name, value in parameters.items():
         path, default = f"{parent}{name}", declared.get(name)

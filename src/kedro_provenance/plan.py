@@ -11,19 +11,20 @@ from typing import Any
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
+from kedro_provenance.aliases import is_alias
 from kedro_provenance.around import code_around
 from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_of_kind, is_scratch
-from kedro_provenance.champion import is_of_the_past
 from kedro_provenance.code import code_digest, code_of
 from kedro_provenance.declared import declarations
 from kedro_provenance.entry_digests import of_this_process, place_of_entry
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
 from kedro_provenance.forced import forced_nodes
-from kedro_provenance.packages import project_packages
+from kedro_provenance.lineage import Ancestor, remembered
 from kedro_provenance.parameters import deciding, private_fields
+from kedro_provenance.project import project_packages
 from kedro_provenance.raw_data import digest_of_input, raw_ancestor
-from kedro_provenance.recipe import Ancestor, Recipe, StoredVersion, flat, texts
+from kedro_provenance.recipe import Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
 """Keys of an entry that locate data without describing them."""
@@ -141,19 +142,21 @@ def has_nothing_new(node: Node, catalog: AtomicCatalog) -> bool:
 
 def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None = None) -> StoredVersion:
     """Return the record of a version made by a recipe from the versions that the catalog loads now."""
-    lineage: dict[tuple[str, str, str | None], Ancestor] = {}
+    parents: dict[str, None] = {}
     values = texts(recipe.parameters)
-    adds = any(map(is_of_the_past, recipe.inputs))  # raw data to earlier ones, whose file may be gone the next time
+    adds = any(map(is_alias, recipe.inputs))  # raw data to earlier ones, whose file may be gone the next time
     for name in recipe.inputs:
         stored = catalog.stored(name)
         values |= {*stored.values} if stored else set()
-        made_of = (*stored.lineage, stored.ancestor(name)) if stored else (raw_ancestor(name, catalog),)
+        parent = stored.ancestor(name) if stored else raw_ancestor(name, catalog)
         if stored is None and adds:
-            made_of = (replace(made_of[0], place=None),)
-        past = is_of_the_past(name)  # what else is made of it now is of another time than what it was made of
-        lineage |= {(each.entry, each.content, each.key): each for each in made_of if each.place or not past}
+            parent = replace(parent, place=None)
+        made_of = [parent]
+        if is_alias(name):  # what else is made of it now is of another time than what it was made of
+            made_of = [each for each in (*(stored.lineage if stored else ()), parent) if each.place]
+        parents |= dict.fromkeys(map(remembered, made_of))
     return StoredVersion(
-        recipe, run=run, revision=catalog.revision, lineage=tuple(lineage.values()), values=tuple(sorted(values))
+        recipe, run=run, revision=catalog.revision, parents=tuple(parents), values=tuple(sorted(values))
     )
 
 
@@ -213,10 +216,10 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
     """Yield the differences of an existing version's recipe from the present one, except for inputs that `now` lacks.
 
     Examples:
-        >>> stored = Recipe("lens.train_lens", "1", {"lens": {"hidden_dim": 128}}, {"log": "2"}, {})
-        >>> now = Recipe("lens.train_lens", "1", {"lens": {"hidden_dim": 64}}, {"log": "3"}, {})
+        >>> stored = Recipe("train", "1", {"model": {"depth": 8}}, {"orders": "2"}, {})
+        >>> now = Recipe("train", "1", {"model": {"depth": 4}}, {"orders": "3"}, {})
         >>> list(differences(stored, now))
-        ['lens.hidden_dim 128 -> 64', 'log: other content than it was made of']
+        ['model.depth 8 -> 4', 'orders: other content than it was made of']
     """
     if stored.code != now.code:
         changed = {name for name, _ in stored.parts.items() ^ now.parts.items()} if stored.parts else set()
@@ -278,7 +281,7 @@ def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
     """
     roots: dict[str, Ancestor] = {}
     ways: dict[tuple[str, str], dict[str | None, Ancestor]] = {}  # in which an entry's content was made, by their key
-    for name in sorted(name for name in names if holds_data(name, catalog) and not is_of_the_past(name)):
+    for name in sorted(name for name in names if holds_data(name, catalog) and not is_alias(name)):
         stored = catalog.stored(name)
         roots[name] = stored.ancestor(name) if stored else raw_ancestor(name, catalog)
         for each in (roots[name], *(stored.lineage if stored else ())):
@@ -303,7 +306,7 @@ def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
             states.setdefault(("entry", made.entry), {}).setdefault(made.content, {})[name] = made
             if made.key is not None and made.node is not None and not others:
                 states.setdefault(("node", made.node), {}).setdefault(made.key, {})[name] = made
-                left += (each for each in (made.inputs or {}).items() if not is_of_the_past(each[0]))
+                left += (each for each in (made.inputs or {}).items() if not is_alias(each[0]))
     changed = {thing for (kind, thing), by_state in states.items() if kind == "node" and len(by_state) > 1}
     for (kind, thing), by_state in states.items():
         makers = {made.node for of_state in by_state.values() for made in of_state.values()}

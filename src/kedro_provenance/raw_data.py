@@ -4,8 +4,8 @@ from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.code import code_digest
 from kedro_provenance.entry_digests import digest_of_entry, place_of_entry
 from kedro_provenance.files.digests import digest
-from kedro_provenance.packages import project_packages
-from kedro_provenance.recipe import Ancestor
+from kedro_provenance.lineage import Ancestor
+from kedro_provenance.project import project_packages
 
 
 def raw_ancestor(name: str, catalog: AtomicCatalog) -> Ancestor:

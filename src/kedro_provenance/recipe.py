@@ -1,10 +1,11 @@
 """Recipes of nodes, and the records stored next to the files of each version.
 
-A version is up to date for a run if the run would make it by the same recipe. Versions, cells of a study, checkpoints
-and finished shards are identified by the key of a recipe.
+A version is up to date for a run if the run would make it by the same recipe. Versions, results in
+stores, checkpoints and finished shards are identified by the key of a recipe.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kedro_provenance.files.digests import digest, digest_of_files
+from kedro_provenance.lineage import Ancestor, ancestors, describe, is_described, parse_ancestor, remembered
 
 FILE = "provenance.json"
 
@@ -46,29 +48,6 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Ancestor:
-    """A state of an entry that something was made from.
-
-    Attributes:
-        entry: its name.
-        content: digest of the state's content.
-        node: node that made it; None for raw data, and if it is not recorded.
-        key: key of that node's recipe.
-        run: run of that node, or the version if the node is not recorded; None for entries without versions.
-        inputs: digest of the content of each entry that the node loaded.
-        place: location of raw data; None for models.
-    """
-
-    entry: str
-    content: str
-    node: str | None = None
-    key: str | None = None
-    run: str | None = None
-    inputs: Mapping[str, str] | None = None
-    place: str | None = None
-
-
-@dataclass(frozen=True)
 class StoredVersion:
     """A version of an entry, with its location and what it was made from.
 
@@ -78,11 +57,12 @@ class StoredVersion:
         run: the run that made it.
         seconds: duration of its node until it was saved, loading included.
         revision: git revision of the code; None outside of git.
-        lineage: all states that it comes from.
+        parents: ids of the states that it was made of, see `kedro_provenance.lineage`.
         values: texts among the parameters of its node and of its lineage, which may name modules.
         kinds: the project's classes among its data, such as ``shop.models:Model``: what reads it runs their code.
         version: its name.
         folder: folder of its files; None in an object storage.
+        lineage_folder: folder with the descriptions of its parents; None if these are known.
     """
 
     recipe: Recipe | None
@@ -90,11 +70,17 @@ class StoredVersion:
     run: str | None = None
     seconds: float = 0.0
     revision: str | None = None
-    lineage: tuple[Ancestor, ...] = ()
+    parents: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     version: str = ""
     folder: Path | None = None
+    lineage_folder: Path | None = None
+
+    @cached_property
+    def lineage(self) -> tuple[Ancestor, ...]:
+        """All states that it comes from, a state after those that it was made of in turn."""
+        return (*ancestors(self.parents, self.lineage_folder),)[::-1]
 
     @property
     def is_intact(self) -> bool:
@@ -104,21 +90,32 @@ class StoredVersion:
         """
         return self.folder is None or self.recipe is None or self.content == content_of(self.folder)
 
-    def to_json(self) -> bytes:
-        """Return the record to store next to the data, without their location."""
-        stored = asdict(replace(self, folder=None))
-        del stored["version"], stored["folder"]
+    def to_json(self, place: Path | None = None, lineage: Path | None = None) -> bytes:
+        """Return the record to store next to the data, without their location.
+
+        Args:
+            place: folder in which the record will lie.
+            lineage: folder for the descriptions of ancestors; None has them in the record.
+        """
+        stored = asdict(replace(self, folder=None, lineage_folder=None))
+        del stored["version"], stored["folder"], stored["lineage_folder"]
+        if place and lineage:
+            describe(self.parents, self.lineage_folder, lineage)
+            stored["lineage_folder"] = os.path.relpath(lineage.resolve(), place.resolve())
+        else:
+            stored["lineage"] = [each.described() for each in self.lineage]
         return json.dumps(stored, indent=1).encode()
 
-    def write(self, folder: Path) -> None:
-        """Write the record next to the files of a version, with their digest."""
-        (folder / FILE).write_bytes(replace(self, content=content_of(folder)).to_json())
+    def write(self, folder: Path, place: Path | None = None, lineage: Path | None = None) -> None:
+        """Write the record next to the files of a version, with their digest, see `to_json`."""
+        (folder / FILE).write_bytes(replace(self, content=content_of(folder)).to_json(place, lineage))
 
     def ancestor(self, entry: str) -> Ancestor:
         """Return this version as an ancestor of others."""
         if self.recipe is None:
             return Ancestor(entry, self.content, run=self.version)
-        return Ancestor(entry, self.content, self.recipe.node, self.recipe.key, self.run, self.recipe.inputs)
+        made = self.recipe.node, self.recipe.key, self.run, self.recipe.inputs
+        return Ancestor(entry, self.content, *made, parents=self.parents, folder=self.lineage_folder)
 
 
 def content_of(path: Path) -> str:
@@ -128,7 +125,7 @@ def content_of(path: Path) -> str:
 
 def read_version(folder: Path) -> StoredVersion:
     try:
-        stored = parse_version((folder / FILE).read_bytes(), folder.name)
+        stored = parse_version((folder / FILE).read_bytes(), folder.name, folder)
     except OSError:
         stored = StoredVersion(None, version=folder.name)
     content = content_of(folder) if stored.recipe is None else stored.content
@@ -143,21 +140,38 @@ def read_record(record: Path, content: Callable[[], str | None]) -> StoredVersio
         content: returns the digest of the data.
     """
     try:
-        stored = parse_version(record.read_bytes(), "")
+        stored = parse_version(record.read_bytes(), "", record.parent)
     except OSError:
         return None
     return stored if stored.recipe and stored.content == content() else None
 
 
-def parse_version(content: bytes, version: str) -> StoredVersion:
-    """Return a version from the content of its record; without a recipe if the record has none."""
+def made_by(key: str, stored: StoredVersion) -> bool:
+    """Whether a version was made by the recipe with this key."""
+    return stored.recipe is not None and stored.recipe.key == key
+
+
+def parse_version(content: bytes, version: str, place: Path | None = None) -> StoredVersion:
+    """Return a version from the content of its record; without a recipe if the record has none, or its lineage is gone.
+
+    Args:
+        content: the content of the record.
+        version: name of the version.
+        place: folder in which the record lies; None in an object storage.
+    """
     try:
         stored = json.loads(content)
-        known = {each.name for each in fields(StoredVersion)} - {"version", "folder"}
+        known = {each.name for each in fields(StoredVersion)} - {"version", "folder", "lineage_folder"}
         read: dict[str, Any] = {name: stored[name] for name in known & stored.keys()}
         read["recipe"] = Recipe(**stored["recipe"])
-        read["lineage"] = tuple(Ancestor(**each) for each in stored["lineage"])
-        read |= {name: tuple(map(str, stored[name])) for name in ("values", "kinds") if name in stored}
+        read |= {name: tuple(map(str, stored[name])) for name in ("values", "kinds", "parents") if name in stored}
+        if "lineage" in stored:
+            described = [remembered(parse_ancestor(each)) for each in stored["lineage"]]
+            read.setdefault("parents", tuple(described))
+        elif place:
+            read["lineage_folder"] = folder = place.resolve() / stored["lineage_folder"]
+            if not all(is_described(each, folder) for each in read["parents"]):
+                return StoredVersion(None, version=version)
         return StoredVersion(**read, version=version)
     except (ValueError, TypeError, AttributeError, KeyError):
         return StoredVersion(None, version=version)
@@ -172,8 +186,8 @@ def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the values of nested mappings and lists, each with its dotted path.
 
     Examples:
-        >>> list(flat({"lens": {"model": "sim", "dims": [8, 4]}}))
-        [('lens.model', 'sim'), ('lens.dims.0', 8), ('lens.dims.1', 4)]
+        >>> list(flat({"model": {"kind": "trees", "depths": [8, 4]}}))
+        [('model.kind', 'trees'), ('model.depths.0', 8), ('model.depths.1', 4)]
     """
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
     if value and items:

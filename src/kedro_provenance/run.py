@@ -8,13 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fsspec.utils import get_protocol
 from kedro.config import AbstractConfigLoader, MissingConfigException
 from kedro.framework.context import KedroContext
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 
+from kedro_provenance.aliases import Aliases
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.files.storage import is_remote
+from kedro_provenance.project import store_folders
+from kedro_provenance.stores import Store
 
 Checks = Callable[[Pipeline, DataCatalog], Iterator[Callable[[], object]]]
 """Function that yields checks, which raise an error if a node of the pipeline would."""
@@ -28,9 +32,9 @@ class Run:
         params: Kedro's parameters of the command, such as `pipeline_names`.
         pipeline: the requested nodes.
         checks: the project's own checks before its nodes run.
-        champion_readers: pipelines that read the current model's versions under the entries' own names.
+        aliases: the project's aliases.
         to_run: the nodes to run: all, or with `--only-missing-outputs` those that are out of date.
-        promoted: entries that are read in the champion's versions.
+        pinned: versions that aliases have the run load in place of the newest ones, by entry.
         mixed: sentences about entries that are read and do not fit together.
         seconds: duration of each finished node.
         held: resources to release at the end, such as the lock.
@@ -41,9 +45,9 @@ class Run:
     pipeline: Pipeline
     catalog: AtomicCatalog
     checks: Sequence[Checks] = ()
-    champion_readers: Sequence[str] = ()
+    aliases: Aliases = field(default_factory=Aliases)
     to_run: Pipeline = field(init=False)
-    promoted: list[str] = field(default_factory=list)
+    pinned: dict[str, str] = field(default_factory=dict)
     mixed: list[str] = field(default_factory=list)
     seconds: dict[Node, float] = field(default_factory=dict)
     held: ExitStack = field(default_factory=ExitStack)
@@ -77,9 +81,14 @@ class Run:
         return self.project / ("data" if is_remote(self.data_address) else self.data_address)
 
     @property
-    def cells(self) -> Path:
-        """Local folder of the outputs of cells of studies, one folder per recipe."""
-        return self.data / "02_intermediate/study"
+    def stores(self) -> list[Store]:
+        """Stores of results by recipe: those of the project's hooks, and the shared cache, `cache` of the globals."""
+        stores = [Store(str(self.data / folder)) for folder in store_folders()]
+        if address := configuration(self.context.config_loader, "globals").get("cache"):
+            credentials = configuration(self.context.config_loader, "credentials")
+            options = credentials.get(get_protocol(address), {}) if is_remote(address) else {}
+            stores.append(Store(str(address if is_remote(address) else self.project / address), options, is_cache=True))
+        return stores
 
     @cached_property
     def revision(self) -> str | None:

@@ -9,10 +9,11 @@ from kedro.runner import SequentialRunner
 from kedro.runner.task import Task
 
 from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_scratch
+from kedro_provenance.code import code_of
 from kedro_provenance.forced import forced_nodes, unforce
 from kedro_provenance.kedro_internals import NodeByNodeRunner
-from kedro_provenance.packages import late_tags
 from kedro_provenance.plan import is_untracked, reasons_to_run, recipe_of, version_by
+from kedro_provenance.project import late_tags, project_packages
 from kedro_provenance.recipe import Recipe, StoredVersion
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,15 @@ def announce(node: Node, catalog: AtomicCatalog, version: StoredVersion) -> None
     for scratch in scratch_of(node, catalog):
         scratch.recipe_key = version.recipe.key
     catalog.node = node  # last: threads that load the inputs wait for it
+
+
+def share(node: Node, catalog: AtomicCatalog) -> None:
+    """Put what a node has left into the shared cache, if there is one and others can tell that it is theirs, too."""
+    if not any(store.is_cache for store in catalog.stores) or code_of(node.func, project_packages()).uncompared:
+        return
+    stored = [catalog.stored(name) for name in node.outputs]
+    if stored and stored[0] and stored[0].recipe:
+        catalog.share(node.outputs, stored[0].recipe.key)
 
 
 def finish(node: Node, catalog: AtomicCatalog) -> None:

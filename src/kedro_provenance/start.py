@@ -1,7 +1,6 @@
 """The start of a run: refusals before anything is written, and preparations."""
 
 import logging
-from collections.abc import Callable
 from glob import has_magic
 from itertools import chain
 from pathlib import Path
@@ -16,22 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kedro_provenance.archive import give_archive
+from kedro_provenance.aliases import entry_of
 from kedro_provenance.catalog import (
     AtomicCatalog,
     is_versioned,
     loaded_version,
     location,
     remote_versions,
-)
-from kedro_provenance.cells import CellRunner
-from kedro_provenance.champion import (
-    CHAMPION,
-    champion_history,
-    entry_of,
-    give_champion,
-    name_first_champion,
-    pin_versions,
 )
 from kedro_provenance.failures import RunRefusedError, command, how_to_make
 from kedro_provenance.files.package_files import absent_package
@@ -60,7 +50,7 @@ def start(run: Run) -> None:
     """
     require_runner(run)
     require_catalog(run)
-    run.catalog.cells, run.catalog.records = run.cells, run.data / RECORDS
+    run.catalog.stores, run.catalog.records = run.stores, run.data / RECORDS
     require_datasets(run)
     require_storage(run)
     require_past_versions(run)
@@ -72,9 +62,7 @@ def start(run: Run) -> None:
     require_one_origin(run)
     try_checks(run)
     take_over(run)
-    name_first_champion(run)
-    give_champion(run)
-    give_archive(run)
+    run.aliases.begin(run)
 
 
 def require_runner(run: Run) -> None:
@@ -157,6 +145,12 @@ def require_past_versions(run: Run) -> None:
         )
 
 
+def pin_versions(run: Run) -> None:
+    """Let the run load the versions that the project's aliases name; those that the command names stay."""
+    run.pinned = run.aliases.versions_to_load(run)
+    run.catalog.pin(run.pinned)
+
+
 def show_plan(run: Run) -> None:
     """Print the plan of `--only-missing-outputs` if the parameter `dry_run` is true.
 
@@ -198,16 +192,10 @@ def plan_table(steps: list[Step]) -> Table:
 def require_one_origin(run: Run) -> None:
     """Refuse a run that reads results of different origin, unless the parameter `allow_mixed` allows it.
 
-    The inputs of a first update, which become the champion, must be of one origin. Later champions need not, as an
-    update names the versions that it made together.
-
     Raises:
         RunRefusedError: inputs come from different states of one entry.
     """
-    inputs = run.to_run.inputs()
-    goes_on_from = {entry_of(name) for name in inputs if name.startswith(f"{CHAMPION}.")}
-    if goes_on_from and not champion_history(run.catalog):
-        inputs |= goes_on_from
+    inputs = run.to_run.inputs() | run.aliases.entries_to_fit(run)
     run.mixed = mixed_origins(inputs, run.catalog) + foreign_origins(inputs, run.catalog)
     if run.mixed and not run.parameters.get("allow_mixed"):
         lines = "\n".join(f"- {sentence}" for sentence in run.mixed)
@@ -221,11 +209,8 @@ def remedy(run: Run) -> str:
     """Return how to make entries that do not fit together again; never by the refused command."""
     if run.params.get("load_versions"):
         return "Leave out --load-versions, or name versions that were made of one another"
-    if run.promoted:
-        return (
-            f"Of {', '.join(run.promoted)}, the champion names the versions; the others are the newest. Have an update "
-            "take these along; or make all of them of one log, and read the newest with `--params champion=newest`"
-        )
+    if said := run.aliases.remedy(run):
+        return said
     if not run.params["only_missing_outputs"] or any(run.params.get(choice) for choice in CHOICES):
         return f"Make again what no longer fits, with {command('--only-missing-outputs', run.env)}"
     return f"Make all of it again, with {command('', run.env)}"
@@ -295,24 +280,3 @@ def try_checks(run: Run) -> None:
     if faults:
         lines = [f"- {fault}" for fault in dict.fromkeys(faults)]
         raise RunRefusedError("\n".join(["This run would fail. Nothing was written.", *lines]))
-
-
-def cell_runner(run: Run, share_cores: Callable[[int], None] | None = None) -> CellRunner:
-    """Return the runner of the default flow with other parameters, in a run's project and environment.
-
-    Args:
-        run: the run.
-        share_cores: gives a process its share of the cores, of as many processes as there are.
-    """
-    loader = run.context.config_loader
-    return CellRunner(
-        project=run.project,
-        cells=run.cells,
-        conf_source=str(loader.conf_source),
-        env=run.context.env,
-        runtime_params=loader.runtime_params or {},
-        parameters=run.parameters,
-        revision=run.revision,
-        checks=run.checks,
-        share_cores=share_cores,
-    )

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from tqdm import tqdm
 
-from kedro_provenance.packages import project_packages
+from kedro_provenance.project import project_packages
 
 
 def is_message(record: logging.LogRecord) -> bool:

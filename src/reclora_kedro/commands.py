@@ -17,11 +17,10 @@ from kedro.io import DatasetError
 from kedro.pipeline import Pipeline
 
 from kedro_provenance.archive import Archive
-from kedro_provenance.cells import CellRunner, check_cell, run_cell
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.lock import lock_data
 from kedro_provenance.run import Run
-from kedro_provenance.start import cell_runner
+from reclora_kedro.cells import CellRunner, cell_runner, check_cell, run_cell
 from reclora_kedro.pipelines.checks import checks
 
 logger = logging.getLogger(__name__)
@@ -120,7 +119,7 @@ def _erase(run: Run) -> None:
             lines = catalog.load("recommendations_csv")
             catalog.save("recommendations_csv", lines.filter(~lines["user_id"].is_in([str(user) for user in users])))
         addresses = catalog.load("versions_to_erase")
-        Archive(catalog, run.cells).erase(addresses, catalog.load("champion")["versions"])
+        Archive(catalog, run.stores).erase(addresses, catalog.load("champion")["versions"].items())
     except (ValueError, OSError, DatasetError) as error:
         raise RunRefusedError(
             f"The users are forgotten in what is in use, but not all that should be erased was: {error} Type the "

@@ -14,7 +14,8 @@ from kedro_provenance.plugin import (
     ProvenanceHooks,
     ResumingSession,
 )
-from reclora_kedro import extensions
+from reclora_kedro import cells, extensions
+from reclora_kedro.champion import ChampionAliases
 from reclora_kedro.hooks import RecommenderHooks
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.pipelines.checks import checks
@@ -55,7 +56,8 @@ HOOKS = (
         blocks=BLOCKS,
         block_types=[source_types],
         late_tags=["gpu"],
-        champion_readers=["recommendation", "export"],
+        aliases=ChampionAliases(readers=["recommendation", "export"]),
+        stores=[cells.FOLDER],
     ),
     RecommenderHooks(),
     *HOOKS_OF_PACKAGES,

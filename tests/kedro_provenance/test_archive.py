@@ -5,9 +5,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from kedro_provenance.aliases import Aliases
 from kedro_provenance.archive import Archive, ArchivedVersion
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.recipe import Ancestor, Recipe, StoredVersion
+from kedro_provenance.lineage import Ancestor, remembered
+from kedro_provenance.recipe import Recipe, StoredVersion
+from kedro_provenance.stores import Store
 
 TABLE = {"type": "polars.EagerPolarsDataset", "file_format": "parquet", "versioned": True}
 JSON = {"type": "json.JSONDataset", "versioned": True}
@@ -17,9 +20,8 @@ SCRATCH = "reclora_kedro.datasets.checkpoint_store.CheckpointStoreDataset"
 def entries(data):
     return {
         "users": TABLE | {"filepath": f"{data}/users.parquet", "metadata": {"kedro-viz": {"layer": "primary"}}},
-        "previous.users": TABLE | {"filepath": f"{data}/users.parquet"},
+        "production.users": TABLE | {"filepath": f"{data}/users.parquet"},
         "raw": {"type": "json.JSONDataset", "filepath": f"{data}/raw.json"},
-        "champion": JSON | {"filepath": f"{data}/champion.json"},
         "{model}_scores": JSON | {"filepath": f"{data}/{{model}}_scores.json"},
         "lens_permuted_scores": JSON | {"filepath": f"{data}/lens_permuted_scores.json"},
         "{variant}.checkpoints": {"type": SCRATCH, "filepath": f"{data}/{{variant}}/checkpoints"},
@@ -32,12 +34,19 @@ def save(data, name, value, version):
     catalog.save(name, value)
 
 
-def archive(data, cells=Path("none"), **more):
-    return Archive(AtomicCatalog.from_config(entries(data) | more), cells)
+def archive(data, *stores, **more):
+    return Archive(AtomicCatalog.from_config(entries(data) | more), [Store(str(store)) for store in stores])
 
 
 def listed(archive):
     return sorted((each.entry, each.version) for each in archive.versions())
+
+
+@pytest.fixture(autouse=True)
+def _aliases(monkeypatch):
+    aliases = Aliases()
+    aliases.names = ["production"]
+    monkeypatch.setattr("kedro_provenance.aliases.project_aliases", lambda: aliases)
 
 
 @pytest.fixture
@@ -72,15 +81,15 @@ def test_all_versions_of_all_entries_are_listed_and_erased_one_by_one(data):
     assert not list(data.rglob(".unfinished*"))
 
 
-def test_what_cells_of_studies_left_is_listed(data, tmp_path):
-    cell, gone = tmp_path / "study/key/users/users.parquet/7", tmp_path / "study/key/gone/gone.json/7"
-    for folder in (cell, gone):  # the latter of an entry that the catalog has no longer
+def test_what_lies_in_a_store_is_listed(data, tmp_path):
+    made, gone = tmp_path / "study/key/users/users.parquet/7", tmp_path / "study/key/gone/gone.json/7"
+    for folder in (made, gone):  # the latter of an entry that the catalog has no longer
         folder.mkdir(parents=True)
     left = tmp_path / "study/key/reclora.checkpoints/checkpoints/step"
     left.mkdir(parents=True)
-    of_cells = {Path(each.address) for each in archive(data, tmp_path / "study").versions()}
-    assert {cell, gone, left.parent} <= of_cells
-    assert len(of_cells) == len(ALL) + 3
+    of_store = {Path(each.address) for each in archive(data, tmp_path / "study").versions()}
+    assert {made, gone, left.parent} <= of_store
+    assert len(of_store) == len(ALL) + 3
 
 
 def test_versions_in_an_object_storage(tmp_path, monkeypatch):
@@ -103,20 +112,21 @@ def test_what_is_in_use_stays(data):
     reader = {"type": "json.JSONDataset", "filepath": f"{data}/former_scores.json/1/former_scores.json"}
     addresses = [each.address for each in archive(data).versions()]
     faults = [
-        "- users 2 is in use: the champion names it.",
+        "- users 2 is in use.",
         f"- The catalog entry raw_scores reads {reader['filepath']}, which is former_scores 1.",
     ]
     with pytest.raises(ValueError, match="Nothing was erased") as refusal:
-        archive(data, raw_scores=reader).erase(addresses, {"users": "2", "lens": "1"})
+        archive(data, raw_scores=reader).erase(addresses, {("users", "2"), ("model", "1")})
     assert str(refusal.value).splitlines()[1:] == faults
     assert listed(archive(data)) == ALL
-    archive(data).erase([*addresses, "gone"], {"users": "3"})
+    archive(data).erase([*addresses, "gone"], {("users", "3")})
     assert not archive(data).versions()
 
 
 def test_ways_to_what_a_version_was_made_of():
     def version(content, inputs, *lineage):
-        stored = StoredVersion(Recipe(f"make {content}", "", {}, inputs, {}), content, lineage=lineage)
+        parents = tuple(map(remembered, lineage))
+        stored = StoredVersion(Recipe(f"make {content}", "", {}, inputs, {}), content, parents=parents)
         return ArchivedVersion(content, "", "", {}, stored)
 
     raw = Ancestor("raw", "r", place="raw.csv")
@@ -127,8 +137,8 @@ def test_ways_to_what_a_version_was_made_of():
     assert scores.comes_from(["l"]) == ({"l"}, {"texts"})
     assert scores.comes_from([]) == (set(), {"raw", "texts"})
     assert log.comes_from(["l"]) == ({"l"}, set())
-    updated = version("u", {"champion.model": "m", "log": "k"}, version("k", {}).stored.ancestor("log"))
+    updated = version("u", {"production.model": "m", "log": "k"}, version("k", {}).stored.ancestor("log"))
     assert updated.comes_from(["l", "k"]) == ({"k"}, set())
     assert updated.comes_from(["l", "k"], {"m": model}) == ({"k", "l"}, set())
-    assert updated.comes_from(["l", "k"], {}) == ({"k"}, {"champion.model"})
+    assert updated.comes_from(["l", "k"], {}) == ({"k"}, {"production.model"})
     assert ArchivedVersion("old", "", "", {}, StoredVersion(None)).comes_from(["l"]) is None

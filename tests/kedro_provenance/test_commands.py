@@ -1,5 +1,6 @@
 """The commands of `kedro provenance`, and the plug-in's own wheel in a project that knows nothing of this one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 from hatchling.builders.wheel import WheelBuilder
+from kedro_viz.api.rest.responses.run_events import transform_events_to_structured_format
 
 from small_project import by_settings, commanded, edit, make_project, ran
 
@@ -19,14 +21,20 @@ def test_commands_say_what_is_out_of_date_and_what_it_was_made_of(tmp_path):
     [first] = [path.name for path in (folder / "data/03_primary/totals.parquet").iterdir()]
     edit(folder, "src/shop/prices.py", "round(1)", "round()")
     reason = "the project's code that it runs was changed: shop.prices.rounded"
-    plan, why, shown, unknown = ran(
-        commanded, folder, "plan --json", "why total", "show totals --json", "why totla --json"
+    plan, why, shown, unknown, viz = ran(
+        commanded, folder, "plan --json", "why total", "show totals --json", "why totla --json", "viz --json"
     )
     assert [(each["node"], each["reasons"]) for each in plan] == [("clean", []), ("total", [reason])]
     assert why == f"total runs\n  {reason}\n"
     assert (shown["version"], shown["recipe"]["node"]) == (first, "total")
     assert {each["entry"] for each in shown["lineage"]} == {"orders", "cleaned"}
     assert "totla is no node of these pipelines, which have clean, total" in unknown
+    status = transform_events_to_structured_format(json.loads(Path(viz["file"]).read_text()))
+    nodes = {each.status.value: each.error and each.error.message for each in status.nodes.values()}
+    assert nodes == {"success": None, "failed": f"Out of date: {reason}"}
+    datasets = {each.name: (each.status.value, each.size > 0) for each in status.datasets.values()}
+    assert datasets == {"orders": ("success", False), "cleaned": ("success", True), "totals": ("failed", False)}
+    assert status.pipeline.error.message == "1 of 2 nodes are out of date"
     assert ran(by_settings, folder, only_missing_outputs=True) == ["total"]
     second = max(path.name for path in (folder / "data/03_primary/totals.parquet").iterdir())
     compared, kept, removed, forced, again = ran(

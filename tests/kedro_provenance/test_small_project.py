@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from kedro_provenance.recipe import FILE
+from kedro_provenance.recipe import FILE, read_version
 from small_project import by_airflow, by_kedro, by_server, by_settings, edit, make_project, ran, repeated
 
 ORDERS, PARAMETERS = "data/01_raw/orders.csv", "conf/base/parameters.yml"
@@ -62,6 +62,22 @@ def test_parameters_are_those_that_kedro_finds(tmp_path):
     assert ran(by_settings, folder) == ["clean", "total"]
 
 
+def test_a_clone_takes_what_another_one_has_put_into_the_cache(tmp_path):
+    one, other, third = (make_project(tmp_path / name) for name in ("one", "other", "third"))
+    for folder in (one, other, third):
+        (folder / "conf/base/globals.yml").write_text(f"cache: {tmp_path}/cache\n")
+    assert ran(by_settings, one) == ["clean", "total"]
+    edits = [None, (PARAMETERS, "1.2", "2"), (PARAMETERS, "2", "1.2")]
+    assert again(other, edits=edits) == [[], ["total"], []]
+    files = sorted((other / "data/03_primary/totals.parquet").glob("*/totals.parquet"))
+    # The third is the first again, to which it is linked; the cache's own files are nobody's.
+    assert [file.stat().st_nlink for file in files] == [2, 1, 2]
+    assert again(one, edits=[(PARAMETERS, "1.2", "2")]) == [[]]
+    [damaged] = tmp_path.glob("cache/*/cleaned/*/*/cleaned.parquet")
+    damaged.write_bytes(b"of somebody else")
+    assert again(third) == [["clean"]]
+
+
 @pytest.mark.parametrize("kind", ["versions", "files"])
 def test_a_killed_run_resumes(tmp_path, kind):
     folder = make_project(tmp_path, kind)
@@ -91,7 +107,7 @@ def test_a_plain_session_leaves_what_results_are_made_of(tmp_path, runner):
     [file] = folder.glob(f"data/03_primary/totals.parquet/*/{FILE}")
     stored = json.loads(file.read_text())
     assert stored["recipe"]["parameters"] == {"rate": 1.2}
-    assert [each["entry"] for each in stored["lineage"]] == ["orders", "cleaned"]
+    assert [each.entry for each in read_version(file.parent).lineage] == ["orders", "cleaned"]
 
 
 def test_a_task_of_airflow_runs_in_the_folder_of_the_project(tmp_path):

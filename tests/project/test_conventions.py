@@ -24,7 +24,7 @@ from kedro_viz.data_access.managers import DataAccessManager
 from kedro_viz.server import populate_data
 
 from bad_parameters import PARAMETERS, types_of_parameters
-from kedro_provenance.champion import is_of_the_past
+from kedro_provenance.aliases import is_alias
 from kedro_provenance.layers import layer_of
 from kedro_provenance.parameters import Block
 from reclora_kedro.adapters.base import AdapterSettings
@@ -143,7 +143,7 @@ def test_every_entry_has_a_layer_and_lies_in_its_folder(entries):
         assert layer in LAYER_FOLDERS, name
         path = entry.get("filepath", "")
         elsewhere = ("${package_file:", "${conf:")  # of packages, and of the project
-        if path and not is_of_the_past(name) and not path.startswith(elsewhere):
+        if path and not is_alias(name) and not path.startswith(elsewhere):
             assert path.startswith(f"${{globals:data}}/{LAYER_FOLDERS[layer]}/"), name
 
 
@@ -353,3 +353,20 @@ def test_no_lock_or_index_address_is_committed():
     assert "://" not in lock
     assert "index-url" not in lock
     assert lock.count("--hash=sha256:") > 500
+
+
+OF_THE_RECOMMENDER = (
+    r"champion|challenger|torch|gpu|lens|stud(y|ies)|adapters?|(re|q)?clora\w*|llms?|recommend\w*|sasrec|popularity"
+)
+
+
+def test_the_plug_in_has_no_word_of_the_recommender():
+    plug_in = ROOT / "src/kedro_provenance"
+    words = re.compile(rf"\b({OF_THE_RECOMMENDER})\b", re.IGNORECASE)
+    found = {
+        f"{file.name}: {line.strip()}"
+        for file in (plug_in / "README.md", *plug_in.rglob("*.py"))
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if words.search(line)
+    }
+    assert found == set()

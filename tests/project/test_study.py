@@ -11,11 +11,10 @@ from safetensors.torch import load_file
 
 from dying import begin_and_die
 from forked import FORKED
-from kedro_provenance import cells
-from kedro_provenance.cells import CellRunner, check_cell, open_cell, run_cell
 from kedro_provenance.failures import RunRefusedError, is_refusal
 from projects import MODELS, copy_project, kedro_command, stored
-from reclora_kedro import commands
+from reclora_kedro import cells, commands
+from reclora_kedro.cells import CellRunner, check_cell, open_cell, run_cell
 from reclora_kedro.commands import run_search
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.study.config import OUTPUTS, SearchConfig
@@ -88,7 +87,7 @@ def test_a_study_leaves_its_table_and_report_alone(studied):
 
 @pytest.fixture
 def in_this_process(studied, monkeypatch):
-    """What runs cells of the study, where functions of `kedro_provenance.cells` are called in this process."""
+    """What runs cells of the study, where functions of `reclora_kedro.cells` are called in this process."""
     project, *_ = studied
     monkeypatch.chdir(project)
     bootstrap_project(project)

@@ -7,10 +7,10 @@ import pytest
 
 from dying import update_and_die
 from forked import exit_code
-from kedro_provenance.champion import champion_history
 from kedro_provenance.failures import RunRefusedError
 from projects import catalog_of, copy_project, kedro_command, kedro_run
 from reclora_kedro import commands
+from reclora_kedro.champion import champion_history
 from reclora_kedro.pipelines.served_project import ServedProject
 
 

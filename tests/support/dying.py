@@ -7,12 +7,11 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kedro_provenance import cells
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.files.atomic import UNFINISHED
 from killing import install
 from projects import kedro_command, kedro_run
-from reclora_kedro import commands
+from reclora_kedro import cells, commands
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 

@@ -12,6 +12,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.plan import plan
 from kedro_provenance.runner import IncrementalRunner
+from kedro_provenance.stores import Store
 
 sessions = count(1)
 resumed = []  # of each training, the checkpoints that it went on from
@@ -98,7 +99,7 @@ class Project:
 
         hooks.register(Noting())
         catalog, run_id = self.catalog(), f"run-{next(sessions)}"
-        catalog.cells = self.folder / "cells"
+        catalog.stores = [Store(str(self.folder / "cells"))]
         with suppress(StoppedError):
             IncrementalRunner().run(flow, catalog, hooks, run_id, only_missing_outputs=only is None)
         return ran

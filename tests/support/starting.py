@@ -8,6 +8,7 @@ from typing import Any
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
+from kedro_provenance.aliases import Aliases
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.run import Checks, Run
 
@@ -28,11 +29,11 @@ def start(
     parameters: dict[str, Any] | None = None,
     data: str = "data",
     checks: Sequence[Checks] = (),
-    champion_readers: Sequence[str] = (),
+    aliases: Aliases | None = None,
     **run_params: Any,
 ) -> Run:
     """A run in a folder whose environment keeps its data in `data`."""
     loader = {"parameters": parameters or {}, "globals": {"data": data}}
     context = SimpleNamespace(config_loader=loader, project_path=project, env=run_params.get("env"))
     catalog = AtomicCatalog() if catalog is None else catalog
-    return Run(context, RUN_PARAMS | run_params, pipeline or Pipeline([]), catalog, checks, champion_readers)
+    return Run(context, RUN_PARAMS | run_params, pipeline or Pipeline([]), catalog, checks, aliases or Aliases())

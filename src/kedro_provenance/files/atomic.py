@@ -28,10 +28,10 @@ def atomic_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
     Examples:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as parent:
-        ...     with atomic_folder(Path(parent, "adapter")) as draft:
+        ...     with atomic_folder(Path(parent, "model")) as draft:
         ...         _ = (draft / "config.json").write_text("{}")
         ...     [str(path.relative_to(parent)) for path in Path(parent).rglob("*")]
-        ['adapter', 'adapter/config.json']
+        ['model', 'model/config.json']
     """
     remove_abandoned(folder.parent, UNFINISHED)
     with _draft_of(folder) as draft:
@@ -75,7 +75,7 @@ def is_full_disk(error: BaseException | None) -> bool:
     """Whether an error, or one of its causes, is a full disk or an exhausted quota."""
     codes = (errno.ENOSPC, errno.EDQUOT)
     while error is not None:
-        # Libraries in Rust, such as safetensors, give the number in their text alone.
+        # Libraries in Rust give the number in their text alone.
         if getattr(error, "errno", None) in codes or any(f"(os error {code})" in str(error) for code in codes):
             return True
         error = error.__cause__ or error.__context__

@@ -1,9 +1,12 @@
 """Digests of data and files."""
 
+import atexit
 import hashlib
 import json
 import os
+import time
 from collections.abc import Collection
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,15 @@ from kedro_provenance.files.atomic import atomic_file
 from kedro_provenance.files.paths import files_in, is_own
 
 DIGITS = 24  # hexadecimal ones of a digest: 96 bits
-REMEMBERED = TypeAdapter(dict[str, tuple[int, int, str]])  # size, time of change and digest, by a file's path
-LARGE = 2**26  # bytes of a file whose digest is remembered from run to run: an LLM's weights take a while
+STORED = "digests/files.json"  # in the user's cache
+SMALL = 2**18  # bytes: to hash less takes no longer than to look it up
+LARGE = 2**26  # bytes of a file whose digest is stored at once: to hash it takes a while
+CLOCK_TICK = 2 * 10**9  # ns; what changed less long ago may change again without another time
+
+State = tuple[int, int, int, int]  # of a file: size, times of change of content and status in ns, inode
+Digests = dict[str, tuple[State, str]]  # by a file's path
+DIGESTS = TypeAdapter(Digests)
+_found: Digests = {}  # by this process, and not stored yet
 
 
 def digest(value: Any) -> str:
@@ -33,8 +43,7 @@ def digest(value: Any) -> str:
 def digest_of_files(path: Path, leave_out: Collection[str] = ()) -> str:
     """Return the digest of a file, or of the names and contents of all files in a folder, following links.
 
-    Files of 64 MiB or more are read once: their digests are cached, and valid while a file's size and modification time
-    stay.
+    Files are read once while they do not change, see `remembered_sha256`.
 
     Args:
         leave_out: names of files in the folder to ignore.
@@ -63,22 +72,49 @@ def sha256_of(file: Path) -> str:
 
 
 def remembered_sha256(file: Path) -> str:
-    """Return the SHA-256 of a file, which is read once while its size and modification time stay."""
+    """Return the SHA-256 of a file, which is read once while its size, its times of change and its inode stay.
+
+    Digests of files of 256 KiB or more are stored in the user's cache as the process ends, and those of 64 MiB or more
+    at once.
+    """
     status = file.stat()
-    return _digest_of_file(file.resolve(), status.st_size, status.st_mtime_ns)
+    return _digest_of_file(file.resolve(), (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
 
 
 @cache
-def _digest_of_file(file: Path, size: int, modified: int) -> str:
-    if size < LARGE:
+def _digest_of_file(file: Path, state: State) -> str:
+    size, *times, _ = state
+    if size < SMALL:
         return sha256_of(file)
-    cache = private_cache() / "digests/files.json"
+    known = _stored_digests().get(str(file))
+    if known and known[0] == state:
+        return known[1]
+    is_settled = time.time_ns() - max(times) > CLOCK_TICK
+    content = sha256_of(file)
+    if is_settled:
+        _found[str(file)] = (state, content)
+        if size >= LARGE:
+            store_digests()
+    return content
+
+
+@cache
+def _stored_digests() -> Digests:
+    """Return the digests that earlier processes have stored; none if these are damaged or cannot be read."""
+    atexit.register(store_digests)
     try:
-        remembered = REMEMBERED.validate_json(cache.read_bytes())
-    except (OSError, ValueError):  # it is not there, or damaged
-        remembered = {}
-    if remembered.get(str(file), ())[:2] != (size, modified):
-        remembered = {path: entry for path, entry in remembered.items() if Path(path).exists()}
-        remembered[str(file)] = (size, modified, sha256_of(file))
-        atomic_file(cache, json.dumps(remembered, indent=1).encode())
-    return remembered[str(file)][2]
+        return DIGESTS.validate_json((private_cache() / STORED).read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def store_digests() -> None:
+    """Store what this process has found, beside what others have stored meanwhile; forget files that are gone."""
+    if not _found:
+        return
+    _stored_digests.cache_clear()
+    stored = {path: digest for path, digest in (_stored_digests() | _found).items() if Path(path).exists()}
+    _found.clear()
+    with suppress(OSError):  # where there is no cache, files are read each time
+        atomic_file(private_cache() / STORED, json.dumps(stored).encode())
+    _stored_digests.cache_clear()

@@ -18,11 +18,11 @@ from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, MAX_PARAM_VAL_LENGTH,
 from plotly.graph_objects import Figure
 
 from kedro_provenance.catalog import AtomicCatalog, loaded_folder, loaded_version, location
-from kedro_provenance.champion import CHAMPION
 from kedro_provenance.files.digests import digest
 from kedro_provenance.manifest import MANIFEST, parameters_of
 from kedro_provenance.recipe import flat
 from reclora_extras.tracking.config import TrackingConfig
+from reclora_kedro.champion import CHAMPION
 from reclora_kedro.study.grid import Cell
 from reclora_kedro.study.results import CellResult, StudiedCell
 

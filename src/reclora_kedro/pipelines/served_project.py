@@ -14,11 +14,11 @@ from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
 
 from kedro_provenance.catalog import AtomicCatalog, loaded_version
-from kedro_provenance.champion import CHAMPION, champion_history
 from kedro_provenance.failures import RunRefusedError, command
 from kedro_provenance.files.storage import is_remote
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import grow_retriever
+from reclora_kedro.champion import CHAMPION, champion_history
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog

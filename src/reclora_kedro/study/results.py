@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import polars as pl
 
-from kedro_provenance.cells import FinishedCell
 from kedro_provenance.recipe import StoredVersion
 from reclora_kedro.adapters.methods import adapter_method
+from reclora_kedro.cells import FinishedCell
 from reclora_kedro.evaluation.bootstrap import Estimate
 from reclora_kedro.evaluation.metrics import kept_validation
 from reclora_kedro.evaluation.records import Record, Records

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from kedro_provenance.cells import FinishedCell
 from kedro_provenance.files.digests import digest
 from kedro_provenance.parameters import soft_merge
+from reclora_kedro.cells import FinishedCell
 from reclora_kedro.evaluation.metrics import kept_validation
 from reclora_kedro.extras import install_line
 from reclora_kedro.study.config import GridConfig, NumberRange, SearchConfig, Space

@@ -45,48 +45,62 @@ def test_a_file_that_does_not_count_changes_nothing(tmp_path):
     assert digest_of_files(tmp_path, leave_out=["note.json"]) == before != digest_of_files(tmp_path)
 
 
-def test_a_large_file_is_read_again_only_once_it_has_changed(tmp_path, monkeypatch):
+@pytest.fixture
+def in_another_process(tmp_path, monkeypatch):
+    """Hashes a file as another process would: returns how often it was read."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(digests, "LARGE", 3)
-    file, reads = tmp_path / "weights", []
-    hashed = digests.sha256_of
+    monkeypatch.setattr(digests, "SMALL", 1)
+    monkeypatch.setattr(digests, "CLOCK_TICK", -1)
+    monkeypatch.setattr(digests, "_found", {})
+    reads, hashed = [], digests.sha256_of
     monkeypatch.setattr(digests, "sha256_of", lambda path: reads.append(path) or hashed(path))
-    for content, seconds in (("first", 1), ("first", 1), ("other", 1), ("other", 2)):
-        file.write_text(content)
-        os.utime(file, (seconds, seconds))
-        digests._digest_of_file.cache_clear()  # as in another run
-        digest_of_files(file)
-    assert len(reads) == 2  # a change that keeps size and time goes unnoticed, as is said
-    (tmp_path / "cache/kedro-provenance/digests/files.json").write_text("torn")
-    digests._digest_of_file.cache_clear()
-    assert digest_of_files(file) == digest([(".", hashed(file))])
-    assert json.loads((tmp_path / "cache/kedro-provenance/digests/files.json").read_text()).keys() == {str(file)}
+
+    def hash_file(file):
+        reads.clear()
+        digests._digest_of_file.cache_clear()
+        digests._stored_digests.cache_clear()
+        assert digest_of_files(file) == digest([(".", hashed(file))])
+        digests.store_digests()
+        return len(reads)
+
+    yield hash_file
+    digests._stored_digests.cache_clear()
+
+
+def stored(tmp_path):
+    return json.loads((tmp_path / "cache/kedro-provenance/digests/files.json").read_text())
+
+
+def test_a_file_is_read_again_only_once_it_has_changed(tmp_path, in_another_process, monkeypatch):
+    file = tmp_path / "weights"
+    file.write_text("first")
+    assert [in_another_process(file) for _ in range(2)] == [1, 0]
+    status = file.stat()
+    file.write_text("other")  # of the same size, and then with the same time of change, as by rsync or tar
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert [in_another_process(file) for _ in range(2)] == [1, 0]
+    monkeypatch.setattr(digests, "CLOCK_TICK", 10**12)
+    file.write_text("young")
+    assert [in_another_process(file) for _ in range(2)] == [1, 1]  # it may change within the same tick of the clock
 
 
 @pytest.mark.parametrize("content", ["[]", '{"/a": 3}', '{"/a": [1, 2]}', "{", "null"])
-def test_a_damaged_memory_of_digests_is_made_again(tmp_path, monkeypatch, content):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(digests, "LARGE", 1)
-    digests._digest_of_file.cache_clear()
+def test_a_damaged_memory_of_digests_is_made_again(tmp_path, in_another_process, content):
     (tmp_path / "weights").write_bytes(b"ab")
-    remembered = digests.private_cache() / "digests/files.json"
-    remembered.parent.mkdir()
-    remembered.write_text(content)
-    assert digest_of_files(tmp_path / "weights")
-    assert str(tmp_path / "weights") in remembered.read_text()
+    (digests.private_cache() / "digests").mkdir()
+    (digests.private_cache() / "digests/files.json").write_text(content)
+    assert in_another_process(tmp_path / "weights") == 1
+    assert stored(tmp_path).keys() == {str(tmp_path / "weights")}
     (tmp_path / "weights").rename(tmp_path / "moved")
-    digest_of_files(tmp_path / "moved")
-    assert json.loads(remembered.read_text()).keys() == {str(tmp_path / "moved")}  # of what is gone, nothing is kept
+    in_another_process(tmp_path / "moved")
+    assert stored(tmp_path).keys() == {str(tmp_path / "moved")}  # of what is gone, nothing is kept
 
 
-def test_what_other_processes_write_to_the_cache_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(digests, "LARGE", 1)
+def test_what_other_processes_write_to_the_cache_is_left_alone(tmp_path, in_another_process):
     (tmp_path / "weights").write_bytes(b"abc")
     for folder in ("llm", "digests/more"):  # beside what is remembered, too
         with atomic_folder(digests.private_cache() / folder, shared=True) as draft:
             (draft / "weights").write_text("half")
-            digests._digest_of_file.cache_clear()
             os.utime(tmp_path / "weights", (1, len(folder)))
-            digest_of_files(tmp_path / "weights")
+            in_another_process(tmp_path / "weights")
         assert (digests.private_cache() / folder / "weights").exists()

@@ -117,7 +117,7 @@ def name_champion(
     """
     made = versions_in_use([*TABLES, *weights])
     versions = dict(sorted({**champion_history[0]["versions"], **made}.items()))
-    archive.require_erasable(versions_to_erase, versions)
+    archive.require_erasable(versions_to_erase, versions.items())
     decision = {"chosen": FORGOTTEN, "reason": "users were forgotten"}
     return {"versions": versions, "decision": decision, "made_by": made["log"]}
 

@@ -31,11 +31,14 @@ from kedro_provenance.catalog import AtomicCatalog, is_scratch
 from kedro_provenance.files.lifetime import end_with_parent
 from kedro_provenance.kedro_internals import catalog_of, open_context
 from kedro_provenance.plan import recipe_of
-from kedro_provenance.run import Checks
+from kedro_provenance.run import Checks, Run
 from kedro_provenance.runner import IncrementalRunner
 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
+
+FOLDER = "02_intermediate/study"
+"""Folder of the outputs of cells, in that of the data: a store of results by recipe."""
 
 
 class Cell(Protocol):
@@ -142,6 +145,32 @@ class CellRunner:
                 raise RuntimeError(str(error)) from error
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+
+def cell_runner(run: Run, share_cores: Callable[[int], None] | None = None) -> CellRunner:
+    """Return the runner of the default flow with other parameters, in a run's project and environment.
+
+    Args:
+        run: the run.
+        share_cores: gives a process its share of the cores, of as many processes as there are.
+    """
+    loader = run.context.config_loader
+    return CellRunner(
+        project=run.project,
+        cells=cells_of(run),
+        conf_source=str(loader.conf_source),
+        env=run.context.env,
+        runtime_params=loader.runtime_params or {},
+        parameters=run.parameters,
+        revision=run.revision,
+        checks=run.checks,
+        share_cores=share_cores,
+    )
+
+
+def cells_of(run: Run) -> Path:
+    """Return the folder of the outputs of cells, one folder per recipe."""
+    return run.data / FOLDER
 
 
 def begin(runner: CellRunner, workers: int) -> None:

@@ -3,15 +3,17 @@
 Its newest version counts, and its older ones are its history: a record of `versions` (by entry), `decision` and
 `made_by` (a run). An update reads `champion.<entry>`, the champion's version, `previous.<entry>`, the newest one that
 any champion has named, and `first.<entry>`, that of the champion before the first update; it makes new versions of the
-entries themselves. These count as of another origin than their inputs, see `kedro_provenance.plan`. An interrupted
+entries themselves. These count as of another origin than their inputs, see `kedro_provenance.aliases`. An interrupted
 command that is repeated starts from the same champion.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from kedro_provenance.aliases import Aliases, entry_of, is_alias
+from kedro_provenance.archive import Archive
 from kedro_provenance.catalog import AtomicCatalog, loaded_version
 from kedro_provenance.run import Run
 from kedro_provenance.unfinished import interrupted_runs
@@ -23,24 +25,83 @@ BEGINNINGS = ("newest", "forgotten")
 """Values of `chosen` in the decision of a champion with new tables, from which updates begin."""
 
 
-def is_of_the_past(name: str) -> bool:
-    """Whether an entry is a version of another entry from before the run.
+class ChampionAliases(Aliases):
+    """The versions that the champion names, and those of champions before it.
 
-    Examples:
-        >>> [is_of_the_past(name) for name in ("previous.items", "champion.reclora.adapter", "champion")]
-        [True, True, False]
+    Args:
+        readers: pipelines that read the champion's versions under the entries' own names.
     """
-    return name.startswith((f"{CHAMPION}.", f"{PREVIOUS}.", f"{FIRST}."))
+
+    names = (CHAMPION, PREVIOUS, FIRST)
+
+    def __init__(self, readers: Collection[str] = ()) -> None:
+        self.readers = readers
+
+    def versions_to_load(self, run: Run) -> dict[str, str]:
+        """Return the versions that champions name.
+
+        Versions named by the command stay. If no champion names one, or the parameter `champion` is `newest`, the
+        newest version of an entry is loaded.
+        """
+        reads_champion = not set(self.readers).isdisjoint(run.params["pipeline_names"] or [])
+        names = sorted(run.pipeline.inputs() - (run.params["load_versions"] or {}).keys())
+        reads_past = any(map(is_alias, names))
+        if not reads_champion and not reads_past:
+            return {}
+        champions = champions_before(run) if reads_promoted(run) else iter(())
+        history = [*champions] if reads_past else [*islice(champions, 1)]
+        pinned: dict[str, str] = {}
+        for name in names:
+            if is_alias(name):
+                version = version_named(name, history) or loaded_version(run.catalog.get(name))
+            else:
+                version = version_named(f"{CHAMPION}.{name}", history) if reads_champion else None
+            if version:
+                pinned[name] = version
+        chosen = [name for name in pinned if not name.startswith((f"{PREVIOUS}.", f"{FIRST}."))]
+        if history and chosen:
+            logger.info(
+                "Reads %s of the champion %s. The newest versions: `--params champion=newest`.",
+                ", ".join(chosen),
+                history[0]["version"],
+            )
+        return pinned
+
+    def begin(self, run: Run) -> None:
+        """Name the first champion if there is none, and fill the entries by which nodes know of versions."""
+        name_first_champion(run)
+        give_champion(run)
+        if "archive" in run.pipeline.inputs():
+            run.catalog.save("archive", Archive(run.catalog, run.stores))
+
+    def entries_to_fit(self, run: Run) -> set[str]:
+        """Return the entries of a first update, which become the champion.
+
+        Those of later champions need not be of one origin, as an update names the versions that it made together.
+        """
+        goes_on_from = {entry_of(name) for name in run.to_run.inputs() if name.startswith(f"{CHAMPION}.")}
+        return goes_on_from if goes_on_from and not champion_history(run.catalog) else set()
+
+    def remedy(self, run: Run) -> str | None:
+        """Return what to do where the champion's versions do not fit the newest ones."""
+        promoted = [name for name in run.pinned if not is_alias(name)]
+        if not promoted:
+            return None
+        return (
+            f"Of {', '.join(promoted)}, the champion names the versions; the others are the newest. Have an update "
+            "take these along; or make all of them of one log, and read the newest with `--params champion=newest`"
+        )
+
+    def versions_in_use(self, catalog: AtomicCatalog) -> set[tuple[str, str]]:
+        """Return the versions that the champion names, and all champions."""
+        history = champion_history(catalog)
+        named = {pair for each in history[:1] for pair in each["versions"].items()}
+        return named | {(CHAMPION, each["version"]) for each in history}
 
 
-def entry_of(name: str) -> str:
-    """Return the entry that an entry of the past is a version of; any other name unchanged.
-
-    Examples:
-        >>> entry_of("champion.reclora.adapter"), entry_of("reclora.adapter")
-        ('reclora.adapter', 'reclora.adapter')
-    """
-    return name.partition(".")[2] if is_of_the_past(name) else name
+def reads_promoted(run: Run) -> bool:
+    """Whether a run continues from the champion, and not from the newest versions."""
+    return run.parameters.get("champion", "promoted") == "promoted"
 
 
 def champion_history(catalog: AtomicCatalog) -> list[dict[str, Any]]:
@@ -59,40 +120,6 @@ def champions_before(run: Run) -> Iterator[dict[str, Any]]:
     """Yield the champions that a run continues from, without those of interrupted runs of its command."""
     interrupted = interrupted_runs(run.data, run.params)
     return (each for each in _champions(run.catalog) if each["version"] not in interrupted)
-
-
-def pin_versions(run: Run) -> None:
-    """Let the run load the versions that champions name, see the module.
-
-    Versions named by the command stay. If no champion names one, or the parameter `champion` is `newest`, the newest
-    version of an entry is loaded. The pipelines in `run.champion_readers` read the champion's versions under the
-    entries' own names.
-    """
-    reads_champion = not set(run.champion_readers).isdisjoint(run.params["pipeline_names"] or [])
-    names = sorted(run.pipeline.inputs() - (run.params["load_versions"] or {}).keys())
-    reads_past = any(map(is_of_the_past, names))
-    if not reads_champion and not reads_past:
-        return
-    promoted = run.parameters.get("champion", "promoted") == "promoted"
-    champions = champions_before(run) if promoted else iter(())
-    history = [*champions] if reads_past else [*islice(champions, 1)]
-    pinned: dict[str, str] = {}
-    for name in names:
-        if is_of_the_past(name):
-            version = version_named(name, history) or loaded_version(run.catalog.get(name))
-        else:
-            version = version_named(f"{CHAMPION}.{name}", history) if reads_champion else None
-        if version:
-            pinned[name] = version
-    run.catalog.pin(pinned)
-    run.promoted = [name for name in pinned if not is_of_the_past(name)]
-    chosen = [name for name in pinned if not name.startswith((f"{PREVIOUS}.", f"{FIRST}."))]
-    if history and chosen:
-        logger.info(
-            "Reads %s of the champion %s. The newest versions: `--params champion=newest`.",
-            ", ".join(chosen),
-            history[0]["version"],
-        )
 
 
 def version_named(name: str, history: Sequence[dict[str, Any]]) -> str | None:
@@ -130,12 +157,12 @@ def name_first_champion(run: Run) -> None:
 
     This champion has the version of the newest entry that it names.
     """
-    past = {name for name in run.pipeline.inputs() if is_of_the_past(name)}
+    past = {name for name in run.pipeline.inputs() if is_alias(name)}
     if not any(name.startswith(f"{CHAMPION}.") for name in past):
         return
     versions = {entry_of(name): version for name in past if (version := loaded_version(run.catalog.get(name)))}
     present, newest = next(_champions(run.catalog), None), max(versions.values())
-    if present and (run.parameters.get("champion", "promoted") == "promoted" or present["version"] >= newest):
+    if present and (reads_promoted(run) or present["version"] >= newest):
         return
     record = {"versions": dict(sorted(versions.items())), "decision": {"chosen": "newest"}, "made_by": newest}
     entry = run.catalog.config_resolver.resolve_pattern(CHAMPION)

@@ -6,8 +6,8 @@ import pytest
 from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.cells import NodeRunner, one_at_a_time
 from kedro_provenance.parameters import Block, reads
+from reclora_kedro.cells import NodeRunner, one_at_a_time
 from small_flow import FLOW, OUTPUTS, Project, StoppedError, resumed
 
 

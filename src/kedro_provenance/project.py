@@ -1,4 +1,4 @@
-"""What the hooks in a project's settings say of it: its packages, and the tags of nodes that run late."""
+"""What the hooks in a project's settings say of it."""
 
 from kedro.framework import project
 
@@ -12,3 +12,8 @@ def project_packages() -> tuple[str, ...]:
 def late_tags() -> set[str]:
     """Return the tags of nodes that run after all others that do not depend on them."""
     return {tag for hooks in project.settings.HOOKS for tag in getattr(hooks, "late_tags", ())}
+
+
+def store_folders() -> list[str]:
+    """Return the folders, relative to that of the data, with results by recipe."""
+    return [folder for hooks in project.settings.HOOKS for folder in getattr(hooks, "stores", ())]

@@ -10,11 +10,11 @@ from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance import failures
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.champion import champion_history, give_champion, name_first_champion, pin_versions
 from kedro_provenance.plan import foreign_origins, mixed_origins
 from kedro_provenance.runner import IncrementalRunner
-from kedro_provenance.start import remedy
+from kedro_provenance.start import pin_versions, remedy
 from kedro_provenance.unfinished import forget, take_over
+from reclora_kedro.champion import ChampionAliases, champion_history
 from starting import start
 
 TRAIN = Pipeline(
@@ -36,6 +36,13 @@ UPDATE = Pipeline(
     ]
 )
 READ = Pipeline([Node(lambda log, lens: [log, lens], ["log", "lens"], "recommendations", name="recommend")])
+
+ALIASES = ChampionAliases(readers=["recommendation"])
+
+
+@pytest.fixture(autouse=True)
+def _aliases(monkeypatch):
+    monkeypatch.setattr("kedro_provenance.aliases.project_aliases", lambda: ALIASES)
 
 
 @pytest.fixture
@@ -68,12 +75,11 @@ def begun(project, pipeline, version, names=("update",), champion="promoted", ne
         catalog,
         {"champion": champion},
         pipeline_names=list(names),
-        champion_readers=["recommendation"],
+        aliases=ALIASES,
         **params,
     )
     pin_versions(run)
-    name_first_champion(run)
-    give_champion(run)
+    run.aliases.begin(run)
     return run
 
 

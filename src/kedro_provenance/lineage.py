@@ -1,0 +1,124 @@
+"""What results come from: states of entries, each with those that it was made of in turn.
+
+A state is known by the digest of its description, in which its parents are named by theirs. So a folder holds each
+state once, whichever records name it, and a record names its parents alone.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kedro_provenance.files.digests import digest
+
+_known: dict[str, "Ancestor"] = {}
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A state of an entry that something was made from.
+
+    Attributes:
+        entry: its name.
+        content: digest of the state's content.
+        node: node that made it; None for raw data, and if it is not recorded.
+        key: key of that node's recipe.
+        run: run of that node, or the version if the node is not recorded; None for entries without versions.
+        inputs: digest of the content of each entry that the node loaded.
+        place: location of raw data; None for models.
+        parents: ids of the states that it was made of.
+        folder: folder with the descriptions of its parents; None if these are all known.
+    """
+
+    entry: str
+    content: str
+    node: str | None = None
+    key: str | None = None
+    run: str | None = None
+    inputs: Mapping[str, str] | None = None
+    place: str | None = None
+    parents: tuple[str, ...] = ()
+    folder: Path | None = field(default=None, compare=False)
+
+    @cached_property
+    def id(self) -> str:
+        """Digest of the state's description."""
+        return digest(self.described())
+
+    def described(self) -> dict[str, Any]:
+        """Return the state as plain data."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
+
+
+def remembered(ancestor: Ancestor) -> str:
+    """Return the id of a state, by which this process finds it from now on."""
+    _known.setdefault(ancestor.id, ancestor)
+    return ancestor.id
+
+
+def is_described(id: str, folder: Path | None) -> bool:
+    """Whether a state is known, or described in a folder."""
+    return id in _known or (folder is not None and _file(id, folder).is_file())
+
+
+def ancestors(ids: Iterable[str], folder: Path | None) -> Iterator[Ancestor]:
+    """Yield states and all that they were made of, each once.
+
+    Args:
+        ids: ids of the states.
+        folder: folder with their descriptions; None if they are known.
+
+    Raises:
+        FileNotFoundError: one is described nowhere.
+    """
+    left, seen = [(id, folder) for id in ids], set[str]()
+    while left:
+        id, place = left.pop()
+        if id not in seen:
+            seen.add(id)
+            yield (each := _ancestor(id, place))
+            left += [(parent, each.folder) for parent in each.parents]
+
+
+def describe(ids: Iterable[str], source: Path | None, folder: Path) -> None:
+    """Write states, and all that they were made of, to a folder that has not got them.
+
+    Args:
+        ids: ids of the states.
+        source: folder with their descriptions; None if they are known.
+        folder: the folder to write to; what it describes, it describes with all ancestors.
+    """
+    for id in ids:
+        if not (file := _file(id, folder)).exists():
+            each = _ancestor(id, source)
+            describe(each.parents, each.folder, folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            draft = folder / f".{id}-{os.getpid()}-{threading.get_ident()}"
+            draft.write_text(json.dumps(each.described()), "utf-8")
+            draft.replace(file)
+
+
+def parse_ancestor(described: Mapping[str, Any], folder: Path | None = None) -> Ancestor:
+    """Return a state from its description."""
+    return Ancestor(**{**described, "parents": tuple(described.get("parents", ())), "folder": folder})
+
+
+def _ancestor(id: str, folder: Path | None) -> Ancestor:
+    if id not in _known:
+        try:
+            assert folder
+            _known[id] = parse_ancestor(json.loads(_file(id, folder).read_bytes()), folder)
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"{folder}/{id}.json, which says what results come from, is gone or damaged. Make them again, by a run "
+                "without --only-missing-outputs."
+            ) from error
+    return _known[id]
+
+
+def _file(id: str, folder: Path) -> Path:
+    return folder / f"{id}.json"

@@ -1,0 +1,90 @@
+"""Stores of results by recipe, in which whoever has the same recipe finds them.
+
+The versions of an output lie in ``<store>/<key of the recipe>/<entry>/<file>/``, each as in a folder of versions.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kedro_provenance.files.atomic import atomic_folder
+from kedro_provenance.files.scratch import scratch_folder
+from kedro_provenance.files.storage import is_remote, names_in
+from kedro_provenance.recipe import FILE, StoredVersion, made_by, read_version
+from kedro_provenance.remote_versions import RemoteVersions
+
+
+@dataclass(frozen=True)
+class Store:
+    """Results by recipe in a local folder or an object storage.
+
+    Attributes:
+        address: its address.
+        options: options of an object storage.
+        is_cache: whether runs put their results there for others; else they only look there.
+    """
+
+    address: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    is_cache: bool = False
+
+    def versions(self, key: str, entry: str, file: str) -> Iterator[StoredVersion]:
+        """Yield the versions of an output by a recipe, the newest first; those of an object storage as local copies.
+
+        Args:
+            key: the recipe's key.
+            entry: name of the output.
+            file: name of its file.
+
+        Raises:
+            StorageError: the storage cannot be read, or the files of a version are not those that were saved.
+        """
+        place = f"{self.address}/{key}/{entry}/{file}"
+        if is_remote(place):
+            remote = RemoteVersions(place, self.options)
+            for version in remote.all():
+                if made_by(key, remote.stored(version)):
+                    remote.fetch(version)
+                    yield replace(remote.stored(version), folder=remote.folder / version)
+        else:
+            for record in sorted(Path(place).glob(f"[!.]*/{FILE}"), reverse=True):
+                if made_by(key, stored := read_version(record.parent)):
+                    yield stored
+
+    def put(self, key: str, entry: str, file: str, folder: Path) -> None:
+        """Add a version of an output, unless there is one by this recipe; it appears as a whole.
+
+        Args:
+            folder: its local folder.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        place = f"{self.address}/{key}/{entry}/{file}"
+        if is_remote(place):
+            remote = RemoteVersions(place, self.options)
+            if remote.newest is None:
+                with scratch_folder() as scratch:
+                    remote.upload(copied(folder, Path(scratch, folder.name)), folder.name)
+        elif not any(stored.is_intact for stored in self.versions(key, entry, file)):
+            with atomic_folder(Path(place, folder.name), shared=True) as draft:
+                copied(folder, draft)
+
+    def addresses(self) -> Iterator[tuple[str, str]]:
+        """Yield the entry and the address of each folder of versions."""
+        for key in self._names(self.address):
+            for entry in self._names(f"{self.address}/{key}"):
+                for file in self._names(f"{self.address}/{key}/{entry}"):
+                    yield entry, f"{self.address}/{key}/{entry}/{file}"
+
+    def _names(self, folder: str) -> list[str]:
+        return sorted(name for name in names_in(folder, self.options) if not name.startswith("."))
+
+
+def copied(folder: Path, copy: Path) -> Path:
+    """Copy a version, with the lineage in its record, and return the copy."""
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    (copy / FILE).write_bytes(read_version(folder).to_json())
+    return copy
