@@ -18,6 +18,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT
 from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.history.taken_items import taken_before
+from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID
@@ -29,7 +30,6 @@ from reclora_kedro.recommendation.recommender import Recommender
 
 Values = npt.NDArray[np.number]
 
-SECONDS_PER_DAY = 86_400
 K = 10  # length of the lists whose hit rate is measured
 BINS = 10  # quantiles of the reference between which shares are compared
 POPULATIONS = ("users", "items", "ratings", "scores")

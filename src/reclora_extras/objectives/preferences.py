@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 from reclora_kedro.evaluation.scores import join_all
 from reclora_kedro.finetuning.examples import Examples, Objective, Training
+from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 from reclora_kedro.parameters import NonNegative, Positive
 
 UNTRAINED, LENS = "untrained", "lens"
 """References that need no other variant: the LLM without an adapter, and the lens."""
-SECONDS_PER_DAY = 86_400
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, Step, Training
 from reclora_kedro.candidates.moments import Lists, Moments
 from reclora_kedro.evaluation.styles import Style
+from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 from reclora_kedro.parameters import Positive
 
-SECONDS_PER_DAY = 86_400
 SHARE_OF_TIMES = 0.999  # of the events, until the last of which a window may reach: a few later times do not move it
 NEVER = np.iinfo(np.int64).max
 

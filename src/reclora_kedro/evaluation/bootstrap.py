@@ -16,6 +16,7 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.parameters import Real, Seed
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.integer]
 
 CHUNK_WEIGHTS = 2**22  # weights of rows held at once: 32 MiB per array
 

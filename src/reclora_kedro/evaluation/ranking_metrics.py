@@ -8,10 +8,9 @@ import numpy.typing as npt
 import polars as pl
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.evaluation.bootstrap import Bootstrap, holm
+from reclora_kedro.evaluation.bootstrap import Bootstrap, Floats, holm
 from reclora_kedro.evaluation.records import RankingMetrics, Record
 
-Floats = npt.NDArray[np.float64]
 PER_ROW = ("hit_rate", "ndcg", "mrr", "novelty")
 CURVE_POINTS = 60
 HIGHEST = np.array([1, 1, 1, np.inf])  # of these

@@ -3,14 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from sklearn.metrics import roc_auc_score
 
+from reclora_kedro.evaluation.bootstrap import Integers
 from reclora_kedro.evaluation.records import SegmentAuc
 from reclora_kedro.evaluation.scores import PairedScores, join_all
-
-Integers = npt.NDArray[np.integer]
 
 ALL = "all"  # the segment of all rows
 EVENT_BEFORE = "the user's event before the like"  # by whose time likes are segmented

@@ -8,11 +8,9 @@ import numpy.typing as npt
 import polars as pl
 from scipy.stats import rankdata
 
-from reclora_kedro.evaluation.bootstrap import Bootstrap, Estimate, Floats, holm
+from reclora_kedro.evaluation.bootstrap import Bootstrap, Estimate, Floats, Integers, holm
 from reclora_kedro.evaluation.records import AucComparison
 from reclora_kedro.evaluation.scores import PairedScores
-
-Integers = npt.NDArray[np.integer]
 
 
 class AucBootstrap(NamedTuple):

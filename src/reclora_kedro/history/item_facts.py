@@ -6,10 +6,10 @@ import polars as pl
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.history.sequences import Sequences, TimeLog
+from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 
 LATEST = 5  # events whose items' vectors are compared with those of pairs
 TREND_DAYS = 30
-SECONDS_PER_DAY = 86_400
 PAIRS_AT_ONCE = 2**12  # whose vectors are compared at once
 
 

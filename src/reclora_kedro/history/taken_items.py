@@ -12,7 +12,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT
 from reclora_kedro.history.sequences import Sequences, edges_of_blocks, places_of, user_of_events
 
-NEVER = np.iinfo(np.int32).max  # a place behind every event
+BEHIND_ALL = np.iinfo(np.int32).max  # a place behind every event
 EVENTS_AT_ONCE = 2**22  # about so many are sorted together
 
 
@@ -51,7 +51,7 @@ class TakenItems:
     def _first_places(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         pairs = pair_of(users, items)
         first = np.searchsorted(self.pairs, pairs).clip(max=len(self.pairs) - 1)
-        return np.where(self.pairs[first] == pairs, self.places[first], NEVER)
+        return np.where(self.pairs[first] == pairs, self.places[first], BEHIND_ALL)
 
 
 def taken_before(sequences: Sequences, samples: pl.DataFrame) -> np.ndarray:

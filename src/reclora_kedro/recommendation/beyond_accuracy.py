@@ -11,13 +11,11 @@ import numpy.typing as npt
 import polars as pl
 from scipy.sparse import csr_array
 
-from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.bootstrap import Bootstrap, Floats
 from reclora_kedro.evaluation.ranking_metrics import information, row_metrics
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE, HISTORY_EDGES, Segmentation, in_bands
 from reclora_kedro.history.fields import category_names, field_values
 from reclora_kedro.history.log import InteractionLog
-
-Floats = npt.NDArray[np.float64]
 
 ACCURACY = ("hit_rate", "ndcg")
 HEAD_SHARE = 0.8  # of the training events, which the head of the catalogue holds

@@ -12,13 +12,13 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import bootstrap_auc
+from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 from reclora_kedro.parameters import NonNegative, Positive
 from reclora_kedro.terminal import text_table
 
 Decision = dict[str, Any]
 
 FORGOTTEN = "forgotten"  # what a champion's decision has `chosen` where users were forgotten
-SECONDS_PER_DAY = 86_400
 LEAST_USERS = 2  # with a like, and with a dislike: there is no spread over fewer
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from kedro_provenance.archive import Archive
@@ -15,13 +14,13 @@ from reclora_kedro.history.log_builder import LogInFiles
 from reclora_kedro.history.questions import draw_questions
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
+from reclora_kedro.llm.item_vectors import Arrays
 from reclora_kedro.terminal import show
 from reclora_kedro.update import forgetting, remains
 from reclora_kedro.update.forgetting import ForgetConfig, Tables
 from reclora_kedro.update.promotion import FORGOTTEN
 from reclora_kedro.update.remains import Forgotten
 
-Arrays = dict[str, np.ndarray]
 TABLES = ("interactions", "items", "users", "log", "item_embeddings")
 """Entries, besides weights, whose versions a champion names."""
 

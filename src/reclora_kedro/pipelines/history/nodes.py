@@ -1,6 +1,5 @@
 """Nodes of the history pipeline."""
 
-import numpy as np
 import polars as pl
 
 from kedro_provenance.parameters import reads
@@ -14,11 +13,10 @@ from reclora_kedro.history.log_builder import LogInFiles
 from reclora_kedro.history.questions import draw_questions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.llm import item_vectors
+from reclora_kedro.llm.item_vectors import Arrays
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.terminal import cleaning_table, show
-
-Arrays = dict[str, np.ndarray]
 
 
 @reads(

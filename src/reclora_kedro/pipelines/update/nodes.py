@@ -28,6 +28,7 @@ from reclora_kedro.lens.growth import continue_lens, grow_lens
 from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.answer_model import answering_model
+from reclora_kedro.llm.item_vectors import Arrays
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
@@ -39,7 +40,6 @@ from reclora_kedro.update.updates import RawEntities
 
 logger = logging.getLogger(__name__)
 
-Arrays = dict[str, np.ndarray]
 
 IN_USE = ("interactions", "items", "users", "log", "item_embeddings", "lens")
 """Entries, besides other weights, whose versions a champion names."""
