@@ -8,7 +8,7 @@ from scipy.stats import t as student_t
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap, Estimate, holm
 
-BOOTSTRAP = Bootstrap(confidence=0.95, samples=2000, seed=0)
+BOOTSTRAP = Bootstrap(confidence=0.95, seed=0)
 
 
 @pytest.mark.parametrize("users", [8, 400])

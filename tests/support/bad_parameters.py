@@ -38,6 +38,7 @@ REAL = {  # written as whole numbers
     "engine.cpus_per_worker",
     "engine.gpus_per_worker",
     "lens.statistics_delay",
+    "update.promotion.half_life_days",
     "finetuning.variants.reclora.adapter.lora_alpha",
     *(f"service.{event}_seconds" for event in ("reload", "receive", "timeout", "shutdown")),
     "service.deadline_ms",
