@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run serve test lint docs viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-deletions bench-ray bench-edits \
-	bench-attacks bench-serve lock clean
+	bench-attacks bench-kedro bench-serve lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -78,6 +78,13 @@ bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and wha
 
 bench-edits: $(READY)  ## what a run with --only-missing-outputs misses after 136 edits of a project, and what it runs needlessly
 	$(BIN)/python benchmarks/edits.py
+
+bench-kedro: $(READY)  ## the plug-in in five projects that know nothing of it, with Kedro 1.5, 1.6 and 1.7
+	@for version in 1.5 1.6 1.7; do \
+		echo "Kedro $$version" && PYTHONPATH=src $(BIN)/uv run --quiet --isolated --no-project --python $(BIN)/python \
+			--with "kedro[pydantic]==$$version.*" --with ./src/kedro_provenance --with kedro-datasets --with pandas --with pyarrow \
+			--with sqlalchemy --with scikit-learn --with plotly --with polars python benchmarks/foreign_projects.py || exit 1; \
+	done
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra demo --extra docs --extra large --extra llm --extra mcp \

@@ -5,7 +5,8 @@
 The projects have the features of spaceflights-pandas, spaceflights with an engine and factories, kedro-viz's demo,
 astro-airflow-iris and a project of football matches, on small fabricated data. Each is run, run again with
 `--only-missing-outputs`, and run so after an edit of a function, of a parameter and of a raw file. A node run is needed if
-it leaves other data than before, or reads them; this is known from a run of everything after each edit.
+it leaves other data than before, or reads them, or makes data in memory for one that does; this is known from a run of
+everything after each edit.
 """
 
 # ruff: noqa: E501
@@ -14,7 +15,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from edits import enter, in_child, run_project
 from tqdm import tqdm
@@ -25,6 +26,7 @@ from kedro_provenance.plugin import AtomicCatalog, ProvenanceHooks, ResumingSess
 DATA_CATALOG_CLASS = AtomicCatalog
 SESSION_CLASS = ResumingSession
 HOOKS = (ProvenanceHooks(), {hooks})
+CONFIG_LOADER_ARGS = {{"base_env": "base", "default_run_env": "local", "config_patterns": {{"engine": ["engine*"]}}}}
 """
 FACTS = """
 [tool.kedro]
@@ -475,8 +477,9 @@ def run(folder: Path, only_missing: bool) -> list[str]:
     return run_project(folder, only_missing_outputs=only_missing)
 
 
-def run_everything(folder: Path) -> tuple[list[str], list[list[str]]]:
-    """Run everything; return digests of what nodes read and leave, by node, in two lists."""
+def run_everything(folder: Path) -> dict[str, dict[str, Any]]:
+    """Run everything; return digests of what nodes read and leave, and makers of what they read from memory, by node."""
+    from kedro.framework.project import pipelines, settings
     from kedro.pipeline import Node
 
     enter(folder)
@@ -489,7 +492,12 @@ def run_everything(folder: Path) -> tuple[list[str], list[list[str]]]:
 
     Node.run = noting  # type: ignore[method-assign, assignment]
     run_project(folder)
-    return [*seen], [[*each] for each in seen.items()]
+    with settings.SESSION_CLASS.create(folder) as session:
+        catalog = session.load_context().catalog
+    flow = pipelines["__default__"]
+    makers = {name: node.name for node in flow.nodes for name in node.outputs if name not in catalog}
+    read = {node.name: [makers[name] for name in node.inputs if name in makers] for node in flow.nodes}
+    return {"seen": seen, "read": read}
 
 
 def plain(value: object) -> object:
@@ -515,15 +523,19 @@ def rows(project: Project, folder: Path) -> Iterator[str]:
     ran = in_child(run, folder, False)
     yield str(len(ran))
     yield str(len(in_child(run, folder, True)))
-    before = dict(in_child(run_everything, folder)[1])
+    before = in_child(run_everything, folder)["seen"]
     for file, old, new in project.edits:
         text = (folder / file).read_text(encoding="utf-8")
         assert old in text, (file, old)
         (folder / file).write_text(text.replace(old, new), encoding="utf-8")
         ran = in_child(run, folder, True)
-        after = dict(in_child(run_everything, folder)[1])
-        needed = {name for name in after if after[name] != before.get(name)}
-        yield f"{len(ran)} of {len(needed)}" + (" and some out of date" if needed - {*ran} else "")
+        everything = in_child(run_everything, folder)
+        after = everything["seen"]
+        needed, left = set[str](), [name for name in after if after[name] != before.get(name)]
+        while left:
+            needed.add(name := left.pop())
+            left += set(everything["read"][name]) - needed
+        yield f"{len(ran)} of {len(needed)}" + (f", {len(needed - {*ran})} out of date" if needed - {*ran} else "")
         before = after
 
 

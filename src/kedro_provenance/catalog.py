@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 from fsspec.utils import get_protocol
 from kedro.io import AbstractDataset, AbstractVersionedDataset, DataCatalog, DatasetError, MemoryDataset
@@ -28,6 +29,8 @@ from kedro_provenance.stores import Store
 from kedro_provenance.values import kinds_of
 
 logger = logging.getLogger(__name__)
+
+_configurations: WeakKeyDictionary[AbstractDataset, dict[str, Any]] = WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -78,6 +81,7 @@ class AtomicCatalog(AdaptingCatalog):
         self._stored: dict[str, StoredVersion | None] = {}
         self._pinned: dict[str, AbstractDataset] = {}
         self._entries: dict[str, dict[str, Any]] = {}
+        self._with_layer: dict[str, AbstractDataset] = {}
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -110,8 +114,9 @@ class AtomicCatalog(AdaptingCatalog):
         It states its layer, for kedro-viz.
         """
         dataset = self._pinned.get(key) or super().get(key, *args, **kwargs)
-        if dataset is not None and not is_parameter(key):
+        if dataset is not None and self._with_layer.get(key) is not dataset and not is_parameter(key):
             state_layer(dataset, key)
+            self._with_layer[key] = dataset
         return dataset
 
     def __getitem__(self, ds_name: str) -> AbstractDataset:
@@ -155,19 +160,15 @@ class AtomicCatalog(AdaptingCatalog):
 
         The recipe is absent while the data are written, so that half a file is never taken for a complete one.
         """
-        dataset, record = self[ds_name], self._record_of(ds_name)
-        if record:
+        if record := self._record_of(ds_name):
             record.unlink(missing_ok=True)
-            self.raw_digests.pop(ds_name, None)
-            self._stored.pop(ds_name, None)
         super().save(ds_name, data)
+        if record:
+            self._forget(ds_name)
         making = self.making.pop(ds_name, None)
-        if record and making:
-            dataset.release()  # it may remember which files there were
-            if content := self._content_without_versions(ds_name):
-                seconds = time.perf_counter() - self.begun
-                made = replace(making, content=content, seconds=seconds)
-                atomic_file(record, made.to_json(record.parent, self._lineage))
+        if record and making and (content := self._content_without_versions(ds_name)):
+            made = replace(making, content=content, seconds=time.perf_counter() - self.begun)
+            atomic_file(record, made.to_json(record.parent, self._lineage))
         self.outdated.discard(ds_name)
 
     @property
@@ -249,10 +250,16 @@ class AtomicCatalog(AdaptingCatalog):
                     remote.upload(draft, folder.name)
                 except StorageError as error:
                     raise DatasetError(f"{ds_name}: {error}") from error
-        assert dataset
-        dataset.release()  # it may remember which versions there were
-        self._stored.pop(ds_name, None)
+        self._forget(ds_name)
         self.outdated.discard(ds_name)
+
+    def _forget(self, ds_name: str) -> None:
+        """Forget what is known of the data of an entry, which are new, also under its names of other formats."""
+        for name in {ds_name, *(each for each in self._stored if entry_name(each) == entry_name(ds_name))}:
+            self._stored.pop(name, None)
+            self.raw_digests.pop(name, None)
+            if dataset := self.get(name):
+                dataset.release()  # it may remember which files or versions there were
 
     def load(self, ds_name: str, version: str | None = None) -> Any:
         """Load an entry.
@@ -360,6 +367,11 @@ class AtomicCatalog(AdaptingCatalog):
         return config, credentials, load_versions, save_version
 
 
+def entry_name(name: str) -> str:
+    """Return the name that an entry has in all of its formats, such as ``table`` of ``table@pandas``."""
+    return name.partition("@")[0]
+
+
 def link_or_copy(source: str, target: str) -> None:
     """Link a file, whose content no run changes, or copy it where the file system has no links."""
     try:
@@ -379,8 +391,12 @@ def is_scratch(dataset: AbstractDataset | type[AbstractDataset] | None) -> bool:
 
 def configuration(dataset: AbstractDataset | None) -> dict[str, Any]:
     """Return the configuration of a dataset, as in a catalog file; empty for data in memory."""
-    config, *_ = AtomicCatalog({"dataset": dataset} if dataset else {}).to_config()
-    return config.get("dataset", {})
+    if dataset is None:
+        return {}
+    if dataset not in _configurations:
+        config, *_ = AtomicCatalog({"dataset": dataset}).to_config()
+        _configurations[dataset] = config.get("dataset", {})
+    return _configurations[dataset]
 
 
 def with_credentials(name: str, entry: Any, credentials: Mapping[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance.aliases import is_alias
 from kedro_provenance.around import code_around
-from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_of_kind, is_scratch
+from kedro_provenance.catalog import AtomicCatalog, entry_name, is_in_memory, is_of_kind, is_scratch
 from kedro_provenance.code import code_digest, code_of
 from kedro_provenance.declared import declarations
 from kedro_provenance.entry_digests import of_this_process, place_of_entry
@@ -48,10 +48,13 @@ def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
     """
     reasons: dict[Node, tuple[str, ...]] = {}
     made_again: set[str] = set()
+    formats: dict[str, list[str]] = {}  # in which data are saved or loaded, by the name of their entry
+    for name in pipeline.datasets():
+        formats.setdefault(entry_name(name), []).append(name)
     for node in pipeline.nodes:
         reasons[node] = tuple(dict.fromkeys(reasons_to_run(node, catalog, made_again)))
         if reasons[node]:
-            made_again.update(node.outputs)
+            made_again.update(name for output in node.outputs for name in formats[entry_name(output)])
         elif in_memory := [name for name in node.outputs if is_in_memory(catalog.get(name))]:
             version = version_by(recipe_of(node, catalog), catalog)
             for name in in_memory:
@@ -63,8 +66,17 @@ def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
     return [Step(node, why) for node, why in reasons.items()]
 
 
-def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[str] = ()) -> Iterator[str]:
-    """Yield the reasons why a node has to run; `made_again` are entries that earlier nodes will make again."""
+def reasons_to_run(
+    node: Node, catalog: AtomicCatalog, made_again: Collection[str] = (), recipe: Recipe | None = None
+) -> Iterator[str]:
+    """Yield the reasons why a node has to run.
+
+    Args:
+        node: the node.
+        catalog: the catalog.
+        made_again: entries that earlier nodes will make again.
+        recipe: the node's recipe, without these entries, if it is known.
+    """
     if not node.outputs:
         yield "it shows what it reads, and leaves nothing"
     if node.name in forced_nodes(catalog.records):
@@ -78,7 +90,7 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
             yield f"{name} is known to this run alone"
     if remade := [name for name in node.inputs if name in made_again]:
         yield f"{', '.join(remade)} {'is' if len(remade) == 1 else 'are'} made again"
-    recipe = recipe_of(node, catalog, leave_out=made_again)
+    recipe = recipe or recipe_of(node, catalog, leave_out=made_again)
     for name in node.outputs:
         dataset, stored = catalog.get(name), catalog.stored(name)
         if is_in_memory(dataset):

@@ -70,19 +70,18 @@ class IncrementalRunner(NodeByNodeRunner):
     def run_node(self, task: Task, catalog: AtomicCatalog) -> None:
         """Run a node, keep its outputs, or reuse earlier ones."""
         node, recipe = task.node, recipe_of(task.node, catalog)
-        version = version_by(recipe, catalog, task.run_id)
-        reasons = list(dict.fromkeys(reasons_to_run(node, catalog))) if self.keeps else []
+        reasons = list(dict.fromkeys(reasons_to_run(node, catalog, recipe=recipe))) if self.keeps else []
         if self.keeps and not reasons:
-            announce(node, catalog, version)
+            announce(node, catalog, version_by(recipe, catalog, task.run_id))
             logger.info("%s is kept: what it left fits.", node.name)
         elif self.keeps and (made := self.made_before(node, catalog, recipe)):
             logger.info("%s is not run: what it left before, by the same recipe, is taken.", node.name)
-            announce(node, catalog, version)
+            announce(node, catalog, version_by(recipe, catalog, task.run_id))
             catalog.take(made)
         else:
             if reasons and node.outputs:
                 logger.info("%s runs: %s", node.name, "; ".join(reasons))
-            self.execute(task, catalog, version)
+            self.execute(task, catalog, version_by(recipe, catalog, task.run_id))
         finish(node, catalog)
 
     def execute(self, task: Task, catalog: AtomicCatalog, version: StoredVersion) -> None:

@@ -1,9 +1,11 @@
 """Which nodes run when their turn comes, and what interrupted ones go on from."""
 
 import pytest
+from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance import plan
+from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.code import Code
 from kedro_provenance.recipe import FILE
 from kedro_provenance.runner import IncrementalRunner
@@ -39,6 +41,36 @@ def test_what_was_made_before_by_the_same_recipe_is_taken(project):
     assert project.run() == []
     assert project.stored() == before
     assert project.reasons() == {}
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_data_in_two_formats_are_one_entry(tmp_path, versioned):
+    flow = Pipeline(
+        [
+            Node(sorted, "raw", "table@json", name="sort"),
+            Node(len, "table@text", "length", name="measure"),
+        ]
+    )
+
+    def run(version, raw):
+        (tmp_path / "raw.json").write_text(raw)
+        table = {"filepath": f"{tmp_path}/table.json", "versioned": versioned}
+        entries = {
+            "raw": {"type": "json.JSONDataset", "filepath": f"{tmp_path}/raw.json"},
+            "table@json": {"type": "json.JSONDataset", **table},
+            "table@text": {"type": "text.TextDataset", **table},
+            "length": {"type": "json.JSONDataset", "filepath": f"{tmp_path}/length.json", "versioned": True},
+        }
+        catalog = AtomicCatalog.from_config(entries, save_version=version)
+        reasons = {step.node.name: step.reasons for step in plan.plan(flow, catalog)}
+        IncrementalRunner().run(flow, catalog, _create_hook_manager(), version, only_missing_outputs=True)
+        return catalog.load("length"), reasons["measure"]
+
+    before, _ = run("1", "[1]")
+    after, reasons = run("2", "[1, 2, 3]")
+    assert after > before
+    assert reasons == ("table@text is made again",)
+    assert run("3", "[1, 2, 3]") == (after, ())
 
 
 def test_what_was_damaged_since_is_not_taken(project):
