@@ -85,12 +85,12 @@ def test_null_drops_a_name_of_conf_base():
         ),
         ({"tallrec": {}}, r"variants\.tallrec\.history is null"),
         ({"recent": {"history": "recent"}}, r"names 'recent', which is also the name of a history"),
-        ({"lens": {"history": "recent"}}, r"finetuning\.variants names 'lens'\. A name .* other than base_llm"),
+        ({"lens": {"history": "recent"}}, r"finetuning\.variants names 'lens'\. A name .* other than backtest"),
         (
             {"bootstrap": {"history": "recent"}},
-            r"finetuning\.variants names 'bootstrap'\. A name .* other than base_llm",
+            r"finetuning\.variants names 'bootstrap'\. A name .* other than backtest",
         ),
-        ({"log": {"history": "recent"}}, r"finetuning\.variants names 'log'\. A name .* other than base_llm"),
+        ({"log": {"history": "recent"}}, r"finetuning\.variants names 'log'\. A name .* other than backtest"),
         *(
             (
                 {name: {"history": "recent"}},

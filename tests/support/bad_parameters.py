@@ -18,6 +18,7 @@ from reclora_kedro.settings import BLOCKS, CONFIG_LOADER_ARGS
 ROOT = Path(__file__).parents[2]
 
 NULLABLE = {  # of the numbers
+    "backtest.likes",
     "black_box.rows",
     "black_box.search.rows",
     "ranking.users",
@@ -50,6 +51,7 @@ FREE = {  # checked by whoever reads them, or as another one is
     "service.folder",
 }
 SHARES = {  # from 0 up to but without 1
+    "backtest.share",
     "bootstrap.confidence",
     "history.split.train",
     "history.split.validation",
@@ -121,6 +123,9 @@ MORE = [
     ("lens.retrieved_negatives", True, "a number, not true"),
     ("lens.statistics_delay", -1, "greater than or equal to 0"),
     ("lens.statistics_delay", "soon", "'frozen'"),
+    ("backtest.windows", 1, "greater than or equal to 2"),
+    ("backtest.share", 0, "greater than 0"),
+    ("backtest.days", 0, "greater than 0"),
     ("bootstrap.confidence", 95, "less than 1"),
     ("bootstrap.seed", -1, "greater than or equal to 0"),
     ("item_knn.popularity_powers", [], "at least 1 item"),

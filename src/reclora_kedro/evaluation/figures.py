@@ -80,6 +80,45 @@ def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
     )
 
 
+def plot_backtest(records: Records, baselines: Styles) -> go.Figure:
+    """Draw hit rate and NDCG of every method by window of time, with their intervals, see `backtest.window_metrics`."""
+    k, windows = records[0]["k"], max(record["window"] for record in records)
+    means: dict[str, float] = {}
+    for record in records:
+        means[record["model"]] = means.get(record["model"], 0.0) + record["ndcg"] / windows
+    best = max(means, key=means.__getitem__)
+    titles = (f"Hit rate of the first {k}", f"NDCG of the first {k}")
+    figure = make_subplots(cols=2, horizontal_spacing=0.08, subplot_titles=titles)
+    for model, style in model_styles(means, baselines).items():
+        own = [record for record in records if record["model"] == model]
+        for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
+            errors = {
+                "array": [record[f"{metric}_high"] - record[metric] for record in own],
+                "arrayminus": [record[metric] - record[f"{metric}_low"] for record in own],
+            }
+            figure.add_scatter(
+                x=[record["from"] for record in own],
+                y=[record[metric] for record in own],
+                error_y={**errors, "symmetric": False, "thickness": 1, "width": 0},
+                name=model,
+                legendgroup=model,
+                showlegend=col == 1,
+                mode="lines+markers",
+                line={"color": style.color, "dash": style.dash, "width": 2},
+                marker_symbol=style.symbol,
+                hovertemplate="%{y:.3f} from %{x}",
+                row=1,
+                col=col,
+            )
+    figure.update_xaxes(title="first day of the window").update_yaxes(rangemode="tozero")
+    return figure.update_layout(
+        template=TEMPLATE,
+        title_text=f"{best} has the highest mean NDCG@{k} of {windows} windows: {means[best]:.3f}",
+        legend_y=1.12,
+        margin_t=140,
+    )
+
+
 def plot_second_stage(importance: Mapping[str, float], weights: Mapping[str, float]) -> go.Figure:
     """Draw how much the ranker's trees gain by each feature, and the weights of the fusion."""
     titles = ("Ranker: share of the gain of its splits", "Fusion: weights")

@@ -270,6 +270,53 @@ def render_ranking(
     )
 
 
+def backtest_tables(metrics: Records, methods: Records, winners: Records, audit: Records) -> Group:
+    """Tabulate the NDCG of methods by window, say whether each window's order holds in the next, and show the audit.
+
+    See `recommendation.backtest` and `recommendation.log_audit` for the records.
+    """
+    k, best_first = metrics[0]["k"], sorted(methods, key=itemgetter("ndcg"), reverse=True)
+    windows = {record["window"]: record for record in metrics}
+    rows = [
+        {"from": first["from"]} | {each["model"]: each["ndcg"] for each in metrics if each["window"] == window}
+        for window, first in windows.items()
+    ]
+    summed = {"mean": "ndcg", f"mean HR@{k}": "hit_rate", "share of windows won": "share_of_windows_won"}
+    rows += [{"from": name} | {method["model"]: method[field] for method in methods} for name, field in summed.items()]
+    table = text_table(
+        f"NDCG@{k} by window: {sum(each['rows'] for each in windows.values()):,} likes, models fitted before each",
+        rows,
+        {"from": (str, "from")},
+        {method["model"]: (formats.metric, method["model"]) for method in best_first},
+    )
+    checks = text_table(
+        "Audit of the log",
+        [{**record, "value": formats.metric(record["value"])} for record in audit],
+        {"check": (str, "check"), "how to read it": (str, "meaning")},
+        {"value": (str, "value")},
+    )
+    return Group(table, Text(winners_verdict(winners, k), style="bold"), checks)
+
+
+def winners_verdict(winners: Records, k: int) -> str:
+    r"""Say whether the method that was best in one window can be believed in the next.
+
+    Examples:
+        >>> one = {"tau": 0.8, "winner": "a", "winner_before": "a", "ndcg": 0.2, "ndcg_of_winner_before": 0.2}
+        >>> other = {"tau": 0.4, "winner": "b", "winner_before": "a", "ndcg": 0.3, "ndcg_of_winner_before": 0.28}
+        >>> print(winners_verdict([one, other], 10).replace("; ", ";\n"))
+        The best method of a window was the best of the next in 1 of 2, and 0.010 NDCG@10 below it on average;
+        Kendall's tau between their orders: 0.80, 0.40.
+    """
+    same = sum(record["winner"] == record["winner_before"] for record in winners)
+    lost = sum(record["ndcg"] - record["ndcg_of_winner_before"] for record in winners) / len(winners)
+    taus = ", ".join(formats.DASH if record["tau"] is None else f"{record['tau']:.2f}" for record in winners)
+    return (
+        f"The best method of a window was the best of the next in {same} of {len(winners)}, and {formats.metric(lost)} "
+        f"NDCG@{k} below it on average; Kendall's tau between their orders: {taus}."
+    )
+
+
 def retriever_table(training_log: Records) -> Table:
     """Tabulate the epochs of a retriever's training, with the kept one in bold."""
     best = max(training_log, key=itemgetter("hit_rate", "ndcg"))

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from kedro_provenance.parameters import Block, nearest_path
 from reclora_kedro.candidates import ITEM_MODELS
-from reclora_kedro.parameters import Count, EachOnce, Id, Real, Seed
+from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Real, Seed, Share
 
 SECOND_STAGES = ("fusion", "ranker")
 """Orders of the best items of all sources."""
@@ -115,3 +115,12 @@ class RankingConfig(Block):
         if len(set(cutoffs)) < len(cutoffs):
             raise ValueError(f"cutoffs are {list(cutoffs)}: name each length once")
         return cutoffs
+
+
+class BacktestConfig(Block):
+    """Windows at the end of the log, before each of which all models are fitted anew."""
+
+    windows: Annotated[Count, Field(ge=2)]
+    share: Annotated[Share, Field(gt=0)]
+    days: Positive | None
+    likes: Count | None

@@ -343,12 +343,7 @@ def choose(
     most = config.teaching_likes, config.validation_likes
     teaching, choosing = halves_of_users(likes, most, config.seed)
     of_settings = draw_positives(log, "validation", None, config.validation_likes, config.seed, **rules)
-    sources = {
-        source: choose_settings(model_of(source), training, configs.get(source), of_settings, **rules).model_dump(
-            mode="json"
-        )
-        for source in config.sources
-    }
+    sources = settings_of_sources(config, configs, training, of_settings)
     kind, order = named_method(config, sources)
     if lens is None and order == "lens":
         raise ValueError("recommendation.order is lens, but there is no lens: train it, or set it to candidates.")
@@ -390,6 +385,17 @@ def choose(
     choice = Choice(kind=kind, order=order, sources=sources, stage=stage, reason=reason)
     at_test_moments = _at_test_moments(replace(asked, choice=choice))
     return choice.model_copy(update={"at_test_moments": at_test_moments}), compared
+
+
+def settings_of_sources(
+    config: RecommendationConfig, configs: Mapping[str, Any], training: Training, likes: pl.DataFrame
+) -> dict[str, Any]:
+    """Return the settings of each source that likes choose, see `choose_settings`; as a `Choice` has them."""
+    rules = config.rules(training.log.items)
+    return {
+        source: choose_settings(model_of(source), training, configs.get(source), likes, **rules).model_dump(mode="json")
+        for source in config.sources
+    }
 
 
 def _at_test_moments(recommender: Recommender) -> Concentration | None:

@@ -1,0 +1,67 @@
+"""Nodes of the backtest step."""
+
+from typing import Any
+
+import plotly.graph_objects as go
+import polars as pl
+
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.evaluation import figures, report
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.history.config import ItemEmbeddingConfig
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.recommendation import backtest, choice, log_audit
+from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
+from reclora_kedro.terminal import show
+
+Records = list[dict[str, Any]]
+
+
+def backtest_methods(
+    log: InteractionLog,
+    config: BacktestConfig,
+    recommendation: RecommendationConfig,
+    item_embedding: ItemEmbeddingConfig,
+    bootstrap: Bootstrap,
+    **sources: Any,
+) -> tuple[Records, Records]:
+    """Rank likes of each window by models fitted before it; return the metrics, and an audit of the last window."""
+    configs = choice.validated_configs(recommendation.sources, sources)
+    return backtest.run(log, config, recommendation, configs, bootstrap, item_embedding.encoders)
+
+
+def backtest_with_retriever(
+    log: InteractionLog,
+    config: BacktestConfig,
+    recommendation: RecommendationConfig,
+    item_embedding: ItemEmbeddingConfig,
+    bootstrap: Bootstrap,
+    retriever: RetrieverConfig,
+    engine: EngineConfig,
+    **sources: Any,
+) -> tuple[Records, Records]:
+    """Do the same with a retriever that is trained before each window."""
+    configs = choice.validated_configs(recommendation.sources, sources)
+    trained = (retriever, engine)
+    return backtest.run(log, config, recommendation, configs, bootstrap, item_embedding.encoders, trained)
+
+
+def audit_log(interactions: pl.LazyFrame, audited: Records) -> Records:
+    """Return what the log's figures may rest on: ties and the order of rows, sequence, and time."""
+    return log_audit.audit_ties(interactions) + audited
+
+
+def summarize_windows(metrics: Records) -> tuple[Records, Records]:
+    """Return the means of each method over the windows, and what the winner of each window is worth in the next."""
+    return backtest.summarize_methods(metrics), backtest.follow_winners(metrics)
+
+
+def plot_backtest(metrics: Records, recommendation: RecommendationConfig) -> go.Figure:
+    """Plot hit rate and NDCG of every method by window."""
+    return figures.plot_backtest(metrics, choice.styles(dict.fromkeys(recommendation.sources)))
+
+
+def show_backtest(metrics: Records, methods: Records, winners: Records, audit: Records) -> None:
+    """Print the metrics of each window, whether its order holds in the next, and the audit of the log."""
+    show(report.backtest_tables(metrics, methods, winners, audit))

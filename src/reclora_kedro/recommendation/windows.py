@@ -1,0 +1,179 @@
+"""Windows of time at the end of a log, and models that are fitted before each and know none of it.
+
+Before each window, all sources are fitted anew to the events before it, with the settings that likes of the first
+window have chosen, and the second stage learns from the likes of the window before. The first window only teaches.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.candidates.popularity import SECONDS_PER_DAY
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.sequences import Sequences
+from reclora_kedro.history.splits import split_of
+from reclora_kedro.history.taken_items import draw_positives
+from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
+from reclora_kedro.recommendation.recommender import Recommender, settings_of_sources
+from reclora_kedro.recommendation.second_stage import SecondStage
+
+Train = Callable[[InteractionLog], Mapping[str, Any]]
+"""Trains weights on the training split of a log: by source, as `Training.trained` has them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A window whose likes are ranked by models that were fitted before it.
+
+    Attributes:
+        number: 0 for the one that teaches, from 1 on for those that test.
+        start, end: its first second, and the first one after it.
+        training: the log until its end, whose events before its start are known.
+        recommender: fitted to these.
+        likes: of the window, in its test split.
+    """
+
+    number: int
+    start: int
+    end: int
+    training: Training
+    recommender: Recommender
+    likes: pl.DataFrame
+
+
+def bounds_of_windows(seconds: np.ndarray, config: BacktestConfig) -> list[int]:
+    """Return the first second of each window, two that come before the tested ones included, and that after the log.
+
+    Args:
+        seconds: times of the events, in any order.
+
+    Raises:
+        ValueError: the log is too short, or its times are too coarse.
+
+    Examples:
+        >>> config = BacktestConfig(windows=2, share=0.5, days=None, likes=None)
+        >>> bounds_of_windows(np.arange(100), config)
+        [0, 25, 50, 75, 100]
+        >>> bounds_of_windows(np.arange(100) * 86_400, config.model_copy(update={"days": 10}))[1] // 86_400
+        69
+    """
+    seconds, count = np.sort(seconds), config.windows + 2
+    after, back = int(seconds[-1]) + 1, np.arange(count, 0, -1)
+    if config.days is None:
+        places = np.round(len(seconds) * (1 - config.share * back / config.windows)).astype(np.int64)
+        starts = seconds[places.clip(0)]
+        fault = f"backtest.share is {config.share:g}" if places[0] < 0 else None
+    else:
+        starts = after - (back * config.days * SECONDS_PER_DAY).astype(np.int64)
+        fault = f"backtest.days is {config.days:g}" if starts[0] < seconds[0] else None
+    if fault is not None:
+        raise ValueError(
+            f"{fault}, but {count} such windows, two of which come before the {config.windows} that test, are longer "
+            "than the log: lower it, or backtest.windows."
+        )
+    bounds = [*starts.tolist(), after]
+    if any(end <= start for start, end in pairwise(bounds)):
+        raise ValueError(
+            f"{config.windows} windows cannot be told apart, as too many events share a second: lower "
+            "backtest.windows, or raise backtest.share."
+        )
+    return bounds
+
+
+def log_until(log: InteractionLog, validates: int, tests: int, end: int) -> InteractionLog:
+    """Return the log of the events before a second, whose likes train, validate or test by their time.
+
+    Items whose first event is later are left out, and so have new indices.
+
+    Args:
+        validates, tests, end: the first seconds of the validation and test splits, and the one after the latter.
+    """
+    events = log.sequences
+    kept = events.timestamp < end
+    is_later = np.zeros(log.items.height, dtype=bool)
+    is_later[events.item_index[~kept]] = True
+    is_later[events.item_index[kept]] = False
+    index = (~is_later).cumsum(dtype=np.int32) - 1
+    before = np.append(0, kept.cumsum())
+    columns = {name: values[kept] for name, values in vars(events).items() if name != "offsets"}
+    columns["item_index"] = index[columns["item_index"]].astype(np.int32)
+    likes = log.samples.filter((pl.col("label") == 1) & (pl.col("timestamp") < end)).drop("row")
+    samples = likes.with_columns(
+        item_index=pl.Series(index[likes["item_index"].to_numpy()], dtype=pl.Int32),
+        event=pl.Series(before[likes["event"].to_numpy()]),
+        history_end=pl.Series(before[likes["history_end"].to_numpy()]),
+        split=split_of(pl.col("timestamp"), validates, tests),
+    )
+    return replace(
+        log,
+        items=log.items.filter(~is_later),
+        sequences=Sequences(offsets=before[events.offsets], **columns),
+        samples=samples.with_row_index("row"),
+        item_embeddings=None if log.item_embeddings is None else log.item_embeddings[~is_later],
+    )
+
+
+def windows_of(
+    log: InteractionLog,
+    config: BacktestConfig,
+    recommendation: RecommendationConfig,
+    configs: Mapping[str, Any],
+    train: Train | None = None,
+) -> Iterator[Window]:
+    """Yield the windows with what was fitted before each, the one that teaches first.
+
+    Popularity and facts of items count events until each like's own moment, as a service that is updated at once would.
+
+    Args:
+        configs: the block of parameters of each source, by its name or dotted path.
+        train: trains what other steps train, if a source needs it.
+
+    Raises:
+        ValueError: the log has no times, is too short, or a window has likes of fewer than two users.
+    """
+    if not log.shared_clock:
+        raise ValueError(
+            "A backtest divides a log by time, but this one has no times that compare between users "
+            "(history.shared_clock is false): compare methods with `kedro run --pipelines ranking`."
+        )
+    bounds = bounds_of_windows(log.sequences.timestamp, config)
+    sources, stage = dict[str, Any](), SecondStage()
+    for number, (validates, start, end) in enumerate(zip(bounds, bounds[1:], bounds[2:], strict=False)):
+        until_end = log_until(log, validates, start, end)
+        known = until_end.sequences.timestamp < start
+        training = Training(until_end, known, {} if train is None else train(until_end))
+        likes = draw_positives(
+            until_end, "test", None, None, recommendation.seed, **recommendation.rules(until_end.items)
+        )
+        if likes["user_index"].n_unique() < 2:
+            raise ValueError(
+                f"The window from {day(start)} to {day(end - 1)} has likes of {likes['user_index'].n_unique()} user(s) "
+                "of items that are new to them, but 2 are needed: lower backtest.windows or history.min_history, or "
+                "raise backtest.share or days."
+            )
+        if number == 0:
+            of_settings = draw(likes, recommendation.validation_likes, recommendation.seed)
+            sources = settings_of_sources(recommendation, configs, training, of_settings)
+        choice = Choice(kind="fusion", order="candidates", sources=sources, stage=stage)
+        recommender = Recommender.of(training, choice, recommendation).as_of_each_moment(training)
+        yield Window(number, start, end, training, recommender, likes)
+        if number < config.windows:
+            teaching = draw(likes, recommendation.teaching_likes, recommendation.seed)
+            moments, target = recommender.moments(teaching), teaching["item_index"].to_numpy()
+            stage = SecondStage.learned(recommender.reader, moments, target, recommendation.seed)
+
+
+def day(second: int) -> str:
+    """Return the day of a second, such as 2013-09-01."""
+    return str(np.datetime64(second, "s").astype("datetime64[D]"))
+
+
+def draw(likes: pl.DataFrame, rows: int | None, seed: int) -> pl.DataFrame:
+    """Draw likes uniformly, in their order; None for all."""
+    return likes[np.sort(np.random.default_rng(seed).permutation(likes.height)[:rows])]

@@ -1,0 +1,22 @@
+"""`kedro run --pipelines backtest` on a finished run."""
+
+import pytest
+
+from projects import kedro_run
+
+METHODS = ["popularity", "item_knn", "linear", "fusion", "ranker"]
+
+
+def test_methods_are_ranked_in_windows_of_time_and_the_log_is_audited(finished_run, capsys):
+    catalog = kedro_run(finished_run.project, {"backtest": {"windows": 2, "likes": 20}}, pipeline_names=["backtest"])
+    metrics = catalog.load("backtest_metrics")
+    assert [(each["window"], each["model"]) for each in metrics] == [(w, name) for w in (1, 2) for name in METHODS]
+    assert metrics[0]["from"] <= metrics[0]["until"] <= metrics[-1]["from"]
+    assert sum(each["share_of_windows_won"] for each in catalog.load("backtest_methods")) == pytest.approx(1)
+    assert [each["window"] for each in catalog.load("backtest_winners")] == [2]
+    assert [each["value"] is not None for each in catalog.load("log_audit")] == 8 * [True]
+    assert [line.name for line in catalog.load("backtest_figure").data][::2] == METHODS
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "NDCG@10 by window: 40 likes, models fitted before each" in shown
+    assert "Kendall's tau between their orders" in shown
+    assert "Audit of the log" in shown
