@@ -12,6 +12,7 @@ from scipy.stats import kendalltau
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics, information
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.co_occurrences import CO_OCCURRENCE
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.progress import Progress
@@ -23,7 +24,6 @@ from reclora_kedro.recommendation.windows import Window, day, draw, windows_of
 if TYPE_CHECKING:
     from reclora_kedro.candidates.next_item.config import RetrieverConfig
 
-Records = list[dict[str, Any]]
 LEARNED_ENCODERS = (CO_OCCURRENCE, "tuned_item_encoder")
 """Encoders of items that learn from likes of the training split, which windows may test."""
 
@@ -53,7 +53,8 @@ def run(
             f"history.item_embedding.encoders names {learned[0]}, which learns from likes that windows test: name "
             "others, such as tfidf, and run history and backtest together."
         )
-    metrics, audited = Records(), Records()
+    metrics: list[Mapping[str, Any]] = []
+    audited: Records = []
     train = None if retriever is None else partial(_trained, *retriever)
     with Progress("backtest", config.windows, "windows") as progress:
         for window in windows_of(log, config, recommendation, configs, train):

@@ -8,6 +8,7 @@ import polars as pl
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.sequences import Sequences, places_of
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import BacktestConfig
@@ -15,7 +16,6 @@ from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.recommendation.windows import Window, draw
 
-Records = list[dict[str, Any]]
 IN_ORDER, SHUFFLED = "in order", "shuffled"
 READS_ORDER = {"recency": 0.8, "transition_weight": 1.0, "directed": True}
 """Settings of a linear model that reads the order of a history."""
@@ -77,7 +77,7 @@ def audit_time(window: Window, config: BacktestConfig, bootstrap: Bootstrap) -> 
     nothing = np.zeros(window.training.items)
     measured = compute_ranking_metrics(pl.concat(ranks), [IN_ORDER], nothing, (k,), bootstrap)
     in_order, shuffled, *popularity = measured
-    difference = [shuffled[f"ndcg_difference{end}"] for end in ("", "_low", "_high")]
+    difference = (shuffled["ndcg_difference"], shuffled["ndcg_difference_low"], shuffled["ndcg_difference_high"])
     return [
         _record(f"NDCG@{k} of a linear model that reads the order of events", in_order["ndcg"], "histories in order"),
         _record(

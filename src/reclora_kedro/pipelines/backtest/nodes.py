@@ -9,13 +9,12 @@ from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation import figures, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.config import ItemEmbeddingConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import backtest, choice, log_audit
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
 from reclora_kedro.terminal import show
-
-Records = list[dict[str, Any]]
 
 
 def backtest_methods(
@@ -49,7 +48,7 @@ def backtest_with_retriever(
 
 def audit_log(interactions: pl.LazyFrame, audited: Records) -> Records:
     """Return what the log's figures may rest on: ties and the order of rows, sequence, and time."""
-    return log_audit.audit_ties(interactions) + audited
+    return [*log_audit.audit_ties(interactions), *audited]
 
 
 def summarize_windows(metrics: Records) -> tuple[Records, Records]:
