@@ -19,7 +19,7 @@ USERS, ITEMS, SHELF, EVENTS, TAKEN = 60, 60, 10, 18, 6
 CONFIG = BacktestConfig(windows=2, share=0.4, days=None, likes=None)
 RECOMMENDATION = RecommendationConfig.model_validate(PARAMETERS["recommendation"])
 CONFIGS = validated_configs(RECOMMENDATION.sources, PARAMETERS)
-BOOTSTRAP = Bootstrap(confidence=0.95, samples=100, seed=0)
+BOOTSTRAP = Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 100})
 
 
 @pytest.fixture
