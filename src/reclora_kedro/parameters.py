@@ -50,6 +50,9 @@ EachOnce = AfterValidator(_each_once)
 """Validator of tuples with distinct elements."""
 LearningRate = Annotated[Positive, Field(le=1)]
 
+BLOCKS_OF_NAMED_ENTRIES = ("history.short", "finetuning.variants", "black_box.hints")
+"""Parameter blocks with user-chosen names of entries."""
+
 
 def saved_settings(kind: type[B], saved: Mapping[str, Any], pipeline: str) -> B:
     """Return the settings that were saved with a model, of an earlier release, too.
@@ -69,7 +72,3 @@ def saved_settings(kind: type[B], saved: Mapping[str, Any], pipeline: str) -> B:
                 f"kedro run --pipelines {pipeline}."
             )
     return kind(**{name: value for name, value in saved.items() if name not in constants})
-
-
-BLOCKS_OF_NAMED_ENTRIES = ("history.short", "finetuning.variants", "black_box.hints")
-"""Parameter blocks with user-chosen names of entries."""

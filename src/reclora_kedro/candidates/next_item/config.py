@@ -15,7 +15,7 @@ class RetrieverConfig(Block):
     full_softmax_items: ClassVar[int] = 5000  # most items of a loss over all, whose time grows with them
     sampled_items: ClassVar[int] = 4096  # of a loss above, half of them drawn uniformly, half by their events
     average_decay: ClassVar[float] = 0.99  # of the average of weights over steps, which is kept
-    validation_likes: ClassVar[int] = 10_000  # that choose the epoch: they tell a hit rate of .1 to ±.006
+    validation_rows: ClassVar[int] = 10_000  # likes that choose the epoch: they tell a hit rate of .1 to ±.006
 
     model: Annotated[str, AfterValidator(RETRIEVER_MODELS.require)]
     item_ids: bool

@@ -84,7 +84,7 @@ class RetrieverTraining:
     def __init__(self, log: InteractionLog, config: RetrieverConfig, group: Group) -> None:
         self.config, self.device, self.group = config, choose_device(config.device), group
         self.interactions, self.windows = log, Windows.from_log(log, config.length)
-        self.likes = validation_likes(log, config.validation_likes, config.seed)
+        self.likes = validation_likes(log, config.validation_rows, config.seed)
         texts = log.item_text_vectors() if config.item_text else np.empty((log.items.height, 0), dtype=np.float32)
         with seeded(config.seed, self.device):
             fresh = fresh_retriever(torch.from_numpy(texts), torch.from_numpy(self.windows.items), config)
