@@ -97,6 +97,15 @@ def test_every_command_that_the_docs_name_is_there_with_its_options():
     assert count > 150
 
 
+def test_every_file_that_the_docs_name_is_there():
+    kinds, folders = "py|yml|toml|j2|ipynb", "benchmarks|conf|deploy|notebooks|src|tests"
+    path = re.compile(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\.(?:{kinds})\b")
+    named = {file for page in PAGES for file in path.findall(page.read_text(encoding="utf-8"))}
+    of_reader = re.compile(r"conf/(local|your-.*|studies/my_.*)")
+    assert {file for file in named if not (ROOT / file).exists() and not of_reader.match(file)} == set()
+    assert len(named) > 20
+
+
 def test_every_target_of_make_is_documented_and_there():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     said = {target for page in PAGES for target in re.findall(r"`?make ([a-z]+[a-z-]*)`", page.read_text("utf-8"))}
