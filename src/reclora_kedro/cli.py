@@ -143,12 +143,12 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
     config = project.settings()
     if config.variant is not None and (text := missing_extra("llm", f"service.variant, which is {config.variant},")):
         raise click.ClickException(f"{text}, or serve without an LLM: --params service.variant=null.")
-    token = project.token(config)
+    tokens = project.tokens(config)
     try:
         service = Service(config, project.champion, Metrics(), project.forgotten, project.withheld)
     except JournalError as error:
         raise click.ClickException(str(error)) from error
-    app = create_app(service, token, project.champion_name, project.roll_back)
+    app = create_app(service, tokens, project.champion_name, project.roll_back)
     click.echo(f"Answers with {service.champion.name} on http://{config.host}:{config.port}; Ctrl+C ends it.")
     create_server(app, config).run()
 

@@ -2,13 +2,17 @@
 
 import sqlite3
 
+import polars as pl
 import pytest
 from kedro.io import DatasetError
 
 from kedro_provenance.session import CachingConfigLoader
 from projects import ROOT
 from reclora_kedro import settings
+from reclora_kedro.datasets.forgotten_users import ForgottenUsersDataset
 from reclora_kedro.datasets.journal import SCHEMA, JournalDataset
+from reclora_kedro.ingestion.forgotten import ForgottenUsers
+from reclora_kedro.serving.journal import FILE, Event, Journal
 
 
 def test_events_come_as_they_were_acknowledged_while_the_journal_is_written(tmp_path):
@@ -26,6 +30,18 @@ def test_events_come_as_they_were_acknowledged_while_the_journal_is_written(tmp_
         assert JournalDataset(file=str(file)).load().rows() == [("9", "50", 4.0, 30), ("7", "50", None, 20)]
         journal.execute("ROLLBACK")
     journal.close()
+
+
+def test_a_restored_backup_loses_the_events_of_forgotten_users(tmp_path, monkeypatch):
+    gone = ForgottenUsers().with_users(["gone"])
+    rows = pl.DataFrame({"salt": gone.salt, "digest": [*gone.digests]})
+    monkeypatch.setattr(ForgottenUsersDataset, "load", lambda self: rows)
+    dataset = JournalDataset(file=str(tmp_path / FILE), path=str(tmp_path / "forgotten_users.json"))
+    journal = Journal(tmp_path, print)
+    journal.add([Event("a", "gone", "50", 4.0, 9), Event("b", "stays", "50", 4.0, 9)]).result()
+    journal.close()
+    assert dataset.load()["user_id"].to_list() == ["stays"]
+    assert not any(b"gone" in path.read_bytes() for path in tmp_path.iterdir())
 
 
 def test_runs_read_the_journal_of_the_folder_that_the_service_keeps_it_in():

@@ -59,6 +59,18 @@ def test_the_last_day_is_tomorrow_or_the_one_given():
     assert clean(TIMES, last_day="1997-11-27", max_outside=1)[0]["timestamp"].max() < 880_675_200
 
 
+def test_a_row_long_after_the_end_of_an_old_log_is_dropped_and_counted():
+    day, begin = 86_400, TIMES[0]
+    times = [begin + day * number // 100 for number in range(2000)]  # of 20 days
+    ends = times[-1]
+    for later, kept in (([30 * day, 9000 * day], 2000), ([15 * day], 2001), ([30 * day] * 3, 2003)):
+        log, report = clean([*times, *(ends + each for each in later)])
+        dropped = {row["check"]: row["rows"] for row in report if row["rule"] == "dropped" and row["rows"]}
+        assert log.height == kept
+        assert dropped == ({"timestamp long after 1997-12-17, the last plausible day": 2} if kept == 2000 else {})
+    assert clean([*times, ends + 30 * day], last_day="2020-01-01")[0].height == 2001
+
+
 @pytest.mark.parametrize(
     ("stated", "found"),
     [

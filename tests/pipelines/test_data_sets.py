@@ -230,11 +230,12 @@ def test_movietweetings(project):
 
 def test_two_domains(project):
     folder = project / "data/01_raw/movietweetings"
-    write(folder / "ratings.dat", ["1::0120735::10::1363245118", "2::2592910::0::1362901837"])
+    later = [f"1::0120735::0::{1363245118 + day * 86_400}" for day in range(1, 149)]  # so many that the log ends there
+    write(folder / "ratings.dat", ["1::0120735::10::1363245118", "2::2592910::0::1362901837", *later])
     write(folder / "movies.dat", ["0120735::Lock, Stock and Two Smoking Barrels (1998)::Comedy|Crime"])
     interactions, items, users = canonical_tables(run_ingestion(ROOT / "conf", "two-domains"))
     domain = pl.col("user_id").str.split("-").list.first()
-    assert dict(interactions.group_by(domain).len().rows()) == {"movielens": 100_000, "movietweetings": 2}
+    assert dict(interactions.group_by(domain).len().rows()) == {"movielens": 100_000, "movietweetings": 150}
     assert dict(interactions.group_by(domain).agg(pl.col("label").sum()).rows()) == {
         "movielens": 55_375, "movietweetings": 1
     }  # fmt: skip

@@ -72,6 +72,11 @@ def test_metrics_of_another_lens_are_not_said_to_be_the_champions(monkeypatch, v
     [
         ({"variant": "nope"}, "service.variant is 'nope', but finetuning.variants names "),
         ({"token_variable": "NO_SUCH_TOKEN"}, "NO_SUCH_TOKEN, but this environment variable is not set"),
+        ({"read_token_variable": "HOME"}, "token_variable is null, but there are tokens for writing or reading"),
+        (
+            {"token_variable": "HOME", "read_token_variable": "HOME"},
+            "service.token_variable, read_token_variable name equal tokens",
+        ),
     ],
 )
 def test_settings_that_cannot_be_served_are_refused_before_anything_is_loaded_or_written(

@@ -1,16 +1,21 @@
 """README and docs: every link leads somewhere, and every command of README and guides is one that runs."""
 
 import re
+from itertools import pairwise
 from typing import Annotated
 
 import pytest
+from click import Context, Group
 from click.exceptions import Exit
+from kedro.framework.cli.cli import KedroCLI
+from kedro.framework.cli.utils import find_run_command
 from kedro.framework.project import pipelines
 from pydantic import Field
 
-from documented import README, arguments, commands, options
+from documented import README, arguments, calls, commands, options
 from parameter_types import alternatives, joined, kinds_at
 from projects import ROOT, kedro_run
+from reclora_kedro.cli import cli
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.parameters import Count
 from yaml_comments import CommentedYaml
@@ -71,6 +76,39 @@ def test_every_command_of_readme_and_guides_is_one_that_runs(finished_run, comma
     assert {*(run["pipeline_names"] or ())} <= set(pipelines)
     with pytest.raises(Exit):  # the parameters are checked, and the plan is made, but nothing is run
         kedro_run(finished_run.project, **run | {"runtime_params": run["runtime_params"] | {"dry_run": True}})
+
+
+@pytest.mark.slow
+def test_every_command_that_the_docs_name_is_there_with_its_options():
+    project, wrong, count = KedroCLI(ROOT), [], 0
+    of_package = {command.name: command for command in (find_run_command("reclora_kedro"), *cli.commands.values())}
+    pipelines.set_requested(None)
+    for words, page in calls():
+        if words[0] == "airflow":  # of a plug-in that is not among those of the tests
+            continue
+        said, command = list(words), of_package.get(words[0]) or project.get_command(Context(project), words[0])
+        while isinstance(command, Group) and words[1:] and not words[1].startswith("-"):
+            words = words[1:]
+            command = command.get_command(Context(command), words[0])
+        options = {name for each in getattr(command, "params", ()) for name in (*each.opts, *each.secondary_opts)}
+        given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        values = dict(pairwise(words))
+        named = {name for name in values.get("--pipelines", "").split(",") if re.fullmatch("[a-z_]+", name)}
+        named -= {"longest_titles"}  # which the guide's reader writes
+        if command is None or given - options - {"--help"} or (words[0] == "run" and named - {*pipelines}):
+            wrong.append(f"{page}: {' '.join(said)}")
+        count += 1
+    assert "\n".join(wrong) == ""
+    assert count > 150
+
+
+def test_every_file_that_the_docs_name_is_there():
+    kinds, folders = "py|yml|toml|j2|ipynb", "benchmarks|conf|deploy|notebooks|src|tests"
+    path = re.compile(rf"(?<![\w/.-])(?:{folders})/[\w./-]*\.(?:{kinds})\b")
+    named = {file for page in PAGES for file in path.findall(page.read_text(encoding="utf-8"))}
+    of_reader = re.compile(r"conf/(local|your-.*|studies/my_.*)")
+    assert {file for file in named if not (ROOT / file).exists() and not of_reader.match(file)} == set()
+    assert len(named) > 20
 
 
 def test_every_target_of_make_is_documented_and_there():

@@ -23,7 +23,7 @@ from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation import features, ranker
 from reclora_kedro.recommendation.delivery import lists_for_users
 from reclora_kedro.recommendation.item_ranks import rank_likes
-from reclora_kedro.serving.journal import Content, Event
+from reclora_kedro.serving.journal import Changes, Content, Event
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.models import Champion, Request, Snapshot, answer_by_lens
 
@@ -171,7 +171,7 @@ def test_a_moment_has_one_list(kind, log, vectors, has_clock, weights, rules, ba
         now = Snapshot.take(champion, live)
         for batch in batches:
             answer_by_lens(requests, now)
-            live.apply([*as_events(batch)])
+            live.apply(Changes([*as_events(batch)]))
             now = now.brought_up_to_date()
         anew = read_anew(champion, stored(now.log))
         _service_and_recommender_agree(now, anew, requests)

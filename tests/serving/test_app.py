@@ -42,9 +42,11 @@ from reclora_kedro.recommendation.delivery import items_of_users, lists_for_user
 from reclora_kedro.recommendation.recommendations import recommend
 from reclora_kedro.recommendation.recommender import REASONS
 from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.serving import live_sequences
 from reclora_kedro.serving.app import _reload_when_told, create_app
 from reclora_kedro.serving.erasing import erase_events
-from reclora_kedro.serving.journal import FILE, Content, Event
+from reclora_kedro.serving.guard import Tokens
+from reclora_kedro.serving.journal import FILE, Changes, Content, Event, UserContent
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Snapshot
@@ -60,7 +62,8 @@ def champion():
 def serving(folder, champion, token=None, newest=lambda: None, roll_back=None, forgotten=lambda: NOBODY, **changes):
     load = champion if callable(champion) else lambda: champion
     service = Service(service_config(folder, **changes), load, Metrics(), forgotten)
-    with TestClient(create_app(service, token, newest, roll_back)) as client:
+    tokens = Tokens(token) if isinstance(token, str) else token
+    with TestClient(create_app(service, tokens, newest, roll_back)) as client:
         client.service = service
         yield client
 
@@ -300,11 +303,13 @@ def test_a_snapshot_brought_up_to_date_is_one_taken_anew(champion):
     now = Snapshot.take(champion, live)
     one = Event("a", "2", "7", 5.0, BEGIN + 999)
     changes = (
-        [one],
-        [Event("late", "4", "7", 1.0, BEGIN + 9), Event("better", "2", "7", 4.0, BEGIN + 999)],
-        [Event(f"new {user}", str(user), str(user % ITEMS), 3.0, BEGIN + user) for user in range(500, 800)],
+        Changes([one]),
+        Changes([Event("late", "4", "7", 1.0, BEGIN + 9), Event("better", "2", "7", 4.0, BEGIN + 999)]),
+        Changes([], {"2": UserContent([one._replace(rating=1.0)], None)}),
+        Changes([Event(f"new {user}", str(user), str(user % ITEMS), 3.0, BEGIN + user) for user in range(500, 800)]),
+        Changes([], {"2": UserContent([], BEGIN + 10_000), "501": UserContent([], BEGIN + 10_000)}),
         Content([one], {"3": BEGIN + 10_000}),
-        [Event("b", "3", "8", 2.0, BEGIN + 20_000)],
+        Changes([Event("b", "3", "8", 2.0, BEGIN + 20_000)]),
     )
     pairs = pl.DataFrame({"user_index": np.repeat(range(5), ITEMS), "item_index": np.tile(range(ITEMS), 5)})
     for change in changes:
@@ -319,6 +324,20 @@ def test_a_snapshot_brought_up_to_date_is_one_taken_anew(champion):
         lists = [each.recommender.best(each.recommender.moments(of_users), 10) for each in (now, anew)]
         for found, expected in zip(*lists, strict=True):
             np.testing.assert_array_equal(found, expected)
+
+
+def test_what_a_user_changes_costs_no_more_than_their_events(champion, monkeypatch):
+    monkeypatch.setattr(live_sequences, "LEAST_RATIO", 2)  # as in a log with more events
+    live = LiveLog(champion.log, champion.ingestion, Content([], {}))
+    before = Snapshot.take(champion, live)
+    for content in (UserContent([Event("a", "2", "7", 5.0, BEGIN + 999)], None), UserContent([], BEGIN + 10_000)):
+        live.apply(Changes([], {"2": content}))
+        now = before.brought_up_to_date()
+        assert now.lens is before.lens
+        for events in (lambda each: each.log.sequences.label, lambda each: each.log.sequences.parts[0]):
+            assert events(now) is events(before)  # of the whole log
+        assert now.recommender.knn.by_users.shared._taken is before.recommender.knn.by_users.shared._taken
+        before = now
 
 
 def test_services_of_one_journal_know_each_others_events_in_the_very_next_answer(tmp_path, champion):
@@ -569,6 +588,24 @@ def test_a_token_is_asked_for_and_no_host_but_the_named_ones(tmp_path, champion)
         assert client.get("/model", headers={"authorization": "Bearer s3cret"}).status_code == 200
         assert client.get("/health/ready").status_code == client.get("/").status_code == 200
         assert client.get("/health/live", headers={"host": "evil.example"}).status_code == 421
+
+
+def test_tokens_for_writing_and_reading_are_for_no_more(tmp_path, champion):
+    event = {"events": [{"user": 1, "item": "3", "rating": 5}]}
+    kinds = {
+        "reading": [("GET", "/users/1", None), ("POST", "/recommend", {"user": 1}), ("GET", "/metrics", None)],
+        "writing": [("POST", "/events", event), ("PUT", "/events", event), ("DELETE", "/users/5/events", None)],
+        "administration": [("POST", "/model/reload", None), ("POST", "/model/rollback", None)],
+    }
+    roll_back = {"roll_back": lambda: "first", "newest": lambda: "first"}
+    with serving(tmp_path, champion, Tokens("a" * 9, "b" * 9, "c" * 9), **roll_back) as client:
+        for token, for_it in (("c", 1), ("b", 2), ("a", 3)):
+            headers = {"authorization": f"Bearer {token * 9}"}
+            for place, (kind, requests) in enumerate(kinds.items()):
+                for method, path, body in requests:
+                    answer = client.request(method, path, json=body, headers=headers)
+                    assert answer.status_code == (200 if place < for_it else 403), (token, path)
+                    assert place < for_it or f"the token for {kind}" in answer.json()["detail"]
 
 
 def test_a_client_has_a_rate(tmp_path, champion):

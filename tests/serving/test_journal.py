@@ -15,6 +15,7 @@ from reclora_kedro.serving.journal import (
     FILE,
     TABLES,
     Added,
+    Changes,
     Content,
     Event,
     EventConflictError,
@@ -22,6 +23,7 @@ from reclora_kedro.serving.journal import (
     JournalError,
     NotAppliedError,
     NotStoredError,
+    UserContent,
     require_events,
 )
 
@@ -51,9 +53,10 @@ def test_an_event_id_names_one_event_which_its_own_user_may_replace(journal, hea
     for refused in other:
         with pytest.raises(EventConflictError, match="e1"):
             refused.result()
-    assert heard == [[event(1), event(2)]]
+    assert heard == [Changes([event(1), event(2)])]
     assert journal.add([event(1, rating=1.0)], replace=True).result() == Added(1, 0)
-    assert heard[-1] == journal.content() == Content([event(2), event(1, rating=1.0)], {})
+    assert heard[1:] == [Changes([], {"7": UserContent([event(2), event(1, rating=1.0)], None)})]
+    assert journal.content() == Content([event(2), event(1, rating=1.0)], {})
 
 
 def test_an_event_that_is_refused_leaves_those_of_the_same_commit_alone(journal, heard):
@@ -68,7 +71,7 @@ def test_an_event_that_is_refused_leaves_those_of_the_same_commit_alone(journal,
     assert (added.result(5).stored, journal.content().events, heard) == (
         1,
         [event(1), event(2)],
-        [[event(1)], [event(2)]],
+        [Changes([event(1)]), Changes([event(2)])],
     )
 
 
@@ -90,13 +93,14 @@ def test_services_of_one_journal_read_what_the_others_commit(journal, heard, tmp
     other.refresh()
     journal.refresh()
     journal.refresh()
-    assert heard == others == [[event(1)], [event(2)]]
+    assert heard == others == [Changes([event(1)]), Changes([event(2)])]
     assert other.add([event(1)]).result() == Added(0, 0)
     other.add([event(1, rating=1.0)], replace=True).result()
     journal.refresh()
     journal.drop_user("7", now=10, is_known=True).result()
     other.refresh()
-    assert heard[2:] == others[2:] == [Content([event(2), event(1, rating=1.0)], {}), Content([], {"7": 10})]
+    ratings = Changes([], {"7": UserContent([event(2), event(1, rating=1.0)], None)})
+    assert heard[2:] == others[2:] == [ratings, Changes([], {"7": UserContent([], 10)})]
     other.close()
 
 
@@ -109,7 +113,7 @@ def test_a_new_listener_is_told_of_what_came_after_its_beginning(journal, heard,
     other.add([event(2)]).result()
     other.close()
     journal.refresh()
-    assert (begun, heard) == ([Content([event(1)], {})], [[event(2)]])
+    assert (begun, heard) == ([Content([event(1)], {})], [Changes([event(2)])])
 
 
 def damaged(file):
@@ -156,10 +160,16 @@ def test_a_file_that_lost_all_its_events_is_no_new_journal(tmp_path):
     require_events(tmp_path)
 
 
-def test_a_flipped_bit_of_an_event_is_seen(tmp_path):
+@pytest.mark.parametrize("is_of_earlier_release", [False, True])
+def test_a_flipped_bit_of_an_event_is_seen(tmp_path, is_of_earlier_release):
     file, journal = tmp_path / FILE, Journal(tmp_path, print)
     journal.add([event(1), event(2, item_id="a certain item")]).result()
     journal.close()
+    if is_of_earlier_release:
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("ALTER TABLE events DROP COLUMN checksum")
+        assert JournalDataset(file=str(file)).load().height == 2
+        Journal(tmp_path, print).close()
     content = file.read_bytes()
     file.write_bytes(content.replace(b"a certain item", b"a certain itel"))
     journal = Journal(tmp_path, print)  # sound as an SQLite file
@@ -192,7 +202,8 @@ def test_a_checkpoint_that_fails_changes_no_reply_and_is_made_up_for(journal, he
     journal.add([event(1, user_id="the one who left"), event(2)]).result()
     journal._connection.set_authorizer(lambda action, name, *_: DENY if name == "wal_checkpoint" else OK)
     assert journal.drop_user("the one who left", now=10, is_known=True).result() == 1
-    assert heard[-1] == journal.content() == Content([event(2)], {"the one who left": 10})
+    assert heard[-1] == Changes([], {"the one who left": UserContent([], 10)})
+    assert journal.content() == Content([event(2)], {"the one who left": 10})
     journal._connection.set_authorizer(None)
     assert journal.add([event(3)]).result() == Added(1, 0)
     assert (tmp_path / f"{FILE}-wal").stat().st_size == 0

@@ -12,11 +12,11 @@ from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, ingestion, small_
 from reclora_kedro.candidates import item_knn
 from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnSettings
 from reclora_kedro.candidates.item_model import Training
-from reclora_kedro.history import sequences
+from reclora_kedro.history import rating_statistics, sequences
 from reclora_kedro.history.rating_statistics import RatingStatistics
 from reclora_kedro.history.sequences import places_of
 from reclora_kedro.serving import live_sequences
-from reclora_kedro.serving.journal import Content, Event
+from reclora_kedro.serving.journal import Changes, Content, Event, UserContent
 from reclora_kedro.serving.live_log import LiveLog
 
 KEY = ["user_id", "item_id", "timestamp"]
@@ -81,7 +81,7 @@ def test_what_is_read_of_events_in_any_order_is_that_of_a_log_of_all_of_them(bat
         statistics, near = RatingStatistics(log, **known, scale=(1, 5)), nearest_items(log)
         for batch in batches:
             near.nearest(0)
-            live_log.apply(as_events(batch))
+            live_log.apply(Changes(as_events(batch)))
             current = live_log.current()
             log = current.log
             statistics, near = statistics.with_log(log), near.with_events(log, current.changed)
@@ -100,6 +100,62 @@ def test_what_is_read_of_events_in_any_order_is_that_of_a_log_of_all_of_them(bat
     assert statistics.compute(log.now(PAIRS)).equals(RatingStatistics(expected, **known, scale=(1, 5)).compute(now))
 
 
+def by_id(log, users):
+    """The events of each user in each column."""
+    runs = {user: slice(log.sequences.starts[index], log.sequences.ends[index]) for user, index in users.items()}
+    return {
+        user: [getattr(log.sequences, name)[run].tolist() for name in live_sequences.COLUMNS]
+        for user, run in runs.items()
+    }
+
+
+CHANGES = st.lists(
+    st.one_of(
+        st.lists(st.builds(lambda place, rating: (*place, float(rating)), PLACES, st.integers(1, 5)), max_size=6),
+        st.tuples(st.sampled_from([0, 1, 2, 777]), st.sampled_from([None, BEGIN + 80, LAST + 1]), st.integers(0, 3)),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(CHANGES, st.sampled_from([1, 3, 1000]))
+def test_a_log_with_changed_users_is_one_of_what_the_journal_has_now(changes, least_ratio):
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (sequences, live_sequences):
+            patch.setattr(module, "LEAST_RATIO", least_ratio)
+        patch.setattr(live_sequences, "SPARE_EVENTS", 1)
+        patch.setattr(rating_statistics, "RECENT", 2)
+        live_log, events, dropped = live(), [], {}
+        log = live_log.current().log
+        statistics, near = RatingStatistics(log, scale=(1, 5)), nearest_items(log)
+        for number, change in enumerate([[(777, 3, BEGIN, 5.0), (777, 4, BEGIN + 1, 2.0)], *changes]):
+            if isinstance(change, list):
+                new = [each._replace(event_id=f"{number}.{each.event_id}") for each in as_events(change)]
+                events += new
+                live_log.apply(Changes(new))
+            else:
+                user, until, kept = str(change[0]), *change[1:]
+                own = [each for each in events if each.user_id == user]
+                own = own[kept:] + [each._replace(rating=6 - each.rating) for each in own[:kept]] if not until else []
+                events = [each for each in events if each.user_id != user] + own
+                dropped |= {user: until} if until else {}
+                live_log.apply(Changes([], {user: UserContent(own, dropped.get(user))}))
+            near.nearest(0)
+            current = live_log.current()
+            statistics, near = statistics.with_log(current.log), near.with_events(current.log, current.changed)
+            anew = live(events, dropped).current()
+            assert by_id(current.log, current.users) == by_id(anew.log, anew.users)
+            assert current.log.last_second == anew.log.last_second
+            now = anew.log.now(PAIRS)
+            expected = RatingStatistics(anew.log, scale=(1, 5)).compute(now)
+            assert statistics.compute(current.log.now(PAIRS)).equals(expected)
+            counts = (each.log.sequences.counts_after(BEGIN + 80, ITEMS).tolist() for each in (current, anew))
+            assert len({*map(tuple, counts)}) == 1
+        for item in range(ITEMS):
+            np.testing.assert_array_equal(near.nearest(item), nearest_items(anew.log).nearest(item))
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.lists(PLACES, min_size=1, max_size=20))
 def test_a_visitors_events_count_as_those_of_a_new_user(places):
@@ -115,9 +171,11 @@ def test_a_visitors_events_count_as_those_of_a_new_user(places):
 
 def test_new_users_are_appended_and_known_indices_stay():
     live_log = live([Event(str(n), str(100 + n), "3", 5.0, BEGIN) for n in range(300)])
-    live_log.apply([Event("again", "100", "4", 5.0, BEGIN + 1), Event("waits", "100", "unknown", 5.0, BEGIN)])
-    live_log.apply([Event(user, user, "4", 5.0, BEGIN) for user in ("ann", "--5", "²", "007")])  # of another log
-    log, users, _, _ = live_log.current()
+    live_log.apply(Changes([Event("again", "100", "4", 5.0, BEGIN + 1), Event("waits", "100", "unknown", 5.0, BEGIN)]))
+    live_log.apply(
+        Changes([Event(user, user, "4", 5.0, BEGIN) for user in ("ann", "--5", "²", "007")])
+    )  # of another log
+    log, users, *_ = live_log.current()
     assert [users[str(user)] for user in range(USERS)] == list(range(USERS))
     assert users["100"] == USERS
     assert log.users["user_id"][users["399"]] == 399
@@ -127,14 +185,14 @@ def test_new_users_are_appended_and_known_indices_stay():
 
 def test_dropped_users_have_no_events_until_then():
     event = Event("later", "3", "5", 4.0, BEGIN + 500)
-    log, users, _, _ = live([event], {"3": BEGIN + 400}).current()
+    log, users, *_ = live([event], {"3": BEGIN + 400}).current()
     starts, ends = log.sequences.starts, log.sequences.ends
     assert log.sequences.timestamp[starts[users["3"]] : ends[users["3"]]].tolist() == [BEGIN + 500]
     assert (ends - starts).sum() == (USERS - 1) * EVENTS_PER_USER + 1
 
 
 def test_a_rating_is_a_like_where_ingestion_takes_it_for_one():
-    log, users, _, _ = live([Event("a", "1", "3", 3.3, LAST + 9)], label_threshold=3.3).current()
+    log, users, *_ = live([Event("a", "1", "3", 3.3, LAST + 9)], label_threshold=3.3).current()
     assert log.sequences.label[log.sequences.ends[users["1"]] - 1] == 1
 
 
@@ -168,6 +226,6 @@ def test_a_visitor_leaves_nothing_behind(history):
 def test_events_that_an_update_keeps_out_are_not_read():
     events = [Event(f"e{second}", "1", "3", 5.0, LAST + second) for second in (1, 2)]
     log = LiveLog(champion_log(), ingestion(), Content(events[:1], {}), frozenset({("1", "3", LAST + 1)}))
-    log.apply(events[1:])
+    log.apply(Changes(events[1:]))
     own = log.current().log.sequences
     assert (own.ends - own.starts)[1] == EVENTS_PER_USER + 1

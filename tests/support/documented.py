@@ -8,6 +8,8 @@ from projects import ROOT, kedro_run
 README = ROOT / "README.md"
 GUIDES = [*sorted((ROOT / "docs/start").glob("*.md")), *sorted((ROOT / "docs/guides").glob("*.md"))]
 
+CALL = re.compile(r"(?:^|[ /])(?:kedro|reclora) ((?!reclora)[a-z]+(?:-[a-z]+)*\b[^`|&;#\n]*)", re.MULTILINE)
+
 
 def commands():
     """The page of each `kedro run` in a block of commands, by its arguments; continued lines are joined.
@@ -24,6 +26,17 @@ def commands():
                 elif words[:2] in (["kedro", "study"], ["kedro", "forget"]):
                     pages.setdefault(" ".join(["--pipelines", *words[1:]]), page.stem)
     return pages
+
+
+def calls():
+    """The words after `kedro` or `reclora` of each command in the docs, in a block or a sentence, with its page."""
+    for page in (README, *sorted((ROOT / "docs").rglob("*.md"))):
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        sentences = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        blocks = re.findall(r"```(?:console|bash)\n(.*?)```", text, flags=re.DOTALL)
+        for code in (*blocks, *(each.replace("\n", " ") for each in re.findall(r"`([^`]+)`", sentences))):
+            for call in CALL.findall(code):
+                yield shlex.split(call), page.stem
 
 
 def config_files():

@@ -11,7 +11,7 @@ from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.optimization import copy_of
 from reclora_kedro.update import adapters
 from reclora_kedro.update.adapters import update_adapter, update_questions
-from reclora_kedro.update.promotion import PromotionConfig, undecided
+from reclora_kedro.update.promotion import Decision, PromotionConfig
 
 USES = {"few_shot": 64, "replay": 32, "validation": 64, "test": 60}
 CONFIG = AdapterContinuationConfig(few_shot=64, learning_rate=2e-2, safeguard=("none",))
@@ -32,7 +32,11 @@ def learned_rows():
 
 @pytest.mark.parametrize("chosen", ["champion", "challenger"])
 def test_the_weights_that_stay_are_those_that_were_chosen(tiny_model, monkeypatch, chosen):
-    monkeypatch.setattr(adapters, "decide", lambda rows, *_: undecided(rows, "for a test") | {"chosen": chosen})
+    monkeypatch.setattr(
+        adapters,
+        "decide",
+        lambda rows, *_: Decision.undecided(rows, "for a test").model_copy(update={"chosen": chosen}),
+    )
     training = training_config(epochs=4, rows_per_validation=64)
     model = with_new_adapter(tiny_model, gates_decide(32, seed=2))
     model.model.requires_grad_(False)
@@ -43,13 +47,13 @@ def test_the_weights_that_stay_are_those_that_were_chosen(tiny_model, monkeypatc
         Bootstrap(confidence=0.9, seed=0).model_copy(update={"samples": 100}),
     )
     log, decision = update_adapter(model, prompts, gate_inputs, CONFIG, training, *settings)
-    assert decision["rows"] == USES["test"]
+    assert decision.rows == USES["test"]
     assert log["rows"].max() == 4 * 64  # the new ones, in each epoch
     same = [torch.equal(weights, start[name]) for name, weights in adapter_weights(model.model).items()]
     assert all(same) == (chosen == "champion")
     few = prompts.filter(pl.col("use") != "validation")
     log, decision = update_adapter(model, few, gate_inputs, CONFIG, training, *settings)
-    assert (log.height, decision["chosen"]) == (0, "champion")
+    assert (log.height, decision.chosen) == (0, "champion")
 
 
 def test_the_newest_questions_are_of_the_test_split():

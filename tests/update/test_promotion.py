@@ -27,16 +27,16 @@ def test_a_challenger_that_is_not_worse_takes_the_place(noise, chosen):
     champion = scores(1.0)
     challenger = champion + 1e-9 if noise == 1.01 else scores(noise)
     decision = decide(rows, champion, challenger, CONFIG, BOOTSTRAP)
-    assert decision["chosen"] == chosen
-    assert decision["lower_bound"] <= decision["difference"]
-    assert decision["difference"] == pytest.approx(decision["challenger_auc"] - decision["champion_auc"])
+    assert decision.chosen == chosen
+    assert decision.lower_bound <= decision.difference
+    assert decision.difference == pytest.approx(decision.challenger_auc - decision.champion_auc)
 
 
 def test_a_difference_that_few_rows_leave_open_keeps_the_champion():
     rows, scores = newest_rows(users=8, rows=24)
     decision = decide(rows, scores(1.0), scores(1.0), CONFIG, BOOTSTRAP)
-    assert (decision["chosen"], decision["rows"]) == ("champion", 24)
-    assert decision["lower_bound"] < -CONFIG.margin
+    assert (decision.chosen, decision.rows) == ("champion", 24)
+    assert decision.lower_bound < -CONFIG.margin
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2])
@@ -44,15 +44,15 @@ def test_what_cannot_be_measured_keeps_the_champion(kept):
     rows, scores = newest_rows()
     alike = rows.filter(label=1).head(kept)
     decision = decide(alike, scores(1.0)[:kept], scores(1.0)[:kept], CONFIG, BOOTSTRAP)
-    assert decision["chosen"] == "champion"
-    assert "too few" in decision["reason"]
-    assert decision["champion_auc"] is None
+    assert decision.chosen == "champion"
+    assert "too few" in decision.reason
+    assert decision.champion_auc is None
 
 
 def test_a_challenger_that_learned_nothing_is_the_champion():
     rows, scores = newest_rows()
     champion = scores(1.0)
-    assert decide(rows, champion, champion, CONFIG, BOOTSTRAP)["chosen"] == "champion"
+    assert decide(rows, champion, champion, CONFIG, BOOTSTRAP).chosen == "champion"
 
 
 def test_a_challenger_that_is_worse_on_older_rows_or_than_the_first_champion_stays_out():
@@ -66,21 +66,21 @@ def test_a_challenger_that_is_worse_on_older_rows_or_than_the_first_champion_sta
         return decide_among_three(newest, held_out, trusted, named, CONFIG, BOOTSTRAP, **{"accept": False} | settings)
 
     near = champion + 0.1 * (good - champion)
-    assert chosen(near)["chosen"] == "challenger"
+    assert chosen(near).chosen == "challenger"
     forgets = np.concatenate([near[:2000], scores(3.0)[2000:3000], near[3000:]])
     refused, accepted = chosen(forgets), chosen(forgets, accept=True)
-    assert (refused["chosen"], accepted["chosen"]) == ("champion", "challenger")
+    assert (refused.chosen, accepted.chosen) == ("champion", "challenger")
     for figures in (refused, accepted):  # of what was gained, and of what was lost
         assert re.search(
-            r"on 1,000 older rows, the challenger's AUC is -.*on 2,000 newest rows, its AUC is \+", figures["reason"]
+            r"on 1,000 older rows, the challenger's AUC is -.*on 2,000 newest rows, its AUC is \+", figures.reason
         )
-    assert refused["reason"].endswith("update.accept=[lens] takes it all the same")
+    assert refused.reason.endswith("update.accept=[lens] takes it all the same")
     false = chosen(np.concatenate([near[:3000], -champion[3000:]]))
-    assert false["reason"].startswith("on 1,000 test rows of the first champion, the challenger's AUC is -")
+    assert false.reason.startswith("on 1,000 test rows of the first champion, the challenger's AUC is -")
     lost = chosen(near, first=scores(0.5))
-    assert lost["chosen"] == "champion"
-    assert "beside the first champion" in lost["reason"]
-    assert chosen(near, first=scores(0.5), accept=True)["chosen"] == "challenger"
+    assert lost.chosen == "champion"
+    assert "beside the first champion" in lost.reason
+    assert chosen(near, first=scores(0.5), accept=True).chosen == "challenger"
 
 
 def test_old_rows_weigh_less_the_older_they_are():
@@ -97,7 +97,7 @@ def test_old_rows_weigh_less_the_older_they_are():
         )
         for rows in (held_out, held_out.with_columns(timestamp=YEAR))
     ]  # fmt: skip
-    assert [each["chosen"] for each in decisions] == ["challenger", "champion"]
+    assert [each.chosen for each in decisions] == ["challenger", "champion"]
 
 
 def test_rollbacks_after_an_update_go_behind_what_was_rolled_back():

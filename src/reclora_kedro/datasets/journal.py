@@ -1,16 +1,22 @@
 """A load-only dataset of the service's journal."""
 
+import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 from kedro.io import DatasetError
 
 from kedro_provenance.files.storage import is_remote
+from reclora_kedro.datasets.forgotten_users import ForgottenUsersDataset
 from reclora_kedro.datasets.load_only import LoadOnlyDataset
+from reclora_kedro.ingestion.forgotten import ForgottenUsers
+from reclora_kedro.serving.erasing import erase_events
 from reclora_kedro.serving.journal import JournalError, stored_events
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
 
@@ -18,15 +24,29 @@ SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "tim
 class JournalDataset(LoadOnlyDataset):
     """Loads the events that the service has acknowledged, in that order, also while it runs; none if it has never run.
 
+    Events of forgotten users, as a restored backup has them, are left out and erased from the file, as by the service.
+
     Columns are user_id, item_id (text), rating (null: an impression without a click) and timestamp (seconds since the
     epoch). Events are identified by user, item and second, so that an update may read the whole journal again.
 
     Args:
         file: a local SQLite file with the table `events`.
+        path: of the entry `forgotten_users`; None if nobody is.
+        credentials: of that path.
     """
 
-    def __init__(self, *, file: str, metadata: dict[str, Any] | None = None) -> None:
+    RESOURCES: ClassVar = ("path",)  # as in `ForgottenUsersDataset`
+
+    def __init__(
+        self,
+        *,
+        file: str,
+        path: str | None = None,
+        credentials: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         self.file = file
+        self._forgotten = None if path is None else ForgottenUsersDataset(path=path, credentials=credentials)
         self.metadata = metadata
 
     def load(self) -> pl.DataFrame:
@@ -44,7 +64,19 @@ class JournalDataset(LoadOnlyDataset):
                 f"{self.file} cannot be used as the service's journal ({error}): an SQLite file with the table "
                 "`events` is expected. Name its folder in service.folder, or move the file away."
             ) from error
+        if self._forgotten is not None:
+            forgotten = ForgottenUsers.from_table(self._forgotten.load())
+            if found := {event.user_id for event in events if event.user_id in forgotten}:
+                events = [event for event in events if event.user_id not in found]
+                self._erase(found)
         return pl.DataFrame({name: [getattr(event, name) for event in events] for name in SCHEMA}, SCHEMA)
+
+    def _erase(self, users: set[str]) -> None:
+        logger.warning("%s holds events of %d forgotten users, which are erased.", self.file, len(users))
+        try:
+            erase_events(self.file, users)
+        except ValueError as error:  # no reader reads them, and the next one tries again
+            logger.warning("%s", error)
 
     def _describe(self) -> dict[str, Any]:
         return {"file": self.file}

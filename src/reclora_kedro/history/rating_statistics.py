@@ -33,7 +33,7 @@ RECENT = 10  # ratings
 UNIT = 2.0**-32  # of sums: finer than what float32 tells apart, and 2**31 events do not overflow 64 bits
 VALUES_AT_ONCE = 2**22  # that are summed together
 LIKES, RATINGS = 0, 1  # what is summed of the parts of the events
-NEVER = np.iinfo(np.int64).min
+NEVER = -np.iinfo(np.int64).max
 CELLS_AT_ONCE = 2**20  # pairs of event and field value of the users whose histories are read together
 MANY_VALUES = 64  # of fields: beyond it no fewer users are read together, as an event has few of the values
 
@@ -81,7 +81,9 @@ class RatingStatistics:
                 self._leniencies[events] = self._leniencies_of(events, [earlier])
 
     def _sums_of(self, part: ItemEvents) -> tuple["_Sums", "_Sums"]:
-        return _Sums(part.label, part.log.order), _Sums(self._scaled(part.rating), part.log.order)
+        values = part.label, self._scaled(part.rating)
+        likes, ratings = (_Sums(part.sign * of_kind, part.log.order) for of_kind in values)
+        return likes, ratings
 
     def _scaled(self, ratings: np.ndarray) -> np.ndarray:
         low, high = self._scale
@@ -116,7 +118,7 @@ class RatingStatistics:
         yield self._item_rate(LIKES, ranges)
         yield self._item_rate(RATINGS, ranges)
         yield self._item_rate(LIKES, self._latest(ranges))
-        yield np.log1p(_lengths(ranges))
+        yield np.log1p(self._lengths(ranges))
 
     def _of_users(self, user: np.ndarray, start: np.ndarray, end: np.ndarray, item: np.ndarray) -> np.ndarray:
         """Return the columns about users with these histories: (rows, 7).
@@ -160,25 +162,51 @@ class RatingStatistics:
     def _item_rate(self, kind: int, ranges: Ranges) -> np.ndarray:
         """Return the rate of likes, or the mean rating, over ranges of the parts together."""
         sums = [part[kind].between(*among) for part, among in zip(self._sums.values(), ranges, strict=True)]
-        return _rate(np.sum(sums, axis=0), _lengths(ranges))
+        return _rate(np.sum(sums, axis=0), self._lengths(ranges))
 
     def _latest(self, ranges: Ranges) -> Ranges:
         """Return the last ten events of these ranges of the parts together."""
         if len(ranges) == 1:
             [(first, last)] = ranges
             return [(np.maximum(first, last - RECENT), last)]
-        moments = []
+        counts = np.zeros((len(ranges), len(ranges[0][0])), dtype=np.int64)
+        removed = np.zeros(counts.shape[1], dtype=np.int64)  # of each item's events
         for part, (first, last) in zip(self._sums, ranges, strict=True):
-            places = last[:, None] - np.arange(1, RECENT + 1)
-            inside = places >= first[:, None]
-            moments.append(np.where(inside, part.moments(np.where(inside, places, 0)), NEVER))
-        tenth = np.partition(np.concatenate(moments, axis=1), -RECENT, axis=1)[:, [-RECENT]]
-        counts = [((moment >= tenth) & (moment > NEVER)).sum(axis=1) for moment in moments]
+            removed += (last - first) * (part.sign < 0)
+        doublings = np.ceil(np.log2(1 + removed / RECENT)).astype(np.int64)
+        for doubling in np.unique(doublings).tolist():  # items with few removed events need few others
+            rows = np.flatnonzero(doublings == doubling)
+            of_rows = [(first[rows], last[rows]) for first, last in ranges]
+            counts[:, rows] = self._count_latest(of_rows, RECENT << doubling)
         return [(last - count, last) for count, (_, last) in zip(counts, ranges, strict=True)]
 
+    def _count_latest(self, ranges: Ranges, width: int) -> np.ndarray:
+        """Return how many events of each range are since the tenth latest one that counts: (parts, rows).
 
-def _lengths(ranges: Ranges) -> np.ndarray:
-    return np.sum([last - first for first, last in ranges], axis=0)
+        Args:
+            width: number of events, at least ten and those of the range that do not count.
+        """
+        moments, signs = [], []
+        for part, (first, last) in zip(self._sums, ranges, strict=True):
+            places = last[:, None] - np.arange(1, width + 1)
+            inside = places >= first[:, None]
+            moments.append(np.where(inside, part.moments(np.where(inside, places, 0)), NEVER))
+            signs.append(part.sign * inside)
+        every = np.concatenate(moments, axis=1)
+        if width == RECENT:
+            tenth = np.partition(every, -RECENT, axis=1)[:, [-RECENT]]
+        else:
+            sign = np.concatenate(signs, axis=1)
+            latest_first = np.lexsort((sign, -every))  # of one moment those first that do not count
+            counted = np.take_along_axis(sign, latest_first, axis=1).cumsum(axis=1) >= RECENT
+            place = np.where(counted.any(axis=1), counted.argmax(axis=1), -1)[:, None]
+            tenth = np.take_along_axis(every, np.take_along_axis(latest_first, place, axis=1), axis=1)
+        return np.stack([((moment >= tenth) & (moment > NEVER)).sum(axis=1) for moment in moments])
+
+    def _lengths(self, ranges: Ranges) -> np.ndarray:
+        return np.sum(
+            [part.sign * (last - first) for part, (first, last) in zip(self._sums, ranges, strict=True)], axis=0
+        )
 
 
 def _rate(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

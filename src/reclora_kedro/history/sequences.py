@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -168,6 +168,7 @@ class ItemEvents:
     timestamp: np.ndarray
     label: np.ndarray
     rating: np.ndarray
+    sign: ClassVar = 1
 
     @cached_property
     def log(self) -> TimeLog:
@@ -185,16 +186,15 @@ class ItemEvents:
         order = np.argsort(columns[0], kind="stable")
         return type(self)(*(column[order] for column in columns))
 
-    def without(self, user: np.ndarray, item_index: np.ndarray, timestamp: np.ndarray) -> Self:
-        """Return these events without some others, which need not be among them."""
-        starts, ends = (self.log.range_before(item_index, timestamp + later)[1] for later in (0, 1))
-        rows = self.log.order[places_of(starts, ends)]
-        rows = rows[self.user[rows] == np.repeat(user, ends - starts)]
-        return type(self)(*(np.delete(column, rows) for column in self._columns)) if len(rows) else self
-
     @property
     def _columns(self) -> tuple[np.ndarray, ...]:
         return self.user, self.item_index, self.timestamp, self.label, self.rating
+
+
+class RemovedEvents(ItemEvents):
+    """Events of other parts that do not count any more."""
+
+    sign: ClassVar = -1
 
 
 def with_part(parts: tuple[ItemEvents, ...], new: ItemEvents) -> tuple[ItemEvents, ...]:

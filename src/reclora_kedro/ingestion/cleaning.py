@@ -20,7 +20,7 @@ from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import DropRule, IngestionConfig, InteractionColumns
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.ingestion.impressions import expand_impressions, starting_histories
-from reclora_kedro.ingestion.plausible_times import believed_seconds, day_of, outside, refuse_times
+from reclora_kedro.ingestion.plausible_times import believed_seconds, day_of, newest_plausible, outside, refuse_times
 from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
 from reclora_kedro.ingestion.schema import EVENT_KEY, MOMENT_KEY, comes_after_previous
 
@@ -92,6 +92,17 @@ def clean_interactions(
         parts.append(frame)
         report.add(repeats)
     log = pl.concat(parts) if parts else pl.LazyFrame(schema=NO_ROWS)
+    if config.plausible_times.last_day is None and (last := newest_plausible(log)) is not None:
+        is_later = pl.col("timestamp") > last
+        if later := log.select(is_later.sum()).collect(engine="streaming").item():
+            report.record(f"timestamp long after {day_of(last)}, the last plausible day", later)
+            logger.warning(
+                "%d rows are dropped, as their times are long after %s, where all others end: if they are right, set "
+                "`ingestion.plausible_times.last_day`.",
+                later,
+                day_of(last),
+            )
+            log = log.filter(~is_later)
     if columns.click_history is not None:
         raw = chunks[0].read(raw_log, columns)
         log = _with_starting_histories(log.collect(), raw, config, forgotten, report).lazy()

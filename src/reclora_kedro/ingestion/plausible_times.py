@@ -59,6 +59,26 @@ def outside(seconds: pl.Series, times: PlausibleTimes) -> pl.Series:
     return (seconds > 0) & ~seconds.is_between(*believed_seconds(times))
 
 
+def newest_plausible(log: pl.LazyFrame) -> int | None:
+    """Return the last second of a log without the few rows that come too long after all others; None without rows.
+
+    At most a thousandth of the rows, they come after a gap of more than a day and of more than the log's whole length
+    until then, as the rows of a machine with a wrong clock do in a log that ended long ago.
+
+    Examples:
+        >>> day = 86_400
+        >>> newest_plausible(pl.LazyFrame({"timestamp": [*range(day, 2 * day, 40), 9 * day]}))
+        172760
+    """
+    rows, first = log.select(pl.len(), pl.col("timestamp").min()).collect(engine="streaming").row(0)
+    if first is None:
+        return None
+    latest = log.select(pl.col("timestamp").top_k(rows // 1000 + 1)).collect().to_series().sort()
+    gap, length = latest.diff().shift(-1), latest - first
+    ends = latest.filter((gap > SECONDS_PER_DAY) & (gap > length) & (length > 0))
+    return int(latest[-1] if ends.is_empty() else ends[0])
+
+
 def _fitting_unit(numbers: pl.Series, first: int, last: int) -> str | None:
     """Return the format in which most of these numbers are plausible times."""
     if not numbers.dtype.is_numeric():

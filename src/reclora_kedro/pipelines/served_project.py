@@ -34,6 +34,7 @@ from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 from reclora_kedro.serving.config import ServiceConfig
+from reclora_kedro.serving.guard import Tokens
 from reclora_kedro.serving.models import Champion, Llm
 
 logger = logging.getLogger(__name__)
@@ -72,16 +73,25 @@ class ServedProject:
             )
         return config.model_copy(update={"folder": self._path / config.folder})
 
-    def token(self, config: ServiceConfig) -> str | None:
-        """Return the token that requests need, or raise RunRefusedError if its variable is not set."""
+    def tokens(self, config: ServiceConfig) -> Tokens | None:
+        """Return the tokens that requests need, or raise RunRefusedError if a variable is not set, or two are equal."""
         if config.token_variable is None:
             return None
-        if not (token := os.environ.get(config.token_variable)):
+        names = ("token_variable", "write_token_variable", "read_token_variable")
+        variables = {name: variable for name in names if (variable := getattr(config, name)) is not None}
+        for name, variable in variables.items():
+            if not os.environ.get(variable):
+                raise RunRefusedError(
+                    f"service.{name} names {variable}, but this environment variable is not set: set it to the token, "
+                    "or the parameter to null."
+                )
+        values = {name: os.environ[variable] for name, variable in variables.items()}
+        if len({*values.values()}) < len(values):
             raise RunRefusedError(
-                f"service.token_variable names {config.token_variable}, but this environment variable is not set: set "
-                "it to the token, or the parameter to null."
+                f"service.{', '.join(values)} name equal tokens: give each its own, or set one to null."
             )
-        return token
+        write, read = (values.get(name) for name in names[1:])
+        return Tokens(values["token_variable"], write, read)
 
     def champion_name(self) -> str | None:
         """Return the version of the champion's alias; None if there is none."""

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from reclora_kedro.serving.batches import QueueClosedError, QueueFullError
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.connections import connections_of
-from reclora_kedro.serving.guard import OPEN_PATHS, Guard, too_many
+from reclora_kedro.serving.guard import OPEN_PATHS, Guard, Tokens, too_many
 from reclora_kedro.serving.page import Page
 from reclora_kedro.serving.problems import ProblemError, invalid_request, unknown
 from reclora_kedro.serving.routes import Routes
@@ -29,13 +29,14 @@ logger = logging.getLogger(__name__)
 
 def create_app(
     service: Service,
-    token: str | None = None,
+    tokens: Tokens | None = None,
     newest: Callable[[], str | None] = lambda: None,
     roll_back: Callable[[], str | None] | None = None,
 ) -> FastAPI:
     """Create the app of the service.
 
     Args:
+        tokens: which requests need; None: none.
         newest: returns the version of the champion's alias; a change triggers a reload.
         roll_back: names the previous champion and returns the version of the alias; None disables rollback.
     """
@@ -58,7 +59,7 @@ def create_app(
         docs_url=None,  # FastAPI's page loads scripts of another host: `Page` has one of its own
         redoc_url=None,
     )
-    app.add_middleware(Guard, config=service.config, token=token, metrics=service.metrics)
+    app.add_middleware(Guard, config=service.config, tokens=tokens, metrics=service.metrics)
     if service.config.allowed_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=service.config.allowed_origins, allow_methods=["*"], allow_headers=["*"]
@@ -68,7 +69,7 @@ def create_app(
     routes.add_to(app)
     Page(routes).add_to(app)
     tools = add_tools(app, routes)
-    if token is not None:
+    if tokens is not None:
         _describe_token(app)
     return app
 

@@ -27,6 +27,8 @@ class ServiceConfig(Block):
     allowed_origins: tuple[str, ...]
     folder: Path
     token_variable: str | None
+    write_token_variable: str | None
+    read_token_variable: str | None
     model: ModelName
     variant: str | None
     reload_seconds: Positive | None
@@ -42,6 +44,15 @@ class ServiceConfig(Block):
     max_pairs: Count
     max_prompts: Count
     requests_per_second: Positive | None
+
+    @model_validator(mode="after")
+    def _a_token_for_everything(self) -> Self:
+        if self.token_variable is None and (self.write_token_variable or self.read_token_variable):
+            raise ValueError(
+                "token_variable is null, but there are tokens for writing or reading, so that nobody could administer "
+                "the service: name the variable of the token for everything"
+            )
+        return self
 
     @model_validator(mode="after")
     def _an_llm_that_answers_is_loaded(self) -> Self:

@@ -7,6 +7,7 @@ import re
 from collections import OrderedDict
 from contextlib import suppress
 from time import monotonic, perf_counter
+from typing import NamedTuple
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,6 +24,8 @@ STATIC_PATHS = ("/page/page.css", "/page/page.js", "/page/htmx.min.js")
 OPEN_PATHS = ("/", "/docs", "/openapi.json", "/health/live", "/health/ready", *STATIC_PATHS)
 """Paths without a token, as their answers contain no data."""
 READING = ("GET", "HEAD", "OPTIONS")
+READING_PATHS = ("/recommend", "/score")  # whose requests have a body
+ADMINISTRATION_PATHS = ("/model/reload", "/model/rollback", "/page/rollback")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 GONE = 499  # the status under which requests are counted whose client has gone; nobody reads it
 MOST_CLIENTS = 10_000  # whose rate is remembered
@@ -34,12 +37,36 @@ SAFE_HEADERS = {
 }
 
 
+class Tokens(NamedTuple):
+    """Bearer tokens: the first one is for everything, and there may be others for less."""
+
+    administration: str
+    writing: str | None = None  # for events, and all that reading is
+    reading: str | None = None
+
+    def allow(self, token: bytes, needed: str) -> bool | None:
+        """Return whether a token is enough for a kind of request, a name of these fields; None if it is no token.
+
+        Its time does not depend on how much of a token is right.
+        """
+        kinds = [
+            kind for kind, own in self._asdict().items() if own is not None and hmac.compare_digest(token, own.encode())
+        ]
+        return self._fields.index(kinds[0]) <= self._fields.index(needed) if kinds else None
+
+
+def needed_token(method: str, path: str) -> str:
+    """Return the kind of token, a field of `Tokens`, that a request needs."""
+    if path in ADMINISTRATION_PATHS:
+        return "administration"
+    return "reading" if method in READING or path in READING_PATHS else "writing"
+
+
 class Guard:
     """ASGI middleware that refuses requests, counts answers, and cancels work for disconnected clients."""
 
-    def __init__(self, app: ASGIApp, config: ServiceConfig, token: str | None, metrics: Metrics) -> None:
-        self._app, self._config, self._metrics = app, config, metrics
-        self._token = None if token is None else token.encode()
+    def __init__(self, app: ASGIApp, config: ServiceConfig, tokens: Tokens | None, metrics: Metrics) -> None:
+        self._app, self._config, self._metrics, self._tokens = app, config, metrics, tokens
         self._allowances: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,19 +122,30 @@ class Guard:
                 f"A browser sent this for a page of {(origin or 'another origin')[:100]}: add it to "
                 "service.allowed_origins if it is yours.",
             )
-        if self._token is not None and scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
-            scheme, _, token = headers.get("authorization", "").partition(" ")
-            sent = token.encode("latin-1")  # the bytes of the header, which starlette decodes so
-            if not (hmac.compare_digest(sent, self._token) and scheme.lower() == "bearer"):
-                raise ProblemError(
-                    401,
-                    "token-needed",
-                    "A token is needed",
-                    "Send the header `Authorization: Bearer TOKEN` with the service's token.",
-                    headers={"www-authenticate": "Bearer"},
-                )
+        if self._tokens is not None and scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
+            self._require_token(headers, needed_token(scope["method"], scope["path"]), self._tokens)
         if config.requests_per_second is not None:
             self._require_rate((scope.get("client") or ("unknown",))[0], config.requests_per_second)
+
+    def _require_token(self, headers: Headers, needed: str, tokens: Tokens) -> None:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        is_allowed = tokens.allow(token.encode("latin-1"), needed)  # the header's bytes, which starlette decodes so
+        if is_allowed is None or scheme.lower() != "bearer":
+            raise ProblemError(
+                401,
+                "token-needed",
+                "A token is needed",
+                "Send the header `Authorization: Bearer TOKEN` with the service's token.",
+                headers={"www-authenticate": "Bearer"},
+            )
+        if not is_allowed:
+            raise ProblemError(
+                403,
+                "other-token-needed",
+                "This token is for less",
+                f"This request needs the token for {needed}: send that one.",
+                headers={"www-authenticate": 'Bearer error="insufficient_scope"'},
+            )
 
     def _require_rate(self, client: str, rate: float) -> None:
         """Take one request from a client's allowance, which refills with time up to a second's worth."""

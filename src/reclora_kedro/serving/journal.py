@@ -12,7 +12,7 @@ import logging
 import secrets
 import sqlite3
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE INDEX IF NOT EXISTS events_of_users ON events (user_id);
 CREATE TABLE IF NOT EXISTS dropped_users (user_id TEXT PRIMARY KEY, timestamp INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS changed_users (user_id TEXT PRIMARY KEY, change INTEGER NOT NULL UNIQUE);
 """
 T = TypeVar("T")
 
@@ -54,6 +55,20 @@ class Content(NamedTuple):
     events: list[Event]  # in the order in which they were acknowledged
     dropped: dict[str, int]  # by user, the second until which all their events are dropped
     forgotten: ForgottenUsers = NOBODY  # whose events no log may hold
+
+
+class UserContent(NamedTuple):
+    """All that a journal has of a user."""
+
+    events: list[Event]
+    until: int | None  # second until which all earlier events are dropped, if any
+
+
+class Changes(NamedTuple):
+    """What commits have changed."""
+
+    events: list[Event]  # new ones, of other users than the following
+    users: Mapping[str, UserContent] = {}  # those with events that were changed or dropped, and what is left of each
 
 
 class Added(NamedTuple):
@@ -91,7 +106,8 @@ class _Job(NamedTuple):
 class _Place(NamedTuple):
     """How much of a journal has been read."""
 
-    rewrite: int  # drawn anew whenever earlier events are changed or dropped: SQLite's `user_version`
+    rewrite: int  # drawn anew whenever users are erased: SQLite's `user_version`
+    change: int  # number of the last user's change
     sequence: int  # number of the last event
 
 
@@ -100,8 +116,8 @@ class Journal:
 
     Args:
         folder: created if it does not exist.
-        listen: called with the events of each commit, before their senders are answered, and by `refresh` with those of
-            other services; after earlier events were changed or dropped, with the journal's whole content.
+        listen: called with the changes of each commit, before their senders are answered, and by `refresh` with those
+            of other services; after users were erased, with the journal's whole content.
         observe_fault: called with the step that failed: commit, checkpoint or listener.
         forgotten: returns who is forgotten now; called at every commit, and before the content is read. If it fails,
             nothing is stored.
@@ -113,7 +129,7 @@ class Journal:
     def __init__(
         self,
         folder: Path,
-        listen: Callable[[list[Event] | Content], None],
+        listen: Callable[[Changes | Content], None],
         observe_fault: Callable[[str], None] = lambda step: None,
         forgotten: Callable[[], ForgottenUsers] = lambda: NOBODY,
     ) -> None:
@@ -126,6 +142,7 @@ class Journal:
         self._forgotten, self._excluded = forgotten, NOBODY
         try:
             self._connection, self._reader = _connected(self.file), _connected(self.file)
+            _add_checksums(self._connection)
             self._commits, self._place = self._count_commits(), _place(self._reader)
         except sqlite3.Error as error:
             raise _unwritable(folder, error) from error
@@ -184,7 +201,7 @@ class Journal:
                     if not replace or stored.user_id != event.user_id:
                         raise EventConflictError(stored, event)
                     _deleted(connection, "event_id", event.event_id)
-                    self._note_rewrite(connection)
+                    self._note_change(connection, event.user_id)
                 connection.execute(
                     f"INSERT INTO events ({COLUMNS}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)", (*event, checksum(event))
                 )
@@ -204,7 +221,7 @@ class Journal:
             deleted = _deleted(connection, "user_id", user_id)
             if (deleted or is_known) and user_id not in self._excluded:
                 connection.execute("INSERT OR REPLACE INTO dropped_users VALUES (?, ?)", (user_id, now))
-                self._note_rewrite(connection)
+                self._note_change(connection, user_id)
             return deleted
 
         return self._submit(delete)
@@ -323,9 +340,11 @@ class Journal:
             logger.warning("What was deleted from %s is still in its write-ahead log: %s.", self.file, error)
             self._observe_fault("checkpoint")
 
-    def _note_rewrite(self, connection: sqlite3.Connection) -> None:
-        """Make all services read the whole journal again after this transaction."""
-        _note_rewrite(connection)
+    def _note_change(self, connection: sqlite3.Connection, user_id: str) -> None:
+        """Make all services read a user's events again after this transaction."""
+        connection.execute(
+            "INSERT OR REPLACE INTO changed_users SELECT ?, coalesce(max(change), 0) + 1 FROM changed_users", (user_id,)
+        )
         self._has_remains = True
 
     def _content(self, connection: sqlite3.Connection, erases: bool = True) -> Content:
@@ -358,12 +377,8 @@ class Journal:
                 with _unchanging(self._reader) as connection:
                     place = _place(connection)
                     is_changed = is_whole or place.rewrite != self._place.rewrite
-                    new = (
-                        self._content(connection)
-                        if is_changed
-                        else stored_events(connection, after=self._place.sequence)
-                    )
-                if new:
+                    new = self._content(connection) if is_changed else _changes_since(connection, self._place)
+                if is_changed or any(new):
                     self._listen(new)
                 self._place, self._is_behind = place, False
                 return None
@@ -379,12 +394,10 @@ def erase_users(connection: sqlite3.Connection, users: Iterable[str]) -> int:
     """Delete all that a journal has of users, and make all services read it again; return the number of events."""
     ids = [(user,) for user in users]
     connection.executemany("DELETE FROM dropped_users WHERE user_id = ?", ids)
-    _note_rewrite(connection)
-    return connection.executemany("DELETE FROM events WHERE user_id = ?", ids).rowcount
-
-
-def _note_rewrite(connection: sqlite3.Connection) -> None:
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'changed_users'").fetchall():
+        connection.executemany("DELETE FROM changed_users WHERE user_id = ?", ids)
     connection.execute(f"PRAGMA user_version = {secrets.randbits(31)}")  # a restored backup has another one
+    return connection.executemany("DELETE FROM events WHERE user_id = ?", ids).rowcount
 
 
 def require_usable(folder: Path) -> None:
@@ -431,16 +444,21 @@ def checksum(event: Event) -> int:
     return zlib.crc32(repr((*event[:3], rating, *event[4:])).encode())
 
 
-def stored_events(connection: sqlite3.Connection, after: int = 0) -> list[Event]:
+def stored_events(connection: sqlite3.Connection, after: int = 0, user_id: str | None = None) -> list[Event]:
     """Return the events of a journal behind a place, in the order in which they were acknowledged.
 
+    Args:
+        user_id: whose events are read; None for all.
+
     Raises:
-        JournalError: an event is not as it was written. Events of earlier releases have no checksum.
+        JournalError: an event is not as it was written. Events of earlier releases have no checksum until a service
+            takes the journal over.
     """
     names = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('events')")}
     sums = "checksum" if "checksum" in names else "NULL"
+    of_user, values = ("", (after,)) if user_id is None else ("AND user_id = ?", (after, user_id))
     rows = connection.execute(
-        f"SELECT sequence, {sums}, {COLUMNS} FROM events WHERE sequence > ? ORDER BY sequence", (after,)
+        f"SELECT sequence, {sums}, {COLUMNS} FROM events WHERE sequence > ? {of_user} ORDER BY sequence", values
     )
     events = []
     for sequence, stored, *columns in rows:
@@ -465,6 +483,19 @@ def _connected(file: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _add_checksums(connection: sqlite3.Connection) -> None:
+    """Give the events of an earlier release their checksums, all or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        rows = connection.execute(f"SELECT sequence, {COLUMNS} FROM events WHERE checksum IS NULL").fetchall()
+        sums = [(checksum(Event(*columns)), sequence) for sequence, *columns in rows]
+        connection.executemany("UPDATE events SET checksum = ? WHERE sequence = ?", sums)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
 def _unusable(file: Path, error: sqlite3.Error) -> JournalError:
@@ -492,8 +523,21 @@ def _unchanging(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 def _place(connection: sqlite3.Connection) -> _Place:
     [[rewrite]] = connection.execute("PRAGMA user_version").fetchall()
+    [[change]] = connection.execute("SELECT coalesce(max(change), 0) FROM changed_users").fetchall()
     [[sequence]] = connection.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchall()
-    return _Place(rewrite, sequence)
+    return _Place(rewrite, change, sequence)
+
+
+def _changes_since(connection: sqlite3.Connection, place: _Place) -> Changes:
+    users = dict[str, UserContent]()
+    changed = connection.execute("SELECT user_id FROM changed_users WHERE change > ?", (place.change,)).fetchall()
+    for (user_id,) in changed:
+        [until] = connection.execute(
+            "SELECT max(timestamp) FROM dropped_users WHERE user_id = ?", (user_id,)
+        ).fetchone()
+        users[user_id] = UserContent(stored_events(connection, user_id=user_id), until)
+    events = stored_events(connection, after=place.sequence)
+    return Changes([event for event in events if event.user_id not in users], users)
 
 
 def _event(connection: sqlite3.Connection, event_id: str) -> Event | None:

@@ -16,8 +16,8 @@ from reclora_kedro.history.sequences import Sequences, levels_as_before, user_of
 from reclora_kedro.ingestion.cleaning import liked
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
-from reclora_kedro.serving.journal import Content, Event
-from reclora_kedro.serving.live_sequences import LiveSequences
+from reclora_kedro.serving.journal import Changes, Content, Event, UserContent
+from reclora_kedro.serving.live_sequences import COLUMNS, LiveSequences
 
 SPARE_USERS = 256  # least rows of users to come that are added at once: what the log is read by has to grow with it
 WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -38,7 +38,8 @@ class CurrentLog(NamedTuple):
 
     log: InteractionLog
     users: _Users
-    before: InteractionLog | None  # the log that this one extends; None if it was built anew
+    taken: int  # number of first rows of users that have, or had, an id
+    before: InteractionLog | None  # the log that this one was made from; None if it was built anew
     changed: np.ndarray  # indices of the users whose events differ from those in `before`
 
 
@@ -71,18 +72,22 @@ class LiveLog:
         self._ratings = replace(champion_log.sequences, rating=rating, rating_level=levels)
         self._known = {str(user): index for index, user in enumerate(champion_log.users["user_id"])}
         self._forgotten, self._gone = NOBODY, list[int]()
+        self._pending, self._rewritten = list[Event](), dict[str, UserContent]()
         self.apply(content)
 
-    def apply(self, change: list[Event] | Content) -> None:
-        """Add events of the journal, or rebuild from its whole content."""
+    def apply(self, change: Changes | Content) -> None:
+        """Take changes of the journal, or rebuild from its whole content."""
         with self._lock:
             if isinstance(change, Content):
                 self._forget(change.forgotten)
                 log = self._without_dropped(change.dropped)
-                self._current = CurrentLog(log, _Users({}, self._known), None, UNCHANGED)
-                self._pending = [*change.events]
+                self._current = CurrentLog(log, _Users({}, self._known), self._base.users.height, None, UNCHANGED)
+                self._pending, self._rewritten = [*change.events], {}
             else:
-                self._pending += change
+                if users := change.users:
+                    self._pending = [event for event in self._pending if event.user_id not in users]
+                    self._rewritten |= users
+                self._pending += change.events
 
     def some_users(self, most: int) -> list[str]:
         """Ids of the first users of the champion's log who are not forgotten."""
@@ -93,21 +98,25 @@ class LiveLog:
         return self.user_type != pl.Int64 or WHOLE_NUMBER.fullmatch(user_id) is not None
 
     def current(self) -> CurrentLog:
-        """Return the log with all added events; the same object until there are more."""
+        """Return the log with all changes; the same object until there are more."""
         with self._lock:
-            if self._pending:
-                self._current = self._with_events(self._current.log, self._current.users, self._pending)
-                self._pending = []
-            elif (sequences := _live(log := self._current.log)).is_full:  # of events of visitors
-                roomy = replace(log, sequences=LiveSequences.from_sequences(sequences))
-                self._current = CurrentLog(roomy, self._current.users, log, UNCHANGED)
+            before = self._current
+            if self._rewritten or self._pending:
+                current, changed = self._with_rewritten(before)
+                current = self._with_events(current, self._pending)
+                changed = np.union1d(changed, current.changed)
+                self._current = current._replace(before=before.log, changed=changed)
+                self._rewritten, self._pending = {}, []
+            elif (sequences := _live(before.log)).is_full:  # of events of visitors
+                roomy = replace(before.log, sequences=LiveSequences.from_sequences(sequences))
+                self._current = before._replace(log=roomy, before=before.log, changed=UNCHANGED)
             return self._current
 
     def with_visitor(self, log: InteractionLog, history: Sequence[Event]) -> tuple[InteractionLog, int]:
         """Return a log with the events of a user who is not stored, and that user's index."""
         visitor = log.users.height - 1  # at least one row is always spare
         with self._lock:
-            sequences, _ = self._inserted(_live(log), [(visitor, event) for event in history])
+            sequences = self._inserted(_live(log), [(visitor, event) for event in history])
         return replace(log, sequences=sequences), visitor
 
     def _forget(self, forgotten: ForgottenUsers) -> None:
@@ -137,10 +146,44 @@ class LiveLog:
         log = replace(log, sequences=LiveSequences.from_sequences(log.sequences))
         return _with_rows_of_users(log, SPARE_USERS)
 
-    def _with_events(self, before: InteractionLog, users: _Users, events: Sequence[Event]) -> CurrentLog:
-        """Return the log with further events, without impressions that were not clicked and ids of other types."""
-        log = before
-        events = [
+    def _with_rewritten(self, current: CurrentLog) -> tuple[CurrentLog, np.ndarray]:
+        """Return the log with the events that rewritten users have now, and the indices of these users.
+
+        Those without an index, all of whose events are new, are left to the pending events.
+        """
+        users, rows, base = current.users, list[tuple[int, Event]](), self._base.sequences
+        changed, of_base, without_events = list[int](), [UNCHANGED], list[str]()
+        for user, content in self._rewritten.items():
+            events = self._readable(content.events)
+            index = users.get(user)
+            if index is None:
+                self._pending += events
+                continue
+            changed.append(index)
+            rows += [(index, event) for event in events]
+            if user in self._known:
+                own = np.arange(base.starts[index], base.ends[index])
+                of_base.append(own if content.until is None else own[base.timestamp[own] > content.until])
+            elif not events:
+                without_events.append(user)
+        if not changed:
+            return current, UNCHANGED
+        kept, of_journal = np.concatenate(of_base), self._columns(rows)
+        columns = {name: np.append(getattr(base, name)[kept], of_journal[name]) for name in COLUMNS}
+        columns["user"] = np.append(np.searchsorted(base.ends, kept, side="right"), of_journal["user"])
+        users_changed = np.array(sorted(changed))
+        log = replace(current.log, sequences=_live(current.log).with_runs(users_changed, columns, self._best))
+        if without_events:
+            is_free = pl.int_range(pl.len()).is_in([users[user] for user in without_events])
+            ids = pl.when(~is_free).then(pl.col("user_id"))
+            log = replace(log, users=log.users.with_columns(user_id=ids))
+            added = {user: index for user, index in users.maps[0].items() if user not in without_events}
+            users = _Users(added, self._known)
+        return current._replace(log=log, users=users), users_changed
+
+    def _readable(self, events: Sequence[Event]) -> list[Event]:
+        """Return events without impressions that were not clicked, ids of other types, and what updates keep out."""
+        return [
             event
             for event in events
             if event.rating is not None
@@ -148,36 +191,44 @@ class LiveLog:
             and self.takes(event.user_id)
             and (event.user_id, event.item_id, event.timestamp) not in self._withheld
         ]
+
+    def _with_events(self, before: CurrentLog, events: Sequence[Event]) -> CurrentLog:
+        """Return the log with further events."""
+        log, users, taken = before.log, before.users, before.taken
+        events = self._readable(events)
         new = [user for user in dict.fromkeys(event.user_id for event in events) if user not in users]
         if new:
-            taken = self._base.users.height + len(users.maps[0])
             if taken + len(new) >= log.users.height:
                 log = _with_rows_of_users(log, len(new) + max(SPARE_USERS, taken // 8))
             spare = [None] * (log.users.height - taken - len(new))
             ids = pl.concat([log.users["user_id"][:taken], pl.Series([*new, *spare]).cast(self.user_type)])
             log = replace(log, users=log.users.with_columns(user_id=ids))
             users = _Users({**users.maps[0], **{user: taken + place for place, user in enumerate(new)}}, self._known)
-        sequences, changed = self._inserted(_live(log), [(users[event.user_id], event) for event in events])
-        return CurrentLog(replace(log, sequences=sequences), users, before, changed)
+        rows = [(users[event.user_id], event) for event in events]
+        sequences = self._inserted(_live(log), rows)
+        changed = np.unique(np.array([user for user, _ in rows], dtype=np.int64))
+        return CurrentLog(replace(log, sequences=sequences), users, taken + len(new), before.log, changed)
 
-    def _inserted(
-        self, sequences: LiveSequences, rows: Sequence[tuple[int, Event]]
-    ) -> tuple[LiveSequences, np.ndarray]:
-        user = np.array([user for user, _ in rows], dtype=np.int64)
-        if not rows:
-            return sequences, user
-        exact = pl.DataFrame({"rating": [event.rating for _, event in rows]})  # as ingestion compares it
+    def _inserted(self, sequences: LiveSequences, rows: Sequence[tuple[int, Event]]) -> LiveSequences:
+        return sequences.with_events(self._columns(rows), self._best) if rows else sequences
+
+    @property
+    def _best(self) -> int:
+        return 1 if self._config.duplicates == "highest_rating" else -1
+
+    def _columns(self, rows: Sequence[tuple[int, Event]]) -> dict[str, np.ndarray]:
+        """Return the columns of sequences, and user, of users' events."""
+        exact = pl.DataFrame({"rating": [event.rating for _, event in rows]}, {"rating": pl.Float64})
         rating = exact["rating"].to_numpy().astype(np.float32)
-        label = exact.select(liked(self._config)[0].cast(pl.Int8))
-        columns = {
+        label = exact.select(liked(self._config)[0].cast(pl.Int8))  # of the rating that ingestion compares
+        return {
+            "user": np.array([user for user, _ in rows], dtype=np.int64),
             "item_index": np.array([self.items[event.item_id] for _, event in rows], dtype=np.int32),
             "rating": rating,
             "rating_level": levels_as_before(rating, self._ratings),
             "label": np.broadcast_to(label.to_series().to_numpy(), rating.shape),
             "timestamp": np.array([event.timestamp for _, event in rows], dtype=np.int64),
         }
-        best = 1 if self._config.duplicates == "highest_rating" else -1
-        return sequences.with_events(user, columns, best), np.unique(user)
 
 
 def _live(log: InteractionLog) -> LiveSequences:

@@ -6,9 +6,11 @@ from typing import Self
 
 import numpy as np
 
-from reclora_kedro.history.sequences import ItemEvents, Sequences, places_of, with_part
+from reclora_kedro.history.sequences import LEAST_RATIO, ItemEvents, RemovedEvents, Sequences, places_of, with_part
 
 COLUMNS = ("item_index", "rating", "rating_level", "label", "timestamp")
+KEY = ("user", "item_index", "timestamp")  # of which there is one event
+PART = (*KEY, "label", "rating")  # what `ItemEvents` have
 SPARE_EVENTS = 2**16  # rows that are free at first, and a quarter more than there are
 
 
@@ -72,45 +74,87 @@ class LiveSequences(Sequences):
 
     def counts_after(self, second: float, items: int) -> np.ndarray:
         item, begin = np.arange(items), np.full(items, int(second // 1) + 1)
-        ranges = [(part.log.range_before(item, begin)[1], part.log.range_of(item)[1]) for part in self.parts]
-        return np.sum([end - start for start, end in ranges], axis=0)
+        counts = [
+            part.sign * (part.log.range_of(item)[1] - part.log.range_before(item, begin)[1]) for part in self.parts
+        ]
+        return np.sum(counts, axis=0)
 
     def with_users(self, users: int) -> Self:
         """Return a copy with further users, without events."""
         return replace(self, runs=np.pad(self.runs, ((0, 0), (0, users))))
 
-    def with_events(self, user: np.ndarray, columns: Mapping[str, np.ndarray], best: int) -> Self:
+    def with_events(self, rows: Mapping[str, np.ndarray], best: int) -> Self:
         """Return a copy with further events; of one user, item and second, one is kept.
 
         Args:
+            rows: `COLUMNS` and user of the events.
             best: 1 to keep the event with the highest rating, -1 for the lowest.
         """
-        users = np.unique(user)
+        users = np.unique(rows["user"])
+        old = self._of_users(users)
+        return self._with_runs(users, old, {name: np.append(column, rows[name]) for name, column in old.items()}, best)
+
+    def with_runs(self, users: np.ndarray, rows: Mapping[str, np.ndarray], best: int) -> Self:
+        """Return a copy in which some users, ascending, have the given events alone; see `with_events`."""
+        return self._with_runs(users, self._of_users(users), rows, best)
+
+    def _of_users(self, users: np.ndarray) -> dict[str, np.ndarray]:
         starts, ends = self.starts[users], self.ends[users]
-        old, count = places_of(starts, ends), len(user)
-        if self.room.taken + len(old) + count > len(self.label):
-            return self.from_sequences(self, len(old) + count).with_events(user, columns, best)
-        owner = np.append(np.repeat(users, ends - starts), user)
-        events = {name: np.append(getattr(self, name)[old], columns[name]) for name in COLUMNS}
-        item, second = events["item_index"], events["timestamp"]
-        order = np.lexsort((-best * events["rating"], item, second, owner))
-        differ = [key[order][1:] != key[order][:-1] for key in (owner, second, item)]
-        first = np.append(True, np.any(differ, axis=0))
-        kept, is_dropped = order[first], order[~first]
+        events = places_of(starts, ends)
+        return {"user": np.repeat(users, ends - starts)} | {name: getattr(self, name)[events] for name in COLUMNS}
+
+    def _with_runs(
+        self, users: np.ndarray, old: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], best: int
+    ) -> Self:
+        owner, item, second = (rows[name] for name in KEY)
+        if self.room.taken + len(owner) > len(self.label):
+            return self.from_sequences(self, len(owner))._with_runs(users, old, rows, best)
+        order = np.lexsort((-best * rows["rating"], item, second, owner))
+        kept = order[_first_of_runs(owner[order], second[order], item[order])]
         kept = kept[np.lexsort((kept, second[kept], owner[kept]))]  # those of one second in the order of arrival
-        is_dropped, new = is_dropped[is_dropped < len(old)], kept[kept >= len(old)]
-        parts = self.parts
-        if len(is_dropped):
-            parts = tuple(part.without(owner[is_dropped], item[is_dropped], second[is_dropped]) for part in parts)
-        if len(new):
-            new_events = (owner, item, second, events["label"], events["rating"])
-            parts = with_part(parts, ItemEvents(*(column[new] for column in new_events)))
+        new = {name: column[kept] for name, column in rows.items()}
         place = self.room.taken
         self.room.taken += len(kept)
-        for name, column in events.items():
-            getattr(self, name)[place : place + len(kept)] = column[kept]
-        lengths = np.bincount(np.searchsorted(users, owner[kept]))
+        for name in COLUMNS:
+            getattr(self, name)[place : place + len(kept)] = new[name]
+        lengths = np.bincount(np.searchsorted(users, new["user"]), minlength=len(users))
         runs = self.runs.copy()
         runs[1, users] = place + lengths.cumsum()
         runs[0, users] = runs[1, users] - lengths
-        return replace(self, runs=runs, newest=max(self.newest, int(second[kept].max())), parts=parts)
+        removed, added = _differences(old, new)
+        newest = max(self.newest, int(new["timestamp"].max(initial=0)))
+        sequences = replace(self, runs=runs, newest=newest)
+        if len(removed.user) and removed.timestamp.max() == self.newest:
+            last = runs[1, runs[1] > runs[0]] - 1
+            sequences = replace(sequences, newest=int(self.timestamp[last].max(initial=0)))
+        return replace(sequences, parts=sequences._parts_with(removed, added))
+
+    def _parts_with(self, removed: ItemEvents, added: ItemEvents) -> tuple[ItemEvents, ...]:
+        """Return the parts with changes; all in one once what was removed is not few beside the largest part."""
+        counted, others = (tuple(part for part in self.parts if part.sign == sign) for sign in (1, -1))
+        if len(added.user):
+            counted = with_part(counted, added)
+        if len(removed.user):
+            others = with_part(others, removed)
+        if LEAST_RATIO * sum(len(part.user) for part in others) <= len(counted[0].user):
+            return (*counted, *others)
+        every = self._of_users(np.arange(len(self.starts)))
+        return (ItemEvents(*(every[name] for name in PART)),)
+
+
+def _first_of_runs(*keys: np.ndarray) -> np.ndarray:
+    """Return whether each row differs from the one before in any key."""
+    return np.append(np.full(min(1, len(keys[0])), True), np.any([key[1:] != key[:-1] for key in keys], axis=0))
+
+
+def _differences(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray]) -> tuple[RemovedEvents, ItemEvents]:
+    """Return the old events that are not among the new ones, and the reverse."""
+    both = {name: np.append(old[name], new[name]) for name in PART}
+    order = np.lexsort([both[name] for name in PART])
+    opens = _first_of_runs(*(both[name][order] for name in PART))
+    is_single = opens & np.append(opens[1:], np.full(min(1, len(opens)), True))  # else in both, once in each
+    single = np.sort(order[is_single])
+    removed, added = single[single < len(old["user"])], single[single >= len(old["user"])]
+    parts = ({name: column[places] for name, column in both.items()} for places in (removed, added))
+    before, after = ([part[name] for name in PART] for part in parts)
+    return RemovedEvents(*before), ItemEvents(*after)

@@ -115,6 +115,16 @@ class Request:
     model: ModelName = "lens"  # which one decides the order
 
 
+@dataclass(frozen=True)
+class Reason:
+    """Why an item is in an answer."""
+
+    neighbours: list[tuple[int, float]]  # items of the user's events nearest to it, by index, and their weights
+    statistics: dict[str, float]  # see `COLUMNS` of the rating statistics
+    prompt: str | None = None  # that the LLM has read, if it answers
+    gates: list[float] | None = None  # how the LLM's gates mix for it; None without gates
+
+
 @dataclass
 class Answer:
     """Items and scores, best first if ranked; scores are None where nothing orders the items."""
@@ -125,7 +135,7 @@ class Answer:
     items: np.ndarray
     scores: np.ndarray | None = None
     fallback: Fallback | None = None
-    because: list[dict[str, Any]] | None = None
+    because: list[Reason] | None = None
 
     def split(self, most: int) -> list[Self]:
         """Split into parts of at most `most` items each, still to be scored."""
@@ -288,11 +298,10 @@ def answer_by_llm(answers: Sequence[Answer]) -> None:
     for answer in answers:
         rows = slice(start, start := start + len(answer.items))
         if answer.request.explain:
-            answer.because = _reasons(answer)
-            for reason, text, row in zip(
-                answer.because, prompts["prompt"][rows], range(rows.start, start), strict=True
-            ):
-                reason |= {"prompt": text, "gates": None if mixes is None else _rounded(mixes[row])}
+            answer.because = [
+                replace(reason, prompt=prompts["prompt"][row], gates=None if mixes is None else _rounded(mixes[row]))
+                for row, reason in enumerate(_reasons(answer), rows.start)
+            ]
         answer.scores = scores[rows]
 
 
@@ -346,19 +355,17 @@ def _pairs(answers: Sequence[Answer]) -> pl.DataFrame:
     return answers[0].now.log.now(pl.DataFrame(pairs))
 
 
-def _reasons(answer: Answer) -> list[dict[str, Any]]:
+def _reasons(answer: Answer) -> list[Reason]:
     """Return reasons for each item: the user's events nearest to it, and its rating statistics."""
     now, pairs = answer.now, _pairs([answer])
     assert answer.user is not None  # nothing is scored for an unknown user
     statistics = now.reader.statistics(pairs).tolist()
     [nearest] = now.recommender.explain(now.recommender.moments(pairs[:1]), answer.items[None])
     return [
-        {
-            "neighbours": [
-                {"item": item, "weight": weight} for item, weight in zip(items.tolist(), _rounded(weights), strict=True)
-            ],
-            "statistics": dict(zip(COLUMNS, _rounded(values), strict=False)),
-        }
+        Reason(
+            neighbours=list(zip(items.tolist(), _rounded(weights), strict=True)),
+            statistics=dict(zip(COLUMNS, _rounded(values), strict=False)),
+        )
         for (items, weights), values in zip(nearest, statistics, strict=True)
     ]
 

@@ -23,7 +23,7 @@ from reclora_kedro.serving.batches import QueueFullError
 from reclora_kedro.serving.config import ModelName, ServiceConfig
 from reclora_kedro.serving.journal import Event, EventConflictError, NotAppliedError, NotStoredError
 from reclora_kedro.serving.live_log import LiveLog
-from reclora_kedro.serving.models import Answer, Request, Snapshot
+from reclora_kedro.serving.models import Answer, Reason, Request, Snapshot
 from reclora_kedro.serving.problems import PROBLEM_JSON, ProblemError, unknown
 from reclora_kedro.serving.service import PAIRS_OF_REASONS, Service
 from reclora_kedro.serving.shapes import Events, NewEvent, OfOneUser, PastEvent, Recommend, RecommendBody, Score
@@ -387,12 +387,7 @@ def _response(body: OfOneUser, answer: Answer) -> Json:
             score = float(answer.scores[place])
             entry["score"] = None if np.isnan(score) else score
         if answer.because is not None:
-            entry["because"] = answer.because[place] | {
-                "neighbours": [
-                    _item(live, near["item"]) | {"weight": near["weight"]}
-                    for near in answer.because[place]["neighbours"]
-                ]
-            }
+            entry["because"] = _because(live, answer.because[place])
         items.append(entry)
     return {
         "user": body.user,
@@ -403,6 +398,12 @@ def _response(body: OfOneUser, answer: Answer) -> Json:
         "items": items,
         "fallback": answer.fallback,
     }
+
+
+def _because(live: LiveLog, reason: Reason) -> Json:
+    near = [_item(live, item) | {"weight": weight} for item, weight in reason.neighbours]
+    of_llm = {} if reason.prompt is None else {"prompt": reason.prompt, "gates": reason.gates}
+    return {"neighbours": near, "statistics": reason.statistics} | of_llm
 
 
 def _item_indices(indices: Mapping[str, int], ids: Sequence[str]) -> np.ndarray:

@@ -13,7 +13,7 @@ import psutil
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.serving.batches import Batches
 from reclora_kedro.serving.config import ServiceConfig
-from reclora_kedro.serving.journal import Content, Event, Journal, require_events, require_usable
+from reclora_kedro.serving.journal import Changes, Content, Journal, require_events, require_usable
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Answer, Champion, Request, Snapshot, answer_by_lens, answer_by_llm
@@ -172,7 +172,7 @@ class Service:
         def swap(content: Content) -> None:
             applied = len(before.events)
             adds_only = content._replace(events=content.events[:applied]) == before
-            snapshot.live.apply(content.events[applied:] if adds_only else content)
+            snapshot.live.apply(Changes(content.events[applied:]) if adds_only else content)
             with self._swapping:
                 self._snapshot = snapshot
 
@@ -180,7 +180,7 @@ class Service:
         self.since = time()
         self.metrics.champion(champion.name)
 
-    def _listen(self, change: list[Event] | Content) -> None:
+    def _listen(self, change: Changes | Content) -> None:
         self.live.apply(change)
 
     def _answer_by_lens(self, looks: Sequence[Look]) -> list[Any]:

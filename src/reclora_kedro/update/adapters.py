@@ -16,7 +16,7 @@ from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
 from reclora_kedro.optimization import assign, copy_of
-from reclora_kedro.update.promotion import Decision, PromotionConfig, decide, undecided
+from reclora_kedro.update.promotion import Decision, PromotionConfig, decide
 
 USES = ("few_shot", "validation", "test")
 
@@ -59,7 +59,7 @@ def update_adapter(
     labels = {use: prompts.filter(use=use)["label"].n_unique() for use in USES}
     if not labels["few_shot"] or labels["validation"] < 2 or labels["test"] < 2:
         log = pl.DataFrame(schema={"safeguard": pl.String, **LOG_SCHEMA})
-        return log, undecided(test, "there are no new rows to learn from, or too few to validate on")
+        return log, Decision.undecided(test, "there are no new rows to learn from, or too few to validate on")
     model.model.set_adapter(model.model.active_adapter)  # which lets it train
     weights = trained_weights(model)
     start = copy_of(weights)
@@ -70,6 +70,6 @@ def update_adapter(
     log = continue_adapter(model, few_shot, is_new, validation, config, training)
     challenger = model.scores(newest, training.tokens_per_batch, "challenger")
     decision = decide(test, champion, challenger, promotion, bootstrap)
-    if decision["chosen"] == "champion":
+    if decision.chosen == "champion":
         assign(weights, start)
     return log, decision

@@ -1,10 +1,11 @@
 """Comparison of champion and challenger on events that neither was trained on, and rollback."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
+from pydantic import BaseModel, ConfigDict
 from rich.console import Group
 from rich.table import Table
 
@@ -15,8 +16,6 @@ from reclora_kedro.evaluation.significance import bootstrap_auc
 from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 from reclora_kedro.parameters import NonNegative, Positive
 from reclora_kedro.terminal import text_table
-
-Decision = dict[str, Any]
 
 FORGOTTEN = "forgotten"  # what a champion's decision has `chosen` where users were forgotten
 LEAST_USERS = 2  # with a like, and with a dislike: there is no spread over fewer
@@ -31,6 +30,38 @@ class PromotionConfig(Block):
 
     margin: NonNegative
     half_life_days: Positive
+
+
+class Decision(BaseModel):
+    """Which of two models is used from now on, and why. Figures that were not measured are null."""
+
+    model_config = ConfigDict(frozen=True)
+
+    chosen: Literal["champion", "challenger"]
+    reason: str
+    rows: int
+    likes: int
+    users: int
+    champion_auc: float | None = None
+    challenger_auc: float | None = None
+    difference: float | None = None
+    lower_bound: float | None = None  # of the difference
+    margin: float | None = None
+    level: float | None = None
+
+    @classmethod
+    def undecided(cls, samples: pl.DataFrame, reason: str) -> Self:
+        """Return the decision to keep the champion without a measurement."""
+        likes, users = int(samples["label"].sum()), samples["user_index"].n_unique()
+        return cls(chosen="champion", reason=reason, rows=samples.height, likes=likes, users=users)
+
+
+class DecisionAmongThree(Decision):
+    """The decision on the newest rows, which those on others may overrule."""
+
+    held_out: Decision  # on older rows
+    first: Decision  # against the first champion, on both
+    trusted: Decision  # on the first champion's test rows
 
 
 def decide(
@@ -49,16 +80,12 @@ def decide(
     Args:
         samples: user_index and label of the newest events; possibly empty.
         weights: of the samples, in AUCs; None if all weigh the same.
-
-    Returns:
-        chosen (champion or challenger), reason, rows, likes, users; champion_auc, challenger_auc, difference,
-        lower_bound, margin and level, which are null if nothing could be measured.
     """
     labels, users = samples["label"].to_numpy() == 1, samples["user_index"].to_numpy()
     likers, dislikers = (len(np.unique(users[chosen])) for chosen in (labels, ~labels))
     if min(likers, dislikers) < LEAST_USERS:
         reason = f"{likers} users have a like and {dislikers} a dislike among the newest rows: too few to measure"
-        return undecided(samples, reason)
+        return Decision.undecided(samples, reason)
     scores = np.stack([champion, challenger])
     auc = bootstrap_auc(
         PairedScores(("champion", "challenger"), np.arange(len(labels)), users, labels, scores), bootstrap, weights
@@ -78,8 +105,8 @@ def decide(
         chosen, reason = "challenger", f"its AUC is {value:+.4f}, at least {lower:+.4f}: not worse by {config.margin:g}"
     else:
         chosen, reason = "champion", f"the challenger's AUC is {value:+.4f}, and may be {lower:+.4f}"
-    limits = {"margin": config.margin, "level": config.level}
-    return undecided(samples, reason) | {"chosen": chosen, **figures, **limits}
+    figures |= {"margin": config.margin, "level": config.level}
+    return Decision.undecided(samples, reason).model_copy(update={"chosen": chosen, **figures})
 
 
 def decide_among_three(
@@ -91,7 +118,7 @@ def decide_among_three(
     bootstrap: Bootstrap,
     *,
     accept: bool,
-) -> Decision:
+) -> DecisionAmongThree:
     """Decide whether the challenger replaces the champion: if it is worse neither on the newest rows nor on older ones.
 
     Older rows weigh half as much for each half-life that they are older than the newest one, since tastes change. On
@@ -103,10 +130,6 @@ def decide_among_three(
         trusted: the first champion's test rows.
         scores: scores of the newest, the older and the trusted rows by `champion`, `challenger` and `first` (champion).
         accept: whether to promote a challenger in spite of an alarm.
-
-    Returns:
-        The decision on the newest rows, with those on the older ones as `held_out`, and against the first champion as
-        `first` on both and as `trusted` on the trusted rows.
     """
     champion, challenger, first = (scores[name] for name in ("champion", "challenger", "first"))
     rows, both = newest.height, pl.concat([newest, held_out])
@@ -118,32 +141,25 @@ def decide_among_three(
         "first": decide(both, first[: both.height], challenger[: both.height], config, bootstrap),
         "trusted": decide(trusted, first[known], challenger[known], config, bootstrap),
     }
-    decision |= others
     places = {
         "held_out": f"on {held_out.height:,} older rows",
         "first": "beside the first champion",
         "trusted": f"on {trusted.height:,} test rows of the first champion",
     }
-    alarms = [f"{places[name]}, {other['reason']}" for name, other in others.items() if other["chosen"] == "champion"]
-    if decision["chosen"] == "challenger" and alarms:
-        alarm = f"{'; '.join(alarms)} (on {rows:,} newest rows, {decision['reason']})"
+    alarms = [f"{places[name]}, {other.reason}" for name, other in others.items() if other.chosen == "champion"]
+    chosen, reason = decision.chosen, decision.reason
+    if chosen == "challenger" and alarms:
+        alarm = f"{'; '.join(alarms)} (on {rows:,} newest rows, {reason})"
         if accept:
-            decision |= {"reason": f"{alarm}, which update.accept has taken"}
+            reason = f"{alarm}, which update.accept has taken"
         else:
-            decision |= {"chosen": "champion", "reason": f"{alarm}: update.accept=[lens] takes it all the same"}
-    return decision
+            chosen, reason = "champion", f"{alarm}: update.accept=[lens] takes it all the same"
+    return DecisionAmongThree(**dict(decision) | others | {"chosen": chosen, "reason": reason})
 
 
 def _weights_by_age(older: pl.DataFrame, rows: pl.DataFrame, half_life_days: float) -> np.ndarray:
     age = rows["timestamp"].max() - older["timestamp"].to_numpy() if older.height else np.zeros(0)
     return np.exp2(-age / (half_life_days * SECONDS_PER_DAY))
-
-
-def undecided(samples: pl.DataFrame, reason: str) -> Decision:
-    """Return the decision to keep the champion without a measurement."""
-    counts = {"rows": samples.height, "likes": int(samples["label"].sum()), "users": samples["user_index"].n_unique()}
-    figures = dict.fromkeys(("champion_auc", "challenger_auc", "difference", "lower_bound", "margin", "level"))
-    return {"chosen": "champion", "reason": reason, **counts, **figures}
 
 
 def rolled_back(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -193,10 +209,10 @@ def update_table(news: Sequence[Mapping[str, Any]]) -> Table:
 
 def promotion_table(of: str, decision: Decision) -> Group:
     """Tabulate the comparison of champion and challenger on the newest events, and the decision."""
+    aucs = {"champion": decision.champion_auc, "challenger": decision.challenger_auc}
     models = [
-        {"model": model, "auc": decision[f"{model}_auc"], "chosen": "chosen" * (model == decision["chosen"])}
-        for model in ("champion", "challenger")
+        {"model": model, "auc": auc, "chosen": "chosen" * (model == decision.chosen)} for model, auc in aucs.items()
     ]
-    title = f"{of} on the {decision['rows']:,} newest rows, of {decision['users']:,} users"
-    auc = {"AUC": (lambda value: "-" if value is None else f"{value:.4f}", "auc")}
-    return Group(text_table(title, models, {"model": (str, "model"), "": (str, "chosen")}, auc), decision["reason"])
+    title = f"{of} on the {decision.rows:,} newest rows, of {decision.users:,} users"
+    column = {"AUC": (lambda value: "-" if value is None else f"{value:.4f}", "auc")}
+    return Group(text_table(title, models, {"model": (str, "model"), "": (str, "chosen")}, column), decision.reason)

@@ -83,7 +83,9 @@ def clean_new_events(
         ValueError: ingestion would refuse the raw table, or no row has ids of the log's types.
     """
     columns = config.interactions
-    unlimited = {"k_core": 0, "max_share_of_one_id": 1}
+    first, last = believed_seconds(config.plausible_times)
+    of_clock = config.plausible_times.model_copy(update={"last_day": day_of(last)})  # whatever their newest row is
+    unlimited = {"k_core": 0, "max_share_of_one_id": 1, "plausible_times": of_clock}
     sources = []
     if has_rows(raw_interactions):
         own = columns.model_copy(update={"click_history": None})
@@ -92,7 +94,6 @@ def clean_new_events(
     dropped = pl.col("user_id").is_in(forgotten.among(journal["user_id"]).implode())
     report.record("journal events of users who were forgotten", journal.filter(dropped).height)
     journal = journal.filter(~dropped)
-    first, last = believed_seconds(config.plausible_times)
     sound, future = pl.col("timestamp") >= first, pl.col("timestamp") > last
     report.record("journal events in the future", journal.filter(future).height)
     journal = journal.filter(~future)

@@ -4,9 +4,12 @@ import errno
 import io
 import json
 import os
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from kedro.io import DatasetError
 
@@ -55,8 +58,12 @@ def removed_folder(folder):
 
 
 def new_version(folder):
-    entry = {"type": "json.JSONDataset", "filepath": str(folder / "entry.json"), "versioned": True}
-    AtomicCatalog.from_config({"entry": entry}, save_version=VERSION).save("entry", {"rows": [1, 2, 3]})
+    save_version(folder, "json.JSONDataset", {"rows": [1, 2, 3]})
+
+
+def save_version(folder, kind, data, **arguments):
+    entry = {"type": kind, "filepath": str(folder / "entry"), "versioned": True, **arguments}
+    AtomicCatalog.from_config({"entry": entry}, save_version=VERSION).save("entry", data)
 
 
 def state(folder):
@@ -108,6 +115,43 @@ def test_nothing_half_written_is_left_whichever_call_fails(tmp_path, before, wri
             assert state(folder).keys() == whole[1].keys()
             break
     assert n > 5
+
+
+@contextmanager
+def files_of_at_most(most):
+    """Have the kernel refuse what would make any file larger than some bytes, whoever writes: Python, C++ or Rust."""
+    resource = pytest.importorskip("resource")  # which Windows lacks
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def new_table(folder):
+    save_version(folder, "polars.EagerPolarsDataset", pl.DataFrame({"row": range(100)}), file_format="parquet")
+
+
+def new_tensors(folder):
+    save_version(
+        folder, "kedro_datasets_experimental.safetensors.SafetensorsDataset", {"w": np.ones(100)}, backend="numpy"
+    )
+
+
+@pytest.mark.parametrize("write", [new_file, new_folder, new_version, new_table, new_tensors])
+def test_nothing_half_written_is_left_wherever_a_write_ends(tmp_path, write):
+    for number, share in enumerate((0, 0.01, 0.3, 0.6, 0.99)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write(folder / "whole")
+        whole = state(folder / "whole")
+        most = int(share * max(map(len, whole.values())))
+        with pytest.raises(Exception, match=r"File too large|os error 27|Errno 27"), files_of_at_most(most):
+            write(folder / "cut")
+        assert not state(folder / "cut")
+        write(folder / "cut")  # as the next run does
+        assert state(folder / "cut").keys() == whole.keys()
 
 
 def test_folders_that_a_save_makes_are_synced_with_what_is_in_them(tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.terminal import show
 from reclora_kedro.update import adapters, examination, promotion, updates
 from reclora_kedro.update.examination import LENS, ExaminationConfig, Model
-from reclora_kedro.update.promotion import PromotionConfig
+from reclora_kedro.update.promotion import Decision, PromotionConfig
 from reclora_kedro.update.updates import RawEntities
 
 logger = logging.getLogger(__name__)
@@ -182,7 +182,8 @@ def promote(
     rows = pl.concat([newest, held_out, trusted])
     scores = {name: lens_scores({"logit": LensReader(lens, log).logits(rows)}) for name, lens in lenses.items()}
     decision = promotion.decide_among_three(newest, held_out, trusted, scores, config, bootstrap, accept=accepts_lens)
-    return lenses[decision["chosen"]], decision | {"log_has_grown": updates.has_grown(log, champion_log)}
+    report = decision.model_dump() | {"log_has_grown": updates.has_grown(log, champion_log)}
+    return lenses[decision.chosen], report
 
 
 @reads(history=["prompt_rows.test", "seed"])
@@ -212,7 +213,7 @@ def update_adapter(
     )
     settings = (config, variant.training, promotion_config, bootstrap)
     log, decision = adapters.update_adapter(model, prompts, gate_inputs, *settings)
-    return log, decision, model.model
+    return log, decision.model_dump(), model.model
 
 
 def name_champion(
@@ -250,6 +251,6 @@ def show_update(
 ) -> None:
     """Print the counts and decisions of the update."""
     show(promotion.update_table([*new_interactions_report, *examination_report, *new_entities_report]))
-    show(promotion.promotion_table("Lens", promotion_report))
+    show(promotion.promotion_table("Lens", Decision.model_validate(promotion_report)))
     if adapter_promotion_report:
-        show(promotion.promotion_table("Adapter", adapter_promotion_report))
+        show(promotion.promotion_table("Adapter", Decision.model_validate(adapter_promotion_report)))
