@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint docs viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-deletions bench-ray bench-edits \
+.PHONY: help run serve test lint docs tutorials viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-deletions bench-ray bench-edits \
 	bench-attacks bench-kedro bench-serve lock clean
 
 help:  ## show the targets
@@ -37,6 +37,11 @@ lint: $(READY)  ## format, style, types and the import contracts
 
 docs: $(READY)  ## the site of the documentation, in build/docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
+
+# Kaleido, which draws their figures as PNG, is in no other use.
+tutorials: $(READY)  ## the tutorials' outputs, after a default run: notebooks/*.ipynb are written anew
+	$(BIN)/uv pip install --quiet --target build/kaleido --no-deps kaleido==0.2.1
+	PYTHONPATH=build/kaleido $(BIN)/python docs/_extensions/tutorials.py
 
 viz: $(READY)  ## the pipeline, its data and its plots in the browser
 	$(BIN)/kedro viz run

@@ -14,5 +14,5 @@ html_css_files = ["site.css"]
 html_show_copyright = False
 
 myst_heading_anchors = 4  # the anchors of headings are those of GitHub
-nb_execution_mode = "off"  # the tests execute the tutorials
+nb_execution_mode = "off"  # `make tutorials` stores the outputs
 autodoc_member_order = "bysource"

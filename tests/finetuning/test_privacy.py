@@ -27,7 +27,7 @@ EVERYONE = {"users_per_round": 16, "noise_multiplier": 0.0, "max_epsilon": None}
 
 
 def private(**settings):
-    return PrivacyConfig(kind="dp_lora", **settings)
+    return PrivacyConfig(kind="user_level_dp", **settings)
 
 
 def reference_epsilons(rounds, rate, noise, delta):
@@ -135,7 +135,10 @@ def test_the_noise_has_the_bound_times_the_multiplier_as_its_deviation(adapted):
 
 def test_without_noise_and_bound_it_is_plain_training(tiny_llm_folder):
     few_shot, validation, trained = gates_decide(24), gates_decide(24, seed=1), []
-    for settings in ({"kind": "none"}, {"kind": "dp_lora", "clipping_norm": 1e9} | EVERYONE | {"users_per_round": 24}):
+    for settings in (
+        {"kind": "none"},
+        {"kind": "user_level_dp", "clipping_norm": 1e9} | EVERYONE | {"users_per_round": 24},
+    ):
         model = with_new_adapter(load_model(tiny_llm_folder), few_shot, gate_dropout=0.0)
         config = training_config(epochs=3, batch_size=24, privacy=settings, rows_per_validation=999)
         log = train_adapter(model, Clicks(few_shot, np.arange(24)), validation, config)
@@ -150,7 +153,7 @@ def test_the_adapter_moves_the_last_weights_stay_and_the_log_says_what_was_spent
     few_shot, validation, seen = gates_decide(48), gates_decide(24, seed=1), []
     model = with_new_adapter(tiny_model, few_shot)
     before = {name: weights.clone() for name, weights in adapter_weights(model.model).items()}
-    settings = {"kind": "dp_lora", "users_per_round": 1, "noise_multiplier": 1.5, "max_epsilon": 6.0}
+    settings = {"kind": "user_level_dp", "users_per_round": 1, "noise_multiplier": 1.5, "max_epsilon": 6.0}
     config = training_config(epochs=1, privacy=settings, rows_per_validation=16)  # rounds of no user are likely
     note = register_optimizer_step_post_hook(
         lambda optimizer, *_: seen.append([weight.detach().clone() for weight in optimizer.param_groups[0]["params"]])
@@ -188,7 +191,7 @@ def test_settings_that_would_break_the_promise_are_refused(adapted, monkeypatch)
 def test_two_processes_share_pairs_and_their_users(tiny_llm_folder):
     few_shot, trained = gates_decide(32), []
     pairs = Pairs(few_shot, np.arange(16) // 3, labels=np.ones(16), references=np.zeros(16))
-    everyone = {"kind": "dp_lora", "users_per_round": 6, "noise_multiplier": 0.0, "max_epsilon": None}
+    everyone = {"kind": "user_level_dp", "users_per_round": 6, "noise_multiplier": 0.0, "max_epsilon": None}
     for processes in (1, 2):
         model = with_new_adapter(load_model(tiny_llm_folder), few_shot, gate_dropout=0.0)
         config = training_config(epochs=3, processes=processes, privacy=everyone | {"clipping_norm": 0.01})

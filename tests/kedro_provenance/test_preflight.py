@@ -99,7 +99,7 @@ def test_all_that_would_fail_is_named_at_once(tiny_llm_folder):
 
 
 def test_an_update_of_an_adapter_that_was_trained_with_privacy_is_refused(tiny_llm_folder):
-    settings = {"training": {"privacy": {"kind": "dp_lora"}}, "adapter": {"gate_norm": "layer"}}
+    settings = {"training": {"privacy": {"kind": "user_level_dp"}}, "adapter": {"gate_norm": "layer"}}
     assert refusal(tiny_llm_folder, **settings) is None
     inputs = ["base_llm", "champion.reclora.adapter", "params:finetuning.variants.reclora", "params:update.adapter"]
     update = Pipeline([Node(lambda *_: 1, inputs, "reclora.adapter", name="update_adapter")])

@@ -1,9 +1,11 @@
 """README and docs: every link leads somewhere, and every command of README and guides is one that runs."""
 
+import json
 import re
 from itertools import pairwise
 from typing import Annotated
 
+import nbformat
 import pytest
 from click import Context, Group
 from click.exceptions import Exit
@@ -14,10 +16,12 @@ from pydantic import Field
 
 from documented import README, arguments, calls, commands, options
 from parameter_types import alternatives, joined, kinds_at
+from pictures import DARK, LIGHT, darkened
 from projects import ROOT, kedro_run
 from reclora_kedro.cli import cli
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.parameters import Count
+from tutorials import code_hash
 from yaml_comments import CommentedYaml
 
 DOCS = ROOT / "docs"
@@ -48,6 +52,23 @@ def test_every_link_leads_to_a_file_and_heading_that_are_there(page):
             if fragment not in map(anchor, headings):
                 broken.append(target)
     assert broken == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_tutorial_has_the_outputs_of_its_code(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook["metadata"].get("executed_code") == code_hash(notebook), "type `make tutorials`"
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    assert len(outputs) >= 5
+    assert not any(output["output_type"] == "error" for output in outputs)
+    shown = json.dumps([output.get("text") or {**output["data"], "image/png": ""} for output in outputs])
+    assert re.findall(r"/(?:work|home|root|tmp|usr)/|\\u001b|\d\d:\d\d:\d\d\.|T\d\d\.\d\d\.\d\d", shown) == []
+    assert path.stat().st_size < 500_000
+
+
+def test_the_dark_picture_is_the_light_one():
+    light = LIGHT.read_text(encoding="utf-8")
+    assert DARK.read_text(encoding="utf-8") == darkened(light), "type `python docs/_extensions/pictures.py`"
 
 
 def test_the_readme_is_short():

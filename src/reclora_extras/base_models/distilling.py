@@ -1,4 +1,7 @@
-"""Distilling of an LLM with an adapter into the first layers of an LLM (SLMRec, arXiv 2405.17890)."""
+"""Distilling of an LLM with an adapter, which answers prompts by Yes or No, into the first layers of an LLM.
+
+The losses are those of SLMRec (arXiv 2405.17890), whose LLM is a sequential recommender over item embeddings instead.
+"""
 
 from contextlib import ExitStack
 from typing import Any

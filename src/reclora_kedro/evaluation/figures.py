@@ -333,8 +333,16 @@ def _dot(metric: str, record: Mapping[str, Any], style: Style) -> go.Scatter:
 def _square_plot(title: str, x_title: str, y_title: str, diagonal: str) -> go.Figure:
     x_axis = {"title": x_title, "range": [0, 1], "constrain": "domain"}
     y_axis = {"title": y_title, "range": [0, 1], "scaleanchor": "x", "constrain": "domain"}
+    beside = {"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top"}  # above, it would cover the title
     figure = go.Figure(
-        layout={"template": TEMPLATE, "title_text": title, "xaxis": x_axis, "yaxis": y_axis, "height": 560}
+        layout={
+            "template": TEMPLATE,
+            "title_text": title,
+            "xaxis": x_axis,
+            "yaxis": y_axis,
+            "height": 560,
+            "legend": beside,
+        }
     )
     line = {"color": INK, "width": 1, "dash": "dot"}
     return figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name=diagonal, line=line, hoverinfo="skip")

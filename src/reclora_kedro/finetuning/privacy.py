@@ -1,4 +1,4 @@
-"""User-level privacy of a training (DP-LoRA): sampled users, with clipped gradients and Gaussian noise."""
+"""User-level privacy of a training (DP-SGD by user): sampled users, with clipped gradients and Gaussian noise."""
 
 import logging
 import secrets
@@ -34,7 +34,7 @@ class PrivacyConfig(ExtensionBlock):
     and a choice by them has no noise.
     """
 
-    kind: Literal["none", "dp_lora"] = "none"
+    kind: Literal["none", "user_level_dp"] = "none"
     max_epsilon: Positive | None = 8.0
     delta: Annotated[Positive, Field(lt=1)] = 1.0e-3
     noise_multiplier: NonNegative = 1.0
@@ -56,7 +56,9 @@ class PrivacyConfig(ExtensionBlock):
 
 @dataclass(frozen=True)
 class PrivateRounds:
-    """The rounds of a private training (DP-LoRA, Liu et al. 2023, arXiv 2312.17493; McMahan et al. 2018).
+    """The rounds of a private training: user-level DP-SGD (McMahan et al. 2018, arXiv 1710.06963).
+
+    DP-LoRA (Liu et al. 2023, arXiv 2312.17493) trains adapters so, at clients of a server; here there is one machine.
 
     In each, every user takes part with the same probability. Users' gradients, of the mean loss over their examples,
     are clipped to a norm C; the noise on the sum has the standard deviation noise_multiplier · C.

@@ -182,4 +182,4 @@ def test_too_few_pairs_are_refused():
 
 def test_rounds_are_not_private():
     with pytest.raises(ValueError, match=r"rounds train the adapter further, but privacy accounts for one training"):
-        training_config(objective={"kind": "self_generated"}, privacy=PrivacyConfig(kind="dp_lora"))
+        training_config(objective={"kind": "self_generated"}, privacy=PrivacyConfig(kind="user_level_dp"))

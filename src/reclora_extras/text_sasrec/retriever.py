@@ -1,7 +1,7 @@
-"""HLLM: a causal transformer over the histories' texts, as an item encoder left them (Chen et al. 2024).
+"""SASRec over the vectors of items' texts, with the loss and the scores of HLLM (Chen et al. 2024, arXiv 2409.12740).
 
-The paper (arXiv 2409.12740) tunes two LLMs together. Here the item encoder is that of the item embeddings, frozen or
-tuned before, and the user model a small transformer; loss and scores are the paper's.
+It is not HLLM, which tunes an LLM of items and an LLM of users together, and reads an item at a token of its own. Here
+vectors of texts are those of an item encoder, frozen or tuned before, and the user model is SASRec's small transformer.
 """
 
 import math
@@ -16,7 +16,7 @@ from reclora_kedro.candidates.next_item.config import RetrieverConfig, Retriever
 INITIAL_TEMPERATURE = 0.07
 
 
-class Hllm(sasrec.SasRec):
+class TextSasRec(sasrec.SasRec):
     """SASRec's transformer between normalised vectors: InfoNCE with a learned temperature (equation 3).
 
     Raises:
@@ -25,7 +25,7 @@ class Hllm(sasrec.SasRec):
 
     def __init__(self, config: RetrieverConfig, sizes: RetrieverSizes) -> None:
         if not config.item_text:
-            raise ValueError("The retriever hllm reads items by their texts: set retriever.item_text to true.")
+            raise ValueError("The retriever text_sasrec reads items by their texts: set retriever.item_text to true.")
         super().__init__(config, sizes)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(INITIAL_TEMPERATURE)))
 
