@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint docs tutorials viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-deletions bench-ray bench-edits \
+.PHONY: help run serve test lint docs tutorials viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-deletions bench-ray bench-edits \
 	bench-attacks bench-kedro bench-serve lock clean
 
 help:  ## show the targets
@@ -71,6 +71,9 @@ bench-lifelong: $(READY)  ## what updates are worth: five blocks of time of thre
 
 bench-windows: $(READY)  ## what updates are worth week by week: AUC, HR and NDCG, by several seeds
 	$(BIN)/python benchmarks/windows.py
+
+bench-peers: $(READY)  ## lists of ten by other libraries and by this one: one split, one evaluator, an hour of a core
+	$(BIN)/python benchmarks/libraries.py
 
 bench-deletions: $(READY)  ## users who are forgotten one after another, beside full retraining
 	$(BIN)/python benchmarks/deletions.py

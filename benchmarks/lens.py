@@ -43,7 +43,7 @@ from reclora_kedro.lens import training
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.states import lens_states
 
-PEERS_VENV = ROOT / ".venv-peers"
+PEERS_VENV = ROOT / ".venv-peers" / "click_models"
 OURS = "reclora-kedro"
 PEERS = {"DeepCTR-Torch 0.3.0": "peers.deepctr_din", "FuxiCTR 2.3.10": "peers.fuxictr_din"}
 SPEED_TARGETS = {"DeepCTR-Torch 0.3.0": 2.0, "FuxiCTR 2.3.10": 1.5}

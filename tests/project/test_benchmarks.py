@@ -158,6 +158,33 @@ def test_windows(benchmarks):
     assert module.hits_and_gains(np.array([[1, 2], [0, 1]]), liked) == (0.5, pytest.approx(gain / (1 + gain) / 2))
 
 
+def test_libraries(benchmarks, monkeypatch):
+    module = benchmarks.module("libraries")
+    monkeypatch.setattr(module, "LOGS", {"fabricated": "test"})
+
+    def most_popular(python, library, folder, model, limit):
+        if library != "ours":
+            raise subprocess.CalledProcessError(1, "python", stderr="first\nImportError: no such library\n")
+        known, users = (pl.read_csv(folder / f"{table}.csv") for table in ("train", "users"))
+        counts = known.group_by("item_id").len().sort("len", "item_id", descending=[True, False])
+        lists = users.join(counts, how="cross").join(
+            known, on=["user_id", "item_id"], how="anti", maintain_order="left"
+        )
+        first = lists.group_by("user_id", maintain_order=True).head(module.K).select("user_id", "item_id")
+        first.write_csv(folder / f"{model}.csv")
+        return {"CPU seconds to fit": 1.0}
+
+    monkeypatch.setattr(module, "run_model", most_popular)
+    monkeypatch.setattr(module, "environment_of", lambda *_: Path(sys.executable))
+    arguments = ("--logs", "fabricated", "--libraries", "ours", "implicit", "--models", *module.OURS, "implicit ALS")
+    tables = benchmarks.tables("libraries", *arguments)
+    assert [record["model"] for record in tables["Lists"]] == [*module.OURS]
+    assert 0 < tables["Lists"][0]["NDCG@10"] <= tables["Lists"][0]["HR@10"] < 1
+    assert tables["Not run"] == [
+        {"log": "fabricated", "model": "implicit ALS", "error": "ImportError: no such library"}
+    ]
+
+
 def test_deletions(benchmarks):
     benchmarks.shorten_training("deletions")
     sizes = ("--requests", 2, "--users", 3, "--least", 1, "--seeds", 1)

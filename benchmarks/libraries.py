@@ -1,0 +1,206 @@
+"""Lists of ten by other libraries and by this one: one split, one set of candidates, one evaluator.
+
+    make bench-peers
+    python benchmarks/libraries.py --logs movielens-100k --libraries ours implicit
+
+Each user's last like tests, of the users with at least five; all other likes are known, and nothing else is: no
+ratings, and no times but the order of likes, in which ties are broken by chance. Candidates are all items that the user
+has not taken. Each library has an environment of its own, `.venv-peers/NAME`, and the settings that it advises; a model
+whose training takes more than ten CPU minutes (`--limit`) is stopped. Every model has a process of its own, one thread.
+What cannot be installed or run is named with its error. Our Recommender is fitted by `Recommender.fit`, with texts of
+the items and without.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+from lifelong import LOGS, read_tables
+from results import Records, publish
+from running import BENCHMARKS, ROOT, Project, open_project
+
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.figures import TEMPLATE
+from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics
+
+K, LEAST_LIKES = 10, 5
+Table = list[dict[str, Any]]
+OURS = ("Recommender.fit", "Recommender.fit, ids alone")
+LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # requirements and models
+    "ours": ((), OURS),
+    "implicit": (("implicit==0.7.3", "pandas"), ("implicit BM25", "implicit ALS")),
+    "lenskit": (("lenskit==2025.8.1",), ("LensKit item-kNN", "LensKit implicit MF")),
+    "rectools": (
+        ("rectools[torch,catboost]==0.19.0",),
+        ("RecTools EASE", "RecTools two-stage", "RecTools SASRec", "RecTools eSASRec"),
+    ),
+    # Its releases read what newer NumPy, SciPy and pandas have removed.
+    "recbole": (
+        ("recbole==1.2.1", "numpy<2", "scipy<1.13", "pandas<2.3", "setuptools<81"),
+        ("RecBole SASRec", "RecBole LightGCN"),
+    ),
+}
+
+
+def split_likes(project: Project, folder: Path) -> pl.DataFrame:
+    """Write the known likes, the items and the test users of a log; return each test user's last like.
+
+    Ids are numbers from 0, in the order of the log's own.
+    """
+    tables = read_tables(project)
+    likes = tables.interactions.filter(label=1).select("user_id", "item_id", "timestamp")
+    drawn = pl.Series(np.random.default_rng(0).random(likes.height))
+    ordered = likes.with_columns(drawn=drawn).sort("timestamp", "drawn")
+    ordered = ordered.unique(["user_id", "item_id"], keep="first", maintain_order=True)
+    coded = ordered.select(
+        *((pl.col(key).rank("dense") - 1).cast(pl.Int64) for key in ("user_id", "item_id")),
+        timestamp=1_000_000_000 + pl.int_range(pl.len()),
+    )
+    of_user = pl.len().over("user_id")
+    last = (pl.col("timestamp") == pl.col("timestamp").max().over("user_id")) & (of_user >= LEAST_LIKES)
+    test, known = coded.filter(last), coded.filter(~last)
+    test = test.join(known.select("item_id").unique(), on="item_id", how="semi", maintain_order="left")
+    known.select("user_id", "item_id", "timestamp").write_csv(folder / "train.csv")
+    test.select("user_id").write_csv(folder / "users.csv")
+    taken = tables.items.filter(pl.col("item_id").is_in(ordered["item_id"].implode()))
+    taken.with_columns((pl.col("item_id").rank("dense") - 1).cast(pl.Int64)).write_parquet(folder / "items.parquet")
+    return test
+
+
+def environment_of(library: str, requirements: tuple[str, ...]) -> Path:
+    """Make the environment of a library, and return its Python."""
+    if not requirements:
+        return Path(sys.executable)
+    uv, venv = ROOT / ".venv" / "bin" / "uv", ROOT / ".venv-peers" / library
+    subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, venv], check=True)
+    python = venv / "bin" / "python"
+    subprocess.run(
+        [uv, "pip", "install", "--quiet", "--python", python, *requirements], check=True, stderr=subprocess.PIPE
+    )
+    return python
+
+
+def run_model(python: Path, library: str, folder: Path, model: str, limit: int) -> dict[str, Any]:
+    """Let a process write a model's lists, and return what it cost."""
+    command = [str(python), "-m", f"peers.{library}_lists", str(folder), model, str(limit)]
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    output = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=BENCHMARKS, env=os.environ | threads
+    )
+    costs: dict[str, Any] = json.loads(output.stdout.splitlines()[-1])
+    return costs
+
+
+def last_line(error: subprocess.CalledProcessError) -> str:
+    """Return the line of a failed process that says what is wrong."""
+    text = error.stderr.decode() if isinstance(error.stderr, bytes) else error.stderr or ""
+    lines = [line.strip() for line in text.splitlines() if "rror:" in line]
+    return (lines or [str(error)])[0][:200]
+
+
+def lists_of(folder: Path, model: str, test: pl.DataFrame) -> pl.DataFrame:
+    """Return the ranks of a model's lists, as `rank_likes` has them.
+
+    Raises:
+        ValueError: a list has an item twice, or one that its user had taken.
+    """
+    lists, known = pl.read_csv(folder / f"{model}.csv"), pl.read_csv(folder / "train.csv")
+    if lists.is_duplicated().any() or lists.join(known, on=["user_id", "item_id"], how="semi").height:
+        raise ValueError(f"{model}: a list has an item twice, or one that its user had taken.")
+    lists = lists.group_by("user_id", maintain_order=True).agg(top_items="item_id")
+    ranks = test.join(lists, on="user_id", how="left", maintain_order="left").with_row_index("row")
+    rank = [
+        items.to_list().index(item) + 1 if items is not None and item in items else None
+        for items, item in zip(ranks["top_items"], ranks["item_id"], strict=True)
+    ]
+    return ranks.select(
+        pl.lit(model).alias("model"), "row", pl.col("user_id").alias("user_index"), pl.Series("rank", rank, pl.Int64),
+        candidates=pl.lit(0), top_items=pl.col("top_items").fill_null([]),
+    )  # fmt: skip
+
+
+def measure(name: str, arguments: argparse.Namespace, bootstrap: Bootstrap) -> tuple[Table, Table]:
+    """Return a record per model, the best NDCG first, and the errors of what could not be run."""
+    costs, ranks, failed = dict[str, dict[str, Any]](), list[pl.DataFrame](), Table()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        test = split_likes(open_project(LOGS[name]), folder)
+        for library in arguments.libraries:
+            requirements, known = LIBRARIES[library]
+            try:
+                python = environment_of(library, requirements)
+            except subprocess.CalledProcessError as error:
+                failed.append({"log": name, "model": library, "error": last_line(error)})
+                continue
+            for model in known:
+                if arguments.models and model not in arguments.models:
+                    continue
+                try:
+                    costs[model] = run_model(python, library, folder, model, arguments.limit)
+                    ranks.append(lists_of(folder, model, test))
+                except subprocess.CalledProcessError as error:
+                    failed.append({"log": name, "model": model, "error": last_line(error)})
+                print(name, model, costs.get(model), flush=True)
+        items = pl.read_parquet(folder / "items.parquet").height
+    records = compute_ranking_metrics(pl.concat(ranks), [ranks[0]["model"][0]], np.zeros(items), (K,), bootstrap)
+    table = [
+        {
+            "log": name,
+            "model": record["model"],
+            f"HR@{K}": record["hit_rate"],
+            f"NDCG@{K}": record["ndcg"],
+            "low": record["ndcg_low"],
+            "high": record["ndcg_high"],
+            "less ours": record["ndcg_difference"],
+            "its low": record["ndcg_difference_low"],
+            "its high": record["ndcg_difference_high"],
+            "p": record["p_adjusted"],
+            "users": record["rows"],
+        }
+        | costs[record["model"]]
+        for record in records
+    ]
+    return sorted(table, key=lambda record: -record[f"NDCG@{K}"]), failed
+
+
+def draw(records: Records) -> go.Figure:
+    """NDCG against the CPU seconds to fit, a colour per log."""
+    figure = go.Figure()
+    for name in dict.fromkeys(record["log"] for record in records):
+        own = [record for record in records if record["log"] == name]
+        figure.add_scatter(
+            x=[record["CPU seconds to fit"] for record in own], y=[record[f"NDCG@{K}"] for record in own],
+            text=[record["model"] for record in own], mode="markers+text", textposition="top center", name=name,
+        )  # fmt: skip
+    figure.update_xaxes(title_text="CPU seconds to fit", type="log").update_yaxes(title_text=f"NDCG@{K}")
+    return figure.update_layout(template=TEMPLATE)
+
+
+def main() -> None:
+    """Measure, print and keep the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--logs", nargs="+", choices=LOGS, default=list(LOGS))
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=list(LIBRARIES))
+    parser.add_argument("--models", nargs="+", help="some of their models")
+    parser.add_argument("--limit", type=int, default=600, help="CPU seconds of a neural model's training")
+    arguments = parser.parse_args()
+    bootstrap = Bootstrap(confidence=0.95, samples=2000, seed=42)
+    records, failed = Table(), Table()
+    for name in arguments.logs:
+        table, errors = measure(name, arguments, bootstrap)
+        records += table
+        failed += errors
+    not_run = {"Not run": failed} if failed else {}
+    publish("libraries", {"Lists": records, **not_run}, draw(records), digits=4)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Models of RecTools: `python -m peers.rectools_lists FOLDER MODEL`, see benchmarks/libraries.py."""
+
+import tempfile
+import time
+import warnings
+from functools import partial
+
+import pandas as pd
+from catboost import CatBoostRanker
+from implicit.nearest_neighbours import BM25Recommender
+from peers.lists import LIMIT, Fitted, K, main
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from rectools.dataset import Dataset
+from rectools.model_selection import LastNSplitter
+from rectools.models import EASEModel, ImplicitItemKNNWrapperModel, PopularModel, SASRecModel
+from rectools.models.nn.transformers.ligr import LiGRLayers
+from rectools.models.nn.transformers.utils import leave_one_out_mask
+from rectools.models.ranking import CandidateGenerator, CandidateRankingModel, CatBoostReranker
+
+warnings.filterwarnings("ignore")
+
+
+def ease(likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataFrame:
+    """EASE with the library's regularization."""
+    dataset = Dataset.construct(likes.assign(datetime=pd.to_datetime(likes["timestamp"], unit="s"), weight=1.0))
+    model = EASEModel(recommend_n_threads=1)
+    model.fit(dataset)
+    fitted()
+    return model.recommend(users, dataset, k=K, filter_viewed=True)
+
+
+def sasrec(likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataFrame:
+    """SASRec with the library's sizes, stopped by its validation loss."""
+    return _transformer(likes, users, fitted)
+
+
+def esasrec(likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataFrame:
+    """eSASRec: LiGR layers and a sampled softmax."""
+    loss = {"loss": "sampled_softmax", "n_negatives": 256, "transformer_layers_type": LiGRLayers}
+    return _transformer(likes, users, fitted, **loss)
+
+
+def _transformer(likes: pd.DataFrame, users: list[int], fitted: Fitted, **settings: object) -> pd.DataFrame:
+    seed_everything(42)
+    dataset = Dataset.construct(likes.assign(datetime=pd.to_datetime(likes["timestamp"], unit="s"), weight=1.0))
+    with tempfile.TemporaryDirectory() as folder:
+        stop, best = EarlyStopping("val_loss", patience=5), ModelCheckpoint(folder, monitor="val_loss")
+        trainer = Trainer(
+            max_epochs=100, callbacks=[stop, best, CpuLimit()], accelerator="cpu", logger=False,
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        model = SASRecModel(
+            get_val_mask_func=partial(leave_one_out_mask, val_users=min(1000, likes["user_id"].nunique())),
+            get_trainer_func=lambda: trainer,
+            **settings,
+        )
+        model.fit(dataset)
+        model.load_weights_from_checkpoint(best.best_model_path)
+    fitted()
+    return model.recommend(users, dataset, k=K, filter_viewed=True)
+
+
+class CpuLimit(Callback):
+    """Ends a training after its CPU seconds."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """An epoch has ended."""
+        trainer.should_stop = trainer.should_stop or time.process_time() > LIMIT
+
+
+def two_stage(likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataFrame:
+    """Candidates of EASE, BM25 and popularity, ordered by CatBoost."""
+    dataset = Dataset.construct(likes.assign(datetime=pd.to_datetime(likes["timestamp"], unit="s"), weight=1.0))
+    knn = ImplicitItemKNNWrapperModel(BM25Recommender())
+    generators = [
+        CandidateGenerator(model, num_candidates=50, keep_ranks=True, keep_scores=True)
+        for model in (EASEModel(recommend_n_threads=1), knn, PopularModel())
+    ]
+    reranker = CatBoostReranker(CatBoostRanker(random_seed=42, thread_count=1, verbose=False))
+    model = CandidateRankingModel(generators, LastNSplitter(1, n_splits=1), reranker)
+    model.fit(dataset)
+    fitted()
+    return model.recommend(users, dataset, k=K, filter_viewed=True)
+
+
+if __name__ == "__main__":
+    main(
+        {"RecTools EASE": ease, "RecTools two-stage": two_stage, "RecTools SASRec": sasrec, "RecTools eSASRec": esasrec}
+    )
