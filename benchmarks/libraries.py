@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", help="some of their models")
     parser.add_argument("--limit", type=int, default=600, help="CPU seconds of a neural model's training")
     arguments = parser.parse_args()
-    bootstrap = Bootstrap(confidence=0.95, samples=2000, seed=42)
+    bootstrap = Bootstrap(confidence=0.95, seed=42)
     records, failed = Table(), Table()
     for name in arguments.logs:
         table, errors = measure(name, arguments, bootstrap)
