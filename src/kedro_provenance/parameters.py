@@ -185,11 +185,11 @@ def _changed(entry: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     """Return an entry with changes; an inner block with another ``method``, by which its keys differ, is replaced.
 
     Examples:
-        >>> variant = {"history": "retrieved", "adapter": {"method": "reclora", "r": 8, "gate_scope": "shared"}}
-        >>> _changed(variant, {"adapter": {"r": 4}})
-        {'history': 'retrieved', 'adapter': {'method': 'reclora', 'r': 4, 'gate_scope': 'shared'}}
-        >>> _changed(variant, {"adapter": {"method": "other", "r": 4}})
-        {'history': 'retrieved', 'adapter': {'method': 'other', 'r': 4}}
+        >>> report = {"title": "Sales", "forecast": {"method": "trees", "depth": 8, "rate": 0.1}}
+        >>> _changed(report, {"forecast": {"depth": 4}})
+        {'title': 'Sales', 'forecast': {'method': 'trees', 'depth': 4, 'rate': 0.1}}
+        >>> _changed(report, {"forecast": {"method": "mean", "days": 7}})
+        {'title': 'Sales', 'forecast': {'method': 'mean', 'days': 7}}
     """
     replaced = [
         name
