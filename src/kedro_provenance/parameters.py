@@ -185,11 +185,11 @@ def _changed(entry: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     """Return an entry with changes; an inner block with another ``method``, by which its keys differ, is replaced.
 
     Examples:
-        >>> variant = {"history": "retrieved", "adapter": {"method": "reclora", "r": 8, "gate_scope": "shared"}}
-        >>> _changed(variant, {"adapter": {"r": 4}})
-        {'history': 'retrieved', 'adapter': {'method': 'reclora', 'r': 4, 'gate_scope': 'shared'}}
-        >>> _changed(variant, {"adapter": {"method": "other", "r": 4}})
-        {'history': 'retrieved', 'adapter': {'method': 'other', 'r': 4}}
+        >>> entry = {"window": "long", "model": {"method": "trees", "depth": 8, "rate": 0.1}}
+        >>> _changed(entry, {"model": {"depth": 4}})
+        {'window': 'long', 'model': {'method': 'trees', 'depth': 4, 'rate': 0.1}}
+        >>> _changed(entry, {"model": {"method": "forest", "depth": 4}})
+        {'window': 'long', 'model': {'method': 'forest', 'depth': 4}}
     """
     replaced = [
         name
