@@ -40,8 +40,7 @@ class AdaptingCatalog(DataCatalog):
 class NodeByNodeRunner(SequentialRunner):
     """A sequential runner with an overridable order of nodes and way to run each.
 
-    Runners implement `_run`; `_release_datasets` and `_suggest_resume_scenario` are what Kedro's own `_run` calls after
-    a node and after an error.
+    Runners implement `_run`; `_suggest_resume_scenario` is what Kedro's own `_run` calls after an error.
     """
 
     def ordered(self, pipeline: Pipeline) -> list[Node]:
@@ -55,6 +54,7 @@ class NodeByNodeRunner(SequentialRunner):
     def _run(self, pipeline: Pipeline, catalog: Any, hook_manager: Any = None, run_id: str | None = None) -> None:
         done: set[Node] = set()
         loads_left = Counter(chain.from_iterable(node.inputs for node in pipeline.nodes))
+        inputs, outputs = pipeline.inputs(), pipeline.outputs()  # once: Kedro finds them anew each time
         for node in self.ordered(pipeline):
             try:
                 self.run_node(Task(node, catalog, self._is_async, hook_manager, run_id), catalog)
@@ -63,7 +63,10 @@ class NodeByNodeRunner(SequentialRunner):
                     self._suggest_resume_scenario(pipeline, done, catalog)
                 raise
             done.add(node)
-            self._release_datasets(node, catalog, loads_left, pipeline)
+            loads_left.subtract(node.inputs)
+            for name in {*node.inputs} - inputs | {*node.outputs} - outputs:
+                if loads_left[name] < 1:
+                    catalog.release(name)
 
 
 def requested_names() -> list[str] | None:

@@ -12,6 +12,7 @@ import pytest
 from dying import forget_and_die
 from forked import exit_code
 from kedro_provenance.archive import Archive
+from kedro_provenance.stores import Store
 from projects import catalog_of, kedro_command, kedro_run, stored, type_command
 from reclora_kedro import commands
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
@@ -103,7 +104,7 @@ def test_a_user_is_forgotten(finished_run):
     half_erased = list(project.glob("data/test/**/.unfinished*/*"))
     assert half_erased
     assert holding(project, user)
-    versions = Archive(catalog_of(project), project / "data/test/02_intermediate/study").versions()
+    versions = Archive(catalog_of(project), [Store(str(project / "data/test/02_intermediate/study"))]).versions()
     assert all(version.stored.is_intact for version in versions if version.stored)
     gone = forget(project, user, erase=True, retrain=True)
     assert gone.load("forget_report")["rows"]
