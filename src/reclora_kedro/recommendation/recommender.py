@@ -202,16 +202,17 @@ class Recommender:
         return from_python.load(Path(folder))
 
     def as_measured(self, training: Training) -> Self:
-        """Return a copy that knows of each moment what the protocol of the settings lets it know.
+        """Return the recommender that knows of each moment what `recommendation.protocol` says."""
+        return self.as_of_each_moment(training) if self.config.protocol == "live" else self
 
-        Under the protocol live, popularity and facts of items also count what happened before each moment, as in a
-        service that is updated at once; the models' weights stay as they were learned.
+    def as_of_each_moment(self, training: Training) -> Self:
+        """Return a copy that also counts what happened before each moment, as a service that is updated at once would.
+
+        Popularity and facts of items count it; the models' weights stay as they were learned.
 
         Args:
             training: what it was fitted to.
         """
-        if self.config.protocol == "published":
-            return self
         models = {name: model.as_of_each_moment(training) for name, model in self.sources.items()}
         popularity = models.get("popularity")
         if not isinstance(popularity, Popularity):
