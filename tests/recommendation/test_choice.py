@@ -128,7 +128,12 @@ def test_an_order_by_the_lens_needs_one(log):
 
 def test_the_choice_of_an_earlier_release_is_refused_and_not_compared_with(caplog):
     old = {"kind": "neighbours", "order": "lens", "popularity": None, "linear": None}
-    with pytest.raises(ValueError, match=r"candidate_choice has kind, order, popularity, linear, but .* Choose anew"):
-        stored_choice(old)
-    assert choice_before(old) is choice_before(None) is None
+    other_settings = {"kind": "linear", "order": "lens", "sources": {"linear": {"text_power": 2.0}}}
+    for record, fault in (
+        (old, "Choice has sources: Field required"),
+        (other_settings, "LinearSettings has text_power"),
+    ):
+        with pytest.raises(ValueError, match=rf"candidate_choice is of an earlier release: {fault}.* Choose anew"):
+            stored_choice(record)
+    assert choice_before(old) is choice_before(other_settings) is choice_before(None) is None
     assert "not compared with" in caplog.text

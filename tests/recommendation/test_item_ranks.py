@@ -127,12 +127,13 @@ def test_the_lens_ranks_all_items_and_the_first_ones_of_each_method_at_the_likes
     assert without.equals(ranks.filter(pl.col("model").is_in(METHODS)))
 
 
-def test_without_a_moment_all_are_asked_right_behind_the_training_split(log, lens, monkeypatch):
+def test_by_the_published_protocol_all_are_asked_right_behind_the_training_split(log, lens, monkeypatch):
     seen = []
     rank = item_ranks.rank_likes
     monkeypatch.setattr(item_ranks, "rank_likes", lambda *rest: seen.append(rest[1].frame) or rank(*rest))
-    for moment in (True, False):
-        rank_test_likes(recommender_of(log, lens), CONFIG.model_copy(update={"moment": moment}), None)
+    for protocol in ("live", "published"):
+        rules = RULES.model_copy(update={"protocol": protocol})
+        rank_test_likes(replace(recommender_of(log, lens), config=rules), CONFIG, None)
     own, last = seen
     assert own.equals(positives(log).select(own.columns))
     assert last.drop("timestamp").equals(own.drop("timestamp"))

@@ -106,7 +106,8 @@ def test_visitors_get_the_lists_of_users_with_their_events():
     assert popular["item_id"].equals(by_knn.recommend("nobody", n=5)["item_id"])
 
 
-def test_items_may_be_excluded_given_and_repeated(recommender):
+def test_items_may_be_excluded_given_and_repeated():
+    recommender = fit_knn(LOG, THINGS)
     best, *others = recommender.recommend("K1", n=3)["item_id"]
     assert recommender.recommend("K1", n=2, exclude=[best])["item_id"].to_list() == others
     assert recommender.recommend("K1", n=5, candidates=others[:1])["item_id"].to_list() == others[:1]

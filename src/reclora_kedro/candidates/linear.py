@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 EVENTS = 50  # latest ones of each user that count
 WINDOW, WINDOW_DECAY = 5, 0.7  # moments from an item to one that follows it, and the weight of a further one
-MOST_TAKEN = 3000  # items among which regularization and recency are chosen in seconds
+MOST_TAKEN = 3000  # items among which all but transitions is chosen in seconds
 WORDS_REGULARIZATION = 10.0  # of EASE on the words of items
 COSINE_POWER = 2.0  # of cosines of texts beside those of users
 UpToOne = Annotated[Positive, Field(le=1)]
@@ -85,12 +85,15 @@ class Linear(ItemModel):
 
     @classmethod
     def choices(cls, config: LinearConfig, training: Training) -> list[Step]:
-        """Choose regularization and recency among the items with the most users, then texts, then transitions."""
+        """Choose regularization and recency, and again with texts, among the items with the most users; transitions."""
         first = product(config.regularizations, config.recencies)
         sizes = {"max_items": config.max_items}
         steps = [Step([{"regularization": each, "recency": recency} | sizes for each, recency in first], MOST_TAKEN)]
         if _texts(training) is not None:
-            steps.append(Step([{}, *({"text_weight": weight} for weight in config.text_weights)]))
+            pairs = product(config.text_weights, config.regularizations)
+            with_texts = [{"text_weight": weight, "regularization": each} for weight, each in pairs]
+            steps.append(Step([{}, *with_texts], MOST_TAKEN))
+            steps.append(Step([{}, *({"recency": recency} for recency in config.recencies)], MOST_TAKEN))
         kinds = product((False, True), (False, True), config.transition_weights)
         names = ("directed", "within_moments", "transition_weight")
         steps.append(Step([{}, *(dict(zip(names, kind, strict=True)) for kind in kinds)]))

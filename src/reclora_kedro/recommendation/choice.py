@@ -57,12 +57,17 @@ def stored_choice(record: Mapping[str, Any]) -> Choice:
         ValueError: it is none, such as one of an earlier release.
     """
     try:
-        return Choice.model_validate(record)
+        choice = Choice.model_validate(record)
+        for source, settings in choice.sources.items():
+            model_of(source).Settings.model_validate(settings)
     except ValidationError as error:
+        [first, *_] = error.errors()
+        name = ".".join(map(str, first["loc"]))
         raise ValueError(
-            f"candidate_choice has {', '.join(record)}, but a choice has {', '.join(Choice.model_fields)}: it is of an "
-            "earlier release. Choose anew with `kedro run --pipelines recommendation`."
+            f"candidate_choice is of an earlier release: {error.title} has {name}: {first['msg']}. Choose anew with "
+            "`kedro run --pipelines recommendation`."
         ) from error
+    return choice
 
 
 def choice_before(record: Mapping[str, Any] | None) -> Choice | None:

@@ -15,6 +15,8 @@ SECOND_STAGES = ("fusion", "ranker")
 """Orders of the best items of all sources."""
 RERANKED = "_lens"
 """Suffix of the name of an order whose first items the lens has reranked."""
+Protocol = Literal["live", "published"]
+"""What models know of a like when they are taught and measured, see `item_ranks.moments_of`."""
 Order = Literal["candidates", "lens"]
 """Order of the first items of a list: as they are found, or by the lens."""
 
@@ -28,6 +30,7 @@ class RecommendationConfig(Block):
     method: str
     order: Literal["validation"] | Order
     candidates: Literal["catalogue", "table"]
+    protocol: Protocol
     repeat: bool
     exclude_items: tuple[Id, ...]
     variant: str | None
@@ -99,8 +102,6 @@ class RankingConfig(Block):
 
     users: Count | None
     rows: Count | None
-    events: Literal["all", "training"]
-    moment: bool
     candidates: Literal["full"] | Count
     cutoffs: tuple[Count, ...] = Field(min_length=1)
     variant: str | None

@@ -53,6 +53,7 @@ def default_blocks(seed: int = SEED) -> dict[str, dict[str, Any]]:
             "method": "validation",
             "order": "candidates",  # without a lens
             "candidates": "catalogue",
+            "protocol": "live",
             "repeat": False,
             "exclude_items": [],
             "variant": None,
@@ -67,8 +68,6 @@ def default_blocks(seed: int = SEED) -> dict[str, dict[str, Any]]:
             "variant": None,  # without an LLM
             "users": None,
             "rows": 2000,  # as many as validation likes: without an LLM they take seconds
-            "events": "all",
-            "moment": True,
             "candidates": "full",
             "lens": False,
             "baseline": None,
@@ -81,7 +80,7 @@ def default_blocks(seed: int = SEED) -> dict[str, dict[str, Any]]:
         "item_knn": {"popularity_powers": [0.5, 0.3, 0.7], "text_weights": [0.0, 0.3, 1.0, 3.0]},
         "linear": {
             "regularizations": [300, 30, 100, 1000, 3000],
-            "recencies": [0.9, 1.0, 0.95, 0.8, 0.7, 0.6],
+            "recencies": [0.9, 1.0, 0.8, 0.7, 0.6],
             "text_weights": [0.8],
             "transition_weights": [0.25, 0.5, 1.0, 2.0],
             "max_items": 20000,
@@ -95,7 +94,7 @@ PLACES = {  # blocks of the settings that keywords change
     "ingestion.interactions": "timestamp_format drop unknown_ids",
     "ingestion.items": "missing_title title_choice trailing_articles",
     "history": "min_history ties shared_clock rating_levels split",
-    "recommendation": "sources method repeat exclude_items validation_likes shortlist top_n diversity",
+    "recommendation": "sources method protocol repeat exclude_items validation_likes shortlist top_n diversity",
 }
 
 

@@ -134,7 +134,7 @@ def evaluate(recommender: Recommender, k: int, likes: int | None) -> pl.DataFram
     blocks, log = default_blocks(recommender.config.seed), recommender.log
     blocks["ranking"] |= {"rows": likes, "cutoffs": (k,)}
     training = Training.of_split(log)
-    asked = Recommender.of(training, recommender.choice, recommender.config).as_of_each_moment(training)
+    asked = Recommender.of(training, recommender.choice, recommender.config).as_measured(training)
     with _words_of_scripts():
         ranks = rank_test_likes(asked, _validated(RankingConfig, blocks), None)
     events = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)

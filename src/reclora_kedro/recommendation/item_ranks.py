@@ -11,7 +11,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT, questions
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.progress import Progress
-from reclora_kedro.recommendation.config import RankingConfig
+from reclora_kedro.recommendation.config import Protocol, RankingConfig
 from reclora_kedro.recommendation.second_stage import LensModel, Lister
 
 if TYPE_CHECKING:
@@ -48,12 +48,21 @@ def rank_test_likes(recommender: "Recommender", config: RankingConfig, lens: "Le
     allowed = None
     if config.candidates != "full":
         allowed = sampled_items(log, likes, config.candidates, config.seed)
-    asked = likes
-    if not config.moment:
-        last = int(log.samples_in("train", "timestamp")["timestamp"].to_numpy().max())
-        asked = likes.with_columns(timestamp=pl.lit(last + 1, dtype=likes.schema["timestamp"]))
+    asked = moments_of(likes, log, recommender.config.protocol)
     most = max(recommender.config.shortlist, *config.cutoffs, *config.among_first)
     return rank_likes(listers, recommender.moments(asked, allowed=allowed), likes, most)
+
+
+def moments_of(likes: pl.DataFrame, log: InteractionLog, protocol: Protocol) -> pl.DataFrame:
+    """Return likes with the times at which models are asked.
+
+    Under the protocol live, that is each like's own, as in a service. Under the published one, it is the end of the
+    training split for all: models know each user's history, and neither the time of a like nor what others did since.
+    """
+    if protocol == "live":
+        return likes
+    last = int(log.samples_in("train", "timestamp")["timestamp"].to_numpy().max())
+    return likes.with_columns(timestamp=pl.lit(last + 1, dtype=likes.schema["timestamp"]))
 
 
 def rank_likes(listers: Mapping[str, Lister], moments: Moments, likes: pl.DataFrame, most: int) -> pl.DataFrame:

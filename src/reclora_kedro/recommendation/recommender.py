@@ -31,7 +31,7 @@ from reclora_kedro.recommendation.choice import (
 from reclora_kedro.recommendation.concentration import Concentration
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
 from reclora_kedro.recommendation.features import CandidateReader
-from reclora_kedro.recommendation.item_ranks import rank_likes
+from reclora_kedro.recommendation.item_ranks import moments_of, rank_likes
 from reclora_kedro.recommendation.second_stage import Delivered, Lister, Ordered, Reranked, SecondStage
 
 if TYPE_CHECKING:
@@ -201,6 +201,10 @@ class Recommender:
 
         return from_python.load(Path(folder))
 
+    def as_measured(self, training: Training) -> Self:
+        """Return the recommender that knows of each moment what `recommendation.protocol` says."""
+        return self.as_of_each_moment(training) if self.config.protocol == "live" else self
+
     def as_of_each_moment(self, training: Training) -> Self:
         """Return a copy that also counts what happened before each moment, as a service that is updated at once would.
 
@@ -326,7 +330,7 @@ def choose(
 ) -> tuple[Choice, list[RankingMetrics]]:
     """Choose the settings of sources, the second stage, and the method with the best ranking of validation likes.
 
-    All know the training events, and of each like's moment what was there before. A draw of all likes chooses settings;
+    All know the training events and what `recommendation.protocol` adds to them. A draw of all likes chooses settings;
     likes of one half of the users teach the second stage, and those of the other half, which taught it nothing, choose
     the method. The method in use stays until another is significantly better.
 
@@ -339,16 +343,18 @@ def choose(
         the best one as the baseline; none if likes do not choose.
     """
     training, rules = Training.of_split(log, trained), config.rules(log.items)
-    likes = draw_positives(log, "validation", None, None, config.seed, **rules)
+    likes, of_settings = (
+        moments_of(draw_positives(log, "validation", None, rows, config.seed, **rules), log, config.protocol)
+        for rows in (None, config.validation_likes)
+    )
     most = config.teaching_likes, config.validation_likes
     teaching, choosing = halves_of_users(likes, most, config.seed)
-    of_settings = draw_positives(log, "validation", None, config.validation_likes, config.seed, **rules)
     sources = settings_of_sources(config, configs, training, of_settings)
     kind, order = named_method(config, sources)
     if lens is None and order == "lens":
         raise ValueError("recommendation.order is lens, but there is no lens: train it, or set it to candidates.")
     open_choice = Choice(kind="fusion", order="lens" if lens is not None else "candidates", sources=sources)
-    asked = Recommender.of(training, open_choice, config, lens).as_of_each_moment(training)
+    asked = Recommender.of(training, open_choice, config, lens).as_measured(training)
     stage, reason, compared = SecondStage(), "it is named in recommendation.method", list[RankingMetrics]()
     if set(SECOND_STAGES) & set(config.methods) and teaching.height:
         moments, target = asked.moments(teaching), teaching["item_index"].to_numpy()

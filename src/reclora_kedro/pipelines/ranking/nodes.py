@@ -29,14 +29,12 @@ def rank_items(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rank likes of the test split by all methods; return ranks, and questions about the chosen method's shortlists.
 
-    All have learned from the training events; `config` says what else they know.
+    All have learned from the training events; `recommendation.protocol` says what else they know.
     """
     chosen = choice.stored_choice(candidate_choice)
     training = Training.of_split(log, {} if retriever is None else {"retriever": retriever})
     reader = LensReader(lens, log)
-    asked = Recommender.of(training, chosen, recommendation, reader)
-    if config.events == "all":
-        asked = asked.as_of_each_moment(training)
+    asked = Recommender.of(training, chosen, recommendation, reader).as_measured(training)
     ranks = item_ranks.rank_test_likes(asked, config, reader if config.lens else None)
     questions = item_ranks.reranking_questions(ranks, chosen.name, recommendation.shortlist)
     return ranks, questions
