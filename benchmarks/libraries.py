@@ -5,7 +5,7 @@
 
 Each user's last like tests, of the users with at least five; all other likes are known, and nothing else is: no
 ratings, and no times but the order of likes, in which ties are broken by chance. Candidates are all items that the user
-has not taken. Each library has an environment of its own, `.venv-peers/NAME`, and the settings that it advises; a model
+has not taken. Each library has an environment of its own, `.venv-peers/NAME`, and its default settings; a model
 whose training takes more than ten CPU minutes (`--limit`) is stopped. Every model has a process of its own, one thread.
 What cannot be installed or run is named with its error. Our Recommender is fitted by `Recommender.fit`, with texts of
 the items and without.
