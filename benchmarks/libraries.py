@@ -5,7 +5,7 @@
 
 Each user's last like tests, of the users with at least five; all other likes are known, and nothing else is: no
 ratings, and no times but the order of likes, in which ties are broken by chance. Candidates are all items that the user
-has not taken. Each library has an environment of its own, `.venv-peers/NAME`, and the settings that it advises; a model
+has not taken. Each library has an environment of its own, `.venv-peers/NAME`, and its default settings; a model
 whose training takes more than ten CPU minutes (`--limit`) is stopped. Every model has a process of its own, one thread.
 What cannot be installed or run is named with its error. Our Recommender is fitted by `Recommender.fit`, with texts of
 the items and without.
@@ -109,12 +109,11 @@ def last_line(error: subprocess.CalledProcessError) -> str:
 def lists_of(folder: Path, model: str, test: pl.DataFrame) -> pl.DataFrame:
     """Return the ranks of a model's lists, as `rank_likes` has them.
 
-    Raises:
-        ValueError: a list has an item twice, or one that its user had taken.
+    Some libraries fill short lists with items that the user has taken, or repeat one: these places count for nothing.
     """
     lists, known = pl.read_csv(folder / f"{model}.csv"), pl.read_csv(folder / "train.csv")
-    if lists.is_duplicated().any() or lists.join(known, on=["user_id", "item_id"], how="semi").height:
-        raise ValueError(f"{model}: a list has an item twice, or one that its user had taken.")
+    lists = lists.join(known, on=["user_id", "item_id"], how="anti", maintain_order="left")
+    lists = lists.unique(["user_id", "item_id"], keep="first", maintain_order=True)
     lists = lists.group_by("user_id", maintain_order=True).agg(top_items="item_id")
     ranks = test.join(lists, on="user_id", how="left", maintain_order="left").with_row_index("row")
     rank = [

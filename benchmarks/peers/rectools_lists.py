@@ -77,7 +77,9 @@ def two_stage(likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataF
         CandidateGenerator(model, num_candidates=50, keep_ranks=True, keep_scores=True)
         for model in (EASEModel(recommend_n_threads=1), knn, PopularModel())
     ]
-    reranker = CatBoostReranker(CatBoostRanker(random_seed=42, thread_count=1, verbose=False))
+    reranker = CatBoostReranker(
+        CatBoostRanker(random_seed=42, thread_count=1, verbose=False, allow_writing_files=False)
+    )
     model = CandidateRankingModel(generators, LastNSplitter(1, n_splits=1), reranker)
     model.fit(dataset)
     fitted()
