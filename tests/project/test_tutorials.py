@@ -36,7 +36,9 @@ def test_lists_are_made_without_a_project(tmp_path):
 
 
 def test_a_report_is_read_and_a_model_chosen(project):
-    assert "No significant difference: " in shown("read_a_report", project)
+    text = shown("read_a_report", project)
+    assert "No significant difference, but more may be lost: " in text
+    assert "Take " in text
 
 
 def test_an_llm_is_personalized(project):
