@@ -122,7 +122,7 @@ def lists_of(folder: Path, model: str, test: pl.DataFrame) -> pl.DataFrame:
     ]
     return ranks.select(
         pl.lit(model).alias("model"), "row", pl.col("user_id").alias("user_index"), pl.Series("rank", rank, pl.Int64),
-        candidates=pl.lit(0), top_items=pl.col("top_items").fill_null([]),
+        candidates=pl.lit(0), top_items=pl.col("top_items").fill_null([0]),  # an empty list finds nothing
     )  # fmt: skip
 
 

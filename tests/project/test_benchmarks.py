@@ -171,6 +171,10 @@ def test_libraries(benchmarks, monkeypatch):
             known, on=["user_id", "item_id"], how="anti", maintain_order="left"
         )
         first = lists.group_by("user_id", maintain_order=True).head(module.K).select("user_id", "item_id")
+        if model == module.OURS[1]:  # a user gets no list, and another one what they took
+            first = pl.concat(
+                [first.filter(pl.col("user_id") > users["user_id"][1]), known.select(first.columns).head(1)]
+            )
         first.write_csv(folder / f"{model}.csv")
         return {"CPU seconds to fit": 1.0}
 
