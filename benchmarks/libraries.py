@@ -24,12 +24,13 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 from lifelong import LOGS, read_tables
-from results import Records, publish
+from results import publish
 from running import BENCHMARKS, ROOT, Project, open_project
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.figures import TEMPLATE
 from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics
+from reclora_kedro.evaluation.records import Records
 
 K, LEAST_LIKES = 10, 5
 Table = list[dict[str, Any]]
