@@ -237,8 +237,8 @@ def follows_rules(text: str, config: QualityConfig) -> bool:
     """Return whether a text has enough words and few enough repeated ones.
 
     Examples:
-        >>> rules = QualityConfig(min_words=2, max_repetition=0.5, drop_perplexing=0, max_similarity=0.8)
-        >>> [follows_rules(text, rules) for text in ("Heat", "Heat of the night", "Heat heat heat heat")]
+        >>> rules = QualityConfig(drop_perplexing=0, max_similarity=0.8)
+        >>> [follows_rules(text, rules) for text in ("Heat", "Heat of the night", "Heat heat heat heat heat heat")]
         [False, True, False]
     """
     words = text.lower().split()

@@ -122,7 +122,7 @@ def test_calls_that_cannot_be_made_are_refused_when_the_api_is_loaded(name, valu
 
 def test_without_the_client_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(ImportError, match=r"black-box"):
+    with pytest.raises(ImportError, match=r"pip install .openai"):
         api("http://127.0.0.1:9/v1").require()
 
 
