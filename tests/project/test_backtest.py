@@ -1,6 +1,8 @@
 """`kedro run --pipelines backtest` on a finished run."""
 
 import pytest
+from kedro.framework.project import pipelines
+from kedro.validation import TypeExtractor
 
 from projects import kedro_run
 
@@ -20,3 +22,13 @@ def test_methods_are_ranked_in_windows_of_time_and_the_log_is_audited(finished_r
     assert "NDCG@10 by window: 40 likes, models fitted before each" in shown
     assert "Kendall's tau between their orders" in shown
     assert "Audit of the log" in shown
+
+
+def test_no_node_reads_a_part_of_a_block_that_another_one_reads_whole(finished_run):
+    """Kedro, which replaces typed blocks by their objects, would look for the part in the object."""
+    parameters = {"backtest": {"windows": 2, "likes": 20}, "recommendation": {"sources": ["item_knn", "retriever"]}}
+    catalog = kedro_run(finished_run.project, parameters, pipeline_names=["backtest"])
+    assert "retriever" in {each["model"] for each in catalog.load("backtest_metrics")}
+    types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
+    assert "history" in types
+    assert [(whole, part) for whole in types for part in types if part.startswith(f"{whole}.")] == []

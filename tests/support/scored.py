@@ -20,7 +20,7 @@ class Scored(ItemModel):
 
     @classmethod
     def fit(cls, training: Training, settings: Any) -> Self:
-        raise NotImplementedError
+        raise NotImplementedError  # tests give the scores; nothing is fitted
 
     def scores(self, moments: Moments) -> np.ndarray:
         return self.function(moments)

@@ -5,36 +5,39 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 
+from kedro_provenance.parameters import reads
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation import figures, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records
-from reclora_kedro.history.config import ItemEmbeddingConfig
+from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import backtest, choice, log_audit
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
 from reclora_kedro.terminal import show
 
 
+@reads(history=["item_embedding"])
 def backtest_methods(
     log: InteractionLog,
     config: BacktestConfig,
     recommendation: RecommendationConfig,
-    item_embedding: ItemEmbeddingConfig,
+    history: HistoryConfig,
     bootstrap: Bootstrap,
     **sources: Any,
 ) -> tuple[Records, Records]:
     """Rank likes of each window by models fitted before it; return the metrics, and an audit of the last window."""
     configs = choice.validated_configs(recommendation.sources, sources)
-    return backtest.run(log, config, recommendation, configs, bootstrap, item_embedding.encoders)
+    return backtest.run(log, config, recommendation, configs, bootstrap, history.item_embedding.encoders)
 
 
+@reads(history=["item_embedding"])
 def backtest_with_retriever(
     log: InteractionLog,
     config: BacktestConfig,
     recommendation: RecommendationConfig,
-    item_embedding: ItemEmbeddingConfig,
+    history: HistoryConfig,
     bootstrap: Bootstrap,
     retriever: RetrieverConfig,
     engine: EngineConfig,
@@ -43,7 +46,7 @@ def backtest_with_retriever(
     """Do the same with a retriever that is trained before each window."""
     configs = choice.validated_configs(recommendation.sources, sources)
     trained = (retriever, engine)
-    return backtest.run(log, config, recommendation, configs, bootstrap, item_embedding.encoders, trained)
+    return backtest.run(log, config, recommendation, configs, bootstrap, history.item_embedding.encoders, trained)
 
 
 def audit_log(interactions: pl.LazyFrame, audited: Records) -> Records:

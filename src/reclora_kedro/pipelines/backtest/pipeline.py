@@ -18,7 +18,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "log": "log",
                     "config": "params:backtest",
                     "recommendation": "params:recommendation",
-                    "item_embedding": "params:history.item_embedding",
+                    "history": "params:history",
                     "bootstrap": "params:bootstrap",
                     **retriever,
                     **names.source_settings,
