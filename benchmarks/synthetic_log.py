@@ -32,6 +32,8 @@ def make_log(rows: int, seed: int = 0) -> pl.DataFrame:
     activity = random.lognormal(sigma=1.6, size=users)
     events = np.minimum(MIN_EVENTS + activity / activity.sum() * (rows - MIN_EVENTS * users), items / 2)
     pairs = _distinct_pairs(random, rows, events, popularity, items)
+    pairs = random.permutation(pairs)  # else each user would take items by ascending id
+    pairs = pairs[np.argsort(pairs // items, kind="stable")]
     user, item = pairs // items, pairs % items
     rating = _ratings(random, user, item, users, items)
     return pl.DataFrame(

@@ -12,11 +12,11 @@ from sklearn.metrics import roc_auc_score
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.distributed.group import train_in_processes
 from reclora_kedro.history.rating_statistics import COLUMNS, RatingStatistics
-from reclora_kedro.lens import LENS_MODELS
+from reclora_kedro.lens import LENS_MODELS, training
 from reclora_kedro.lens.base import load_lens
 from reclora_kedro.lens.features import LensLoader
 from reclora_kedro.lens.states import lens_scores, lens_states
-from reclora_kedro.lens.training import _fit, fit_lens
+from reclora_kedro.lens.training import LensTraining, _fit, fit_lens
 
 
 def auc_in(split, lens, log) -> float:
@@ -111,6 +111,21 @@ def test_training_stops_when_validation_does_not_improve(log, config) -> None:
     _, training_log = fit_lens(log, stuck)
     assert training_log.height < 50
     assert training_log.height == training_log["validation_auc"].arg_max() + 1 + 2
+
+
+def test_epochs_of_a_long_pass_have_each_row_once_and_end_at_the_maximum(log, config, monkeypatch, caplog) -> None:
+    seen, learn = [], LensTraining.epoch
+    monkeypatch.setattr(training, "EPOCH_ROWS", 60)
+    monkeypatch.setattr(LensTraining, "epoch", lambda self, rows, bar: seen.append(rows) or learn(self, rows, bar))
+    rows, config = log.rows_in("train"), config.model_copy(update={"max_epochs": 2, "patience": 99})
+    _, whole = fit_lens(log, config)
+    passes = np.split(np.concatenate(seen), 2)
+    assert max(map(len, seen)) <= 60 and all((np.sort(each) == rows).all() for each in passes)
+    assert whole["rows"].to_list() == np.cumsum([len(each) for each in seen]).tolist()
+    seen.clear()
+    _, bounded = fit_lens(log, config.model_copy(update={"max_rows": 100}))
+    assert len(seen) == 2 and bounded.drop("seconds").equals(whole.drop("seconds")[:2])
+    assert "with a higher lens.max_rows it may learn more" in caplog.text
 
 
 def test_a_trained_lens_is_frozen(fitted) -> None:

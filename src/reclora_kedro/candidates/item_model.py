@@ -86,10 +86,12 @@ class Training:
         return ItemOrder(np.lexsort((-self.users, -likers)).astype(np.int64))
 
     def _pairs(self, counts: np.ndarray) -> csr_array:
-        user, item = self.user[counts].astype(np.int64), self.log.sequences.item_index[counts]
-        pairs = np.divmod(np.unique(user * self.items + item), self.items)
-        shape = (len(self.log.sequences.starts), self.items)
-        return csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=shape)
+        events = self.log.sequences
+        item, before = events.item_index[counts], np.append(np.int32(0), counts.cumsum(dtype=np.int32))[events.offsets]
+        pairs = csr_array((np.ones(len(item), dtype=np.float32), item, before), shape=(len(events.starts), self.items))
+        pairs.sum_duplicates()
+        pairs.data[:] = 1
+        return pairs
 
     def moments(self, frame: pl.DataFrame, **rules: Any) -> Moments:
         """Return moments of the log, see `Moments.of`."""

@@ -1,9 +1,11 @@
 """Training of a lens on all training samples."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -23,8 +25,11 @@ from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader, fresh_le
 from reclora_kedro.optimization import TrainingLog, require_finite
 from reclora_kedro.progress import Progress
 
+logger = logging.getLogger(__name__)
+
 NO_ROWS = np.empty(0, dtype=np.int32)
 GATHERED_ROWS = 2**18  # samples whose columns are gathered together
+EPOCH_ROWS = 1_000_000  # maximum of an epoch: on a large log, training ends when so many more rows bring nothing
 TRAINING_LOG = {
     "rows": pl.Int64,
     "train_loss": pl.Float64,
@@ -57,15 +62,33 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
             "Change history.split, or move the label threshold of ingestion.",
         )
     engine.require_parts(config.batch_parts, "lens")
-    return train_together(partial(_fit, log, config), engine, "train the lens")
+    lens, training_log = train_together(partial(_fit, log, config), engine, "train the lens")
+    rows, auc = training_log["rows"].to_list(), training_log["validation_auc"].to_list()
+    if rows[-1] >= config.max_rows and auc[-1] == max(auc) and len(auc) > 1:
+        logger.warning(
+            "The lens has had %s rows, and the last %s of them raised its validation AUC by %.4f, to %.4f: with a higher "
+            "lens.max_rows it may learn more.",
+            f"{rows[-1]:,}",
+            f"{rows[-1] - rows[-2]:,}",
+            auc[-1] - max(auc[:-1]),
+            auc[-1],
+        )
+    return lens, training_log
 
 
 def _fit(log: InteractionLog, config: LensConfig, group: Group) -> tuple[Lens, pl.DataFrame]:
     with seeded(config.seed, choose_device(config.device)):
         lens, loader = fresh_lens(log, config)
         training = LensTraining(lens, loader, config.learning_rate, group)
-        training_log = training.run(log.rows_in("train"), config.max_epochs, config.patience)
+        training_log = training.run(log.rows_in("train"), config.max_epochs, config.patience, max_rows=config.max_rows)
     return lens.cpu().freeze(), training_log
+
+
+def _epochs(rows: np.ndarray, passes: int, replay: np.ndarray, replayed: int) -> Iterator[np.ndarray]:
+    """Yield the rows of each epoch, in a random order."""
+    for _ in range(passes):
+        order = _shuffle(np.concatenate([rows, _shuffle(replay)[:replayed]]))
+        yield from np.array_split(order, -(-len(order) // EPOCH_ROWS))
 
 
 def _shuffle(train: np.ndarray) -> np.ndarray:
@@ -96,26 +119,31 @@ class LensTraining:
         replay: np.ndarray = NO_ROWS,
         replayed: int = 0,
         keep_start: bool = False,
+        max_rows: int | None = None,
     ) -> pl.DataFrame:
         """Train until `patience` epochs bring no better validation AUC, keep the best weights, and return the log.
 
+        An epoch is a pass over the rows or, if these are many, over `EPOCH_ROWS` of them that the pass has not had.
+
         Args:
-            replay: row numbers from which each epoch draws further samples.
-            replayed: number of samples drawn per epoch.
+            max_epochs: maximum of passes.
+            replay: row numbers from which each pass draws further samples.
+            replayed: number of samples drawn per pass.
             keep_start: whether the initial weights count as epoch 0.
+            max_rows: maximum of rows in all passes, to the next epoch; None for no other bound.
         """
-        log, started, epoch_rows = TrainingLog(patience), time.perf_counter(), len(rows) + replayed
-        with Progress("lens", max_epochs * epoch_rows, "rows") as progress:
-            for epoch in range(0 if keep_start else 1, max_epochs + 1):
-                order = np.concatenate([rows, _shuffle(replay)[:replayed]])
-                train_loss = None
-                if epoch:
-                    order = _shuffle(order)
-                    train_loss = self.epoch(order, progress)
+        log, started, seen = TrainingLog(patience), time.perf_counter(), 0
+        start = [NO_ROWS] if keep_start else []
+        passes = max_epochs * (len(rows) + replayed)
+        most = passes if max_rows is None else min(passes, max_rows)
+        with Progress("lens", most, "rows") as progress:
+            for epoch in chain(start, _epochs(rows, max_epochs, replay, replayed)):
+                train_loss = self.epoch(epoch, progress) if len(epoch) else None
+                seen += len(epoch)
                 auc, validation_loss = self.validate()
                 log.records.append(
                     {
-                        "rows": epoch * epoch_rows,
+                        "rows": seen,
                         "train_loss": train_loss,
                         "validation_loss": validation_loss,
                         "validation_auc": auc,
@@ -124,7 +152,7 @@ class LensTraining:
                 )
                 progress.show(validation_auc=f"{auc:.4f}")
                 log.keep_if_best(self.lens.state_dict(), auc)
-                if log.is_over:
+                if log.is_over or seen >= most:
                     break
         self.lens.load_state_dict(log.best)
         return pl.DataFrame(log.records, TRAINING_LOG)

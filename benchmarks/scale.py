@@ -1,0 +1,180 @@
+"""From a CSV of MovieLens-25M's shape to everyone's lists, a service that answers, and personalised LoRA.
+
+    make bench-scale
+    python benchmarks/scale.py --rows 2500009
+
+In an empty folder, it types what a user types: `reclora new-log` with the log's files, the command that this prints,
+`kedro serve`, and `kedro run --pipelines finetuning,scoring` for 1,000 test rows. Each step's seconds and peak memory
+are those of all processes together. The largest log takes 6 GB of disk.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+import psutil
+from results import publish
+from running import ROOT
+from synthetic_log import make_log
+
+SIZES = (2_500_009, 10_000_038, 25_000_095)
+WORDS, GENRES = 20_000, 19  # of titles
+TEST_ROWS = 1000  # that RecLoRA scores
+ANSWERED = 200  # users whom the service answers
+NODE = re.compile(r"^([a-z_.0-9]+)\s+([\d.]+) s\b")
+BIN = Path(sys.executable).parent
+
+
+def make_items(items: int) -> pl.DataFrame:
+    """Return item_id, title (three words of a long-tailed vocabulary and a year) and genres."""
+    random = np.random.default_rng(1)
+    words = (WORDS * random.random((items, 3)) ** 3).astype(int)
+    years, genres = random.integers(1930, 2020, size=items), random.integers(GENRES, size=(items, 2))
+    return pl.DataFrame(
+        {
+            "item_id": range(1, items + 1),
+            "title": [f"word{a} word{b} word{c} ({year})" for (a, b, c), year in zip(words, years, strict=True)],
+            "genres": ["|".join(f"genre{each}" for each in sorted({*own})) for own in genres.tolist()],
+        }
+    )
+
+
+class Watch:
+    """The peak of the memory of a process and its children, since the last time that it was asked for."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process, self._peak = process, 0
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        while self._process.is_running():
+            used = 0
+            for each in (self._process, *self._children()):
+                try:
+                    used += each.memory_full_info().pss
+                except psutil.Error:
+                    continue
+            self._peak = max(self._peak, used)
+            time.sleep(0.2)
+
+    def _children(self) -> list[psutil.Process]:
+        try:
+            return self._process.children(recursive=True)
+        except psutil.Error:
+            return []
+
+    def gib(self) -> float:
+        peak, self._peak = self._peak, 0
+        return peak / 2**30
+
+
+def typed(command: Sequence[str], folder: Path) -> list[dict[str, Any]]:
+    """Run a command in a folder and return its nodes, with the seconds and the peak memory until each was done."""
+    print("$", *command, flush=True)
+    began = last = time.perf_counter()
+    process = subprocess.Popen([BIN / command[0], *command[1:]], cwd=folder, stdout=subprocess.PIPE, text=True)
+    watch, steps = Watch(psutil.Process(process.pid)), list[dict[str, Any]]()
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        if node := NODE.match(line):
+            now = time.perf_counter()
+            steps.append({"step": node[1], "seconds": now - last, "GiB": watch.gib()})
+            last = now
+    if process.wait():
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}.")
+    steps.append({"step": f"{command[0]} {command[1]}: start and end", "seconds": time.perf_counter() - last, "GiB": 0})
+    print(f"{time.perf_counter() - began:.0f} s", flush=True)
+    return steps
+
+
+def served(environment: str, folder: Path) -> list[dict[str, Any]]:
+    """Start the service and return the seconds until it is ready, and for the lists of users one by one."""
+    command = ["serve", "--env", environment, "--params", "service.port=8765"]
+    print("$ kedro", *command, flush=True)
+    began = time.perf_counter()
+    process = subprocess.Popen([BIN / "kedro", *command], cwd=folder, start_new_session=True)
+    watch = Watch(psutil.Process(process.pid))
+    try:
+        while True:
+            try:
+                answer("readyz")
+                break
+            except OSError:
+                if process.poll() is not None:
+                    raise SystemExit(f"kedro serve ended with {process.returncode}.") from None
+                time.sleep(0.1)
+        ready = time.perf_counter() - began
+        steps = [{"step": "kedro serve: until it is ready", "seconds": ready, "GiB": watch.gib()}]
+        milliseconds = []
+        for user in range(1, ANSWERED + 1):
+            began = time.perf_counter()
+            answer(f"recommendations?user_id={user}")
+            milliseconds.append(1e3 * (time.perf_counter() - began))
+        median, slow = np.percentile(milliseconds, [50, 95])
+        step = f"kedro serve: {ANSWERED} lists one by one; median {median:.0f} ms, 95% below {slow:.0f} ms"
+        return [*steps, {"step": step, "seconds": sum(milliseconds) / 1e3, "GiB": watch.gib()}]
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+
+
+def answer(path: str) -> Any:
+    with urllib.request.urlopen(f"http://127.0.0.1:8765/{path}", timeout=60) as response:
+        return json.load(response)
+
+
+def measure(rows: int, folder: Path) -> list[dict[str, Any]]:
+    shutil.rmtree(folder, ignore_errors=True)
+    raw = folder / "raw"
+    raw.mkdir(parents=True)
+    log = make_log(rows)
+    users, items = log["user_id"].n_unique(), int(log["item_id"].max())  # type: ignore[arg-type]
+    log.write_csv(raw / "ratings.csv")
+    make_items(items).write_csv(raw / "films.csv")
+    del log
+    project = folder / "project"
+    project.mkdir()
+    new_log = ["reclora", "new-log", str(raw / "ratings.csv"), str(raw / "films.csv"), "--name", "scale", "--yes"]
+    run = ["kedro", "run", "--env", "scale"]
+    steps = typed(new_log, project)
+    steps += typed([*run, "--to-nodes", "recommendation.show_recommendations"], project)
+    steps += served("scale", project)
+    few = f"history.prompt_rows.test={TEST_ROWS}"
+    steps += typed([*run, "--pipelines", "history,lens,finetuning,scoring", "--only-missing-outputs", "--params", few], project)
+    title = {"rows": rows, "users": users, "items": items}
+    return [title | step | {"rows per s": rows / max(step["seconds"], 0.1)} for step in steps]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=SIZES)
+    arguments = parser.parse_args()
+    tables, every = {}, list[dict[str, Any]]()
+    for rows in arguments.rows:
+        steps = measure(rows, ROOT / "build" / f"scale-{rows}")
+        total = sum(step["seconds"] for step in steps)
+        peak = max(step["GiB"] for step in steps)
+        title = f"{rows:,} rows, {steps[0]['users']:,} users, {steps[0]['items']:,} items: {total / 60:.1f} minutes, {peak:.1f} GiB"
+        tables[title] = [{name: step[name] for name in ("step", "seconds", "rows per s", "GiB")} for step in steps]
+        every += steps
+    figure = go.Figure()
+    publish("scale", tables, figure)
+
+
+if __name__ == "__main__":
+    main()
