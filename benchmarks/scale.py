@@ -155,7 +155,9 @@ def measure(rows: int, folder: Path) -> list[dict[str, Any]]:
     steps += typed([*run, "--to-nodes", "recommendation.show_recommendations"], project)
     steps += served("scale", project)
     few = f"history.prompt_rows.test={TEST_ROWS}"
-    steps += typed([*run, "--pipelines", "history,lens,finetuning,scoring", "--only-missing-outputs", "--params", few], project)
+    steps += typed(
+        [*run, "--pipelines", "history,lens,finetuning,scoring", "--only-missing-outputs", "--params", few], project
+    )
     title = {"rows": rows, "users": users, "items": items}
     return [title | step | {"rows per s": rows / max(step["seconds"], 0.1)} for step in steps]
 

@@ -231,7 +231,7 @@ def measure_equality(champion: Any) -> dict[str, float]:
     from reclora_kedro.serving.models import Request, Snapshot, answer_by_lens, answer_by_llm
 
     log, llm, users = champion.log, champion.llm, champion.log.users["user_id"].head(3).to_list()
-    shortlist, _ = lists_for_users(lambda: champion.recommender, log, users, CANDIDATES)
+    shortlist, _ = lists_for_users(champion.recommender, users, CANDIDATES)
     shortlisted = candidate_questions(log, shortlist)
     prompts = llm.prompts.build(prompt_records(shortlisted, log, log.histories(shortlisted, llm.window)))
     prompts = shortlisted.hstack(prompts.drop("row", "use", "label"))

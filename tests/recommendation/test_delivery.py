@@ -8,6 +8,7 @@ import pytest
 
 from named import PARAMETERS
 from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.distributed import engine
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation import delivery, recommender
@@ -31,8 +32,8 @@ def made(log, lens=None, kind="item_knn", order="candidates", rules=RULES):
 
 
 def lists_of(log, users=None, most=4, table=None, engine=LOCAL, **choice):
-    """The recommender's lists; it is made in the workers."""
-    return lists_for_users(lambda: made(log, **choice), log, users, most, table, engine)
+    """The recommender's lists."""
+    return lists_for_users(made(log, **choice), users, most, table, engine)
 
 
 def test_each_user_gets_what_the_recommender_finds_best_now_with_reasons(log):
@@ -59,8 +60,10 @@ def test_lists_are_the_same_whatever_is_made_at_once(log, lens, monkeypatch, wor
     whole = lists_of(log, users, lens=lens, kind=kind, order="lens")
     monkeypatch.setattr(delivery, "MOMENTS_AT_ONCE", 2)
     monkeypatch.setattr(recommender, "MOMENTS_AT_ONCE", 1)
-    for engine in (LOCAL, workers_here(3)):
-        parts = lists_of(log, users, lens=lens, kind=kind, order="lens", engine=engine)
+    monkeypatch.setattr(engine, "SHARDS_PER_CORE", 1)
+    on_cores = LOCAL.model_copy(update={"rows_per_shard": 1})
+    for where in (LOCAL, on_cores, workers_here(3)):
+        parts = lists_of(log, users, lens=lens, kind=kind, order="lens", engine=where)
         assert whole[0].drop("score").equals(parts[0].drop("score"))
         np.testing.assert_allclose(whole[0]["score"], parts[0]["score"], rtol=1e-5)
         assert whole[1] == parts[1]

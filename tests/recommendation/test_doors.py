@@ -192,7 +192,7 @@ def _node_ranking_and_recommender_agree(now, recommender):
     log, n = recommender.log, recommender.config.shortlist
     users = [now.current.users.get(user, now.nobody) for user in IDS]
     plain = best(recommender, users, [Request(True, user) for user in IDS], n)
-    delivered, _ = lists_for_users(lambda: recommender, log, IDS, n)
+    delivered, _ = lists_for_users(recommender, IDS, n)
     recommended = recommender.recommend(IDS, n)
     likes = log.now(pl.DataFrame({"user_index": users, "item_index": 0})).with_row_index("row")
     lister = recommender.lister(recommender.choice.kind, recommender.choice.order)

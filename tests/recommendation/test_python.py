@@ -84,9 +84,9 @@ def test_the_log_is_that_of_the_pipelines(recommender):
 
 
 def test_lists_are_those_of_the_step(recommender):
-    made = partial(Recommender.of, Training.of_all(recommender.log), recommender.choice, recommender.config)
+    made = Recommender.of(Training.of_all(recommender.log), recommender.choice, recommender.config)
     users = ["K7", "nobody", "K1"]
-    expected, _ = lists_for_users(made, recommender.log, users, most=20)
+    expected, _ = lists_for_users(made, users, most=20)
     expected = expected.filter(pl.int_range(pl.len()).over("user_id") < 10)
     lists = recommender.recommend(users, n=10)
     assert lists.columns == ["user_id", "rank", "item_id", "title", "score", "because"]

@@ -102,7 +102,7 @@ def of_kind(champion, kind):
 def offline(champion, user, n=10):
     """What the recommendation step recommends to a user."""
     config = champion.recommendation
-    lists, _ = lists_for_users(lambda: champion.recommender, champion.log, [user], config.shortlist)
+    lists, _ = lists_for_users(champion.recommender, [user], config.shortlist)
     return recommend(lists, None, n)
 
 
@@ -216,7 +216,7 @@ def test_the_items_of_a_table_are_recommended_as_by_the_recommendation_step_also
     tmp_path, champion
 ):
     table = pl.DataFrame({"user_id": ["2"] * 6 + ["new"], "item_index": [*range(6), 4]})
-    lists, _ = lists_for_users(lambda: champion.recommender, champion.log, None, 20, table)
+    lists, _ = lists_for_users(champion.recommender, None, 20, table)
     listed = replace(champion, table=items_of_users(table, pl.String()))
     with serving(tmp_path, listed) as client:
         answers = [client.post("/recommend", json={"user": user}).json() for user in ("2", "new", "3")]

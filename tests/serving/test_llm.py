@@ -53,7 +53,7 @@ def champion(tiny_llm):
 def offline(champion, users):
     """What the recommendation step makes of the same."""
     config, llm = champion.recommendation, champion.llm
-    shortlist, _ = lists_for_users(lambda: champion.recommender, champion.log, users, config.shortlist)
+    shortlist, _ = lists_for_users(champion.recommender, users, config.shortlist)
     questions = candidate_questions(champion.log, shortlist)
     history = champion.log.histories(questions, WINDOW)
     prompt = PromptConfig.model_validate(block("finetuning", "prompt"))

@@ -10,9 +10,10 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
@@ -29,6 +30,7 @@ S = TypeVar("S")
 R = TypeVar("R")
 
 MAX_FAILURES = 3  # retries of a shard whose worker is lost, and of a group that loses a worker
+SHARDS_PER_CORE = 2  # from which on processes start, each of which takes some seconds until it works
 MAKE_ROOM_AFTER = 30  # seconds without a result; a finished worker then ends, as a lost one may wait for its place
 
 _idle: list[Any] = []  # workers without GPUs, kept for the next map, since starting one takes seconds
@@ -121,11 +123,17 @@ class OncePerWorker(Generic[S, R]):
         return self._work(shard)
 
 
-def map_shards(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig, step: str) -> Iterator[R]:
+def map_shards(
+    work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig, step: str, *, one_thread: bool = False
+) -> Iterator[R]:
     """Yield the results of a function of each shard, in order, with a progress bar.
 
     On Ray, the function, shards and results are pickled (see `OncePerWorker` for what cannot be); each worker receives
     the function once, and the shards of a lost worker are run by others. Workers without GPUs stay for the next map.
+
+    Args:
+        one_thread: whether the function uses one core; where there is no Ray, processes on all cores of this machine
+            then share many shards. They map arrays of the function into memory, which they share, from a file.
 
     Raises:
         ConnectionError, ImportError, ValueError: see `connect`.
@@ -135,7 +143,11 @@ def map_shards(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig
         >>> list(map_shards(sum, [[1, 2], [3]], LOCAL, "add"))
         [3, 3]
     """
-    results = _map_on_ray(work, shards, engine, step) if shards and engine.spreads else map(work, shards)
+    results: Iterator[R] = map(work, shards)
+    if shards and engine.spreads:
+        results = _map_on_ray(work, shards, engine, step)
+    elif one_thread and len(shards) > 1:
+        results = _map_on_cores(work, shards)
     with Progress(step, len(shards), "shards", shown=len(shards) > 1) as progress:  # a single shard shows its own bar
         for result in results:
             progress.update()
@@ -280,6 +292,33 @@ def _join(train: "Callable[[Group], R]", address: str, port: int, size: int, ran
     from reclora_kedro.distributed.group import TIMEOUT, train_as_member
 
     return train_as_member(train, TCPStore(address, port, timeout=TIMEOUT), rank, size)
+
+
+def _map_on_cores(work: Callable[[S], R], shards: Sequence[S]) -> Iterator[R]:
+    import joblib
+
+    cores = joblib.cpu_count()
+    if cores == 1 or len(shards) < SHARDS_PER_CORE * cores:
+        yield from map(work, shards)
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "work")
+        joblib.dump(work, path)
+        run = joblib.Parallel(n_jobs=cores, return_as="generator", inner_max_num_threads=1)
+        yield from run(joblib.delayed(_run_kept)(path, shard) for shard in shards)
+
+
+@lru_cache(maxsize=1)
+def _kept(path: Path) -> Any:
+    import joblib
+    import torch
+
+    torch.set_num_threads(1)
+    return joblib.load(path, mmap_mode="r")
+
+
+def _run_kept(path: Path, shard: Any) -> Any:
+    return _kept(path)(shard)
 
 
 def _map_on_ray(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig, step: str) -> Iterator[R]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from copy import copy, deepcopy
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -32,6 +32,15 @@ class LensReader:
         self._tabulate = tabulate
         self._device = choose_device(lens.config.device)
         self._lens, self._loader = lens.to(self._device), LensLoader(log, lens)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in vars(self).items() if name != "_lens_of_items"}
+        return state | {"_lens": deepcopy(self._lens).cpu()}  # whoever reads this may have no GPU
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._device = choose_device(self._lens.config.device)
+        self._lens.to(self._device)
 
     def with_log(self, log: InteractionLog) -> Self:
         """Return a reader of another log of the same users and items, with the same lens."""

@@ -1,15 +1,14 @@
 """Lists for all requested users, with their reasons."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from reclora_kedro.candidates.moments import NO_ITEM, NOTHING
-from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import questions
 from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
@@ -131,8 +130,7 @@ class Delivery:
 
 
 def lists_for_users(
-    make: Callable[[], Recommender],
-    log: InteractionLog,
+    recommender: Recommender,
     users: Any,
     most: int,
     table: pl.DataFrame | None = None,
@@ -143,7 +141,6 @@ def lists_for_users(
     A user without events, or unknown to the log, gets the most popular items, without scores (a fallback).
 
     Args:
-        make: makes the recommender, in each worker.
         users: ids; None for all of the log, or of the table.
         table: the only items of each user, see `candidate_table`, also those that they took before.
 
@@ -153,12 +150,13 @@ def lists_for_users(
         fallback, users in the requested order; and a report of users, fallbacks, empty_candidate_sets and
         `concentration` (see there).
     """
+    log = recommender.log
     everyone = log.users["user_id"] if table is None else table["user_id"]
     requested = log.find_users(everyone if users is None else users)
     allowed = None if table is None else items_of_users(table, requested.schema["user_id"])
-    deliver = OncePerWorker(partial(_delivery, make, most, allowed))
+    deliver = Delivery(recommender=recommender, most=most, allowed=allowed, repeat=None if allowed is None else True)
     shards = [requested[rows] for rows in engine.shards(requested.height)]
-    lists = pl.concat(map_shards(deliver, shards, engine, "lists"))
+    lists = pl.concat(map_shards(deliver, shards, engine, "lists", one_thread=True))
     fallback_of = lists.unique("user_id")["fallback"]
     report: dict[str, Any] = {
         "users": requested.height,
@@ -166,10 +164,6 @@ def lists_for_users(
         "empty_candidate_sets": requested.height - len(fallback_of),
     }
     return lists, report
-
-
-def _delivery(make: Callable[[], Recommender], most: int, allowed: dict[Any, np.ndarray] | None) -> Delivery:
-    return Delivery(recommender=make(), most=most, allowed=allowed, repeat=None if allowed is None else True)
 
 
 def concentration(lists: pl.DataFrame, n: int, catalogue: int) -> Concentration | None:

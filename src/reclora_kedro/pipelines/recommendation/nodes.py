@@ -1,6 +1,5 @@
 """Nodes of the recommendation step."""
 
-from functools import partial
 from typing import Any
 
 import polars as pl
@@ -52,8 +51,8 @@ def shortlist_candidates(
     table, unknown = None, 0
     if config.candidates == "table":
         table, unknown = delivery.candidate_table(recommendation_candidates, log)
-    make = partial(_fitted, lens, bare, chosen, config, retriever)
-    shortlist, report = delivery.lists_for_users(make, bare, config.users, config.shortlist, table, engine)
+    fitted = Recommender.of(Training.of_all(bare, _trained(retriever)), chosen, config, LensReader(lens, bare))
+    shortlist, report = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
     alike = delivery.concentration(shortlist, config.top_n, log.items.height)
     report |= {
         "unknown_items": unknown,
@@ -61,12 +60,6 @@ def shortlist_candidates(
         "warnings": [] if alike is None or table is not None else alike.warnings(chosen.at_test_moments),
     }
     return shortlist, delivery.candidate_questions(log, shortlist), report
-
-
-def _fitted(
-    lens: Lens, log: InteractionLog, chosen: Choice, config: RecommendationConfig, retriever: Retriever | None
-) -> Recommender:
-    return Recommender.of(Training.of_all(log, _trained(retriever)), chosen, config, LensReader(lens, log))
 
 
 def _trained(retriever: Retriever | None) -> dict[str, Any]:
