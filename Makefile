@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run serve test lint docs tutorials viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-deletions bench-ray bench-edits \
-	bench-attacks bench-kedro bench-serve lock clean
+	bench-attacks bench-kedro bench-serve bench-scale lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -74,6 +74,9 @@ bench-windows: $(READY)  ## what updates are worth week by week: AUC, HR and NDC
 
 bench-peers: $(READY)  ## lists of ten by other libraries and by this one: one split, one evaluator, an hour of a core
 	$(BIN)/python benchmarks/libraries.py
+
+bench-scale: $(READY)  ## CSV to everyone's lists, a service and an adapter: 2.5, 10 and 25 million rows, two hours of two cores
+	$(BIN)/python benchmarks/scale.py
 
 bench-deletions: $(READY)  ## users who are forgotten one after another, beside full retraining
 	$(BIN)/python benchmarks/deletions.py

@@ -2,8 +2,10 @@
 
     make bench-ray
     python benchmarks/cluster.py --rows 200 --faults 2
+    python benchmarks/cluster.py --project build/scale-2500009/project --faults 0
 
-It reads what the default run has left: the log, the lens's settings and the prompts; the lens trains on batches of a
+With a project that `make bench-scale` leaves, the steps are the choice of the method and everyone's lists. Else it
+reads what the default run has left: the log, the lens's settings and the prompts; the lens trains on batches of a
 size that suits long logs. Every measurement runs in a process of its own; the start of Ray is measured apart; that of a
 step's workers is part of the step. Faults: while a step runs on a cluster of three nodes, a worker is killed or a node
 removed at a random moment; the step has to end with the same result. The process that asks for a scoring is killed,
@@ -41,6 +43,7 @@ from reclora_kedro.distributed.engine import LOCAL, EngineConfig, connect, map_s
 from reclora_kedro.distributed.finished import FinishedShards
 
 STEPS = ("LLM scoring", "lens training")
+CHOICE, LISTS = RECOMMENDATION = ("choice of the method", "everyone's lists")
 LONG_LOG = "ingestion and history"
 FINETUNING = "fine-tuning"
 RESUMED = "resumed scoring"
@@ -62,8 +65,28 @@ def engine(workers: int) -> EngineConfig:
     return LOCAL.model_copy(update={"kind": "ray", "workers": workers, "rows_per_shard": ROWS_PER_SHARD})
 
 
-def work(step: str, rows: int, epochs: int) -> Callable[[EngineConfig], pl.DataFrame]:
+def recommending(step: str, folder: Path) -> Callable[[EngineConfig], pl.DataFrame]:
+    """The choice of the method, or everyone's lists by it, in the project of a large log."""
+    from reclora_kedro.pipelines.recommendation import nodes
+
+    project = open_project("scale", folder)
+    given = {name: project.load(name) for name in ("lens", "log")} | {"config": project.parameters["recommendation"]}
+    if step == CHOICE:
+        sources = {name: project.parameters[name] for name in given["config"].sources}
+        given |= {"bootstrap": project.parameters["bootstrap"], "candidate_choice_before": None} | sources
+        return lambda where: pl.DataFrame(nodes.choose_method(**given, engine=in_shards(where))[1])
+    given |= {"recommendation_candidates": None, "candidate_choice": project.load("candidate_choice")}
+    return lambda where: nodes.shortlist_candidates(**given, engine=in_shards(where))[0].select(pl.col(pl.Int32))
+
+
+def in_shards(where: EngineConfig) -> EngineConfig:
+    return where.model_copy(update={"rows_per_shard": 1024})
+
+
+def work(step: str, rows: int, epochs: int, folder: Path | None = None) -> Callable[[EngineConfig], pl.DataFrame]:
     """A step on what the default run left, or on a synthetic log: what it gives on an engine."""
+    if folder is not None:
+        return recommending(step, folder)
     if step == LONG_LOG:
         return work_on_long_log()
     project = open_project()
@@ -139,9 +162,9 @@ def work_on_long_log() -> Callable[[EngineConfig], pl.DataFrame]:
     return samples
 
 
-def measure(step: str, workers: int, rows: int) -> dict[str, Any]:
+def measure(step: str, workers: int, rows: int, folder: Path | None) -> dict[str, Any]:
     """Seconds of one step on an engine, those that a group trained, and those of the start of Ray before it."""
-    call, where = work(step, rows, epochs=20), engine(workers)
+    call, where = work(step, rows, epochs=20, folder=folder), engine(workers)
     start = time.perf_counter()
     if workers:
         list(map_shards(abs, [1], where, "start"))
@@ -149,7 +172,24 @@ def measure(step: str, workers: int, rows: int) -> dict[str, Any]:
     table = call(where)
     seconds = time.perf_counter() - started
     trained = table["seconds"].max() if "seconds" in table.columns else None
-    return {"seconds": seconds, "of which training": trained, "start of Ray": started - start}
+    told = {"seconds": seconds, "of which training": trained, "start of Ray": started - start}
+    return told if folder is None else told | {"digest": int(table.hash_rows().sum())}
+
+
+def compare_recommending(repetitions: int, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Medians of the steps of a large log on one worker and on two, and whether their results are equal."""
+    table = []
+    for step in RECOMMENDATION:
+        runs: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+        for _ in tqdm(range(repetitions), desc=step, disable=None):
+            for workers, measured in runs.items():
+                command = [sys.executable, __file__, "--measure", step, "--workers", str(workers)]
+                measured.append(run([*command, "--project", str(folder.resolve())], threads=1))
+        one, two = (median(each["seconds"] for each in measured) for measured in runs.values())
+        equal = len({each["digest"] for measured in runs.values() for each in measured}) == 1
+        figures = {"seconds, 1 worker": one, "seconds, 2 workers": two, "ratio": one / two, "target": 1.6}
+        table.append({"step": step} | figures | {"results": "equal" if equal else "DIFFER"})
+    return {"Seconds": table}
 
 
 def compare(rows: int, repetitions: int) -> dict[str, list[dict[str, Any]]]:
@@ -304,18 +344,22 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3, help="of every measurement")
     parser.add_argument("--faults", type=int, default=10, help="trials per step and fault")
     parser.add_argument("--strike", nargs="+", choices=STRUCK, default=STRUCK, help="steps that faults are made in")
-    parser.add_argument("--measure", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--project", type=Path, help="folder of a project that bench-scale left")
+    parser.add_argument("--measure", choices=(*STEPS, *RECOMMENDATION), help=argparse.SUPPRESS)
     parser.add_argument("--score", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(arguments.measure, arguments.workers, arguments.rows)))
+        print(json.dumps(measure(arguments.measure, arguments.workers, arguments.rows, arguments.project)))
         return
     if arguments.score:
         where = engine(2).model_copy(update={"rows_per_shard": RESUMED_SHARD})
         scores = scoring(open_project(), arguments.rows, FinishedShards(arguments.score, "scoring"))(where)
         print(json.dumps(scores["logit"].to_list()))
         return
+    if arguments.project:
+        tables = compare_recommending(arguments.repetitions, arguments.project)
+        return publish("ray-recommending", tables, go.Figure())
     tables = compare(arguments.rows, arguments.repetitions) if arguments.repetitions else {}
     if arguments.faults:
         tables["Faults"] = count_faults(arguments.strike, arguments.faults, min(arguments.rows, 200))

@@ -18,13 +18,13 @@ class Project(NamedTuple):
     load: Callable[[str], Any]
 
 
-def open_project(environment: str = "base") -> Project:
-    """The project as `kedro run --env` sees it; Kedro is imported here, since measuring processes need none."""
+def open_project(environment: str = "base", folder: Path = ROOT) -> Project:
+    """A folder's project as `kedro run --env` sees it; Kedro is imported here, since measuring processes need none."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
-    bootstrap_project(ROOT)
-    with KedroSession.create(ROOT, env=environment) as session:
+    bootstrap_project(folder)
+    with KedroSession.create(folder, env=environment) as session:
         assert isinstance(session, KedroSession)
         context = session.load_context()
         return Project(context.params, context.catalog.load)

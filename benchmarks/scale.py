@@ -54,21 +54,22 @@ def make_items(items: int) -> pl.DataFrame:
 
 
 class Watch:
-    """The peak of the memory of a process and its children, since the last time that it was asked for."""
+    """What a process and its children use, since the last time that it was asked for."""
 
     def __init__(self, process: psutil.Process) -> None:
-        self._process, self._peak = process, 0
+        self._process, self._peak, self._cpu, self._since, self._used = process, 0, 0.0, time.perf_counter(), 0.0
         threading.Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
         while self._process.is_running():
-            used = 0
-            for each in (self._process, *self._children()):
+            memory, seconds = 0, 0.0
+            for each in [self._process, *self._children()]:
                 try:
-                    used += each.memory_full_info().pss
+                    memory += each.memory_full_info().pss
+                    seconds += sum(each.cpu_times()[:4])  # with children that have ended
                 except psutil.Error:
                     continue
-            self._peak = max(self._peak, used)
+            self._peak, self._cpu = max(self._peak, memory), max(self._cpu, seconds)
             time.sleep(0.2)
 
     def _children(self) -> list[psutil.Process]:
@@ -77,36 +78,38 @@ class Watch:
         except psutil.Error:
             return []
 
-    def gib(self) -> float:
-        peak, self._peak = self._peak, 0
-        return peak / 2**30
+    def step(self, name: str) -> dict[str, Any]:
+        """Return the seconds, CPU seconds and peak memory of what has been done."""
+        now = time.perf_counter()
+        told = {
+            "step": name,
+            "seconds": now - self._since,
+            "CPU s": self._cpu - self._used,
+            "peak GiB": self._peak / 2**30,
+        }
+        self._since, self._used, self._peak = now, self._cpu, 0
+        return told
 
 
 def typed(command: Sequence[str], folder: Path) -> list[dict[str, Any]]:
-    """Run a command in a folder and return its nodes, with the seconds and the peak memory until each was done."""
+    """Run a command in a folder and return its nodes, with what was used until each was done."""
     print("$", *command, flush=True)
-    began = last = time.perf_counter()
     process = subprocess.Popen([BIN / command[0], *command[1:]], cwd=folder, stdout=subprocess.PIPE, text=True)
     watch, steps = Watch(psutil.Process(process.pid)), list[dict[str, Any]]()
     assert process.stdout is not None
     for line in process.stdout:
         print(line, end="", flush=True)
         if node := NODE.match(line):
-            now = time.perf_counter()
-            steps.append({"step": node[1], "seconds": now - last, "GiB": watch.gib()})
-            last = now
+            steps.append(watch.step(node[1]))
     if process.wait():
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}.")
-    steps.append({"step": f"{command[0]} {command[1]}: start and end", "seconds": time.perf_counter() - last, "GiB": 0})
-    print(f"{time.perf_counter() - began:.0f} s", flush=True)
-    return steps
+    return [*steps, watch.step(f"end of {command[0]} {command[1]}")]
 
 
 def served(environment: str, folder: Path) -> list[dict[str, Any]]:
     """Start the service and return the seconds until it is ready, and for the lists of users one by one."""
     command = ["serve", "--env", environment, "--params", "service.port=8765"]
     print("$ kedro", *command, flush=True)
-    began = time.perf_counter()
     process = subprocess.Popen([BIN / "kedro", *command], cwd=folder, start_new_session=True)
     watch = Watch(psutil.Process(process.pid))
     try:
@@ -118,16 +121,14 @@ def served(environment: str, folder: Path) -> list[dict[str, Any]]:
                 if process.poll() is not None:
                     raise SystemExit(f"kedro serve ended with {process.returncode}.") from None
                 time.sleep(0.1)
-        ready = time.perf_counter() - began
-        steps = [{"step": "kedro serve: until it is ready", "seconds": ready, "GiB": watch.gib()}]
-        milliseconds = []
+        steps, milliseconds = [watch.step("kedro serve: until it is ready")], list[float]()
         for user in range(1, ANSWERED + 1):
             began = time.perf_counter()
             answer(f"recommendations?user_id={user}")
             milliseconds.append(1e3 * (time.perf_counter() - began))
         median, slow = np.percentile(milliseconds, [50, 95])
         step = f"kedro serve: {ANSWERED} lists one by one; median {median:.0f} ms, 95% below {slow:.0f} ms"
-        return [*steps, {"step": step, "seconds": sum(milliseconds) / 1e3, "GiB": watch.gib()}]
+        return [*steps, watch.step(step)]
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.wait()
@@ -166,16 +167,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=SIZES)
     arguments = parser.parse_args()
-    tables, every = {}, list[dict[str, Any]]()
+    tables, every = dict[str, Any](), list[dict[str, Any]]()
     for rows in arguments.rows:
         steps = measure(rows, ROOT / "build" / f"scale-{rows}")
-        total = sum(step["seconds"] for step in steps)
-        peak = max(step["GiB"] for step in steps)
-        title = f"{rows:,} rows, {steps[0]['users']:,} users, {steps[0]['items']:,} items: {total / 60:.1f} minutes, {peak:.1f} GiB"
-        tables[title] = [{name: step[name] for name in ("step", "seconds", "rows per s", "GiB")} for step in steps]
+        minutes, peak = sum(step["seconds"] for step in steps) / 60, max(step["peak GiB"] for step in steps)
+        of_log = f"{rows:,} rows, {steps[0]['users']:,} users, {steps[0]['items']:,} items"
+        columns = ("step", "seconds", "CPU s", "peak GiB")
+        tables[f"{of_log}: {minutes:.1f} minutes, {peak:.1f} GiB"] = [
+            {name: step[name] for name in columns} | {"rows per s": rows / max(step["seconds"], 0.1)} for step in steps
+        ]
         every += steps
+    if len(arguments.rows) > 1:
+        tables["Seconds by size"] = growth(every)
     figure = go.Figure()
-    publish("scale", tables, figure)
+    for rows in arguments.rows:
+        own = [step for step in every if step["rows"] == rows]
+        figure.add_bar(name=f"{rows:,} rows", x=[step["step"] for step in own], y=[step["seconds"] for step in own])
+    publish("scale", tables, figure.update_layout(yaxis_title="seconds"), digits=1)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from tqdm import tqdm
 
@@ -20,6 +20,9 @@ class Progress:
     Args:
         shown: whether to show anything; false for all but one of several processes.
 
+    Attributes:
+        hidden: whether none is shown in this process.
+
     Examples:
         >>> with Progress("lens", 300, "rows") as progress:
         ...     for rows in (100, 200):
@@ -28,7 +31,10 @@ class Progress:
         300
     """
 
+    hidden: ClassVar[bool] = False
+
     def __init__(self, step: str, total: int, unit: str, done: int = 0, shown: bool = True) -> None:
+        shown = shown and not self.hidden
         self.step, self.total, self.unit, self.done, self.shown = step, total, unit, done, shown
         self._bar = tqdm(total=total, initial=done, desc=step, unit=f" {unit}", disable=None if shown else True)
         self._before, self._began = done, time.monotonic()

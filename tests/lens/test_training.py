@@ -120,11 +120,12 @@ def test_epochs_of_a_long_pass_have_each_row_once_and_end_at_the_maximum(log, co
     rows, config = log.rows_in("train"), config.model_copy(update={"max_epochs": 2, "patience": 99})
     _, whole = fit_lens(log, config)
     passes = np.split(np.concatenate(seen), 2)
-    assert max(map(len, seen)) <= 60 and all((np.sort(each) == rows).all() for each in passes)
+    assert max(map(len, seen)) <= 60
+    assert all((np.sort(each) == rows).all() for each in passes)
     assert whole["rows"].to_list() == np.cumsum([len(each) for each in seen]).tolist()
     seen.clear()
     _, bounded = fit_lens(log, config.model_copy(update={"max_rows": 100}))
-    assert len(seen) == 2 and bounded.drop("seconds").equals(whole.drop("seconds")[:2])
+    assert bounded.drop("seconds").equals(whole.drop("seconds")[:2])
     assert "with a higher lens.max_rows it may learn more" in caplog.text
 
 

@@ -10,6 +10,7 @@ from circle_log import circle_log
 from named import PARAMETERS
 from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnConfig
 from reclora_kedro.candidates.popularity import PopularityConfig
+from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.recommendation import recommender
 from reclora_kedro.recommendation.choice import (
@@ -100,6 +101,13 @@ def test_likes_of_other_users_than_those_that_taught_choose_the_method(log, monk
     in_use = Choice(kind="popularity", order="candidates", sources=choice.sources)
     assert choose(log, in_use)[0].reason.startswith("it replaces popularity, ")
     assert stored_choice(choice.model_dump(mode="json")) == choice
+
+
+def test_workers_choose_what_one_process_chooses(log, workers_here):
+    configs = CONFIGS | {"item_knn": ItemKnnConfig(popularity_powers=(0.5, 0.1, 0.9), text_weights=(0.0,))}
+    engines = (LOCAL, workers_here(7).model_copy(update={"workers": 2}))
+    alone, shared = (recommender.choose(log, config(), configs, BOOTSTRAP, engine=engine) for engine in engines)
+    assert alone == shared
 
 
 def test_what_is_named_is_taken_without_a_comparison(log):

@@ -3,7 +3,7 @@
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
@@ -61,6 +61,9 @@ class SharedUsers:
         self._shared: dict[int, Row] = {}
         self._kept = 0  # numbers in these
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_shared": {}, "_kept": 0}  # another process counts what it needs
+
     def with_events(self, events: Sequences, changed: np.ndarray) -> Self:
         """Return a copy in which some users, by ascending index, count by their events among others."""
         counts = copy(self)
@@ -114,6 +117,9 @@ class NearestByUsers:
         self.shared, self._power = shared, power
         self._near: dict[int, Row] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_near": {}}
+
     def rows(self, items: np.ndarray) -> list[Row]:
         """Return the nearest items of each of some items, ascending, and their weights; the first ones among equals."""
         missing = np.array(sorted({*items.tolist()} - self._near.keys()), dtype=np.int64)
@@ -134,6 +140,9 @@ class NearestByTexts:
     def __init__(self, vectors: np.ndarray) -> None:
         self._vectors = unit_vectors(vectors).astype(np.float32)
         self._near: dict[int, Row] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_near": {}}
 
     def rows(self, items: np.ndarray) -> list[Row]:
         missing = np.array(sorted({*items.tolist()} - self._near.keys()), dtype=np.int64)

@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.moments import NOTHING, ItemOrder, Lists, Moments, Scores, best, ranks_of
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.evaluation.ranking_metrics import ndcg
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.history.log import InteractionLog
@@ -214,6 +215,7 @@ def choose_settings(
     *,
     repeat: bool = False,
     excluded: np.ndarray = NOTHING,
+    engine: EngineConfig = LOCAL,
 ) -> Any:
     """Return the settings with the highest NDCG@10 for likes, each among the items that its user may get.
 
@@ -222,6 +224,7 @@ def choose_settings(
     Args:
         likes: item_index and the columns of `MOMENT`.
         repeat, excluded: rules of the moments, see `Moments.of`.
+        engine: whose workers share the settings to try.
     """
     settings = model.Settings()
     for step in model.choices(config, training):
@@ -233,7 +236,10 @@ def choose_settings(
             hidden = NOTHING  # they are not among these items
         if len(tried) > 1 and of_step.height:
             moments, target = here.moments(of_step, repeat=repeat, excluded=hidden), of_step["item_index"].to_numpy()
-            settings = tried[int(np.argmax(_ndcg_sums(model, here, tried, moments, target)))]
+            workers = engine.workers if engine.spreads else 1
+            parts = [[tried[number] for number in part] for part in np.array_split(np.arange(len(tried)), workers)]
+            sums = map_shards(partial(_ndcg_sums, model, here, moments, target), parts, engine, "settings")
+            settings = tried[int(np.argmax(np.concatenate(list(sums))))]
         else:
             settings = tried[0]
     if settings != model.Settings():
@@ -242,7 +248,7 @@ def choose_settings(
 
 
 def _ndcg_sums(
-    model: type[ItemModel], training: Training, tried: list[Any], moments: Moments, target: np.ndarray
+    model: type[ItemModel], training: Training, moments: Moments, target: np.ndarray, tried: list[Any]
 ) -> np.ndarray:
     """Return the sum of the NDCG of targets at moments by the model with each of some settings, shape (settings,)."""
     models, sums = [model.fit(training, each) for each in tried], np.zeros(len(tried))

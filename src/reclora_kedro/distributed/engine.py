@@ -313,6 +313,7 @@ def _kept(path: Path) -> Any:
     import joblib
     import torch
 
+    Progress.hidden = True  # the process that waits for the shards shows how many are done
     torch.set_num_threads(1)
     return joblib.load(path, mmap_mode="r")
 

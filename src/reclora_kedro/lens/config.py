@@ -66,7 +66,7 @@ class LensConfig(Block):
     batch_size: Count
     batch_parts: Count
     max_epochs: Count
-    max_rows: Count = 20_000_000
+    max_rows: Count = 10_000_000
     patience: Count
     seed: Seed
     device: Resource[str]

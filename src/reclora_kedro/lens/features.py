@@ -24,7 +24,7 @@ from reclora_kedro.lens.layers import UNKNOWN_ID
 
 SCORING_BATCH_SIZE = 2048  # samples, where nothing is trained
 SCALING_ROWS = 2**20  # about so many training samples, evenly over their time, give means and scales of numbers
-WINDOW_EVENTS = 2**22  # event indices held at once: 16 MiB
+WINDOW_EVENTS = 2**25  # event indices held at once: 128 MiB
 LEAST_SHARED = 64  # samples of one moment that are batched by themselves, so that what they share is computed once
 SHARED_WINDOWS = 4  # times the length of what is retrieved, over 1: a past so long is shared whole, a longer one is not
 

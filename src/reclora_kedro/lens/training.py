@@ -28,7 +28,7 @@ from reclora_kedro.progress import Progress
 logger = logging.getLogger(__name__)
 
 NO_ROWS = np.empty(0, dtype=np.int32)
-GATHERED_ROWS = 2**18  # samples whose columns are gathered together
+GATHERED_ROWS = 2**20  # samples whose columns are gathered together
 EPOCH_ROWS = 1_000_000  # maximum of an epoch: on a large log, training ends when so many more rows bring nothing
 TRAINING_LOG = {
     "rows": pl.Int64,
@@ -66,8 +66,8 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
     rows, auc = training_log["rows"].to_list(), training_log["validation_auc"].to_list()
     if rows[-1] >= config.max_rows and auc[-1] == max(auc) and len(auc) > 1:
         logger.warning(
-            "The lens has had %s rows, and the last %s of them raised its validation AUC by %.4f, to %.4f: with a higher "
-            "lens.max_rows it may learn more.",
+            "The lens has had %s rows, and the last %s of them raised its validation AUC by %.4f, to %.4f: with a "
+            "higher lens.max_rows it may learn more.",
             f"{rows[-1]:,}",
             f"{rows[-1] - rows[-2]:,}",
             auc[-1] - max(auc[:-1]),

@@ -1,6 +1,7 @@
 """The best items of several sources at given moments, with features for a second stage."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import polars as pl
 
 from reclora_kedro.candidates.item_model import ItemModel
 from reclora_kedro.candidates.moments import NO_ITEM, Moments
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.history.item_facts import ItemFacts
 
 if TYPE_CHECKING:
@@ -78,6 +80,11 @@ class CandidateReader:
         return rows, items, ranks, np.stack(scores, axis=1)
 
 
+def _read_rows(reader: CandidateReader, moments: Moments, rows: np.ndarray) -> Candidates:
+    candidates = reader.read(moments[rows])
+    return candidates._replace(row=rows[candidates.row])
+
+
 class TaughtLists(NamedTuple):
     """Candidates of moments at which a user took some of them (`liked`), to train a second stage."""
 
@@ -87,13 +94,18 @@ class TaughtLists(NamedTuple):
     user: np.ndarray  # of each candidate's moment
 
 
-def read_lists(reader: CandidateReader, moments: Moments, target: np.ndarray) -> TaughtLists | None:
+def read_lists(
+    reader: CandidateReader, moments: Moments, target: np.ndarray, engine: EngineConfig = LOCAL
+) -> TaughtLists | None:
     """Return the candidates of the moments whose liked item is among them; None if there are no such moments.
 
     Args:
         target: item that was liked at each moment, shape (moments,).
+        engine: whose workers share the moments.
     """
-    candidates = reader.read(moments)
+    parts = map_shards(partial(_read_rows, reader, moments), engine.shards(len(moments)), engine, "candidates")
+    row, item, features = zip(*parts, strict=True)
+    candidates = Candidates(np.concatenate(row), np.concatenate(item), pl.concat(features))
     liked = candidates.item == target[candidates.row]
     teaches = np.bincount(candidates.row, liked, minlength=len(moments))[candidates.row] > 0
     if not teaches.any():

@@ -1,16 +1,17 @@
 """Ranks of the items that users took, in the lists of several methods at the moments of their likes."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from reclora_kedro.candidates.moments import NO_ITEM, Moments
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT, questions
 from reclora_kedro.history.taken_items import draw_positives
-from reclora_kedro.progress import Progress
 from reclora_kedro.recommendation.config import Protocol, RankingConfig
 from reclora_kedro.recommendation.second_stage import LensModel, Lister
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from reclora_kedro.lens.states import LensReader
     from reclora_kedro.recommendation.recommender import Recommender
 
-LIKES_AT_ONCE = 128  # between two moves of the progress bar
+LIKES_AT_ONCE = 128  # in a shard
 
 
 def rank_test_likes(recommender: "Recommender", config: RankingConfig, lens: "LensReader | None") -> pl.DataFrame:
@@ -65,29 +66,33 @@ def moments_of(likes: pl.DataFrame, log: InteractionLog, protocol: Protocol) -> 
     return likes.with_columns(timestamp=pl.lit(last + 1, dtype=likes.schema["timestamp"]))
 
 
-def rank_likes(listers: Mapping[str, Lister], moments: Moments, likes: pl.DataFrame, most: int) -> pl.DataFrame:
+def rank_likes(
+    listers: Mapping[str, Lister], moments: Moments, likes: pl.DataFrame, most: int, engine: EngineConfig = LOCAL
+) -> pl.DataFrame:
     """Rank the item of each like in the lists of several methods, each at the like's own moment.
 
     Args:
         moments: one per like, which may get its item.
         likes: row, item_index and the columns of `MOMENT`.
         most: length of the lists.
+        engine: whose workers share the likes.
 
     Returns:
         One line per like and method: model, row, user_index, item_index (the like's own), history_end, timestamp, rank
         (from 1, null if the list lacks the item), candidates (number of items that it may get) and top_items (indices
         of the list's items).
     """
-    parts: dict[str, list[pl.DataFrame]] = {model: [] for model in listers}
-    with Progress("rank", likes.height, "likes") as progress:
-        for start in range(0, likes.height, LIKES_AT_ONCE):
-            rows = slice(start, min(start + LIKES_AT_ONCE, likes.height))
-            block, own = moments[rows], likes[rows]
-            counts = _candidates(block)
-            for model, lister in listers.items():
-                parts[model].append(_ranked(model, own, lister.top(block, most).items, counts))
-            progress.update(own.height)
-    return pl.concat([part for of_model in parts.values() for part in of_model])
+    blocks = [slice(start, start + LIKES_AT_ONCE) for start in range(0, likes.height, LIKES_AT_ONCE)]
+    parts = list(map_shards(partial(_rank_block, listers, moments, likes, most), blocks, engine, "rank"))
+    return pl.concat([part[model] for model in listers for part in parts])
+
+
+def _rank_block(
+    listers: Mapping[str, Lister], moments: Moments, likes: pl.DataFrame, most: int, rows: slice
+) -> dict[str, pl.DataFrame]:
+    block, own = moments[rows], likes[rows]
+    counts = _candidates(block)
+    return {model: _ranked(model, own, lister.top(block, most).items, counts) for model, lister in listers.items()}
 
 
 def sampled_items(log: InteractionLog, likes: pl.DataFrame, most: int, seed: int) -> list[np.ndarray]:

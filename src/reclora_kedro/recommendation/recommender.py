@@ -15,6 +15,7 @@ from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnSettings
 from reclora_kedro.candidates.item_model import ItemModel, Training, choose_settings
 from reclora_kedro.candidates.moments import NO_ITEM, ItemOrder, Lists, Moments
 from reclora_kedro.candidates.popularity import Popularity, PopularitySettings
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics, information
 from reclora_kedro.evaluation.records import RankingMetrics
@@ -327,6 +328,7 @@ def choose(
     lens: "LensReader | None" = None,
     trained: Mapping[str, Any] | None = None,
     before: Choice | None = None,
+    engine: EngineConfig = LOCAL,
 ) -> tuple[Choice, list[RankingMetrics]]:
     """Choose the settings of sources, the second stage, and the method with the best ranking of validation likes.
 
@@ -337,6 +339,7 @@ def choose(
     Args:
         configs: the block of parameters of each source, by its name or dotted path.
         before: the choice in use, if any.
+        engine: whose workers share the settings and the likes.
 
     Returns:
         The choice, and the records of `compute_ranking_metrics` that it was based on, with the method in use or else
@@ -349,7 +352,7 @@ def choose(
     )
     most = config.teaching_likes, config.validation_likes
     teaching, choosing = halves_of_users(likes, most, config.seed)
-    sources = settings_of_sources(config, configs, training, of_settings)
+    sources = settings_of_sources(config, configs, training, of_settings, engine)
     kind, order = named_method(config, sources)
     if lens is None and order == "lens":
         raise ValueError("recommendation.order is lens, but there is no lens: train it, or set it to candidates.")
@@ -358,7 +361,7 @@ def choose(
     stage, reason, compared = SecondStage(), "it is named in recommendation.method", list[RankingMetrics]()
     if set(SECOND_STAGES) & set(config.methods) and teaching.height:
         moments, target = asked.moments(teaching), teaching["item_index"].to_numpy()
-        stage = SecondStage.learned(asked.reader, moments, target, config.seed)
+        stage = SecondStage.learned(asked.reader, moments, target, config.seed, engine)
         logger.info("Weights of the fusion: %s", {name: round(each, 3) for name, each in (stage.weights or {}).items()})
     if kind == "ranker" and stage.trees is None:
         kind, reason = "fusion", "the ranker is named in recommendation.method, but no trees improve on the fusion"
@@ -381,7 +384,7 @@ def choose(
             )
         else:
             in_use = before.name if before is not None and before.name in listers else None
-            ranks = rank_likes(listers, asked.moments(choosing), choosing, config.top_n)
+            ranks = rank_likes(listers, asked.moments(choosing), choosing, config.top_n, engine)
             baselines = [in_use] if in_use else list(listers)
             events = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)
             compared = compute_ranking_metrics(ranks, baselines, information(events), (config.top_n,), bootstrap)
@@ -394,10 +397,14 @@ def choose(
 
 
 def settings_of_sources(
-    config: RecommendationConfig, configs: Mapping[str, Any], training: Training, likes: pl.DataFrame
+    config: RecommendationConfig,
+    configs: Mapping[str, Any],
+    training: Training,
+    likes: pl.DataFrame,
+    engine: EngineConfig = LOCAL,
 ) -> dict[str, Any]:
     """Return the settings of each source that likes choose, see `choose_settings`; as a `Choice` has them."""
-    rules = config.rules(training.log.items)
+    rules = config.rules(training.log.items) | {"engine": engine}
     return {
         source: choose_settings(model_of(source), training, configs.get(source), likes, **rules).model_dump(mode="json")
         for source in config.sources

@@ -11,6 +11,7 @@ import polars as pl
 from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, NoSettings, Training
 from reclora_kedro.candidates.moments import NO_ITEM, Lists, Moments
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.evaluation.figures import plot_second_stage
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.recommendation import fusion, ranker
@@ -47,9 +48,11 @@ class SecondStage(Block):
     trees: str | None = None  # LightGBM's text of what `ranker` adds to the fusion's scores; None to add nothing
 
     @classmethod
-    def learned(cls, reader: CandidateReader, moments: Moments, target: np.ndarray, seed: int) -> Self:
+    def learned(
+        cls, reader: CandidateReader, moments: Moments, target: np.ndarray, seed: int, engine: EngineConfig = LOCAL
+    ) -> Self:
         """Train on likes, see `read_lists`; parameters are None if no source finds any of them."""
-        lists = read_lists(reader, moments, target)
+        lists = read_lists(reader, moments, target, engine)
         if lists is None:
             return cls()
         weights = fusion.learn_weights(lists)

@@ -14,7 +14,6 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation import choice, delivery, recommendations, recommender
-from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.terminal import show
@@ -26,14 +25,15 @@ def choose_method(
     config: RecommendationConfig,
     bootstrap: Bootstrap,
     candidate_choice_before: Record | None,
+    engine: EngineConfig,
     retriever: Retriever | None = None,
     **sources: Any,
 ) -> tuple[Record, Records]:
     """Choose how items are found, by validation likes; return the choice, and the metrics that it was based on."""
     before = choice.choice_before(candidate_choice_before)
     configs = choice.validated_configs(config.sources, sources)
-    trained = _trained(retriever)
-    chosen, compared = recommender.choose(log, config, configs, bootstrap, LensReader(lens, log), trained, before)
+    reader, trained = LensReader(lens, log), _trained(retriever)
+    chosen, compared = recommender.choose(log, config, configs, bootstrap, reader, trained, before, engine)
     return chosen.model_dump(mode="json"), compared
 
 

@@ -22,6 +22,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "config": "params:recommendation",
                     "bootstrap": "params:bootstrap",
                     "candidate_choice_before": "candidate_choice_before",
+                    "engine": "params:engine",
                     **retriever,
                     **names.source_settings,
                 },
