@@ -155,12 +155,19 @@ def measure(rows: int, folder: Path) -> list[dict[str, Any]]:
     steps = typed(new_log, project)
     steps += typed([*run, "--to-nodes", "recommendation.show_recommendations"], project)
     steps += served("scale", project)
-    few = f"history.prompt_rows.test={TEST_ROWS}"
-    steps += typed(
-        [*run, "--pipelines", "history,lens,finetuning,scoring", "--only-missing-outputs", "--params", few], project
-    )
-    title = {"rows": rows, "users": users, "items": items}
-    return [title | step | {"rows per s": rows / max(step["seconds"], 0.1)} for step in steps]
+    llm = ["--pipelines", "history,lens,finetuning,scoring", "--only-missing-outputs"]
+    steps += typed([*run, *llm, "--params", f"history.prompt_rows.test={TEST_ROWS}"], project)
+    of_log = {"rows": rows, "users": users, "items": items}
+    return [of_log | step for step in steps]
+
+
+def growth(every: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the seconds of each step by the size of the log, and of the largest one over those of the smallest."""
+    table = pl.DataFrame(every).with_columns(step=pl.col("step").str.split(";").list.first())
+    table = table.pivot("rows", index="step", values="seconds", aggregate_function="sum", maintain_order=True)
+    first, last = table.columns[1], table.columns[-1]
+    longer, times = pl.col(last) / pl.col(first), int(last) / int(first)
+    return table.with_columns(longer.alias(f"times as long, of {times:.1f} times the rows")).to_dicts()
 
 
 def main() -> None:
