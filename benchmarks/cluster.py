@@ -2,7 +2,7 @@
 
     make bench-ray
     python benchmarks/cluster.py --rows 200 --faults 2
-    python benchmarks/cluster.py --project build/scale-2500009/project --faults 0
+    python benchmarks/cluster.py --project /tmp/reclora/scale-2500009/project --faults 0
 
 With a project that `make bench-scale` leaves, the steps are the choice of the method and everyone's lists. Else it
 reads what the default run has left: the log, the lens's settings and the prompts; the lens trains on batches of a

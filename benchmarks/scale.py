@@ -21,6 +21,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,6 @@ import plotly.graph_objects as go
 import polars as pl
 import psutil
 from results import publish
-from running import ROOT
 from synthetic_log import make_log
 
 SIZES = (2_500_009, 10_000_038, 25_000_095)
@@ -108,7 +108,7 @@ def typed(command: Sequence[str], folder: Path) -> list[dict[str, Any]]:
 
 def served(environment: str, folder: Path) -> list[dict[str, Any]]:
     """Start the service and return the seconds until it is ready, and for the lists of users one by one."""
-    command = ["serve", "--env", environment, "--params", "service.port=8765"]
+    command = ["serve", "--env", environment, "--params", "service.port=8765,service.variant=null"]
     print("$ kedro", *command, flush=True)
     process = subprocess.Popen([BIN / "kedro", *command], cwd=folder, start_new_session=True)
     watch = Watch(psutil.Process(process.pid))
@@ -130,8 +130,9 @@ def served(environment: str, folder: Path) -> list[dict[str, Any]]:
         step = f"kedro serve: {ANSWERED} lists one by one; median {median:.0f} ms, 95% below {slow:.0f} ms"
         return [*steps, watch.step(step)]
     finally:
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait()
 
 
 def answer(path: str) -> Any:
@@ -173,10 +174,11 @@ def growth(every: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--folder", type=Path, default=Path(gettempdir(), "reclora"), help="where projects are left")
     arguments = parser.parse_args()
     tables, every = dict[str, Any](), list[dict[str, Any]]()
     for rows in arguments.rows:
-        steps = measure(rows, ROOT / "build" / f"scale-{rows}")
+        steps = measure(rows, arguments.folder / f"scale-{rows}")
         minutes, peak = sum(step["seconds"] for step in steps) / 60, max(step["peak GiB"] for step in steps)
         of_log = f"{rows:,} rows, {steps[0]['users']:,} users, {steps[0]['items']:,} items"
         columns = ("step", "seconds", "CPU s", "peak GiB")
