@@ -115,7 +115,7 @@ def served(environment: str, folder: Path) -> list[dict[str, Any]]:
     try:
         while True:
             try:
-                answer("readyz")
+                answer("health/ready")
                 break
             except OSError:
                 if process.poll() is not None:
@@ -124,7 +124,7 @@ def served(environment: str, folder: Path) -> list[dict[str, Any]]:
         steps, milliseconds = [watch.step("kedro serve: until it is ready")], list[float]()
         for user in range(1, ANSWERED + 1):
             began = time.perf_counter()
-            answer(f"recommendations?user_id={user}")
+            answer("recommend", {"user": user})
             milliseconds.append(1e3 * (time.perf_counter() - began))
         median, slow = np.percentile(milliseconds, [50, 95])
         step = f"kedro serve: {ANSWERED} lists one by one; median {median:.0f} ms, 95% below {slow:.0f} ms"
@@ -135,8 +135,10 @@ def served(environment: str, folder: Path) -> list[dict[str, Any]]:
             process.wait()
 
 
-def answer(path: str) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:8765/{path}", timeout=60) as response:
+def answer(path: str, request: Any = None) -> Any:
+    body = None if request is None else json.dumps(request).encode()
+    asked = urllib.request.Request(f"http://127.0.0.1:8765/{path}", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(asked, timeout=60) as response:
         return json.load(response)
 
 
