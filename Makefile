@@ -96,7 +96,7 @@ bench-kedro: $(READY)  ## the plug-in in five projects that know nothing of it, 
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra demo --extra docs --extra large --extra llm --extra mcp \
-		--extra mlflow --extra pretraining --extra privacy --extra ray --extra s3 --extra search --universal --generate-hashes --no-emit-index-url --no-header --quiet \
+		--extra mlflow --extra postgres --extra pretraining --extra privacy --extra ray --extra s3 --extra search --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--output-file requirements.lock
 
 clean:  ## remove the environments and caches; data/ stays

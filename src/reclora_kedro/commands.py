@@ -113,7 +113,7 @@ def _erase(run: Run) -> None:
 
     catalog, users = cast(Any, run.catalog), run.parameters["forget"]["users"]
     try:
-        events = erase_events(catalog.get("journal").file, users)
+        events = erase_events(catalog.get("journal").journal, users)
         logger.info("%d events were erased from the service's journal.", events)
         if catalog.exists("recommendations_csv"):
             lines = catalog.load("recommendations_csv")

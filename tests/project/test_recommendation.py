@@ -57,7 +57,7 @@ def test_the_llm_ranks_what_is_near_to_what_each_user_took(finished_run, log, ca
 def test_the_service_recommends_what_the_run_did(finished_run, tmp_path, monkeypatch, variant):
     expected = recommend(finished_run, variant=variant).load("recommendations")
     monkeypatch.chdir(finished_run.project)
-    project = ServedProject(finished_run.project, "test", {"service": {"folder": str(tmp_path)}})
+    project = ServedProject(finished_run.project, "test", {"service": {"journal": str(tmp_path / "journal.sqlite")}})
     service = Service(project.settings(), project.champion, Metrics())
     users = expected["user_id"].unique(maintain_order=True).to_list()
     requests = [Request(rank=True, user=str(user), n=10, model="llm" if variant else "lens") for user in users]
