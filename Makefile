@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run serve test lint docs tutorials viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-deletions bench-ray bench-edits \
-	bench-attacks bench-kedro bench-serve lock clean
+	bench-attacks bench-journal bench-kedro bench-serve lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -77,6 +77,9 @@ bench-peers: $(READY)  ## lists of ten by other libraries and by this one: one s
 
 bench-deletions: $(READY)  ## users who are forgotten one after another, beside full retraining
 	$(BIN)/python benchmarks/deletions.py
+
+bench-journal: $(READY)  ## the journal in PostgreSQL: acknowledged events under kills of services and of the server
+	$(BIN)/python benchmarks/journal.py
 
 bench-attacks: $(READY)  ## what two updates make of inverted labels, fake users, lifted items and times in the future
 	$(BIN)/python benchmarks/attacks.py

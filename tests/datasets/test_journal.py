@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from kedro.io import DatasetError
 
+from kedro_provenance.entry_digests import digest_of_entry
 from kedro_provenance.session import CachingConfigLoader
 from live_service import FILE
 from projects import ROOT
@@ -14,7 +15,7 @@ from reclora_kedro.datasets.forgotten_users import ForgottenUsersDataset
 from reclora_kedro.datasets.journal import SCHEMA, JournalDataset
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.serving.journal import Journal
-from reclora_kedro.serving.journal_databases import SqliteFile
+from reclora_kedro.serving.journal_databases import SqliteFile, journal_database
 from reclora_kedro.serving.journal_tables import Event
 
 
@@ -52,6 +53,20 @@ def test_runs_read_the_journal_that_the_service_keeps():
         given = {"service": {"journal": address}}
         loader = CachingConfigLoader(str(ROOT / "conf"), "test", given, **settings.CONFIG_LOADER_ARGS)
         assert loader["catalog"]["journal"]["journal"] == address
+
+
+def test_new_events_in_a_database_change_what_an_update_reads(postgres):
+    entry = {"type": "reclora_kedro.datasets.journal.JournalDataset", "journal": postgres, "path": "users.json"}
+
+    def digest():
+        return digest_of_entry(entry, JournalDataset(journal=postgres).load)
+
+    before = digest()
+    assert digest() == before
+    journal = Journal(journal_database(postgres), lambda change: None)
+    journal.add([Event("a", "7", "50", 4.0, 9)]).result()
+    journal.close()
+    assert digest() != before
 
 
 def test_what_is_no_journal_is_refused(tmp_path):
