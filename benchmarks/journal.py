@@ -6,7 +6,8 @@
 Two services of a small champion share a journal in a PostgreSQL server of this machine, with its own settings. Four
 clients of each send events, one at a time, and each again until it is acknowledged. Meanwhile a service or the server
 is killed (SIGKILL to all of its processes) and started anew, in turn. After each acknowledgement, one client asks the
-other service for the user in its very next request.
+other service for the user in its very next request, which may lack the event while the server is away: a service
+goes on answering from what it has read.
 """
 
 import argparse
@@ -63,7 +64,14 @@ def ask(port: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         return 0, None
 
 
-def send(client: int, services: list[Killed], done: threading.Event, numbers: list[int], seen: Counter[str]) -> None:
+def send(
+    client: int,
+    services: list[Killed],
+    done: threading.Event,
+    numbers: list[int],
+    seen: Counter[str],
+    away: threading.Event,
+) -> None:
     """Send events of a user of its own, and compare what the other service knows of the user in its next answer."""
     from live_service import BEGIN, ITEMS
 
@@ -82,7 +90,8 @@ def send(client: int, services: list[Killed], done: threading.Event, numbers: li
                 found, user = ask(other.port, "GET", f"/users/{1000 + client}")
                 if found:
                     seen["looks of the other service"] += 1
-                    seen["looks that lacked the event"] += found != 200 or user["events"] < len(numbers)
+                    when = "while the server was away" if away.is_set() else "otherwise"
+                    seen[f"looks that lacked the event {when}"] += found != 200 or user["events"] < len(numbers)
 
 
 def measure(events: int, kills: int) -> list[dict[str, Any]]:
@@ -96,16 +105,22 @@ def measure(events: int, kills: int) -> list[dict[str, Any]]:
     champion, journal = small_champion(), server.new_database()
     services = [Killed(journal, champion), Killed(journal, champion)]
     acknowledged, seen, done = [list[int]() for _ in range(CLIENTS)], Counter[str](), threading.Event()
+    away = threading.Event()
     try:
         with ThreadPoolExecutor(CLIENTS) as pool:
-            sending = [pool.submit(send, each, services, done, acknowledged[each], seen) for each in range(CLIENTS)]
+            sending = [
+                pool.submit(send, each, services, done, acknowledged[each], seen, away) for each in range(CLIENTS)
+            ]
             for kill in range(kills + 1):
                 while sum(map(len, acknowledged)) < events * (kill + 1) // (kills + 1):
                     time.sleep(0.01)
                 if kill < kills:
                     killed = (server, *services)[kill % 3]
+                    if killed is server:
+                        away.set()
                     killed.kill()
                     killed.start()
+                    away.clear()
             done.set()
             for each in sending:
                 each.result()
