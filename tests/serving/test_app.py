@@ -461,6 +461,7 @@ WRONG = [
     ("POST", "/events", {"events": [{"user": "--5", "item": "1", "rating": 4}]}, 422, "a whole number"),
     ("POST", "/events", {"events": [{"user": "007", "item": "1", "rating": 4}]}, 422, "a whole number"),
     ("POST", "/events", {"events": [{"user": "1", "item": "\ud800", "rating": 4}]}, 422, "surrogates not allowed"),
+    ("POST", "/events", {"events": [{"user": "1\0", "item": "5", "rating": 4}]}, 422, "no character NUL"),
     ("POST", "/recommend", {"user": "1", "filter": {"genres": ["\ud800"]}}, 422, "surrogates not allowed"),
     ("POST", "/recommend", {"user": "1", "\ud800": 1}, 422, "unicode string"),
     ("POST", "/recommend", {"requests": [{"user": "1", "n": 0}]}, 422, "body.requests.0.n is 0: "),
