@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run serve test lint docs tutorials viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-deletions bench-ray bench-edits \
-	bench-attacks bench-kedro bench-serve bench-scale lock clean
+	bench-attacks bench-journal bench-kedro bench-serve bench-scale lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -81,6 +81,9 @@ bench-scale: $(READY)  ## CSV to everyone's lists, a service and an adapter: 2.5
 bench-deletions: $(READY)  ## users who are forgotten one after another, beside full retraining
 	$(BIN)/python benchmarks/deletions.py
 
+bench-journal: $(READY)  ## the journal in PostgreSQL: acknowledged events under kills of services and of the server
+	$(BIN)/python benchmarks/journal.py
+
 bench-attacks: $(READY)  ## what two updates make of inverted labels, fake users, lifted items and times in the future
 	$(BIN)/python benchmarks/attacks.py
 
@@ -99,7 +102,7 @@ bench-kedro: $(READY)  ## the plug-in in five projects that know nothing of it, 
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra demo --extra docs --extra large --extra llm --extra mcp \
-		--extra mlflow --extra pretraining --extra privacy --extra ray --extra s3 --extra search --universal --generate-hashes --no-emit-index-url --no-header --quiet \
+		--extra mlflow --extra postgres --extra pretraining --extra privacy --extra ray --extra s3 --extra search --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--output-file requirements.lock
 
 clean:  ## remove the environments and caches; data/ stays

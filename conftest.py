@@ -123,6 +123,28 @@ def bucket(storage_endpoint, tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def postgres_server():
+    """A PostgreSQL server on this machine; tests are skipped, with the reason, where none can run."""
+    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    from postgres_server import NoServerError, PostgresServer
+
+    try:
+        server = PostgresServer()
+    except NoServerError as error:
+        pytest.skip(str(error))
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def postgres(postgres_server):
+    """Address of a fresh database of that server."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture(scope="session")
 def pristine_run(tmp_path_factory):
     """The project of a finished `kedro run --env test`, of which tests take copies; made once for all processes."""
     folder = tmp_path_factory.getbasetemp()

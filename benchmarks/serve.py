@@ -134,7 +134,12 @@ def serve(environment: str, folder: Path, rows: int, cores: set[int]) -> None:
     def load() -> Any:
         return replace(pickle.loads(kept.read_bytes())[0], llm=champion.llm)
 
-    block |= {"folder": folder / "journal", "reload_seconds": None, "timeout_seconds": 600, "port": 0}
+    block |= {
+        "journal": str(folder / "journal/journal.sqlite"),
+        "reload_seconds": None,
+        "timeout_seconds": 600,
+        "port": 0,
+    }
     config = ServiceConfig.model_validate(block)
     service = Service(config, load, Metrics())
     server = create_server(create_app(service), config)

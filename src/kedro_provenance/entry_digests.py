@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from kedro_provenance.files.storage import ADDRESSES, is_remote, states, storage
 
 UNREAD_FILES = (".DS_Store", ".gitattributes", "LICENSE", "README", "README.md", "generation_config.json")
 """Names of files in folders that no dataset reads, which lie beside a model or a table."""
+DATABASE = re.compile(r"(postgres(ql)?|mysql|mariadb|mssql|oracle|sqlite|duckdb)(\+\w+)?://")
 UNREAD = ("metadata", "credentials")  # keys that say nothing of the content
 
 
@@ -23,7 +25,7 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
     """Return the digest of a catalog entry and of the contents of files and folders that it names at any depth.
 
     In an object storage, sizes and states, such as an ETag, count as contents. Models of a hub and web pages are
-    identified by their address alone. For a dataset without an address, or with a query alone, such as a table of a
+    identified by their address alone. For a dataset without an address, with a query alone, or with the URL of a
     database, the data count, too; data that cannot be hashed count as changed in each process. Any text of the entry
     may name a file; the name of a folder outside of `ADDRESSES` has a slash.
 
@@ -78,7 +80,8 @@ def _datasets_in(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _is_known_by_its_data(dataset: Mapping[str, Any]) -> bool:
     kind = str(dataset.get("type")).rpartition(".")[2]
-    return kind.endswith("QueryDataset") or (kind != "MemoryDataset" and not _has_address(dataset))
+    names_database = any(isinstance(value, str) and DATABASE.match(value) for value in dataset.values())
+    return names_database or kind.endswith("QueryDataset") or (kind != "MemoryDataset" and not _has_address(dataset))
 
 
 def _has_address(dataset: Mapping[str, Any]) -> bool:

@@ -34,7 +34,7 @@ class CachingConfigLoader(OmegaConfigLoader):
     """Reads the files of each kind once; Kedro and the start of a run need parameters and globals several times.
 
     Entries of parameters may be copies of others, see `kedro_provenance.parameters.copied`. Entries of the catalog may
-    name a parameter, such as ``${parameter:service.folder}``, and files next to the configuration, such as
+    name a parameter, such as ``${parameter:service.journal}``, and files next to the configuration, such as
     ``${conf:base/prompts}``.
 
     Args:

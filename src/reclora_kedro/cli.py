@@ -132,7 +132,7 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
     """Serve the current model over HTTP, see conf/base/parameters_service.yml."""
     from reclora_kedro.pipelines.served_project import ServedProject
     from reclora_kedro.serving.app import create_app, create_server
-    from reclora_kedro.serving.journal import JournalError
+    from reclora_kedro.serving.journal_tables import JournalError
     from reclora_kedro.serving.metrics import Metrics
     from reclora_kedro.serving.service import Service
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import polars as pl
 from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
 from kedro.io import DatasetError
@@ -113,11 +114,12 @@ def _erase(run: Run) -> None:
 
     catalog, users = cast(Any, run.catalog), run.parameters["forget"]["users"]
     try:
-        events = erase_events(catalog.get("journal").file, users)
+        events = erase_events(catalog.get("journal").journal, users)
         logger.info("%d events were erased from the service's journal.", events)
         if catalog.exists("recommendations_csv"):
             lines = catalog.load("recommendations_csv")
-            catalog.save("recommendations_csv", lines.filter(~lines["user_id"].is_in([str(user) for user in users])))
+            ids = lines["user_id"].cast(pl.String)  # a table of a database may have numbers
+            catalog.save("recommendations_csv", lines.filter(~ids.is_in([str(user) for user in users])))
         addresses = catalog.load("versions_to_erase")
         Archive(catalog, run.stores).erase(addresses, catalog.load("champion")["versions"].items())
     except (ValueError, OSError, DatasetError) as error:

@@ -85,7 +85,9 @@ def test_settings_that_cannot_be_served_are_refused_before_anything_is_loaded_or
     monkeypatch.chdir(ROOT)
     loads = []
     monkeypatch.setattr(served_project.ServedProject, "champion", lambda project: loads.append(project))
-    given = ",".join(f"service.{name}={value}" for name, value in ({"folder": tmp_path / "journal"} | change).items())
+    given = ",".join(
+        f"service.{name}={value}" for name, value in ({"journal": tmp_path / "journal/journal.sqlite"} | change).items()
+    )
     refused = CliRunner().invoke(cli.serve, ["--env", "test", "--params", given])
     assert words in refused.output
     assert (refused.exit_code, loads) == (1, [])

@@ -325,6 +325,13 @@ def test_serve(benchmarks):
     assert [(row["processes"], row["errors"]) for row in by_processes] == [(1, 0), (2, 0)] * 2
 
 
+def test_journal(benchmarks, postgres_server):
+    tables = benchmarks.tables("journal", "--events", 60, "--kills", 2)
+    counts = {row["count"]: row["events"] for row in tables["The journal in PostgreSQL under kills"]}
+    assert (counts["lost"], counts["stored twice"]) == (0, 0)
+    assert counts["acknowledged"] >= 60
+
+
 def test_faults(benchmarks):
     benchmarks.patch.setattr(benchmarks.module("faults"), "make_clean_runs", lambda folder: None)
     for name, table in (("bad_inputs", "BAD_INPUTS"), ("bad_parameters", "CASES")):

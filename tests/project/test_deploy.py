@@ -14,6 +14,7 @@ from reclora_kedro.pipelines.registry import PIPELINES
 from reclora_kedro.serving.guard import OPEN_PATHS
 
 DEPLOY = ROOT / "deploy"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONTAINER = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
 UNITS = {path.name: path.read_text(encoding="utf-8") for path in (DEPLOY / "systemd").glob("reclora-[!.]*")}
 COMMON = (DEPLOY / "systemd/reclora-.service.d/common.conf").read_text(encoding="utf-8")
@@ -63,8 +64,8 @@ def test_units_are_there_and_read_the_journal_of_the_service():
     for unit in UNITS:
         assert unit.startswith("reclora-")  # which have the common part
         assert unit.endswith(".service") or unit.replace(".timer", ".service") in UNITS
-    folder = SERVICE["folder"].replace("${globals:data}", "/srv/reclora/data")
-    assert f" {folder}/journal.sqlite " in settings("reclora-backup.service", "ExecStart")[0]
+    journal = SERVICE["journal"].replace("${globals:data}", "/srv/reclora/data")
+    assert f" {journal} " in settings("reclora-backup.service", "ExecStart")[0]
     assert "ReadWritePaths=/srv/reclora/data\n" in COMMON
     assert f"KEDRO_LOGGING_CONFIG=/srv/reclora/{(DEPLOY / 'logging.yml').name} " in COMMON
 
@@ -72,3 +73,18 @@ def test_units_are_there_and_read_the_journal_of_the_service():
 def test_the_folder_of_an_installed_package_names_the_project_of_this_one():
     folder, project = (tomllib.loads(path.read_text()) for path in (DEPLOY / "pyproject.toml", ROOT / "pyproject.toml"))
     assert folder["tool"]["kedro"] == project["tool"]["kedro"] | {"source_dir": "."}
+
+
+def test_the_proxy_knows_the_services_of_the_composition_which_keep_one_journal_in_its_database():
+    composed = yaml.safe_load((DEPLOY / "compose.yml").read_text(encoding="utf-8"))["services"]
+    upstream = re.findall(r"server (\w+):(\d+)", (DEPLOY / "nginx.conf").read_text(encoding="utf-8"))
+    assert [(name, int(port)) for name, port in upstream] == [("one", SERVICE["port"]), ("two", SERVICE["port"])]
+    for name, _ in upstream:
+        command, _, params = composed[name]["command"]
+        changed = split_params(None, None, params.replace(" ", ""))["service"]
+        assert command in cli.commands
+        assert changed.keys() <= SERVICE.keys()
+        assert changed["journal"] == "postgresql://reclora@database/reclora"
+        assert "database" in composed
+        assert {*composed[name]["build"]["args"]["EXTRAS"].split(",")} <= {*PROJECT["optional-dependencies"]}
+        assert (DEPLOY / composed[name]["build"]["context"] / composed[name]["build"]["dockerfile"]).exists()

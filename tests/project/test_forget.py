@@ -43,9 +43,10 @@ def journal_with(project, user):
     journal.parent.mkdir(parents=True)
     with closing(sqlite3.connect(journal)) as service:
         service.executescript(
-            "CREATE TABLE events (sequence INTEGER PRIMARY KEY, user_id TEXT);"
-            "CREATE TABLE dropped_users (user_id TEXT PRIMARY KEY);"
-            f"INSERT INTO events (user_id) VALUES ('{user}');"
+            "CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, "
+            "user_id TEXT NOT NULL, item_id TEXT NOT NULL, rating REAL, timestamp INTEGER NOT NULL, request_id TEXT);"
+            "CREATE TABLE dropped_users (user_id TEXT PRIMARY KEY, timestamp INTEGER NOT NULL);"
+            f"INSERT INTO events VALUES (1, 'a', '{user}', '50', 4, 9, NULL);"
         )
     return journal
 

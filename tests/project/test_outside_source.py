@@ -55,7 +55,7 @@ def test_the_drift_report_measures_its_lists(catalog):
 
 def test_the_service_answers_with_it_and_refuses_other_sources(finished_run, catalog, tmp_path, monkeypatch):
     monkeypatch.chdir(finished_run.project)
-    serving = {"service": {"folder": str(tmp_path)}}
+    serving = {"service": {"journal": str(tmp_path / "journal.sqlite")}}
     with pytest.raises(RunRefusedError, match=r"was made of the sources popularity, third_party\.shelf, but"):
         ServedProject(finished_run.project, "test", serving).champion()
     project = ServedProject(finished_run.project, "test", SETTINGS | serving)

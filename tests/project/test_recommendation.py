@@ -1,6 +1,8 @@
 """`kedro run --pipelines recommendation` on a finished run, with every kind of candidate set."""
 
 import asyncio
+import json
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -57,7 +59,7 @@ def test_the_llm_ranks_what_is_near_to_what_each_user_took(finished_run, log, ca
 def test_the_service_recommends_what_the_run_did(finished_run, tmp_path, monkeypatch, variant):
     expected = recommend(finished_run, variant=variant).load("recommendations")
     monkeypatch.chdir(finished_run.project)
-    project = ServedProject(finished_run.project, "test", {"service": {"folder": str(tmp_path)}})
+    project = ServedProject(finished_run.project, "test", {"service": {"journal": str(tmp_path / "journal.sqlite")}})
     service = Service(project.settings(), project.champion, Metrics())
     users = expected["user_id"].unique(maintain_order=True).to_list()
     requests = [Request(rank=True, user=str(user), n=10, model="llm" if variant else "lens") for user in users]
@@ -176,3 +178,34 @@ def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, 
     with pytest.raises(Exception, match=pattern):
         recommend(finished_run, **changes)
     assert stored(finished_run.project) == before
+
+
+def test_lists_go_to_a_table_of_the_shop_by_a_catalog_entry_alone(finished_run, postgres):
+    import psycopg
+
+    test = finished_run.project / "conf/test"
+    entry = {"type": "reclora_kedro.datasets.database_table.DatabaseTableDataset", "table_name": "recommendations"}
+    address = postgres.replace("postgresql", "postgresql+psycopg")
+    (test / "catalog_shop.yml").write_text(json.dumps({"recommendations_csv": entry | {"credentials": "shop"}}))
+    (test / "credentials.yml").write_text(json.dumps({"shop": {"con": address}}))
+    try:
+        with psycopg.connect(postgres, autocommit=True) as shop:
+            shop.execute("SET lock_timeout = '5s'")
+            for items in (5, 3):
+                catalog = recommend(finished_run, variant=None, top_n=items)
+                rows = shop.execute("SELECT user_id, rank, item_id, title FROM recommendations").fetchall()
+                listed = catalog.load("recommendations").select("user_id", "rank", "item_id", "title")
+                assert sorted(rows) == sorted(listed.rows())
+                shop.execute("CREATE OR REPLACE VIEW best AS SELECT * FROM recommendations WHERE rank = 1")
+            best = shop.execute("SELECT count(*) FROM best").fetchone()
+            assert best == (len({user for user, *_ in rows}),)  # a view outlives new lists
+            settings = {"recommendation": {"variant": None, "top_n": 3}}
+            again = partial(kedro_run, finished_run.project, settings, pipeline_names=["recommendation"])
+            again(only_missing_outputs=True)
+            assert shop.execute("SELECT count(*) FROM best").fetchone() == best
+            shop.execute("DELETE FROM recommendations")
+            again(only_missing_outputs=True)  # which notices what was changed there
+            assert shop.execute("SELECT count(*) FROM best").fetchone() == best
+    finally:
+        for name in ("catalog_shop.yml", "credentials.yml"):
+            (test / name).unlink()

@@ -23,7 +23,8 @@ from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation import features, ranker
 from reclora_kedro.recommendation.delivery import lists_for_users
 from reclora_kedro.recommendation.item_ranks import rank_likes
-from reclora_kedro.serving.journal import Changes, Content, Event
+from reclora_kedro.serving.journal import Changes, Content
+from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.models import Champion, Request, Snapshot, answer_by_lens
 

@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 
 from live_service import (
     BEGIN,
+    FILE,
     ITEMS,
     USERS,
     block,
@@ -46,7 +47,8 @@ from reclora_kedro.serving import live_sequences
 from reclora_kedro.serving.app import _reload_when_told, create_app
 from reclora_kedro.serving.erasing import erase_events
 from reclora_kedro.serving.guard import Tokens
-from reclora_kedro.serving.journal import FILE, Changes, Content, Event, UserContent
+from reclora_kedro.serving.journal import Changes, Content, UserContent
+from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Snapshot
@@ -340,13 +342,15 @@ def test_what_a_user_changes_costs_no_more_than_their_events(champion, monkeypat
         before = now
 
 
-def test_services_of_one_journal_know_each_others_events_in_the_very_next_answer(tmp_path, champion):
+@pytest.mark.parametrize("kind", ["file", "server"])
+def test_services_of_one_journal_know_each_others_events_in_the_very_next_answer(request, tmp_path, champion, kind):
+    journal = tmp_path if kind == "file" else request.getfixturevalue("postgres")
     event = {"event_id": "a", "user": 777, "item": 5, "rating": 4, "time": BEGIN}
 
     def latest(client):
         return [event["item"] for event in client.get("/users/777").json()["latest"]]
 
-    with serving(tmp_path, champion) as one, serving(tmp_path, champion) as other:
+    with serving(journal, champion) as one, serving(journal, champion) as other:
         for sender, answerer in ((one, other), (other, one)):
             assert sender.post("/events", json={"events": [event]}).json()["accepted"] == 1
             assert answerer.post("/events", json={"events": [event]}).json()["duplicates"] == 1
@@ -399,7 +403,7 @@ def test_whoever_is_forgotten_is_at_once_in_no_process_and_comes_back_by_no_back
     ):
         assert client.post("/events", json=events).json()["accepted"] == 3
         with closing(sqlite3.connect(tmp_path / "backup")) as backup:
-            client.service.journal._reader.backup(backup)
+            client.service.journal._reader.driver.backup(backup)
         forgotten.append(NOBODY.with_users([3, 777]))
         assert other.post("/events", json=events).json()["of_forgotten_users"] == 2
         assert erase_events(str(tmp_path / FILE), [3, 777]) == 2
@@ -412,7 +416,7 @@ def test_whoever_is_forgotten_is_at_once_in_no_process_and_comes_back_by_no_back
         assert [client.get(f"/users/{user}").status_code for user in (3, 777, 4)] == [404, 404, 200]
         assert client.get("/items/5/neighbours").json() == near
         client.service.journal.try_out().result()
-        stored = JournalDataset(file=str(tmp_path / FILE)).load()
+        stored = JournalDataset(journal=str(tmp_path / FILE)).load()
         assert stored["user_id"].to_list() == ["4"]
 
 
@@ -457,6 +461,7 @@ WRONG = [
     ("POST", "/events", {"events": [{"user": "--5", "item": "1", "rating": 4}]}, 422, "a whole number"),
     ("POST", "/events", {"events": [{"user": "007", "item": "1", "rating": 4}]}, 422, "a whole number"),
     ("POST", "/events", {"events": [{"user": "1", "item": "\ud800", "rating": 4}]}, 422, "surrogates not allowed"),
+    ("POST", "/events", {"events": [{"user": "1\0", "item": "5", "rating": 4}]}, 422, "no character NUL"),
     ("POST", "/recommend", {"user": "1", "filter": {"genres": ["\ud800"]}}, 422, "surrogates not allowed"),
     ("POST", "/recommend", {"user": "1", "\ud800": 1}, 422, "unicode string"),
     ("POST", "/recommend", {"requests": [{"user": "1", "n": 0}]}, 422, "body.requests.0.n is 0: "),

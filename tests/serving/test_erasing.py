@@ -10,11 +10,13 @@ from reclora_kedro.serving.erasing import erase_events
 
 TABLES = """
 PRAGMA journal_mode = WAL;
-CREATE TABLE events (sequence INTEGER PRIMARY KEY, user_id TEXT, item_id TEXT);
-CREATE TABLE dropped_users (user_id TEXT PRIMARY KEY);
-INSERT INTO events (user_id, item_id) VALUES ('someone', 'a'), ('forgotten', 'b'), ('forgotten', 'c');
-INSERT INTO dropped_users VALUES ('forgotten');
-"""
+CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL,
+    item_id TEXT NOT NULL, rating REAL, timestamp INTEGER NOT NULL, request_id TEXT);
+CREATE TABLE dropped_users (user_id TEXT PRIMARY KEY, timestamp INTEGER NOT NULL);
+INSERT INTO events (event_id, user_id, item_id, timestamp)
+    VALUES (1, 'someone', 'a', 9), (2, 'forgotten', 'b', 9), (3, 'forgotten', 'c', 9);
+INSERT INTO dropped_users VALUES ('forgotten', 9);
+"""  # as of release 0.1.0
 
 
 def test_no_byte_of_a_user_is_left_while_the_service_runs(tmp_path):
@@ -31,5 +33,7 @@ def test_no_byte_of_a_user_is_left_while_the_service_runs(tmp_path):
 
 def test_what_is_no_journal_is_refused(tmp_path):
     (tmp_path / "journal.sqlite").write_text("events: none")
-    with pytest.raises(ValueError, match=r"cannot be erased from the service's journal .* an SQLite file with"):
+    with pytest.raises(
+        ValueError, match=r"Events cannot be erased: .* cannot be used as a journal .* an SQLite file that"
+    ):
         erase_events(str(tmp_path / "journal.sqlite"), [7])

@@ -11,6 +11,7 @@ from signal import SIGTERM
 from sqlite3 import SQLITE_DENY as DENY
 from sqlite3 import SQLITE_INSERT as INSERT
 from sqlite3 import SQLITE_OK as OK
+from threading import Event
 from time import monotonic, sleep
 
 import pytest
@@ -32,10 +33,10 @@ def champion():
 
 
 @contextmanager
-def process_of(folder, champion, **changes):
+def process_of(journal, champion, **changes):
     """A service in a process of its own, and its port."""
     port, tell = FORKED.Pipe(duplex=False)
-    process = FORKED.Process(target=serve, args=(folder, champion, tell), kwargs=changes)
+    process = FORKED.Process(target=serve, args=(journal, champion, tell), kwargs=changes)
     process.start()
     tell.close()
     try:
@@ -70,11 +71,15 @@ def live(port):
 
 
 @pytest.mark.slow
-def test_acknowledged_events_survive_kills_of_the_service_under_load_and_none_counts_twice(tmp_path, champion):
-    service = Service(service_config(tmp_path), lambda: champion, Metrics())  # another one behind the same journal
+@pytest.mark.parametrize("kind", ["file", "server"])
+def test_acknowledged_events_survive_kills_of_the_service_under_load_and_none_counts_twice(
+    request, tmp_path, champion, kind
+):
+    journal = tmp_path if kind == "file" else request.getfixturevalue("postgres")
+    service = Service(service_config(journal), lambda: champion, Metrics())  # another one behind the same journal
     acknowledged = [list[int]() for _ in range(CLIENTS)]
     for kill in range(KILLS):
-        with process_of(tmp_path, champion) as (process, port), ThreadPoolExecutor(CLIENTS) as pool:
+        with process_of(journal, champion) as (process, port), ThreadPoolExecutor(CLIENTS) as pool:
             sending = [pool.submit(send_events, port, client, acknowledged) for client in range(CLIENTS)]
             while sum(map(len, acknowledged)) < EVENTS * (kill + 1):
                 sleep(0.001)
@@ -87,6 +92,52 @@ def test_acknowledged_events_survive_kills_of_the_service_under_load_and_none_co
     for user, numbers in enumerate(acknowledged):
         assert {f"{user}.{number}" for number in numbers} <= {*stored}
         assert counts[user] - len(numbers) in (0, 1)  # the last one may be stored, and not acknowledged
+
+
+@pytest.mark.slow
+def test_acknowledged_events_survive_kills_of_the_database_server_and_every_service_knows_them(
+    postgres_server, postgres, champion
+):
+    acknowledged, stop = [list[int]() for _ in range(CLIENTS)], Event()
+    with (
+        process_of(postgres, champion) as (_, port),
+        process_of(postgres, champion) as (_, other),
+        ThreadPoolExecutor(CLIENTS) as pool,
+    ):
+        ports = [port, other] * CLIENTS
+        sending = [pool.submit(send_again, ports[client], client, acknowledged, stop) for client in range(CLIENTS)]
+        for kill in range(KILLS):
+            while sum(map(len, acknowledged)) < EVENTS * (kill + 1):
+                sleep(0.001)
+            postgres_server.kill()
+            postgres_server.start()
+        stop.set()
+        assert [sent.result() for sent in sending] == [None] * CLIENTS
+        for each in (port, other):
+            assert [events_of(each, user) for user in range(CLIENTS)] == [len(numbers) for numbers in acknowledged]
+
+
+def send_again(port, client, acknowledged, stop):
+    """Send one event after another, and each until it is acknowledged, whatever comes in between."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        status = 200
+        while not stop.is_set() or status != 200:
+            number = len(acknowledged[client])
+            event = {"user": client, "item": number % ITEMS, "rating": 4, "time": BEGIN + 10_000 + number}
+            body = {"events": [event | {"event_id": f"{client}.{number}"}]}
+            connection.request("POST", "/events", json.dumps(body), {"content-type": "application/json"})
+            answer = connection.getresponse()
+            text, status = answer.read(), answer.status
+            assert status in (200, 500, 503, 507), text  # 500: it is stored, and could not be read again
+            if status == 200:
+                acknowledged[client].append(number)
+
+
+def events_of(port, user):
+    """How many events a service knows of a user, besides those of the champion's log."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", f"/users/{user}")
+        return json.load(connection.getresponse())["events"] - EVENTS_PER_USER
 
 
 @pytest.mark.parametrize(("requests", "seconds"), [(1, 20), (100, 2)])
@@ -115,18 +166,18 @@ def test_events_that_do_not_fit_on_the_disk_are_refused_and_answers_go_on(tmp_pa
     with TestClient(create_app(service)) as client:
         event = {"user": 1, "item": 3, "rating": 5}
         assert client.post("/events", json={"events": [event | {"event_id": "a"}]}).status_code == 200
-        pages = service.journal._connection.execute("PRAGMA page_count").fetchone()[0]
-        service.journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+        pages = service.journal._connection.driver.execute("PRAGMA page_count").fetchone()[0]
+        service.journal._connection.driver.execute(f"PRAGMA max_page_count = {pages}")
         refused = client.post("/events", json={"events": [event | {"item": "x" * 200}] * 400})
         assert (refused.status_code, refused.json()["type"]) == (507, "urn:reclora:not-stored")
         assert "disk is full. Nothing of the request was stored. Free disk space" in refused.json()["detail"]
         assert 'reclora_journal_faults_total{step="commit"} 1.0' in client.get("/metrics").text
         assert client.get("/users/1").json()["events"] == EVENTS_PER_USER + 1
         assert client.post("/recommend", json={"user": 1}).status_code == 200
-        service.journal._connection.set_authorizer(lambda action, *_: DENY if action == INSERT else OK)
+        service.journal._connection.driver.set_authorizer(lambda action, *_: DENY if action == INSERT else OK)
         unready = client.get("/health/ready")
         assert (unready.status_code, unready.json()["title"]) == (503, "Events cannot be stored and read")
-        service.journal._connection.set_authorizer(None)
+        service.journal._connection.driver.set_authorizer(None)
         assert client.get("/health/ready").status_code == client.get("/health/ready").status_code == 200
 
 

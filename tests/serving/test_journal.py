@@ -5,27 +5,35 @@ from contextlib import closing
 from sqlite3 import SQLITE_DENY as DENY
 from sqlite3 import SQLITE_OK as OK
 from threading import Barrier
+from time import sleep
 
 import pytest
 from kedro.io import DatasetError
 
+from live_service import FILE
+from reclora_kedro import extras
 from reclora_kedro.datasets.journal import JournalDataset
 from reclora_kedro.serving.journal import (
-    COLUMNS,
-    FILE,
-    TABLES,
     Added,
     Changes,
     Content,
-    Event,
     EventConflictError,
     Journal,
-    JournalError,
+    MaybeStoredError,
     NotAppliedError,
     NotStoredError,
     UserContent,
-    require_events,
 )
+from reclora_kedro.serving.journal_databases import SqliteFile, journal_database
+from reclora_kedro.serving.journal_tables import Event, JournalError, add_event
+
+
+def ignore(change):
+    pass
+
+
+def file_in(folder):
+    return SqliteFile(str(folder / FILE))
 
 
 def event(number, **changes):
@@ -37,9 +45,24 @@ def heard():
     return []
 
 
+@pytest.fixture(params=["file", "server"])
+def database(request, tmp_path):
+    """A database of each kind, without a journal yet."""
+    if request.param == "file":
+        return file_in(tmp_path)
+    return journal_database(request.getfixturevalue("postgres"))
+
+
 @pytest.fixture
-def journal(tmp_path, heard):
-    journal = Journal(tmp_path, heard.append)
+def journal(database, heard):
+    journal = Journal(database, heard.append)
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def file_journal(tmp_path, heard):
+    journal = Journal(file_in(tmp_path), heard.append)
     yield journal
     journal.close()
 
@@ -75,18 +98,18 @@ def test_an_event_that_is_refused_leaves_those_of_the_same_commit_alone(journal,
     )
 
 
-def test_a_dropped_user_is_in_no_file(journal, tmp_path):
+def test_a_dropped_user_is_in_no_file(file_journal, tmp_path):
     theirs = event(1, event_id="an event of theirs", user_id="the one who left")  # longer than what salts spell
-    journal.add([theirs, event(2)]).result()
-    assert journal.drop_user("the one who left", now=10, is_known=True).result() == 1
-    assert journal.content() == Content([event(2)], {"the one who left": 10})
+    file_journal.add([theirs, event(2)]).result()
+    assert file_journal.drop_user("the one who left", now=10, is_known=True).result() == 1
+    assert file_journal.content() == Content([event(2)], {"the one who left": 10})
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"an event of theirs" not in files
 
 
-def test_services_of_one_journal_read_what_the_others_commit(journal, heard, tmp_path):
+def test_services_of_one_journal_read_what_the_others_commit(journal, heard, database):
     others = []
-    other = Journal(tmp_path, others.append)
+    other = Journal(database, others.append)
     journal.add([event(1)]).result()
     other.refresh()
     other.add([event(2)]).result()
@@ -104,8 +127,8 @@ def test_services_of_one_journal_read_what_the_others_commit(journal, heard, tmp
     other.close()
 
 
-def test_a_new_listener_is_told_of_what_came_after_its_beginning(journal, heard, tmp_path):
-    other = Journal(tmp_path, print)
+def test_a_new_listener_is_told_of_what_came_after_its_beginning(journal, heard, database):
+    other = Journal(database, ignore)
     other.add([event(1)]).result()
     begun = []
     journal.attach(begun.append)
@@ -117,11 +140,11 @@ def test_a_new_listener_is_told_of_what_came_after_its_beginning(journal, heard,
 
 
 def damaged(file):
+    journal = Journal(SqliteFile(str(file)), ignore)
+    journal.add([event(number, item_id="x" * 500) for number in range(200)]).result()
+    journal.close()
     with closing(sqlite3.connect(file)) as connection:
-        connection.executescript(TABLES)
-        rows = ((f"e{number}", "7", "x" * 500, 4.0, 9, None) for number in range(200))
-        connection.executemany(f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
-        connection.commit()
+        connection.execute("PRAGMA journal_mode = DELETE")
     content = bytearray(file.read_bytes())
     content[9000:60_000] = bytes(51_000)
     file.write_bytes(content)
@@ -133,83 +156,83 @@ def test_a_file_that_is_no_sound_journal_stays_as_it_is(tmp_path, spoil):
     spoil(file)
     content = file.read_bytes()
     with pytest.raises(JournalError, match=r"journal\.sqlite cannot be used as a journal .*Move it away"):
-        Journal(tmp_path, print)
+        Journal(file_in(tmp_path), ignore)
     assert file.read_bytes() == content
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_events_that_a_removed_or_replaced_file_would_lose_are_refused(journal, tmp_path):
-    journal.add([event(1)]).result()
+def test_events_that_a_removed_or_replaced_file_would_lose_are_refused(file_journal, tmp_path):
+    file_journal.add([event(1)]).result()
     backup = tmp_path / "backup"
     with closing(sqlite3.connect(backup)) as copy:
-        journal._reader.backup(copy)
+        file_journal._reader.driver.backup(copy)
     for change in (lambda: backup.replace(tmp_path / FILE), (tmp_path / FILE).unlink):
         change()
         with pytest.raises(NotStoredError, match=r"removed or replaced while the service ran.*start the service anew"):
-            journal.add([event(2)]).result()
-        assert "removed or replaced" in journal.fault  # without a write, too
+            file_journal.add([event(2)]).result()
+        assert "removed or replaced" in file_journal.fault  # without a write, too
 
 
 def test_a_file_that_lost_all_its_events_is_no_new_journal(tmp_path):
     (tmp_path / FILE).touch()
     with pytest.raises(JournalError, match=r"is empty, but the model that is served has read events of a journal"):
-        require_events(tmp_path)
+        file_in(tmp_path).require_events()
     (tmp_path / FILE).unlink()
-    require_events(tmp_path)
-    Journal(tmp_path, print).close()
-    require_events(tmp_path)
+    file_in(tmp_path).require_events()
+    Journal(file_in(tmp_path), ignore).close()
+    file_in(tmp_path).require_events()
 
 
 @pytest.mark.parametrize("is_of_earlier_release", [False, True])
 def test_a_flipped_bit_of_an_event_is_seen(tmp_path, is_of_earlier_release):
-    file, journal = tmp_path / FILE, Journal(tmp_path, print)
+    file, journal = tmp_path / FILE, Journal(file_in(tmp_path), ignore)
     journal.add([event(1), event(2, item_id="a certain item")]).result()
     journal.close()
     if is_of_earlier_release:
         with closing(sqlite3.connect(file)) as connection:
             connection.execute("ALTER TABLE events DROP COLUMN checksum")
-        assert JournalDataset(file=str(file)).load().height == 2
-        Journal(tmp_path, print).close()
+        assert JournalDataset(journal=str(file)).load().height == 2
+        Journal(file_in(tmp_path), ignore).close()
     content = file.read_bytes()
     file.write_bytes(content.replace(b"a certain item", b"a certain itel"))
-    journal = Journal(tmp_path, print)  # sound as an SQLite file
+    journal = Journal(file_in(tmp_path), ignore)  # sound as an SQLite file
     with pytest.raises(JournalError, match=r"sequence 2 is not as it was written.*Restore a backup"):
         journal.content()
     journal.close()
     with pytest.raises(DatasetError, match=r"journal\.sqlite: The journal is damaged"):
-        JournalDataset(file=str(file)).load()
+        JournalDataset(journal=str(file)).load()
 
 
 def test_a_folder_that_cannot_be_made_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(JournalError, match=r"cannot be kept in .*Not a directory.*service\.folder"):
-        Journal(tmp_path / "file" / "folder", print)
+    with pytest.raises(JournalError, match=r"cannot be kept in .*Not a directory.*service\.journal"):
+        Journal(file_in(tmp_path / "file" / "folder"), ignore)
 
 
-def test_a_write_that_fails_stores_nothing_and_the_journal_says_so_until_one_succeeds(journal, heard):
-    journal.add([event(1)]).result()
-    pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
-    journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+def test_a_write_that_fails_stores_nothing_and_the_journal_says_so_until_one_succeeds(file_journal, heard):
+    file_journal.add([event(1)]).result()
+    pages = file_journal._connection.driver.execute("PRAGMA page_count").fetchone()[0]
+    file_journal._connection.driver.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(NotStoredError, match="full"):
-        journal.add([event(number, item_id="x" * 200) for number in range(2, 400)]).result()
-    assert journal.content().events == [event(1)]
+        file_journal.add([event(number, item_id="x" * 200) for number in range(2, 400)]).result()
+    assert file_journal.content().events == [event(1)]
     assert len(heard) == 1
-    assert "full" in journal.fault
-    assert journal.try_out().result() is journal.fault is None
+    assert "full" in file_journal.fault
+    assert file_journal.try_out().result() is file_journal.fault is None
 
 
-def test_a_checkpoint_that_fails_changes_no_reply_and_is_made_up_for(journal, heard, tmp_path):
-    journal.add([event(1, user_id="the one who left"), event(2)]).result()
-    journal._connection.set_authorizer(lambda action, name, *_: DENY if name == "wal_checkpoint" else OK)
-    assert journal.drop_user("the one who left", now=10, is_known=True).result() == 1
+def test_a_checkpoint_that_fails_changes_no_reply_and_is_made_up_for(file_journal, heard, tmp_path):
+    file_journal.add([event(1, user_id="the one who left"), event(2)]).result()
+    file_journal._connection.driver.set_authorizer(lambda action, name, *_: DENY if name == "wal_checkpoint" else OK)
+    assert file_journal.drop_user("the one who left", now=10, is_known=True).result() == 1
     assert heard[-1] == Changes([], {"the one who left": UserContent([], 10)})
-    assert journal.content() == Content([event(2)], {"the one who left": 10})
-    journal._connection.set_authorizer(None)
-    assert journal.add([event(3)]).result() == Added(1, 0)
+    assert file_journal.content() == Content([event(2)], {"the one who left": 10})
+    file_journal._connection.driver.set_authorizer(None)
+    assert file_journal.add([event(3)]).result() == Added(1, 0)
     assert (tmp_path / f"{FILE}-wal").stat().st_size == 0
 
 
-def test_a_listener_that_fails_is_told_of_everything_once_more_and_no_reply_says_that_nothing_is_stored(tmp_path):
+def test_a_listener_that_fails_is_told_of_everything_once_more_and_no_reply_says_that_nothing_is_stored(database):
     heard, faults, is_broken = [], [], [True]
 
     def listen(change):
@@ -217,7 +240,7 @@ def test_a_listener_that_fails_is_told_of_everything_once_more_and_no_reply_says
             raise ValueError("no room")
         heard.append(change)
 
-    journal = Journal(tmp_path, listen, faults.append)
+    journal = Journal(database, listen, faults.append)
     assert journal.add([event(1)]).result() == Added(1, 0)
     is_broken += [True, True]
     with pytest.raises(NotAppliedError, match=r"no room.*Start the service anew"):
@@ -229,3 +252,114 @@ def test_a_listener_that_fails_is_told_of_everything_once_more_and_no_reply_says
     assert (heard, journal.fault) == ([Content([event(1)], {}), Content(whole, {})], None)
     assert faults == ["listener"] * 3
     journal.close()
+
+
+def test_an_event_whose_number_is_smaller_is_never_missed(journal, heard, database):
+    """A service is held within its transaction, with an event that has its number; another one wants the next."""
+    other = Journal(database, ignore)
+    begun, go_on = Barrier(2), Barrier(2)
+
+    def hold(connection):
+        add_event(connection, event(1))
+        begun.wait(5)
+        go_on.wait(5)
+
+    first = journal._submit(hold)
+    begun.wait(5)
+    second = other.add([event(2)])
+    sleep(0.2)
+    assert not second.done()
+    journal.refresh()
+    go_on.wait(5)
+    first.result(5)
+    assert second.result(5) == Added(1, 0)
+    journal.refresh()
+    assert heard == [Changes([event(1)]), Changes([event(2)])]
+    other.close()
+
+
+def test_a_server_that_starts_anew_costs_no_acknowledged_event_and_no_service(postgres_server, postgres, heard):
+    database, told, faults = journal_database(postgres), [], []
+    journal, other = Journal(database, heard.append), Journal(database, told.append, faults.append)
+    journal.add([event(1)]).result()
+    other.refresh()
+    postgres_server.kill()
+    with pytest.raises(NotStoredError, match=r"cannot be written: .*connection"):
+        journal.add([event(2)]).result()
+    other.refresh()
+    assert "cannot be read: " in other.fault
+    assert told == [Changes([event(1)])]  # by which answers go on
+    postgres_server.start()
+    assert journal.add([event(1), event(2)]).result() == Added(1, 0)
+    sleep(1)  # the pause after failed looks
+    other.refresh()
+    whole = Content([event(1), event(2)], {})
+    assert (other.fault, journal.fault, told[-1], heard[-1], faults) == (None, None, whole, whole, ["read"])
+    postgres_server.kill()
+    postgres_server.start()  # while nobody asks for anything
+    assert other.content() == journal.content() == whole
+    assert journal.add([event(3)]).result() == Added(1, 0)
+    for each in (journal, other):
+        each.close()
+
+
+def test_a_commit_whose_answer_is_lost_is_not_said_to_be_stored_or_not(postgres_server, postgres):
+    journal = Journal(journal_database(postgres), ignore)
+    journal.add([event(1)]).result()
+    driver = journal._connection.driver
+
+    class Interrupted:
+        """A connection that is lost once the server has committed."""
+
+        def __getattr__(self, name):
+            return getattr(driver, name)
+
+        def execute(self, statement, *values):
+            done = driver.execute(statement, *values)
+            if statement == "COMMIT":
+                driver.close()
+                raise journal._database.Error("the server closed the connection")
+            return done
+
+    journal._connection.driver = Interrupted()
+    with pytest.raises(MaybeStoredError, match="the server closed the connection"):
+        journal.add([event(2)]).result()
+    assert journal.add([event(2)]).result() == Added(0, 0)  # sent again, it counts once
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("postgresql://me:secret@host/shop", "holds a password, .* PGPASSWORD or in the file ~/.pgpass"),
+        ("postgresql://me:secret@[host/shop", r"is no address of PostgreSQL: postgresql://user@host:5432/"),
+        ("mysql://host/shop", "is at mysql://, but the journal needs a local file"),
+        ("s3://bucket/journal.sqlite", "is at s3://, but the journal needs a local file"),
+    ],
+)
+def test_an_address_that_is_no_journals_is_refused_without_its_password(address, words):
+    with pytest.raises(JournalError, match=words) as refused:
+        journal_database(address)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_database_of_somebody_else_stays_as_it_is(postgres):
+    import psycopg
+
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE TABLE events (id BIGINT)")
+        with pytest.raises(JournalError, match=r"has tables events, but not all .*search_path%3Dreclora"):
+            Journal(journal_database(postgres), ignore)
+        connection.execute("CREATE SCHEMA own")
+        inside = f"{postgres}?options=-csearch_path%3Down"
+        journal = Journal(journal_database(inside), ignore)
+        journal.add([event(1)]).result()
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (0,)
+        assert JournalDataset(journal=inside).load().height == 1
+        journal.close()
+
+
+def test_without_its_extra_a_journal_in_postgresql_is_refused_with_the_line_to_type(monkeypatch):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    with pytest.raises(JournalError, match=r"needs the extra `postgres`, .*pip install 'psycopg\[binary\]"):
+        journal_database("postgresql://host/shop")

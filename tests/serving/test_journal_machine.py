@@ -8,12 +8,15 @@ from tempfile import mkdtemp
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from live_service import FILE
 from reclora_kedro.datasets.journal import JournalDataset
 from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.serving.erasing import erase_events
-from reclora_kedro.serving.journal import FILE, Content, Event, EventConflictError, Journal
+from reclora_kedro.serving.journal import Content, EventConflictError, Journal
+from reclora_kedro.serving.journal_databases import journal_database
+from reclora_kedro.serving.journal_tables import TABLES, Event
 
 USERS, IDS, SERVICES = ("ann", "bob"), ("e1", "e2", "e3", "e4"), (0, 1)
 EVENTS = st.builds(
@@ -36,9 +39,23 @@ class Listener:
 
 
 class JournalMachine(RuleBasedStateMachine):
+    def make_database(self):
+        self.folder = Path(mkdtemp())
+        self.address = str(self.folder / FILE)
+
+    def copy_database(self):
+        with closing(sqlite3.connect(self.folder / "backup")) as backup:
+            self.journals[0][0]._reader.driver.backup(backup)
+
+    def restore_database(self):
+        shutil.copy(self.folder / "backup", self.address)
+
+    def remove_database(self):
+        shutil.rmtree(self.folder)
+
     @initialize()
     def begin(self):
-        self.folder = Path(mkdtemp())
+        self.make_database()
         self.forgotten = NOBODY
         self.stored = {}  # by event id, in the order in which they were acknowledged
         self.dropped = {}
@@ -49,7 +66,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     def open(self, service):
         listener = Listener()
-        journal = Journal(self.folder, listener, forgotten=lambda: self.forgotten)
+        journal = Journal(journal_database(self.address), listener, forgotten=lambda: self.forgotten)
         journal.attach(listener)
         self.journals[service] = (journal, listener)
 
@@ -82,7 +99,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(user=st.sampled_from(USERS))
     def forget(self, user):
         self.forgotten = self.forgotten.with_users([user])
-        erase_events(str(self.folder / FILE), [user])
+        erase_events(self.address, [user])
         self.forget_in_model()
 
     @rule(user=st.sampled_from(USERS))
@@ -102,8 +119,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def back_up(self):
-        with closing(sqlite3.connect(self.folder / "backup")) as backup:
-            self.journals[0][0]._reader.backup(backup)
+        self.copy_database()
         self.backup = dict(self.stored), dict(self.dropped)
 
     @rule()
@@ -112,7 +128,7 @@ class JournalMachine(RuleBasedStateMachine):
             return
         for journal, _ in self.journals:
             journal.close()
-        shutil.copy(self.folder / "backup", self.folder / FILE)
+        self.restore_database()
         self.stored, self.dropped = map(dict, self.backup)
         self.forget_in_model()
         for service in SERVICES:
@@ -128,14 +144,46 @@ class JournalMachine(RuleBasedStateMachine):
             assert journal.content() == Content(expected, self.dropped, self.forgotten)
             assert sorted(listener.events) == sorted(expected)
             assert journal.fault is None
-        table = JournalDataset(file=str(self.folder / FILE)).load()
+        table = JournalDataset(journal=self.address).load()
         assert table["user_id"].to_list() == [event.user_id for event in expected]
 
     def teardown(self):
         for journal, _ in self.journals:
             journal.close()
-        shutil.rmtree(self.folder)
+        self.remove_database()
 
 
-JournalMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
-test_the_journal_keeps_its_promises = JournalMachine.TestCase
+class PostgresMachine(JournalMachine):
+    address = None
+
+    def make_database(self):
+        self.execute("CREATE SCHEMA machine")
+
+    def execute(self, *statements):
+        import psycopg
+
+        with psycopg.connect(self.address, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def copy_database(self):
+        copies = [f"CREATE TABLE backup.{table} AS TABLE {table}" for table in TABLES.tables]
+        self.execute("DROP SCHEMA IF EXISTS backup CASCADE; CREATE SCHEMA backup", *copies)
+
+    def restore_database(self):
+        self.execute(*(f"DELETE FROM {table}; INSERT INTO {table} TABLE backup.{table}" for table in TABLES.tables))
+
+    def remove_database(self):
+        self.execute("DROP SCHEMA machine CASCADE")
+
+
+SETTINGS = settings(max_examples=15, stateful_step_count=15, deadline=None)
+
+
+def test_the_journal_keeps_its_promises():
+    run_state_machine_as_test(JournalMachine, settings=SETTINGS)
+
+
+def test_a_journal_in_postgresql_keeps_them_too(postgres, monkeypatch):
+    monkeypatch.setattr(PostgresMachine, "address", f"{postgres}?options=-csearch_path%3Dmachine")
+    run_state_machine_as_test(PostgresMachine, settings=SETTINGS)

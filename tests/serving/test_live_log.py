@@ -16,7 +16,8 @@ from reclora_kedro.history import rating_statistics, sequences
 from reclora_kedro.history.rating_statistics import RatingStatistics
 from reclora_kedro.history.sequences import places_of
 from reclora_kedro.serving import live_sequences
-from reclora_kedro.serving.journal import Changes, Content, Event, UserContent
+from reclora_kedro.serving.journal import Changes, Content, UserContent
+from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import LiveLog
 
 KEY = ["user_id", "item_id", "timestamp"]

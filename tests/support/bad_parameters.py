@@ -48,7 +48,7 @@ FREE = {  # checked by whoever reads them, or as another one is
     "finetuning.variants.shared_lora",
     "prompt.chat_template_arguments",
     "study.grid",
-    "service.folder",
+    "service.journal",
 }
 SHARES = {  # from 0 up to but without 1
     "backtest.share",

@@ -30,6 +30,7 @@ from reference_log import reference_log
 
 USERS, ITEMS, EVENTS_PER_USER = 12, 30, 14
 BEGIN = 1_000_000_000
+FILE = "journal.sqlite"
 LINEAR = {"regularization": 1, "recency": 0.8, "transition_weight": 1, "text_weight": 0.5}
 SOURCES = {"popularity": {}, "item_knn": {}, "linear": LINEAR}
 """Settings of sources, as a choice has them."""
@@ -37,7 +38,9 @@ SOURCES = {"popularity": {}, "item_knn": {}, "linear": LINEAR}
 
 def block(step, name=None, **changes):
     text = (ROOT / f"conf/base/parameters_{step}.yml").read_text("utf-8").replace("${globals:", "'${globals:")
-    values = yaml.safe_load(text.replace("seed}", "seed}'").replace("/01_raw/service", "'"))[name or step]
+    values = yaml.safe_load(text.replace("seed}", "seed}'").replace("/01_raw/service/journal.sqlite", "'"))[
+        name or step
+    ]
     return values | {key: 0 for key in values if key == "seed"} | changes
 
 
@@ -114,15 +117,17 @@ def small_champion(log=None, **changes):
     )
 
 
-def service_config(folder, **changes):
+def service_config(journal, **changes):
+    """Settings of a service with its journal in a folder, or at the address of a database."""
+    address = journal if isinstance(journal, str) else str(journal / FILE)
     return ServiceConfig.model_validate(
-        block("service", **{"folder": folder, "allowed_hosts": ["testserver"]} | changes)
+        block("service", **{"journal": address, "allowed_hosts": ["testserver"]} | changes)
     )
 
 
-def serve(folder, champion, tell, **changes):
+def serve(journal, champion, tell, **changes):
     """Answer over HTTP until the process ends, on a port that `tell`, the end of a pipe, is told."""
-    config = service_config(folder, allowed_hosts=["127.0.0.1"], **changes)
+    config = service_config(journal, allowed_hosts=["127.0.0.1"], **changes)
     service = Service(config, lambda: champion, Metrics())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         tell.send(listening.getsockname()[1])

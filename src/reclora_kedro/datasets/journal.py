@@ -1,9 +1,7 @@
 """A load-only dataset of the service's journal."""
 
 import logging
-import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
@@ -14,7 +12,8 @@ from reclora_kedro.datasets.forgotten_users import ForgottenUsersDataset
 from reclora_kedro.datasets.load_only import LoadOnlyDataset
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.serving.erasing import erase_events
-from reclora_kedro.serving.journal import JournalError, stored_events
+from reclora_kedro.serving.journal_databases import journal_database
+from reclora_kedro.serving.journal_tables import JournalError, stored_events
 
 logger = logging.getLogger(__name__)
 
@@ -24,13 +23,14 @@ SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "tim
 class JournalDataset(LoadOnlyDataset):
     """Loads the events that the service has acknowledged, in that order, also while it runs; none if it has never run.
 
-    Events of forgotten users, as a restored backup has them, are left out and erased from the file, as by the service.
+    Events of forgotten users, as a restored backup has them, are left out and erased from the journal, as by the
+    service.
 
     Columns are user_id, item_id (text), rating (null: an impression without a click) and timestamp (seconds since the
     epoch). Events are identified by user, item and second, so that an update may read the whole journal again.
 
     Args:
-        file: a local SQLite file with the table `events`.
+        journal: a local SQLite file, or a database of PostgreSQL, as in `service.journal`.
         path: of the entry `forgotten_users`; None if nobody is.
         credentials: of that path.
     """
@@ -40,30 +40,32 @@ class JournalDataset(LoadOnlyDataset):
     def __init__(
         self,
         *,
-        file: str,
+        journal: str,
         path: str | None = None,
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self.file = file
+        self.journal = journal
         self._forgotten = None if path is None else ForgottenUsersDataset(path=path, credentials=credentials)
         self.metadata = metadata
 
     def load(self) -> pl.DataFrame:
-        """Load the events, or raise DatasetError if the file is no journal."""
-        if is_remote(self.file) or not Path(self.file).exists():
+        """Load the events, or raise DatasetError if they cannot be read."""
+        if is_remote(self.journal):
             return pl.DataFrame(schema=SCHEMA)
-        database = f"{Path(self.file).absolute().as_uri()}?mode=ro"
         try:
-            with closing(sqlite3.connect(database, uri=True)) as connection:
+            database = journal_database(self.journal)
+        except JournalError as error:
+            raise DatasetError(str(error)) from error
+        try:
+            if (connection := database.connect_to_read()) is None:
+                return pl.DataFrame(schema=SCHEMA)
+            with closing(connection):
                 events = stored_events(connection)
         except JournalError as error:
-            raise DatasetError(f"{self.file}: {error}") from error
-        except sqlite3.Error as error:
-            raise DatasetError(
-                f"{self.file} cannot be used as the service's journal ({error}): an SQLite file with the table "
-                "`events` is expected. Name its folder in service.folder, or move the file away."
-            ) from error
+            raise DatasetError(f"{self.journal}: {error}") from error
+        except database.Error as error:
+            raise DatasetError(database.failure(error)) from error
         if self._forgotten is not None:
             forgotten = ForgottenUsers.from_table(self._forgotten.load())
             if found := {event.user_id for event in events if event.user_id in forgotten}:
@@ -72,11 +74,11 @@ class JournalDataset(LoadOnlyDataset):
         return pl.DataFrame({name: [getattr(event, name) for event in events] for name in SCHEMA}, SCHEMA)
 
     def _erase(self, users: set[str]) -> None:
-        logger.warning("%s holds events of %d forgotten users, which are erased.", self.file, len(users))
+        logger.warning("%s holds events of %d forgotten users, which are erased.", self.journal, len(users))
         try:
-            erase_events(self.file, users)
+            erase_events(self.journal, users)
         except ValueError as error:  # no reader reads them, and the next one tries again
             logger.warning("%s", error)
 
     def _describe(self) -> dict[str, Any]:
-        return {"file": self.file}
+        return {"journal": self.journal}

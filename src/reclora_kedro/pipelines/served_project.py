@@ -15,7 +15,6 @@ from kedro.framework.project import settings
 
 from kedro_provenance.catalog import AtomicCatalog, loaded_version
 from kedro_provenance.failures import RunRefusedError, command
-from kedro_provenance.files.storage import is_remote
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import grow_retriever
 from reclora_kedro.champion import CHAMPION, champion_history
@@ -35,6 +34,8 @@ from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.guard import Tokens
+from reclora_kedro.serving.journal_databases import journal_database
+from reclora_kedro.serving.journal_tables import JournalError
 from reclora_kedro.serving.models import Champion, Llm
 
 logger = logging.getLogger(__name__)
@@ -66,12 +67,13 @@ class ServedProject:
                 f"service.variant is {config.variant!r}, but finetuning.variants names {', '.join(variants)}: choose "
                 "one of these, or null to serve no LLM."
             )
-        if is_remote(str(block["folder"])):
-            raise RunRefusedError(
-                f"service.folder is {block['folder']}, but the journal needs a local folder, whose writes are durable: "
-                "name one."
-            )
-        return config.model_copy(update={"folder": self._path / config.folder})
+        try:
+            journal_database(config.journal)
+        except JournalError as error:
+            raise RunRefusedError(str(error)) from error
+        if "://" not in config.journal:
+            return config.model_copy(update={"journal": str(self._path / config.journal)})
+        return config
 
     def tokens(self, config: ServiceConfig) -> Tokens | None:
         """Return the tokens that requests need, or raise RunRefusedError if a variable is not set, or two are equal."""

@@ -1,6 +1,5 @@
 """Settings of the service."""
 
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -25,7 +24,7 @@ class ServiceConfig(Block):
     port: Annotated[CountOrZero, Field(le=65535)]
     allowed_hosts: tuple[str, ...]
     allowed_origins: tuple[str, ...]
-    folder: Path
+    journal: str = Field(min_length=1)
     token_variable: str | None
     write_token_variable: str | None
     read_token_variable: str | None

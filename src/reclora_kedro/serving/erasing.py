@@ -1,36 +1,35 @@
 """Erasure of users' events from the journal, also while services run."""
 
-import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from kedro_provenance.files.storage import is_remote
-from reclora_kedro.serving.journal import erase_users
+from reclora_kedro.serving.journal_databases import journal_database
+from reclora_kedro.serving.journal_tables import JournalError, erase_users
 
 
-def erase_events(file: str, users: Iterable[Any]) -> int:
+def erase_events(address: str, users: Iterable[Any]) -> int:
     """Delete all events of users for good and return their number, 0 if there is no journal; services notice at once.
 
     Args:
-        file: the journal, a local SQLite file.
+        address: the journal, as in `service.journal`.
 
     Raises:
-        ValueError: the file is locked, or no journal.
+        ValueError: the journal is locked, cannot be reached, or is none.
     """
-    if is_remote(file) or not Path(file).exists():
+    if is_remote(address):
         return 0
+    database = journal_database(address)
     try:
-        with closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as connection:
-            connection.execute("PRAGMA secure_delete = ON")  # zeros in place of what is deleted
-            connection.execute("BEGIN IMMEDIATE")
+        if (existing := database.connect_to_read()) is None:
+            return 0
+        existing.close()
+        with closing(database.connect()) as connection:
+            database.begin_writing(connection)
             events = erase_users(connection, map(str, users))
-            connection.execute("COMMIT")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.Error as error:
-        raise ValueError(
-            f"Events cannot be erased from the service's journal {file} ({error}): an SQLite file with the table "
-            "`events` is expected, which no program locks for longer than 30 seconds."
-        ) from error
+            connection.driver.execute("COMMIT")
+            database.remove_remains(connection)
+    except (JournalError, database.Error) as error:
+        raise ValueError(f"Events cannot be erased: {database.failure(error)}") from error
     return events

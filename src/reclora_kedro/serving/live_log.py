@@ -16,7 +16,8 @@ from reclora_kedro.history.sequences import Sequences, levels_as_before, user_of
 from reclora_kedro.ingestion.cleaning import liked
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
-from reclora_kedro.serving.journal import Changes, Content, Event, UserContent
+from reclora_kedro.serving.journal import Changes, Content, UserContent
+from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_sequences import COLUMNS, LiveSequences
 
 SPARE_USERS = 256  # least rows of users to come that are added at once: what the log is read by has to grow with it

@@ -42,7 +42,7 @@ class Metrics:
         self._events.labels("of a forgotten user").inc(dropped)
 
     def journal_fault(self, step: str) -> None:
-        """Count a write of the journal that failed in a step: commit, checkpoint or listener."""
+        """Count a write of the journal that failed in a step: commit, checkpoint, read or listener."""
         self._faults.labels(step).inc()
 
     def champion(self, version: str) -> None:

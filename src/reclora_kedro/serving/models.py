@@ -34,7 +34,7 @@ from reclora_kedro.recommendation.diversity import marginal_relevance
 from reclora_kedro.recommendation.features import BEST_PER_SOURCE
 from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.serving.config import ModelName
-from reclora_kedro.serving.journal import Event
+from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import CurrentLog, LiveLog
 
 Fallback = Literal["unknown_user", "no_events", "no_candidates"]

@@ -21,7 +21,8 @@ from reclora_kedro.ingestion.plausible_times import believed_seconds
 from reclora_kedro.serving import shapes
 from reclora_kedro.serving.batches import QueueFullError
 from reclora_kedro.serving.config import ModelName, ServiceConfig
-from reclora_kedro.serving.journal import Event, EventConflictError, NotAppliedError, NotStoredError
+from reclora_kedro.serving.journal import EventConflictError, MaybeStoredError, NotAppliedError, NotStoredError
+from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.models import Answer, Reason, Request, Snapshot
 from reclora_kedro.serving.problems import PROBLEM_JSON, ProblemError, unknown
@@ -249,7 +250,7 @@ class Routes:
         if self.service.journal.fault is not None:
             try:
                 await asyncio.wrap_future(self.service.journal.try_out())
-            except (NotStoredError, NotAppliedError) as error:
+            except (NotStoredError, MaybeStoredError, NotAppliedError) as error:
                 raise ProblemError(503, "not-ready", "Events cannot be stored and read", str(error)) from error
         return {"status": "ready", "version": self.service.champion.name}
 
@@ -354,6 +355,9 @@ async def _written(write: "Future[T]") -> T:
     except NotStoredError as error:
         detail = f"{error} Nothing of the request was stored. Free disk space, or repair it."
         raise ProblemError(507, "not-stored", "The request is not stored", detail) from error
+    except MaybeStoredError as error:
+        detail = f"{error} The request is stored or not. Send it again: what has an event_id counts once."
+        raise ProblemError(503, "maybe-stored", "It is not known whether the request is stored", detail) from error
     except NotAppliedError as error:
         detail = f"The request is stored, and need not be sent again. {error}"
         raise ProblemError(500, "not-applied", "The request is stored, but answers do not show it", detail) from error

@@ -13,7 +13,8 @@ import psutil
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.serving.batches import Batches
 from reclora_kedro.serving.config import ServiceConfig
-from reclora_kedro.serving.journal import Changes, Content, Journal, require_events, require_usable
+from reclora_kedro.serving.journal import Changes, Content, Journal
+from reclora_kedro.serving.journal_databases import journal_database
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Answer, Champion, Request, Snapshot, answer_by_lens, answer_by_llm
@@ -45,7 +46,7 @@ class Service:
         withheld: returns the events that updates keep out (user_id, item_id, timestamp), which no answer reads.
 
     Raises:
-        JournalError: the folder is not writable, or its file is not a valid journal.
+        JournalError: the journal cannot be written, or is not valid.
     """
 
     def __init__(
@@ -58,11 +59,12 @@ class Service:
     ) -> None:
         self.config, self.metrics, self._load, self._withheld = config, metrics, load, withheld
         self._reloading, self._swapping = Lock(), Lock()
-        require_usable(config.folder)  # before the champion takes its time, which is loaded before anything is written
+        database = journal_database(config.journal)
+        database.require_usable()  # before the champion takes its time, which is loaded before anything is written
         champion = load()
         if _has_read_journal(champion):
-            require_events(config.folder)
-        self.journal = Journal(config.folder, self._listen, metrics.journal_fault, forgotten)
+            database.require_events()
+        self.journal = Journal(database, self._listen, metrics.journal_fault, forgotten)
         try:
             self._take_over(champion)
         except BaseException:
@@ -152,7 +154,7 @@ class Service:
             return dict(champion.versions) != dict(old.versions)
 
     def close(self) -> None:
-        """Refuse waiting requests, finish batches and writes, and release the folder."""
+        """Refuse waiting requests, finish batches and writes, and release the journal."""
         seconds = CLOSING_SHARE * self.config.shutdown_seconds
         self._llm.close(seconds / 2)
         self._lens.close(seconds / 2)

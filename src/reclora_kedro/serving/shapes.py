@@ -22,6 +22,8 @@ from reclora_kedro.serving.models import Fallback
 def _id(value: Any) -> Any:
     if isinstance(value, str):
         value.encode()  # half of a surrogate pair has no UTF-8
+        if "\0" in value:
+            raise ValueError("an id has no character NUL, which PostgreSQL cannot store")
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

@@ -1,0 +1,328 @@
+"""Databases that keep a journal: an SQLite file for one machine, or PostgreSQL for several."""
+
+import logging
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sqlalchemy.dialects import postgresql, sqlite
+
+from kedro_provenance.files.storage import is_remote
+from reclora_kedro.extras import missing_extra
+from reclora_kedro.serving.journal_tables import (
+    TABLES,
+    Connection,
+    JournalError,
+    add_checksums,
+    stored_event,
+)
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 30  # seconds that a writer waits for the lock of others
+LOCK = 7_363_025_221_146_993_011  # of journals, among the advisory locks of a PostgreSQL database
+CONNECTING = {  # unless the address says otherwise; a server that has gone without a word is noticed within 10 seconds
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 1,
+    "keepalives_count": 5,
+    "tcp_user_timeout": 10_000,
+    "target_session_attrs": "read-write",  # of several hosts, the one that is no standby
+    "application_name": "reclora",
+    "client_encoding": "utf8",
+}
+SESSION = (  # an acknowledged event is on the server's disk, and who holds the lock and is gone loses it
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+    f"SET lock_timeout = '{PATIENCE}s'",
+    f"SET idle_in_transaction_session_timeout = '{PATIENCE}s'",
+)
+
+
+class JournalDatabase(ABC):
+    """Where a journal is kept.
+
+    Attributes:
+        address: a file, or a URL without a password.
+        Error: what the driver's errors are.
+        begin_reading: the statement that begins a transaction which reads one state, whatever others commit.
+    """
+
+    address: str
+    Error: type[Exception]
+    begin_reading: ClassVar[str]
+
+    @abstractmethod
+    def connect(self) -> Connection:
+        """Return a connection to the journal, which is made if there is none; raise `Error` or JournalError."""
+
+    @abstractmethod
+    def connect_to_read(self) -> Connection | None:
+        """Return a connection to a journal that is read alone; None if there is none."""
+
+    @abstractmethod
+    def begin_writing(self, connection: Connection) -> None:
+        """Begin a transaction that has the lock of the journal: no other writer of any service does."""
+
+    @abstractmethod
+    def require_usable(self) -> None:
+        """Raise JournalError, without writing anything, if the journal cannot be read, or is none."""
+
+    @abstractmethod
+    def require_events(self) -> None:
+        """Raise JournalError if a journal has lost all that it held; log a warning if there is none."""
+
+    @abstractmethod
+    def is_lost(self, connection: Connection) -> bool:
+        """Whether a connection that has failed is of no more use."""
+
+    @abstractmethod
+    def remove_remains(self, connection: Connection) -> bool:
+        """Remove what is left of deleted rows; return whether that is done."""
+
+    @abstractmethod
+    def identify(self) -> Any:
+        """Return what is behind the address; another value later means that the journal was replaced."""
+
+    @abstractmethod
+    def failure(self, error: object) -> str:
+        """Say that the journal cannot be used because of an error, and what to do."""
+
+
+def journal_database(address: str) -> JournalDatabase:
+    """Return the database of a journal.
+
+    Args:
+        address: a local file, or a URL such as postgresql://user@host/database.
+
+    Raises:
+        JournalError: the address is neither, or holds a password.
+    """
+    if address.startswith(("postgresql://", "postgres://")):
+        return PostgresDatabase(address)
+    if is_remote(address) or "://" in address:
+        raise JournalError(
+            f"service.journal is at {address.partition('://')[0]}://, but the journal needs a local file, whose writes "
+            "are durable, or a database postgresql://user@host/database: name one."
+        )
+    return SqliteFile(address)
+
+
+@contextmanager
+def reading(database: JournalDatabase, connection: Connection) -> Iterator[Connection]:
+    """Yield a connection that reads one state of the journal, whatever others commit."""
+    connection.driver.execute(database.begin_reading)
+    try:
+        yield connection
+    finally:
+        connection.driver.execute("COMMIT")
+
+
+class SqliteFile(JournalDatabase):
+    """A local file: its write-ahead log is flushed to disk at every commit."""
+
+    Error = sqlite3.Error
+    begin_reading = "BEGIN"
+    _dialect: ClassVar = sqlite.dialect(paramstyle="named")
+
+    def __init__(self, address: str) -> None:
+        self.address, self._file = address, Path(address)
+
+    def connect(self) -> Connection:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        driver = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
+        connection = Connection(driver, self._dialect)
+        try:
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+                driver.execute(f"PRAGMA {pragma}")
+            self.begin_writing(connection)
+            connection.make_tables()
+            if "checksum" not in {row[1] for row in driver.execute("PRAGMA table_info(events)")}:
+                driver.execute("ALTER TABLE events ADD COLUMN checksum INTEGER")  # of an earlier release
+                add_checksums(connection)
+            driver.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def connect_to_read(self) -> Connection | None:
+        if not self._file.exists():
+            return None
+        database = f"{self._file.absolute().as_uri()}?mode=ro"
+        return Connection(sqlite3.connect(database, uri=True, timeout=PATIENCE), self._dialect)
+
+    def begin_writing(self, connection: Connection) -> None:
+        connection.driver.execute("BEGIN IMMEDIATE")
+
+    def require_usable(self) -> None:
+        if not self._file.exists() or not self._file.stat().st_size:
+            return
+        try:
+            with self._read() as connection:
+                [[verdict]] = connection.driver.execute("PRAGMA quick_check(1)").fetchall()
+                if verdict != "ok":
+                    raise sqlite3.DatabaseError(verdict.replace("\n", " "))
+                if _has_events(connection):
+                    stored_event(connection, "")
+        except sqlite3.Error as error:
+            raise JournalError(self.failure(error)) from error
+
+    def require_events(self) -> None:
+        """Raise JournalError if the file has lost all that it held; log a warning if there is none.
+
+        The service makes a file with its tables. One without them is what is left of another.
+        """
+        if not self._file.exists():
+            warn_of_new_journal(self.address)
+            return
+        with self._read() as connection:
+            if not _has_events(connection):
+                raise JournalError(
+                    f"{self.address} is empty, but the model that is served has read events of a journal: restore a "
+                    "backup of it, or move the file away to begin a new one."
+                )
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        connection = self.connect_to_read()
+        assert connection is not None  # as the file exists
+        with closing(connection):
+            yield connection
+
+    def is_lost(self, connection: Connection) -> bool:
+        return False
+
+    def remove_remains(self, connection: Connection) -> bool:
+        [(is_busy, *_)] = connection.driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return not is_busy
+
+    def identify(self) -> Any:
+        """Return what the file and its write-ahead log are, whatever their names; None for one that is missing."""
+        files = (self._file, self._file.with_name(f"{self._file.name}-wal"))
+        states = (file.stat() if file.exists() else None for file in files)
+        return tuple(state and (state.st_dev, state.st_ino) for state in states)
+
+    def failure(self, error: object) -> str:
+        return (
+            f"{self.address} cannot be used as a journal ({error}): an SQLite file that the service has made is "
+            "expected, or none. Move it away, restore a copy of it, or name another file in service.journal."
+        )
+
+
+def _has_events(connection: Connection) -> bool:
+    return bool(connection.driver.execute("SELECT 1 FROM sqlite_schema WHERE name = 'events'").fetchall())
+
+
+class PostgresDatabase(JournalDatabase):
+    """A schema of a PostgreSQL database: an acknowledged event is flushed to the server's disk."""
+
+    begin_reading = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+    _dialect: ClassVar = postgresql.psycopg.dialect()
+
+    def __init__(self, address: str) -> None:
+        if text := missing_extra("postgres", "service.journal, a database of PostgreSQL,"):
+            raise JournalError(f"{text}, or name a local file.")
+        import psycopg
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            given = conninfo_to_dict(address)
+        except psycopg.Error:  # whose text may hold the address with a password
+            raise JournalError(
+                "service.journal is no address of PostgreSQL: postgresql://user@host:5432/database is expected."
+            ) from None
+        if not given.keys().isdisjoint(("password", "sslpassword")):
+            raise JournalError(
+                "service.journal holds a password, which records and messages would keep: take it out of the address, "
+                "and give it in the environment variable PGPASSWORD or in the file ~/.pgpass."
+            )
+        self.address, self.Error = address, psycopg.Error
+        self._options: Any = {name: value for name, value in CONNECTING.items() if name not in given}
+
+    def _connected(self) -> Connection:
+        import psycopg
+
+        driver: Any = psycopg.connect(self.address, autocommit=True, **self._options)
+        connection = Connection(driver, self._dialect)
+        try:
+            if (encoding := driver.info.parameter_status("server_encoding")) != "UTF8":
+                raise JournalError(
+                    f"{self.address} has the encoding {encoding}, in which not all ids can be written: name a database "
+                    "with the encoding UTF8."
+                )
+            for statement in SESSION:
+                driver.execute(statement)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def connect(self) -> Connection:
+        connection = self._connected()
+        try:
+            if not self._has_tables(connection):
+                self.begin_writing(connection)
+                connection.make_tables()
+                connection.driver.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def connect_to_read(self) -> Connection | None:
+        connection = self._connected()
+        if self._has_tables(connection):
+            return connection
+        connection.close()
+        return None
+
+    def _has_tables(self, connection: Connection) -> bool:
+        """Return whether the journal's tables exist; raise JournalError if another program has one of that name."""
+        names = ", ".join(f"to_regclass('{name}') IS NOT NULL" for name in TABLES.tables)
+        exist = dict(zip(TABLES.tables, connection.driver.execute(f"SELECT {names}").fetchone(), strict=True))
+        if len({*exist.values()}) > 1:
+            names = ", ".join(name for name in exist if exist[name])
+            raise JournalError(
+                f"{self.address} has tables {names}, but not all that a journal has: name a database or a schema of "
+                "its own in service.journal, such as postgresql://user@host/database?options=-csearch_path%3Dreclora."
+            )
+        return all(exist.values())
+
+    def begin_writing(self, connection: Connection) -> None:
+        connection.driver.execute(f"BEGIN; SELECT pg_advisory_xact_lock({LOCK})")
+
+    def require_usable(self) -> None:
+        try:
+            if connection := self.connect_to_read():
+                connection.close()
+        except self.Error as error:
+            raise JournalError(self.failure(error)) from error
+
+    def require_events(self) -> None:
+        if connection := self.connect_to_read():
+            connection.close()
+        else:
+            warn_of_new_journal(self.address)
+
+    def is_lost(self, connection: Connection) -> bool:
+        driver: Any = connection.driver
+        return bool(driver.closed)
+
+    def remove_remains(self, connection: Connection) -> bool:
+        return True  # VACUUM is the server's affair
+
+    def identify(self) -> Any:
+        return None
+
+    def failure(self, error: object) -> str:
+        return (
+            f"{self.address} cannot be used as a journal ({' '.join(str(error).split())}): start the server, or "
+            "correct service.journal."
+        )
+
+
+def warn_of_new_journal(address: str) -> None:
+    logger.warning("There is no journal in %s, though the model has read events of one: a new one begins.", address)
