@@ -287,7 +287,8 @@ def value_faults(error: ValidationError, block: Any, path: str, paths: Collectio
         >>> try:
         ...     Prompt(max_token=256, max_tokens=-1)
         ... except ValidationError as error:
-        ...     for line in value_faults(error, {"max_token": 256, "max_tokens": -1}, "prompt", ["prompt.max_tokens"]):
+        ...     paths = ["prompt.max_token", "prompt.max_tokens"]
+        ...     for line in value_faults(error, {"max_token": 256, "max_tokens": -1}, "prompt", paths):
         ...         print(line)
         prompt.max_tokens is -1: input should be greater than or equal to 1.
         prompt.max_token is no parameter. The nearest one is prompt.max_tokens.
@@ -297,7 +298,8 @@ def value_faults(error: ValidationError, block: Any, path: str, paths: Collectio
         place = _path_within(block, fault["loc"], path)
         message = fault["msg"].removeprefix("Value error, ").rstrip(".")
         if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            lines.append(f"{place} is no parameter. The nearest one is {nearest_path(place, paths)}.")
+            others = [path for path in paths if path != place]  # a project's conf/base may be of an earlier release
+            lines.append(f"{place} is no parameter. The nearest one is {nearest_path(place, others)}.")
         elif fault["type"] == "missing":
             lines.append(f"{place}.{fault['loc'][-1]} is missing.")
         elif fault["type"] == "value_error" and isinstance(fault["input"], Mapping | ArgsKwargs):  # of a whole block
