@@ -108,7 +108,7 @@ def typed(command: Sequence[str], folder: Path) -> list[dict[str, Any]]:
 
 def served(environment: str, folder: Path) -> list[dict[str, Any]]:
     """Start the service and return the seconds until it is ready, and for the lists of users one by one."""
-    command = ["serve", "--env", environment, "--params", "service.port=8765,service.variant=null"]
+    command = ["serve", "--env", environment, "--params", "service.port=8765"]
     print("$ kedro", *command, flush=True)
     process = subprocess.Popen([BIN / "kedro", *command], cwd=folder, start_new_session=True)
     watch = Watch(psutil.Process(process.pid))

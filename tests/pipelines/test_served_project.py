@@ -58,6 +58,21 @@ def test_a_choice_of_an_earlier_release_or_none_is_refused(monkeypatch):
         choice_of(monkeypatch, None)
 
 
+def test_an_adapter_that_was_never_trained_is_left_out_where_the_lens_answers(monkeypatch, caplog):
+    catalog = SimpleNamespace(get=lambda entry: entry)
+    monkeypatch.setattr(served_project, "loaded_version", {"old.adapter": "2026"}.get)
+
+    def serves(variant, model):
+        params = {"service": {"model": model}}
+        return served_project._Loading(catalog, SimpleNamespace(env="mine", params=params), [])._serves(variant)
+
+    assert serves("old", "lens")
+    assert serves("new", "llm")  # loading it says what is missing
+    assert not caplog.records
+    assert not serves("new", "lens")
+    assert "new.adapter is stored: the service has no LLM. Train it with `kedro run --env mine" in caplog.text
+
+
 @pytest.mark.parametrize(("version", "shown"), [("2026", {"auc": 0.7}), ("2025", None), (None, None)])
 def test_metrics_of_another_lens_are_not_said_to_be_the_champions(monkeypatch, version, shown):
     catalog = SimpleNamespace(get=lambda entry: entry, load=lambda entry: {"auc": 0.7})

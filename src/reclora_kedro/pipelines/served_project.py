@@ -154,7 +154,7 @@ class _Loading:
             table = delivery.items_of_users(pairs, pl.String())
         training = Training.of_all(log, {} if retriever is None else {"retriever": retriever})
         variant = self._params["service"]["variant"]
-        llm = None if variant is None else self._llm(variant, lens, log)
+        llm = self._llm(variant, lens, log) if variant is not None and self._serves(variant) else None
         about: dict[str, Any] = {"lens_metrics": self._lens_metrics()}
         if self._history:
             about["decision"] = self._history[0]["decision"]
@@ -193,6 +193,17 @@ class _Loading:
             )
         return chosen
 
+    def _serves(self, variant: str) -> bool:
+        """Whether an adapter is served; one that was never trained is not, with a warning, if the lens answers."""
+        if self._params["service"]["model"] == "llm" or self._version(f"{variant}.adapter") is not None:
+            return True
+        logger.warning(
+            "No version of %s.adapter is stored: the service has no LLM. Train it with %s.",
+            variant,
+            command("--pipelines history,lens,finetuning", self._env),
+        )
+        return False
+
     def _llm(self, variant: str, lens: Lens, log: InteractionLog) -> Llm:
         settings = VariantConfig.model_validate(self._params["finetuning"]["variants"][variant])
         prompt, history = self._block("prompt", PromptConfig), self._block("history", HistoryConfig)
@@ -210,12 +221,14 @@ class _Loading:
             tokens_per_batch=self._block("scoring", ScoringConfig).tokens_per_batch,
         )
 
+    def _version(self, entry: str) -> str | None:
+        return self._named.get(entry) or loaded_version(self._catalog.get(entry))
+
     def _load(self, entry: str) -> Any:
-        version = self._named.get(entry) or loaded_version(self._catalog.get(entry))
+        version = self._version(entry)
         if version is None:
             raise RunRefusedError(
-                f"The service reads {entry}, of which no version is stored: make it with "
-                f"{command('', self._env)}, or set service.variant to null if an adapter is missing."
+                f"The service reads {entry}, of which no version is stored: make it with {command('', self._env)}."
             )
         self._versions[entry] = version
         return self._catalog.load(entry, version)

@@ -291,7 +291,10 @@ class Routes:
         """Build a request from the common members of a body for recommendations or scores."""
         model = self._model(body)
         if model == "llm" and now.champion.llm is None:
-            detail = "The service has no LLM, as service.variant is null: name the lens, or a variant there."
+            detail = (
+                "The service has no LLM, as service.variant is null or its adapter was not trained when the service "
+                "started: name the lens, or train the adapter and start again."
+            )
             raise ProblemError(422, "no-llm", "The LLM is not served", detail)
         given = body.history or []
         _require_most("history", len(given), self._config.max_events, "max_events")
