@@ -21,7 +21,7 @@ class Metrics:
         self._rows = Histogram(*rows, ("queue",), buckets=ROWS, registry=self._registry)
         self._waiting = Gauge("reclora_waiting_requests", "Requests that wait", ("queue",), registry=self._registry)
         self._events = Counter("reclora_events", "Events by what became of them", ("outcome",), registry=self._registry)
-        faults = "reclora_journal_faults", "Writes of the journal that failed, by the step that did"
+        faults = "reclora_journal_faults", "Reads and writes of the journal that failed, by the step that did"
         self._faults = Counter(*faults, ("step",), registry=self._registry)
         self._champion = Gauge("reclora_champion", "1 for the one that answers", ("version",), registry=self._registry)
 
