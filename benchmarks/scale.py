@@ -4,7 +4,7 @@
     python benchmarks/scale.py --rows 2500009
 
 In an empty folder, it types what a user types: `reclora new-log` with the log's files, the command that this prints,
-`kedro serve`, and `kedro run --pipelines finetuning,scoring` for 1,000 test rows. Each step's seconds and peak memory
+`kedro serve`, and `kedro run --to-nodes reclora.score_adapter` with 1,000 test rows. Each step's seconds and peak memory
 are those of all processes together. The largest log takes 6 GB of disk.
 """
 
@@ -158,7 +158,7 @@ def measure(rows: int, folder: Path) -> list[dict[str, Any]]:
     steps = typed(new_log, project)
     steps += typed([*run, "--to-nodes", "recommendation.show_recommendations"], project)
     steps += served("scale", project)
-    llm = ["--pipelines", "history,lens,finetuning,scoring", "--only-missing-outputs"]
+    llm = ["--to-nodes", "reclora.score_adapter", "--only-missing-outputs"]
     steps += typed([*run, *llm, "--params", f"history.prompt_rows.test={TEST_ROWS}"], project)
     of_log = {"rows": rows, "users": users, "items": items}
     return [of_log | step for step in steps]
