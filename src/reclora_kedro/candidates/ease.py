@@ -29,10 +29,21 @@ def item_weights(taken: csr_array, regularization: float, prior: np.ndarray | No
                [0.67, 0.  , 0.  ],
                [0.  , 0.  , 0.  ]], dtype=float32)
     """
+    return weights_of_gram(gram(taken), regularization, prior)
+
+
+def gram(taken: csr_array) -> np.ndarray:
+    """Return X'X of `item_weights`, float32, shape (items, items), in columns."""
     taken, items = taken.astype(np.float32), taken.shape[1]
-    takers, inverse = taken.T.tocsr(), np.empty((items, items), dtype=np.float32, order="F")
-    for rows in _blocks(items):  # LAPACK works in place on columns: the rows of a symmetric matrix are its columns
-        inverse.T[rows] = (takers[rows] @ taken).toarray()
+    takers, products = taken.T.tocsr(), np.empty((items, items), dtype=np.float32, order="F")
+    for rows in _blocks(items):
+        products.T[rows] = (takers[rows] @ taken).toarray()
+    return products
+
+
+def weights_of_gram(inverse: np.ndarray, regularization: float, prior: np.ndarray | None = None) -> np.ndarray:
+    """Return `item_weights` from X'X, see `gram`, in whose memory they are made."""
+    items = len(inverse)  # LAPACK works in place on columns: the rows of a symmetric matrix are its columns
     np.fill_diagonal(inverse, inverse.diagonal() + np.float32(regularization))
     inverse, not_factorized = lapack.spotrf(inverse, lower=True, clean=False, overwrite_a=True)
     inverse, not_inverted = lapack.spotri(inverse, lower=True, overwrite_c=True)

@@ -12,7 +12,7 @@ from pydantic import Field
 from scipy.sparse import csr_array, diags_array, vstack
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.candidates.ease import item_weights
+from reclora_kedro.candidates.ease import gram, item_weights, weights_of_gram
 from reclora_kedro.candidates.item_model import ItemModel, Step, Training
 from reclora_kedro.candidates.moments import SCORES_AT_ONCE, Moments, Scores
 from reclora_kedro.candidates.texts import NEAREST, Texts
@@ -137,10 +137,20 @@ def _together(training: Training, settings: LinearSettings) -> list[tuple[float,
 
 def _ease(training: Training, settings: LinearSettings, texts: Texts | None) -> np.ndarray:
     prior = None
+    if training.items > MOST_TAKEN:  # fitted once
+        if texts is not None:
+            prior = _of_words(texts)
+            prior *= np.float32(settings.text_weight)
+        return item_weights(training.taken, settings.regularization, prior)
     if texts is not None:
-        prior = item_weights(texts.vectors[texts.of_item].T, WORDS_REGULARIZATION)
-        prior *= np.float32(settings.text_weight)
-    return item_weights(training.taken, settings.regularization, prior)
+        prior = np.float32(settings.text_weight) * training.once("of_words", lambda: _of_words(texts))
+    products = training.once("gram", lambda: gram(training.taken))
+    return weights_of_gram(products.copy(order="F"), settings.regularization, prior)
+
+
+def _of_words(texts: Texts) -> np.ndarray:
+    """Return the weights of EASE on items' texts, with words in place of users."""
+    return item_weights(texts.vectors[texts.of_item].T, WORDS_REGULARIZATION)
 
 
 def _following(training: Training, settings: LinearSettings) -> Term:
