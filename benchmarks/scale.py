@@ -94,7 +94,9 @@ class Watch:
 def typed(command: Sequence[str], folder: Path) -> list[dict[str, Any]]:
     """Run a command in a folder and return its nodes, with what was used until each was done."""
     print("$", *command, flush=True)
-    process = subprocess.Popen([BIN / command[0], *command[1:]], cwd=folder, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [BIN / command[0], *command[1:]], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     watch, steps = Watch(psutil.Process(process.pid)), list[dict[str, Any]]()
     assert process.stdout is not None
     for line in process.stdout:
