@@ -4,8 +4,8 @@
     python benchmarks/scale.py --rows 2500009
 
 In an empty folder, it types what a user types: `reclora new-log` with the log's files, the command that this prints,
-`kedro serve`, and `kedro run --to-nodes reclora.score_adapter` with 1,000 test rows. Each step's seconds and peak memory
-are those of all processes together. The largest log takes 6 GB of disk.
+`kedro serve`, and `kedro run --to-nodes reclora.score_adapter` with 1,000 test rows. The seconds and the peak memory of
+a step are those of all processes together. The largest log takes 6 GB of disk.
 """
 
 import argparse
