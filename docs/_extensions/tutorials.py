@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ UNSTABLE = (
     re.compile(r"[ \t]+$", re.MULTILINE),
 )
 VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z")
+VARYING = "varying"  # tag of cells whose outputs are not stored, as they show times
 SERVED = "serve_update_forget"  # the tutorial that asks a running service
 
 
@@ -87,7 +88,8 @@ def _execute(path: Path, project: Path) -> None:
         NotebookClient(notebook, timeout=600, record_timing=False, resources=resources).execute()
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
-            cell["outputs"] = list(filter(None, (_stored(output, project) for output in cell["outputs"])))
+            outputs = [] if VARYING in cell["metadata"].get("tags", ()) else cell["outputs"]
+            cell["outputs"] = _joined(filter(None, (_stored(output, project) for output in outputs)))
     notebook["metadata"]["executed_code"] = code_hash(notebook)
     notebook["metadata"]["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     nbformat.write(notebook, path)
@@ -105,9 +107,9 @@ def _served(project: Path) -> Iterator[None]:
             try:
                 with urllib.request.urlopen(f"{address}/health/ready"):
                     break
-            except urllib.error.URLError:
+            except urllib.error.URLError as error:
                 if process.poll() is not None:
-                    raise
+                    raise RuntimeError(f"`kedro serve` ended with {process.returncode} before it was ready.") from error
                 time.sleep(0.5)
         yield
     finally:
@@ -127,6 +129,17 @@ def _stored(output: dict[str, Any], project: Path) -> dict[str, Any] | None:
         of_rich = "<pre style=" in data.get("text/html", "")  # whose HTML is coloured text
         data = {kind: _plain(text, project) for kind, text in data.items() if not (of_rich and kind == "text/html")}
     return nbformat.from_dict(output | {"data": data, "metadata": {}}) if any(map(str.strip, data.values())) else None
+
+
+def _joined(outputs: Iterable[Any]) -> list[Any]:
+    """Return outputs with texts that follow one another as one: how they come in parts differs from run to run."""
+    joined = list[Any]()
+    for output in outputs:
+        if joined and output["output_type"] == joined[-1]["output_type"] == "stream":
+            joined[-1]["text"] += output["text"]
+        else:
+            joined.append(output)
+    return joined
 
 
 def _plain(text: str, project: Path) -> str:

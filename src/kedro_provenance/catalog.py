@@ -23,6 +23,7 @@ from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import ADDRESSES, OPEN_ARGS, StorageError, is_remote, storage_options
 from kedro_provenance.kedro_internals import AdaptingCatalog, reading_remote
 from kedro_provenance.layers import layer_of
+from kedro_provenance.lineage import LINEAGE
 from kedro_provenance.recipe import FILE, StoredVersion, content_of, made_by, read_record, read_version
 from kedro_provenance.remote_versions import RemoteVersions
 from kedro_provenance.stores import Store
@@ -174,7 +175,7 @@ class AtomicCatalog(AdaptingCatalog):
     @property
     def _lineage(self) -> Path | None:
         """Folder of the descriptions of ancestors; None outside of runs, whose records have them."""
-        return self.records / "lineage" if self.records else None
+        return self.records / LINEAGE if self.records else None
 
     def _record_of(self, ds_name: str) -> Path | None:
         """Return the file of the record of data without versions; None for data in memory and for versions."""

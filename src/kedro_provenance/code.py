@@ -32,6 +32,7 @@ HARMLESS = {"logging", "warnings", "print", "__future__"}
 NAME = re.compile(r"[A-Za-z_][\w.:-]*")
 """Of a module, of an object in one, or of an entry point."""
 DOTTED = re.compile(r"[A-Za-z_]\w*([.:][A-Za-z_]\w*)*[.:]?")
+STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 UNSEEN_FILES = ("README", "LICENSE", "CHANGELOG")
 
 Key = tuple[str, int | str]
@@ -115,7 +116,7 @@ class _Search:
         """Return digests of all code by its name."""
         parts = dict[str, str]()
         by_module, words, reads = dict[str, list[Statement]](), set[str](), False
-        reached, more = set[Key](), {key for value in values for key in self._named_by(value)}
+        reached, more = set[Key](), {key for value in values for key in _named_by(self.packages, value)}
         modules = set[str]()  # that are imported besides those of the project
         referred = set[str]()  # modules of all that is referred to, before what is done at import is added
         for start in starts:
@@ -142,11 +143,13 @@ class _Search:
                 for statement in by_module[module]:
                     words |= statement.words
                     reads = reads or statement.reads
-                    modules |= {name for target in _targets(statement) if (name := _module_of(self.packages, target))}
+                    modules |= _own_targets(self.packages, statement)
             modules |= changed
+            by_groups = "entry_points" in words
             more = {
                 key
-                for module in ({*by_module} if "entry_points" in words else changed)
+                for module in ({*by_module} if by_groups else changed)
+                if _may_name(self.packages, module, by_groups)
                 for key in self._by_name(module, by_module[module], values, words)
             } - reached
             if more:
@@ -173,7 +176,7 @@ class _Search:
         function = inner_function(place.file, start.name.rpartition(".")[2], start.line)
         return statement_of(function, self._package(module)) if function else None
 
-    def _named_by(self, value: str) -> set[Key]:
+    def _find_named_by(self, value: str) -> set[Key]:
         """Return what a parameter names: a module or an object of one, by a dotted path."""
         if not NAME.fullmatch(value):
             return set()
@@ -298,7 +301,7 @@ class _Search:
             return keys
         if _place(f"{module}.{name}"):
             return self._in_module(f"{module}.{name}", rest, seen | {step})
-        for star in {star for each in source.statements for star in each.stars if self._is_own(star)}:
+        for star in _own_stars(self.packages, module):
             keys |= self._in_module(star, path, seen | {step}, else_whole=False)
         return keys or ({(module, "*")} if else_whole else set())
 
@@ -401,33 +404,31 @@ class _Search:
         self, module: str, statements: Collection[Statement], values: Collection[str], words: Collection[str]
     ) -> Iterator[Key]:
         """Yield what the texts of statements name, and modules that they may import by a name known at run time."""
-        texts = {text for each in statements for text in each.texts}
-        heads = {text for each in statements for text in each.heads}
-        own_words = {word for each in statements for word in each.words}
-        loads = not own_words.isdisjoint(LOADERS)
+        own_texts = set[str]().union(*(_naming(self.packages, each.texts) for each in statements))
+        heads = set[str]().union(*(each.heads for each in statements))
+        loads = any(not each.words.isdisjoint(LOADERS) for each in statements)
         roots, found = set[str](), False
-        for text in texts:
+        for text in own_texts:
             if not DOTTED.fullmatch(text) and text not in heads:
                 continue
-            match = DOTTED.match(text)
-            top = re.split("[.:]", text)[0] if match else ""
-            if not top or not self._is_own(top):
-                continue
-            path = match[0].replace(":", ".").strip(".") if match else ""
-            named = self._longest_module(path)
-            if named is None or not ("." in path or loads or text in heads):
+            path, named = _path_of(self.packages, text) or ("", "")
+            if not ("." in path or loads or text in heads):
                 continue
             found = True
             if text in heads or (text == named and (loads or "." in named)):
                 roots.add(named)
             yield named, ""
             if text not in heads:
-                yield from self._in_module(named, path.removeprefix(named).split(".")[1:], else_whole=False)
-        if loads and own_words & {"__package__", "__name__", "__path__", "__file__"}:
+                yield from _keys_of_path(self.packages, named, path)
+        own_words = set[str]().union(*(each.words for each in statements)) if loads else set[str]()
+        if own_words & {"__package__", "__name__", "__path__", "__file__"}:
             roots.add(self._package(module))
-        if loads and "__path__" in own_words:
+        if "__path__" in own_words:
             imports = {name for each in self._source(module).statements for name in _targets(each)}
             roots |= {name for target in imports if (name := self._longest_module(target.replace(":", ".")))}
+        if not roots and not found and "entry_points" not in words:
+            return
+        texts = set[str]().union(*(each.texts for each in statements))
         families = {root: [(name.rpartition(".")[2], name) for name in _descendants(root)] for root in roots}
         if found or "entry_points" in words:
             for group in texts & _entry_points().keys():
@@ -437,7 +438,7 @@ class _Search:
             named_members = [member for name, member in family if name in values] or [member for _, member in family]
             for member in (*named_members, *(member for name, member in family if name in mentioned)):
                 if self._is_own(member):
-                    yield from self._named_by(member)
+                    yield from _named_by(self.packages, member)
                 else:
                     yield "", _installed_version(re.split("[.:]", member)[0])
 
@@ -470,6 +471,45 @@ def _module_of(packages: frozenset[str], path: str) -> str | None:
 
 
 @cache
+def _path_of(packages: frozenset[str], text: str) -> tuple[str, str] | None:
+    """Return the dotted path that a text begins with, and the own module that this begins with; None without any."""
+    match = DOTTED.match(text)
+    if not match or not is_own(re.split("[.:]", text)[0], packages):
+        return None
+    path = match[0].replace(":", ".").strip(".")
+    module = _module_of(packages, path)
+    return (path, module) if module else None
+
+
+@cache
+def _naming(packages: frozenset[str], texts: frozenset[str]) -> frozenset[str]:
+    """Return those of a statement's texts that begin with an own module."""
+    return frozenset(text for text in texts if _path_of(packages, text))
+
+
+@cache
+def _own_stars(packages: frozenset[str], module: str) -> frozenset[str]:
+    """Return the own modules of which a module imports all names."""
+    return frozenset(star for each in _source(module).statements for star in each.stars if is_own(star, packages))
+
+
+@cache
+def _may_name(packages: frozenset[str], module: str, by_groups: bool) -> bool:
+    """Whether a module has texts that name own modules or, with `by_groups`, entry points, or functions that import."""
+    groups = _entry_points().keys() if by_groups else ()
+    return any(
+        _naming(packages, each.texts) or not each.words.isdisjoint(LOADERS) or not each.texts.isdisjoint(groups)
+        for each in _source(module).statements
+    )
+
+
+@cache
+def _keys_of_path(packages: frozenset[str], module: str, path: str) -> set[Key]:
+    """Return what a dotted path refers to in the own module that it begins with."""
+    return _Search(packages)._in_module(module, path.removeprefix(module).split(".")[1:], else_whole=False)
+
+
+@cache
 def _source(module: str) -> Source:
     place = _place(module)
     file = place.file if place and place.file and place.file.suffix == ".py" else None
@@ -484,6 +524,11 @@ def _part(packages: frozenset[str], key: Key) -> list[tuple[str, str]]:
 @cache
 def _edges(packages: frozenset[str], key: Key) -> frozenset[Key]:
     return frozenset(_Search(packages)._find_edges(key))
+
+
+@cache
+def _named_by(packages: frozenset[str], value: str) -> set[Key]:
+    return _Search(packages)._find_named_by(value)
 
 
 @cache
@@ -525,6 +570,12 @@ def _targets(statement: Statement) -> Iterator[str]:
 
 
 @cache
+def _own_targets(packages: frozenset[str], statement: Statement) -> frozenset[str]:
+    """Return the own modules that a statement imports."""
+    return frozenset(name for target in _targets(statement) if (name := _module_of(packages, target)))
+
+
+@cache
 def is_own(module: str, packages: frozenset[str] = frozenset()) -> bool:
     """Whether a module is the project's own code: installed neither in site-packages nor with Python."""
     top = module.partition(".")[0]
@@ -533,7 +584,7 @@ def is_own(module: str, packages: frozenset[str] = frozenset()) -> bool:
 
 
 def _is_outside(path: Path | None) -> bool:
-    if path is None or not path.is_absolute() or path.is_relative_to(sysconfig.get_path("stdlib")):
+    if path is None or not path.is_absolute() or path.is_relative_to(STANDARD_LIBRARY):
         return False
     return {"site-packages", "dist-packages"}.isdisjoint(path.parts)
 

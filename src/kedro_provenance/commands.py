@@ -25,8 +25,11 @@ from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.files.atomic import atomic_file
 from kedro_provenance.forced import force, forced_nodes
 from kedro_provenance.kedro_internals import catalog_of
+from kedro_provenance.lineage import LINEAGE, prune
 from kedro_provenance.lock import lock_data
 from kedro_provenance.plan import Step, differences, plan
+from kedro_provenance.recipe import FILE as RECORD
+from kedro_provenance.recipe import parse_version
 from kedro_provenance.run import Run
 from kedro_provenance.start import RECORDS, pin_versions, plan_table, require_catalog, require_datasets
 from kedro_provenance.viz import viz_events
@@ -239,12 +242,13 @@ def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> Non
             for each in sorted(versions, key=lambda version: str(version.version), reverse=True)[keep:]
             if (entry, each.version) not in in_use
         ]
-        if yes and removed:
+        if yes:
             lock_data(run)
             try:
                 archive.erase([each.address for each in removed], in_use)
             except (ValueError, OSError) as error:
                 raise RunRefusedError(str(error)) from error
+            prune(run.data / RECORDS / LINEAGE, states_in_records(run, archive))
     told = [{"entry": each.entry, "version": each.version, "address": each.address} for each in removed]
     if as_json:
         click.echo(json.dumps({"removed" if yes else "would_remove": told}))
@@ -252,6 +256,16 @@ def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> Non
     for each in removed:
         click.echo(each.address)
     click.echo(f"{len(removed)} versions {'are removed' if yes else 'would go: add --yes to remove them'}.")
+
+
+def states_in_records(run: Run, archive: Archive) -> set[str]:
+    """Return the ids of the states that results were made of by their records, in the data folder or elsewhere."""
+    stored = [each.stored for each in archive.versions()]
+    stored += [run.catalog.stored(name) for name in run.pipeline.all_outputs()]
+    # A record may also be of another environment, whose catalog has other entries.
+    files = [*run.data.rglob(f"*{RECORD}"), *(run.data / RECORDS).glob("*.json")]
+    read = [parse_version(file.read_bytes(), file.parent.name, file.parent) for file in files]
+    return {id for each in (*stored, *read) if each for id in each.parents}
 
 
 @provenance.command("force")

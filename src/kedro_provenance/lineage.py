@@ -8,12 +8,15 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from kedro_provenance.files.digests import digest
+
+LINEAGE = "lineage"  # name of the folder, among the records
 
 _known: dict[str, "Ancestor"] = {}
 
@@ -100,6 +103,25 @@ def describe(ids: Iterable[str], source: Path | None, folder: Path) -> None:
             draft = folder / f".{id}-{os.getpid()}-{threading.get_ident()}"
             draft.write_text(json.dumps(each.described()), "utf-8")
             draft.replace(file)
+
+
+def prune(folder: Path, ids: Iterable[str]) -> int:
+    """Remove the descriptions of all states but these and those that they were made of; return how many.
+
+    Args:
+        folder: folder with the descriptions.
+        ids: ids of the states that records name.
+    """
+    left, kept = [*ids], set[str]()
+    while left:
+        if (id := left.pop()) not in kept:
+            kept.add(id)
+            with suppress(FileNotFoundError):
+                left += _ancestor(id, folder).parents
+    removed = [file for file in folder.glob("*.json") if file.stem not in kept]
+    for file in removed:
+        file.unlink()
+    return len(removed)
 
 
 def parse_ancestor(described: Mapping[str, Any], folder: Path | None = None) -> Ancestor:

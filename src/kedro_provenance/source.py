@@ -42,7 +42,7 @@ class Names:
     changed: frozenset[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statement:
     """A statement of a module.
 

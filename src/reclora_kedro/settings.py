@@ -1,5 +1,6 @@
 """Kedro settings of the project: configuration loading, resolvers, the catalog, sessions and hooks."""
 
+import os
 import warnings
 from typing import Any, Literal
 
@@ -22,6 +23,9 @@ from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.pipelines.names import source_types
 from reclora_kedro.serving.config import ServiceConfig
 
+# Before torch is imported: threads that spin while they wait for one another take the cores that they wait for. Where
+# other processes kept both cores busy, an epoch of the lens took 156 s in place of 10.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
 # Training again, once users are forgotten, takes nodes of other steps in between.
@@ -55,7 +59,7 @@ HOOKS = (
         check_names=True,
         blocks=BLOCKS,
         block_types=[source_types],
-        late_tags=["gpu"],
+        late_tags=["gpu", "evaluation"],
         aliases=ChampionAliases(readers=["recommendation", "export"]),
         stores=[cells.FOLDER],
     ),

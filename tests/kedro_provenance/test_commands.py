@@ -51,6 +51,22 @@ def test_commands_say_what_is_out_of_date_and_what_it_was_made_of(tmp_path):
     assert ran(by_settings, folder, only_missing_outputs=True) == []
 
 
+def test_gc_removes_the_lineage_that_no_record_names(tmp_path):
+    folder = make_project(tmp_path)
+    assert ran(by_settings, folder) == ["clean", "total"]
+    lineage = folder / "data/.provenance/lineage"
+    before = {*lineage.iterdir()}
+    edit(folder, "data/01_raw/orders.csv", "2,5", "2,6.4")
+    assert ran(by_settings, folder, only_missing_outputs=True) == ["clean", "total"]
+    after = {*lineage.iterdir()} - before
+    assert len(before) == len(after) == 2  # the orders and what was made of them
+    ran(commanded, folder, "gc --keep 2 --yes")
+    assert {*lineage.iterdir()} == before | after
+    ran(commanded, folder, "gc --keep 1 --yes")
+    assert {*lineage.iterdir()} == after
+    assert ran(by_settings, folder, only_missing_outputs=True) == []
+
+
 RUN = """
 import sys
 from pathlib import Path

@@ -27,6 +27,7 @@ from bad_parameters import PARAMETERS, types_of_parameters
 from kedro_provenance.aliases import is_alias
 from kedro_provenance.layers import layer_of
 from kedro_provenance.parameters import Block
+from kedro_provenance.runner import IncrementalRunner
 from reclora_kedro.adapters.base import AdapterSettings
 from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.evaluation.scores import collect_scores
@@ -306,6 +307,17 @@ def sorted_layers(catalog, pipelines):
 def test_kedro_viz_can_sort_the_layers_of_pipelines_with_a_variant(project):
     context, whole = project
     assert all(sorted_layers(context.catalog, whole.pipelines).values())
+
+
+def test_titles_are_shown_before_what_only_measures_models_and_before_an_llm_is_trained():
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env="base") as session:
+        session.load_context()
+        order = [node.name for node in IncrementalRunner().ordered(pipelines["__default__"])]
+    before = order[: order.index("recommendation.show_recommendations")]
+    assert "recommendation.choose_method" in before
+    assert not [name for name in before if name == "lens.measure_lens" or name.startswith("scoring.")]
+    assert not [name for name in before if "adapter" in name or "prompts" in name]
 
 
 def test_the_resolved_catalog_is_plain_yaml(project):

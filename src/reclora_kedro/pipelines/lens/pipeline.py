@@ -25,6 +25,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 inputs=["lens", "log", "params:bootstrap"],
                 outputs="lens_metrics",
                 name="measure_lens",
+                tags=["evaluation"],  # lists and their tables come before it
             ),
             Node(nodes.show_lens, inputs="lens_metrics", outputs=None, name="show_lens"),
             Node(

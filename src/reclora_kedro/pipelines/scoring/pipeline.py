@@ -35,6 +35,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     inputs=inputs(name, read_untrained),
                     outputs=f"{name}_scores",
                     name=f"score_{name}",
+                    tags=["evaluation"],
                 )
                 for name in names.baselines
             ),
@@ -43,6 +44,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 inputs=["lens", "log", "test_questions", "params:scoring"],
                 outputs="lens_permuted_scores",
                 name="permute_lens_inputs",
+                tags=["evaluation"],
             ),
             Node(
                 collect_scores,
