@@ -1,4 +1,3 @@
-import logging
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,10 +10,11 @@ from scipy.sparse import csr_array
 
 from circle_log import circle_log
 from random_logs import interaction_tables, log_of
-from reclora_kedro.candidates import linear, texts
+from reclora_kedro.candidates import linear, sparse_ease, texts
 from reclora_kedro.candidates.ease import item_weights
 from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.candidates.linear import Linear, LinearConfig, LinearSettings
+from reclora_kedro.candidates.sparse_ease import sparse_item_weights
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.llm.item_vectors import tfidf_vectors
@@ -134,27 +134,56 @@ def test_neither_the_choice_nor_the_model_reads_what_is_later_than_the_training_
     np.testing.assert_array_equal(scores_of(log, settings, before), scores_of(other, settings, before))
 
 
-def test_above_a_number_of_items_neighbours_stand_in_for_ease_and_that_is_said(caplog):
+@settings(max_examples=15)
+@given(st.integers(0, 99), st.sampled_from([0.5, 20.0]), st.sampled_from([0.0, 0.8]), st.integers(0, 15))
+def test_weights_by_blocks_that_hold_all_items_are_those_of_ease(seed, regularization, strength, heads):
+    random = np.random.default_rng(seed)
+    taken = csr_array((random.random((40, 14)) < random.random(14) * 0.5).astype(np.float32))
+    prior = strength * random.normal(size=(14, 14)).astype(np.float32) * (random.random((14, 14)) < 0.4)
+    np.fill_diagonal(prior, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sparse_ease, "HEADS", heads)
+        patch.setattr(sparse_ease, "PAIRS_AT_ONCE", 14 * 3)
+        patch.setattr(sparse_ease, "ROWS_AT_ONCE", 7)
+        weights = sparse_item_weights(taken, regularization, csr_array(prior) if strength else None)
+    expected = item_weights(taken, regularization, prior if strength else None)
+    np.testing.assert_allclose(weights.toarray(), expected, atol=1e-5)
+    assert not weights.diagonal().any()
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_where_blocks_hold_a_part_of_the_items_the_best_ones_are_nearly_those_of_ease(strength, monkeypatch):
+    random = np.random.default_rng(0)
+    group, taken = random.integers(5, size=400), random.random((400, 64)) < 0.02
+    taken |= (np.arange(64) // 12 == group[:, None]) & (random.random((400, 64)) < 0.5)
+    taken[:, 60:] = random.random((400, 4)) < 0.5  # everyone's
+    prior = np.roll(np.eye(64, dtype=np.float32), 1, axis=1) * np.float32(strength)
+    exact = item_weights(csr_array(taken), 10.0, prior)
+    sizes = {"SOLVED": 12, "HEADS": 4, "ITEMS_OF_BLOCK": 36, "WEIGHTS_OF_ITEM": 20}
+    for name, value in sizes.items():
+        monkeypatch.setattr(sparse_ease, name, value)
+    weights = sparse_item_weights(csr_array(taken), 10.0, csr_array(prior)).toarray()
+    assert np.count_nonzero(weights, axis=1).max() == 20
+    best, of_exact = (np.argsort(-each, axis=1)[:, :5] for each in (weights, exact))
+    assert np.mean([np.isin(*rows) for rows in zip(of_exact, best, strict=True)]) > 0.85
+
+
+@pytest.mark.parametrize("text_weight", [0.0, 0.8])
+def test_above_a_number_of_items_the_scores_are_sparse_and_those_of_the_formula(text_weight):
     log = circle_log()
-    caplog.set_level(logging.WARNING)
-    one_event = log.sequences.starts + 1
-    scores = scores_of(log, LinearSettings(max_items=20), one_event)
-    with_texts = scores_of(log, LinearSettings(max_items=20, text_weight=0.5), one_event)
-    assert "The log has 21 items, and linear.max_items is 20: item_knn takes the place of ease" in caplog.text
-    taken = log.sequences.item_index.reshape(150, 5)[:, :3]  # in training
-    both = (np.isin(taken, [3, 4]).sum(axis=1) == 2).sum()
-    users = np.bincount(taken.ravel(), minlength=21)
-    [first, *_] = np.flatnonzero(taken[:, 0] == 3)
-    assert scores[first, 4] == pytest.approx(both / np.sqrt(users[3] * users[4]))
-    assert scores[first, 3] == 0
-    words = tfidf_vectors(describe_items(log.items))[0].toarray()
-    np.testing.assert_allclose(with_texts[first], scores[first] + 0.5 * (words[3] @ words.T) ** 2, atol=1e-6)
+    training, end = Training.of_all(log), log.sequences.starts + 2
+    frame = pl.DataFrame({"user_index": np.arange(150), "history_end": end, "timestamp": np.zeros_like(end)})
+    of = LinearSettings(regularization=2.0, text_weight=text_weight, transition_weight=0.5, max_items=20)
+    scores = Linear.fit(training, of).scores(training.moments(frame))
+    assert isinstance(scores, csr_array)
+    expected = scores_by_hand(log, of, 50, 7, end[7])
+    np.testing.assert_allclose(scores[[7]].toarray()[0], expected, atol=1e-5)
 
 
 def test_blocks_of_few_scores_choose_and_give_the_same(monkeypatch):
     log, whole = circle_log(), []
     for at_once in (2**22, 3 * 21):
-        monkeypatch.setattr(linear, "SCORES_AT_ONCE", at_once)
+        monkeypatch.setattr(sparse_ease, "PAIRS_AT_ONCE", at_once)
         monkeypatch.setattr("reclora_kedro.candidates.moments.SCORES_AT_ONCE", at_once)
         settings = chosen(log, max_items=20, recencies=[0.8])
         whole.append((settings, scores_of(log, settings).tolist()))

@@ -9,13 +9,14 @@ from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
-from scipy.sparse import csr_array, diags_array, vstack
+from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.ease import item_weights
 from reclora_kedro.candidates.item_model import ItemModel, Step, Training
-from reclora_kedro.candidates.moments import SCORES_AT_ONCE, Moments, Scores
-from reclora_kedro.candidates.texts import NEAREST, Texts
+from reclora_kedro.candidates.moments import Moments, Scores
+from reclora_kedro.candidates.sparse_ease import sparse_item_weights
+from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.candidates.transitions import transitions
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.parameters import Count, NonNegative, Positive, Real
@@ -26,14 +27,13 @@ EVENTS = 50  # latest ones of each user that count
 WINDOW, WINDOW_DECAY = 5, 0.7  # moments from an item to one that follows it, and the weight of a further one
 MOST_TAKEN = 3000  # items among which all but transitions is chosen in seconds
 WORDS_REGULARIZATION = 10.0  # of EASE on the words of items
-COSINE_POWER = 2.0  # of cosines of texts beside those of users
 UpToOne = Annotated[Positive, Field(le=1)]
 Term = Callable[[csr_array], Scores]
 """Function from weighted histories, (moments, items), to scores of the same shape."""
 
 
 class LinearConfig(Block):
-    """Settings among which likes choose, and the largest catalogue for EASE."""
+    """Settings among which likes choose, and the largest catalogue for EASE in closed form."""
 
     regularizations: tuple[Positive, ...] = Field(min_length=1)
     recencies: tuple[UpToOne, ...] = Field(min_length=1)
@@ -67,13 +67,13 @@ class Linear(ItemModel):
     al., arXiv 2508.13500), regularization is lambda + gamma, and text_weight is gamma over it. Events of one second
     have the same weight.
 
-    Above `max_items` items, B are cosines of items' users, and ``text_weight * cos(t_i, t_j)^2`` of TF-IDF vectors t,
-    of which the `NEAREST` items count.
+    Above `max_items` items, where 4 bytes per pair of items would be too many, B and S are the greatest weights of the
+    same regressions by blocks of items, see `sparse_item_weights`.
     """
 
     NOTE: ClassVar = (
-        "a linear model of the user's latest events: EASE near similar texts (above linear.max_items items, cosines "
-        "of users and of texts), and transitions, as validation likes prefer them"
+        "a linear model of the user's latest events: EASE near similar texts (above linear.max_items items, its "
+        "greatest weights), and transitions, as validation likes prefer them"
     )
     LABEL: ClassVar = "linear: taken together or next, texts"
     STYLE: ClassVar = Style("#B6992D", "cross", "dashdot")
@@ -101,7 +101,7 @@ class Linear(ItemModel):
 
     @classmethod
     def fit(cls, training: Training, settings: LinearSettings) -> Self:
-        terms = _together(training, settings)
+        terms = [(1.0, _together(training, settings))]
         if settings.transition_weight:
             terms.append((settings.transition_weight, _following(training, settings)))
         return cls(settings, tuple(terms))
@@ -123,24 +123,19 @@ def _texts(training: Training) -> Texts | None:
     return training.once("texts", lambda: Texts.from_log(training.log))
 
 
-def _together(training: Training, settings: LinearSettings) -> list[tuple[float, Term]]:
-    """Return the term of the weights of EASE or, for too many items, those of the greatest cosines."""
-    texts = _texts(training) if settings.text_weight else None
-    if training.items <= settings.max_items:
-        key = ("ease", settings.regularization, settings.text_weight)
-        return [(1.0, training.once(key, lambda: _product(_ease(training, settings, texts))))]
-    terms: list[tuple[float, Term]] = [(1.0, training.once("cosines", lambda: _product(_cosines(training, settings))))]
-    if texts is not None:
-        terms.append((settings.text_weight, training.once("alike", lambda: partial(_times_cosines, texts))))
-    return terms
+def _together(training: Training, settings: LinearSettings) -> Term:
+    is_large = training.items > settings.max_items
+    key = ("ease", settings.regularization, settings.text_weight, is_large)
+    return training.once(key, lambda: _product(_ease(training, settings, is_large)))
 
 
-def _ease(training: Training, settings: LinearSettings, texts: Texts | None) -> np.ndarray:
-    prior = None
+def _ease(training: Training, settings: LinearSettings, is_large: bool) -> Scores:
+    weights_of: Callable[..., Scores] = sparse_item_weights if is_large else item_weights
+    texts, prior = _texts(training) if settings.text_weight else None, None
     if texts is not None:
-        prior = item_weights(texts.vectors[texts.of_item].T, WORDS_REGULARIZATION)
+        prior = weights_of(texts.vectors[texts.of_item].T.tocsr(), WORDS_REGULARIZATION)
         prior *= np.float32(settings.text_weight)
-    return item_weights(training.taken, settings.regularization, prior)
+    return weights_of(training.taken, settings.regularization, prior)
 
 
 def _following(training: Training, settings: LinearSettings) -> Term:
@@ -157,33 +152,3 @@ def _product(weights: Scores) -> Term:
 
 def _times(weights: Scores, histories: csr_array) -> Scores:
     return histories @ weights
-
-
-def _times_cosines(texts: Texts, histories: csr_array) -> csr_array:
-    taken, column = np.unique(histories.indices, return_inverse=True)
-    near = texts.nearest(taken)
-    near.data **= np.float32(COSINE_POWER)
-    return csr_array((histories.data, column, histories.indptr), shape=(histories.shape[0], len(taken))) @ near
-
-
-def _cosines(training: Training, settings: LinearSettings) -> csr_array:
-    """Return the greatest cosines of items' users, `NEAREST` of each item: float32, shape (items, items)."""
-    logger.warning(
-        "The log has %d items, and linear.max_items is %d: item_knn takes the place of ease.",
-        training.items,
-        settings.max_items,
-    )
-    unit = training.taken @ diags_array(np.maximum(training.users, 1) ** np.float32(-0.5))
-    takers, items = unit.T.tocsr(), unit.shape[1]
-    step = max(1, SCORES_AT_ONCE // items)
-    blocks = [_nearest(takers[start : start + step] @ unit, start) for start in range(0, items, step)]
-    return vstack(blocks, format="csr")
-
-
-def _nearest(cosines: csr_array, first: int) -> csr_array:
-    """Keep the greatest cosines of each item with others, for the items from `first` on: shape (rows, items)."""
-    row = np.repeat(np.arange(cosines.shape[0]), np.diff(cosines.indptr))
-    cosines.data[cosines.indices == first + row] = 0
-    order = np.lexsort((-cosines.data, row))
-    kept = order[np.arange(len(order)) - cosines.indptr[row] < NEAREST]
-    return csr_array((cosines.data[kept], (row[kept], cosines.indices[kept])), shape=cosines.shape)

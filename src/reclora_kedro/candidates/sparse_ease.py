@@ -1,0 +1,176 @@
+"""EASE of large catalogues: the same regression by blocks of items, of which the greatest weights are kept."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.linalg import blas, lapack
+from scipy.sparse import csr_array, diags_array, vstack
+
+SOLVED = 512  # items whose weights one block gives
+HEADS = 2048  # items of every block
+ITEMS_OF_BLOCK = 6144
+WEIGHTS_OF_ITEM, WEIGHTS = (
+    1000,
+    2**27,
+)  # kept of an item, and of all; each takes 8 bytes, and 20 more while they are made
+NEAREST = 200  # items of each item, by which blocks are made
+ITEMS_OF_ROW = 300  # of a user (or word), drawn, that tell what is near: pairs grow with their square
+ROWS_AT_ONCE = 4096
+PAIRS_AT_ONCE = 2**25  # of items, whose numbers take 256 MiB
+
+
+def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_array | None = None) -> csr_array:
+    """Return the greatest weights of EASE, see `item_weights`, which are exact if one block holds all items.
+
+    As Steck does (Markov Random Fields for Collaborative Filtering, arXiv 1910.09645), each row of
+    ``P = (X'X + regularization I)^-1`` is that of the inverse among some items only: those that occur most, those of
+    the row's block, which often occur together, and those with which these have most to do.
+
+    Args:
+        taken: X, shape (users, items), most of it zeros.
+        prior: weights that B stays near, most of them zeros.
+
+    Returns:
+        B, float32, shape (items, items): row i has what an event of item i adds to each item's score. The rows of
+        ``regularization P prior`` are those of the prior outside their block, times the diagonal.
+    """
+    taken, prior = taken.astype(np.float32, copy=False), None if prior is None else prior.tocsr()
+    items, ridge = taken.shape[1], np.float32(regularization)
+    most = max(1, min(WEIGHTS_OF_ITEM, WEIGHTS // items))
+    users = taken.multiply(taken).sum(axis=0) + ridge
+    near = _near(taken, users, prior)
+    place, weights = np.zeros((items, most), dtype=np.int32), np.zeros((items, most), dtype=np.float32)
+    pulls = None if prior is None else np.zeros_like(weights)
+    diagonal, pulled = 1 / users, np.zeros(items, dtype=np.float32)  # as they are of items that have no other one near
+    for solved, block, own, inverse in _inverses(taken, users, near):
+        row, pull = np.arange(len(solved)), np.float32(0)
+        diagonal[solved] = inverse[row, own]
+        if prior is not None:
+            among = prior[block][:, block].toarray()
+            pull = inverse @ among
+            pull -= diagonal[solved, None] * among[own]
+            pull *= ridge
+            pulled[solved] = pull[row, own]
+        size = np.abs(pull - inverse * users[block])
+        size[row, own] = 0
+        count = min(most, len(block))
+        kept = np.argpartition(-size, count - 1, axis=1)[:, :count]
+        place[solved, :count], weights[solved, :count] = block[kept], np.take_along_axis(inverse, kept, axis=1)
+        if pulls is not None:
+            pulls[solved, :count] = np.take_along_axis(pull, kept, axis=1)
+    weights *= (-(1 + pulled) / diagonal)[place]
+    if pulls is not None:
+        weights += pulls
+    ends = np.arange(0, weights.size + 1, most)
+    by_blocks = csr_array((weights.ravel(), place.ravel(), ends), shape=(items, items))
+    step, kept_rows = max(1, PAIRS_AT_ONCE // items), list[csr_array]()
+    for start in range(0, items, step):
+        rows = by_blocks[start : start + step]
+        if prior is not None:
+            rows = rows + diags_array(ridge * diagonal[start : start + step]) @ prior[start : start + step]
+        kept_rows.append(_greatest(_without_diagonal(rows.tocsr(), start), most))
+    return vstack(kept_rows, format="csr")
+
+
+def _inverses(
+    taken: csr_array, users: np.ndarray, near: csr_array
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield items, those of their block, the items' places in it, and their rows of the block's inverse of X'X + ridge.
+
+    Args:
+        users: the diagonal of X'X + ridge.
+    """
+    takers = taken.T.tocsr()
+    common = np.argsort(-near.sum(axis=0), kind="stable")[:HEADS]
+    heads = taken[:, common].tocsr()
+    gram = _gram(heads)
+    for solved in _clusters(near):
+        tail = _tail(near, solved, common)
+        block, of_tail = np.concatenate([common, tail]), takers[tail]
+        matrix = np.zeros((len(block), len(block)), dtype=np.float32, order="F")
+        matrix[: len(common), : len(common)] = gram
+        matrix[len(common) :, : len(common)] = (of_tail @ heads).toarray()
+        matrix[len(common) :, len(common) :] = (of_tail @ of_tail.T).toarray()
+        np.fill_diagonal(matrix, users[block])
+        order = np.argsort(block)
+        own = order[np.searchsorted(block, solved, sorter=order)]
+        rows = np.zeros((len(block), len(solved)), dtype=np.float32, order="F")
+        rows[own, np.arange(len(solved))] = 1
+        factor, failed = lapack.spotrf(matrix, lower=True, clean=False, overwrite_a=True)
+        assert not failed  # with something on its diagonal, a Gram matrix is positive definite
+        yield solved, block, own, lapack.spotrs(factor, rows, lower=True, overwrite_b=True)[0].T
+
+
+def _near(taken: csr_array, users: np.ndarray, prior: csr_array | None) -> csr_array:
+    """Return roughly how much each item has to do with its nearest ones, from drawn items of each row."""
+    row = np.repeat(np.arange(taken.shape[0]), np.diff(taken.indptr))
+    order = np.lexsort((np.random.default_rng(0).random(len(row), dtype=np.float32), row))
+    drawn = order[np.arange(len(order)) - taken.indptr[row] < ITEMS_OF_ROW]
+    few = csr_array((taken.data[drawn], (row[drawn], taken.indices[drawn])), shape=taken.shape)
+    takers, items = few.T.tocsr(), few.shape[1]
+    step, blocks = max(1, PAIRS_AT_ONCE // items), list[csr_array]()
+    for start in range(0, items, step):
+        blocks.append(_greatest(_without_diagonal(takers[start : start + step] @ few, start), NEAREST))
+    near = diags_array(1 / users) @ vstack(blocks, format="csr")
+    return near.tocsr() if prior is None else (near + abs(_greatest(prior, NEAREST))).tocsr()
+
+
+def _gram(rows: csr_array) -> np.ndarray:
+    """Return the products of columns, of which only the lower triangle is right and the diagonal is left out."""
+    columns, pairs = rows.shape[1], rows[np.diff(rows.indptr) > 1]
+    gram = np.zeros((columns, columns), dtype=np.float32, order="F")
+    for start in range(0, pairs.shape[0], ROWS_AT_ONCE):
+        some = pairs[start : start + ROWS_AT_ONCE].toarray()
+        gram = blas.ssyrk(1.0, some.T, beta=1.0, c=gram, lower=True, overwrite_c=True)
+    return gram
+
+
+def _clusters(near: csr_array) -> Iterator[np.ndarray]:
+    """Yield blocks of at most `SOLVED` items, each grown from the item that occurs most by what is near to it."""
+    both = (near + near.T).tocsr()
+    occurs = both.sum(axis=0)
+    order = np.argsort(-occurs, kind="stable")
+    free = occurs > 0
+    while len(order := order[free[order]]):
+        block, pull, new = list[np.ndarray](), np.zeros(len(free), dtype=np.float32), order[:1]
+        size = 0
+        while len(new):
+            block.append(new)
+            free[new], size = False, size + len(new)
+            pull += both[new].sum(axis=0)
+            nearest, room = np.flatnonzero(free & (pull > 0)), min(size, SOLVED - size)
+            if len(nearest) > room:
+                nearest = nearest[np.argpartition(-pull[nearest], room - 1)[:room]] if room else nearest[:0]
+            new = nearest if len(nearest) else order[free[order]][:room]
+        yield np.sort(np.concatenate(block))
+
+
+def _tail(near: csr_array, solved: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """Return the items of a block beside the common ones."""
+    pull = near[solved].sum(axis=0)
+    pull[solved] = np.inf
+    pull[common] = 0
+    room = max(ITEMS_OF_BLOCK - len(common), int(np.isinf(pull).sum()))
+    others = np.flatnonzero(pull > 0)
+    return others if len(others) <= room else np.sort(others[np.argpartition(-pull[others], room - 1)[:room]])
+
+
+def _without_diagonal(rows: csr_array, first: int) -> csr_array:
+    """Drop the diagonal of a matrix from rows of it, the first of which is given."""
+    row = np.repeat(np.arange(first, first + rows.shape[0]), np.diff(rows.indptr))
+    rows.data[rows.indices == row] = 0
+    rows.eliminate_zeros()
+    return rows
+
+
+def _greatest(rows: csr_array, most: int) -> csr_array:
+    """Keep the numbers of greatest absolute value in each row."""
+    kept = list[np.ndarray]()
+    for start, end in zip(rows.indptr[:-1].tolist(), rows.indptr[1:].tolist(), strict=True):
+        own = np.arange(start, end)
+        if len(own) > most:
+            own = start + np.sort(np.argpartition(-np.abs(rows.data[start:end]), most - 1)[:most])
+        kept.append(own)
+    places = np.concatenate(kept) if kept else np.arange(0)
+    ends = np.cumsum([0, *map(len, kept)])
+    return csr_array((rows.data[places], rows.indices[places], ends), shape=rows.shape)
