@@ -41,6 +41,7 @@ from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.history.taken_items import draw_positives
 
 FORMS = ("closed", "blocks", "half blocks", "item_knn")
+HALF = {"SOLVED": 256, "HEADS": 1024, "ITEMS_OF_BLOCK": 3072}  # sizes of half blocks
 TEXT_WEIGHTS = (0.0, 0.8)
 REGULARIZATION, RECENCY = 100.0, 0.9
 K = 10
@@ -68,8 +69,8 @@ def fitted(form: str, text_weight: float, training: Training) -> ItemModel:
     if form == "item_knn":
         return ItemKnn.fit(training, ItemKnnSettings())
     if form == "half blocks":
-        for name in ("SOLVED", "HEADS", "ITEMS_OF_BLOCK"):
-            setattr(sparse_ease, name, getattr(sparse_ease, name) // 2)
+        for name, size in HALF.items():
+            setattr(sparse_ease, name, size)
     settings = LinearSettings(regularization=REGULARIZATION, recency=RECENCY, text_weight=text_weight)
     most = training.items if form == "closed" else 0
     return Linear.fit(training, settings.model_copy(update={"max_items": most}))
