@@ -143,7 +143,7 @@ def test_weights_by_blocks_that_hold_all_items_are_those_of_ease(seed, regulariz
     np.fill_diagonal(prior, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sparse_ease, "HEADS", heads)
-        patch.setattr(sparse_ease, "SCORES_AT_ONCE", 14 * 3)
+        patch.setattr(sparse_ease, "PAIRS_AT_ONCE", 14 * 3)
         patch.setattr(sparse_ease, "ROWS_AT_ONCE", 7)
         weights = sparse_item_weights(taken, regularization, csr_array(prior) if strength else None)
     expected = item_weights(taken, regularization, prior if strength else None)
@@ -183,7 +183,7 @@ def test_above_a_number_of_items_the_scores_are_sparse_and_those_of_the_formula(
 def test_blocks_of_few_scores_choose_and_give_the_same(monkeypatch):
     log, whole = circle_log(), []
     for at_once in (2**22, 3 * 21):
-        monkeypatch.setattr(sparse_ease, "SCORES_AT_ONCE", at_once)
+        monkeypatch.setattr(sparse_ease, "PAIRS_AT_ONCE", at_once)
         monkeypatch.setattr("reclora_kedro.candidates.moments.SCORES_AT_ONCE", at_once)
         settings = chosen(log, max_items=20, recencies=[0.8])
         whole.append((settings, scores_of(log, settings).tolist()))

@@ -24,7 +24,7 @@ from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 
-MEASURING = ("cluster", "histories", "lens", "llm", "long_logs")  # those with measuring processes
+MEASURING = ("cluster", "histories", "lens", "linear_forms", "llm", "long_logs")  # those with measuring processes
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +205,17 @@ def test_large_catalogue(benchmarks):
     assert "every item" in printed
     compared = benchmarks.main("large_catalogue", "--methods", 1_000, "--users", 3, "--dim", 8)
     assert all(method in compared for method in benchmarks.module("large_catalogue").METHODS)
+
+
+def test_linear_forms(benchmarks):
+    module = benchmarks.module("linear_forms")
+    for name, size in module.HALF.items():
+        benchmarks.patch.setattr(module.sparse_ease, name, size)
+    [rows] = [
+        each for each in benchmarks.tables("linear_forms", 400, "--users", 200).values() if isinstance(each, list)
+    ]
+    assert [row["form"] for row in rows] == [*module.FORMS, *module.FORMS[:-1]]
+    assert all(row["recall@10"] > 0.99 for row in rows if "blocks" in row["form"])  # one holds all items
 
 
 def test_texts(benchmarks, tmp_path):

@@ -6,15 +6,15 @@ import numpy as np
 from scipy.linalg import blas, lapack
 from scipy.sparse import csr_array, diags_array, vstack
 
-from reclora_kedro.candidates.moments import SCORES_AT_ONCE
-
 SOLVED = 512  # items whose weights one block gives
 HEADS = 2048  # items of every block
 ITEMS_OF_BLOCK = 6144
-WEIGHTS_OF_ITEM, WEIGHTS = 1000, 2**27  # kept of an item, and of all, while which are made 20 bytes of each are held
+WEIGHTS_OF_ITEM = 1000  # kept, at most
+WEIGHTS = 2**27  # kept of all items; each takes 8 bytes, and 20 more while they are made
 NEAREST = 200  # items of each item, by which blocks are made
 ITEMS_OF_ROW = 300  # of a user (or word), drawn, that tell what is near: pairs grow with their square
 ROWS_AT_ONCE = 4096
+PAIRS_AT_ONCE = 2**25  # of items, whose numbers take 256 MiB
 
 
 def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_array | None = None) -> csr_array:
@@ -32,12 +32,12 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
         B, float32, shape (items, items): row i has what an event of item i adds to each item's score. The rows of
         ``regularization P prior`` are those of the prior outside their block, times the diagonal.
     """
-    taken, prior = taken.astype(np.float32), None if prior is None else prior.tocsr()
+    taken, prior = taken.astype(np.float32, copy=False), None if prior is None else prior.tocsr()
     items, ridge = taken.shape[1], np.float32(regularization)
     most = max(1, min(WEIGHTS_OF_ITEM, WEIGHTS // items))
     users = taken.multiply(taken).sum(axis=0) + ridge
     near = _near(taken, users, prior)
-    place, weights = np.zeros((items, most + 1), dtype=np.int32), np.zeros((items, most + 1), dtype=np.float32)
+    place, weights = np.zeros((items, most), dtype=np.int32), np.zeros((items, most), dtype=np.float32)
     pulls = None if prior is None else np.zeros_like(weights)
     diagonal, pulled = 1 / users, np.zeros(items, dtype=np.float32)  # as they are of items that have no other one near
     for solved, block, own, inverse in _inverses(taken, users, near):
@@ -51,7 +51,7 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
             pulled[solved] = pull[row, own]
         size = np.abs(pull - inverse * users[block])
         size[row, own] = 0
-        count = min(most + 1, len(block))
+        count = min(most, len(block))
         kept = np.argpartition(-size, count - 1, axis=1)[:, :count]
         place[solved, :count], weights[solved, :count] = block[kept], np.take_along_axis(inverse, kept, axis=1)
         if pulls is not None:
@@ -59,9 +59,9 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
     weights *= (-(1 + pulled) / diagonal)[place]
     if pulls is not None:
         weights += pulls
-    ends = np.arange(0, weights.size + 1, most + 1)
+    ends = np.arange(0, weights.size + 1, most)
     by_blocks = csr_array((weights.ravel(), place.ravel(), ends), shape=(items, items))
-    step, kept_rows = max(1, SCORES_AT_ONCE // items), list[csr_array]()
+    step, kept_rows = max(1, PAIRS_AT_ONCE // items), list[csr_array]()
     for start in range(0, items, step):
         rows = by_blocks[start : start + step]
         if prior is not None:
@@ -106,7 +106,7 @@ def _near(taken: csr_array, users: np.ndarray, prior: csr_array | None) -> csr_a
     drawn = order[np.arange(len(order)) - taken.indptr[row] < ITEMS_OF_ROW]
     few = csr_array((taken.data[drawn], (row[drawn], taken.indices[drawn])), shape=taken.shape)
     takers, items = few.T.tocsr(), few.shape[1]
-    step, blocks = max(1, SCORES_AT_ONCE // items), list[csr_array]()
+    step, blocks = max(1, PAIRS_AT_ONCE // items), list[csr_array]()
     for start in range(0, items, step):
         blocks.append(_greatest(_without_diagonal(takers[start : start + step] @ few, start), NEAREST))
     near = diags_array(1 / users) @ vstack(blocks, format="csr")
