@@ -70,7 +70,7 @@ class Watch:
                 except psutil.Error:
                     continue
             self._peak, self._cpu = max(self._peak, memory), max(self._cpu, seconds)
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def _children(self) -> list[psutil.Process]:
         try:
