@@ -1,7 +1,7 @@
 """What a user's best items cost in a large catalogue.
 
     python benchmarks/large_catalogue.py --items 1000000
-    python benchmarks/large_catalogue.py --methods 10000 100000 1000000
+    python benchmarks/large_catalogue.py --methods 2000 50000
 
 The first command compares a retriever's approximate index with scores of every item. Vectors are made up: items around
 one centre per 200 items, of unequal lengths; states of users near sums of two items. Those of a trained retriever have
