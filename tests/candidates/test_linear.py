@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from circle_log import circle_log
 from random_logs import interaction_tables, log_of
-from reclora_kedro.candidates import linear, sparse_ease, texts
+from reclora_kedro.candidates import linear, sparse_ease
 from reclora_kedro.candidates.ease import item_weights
 from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.candidates.linear import Linear, LinearConfig, LinearSettings
@@ -195,21 +195,3 @@ def test_without_validation_likes_the_first_settings_are_taken():
     log = replace(log, samples=log.samples_in("train"))
     settings = chosen(log, recencies=[0.9, 0.5], max_items=7)
     assert settings == LinearSettings(regularization=30.0, recency=0.9, max_items=7)
-
-
-@pytest.mark.parametrize("nearest", [2, 200])
-def test_nearest_texts_are_those_with_the_greatest_cosines_whatever_is_compared_at_once(nearest, monkeypatch):
-    log = circle_log()
-    titles = [f"{'abcde'[item % 5]}x {'fgh'[item % 3]}y {'ij'[item % 2]}z" for item in range(21)]
-    log = replace(log, items=log.items.with_columns(title=pl.Series(titles)))
-    monkeypatch.setattr(texts, "NEAREST", nearest)
-    monkeypatch.setattr(texts, "TEXTS_AT_ONCE", 3)
-    vectors = tfidf_vectors(describe_items(log.items))[0].toarray()
-    cosines = vectors @ vectors.T
-    asked = np.array([4, 0, 4, 17])
-    found = texts.Texts.from_log(log).nearest(asked).toarray()
-    for row, expected in zip(found, cosines[asked], strict=True):
-        kept = row > 0
-        np.testing.assert_allclose(row[kept], expected[kept], rtol=1e-5)
-        assert kept.sum() == min(nearest, (expected > 0).sum())
-        assert np.where(kept, 0, expected).max() <= row[kept].min() + 1e-6
