@@ -18,7 +18,7 @@ MODULES = (
     ),
     *(
         f"reclora_kedro.baselines.{name}"
-        for name in ("boosted_trees", "lens_probe", "popularity", "prompt_likes", "statistics_probe")
+        for name in ("boosted_trees", "lens_probe", "prompt_likes", "statistics_probe")
     ),
 )
 

@@ -35,7 +35,9 @@ class LensReader:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name != "_lens_of_items"}
-        return state | {"_lens": deepcopy(self._lens).cpu()}  # whoever reads this may have no GPU
+        if self._device.type != "cpu":
+            state["_lens"] = deepcopy(self._lens).cpu()  # whoever reads this may have no GPU
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
