@@ -33,10 +33,17 @@ class TrainingLog:
         self.score: tuple[float, ...] = ()
         self.validations_since_best = 0
 
-    def keep_if_best(self, weights: Mapping[str, Tensor], *score: float, keep_last: bool = False) -> None:
-        """Count a validation, and copy the weights if its score is the best so far; with `keep_last`, in any case."""
+    def keep_if_best(
+        self, weights: Mapping[str, Tensor], *score: float, keep_last: bool = False, least_gain: float = 0.0
+    ) -> None:
+        """Count a validation, and copy the weights if its score is the best so far; with `keep_last`, in any case.
+
+        Args:
+            least_gain: how much higher than that of the best one its first number has to be.
+        """
         self.validations_since_best += 1
-        if keep_last or (score > self.score and not any(map(math.isnan, score))):
+        best = [each + least_gain * (place == 0) for place, each in enumerate(self.score)]
+        if keep_last or ([*score] > best and not any(map(math.isnan, score))):
             self.best, self.score, self.validations_since_best = copy_of(weights), score, 0
 
     @property

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 NO_ROWS = np.empty(0, dtype=np.int32)
 GATHERED_ROWS = 2**20  # samples whose columns are gathered together
 EPOCH_ROWS = 1_000_000  # maximum of an epoch: on a large log, training ends when so many more rows bring nothing
+LEAST_GAIN = 5e-4  # of validation AUC by an epoch of a longer pass: less is not worth the minutes, and within its error
 TRAINING_LOG = {
     "rows": pl.Int64,
     "train_loss": pl.Float64,
@@ -64,7 +65,7 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
     engine.require_parts(config.batch_parts, "lens")
     lens, training_log = train_together(partial(_fit, log, config), engine, "train the lens")
     rows, auc = training_log["rows"].to_list(), training_log["validation_auc"].to_list()
-    if rows[-1] >= config.max_rows and auc[-1] == max(auc) and len(auc) > 1:
+    if rows[-1] >= config.max_rows and len(auc) > 1 and auc[-1] > max(auc[:-1]) + LEAST_GAIN:
         logger.warning(
             "The lens has had %s rows, and the last %s of them raised its validation AUC by %.4f, to %.4f: with a "
             "higher lens.max_rows it may learn more.",
@@ -123,7 +124,8 @@ class LensTraining:
     ) -> pl.DataFrame:
         """Train until `patience` epochs bring no better validation AUC, keep the best weights, and return the log.
 
-        An epoch is a pass over the rows or, if these are many, over `EPOCH_ROWS` of them that the pass has not had.
+        An epoch is a pass over the rows or, if these are many, over `EPOCH_ROWS` of them that the pass has not had; it
+        then has to be better by `LEAST_GAIN`.
 
         Args:
             max_epochs: maximum of passes.
@@ -134,7 +136,7 @@ class LensTraining:
         """
         log, started, seen = TrainingLog(patience), time.perf_counter(), 0
         start = [NO_ROWS] if keep_start else []
-        passes = max_epochs * (len(rows) + replayed)
+        passes, least_gain = max_epochs * (len(rows) + replayed), LEAST_GAIN if len(rows) > EPOCH_ROWS else 0.0
         most = passes if max_rows is None else min(passes, max_rows)
         with Progress("lens", most, "rows") as progress:
             for epoch in chain(start, _epochs(rows, max_epochs, replay, replayed)):
@@ -151,7 +153,7 @@ class LensTraining:
                     }
                 )
                 progress.show(validation_auc=f"{auc:.4f}")
-                log.keep_if_best(self.lens.state_dict(), auc)
+                log.keep_if_best(self.lens.state_dict(), auc, least_gain=least_gain)
                 if log.is_over or seen >= most:
                     break
         self.lens.load_state_dict(log.best)
