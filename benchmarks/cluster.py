@@ -2,14 +2,14 @@
 
     make bench-ray
     python benchmarks/cluster.py --rows 200 --faults 2
-    python benchmarks/cluster.py --project /tmp/reclora/scale-2500009/project --faults 0
+    python benchmarks/cluster.py --project PROJECT --faults 0
 
-With a project that `make bench-scale` leaves, the steps are the choice of the method and everyone's lists. Else it
-reads what the default run has left: the log, the lens's settings and the prompts; the lens trains on batches of a
-size that suits long logs. Every measurement runs in a process of its own; the start of Ray is measured apart; that of a
-step's workers is part of the step. Faults: while a step runs on a cluster of three nodes, a worker is killed or a node
-removed at a random moment; the step has to end with the same result. The process that asks for a scoring is killed,
-too: the next one has to end it with the shards that are left.
+With the folder of a project that `make bench-scale` leaves, the steps are the choice of the method and everyone's
+lists. Else it reads what the default run has left: the log, the lens's settings and the prompts; the lens trains on
+batches of a size that suits long logs. Every measurement runs in a process of its own; the start of Ray is measured
+apart; that of a step's workers is part of the step. Faults: while a step runs on a cluster of three nodes, a worker is
+killed or a node removed at a random moment; the step has to end with the same result. The process that asks for a
+scoring is killed, too: the next one has to end it with the shards that are left.
 Ingestion and history of long logs are measured by benchmarks/long_logs.py; their faults are here.
 """
 
