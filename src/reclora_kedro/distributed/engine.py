@@ -296,6 +296,7 @@ def _join(train: "Callable[[Group], R]", address: str, port: int, size: int, ran
 
 def _map_on_cores(work: Callable[[S], R], shards: Sequence[S]) -> Iterator[R]:
     import joblib
+    from joblib.externals.loky import get_reusable_executor
 
     cores = joblib.cpu_count()
     if cores == 1 or len(shards) < SHARDS_PER_CORE * cores:
@@ -305,7 +306,10 @@ def _map_on_cores(work: Callable[[S], R], shards: Sequence[S]) -> Iterator[R]:
         path = Path(folder, "work")
         joblib.dump(work, path)
         run = joblib.Parallel(n_jobs=cores, return_as="generator", inner_max_num_threads=1)
-        yield from run(joblib.delayed(_run_kept)(path, shard) for shard in shards)
+        try:
+            yield from run(joblib.delayed(_run_kept)(path, shard) for shard in shards)
+        finally:  # else they would keep the function, and its file, for minutes
+            get_reusable_executor().shutdown(wait=True)
 
 
 @lru_cache(maxsize=1)

@@ -136,8 +136,9 @@ class LensTraining:
         """
         log, started, seen = TrainingLog(patience), time.perf_counter(), 0
         start = [NO_ROWS] if keep_start else []
-        passes, least_gain = max_epochs * (len(rows) + replayed), LEAST_GAIN if len(rows) > EPOCH_ROWS else 0.0
-        most = passes if max_rows is None else min(passes, max_rows)
+        of_pass = len(rows) + replayed
+        most = max_epochs * of_pass if max_rows is None else min(max_epochs * of_pass, max_rows)
+        least_gain = LEAST_GAIN if of_pass > EPOCH_ROWS else 0.0
         with Progress("lens", most, "rows") as progress:
             for epoch in chain(start, _epochs(rows, max_epochs, replay, replayed)):
                 train_loss = self.epoch(epoch, progress) if len(epoch) else None
