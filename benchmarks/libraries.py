@@ -5,10 +5,9 @@
 
 Each user's last like tests, of the users with at least five; all other likes are known, and nothing else is: no
 ratings, and no times but the order of likes, in which ties are broken by chance. Candidates are all items that the user
-has not taken. Each library has an environment of its own, `.venv-peers/NAME`, and its default settings; a model
-whose training takes more than ten CPU minutes (`--limit`) is stopped. Every model has a process of its own, one thread.
-What cannot be installed or run is named with its error. Our Recommender is fitted by `Recommender.fit`, with texts of
-the items and without.
+has not taken. Each library has an environment of its own, `.venv-peers/NAME`. Its models stand at their default
+settings and, where one fit takes seconds, at the best of some dozens by each user's last known like; a training or a
+search ends after ten CPU minutes (`--limit`). Every model has a process of its own, one thread.
 """
 
 import argparse
@@ -37,11 +36,17 @@ Table = list[dict[str, Any]]
 OURS = ("Recommender.fit", "Recommender.fit, ids alone")
 LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # requirements and models
     "ours": ((), OURS),
-    "implicit": (("implicit==0.7.3", "pandas"), ("implicit BM25", "implicit ALS")),
-    "lenskit": (("lenskit==2025.8.1",), ("LensKit item-kNN", "LensKit implicit MF")),
+    "implicit": (
+        ("implicit==0.7.3", "pandas"),
+        ("implicit BM25", "implicit BM25, searched", "implicit ALS", "implicit ALS, searched"),
+    ),
+    "lenskit": (
+        ("lenskit==2025.8.1",),
+        ("LensKit item-kNN", "LensKit item-kNN, searched", "LensKit implicit MF", "LensKit implicit MF, searched"),
+    ),
     "rectools": (
         ("rectools[torch,catboost]==0.19.0",),
-        ("RecTools EASE", "RecTools two-stage", "RecTools SASRec", "RecTools eSASRec"),
+        ("RecTools EASE", "RecTools EASE, searched", "RecTools two-stage", "RecTools SASRec", "RecTools eSASRec"),
     ),
     # Its releases read what newer NumPy, SciPy and pandas have removed.
     "recbole": (

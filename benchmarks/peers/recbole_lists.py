@@ -1,36 +1,38 @@
-"""Models of RecBole: `python -m peers.recbole_lists FOLDER MODEL`, see benchmarks/libraries.py."""
+"""Models of RecBole: `python -m peers.recbole_lists FOLDER MODEL LIMIT`, see benchmarks/libraries.py."""
 
 import os
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # RecBole's checkpoints hold its settings as objects
 
-from peers.lists import LIMIT, Fitted, K, TrainingStoppedError, main
+from peers.lists import LIMIT, K, Peer, Recommend, TrainingStoppedError, main
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 from recbole.utils.case_study import full_sort_scores
 
 
-def sasrec(likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataFrame:
+def sasrec(likes: pd.DataFrame) -> Recommend:
     """SASRec."""
-    return _run("SASRec", {"train_neg_sample_args": None}, likes, users, fitted)
+    return _run("SASRec", {"train_neg_sample_args": None}, likes)
 
 
-def lightgcn(likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataFrame:
+def lightgcn(likes: pd.DataFrame) -> Recommend:
     """LightGCN."""
-    return _run("LightGCN", {}, likes, users, fitted)
+    return _run("LightGCN", {}, likes)
 
 
-def _run(name: str, settings: dict, likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataFrame:
-    # The library holds out each user's last two rows; the last one stands in for the test like; nobody reads its item.
-    last = likes[likes["user_id"].isin(users)].groupby("user_id", as_index=False).tail(1)
+def _run(name: str, settings: dict, likes: pd.DataFrame) -> Recommend:
+    # The library holds out each user's last two rows; a copy of the last one stands for what is asked; nobody reads it.
+    last = likes.groupby("user_id", as_index=False).tail(1)
     rows = pd.concat([likes, last.assign(timestamp=last["timestamp"] + 10**9)])
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "log").mkdir()
@@ -51,7 +53,10 @@ def _run(name: str, settings: dict, likes: pd.DataFrame, users: list[int], fitte
         except TrainingStoppedError:
             print("stopped after its CPU seconds", file=sys.stderr)
         trainer.evaluate(validation, load_best_model=True, show_progress=False)
-    fitted()
+    return partial(_recommend, likes, dataset, model, test)
+
+
+def _recommend(likes: pd.DataFrame, dataset: Any, model: Any, test: Any, users: list[int]) -> pd.DataFrame:
     taken = likes.groupby("user_id")["item_id"].apply(set)
     lists = []
     for start in range(0, len(users), 256):
@@ -71,4 +76,4 @@ def _stop(epoch: int, score: float) -> None:
 
 
 if __name__ == "__main__":
-    main({"RecBole SASRec": sasrec, "RecBole LightGCN": lightgcn})
+    main({"RecBole SASRec": Peer(sasrec), "RecBole LightGCN": Peer(lightgcn)})

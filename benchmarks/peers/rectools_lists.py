@@ -1,14 +1,13 @@
-"""Models of RecTools: `python -m peers.rectools_lists FOLDER MODEL`, see benchmarks/libraries.py."""
+"""Models of RecTools: `python -m peers.rectools_lists FOLDER MODEL LIMIT`, see benchmarks/libraries.py."""
 
 import tempfile
 import time
 import warnings
-from functools import partial
 
 import pandas as pd
 from catboost import CatBoostRanker
 from implicit.nearest_neighbours import BM25Recommender
-from peers.lists import LIMIT, Fitted, K, main
+from peers.lists import LIMIT, K, Peer, Recommend, main
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from rectools.dataset import Dataset
@@ -21,44 +20,44 @@ from rectools.models.ranking import CandidateGenerator, CandidateRankingModel, C
 warnings.filterwarnings("ignore")
 
 
-def ease(likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataFrame:
-    """EASE with the library's regularization."""
+def ease(likes: pd.DataFrame, **settings: float) -> Recommend:
+    """EASE."""
     dataset = Dataset.construct(likes.assign(datetime=pd.to_datetime(likes["timestamp"], unit="s"), weight=1.0))
-    model = EASEModel(recommend_n_threads=1)
+    model = EASEModel(recommend_n_threads=1, **settings)
     model.fit(dataset)
-    fitted()
-    return model.recommend(users, dataset, k=K, filter_viewed=True)
+    return lambda users: model.recommend(users, dataset, k=K, filter_viewed=True)
 
 
-def sasrec(likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataFrame:
+def sasrec(likes: pd.DataFrame) -> Recommend:
     """SASRec with the library's sizes, stopped by its validation loss."""
-    return _transformer(likes, users, fitted)
+    return _transformer(likes)
 
 
-def esasrec(likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataFrame:
+def esasrec(likes: pd.DataFrame) -> Recommend:
     """eSASRec: LiGR layers and a sampled softmax."""
-    loss = {"loss": "sampled_softmax", "n_negatives": 256, "transformer_layers_type": LiGRLayers}
-    return _transformer(likes, users, fitted, **loss)
+    return _transformer(likes, loss="sampled_softmax", n_negatives=256, transformer_layers_type=LiGRLayers)
 
 
-def _transformer(likes: pd.DataFrame, users: list[int], fitted: Fitted, **settings: object) -> pd.DataFrame:
+def _transformer(likes: pd.DataFrame, **settings: object) -> Recommend:
     seed_everything(42)
     dataset = Dataset.construct(likes.assign(datetime=pd.to_datetime(likes["timestamp"], unit="s"), weight=1.0))
     with tempfile.TemporaryDirectory() as folder:
-        stop, best = EarlyStopping("val_loss", patience=5), ModelCheckpoint(folder, monitor="val_loss")
-        trainer = Trainer(
-            max_epochs=100, callbacks=[stop, best, CpuLimit()], accelerator="cpu", logger=False,
-            enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
-        model = SASRecModel(
-            get_val_mask_func=partial(leave_one_out_mask, val_users=min(1000, likes["user_id"].nunique())),
-            get_trainer_func=lambda: trainer,
-            **settings,
-        )
+
+        def trainer() -> Trainer:
+            best = ModelCheckpoint(folder, monitor="val_loss")
+            return Trainer(
+                max_epochs=100, callbacks=[EarlyStopping("val_loss", patience=5), best, CpuLimit()], accelerator="cpu",
+                logger=False, enable_progress_bar=False, enable_model_summary=False,
+            )  # fmt: skip
+
+        model = SASRecModel(get_val_mask_func=_last_like_of_some, get_trainer_func=trainer, **settings)
         model.fit(dataset)
-        model.load_weights_from_checkpoint(best.best_model_path)
-    fitted()
-    return model.recommend(users, dataset, k=K, filter_viewed=True)
+        model.load_weights_from_checkpoint(model.fit_trainer.checkpoint_callback.best_model_path)
+    return lambda users: model.recommend(users, dataset, k=K, filter_viewed=True)
+
+
+def _last_like_of_some(likes: pd.DataFrame) -> object:
+    return leave_one_out_mask(likes, val_users=min(1000, likes["user_id"].nunique()))
 
 
 class CpuLimit(Callback):
@@ -69,7 +68,7 @@ class CpuLimit(Callback):
         trainer.should_stop = trainer.should_stop or time.process_time() > LIMIT
 
 
-def two_stage(likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataFrame:
+def two_stage(likes: pd.DataFrame) -> Recommend:
     """Candidates of EASE, BM25 and popularity, ordered by CatBoost."""
     dataset = Dataset.construct(likes.assign(datetime=pd.to_datetime(likes["timestamp"], unit="s"), weight=1.0))
     knn = ImplicitItemKNNWrapperModel(BM25Recommender())
@@ -82,11 +81,16 @@ def two_stage(likes: pd.DataFrame, users: list[int], fitted: Fitted) -> pd.DataF
     )
     model = CandidateRankingModel(generators, LastNSplitter(1, n_splits=1), reranker)
     model.fit(dataset)
-    fitted()
-    return model.recommend(users, dataset, k=K, filter_viewed=True)
+    return lambda users: model.recommend(users, dataset, k=K, filter_viewed=True)
 
 
 if __name__ == "__main__":
+    regularizations = [10, 30, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000]
     main(
-        {"RecTools EASE": ease, "RecTools two-stage": two_stage, "RecTools SASRec": sasrec, "RecTools eSASRec": esasrec}
+        {
+            "RecTools EASE": Peer(ease, {"regularization": regularizations}),
+            "RecTools two-stage": Peer(two_stage),
+            "RecTools SASRec": Peer(sasrec),
+            "RecTools eSASRec": Peer(esasrec),
+        }
     )

@@ -3,6 +3,7 @@
 import lightgbm
 import numpy as np
 import polars as pl
+import pytest
 
 from reclora_kedro.recommendation import ranker
 from reclora_kedro.recommendation.features import TaughtLists
@@ -33,16 +34,30 @@ def test_trees_improve_the_order_by_what_the_sum_does_not_tell():
     assert next(iter(ranker.importance(trees))) == "other"
 
 
-def test_users_who_taught_nothing_stop_the_trees(monkeypatch):
-    trained = []
-    train = lightgbm.train
-    monkeypatch.setattr(lightgbm, "train", lambda *args, **rest: trained.append(rest) or train(*args, **rest))
+def test_users_who_taught_nothing_tell_how_many_trees_are_best(monkeypatch):
+    validated, cv = [], lightgbm.cv
+    monkeypatch.setattr(
+        lightgbm, "cv", lambda *args, **rest: validated.append((rest, cv(*args, **rest))) or validated[0][1]
+    )
     lists, base = lists_of(0)
-    trees = ranker.learn_trees(lists, base, seed=0)
-    kept = lightgbm.Booster(model_str=trees).num_trees()
+    kept = lightgbm.Booster(model_str=ranker.learn_trees(lists, base, seed=0)).num_trees()
+    [(given, result)] = validated
+    assert kept == 1 + np.argmax(result["valid ndcg@10-mean"])
     assert 0 < kept < ranker.ROUNDS - ranker.PATIENCE
-    [stopping] = trained[0]["valid_sets"]
-    assert stopping.num_data() == 2 * ITEMS * int(ranker.VALIDATION_SHARE * MOMENTS / 2)
+    for learns, tells in given["folds"]:
+        assert not np.isin(lists.user[learns], lists.user[tells]).any()
+    np.testing.assert_array_equal(np.sort(np.concatenate([tells for _, tells in given["folds"]])), np.arange(len(base)))
+
+
+def test_a_fold_is_measured_from_its_own_base_scores(monkeypatch):
+    """Without a split that gains anything, what LightGBM measures of a fold is the NDCG of its base scores."""
+    lists, base = lists_of(0)
+    monkeypatch.setitem(ranker.SETTINGS, "min_data_in_leaf", len(base))
+    users = np.unique(lists.user)
+    validates = [np.isin(lists.user, own) for own in np.array_split(users, ranker.FOLDS)]
+    folds = [(np.flatnonzero(~own), np.flatnonzero(own)) for own in validates]
+    result = lightgbm.cv(ranker.SETTINGS, ranker._data(lists, base), 1, folds=folds)["valid ndcg@10-mean"]
+    assert result == pytest.approx([np.mean([ranker._ndcg_of_base(lists, base, own) for own in validates])])
 
 
 def test_there_are_no_trees_where_they_do_not_improve_the_sum():
@@ -53,6 +68,6 @@ def test_there_are_no_trees_where_they_do_not_improve_the_sum():
 
 
 def test_likes_of_too_few_users_teach_no_trees():
-    least = int(ranker.LEAST_VALIDATION_USERS / ranker.VALIDATION_SHARE)
+    least = ranker.LEAST_USERS
     assert ranker.learn_trees(*lists_of(0, moments=2 * least - 2), seed=0) is None
     assert ranker.learn_trees(*lists_of(0, moments=2 * least), seed=0) is not None

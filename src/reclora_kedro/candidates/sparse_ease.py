@@ -1,10 +1,13 @@
 """EASE of large catalogues: the same regression by blocks of items, of which the greatest weights are kept."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 from scipy.linalg import blas, lapack
 from scipy.sparse import csr_array, diags_array, vstack
+from threadpoolctl import threadpool_info, threadpool_limits
 
 SOLVED = 512  # items whose weights one block gives
 HEADS = 2048  # items of every block
@@ -15,6 +18,8 @@ NEAREST = 200  # items of each item, by which blocks are made
 ITEMS_OF_ROW = 300  # of a user (or word), drawn, that tell what is near: pairs grow with their square
 ROWS_AT_ONCE = 4096
 PAIRS_AT_ONCE = 2**25  # of items, whose numbers take 256 MiB
+HEAD_PAIRS = 2**28  # of an item of several blocks and one of every block, which are counted once: 1 GiB
+MOST_THREADS = 8  # each with half a GiB
 
 
 def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_array | None = None) -> csr_array:
@@ -40,7 +45,10 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
     place, weights = np.zeros((items, most), dtype=np.int32), np.zeros((items, most), dtype=np.float32)
     pulls = None if prior is None else np.zeros_like(weights)
     diagonal, pulled = 1 / users, np.zeros(items, dtype=np.float32)  # as they are of items that have no other one near
-    for solved, block, own, inverse in _inverses(taken, users, near):
+    blocks = _Blocks(taken, users, near)
+
+    def solve(solved: np.ndarray) -> None:
+        block, own, inverse = blocks.inverse(solved)
         row, pull = np.arange(len(solved)), np.float32(0)
         diagonal[solved] = inverse[row, own]
         if prior is not None:
@@ -56,6 +64,9 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
         place[solved, :count], weights[solved, :count] = block[kept], np.take_along_axis(inverse, kept, axis=1)
         if pulls is not None:
             pulls[solved, :count] = np.take_along_axis(pull, kept, axis=1)
+
+    with _threads() as threads:
+        list(threads.map(solve, list(_clusters(near))))
     weights *= (-(1 + pulled) / diagonal)[place]
     if pulls is not None:
         weights += pulls
@@ -70,33 +81,56 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
     return vstack(kept_rows, format="csr")
 
 
-def _inverses(
-    taken: csr_array, users: np.ndarray, near: csr_array
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield items, those of their block, the items' places in it, and their rows of the block's inverse of X'X + ridge.
+class _Blocks:
+    """Inverses of X'X + ridge among the items of blocks.
 
-    Args:
+    Attributes:
         users: the diagonal of X'X + ridge.
+        common: items of every block.
     """
-    takers = taken.T.tocsr()
-    common = np.argsort(-near.sum(axis=0), kind="stable")[:HEADS]
-    heads = taken[:, common].tocsr()
-    gram = _gram(heads)
-    for solved in _clusters(near):
-        tail = _tail(near, solved, common)
-        block, of_tail = np.concatenate([common, tail]), takers[tail]
+
+    def __init__(self, taken: csr_array, users: np.ndarray, near: csr_array) -> None:
+        self.users, self._near, self._takers = users, near, taken.T.tocsr()
+        order = np.argsort(-near.sum(axis=0), kind="stable")
+        self.common = order[:HEADS]
+        self._heads = taken[:, self.common].tocsr()
+        self._gram = _gram(self._heads)
+        # Items that are near many others are in many blocks: what they have to do with the common ones is counted once.
+        again = order[HEADS:][: HEAD_PAIRS // max(1, HEADS)]
+        self._place = np.full(len(users), -1)
+        self._place[again] = np.arange(len(again))
+        self._with_heads = np.empty((len(again), len(self.common)), dtype=np.float32)
+        for start in range(0, len(again), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            self._with_heads[rows] = (self._takers[again[rows]] @ self._heads).toarray()
+
+    def inverse(self, solved: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the items of the block of some items, the places of these in it, and their rows of its inverse."""
+        tail, heads = _tail(self._near, solved, self.common), len(self.common)
+        block, of_tail, place = np.concatenate([self.common, tail]), self._takers[tail], self._place[tail]
         matrix = np.zeros((len(block), len(block)), dtype=np.float32, order="F")
-        matrix[: len(common), : len(common)] = gram
-        matrix[len(common) :, : len(common)] = (of_tail @ heads).toarray()
-        matrix[len(common) :, len(common) :] = (of_tail @ of_tail.T).toarray()
-        np.fill_diagonal(matrix, users[block])
+        matrix[:heads, :heads] = self._gram
+        matrix[heads:, :heads] = self._with_heads[place]
+        if (place < 0).any():
+            new = np.flatnonzero(place < 0)
+            matrix[heads + new, :heads] = (of_tail[new] @ self._heads).toarray()
+        matrix[heads:, heads:] = (of_tail @ of_tail.T).toarray()
+        np.fill_diagonal(matrix, self.users[block])
         order = np.argsort(block)
         own = order[np.searchsorted(block, solved, sorter=order)]
         rows = np.zeros((len(block), len(solved)), dtype=np.float32, order="F")
         rows[own, np.arange(len(solved))] = 1
         factor, failed = lapack.spotrf(matrix, lower=True, clean=False, overwrite_a=True)
         assert not failed  # with something on its diagonal, a Gram matrix is positive definite
-        yield solved, block, own, lapack.spotrs(factor, rows, lower=True, overwrite_b=True)[0].T
+        return block, own, lapack.spotrs(factor, rows, lower=True, overwrite_b=True)[0].T
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Give as many threads as linear algebra has, each of which then has one: products of sparse matrices have one."""
+    pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(max(pools, default=1), MOST_THREADS)) as threads:
+        yield threads
 
 
 def _near(taken: csr_array, users: np.ndarray, prior: csr_array | None) -> csr_array:
@@ -106,9 +140,13 @@ def _near(taken: csr_array, users: np.ndarray, prior: csr_array | None) -> csr_a
     drawn = order[np.arange(len(order)) - taken.indptr[row] < ITEMS_OF_ROW]
     few = csr_array((taken.data[drawn], (row[drawn], taken.indices[drawn])), shape=taken.shape)
     takers, items = few.T.tocsr(), few.shape[1]
-    step, blocks = max(1, PAIRS_AT_ONCE // items), list[csr_array]()
-    for start in range(0, items, step):
-        blocks.append(_greatest(_without_diagonal(takers[start : start + step] @ few, start), NEAREST))
+    step = max(1, PAIRS_AT_ONCE // items)
+
+    def nearest(start: int) -> csr_array:
+        return _greatest(_without_diagonal(takers[start : start + step] @ few, start), NEAREST)
+
+    with _threads() as threads:
+        blocks = list(threads.map(nearest, range(0, items, step)))
     near = diags_array(1 / users) @ vstack(blocks, format="csr")
     return near.tocsr() if prior is None else (near + abs(_greatest(prior, NEAREST))).tocsr()
 

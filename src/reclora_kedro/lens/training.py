@@ -1,6 +1,7 @@
 """Training of a lens on all training samples."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -139,7 +140,8 @@ class LensTraining:
         of_pass = len(rows) + replayed
         most = max_epochs * of_pass if max_rows is None else min(max_epochs * of_pass, max_rows)
         least_gain = LEAST_GAIN if of_pass > EPOCH_ROWS else 0.0
-        with Progress("lens", most, "rows") as progress:
+        of_epoch = of_pass / max(1, math.ceil(of_pass / EPOCH_ROWS))
+        with Progress("lens", round(math.ceil(most / of_epoch) * of_epoch), "rows") as progress:
             for epoch in chain(start, _epochs(rows, max_epochs, replay, replayed)):
                 train_loss = self.epoch(epoch, progress) if len(epoch) else None
                 seen += len(epoch)

@@ -9,8 +9,8 @@ import polars as pl
 from reclora_kedro.recommendation.features import TaughtLists
 
 ROUNDS, PATIENCE = 300, 20
-VALIDATION_SHARE = 0.2  # of the users whose likes teach, which stop the training
-LEAST_VALIDATION_USERS = 20
+FOLDS = 3  # of the users whose likes teach: those of each tell how many trees of the others are best
+LEAST_USERS = 60
 SETTINGS = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": 20,
@@ -30,37 +30,37 @@ SETTINGS = {
 def learn_trees(lists: TaughtLists, base: np.ndarray, seed: int) -> str | None:
     """Train trees that, added to base scores, (candidates,), rank liked items first; return LightGBM's text of them.
 
-    The likes of a fifth of the users stop the training. It is None if trees do not improve their NDCG@10, or if likes
-    are too few. The loss is LambdaMART (Burges, From RankNet to LambdaRank to LambdaMART, 2010).
+    Their number has the highest NDCG@10 over the folds of a cross-validation. It is None if trees do not improve that,
+    or if likes are too few. The loss is LambdaMART (Burges, From RankNet to LambdaRank to LambdaMART, 2010).
     """
     import lightgbm
 
     users = np.random.default_rng(seed).permutation(np.unique(lists.user))
-    held_out = users[: int(VALIDATION_SHARE * len(users))]
-    if len(held_out) < LEAST_VALIDATION_USERS:
+    if len(users) < LEAST_USERS:
         return None
-    validates = np.isin(lists.user, held_out)
-    learned, stopping = (_data(lists, base, rows) for rows in (~validates, validates))
-    before = _ndcg_of_base(lists, base, validates)
-    recorded: dict[str, Any] = {}
-    booster = lightgbm.train(
-        SETTINGS | {"seed": seed},
-        learned,
+    validates = [np.isin(lists.user, own) for own in np.array_split(users, FOLDS)]
+    settings = SETTINGS | {"seed": seed}
+    validated: Any = lightgbm.cv(
+        settings,
+        _data(lists, base),
         ROUNDS,
-        valid_sets=[stopping],
-        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False), lightgbm.record_evaluation(recorded)],
-    )
-    if max(recorded["valid_0"]["ndcg@10"]) <= before or not booster.feature_importance("gain").any():
+        folds=[(np.flatnonzero(~own), np.flatnonzero(own)) for own in validates],
+        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
+    )["valid ndcg@10-mean"]
+    if max(validated) <= np.mean([_ndcg_of_base(lists, base, own) for own in validates]):
         return None
-    return booster.model_to_string(num_iteration=booster.best_iteration, importance_type="gain")
+    booster = lightgbm.train(settings, _data(lists, base), len(validated))
+    if not booster.feature_importance("gain").any():
+        return None
+    return booster.model_to_string(importance_type="gain")
 
 
-def _data(lists: TaughtLists, base: np.ndarray, rows: np.ndarray) -> Any:
+def _data(lists: TaughtLists, base: np.ndarray) -> Any:
     import lightgbm
 
-    sizes = np.unique(lists.moment[rows], return_counts=True)[1]
-    features, liked = lists.features.filter(rows).to_numpy(), lists.liked[rows].astype(np.int8)
-    return lightgbm.Dataset(features, liked, group=sizes, init_score=base[rows], feature_name=lists.features.columns)
+    sizes = np.unique(lists.moment, return_counts=True)[1]
+    features, liked = lists.features.to_numpy(), lists.liked.astype(np.int8)
+    return lightgbm.Dataset(features, liked, group=sizes, init_score=base, feature_name=lists.features.columns)
 
 
 def _ndcg_of_base(lists: TaughtLists, base: np.ndarray, rows: np.ndarray) -> float:
