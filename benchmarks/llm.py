@@ -135,7 +135,7 @@ class Work:
 
     def adapter_config(self, **changes: Any) -> Any:
         """The personalized LoRA of this benchmark, but for some changes."""
-        from reclora_kedro.adapters.reclora.config import RecLoraSettings
+        from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 
         return RecLoraSettings(**self.settings["adapter"] | changes)
 

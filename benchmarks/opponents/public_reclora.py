@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reclora_kedro.adapters.reclora.config import RecLoraSettings
+from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 
 
 class PersonalizedLinear(nn.Module):

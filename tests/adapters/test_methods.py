@@ -20,7 +20,7 @@ from kedro_provenance.errors import MismatchError
 from random_llama import random_llama
 from reclora_kedro.adapters.base_llm import describe_base_llm
 from reclora_kedro.adapters.methods import load_adapter, new_adapter
-from reclora_kedro.adapters.reclora.config import RecLoraSettings
+from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 from reclora_kedro.llm.language_model import LanguageModel, load_language_model
 
 

@@ -9,7 +9,7 @@ import torch
 from few_rows import gate_inputs_of, training_config
 from kedro_provenance.files.package_files import package_file
 from reclora_kedro.adapters.methods import new_adapter
-from reclora_kedro.adapters.reclora.config import RecLoraSettings
+from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.llm.answer_model import answering_model

@@ -14,6 +14,7 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 import torch
@@ -187,6 +188,22 @@ def test_libraries(benchmarks, monkeypatch):
     assert tables["Not run"] == [
         {"log": "fabricated", "model": "implicit ALS", "error": "ImportError: no such library"}
     ]
+
+
+def test_a_search_keeps_the_settings_that_find_the_last_known_likes(benchmarks, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["", "", "", "60"])
+    module = benchmarks.module("peers.lists")
+    users, likes = np.arange(10), 6
+    known = pd.DataFrame({"user_id": users.repeat(likes), "item_id": np.arange(len(users) * likes)})
+    sizes = []
+
+    def fit(train, place):
+        sizes.append(len(train))
+        return lambda asked: pd.DataFrame({"user_id": asked, "item_id": [likes * user + place for user in asked]})
+
+    for places, best in (([0, likes - 1, 2], likes - 1), ([likes - 1, likes], likes - 1)):
+        assert module.search(module.Peer(fit, {"place": places}), known) == ({"place": best}, len(places))
+    assert {*sizes} == {len(known) - len(users)}
 
 
 def test_deletions(benchmarks):

@@ -29,7 +29,7 @@ from kedro_provenance.layers import layer_of
 from kedro_provenance.parameters import Block
 from kedro_provenance.runner import IncrementalRunner
 from reclora_kedro.adapters.base import AdapterSettings
-from reclora_kedro.adapters.reclora.config import RecLoraSettings
+from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.extensions import conf_folders
 from reclora_kedro.pipelines.evaluation.nodes import write_report

@@ -7,7 +7,7 @@ import torch
 
 from random_llama import with_random_adapter
 from reclora_kedro.adapters.methods import new_adapter
-from reclora_kedro.adapters.reclora.config import RecLoraSettings
+from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
 from reclora_kedro.gate_inputs import GateInputs

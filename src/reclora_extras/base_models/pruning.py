@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
 from reclora_extras.base_models.config import BaseModelConfig, DropLayersConfig, ImportanceConfig, PruneConfig
 from reclora_extras.base_models.steps import Account, Material
@@ -240,6 +239,8 @@ def with_layers(llm: LanguageModel, kept: Sequence[int] | np.ndarray) -> Languag
 
 def resized(llm: LanguageModel, changes: Mapping[str, Any], state: Mapping[str, Tensor]) -> LanguageModel:
     """Return a model of the same architecture with other settings and these weights."""
+    from transformers import AutoModelForCausalLM
+
     config = copy.deepcopy(llm.model.config)
     for name, value in changes.items():
         setattr(config, name, value)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn import functional
 
@@ -71,6 +70,8 @@ def tune(
     with seeded(seed, llm.device), Progress("tune the LLM", len(steps), "steps") as progress:
         tuned = trainable_copy(llm)
         if config.lora_rank is not None:
+            from peft import LoraConfig, get_peft_model
+
             lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear")
             tuned = replace(tuned, model=get_peft_model(tuned.model, lora))
         weights = [weight for weight in tuned.model.parameters() if weight.requires_grad]

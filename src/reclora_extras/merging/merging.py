@@ -11,12 +11,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import polars as pl
 import torch
-from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.utils.integrations import dequantize_module_weight
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.pytorch_utils import Conv1D
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.adapters.lora import Lora
@@ -117,6 +114,8 @@ def merge_loras(
     Raises:
         ValueError: the LoRAs are of different ranks, or on different layers.
     """
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
     first = next(iter(loras.values()))
     for name, lora in loras.items():
         if lora.config.r != first.config.r or lora.factors.keys() != first.factors.keys():
@@ -292,6 +291,9 @@ def layer_inputs(
 
 def weights_of(layer: nn.Module) -> Tensor:
     """Return the weights of a linear layer, quantised or not: (out, in)."""
+    from peft.utils.integrations import dequantize_module_weight
+    from transformers.pytorch_utils import Conv1D
+
     weights = dequantize_module_weight(layer).detach()
     return weights.mT if isinstance(layer, Conv1D) else weights
 
@@ -324,6 +326,8 @@ def score_loras(
     llm: LanguageModel, folder: Path, prompts: pl.DataFrame, prompt_config: PromptConfig, tokens_per_batch: int
 ) -> pl.DataFrame:
     """Return scores of test prompts by each LoRA in a folder: row, user, label, model and score."""
+    from peft import PeftModel
+
     test, rows = prompt_set(prompts, "test"), prompts.select("row", "label", user="user_index")
     tables = []
     for path in sorted(part for part in folder.iterdir() if part.is_dir()):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import polars as pl
-from peft import PeftModel
+from torch import nn
 
 from kedro_provenance.parameters import reads
 from reclora_extras.merging import merging
@@ -66,7 +66,7 @@ def merge_users(
 
 
 @reads(config=["method"])
-def choose_merged(base_llm: LanguageModel, merged_loras: str, config: MergingConfig) -> PeftModel:
+def choose_merged(base_llm: LanguageModel, merged_loras: str, config: MergingConfig) -> nn.Module:
     """Return the LoRA of the chosen method as an adapter."""
     return adapter_of(base_llm.model, Lora.load(Path(merged_loras, config.method)))
 

@@ -1,11 +1,17 @@
 """MTL-LoRA as one of the project's adapter methods."""
 
+from typing import TYPE_CHECKING
+
 import torch
-from peft import PeftModel
 from torch import Tensor
 
-from reclora_extras.mtl_lora.config import MtlLoraConfig, MtlLoraSettings
-from reclora_kedro.adapters.tuner import PersonalizedMethod
+from reclora_extras.mtl_lora.settings import MtlLoraSettings
+from reclora_kedro.adapters.personalized import PersonalizedMethod
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from reclora_extras.mtl_lora.config import MtlLoraConfig
 
 
 class MtlLora(PersonalizedMethod):
@@ -13,10 +19,16 @@ class MtlLora(PersonalizedMethod):
 
     name = "mtl_lora"
     settings = MtlLoraSettings
-    config = MtlLoraConfig
     gate_input = "field:"
 
-    def has_gates(self, config: MtlLoraConfig) -> bool:
+    @property
+    def config(self) -> "type[MtlLoraConfig]":
+        """Its PEFT configuration class."""
+        from reclora_extras.mtl_lora.model import MtlLoraConfig
+
+        return MtlLoraConfig
+
+    def has_gates(self, config: "MtlLoraConfig") -> bool:
         """Whether there are several tasks."""
         return config.tasks > 1
 
@@ -25,7 +37,7 @@ class MtlLora(PersonalizedMethod):
         return True
 
     @torch.no_grad()
-    def gate_weights(self, adapted: PeftModel, gate_inputs: Tensor) -> Tensor | None:
+    def gate_weights(self, adapted: "PeftModel", gate_inputs: Tensor) -> Tensor | None:
         """Return the weights of the up projections, shape (batch, N)."""
         tuner, name = adapted.base_model, adapted.active_adapter
         shares = tuner.gate_weights(gate_inputs)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from reclora_extras.mtl_lora.config import MtlLoraConfig
+from reclora_extras.mtl_lora.config import MtlLoraConfig, MtlLoraType
 from reclora_kedro.adapters.linear import PersonalizedLayer, kaiming
-from reclora_kedro.adapters.tuner import PersonalizedTuner
+from reclora_kedro.adapters.tuner import PersonalizedTuner, register
 
 
 class TaskShares(nn.Module):
@@ -95,3 +95,6 @@ class MtlLoraModel(PersonalizedTuner):
     def new_gates(self, config: MtlLoraConfig, layers: int) -> TaskShares | None:
         """Return the shares of tasks, the same for all layers; None for a single task."""
         return TaskShares(config.tasks) if config.tasks > 1 else None
+
+
+register(MtlLoraType.MTL_LORA, MtlLoraConfig, MtlLoraModel)

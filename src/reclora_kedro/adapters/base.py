@@ -38,8 +38,9 @@ class AdapterMethod:
     """A method of adapting a base LLM; this base class describes an unknown method without gates.
 
     A method is a module with an instance of a subclass as ``METHOD``. PEFT creates, saves and loads its adapters, so
-    the module registers its configuration and tuner in PEFT's mappings. The configuration is a `TrainedOn` with the
-    field ``method``.
+    its configuration and tuner are in PEFT's mappings, once `register` has been called. The configuration is a
+    `TrainedOn` with the field ``method``. Commands read settings of methods in a second: PEFT, which takes three, is
+    imported by `register`.
     """
 
     name: ClassVar[str]
@@ -52,6 +53,9 @@ class AdapterMethod:
     """Prefix of the names of the gate inputs that its adapters read."""
     exports_loras: ClassVar[bool] = False
     """Whether its adapters yield one LoRA per user, see :meth:`user_loras`."""
+
+    def register(self) -> None:
+        """Make PEFT know its adapters, unless importing its module has done so."""
 
     def require(self, model: Any, settings: Any) -> None:
         """Raise ValueError for settings that do not fit a base LLM, whose weights may be on the meta device."""

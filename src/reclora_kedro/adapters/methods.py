@@ -30,7 +30,7 @@ DEFAULT = "reclora"
 
 
 def adapter_method(name: str) -> AdapterMethod:
-    """Return the adapter method of this name, registered with PEFT; raise ValueError for an unknown one."""
+    """Return the adapter method of this name; raise ValueError for an unknown one."""
     return METHODS.load(name).METHOD
 
 
@@ -85,6 +85,7 @@ def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, 
 
     method = adapter_method(settings.method)
     method.require(model, settings)
+    method.register()
     trained_on = TrainedOn(describe_base_llm(model), gate_inputs.name, gate_inputs.width)
     with seeded(seed, next(model.parameters()).device):
         adapted = get_peft_model(model, method.peft_config(model, settings, trained_on))
@@ -127,8 +128,8 @@ def saved_config(folder: str) -> Any:
     from peft import PeftConfig
 
     written = json.loads(Path(folder, "adapter_config.json").read_text(encoding="utf-8"))
-    if "method" in written:  # PEFT knows the method once its module is imported
-        adapter_method(written["method"])
+    if "method" in written:
+        adapter_method(written["method"]).register()
     return PeftConfig.from_pretrained(folder)
 
 

@@ -1,50 +1,19 @@
-"""PEFT tuner base for LoRAs that differ from sample to sample: settings, layer replacement and gates."""
+"""PEFT tuner base for LoRAs that differ from sample to sample: configuration, layer replacement and gates."""
 
-import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, ClassVar
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
-from pydantic import Field
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from reclora_kedro.adapters.base import AdapterMethod, TrainedOn
-from reclora_kedro.adapters.base_llm import attention_projections, require_target_modules
+from reclora_kedro.adapters.base import TrainedOn
 from reclora_kedro.adapters.linear import PersonalizedLayer
-from reclora_kedro.parameters import Count, Positive
-
-
-@dataclass
-class LoraSettings:
-    """Settings of any LoRA; conf/base explains each field."""
-
-    r: Count = 8
-    lora_alpha: Positive = 16
-    target_modules: Annotated[list[str] | set[str] | str, Field(min_length=1)] = field(
-        default_factory=lambda: ["q_proj", "v_proj"]
-    )
-    last_layers: Count | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.target_modules, str) or self.target_modules == "auto":
-            return
-        try:
-            re.compile(self.target_modules)
-        except re.error as error:
-            raise ValueError(
-                f"target_modules is {self.target_modules!r}, a text, but no regular expression of layers' paths "
-                f"({error}): correct it, such as .*q_proj, or list names."
-            ) from error
-        if self.last_layers is not None:
-            raise ValueError(
-                f"last_layers is {self.last_layers}, but target_modules is a regular expression, which chooses layers "
-                "itself: set last_layers to null, or list target_modules by name."
-            )
 
 
 @dataclass
@@ -213,24 +182,12 @@ class PersonalizedTuner(BaseTuner):
             return self.model(*args, **kwargs)
 
 
-class PersonalizedMethod(AdapterMethod):
-    """A method whose tuner is a `PersonalizedTuner`."""
+def register(kind: str, config: type[PersonalizedConfig], tuner: type[PersonalizedTuner]) -> None:
+    """Let PEFT create, save and load a method's adapters like those of its own methods.
 
-    config: ClassVar[type[PersonalizedConfig]]
-    """Its PEFT configuration class, with the fields of its settings."""
-
-    def require(self, model: Any, settings: Any) -> None:
-        require_target_modules(model, settings.target_modules)
-
-    def peft_config(self, model: Any, settings: Any, trained_on: TrainedOn) -> PersonalizedConfig:
-        """Return the PEFT configuration of a fresh adapter; targets ``auto`` are the attention projections."""
-        values = asdict(settings) | asdict(trained_on)
-        if settings.target_modules == "auto":
-            values["target_modules"] = attention_projections(model)
-        return self.config(task_type="CAUSAL_LM", **values)
-
-    def prepare(self, adapted: PeftModel, gate_inputs: Tensor) -> None:
-        adapted.base_model.fit_gates(gate_inputs)
-
-    def context(self, adapted: PeftModel, gate_inputs: Tensor | None) -> AbstractContextManager[None]:
-        return adapted.base_model.gate_context(gate_inputs)
+    Args:
+        kind: value of its configurations' ``peft_type``.
+    """
+    PEFT_TYPE_TO_CONFIG_MAPPING[kind] = config
+    PEFT_TYPE_TO_TUNER_MAPPING[kind] = tuner
+    PEFT_TYPE_TO_PREFIX_MAPPING[kind] = tuner.prefix

@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
@@ -75,6 +74,8 @@ def tune_encoder(
     with seeded(config.seed, encoder.device), Progress("tune the encoder", config.max_steps, "steps") as progress:
         tuned = lower_layers(encoder, config.layers)
         if config.lora_rank is not None:
+            from peft import LoraConfig, get_peft_model
+
             lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear")
             tuned = replace(tuned, model=get_peft_model(tuned.model, lora))
         tuned.model.eval()  # no dropout: few pairs are drawn twice

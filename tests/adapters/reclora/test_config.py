@@ -8,7 +8,7 @@ import yaml
 from peft import PeftConfig
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
-from reclora_kedro.adapters.reclora.config import SETTINGS, RecLoraSettings
+from reclora_kedro.adapters.reclora.settings import SETTINGS, RecLoraSettings
 
 PARAMETERS = Path(__file__).parents[3] / "conf/base/parameters_finetuning.yml"
 

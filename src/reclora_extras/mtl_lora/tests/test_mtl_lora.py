@@ -9,8 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from few_rows import adapter_weights, gate_inputs_of, gates_decide, training_config
 from random_llama import random_llama
-from reclora_extras.mtl_lora import MtlLoraConfig
-from reclora_extras.mtl_lora.model import TaskShares
+from reclora_extras.mtl_lora.model import MtlLoraConfig, TaskShares
 from reclora_kedro.adapters.methods import load_adapter, new_adapter, user_loras
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.objectives.click import Clicks

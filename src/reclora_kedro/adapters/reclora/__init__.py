@@ -1,14 +1,20 @@
-"""RecLoRA as a PEFT method: importing this module makes PEFT create, save and load it like its own methods."""
+"""RecLoRA as a PEFT method: what PEFT needs of it is imported at the first use, and makes PEFT know it like its own."""
 
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from typing import TYPE_CHECKING, Any
 
-from reclora_kedro.adapters.reclora.config import RecLoraConfig, RecLoraType
-from reclora_kedro.adapters.reclora.layer import RecLoraLayer
 from reclora_kedro.adapters.reclora.method import RecLora
-from reclora_kedro.adapters.reclora.model import RecLoraModel
 
-PEFT_TYPE_TO_CONFIG_MAPPING[RecLoraType.RECLORA] = RecLoraConfig
-PEFT_TYPE_TO_TUNER_MAPPING[RecLoraType.RECLORA] = RecLoraModel
-PEFT_TYPE_TO_PREFIX_MAPPING[RecLoraType.RECLORA] = RecLoraModel.prefix
+if TYPE_CHECKING:
+    from reclora_kedro.adapters.reclora.model import RecLoraConfig, RecLoraLayer, RecLoraModel
+
+__all__ = ["METHOD", "RecLoraConfig", "RecLoraLayer", "RecLoraModel"]
 
 METHOD = RecLora()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from reclora_kedro.adapters.reclora import model
+
+    return getattr(model, name)

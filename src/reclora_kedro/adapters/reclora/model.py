@@ -1,9 +1,9 @@
 """PEFT tuner that replaces every target layer of the base LLM by a :class:`RecLoraLayer`."""
 
-from reclora_kedro.adapters.reclora.config import RecLoraConfig
+from reclora_kedro.adapters.reclora.config import RecLoraConfig, RecLoraType
 from reclora_kedro.adapters.reclora.gates import GateBank
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
-from reclora_kedro.adapters.tuner import PersonalizedTuner
+from reclora_kedro.adapters.tuner import PersonalizedTuner, register
 
 
 class RecLoraModel(PersonalizedTuner):
@@ -21,3 +21,6 @@ class RecLoraModel(PersonalizedTuner):
         if config.num_meta_loras == 1:
             return None
         return GateBank(config, 1 if config.gate_scope == "shared" else layers)
+
+
+register(RecLoraType.RECLORA, RecLoraConfig, RecLoraModel)

@@ -3,8 +3,7 @@
 from typing import Any
 
 import polars as pl
-from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.distributed.checkpoints import CheckpointStore
@@ -28,7 +27,7 @@ def train_adapter(
     variant: VariantConfig,
     engine: EngineConfig,
     *inputs: Any,
-) -> tuple[pl.DataFrame, PeftModel]:
+) -> tuple[pl.DataFrame, nn.Module]:
     """Train the variant's adapter by its objective; return the training log, and the adapter at its best validation."""
     read, training = gate_inputs(states, variant.gate_input), variant.training
     few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))

@@ -1,0 +1,44 @@
+"""LoRAs that differ from sample to sample, as adapter methods; PEFT is imported where it is needed."""
+
+from abc import abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from reclora_kedro.adapters.base import AdapterMethod, TrainedOn
+from reclora_kedro.adapters.base_llm import attention_projections, require_target_modules
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from reclora_kedro.adapters.tuner import PersonalizedConfig
+
+
+class PersonalizedMethod(AdapterMethod):
+    """A method whose tuner is a `PersonalizedTuner`."""
+
+    @property
+    @abstractmethod
+    def config(self) -> "type[PersonalizedConfig]":
+        """Its PEFT configuration class, with the fields of its settings; imports its tuner, which registers itself."""
+
+    def register(self) -> None:
+        assert self.config  # imports it
+
+    def require(self, model: Any, settings: Any) -> None:
+        require_target_modules(model, settings.target_modules)
+
+    def peft_config(self, model: Any, settings: Any, trained_on: TrainedOn) -> "PersonalizedConfig":
+        """Return the PEFT configuration of a fresh adapter; targets ``auto`` are the attention projections."""
+        values = asdict(settings) | asdict(trained_on)
+        if settings.target_modules == "auto":
+            values["target_modules"] = attention_projections(model)
+        return self.config(task_type="CAUSAL_LM", **values)
+
+    def prepare(self, adapted: "PeftModel", gate_inputs: Tensor) -> None:
+        adapted.base_model.fit_gates(gate_inputs)
+
+    def context(self, adapted: "PeftModel", gate_inputs: Tensor | None) -> AbstractContextManager[None]:
+        return adapted.base_model.gate_context(gate_inputs)
