@@ -1,6 +1,7 @@
 """Lists by dense and sparse scores, and ranks by the same rule."""
 
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -43,7 +44,7 @@ class Asked:
 
 @st.composite
 def asked(draw):
-    items, rows = draw(st.integers(1, 7)), draw(st.integers(1, 3))
+    items, rows = draw(st.integers(1, 12)), draw(st.integers(1, 3))
     item = st.integers(0, items - 1)
     return Asked(
         scores=np.array(draw(st.lists(st.integers(-2, 2), min_size=rows * items, max_size=rows * items)), dtype=float)
@@ -55,9 +56,10 @@ def asked(draw):
     )  # fmt: skip
 
 
-@given(asked())
-def test_dense_and_sparse_scores_have_the_same_lists_by_score_and_then_by_the_order_of_equals(asked):
-    dense, sparse = (best(scores, asked.moments, asked.most) for scores in (asked.scores, csr_array(asked.scores)))
+@given(asked(), st.sampled_from([1, 2, module.PARTS]))
+def test_dense_and_sparse_scores_have_the_same_lists_by_score_and_then_by_the_order_of_equals(asked, parts):
+    with patch.object(module, "PARTS", parts):
+        dense, sparse = (best(scores, asked.moments, asked.most) for scores in (asked.scores, csr_array(asked.scores)))
     for row, scores in enumerate(asked.scores):
         items = asked.all_in_order(row)[: asked.most]
         padding = asked.most - len(items)

@@ -12,7 +12,7 @@ from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnConfig
 from reclora_kedro.candidates.popularity import PopularityConfig
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.recommendation import recommender
+from reclora_kedro.recommendation import ranker, recommender
 from reclora_kedro.recommendation.choice import (
     Choice,
     choice_before,
@@ -110,11 +110,12 @@ def test_workers_choose_what_one_process_chooses(log, workers_here):
     assert alone == shared
 
 
-def test_what_is_named_is_taken_without_a_comparison(log):
+def test_what_is_named_is_taken_without_a_comparison(log, monkeypatch):
     for method in ("popularity", "fusion"):
         choice, compared = choose(log, method=method)
         assert (choice.kind, choice.order, compared) == (method, "candidates", [])
         assert choice.reason == "it is named in recommendation.method"
+    monkeypatch.setattr(ranker, "LEAST_USERS", 1000)
     choice, _ = choose(log, method="ranker")
     assert (choice.kind, choice.stage.trees) == ("fusion", None)
     assert "no trees improve on the fusion" in choice.reason

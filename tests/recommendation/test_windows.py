@@ -64,7 +64,7 @@ def lists_before(window):
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_nothing_of_a_window_is_read_by_what_is_fitted_before_it(log, number, monkeypatch):
-    monkeypatch.setattr(ranker, "LEAST_VALIDATION_USERS", 2)
+    monkeypatch.setattr(ranker, "LEAST_USERS", 3)
     start = bounds_of_windows(log.sequences.timestamp, CONFIG)[number + 1]
     before, after = (
         [*windows_of(each, CONFIG, RECOMMENDATION, CONFIGS)][number]

@@ -1,5 +1,6 @@
 """Item-kNN: items with the same users as the user's latest ones, or with similar texts."""
 
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import product
@@ -122,7 +123,7 @@ class NearestByUsers:
 
     def rows(self, items: np.ndarray) -> list[Row]:
         """Return the nearest items of each of some items, ascending, and their weights; the first ones among equals."""
-        missing = np.array(sorted({*items.tolist()} - self._near.keys()), dtype=np.int64)
+        missing = _missing(items, self._near)
         scale = np.maximum(self.shared.users, 1) ** -self._power
         step = max(1, PAIRS_AT_ONCE // self.shared.items)
         for start in range(0, len(missing), step):
@@ -145,7 +146,7 @@ class NearestByTexts:
         return vars(self) | {"_near": {}}
 
     def rows(self, items: np.ndarray) -> list[Row]:
-        missing = np.array(sorted({*items.tolist()} - self._near.keys()), dtype=np.int64)
+        missing = _missing(items, self._near)
         step = max(1, PAIRS_AT_ONCE // len(self._vectors))
         for start in range(0, len(missing), step):
             of_step = missing[start : start + step]
@@ -214,15 +215,16 @@ class ItemKnn(ItemModel):
 
     def nearest(self, item: int) -> Row:
         """Return the nearest items of an item, ascending, and their weights."""
-        [(items, weights)] = self._nearest(np.array([item]))
-        return items, weights
+        [row], *alike = self._terms(np.array([item]))
+        return _sum(row, alike[0][0]) if alike else row
 
-    def _nearest(self, items: np.ndarray) -> list[Row]:
-        rows = self.by_users.rows(items)
+    def _terms(self, items: np.ndarray) -> list[list[Row]]:
+        """Return the nearest items of each of some items, by users and by texts, and their weights in a score."""
+        terms = [self.by_users.rows(items)]
         if self.by_texts is not None:
-            weight, alike = np.float32(self.settings.text_weight), self.by_texts.rows(items)
-            rows = [_sum(row, (others, weight * cubes)) for row, (others, cubes) in zip(rows, alike, strict=True)]
-        return rows
+            weight = np.float32(self.settings.text_weight)
+            terms.append([(others, weight * cubes) for others, cubes in self.by_texts.rows(items)])
+        return terms
 
     def reasons(self, moments: Moments, row: int, items: np.ndarray, most: int) -> list[Row]:
         """Return the items of a row's latest events that contribute most to the scores of items.
@@ -234,12 +236,15 @@ class ItemKnn(ItemModel):
         latest = moments.latest(EVENTS, RECENCY)
         own = slice(*latest.indptr[row : row + 2])
         history, weights = latest.indices[own].astype(np.int64), latest.data[own]
-        near = np.zeros((len(items), len(history)), dtype=np.float32)
-        for event, (others, likeness) in enumerate(self._nearest(history)):
-            place = np.searchsorted(others, items)
-            held = place < len(others)
-            held[held] = others[place[held]] == items[held]
-            near[held, event] = likeness[place[held]]
+        own, place_of_item = np.unique(items, return_inverse=True)
+        near = np.zeros((len(own), len(history)), dtype=np.float32)
+        for rows in self._terms(history) if len(history) else ():
+            others, likeness = (np.concatenate(each) for each in zip(*rows, strict=True))
+            event = np.repeat(np.arange(len(rows)), [len(of_event) for of_event, _ in rows])
+            place = np.minimum(np.searchsorted(own, others), len(own) - 1)
+            held = own[place] == others
+            near[place[held], event[held]] += likeness[held]
+        near = near[place_of_item]
         near *= weights
         near[near < REASON_SHARE * near.sum(axis=1, keepdims=True)] = 0
         order = np.argsort(-near, axis=1, kind="stable")[:, :most]
@@ -261,6 +266,11 @@ def _weighted(moments: Moments, nearest: NearestByUsers | NearestByTexts) -> csr
         return csr_array((latest.data, column, latest.indptr), shape=(len(moments), len(taken))) @ near
 
     return moments.once(nearest, made)
+
+
+def _missing(items: np.ndarray, kept: Mapping[int, Row]) -> np.ndarray:
+    """Return the items that are not kept, ascending."""
+    return np.array(sorted(item for item in {*items.tolist()} if item not in kept), dtype=np.int64)
 
 
 def _greatest(weight: np.ndarray, most: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from reclora_kedro.history.taken_items import latest_events
 NO_ITEM = -1
 """Padding of a list that ends early."""
 SCORES_AT_ONCE = 2**21  # of all items at several moments: 8 MiB
+PARTS = 16  # of the scores, per item of a list
 NOTHING = np.array([], dtype=np.int64)
 
 T = TypeVar("T")
@@ -204,8 +205,7 @@ def _best_of_dense(scores: np.ndarray, moments: Moments, most: int) -> Lists:
     lists = Lists.empty(len(moments), most)
     most = min(most, moments.items)
     possible = np.where(moments.mask, scores, -np.inf)
-    least = np.partition(possible, -most, axis=1)[:, -most, None]
-    row, item = np.nonzero((possible >= least) & moments.mask)
+    row, item = np.nonzero((possible >= _bound(possible, most)) & moments.mask)
     of_pairs = possible[row, item]
     order = np.lexsort((moments.order.place[item], -of_pairs, row))
     rank = np.arange(len(row)) - np.searchsorted(row, np.arange(len(moments)))[row]
@@ -213,6 +213,20 @@ def _best_of_dense(scores: np.ndarray, moments: Moments, most: int) -> Lists:
     where, chosen = (row[kept], rank[kept]), order[kept]
     lists.items[where], lists.scores[where] = item[chosen], of_pairs[chosen]
     return lists
+
+
+def _bound(scores: np.ndarray, most: int) -> np.ndarray:
+    """Return a number that `most` of the scores of each row, (rows, items), reach, and few others: (rows, 1).
+
+    It is the lowest of the `most` greatest scores among the greatest ones of parts of the row, which takes a tenth of
+    the time that these take among all.
+    """
+    parts = PARTS * most
+    if (size := scores.shape[1] // parts) > 1:
+        cut = size * parts
+        greatest = scores[:, :cut].reshape(len(scores), size, parts).max(axis=1)
+        scores = np.concatenate([greatest, scores[:, cut:]], axis=1)
+    return np.partition(scores, -most, axis=1)[:, -most, None]
 
 
 def _best_of_sparse(scores: csr_array, moments: Moments, most: int) -> Lists:

@@ -87,7 +87,8 @@ class Popularity(ItemModel):
     length: int | None  # of the window in seconds
     after: int  # second from which on counts stay the same
     has_clock: bool
-    _first: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # the latest ranking
+    _counts: dict[int, np.ndarray] = field(default_factory=dict)  # those of the latest second that was asked for alone
+    _first: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)  # the latest ranking
 
     @classmethod
     def choices(cls, config: PopularityConfig, training: Training) -> list[Step]:
@@ -105,10 +106,12 @@ class Popularity(ItemModel):
         if not self.has_clock:
             return self
         spans, after = _spans(training, np.ones(len(training.known), dtype=bool), self.length)
-        return replace(self, spans=spans, after=after, _first={})
+        return replace(self, spans=spans, after=after, _counts={}, _first={})
 
     def scores(self, moments: Moments) -> np.ndarray:
         seconds, row = np.unique(self._until(moments), return_inverse=True)
+        if len(seconds) == 1:
+            return np.broadcast_to(self._counts_at(seconds[0], moments.items), (len(moments), moments.items))
         return self.spans.counts(seconds, moments.items)[row]
 
     def top(self, moments: Moments, most: int) -> Lists:
@@ -118,18 +121,24 @@ class Popularity(ItemModel):
             return super().top(moments, most)
         longest = most + max((len(items) for items in moments.hidden), default=0)
         count = min(1 << longest.bit_length(), moments.items)
+        counts = self._counts_at(seconds[0], moments.items)
         if (seconds[0], count) not in self._first:
-            [counts] = self.spans.counts(np.array(seconds), moments.items)
             near = np.flatnonzero(counts >= np.partition(counts, -count)[-count])
-            ranking = near[np.lexsort((moments.order.place[near], -counts[near]))]
             self._first.clear()
-            self._first[seconds[0], count] = ranking, counts
-        ranking, counts = self._first[seconds[0], count]
+            self._first[seconds[0], count] = near[np.lexsort((moments.order.place[near], -counts[near]))]
+        ranking = self._first[seconds[0], count]
         lists = Lists.empty(len(moments), most)
         for row in range(len(moments)):
             items = moments.first(row, most, among=ranking)
             lists.items[row, : len(items)], lists.scores[row, : len(items)] = items, counts[items]
         return lists
+
+    def _counts_at(self, second: int, items: int) -> np.ndarray:
+        """Return the counts at a second, such as now: float32, shape (items,)."""
+        if second not in self._counts:
+            self._counts.clear()
+            [self._counts[second]] = self.spans.counts(np.array([second]), items)
+        return self._counts[second]
 
     def _until(self, moments: Moments) -> np.ndarray:
         return np.minimum(moments.seconds, self.after) if self.has_clock else np.full(len(moments), NEVER)
