@@ -236,13 +236,13 @@ class ItemKnn(ItemModel):
         latest = moments.latest(EVENTS, RECENCY)
         own = slice(*latest.indptr[row : row + 2])
         history, weights = latest.indices[own].astype(np.int64), latest.data[own]
-        own, place_of_item = np.unique(items, return_inverse=True)
-        near = np.zeros((len(own), len(history)), dtype=np.float32)
+        wanted, place_of_item = np.unique(items, return_inverse=True)
+        near = np.zeros((len(wanted), len(history)), dtype=np.float32)
         for rows in self._terms(history) if len(history) else ():
             others, likeness = (np.concatenate(each) for each in zip(*rows, strict=True))
             event = np.repeat(np.arange(len(rows)), [len(of_event) for of_event, _ in rows])
-            place = np.minimum(np.searchsorted(own, others), len(own) - 1)
-            held = own[place] == others
+            place = np.minimum(np.searchsorted(wanted, others), len(wanted) - 1)
+            held = wanted[place] == others
             near[place[held], event[held]] += likeness[held]
         near = near[place_of_item]
         near *= weights

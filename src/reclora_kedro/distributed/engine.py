@@ -9,15 +9,18 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cached_property, lru_cache, partial
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from functools import cached_property, partial
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+from kedro_provenance.files.lifetime import end_with_parent
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.extras import install_line
 from reclora_kedro.parameters import MAX_INT32, Count, NonNegative, Positive
@@ -296,7 +299,6 @@ def _join(train: "Callable[[Group], R]", address: str, port: int, size: int, ran
 
 def _map_on_cores(work: Callable[[S], R], shards: Sequence[S]) -> Iterator[R]:
     import joblib
-    from joblib.externals.loky import get_reusable_executor
 
     cores = joblib.cpu_count()
     if cores == 1 or len(shards) < SHARDS_PER_CORE * cores:
@@ -305,25 +307,29 @@ def _map_on_cores(work: Callable[[S], R], shards: Sequence[S]) -> Iterator[R]:
     with TemporaryDirectory() as folder:
         path = Path(folder, "work")
         joblib.dump(work, path)
-        run = joblib.Parallel(n_jobs=cores, return_as="generator", inner_max_num_threads=1)
-        try:
-            yield from run(joblib.delayed(_run_kept)(path, shard) for shard in shards)
-        finally:  # else they would keep the function, and its file, for minutes
-            get_reusable_executor().shutdown(wait=True)
+        # Those of joblib end, with what they keep, once they have read 300 MB of the file, which they take for a leak.
+        with ProcessPoolExecutor(cores, get_context("spawn"), _begin, (path,)) as processes:
+            yield from processes.map(_run_kept, shards)
 
 
-@lru_cache(maxsize=1)
-def _kept(path: Path) -> Any:
+_kept: Callable[[Any], Any]
+
+
+def _begin(path: Path) -> None:
+    """Initialise a process with one thread: load the function, whose arrays stay in the file."""
     import joblib
     import torch
 
+    global _kept
+    end_with_parent()
     Progress.hidden = True  # the process that waits for the shards shows how many are done
     torch.set_num_threads(1)
-    return joblib.load(path, mmap_mode="r")
+    threadpool_limits(1)
+    _kept = joblib.load(path, mmap_mode="r")
 
 
-def _run_kept(path: Path, shard: Any) -> Any:
-    return _kept(path)(shard)
+def _run_kept(shard: Any) -> Any:
+    return _kept(shard)
 
 
 def _map_on_ray(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig, step: str) -> Iterator[R]:
