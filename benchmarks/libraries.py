@@ -98,9 +98,8 @@ def run_model(python: Path, library: str, folder: Path, model: str, limit: int) 
     """Let a process write a model's lists, and return what it cost."""
     command = [str(python), "-m", f"peers.{library}_lists", str(folder), model, str(limit)]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    output = subprocess.run(
-        command, check=True, capture_output=True, text=True, cwd=BENCHMARKS, env=os.environ | threads
-    )
+    environment = os.environ | threads | {"PYTHONPATH": str(BENCHMARKS)}
+    output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder, env=environment)
     costs: dict[str, Any] = json.loads(output.stdout.splitlines()[-1])
     return costs
 
