@@ -123,14 +123,17 @@ def without_llm(pipelines: dict[str, Pipeline]) -> dict[str, Pipeline]:
 
 def load_step(step: str) -> ModuleType:
     """Import a step's package; raise RunRefusedError, with the line to type, if it needs an LLM's missing packages."""
+    text = missing_extra("llm", f"The pipeline {step}")
     try:
-        return PIPELINES.load(step)
-    except ModuleNotFoundError as error:
-        text = missing_extra("llm", f"The pipeline {step}")
+        module = PIPELINES.load(step)
+    except ModuleNotFoundError:
         if text is None:
             raise
-        without = command(f"--pipelines {','.join(STEPS_WITHOUT_LLM)}", None)
-        raise RunRefusedError(f"{text}. Nothing was written. Without an LLM: {without}.") from error
+    else:
+        if text is None or not getattr(module, "NEEDS_LLM", False):
+            return module
+    without = command(f"--pipelines {','.join(STEPS_WITHOUT_LLM)}", None)
+    raise RunRefusedError(f"{text}. Nothing was written. Without an LLM: {without}.")
 
 
 def retraining(names: PipelineNames, made: Collection[str]) -> Pipeline:

@@ -91,7 +91,7 @@ def second_stage(log, lens):
     moments, target = recommender.moments(likes, repeat=True), likes["item_index"].to_numpy()
     lists = read_lists(recommender.reader, moments, target)
     weights = fusion.learn_weights(lists)
-    data = ranker._data(lists, fusion.score(lists.features, weights), np.ones(len(lists.liked), dtype=bool))
+    data = ranker._data(lists, fusion.score(lists.features, weights))
     trees = lightgbm.train(ranker.SETTINGS | {"min_data_in_leaf": 5}, data, 5).model_to_string()
     return SecondStage(weights=weights, trees=trees)
 

@@ -10,6 +10,8 @@ from reclora_kedro.pipelines.questions import prompts_pipeline
 
 __all__ = ["checks", "create_pipeline"]
 
+NEEDS_LLM = True
+
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Prepare the base LLM by the steps of ``base_model.steps``; a variant's adapter may be the teacher."""

@@ -12,6 +12,8 @@ __all__ = ["checks", "create_pipeline"]
 ASKED = ("black_box_llm", "black_box_answers", "black_box_records")
 SETTINGS = ("params:black_box", "params:prompt")
 
+NEEDS_LLM = True
+
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Score test rows by the LLM of an API, with and without hints of the lens, and compare with other models.

@@ -11,6 +11,8 @@ from reclora_kedro.pipelines.questions import prompts_pipeline
 
 __all__ = ["checks", "create_pipeline"]
 
+NEEDS_LLM = True
+
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Merge variants' adapters or users' exported LoRAs by several methods, and score them."""

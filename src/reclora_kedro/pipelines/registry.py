@@ -13,4 +13,7 @@ PIPELINES = Registry(
         "rollback",
     ),
 )
-"""Modules with ``create_pipeline`` and, optionally, `checks` of the pipeline before a run."""
+"""Modules with ``create_pipeline``.
+
+Optional are `checks` of the pipeline before a run, and ``NEEDS_LLM``, whether its nodes need the extra ``llm``.
+"""
