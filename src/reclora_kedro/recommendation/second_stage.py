@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 NOTES = {
     "fusion": "the sources' best items, by the logarithms of their ranks and the lens, weighted by validation likes",
-    "ranker": "the same, corrected by trees of ranks, scores, popularity, age and texts, by validation likes",
+    "ranker": "the fusion, corrected by trees of ranks, scores, popularity, age and texts, by validation likes",
     "lens": "all items, by the click model",
 }
 
 
 LABELS = {
     "fusion": "the best of all of these, weighted",
-    "ranker": "the same, corrected by boosted trees",
+    "ranker": "the fusion, corrected by boosted trees",
 }
 
 
