@@ -21,8 +21,7 @@ class MtlLora(PersonalizedMethod):
     settings = MtlLoraSettings
     gate_input = "field:"
 
-    @property
-    def config(self) -> "type[MtlLoraConfig]":
+    def config_class(self) -> "type[MtlLoraConfig]":
         """Its PEFT configuration class."""
         from reclora_extras.mtl_lora.model import MtlLoraConfig
 

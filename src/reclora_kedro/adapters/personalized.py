@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 class PersonalizedMethod(AdapterMethod):
     """A method whose tuner is a `PersonalizedTuner`."""
 
-    @property
     @abstractmethod
-    def config(self) -> "type[PersonalizedConfig]":
-        """Its PEFT configuration class, with the fields of its settings; imports its tuner, which registers itself."""
+    def config_class(self) -> "type[PersonalizedConfig]":
+        """Import its tuner, which registers itself; return its PEFT configuration class, with its settings' fields."""
 
     def register(self) -> None:
-        assert self.config  # imports it
+        self.config_class()
 
     def require(self, model: Any, settings: Any) -> None:
         require_target_modules(model, settings.target_modules)
@@ -35,7 +34,7 @@ class PersonalizedMethod(AdapterMethod):
         values = asdict(settings) | asdict(trained_on)
         if settings.target_modules == "auto":
             values["target_modules"] = attention_projections(model)
-        return self.config(task_type="CAUSAL_LM", **values)
+        return self.config_class()(task_type="CAUSAL_LM", **values)
 
     def prepare(self, adapted: "PeftModel", gate_inputs: Tensor) -> None:
         adapted.base_model.fit_gates(gate_inputs)

@@ -135,10 +135,12 @@ class Popularity(ItemModel):
 
     def _counts_at(self, second: int, items: int) -> np.ndarray:
         """Return the counts at a second, such as now: float32, shape (items,)."""
-        if second not in self._counts:
+        counts = self._counts.get(second)
+        if counts is None:
+            [counts] = self.spans.counts(np.array([second]), items)
             self._counts.clear()
-            [self._counts[second]] = self.spans.counts(np.array([second]), items)
-        return self._counts[second]
+            self._counts[second] = counts
+        return counts
 
     def _until(self, moments: Moments) -> np.ndarray:
         return np.minimum(moments.seconds, self.after) if self.has_clock else np.full(len(moments), NEVER)

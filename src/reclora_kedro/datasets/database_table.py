@@ -23,7 +23,8 @@ class DatabaseTableDataset(PolarsDatabaseDataset):
         schema, _, self._name = table_name.rpartition(".")
         self._schema = schema or None
 
-    def save(self, data: pl.DataFrame) -> NoReturn:  # type: ignore[misc]  # as it is declared there
+    # The class that it extends saves, too, but declares that it never returns, and an override has to declare the same.
+    def save(self, data: pl.DataFrame) -> NoReturn:  # type: ignore[misc]
         with self.engine.begin() as connection:
             if self._exists():
                 connection.execute(delete(table(self._name, schema=self._schema)))

@@ -23,8 +23,7 @@ class RecLora(PersonalizedMethod):
     measures = ("gate_entropy",)
     exports_loras = True
 
-    @property
-    def config(self) -> "type[RecLoraConfig]":
+    def config_class(self) -> "type[RecLoraConfig]":
         from reclora_kedro.adapters.reclora.model import RecLoraConfig
 
         return RecLoraConfig
