@@ -180,6 +180,35 @@ def test_above_a_number_of_items_the_scores_are_sparse_and_those_of_the_formula(
     np.testing.assert_allclose(scores[[7]].toarray()[0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("max_items", [20_000, 20])
+def test_learned_weights_are_taken_for_the_same_events_texts_and_settings_alone(max_items, monkeypatch):
+    log, of = circle_log(), LinearSettings(regularization=2.0, text_weight=0.8, max_items=max_items)
+    assert not Linear.fit(Training.of_all(log), of).learned()  # of few items
+    monkeypatch.setattr(linear, "KEPT_FROM", 0)
+    fitted = Linear.fit(Training.of_all(log), of)
+    kept = {"linear": {name: np.array(values) for name, values in fitted.learned().items()}}
+    events, items = log.sequences, log.items
+    renamed = items.with_columns(title=items["title"].reverse())
+    swapped = replace(events, item_index=np.append(events.item_index[1:], events.item_index[:1]))
+    learns, learned = list[bool](), linear._ease
+    monkeypatch.setattr(linear, "_ease", lambda *arguments: learns.append(True) or learned(*arguments))
+    again = Linear.fit(Training.of_all(log, kept), of)
+    assert not learns
+    frame = pl.DataFrame({"user_index": [3], "history_end": events.ends[3:4], "timestamp": [0]})
+    scores = [model.scores(Training.of_all(log).moments(frame)) for model in (fitted, again)]
+    assert abs(scores[0] - scores[1]).max() == 0
+    for changed, changed_settings in (
+        (replace(log, sequences=swapped), of),
+        (replace(log, items=renamed), of),
+        (log, of.model_copy(update={"regularization": 3.0})),
+        (log, of.model_copy(update={"text_weight": 0.5})),
+    ):
+        Linear.fit(Training.of_all(changed, kept), changed_settings)
+        assert learns.pop(), changed_settings
+    Linear.fit(Training.of_split(log, kept), of)  # fewer events
+    assert learns.pop()
+
+
 def test_blocks_of_few_scores_choose_and_give_the_same(monkeypatch):
     log, whole = circle_log(), []
     for at_once in (2**22, 3 * 21):

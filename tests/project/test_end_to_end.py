@@ -28,7 +28,7 @@ def test_every_boundary_is_stored_and_versioned(finished_run):
     assert set(stored) == set(finished_run.outputs)
     for name in stored:
         assert catalog.get(name).exists(), name
-        assert catalog.get(name).resolve_load_version() or name == "recommendations_csv", name  # a plain file
+        assert catalog.get(name).resolve_load_version() or name in ("recommendations_csv", "learned_weights"), name
 
 
 def test_metrics_are_a_list_of_records_one_per_model(finished_run):

@@ -10,6 +10,8 @@ import pytest
 
 from documented import run_documented
 from projects import kedro_run, stored
+from reclora_kedro.candidates import linear
+from reclora_kedro.parameters import MAX_INT32
 from reclora_kedro.pipelines.served_project import ServedProject
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Request
@@ -57,8 +59,11 @@ def test_the_llm_ranks_what_is_near_to_what_each_user_took(finished_run, log, ca
 
 @pytest.mark.parametrize("variant", ["reclora", None])
 def test_the_service_recommends_what_the_run_did(finished_run, tmp_path, monkeypatch, variant):
+    monkeypatch.setattr(linear, "KEPT_FROM", MAX_INT32 if variant else 0)
     expected = recommend(finished_run, variant=variant).load("recommendations")
     monkeypatch.chdir(finished_run.project)
+    if not variant:
+        monkeypatch.delattr(linear, "_ease")  # the run has kept what it learned
     project = ServedProject(finished_run.project, "test", {"service": {"journal": str(tmp_path / "journal.sqlite")}})
     service = Service(project.settings(), project.champion, Metrics())
     users = expected["user_id"].unique(maintain_order=True).to_list()

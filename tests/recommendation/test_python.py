@@ -15,6 +15,7 @@ import pytest
 from named import PARAMETERS
 from projects import ROOT
 from reclora_kedro import Recommender
+from reclora_kedro.candidates import linear
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.config import HistoryConfig
@@ -180,6 +181,14 @@ def test_a_loaded_recommender_makes_the_same_lists_and_is_no_pickle(recommender,
         Recommender.load(tmp_path / "model")
     with pytest.raises(FileNotFoundError, match=r"recommender\.json"):
         Recommender.load(tmp_path)
+
+
+def test_what_took_long_to_learn_is_not_learned_again_when_it_is_loaded(recommender, tmp_path, monkeypatch):
+    monkeypatch.setattr(linear, "KEPT_FROM", 0)
+    recommender = Recommender.of(Training.of_all(recommender.log), recommender.choice, recommender.config)
+    recommender.save(tmp_path / "model")
+    monkeypatch.delattr(linear, "_ease")
+    assert Recommender.load(tmp_path / "model").recommend().equals(recommender.recommend())
 
 
 def test_nothing_is_imported_that_is_not_needed(tmp_path):

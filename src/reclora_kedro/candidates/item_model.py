@@ -37,7 +37,7 @@ class Training:
 
     Attributes:
         known: whether each event is known, shape (events,).
-        trained: weights that other steps have trained, by source.
+        trained: weights that other steps have trained, or that models have `learned` before, by source.
     """
 
     log: InteractionLog
@@ -185,6 +185,14 @@ class ItemModel(ABC):
             own = (row >= rows.start) & (row < rows.stop)
             scores[own] = np.asarray(self._scored(block)[row[own] - rows.start, item[own]]).ravel()
         return scores
+
+    def learned(self) -> dict[str, np.ndarray]:
+        """Return weights that took long to learn, which a later `fit` to the same events takes from `Training.trained`.
+
+        Returns:
+            Arrays by name, with what tells whether the events are the same; none if all is learned in seconds.
+        """
+        return {}
 
     def _scored(self, moments: Moments) -> Scores:
         """Return the scores of moments, which are made once."""

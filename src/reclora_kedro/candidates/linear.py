@@ -1,9 +1,10 @@
 """A linear model of items taken together, items taken next, and similar texts."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from itertools import product
 from typing import Annotated, ClassVar, Self
 
@@ -27,9 +28,9 @@ EVENTS = 50  # latest ones of each user that count
 WINDOW, WINDOW_DECAY = 5, 0.7  # moments from an item to one that follows it, and the weight of a further one
 MOST_TAKEN = 3000  # items among which all but transitions is chosen in seconds
 WORDS_REGULARIZATION = 10.0  # of EASE on the words of items
+SPARSE = ("data", "indices", "indptr")  # arrays of a sparse matrix
+KEPT_FROM = 5000  # items from which on learned weights are kept; those of fewer take seconds
 UpToOne = Annotated[Positive, Field(le=1)]
-Term = Callable[[csr_array], Scores]
-"""Function from weighted histories, (moments, items), to scores of the same shape."""
 
 
 class LinearConfig(Block):
@@ -52,6 +53,16 @@ class LinearSettings(Block):
     directed: bool = False
     within_moments: bool = True
     max_items: Count = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """Scores of weighted histories, (moments, items) to (moments, items), by a matrix (items, items)."""
+
+    weights: Scores
+
+    def __call__(self, histories: csr_array) -> Scores:
+        return histories @ self.weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +92,8 @@ class Linear(ItemModel):
     Settings: ClassVar = LinearSettings
 
     settings: LinearSettings
-    terms: tuple[tuple[float, Term], ...]  # each with its weight
+    terms: tuple[tuple[float, Term], ...]  # each with its weight; EASE is the first
+    digest: np.ndarray | None  # of what EASE learned from, if its weights are kept
 
     @classmethod
     def choices(cls, config: LinearConfig, training: Training) -> list[Step]:
@@ -101,10 +113,18 @@ class Linear(ItemModel):
 
     @classmethod
     def fit(cls, training: Training, settings: LinearSettings) -> Self:
-        terms = [(1.0, _together(training, settings))]
+        digest = _digest(training, settings) if training.items >= KEPT_FROM else None
+        terms = [(1.0, _together(training, settings, digest))]
         if settings.transition_weight:
             terms.append((settings.transition_weight, _following(training, settings)))
-        return cls(settings, tuple(terms))
+        return cls(settings, tuple(terms), digest)
+
+    def learned(self) -> dict[str, np.ndarray]:
+        if self.digest is None:
+            return {}
+        ease = self.terms[0][1].weights
+        parts = {"weights": ease} if isinstance(ease, np.ndarray) else {name: getattr(ease, name) for name in SPARSE}
+        return {"digest": self.digest} | parts
 
     def scores(self, moments: Moments) -> Scores:
         histories = moments.latest(EVENTS, self.settings.recency)
@@ -123,10 +143,35 @@ def _texts(training: Training) -> Texts | None:
     return training.once("texts", lambda: Texts.from_log(training.log))
 
 
-def _together(training: Training, settings: LinearSettings) -> Term:
+def _together(training: Training, settings: LinearSettings, digest: np.ndarray | None) -> Term:
     is_large = training.items > settings.max_items
     key = ("ease", settings.regularization, settings.text_weight, is_large)
-    return training.once(key, lambda: _product(_ease(training, settings, is_large)))
+
+    def made() -> Term:
+        kept = training.trained.get("linear")
+        if digest is not None and kept and np.array_equal(kept["digest"], digest):
+            return Term(_stored(kept, training.items))
+        return Term(_ease(training, settings, is_large))
+
+    return training.once(key, made)
+
+
+def _stored(learned: Mapping[str, np.ndarray], items: int) -> Scores:
+    if "weights" in learned:
+        return learned["weights"]
+    return csr_array(tuple(learned[name] for name in SPARSE), shape=(items, items))
+
+
+def _digest(training: Training, settings: LinearSettings) -> np.ndarray:
+    """Return a digest of all that EASE learns from, uint8, shape (32,)."""
+    named = (training.items, settings.regularization, settings.text_weight, settings.max_items)
+    digest, matrices = blake2b(repr(named).encode(), digest_size=32), [training.taken]
+    if settings.text_weight and (texts := _texts(training)) is not None:
+        matrices.append(texts.vectors)
+        digest.update(texts.of_item.data)
+    for part in (getattr(matrix, name) for matrix in matrices for name in SPARSE):
+        digest.update(np.ascontiguousarray(part).data)
+    return np.frombuffer(digest.digest(), dtype=np.uint8)
 
 
 def _ease(training: Training, settings: LinearSettings, is_large: bool) -> Scores:
@@ -147,13 +192,5 @@ def _following(training: Training, settings: LinearSettings) -> Term:
     kind, window = (settings.directed, settings.within_moments), (WINDOW, WINDOW_DECAY)
     log, known = training.log, training.known
     return training.once(
-        ("transitions", *kind), lambda: _product(transitions(log.sequences, known, training.users, *window, *kind))
+        ("transitions", *kind), lambda: Term(transitions(log.sequences, known, training.users, *window, *kind))
     )
-
-
-def _product(weights: Scores) -> Term:
-    return partial(_times, weights)
-
-
-def _times(weights: Scores, histories: csr_array) -> Scores:
-    return histories @ weights

@@ -30,7 +30,7 @@ from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.recommendation import delivery
 from reclora_kedro.recommendation.choice import Choice, stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.recommendation.recommender import Recommender, learned_by_source
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.guard import Tokens
@@ -152,7 +152,10 @@ class _Loading:
         if config.candidates == "table":
             pairs, _ = delivery.candidate_table(self._catalog.load("recommendation_candidates"), log)
             table = delivery.items_of_users(pairs, pl.String())
-        training = Training.of_all(log, {} if retriever is None else {"retriever": retriever})
+        trained: dict[str, Any] = {} if retriever is None else {"retriever": retriever}
+        if self._catalog.exists("learned_weights"):
+            trained |= learned_by_source(self._catalog.load("learned_weights"))
+        training = Training.of_all(log, trained)
         variant = self._params["service"]["variant"]
         llm = self._llm(variant, lens, log) if variant is not None and self._serves(variant) else None
         about: dict[str, Any] = {"lens_metrics": self._lens_metrics()}

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from polars import selectors as cs
 from pydantic import ValidationError
+from safetensors.numpy import load_file, save_file
 
 from kedro_provenance.files.atomic import atomic_folder
 from kedro_provenance.parameters import Block, parameter_paths, value_faults
@@ -43,7 +44,7 @@ from reclora_kedro.recommendation.defaults import change_settings, default_block
 from reclora_kedro.recommendation.delivery import Delivery
 from reclora_kedro.recommendation.item_ranks import rank_test_likes
 from reclora_kedro.recommendation.recommendations import recommend as first_items
-from reclora_kedro.recommendation.recommender import Recommender, choose
+from reclora_kedro.recommendation.recommender import Recommender, choose, learned_by_source
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ BLOCK_OF: Mapping[type[Block], str] = {
     RecommendationConfig: "recommendation",
     RankingConfig: "ranking",
 }
-LOG_FOLDER, SETTINGS_FILE = "log", "recommender.json"
+LOG_FOLDER, SETTINGS_FILE, WEIGHTS_FILE = "log", "recommender.json", "weights.safetensors"
 WORDS = (  # of parameters and catalogs, and what a script has in their place
     (r"ingestion\.(?:interactions|items)\.(user_id|item_id|rating|timestamp|title)\b", r'columns["\1"]'),
     (r"\b(?:ingestion\.interactions|ingestion\.items|ingestion|history|recommendation)\.(?=[a-z])", ""),
@@ -164,6 +165,7 @@ def save(recommender: Recommender, folder: Path) -> None:
     with atomic_folder(folder) as draft:
         (draft / LOG_FOLDER).mkdir()
         recommender.log.save(draft / LOG_FOLDER)
+        save_file(recommender.learned(), draft / WEIGHTS_FILE)
         (draft / SETTINGS_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
@@ -175,10 +177,11 @@ def load(folder: Path) -> Recommender:
     record = json.loads(file.read_text(encoding="utf-8"))
     try:
         config, choice = RecommendationConfig.model_validate(record["config"]), Choice.model_validate(record["choice"])
-    except (KeyError, ValidationError) as error:
+        trained = learned_by_source(load_file(folder / WEIGHTS_FILE))
+    except (KeyError, ValidationError, FileNotFoundError) as error:
         raise ValueError(f"{file} is of another release: fit the recommender again, and save it.") from error
     log = InteractionLog.load(folder / LOG_FOLDER, mapped=False)
-    return Recommender.of(Training.of_all(log), choice, config)
+    return Recommender.of(Training.of_all(log, trained), choice, config)
 
 
 def _read_log(

@@ -192,7 +192,7 @@ class Recommender:
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> "Recommender":
-        """Read what `save` has stored, and fit the chosen models again, which makes the same lists.
+        """Read what `save` has stored, and fit the rest of the chosen models again, which makes the same lists.
 
         Raises:
             FileNotFoundError: the folder holds no recommender.
@@ -237,6 +237,11 @@ class Recommender:
             knn=knn if isinstance(knn, ItemKnn) else self.knn.with_events(log, changed),
             lens=None if self.lens is None else self.lens.with_log(log),
         )
+
+    def learned(self) -> dict[str, np.ndarray]:
+        """Return what the sources took long to learn, see `ItemModel.learned`, each array as ``source/name``."""
+        learned = {name: model.learned() for name, model in self.sources.items()}
+        return {f"{source}/{name}": array for source, own in learned.items() for name, array in own.items()}
 
     @cached_property
     def reader(self) -> CandidateReader:
@@ -318,6 +323,15 @@ class Recommender:
             own = of_row[of_row != NO_ITEM]
             reasons.append(self.knn.reasons(moments, row, own, REASONS) if len(own) else [])
         return reasons
+
+
+def learned_by_source(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Return what `Recommender.learned` has returned as `Training.trained` has it."""
+    by_source = dict[str, dict[str, np.ndarray]]()
+    for name, array in arrays.items():
+        source, _, own = name.partition("/")
+        by_source.setdefault(source, {})[own] = array
+    return by_source
 
 
 def choose(

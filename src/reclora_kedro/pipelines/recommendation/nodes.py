@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from reclora_kedro.candidates.item_model import Training
@@ -45,8 +46,8 @@ def shortlist_candidates(
     config: RecommendationConfig,
     engine: EngineConfig,
     retriever: Retriever | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame, Record]:
-    """Return each user's best candidates with reasons, questions about them, and counts."""
+) -> tuple[pl.DataFrame, pl.DataFrame, Record, dict[str, np.ndarray]]:
+    """Return each user's best candidates with reasons, questions about them, counts, and what took long to learn."""
     chosen, bare = choice.stored_choice(candidate_choice), delivery.without_samples(log)
     table, unknown = None, 0
     if config.candidates == "table":
@@ -59,7 +60,7 @@ def shortlist_candidates(
         "concentration": None if alike is None else alike.model_dump(mode="json"),
         "warnings": [] if alike is None or table is not None else alike.warnings(chosen.at_test_moments),
     }
-    return shortlist, delivery.candidate_questions(log, shortlist), report
+    return shortlist, delivery.candidate_questions(log, shortlist), report, fitted.learned()
 
 
 def _trained(retriever: Retriever | None) -> dict[str, Any]:

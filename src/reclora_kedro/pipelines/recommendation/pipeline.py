@@ -40,7 +40,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "engine": "params:engine",
                     **retriever,
                 },
-                outputs=["shortlist", "recommendation_questions", "shortlist_report"],
+                outputs=["shortlist", "recommendation_questions", "shortlist_report", "learned_weights"],
                 name="shortlist_candidates",
             ),
             Node(
