@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, Step, Training
-from reclora_kedro.candidates.moments import Moments
+from reclora_kedro.candidates.moments import Moments, bound
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import unit_vectors
@@ -80,8 +80,8 @@ class SharedUsers:
             event, user = event[known[event]], user[known[event]]
         after = np.searchsorted(user, user, side="right") - 1 - np.arange(len(user))
         pairs = (user * self.items + self._events.item_index[event])[after < EVENTS]
-        pairs = np.divmod(np.unique(pairs), self.items)  # each user and item once
-        return csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=(len(starts), self.items))
+        user, item = (each.astype(np.int32) for each in np.divmod(np.unique(pairs), self.items))  # each pair once
+        return csr_array((np.ones(len(user), dtype=np.float32), (user, item)), shape=(len(starts), self.items))
 
     def _recount(self, before: csr_array, now: csr_array) -> None:
         change = now - before
@@ -150,10 +150,13 @@ class NearestByTexts:
         step = max(1, PAIRS_AT_ONCE // len(self._vectors))
         for start in range(0, len(missing), step):
             of_step = missing[start : start + step]
-            cosines = np.maximum(self._vectors[of_step] @ self._vectors.T, 0)
-            for item, weight in zip(of_step.tolist(), cosines**3, strict=True):
+            cosines = self._vectors[of_step] @ self._vectors.T
+            least = np.maximum(bound(cosines, min(NEAREST, cosines.shape[1])), 0)
+            for item, own, may in zip(of_step.tolist(), cosines, cosines >= least, strict=True):
+                others = np.flatnonzero(may)
+                weight = own[others] ** 3
                 near = _greatest(weight, NEAREST)
-                self._near[item] = near, weight[near]
+                self._near[item] = others[near], weight[near]
         return [self._near[item] for item in items.tolist()]
 
 

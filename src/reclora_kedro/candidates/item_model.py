@@ -183,7 +183,9 @@ class ItemModel(ABC):
         scores = np.empty(len(row))
         for rows, block in moments.blocks():
             own = (row >= rows.start) & (row < rows.stop)
-            scores[own] = np.asarray(self._scored(block)[row[own] - rows.start, item[own]]).ravel()
+            scored = self._scored(block)
+            of_all = scored if isinstance(scored, np.ndarray) else scored.toarray()  # whose numbers are found at once
+            scores[own] = of_all[row[own] - rows.start, item[own]]
         return scores
 
     def learned(self) -> dict[str, np.ndarray]:

@@ -205,7 +205,7 @@ def _best_of_dense(scores: np.ndarray, moments: Moments, most: int) -> Lists:
     lists = Lists.empty(len(moments), most)
     most = min(most, moments.items)
     possible = np.where(moments.mask, scores, -np.inf)
-    row, item = np.nonzero((possible >= _bound(possible, most)) & moments.mask)
+    row, item = np.nonzero((possible >= bound(possible, most)) & moments.mask)
     of_pairs = possible[row, item]
     order = np.lexsort((moments.order.place[item], -of_pairs, row))
     rank = np.arange(len(row)) - np.searchsorted(row, np.arange(len(moments)))[row]
@@ -215,7 +215,7 @@ def _best_of_dense(scores: np.ndarray, moments: Moments, most: int) -> Lists:
     return lists
 
 
-def _bound(scores: np.ndarray, most: int) -> np.ndarray:
+def bound(scores: np.ndarray, most: int) -> np.ndarray:
     """Return a number that `most` of the scores of each row, (rows, items), reach, and few others: (rows, 1).
 
     It is the lowest of the `most` greatest scores among the greatest ones of parts of the row, which takes a tenth of

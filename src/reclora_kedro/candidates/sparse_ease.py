@@ -70,7 +70,7 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
     weights *= (-(1 + pulled) / diagonal)[place]
     if pulls is not None:
         weights += pulls
-    ends = np.arange(0, weights.size + 1, most)
+    ends = np.arange(0, weights.size + 1, most, dtype=np.int32)
     by_blocks = csr_array((weights.ravel(), place.ravel(), ends), shape=(items, items))
     step, kept_rows = max(1, PAIRS_AT_ONCE // items), list[csr_array]()
     for start in range(0, items, step):
@@ -208,5 +208,5 @@ def _greatest(rows: csr_array, most: int) -> csr_array:
             own = start + np.sort(np.argpartition(-np.abs(rows.data[start:end]), most - 1)[:most])
         kept.append(own)
     places = np.concatenate(kept) if kept else np.arange(0)
-    ends = np.cumsum([0, *map(len, kept)])
-    return csr_array((rows.data[places], rows.indices[places], ends), shape=rows.shape)
+    ends = np.cumsum([0, *map(len, kept)], dtype=np.int32)
+    return csr_array((rows.data[places], rows.indices[places].astype(np.int32), ends), shape=rows.shape)

@@ -152,7 +152,8 @@ def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most:
     """
     user, end = (moments[name].to_numpy() for name in ("user_index", "history_end"))
     start = np.maximum(sequences.starts[user], end - most)
-    event, moment = places_of(start, end), np.repeat(np.arange(len(end)), end - start)
+    # Indices of 4 bytes, as weights of items have: a product of unequal ones copies all of one of them.
+    event, moment = places_of(start, end), np.repeat(np.arange(len(end), dtype=np.int32), end - start)
     is_new = (np.diff(moment, prepend=-1) != 0) | (np.diff(sequences.timestamp[event], prepend=-1) != 0)
     second = is_new.cumsum() - 1
     events_after = np.repeat(end, end - start) - 1 - event
