@@ -120,6 +120,8 @@ def _erase(run: Run) -> None:
             lines = catalog.load("recommendations_csv")
             ids = lines["user_id"].cast(pl.String)  # a table of a database may have numbers
             catalog.save("recommendations_csv", lines.filter(~ids.is_in([str(user) for user in users])))
+        if catalog.exists("learned_weights"):
+            catalog.save("learned_weights", {})  # which are learned again, from the others
         addresses = catalog.load("versions_to_erase")
         Archive(catalog, run.stores).erase(addresses, catalog.load("champion")["versions"].items())
     except (ValueError, OSError, DatasetError) as error:

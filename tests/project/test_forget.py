@@ -6,8 +6,10 @@ import signal
 import sqlite3
 from contextlib import closing
 
+import numpy as np
 import polars as pl
 import pytest
+from safetensors.numpy import save_file
 
 from dying import forget_and_die
 from forked import exit_code
@@ -61,6 +63,7 @@ def test_a_user_is_forgotten(finished_run):
     users, lines = before.load("users")["user_id"].to_list(), before.load("recommendations_csv")
     user = users[3]
     journal = journal_with(project, user)
+    save_file({"linear/weights": np.ones(2)}, project / "data/test/07_model_output/learned_weights.safetensors")
     files = {path: content for path, content in stored(project).items() if "champion.json" not in path.parts}
     with pytest.raises(ValueError, match=r"forget.users\[0\] is an id that no stored version holds"):
         forget(project, 77777)
@@ -81,6 +84,7 @@ def test_a_user_is_forgotten(finished_run):
     assert "77777" not in logged
     assert not re.findall(rf"""[\[('"=]{user}[\]),'"].*""", logged)  # as in [4] or '4'; a 4 alone may be a count
     assert events_in(journal) == 0
+    assert not after.load("learned_weights")
     listed = after.load("recommendations_csv")
     assert listed.equals(lines.filter(pl.col("user_id") != str(user)))
     assert listed.height < lines.height
