@@ -1,10 +1,11 @@
 """EASE: a linear regression of taken items on each other, in closed form."""
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 from scipy.sparse import csr_array
 
 ROWS_AT_ONCE = 1024
+DENSE_PAIRS = 500  # products of a dense matrix, in the time of one of a sparse one
 
 
 def item_weights(taken: csr_array, regularization: float, prior: np.ndarray | None = None) -> np.ndarray:
@@ -33,8 +34,13 @@ def item_weights(taken: csr_array, regularization: float, prior: np.ndarray | No
 
 
 def gram(taken: csr_array) -> np.ndarray:
-    """Return X'X of `item_weights`, float32, shape (items, items), in columns."""
-    taken, items = taken.astype(np.float32), taken.shape[1]
+    """Return X'X of `item_weights`, float32, shape (items, items), in columns; only its lower triangle counts."""
+    taken, (users, items) = taken.astype(np.float32), taken.shape
+    if DENSE_PAIRS * (np.diff(taken.indptr).astype(np.float64) ** 2).sum() > users * float(items) ** 2:
+        products = np.zeros((items, items), dtype=np.float32, order="F")
+        for rows in _blocks(users):
+            products = blas.ssyrk(1.0, taken[rows].toarray().T, beta=1.0, c=products, lower=True, overwrite_c=True)
+        return products
     takers, products = taken.T.tocsr(), np.empty((items, items), dtype=np.float32, order="F")
     for rows in _blocks(items):
         products.T[rows] = (takers[rows] @ taken).toarray()

@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
-from scipy.linalg import blas, lapack
+from scipy.linalg import lapack
 from scipy.sparse import csr_array, diags_array, vstack
 from threadpoolctl import threadpool_info, threadpool_limits
+
+from reclora_kedro.candidates.ease import gram
 
 SOLVED = 512  # items whose weights one block gives
 HEADS = 2048  # items of every block
@@ -94,7 +96,7 @@ class _Blocks:
         order = np.argsort(-near.sum(axis=0), kind="stable")
         self.common = order[:HEADS]
         self._heads = taken[:, self.common].tocsr()
-        self._gram = _gram(self._heads)
+        self._gram = gram(self._heads)
         # Items that are near many others are in many blocks: what they have to do with the common ones is counted once.
         again = order[HEADS:][: HEAD_PAIRS // max(1, HEADS)]
         self._place = np.full(len(users), -1)
@@ -149,16 +151,6 @@ def _near(taken: csr_array, users: np.ndarray, prior: csr_array | None) -> csr_a
         blocks = list(threads.map(nearest, range(0, items, step)))
     near = diags_array(1 / users) @ vstack(blocks, format="csr")
     return near.tocsr() if prior is None else (near + abs(_greatest(prior, NEAREST))).tocsr()
-
-
-def _gram(rows: csr_array) -> np.ndarray:
-    """Return the products of columns, of which only the lower triangle is right and the diagonal is left out."""
-    columns, pairs = rows.shape[1], rows[np.diff(rows.indptr) > 1]
-    gram = np.zeros((columns, columns), dtype=np.float32, order="F")
-    for start in range(0, pairs.shape[0], ROWS_AT_ONCE):
-        some = pairs[start : start + ROWS_AT_ONCE].toarray()
-        gram = blas.ssyrk(1.0, some.T, beta=1.0, c=gram, lower=True, overwrite_c=True)
-    return gram
 
 
 def _clusters(near: csr_array) -> Iterator[np.ndarray]:
