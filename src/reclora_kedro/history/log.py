@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -86,7 +87,7 @@ class InteractionLog:
         split = pl.when(left_out).then(pl.lit("none")).otherwise("split")
         return replace(self, samples=self.samples.with_columns(split=split))
 
-    @property
+    @cached_property
     def last_second(self) -> int:
         return self.sequences.last_second
 
