@@ -174,8 +174,11 @@ def test_above_a_number_of_items_the_scores_are_sparse_and_those_of_the_formula(
     training, end = Training.of_all(log), log.sequences.starts + 2
     frame = pl.DataFrame({"user_index": np.arange(150), "history_end": end, "timestamp": np.zeros_like(end)})
     of = LinearSettings(regularization=2.0, text_weight=text_weight, transition_weight=0.5, max_items=20)
-    scores = Linear.fit(training, of).scores(training.moments(frame))
+    model, moments = Linear.fit(training, of), training.moments(frame)
+    scores = model.scores(moments)
     assert isinstance(scores, csr_array)
+    of_products = [moments.latest(50, of.recency), *(term.weights for _, term in model.terms)]
+    assert {matrix.indices.dtype for matrix in of_products} == {np.dtype(np.int32)}  # else each product copies weights
     expected = scores_by_hand(log, of, 50, 7, end[7])
     np.testing.assert_allclose(scores[[7]].toarray()[0], expected, atol=1e-5)
 
