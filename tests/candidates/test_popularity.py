@@ -33,7 +33,8 @@ def test_each_user_counts_once_in_a_window_that_ends_at_the_moment(likes, length
         first = -1 if length is None else now - length
         return len({user for user, of, second in likes if of == item and first <= second < now})
 
-    columns, moments = np.array(likes, dtype=np.int64).reshape(-1, 3).T, np.arange(45)
+    in_order = sorted(likes, key=lambda like: (like[0], like[2]))
+    columns, moments = np.array(in_order, dtype=np.int64).reshape(-1, 3).T, np.arange(45)
     expected = [[users(item, now) for item in range(3)] for now in moments]
     assert Spans.of_likes(*columns, length).counts(moments, 3).tolist() == expected
 

@@ -40,9 +40,9 @@ class Spans:
     def of_likes(cls, user: np.ndarray, item: np.ndarray, second: np.ndarray, length: int | None) -> Self:
         """Return the spans of `length` seconds after likes, those of one user and item joined; None for endless ones.
 
-        So each user counts once, however often they take an item.
+        So each user counts once, however often they take an item. Likes of a user are in the order of time.
         """
-        order = np.lexsort((second, item, user))
+        order = np.argsort(user.astype(np.int64) * (item.max(initial=0) + 1) + item, kind="stable")
         user, item, second = user[order], item[order], second[order]
         same = (np.diff(user, prepend=-1) == 0) & (np.diff(item, prepend=-1) == 0)
         goes_on = same if length is None else same & (np.diff(second, prepend=0) < length)
