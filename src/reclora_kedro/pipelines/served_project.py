@@ -23,8 +23,7 @@ from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
-from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import LensReader, gate_inputs, lens_states
+from reclora_kedro.lens.states import LensReader, gate_inputs, states_of_questions
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.recommendation import delivery
@@ -156,8 +155,8 @@ class _Loading:
         if self._catalog.exists("learned_weights"):
             trained |= learned_by_source(self._catalog.load("learned_weights"))
         training = Training.of_all(log, trained)
-        variant = self._params["service"]["variant"]
-        llm = self._llm(variant, lens, log) if variant is not None and self._serves(variant) else None
+        variant, reader = self._params["service"]["variant"], LensReader(lens, log)
+        llm = self._llm(variant, reader, log) if variant is not None and self._serves(variant) else None
         about: dict[str, Any] = {"lens_metrics": self._lens_metrics()}
         if self._history:
             about["decision"] = self._history[0]["decision"]
@@ -167,7 +166,7 @@ class _Loading:
             about=about,
             lens=lens,
             retriever=retriever,
-            recommender=replace(Recommender.of(training, chosen, config, LensReader(lens, log)), lens=None),
+            recommender=replace(Recommender.of(training, chosen, config, reader), lens=None),
             table=table,
             llm=llm,
             ingestion=self._block("ingestion", IngestionConfig),
@@ -207,14 +206,15 @@ class _Loading:
         )
         return False
 
-    def _llm(self, variant: str, lens: Lens, log: InteractionLog) -> Llm:
+    def _llm(self, variant: str, reader: LensReader, log: InteractionLog) -> Llm:
         settings = VariantConfig.model_validate(self._params["finetuning"]["variants"][variant])
         prompt, history = self._block("prompt", PromptConfig), self._block("history", HistoryConfig)
         window = history.short[settings.history]
         assert window is not None  # the variant's history is one of those that are there
         base_llm, adapter = self._catalog.load("base_llm"), self._load(f"{variant}.adapter")
         template = self._catalog.load(f"{prompt.template}.prompt_template")
-        reads = gate_inputs(lens_states(lens, log, log.samples.head(1)), settings.gate_input)
+        first = log.samples.head(1)
+        reads = gate_inputs(states_of_questions(reader.states(first), first), settings.gate_input)
         return Llm(
             variant=variant,
             model=answering_model(base_llm, prompt, adapter=adapter, gate_inputs=reads, blend=settings.blend),
