@@ -177,11 +177,11 @@ def load(folder: Path) -> Recommender:
     record = json.loads(file.read_text(encoding="utf-8"))
     try:
         config, choice = RecommendationConfig.model_validate(record["config"]), Choice.model_validate(record["choice"])
-        trained = learned_by_source(load_file(folder / WEIGHTS_FILE))
-    except (KeyError, ValidationError, FileNotFoundError) as error:
+    except (KeyError, ValidationError) as error:
         raise ValueError(f"{file} is of another release: fit the recommender again, and save it.") from error
-    log = InteractionLog.load(folder / LOG_FOLDER, mapped=False)
-    return Recommender.of(Training.of_all(log, trained), choice, config)
+    log, weights = InteractionLog.load(folder / LOG_FOLDER, mapped=False), folder / WEIGHTS_FILE
+    learned = load_file(weights) if weights.exists() else {}  # which earlier releases did not keep
+    return Recommender.of(Training.of_all(log, learned_by_source(learned)), choice, config)
 
 
 def _read_log(
