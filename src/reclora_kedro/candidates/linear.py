@@ -113,7 +113,10 @@ class Linear(ItemModel):
 
     @classmethod
     def fit(cls, training: Training, settings: LinearSettings) -> Self:
-        digest = _digest(training, settings) if training.items >= KEPT_FROM else None
+        digest = None
+        if training.items >= KEPT_FROM:
+            key = ("digest", settings.regularization, settings.text_weight, settings.max_items)
+            digest = training.once(key, lambda: _digest(training, settings))
         terms = [(1.0, _together(training, settings, digest))]
         if settings.transition_weight:
             terms.append((settings.transition_weight, _following(training, settings)))

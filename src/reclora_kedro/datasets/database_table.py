@@ -23,8 +23,7 @@ class DatabaseTableDataset(PolarsDatabaseDataset):
         schema, _, self._name = table_name.rpartition(".")
         self._schema = schema or None
 
-    # The class that it extends saves, too, but declares that it never returns, and an override has to declare the same.
-    def save(self, data: pl.DataFrame) -> NoReturn:  # type: ignore[misc]
+    def save(self, data: pl.DataFrame) -> NoReturn:  # type: ignore[misc]  # it returns, but the class it extends declares this
         with self.engine.begin() as connection:
             if self._exists():
                 connection.execute(delete(table(self._name, schema=self._schema)))
