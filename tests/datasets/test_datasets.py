@@ -1,7 +1,11 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from kedro.io import DatasetError
 
+from reclora_kedro.datasets.arrays import ArraysDataset
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
 
@@ -22,3 +26,16 @@ def test_checkpoints_are_found_by_the_next_session(tmp_path):
     assert next_one.load().newest() is None
     next_one.clear()
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_arrays_replace_a_file_as_a_whole(tmp_path, monkeypatch):
+    dataset = ArraysDataset(filepath=str(tmp_path / "new/arrays.safetensors"))
+    dataset.save({"a": np.arange(3)})
+
+    def stop(*_):
+        raise OSError("killed before the last step")
+
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(DatasetError, match="killed"):
+        dataset.save({"a": np.arange(9)})
+    assert dataset.load()["a"].tolist() == [0, 1, 2]
