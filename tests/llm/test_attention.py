@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from transformers import MistralConfig
 
 from random_llama import random_llama
-from reclora_kedro.llm.attention import ATTENTION, attend_in_blocks, attends_to_all_before
+from reclora_kedro.llm.attention import attend_in_blocks, attends_to_all_before, use_causal_attention
 
 
 def heads(tokens, dtype, heads=6, kv_heads=2, dim=8):
@@ -46,9 +46,12 @@ def test_a_model_answers_as_with_torchs_attention(dtype, tolerance, padding):
     if padding == "left":
         inputs["attention_mask"] = (torch.arange(80) >= torch.tensor([[0], [30]])).long()
     logits = []
-    for implementation in (ATTENTION, "sdpa"):
+    for in_blocks in (True, False):
         model = random_llama(2).to(dtype)
-        model.set_attn_implementation(implementation)
+        if in_blocks:
+            use_causal_attention(model)
+        else:
+            model.set_attn_implementation("sdpa")
         if padding == "cache":
             cache = model(ids[:, :50], use_cache=True).past_key_values
             logits.append(model(ids[:, 50:], cache=cache).logits)
