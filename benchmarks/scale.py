@@ -2,10 +2,11 @@
 
     make bench-scale
     python benchmarks/scale.py --rows 2500009
+    python benchmarks/scale.py --rows 100000000 --items 1000000 --users 100000
 
 In an empty folder, it types what a user types: `reclora new-log` with the log's files, the command that this prints,
 `kedro serve`, and `kedro run --to-nodes reclora.score_adapter` with 1,000 test rows. The seconds and the peak memory of
-a step are those of all processes together. The largest log takes 6 GB of disk.
+a step are those of all processes together. The log of 25 million rows takes 6 GB of disk.
 """
 
 import argparse
@@ -144,12 +145,13 @@ def answer(path: str, request: Any = None) -> Any:
         return json.load(response)
 
 
-def measure(rows: int, folder: Path) -> list[dict[str, Any]]:
+def measure(rows: int, folder: Path, items: int | None, listed: int | None) -> list[dict[str, Any]]:
+    """Return the steps of a log of `rows` rows; lists are those of its first `listed` users (None: all)."""
     shutil.rmtree(folder, ignore_errors=True)
     raw = folder / "raw"
     raw.mkdir(parents=True)
-    log = make_log(rows)
-    users, items = log["user_id"].n_unique(), int(log["item_id"].max())  # type: ignore[arg-type]
+    log = make_log(rows, items=items)
+    users, items = log["user_id"].n_unique(), items or int(log["item_id"].max())  # type: ignore[arg-type]
     log.write_csv(raw / "ratings.csv")
     make_items(items).write_csv(raw / "films.csv")
     del log
@@ -158,6 +160,9 @@ def measure(rows: int, folder: Path) -> list[dict[str, Any]]:
     new_log = ["reclora", "new-log", str(raw / "ratings.csv"), str(raw / "films.csv"), "--name", "scale", "--yes"]
     run = ["kedro", "run", "--env", "scale"]
     steps = typed(new_log, project)
+    if listed is not None:
+        parameters = {"recommendation": {"users": [*range(1, listed + 1)]}}
+        (project / "conf" / "scale" / "parameters_lists.yml").write_text(json.dumps(parameters))
     steps += typed([*run, "--to-nodes", "recommendation.show_recommendations"], project)
     steps += served("scale", project)
     llm = ["--to-nodes", "reclora.score_adapter", "--only-missing-outputs"]
@@ -178,11 +183,13 @@ def growth(every: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--items", type=int, help="items of the log; left out: as many as such a log has")
+    parser.add_argument("--users", type=int, help="users who get lists; left out: all")
     parser.add_argument("--folder", type=Path, default=Path(gettempdir(), "reclora"), help="where projects are left")
     arguments = parser.parse_args()
     tables, every = dict[str, Any](), list[dict[str, Any]]()
     for rows in arguments.rows:
-        steps = measure(rows, arguments.folder / f"scale-{rows}")
+        steps = measure(rows, arguments.folder / f"scale-{rows}", arguments.items, arguments.users)
         minutes, peak = sum(step["seconds"] for step in steps) / 60, max(step["peak GiB"] for step in steps)
         of_log = f"{rows:,} rows, {steps[0]['users']:,} users, {steps[0]['items']:,} items"
         columns = ("step", "seconds", "CPU s", "peak GiB")

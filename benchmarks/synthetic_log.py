@@ -11,7 +11,7 @@ SESSION_PAUSE = 30 * 86_400  # mean seconds between two sittings of a user
 ROWS_PER_SITTING = 30
 
 
-def make_log(rows: int, seed: int = 0) -> pl.DataFrame:
+def make_log(rows: int, seed: int = 0, items: int | None = None) -> pl.DataFrame:
     """A log in random order: user_id, item_id, rating (half stars, 0.5 to 5), timestamp (seconds since the epoch).
 
     Users scale with the rows and items with their 0.75th power, so that the log of 25,000,095 rows has MovieLens-25M's
@@ -20,12 +20,13 @@ def make_log(rows: int, seed: int = 0) -> pl.DataFrame:
     Args:
         rows: number of ratings.
         seed: of every random draw.
+        items: number of items that may be rated; None for that of the rows.
 
     Raises:
         ValueError: so few rows have too few users and items for as many distinct pairs.
     """
     random = np.random.default_rng(seed)
-    users, items = max(2, round(USERS * rows / ROWS)), max(60, round(ITEMS * (rows / ROWS) ** 0.75))
+    users, items = max(2, round(USERS * rows / ROWS)), items or max(60, round(ITEMS * (rows / ROWS) ** 0.75))
     if rows > 0.75 * users * items:
         raise ValueError(f"A log of {rows:,} rows would have {users} users and {items} items: ask for 20,000 or more.")
     popularity = (np.arange(items) + 250) ** -2.0  # the first item gets 0.4% of the rows, most get few
