@@ -1,13 +1,14 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from kedro.io import DatasetError
 
-from reclora_kedro.datasets.arrays import ArraysDataset
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
+from reclora_kedro.datasets.whole_files import ArraysDataset, WholeCSVDataset
 
 
 def test_a_base_llm_is_loaded_and_never_written(tiny_llm_folder):
@@ -28,14 +29,24 @@ def test_checkpoints_are_found_by_the_next_session(tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_arrays_replace_a_file_as_a_whole(tmp_path, monkeypatch):
-    dataset = ArraysDataset(filepath=str(tmp_path / "new/arrays.safetensors"))
-    dataset.save({"a": np.arange(3)})
+@pytest.mark.parametrize(
+    ("dataset_type", "name", "tables"),
+    [
+        (ArraysDataset, "arrays.safetensors", [{"a": np.arange(3)}, {"a": np.arange(9)}]),
+        (WholeCSVDataset, "lists.csv", [pl.DataFrame({"a": range(rows)}) for rows in (3, 9)]),
+    ],
+)
+def test_a_plain_file_is_replaced_as_a_whole(tmp_path, monkeypatch, dataset_type, name, tables):
+    dataset = dataset_type(filepath=str(tmp_path / "new" / name))
+    dataset.save(tables[0])
 
     def stop(*_):
         raise OSError("killed before the last step")
 
-    monkeypatch.setattr(Path, "replace", stop)
-    with pytest.raises(DatasetError, match="killed"):
-        dataset.save({"a": np.arange(9)})
-    assert dataset.load()["a"].tolist() == [0, 1, 2]
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", stop)
+        with pytest.raises(DatasetError, match="killed"):
+            dataset.save(tables[1])
+    assert list(dataset.load()["a"]) == [0, 1, 2]
+    dataset.save(tables[1])
+    assert list(dataset.load()["a"]) == [*range(9)]

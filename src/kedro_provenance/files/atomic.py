@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kedro_provenance.files.scratch import own_folder, remove_abandoned
@@ -16,7 +16,8 @@ UNFINISHED = ".unfinished-"
 def atomic_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
     """Yield a draft to write to, and move it to ``folder`` once it is complete.
 
-    Leftovers of killed processes of this machine next to it are removed.
+    Leftovers of killed processes of this machine next to it are removed. Files that a library keeps to their owner, as
+    safetensors does, may be read by whom the umask lets read others.
 
     Args:
         folder: target of the draft; it must not exist. The path of the draft ends in the same two names.
@@ -38,6 +39,8 @@ def atomic_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
         draft.mkdir()
         yield draft
         for path in (draft, *draft.rglob("*")):
+            if path.is_file():
+                _let_others_read(path)
             _sync(path)  # only now do some file systems find out that they are full
         try:
             draft.rename(folder)
@@ -103,6 +106,14 @@ def _draft_of(target: Path) -> Iterator[Path]:
                 "are free there. Nothing half written was left, and earlier versions are untouched."
             )
         raise
+
+
+def _let_others_read(file: Path) -> None:
+    mode = file.stat().st_mode
+    readable = mode | file.parent.stat().st_mode & 0o044
+    if readable != mode:
+        with suppress(PermissionError):  # a link to a file of another owner
+            file.chmod(readable)
 
 
 def _sync(path: Path) -> None:

@@ -91,7 +91,7 @@ def embed_texts(
         return reader.encode(*pad_right([token_ids[row] for row in rows], reader.device)).cpu().numpy()
 
     nonempty, fast = np.flatnonzero(lengths), choose_dtype("auto", reader.device)
-    # An LLM has a type of its own. An encoder's weights stay in float32: in bfloat16, cosines with float32's vectors are 0.9999.
+    # An LLM has a type of its own. Cosines of an encoder's vectors with those in float32 are 0.9999.
     products = torch.autocast(reader.device.type, fast, enabled=reader is encoder and fast == torch.bfloat16)
     with products, Progress("embed items", len(nonempty), "texts") as progress:
         for rows, vectors in TokenBudget(tokens_per_batch).run(nonempty, lengths, embed):

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from kedro_provenance.files.atomic import atomic_file, atomic_folder, is_full_disk
 from killing import killing_environment
@@ -35,6 +37,19 @@ def test_a_folder_takes_its_place_when_it_is_complete(tmp_path):
         assert not folder.exists()
     assert files(tmp_path) == {"new/parents/folder/file": b"new"}
     assert names(folder.parent) == ["folder"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_files_may_be_read_by_whom_the_umask_lets(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        with atomic_folder(tmp_path / "folder") as draft:
+            (draft / "deep").mkdir()
+            save_file({"a": np.zeros(1)}, draft / "deep/file")  # readable by its owner alone
+    finally:
+        os.umask(before)
+    assert (tmp_path / "folder/deep/file").stat().st_mode & 0o777 == mode
 
 
 def test_a_file_is_written_or_replaced(tmp_path):

@@ -1,0 +1,43 @@
+"""Datasets of files without versions, which other programs may read at any time.
+
+The classes that they extend write over the former file, half of which could be read meanwhile.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from kedro.io.core import get_filepath_str
+from kedro_datasets.polars import CSVDataset
+from kedro_datasets_experimental.safetensors import SafetensorsDataset
+
+from kedro_provenance.files.atomic import atomic_file
+
+
+class ArraysDataset(SafetensorsDataset):
+    """Named arrays in a safetensors file, which replaces the former one as a whole."""
+
+    def save(self, data: Mapping[str, np.ndarray]) -> None:
+        from safetensors.numpy import save
+
+        replace_file(self, save(dict(data)))
+
+
+class WholeCSVDataset(CSVDataset):
+    """A CSV file, which replaces the former one as a whole; arguments as of ``CSVDataset``."""
+
+    def save(self, data: pl.DataFrame) -> None:
+        replace_file(self, data.write_csv(**self._save_args).encode())
+
+
+def replace_file(dataset: Any, content: bytes) -> None:
+    """Write the file of a dataset of kedro-datasets, which has its filesystem in `_fs`."""
+    path = get_filepath_str(dataset._get_save_path(), dataset._protocol)
+    if dataset._protocol == "file":
+        atomic_file(Path(path), content)
+    else:  # an object appears as a whole
+        with dataset._fs.open(path, "wb") as file:
+            file.write(content)
+    dataset._invalidate_cache()
