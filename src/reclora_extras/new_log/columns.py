@@ -23,7 +23,7 @@ def mean(values: pl.Series) -> float:
 
 USER_WORDS = words_of(
     "user usr customer cust client visitor member household reviewer buyer shopper account consumer person profile "
-    "guest patron reader listener viewer player uid msno"
+    "guest patron reader listener viewer player uid msno email"
 )
 ITEM_WORDS = words_of(
     "item product prod article movie film book isbn asin track song artist art business game app anime video news sku "

@@ -85,7 +85,7 @@ def read_items(link: Link) -> Entities:
     value = next((column for column in others if "value" in column.words), None)
     if name is not None and value is not None and key.distinct < file.sample.height:
         return replace(_of_properties(file, key, name, value), share=link.share)
-    title = _title(others, file.has_names)
+    title = _title(others, file.has_names) or next(filter(_names_each_item, others), None)
     left = [column for column in others if title is None or column.name != title.name]
     fields = _fields(left, file.sample.height)
     if title is None and file.has_names:
@@ -201,6 +201,13 @@ def _title_likelihood(column: Column, has_names: bool) -> int:
     if words & FREE_TEXT_WORDS:
         return 2 if column.mean_length <= 2 * LONG_TEXT and "review" not in words else 0
     return 1 if words & ITEM_WORDS and not words & ID_WORDS and not column.is_id else 0
+
+
+def _names_each_item(column: Column) -> bool:
+    """Whether a column, whatever its name, has some words of its own for nearly every item, such as "Bezeichnung"."""
+    if column.words & (NO_TITLE_WORDS | USER_WORDS | TIME_WORDS) or not _title_likelihood(column, has_names=False):
+        return False
+    return column.mean_length <= LONG_TEXT and column.distinct > 0.8 * len(column.values)
 
 
 def _fields(columns: list[Column], rows: int) -> list[dict[str, Any]]:

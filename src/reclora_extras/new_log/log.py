@@ -47,12 +47,15 @@ EVENTS = words_of(
     "view click purchase purchased buy bought pv cart fav favorite play played listen watch watched add addtocart "
     "order transaction ordered sale checkout like share download install impression detail visit read rent"
 )
-UNDONE = words_of("return returned refund cancel cancelled canceled remove removed delete deleted unlike dislike")
+UNDONE = words_of(
+    "return returned refund refunded voided cancel cancelled canceled remove removed delete deleted unlike dislike"
+)
 NOBODY = words_of("0 -1 guest anonymous unknown")
 LEAST_SHOWN = 0.2  # share of the items of a click history that lists of impressions must show, too
 CLOCK_WORDS = words_of("time hour hourmin hours clock minute tod")
 CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
 MOST_RATING_VALUES = 21  # distinct values, at most, of what is a rating rather than an id in a file without names
+MOSTLY = 0.95  # share of the rows that have a time where others have none
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def _times(columns: list[Column], has_names: bool, ask: AskUser) -> tuple[list[s
     told = [column for column in named if column.seconds_format is not None]
     told = told or [column for column in dates if column.seconds_format is not None]
     if told:
-        best = max(told, key=lambda column: (has_clock(column.seconds_format or ""), -columns.index(column)))
+        best = max(told, key=_likelihood_of_a_time)  # the first one of several
         time_format = _day_or_month_first(best, ask)
         if not has_clock(time_format) and (more := _with_clock(best, time_format, columns)) is not None:
             return [best.name, more[0]], more[1], False
@@ -175,6 +178,10 @@ def _times(columns: list[Column], has_names: bool, ask: AskUser) -> tuple[list[s
     ordinal = [column for column in columns if column.words & ORDINAL_WORDS and column.is_whole and column.distinct > 2]
     counted = [column for column in ordinal if not _is_id_by_name(column) and column.bounds[0] >= 1]
     return ([counted[0].name] if counted else [ROW_NUMBER]), "unix_seconds", True
+
+
+def _likelihood_of_a_time(column: Column) -> tuple[bool, bool]:
+    return len(column.values) > MOSTLY * len(column.raw), has_clock(column.seconds_format or "")
 
 
 def _is_named_time(column: Column) -> bool:
@@ -223,6 +230,7 @@ def _ids_by_values(
     """Return the columns of users and items where neither names nor other tables tell them: by values and position."""
     user, item = named
     others = [column for column in left if not (_is_rating(column) or _is_event(column) or _is_mark(column))]
+    others = [column for column in others if not (_is_named_time(column) and column.seconds_format)]
     rest = [column for column in others if column.distinct > 1]
     ids, texts = [each for each in rest if each.is_id], [each for each in rest if each.is_text and not each.is_id]
     repeated = [column for column in ids if column.distinct < len(column.values)]  # others name rows
@@ -237,8 +245,9 @@ def _ids_by_values(
 def _first_of(candidates: list[Column], what: str, file: RawFile, ask: AskUser) -> Column:
     if not candidates:
         raise UnreadableFileError(
-            f"{file.path} has no column that looks like ids of {what}, only {', '.join(file.sample.columns)}. Name one "
-            "user_id or item_id, or write the environment by hand, as docs/guides/swap-data.md tells."
+            f"{file.path} has no column that looks like ids of {what}, only {', '.join(file.sample.columns)}. "
+            f"{_unpacked(file)}Name one user_id or item_id, or write the environment by hand, as "
+            "docs/guides/swap-data.md tells."
         )
     names = [column.name for column in candidates]
     question = f"Which column of {file.path.name} has the ids of {what}?{_shown(candidates)}\n"
@@ -246,10 +255,28 @@ def _first_of(candidates: list[Column], what: str, file: RawFile, ask: AskUser) 
     return candidates[names.index(chosen)]
 
 
+def _unpacked(file: RawFile) -> str:
+    """Return what to do about columns of records, such as a customer with an id or the items of an event; else ""."""
+    kinds = file.sample.schema.items()
+    records = [name for name, kind in kinds if isinstance(kind, pl.Struct)]
+    lists = [name for name, kind in kinds if isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct)]
+    if not (records or lists):
+        return ""
+    reader = {"ndjson": "read_ndjson", "json": "read_json"}.get(file.format, "read_parquet")
+    steps = "".join(f".explode({name!r})" for name in lists)
+    steps += "".join(f".unnest({name!r}, separator='_')" for name in [*records, *lists])
+    return (
+        f"{', '.join([*records, *lists])} {'hold' if records[1:] or lists[1:] or (records and lists) else 'holds'} "
+        f"records, whose fields are no columns yet: write them as such by polars, `pl.{reader}({file.path.name!r})"
+        f"{steps}.write_parquet('{file.path.stem}-flat.parquet')`, and give the command that file. "
+    )
+
+
 def _is_rating(column: Column) -> bool:
+    """Whether the few numbers of a column end where a scale of ratings does."""
     if column.numbers is None or not 2 < column.distinct <= MOST_RATING_VALUES:
         return False
-    return column.bounds[0] >= -1 and column.bounds[1] <= 100
+    return column.bounds[0] >= -1 and column.bounds[1] in {high for _, high in SCALES}
 
 
 def _rating(columns: list[Column], file: RawFile, ask: AskUser) -> Column | None:

@@ -369,6 +369,51 @@ def test_what_cannot_be_read_is_refused_before_anything_is_written(content, said
     assert not (project / "conf" / "new").exists()
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda user, item: {"customer": {"id": user, "country": "DE"}, "sku": f"S{item}", "day": DAY},
+        lambda user, item: {"user_id": user, "event_date": 20190301, "items": [{"item_id": item, "name": "Lamp"}]},
+    ],
+)
+def test_columns_of_records_are_refused_with_the_line_that_makes_columns_of_them(row, project, monkeypatch):
+    log = json_lines(project / "log.jsonl", (row(n % 9, n % 7) for n in range(60)))
+    with pytest.raises(UnreadableFileError, match=r"(customer|items) holds records") as refused:
+        guessed([log])
+    exec(str(refused.value).split("`")[1], {"pl": pl})  # as typed in the folder of the file
+    found, _ = guessed([project / "log-flat.parquet"])
+    assert (found.log.user, found.log.item) in (("customer_id", "sku"), ("user_id", "items_item_id"))
+
+
+def test_an_export_of_orders_is_read_by_its_customers_and_a_time_that_all_rows_have(project):
+    rows = [["Name", "Email", "Paid at", "Created at", "Lineitem sku", "Lineitem name"]]
+    for n in range(60):
+        at = f"2024-01-{1 + n // 3:02} 10:00:00 +0100"
+        rows.append([f"#{n // 2}", f"u{n // 2 % 8}@x.org", at if n % 2 else "", at, f"S{n % 7}", f"Red Lamp {n % 7}"])
+    found, questions = guessed([write(project / "orders_export.csv", rows)])
+    assert (found.log.user, found.log.item, found.log.times) == ("Email", "Lineitem sku", ["Created at"])
+    assert found.items is not None
+    assert found.items.title == "Lineitem name"
+    assert questions == []
+
+
+def test_titles_are_known_by_their_values_where_their_name_tells_nothing(project):
+    log = write(project / "log.csv", [names("Kunde,Artikel,Datum"), *([n % 9, n % 30, DAY] for n in range(90))])
+    goods = [
+        names("Artikel,Farbe,Bezeichnung"),
+        *([n, f"ganz {'rot' if n % 2 else 'blau'}", f"Lampe {n}"] for n in range(30)),
+    ]
+    found, _ = guessed([log, write(project / "artikel.csv", goods)])
+    assert found.items is not None
+    assert found.items.title == "Bezeichnung"
+
+
+@pytest.mark.parametrize(("highest", "rating"), [(5, "rating"), (11, None)])
+def test_numbers_without_a_name_are_ratings_where_they_end_as_a_scale_does(highest, rating, project):
+    rows = ([n % 90, n % 70 + 1000, 1 + n % highest, 1_500_000_000 + n] for n in range(900))
+    assert guessed([write(project / "log.csv", rows)])[0].log.rating == rating
+
+
 def test_values_of_files_never_leave_their_comment(project):
     rows = [["user_id", "item_id", "rating"], *([f"u\nlens: {{dropout: 9}}\x1b[2J{n}", n % 4, n % 5] for n in range(9))]
     found, _ = guessed([write(project / "log.csv", rows)])
