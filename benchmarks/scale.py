@@ -2,7 +2,7 @@
 
     make bench-scale
     python benchmarks/scale.py --rows 2500009
-    python benchmarks/scale.py --rows 100000000 --items 1000000 --users 100000
+    python benchmarks/scale.py --rows 100000000 --items 1000000 --users 100000 --encoder tfidf
 
 In an empty folder, it types what a user types: `reclora new-log` with the log's files, the command that this prints,
 `kedro serve`, and `kedro run --to-nodes reclora.score_adapter` with 1,000 test rows. The seconds and the peak memory of
@@ -145,8 +145,16 @@ def answer(path: str, request: Any = None) -> Any:
         return json.load(response)
 
 
-def measure(rows: int, folder: Path, items: int | None, listed: int | None) -> list[dict[str, Any]]:
-    """Return the steps of a log of `rows` rows; lists are those of its first `listed` users (None: all)."""
+def measure(
+    rows: int, folder: Path, items: int | None, listed: int | None, encoder: str | None
+) -> list[dict[str, Any]]:
+    """Return the steps of a log of `rows` rows.
+
+    Args:
+        items: its items (None: as many as such a log has).
+        listed: first users, who get lists (None: all).
+        encoder: what embeds the items' texts (None: the default one).
+    """
     shutil.rmtree(folder, ignore_errors=True)
     raw = folder / "raw"
     raw.mkdir(parents=True)
@@ -160,9 +168,10 @@ def measure(rows: int, folder: Path, items: int | None, listed: int | None) -> l
     new_log = ["reclora", "new-log", str(raw / "ratings.csv"), str(raw / "films.csv"), "--name", "scale", "--yes"]
     run = ["kedro", "run", "--env", "scale"]
     steps = typed(new_log, project)
-    if listed is not None:
-        parameters = {"recommendation": {"users": [*range(1, listed + 1)]}}
-        (project / "conf" / "scale" / "parameters_lists.yml").write_text(json.dumps(parameters))
+    parameters: dict[str, Any] = {"recommendation": {"users": [*range(1, listed + 1)]}} if listed is not None else {}
+    if encoder is not None:
+        parameters["history"] = {"item_embedding": {"encoders": [encoder]}}
+    (project / "conf" / "scale" / "parameters_scale.yml").write_text(json.dumps(parameters))
     steps += typed([*run, "--to-nodes", "recommendation.show_recommendations"], project)
     steps += served("scale", project)
     llm = ["--to-nodes", "reclora.score_adapter", "--only-missing-outputs"]
@@ -185,11 +194,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=SIZES)
     parser.add_argument("--items", type=int, help="items of the log; left out: as many as such a log has")
     parser.add_argument("--users", type=int, help="users who get lists; left out: all")
+    parser.add_argument("--encoder", help="what embeds the items' texts, such as tfidf; left out: the default one")
     parser.add_argument("--folder", type=Path, default=Path(gettempdir(), "reclora"), help="where projects are left")
     arguments = parser.parse_args()
     tables, every = dict[str, Any](), list[dict[str, Any]]()
     for rows in arguments.rows:
-        steps = measure(rows, arguments.folder / f"scale-{rows}", arguments.items, arguments.users)
+        folder = arguments.folder / f"scale-{rows}"
+        steps = measure(rows, folder, arguments.items, arguments.users, arguments.encoder)
         minutes, peak = sum(step["seconds"] for step in steps) / 60, max(step["peak GiB"] for step in steps)
         of_log = f"{rows:,} rows, {steps[0]['users']:,} users, {steps[0]['items']:,} items"
         columns = ("step", "seconds", "CPU s", "peak GiB")
