@@ -78,7 +78,7 @@ def remembered_sha256(file: Path) -> str:
     at once.
     """
     status = file.stat()
-    return _digest_of_file(file.resolve(), (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+    return _digest_of_file(file, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
 
 
 @cache
@@ -86,6 +86,7 @@ def _digest_of_file(file: Path, state: State) -> str:
     size, *times, _ = state
     if size < SMALL:
         return sha256_of(file)
+    file = file.resolve()
     known = _stored_digests().get(str(file))
     if known and known[0] == state:
         return known[1]
