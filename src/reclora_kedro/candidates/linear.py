@@ -86,7 +86,7 @@ class Linear(ItemModel):
         "a linear model of the user's latest events: EASE near similar texts (above linear.max_items items, its "
         "greatest weights), and transitions, as validation likes prefer them"
     )
-    LABEL: ClassVar = "linear: taken together or next, texts"
+    LABEL: ClassVar = "taken together or next, or alike in text"
     STYLE: ClassVar = Style("#B6992D", "cross", "dashdot")
     Config: ClassVar = LinearConfig
     Settings: ClassVar = LinearSettings
