@@ -114,11 +114,14 @@ def test_training_stops_when_validation_does_not_improve(log, config) -> None:
 
 
 def test_epochs_of_a_long_pass_have_each_row_once_and_end_at_the_maximum(log, config, monkeypatch, caplog) -> None:
-    seen, learn = [], LensTraining.epoch
+    seen, steps, learn, take_step = [], [], LensTraining.epoch, torch.optim.AdamW.step
     monkeypatch.setattr(training, "EPOCH_ROWS", 60)
     monkeypatch.setattr(LensTraining, "epoch", lambda self, rows, bar: seen.append(rows) or learn(self, rows, bar))
-    rows, config = log.rows_in("train"), config.model_copy(update={"max_epochs": 2, "patience": 99})
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: steps.append(len(seen)) or take_step(self))
+    rows = log.rows_in("train")
+    config = config.model_copy(update={"max_epochs": 2, "patience": 99, "batch_size": 5, "batch_parts": 1})
     _, whole = fit_lens(log, config)
+    assert [steps.count(epoch + 1) for epoch in range(len(seen))] == [-(-len(each) // 20) for each in seen]
     passes = np.split(np.concatenate(seen), 2)
     assert max(map(len, seen)) <= 60
     assert all((np.sort(each) == rows).all() for each in passes)

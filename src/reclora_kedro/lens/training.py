@@ -32,6 +32,7 @@ NO_ROWS = np.empty(0, dtype=np.int32)
 GATHERED_ROWS = 2**20  # samples whose columns are gathered together
 EPOCH_ROWS = 1_000_000  # maximum of an epoch: on a large log, training ends when so many more rows bring nothing
 LEAST_GAIN = 5e-4  # of validation AUC by an epoch of a longer pass: less is not worth the minutes, and within its error
+LONG_PASS_BATCHES = 4  # of `config.batch_size` per step of a longer pass: each step moves the vectors of all ids
 TRAINING_LOG = {
     "rows": pl.Int64,
     "train_loss": pl.Float64,
@@ -111,7 +112,7 @@ class LensTraining:
         validation, config = log.rows_in("validation"), lens.config
         drawn = np.random.default_rng(config.seed).permutation(len(validation))[: config.validation_rows]
         self.validation = self.samples[validation[np.sort(drawn)]]
-        self.group = group
+        self.group, self.rows_per_step = group, config.batch_size
 
     def run(
         self,
@@ -126,7 +127,7 @@ class LensTraining:
         """Train until `patience` epochs bring no better validation AUC, keep the best weights, and return the log.
 
         An epoch is a pass over the rows or, if these are many, over `EPOCH_ROWS` of them that the pass has not had; it
-        then has to be better by `LEAST_GAIN`.
+        then has to be better by `LEAST_GAIN`, and steps have `LONG_PASS_BATCHES` times as many rows.
 
         Args:
             max_epochs: maximum of passes.
@@ -139,7 +140,9 @@ class LensTraining:
         start = [NO_ROWS] if keep_start else []
         of_pass = len(rows) + replayed
         most = max_epochs * of_pass if max_rows is None else min(max_epochs * of_pass, max_rows)
-        least_gain = LEAST_GAIN if of_pass > EPOCH_ROWS else 0.0
+        is_long = of_pass > EPOCH_ROWS
+        least_gain = LEAST_GAIN if is_long else 0.0
+        self.rows_per_step = self.lens.config.batch_size * (LONG_PASS_BATCHES if is_long else 1)
         of_epoch = of_pass / max(1, math.ceil(of_pass / EPOCH_ROWS))
         with Progress("lens", round(math.ceil(most / of_epoch) * of_epoch), "rows") as progress:
             for epoch in chain(start, _epochs(rows, max_epochs, replay, replayed)):
@@ -169,7 +172,7 @@ class LensTraining:
         processes.
         """
         config, rank, processes = self.lens.config, self.group.rank, self.group.size
-        size, part_size = config.batch_size, config.batch_size // config.batch_parts
+        size, part_size = self.rows_per_step, self.rows_per_step // config.batch_parts
         batches = self._own_batches(shuffled)
         self.lens.train()
         total_loss = torch.zeros((), device=self.device)
@@ -192,7 +195,7 @@ class LensTraining:
 
     def _own_batches(self, shuffled: np.ndarray) -> Iterator[tuple[Tensor, LensBatch]]:
         """Yield labels and inputs of this process's parts of the steps; many parts' samples are gathered together."""
-        size, part_size = self.lens.config.batch_size, self.lens.config.batch_size // self.lens.config.batch_parts
+        size, part_size = self.rows_per_step, self.rows_per_step // self.lens.config.batch_parts
         together = size * max(1, GATHERED_ROWS // size)
         for start in range(0, len(shuffled), together):
             rows = shuffled[start : start + together]
