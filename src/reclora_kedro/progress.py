@@ -19,6 +19,7 @@ class Progress:
 
     Args:
         shown: whether to show anything; false for all but one of several processes.
+        delay: seconds before there is a bar; a step that ends sooner shows none.
 
     Attributes:
         hidden: whether none is shown in this process.
@@ -33,10 +34,11 @@ class Progress:
 
     hidden: ClassVar[bool] = False
 
-    def __init__(self, step: str, total: int, unit: str, done: int = 0, shown: bool = True) -> None:
+    def __init__(self, step: str, total: int, unit: str, done: int = 0, shown: bool = True, delay: float = 0) -> None:
         shown = shown and not self.hidden
         self.step, self.total, self.unit, self.done, self.shown = step, total, unit, done, shown
-        self._bar = tqdm(total=total, initial=done, desc=step, unit=f" {unit}", disable=None if shown else True)
+        disable = None if shown else True
+        self._bar = tqdm(total=total, initial=done, desc=step, unit=f" {unit}", disable=disable, delay=delay)
         self._before, self._began = done, time.monotonic()
         self._last_line = self._began
 

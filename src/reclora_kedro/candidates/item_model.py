@@ -19,6 +19,7 @@ from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import Sequences as Events
 from reclora_kedro.history.sequences import user_of_events
+from reclora_kedro.progress import SECONDS_PER_LINE, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -262,7 +263,10 @@ def _ndcg_sums(
 ) -> np.ndarray:
     """Return the sum of the NDCG of targets at moments by the model with each of some settings, shape (settings,)."""
     models, sums = [model.fit(training, each) for each in tried], np.zeros(len(tried))
-    for rows, block in moments.blocks():
-        for number, each in enumerate(models):
-            sums[number] += ndcg(ranks_of(each.scores(block), block, target[rows]), CHOOSING_CUTOFF).sum()
+    step = f"{len(tried)} settings of {model.__module__.rpartition('.')[2]}"
+    with Progress(step, len(moments), "likes", delay=SECONDS_PER_LINE) as progress:
+        for rows, block in moments.blocks():
+            for number, each in enumerate(models):
+                sums[number] += ndcg(ranks_of(each.scores(block), block, target[rows]), CHOOSING_CUTOFF).sum()
+            progress.update(len(block))
     return sums

@@ -10,6 +10,7 @@ from scipy.sparse import csr_array, diags_array, vstack
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from reclora_kedro.candidates.ease import gram
+from reclora_kedro.progress import Progress
 
 SOLVED = 512  # items whose weights one block gives
 HEADS = 2048  # items of every block
@@ -49,7 +50,7 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
     diagonal, pulled = 1 / users, np.zeros(items, dtype=np.float32)  # as they are of items that have no other one near
     blocks = _Blocks(taken, users, near)
 
-    def solve(solved: np.ndarray) -> None:
+    def solve(solved: np.ndarray) -> int:
         block, own, inverse = blocks.inverse(solved)
         row, pull = np.arange(len(solved)), np.float32(0)
         diagonal[solved] = inverse[row, own]
@@ -66,9 +67,12 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
         place[solved, :count], weights[solved, :count] = block[kept], np.take_along_axis(inverse, kept, axis=1)
         if pulls is not None:
             pulls[solved, :count] = np.take_along_axis(pull, kept, axis=1)
+        return len(solved)
 
-    with _threads() as threads:
-        list(threads.map(solve, list(_clusters(near))))
+    clusters = list(_clusters(near))
+    with _threads() as threads, Progress("EASE by blocks", sum(map(len, clusters)), "items") as progress:
+        for solved in threads.map(solve, clusters):
+            progress.update(solved)
     weights *= (-(1 + pulled) / diagonal)[place]
     if pulls is not None:
         weights += pulls
