@@ -376,7 +376,7 @@ def test_what_cannot_be_read_is_refused_before_anything_is_written(content, said
         lambda user, item: {"user_id": user, "event_date": 20190301, "items": [{"item_id": item, "name": "Lamp"}]},
     ],
 )
-def test_columns_of_records_are_refused_with_the_line_that_makes_columns_of_them(row, project, monkeypatch):
+def test_columns_of_records_are_refused_with_the_line_that_makes_columns_of_them(row, project):
     log = json_lines(project / "log.jsonl", (row(n % 9, n % 7) for n in range(60)))
     with pytest.raises(UnreadableFileError, match=r"(customer|items) holds records") as refused:
         guessed([log])
