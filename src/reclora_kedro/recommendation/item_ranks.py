@@ -1,5 +1,6 @@
 """Ranks of the items that users took, in the lists of several methods at the moments of their likes."""
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,8 +17,11 @@ from reclora_kedro.recommendation.config import Protocol, RankingConfig
 from reclora_kedro.recommendation.second_stage import LensModel, Lister
 
 if TYPE_CHECKING:
+    from reclora_kedro.lens.base import Lens
     from reclora_kedro.lens.states import LensReader
     from reclora_kedro.recommendation.recommender import Recommender
+
+logger = logging.getLogger(__name__)
 
 LIKES_AT_ONCE = 128  # in a shard
 
@@ -54,6 +58,24 @@ def rank_test_likes(recommender: "Recommender", config: RankingConfig, lens: "Le
     return rank_likes(listers, recommender.moments(asked, allowed=allowed), likes, most)
 
 
+def lens_reader(lens: "Lens", log: InteractionLog, protocol: Protocol) -> "LensReader | None":
+    """Return what reads the log with the lens at `moments_of` likes; None where it would count what a protocol hides.
+
+    The lens counts all events of the log before a moment. A split per user holds out events, the likes' own among
+    them, before the end of the training split, at which the published protocol asks.
+    """
+    from reclora_kedro.lens.states import LensReader
+
+    held_out = log.sequences.timestamp[~log.training_events()]
+    if protocol == "published" and len(held_out) and held_out.min() <= _end_of_training(log):
+        logger.warning(
+            "The lens is left out: recommendation.protocol is published, and by history.split.kind others' held-out "
+            "events, which the lens counts, lie before the end of the training split."
+        )
+        return None
+    return LensReader(lens, log)
+
+
 def moments_of(likes: pl.DataFrame, log: InteractionLog, protocol: Protocol) -> pl.DataFrame:
     """Return likes with the times at which models are asked.
 
@@ -62,8 +84,11 @@ def moments_of(likes: pl.DataFrame, log: InteractionLog, protocol: Protocol) -> 
     """
     if protocol == "live":
         return likes
-    last = int(log.samples_in("train", "timestamp")["timestamp"].to_numpy().max())
-    return likes.with_columns(timestamp=pl.lit(last + 1, dtype=likes.schema["timestamp"]))
+    return likes.with_columns(timestamp=pl.lit(_end_of_training(log) + 1, dtype=likes.schema["timestamp"]))
+
+
+def _end_of_training(log: InteractionLog) -> int:
+    return int(log.samples_in("train", "timestamp")["timestamp"].to_numpy().max())
 
 
 def rank_likes(

@@ -11,7 +11,6 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation import beyond_accuracy, choice, item_ranks
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.recommender import Recommender
@@ -33,7 +32,7 @@ def rank_items(
     """
     chosen = choice.stored_choice(candidate_choice)
     training = Training.of_split(log, {} if retriever is None else {"retriever": retriever})
-    reader = LensReader(lens, log)
+    reader = item_ranks.lens_reader(lens, log, recommendation.protocol)
     asked = Recommender.of(training, chosen, recommendation, reader).as_measured(training)
     ranks = item_ranks.rank_test_likes(asked, config, reader if config.lens else None)
     questions = item_ranks.reranking_questions(ranks, chosen.name, recommendation.shortlist)

@@ -14,7 +14,7 @@ from reclora_kedro.evaluation.report import methods_table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.recommendation import choice, delivery, recommendations, recommender
+from reclora_kedro.recommendation import choice, delivery, item_ranks, recommendations, recommender
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.terminal import show
@@ -33,7 +33,7 @@ def choose_method(
     """Choose how items are found, by validation likes; return the choice, and the metrics that it was based on."""
     before = choice.choice_before(candidate_choice_before)
     configs = choice.validated_configs(config.sources, sources)
-    reader, trained = LensReader(lens, log), _trained(retriever)
+    reader, trained = item_ranks.lens_reader(lens, log, config.protocol), _trained(retriever)
     chosen, compared = recommender.choose(log, config, configs, bootstrap, reader, trained, before, engine)
     return chosen.model_dump(mode="json"), compared
 
