@@ -140,6 +140,18 @@ def test_by_the_published_protocol_all_are_asked_right_behind_the_training_split
     assert last["timestamp"].unique().to_list() == [log.samples.filter(split="train")["timestamp"].max() + 1]
 
 
+def test_by_the_published_protocol_no_lens_counts_held_out_events_before_the_end_of_training(log, lens, caplog):
+    """The fixture's split is by time; each user's last sample is held out in the other one."""
+    last = pl.col("history_end") == pl.col("history_end").max().over("user_index")
+    per_user = replace(
+        log, samples=log.samples.with_columns(split=pl.when(last).then(pl.lit("test")).otherwise(pl.lit("train")))
+    )
+    for protocol, kept in (("live", [True, True]), ("published", [True, False])):
+        readers = [item_ranks.lens_reader(lens, each, protocol) for each in (log, per_user)]
+        assert [reader is not None for reader in readers] == kept
+    assert caplog.text.count("The lens is left out") == 1
+
+
 def test_likes_of_a_single_user_are_refused(log, lens):
     message = r"draws likes of 1 user\(s\), .*expected at least 2.* Raise ranking\.users or ranking\.rows"
     with pytest.raises(ValueError, match=message):
