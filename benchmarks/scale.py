@@ -171,7 +171,8 @@ def measure(
     parameters: dict[str, Any] = {"recommendation": {"users": [*range(1, listed + 1)]}} if listed is not None else {}
     if encoder is not None:
         parameters["history"] = {"item_embedding": {"encoders": [encoder]}}
-    (project / "conf" / "scale" / "parameters_scale.yml").write_text(json.dumps(parameters))
+    if parameters:
+        (project / "conf" / "scale" / "parameters_scale.yml").write_text(json.dumps(parameters))
     steps += typed([*run, "--to-nodes", "recommendation.show_recommendations"], project)
     steps += served("scale", project)
     llm = ["--to-nodes", "reclora.score_adapter", "--only-missing-outputs"]

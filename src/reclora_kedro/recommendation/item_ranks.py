@@ -66,13 +66,14 @@ def lens_reader(lens: "Lens", log: InteractionLog, protocol: Protocol) -> "LensR
     """
     from reclora_kedro.lens.states import LensReader
 
-    held_out = log.sequences.timestamp[~log.training_events()]
-    if protocol == "published" and len(held_out) and held_out.min() <= _end_of_training(log):
-        logger.warning(
-            "The lens is left out: recommendation.protocol is published, and by history.split.kind others' held-out "
-            "events, which the lens counts, lie before the end of the training split."
-        )
-        return None
+    if protocol == "published":
+        held_out = log.sequences.timestamp[~log.training_events()]
+        if (held_out <= _end_of_training(log)).any():
+            logger.warning(
+                "The lens is left out: recommendation.protocol is published, and by history.split.kind held-out events "
+                "of others, which the lens counts, lie before the end of the training split."
+            )
+            return None
     return LensReader(lens, log)
 
 

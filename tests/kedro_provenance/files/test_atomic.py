@@ -39,7 +39,6 @@ def test_a_folder_takes_its_place_when_it_is_complete(tmp_path):
     assert names(folder.parent) == ["folder"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
 def test_files_may_be_read_by_whom_the_umask_lets(tmp_path, umask, mode):
     before = os.umask(umask)
