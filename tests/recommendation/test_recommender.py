@@ -86,3 +86,7 @@ def test_diversity_exchanges_items_of_the_shortlist_that_are_alike_and_shows_no_
 def test_a_choice_that_reads_the_lens_needs_one(log):
     with pytest.raises(ValueError, match="The chosen order is that of the lens, but there is none"):
         made(log, order="lens")
+    fusion = Choice(kind="fusion", order="candidates", sources={"popularity": {}}, stage={"weights": {"lens": 1.0}})
+    rules = RecommendationConfig.model_validate(PARAMETERS["recommendation"])
+    with pytest.raises(ValueError, match="The chosen fusion reads the lens, but there is none"):
+        Recommender.of(Training.of_all(log), fusion, rules)

@@ -31,7 +31,7 @@ from reclora_kedro.recommendation.choice import (
 )
 from reclora_kedro.recommendation.concentration import Concentration
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
-from reclora_kedro.recommendation.features import CandidateReader
+from reclora_kedro.recommendation.features import LENS, CandidateReader
 from reclora_kedro.recommendation.item_ranks import moments_of, rank_likes
 from reclora_kedro.recommendation.second_stage import Delivered, Lister, Ordered, Reranked, SecondStage
 
@@ -106,6 +106,8 @@ class Recommender:
         """
         if lens is None and choice.order == "lens":
             raise ValueError("The chosen order is that of the lens, but there is none: train it, or choose anew.")
+        if lens is None and LENS in (choice.stage.weights or {}):
+            raise ValueError("The chosen fusion reads the lens, but there is none: train it, or choose anew.")
         models = {
             source.rpartition(".")[2]: model_of(source).fit(
                 training, model_of(source).Settings.model_validate(settings)
