@@ -37,6 +37,7 @@ from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.recommendation.choice import Choice, validated_configs
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import Recommender, choose
+from reclora_kedro.recommendation.second_stage import SecondStage
 
 DAYS, WINDOWS, SEEDS = 7, 6, 3  # days of a window, windows at the end of the log, and seeds of the lenses
 K = 10  # items that are recommended
@@ -93,7 +94,7 @@ class Window:
     def without_lens(self, choice: Choice) -> dict[str, dict[str, float | None]]:
         """The metrics of the sources."""
         by_source = {
-            name: self._ranked(self.start, choice.model_copy(update={"kind": source}), None)
+            name: self._ranked(self.start, choice.model_copy(update={"kind": source, "stage": SecondStage()}), None)
             for source, name in SOURCES.items()
         }
         return {name: measures(None, *ranked) for name, ranked in by_source.items()}
