@@ -51,7 +51,7 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # requirement
     # Its releases read what newer NumPy, SciPy and pandas have removed.
     "recbole": (
         ("recbole==1.2.1", "numpy<2", "scipy<1.13", "pandas<2.3", "setuptools<81"),
-        ("RecBole SASRec", "RecBole LightGCN"),
+        ("RecBole SASRec", "RecBole LightGCN", "RecBole RecVAE"),
     ),
 }
 

@@ -30,6 +30,11 @@ def lightgcn(likes: pd.DataFrame) -> Recommend:
     return _run("LightGCN", {}, likes)
 
 
+def recvae(likes: pd.DataFrame) -> Recommend:
+    """RecVAE."""
+    return _run("RecVAE", {"train_neg_sample_args": None}, likes)
+
+
 def _run(name: str, settings: dict, likes: pd.DataFrame) -> Recommend:
     # The library holds out each user's last two rows; a copy of the last one stands for what is asked; nobody reads it.
     last = likes.groupby("user_id", as_index=False).tail(1)
@@ -76,4 +81,4 @@ def _stop(epoch: int, score: float) -> None:
 
 
 if __name__ == "__main__":
-    main({"RecBole SASRec": Peer(sasrec), "RecBole LightGCN": Peer(lightgcn)})
+    main({"RecBole SASRec": Peer(sasrec), "RecBole LightGCN": Peer(lightgcn), "RecBole RecVAE": Peer(recvae)})

@@ -63,8 +63,8 @@ def _last_like_of_some(likes: pd.DataFrame) -> object:
 class CpuLimit(Callback):
     """Ends a training after its CPU seconds."""
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """An epoch has ended."""
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *step: object) -> None:
+        """A step has ended; the loss of validation is read once more."""
         trainer.should_stop = trainer.should_stop or time.process_time() > LIMIT
 
 
