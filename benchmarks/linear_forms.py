@@ -30,7 +30,6 @@ from running import open_project, run
 from synthetic_log import make_log
 from threadpoolctl import threadpool_limits
 
-from reclora_kedro.candidates import sparse_ease
 from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnSettings
 from reclora_kedro.candidates.item_model import ItemModel, Training
 from reclora_kedro.candidates.linear import Linear, LinearSettings
@@ -40,8 +39,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.history.taken_items import draw_positives
 
-FORMS = ("closed", "blocks", "half blocks", "item_knn")
-HALF = {"SOLVED": 256, "HEADS": 1024, "ITEMS_OF_BLOCK": 3072}  # sizes of half blocks
+FORMS = ("closed", "blocks", "item_knn")
 TEXT_WEIGHTS = (0.0, 0.8)
 REGULARIZATION, RECENCY = 100.0, 0.9
 K = 10
@@ -68,9 +66,6 @@ def synthetic(rows: int) -> Any:
 def fitted(form: str, text_weight: float, training: Training) -> ItemModel:
     if form == "item_knn":
         return ItemKnn.fit(training, ItemKnnSettings())
-    if form == "half blocks":
-        for name, size in HALF.items():
-            setattr(sparse_ease, name, size)
     settings = LinearSettings(regularization=REGULARIZATION, recency=RECENCY, text_weight=text_weight)
     most = training.items if form == "closed" else 0
     return Linear.fit(training, settings.model_copy(update={"max_items": most}))

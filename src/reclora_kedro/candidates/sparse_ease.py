@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 from scipy.sparse import csr_array, diags_array, vstack
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -13,15 +13,14 @@ from reclora_kedro.candidates.ease import gram
 from reclora_kedro.progress import Progress
 
 SOLVED = 512  # items whose weights one block gives
-HEADS = 2048  # items of every block
-ITEMS_OF_BLOCK = 6144
+HEADS = 6144  # items of every block
+ITEMS_OF_BLOCK = 8192
 WEIGHTS_OF_ITEM = 1000  # kept, at most
 WEIGHTS = 2**27  # kept of all items; each takes 8 bytes, and 20 more while they are made
 NEAREST = 200  # items of each item, by which blocks are made
 ITEMS_OF_ROW = 300  # of a user (or word), drawn, that tell what is near: pairs grow with their square
-ROWS_AT_ONCE = 4096
 PAIRS_AT_ONCE = 2**25  # of items, whose numbers take 256 MiB
-HEAD_PAIRS = 2**28  # of an item of several blocks and one of every block, which are counted once: 1 GiB
+HEAD_PAIRS = 2**28  # of an item of several blocks and one of every block, whose part of factors is made once: 1 GiB
 MOST_THREADS = 8  # each with half a GiB
 
 
@@ -90,6 +89,10 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
 class _Blocks:
     """Inverses of X'X + ridge among the items of blocks.
 
+    Each block is of the common items and a tail of others. With G their part of X'X + ridge, its Cholesky factor is
+    ``[[L, 0], [R, F]]``, where ``L L' = G[common, common]``, ``R = G[tail, common] L'^-1`` and
+    ``F F' = G[tail, tail] - R R'``: L is made once, and so are the rows of R of items that are in several blocks.
+
     Attributes:
         users: the diagonal of X'X + ridge.
         common: items of every block.
@@ -100,35 +103,61 @@ class _Blocks:
         order = np.argsort(-near.sum(axis=0), kind="stable")
         self.common = order[:HEADS]
         self._heads = taken[:, self.common].tocsr()
-        self._gram = gram(self._heads)
-        # Items that are near many others are in many blocks: what they have to do with the common ones is counted once.
-        again = order[HEADS:][: HEAD_PAIRS // max(1, HEADS)]
+        of_common = gram(self._heads)
+        np.fill_diagonal(of_common, users[self.common])
+        self._factor = _factor(of_common)
+        # What is near to many others is in many blocks.
+        several = order[HEADS:][: HEAD_PAIRS // HEADS]
         self._place = np.full(len(users), -1)
-        self._place[again] = np.arange(len(again))
-        self._with_heads = np.empty((len(again), len(self.common)), dtype=np.float32)
-        for start in range(0, len(again), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            self._with_heads[rows] = (self._takers[again[rows]] @ self._heads).toarray()
+        self._place[several] = np.arange(len(several))
+        self._kept = np.empty((len(several), len(self.common)), dtype=np.float32)
+
+        def keep(start: int) -> None:
+            rows = slice(start, start + SOLVED)
+            self._kept[rows] = self._reduced(several[rows])
+
+        with _threads() as threads:
+            list(threads.map(keep, range(0, len(several), SOLVED)))
 
     def inverse(self, solved: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the items of the block of some items, the places of these in it, and their rows of its inverse."""
         tail, heads = _tail(self._near, solved, self.common), len(self.common)
-        block, of_tail, place = np.concatenate([self.common, tail]), self._takers[tail], self._place[tail]
-        matrix = np.zeros((len(block), len(block)), dtype=np.float32, order="F")
-        matrix[:heads, :heads] = self._gram
-        matrix[heads:, :heads] = self._with_heads[place]
-        if (place < 0).any():
-            new = np.flatnonzero(place < 0)
-            matrix[heads + new, :heads] = (of_tail[new] @ self._heads).toarray()
-        matrix[heads:, heads:] = (of_tail @ of_tail.T).toarray()
-        np.fill_diagonal(matrix, self.users[block])
+        block, of_tail, reduced = np.concatenate([self.common, tail]), self._takers[tail], self._kept[self._place[tail]]
+        if len(new := np.flatnonzero(self._place[tail] < 0)):
+            reduced[new] = self._reduced(tail[new])
+        among = gram(of_tail.T.tocsr())
+        np.fill_diagonal(among, self.users[tail])
+        if reduced.size:
+            among = blas.ssyrk(-1, reduced.T, beta=1, c=among, trans=True, lower=True, overwrite_c=True)
+        factor = _factor(among)
         order = np.argsort(block)
         own = order[np.searchsorted(block, solved, sorter=order)]
-        rows = np.zeros((len(block), len(solved)), dtype=np.float32, order="F")
+        rows = np.zeros((len(block), len(solved)), dtype=np.float32)
         rows[own, np.arange(len(solved))] = 1
-        factor, failed = lapack.spotrf(matrix, lower=True, clean=False, overwrite_a=True)
-        assert not failed  # with something on its diagonal, a Gram matrix is positive definite
-        return block, own, lapack.spotrs(factor, rows, lower=True, overwrite_b=True)[0].T
+        is_common = own < heads
+        above, below = np.asfortranarray(rows[:heads, is_common]), np.asfortranarray(rows[heads:])
+        above = _solved(self._factor, above)
+        below[:, is_common] -= reduced @ above
+        below = _solved(factor, _solved(factor, below), transposed=True)
+        rest = np.asfortranarray(-(reduced.T @ below))
+        rest[:, is_common] += above
+        return block, own, np.concatenate([_solved(self._factor, rest, transposed=True), below]).T
+
+    def _reduced(self, items: np.ndarray) -> np.ndarray:
+        with_common = (self._takers[items] @ self._heads).toarray()
+        return _solved(self._factor, with_common.T).T
+
+
+def _factor(matrix: np.ndarray) -> np.ndarray:
+    """Return the lower Cholesky factor of a matrix, in its place."""
+    factor, failed = lapack.spotrf(matrix, lower=True, clean=False, overwrite_a=True) if matrix.size else (matrix, 0)
+    assert not failed  # with something on its diagonal, a Gram matrix is positive definite
+    return factor
+
+
+def _solved(factor: np.ndarray, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+    """Return the solution of a triangular system, in the place of its right side."""
+    return blas.strsm(1, factor, right, lower=True, trans_a=transposed, overwrite_b=True) if right.size else right
 
 
 @contextmanager
