@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from random_logs import interaction_tables, log_of, logs
+from reclora_kedro.candidates import popularity
 from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.candidates.moments import best
 from reclora_kedro.candidates.popularity import Popularity, PopularityConfig, PopularitySettings, Spans
@@ -36,7 +37,11 @@ def test_each_user_counts_once_in_a_window_that_ends_at_the_moment(likes, length
     in_order = sorted(likes, key=lambda like: (like[0], like[2]))
     columns, moments = np.array(in_order, dtype=np.int64).reshape(-1, 3).T, np.arange(45)
     expected = [[users(item, now) for item in range(3)] for now in moments]
-    assert Spans.of_likes(*columns, length).counts(moments, 3).tolist() == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(popularity, "CHANGES_OF_MARK", 4)
+        spans = Spans.of_likes(*columns, length)
+        assert spans.counts(moments, 3).tolist() == expected
+        assert [spans.counts(moments[now:], 3)[0].tolist() for now in moments] == expected  # from an earlier second on
 
 
 @given(interaction_tables().map(log_of), st.sampled_from([None, 2, 50]), st.integers(0, 9), st.booleans())

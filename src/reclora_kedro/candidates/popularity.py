@@ -1,6 +1,7 @@
 """Popularity: everyone gets items by the number of users who liked them lately."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -13,6 +14,8 @@ from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 from reclora_kedro.parameters import Positive
 
 SHARE_OF_TIMES = 0.999  # of the events, until the last of which a window may reach: a few later times do not move it
+MARKED = 2**24  # counts of earlier seconds that are kept, from which later ones are counted: 64 MiB
+CHANGES_OF_MARK = 2**16  # from one such second to the next, at least
 NEVER = np.iinfo(np.int64).max
 
 
@@ -62,10 +65,25 @@ class Spans:
     def counts(self, seconds: np.ndarray, items: int) -> np.ndarray:
         """Return the number of users who count before each of some ascending seconds: float32, (seconds, items)."""
         counts, now, done = np.empty((len(seconds), items), dtype=np.float32), np.zeros(items), 0
-        for row, end in enumerate(np.searchsorted(self.second, seconds).tolist()):
+        ends, (step, marks) = np.searchsorted(self.second, seconds).tolist(), self._marks
+        if ends and (mark := ends[0] // step):
+            now[: marks.shape[1]], done = marks[mark - 1], mark * step
+        for row, end in enumerate(ends):
             now += np.bincount(self.item[done:end], self.change[done:end], minlength=items)
             counts[row], done = now, end
         return counts
+
+    @cached_property
+    def _marks(self) -> tuple[int, np.ndarray]:
+        """A number of changes, and the counts after each such number of them: float32, (marks, items)."""
+        items = int(self.item.max(initial=-1)) + 1
+        step = max(CHANGES_OF_MARK, len(self.item) * items // MARKED)
+        marks, now = np.empty((len(self.item) // step, items), dtype=np.float32), np.zeros(items)
+        for mark in range(len(marks)):
+            part = slice(mark * step, (mark + 1) * step)
+            now += np.bincount(self.item[part], self.change[part], minlength=items)
+            marks[mark] = now
+        return step, marks
 
 
 @dataclass(frozen=True, eq=False)
