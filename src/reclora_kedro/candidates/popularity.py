@@ -64,26 +64,25 @@ class Spans:
 
     def counts(self, seconds: np.ndarray, items: int) -> np.ndarray:
         """Return the number of users who count before each of some ascending seconds: float32, (seconds, items)."""
-        counts, now, done = np.empty((len(seconds), items), dtype=np.float32), np.zeros(items), 0
-        ends, (step, marks) = np.searchsorted(self.second, seconds).tolist(), self._marks
-        if ends and (mark := ends[0] // step):
-            now[: marks.shape[1]], done = marks[mark - 1], mark * step
-        for row, end in enumerate(ends):
-            now += np.bincount(self.item[done:end], self.change[done:end], minlength=items)
-            counts[row], done = now, end
-        return counts
+        ends, (step, marks), now = np.searchsorted(self.second, seconds), self._marks, np.zeros(items)
+        mark = int(ends.min(initial=len(self.item))) // step
+        now[: marks.shape[1]] = marks[mark]
+        return self._counted(ends, now, mark * step)
 
     @cached_property
     def _marks(self) -> tuple[int, np.ndarray]:
-        """A number of changes, and the counts after each such number of them: float32, (marks, items)."""
+        """A number of changes, and the counts before any and after each such number: float32, (marks, items)."""
         items = int(self.item.max(initial=-1)) + 1
         step = max(CHANGES_OF_MARK, len(self.item) * items // MARKED)
-        marks, now = np.empty((len(self.item) // step, items), dtype=np.float32), np.zeros(items)
-        for mark in range(len(marks)):
-            part = slice(mark * step, (mark + 1) * step)
-            now += np.bincount(self.item[part], self.change[part], minlength=items)
-            marks[mark] = now
-        return step, marks
+        return step, self._counted(np.arange(0, len(self.item) + 1, step), np.zeros(items), 0)
+
+    def _counted(self, ends: np.ndarray, now: np.ndarray, done: int) -> np.ndarray:
+        """Return the counts after each of some ascending numbers of changes, from those now, after `done` of them."""
+        counts = np.empty((len(ends), len(now)), dtype=np.float32)
+        for row, end in enumerate(ends.tolist()):
+            now += np.bincount(self.item[done:end], self.change[done:end], minlength=len(now))
+            counts[row], done = now, end
+        return counts
 
 
 @dataclass(frozen=True, eq=False)

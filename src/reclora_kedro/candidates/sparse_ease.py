@@ -107,7 +107,7 @@ class _Blocks:
         np.fill_diagonal(of_common, users[self.common])
         self._factor = _factor(of_common)
         # What is near to many others is in many blocks.
-        several = order[HEADS:][: HEAD_PAIRS // HEADS]
+        several = order[HEADS:][: HEAD_PAIRS // max(1, HEADS)]
         self._place = np.full(len(users), -1)
         self._place[several] = np.arange(len(several))
         self._kept = np.empty((len(several), len(self.common)), dtype=np.float32)
