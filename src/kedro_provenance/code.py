@@ -83,8 +83,7 @@ def code_of(value: Any, packages: Collection[str] = (), values: Collection[str] 
     Raises:
         SyntaxError: a file of the packages is no valid Python.
     """
-    taken = Taken(lambda module: is_own(module, frozenset(packages)))
-    described = taken.describe(value)
+    taken, described = _taken(value, packages)
     found, parts = _parts(frozenset(taken.starts), frozenset(values), frozenset(packages))
     return Code(digest([described, found]), parts, tuple(taken.uncompared))
 
@@ -92,6 +91,17 @@ def code_of(value: Any, packages: Collection[str] = (), values: Collection[str] 
 def code_digest(value: Any, packages: Collection[str] = (), values: Collection[str] = ()) -> str:
     """Return the digest of the code of an object, see `code_of`."""
     return code_of(value, packages, values).digest
+
+
+def uncomparable(value: Any, packages: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the types of values that an object holds and that cannot be compared, see `code_of`."""
+    return tuple(_taken(value, packages)[0].uncompared)
+
+
+def _taken(value: Any, packages: Collection[str]) -> tuple[Taken, Any]:
+    """Return what an object holds, and its description."""
+    taken = Taken(lambda module: is_own(module, frozenset(packages)))
+    return taken, taken.describe(value)
 
 
 @cache
@@ -184,9 +194,8 @@ class _Search:
         top = path.partition(".")[0]
         if not self._is_own(top):
             return {("", _installed_version(top))} if "." in path else set()
-        place = _place(top)
-        if "." not in path and not (place and place.file):
-            return set()  # a word alone is hardly meant as a folder
+        if _is_folder(path):
+            return set()
         module = self._longest_module(path)
         return self._in_module(module, path.removeprefix(module).split(".")[1:]) if module else set()
 
@@ -478,7 +487,7 @@ def _path_of(packages: frozenset[str], text: str) -> tuple[str, str] | None:
         return None
     path = match[0].replace(":", ".").strip(".")
     module = _module_of(packages, path)
-    return (path, module) if module else None
+    return (path, module) if module and not _is_folder(module) else None
 
 
 @cache
@@ -625,6 +634,15 @@ def _place(module: str) -> _Place | None:
         if (folder / name).is_dir():
             portions.append(folder / name)
     return _Place(None, (*portions,)) if portions else None
+
+
+def _is_folder(module: str) -> bool:
+    """Whether a name is a word for a folder without ``__init__.py``, which is hardly meant as a module.
+
+    To ``python -m kedro``, any folder of the project is one, such as ``conf`` and ``docs``.
+    """
+    place = _place(module) if "." not in module else None
+    return place is not None and place.file is None
 
 
 @cache

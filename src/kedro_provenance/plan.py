@@ -14,7 +14,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro_provenance.aliases import is_alias
 from kedro_provenance.around import code_around
 from kedro_provenance.catalog import AtomicCatalog, entry_name, is_in_memory, is_of_kind, is_scratch
-from kedro_provenance.code import code_digest, code_of
+from kedro_provenance.code import code_digest, code_of, uncomparable
 from kedro_provenance.declared import declarations
 from kedro_provenance.entry_digests import of_this_process, place_of_entry
 from kedro_provenance.files.digests import digest
@@ -83,7 +83,7 @@ def reasons_to_run(
         yield "it was named by `kedro provenance force`"
     elif has_nothing_new(node, catalog):
         return
-    for kind in code_of(node.func, project_packages()).uncompared:
+    for kind in uncomparable(node.func, project_packages()):
         yield f"its function holds a {kind}, which cannot be compared"
     for name in node.inputs:
         if name not in made_again and is_untracked(name, catalog):

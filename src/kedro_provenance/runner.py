@@ -9,7 +9,7 @@ from kedro.runner import SequentialRunner
 from kedro.runner.task import Task
 
 from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_scratch
-from kedro_provenance.code import code_of
+from kedro_provenance.code import uncomparable
 from kedro_provenance.forced import forced_nodes, unforce
 from kedro_provenance.kedro_internals import NodeByNodeRunner
 from kedro_provenance.plan import is_untracked, reasons_to_run, recipe_of, version_by
@@ -126,7 +126,7 @@ def announce(node: Node, catalog: AtomicCatalog, version: StoredVersion) -> None
 
 def share(node: Node, catalog: AtomicCatalog) -> None:
     """Put what a node has left into the shared cache, if there is one and others can tell that it is theirs, too."""
-    if not any(store.is_cache for store in catalog.stores) or code_of(node.func, project_packages()).uncompared:
+    if not any(store.is_cache for store in catalog.stores) or uncomparable(node.func, project_packages()):
         return
     stored = [catalog.stored(name) for name in node.outputs]
     if stored and stored[0] and stored[0].recipe:

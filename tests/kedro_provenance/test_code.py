@@ -178,6 +178,7 @@ def test_an_edit_of_what_a_node_may_run_counts(write, nodes, files, edited):
         (f"from toy.models import sim\n{RUN}open(sim)\n", "toy/models/tests/test_sim.py", "VALUE = 2\n"),
         (f"{FOR_TYPES}{RUN}toy.helpers.helper\n", "toy/helpers.py", "VALUE = 2\n"),
         (f"{RUN}open(f'{{n}}.html')\n", "toy/models/page.html", "2"),
+        (f"{BY_NAME}{RUN}import_module(n), open('conf')\n", "conf/base/parameters.yml", "a: 1"),
     ],
 )  # fmt: skip
 def test_an_edit_of_what_it_does_not_run_does_not_count(write, nodes, edited, text):
