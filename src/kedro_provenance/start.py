@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from kedro.framework.project import pipelines
 from kedro.io import AbstractVersionedDataset, DatasetError
 from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
@@ -50,6 +51,7 @@ def start(run: Run) -> None:
     """
     require_runner(run)
     require_catalog(run)
+    tell_unused_pipelines(run)
     run.catalog.stores, run.catalog.records = run.stores, run.data / RECORDS
     require_datasets(run)
     require_storage(run)
@@ -87,6 +89,19 @@ def require_catalog(run: Run) -> None:
             f"The catalog is a {type(run.catalog).__name__}, which does not keep what results were made of. Nothing "
             "was written. Set `DATA_CATALOG_CLASS = AtomicCatalog` in settings.py, see the README of kedro_provenance."
         )
+
+
+def tell_unused_pipelines(run: Run) -> None:
+    """Warn of pipelines that the command names and of which no node is left, as those that it chooses need none."""
+    nodes = {node.name for node in run.pipeline.nodes}
+    for name in run.params["pipeline_names"] or ():
+        named = {node.name for node in pipelines[name].nodes}
+        if named and nodes.isdisjoint(named):
+            logger.warning(
+                "No node of the pipeline %s is part of this run, although --pipelines names it: the nodes that the "
+                "command chooses do not read what it leaves. If they should, a parameter has to say so.",
+                name,
+            )
 
 
 def require_datasets(run: Run) -> None:

@@ -19,7 +19,7 @@ DEFAULT_STEPS = ("ingestion", "history", "lens", "recommendation", "finetuning",
 """Steps of the default flow; the others run on request."""
 SHOWN_ALONE = ("ingestion.show_ingestion", "history.show_history", "lens.show_lens")
 """Tables of single steps, which the default flow leaves to the report."""
-STEPS_WITHOUT_LLM = ("ingestion", "history", "lens", "candidates", "recommendation")
+STEPS_WITHOUT_LLM = ("ingestion", "history", "lens", "recommendation")
 """Steps that make recommendations where the packages of the extra ``llm`` are not installed."""
 TRAINING_STEPS = ("history", "encoders", "lens", "finetuning", "candidates")
 """Steps that train weights, or prepare their training data."""

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from forked import FORKED
 from kedro_provenance import failures, hooks, session_parameters
+from kedro_provenance import start as begin
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.errors import MismatchError
 from kedro_provenance.failures import RunRefusedError, explain_failure
@@ -43,6 +44,7 @@ from kedro_provenance.start import (
     require_inputs,
     require_past_versions,
     require_runner,
+    tell_unused_pipelines,
 )
 from kedro_provenance.terminal import show_messages
 from reclora_kedro.distributed.engine import LOCAL
@@ -302,6 +304,15 @@ def test_two_checkouts_with_one_data_folder_wait_for_one_another(tmp_path):
         lock_data(start(tmp_path / "other", data=str(tmp_path / "shared")))
     lock_data(start(tmp_path / "other"))  # with a data folder of its own
     one.held.close()
+
+
+def test_a_pipeline_that_adds_nothing_to_a_run_is_told(tmp_path, caplog, monkeypatch):
+    makes, adds = (Pipeline([Node(lambda: 1, None, name, name=name)]) for name in ("table", "model"))
+    monkeypatch.setattr(begin, "pipelines", {"makes": makes, "adds": adds, "none": Pipeline([])})
+    tell_unused_pipelines(start(tmp_path, makes, pipeline_names=["makes", "none"]))
+    assert not caplog.text
+    tell_unused_pipelines(start(tmp_path, makes, pipeline_names=["makes", "adds"]))  # --to-nodes table
+    assert "No node of the pipeline adds is part of this run" in caplog.text
 
 
 def test_an_object_storage_is_not_locked_and_that_is_said(tmp_path, caplog):

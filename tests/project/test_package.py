@@ -65,7 +65,7 @@ def test_without_the_extra_llm_recommending_loads_and_an_llm_is_refused_with_the
     """
     run = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True)
     loaded, said = run.stdout.splitlines()
-    assert {*STEPS_WITHOUT_LLM, "ranking", "update", "forget", "monitoring"} <= {*loaded.split()}
+    assert {*STEPS_WITHOUT_LLM, "candidates", "ranking", "update", "forget", "monitoring"} <= {*loaded.split()}
     assert "finetuning" not in loaded
     assert "`pip install 'gguf>=" in said
-    assert "Without an LLM: `kedro run --pipelines ingestion,history,lens,candidates,recommendation`." in said
+    assert "Without an LLM: `kedro run --pipelines ingestion,history,lens,recommendation`." in said
