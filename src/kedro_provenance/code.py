@@ -194,8 +194,9 @@ class _Search:
         top = path.partition(".")[0]
         if not self._is_own(top):
             return {("", _installed_version(top))} if "." in path else set()
-        if _is_folder(path):
-            return set()
+        place = _place(top)
+        if "." not in path and not (place and place.file):
+            return set()  # a word alone is hardly meant as a folder
         module = self._longest_module(path)
         return self._in_module(module, path.removeprefix(module).split(".")[1:]) if module else set()
 
@@ -487,7 +488,8 @@ def _path_of(packages: frozenset[str], text: str) -> tuple[str, str] | None:
         return None
     path = match[0].replace(":", ".").strip(".")
     module = _module_of(packages, path)
-    return (path, module) if module and not _is_folder(module) else None
+    is_whole = text == match[0].rstrip(".:")  # any other one names something in the module
+    return (path, module) if module and not (is_whole and _is_beside_sources(module)) else None
 
 
 @cache
@@ -636,13 +638,15 @@ def _place(module: str) -> _Place | None:
     return _Place(None, (*portions,)) if portions else None
 
 
-def _is_folder(module: str) -> bool:
-    """Whether a name is a word for a folder without ``__init__.py``, which is hardly meant as a module.
+def _is_beside_sources(module: str) -> bool:
+    """Whether a module is a folder of the project without ``__init__.py``, such as ``conf`` or ``docs``.
 
-    To ``python -m kedro``, any folder of the project is one, such as ``conf`` and ``docs``.
+    To ``python -m kedro``, any folder beside ``pyproject.toml`` can be imported.
     """
-    place = _place(module) if "." not in module else None
-    return place is not None and place.file is None
+    place = _place(module)
+    if place is None or place.file is not None:
+        return False
+    return all((folder.parent / "pyproject.toml").is_file() for folder in place.folders or ())
 
 
 @cache

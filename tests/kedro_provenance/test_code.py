@@ -131,6 +131,7 @@ def digest_of(module="toy.steps.nodes", values=()):
         (f"{BY_NAME}{RUN}import_module('toy.models.' + N)\n", {}, "toy/models/sim.py"),
         (f"{BY_NAME}{RUN}import_module('toy.models.%s' % N)\n", {}, "toy/models/sim.py"),
         (f"{BY_NAME}{RUN}import_module('.' + N, 'toy.models')\n", {}, "toy/models/sim.py"),
+        (f"{BY_NAME}{RUN}import_module('.' + N, 'beside')\n", {"beside/core.py": "V = 1\n"}, "beside/core.py"),
         (f"from toy import models\n{RUN}models.f\n", RELATIVE, "toy/models/sim.py"),
         (f"import toy.models, pkgutil\n{RUN}pkgutil.iter_modules(toy.models.__path__)\n", {}, "toy/models/sim.py"),
         (f"MODELS = {{'sim': 'toy.models.sim:VALUE'}}\n{RUN}MODELS\n", {}, "toy/models/sim.py"),
@@ -179,10 +180,11 @@ def test_an_edit_of_what_a_node_may_run_counts(write, nodes, files, edited):
         (f"{FOR_TYPES}{RUN}toy.helpers.helper\n", "toy/helpers.py", "VALUE = 2\n"),
         (f"{RUN}open(f'{{n}}.html')\n", "toy/models/page.html", "2"),
         (f"{BY_NAME}{RUN}import_module(n), open('conf')\n", "conf/base/parameters.yml", "a: 1"),
+        (f"{RUN}open('conf.html.jinja')\n", "conf/base/parameters.yml", "a: 1"),
     ],
 )  # fmt: skip
 def test_an_edit_of_what_it_does_not_run_does_not_count(write, nodes, edited, text):
-    write({"toy/steps/nodes.py": nodes})
+    write({"toy/steps/nodes.py": nodes, "pyproject.toml": ""})
     before = digest_of()
     write({edited: text})
     assert digest_of() == before
