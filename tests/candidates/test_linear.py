@@ -217,6 +217,7 @@ def test_blocks_of_few_scores_choose_and_give_the_same(monkeypatch):
     for at_once in (2**22, 3 * 21):
         monkeypatch.setattr(sparse_ease, "PAIRS_AT_ONCE", at_once)
         monkeypatch.setattr("reclora_kedro.candidates.moments.SCORES_AT_ONCE", at_once)
+        monkeypatch.setattr("reclora_kedro.candidates.moments.LEAST_AT_ONCE", 3)
         settings = chosen(log, max_items=20, recencies=[0.8])
         whole.append((settings, scores_of(log, settings).tolist()))
     assert whole[0] == whole[1]

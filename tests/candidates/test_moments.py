@@ -105,7 +105,9 @@ def test_a_user_gets_what_is_new_at_each_moment_of_their_own_or_anything_with_re
 def test_blocks_are_all_rows_once_and_one_block_is_the_moments_themselves(log, monkeypatch):
     moments = Training.of_all(log).moments(log.now(pl.DataFrame({"user_index": range(30)})))
     assert [(rows, block is moments) for rows, block in moments.blocks()] == [(slice(0, 30), True)]
-    monkeypatch.setattr(module, "SCORES_AT_ONCE", 7 * moments.items)
-    rows = [range(30)[rows] for rows, _ in moments.blocks()]
-    assert [row for of_block in rows for row in of_block] == list(range(30))
-    assert max(map(len, rows)) == 7
+    monkeypatch.setattr(module, "LEAST_AT_ONCE", 4)
+    for scores, size in ((7 * moments.items, 7), (1, 4)):
+        monkeypatch.setattr(module, "SCORES_AT_ONCE", scores)
+        rows = [range(30)[rows] for rows, _ in moments.blocks()]
+        assert [row for of_block in rows for row in of_block] == list(range(30))
+        assert max(map(len, rows)) == size

@@ -25,7 +25,8 @@ def log():
 
 def test_candidates_are_the_best_items_of_any_source_with_their_ranks_scores_and_gaps(log, monkeypatch):
     monkeypatch.setattr(features, "BEST_PER_SOURCE", 2)
-    monkeypatch.setattr("reclora_kedro.candidates.moments.SCORES_AT_ONCE", 1)  # a moment at once
+    monkeypatch.setattr("reclora_kedro.candidates.moments.SCORES_AT_ONCE", 1)
+    monkeypatch.setattr("reclora_kedro.candidates.moments.LEAST_AT_ONCE", 1)
     up, down = np.arange(21.0), np.append(100 - np.arange(20.0), -1)
     reader = CandidateReader({"up": ByItem(up), "down": ByItem(down)}, ItemFacts(log), None)
     asked = log.samples.filter(split="test")[:2]

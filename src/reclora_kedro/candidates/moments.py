@@ -16,6 +16,7 @@ from reclora_kedro.history.taken_items import latest_events
 NO_ITEM = -1
 """Padding of a list that ends early."""
 SCORES_AT_ONCE = 2**21  # of all items at several moments: 8 MiB
+LEAST_AT_ONCE = 16  # moments, as a sparse product takes some time for each item, however few its rows are
 PARTS = 16  # of the scores, per item of a list
 NOTHING = np.array([], dtype=np.int64)
 
@@ -134,7 +135,7 @@ class Moments:
 
     def blocks(self) -> Iterator[tuple[slice, "Moments"]]:
         """Yield rows, a few at a time, so that the scores of all items are few enough."""
-        step = max(1, SCORES_AT_ONCE // self.items)
+        step = max(LEAST_AT_ONCE, SCORES_AT_ONCE // self.items)
         if len(self) <= step:  # so that what is made of them serves further calls
             yield slice(0, len(self)), self
             return
@@ -239,7 +240,7 @@ def _best_of_sparse(scores: csr_array, moments: Moments, most: int) -> Lists:
         items, values = items[counts], values[counts]
         everything_else = items
         if len(items) > most:
-            near = values >= np.partition(values, -most)[-most]
+            near = values >= bound(values[None], most)[0]
             items, values = items[near], values[near]
         order = np.lexsort((place[items], -values))
         items, values = items[order], values[order]

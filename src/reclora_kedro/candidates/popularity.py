@@ -8,7 +8,7 @@ import numpy as np
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, Step, Training
-from reclora_kedro.candidates.moments import Lists, Moments
+from reclora_kedro.candidates.moments import Lists, Moments, bound
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 from reclora_kedro.parameters import Positive
@@ -105,7 +105,7 @@ class Popularity(ItemModel):
     after: int  # second from which on counts stay the same
     has_clock: bool
     _counts: dict[int, np.ndarray] = field(default_factory=dict)  # those of the latest second that was asked for alone
-    _first: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)  # the latest ranking
+    _first: dict[int, np.ndarray] = field(default_factory=dict)  # the first items of the latest second alone
 
     @classmethod
     def choices(cls, config: PopularityConfig, training: Training) -> list[Step]:
@@ -139,11 +139,12 @@ class Popularity(ItemModel):
         longest = most + max((len(items) for items in moments.hidden), default=0)
         count = min(1 << longest.bit_length(), moments.items)
         counts = self._counts_at(seconds[0], moments.items)
-        if (seconds[0], count) not in self._first:
-            near = np.flatnonzero(counts >= np.partition(counts, -count)[-count])
+        ranking = self._first.get(seconds[0])
+        if ranking is None or len(ranking) < count:
+            near = np.flatnonzero(counts >= bound(counts[None], count)[0])
+            ranking = near[np.lexsort((moments.order.place[near], -counts[near]))]
             self._first.clear()
-            self._first[seconds[0], count] = near[np.lexsort((moments.order.place[near], -counts[near]))]
-        ranking = self._first[seconds[0], count]
+            self._first[seconds[0]] = ranking
         lists = Lists.empty(len(moments), most)
         for row in range(len(moments)):
             items = moments.first(row, most, among=ranking)
