@@ -12,7 +12,7 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.candidates.moments import NOTHING, ItemOrder, Lists, Moments, Scores, best, ranks_of
+from reclora_kedro.candidates.moments import NOTHING, ItemOrder, Lists, Moments, Scores, best, ranks_of, scores_at
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.evaluation.ranking_metrics import ndcg
 from reclora_kedro.evaluation.styles import Style
@@ -184,9 +184,7 @@ class ItemModel(ABC):
         scores = np.empty(len(row))
         for rows, block in moments.blocks():
             own = (row >= rows.start) & (row < rows.stop)
-            scored = self._scored(block)
-            of_all = scored if isinstance(scored, np.ndarray) else scored.toarray()  # whose numbers are found at once
-            scores[own] = of_all[row[own] - rows.start, item[own]]
+            scores[own] = scores_at(self._scored(block), row[own] - rows.start, item[own])
         return scores
 
     def learned(self) -> dict[str, np.ndarray]:

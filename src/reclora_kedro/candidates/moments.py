@@ -16,7 +16,7 @@ from reclora_kedro.history.taken_items import latest_events
 NO_ITEM = -1
 """Padding of a list that ends early."""
 SCORES_AT_ONCE = 2**21  # of all items at several moments: 8 MiB
-LEAST_AT_ONCE = 16  # moments, as a sparse product takes some time for each item, however few its rows are
+LEAST_AT_ONCE = 4  # moments: a sparse product takes some time for each item, however few its rows are
 PARTS = 16  # of the scores, per item of a list
 NOTHING = np.array([], dtype=np.int64)
 
@@ -254,14 +254,36 @@ def _best_of_sparse(scores: csr_array, moments: Moments, most: int) -> Lists:
     return lists
 
 
+def scores_at(scores: Scores, row: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Return the scores of items at rows, shape (pairs,)."""
+    found = np.empty(len(row))
+    for rows, dense in _dense(scores):
+        own = (row >= rows.start) & (row < rows.stop)
+        found[own] = dense[row[own] - rows.start, item[own]]
+    return found
+
+
 def ranks_of(scores: Scores, moments: Moments, target: np.ndarray) -> np.ndarray:
     """Return the rank, from 1, of an item per moment among the items that it may get, by the same rule as `best`.
 
     Args:
         target: item index of each moment, which it may get, shape (moments,).
     """
-    dense = scores if isinstance(scores, np.ndarray) else scores.toarray()
-    own = dense[np.arange(len(target)), target][:, None]
-    place = moments.order.place
-    is_before = (dense > own) | ((dense == own) & (place < place[target][:, None]))
-    return 1 + (is_before & moments.mask).sum(axis=1)
+    place, ranks = moments.order.place, np.empty(len(target), dtype=np.int64)
+    for rows, dense in _dense(scores):
+        items = target[rows]
+        own = dense[np.arange(len(items)), items][:, None]
+        is_before = (dense > own) | ((dense == own) & (place < place[items][:, None]))
+        ranks[rows] = 1 + (is_before & moments.mask[rows]).sum(axis=1)
+    return ranks
+
+
+def _dense(scores: Scores) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield dense rows, in which single numbers are found at once: so few of them that memory is used again."""
+    if isinstance(scores, np.ndarray):
+        yield slice(0, len(scores)), scores
+        return
+    step = max(1, SCORES_AT_ONCE // scores.shape[1])
+    for start in range(0, scores.shape[0], step):
+        rows = slice(start, start + step)
+        yield rows, scores[rows].toarray()
