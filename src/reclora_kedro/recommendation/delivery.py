@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,10 @@ class Delivery:
                 progress.update(users.height)
         return pl.concat(parts)
 
+    @cached_property
+    def _titles(self) -> np.ndarray:
+        return self.recommender.log.items["title"].to_numpy()
+
     def _lists(self, users: pl.DataFrame) -> pl.DataFrame:
         recommender = self.recommender
         log = recommender.log
@@ -110,10 +115,9 @@ class Delivery:
         lists = recommender.best(moments, self.most)
         items = lists.items
         row, place = np.nonzero(items != NO_ITEM)
-        titles = log.items["title"].to_numpy()
         reasons = recommender.explain(moments, np.where(moments.has_events[:, None], items, NO_ITEM))
         because = [
-            [titles[events].tolist() for events, _ in own] if own else [[]] * int((of_row != NO_ITEM).sum())
+            [self._titles[events].tolist() for events, _ in own] if own else [[]] * int((of_row != NO_ITEM).sum())
             for own, of_row in zip(reasons, items, strict=True)
         ]
         found = log.items[items[row, place]]
