@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from random_logs import logs
 from reclora_kedro.candidates import moments as module
 from reclora_kedro.candidates.item_model import Training
-from reclora_kedro.candidates.moments import NO_ITEM, ItemOrder, Moments, best, ranks_of
+from reclora_kedro.candidates.moments import NO_ITEM, ItemOrder, Moments, best, ranks_of, scores_at
 
 
 @dataclass
@@ -68,14 +68,23 @@ def test_dense_and_sparse_scores_have_the_same_lists_by_score_and_then_by_the_or
             np.testing.assert_array_equal(lists.scores[row], [*scores[items], *[np.nan] * padding])
 
 
-@given(asked())
-def test_an_item_has_the_rank_that_it_has_in_the_list(asked):
+@given(asked(), st.integers(1, 40))
+def test_single_scores_are_those_of_the_table_however_many_rows_are_read_at_once(asked, at_once):
+    row, item = np.nonzero(np.ones(asked.scores.shape))
+    with patch.object(module, "SCORES_AT_ONCE", at_once):
+        for scores in (asked.scores, csr_array(asked.scores)):
+            np.testing.assert_array_equal(scores_at(scores, row, item), asked.scores[row, item])
+
+
+@given(asked(), st.integers(1, 40))
+def test_an_item_has_the_rank_that_it_has_in_the_list(asked, at_once):
     moments = asked.moments
     for row in range(len(asked.scores)):
         items = np.array(asked.all_in_order(row), dtype=np.int64)
         of_row = np.full(len(items), row)
         for scores in (asked.scores[of_row], csr_array(asked.scores[of_row].reshape(-1, asked.scores.shape[1]))):
-            assert ranks_of(scores, moments[of_row], items).tolist() == list(range(1, len(items) + 1))
+            with patch.object(module, "SCORES_AT_ONCE", at_once):
+                assert ranks_of(scores, moments[of_row], items).tolist() == list(range(1, len(items) + 1))
 
 
 def test_scores_that_are_no_numbers_are_refused():
