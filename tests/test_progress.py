@@ -37,6 +37,13 @@ def test_a_long_step_has_a_line_every_fifteen_seconds_off_a_terminal(
     assert caplog.messages == (lines if shown else [])
 
 
+def test_a_step_that_may_end_sooner_says_so(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "reclora_kedro"), Progress("lens", 4_000, "rows", at_most=True) as bar:
+        clock.now = 16.0
+        bar.update(1_000)
+    assert caplog.messages == ["lens: 1,000 of 4,000 rows in 16 s, 62.5 per second, at most 48 s to go"]
+
+
 def test_a_short_step_has_none(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "reclora_kedro"), Progress("lens", 15, "rows") as bar:
         for clock.now in range(15):

@@ -20,6 +20,7 @@ class Progress:
     Args:
         shown: whether to show anything; false for all but one of several processes.
         delay: seconds before there is a bar; a step that ends sooner shows none.
+        at_most: whether the step may end before its total, as a training does that no longer improves.
 
     Attributes:
         hidden: whether none is shown in this process.
@@ -34,11 +35,21 @@ class Progress:
 
     hidden: ClassVar[bool] = False
 
-    def __init__(self, step: str, total: int, unit: str, done: int = 0, shown: bool = True, delay: float = 0) -> None:
+    def __init__(
+        self,
+        step: str,
+        total: int,
+        unit: str,
+        done: int = 0,
+        shown: bool = True,
+        delay: float = 0,
+        at_most: bool = False,
+    ) -> None:
         shown = shown and not self.hidden
         self.step, self.total, self.unit, self.done, self.shown = step, total, unit, done, shown
-        disable = None if shown else True
-        self._bar = tqdm(total=total, initial=done, desc=step, unit=f" {unit}", disable=disable, delay=delay)
+        disable, self._bound = None if shown else True, "at most" if at_most else "about"
+        description = f"{step} (may end sooner)" if at_most else step
+        self._bar = tqdm(total=total, initial=done, desc=description, unit=f" {unit}", disable=disable, delay=delay)
         self._before, self._began = done, time.monotonic()
         self._last_line = self._began
 
@@ -59,13 +70,14 @@ class Progress:
             rate = (self.done - self._before) / seconds
             logger.log(
                 logging.DEBUG if sys.stderr.isatty() else logging.INFO,
-                "%s: %s of %s %s in %.0f s, %s per second, about %.0f s to go",
+                "%s: %s of %s %s in %.0f s, %s per second, %s %.0f s to go",
                 self.step,
                 f"{self.done:,}",
                 f"{self.total:,}",
                 self.unit,
                 seconds,
                 f"{rate:,.3g}" if rate < 1000 else f"{rate:,.0f}",
+                self._bound,
                 (self.total - self.done) / rate if rate else math.inf,
             )
 

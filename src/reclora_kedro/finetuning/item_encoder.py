@@ -71,7 +71,8 @@ def tune_encoder(
     random = np.random.default_rng(config.seed)
     validation = random.permutation(pairs.validation)[:VALIDATION_PAIRS]
     log, size = TrainingLog(config.patience), min(config.batch_size, len(pairs.training))
-    with seeded(config.seed, encoder.device), Progress("tune the encoder", config.max_steps, "steps") as progress:
+    progress = Progress("tune the encoder", config.max_steps, "steps", at_most=True)
+    with seeded(config.seed, encoder.device), progress:
         tuned = lower_layers(encoder, config.layers)
         if config.lora_rank is not None:
             from peft import LoraConfig, get_peft_model

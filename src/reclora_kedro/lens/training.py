@@ -144,7 +144,8 @@ class LensTraining:
         least_gain = LEAST_GAIN if is_long else 0.0
         self.rows_per_step = self.lens.config.batch_size * (LONG_PASS_BATCHES if is_long else 1)
         of_epoch = of_pass / max(1, math.ceil(of_pass / EPOCH_ROWS))
-        with Progress("lens", round(math.ceil(most / of_epoch) * of_epoch), "rows") as progress:
+        most_rows = round(math.ceil(most / of_epoch) * of_epoch)
+        with Progress("lens", most_rows, "rows", at_most=True) as progress:
             for epoch in chain(start, _epochs(rows, max_epochs, replay, replayed)):
                 train_loss = self.epoch(epoch, progress) if len(epoch) else None
                 seen += len(epoch)

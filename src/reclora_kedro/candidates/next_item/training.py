@@ -67,8 +67,8 @@ def _fit(
         training.restore(saved)
     positions = int(training.windows.targets.sum())
     done = len(training.log.records) * positions
-    main = group.rank == 0
-    with Progress("retriever", config.max_epochs * positions, "events", done, shown=main) as progress:
+    main, total = group.rank == 0, config.max_epochs * positions
+    with Progress("retriever", total, "events", done, shown=main, at_most=True) as progress:
         while not training.ended:
             training.epoch(progress)
             last = training.log.records[-1]
