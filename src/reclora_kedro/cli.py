@@ -2,6 +2,7 @@
 
 import os
 import re
+from concurrent.futures import Future
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -150,7 +151,16 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
         raise click.ClickException(str(error)) from error
     app = create_app(service, tokens, project.champion_name, project.roll_back)
     click.echo(f"Answers with {service.champion.name} on http://{config.host}:{config.port}; Ctrl+C ends it.")
-    create_server(app, config).run()
+    server, llm = create_server(app, config), service.champion.llm
+
+    def end_if_failed(loading: Future[Any]) -> None:
+        server.should_exit = server.should_exit or loading.exception() is not None
+
+    if llm is not None:
+        llm.add_done_callback(end_if_failed)
+    server.run()
+    if llm is not None and llm.done():
+        llm.result()  # raises what ended the server, if the LLM could not be loaded
 
 
 SHARED = ("env", "config", "conf_source", "params", "only_missing_outputs")

@@ -3,16 +3,21 @@
 import asyncio
 import json
 import re
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from click.testing import CliRunner
 
+from kedro_provenance.failures import RunRefusedError
 from live_service import block, service_config, small_champion
 from projects import ROOT
 from random_llama import with_random_adapter
+from reclora_kedro import cli
 from reclora_kedro.history.questions import CANDIDATE, questions
 from reclora_kedro.history.records import prompt_records
 from reclora_kedro.history.retrieval import WindowConfig
@@ -21,12 +26,13 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.pipelines.question_nodes import build_prompts
+from reclora_kedro.pipelines.served_project import ServedProject
 from reclora_kedro.recommendation.delivery import candidate_questions, lists_for_users
 from reclora_kedro.recommendation.recommendations import recommend
 from reclora_kedro.scoring.prompt_scores import score_prompts
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Llm, Request
-from reclora_kedro.serving.service import Service
+from reclora_kedro.serving.service import ReloadRefusedError, Service
 
 TEMPLATE = Path(ROOT / "conf/base/prompts/sections.jinja").read_text("utf-8")
 WINDOW = WindowConfig(kind="recent", k=4)
@@ -47,12 +53,14 @@ def champion(tiny_llm):
     prompt = PromptConfig.model_validate(block("finetuning", "prompt"))
     model = answering_model(tiny_llm.with_model(adapted), prompt, blend="average")
     builder = PromptBuilder(tiny_llm.tokenizer, TEMPLATE, prompt, tiny_llm.context_tokens)
-    return small_champion(llm=Llm("reclora", model, builder, WINDOW, "user", 4096))
+    llm = Future()
+    llm.set_result(Llm(model, builder, WINDOW, "user", 4096))
+    return small_champion(llm=llm)
 
 
 def offline(champion, users):
     """What the recommendation step makes of the same."""
-    config, llm = champion.recommendation, champion.llm
+    config, llm = champion.recommendation, champion.llm.result()
     shortlist, _ = lists_for_users(champion.recommender, users, config.shortlist)
     questions = candidate_questions(champion.log, shortlist)
     history = champion.log.histories(questions, WINDOW)
@@ -95,6 +103,51 @@ def test_scores_are_those_of_a_run_whether_all_users_share_a_batch_or_take_turns
     assert ('reclora_batch_rows_count{queue="llm"} 1.0' in text) == (prompts_per_batch == 100)
     assert service.champion.recommendation.shortlist == 20 > 0 < rows
     service.close()
+
+
+def test_only_requests_for_the_llm_wait_until_it_is_loaded(tmp_path, champion):
+    loading = Future()
+    service = Service(service_config(tmp_path), lambda: replace(champion, llm=loading), Metrics())
+
+    async def answer_both():
+        [lists, reranked] = (
+            asyncio.create_task(service.answer([(lambda now, model=model: Request(True, "3", n=5, model=model), 30)]))
+            for model in ("lens", "llm")
+        )
+        await lists
+        before = await service.look(lambda now: now.gates_of(3))
+        assert not reranked.done()
+        loading.set_result(champion.llm.result())
+        [answer] = await reranked
+        return answer, before, await service.look(lambda now: now.gates_of(3))
+
+    answer, before, after = asyncio.run(answer_both())
+    assert (len(answer.scores), before, len(after)) == (5, None, 4)
+    service.close()
+
+
+def test_a_champion_whose_llm_cannot_be_loaded_does_not_take_over(tmp_path, champion):
+    failed, loaded = Future(), [champion]
+    failed.set_exception(RunRefusedError("The adapter belongs to another base LLM."))
+    service = Service(service_config(tmp_path), lambda: loaded[-1], Metrics())
+    loaded.append(replace(champion, llm=failed))
+    with pytest.raises(ReloadRefusedError, match=r"belongs to another base LLM\. The old one goes on"):
+        service.reload()
+    assert service.champion is champion
+    service.close()
+    with pytest.raises(RunRefusedError):  # where all answers need it, nothing is served without it
+        Service(service_config(tmp_path, model="llm"), lambda: loaded[-1], Metrics())
+
+
+def test_a_service_ends_with_the_reason_why_its_llm_cannot_be_loaded(tmp_path, champion, monkeypatch):
+    failed = Future()
+    failed.set_exception(RunRefusedError("The adapter belongs to another base LLM."))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(ServedProject, "champion", lambda project: replace(champion, llm=failed))
+    given = f"service.journal={tmp_path / 'journal.sqlite'},service.port=0"
+    ended = CliRunner().invoke(cli.serve, ["--env", "test", "--params", given])
+    assert ended.exit_code == 1
+    assert "The adapter belongs to another base LLM." in ended.output
 
 
 def as_vllm_documents(model, request):

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -156,11 +157,11 @@ class _Loading:
             trained |= learned_by_source(self._catalog.load("learned_weights"))
         training = Training.of_all(log, trained)
         variant, reader = self._params["service"]["variant"], LensReader(lens, log)
-        llm = self._llm(variant, reader, log) if variant is not None and self._serves(variant) else None
         about: dict[str, Any] = {"lens_metrics": self._lens_metrics()}
         if self._history:
             about["decision"] = self._history[0]["decision"]
             about["history"] = self._history[:HISTORY_SHOWN]
+        llm = self._llm(variant, reader, log) if variant is not None and self._serves(variant) else None
         return Champion(
             versions=self._versions,
             about=about,
@@ -206,35 +207,47 @@ class _Loading:
         )
         return False
 
-    def _llm(self, variant: str, reader: LensReader, log: InteractionLog) -> Llm:
+    def _llm(self, variant: str, reader: LensReader, log: InteractionLog) -> Future[Llm]:
+        """Load the LLM in a thread of its own, the last to read the catalog: lists do not wait for it."""
         settings = VariantConfig.model_validate(self._params["finetuning"]["variants"][variant])
         prompt, history = self._block("prompt", PromptConfig), self._block("history", HistoryConfig)
-        window = history.short[settings.history]
+        window, version = history.short[settings.history], self._required(f"{variant}.adapter")
         assert window is not None  # the variant's history is one of those that are there
-        base_llm, adapter = self._catalog.load("base_llm"), self._load(f"{variant}.adapter")
-        template = self._catalog.load(f"{prompt.template}.prompt_template")
-        first = log.samples.head(1)
-        reads = gate_inputs(states_of_questions(reader.states(first), first), settings.gate_input)
-        return Llm(
-            variant=variant,
-            model=answering_model(base_llm, prompt, adapter=adapter, gate_inputs=reads, blend=settings.blend),
-            prompts=PromptBuilder(base_llm.tokenizer, template, prompt, base_llm.context_tokens),
-            window=window,
-            gate_input=settings.gate_input,
-            tokens_per_batch=self._block("scoring", ScoringConfig).tokens_per_batch,
-        )
+
+        def load() -> Llm:
+            base_llm, adapter = self._catalog.load("base_llm"), self._catalog.load(f"{variant}.adapter", version)
+            template = self._catalog.load(f"{prompt.template}.prompt_template")
+            first = log.samples.head(1)
+            reads = gate_inputs(states_of_questions(reader.states(first), first), settings.gate_input)
+            return Llm(
+                model=answering_model(base_llm, prompt, adapter=adapter, gate_inputs=reads, blend=settings.blend),
+                prompts=PromptBuilder(base_llm.tokenizer, template, prompt, base_llm.context_tokens),
+                window=window,
+                gate_input=settings.gate_input,
+                tokens_per_batch=self._block("scoring", ScoringConfig).tokens_per_batch,
+            )
+
+        threads = ThreadPoolExecutor(1, thread_name_prefix="llm-loader")
+        try:
+            return threads.submit(load)
+        finally:
+            threads.shutdown(wait=False)
 
     def _version(self, entry: str) -> str | None:
         return self._named.get(entry) or loaded_version(self._catalog.get(entry))
 
     def _load(self, entry: str) -> Any:
+        return self._catalog.load(entry, self._required(entry))
+
+    def _required(self, entry: str) -> str:
+        """Return the version of an entry that is served, which the champion then names."""
         version = self._version(entry)
         if version is None:
             raise RunRefusedError(
                 f"The service reads {entry}, of which no version is stored: make it with {command('', self._env)}."
             )
         self._versions[entry] = version
-        return self._catalog.load(entry, version)
+        return version
 
     def _lens_metrics(self) -> Any:
         """Load the metrics of the run that made the lens; None if an update made it."""

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -45,7 +46,6 @@ PAIR = {"user_index": pl.Int32, "item_index": pl.Int32}
 class Llm:
     """An LLM with an adapter, and the settings of its prompts."""
 
-    variant: str
     model: AnswerModel
     prompts: PromptBuilder
     window: WindowConfig
@@ -63,7 +63,7 @@ class Champion:
     retriever: Retriever | None
     recommender: Recommender  # fitted to all events of its log
     table: Mapping[str, np.ndarray] | None  # the only items of each user, by id; None for the whole catalogue
-    llm: Llm | None  # reranks shortlists on request; None refuses such requests
+    llm: Future[Llm] | None  # reranks shortlists on request, which wait until it is loaded; None refuses such requests
     ingestion: IngestionConfig
     alias: str | None = None  # version of the alias that named it, if any
 
@@ -93,7 +93,7 @@ class Champion:
     @property
     def bytes(self) -> int:
         """Memory of its weights and its log's columns."""
-        modules: list[Any] = [self.lens, self.retriever, None if self.llm is None else self.llm.model.model]
+        modules: list[Any] = [self.lens, self.retriever, None if self.llm is None else self.llm.result().model.model]
         weights = [weight for module in modules if module is not None for weight in module.state_dict().values()]
         columns = sum(column.nbytes for column in vars(self.log.sequences).values())
         return columns + sum(weight.numel() * weight.element_size() for weight in weights)
@@ -233,9 +233,15 @@ class Snapshot:
         return self._with_current(self.current._replace(log=log), NOTHING), visitor
 
     def gates_of(self, user: int) -> list[float] | None:
-        """Return the gate weights of a user now; None if they depend on more than the user, or without gates."""
-        llm = self.champion.llm
-        if llm is None or llm.gate_input != "user" or not llm.model.has_gates:
+        """Return the gate weights of a user now; None if they depend on more than the user, or without gates.
+
+        Until the LLM is loaded, there are none: nothing that can be answered without it waits for it.
+        """
+        loading = self.champion.llm
+        if loading is None or not loading.done():
+            return None
+        llm = loading.result()
+        if llm.gate_input != "user" or not llm.model.has_gates:
             return None
         pair = self.log.now(pl.DataFrame({"user_index": [user], "item_index": [0]}, PAIR))
         weights = llm.model.method.gate_weights(llm.model.model, self.reader.states(pair)["user"].to(llm.model.device))
@@ -274,8 +280,9 @@ def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
 
 @torch.inference_mode()
 def answer_by_llm(answers: Sequence[Answer]) -> None:
-    llm = answers[0].now.champion.llm
-    assert llm is not None  # without one, requests for it are refused
+    loading = answers[0].now.champion.llm
+    assert loading is not None  # without one, requests for it are refused
+    llm = loading.result()
     tables, states, row = list[pl.DataFrame](), list[GateInputs](), 0
     for place, answer in enumerate(answers):
         to_score = questions(_pairs([answer]).with_row_index("row", offset=row))

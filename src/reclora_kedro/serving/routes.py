@@ -210,7 +210,7 @@ class Routes:
             "order": champion.choice.order,
             "reason": champion.choice.reason,
             "model": self._config.model,
-            "llm": None if champion.llm is None else champion.llm.variant,
+            "llm": None if champion.llm is None else self._config.variant,
             "users": champion.log.users.height,
             "items": champion.log.items.height,
             "an_event_has": reads,

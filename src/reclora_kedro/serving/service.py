@@ -62,6 +62,8 @@ class Service:
         database = journal_database(config.journal)
         database.require_usable()  # before the champion takes its time, which is loaded before anything is written
         champion = load()
+        if champion.llm is not None and config.model == "llm":
+            champion.llm.result()
         if _has_read_journal(champion):
             database.require_events()
         self.journal = Journal(database, self._listen, metrics.journal_fault, forgotten)
@@ -219,5 +221,7 @@ def _tried(look: Look, snapshot: Snapshot) -> Any:
 
 def _probe(snapshot: Snapshot) -> None:
     answers = answer_by_lens([Request(rank=True, user=str(snapshot.log.users["user_id"][0]), n=1)], snapshot)
-    if snapshot.champion.llm and answers[0].fallback is None:
-        answer_by_llm(answers)
+    if snapshot.champion.llm is not None:
+        snapshot.champion.llm.result()
+        if answers[0].fallback is None:
+            answer_by_llm(answers)
