@@ -1,7 +1,5 @@
 """Orders of what sources find."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import polars as pl
 import pytest
@@ -20,6 +18,13 @@ from scored import ByItem, Scored, moments_of
 @pytest.fixture(scope="module")
 def log():
     return circle_log()
+
+
+class Lens:
+    """A lens with the logits that a function of pairs returns."""
+
+    def __init__(self, logits):
+        self.logits = logits
 
 
 def reader_of(log, sources, lens=None):
@@ -43,7 +48,7 @@ def test_the_best_items_of_all_sources_are_ordered_and_others_follow_without_sco
 
 def test_the_lens_reorders_the_shortlist_alone_and_shows_its_probabilities(log):
     logits = np.random.default_rng(0).normal(size=21)
-    lens = SimpleNamespace(logits=lambda pairs: torch.from_numpy(logits[pairs["item_index"].to_numpy()]))
+    lens = Lens(lambda pairs: torch.from_numpy(logits[pairs["item_index"].to_numpy()]))
     first = ByItem(-np.arange(21.0))
     moments = moments_of(log, log.samples.filter(split="test")[:2], repeat=True)
     for most in (3, 7):
@@ -52,6 +57,23 @@ def test_the_lens_reorders_the_shortlist_alone_and_shows_its_probabilities(log):
         assert lists.items.tolist() == [expected] * 2
         np.testing.assert_allclose(lists.scores[0, :5], 1 / (1 + np.exp(-logits[expected[:5]])), rtol=1e-6)
         assert np.isnan(lists.scores[:, 5:]).all()
+
+
+def test_the_lens_reads_a_pair_once_whoever_asks_for_it(log):
+    moments, asked = moments_of(log, log.samples.filter(split="test")[:3], repeat=True), []
+
+    def logits(pairs):
+        asked.extend(zip(pairs["user_index"], pairs["history_end"], pairs["item_index"], strict=True))
+        return torch.from_numpy((pairs["item_index"] + 100 * pairs["history_end"]).cast(pl.Float32).to_numpy())
+
+    lens, ends = Lens(logits), moments.ends
+    for row, item in (([0, 2, 2], [5, 1, 4]), ([2, 0, 1, 2], [4, 5, 0, 20]), ([1, 0], [0, 19])):
+        row, item = np.array(row), np.array(item)
+        found = features.lens_logits(lens, moments, row, item)
+        assert found.tolist() == (item + 100 * ends[row]).tolist()
+    assert len(asked) == len({*asked}) == 6
+    other = Lens(lambda pairs: torch.zeros(pairs.height))
+    assert features.lens_logits(other, moments, np.array([0]), np.array([5])).tolist() == [0]
 
 
 def test_the_ranker_learns_what_no_rank_tells(log):
@@ -93,7 +115,7 @@ def test_the_second_stage_reads_the_lens(log):
         after = (pairs["item_index"] - next_item.gather(pairs["history_end"] - 1)) % 20
         return torch.from_numpy((after == 1).to_numpy().astype(np.float32))
 
-    reader = reader_of(log, {"one": ByItem(np.zeros(21))}, SimpleNamespace(logits=logits))
+    reader = reader_of(log, {"one": ByItem(np.zeros(21))}, Lens(logits))
     stage = SecondStage.learned(reader, moments_of(log, likes), likes["item_index"].to_numpy(), 0)
     assert stage.weights["lens"] > 1
     test = draw_positives(log, "test", None, None, 0)

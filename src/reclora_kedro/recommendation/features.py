@@ -59,10 +59,9 @@ class CandidateReader:
         columns = dict[str, np.ndarray]()
         for kind, values in ((RANK, -np.log(ranks)), (SCORE, scores), (GAP, scores - best)):
             columns |= {source + kind: values[:, place] for place, source in enumerate(self.sources)}
-        pairs = moments.pairs(row, item)
         if self.lens is not None:
-            columns[LENS] = self.lens.logits(pairs).numpy()
-        columns |= self.facts.features(moments.events, pairs)
+            columns[LENS] = lens_logits(self.lens, moments, row, item)
+        columns |= self.facts.features(moments.events, moments.pairs(row, item))
         return Candidates(row, item, pl.DataFrame(columns).cast(pl.Float32))
 
     def _of_block(self, moments: Moments) -> tuple[np.ndarray, ...]:
@@ -78,6 +77,28 @@ class CandidateReader:
         items = moments.order.items[places]
         scores = [source.score(moments, rows, items) for source in self.sources.values()]
         return rows, items, ranks, np.stack(scores, axis=1)
+
+
+def lens_logits(lens: "LensReader", moments: Moments, row: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Return the lens's logits of pairs of a moment and an item, float32, shape (pairs,).
+
+    Those that have been asked for of the same moments are not computed again: methods have most of their items in
+    common.
+    """
+    pairs, known = row * moments.items + item, moments.once((lens, "logits"), _Logits)
+    if (is_new := ~np.isin(pairs, known.pairs)).any():
+        new = lens.logits(moments.pairs(row[is_new], item[is_new])).numpy()
+        known.pairs, known.values = np.append(known.pairs, pairs[is_new]), np.append(known.values, new)
+        order = np.argsort(known.pairs, kind="stable")
+        known.pairs, known.values = known.pairs[order], known.values[order]
+    return known.values[np.searchsorted(known.pairs, pairs)]
+
+
+class _Logits:
+    """Logits of pairs, by number in ascending order."""
+
+    def __init__(self) -> None:
+        self.pairs, self.values = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
 
 
 def _read_rows(reader: CandidateReader, moments: Moments, rows: np.ndarray) -> Candidates:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
+from scipy.special import expit
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, NoSettings, Training
@@ -16,7 +17,7 @@ from reclora_kedro.evaluation.figures import plot_second_stage
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.recommendation import fusion, ranker
 from reclora_kedro.recommendation.diversity import marginal_relevance
-from reclora_kedro.recommendation.features import CandidateReader, read_lists
+from reclora_kedro.recommendation.features import CandidateReader, lens_logits, read_lists
 
 if TYPE_CHECKING:
     from reclora_kedro.lens.states import LensReader
@@ -106,14 +107,12 @@ class Reranked:
     shortlist: int  # number of the first items
 
     def top(self, moments: Moments, most: int) -> Lists:
-        from reclora_kedro.lens.states import lens_scores
-
         lists = self.first.top(moments, max(most, self.shortlist))
         scores = np.full(lists.scores.shape, np.nan)
         row, place = np.nonzero(lists.items[:, : self.shortlist] != NO_ITEM)
         if len(row):
-            pairs = moments.pairs(row, lists.items[row, place])
-            scores[row, place] = lens_scores({"logit": self.lens.logits(pairs)})
+            logits = lens_logits(self.lens, moments, row, lists.items[row, place])
+            scores[row, place] = expit(logits.astype(np.float64))
         order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")
         items, scores = (np.take_along_axis(each, order, axis=1) for each in (lists.items, scores))
         return Lists(items[:, :most], scores[:, :most])
