@@ -3,6 +3,7 @@
 import os
 import re
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -158,7 +159,8 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
 
     if llm is not None:
         llm.add_done_callback(end_if_failed)
-    server.run()
+    with suppress(KeyboardInterrupt):  # which ends the server in order, and is then raised again
+        server.run()
     if llm is not None and llm.done():
         llm.result()  # raises what ended the server, if the LLM could not be loaded
 
