@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -89,6 +90,16 @@ def build_champion(project: Project) -> Any:
     choice = Choice(kind="item_knn", order="lens", sources={"item_knn": {}})
     config = RecommendationConfig.model_validate(parameters["recommendation"])
     config = config.model_copy(update={"shortlist": CANDIDATES})
+    llm = Future[Llm]()
+    llm.set_result(
+        Llm(
+            model=answering_model(base_llm.with_model(adapted), prompt),
+            prompts=PromptBuilder(base_llm.tokenizer, template, prompt, base_llm.context_tokens),
+            window=WindowConfig(kind="recent", k=10),
+            gate_input="user",
+            tokens_per_batch=parameters["scoring"].tokens_per_batch,
+        )
+    )
     return Champion(
         versions={},
         about={},
@@ -96,14 +107,7 @@ def build_champion(project: Project) -> Any:
         retriever=None,
         recommender=Recommender.of(Training.of_all(log), choice, config, LensReader(lens, log)),
         table=None,
-        llm=Llm(
-            variant="reclora",
-            model=answering_model(base_llm.with_model(adapted), prompt),
-            prompts=PromptBuilder(base_llm.tokenizer, template, prompt, base_llm.context_tokens),
-            window=WindowConfig(kind="recent", k=10),
-            gate_input="user",
-            tokens_per_batch=parameters["scoring"].tokens_per_batch,
-        ),
+        llm=llm,
         ingestion=IngestionConfig.model_validate(parameters["ingestion"]),
     )
 
