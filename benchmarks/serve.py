@@ -192,7 +192,7 @@ def measure_rows(champion: Any, rows: int) -> dict[str, list[float]]:
     from reclora_kedro.llm.language_model import load_language_model
     from reclora_kedro.llm.prompt_set import prompt_set
 
-    log, llm = champion.log, champion.llm
+    log, llm = champion.log, champion.llm.result()
     users = np.argsort(-np.diff(log.sequences.offsets), kind="stable")[:rows].astype(np.int32)
     pairs = pl.DataFrame({"user_index": users, "item_index": np.arange(len(users), dtype=np.int32) % log.items.height})
     scored = questions(log.now(pairs.with_row_index("row")))
@@ -239,7 +239,7 @@ def measure_equality(champion: Any) -> dict[str, float]:
     from reclora_kedro.serving.live_log import LiveLog
     from reclora_kedro.serving.models import Request, Snapshot, answer_by_lens, answer_by_llm
 
-    log, llm, users = champion.log, champion.llm, champion.log.users["user_id"].head(3).to_list()
+    log, llm, users = champion.log, champion.llm.result(), champion.log.users["user_id"].head(3).to_list()
     shortlist, _ = lists_for_users(champion.recommender, users, CANDIDATES)
     shortlisted = candidate_questions(log, shortlist)
     prompts = llm.prompts.build(prompt_records(shortlisted, log, log.histories(shortlisted, llm.window)))
