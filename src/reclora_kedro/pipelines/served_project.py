@@ -227,11 +227,10 @@ class _Loading:
                 tokens_per_batch=self._block("scoring", ScoringConfig).tokens_per_batch,
             )
 
-        threads = ThreadPoolExecutor(1, thread_name_prefix="llm-loader")
-        try:
-            return threads.submit(load)
-        finally:
-            threads.shutdown(wait=False)
+        threads = ThreadPoolExecutor(1)
+        loading = threads.submit(load)
+        threads.shutdown(wait=False)
+        return loading
 
     def _version(self, entry: str) -> str | None:
         return self._named.get(entry) or loaded_version(self._catalog.get(entry))
