@@ -9,6 +9,7 @@ import gc
 import os
 import pickle
 import shutil
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -52,6 +53,18 @@ def pytest_collection_modifyitems(items):
     The first of them needs no finished run, so that one process makes it while the other tests.
     """
     items.sort(key=lambda item: (item.path.name != "test_engine.py", "project" not in item.path.parts))
+
+
+@pytest.fixture(autouse=True)
+def own_imports():
+    """Of the projects that a test bootstraps, later tests import nothing: Kedro leaves their folders on the path."""
+    path, of_processes = [*sys.path], os.environ.get("PYTHONPATH")
+    yield
+    sys.path[:] = path
+    if of_processes is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = of_processes
 
 
 @pytest.fixture(scope="session")
