@@ -1,7 +1,6 @@
 """Progress of a long step: a bar on a terminal, else lines on stderr, and lines in the log in any case."""
 
 import logging
-import math
 import sys
 import time
 from types import TracebackType
@@ -50,8 +49,8 @@ class Progress:
         disable, self._bound = None if shown else True, "at most" if at_most else "about"
         description = f"{step} (may end sooner)" if at_most else step
         self._bar = tqdm(total=total, initial=done, desc=description, unit=f" {unit}", disable=disable, delay=delay)
-        self._before, self._began = done, time.monotonic()
-        self._last_line = self._began
+        self._began = self._last_line = time.monotonic()
+        self._first: tuple[int, float] | None = None  # what was done after the first update, and when
 
     def __enter__(self) -> Self:
         return self
@@ -66,20 +65,26 @@ class Progress:
         self.done += count
         now = time.monotonic()
         if self.shown and now - self._last_line >= SECONDS_PER_LINE:
-            self._last_line, seconds = now, now - self._began
-            rate = (self.done - self._before) / seconds
+            self._last_line = now
             logger.log(
                 logging.DEBUG if sys.stderr.isatty() else logging.INFO,
-                "%s: %s of %s %s in %.0f s, %s per second, %s %.0f s to go",
+                "%s: %s of %s %s in %.0f s%s",
                 self.step,
                 f"{self.done:,}",
                 f"{self.total:,}",
                 self.unit,
-                seconds,
-                f"{rate:,.3g}" if rate < 1000 else f"{rate:,.0f}",
-                self._bound,
-                (self.total - self.done) / rate if rate else math.inf,
+                now - self._began,
+                self._pace(now),
             )
+        self._first = self._first or (self.done, now)
+
+    def _pace(self, now: float) -> str:
+        """Describe the pace since the first update, which also waits for what is prepared once."""
+        if self._first is None or self.done == self._first[0]:
+            return ""
+        rate = (self.done - self._first[0]) / max(now - self._first[1], 1e-9)
+        per_second = f"{rate:,.3g}" if rate < 1000 else f"{rate:,.0f}"
+        return f", {per_second} per second, {self._bound} {(self.total - self.done) / rate:.0f} s to go"
 
     def show(self, **values: Any) -> None:
         self._bar.set_postfix(values)
