@@ -2,11 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,19 +45,22 @@ class ServedProject:
 
     def __init__(self, path: Path, env: str | None, params: dict[str, Any]) -> None:
         self._path, self._env, self._params = path, env, params
+        self._context, self._catalog = self._read_configuration()
+        self._has_loaded = False
 
     def _session(self) -> Any:
         return settings.SESSION_CLASS.create(self._path, env=self._env, runtime_params=self._params)
 
-    @contextmanager
-    def _context(self) -> Iterator[KedroContext]:
+    def _read_configuration(self) -> tuple[KedroContext, Any]:
+        """Return the context, and its catalog, which Kedro makes anew whenever it is asked for."""
         with self._session() as session:
-            yield session.load_context()
+            context = session.load_context()
+            return context, context.catalog
 
     def settings(self) -> ServiceConfig:
         """Return the block `service`, or raise RunRefusedError for an invalid value."""
-        with self._context() as context:
-            block, variants = context.params["service"], context.params["finetuning"]["variants"]
+        params = self._context.params
+        block, variants = params["service"], params["finetuning"]["variants"]
         config = ServiceConfig.model_validate(block)
         if config.variant is not None and config.variant not in variants:
             raise RunRefusedError(
@@ -97,26 +97,17 @@ class ServedProject:
 
     def champion_name(self) -> str | None:
         """Return the version of the champion's alias; None if there is none."""
-        self._alias.release()  # which remembers what it found before
-        return loaded_version(self._alias)
-
-    @cached_property
-    def _alias(self) -> Any:
-        with self._context() as context:
-            return context.catalog.get(CHAMPION)
+        alias = self._catalog.get(CHAMPION)
+        alias.release()  # which remembers what it found before
+        return loaded_version(alias)
 
     def forgotten(self) -> ForgottenUsers:
         """Return who is forgotten now."""
-        return ForgottenUsers.from_table(self._entries["users_to_drop"].load())
+        return ForgottenUsers.from_table(self._catalog.get("users_to_drop").load())
 
     def withheld(self) -> pl.DataFrame:
         """Return the interactions that updates keep out."""
-        return self._entries["withheld_interactions"].load()
-
-    @cached_property
-    def _entries(self) -> dict[str, Any]:
-        with self._context() as context:
-            return {name: context.catalog.get(name) for name in ("users_to_drop", "withheld_interactions")}
+        return self._catalog.get("withheld_interactions").load()
 
     def roll_back(self) -> str | None:
         """Name the previous champion, by a run of the pipeline `rollback`; return the version of the alias.
@@ -130,12 +121,15 @@ class ServedProject:
         return self.champion_name()
 
     def champion(self) -> Champion:
-        """Load the champion's versions, or else the newest; raise RunRefusedError if one does not exist."""
-        alias = self.champion_name()
-        with self._context() as context:
-            catalog: Any = context.catalog
-            history = champion_history(catalog) if context.params["champion"] == "promoted" else []
-            return replace(_Loading(catalog, context, history).champion(), alias=alias)
+        """Load the champion's versions, or else the newest; raise RunRefusedError if one does not exist.
+
+        All calls but the first read the configuration anew.
+        """
+        if self._has_loaded:
+            self._context, self._catalog = self._read_configuration()
+        self._has_loaded, alias = True, self.champion_name()
+        history = champion_history(self._catalog) if self._context.params["champion"] == "promoted" else []
+        return replace(_Loading(self._catalog, self._context, history).champion(), alias=alias)
 
 
 class _Loading:
