@@ -16,7 +16,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.records import prompt_records
 from reclora_kedro.history.retrieval import WindowConfig, unit_vectors
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.features import known_statistics
+from reclora_kedro.lens.features import statistics_of
 from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.llm.prompts import (
     TEMPLATE_ERRORS,
@@ -59,7 +59,7 @@ def hinted_records(
         nearest: maximum of events of either kind.
     """
     verdicts = lens_scores(lens_states(lens, log, questions, engine))
-    statistics = known_statistics(log, lens).compute(questions)
+    statistics = statistics_of(lens)(log).compute(questions)
     statistics = statistics.with_columns((pl.col(COUNTS).exp() - 1).round().cast(pl.Int64))
     liked, disliked = (
         [record["history"] for record in prompt_records(questions, log, nearest_events(questions, log, label, nearest))]

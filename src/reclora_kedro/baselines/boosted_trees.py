@@ -12,7 +12,7 @@ from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import recent_events, unit_vectors
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader, known_statistics
+from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader, statistics_of
 
 NOTE = (
     "boosted trees of counts, rates and ages of earlier events, of how the user rated the latest ones and those whose "
@@ -66,7 +66,7 @@ def scores(log: InteractionLog, lens: Lens) -> pl.DataFrame:
 @torch.inference_mode()
 def _numbers(log: InteractionLog, samples: pl.DataFrame, lens: Lens) -> np.ndarray:
     """Return rating statistics, cosines if the lens reads them, and features of the history: (n, features)."""
-    numbers = [known_statistics(log, lens).compute(samples).to_numpy()]
+    numbers = [statistics_of(lens)(log).compute(samples).to_numpy()]
     if lens.similarities.output_dim:
         cosines = []
         for _, batch in LensLoader(log, lens).batches(samples, SCORING_BATCH_SIZE):

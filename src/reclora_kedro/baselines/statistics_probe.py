@@ -9,7 +9,7 @@ from reclora_kedro.baselines.base import score_table
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.features import known_statistics
+from reclora_kedro.lens.features import statistics_of
 
 NOTE = (
     "a logistic regression of the rating statistics, counts and rates of earlier events, trained on the same small "
@@ -21,7 +21,7 @@ STYLE = Style("#8C564B", "pentagon", "dashdot")
 
 def scores(learning_questions: pl.DataFrame, log: InteractionLog, lens: Lens) -> pl.DataFrame:
     """Return probabilities of a like of the whole test split, learned from few-shot rows by the lens's statistics."""
-    statistics, few_shot = known_statistics(log, lens), learning_questions.filter(use="few_shot")
+    statistics, few_shot = statistics_of(lens)(log), learning_questions.filter(use="few_shot")
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
     probe.fit(statistics.compute(few_shot).to_numpy(), few_shot["label"].to_numpy())
     test = log.samples_in("test")

@@ -1,8 +1,9 @@
 """Fresh lenses for a log, code tables of its users and items, and batches of samples as indices."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Self
 
@@ -99,7 +100,7 @@ class LensLoader:
                 message = f"The log has {rows} {entity}, but the lens knows {expected}: they stem from different runs."
                 raise MismatchError(message, "log", "lens")
         self.log = log
-        self.rating_statistics = known_statistics(log, lens) if targets and lens.config.rating_statistics else None
+        self._statistics_of = statistics_of(lens) if targets and lens.config.rating_statistics else None
         self._recent_length = lens.config.recent_length
         self._long_history = lens.config.long_history if targets and lens.reads_long_history else None
 
@@ -107,8 +108,14 @@ class LensLoader:
         """Return a loader for the same lens and another log of the same users and items."""
         loader = copy(self)
         loader.log = log
-        loader.rating_statistics = self.rating_statistics and self.rating_statistics.with_log(log)
+        if made := vars(self).get("rating_statistics"):
+            loader.rating_statistics = made.with_log(log)
         return loader
+
+    @cached_property
+    def rating_statistics(self) -> RatingStatistics | None:
+        """Those of the log, made when they are first read: of 100 million events they take 4 GiB."""
+        return self._statistics_of and self._statistics_of(self.log)
 
     def batches(self, samples: pl.DataFrame, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
         """Yield batches of `size` samples, in their order and on the CPU, with the places of their samples."""
@@ -242,9 +249,9 @@ def seen_in(index: pl.Series, count: int) -> Tensor:
     return seen
 
 
-def known_statistics(log: InteractionLog, lens: Lens) -> RatingStatistics:
-    """Return rating statistics with the delay and scale of a lens, see `LensConfig.statistics_delay`."""
+def statistics_of(lens: Lens) -> Callable[[InteractionLog], RatingStatistics]:
+    """Return what makes rating statistics of a log with the scale and the `statistics_delay` of a lens."""
     delay, scale = lens.config.statistics_delay, lens.sizes.rating_range
     if delay == "frozen":
-        return RatingStatistics(log, until=lens.sizes.trained_until, scale=scale)
-    return RatingStatistics(log, delay, scale=scale)
+        return partial(RatingStatistics, until=lens.sizes.trained_until, scale=scale)
+    return partial(RatingStatistics, delay=delay, scale=scale)

@@ -33,7 +33,13 @@ class LensReader:
         self._device = choose_device(lens.config.device)
         self._lens, self._loader = lens.to(self._device), LensLoader(log, lens)
 
+    def prepare(self) -> Self:
+        """Make what the first samples would wait for."""
+        _ = self._loader.rating_statistics
+        return self
+
     def __getstate__(self) -> dict[str, Any]:
+        self.prepare()  # once, and not wherever this is read
         state = {name: value for name, value in vars(self).items() if name != "_lens_of_items"}
         if self._device.type != "cpu":
             state["_lens"] = deepcopy(self._lens).cpu()  # whoever reads this may have no GPU

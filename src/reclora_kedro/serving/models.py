@@ -182,7 +182,7 @@ class Snapshot:
     def take(cls, champion: Champion, live: LiveLog) -> Self:
         current = live.current()
         lens = grow_lens(champion.lens, current.log)
-        reader = LensReader(lens, current.log, tabulate=True)
+        reader = LensReader(lens, current.log, tabulate=True).prepare()
         of_log = replace(champion.recommender, lens=reader if champion.choice.reads_lens else None)
         return cls(champion, live, current, lens, reader, of_log.with_events(current.log))
 
