@@ -23,7 +23,8 @@ from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.significance import bootstrap_auc, compare_models
-from reclora_kedro.finetuning.continuation import START, AdapterContinuationConfig, continuations, trained_weights
+from reclora_kedro.finetuning.config import AdapterContinuationConfig
+from reclora_kedro.finetuning.continuation import START, continuations, trained_weights
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import continue_lens, grow_lens

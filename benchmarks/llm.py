@@ -141,7 +141,7 @@ class Work:
 
     def training_config(self) -> Any:
         """Training as in conf/base, of one epoch in this benchmark's batches."""
-        from reclora_kedro.finetuning.training import TrainingConfig
+        from reclora_kedro.finetuning.config import TrainingConfig
 
         return TrainingConfig.model_validate(self.settings["training"])
 

@@ -8,10 +8,10 @@ from kedro_provenance.parameters import Block
 from reclora_extras.base_models.config import BaseModelConfig, PruneConfig
 from reclora_kedro.adapters.export import ExportConfig
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
-from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
+from reclora_kedro.finetuning.config import AdapterContinuationConfig
 from reclora_kedro.history.config import ItemEmbeddingConfig
 from reclora_kedro.ingestion.config import InteractionColumns
-from reclora_kedro.update.forgetting import ForgetConfig
+from reclora_kedro.update.config import ForgetConfig
 
 CONF = Path(__file__).parents[1] / "conf"
 BASE = OmegaConfigLoader(str(CONF), base_env="base", default_run_env="base")["parameters"]

@@ -41,7 +41,7 @@ def types_of_blocks_by_path() -> dict[str, Any]:
     from kedro.framework.startup import bootstrap_project
 
     from kedro_provenance.check_parameters import FLAGS, types_of_blocks
-    from reclora_kedro.adapters.methods import DEFAULT, adapter_method
+    from reclora_kedro.adapters.registry import DEFAULT, adapter_method
     from reclora_kedro.pipelines.names import source_types
     from reclora_kedro.settings import BLOCKS
 

@@ -12,10 +12,10 @@ import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.project import pipelines
-from kedro.validation import TypeExtractor
 from pydantic import TypeAdapter, ValidationError
 
 from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.kedro_internals import TypesOfParameters
 from kedro_provenance.parameters import NameRefusedError, parameter_paths, soft_merge, structure_faults, value_faults
 from kedro_provenance.run import configuration
 from kedro_provenance.session_parameters import base_parameters, use_parameters
@@ -85,7 +85,7 @@ def types_of_blocks(parameters: Mapping[str, Any], block_types: Sequence[BlockTy
     use_parameters(parameters)
     made = dict(pipelines)
     read = set().union(*(pipeline.inputs() for pipeline in made.values()))
-    types = TypeExtractor(made).extract_types_from_pipelines()
+    types = TypesOfParameters(made).extract_types_from_pipelines()
     for types_of in block_types:
         types |= types_of(parameters, read)
     return types

@@ -3,21 +3,25 @@
 An update of Kedro that changes one of them breaks this file and no other.
 """
 
+import inspect
 from collections import Counter
+from functools import partial, update_wrapper
 from itertools import chain
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
-from kedro.config import AbstractConfigLoader
+from kedro.config import AbstractConfigLoader, MissingConfigException
 from kedro.framework import project
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
 from kedro.framework.project import pipelines, settings
 from kedro.io import AbstractDataset, CatalogProtocol, DataCatalog, DatasetError
-from kedro.io.core import VersionNotFoundError
+from kedro.io.core import VersionNotFoundError, is_parameter
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import AbstractRunner, SequentialRunner
 from kedro.runner.task import Task
+from kedro.validation import ParameterValidator, TypeExtractor
 
 from kedro_provenance.remote_versions import RemoteVersions
 
@@ -67,6 +71,46 @@ class NodeByNodeRunner(SequentialRunner):
             for name in {*node.inputs} - inputs | {*node.outputs} - outputs:
                 if loads_left[name] < 1:
                     catalog.release(name)
+
+
+class TypesOfParameters(TypeExtractor):
+    """Finds the types of the parameters that nodes read by the annotations of these arguments alone.
+
+    Kedro evaluates all annotations of a function, and finds no type if one is imported for type checkers alone.
+    """
+
+    def _extract_types_from_node(self, node: Node) -> dict[str, type]:
+        if inspect.isbuiltin(node.func):
+            return {}
+        given = zip(inspect.signature(node.func).parameters, node.inputs, strict=False)
+        named = node._inputs.items() if isinstance(node._inputs, dict) else given
+        arguments = {name: argument for argument, name in named if is_parameter(name)}
+        function = update_wrapper(partial(node.func), node.func)
+        annotations = getattr(node.func, "__annotations__", {})
+        function.__annotations__ = {name: annotations[name] for name in arguments.values() if name in annotations}
+        of_parameters: Any = SimpleNamespace(func=function, inputs=arguments)
+        return super()._extract_types_from_node(of_parameters)
+
+
+class TypedContext(KedroContext):
+    """A context whose parameters have the types that `TypesOfParameters` finds.
+
+    Kedro's own makes a validator with an extractor of its own, and takes no other one.
+    """
+
+    def _get_validated_params(self) -> dict[str, Any]:
+        scope = self._pipelines_to_validate
+        if self._validated_params_cache is None or self._cached_validation_scope != scope:
+            try:
+                parameters = self.config_loader["parameters"]
+            except MissingConfigException:
+                parameters = self._runtime_params or {}
+            made = dict(pipelines) if scope is None else {name: pipelines[name] for name in scope}
+            validator = ParameterValidator(made)
+            validator.type_extractor = TypesOfParameters(made)
+            self._validated_params_cache = validator.validate_raw_params(parameters)
+            self._cached_validation_scope = scope
+        return self._validated_params_cache
 
 
 def requested_names() -> list[str] | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from kedro.config import MissingConfigException, OmegaConfigLoader
-from kedro.framework.context import KedroContext, compose_classes
+from kedro.framework.context import compose_classes
 from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol, DatasetError
 from kedro.runner import AbstractRunner, SequentialRunner
@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.catalog_commands import CatalogCommands
 from kedro_provenance.failures import RunRefusedError, modules_of
-from kedro_provenance.kedro_internals import catalog_of, is_async
+from kedro_provenance.kedro_internals import TypedContext, catalog_of, is_async
 from kedro_provenance.parameters import soft_merge, with_copies
 from kedro_provenance.runner import IncrementalRunner
 
@@ -140,7 +140,7 @@ class CachingConfigLoader(OmegaConfigLoader):
         return folder.is_dir() and not (folder / (self.env or self.default_run_env)).is_dir()
 
 
-class AtomicContext(KedroContext):
+class AtomicContext(TypedContext):
     """A context with the catalog of runs, also in notebooks and kedro-viz, for which Kedro takes its own."""
 
     @property

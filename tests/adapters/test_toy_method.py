@@ -8,20 +8,20 @@ import torch
 
 from few_rows import gates_decide, training_config
 from installed import installed
-from reclora_kedro.adapters import methods
+from reclora_kedro.adapters import methods, registry
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.llm.shared_prefix import score_candidates
+from reclora_kedro.scoring.config import ScoringConfig
 from reclora_kedro.scoring.permutation import permuted_scores
-from reclora_kedro.scoring.prompt_scores import ScoringConfig
 from toy_method import Scaling, ScalingSettings
 
 
 @pytest.fixture(autouse=True)
 def _installed(tmp_path_factory):
-    with installed(tmp_path_factory.mktemp("site"), {}, {methods.METHODS.group: {"scaling": "toy_method"}}):
+    with installed(tmp_path_factory.mktemp("site"), {}, {registry.METHODS.group: {"scaling": "toy_method"}}):
         yield
 
 

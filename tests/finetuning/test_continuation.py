@@ -8,7 +8,8 @@ from sklearn.metrics import roc_auc_score
 
 from few_rows import adapter_weights, gates_decide, training_config, with_new_adapter
 from reclora_kedro.finetuning import continuation
-from reclora_kedro.finetuning.continuation import START, AdapterContinuationConfig, continue_adapter
+from reclora_kedro.finetuning.config import AdapterContinuationConfig
+from reclora_kedro.finetuning.continuation import START, continue_adapter
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import proximal_term, train_adapter
 from reclora_kedro.optimization import assign, copy_of

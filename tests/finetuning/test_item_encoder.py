@@ -8,7 +8,8 @@ import torch
 
 from random_encoder import save_random_encoder
 from reclora_kedro.datasets.item_encoder import ItemEncoderDataset
-from reclora_kedro.finetuning.item_encoder import EncoderTuningConfig, info_nce, tune_encoder
+from reclora_kedro.finetuning.config import EncoderTuningConfig
+from reclora_kedro.finetuning.item_encoder import info_nce, tune_encoder
 from reclora_kedro.history.item_pairs import TextPairs
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import load_language_model

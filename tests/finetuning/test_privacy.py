@@ -13,10 +13,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
 from reclora_extras.objectives.preferences import Pairs
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.finetuning import privacy
-from reclora_kedro.finetuning.continuation import AdapterContinuationConfig, continue_adapter
+from reclora_kedro.finetuning.config import AdapterContinuationConfig, PrivacyConfig
+from reclora_kedro.finetuning.continuation import continue_adapter
 from reclora_kedro.finetuning.objectives.click import Clicks
-from reclora_kedro.finetuning.privacy import PrivacyConfig, epsilons_after, private_rounds
+from reclora_kedro.finetuning.privacy import epsilons_after, private_rounds
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.finetuning.variants import VariantConfig
@@ -180,7 +180,7 @@ def test_settings_that_would_break_the_promise_are_refused(adapted, monkeypatch)
     with pytest.raises(ValueError, match=r"further, as training\.privacy accounts for one training alone: let"):
         continue_adapter(adapted[0], None, None, None, config, settings["training"])
     private().require_ready()
-    monkeypatch.setattr(privacy, "find_spec", lambda _: None)
+    monkeypatch.setattr("reclora_kedro.finetuning.config.find_spec", lambda _: None)
     assert not training_config().privacy.require_ready()
     with pytest.raises(ImportError, match=r"needs Opacus, .*`pip install 'opacus>="):
         private().require_ready()

@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import pytest
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
+from kedro.pipeline import Node, Pipeline
 from kedro.validation import type_extractor
 from omegaconf import OmegaConf
 
 from bad_parameters import MORE, PARAMETERS, is_helpful, one_of_each_kind, refusals, types_of_parameters, wrong_values
 from kedro_provenance.check_parameters import check_names, check_parameters, check_values
 from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.kedro_internals import TypesOfParameters
 from kedro_provenance.parameters import parameter_paths
 from kedro_provenance.session import CachingConfigLoader
 from reclora_kedro.pipelines.names import source_types
@@ -208,3 +210,20 @@ def test_values_that_environments_share_are_still_there_afterwards(refusal, tmp_
     (tmp_path / "conf/mine/globals.yml").write_text("mine: 7")
     assert refusal("lens: {recent_length: '${globals:mine}'}") is None
     assert OmegaConf.create({"of": "${globals:mine}"}).of == 7
+
+
+def test_of_the_annotations_of_a_node_those_of_its_parameters_are_evaluated_alone():
+    def by_place(data: "OfTypeCheckers", service: "ServiceConfig", days: int) -> "OfTypeCheckers": ...  # noqa: F821
+
+    def by_name(data, unread: "OfTypeCheckers" = None, service: "ServiceConfig | None" = None, **others): ...  # noqa: F821
+
+    named = {"data": "data", "service": "params:named", "days": "params:days"}
+    made = Pipeline(
+        [
+            Node(by_place, ["data", "params:placed", "params:days"], "left", name="by_place"),
+            Node(by_name, named, "right", name="by_name"),
+            Node(sorted, "left", "sorted", name="sorted"),
+        ]
+    )
+    types = TypesOfParameters({"made": made}).extract_types_from_pipelines()
+    assert types == {"placed": ServiceConfig, "named": ServiceConfig | None}

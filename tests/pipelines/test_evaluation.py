@@ -13,7 +13,7 @@ from kedro.runner import SequentialRunner
 from kedro_provenance.errors import MismatchError
 from named import names_with
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.finetuning.training import training_report
+from reclora_kedro.finetuning.training_log import training_report
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.pipelines.evaluation import create_pipeline
 from reference_log import reference_log

@@ -2,8 +2,8 @@
 
 import pytest
 from kedro.framework.project import pipelines
-from kedro.validation import TypeExtractor
 
+from kedro_provenance.kedro_internals import TypesOfParameters
 from projects import kedro_run
 
 METHODS = ["popularity", "item_knn", "linear", "fusion", "ranker"]
@@ -29,6 +29,6 @@ def test_no_node_reads_a_part_of_a_block_that_another_one_reads_whole(finished_r
     parameters = {"backtest": {"windows": 2, "likes": 20}, "recommendation": {"sources": ["item_knn", "retriever"]}}
     catalog = kedro_run(finished_run.project, parameters, pipeline_names=["backtest"])
     assert "retriever" in {each["model"] for each in catalog.load("backtest_metrics")}
-    types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
+    types = TypesOfParameters(dict(pipelines)).extract_types_from_pipelines()
     assert "history" in types
     assert [(whole, part) for whole in types for part in types if part.startswith(f"{whole}.")] == []

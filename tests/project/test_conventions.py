@@ -350,15 +350,26 @@ def test_a_command_imports_what_it_is_for_alone():
         from click.testing import CliRunner
         from kedro.framework.cli.cli import KedroCLI
         from kedro.framework.project import pipelines
+        from kedro.framework.session import KedroSession
+
+        HEAVY = "torch transformers peft sklearn scipy.stats pandera plotly lightgbm ray mlflow optuna".split()
 
         def loaded(*names):
             return [name for name in names if name in sys.modules]
 
         assert CliRunner().invoke(KedroCLI(Path({str(ROOT)!r})), ["registry", "list"]).exit_code == 0
-        assert not loaded("torch", "transformers", "peft", "pandera", "ray", "mlflow", "optuna")
+        assert not loaded(*HEAVY)
         pipelines.set_requested(["ingestion"])
         assert pipelines["ingestion"].nodes
-        assert not loaded("torch", "transformers", "peft", "reclora_kedro.pipelines.lens")
+        assert not loaded(*HEAVY, "reclora_kedro.pipelines.lens")
+        pipelines.set_requested(None)
+        with KedroSession.create({str(ROOT)!r}) as session:
+            context = session.load_context()
+        assert pipelines["__default__"].nodes
+        assert context.params["finetuning"]["variants"]["reclora"].training.epochs
+        assert not loaded(*HEAVY)
+        assert all(context.catalog.get(name) for name in pipelines["__default__"].datasets())
+        assert loaded(*HEAVY) == ["plotly"]  # by kedro-datasets, for its datasets of figures
     """
     subprocess.run([sys.executable, "-c", dedent(code)], check=True, cwd=ROOT)
 

@@ -17,6 +17,7 @@ from named import names_with
 from parity_log import config, log
 from projects import ROOT, kedro_run
 from reclora_kedro.adapters import methods
+from reclora_kedro.adapters.registry import read_settings
 from reclora_kedro.baselines import registry
 from reclora_kedro.candidates.item_model import NoSettings, Training
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
@@ -75,7 +76,7 @@ def test_a_retriever_is_trained_by_its_dotted_path():
 
 
 def test_an_adapter_of_a_method_is_saved_and_loaded(tiny_llm, tmp_path):
-    settings = methods.read_settings({"method": "my_package.adapter"})
+    settings = read_settings({"method": "my_package.adapter"})
     prompts = random_prompts(4)
     adapted = methods.new_adapter(tiny_llm.model, settings, prompts.gate_inputs, seed=0)
     adapted.save_pretrained(tmp_path)

@@ -9,8 +9,8 @@ from few_rows import random_prompts, with_adapter
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.scoring.config import ScoringConfig
 from reclora_kedro.scoring.permutation import permuted_scores
-from reclora_kedro.scoring.prompt_scores import ScoringConfig
 
 CONFIG = ScoringConfig(
     baselines=(), tokens_per_batch=100, permuted_inputs=("prompt", "gate inputs", "lens logit"), permuted_rows=6, seed=2

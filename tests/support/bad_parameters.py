@@ -11,7 +11,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro_provenance.check_parameters import FLAGS, check_values, types_of_blocks
 from kedro_provenance.parameters import parameter_paths
 from named import PARAMETERS
-from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
+from reclora_kedro.finetuning.config import AdapterContinuationConfig
 from reclora_kedro.pipelines.names import source_types
 from reclora_kedro.settings import BLOCKS, CONFIG_LOADER_ARGS
 

@@ -8,8 +8,9 @@ import torch
 from random_llama import with_random_adapter
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.adapters.reclora.settings import RecLoraSettings
+from reclora_kedro.finetuning.config import TrainingConfig
 from reclora_kedro.finetuning.objectives.click import Clicks
-from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
+from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import load_language_model

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from reclora_kedro.history.config import NegativesConfig
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.negatives import NegativesConfig, Pool, draw_negatives
+from reclora_kedro.history.negatives import Pool, draw_negatives
 from reclora_kedro.history.sequences import Sequences, rating_levels
 from reclora_kedro.history.splits import SPLITS, SplitConfig
 from reclora_kedro.history.taken_items import TakenItems

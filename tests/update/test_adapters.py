@@ -7,11 +7,12 @@ import torch
 
 from few_rows import adapter_weights, gates_decide, training_config, with_new_adapter
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
+from reclora_kedro.finetuning.config import AdapterContinuationConfig
 from reclora_kedro.optimization import copy_of
 from reclora_kedro.update import adapters
 from reclora_kedro.update.adapters import update_adapter, update_questions
-from reclora_kedro.update.promotion import Decision, PromotionConfig
+from reclora_kedro.update.config import PromotionConfig
+from reclora_kedro.update.promotion import Decision
 
 USES = {"few_shot": 64, "replay": 32, "validation": 64, "test": 60}
 CONFIG = AdapterContinuationConfig(few_shot=64, learning_rate=2e-2, safeguard=("none",))

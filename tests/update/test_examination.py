@@ -11,13 +11,13 @@ import torch
 from cleaned_tables import SETTINGS
 from parity_log import ITEMS, USERS
 from reclora_kedro.datasets.withheld_interactions import SCHEMA
-from reclora_kedro.history.config import HistoryConfig
-from reclora_kedro.history.negatives import NegativesConfig
+from reclora_kedro.history.config import HistoryConfig, NegativesConfig
 from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
-from reclora_kedro.update.examination import REJECTED, ExaminationConfig, Model, keep_out, lifted_items
+from reclora_kedro.update.config import ExaminationConfig
+from reclora_kedro.update.examination import REJECTED, Model, keep_out, lifted_items
 
 INGESTION = IngestionConfig(**SETTINGS)
 HISTORY = HistoryConfig.model_construct(

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.update.promotion import PromotionConfig, decide, decide_among_three, rolled_back
+from reclora_kedro.update.config import PromotionConfig
+from reclora_kedro.update.promotion import decide, decide_among_three, rolled_back
 
 YEAR = 365 * 86_400
 BOOTSTRAP = Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 200})

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from cleaned_tables import SETTINGS
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.history.config import HistoryConfig
-from reclora_kedro.history.negatives import NegativesConfig
+from reclora_kedro.history.config import HistoryConfig, NegativesConfig
 from reclora_kedro.history.splits import SplitConfig, SplitShares
 from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport

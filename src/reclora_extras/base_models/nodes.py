@@ -1,27 +1,28 @@
 """Nodes of the base model step."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import polars as pl
-from torch import Tensor
 
-from reclora_extras.base_models import preparing
 from reclora_extras.base_models.config import BaseModelConfig
-from reclora_extras.base_models.corpus import tell_corpus
 from reclora_extras.base_models.steps import Material
 from reclora_extras.base_models.tables import base_model_tables
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.finetuning.variants import VariantConfig
-from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.lens.states import gate_inputs
-from reclora_kedro.llm.answer_model import answering_model
-from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
 from reclora_kedro.terminal import show
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reclora_kedro.gate_inputs import GateInputs
+    from reclora_kedro.llm.language_model import LanguageModel
 
 
 def prepare_llm(
@@ -38,6 +39,11 @@ def prepare_llm(
 
     If a step distills, an adapter that reads this node's data is the teacher.
     """
+    from reclora_extras.base_models import preparing
+    from reclora_extras.base_models.corpus import tell_corpus
+    from reclora_kedro.llm.answer_model import answering_model
+    from reclora_kedro.llm.prompt_set import prompt_set
+
     few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))
     further = {name: load() for name, load in further_texts.items()}
     corpus = tell_corpus(log_without_embeddings, config.corpus, prompt_config, config.seed, further)
@@ -61,12 +67,16 @@ def distill_llm(
     variant: VariantConfig,
 ) -> tuple[LanguageModel, Records, pl.DataFrame]:
     """Prepare the base LLM with a variant's adapter as the teacher, see `prepare_llm`."""
+    from reclora_kedro.lens.states import gate_inputs
+
     read = gate_inputs(learning_states, variant.gate_input)
     return prepare_llm(base_llm, log_without_embeddings, prompts, further_texts, config, prompt_config, adapter, read)
 
 
 def report_base_model(base_model_steps: Records, base_model_scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:
     """Return the measurements before and after each step, with AUCs and their intervals."""
+    from reclora_extras.base_models import preparing
+
     return preparing.report(base_model_steps, base_model_scores, bootstrap)
 
 

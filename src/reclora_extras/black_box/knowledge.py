@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from reclora_extras.base_models.config import TuningConfig
 from reclora_extras.base_models.tuning import Losses, tune
-from reclora_extras.black_box.asking import AskApi, BlackBoxConfig, cost, load_optuna, scores_of
+from reclora_extras.black_box.asking import AskApi, cost, load_optuna, scores_of
+from reclora_extras.black_box.config import BlackBoxConfig
 from reclora_extras.black_box.hints import MessageWriter
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.llm.batching import pad_right

@@ -1,14 +1,15 @@
 """Nodes of the black_box step."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from kedro_provenance.parameters import reads
-from reclora_extras.black_box import asking, knowledge
-from reclora_extras.black_box.asking import BlackBoxConfig
 from reclora_extras.black_box.chat_api import ChatApi
-from reclora_extras.black_box.hints import MessageWriter, hinted_records
+from reclora_extras.black_box.config import BlackBoxConfig
 from reclora_extras.black_box.tables import black_box_tables
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.distributed.finished import FinishedShards
@@ -17,10 +18,13 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.lens.base import Lens
-from reclora_kedro.llm.language_model import LanguageModel, load_language_model
 from reclora_kedro.llm.prompts import PromptConfig, PromptRecord
 from reclora_kedro.terminal import show
+
+if TYPE_CHECKING:
+    from reclora_extras.black_box.hints import MessageWriter
+    from reclora_kedro.lens.base import Lens
+    from reclora_kedro.llm.language_model import LanguageModel
 
 
 @reads(history=["short"], config=["search.rows", "knowledge", "rows", "history", "nearest", "seed"])
@@ -34,6 +38,9 @@ def describe_questions(
     engine: EngineConfig,
 ) -> Records:
     """Return records for messages: of validation and test rows and, to learn knowledge, of few-shot rows."""
+    from reclora_extras.black_box import asking
+    from reclora_extras.black_box.hints import hinted_records
+
     questions = asking.draw_questions(learning_questions, test_questions, config)
     return hinted_records(lens, log, questions, asking.window_of(history, config), config.nearest, engine)
 
@@ -41,6 +48,8 @@ def describe_questions(
 def _message_writer(
     template: str, hint_templates: Mapping[str, Callable[[], str]], config: BlackBoxConfig, prompt: PromptConfig
 ) -> MessageWriter:
+    from reclora_extras.black_box.hints import MessageWriter
+
     hints = {name: load() for name, load in hint_templates.items()}
     return MessageWriter(template, hints, prompt, config.max_characters)
 
@@ -56,6 +65,8 @@ def ask(
     prompt: PromptConfig,
 ) -> tuple[Records, pl.DataFrame, Records]:
     """Search hints, and score the test rows with the best ones; return trials, scores and costs."""
+    from reclora_extras.black_box import asking
+
     writer = _message_writer(prompt_template, hint_templates, config, prompt)
     return asking.ask(lambda texts, step: llm.ask(texts, prompt, kept, step), records, writer, config)
 
@@ -72,6 +83,9 @@ def teach_writer(
     prepared_llm: str,
 ) -> tuple[LanguageModel, Records]:
     """Tune the small model to write helpful knowledge; return it and a record of its lessons."""
+    from reclora_extras.black_box import knowledge
+    from reclora_kedro.llm.language_model import load_language_model
+
     assert config.knowledge is not None
     writer = _message_writer(prompt_template, hint_templates, config, prompt)
     few_shot = [record for record in records if record["use"] == "few_shot"]
@@ -99,6 +113,10 @@ def answer_with_knowledge(
     knowledge_llm: str,
 ) -> tuple[Records, pl.DataFrame, Records]:
     """Search the soft prompt, and score the test rows with the best one; return trials, scores and costs."""
+    from reclora_extras.black_box import knowledge
+    from reclora_extras.black_box.hints import MessageWriter
+    from reclora_kedro.llm.language_model import load_language_model
+
     writer = MessageWriter(prompt_template, knowledge.KNOWLEDGE, prompt, config.max_characters)
     return knowledge.answer_with_knowledge(
         lambda texts, step: llm.ask(texts, prompt, kept, step),
@@ -118,6 +136,8 @@ def evaluate(
     *of_black_box: pl.DataFrame,
 ) -> tuple[Records, Records]:
     """Compare the black box with models of the scoring step on its rows."""
+    from reclora_extras.black_box import asking
+
     together = asking.scores_beside(pl.concat(of_black_box), scores, test_questions, config.beside)
     return metrics.evaluate_models(together, bootstrap)
 

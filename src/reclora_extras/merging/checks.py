@@ -7,8 +7,8 @@ from typing import Any
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from reclora_extras.merging.merging import MergingConfig
-from reclora_kedro.adapters.methods import adapter_method
+from reclora_extras.merging.config import MergingConfig
+from reclora_kedro.adapters.registry import adapter_method
 from reclora_kedro.finetuning.variants import VariantConfig
 
 

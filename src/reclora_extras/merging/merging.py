@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kedro_provenance.parameters import Block
+from reclora_extras.merging.config import BASELINES, ITERIS, MergingConfig
 from reclora_kedro.adapters.lora import Lora
 from reclora_kedro.devices import seeded
 from reclora_kedro.history.log import InteractionLog
@@ -25,37 +24,15 @@ from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.parameters import Count, CountOrZero, Seed
 from reclora_kedro.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-ITERIS = "iteris"
-BASELINES = {"linear": ("linear", 2), "svd": ("svd", 1), "ties": ("ties_svd", 0), "dare": ("dare_linear_svd", 1)}
-"""PEFT's ways of merging: what ``add_weighted_adapter`` calls each, and the power of 1/K that weighs each of K LoRAs.
-
-Where all are the same, they give it back: ``linear`` has the root of a weight in either factor's sum, and TIES takes
-the mean itself.
-"""
 DENSITY = 0.5  # share of entries that TIES and DARE keep; not tuned
 TOLERANCE = 1e-3  # change of all updates, as a share of their norm, at which the iterations have converged
 RIDGE = 1e-6
 """Penalty of the distance from each LoRA, as a share of the norm of its inputs' products: inputs that span fewer
 dimensions than a layer reads have no solution without it."""
-
-
-class MergingConfig(Block):
-    """LoRAs to merge, and settings of the merge."""
-
-    variants: Annotated[tuple[str, ...], Field(min_length=2)] | None
-    users: Annotated[Count, Field(ge=2)]
-    prompts: Count
-    iterations: CountOrZero
-    solve_for: Literal["weight", "update"]
-    rank: Count | None
-    method: Literal["iteris", "linear", "svd", "ties", "dare"]
-    test_rows: Count | None
-    seed: Seed
 
 
 def draw_calibration(log: InteractionLog, users: np.ndarray | None, config: MergingConfig) -> pl.DataFrame:

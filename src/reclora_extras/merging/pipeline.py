@@ -5,7 +5,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro_provenance.parameters import NameRefusedError
 from reclora_extras.merging import nodes
 from reclora_extras.merging.checks import checks
-from reclora_extras.merging.merging import BASELINES, ITERIS
+from reclora_extras.merging.config import BASELINES, ITERIS
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
 

@@ -1,19 +1,22 @@
 """Nodes of the monitoring pipeline."""
 
+from __future__ import annotations
+
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
-
-from reclora_extras.monitoring import drift, report
 from reclora_extras.monitoring.config import MonitoringConfig
-from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommendation.choice import stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.terminal import show
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from reclora_kedro.candidates.next_item.base import Retriever
+    from reclora_kedro.lens.base import Lens
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,8 @@ def measure_drift(
     retriever: Retriever | None = None,
 ) -> Records:
     """Return populations, accuracy and alarms of each period after the last training row of the current lens."""
+    from reclora_extras.monitoring import drift, report
+
     records = drift.measure_drift(log, lens, stored_choice(candidate_choice), recommendation, config, retriever)
     for record in records:
         for alarm in record["alarms"]:
@@ -36,14 +41,20 @@ def measure_drift(
 
 def plot_drift(records: Records, config: MonitoringConfig) -> go.Figure:
     """Plot accuracy, calibration, populations and unknown ids by period."""
+    from reclora_extras.monitoring import report
+
     return report.plot_drift(records, config.alarms)
 
 
 def write_drift_report(records: Records, figure: go.Figure, config: MonitoringConfig) -> str:
     """Render the drift report as an HTML page."""
+    from reclora_extras.monitoring import report
+
     return report.render_drift(records, figure, config)
 
 
 def show_drift(records: Records) -> None:
     """Print the drift report."""
+    from reclora_extras.monitoring import report
+
     show(report.drift_table(records))

@@ -1,15 +1,15 @@
 """MTL-LoRA as one of the project's adapter methods."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from reclora_extras.mtl_lora.settings import MtlLoraSettings
 from reclora_kedro.adapters.personalized import PersonalizedMethod
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import Tensor
 
     from reclora_extras.mtl_lora.config import MtlLoraConfig
 
@@ -21,13 +21,13 @@ class MtlLora(PersonalizedMethod):
     settings = MtlLoraSettings
     gate_input = "field:"
 
-    def config_class(self) -> "type[MtlLoraConfig]":
+    def config_class(self) -> type[MtlLoraConfig]:
         """Its PEFT configuration class."""
         from reclora_extras.mtl_lora.model import MtlLoraConfig
 
         return MtlLoraConfig
 
-    def has_gates(self, config: "MtlLoraConfig") -> bool:
+    def has_gates(self, config: MtlLoraConfig) -> bool:
         """Whether there are several tasks."""
         return config.tasks > 1
 
@@ -35,12 +35,14 @@ class MtlLora(PersonalizedMethod):
         """Return True: an adapter keeps the frequencies of tasks."""
         return True
 
-    @torch.no_grad()
-    def gate_weights(self, adapted: "PeftModel", gate_inputs: Tensor) -> Tensor | None:
+    def gate_weights(self, adapted: PeftModel, gate_inputs: Tensor) -> Tensor | None:
         """Return the weights of the up projections, shape (batch, N)."""
+        import torch
+
         tuner, name = adapted.base_model, adapted.active_adapter
-        shares = tuner.gate_weights(gate_inputs)
-        if shares is None:
-            return None
-        layers = tuner.adapted_layers(name)
-        return shares[0] @ torch.stack([layer.weights_of_tasks(name) for layer in layers]).mean(dim=0)
+        with torch.no_grad():
+            shares = tuner.gate_weights(gate_inputs)
+            if shares is None:
+                return None
+            layers = tuner.adapted_layers(name)
+            return shares[0] @ torch.stack([layer.weights_of_tasks(name) for layer in layers]).mean(dim=0)

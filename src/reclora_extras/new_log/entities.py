@@ -25,8 +25,8 @@ from reclora_extras.new_log.files import RawFile
 from reclora_extras.new_log.links import Link
 from reclora_extras.new_log.log import Log
 from reclora_kedro.ingestion.config import NAMES_OF_ITEMS
+from reclora_kedro.ingestion.keys import FREE_TEXT
 from reclora_kedro.ingestion.raw_tables import WRITTEN_LISTS
-from reclora_kedro.ingestion.schema import FREE_TEXT
 
 MOST_FIELDS = 6
 LEAST_INDICATORS = 3  # columns of 0 and 1 that are taken for kinds of items

@@ -1,7 +1,10 @@
 """Nodes that make what preferences read beside the few-shot prompts."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import polars as pl
-from torch import Tensor
 
 from kedro_provenance.parameters import reads
 from reclora_extras.objectives.unlabelled import draw_unlabelled
@@ -9,12 +12,13 @@ from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.lens import states
-from reclora_kedro.lens.base import Lens
-from reclora_kedro.llm.answer_model import answering_model
-from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reclora_kedro.lens.base import Lens
+    from reclora_kedro.llm.language_model import LanguageModel
 
 
 def score_few_shot(
@@ -27,6 +31,10 @@ def score_few_shot(
     engine: EngineConfig,
 ) -> pl.DataFrame:
     """Return the variant's own logits of the few-shot rows, without the lens's."""
+    from reclora_kedro.lens import states
+    from reclora_kedro.llm.answer_model import answering_model
+    from reclora_kedro.llm.prompt_set import prompt_set
+
     few_shot = prompt_set(prompts, "few_shot", states.gate_inputs(states_of_rows, variant.gate_input))
     model = answering_model(base_llm, prompt_config, engine, adapter=adapter, gate_inputs=few_shot.gate_inputs)
     logits = model.all_llm_logits(few_shot, variant.training.tokens_per_batch, "score few-shot rows")
@@ -43,4 +51,6 @@ def compute_unlabelled_states(
     lens: Lens, log: InteractionLog, unlabelled_questions: pl.DataFrame, engine: EngineConfig
 ) -> dict[str, Tensor]:
     """Compute the lens states of the unlabelled questions."""
+    from reclora_kedro.lens import states
+
     return states.lens_states(lens, log, unlabelled_questions, engine)

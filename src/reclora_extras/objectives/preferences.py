@@ -1,24 +1,27 @@
 """Preferences: an adapter learns which of two items a user likes more, relative to references (DPO, MRPO)."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import polars as pl
-import torch
 from pydantic import Field, model_validator
 from scipy.special import log_expit, logsumexp
-from torch import Tensor
-from torch.nn import functional as F
 
 from reclora_kedro.evaluation.scores import join_all
 from reclora_kedro.finetuning.examples import Examples, Objective, Training
 from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
-from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 from reclora_kedro.parameters import NonNegative, Positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reclora_kedro.llm.answer_model import AnswerModel
+    from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 
 UNTRAINED, LENS = "untrained", "lens"
 """References that need no other variant: the LLM without an adapter, and the lens."""
@@ -51,6 +54,9 @@ class Pairs(Examples):
 
     def dpo_losses(self, scores: Tensor, labels: np.ndarray, examples: np.ndarray) -> Tensor:
         """Losses of some examples, shape (n,), by a score per prompt, shape (n · 2,), and labels, shape (n,)."""
+        import torch
+        from torch.nn import functional as F
+
         first, second = scores.view(len(examples), 2).unbind(1)
         wanted, references = (torch.from_numpy(each).to(scores) for each in (labels, self.references[examples]))
         margins = first - second

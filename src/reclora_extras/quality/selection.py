@@ -1,16 +1,21 @@
 """Select few-shot rows by the quality of their texts (data-centric pretraining, Ziya2: arXiv 2311.03301)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import polars as pl
 
 from kedro_provenance.parameters import quoted_value, reads
 from reclora_extras.base_models.config import BaseModelConfig
-from reclora_extras.base_models.corpus import choose_by_quality, tell_samples
 from reclora_kedro.history.config import FewShotConfig, HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import LEARNING, SPLITS, PromptRowsConfig, draw_questions
-from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
+
+if TYPE_CHECKING:
+    from reclora_kedro.llm.language_model import LanguageModel
 
 CANDIDATES_PER_ROW = 2  # rows drawn for each kept one, as filters drop some
 INPUTS = ["base_llm", "params:base_model", "params:prompt"]
@@ -76,6 +81,8 @@ def choose_few_shot(
         ImportError: datasketch is not installed.
         ValueError: too few rows pass.
     """
+    from reclora_extras.base_models.corpus import choose_by_quality, tell_samples
+
     texts, most = tell_samples(log, pool, config.corpus.events_per_text, prompt), config.corpus.max_tokens
     places, counts = choose_by_quality(llm, texts, config.quality, most, config.tokens_per_batch)
     if len(places) < size:

@@ -1,15 +1,16 @@
 """The interface of an adapter method: a PEFT tuner and what the project needs to know about it."""
 
+from __future__ import annotations
+
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from torch import Tensor
-
-from reclora_kedro.adapters.user_loras import UserLoras
-
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
+    from torch import Tensor
+
+    from reclora_kedro.adapters.user_loras import UserLoras
 
 
 class AdapterSettings(Protocol):
@@ -39,8 +40,8 @@ class AdapterMethod:
 
     A method is a module with an instance of a subclass as ``METHOD``. PEFT creates, saves and loads its adapters, so
     its configuration and tuner are in PEFT's mappings, once `register` has been called. The configuration is a
-    `TrainedOn` with the field ``method``. Commands read settings of methods in a second: PEFT, which takes three, is
-    imported by `register`.
+    `TrainedOn` with the field ``method``. Commands read settings of methods in a second: torch and PEFT, which take
+    four, are imported where they are used, PEFT by `register`.
     """
 
     name: ClassVar[str]
@@ -60,11 +61,11 @@ class AdapterMethod:
     def require(self, model: Any, settings: Any) -> None:
         """Raise ValueError for settings that do not fit a base LLM, whose weights may be on the meta device."""
 
-    def peft_config(self, model: Any, settings: Any, trained_on: TrainedOn) -> "PeftConfig":
+    def peft_config(self, model: Any, settings: Any, trained_on: TrainedOn) -> PeftConfig:
         """Return the PEFT configuration of a fresh adapter, which must not change the base LLM's outputs."""
         raise NotImplementedError
 
-    def prepare(self, adapted: "PeftModel", gate_inputs: Tensor) -> None:
+    def prepare(self, adapted: PeftModel, gate_inputs: Tensor) -> None:
         """Let a fresh adapter read the gate inputs of the training samples, shape (samples, gate_dim)."""
 
     def keeps_statistics(self, settings: Any) -> bool:
@@ -75,19 +76,19 @@ class AdapterMethod:
         """Whether an adapter with this PEFT configuration reads gate inputs."""
         return False
 
-    def context(self, adapted: "PeftModel", gate_inputs: Tensor | None) -> AbstractContextManager[None]:
+    def context(self, adapted: PeftModel, gate_inputs: Tensor | None) -> AbstractContextManager[None]:
         """Personalize forward and backward passes in the context by gate inputs, (batch, gate_dim), if any."""
         return nullcontext()
 
-    def measure(self, adapted: "PeftModel", gate_inputs: Tensor) -> dict[str, float]:
+    def measure(self, adapted: PeftModel, gate_inputs: Tensor) -> dict[str, float]:
         """Measure an adapter at a validation, on samples with gate inputs (samples, gate_dim)."""
         return {}
 
-    def gate_weights(self, adapted: "PeftModel", gate_inputs: Tensor) -> Tensor | None:
+    def gate_weights(self, adapted: PeftModel, gate_inputs: Tensor) -> Tensor | None:
         """Return the mean weights of all gates, shape (batch, parts); None without gates."""
         return None
 
-    def user_loras(self, adapted: "PeftModel", user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
+    def user_loras(self, adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
         """Return the LoRA of each user under an adapter.
 
         Args:

@@ -1,12 +1,10 @@
-"""The registry of adapter methods, and what all methods share: settings, fresh and saved adapters, users' LoRAs."""
+"""What all adapter methods share: fresh and saved adapters, and users' LoRAs."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import PlainValidator, TypeAdapter
 from torch import Tensor
 
 from kedro_provenance.errors import MismatchError
@@ -14,40 +12,13 @@ from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn
 from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
 from reclora_kedro.adapters.lora import Lora, user_folder
+from reclora_kedro.adapters.registry import adapter_method
 from reclora_kedro.adapters.user_loras import UserLoras
 from reclora_kedro.devices import seeded
-from reclora_kedro.extensions import Registry
-from reclora_kedro.extras import missing_extra
 from reclora_kedro.gate_inputs import GateInputs
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-METHODS = Registry("reclora_kedro.adapters", ("reclora",))
-"""Modules for the values of ``adapter.method``, each with an `AdapterMethod` as ``METHOD``."""
-
-DEFAULT = "reclora"
-
-
-def adapter_method(name: str) -> AdapterMethod:
-    """Return the adapter method of this name; raise ValueError for an unknown one."""
-    return METHODS.load(name).METHOD
-
-
-def read_settings(block: Any) -> AdapterSettings:
-    """Return the settings in a block of parameters.
-
-    Raises:
-        ValueError: the ``method`` or a setting is unknown, or PEFT is not installed.
-    """
-    if text := missing_extra("llm", "An adapter"):
-        raise ValueError(text)
-    method = block.get("method", DEFAULT) if isinstance(block, Mapping) else getattr(block, "method", DEFAULT)
-    return TypeAdapter(adapter_method(str(method)).settings).validate_python(block)
-
-
-Settings = Annotated[AdapterSettings, PlainValidator(read_settings)]
-"""Type of a pydantic field with the settings of an adapter of any method."""
 
 
 def method_of(model: Any) -> AdapterMethod:
@@ -57,26 +28,6 @@ def method_of(model: Any) -> AdapterMethod:
     config = model.active_peft_config if isinstance(model, PeftModel) else None
     name = getattr(config, "method", None)
     return AdapterMethod() if name is None else adapter_method(name)
-
-
-def require_settings(model: Any, settings: AdapterSettings) -> None:
-    """Refuse settings that do not fit a base LLM, see `AdapterMethod.require`."""
-    adapter_method(settings.method).require(model, settings)
-
-
-def require_gate_input(settings: AdapterSettings, gate_input: str) -> None:
-    """Raise ValueError for a gate input that the gates of a method cannot read."""
-    expected = adapter_method(settings.method).gate_input
-    if not gate_input.startswith(expected):
-        raise ValueError(
-            f"gate_input is {gate_input!r}, but adapters of the method {settings.method!r} read {expected}<name>, a "
-            "field of users or items whose values are the tasks: name one, such as field:genres"
-        )
-
-
-def keeps_statistics(settings: AdapterSettings) -> bool:
-    """Whether an adapter with these settings stores statistics of samples, see `AdapterMethod.keeps_statistics`."""
-    return adapter_method(settings.method).keeps_statistics(settings)
 
 
 def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, seed: int) -> "PeftModel":

@@ -1,18 +1,21 @@
 """Boosted trees on the numeric inputs of a lens and on features of the history, without ids."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import polars as pl
-import torch
 
 from reclora_kedro.baselines.base import score_table
 from reclora_kedro.baselines.rated_alike import rated_alike
-from reclora_kedro.devices import seeded
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import recent_events, unit_vectors
-from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader, statistics_of
+
+if TYPE_CHECKING:
+    from reclora_kedro.lens.base import Lens
 
 NOTE = (
     "boosted trees of counts, rates and ages of earlier events, of how the user rated the latest ones and those whose "
@@ -47,11 +50,15 @@ def scores(log: InteractionLog, lens: Lens) -> pl.DataFrame:
     seed; in training, co-occurrences of an item are hidden at the rate of its ids, as for the lens.
     """
     import lightgbm
+    import torch
+
+    from reclora_kedro.devices import seeded
 
     labels, rows = log.samples["label"].to_numpy(), [log.rows_in(split) for split in ("train", "validation")]
-    with seeded(lens.config.seed, torch.device("cpu")):
-        inputs = _numbers(log, log.samples[rows[0]], lens.train())
-    unseen, scored = (_numbers(log, part, lens.eval()) for part in (log.samples[rows[1]], log.samples_in("test")))
+    with torch.inference_mode():
+        with seeded(lens.config.seed, torch.device("cpu")):
+            inputs = _numbers(log, log.samples[rows[0]], lens.train())
+        unseen, scored = (_numbers(log, part, lens.eval()) for part in (log.samples[rows[1]], log.samples_in("test")))
     learned = lightgbm.Dataset(inputs, labels[rows[0]])
     trees = lightgbm.train(
         SETTINGS | {"seed": lens.config.seed},
@@ -63,9 +70,10 @@ def scores(log: InteractionLog, lens: Lens) -> pl.DataFrame:
     return score_table(log.samples_in("test"), np.asarray(trees.predict(scored)))
 
 
-@torch.inference_mode()
 def _numbers(log: InteractionLog, samples: pl.DataFrame, lens: Lens) -> np.ndarray:
     """Return rating statistics, cosines if the lens reads them, and features of the history: (n, features)."""
+    from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader, statistics_of
+
     numbers = [statistics_of(lens)(log).compute(samples).to_numpy()]
     if lens.similarities.output_dim:
         cosines = []

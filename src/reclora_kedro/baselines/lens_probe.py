@@ -1,12 +1,17 @@
 """A logistic regression with the few-shot rows and gate inputs of a personalized LoRA."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import polars as pl
-from sklearn.linear_model import LogisticRegression
-from torch import Tensor
 
 from reclora_kedro.baselines.base import score_table
 from reclora_kedro.evaluation.styles import Style
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NOTE = (
     "a logistic regression of what gates read of the lens, without prompts, trained on the same small sample of the "
@@ -43,6 +48,8 @@ def probe_scores(few_shot: Tensor, labels: np.ndarray, states: Tensor) -> np.nda
         >>> probe_scores(torch.tensor([[-1.0], [1.0]]), np.array([0, 1]), torch.tensor([[-3.0], [0.0], [3.0]])).round(4)
         array([0.4999, 0.5   , 0.5001])
     """
+    from sklearn.linear_model import LogisticRegression
+
     learned, scored = few_shot.double().numpy(), states.double().numpy()
     centre = learned.mean(axis=0)
     scale = (learned - centre).std() or 1.0

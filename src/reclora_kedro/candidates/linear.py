@@ -13,10 +13,8 @@ from pydantic import Field
 from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.candidates.ease import gram, item_weights, weights_of_gram
 from reclora_kedro.candidates.item_model import ItemModel, Step, Training
 from reclora_kedro.candidates.moments import Moments, Scores
-from reclora_kedro.candidates.sparse_ease import sparse_item_weights
 from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.candidates.transitions import transitions
 from reclora_kedro.evaluation.styles import Style
@@ -178,6 +176,9 @@ def _digest(training: Training, settings: LinearSettings) -> np.ndarray:
 
 
 def _ease(training: Training, settings: LinearSettings, is_large: bool) -> Scores:
+    from reclora_kedro.candidates.ease import gram, item_weights, weights_of_gram
+    from reclora_kedro.candidates.sparse_ease import sparse_item_weights
+
     weights_of: Callable[..., Scores] = sparse_item_weights if is_large else item_weights
     texts, prior = _texts(training) if settings.text_weight else None, None
     is_choosing = training.items <= MOST_TAKEN  # what several settings have in common is then kept

@@ -10,7 +10,6 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from scipy.stats import t as student_t
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.parameters import Real, Seed
@@ -89,11 +88,15 @@ class Estimate(NamedTuple):
 
     def interval(self, confidence: float) -> tuple[Floats, Floats]:
         """Return the lower and upper ends of Student's interval; confidence is in (0, 1)."""
+        from scipy.stats import t as student_t
+
         half_width = student_t.ppf((1 + confidence) / 2, self.units - 1) * self.standard_error
         return self.value - half_width, self.value + half_width
 
     def p_value(self) -> Floats:
         """Return the two-sided p-value of the null hypothesis that the value is zero."""
+        from scipy.stats import t as student_t
+
         with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0: two models that rank the rows alike
             ratio = np.abs(self.value) / self.standard_error
         return np.where(self.value == 0, 1.0, 2 * student_t.sf(ratio, self.units - 1))

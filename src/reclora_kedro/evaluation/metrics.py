@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from sklearn.metrics import log_loss, roc_auc_score
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import AucComparison, Gauc, ModelMetrics, Records
@@ -29,6 +28,8 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstra
         Records of model, rows, positives, users, auc, auc_low, auc_high, confidence, the fields of `grouped_auc`,
         log_loss (nats per row) and accuracy (share of rows where `score >= 0.5` equals the label).
     """
+    from sklearn.metrics import log_loss
+
     estimate = auc.estimate()
     low, high = (end.clip(0, 1) for end in estimate.interval(bootstrap.confidence))
     gaucs = grouped_auc(paired.users, paired.labels, paired.scores, bootstrap)
@@ -61,6 +62,8 @@ def with_split_auc(
     Args:
         tables: row and score of the rows that other models scored, by model.
     """
+    from sklearn.metrics import roc_auc_score
+
     aucs = {record["model"]: record["auc"] for record in lens_metrics}
     for model, table in tables.items():
         scored = samples.join(table, on="row")

@@ -1,14 +1,17 @@
 """Self-contained HTML pages in one style."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
 
-import plotly.graph_objects as go
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from reclora_kedro.evaluation import formats
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 NUMBERS = ("metric", "count", "difference", "interval", "signed_interval", "level", "p_value")
 
@@ -18,6 +21,8 @@ def render_page(package: str, template: str, figures: Mapping[str, go.Figure], *
 
     The template reads ``content``, and by name the figures' HTML as ``figures`` and their titles as ``titles``.
     """
+    from plotly.offline import get_plotlyjs
+
     loader = ChoiceLoader([PackageLoader(package, "."), PackageLoader("reclora_kedro.evaluation.templates", ".")])
     environment = Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
@@ -33,6 +38,8 @@ def render_page(package: str, template: str, figures: Mapping[str, go.Figure], *
 
 def _figure_html(name: str, figure: go.Figure) -> Markup:
     # The page shows the title as a heading, which wraps.
+    import plotly.graph_objects as go
+
     untitled = go.Figure(figure).update_layout(title_text=None, margin_t=40)
     config = {"displayModeBar": False, "responsive": True}
     return Markup(untitled.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=config))

@@ -1,11 +1,12 @@
 """Results in words, on the terminal and as an HTML report."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from itertools import chain, groupby, pairwise
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,9 @@ from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
 from reclora_kedro.terminal import Columns, text_table
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 BEYOND_ACCURACY: Columns = {
     "Gini": (formats.metric, "gini"),

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.evaluation.bootstrap import Integers
 from reclora_kedro.evaluation.records import SegmentAuc
@@ -67,6 +66,8 @@ def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) ->
     Returns:
         Records of by, segment, rows, positives, users, model and auc (None for one class or under `LEAST_ROWS` rows).
     """
+    from sklearn.metrics import roc_auc_score
+
     records: list[SegmentAuc] = []
     for by, names, segments in segmentations:
         for place in np.unique(segments):

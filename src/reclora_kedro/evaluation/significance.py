@@ -6,7 +6,6 @@ from typing import NamedTuple, Self, cast
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.stats import rankdata
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap, Estimate, Floats, Integers, holm
 from reclora_kedro.evaluation.records import AucComparison
@@ -86,6 +85,8 @@ def auc_over_users(users: Integers, labels: npt.NDArray[np.bool_], scores: Float
         >>> float(auc.value), round(float(auc.standard_error), 3), auc.units
         (0.75, 0.5, 2)
     """
+    from scipy.stats import rankdata
+
     among_all, placed = rankdata(scores), np.empty(len(scores))
     for own in (labels, ~labels):  # the share of the rows of the other class that each row outscores
         placed[own] = (among_all[own] - rankdata(scores[own])) / np.count_nonzero(~own)

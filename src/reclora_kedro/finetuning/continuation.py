@@ -1,38 +1,24 @@
 """Incremental training of an adapter on new rows, with safeguards against forgetting."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from kedro_provenance.parameters import Block
+from reclora_kedro.finetuning.config import AdapterContinuationConfig, TrainingConfig
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.processes import fine_tune
-from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig
+from reclora_kedro.finetuning.training_log import LOG_SCHEMA
 from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.optimization import assign, copy_of
-from reclora_kedro.parameters import Count, EachOnce, LearningRate
 
 PROXIMAL_WEIGHT = 1.0  # of the divergence beside the loss, with the safeguard `proximal`
 START = "start"
 """Value of `safeguard` in training logs for the adapter before any further training."""
-
-
-class AdapterContinuationConfig(Block):
-    """Settings of the incremental training of an adapter."""
-
-    replay: ClassVar[float] = 0.5  # share of old rows with the safeguard `replay`, beside as many new ones
-    validation: ClassVar[int] = 200  # rows that choose among the safeguards, and the adapter as it was
-
-    few_shot: Count
-    learning_rate: LearningRate
-    safeguard: Annotated[tuple[Literal["none", "replay", "proximal", "short_term"], ...], Field(min_length=1), EachOnce]
 
 
 def draw_rows(samples: pl.DataFrame, known: pl.DataFrame, config: AdapterContinuationConfig, seed: int) -> pl.DataFrame:

@@ -1,22 +1,27 @@
 """Examples of a training step, and the objectives that make them from few-shot rows."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
-import torch
 from pydantic import PlainValidator, SerializeAsAny
-from torch import Tensor
 
 from kedro_provenance.parameters import quoted_value
-from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.extensions import ExtensionBlock, Registry
 from reclora_kedro.history.questions import PromptRowsConfig
-from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from reclora_kedro.distributed.checkpoints import CheckpointStore
+    from reclora_kedro.llm.answer_model import AnswerModel
+    from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Examples(ABC):
         """
 
 
-Train = Callable[[Examples, CheckpointStore | None], pl.DataFrame]
+Train = Callable[[Examples, "CheckpointStore | None"], pl.DataFrame]
 """Function that trains a model's adapter on examples and returns the training log, see `processes.fine_tune`."""
 
 

@@ -3,22 +3,20 @@
 import logging
 import time
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from kedro_provenance.parameters import Block
 from reclora_kedro.devices import seeded
+from reclora_kedro.finetuning.config import EncoderTuningConfig
 from reclora_kedro.history.item_pairs import TextPairs
 from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder, lower_layers
 from reclora_kedro.optimization import TrainingLog, assign, require_finite
-from reclora_kedro.parameters import Count, LearningRate, Seed
 from reclora_kedro.progress import Progress
 
 LENGTH_GROUPS = 8
@@ -28,23 +26,6 @@ WEIGHT_DECAY = 0.01  # AdamW's usual one
 VALIDATION_PAIRS = 300  # of a validation like and an earlier training like; each has 299 negatives
 
 logger = logging.getLogger(__name__)
-
-
-class EncoderTuningConfig(Block):
-    """Settings of the tuning of an item encoder."""
-
-    window: ClassVar[int] = 3  # two likes of a user at most this many likes apart make a pair
-    temperature: ClassVar[float] = 0.05  # divisor of the cosines, as SimCSE's (arXiv 2104.08821)
-    patience: ClassVar[int] = 2  # validations without a better AUC before tuning stops
-
-    base: Literal["sentence_encoder", "base_llm"]
-    layers: Count | None
-    lora_rank: Count | None
-    batch_size: Annotated[Count, Field(ge=2)]
-    max_steps: Count
-    learning_rate: LearningRate
-    steps_per_validation: Count
-    seed: Seed
 
 
 def tune_encoder(

@@ -3,55 +3,23 @@
 import logging
 import secrets
 from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.extensions import ExtensionBlock
-from reclora_kedro.extras import install_line
+from reclora_kedro.finetuning.config import PrivacyConfig
 from reclora_kedro.finetuning.examples import Examples
 from reclora_kedro.finetuning.gradients import set_gradients
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
-from reclora_kedro.parameters import Count, NonNegative, Positive
 
 logger = logging.getLogger(__name__)
 
 
 PRIVACY_SPENT = ("epsilon", "delta")
 """Columns of the log of a training with privacy."""
-
-
-class PrivacyConfig(ExtensionBlock):
-    """Privacy of the users of the few-shot rows: the block `training.privacy`.
-
-    With it, the last weights are kept instead of those of the best validation: validation rows are of the same users,
-    and a choice by them has no noise.
-    """
-
-    kind: Literal["none", "user_level_dp"] = "none"
-    max_epsilon: Positive | None = 8.0
-    delta: Annotated[Positive, Field(lt=1)] = 1.0e-3
-    noise_multiplier: NonNegative = 1.0
-    clipping_norm: Positive = 1.0
-    users_per_round: Count = 64
-
-    @property
-    def is_on(self) -> bool:
-        return self.kind != "none"
-
-    def require_ready(self) -> None:
-        """Raise ImportError if Opacus, the accountant, is needed and not installed."""
-        if self.is_on and find_spec("opacus") is None:
-            raise ImportError(
-                "training.privacy needs Opacus, whose accountant says how much privacy is spent: "
-                f"`{install_line('privacy')}`, or set training.privacy.kind to none."
-            )
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from safetensors.torch import load
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import train_together
 from reclora_kedro.distributed.group import Group, train_in_processes
+from reclora_kedro.finetuning.config import TrainingConfig
 from reclora_kedro.finetuning.examples import Examples
-from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
+from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.llm.answer_model import AnswerModel, PackedModel
 from reclora_kedro.llm.prompt_set import PromptSet
 

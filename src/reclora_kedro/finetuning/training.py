@@ -2,17 +2,15 @@
 
 import logging
 import time
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import model_validator
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
-from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.devices import seeded
 from reclora_kedro.distributed.checkpoints import (
     Checkpoint,
@@ -23,15 +21,15 @@ from reclora_kedro.distributed.checkpoints import (
     training_tensors,
 )
 from reclora_kedro.distributed.group import ALONE, Group
-from reclora_kedro.evaluation.metrics import kept_validation
-from reclora_kedro.finetuning.examples import Examples, ObjectiveField
+from reclora_kedro.finetuning.config import TrainingConfig
+from reclora_kedro.finetuning.examples import Examples
 from reclora_kedro.finetuning.gradients import set_gradients
-from reclora_kedro.finetuning.privacy import PRIVACY_SPENT, PrivacyConfig, private_rounds
+from reclora_kedro.finetuning.privacy import PRIVACY_SPENT, private_rounds
+from reclora_kedro.finetuning.training_log import LOG_SCHEMA
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.optimization import TrainingLog, assign, copy_of, require_finite
-from reclora_kedro.parameters import Count, LearningRate, Seed
 from reclora_kedro.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -40,41 +38,6 @@ MAX_GRAD_NORM = 1.0  # the usual bound; on few rows, a single one could otherwis
 WEIGHT_DECAY = (
     0.0  # an adapter of few weights, trained for few steps and chosen by its validation, wants no other restraint
 )
-
-LOG_SCHEMA: dict[str, Any] = {  # before what the adapter's method and privacy measure, and seconds
-    "rows": pl.Int64,
-    "train_loss": pl.Float64,
-    "learning_rate": pl.Float64,
-    "validation_loss": pl.Float64,
-    "validation_auc": pl.Float64,
-}
-
-
-class TrainingConfig(Block):
-    """Settings of the training of an adapter."""
-
-    epochs: Count
-    batch_size: Count
-    learning_rate: LearningRate
-    rows_per_validation: Count
-    rows_per_checkpoint: Resource[Count]
-    tokens_per_batch: Resource[Count]
-    gradient_checkpointing: Resource[bool]
-    processes: Resource[Count]
-    objective: ObjectiveField
-    privacy: PrivacyConfig = PrivacyConfig()
-    seed: Seed
-
-    @model_validator(mode="after")
-    def _keeps_privacy(self) -> Self:
-        if not self.privacy.is_on:
-            return self
-        if self.objective.trains_in_rounds:
-            raise ValueError(
-                f"objective.kind is {self.objective.kind}, whose rounds train the adapter further, but privacy "
-                "accounts for one training alone: set kind to preference or click, or privacy.kind to none"
-            )
-        return self
 
 
 def train_adapter(
@@ -286,20 +249,3 @@ def resume(checkpoint: Checkpoint, run: TrainingRun, device: torch.device, group
     if group.rank == 0:
         done = "has all its steps" if run.ended else f"continues at step {run.step + 1} of {run.steps}"
         logger.info("Fine-tuning %s, from the checkpoint %s", done, checkpoint.file)
-
-
-def training_report(**training_logs: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return one record per training: model, rows seen, and validation_auc of the kept weights.
-
-    Further columns of a log, such as seconds, weights and what privacy spent, follow by their last values.
-
-    Examples:
-        >>> log = pl.DataFrame({"rows": [4, 8], "validation_auc": [0.6, 0.7], "gate_entropy": [0.9, 0.8]})
-        >>> training_report(reclora=log)
-        [{'model': 'reclora', 'rows': 8, 'validation_auc': 0.7, 'gate_entropy': 0.8}]
-    """
-    return [
-        {"model": model, "rows": log["rows"][-1], "validation_auc": kept_validation(log)}
-        | {name: log[name][-1] for name in log.columns if name not in {*LOG_SCHEMA, "kept_last"}}
-        for model, log in training_logs.items()
-    ]

@@ -5,10 +5,10 @@ from typing import Self
 from pydantic import model_validator
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.adapters import methods
-from reclora_kedro.finetuning.training import TrainingConfig
+from reclora_kedro.adapters import registry
+from reclora_kedro.finetuning.config import TrainingConfig
 from reclora_kedro.lens.config import GateInput
-from reclora_kedro.llm.answer_model import Blend
+from reclora_kedro.llm.blend import Blend
 
 
 class VariantConfig(Block):
@@ -17,17 +17,17 @@ class VariantConfig(Block):
     history: str
     gate_input: GateInput = "target"
     blend: Blend = "none"
-    adapter: methods.Settings
+    adapter: registry.Settings
     training: TrainingConfig
 
     @model_validator(mode="after")
     def _gates_read_their_input(self) -> Self:
-        methods.require_gate_input(self.adapter, self.gate_input)
+        registry.require_gate_input(self.adapter, self.gate_input)
         return self
 
     @model_validator(mode="after")
     def _adapter_keeps_privacy(self) -> Self:
-        if self.training.privacy.is_on and methods.keeps_statistics(self.adapter):
+        if self.training.privacy.is_on and registry.keeps_statistics(self.adapter):
             raise ValueError(
                 "training.privacy hides users' gradients in noise, but the adapter would hold means of the few-shot "
                 "rows besides: take the method reclora, and set adapter.gate_norm to layer, or num_meta_loras to 1"

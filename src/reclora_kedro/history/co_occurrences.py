@@ -7,9 +7,6 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.history.sequences import user_of_events
 
-CO_OCCURRENCE = "co_occurrence"
-"""Name of the encoder that reads likes of the training split instead of descriptions."""
-
 COMPONENTS = 64
 """Dimensions of the vectors of each fold."""
 

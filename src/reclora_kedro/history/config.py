@@ -1,11 +1,10 @@
 """Settings of the history step."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from kedro_provenance.parameters import Block, Resource
-from reclora_kedro.history.negatives import NegativesConfig
 from reclora_kedro.history.questions import PromptRowsConfig
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.history.selections import SELECTIONS
@@ -14,6 +13,8 @@ from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.parameters import Count, EachOnce, Seed
 
 MOST_COMPONENTS = 4096  # wider than what encoders leave
+CO_OCCURRENCE = "co_occurrence"
+"""Name of the encoder that reads likes of the training split instead of descriptions."""
 TFIDF = "tfidf"
 """Name of the encoder without a model: TF-IDF weights of the words of all descriptions."""
 
@@ -30,6 +31,13 @@ class ItemEmbeddingConfig(Block):
     def with_input(self) -> tuple[str, ...]:
         """Encoders that need a model or the log besides the descriptions."""
         return tuple(name for name in self.encoders if name != TFIDF)
+
+
+class NegativesConfig(Block):
+    """How many samples with label 0 are drawn per sample with label 1, and from which items."""
+
+    kind: Literal["none", "matched", "uniform"]
+    per_positive: Count
 
 
 class FewShotConfig(Block):

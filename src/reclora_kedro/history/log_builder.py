@@ -38,7 +38,7 @@ from reclora_kedro.history.splits import (
 )
 from reclora_kedro.history.taken_items import TakenItems, sorted_pairs
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
-from reclora_kedro.ingestion.schema import EVENT_KEY, MOMENT_KEY
+from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY
 
 SAMPLE_COLUMNS = ("user_index", "item_index", "label", "timestamp", "event", "history_end")
 EVENT_COLUMNS = {"item_index": "i4", "rating": "f4", "label": "i1", "timestamp": "i8"}  # of `Sequences`

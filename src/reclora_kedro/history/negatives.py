@@ -2,26 +2,17 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 import polars as pl
 
-from kedro_provenance.parameters import Block
+from reclora_kedro.history.config import NegativesConfig
 from reclora_kedro.history.taken_items import TakenItems
-from reclora_kedro.parameters import Count
 
 NEIGHBOURS = 20  # next likes whose items `matched` draws; twice as many after each draw that does not fit
 NO_TIME = np.iinfo(np.int64).max  # later than every event
 ATTEMPTS = 100  # draws until a positive is given up whose user has taken nearly everything
-
-
-class NegativesConfig(Block):
-    """How many samples with label 0 are drawn per sample with label 1, and from which items."""
-
-    kind: Literal["none", "matched", "uniform"]
-    per_positive: Count
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Self
 import numpy as np
 import polars as pl
 from scipy import sparse
-from sklearn.preprocessing import normalize
 
 from reclora_kedro.history.fields import category_names, field_values
 from reclora_kedro.history.log import InteractionLog
@@ -275,6 +274,8 @@ class _Sums:
 
 def _unit_fields(items: pl.DataFrame) -> sparse.csr_array:
     """Return the field values of items, (items, values), one row of unit length per item that has any."""
+    from sklearn.preprocessing import normalize
+
     values = field_values(items, category_names(items))
     place = values.select(pl.struct("field", "value").rank("dense") - 1).to_series()
     cells = (np.ones(values.height), (values["row"].to_numpy(), place.to_numpy()))

@@ -20,9 +20,9 @@ from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import DropRule, IngestionConfig, InteractionColumns
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.ingestion.impressions import expand_impressions, starting_histories
+from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY, comes_after_previous
 from reclora_kedro.ingestion.plausible_times import believed_seconds, day_of, newest_plausible, outside, refuse_times
 from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
-from reclora_kedro.ingestion.schema import EVENT_KEY, MOMENT_KEY, comes_after_previous
 
 logger = logging.getLogger(__name__)
 

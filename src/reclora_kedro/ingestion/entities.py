@@ -8,8 +8,8 @@ import polars as pl
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import ItemColumns, ItemTextColumns, TextField, UserColumns
 from reclora_kedro.ingestion.html import read_html_columns
+from reclora_kedro.ingestion.keys import FREE_TEXT
 from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
-from reclora_kedro.ingestion.schema import FREE_TEXT
 
 logger = logging.getLogger(__name__)
 

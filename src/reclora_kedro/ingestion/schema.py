@@ -3,7 +3,6 @@
 A catalog entry's ``validator:`` key names its schema, so that Kedro checks the table whenever it is saved or loaded.
 """
 
-from collections.abc import Sequence
 from math import inf
 from typing import Any
 
@@ -12,31 +11,10 @@ import polars as pl
 from pandera.dtypes import immutable
 from pandera.engines import polars_engine
 
-MOMENT_KEY = ("timestamp", "user_id")
-"""The order of the canonical log."""
-
-EVENT_KEY = (*MOMENT_KEY, "item_id")
-"""The key of an event."""
+from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY, comes_after_previous
 
 ROWS_AT_ONCE = 5_000_000  # of a lazy table that is validated
 ROWS_BEFORE = 10_000  # that are validated again with those that follow: more than a user has in a second
-
-FREE_TEXT = "description"
-"""The text field that is free text instead of categories shared by items or users."""
-
-
-def comes_after_previous(key: Sequence[str]) -> pl.Expr:
-    """Return whether each row's key is greater than the previous row's; true for the first row.
-
-    Examples:
-        >>> table = pl.DataFrame({"timestamp": [1, 1, 2, 2], "user_id": [5, 6, 5, 5]})
-        >>> table.select(comes_after_previous(["timestamp", "user_id"])).to_series().to_list()
-        [True, True, True, False]
-    """
-    after = pl.lit(False)
-    for column in map(pl.col, reversed(key)):
-        after = (column > column.shift()) | ((column == column.shift()) & after)
-    return after.fill_null(True)
 
 
 @polars_engine.Engine.register_dtype

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,20 +20,11 @@ from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker,
 from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.llm.batching import TokenBudget
+from reclora_kedro.llm.blend import Blend
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 from reclora_kedro.llm.prompts import PromptConfig, PromptFormat, prompt_format
 from reclora_kedro.progress import Progress
-
-Blend = Literal["none", "average"]
-"""How the lens's logit enters a score: not at all, or as the mean of it and the LLM's."""
-
-SERVER_NOTES: dict[Blend, str] = {
-    "none": "",
-    "average": "Scores are of the mean of two logits (blend: average): a server must take the mean of the lens's logit "
-    "and the LLM's logit of the answer. The LoRAs alone don't hold the lens's.",
-}
-"""Instructions, by blend, for a server that loads only an exported adapter."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from scipy import sparse
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
-from reclora_kedro.history.co_occurrences import CO_OCCURRENCE, co_occurrence_vectors
-from reclora_kedro.history.config import TFIDF, ItemEmbeddingConfig
+from reclora_kedro.history.co_occurrences import co_occurrence_vectors
+from reclora_kedro.history.config import CO_OCCURRENCE, TFIDF, ItemEmbeddingConfig
 from reclora_kedro.history.retrieval import unit_vectors
 
 Arrays = dict[str, np.ndarray]

@@ -144,7 +144,7 @@ def require_whole_parts(name: str, filepath: str) -> None:
 
 def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
     """Yield the checks that need the base LLM, which follow only if it exists."""
-    from reclora_kedro.adapters.methods import require_settings
+    from reclora_kedro.adapters.registry import require_settings
     from reclora_kedro.finetuning.continuation import require_further_training
     from reclora_kedro.lens.config import require_field
     from reclora_kedro.llm import prompts

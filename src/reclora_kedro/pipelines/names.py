@@ -10,8 +10,7 @@ from kedro_provenance.parameters import NameRefusedError, quoted_value
 from reclora_kedro.baselines.registry import BASELINES
 from reclora_kedro.candidates import ITEM_MODELS
 from reclora_kedro.extensions import Registry
-from reclora_kedro.history.co_occurrences import CO_OCCURRENCE
-from reclora_kedro.history.config import TFIDF
+from reclora_kedro.history.config import CO_OCCURRENCE, TFIDF
 from reclora_kedro.pipelines.registry import PIPELINES
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES
 

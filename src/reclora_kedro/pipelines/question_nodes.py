@@ -3,7 +3,9 @@
 A node's recipe covers its module and that module's imports, so that this module imports no pipelines.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -11,17 +13,17 @@ import polars as pl
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.variants import VariantConfig
-from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.records import prompt_records
-from reclora_kedro.lens import states
-from reclora_kedro.lens.base import Lens
 from reclora_kedro.llm import prompts as prompting
-from reclora_kedro.llm.answer_model import answering_model
-from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_prompts
+from reclora_kedro.scoring.config import ScoringConfig
+
+if TYPE_CHECKING:
+    from reclora_kedro.gate_inputs import GateInputs
+    from reclora_kedro.lens.base import Lens
+    from reclora_kedro.llm.language_model import LanguageModel
 
 
 @reads(history=["short"])
@@ -64,6 +66,8 @@ def compute_gate_inputs(
     lens: Lens, log: InteractionLog, questions: pl.DataFrame, variant: VariantConfig, engine: EngineConfig
 ) -> GateInputs:
     """Compute the inputs of the variant's gates, and the lens's logits."""
+    from reclora_kedro.lens import states
+
     return states.gate_inputs(states.lens_states(lens, log, questions, engine), variant.gate_input)
 
 
@@ -79,6 +83,9 @@ def score_questions(
     engine: EngineConfig,
 ) -> pl.DataFrame:
     """Score questions with a variant; the texts and tokens of prompts are dropped."""
+    from reclora_kedro.llm.answer_model import answering_model
+    from reclora_kedro.scoring.prompt_scores import score_prompts
+
     model = answering_model(
         base_llm, prompt_config, engine, adapter=adapter, gate_inputs=gate_inputs, blend=variant.blend
     )

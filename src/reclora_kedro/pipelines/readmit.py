@@ -7,7 +7,7 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.pipelines.names import PipelineNames
-from reclora_kedro.update.forgetting import ForgetConfig
+from reclora_kedro.update.config import ForgetConfig
 
 
 def readmit_users(users_to_drop: pl.DataFrame, forget: ForgetConfig) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from reclora_kedro.recommendation import delivery
 from reclora_kedro.recommendation.choice import Choice, stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import Recommender, learned_by_source
-from reclora_kedro.scoring.prompt_scores import ScoringConfig
+from reclora_kedro.scoring.config import ScoringConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.guard import Tokens
 from reclora_kedro.serving.journal_databases import journal_database

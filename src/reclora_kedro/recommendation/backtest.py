@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import kendalltau
 
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics, information
 from reclora_kedro.evaluation.records import Records
-from reclora_kedro.history.co_occurrences import CO_OCCURRENCE
+from reclora_kedro.history.config import CO_OCCURRENCE
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommendation.config import SECOND_STAGES, BacktestConfig, RecommendationConfig
@@ -124,6 +123,8 @@ def follow_winners(metrics: Records) -> Records:
         >>> follow_winners([{"window": window, "model": model, "ndcg": v} for (model, window), v in ndcg.items()])
         [{'window': 2, 'tau': -1.0, 'winner': 'b', 'ndcg': 0.4, 'winner_before': 'a', 'ndcg_of_winner_before': 0.3}]
     """
+    from scipy.stats import kendalltau
+
     by_window: dict[int, dict[str, float]] = {}
     for record in metrics:
         by_window.setdefault(record["window"], {})[record["model"]] = record["ndcg"]

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
-from scipy.optimize import minimize
 
 from reclora_kedro.recommendation.features import LENS, RANK, TaughtLists
 
@@ -36,6 +35,8 @@ def _columns(features: pl.DataFrame) -> list[str]:
 
 def _conditional_logit(values: np.ndarray, liked: np.ndarray, moment: np.ndarray) -> list[float]:
     """Return nonnegative weights of the candidates' columns that maximise the likelihood of the likes."""
+    from scipy.optimize import minimize
+
     scale = np.maximum(values.std(axis=0), 1e-6)
     values = values / scale
     starts, likes = np.flatnonzero(np.diff(moment, prepend=-1)), np.bincount(moment, liked)

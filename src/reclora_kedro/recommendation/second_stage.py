@@ -1,11 +1,12 @@
 """Orders of the best items of sources: the fusion, the ranker, and the lens."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import numpy as np
-import plotly.graph_objects as go
 import polars as pl
 from scipy.special import expit
 
@@ -13,13 +14,14 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, NoSettings, Training
 from reclora_kedro.candidates.moments import NO_ITEM, Lists, Moments
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
-from reclora_kedro.evaluation.figures import plot_second_stage
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.recommendation import fusion, ranker
 from reclora_kedro.recommendation.diversity import marginal_relevance
 from reclora_kedro.recommendation.features import CandidateReader, lens_logits, read_lists
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from reclora_kedro.lens.states import LensReader
 
 NOTES = {
@@ -61,6 +63,8 @@ class SecondStage(Block):
 
     def figure(self) -> go.Figure:
         """Draw the gain of the trees by feature, and the weights."""
+        from reclora_kedro.evaluation.figures import plot_second_stage
+
         return plot_second_stage({} if self.trees is None else ranker.importance(self.trees), self.weights or {})
 
     def order(self, kind: str) -> Callable[[pl.DataFrame], np.ndarray]:
@@ -103,7 +107,7 @@ class Reranked:
     """The first items of a list by the lens's probability of a like; the others stay behind, without scores."""
 
     first: Lister
-    lens: "LensReader"
+    lens: LensReader
     shortlist: int  # number of the first items
 
     def top(self, moments: Moments, most: int) -> Lists:
@@ -165,7 +169,7 @@ class LensModel(ItemModel):
 
     NOTE: ClassVar = NOTES["lens"]
 
-    lens: "LensReader"
+    lens: LensReader
 
     @classmethod
     def fit(cls, training: Training, settings: NoSettings) -> Self:

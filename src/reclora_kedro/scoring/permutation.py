@@ -8,7 +8,8 @@ import polars as pl
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
-from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_table
+from reclora_kedro.scoring.config import ScoringConfig
+from reclora_kedro.scoring.prompt_scores import score_table
 
 
 def permuted_scores(

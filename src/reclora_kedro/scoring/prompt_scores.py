@@ -1,32 +1,14 @@
 """Scoring of prompts, and the table of scores."""
 
-from typing import Annotated, Literal
-
 import numpy as np
 import polars as pl
-from pydantic import Field
 
-from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.questions import CANDIDATE, MOMENT
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
 from reclora_kedro.llm.shared_prefix import score_candidates
-from reclora_kedro.parameters import Count, EachOnce, Seed
 from reclora_kedro.progress import Progress
-
-PermutedInput = Literal["user", "item", "history", "rating statistics", "prompt", "gate inputs", "lens logit"]
-"""Inputs that are permuted: the first four of the lens, the others of an LLM."""
-
-
-class ScoringConfig(Block):
-    """Settings of scoring and of permuted inputs."""
-
-    baselines: Annotated[tuple[str, ...], EachOnce]
-    tokens_per_batch: Resource[Count]
-    permuted_inputs: tuple[PermutedInput, ...]
-    permuted_rows: Annotated[Count, Field(ge=2)] | None
-    seed: Seed
 
 
 def score_prompts(

@@ -1,10 +1,11 @@
 """Results of a study in words, on the terminal and as an HTML page."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
 from rich.console import Group
 from rich.table import Table
 
@@ -13,6 +14,9 @@ from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.study.grid import describe
 from reclora_kedro.study.results import Records, by_model, grids_of, metric_label, metric_of, seeds_of, summarise
 from reclora_kedro.terminal import text_table
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def best_settings(results: Records) -> list[str]:

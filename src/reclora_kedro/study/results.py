@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from kedro_provenance.recipe import StoredVersion
-from reclora_kedro.adapters.methods import adapter_method
+from reclora_kedro.adapters.registry import adapter_method
 from reclora_kedro.cells import FinishedCell
 from reclora_kedro.evaluation.bootstrap import Estimate
 from reclora_kedro.evaluation.metrics import kept_validation

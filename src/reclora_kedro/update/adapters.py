@@ -4,19 +4,16 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.finetuning.continuation import (
-    AdapterContinuationConfig,
-    continue_adapter,
-    draw_rows,
-    trained_weights,
-)
-from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig
+from reclora_kedro.finetuning.config import AdapterContinuationConfig, TrainingConfig
+from reclora_kedro.finetuning.continuation import continue_adapter, draw_rows, trained_weights
+from reclora_kedro.finetuning.training_log import LOG_SCHEMA
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
 from reclora_kedro.optimization import assign, copy_of
-from reclora_kedro.update.promotion import Decision, PromotionConfig, decide
+from reclora_kedro.update.config import PromotionConfig
+from reclora_kedro.update.promotion import Decision, decide
 
 USES = ("few_shot", "validation", "test")
 

@@ -6,25 +6,23 @@ are new since the champion's log, and by bursts of new users, who came on one da
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 from sklearn.metrics import roc_auc_score
 
-from kedro_provenance.parameters import Block
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import Growth, build_log
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
-from reclora_kedro.ingestion.schema import EVENT_KEY
+from reclora_kedro.ingestion.keys import EVENT_KEY
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.parameters import NonNegative, Real
+from reclora_kedro.update.config import ExaminationConfig
 from reclora_kedro.update.updates import MOMENT, RawEntities, append_events, append_items, append_users
 
 logger = logging.getLogger(__name__)
@@ -36,19 +34,6 @@ LENS = "lens"
 BURSTS = ("%Y-%m-%d", "%Y-%m-%dT%H")
 """Units of time, in UTC, in which many new users may come."""
 ONE_USER, NEW_USERS = "one-user", "new-users"
-
-
-class ExaminationConfig(Block):
-    """Thresholds of the alarms of new interactions."""
-
-    # Floors below which a share or an AUC says little, and a false alarm would stop an update.
-    user_rows: ClassVar[int] = 1000  # of one user with an alarm
-    fall_rows: ClassVar[int] = 500  # of a group with an AUC, which is then known to about ±.05
-    new_users: ClassVar[int] = 20  # of an item or a burst
-    item_share: ClassVar[float] = 0.5  # of an item's users, above which new ones may be there to lift it
-
-    user_share: Real = Field(gt=0, lt=1)
-    fall: NonNegative
 
 
 class Model(NamedTuple):

@@ -12,7 +12,6 @@ import torch
 from torch.nn import functional
 
 from kedro_provenance.errors import MismatchError
-from kedro_provenance.parameters import Block, Private
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
@@ -26,15 +25,6 @@ from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import rearrange_lens
 from reclora_kedro.lens.layers import EntityEmbedding
-from reclora_kedro.parameters import Id
-
-
-class ForgetConfig(Block):
-    """Users to forget, and whether to erase and retrain."""
-
-    users: Private[tuple[Id, ...]]
-    erase: bool
-    retrain: bool
 
 
 class Tables(NamedTuple):

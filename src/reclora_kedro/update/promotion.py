@@ -1,7 +1,7 @@
 """Comparison of champion and challenger on events that neither was trained on, and rollback."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -9,27 +9,15 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Group
 from rich.table import Table
 
-from kedro_provenance.parameters import Block
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import bootstrap_auc
 from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
-from reclora_kedro.parameters import NonNegative, Positive
 from reclora_kedro.terminal import text_table
+from reclora_kedro.update.config import PromotionConfig
 
 FORGOTTEN = "forgotten"  # what a champion's decision has `chosen` where users were forgotten
 LEAST_USERS = 2  # with a like, and with a dislike: there is no spread over fewer
-
-
-class PromotionConfig(Block):
-    """Conditions under which a challenger replaces the champion."""
-
-    level: ClassVar[float] = 0.05  # of the one-sided test over draws of users, as is usual for non-inferiority
-    # Most test rows of the champion's log that do not train; they tell an AUC to about ±.02.
-    held_out: ClassVar[int] = 2000
-
-    margin: NonNegative
-    half_life_days: Positive
 
 
 class Decision(BaseModel):

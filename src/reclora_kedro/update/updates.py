@@ -4,11 +4,13 @@ Rows of users and items never move: new ones follow in the order of their first 
 are filled. Events are those that ingestion would keep of all raw rows together.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -30,9 +32,11 @@ from reclora_kedro.ingestion.config import (
 )
 from reclora_kedro.ingestion.entities import listed_rows, title_of_untitled
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
+from reclora_kedro.ingestion.keys import EVENT_KEY
 from reclora_kedro.ingestion.plausible_times import believed_seconds, day_of
-from reclora_kedro.ingestion.schema import EVENT_KEY
-from reclora_kedro.lens.base import Lens
+
+if TYPE_CHECKING:
+    from reclora_kedro.lens.base import Lens
 
 logger = logging.getLogger(__name__)
 

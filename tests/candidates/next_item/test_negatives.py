@@ -10,7 +10,7 @@ from cycle_log import catalogue_scores, changed
 from reclora_kedro.candidates.next_item.negatives import with_retrieved_negatives
 from reclora_kedro.candidates.next_item.reader import RetrieverReader
 from reclora_kedro.candidates.next_item.training import fit_retriever
-from reclora_kedro.history.negatives import NegativesConfig
+from reclora_kedro.history.config import NegativesConfig
 from reclora_kedro.history.splits import SPLIT_NAMES
 from reference_log import add_negatives
 

@@ -1,15 +1,19 @@
 """Steps of a base LLM's preparation, one file per step, and their interface."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from reclora_extras.base_models.config import STEPS, BaseModelConfig
-from reclora_extras.base_models.corpus import Corpus
-from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
+
+if TYPE_CHECKING:
+    from reclora_extras.base_models.corpus import Corpus
+    from reclora_kedro.llm.answer_model import AnswerModel
+    from reclora_kedro.llm.language_model import LanguageModel
+    from reclora_kedro.llm.prompt_set import PromptSet
 
 Account = dict[str, Any]
 """Numbers that a step reports, by name, and those of its stages."""

@@ -1,14 +1,14 @@
 """Distilling of a teacher into the first layers, see `distilling.distill`; the teacher is measured, too."""
 
-from typing import Any
+from __future__ import annotations
 
-from sklearn.metrics import roc_auc_score
+from typing import TYPE_CHECKING, Any
 
-from reclora_extras.base_models import distilling, pruning
 from reclora_extras.base_models.config import BaseModelConfig
 from reclora_extras.base_models.steps import Account, Material, Step
-from reclora_extras.base_models.tuning import answering
-from reclora_kedro.llm.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from reclora_kedro.llm.language_model import LanguageModel
 
 
 class Distill(Step):
@@ -19,6 +19,8 @@ class Distill(Step):
     @staticmethod
     def remaining_layers(model: Any, layers: int, config: BaseModelConfig) -> int:
         """See `Step.remaining_layers`."""
+        from reclora_extras.base_models import distilling, pruning
+
         pruning.require_prunable(model)
         distilling.require_layers(layers, config.distill)
         return config.distill.layers
@@ -26,6 +28,11 @@ class Distill(Step):
     @staticmethod
     def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
         """See `Step.take`."""
+        from sklearn.metrics import roc_auc_score
+
+        from reclora_extras.base_models import distilling
+        from reclora_extras.base_models.tuning import answering
+
         assert material.teacher is not None
         student = distilling.first_layers(llm, config.distill)  # before the teacher's adapter is put on its weights
         teacher = material.teacher()

@@ -1,11 +1,14 @@
 """Dropping of layers, and a recovery, see `pruning.drop_layers`."""
 
-from typing import Any
+from __future__ import annotations
 
-from reclora_extras.base_models import pruning
+from typing import TYPE_CHECKING, Any
+
 from reclora_extras.base_models.config import BaseModelConfig
 from reclora_extras.base_models.steps import Account, Material, Step
-from reclora_kedro.llm.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from reclora_kedro.llm.language_model import LanguageModel
 
 
 class DropLayers(Step):
@@ -14,6 +17,8 @@ class DropLayers(Step):
     @staticmethod
     def remaining_layers(model: Any, layers: int, config: BaseModelConfig) -> int:
         """See `Step.remaining_layers`."""
+        from reclora_extras.base_models import pruning
+
         pruning.require_prunable(model)
         pruning.require_droppable(layers, config.drop_layers)
         return layers - config.drop_layers.layers
@@ -21,4 +26,6 @@ class DropLayers(Step):
     @staticmethod
     def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
         """See `Step.take`."""
+        from reclora_extras.base_models import pruning
+
         return pruning.shrink(pruning.layer_importances, pruning.drop_layers, llm, material, config.drop_layers, config)

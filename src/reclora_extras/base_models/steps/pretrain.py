@@ -1,15 +1,18 @@
 """Continued pretraining on texts that are chosen by their quality, or uniformly (Ziya2, arXiv 2311.03301)."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reclora_extras.base_models.config import BaseModelConfig, StageConfig
-from reclora_extras.base_models.corpus import PROMPTS, choose_by_quality, clean, perplexities, without_names
 from reclora_extras.base_models.steps import Account, Material, Step
-from reclora_extras.base_models.tuning import text_losses, tune
-from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import plain_ids
+
+if TYPE_CHECKING:
+    from reclora_kedro.llm.language_model import LanguageModel
 
 SAMPLED = 64
 """Texts by whose mean length the number of texts for a stage's tokens is estimated."""
@@ -25,6 +28,8 @@ class Pretrain(Step):
         Raises:
             ValueError: no text is good enough.
         """
+        from reclora_extras.base_models.corpus import PROMPTS, perplexities
+
         corpus, texts = config.corpus, material.corpus.texts
         if corpus.stages is None:
             token_ids, counts = choose_texts(llm, texts, corpus.max_texts, config, config.seed)
@@ -71,6 +76,8 @@ def choose_texts(
     Raises:
         ValueError: no text is good enough.
     """
+    from reclora_extras.base_models.corpus import choose_by_quality, clean
+
     corpus, tokens = config.corpus, config.tokens_per_batch
     drawn = np.random.default_rng(seed).permutation(len(texts))[: most * corpus.candidates_per_text]
     chosen, counts = [texts[place] for place in drawn], dict[str, int]()
@@ -84,6 +91,8 @@ def choose_texts(
 
 def read(llm: LanguageModel, token_ids: list[list[int]], config: BaseModelConfig) -> tuple[LanguageModel, Account]:
     """Tune the LLM to read texts; return it, the number of texts and of their tokens, and the account of `tune`."""
+    from reclora_extras.base_models.tuning import text_losses, tune
+
     lengths = np.array([len(ids) for ids in token_ids])
     llm, account = tune(llm, lengths, text_losses(token_ids), config.pretrain, config.tokens_per_batch, config.seed)
     return llm, {"texts": len(token_ids), "tokens": int(lengths.sum())} | account
@@ -91,6 +100,8 @@ def read(llm: LanguageModel, token_ids: list[list[int]], config: BaseModelConfig
 
 def told_prompts(llm: LanguageModel, material: Material) -> list[str]:
     """Return the few-shot prompts with their answers as texts, except those that name a held-out item."""
+    from reclora_extras.base_models.corpus import without_names
+
     answers, prompts = material.answers, material.few_shot
     answered = [
         [*ids, answers.positive if label else answers.negative]

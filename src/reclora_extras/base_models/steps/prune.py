@@ -1,11 +1,14 @@
 """Pruning of heads and channels, and a recovery, see `pruning.prune`."""
 
-from typing import Any
+from __future__ import annotations
 
-from reclora_extras.base_models import pruning
+from typing import TYPE_CHECKING, Any
+
 from reclora_extras.base_models.config import BaseModelConfig
 from reclora_extras.base_models.steps import Account, Material, Step
-from reclora_kedro.llm.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from reclora_kedro.llm.language_model import LanguageModel
 
 
 class Prune(Step):
@@ -14,10 +17,14 @@ class Prune(Step):
     @staticmethod
     def remaining_layers(model: Any, layers: int, config: BaseModelConfig) -> int:
         """See `Step.remaining_layers`: all of them."""
+        from reclora_extras.base_models import pruning
+
         pruning.require_prunable(model)
         return layers
 
     @staticmethod
     def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
         """See `Step.take`."""
+        from reclora_extras.base_models import pruning
+
         return pruning.shrink(pruning.importances, pruning.prune, llm, material, config.prune, config)

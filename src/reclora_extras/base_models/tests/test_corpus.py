@@ -21,7 +21,7 @@ from reclora_extras.base_models.corpus import (
 )
 from reclora_extras.base_models.steps import Material, pretrain
 from reclora_extras.base_models.steps.pretrain import Pretrain, told_prompts
-from reclora_extras.base_models.tuning import losses_of_texts, text_losses
+from reclora_extras.base_models.tuning import losses_of_texts
 from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.llm.prompts import PromptFormat
 from steps_of_base_model import TOKENS, config, some_prompts, tuning
@@ -99,7 +99,8 @@ def test_each_stage_has_its_mixture_and_no_stage_reads_of_a_held_out_item(log, t
     assert told.sources["other"] == [f"boat {place}" for place in range(40)]
     assert len(told.general) == GENERAL_TEXTS
     assert not {*told.general} & {*told.sources["general"]}
-    monkeypatch.setattr(pretrain, "text_losses", lambda ids: read.append(ids) or text_losses(ids))
+    read_texts = pretrain.read
+    monkeypatch.setattr(pretrain, "read", lambda llm, ids, config: read.append(ids) or read_texts(llm, ids, config))
     prompts = some_prompts()
     material = Material(told, prompts, prompts, PromptFormat(start=[], before="", after="", positive=40, negative=41))
     settings = config(corpus=corpus, pretrain=tuning(learning_rate=1e-3))

@@ -8,16 +8,9 @@ from sklearn.metrics import roc_auc_score
 from bad_parameters import PARAMETERS
 from kedro_provenance.errors import MismatchError
 from live_service import block
-from reclora_extras.black_box.asking import (
-    BlackBoxConfig,
-    ask,
-    draw_questions,
-    require_hints,
-    scores_beside,
-    search_hints,
-    window_of,
-)
+from reclora_extras.black_box.asking import ask, draw_questions, require_hints, scores_beside, search_hints, window_of
 from reclora_extras.black_box.chat_api import Answers
+from reclora_extras.black_box.config import BlackBoxConfig
 from reclora_extras.black_box.hints import MessageWriter
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.llm.prompts import PromptConfig

@@ -15,8 +15,8 @@ from live_service import block
 from named import names_with
 from reclora_extras.base_models.config import TuningConfig
 from reclora_extras.black_box import nodes
-from reclora_extras.black_box.asking import BlackBoxConfig
 from reclora_extras.black_box.chat_api import Answers
+from reclora_extras.black_box.config import BlackBoxConfig
 from reclora_extras.black_box.hints import MessageWriter
 from reclora_extras.black_box.knowledge import (
     KNOWLEDGE,

@@ -11,11 +11,12 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from few_rows import random_prompts, with_adapter
 from kedro_provenance.errors import MismatchError
 from reclora_extras.merging import merging
-from reclora_extras.merging.merging import MergingConfig, merge_loras
+from reclora_extras.merging.config import MergingConfig
+from reclora_extras.merging.merging import merge_loras
 from reclora_extras.merging.nodes import choose_merged, merge_variants
 from reclora_kedro.adapters.lora import Lora, load_user_loras
 from reclora_kedro.adapters.methods import adapter_of, lora_of
-from reclora_kedro.scoring.prompt_scores import ScoringConfig
+from reclora_kedro.scoring.config import ScoringConfig
 
 SCORING = ScoringConfig(baselines=(), tokens_per_batch=200, permuted_inputs=(), permuted_rows=None, seed=0)
 

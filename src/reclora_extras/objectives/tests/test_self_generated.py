@@ -19,7 +19,7 @@ from reclora_extras.objectives.self_generated import (
 from reclora_extras.objectives.titles import score_titles, with_titles
 from reclora_extras.objectives.unlabelled import CANDIDATES
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.finetuning.privacy import PrivacyConfig
+from reclora_kedro.finetuning.config import PrivacyConfig
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.history.questions import PromptRowsConfig
 

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from parity_log import log
+from reclora_extras.base_models import corpus
 from reclora_extras.base_models.corpus import choose_by_quality, tell_histories, tell_samples
-from reclora_extras.quality import selection
 from reclora_extras.quality.selection import choose_few_shot, draw_pool
 from reclora_kedro.history.questions import PromptRowsConfig
 from steps_of_base_model import TOKENS, config
@@ -42,8 +42,8 @@ def test_few_shot_rows_are_drawn_from_those_of_the_pool_that_are_good_enough(log
 def test_every_row_that_is_good_enough_is_as_likely_as_any_other(log, monkeypatch):
     pool, _ = draw_pool(log.samples, PromptRowsConfig(unit="rows", few_shot=4, validation=None, test=None), 3, 0)
     good = np.array([9, 2, 5, 7, 0, 11, 3, 8])  # in an order of their own, such as by perplexity
-    monkeypatch.setattr(selection, "tell_samples", lambda *_: [])
-    monkeypatch.setattr(selection, "choose_by_quality", lambda *_: (good, {}))
+    monkeypatch.setattr(corpus, "tell_samples", lambda *_: [])
+    monkeypatch.setattr(corpus, "choose_by_quality", lambda *_: (good, {}))
     drawn = [choose_few_shot(None, log, pool, 4, config(seed=seed), ANSWERS)["row"] for seed in range(1000)]
     counts = pl.concat(drawn).value_counts().sort("row")
     assert counts["row"].to_list() == pool["row"].gather(np.sort(good)).to_list()

@@ -1,18 +1,18 @@
 """RecLoRA as one of the project's adapter methods."""
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from reclora_kedro.adapters.personalized import PersonalizedMethod
 from reclora_kedro.adapters.reclora.settings import RecLoraSettings
-from reclora_kedro.adapters.user_loras import UserLoras
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import Tensor
 
     from reclora_kedro.adapters.reclora.config import RecLoraConfig
+    from reclora_kedro.adapters.user_loras import UserLoras
 
 
 class RecLora(PersonalizedMethod):
@@ -23,7 +23,7 @@ class RecLora(PersonalizedMethod):
     measures = ("gate_entropy",)
     exports_loras = True
 
-    def config_class(self) -> "type[RecLoraConfig]":
+    def config_class(self) -> type[RecLoraConfig]:
         from reclora_kedro.adapters.reclora.model import RecLoraConfig
 
         return RecLoraConfig
@@ -31,23 +31,27 @@ class RecLora(PersonalizedMethod):
     def keeps_statistics(self, settings: RecLoraSettings) -> bool:
         return settings.num_meta_loras > 1 and settings.gate_norm == "standard"
 
-    def has_gates(self, config: "RecLoraConfig") -> bool:
+    def has_gates(self, config: RecLoraConfig) -> bool:
         return config.num_meta_loras > 1
 
-    @torch.no_grad()
-    def measure(self, adapted: "PeftModel", gate_inputs: Tensor) -> dict[str, float]:
+    def measure(self, adapted: PeftModel, gate_inputs: Tensor) -> dict[str, float]:
         """Return the gates' mean entropy as a share of log N, ``gate_entropy``; nothing without gates."""
+        import torch
+
         from reclora_kedro.adapters.reclora.gates import gate_entropy
 
-        weights = adapted.base_model.gate_weights(gate_inputs)
-        return {} if weights is None else {"gate_entropy": gate_entropy(weights).mean().item()}
+        with torch.no_grad():
+            weights = adapted.base_model.gate_weights(gate_inputs)
+            return {} if weights is None else {"gate_entropy": gate_entropy(weights).mean().item()}
 
-    @torch.no_grad()
-    def gate_weights(self, adapted: "PeftModel", gate_inputs: Tensor) -> Tensor | None:
-        weights = adapted.base_model.gate_weights(gate_inputs)
-        return None if weights is None else weights.mean(dim=0)
+    def gate_weights(self, adapted: PeftModel, gate_inputs: Tensor) -> Tensor | None:
+        import torch
 
-    def user_loras(self, adapted: "PeftModel", user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
+        with torch.no_grad():
+            weights = adapted.base_model.gate_weights(gate_inputs)
+            return None if weights is None else weights.mean(dim=0)
+
+    def user_loras(self, adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
         from reclora_kedro.adapters.reclora.export import user_loras
 
         return user_loras(adapted, user_states, user_ids, note)

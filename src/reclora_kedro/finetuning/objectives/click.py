@@ -1,16 +1,20 @@
 """Click objective: the adapter learns the answer to each few-shot row."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from reclora_kedro.finetuning.examples import Examples, Objective, Training
-from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.prompt_set import PromptBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reclora_kedro.llm.answer_model import AnswerModel
+    from reclora_kedro.llm.prompt_set import PromptBatch
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,9 @@ class Clicks(Examples):
 
     def losses(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
         """See `Examples.losses`."""
+        import torch
+        from torch.nn import functional as F
+
         logits = model.llm_logits(batch)
         labels = torch.from_numpy(self.prompts.labels[examples]).to(logits)
         return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")

@@ -1,14 +1,15 @@
 """Nodes of the backtest step."""
 
-from typing import Any
+from __future__ import annotations
 
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING, Any
+
 import polars as pl
 
 from kedro_provenance.parameters import reads
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.evaluation import figures, report
+from reclora_kedro.evaluation import report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.config import HistoryConfig
@@ -16,6 +17,9 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import backtest, choice, log_audit
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
 from reclora_kedro.terminal import show
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 @reads(history=["item_embedding"])
@@ -61,6 +65,8 @@ def summarize_windows(metrics: Records) -> tuple[Records, Records]:
 
 def plot_backtest(metrics: Records, recommendation: RecommendationConfig) -> go.Figure:
     """Plot hit rate and NDCG of every method by window."""
+    from reclora_kedro.evaluation import figures
+
     return figures.plot_backtest(metrics, choice.styles(dict.fromkeys(recommendation.sources)))
 
 

@@ -2,7 +2,6 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.evaluation.figures import plot_retriever
 from reclora_kedro.pipelines.candidates import nodes
 from reclora_kedro.pipelines.names import PipelineNames
 
@@ -17,7 +16,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 name="train_retriever",
             ),
             Node(
-                plot_retriever,
+                nodes.plot_retriever,
                 inputs="retriever_training_log",
                 outputs="retriever_curve",
                 name="plot_retriever",

@@ -1,15 +1,23 @@
 """Nodes of the encoders step."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from kedro_provenance.parameters import reads
 from reclora_kedro.evaluation import report
 from reclora_kedro.evaluation.records import Records
-from reclora_kedro.finetuning.item_encoder import EncoderTuningConfig, tune_encoder
+from reclora_kedro.finetuning.config import EncoderTuningConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.item_pairs import text_pairs
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.terminal import show
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from reclora_kedro.llm.language_model import LanguageModel
+    from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 
 
 @reads(history=["item_embedding.max_tokens"])
@@ -20,8 +28,17 @@ def tune_item_encoder(
     history: HistoryConfig,
 ) -> tuple[SentenceEncoder, Records]:
     """Tune the encoder on pairs of items that users liked soon after one another; return it with its log."""
+    from reclora_kedro.finetuning.item_encoder import tune_encoder
+
     pairs = text_pairs(log_without_embeddings, config.window)
     return tune_encoder(encoder, pairs, config, history.item_embedding.max_tokens)
+
+
+def plot_encoder(training_log: Records) -> go.Figure:
+    """Plot the validations of the encoder's tuning."""
+    from reclora_kedro.evaluation import figures
+
+    return figures.plot_encoder(training_log)
 
 
 def show_encoder(training_log: Records) -> None:

@@ -2,7 +2,6 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.evaluation import figures
 from reclora_kedro.pipelines.encoders import nodes
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 
@@ -19,7 +18,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 name="tune_item_encoder",
                 tags=["gpu"],
             ),
-            Node(figures.plot_encoder, "encoder_training_log", "encoder_curve", name="plot_encoder"),
+            Node(nodes.plot_encoder, "encoder_training_log", "encoder_curve", name="plot_encoder"),
             Node(nodes.show_encoder, "encoder_training_log", outputs=None, name="show_encoder"),
         ],
         namespace="history.encoders",  # its nodes run among those of the history step

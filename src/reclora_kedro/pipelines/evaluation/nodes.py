@@ -1,13 +1,14 @@
 """Nodes of the evaluation step."""
 
-from typing import Any
+from __future__ import annotations
 
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING, Any
+
 import polars as pl
 from rich.text import Text
 
 from reclora_kedro.baselines.registry import attributes
-from reclora_kedro.evaluation import figures, metrics, report, segments
+from reclora_kedro.evaluation import metrics, report, segments
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.evaluation.scores import align_scores
@@ -16,6 +17,9 @@ from reclora_kedro.recommendation import choice
 from reclora_kedro.recommendation.recommendations import first_lists
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.terminal import show
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def evaluate_models(
@@ -37,17 +41,30 @@ def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
 
 def plot_auc(metrics: Records, baselines: list[str]) -> go.Figure:
     """Plot the AUC of every model with its interval."""
+    from reclora_kedro.evaluation import figures
+
     return figures.plot_auc(metrics, attributes("STYLE", baselines))
 
 
 def plot_roc(scores: pl.DataFrame, baselines: list[str]) -> go.Figure:
     """Plot the ROC curve of every model."""
+    from reclora_kedro.evaluation import figures
+
     return figures.plot_roc(align_scores(scores), attributes("STYLE", baselines))
 
 
 def plot_calibration(scores: pl.DataFrame, baselines: list[str]) -> go.Figure:
     """Plot the share of likes against the mean score, in quantile bins."""
+    from reclora_kedro.evaluation import figures
+
     return figures.plot_calibration(align_scores(scores), attributes("STYLE", baselines))
+
+
+def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
+    """Plot the losses and validation AUCs of every training."""
+    from reclora_kedro.evaluation import figures
+
+    return figures.plot_training(**training_logs)
 
 
 def write_report(

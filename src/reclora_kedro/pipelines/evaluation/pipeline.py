@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.evaluation import attribution, figures
+from reclora_kedro.evaluation import attribution
 from reclora_kedro.pipelines.evaluation import nodes
 from reclora_kedro.pipelines.names import PipelineNames
 
@@ -37,7 +37,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             Node(nodes.plot_auc, ["metrics", BASELINES], "auc_figure", name="plot_auc"),
             Node(nodes.plot_roc, ["scores", BASELINES], "roc_figure", name="plot_roc"),
             Node(nodes.plot_calibration, ["scores", BASELINES], "calibration_figure", name="plot_calibration"),
-            Node(figures.plot_training, training_logs, "training_figure", name="plot_training"),
+            Node(nodes.plot_training, training_logs, "training_figure", name="plot_training"),
             Node(
                 nodes.write_report,
                 results

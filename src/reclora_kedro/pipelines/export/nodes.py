@@ -1,26 +1,32 @@
 """Nodes of the export pipeline."""
 
-import logging
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import logging
+from typing import TYPE_CHECKING, Any
 
 from reclora_kedro.adapters.export import ExportConfig
-from reclora_kedro.adapters.methods import load_adapter, require_one_lora_per_user, saved_config, user_loras
-from reclora_kedro.adapters.user_loras import UserLoras
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.lens import states
-from reclora_kedro.lens.base import Lens
-from reclora_kedro.llm.answer_model import SERVER_NOTES
-from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.blend import SERVER_NOTES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reclora_kedro.adapters.user_loras import UserLoras
+    from reclora_kedro.lens.base import Lens
+    from reclora_kedro.llm.language_model import LanguageModel
 
 logger = logging.getLogger(__name__)
 
 
 def compute_user_states(adapter: str, log: InteractionLog, lens: Lens, config: ExportConfig) -> dict[str, Tensor]:
     """Compute the current lens states of the chosen users, if their LoRAs can be exported."""
+    import torch
+
+    from reclora_kedro.adapters.methods import require_one_lora_per_user, saved_config
+    from reclora_kedro.lens import states
+
     require_one_lora_per_user(saved_config(adapter))
     index = log.choose_users(config.users, config.most_active)
     return {"user_index": torch.from_numpy(index), "user": states.user_states(lens, log, index)}
@@ -30,6 +36,8 @@ def export_adapters(
     base_llm: LanguageModel, adapter: str, user_states: dict[str, Tensor], log: InteractionLog, variant: VariantConfig
 ) -> tuple[UserLoras, list[dict[str, Any]]]:
     """Return the users' LoRAs, to be written, and a table of them."""
+    from reclora_kedro.adapters.methods import load_adapter, user_loras
+
     gate_inputs = user_states["user"].to(base_llm.device)
     adapted = load_adapter(base_llm.model, adapter, "user", gate_inputs.shape[1])
     user_ids = log.users["user_id"][user_states["user_index"].tolist()].to_list()

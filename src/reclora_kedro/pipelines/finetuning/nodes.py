@@ -1,21 +1,21 @@
 """Nodes of the finetuning pipeline."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from torch import Tensor, nn
 
-from reclora_kedro.adapters.methods import new_adapter
-from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.examples import Examples, Training
-from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.variants import VariantConfig
-from reclora_kedro.lens.states import gate_inputs
-from reclora_kedro.llm.answer_model import answering_model
-from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from reclora_kedro.distributed.checkpoints import CheckpointStore
+    from reclora_kedro.llm.language_model import LanguageModel
 
 
 def train_adapter(
@@ -29,6 +29,12 @@ def train_adapter(
     *inputs: Any,
 ) -> tuple[pl.DataFrame, nn.Module]:
     """Train the variant's adapter by its objective; return the training log, and the adapter at its best validation."""
+    from reclora_kedro.adapters.methods import new_adapter
+    from reclora_kedro.finetuning.processes import fine_tune
+    from reclora_kedro.lens.states import gate_inputs
+    from reclora_kedro.llm.answer_model import answering_model
+    from reclora_kedro.llm.prompt_set import prompt_set
+
     read, training = gate_inputs(states, variant.gate_input), variant.training
     few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))
     assert few_shot.gate_inputs is not None

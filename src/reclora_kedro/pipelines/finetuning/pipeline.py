@@ -5,7 +5,7 @@ from pkgutil import resolve_name
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.finetuning import training
+from reclora_kedro.finetuning import training_log
 from reclora_kedro.finetuning.examples import objective_class
 from reclora_kedro.pipelines.finetuning import nodes
 from reclora_kedro.pipelines.names import PipelineNames
@@ -21,7 +21,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
         inputs = objective_inputs(variant, names)
         parts += [train_pipeline(variant, history, inputs), *inputs.values()]
     report = Node(
-        training.training_report,
+        training_log.training_report,
         {variant: f"{variant}.training_log" for variant in names.variants},
         "training_report",
         name="report_training",

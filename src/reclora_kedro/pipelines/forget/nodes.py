@@ -1,7 +1,9 @@
 """Nodes of the forget pipeline."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -16,10 +18,13 @@ from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.llm.item_vectors import Arrays
 from reclora_kedro.terminal import show
-from reclora_kedro.update import forgetting, remains
-from reclora_kedro.update.forgetting import ForgetConfig, Tables
+from reclora_kedro.update import remains
+from reclora_kedro.update.config import ForgetConfig
 from reclora_kedro.update.promotion import FORGOTTEN
 from reclora_kedro.update.remains import Forgotten
+
+if TYPE_CHECKING:
+    from reclora_kedro.lens.base import Lens
 
 TABLES = ("interactions", "items", "users", "log", "item_embeddings")
 """Entries, besides weights, whose versions a champion names."""
@@ -42,6 +47,9 @@ def forget_in_tables_and_log(
     One node, so that a log that cannot be split, or is too short to train on again, is refused before anything is
     written.
     """
+    from reclora_kedro.update import forgetting
+    from reclora_kedro.update.forgetting import Tables
+
     stored = remains.stored_users(archive.versions())
     forgetting.require_users(forget.users, stored, ForgottenUsers.from_table(users_to_drop), show)
     tables = forgetting.forget_in_tables(Tables(interactions, items, users), forget.users, ingestion)
@@ -60,6 +68,8 @@ def forget_in_quarantine(
     withheld_interactions: pl.DataFrame, forget: ForgetConfig, users: pl.DataFrame
 ) -> pl.DataFrame:
     """Return the other users' interactions that updates keep out; `users` puts this node after the users' removal."""
+    from reclora_kedro.update import forgetting
+
     return withheld_interactions.filter(~forgetting.of_users(forget.users))
 
 
@@ -67,9 +77,18 @@ def keep_item_vectors(
     item_embeddings: Arrays, champion_item_embeddings: Arrays, items: pl.DataFrame, left: InteractionLog
 ) -> tuple[Arrays, InteractionLog]:
     """Return the vectors of the remaining items, and the log with them."""
+    from reclora_kedro.update import forgetting
+
     ids = items["item_id"], left.items["item_id"]
     vectors = forgetting.keep_item_vectors(item_embeddings, champion_item_embeddings, *ids)
     return vectors, left.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
+
+
+def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) -> Lens:
+    """Return the lens without the vectors of the users' ids, and of field values that only they had."""
+    from reclora_kedro.update import forgetting
+
+    return forgetting.forget_in_lens(lens, before, after)
 
 
 def keep_adapter(adapter: str) -> str:

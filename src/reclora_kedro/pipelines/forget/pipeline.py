@@ -4,7 +4,6 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.forget import nodes
 from reclora_kedro.pipelines.names import PipelineNames
-from reclora_kedro.update.forgetting import forget_in_lens
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
@@ -27,7 +26,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             name="keep_item_vectors",
         ),
         Node(
-            forget_in_lens,
+            nodes.forget_in_lens,
             inputs=["champion.lens", "champion.log", "log"],
             outputs="lens",
             name="forget_in_lens",

@@ -1,11 +1,15 @@
 """Nodes of the history pipeline."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import polars as pl
 
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.records import Records
-from reclora_kedro.history import log_builder, negatives_check, retrieval_check
+from reclora_kedro.history import log_builder, retrieval_check
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
@@ -14,9 +18,11 @@ from reclora_kedro.history.questions import draw_questions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.item_vectors import Arrays
-from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.terminal import cleaning_table, show
+
+if TYPE_CHECKING:
+    from reclora_kedro.llm.language_model import LanguageModel
+    from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 
 
 @reads(
@@ -38,6 +44,8 @@ def build_log(
 @reads(history=["negatives", "seed"])
 def check_negatives(log_without_embeddings: InteractionLog, history: HistoryConfig) -> Records:
     """Check whether single numbers tell drawn negatives from likes; empty without drawn negatives."""
+    from reclora_kedro.history import negatives_check
+
     drawn = history.negatives.kind != "none"
     return negatives_check.check_negatives(log_without_embeddings, history.seed) if drawn else []
 

@@ -1,21 +1,23 @@
 """Nodes of the lens step."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from torch import Tensor
 
-from reclora_kedro.candidates.next_item.base import Retriever
-from reclora_kedro.candidates.next_item.negatives import with_retrieved_negatives
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.findings import lens_table
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.lens import metrics, states
-from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
-from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.terminal import show
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reclora_kedro.candidates.next_item.base import Retriever
+    from reclora_kedro.lens.base import Lens
 
 
 def train_lens(
@@ -29,6 +31,9 @@ def train_lens(
 
     It may be trained on the few-shot rows among `learning_questions` only, and on negatives that a retriever proposes.
     """
+    from reclora_kedro.candidates.next_item.negatives import with_retrieved_negatives
+    from reclora_kedro.lens.training import fit_lens
+
     if config.training_rows == "few_shot":
         assert learning_questions is not None  # the pipeline gives them
         log = log.with_training_rows(learning_questions.filter(use="few_shot")["row"].to_numpy())
@@ -39,6 +44,8 @@ def train_lens(
 
 def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Measure the lens, and the similarity of items alone, on the whole test split."""
+    from reclora_kedro.lens import metrics
+
     return metrics.measure_lens(lens, log, bootstrap)
 
 
@@ -51,6 +58,8 @@ def compute_learning_states(
     lens: Lens, log: InteractionLog, learning_questions: pl.DataFrame, engine: EngineConfig
 ) -> dict[str, Tensor]:
     """Compute the lens states of the rows that the LLM learns from."""
+    from reclora_kedro.lens import states
+
     return states.lens_states(lens, log, learning_questions, engine)
 
 
@@ -58,5 +67,7 @@ def compute_test_states(
     lens: Lens, log: InteractionLog, test_questions: pl.DataFrame, engine: EngineConfig
 ) -> tuple[dict[str, Tensor], pl.DataFrame]:
     """Compute the lens states and scores of the test rows."""
+    from reclora_kedro.lens import states
+
     test_states = states.lens_states(lens, log, test_questions, engine)
     return test_states, test_questions.select("row", score=pl.Series(states.lens_scores(test_states)))

@@ -1,21 +1,28 @@
 """Nodes of the ranking step."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-import plotly.graph_objects as go
 import polars as pl
 
 from reclora_kedro.candidates.item_model import Training
-from reclora_kedro.candidates.next_item.base import Retriever
-from reclora_kedro.evaluation import figures, ranking_metrics, report
+from reclora_kedro.evaluation import ranking_metrics, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommendation import beyond_accuracy, choice, item_ranks
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.recommendation.second_stage import NOTES
 from reclora_kedro.terminal import show
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from reclora_kedro.candidates.next_item.base import Retriever
+    from reclora_kedro.lens.base import Lens
 
 
 def rank_items(
@@ -86,11 +93,15 @@ def compute_beyond_accuracy(
 
 def plot_ranking(metrics: Records, candidate_choice: Record) -> go.Figure:
     """Plot hit rate and NDCG of every model with their intervals."""
+    from reclora_kedro.evaluation import figures
+
     return figures.plot_ranking(metrics, choice.styles(candidate_choice["sources"]))
 
 
 def plot_hit_rates(candidate_choice: Record, *ranks: pl.DataFrame) -> go.Figure:
     """Plot the hit rate of every model by the length of its list."""
+    from reclora_kedro.evaluation import figures
+
     curves = ranking_metrics.hit_rate_curves(pl.concat(ranks))
     return figures.plot_hit_rates(curves, choice.styles(candidate_choice["sources"]))
 

@@ -1,23 +1,26 @@
 """Nodes of the recommendation step."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from reclora_kedro.candidates.item_model import Training
-from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.report import methods_table
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation import choice, delivery, item_ranks, recommendations, recommender
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.terminal import show
+
+if TYPE_CHECKING:
+    from reclora_kedro.candidates.next_item.base import Retriever
+    from reclora_kedro.lens.base import Lens
 
 
 def choose_method(
@@ -48,6 +51,8 @@ def shortlist_candidates(
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, Record, dict[str, np.ndarray]]:
     """Return each user's best candidates with reasons, questions about them, counts, and what took long to learn."""
+    from reclora_kedro.lens.states import LensReader
+
     chosen, bare = choice.stored_choice(candidate_choice), delivery.without_samples(log)
     table, unknown = None, 0
     if config.candidates == "table":

@@ -1,7 +1,10 @@
 """Nodes of the scoring pipeline."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import polars as pl
-from torch import Tensor
 
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
@@ -9,15 +12,14 @@ from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.lens import permutation as lens_permutation
-from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import gate_inputs
-from reclora_kedro.llm.answer_model import answering_model
-from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.scoring.permutation import permuted_scores
-from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_table
+from reclora_kedro.scoring.config import ScoringConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reclora_kedro.lens.base import Lens
+    from reclora_kedro.llm.language_model import LanguageModel
 
 
 @reads(config=["tokens_per_batch"])
@@ -30,6 +32,10 @@ def score_untrained(
     engine: EngineConfig,
 ) -> pl.DataFrame:
     """Score the test prompts with the untrained base LLM."""
+    from reclora_kedro.llm.answer_model import answering_model
+    from reclora_kedro.llm.prompt_set import prompt_set
+    from reclora_kedro.scoring.prompt_scores import score_table
+
     model = answering_model(base_llm, prompt_config, engine, finished=finished_shards)
     test = prompt_set(prompts, "test")
     return score_table(test, model.scores(test, config.tokens_per_batch, "score"))
@@ -40,6 +46,8 @@ def permute_lens_inputs(
     lens: Lens, log: InteractionLog, test_questions: pl.DataFrame, config: ScoringConfig
 ) -> pl.DataFrame:
     """Score with one of the lens's inputs permuted at a time."""
+    from reclora_kedro.lens import permutation as lens_permutation
+
     places, _ = permuted_rows(test_questions.height, config.permuted_rows, config.seed)
     return lens_permutation.permuted_scores(lens, log, test_questions[places], config.permuted_inputs)
 
@@ -57,6 +65,12 @@ def score_adapter(
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Score the test prompts with one variant's adapter, and with one input permuted at a time."""
+    from reclora_kedro.lens.states import gate_inputs
+    from reclora_kedro.llm.answer_model import answering_model
+    from reclora_kedro.llm.prompt_set import prompt_set
+    from reclora_kedro.scoring.permutation import permuted_scores
+    from reclora_kedro.scoring.prompt_scores import score_table
+
     read = gate_inputs(states, variant.gate_input)
     test = prompt_set(prompts, "test", read)
     model = answering_model(

@@ -1,15 +1,18 @@
 """Nodes of the study pipeline."""
 
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
 
-import plotly.graph_objects as go
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.study import report, results
 from reclora_kedro.study.config import StudyConfig
 from reclora_kedro.study.grid import load_grids
 from reclora_kedro.terminal import show
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 Grids = dict[str, Callable[[], Any]]
 
@@ -22,6 +25,20 @@ def tabulate_cells(
     cells, runs = [each.cell for each in studied], [each.result for each in studied]
     trials = [trial for trials in study_searches.values() for trial in trials]
     return results.tabulate(cells, runs, study.models), results.tabulate_pairs(cells, runs, study.models), trials
+
+
+def plot_axes(study_results: Records) -> go.Figure:
+    """Plot AUC or hit rate by setting, one panel per grid and axis."""
+    from reclora_kedro.study import figures
+
+    return figures.plot_axes(study_results)
+
+
+def plot_frontier(study_results: Records) -> go.Figure:
+    """Plot AUC or hit rate against milliseconds per row and seconds of training."""
+    from reclora_kedro.study import figures
+
+    return figures.plot_frontier(study_results)
 
 
 def write_study(study_results: Records, axes: go.Figure, frontier: go.Figure, study_grids: Grids) -> str:

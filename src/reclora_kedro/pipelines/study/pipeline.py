@@ -4,7 +4,6 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.study import nodes
-from reclora_kedro.study import figures
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
@@ -20,8 +19,8 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 ["study_results", "study_comparisons", "study_trials"],
                 name="tabulate_cells",
             ),
-            Node(figures.plot_axes, "study_results", "study_axes_figure", name="plot_axes"),
-            Node(figures.plot_frontier, "study_results", "study_frontier_figure", name="plot_frontier"),
+            Node(nodes.plot_axes, "study_results", "study_axes_figure", name="plot_axes"),
+            Node(nodes.plot_frontier, "study_results", "study_frontier_figure", name="plot_frontier"),
             Node(
                 nodes.write_study,
                 ["study_results", "study_axes_figure", "study_frontier_figure", "study_grids"],

@@ -1,8 +1,10 @@
 """Nodes of the update pipeline."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -11,9 +13,8 @@ from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
-from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
+from reclora_kedro.finetuning.config import AdapterContinuationConfig
 from reclora_kedro.finetuning.variants import VariantConfig
-from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history import log_builder
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
@@ -22,21 +23,22 @@ from reclora_kedro.history.log_builder import Growth, LogInFiles
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
-from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import ContinuationConfig
-from reclora_kedro.lens.growth import continue_lens, grow_lens
-from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.llm import item_vectors
-from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.item_vectors import Arrays
-from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.terminal import show
-from reclora_kedro.update import adapters, examination, promotion, updates
-from reclora_kedro.update.examination import LENS, ExaminationConfig, Model
-from reclora_kedro.update.promotion import Decision, PromotionConfig
+from reclora_kedro.update import promotion, updates
+from reclora_kedro.update.config import ExaminationConfig, PromotionConfig
+from reclora_kedro.update.promotion import Decision
 from reclora_kedro.update.updates import RawEntities
+
+if TYPE_CHECKING:
+    from reclora_kedro.candidates.next_item.base import Retriever
+    from reclora_kedro.gate_inputs import GateInputs
+    from reclora_kedro.lens.base import Lens
+    from reclora_kedro.llm.language_model import LanguageModel
+    from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +89,9 @@ def append_interactions(
     Returns:
         All interactions, those that are kept out, and a report.
     """
+    from reclora_kedro.update import examination
+    from reclora_kedro.update.examination import Model
+
     report = CleaningReport()
     rejected = withheld_interactions.filter(alarm=examination.REJECTED)
     champion, first = Model(champion_lens, champion_log), Model(first_lens, first_log)
@@ -156,6 +161,8 @@ def train_challenger(
     engine: EngineConfig,
 ) -> tuple[Lens, pl.DataFrame]:
     """Train the champion's lens on new samples, without those for the comparison."""
+    from reclora_kedro.lens.growth import continue_lens
+
     held_out = updates.held_out_rows(log, champion_log, PromotionConfig.held_out, champion_lens.config.seed)
     learned = log.with_training_rows(np.setdiff1d(log.rows_in("train"), held_out))
     is_new = updates.is_new_to(champion_lens, log.samples, updates.known_moments(champion_log))
@@ -174,6 +181,10 @@ def promote(
     accept: Any,
 ) -> tuple[Lens, Record]:
     """Return the lens to use from now on, and the decision."""
+    from reclora_kedro.lens.growth import grow_lens
+    from reclora_kedro.lens.states import LensReader, lens_scores
+    from reclora_kedro.update.examination import LENS
+
     newest, accepts_lens = log.samples_in("test"), accept is True or (accept is not False and LENS in accept)
     held_out = log.samples[updates.held_out_rows(log, champion_log, config.held_out, champion_lens.config.seed)]
     lenses = {"champion": champion_lens, "challenger": challenger_lens, "first": first_lens}
@@ -186,11 +197,20 @@ def promote(
     return lenses[decision.chosen], report
 
 
+def grow_retriever(champion_retriever: Retriever, log: InteractionLog) -> Retriever:
+    """Return the champion's retriever for all items of the grown log."""
+    from reclora_kedro.candidates.next_item import base as retrievers
+
+    return retrievers.grow_retriever(champion_retriever, log)
+
+
 @reads(history=["prompt_rows.test", "seed"])
 def draw_update_questions(
     log: InteractionLog, champion_log: InteractionLog, history: HistoryConfig, config: AdapterContinuationConfig
 ) -> pl.DataFrame:
     """Draw the samples to train and validate the adapter on, and the newest ones."""
+    from reclora_kedro.update import adapters
+
     known, newest = updates.known_moments(champion_log), history.prompt_rows.test
     return adapters.update_questions(log.samples, known, config, newest, history.seed)
 
@@ -208,6 +228,9 @@ def update_adapter(
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Record, Any]:
     """Return the training logs of the champion's adapter, the decision, and the adapter to use from now on."""
+    from reclora_kedro.llm.answer_model import answering_model
+    from reclora_kedro.update import adapters
+
     model = answering_model(
         base_llm, prompt_config, engine, adapter=champion_adapter, gate_inputs=gate_inputs, blend=variant.blend
     )

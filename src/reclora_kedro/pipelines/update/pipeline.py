@@ -2,7 +2,6 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.candidates.next_item.base import grow_retriever
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 from reclora_kedro.pipelines.question_nodes import compute_gate_inputs
 from reclora_kedro.pipelines.questions import prompts_pipeline
@@ -17,7 +16,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     # New items are read by what read those that the lens knows, however often the encoder was tuned since.
     encoders = [f"champion.{name}" if name == TUNED_ENCODER else name for name in names.item_encoders]
     retrievers = [
-        Node(grow_retriever, inputs=[f"champion.{name}", "log"], outputs=name, name="grow_retriever")
+        Node(nodes.grow_retriever, inputs=[f"champion.{name}", "log"], outputs=name, name="grow_retriever")
         for name in retriever
     ]
     update = Pipeline(

@@ -1,0 +1,80 @@
+"""Settings of the black box, of the search for hints and of knowledge."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from kedro_provenance.parameters import Block, Resource
+from reclora_extras.base_models.config import TuningConfig
+from reclora_extras.black_box.chat_api import USAGE
+from reclora_kedro.parameters import Count, NonNegative, Positive, Seed
+
+BlackBoxModel = Literal["black_box", "black_box_without_hints", "black_box_shuffled_hint"]
+"""With the hints that were found; without any; with the whole hint of another row: the null control."""
+RESERVED = {"trial", "auc", "model", "price", *USAGE, "prompt", "target", "verdict", "liked", "disliked", "statistics"}
+"""Names that mean something else in a trial or in a template of a hint."""
+
+
+class SearchConfig(Block):
+    """Budget of the search for hints."""
+
+    rows: Count | None
+    calls: Count
+
+
+class PriceConfig(Block):
+    """Prices of a million tokens."""
+
+    prompt: NonNegative
+    completion: NonNegative
+
+
+class KnowledgeConfig(Block):
+    """Knowledge by a small language model, and budget of the search for its soft prompt."""
+
+    rows: Count
+    max_tokens: Count
+    tuning: TuningConfig
+    tokens_per_batch: Resource[Count]
+    soft_tokens: Count
+    dimensions: Count
+    radius: Positive
+    trials: Count
+    calls: Count
+
+
+class BlackBoxConfig(Block):
+    """Questions for a black box, and hints to try."""
+
+    template: str
+    history: str
+    max_characters: Count
+    nearest: Count
+    hints: dict[str, Annotated[tuple[bool | int | float | str, ...], Field(min_length=1)] | None]
+    search: SearchConfig
+    knowledge: KnowledgeConfig | None
+    rows: Count | None
+    models: Annotated[tuple[BlackBoxModel, ...], Field(min_length=1)]
+    beside: tuple[str, ...]
+    price: PriceConfig
+    seed: Seed
+
+    @property
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """Options of the search by name."""
+        return {name: values for name, values in self.hints.items() if values is not None}
+
+    @field_validator("models", "beside")
+    @classmethod
+    def _each_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(models)) < len(models):
+            raise ValueError(f"models are {', '.join(models)}: name each once")
+        return models
+
+    @model_validator(mode="after")
+    def _hints_name_templates(self) -> Self:
+        if "template" not in self.choices:
+            raise ValueError("hints names no template: list texts of hint_templates under hints.template")
+        if taken := self.choices.keys() & RESERVED:
+            raise ValueError(f"hints names {min(taken)}, which means something else in trials and templates: rename it")
+        return self
