@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 from scipy.linalg import blas, lapack
@@ -42,48 +45,91 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
     taken, prior = taken.astype(np.float32, copy=False), None if prior is None else prior.tocsr()
     items, ridge = taken.shape[1], np.float32(regularization)
     most = max(1, min(WEIGHTS_OF_ITEM, WEIGHTS // items))
+    found = _Found.of(items, most, prior is not None)
+    _solve_blocks(found, taken, ridge, prior)
+    # Rows are written over those that they are made of, of which there are no fewer.
+    data, indices, ends = found.weights.reshape(-1), found.place.reshape(-1), np.zeros(items + 1, dtype=np.int32)
+    step = max(1, PAIRS_AT_ONCE // items)
+    for start in range(0, items, step):
+        rows = found.rows(slice(start, start + step))
+        if prior is not None:
+            rows = rows + diags_array(ridge * found.diagonal[start : start + step]) @ prior[start : start + step]
+        rows = _greatest(_without_diagonal(rows.tocsr(), start), most)
+        kept = slice(ends[start], ends[start] + rows.nnz)
+        data[kept], indices[kept] = rows.data, rows.indices
+        ends[start + 1 : start + 1 + rows.shape[0]] = ends[start] + rows.indptr[1:]
+    return csr_array((data[: ends[-1]].copy(), indices[: ends[-1]].copy(), ends), shape=(items, items))
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What the blocks give: of each item, the greatest weights before they are scaled.
+
+    Attributes:
+        place, weights: other items and their numbers in the inverse, shape (items, most).
+        pulls: what the prior adds to these, shape (items, most); None without one.
+        diagonal: of the inverse, shape (items,).
+        pulled: what the prior adds to the diagonal, shape (items,).
+    """
+
+    place: np.ndarray
+    weights: np.ndarray
+    pulls: np.ndarray | None
+    diagonal: np.ndarray
+    pulled: np.ndarray
+
+    @classmethod
+    def of(cls, items: int, most: int, has_prior: bool) -> Self:
+        weights = np.zeros((items, most), dtype=np.float32)
+        pulls = np.zeros_like(weights) if has_prior else None
+        diagonal, pulled = np.zeros((2, items), dtype=np.float32)
+        return cls(np.zeros((items, most), dtype=np.int32), weights, pulls, diagonal, pulled)
+
+    def rows(self, part: slice) -> csr_array:
+        """Return the weights of some items, with zeros among them."""
+        place, most = self.place[part], self.place.shape[1]
+        weights = self.weights[part] * self._scales[place]
+        if self.pulls is not None:
+            weights += self.pulls[part]
+        ends = np.arange(0, weights.size + 1, most, dtype=np.int32)
+        return csr_array((weights.ravel(), place.ravel(), ends), shape=(len(place), len(self.place)))
+
+    @cached_property
+    def _scales(self) -> np.ndarray:
+        return -(1 + self.pulled) / self.diagonal
+
+
+def _solve_blocks(found: _Found, taken: csr_array, ridge: np.float32, prior: csr_array | None) -> None:
+    """Find the weights of all items, block by block."""
     users = taken.multiply(taken).sum(axis=0) + ridge
+    found.diagonal[:] = 1 / users  # as they are of items that have no other one near
     near = _near(taken, users, prior)
-    place, weights = np.zeros((items, most), dtype=np.int32), np.zeros((items, most), dtype=np.float32)
-    pulls = None if prior is None else np.zeros_like(weights)
-    diagonal, pulled = 1 / users, np.zeros(items, dtype=np.float32)  # as they are of items that have no other one near
+    clusters = list(_clusters(near))
     blocks = _Blocks(taken, users, near)
 
     def solve(solved: np.ndarray) -> int:
         block, own, inverse = blocks.inverse(solved)
         row, pull = np.arange(len(solved)), np.float32(0)
-        diagonal[solved] = inverse[row, own]
+        found.diagonal[solved] = inverse[row, own]
         if prior is not None:
             among = prior[block][:, block].toarray()
             pull = inverse @ among
-            pull -= diagonal[solved, None] * among[own]
+            pull -= found.diagonal[solved, None] * among[own]
             pull *= ridge
-            pulled[solved] = pull[row, own]
+            found.pulled[solved] = pull[row, own]
         size = np.abs(pull - inverse * users[block])
         size[row, own] = 0
-        count = min(most, len(block))
+        count = min(found.place.shape[1], len(block))
         kept = np.argpartition(-size, count - 1, axis=1)[:, :count]
-        place[solved, :count], weights[solved, :count] = block[kept], np.take_along_axis(inverse, kept, axis=1)
-        if pulls is not None:
-            pulls[solved, :count] = np.take_along_axis(pull, kept, axis=1)
+        found.place[solved, :count] = block[kept]
+        found.weights[solved, :count] = np.take_along_axis(inverse, kept, axis=1)
+        if found.pulls is not None:
+            found.pulls[solved, :count] = np.take_along_axis(pull, kept, axis=1)
         return len(solved)
 
-    clusters = list(_clusters(near))
     with _threads() as threads, Progress("EASE by blocks", sum(map(len, clusters)), "items") as progress:
         for solved in threads.map(solve, clusters):
             progress.update(solved)
-    weights *= (-(1 + pulled) / diagonal)[place]
-    if pulls is not None:
-        weights += pulls
-    ends = np.arange(0, weights.size + 1, most, dtype=np.int32)
-    by_blocks = csr_array((weights.ravel(), place.ravel(), ends), shape=(items, items))
-    step, kept_rows = max(1, PAIRS_AT_ONCE // items), list[csr_array]()
-    for start in range(0, items, step):
-        rows = by_blocks[start : start + step]
-        if prior is not None:
-            rows = rows + diags_array(ridge * diagonal[start : start + step]) @ prior[start : start + step]
-        kept_rows.append(_greatest(_without_diagonal(rows.tocsr(), start), most))
-    return vstack(kept_rows, format="csr")
 
 
 class _Blocks:
@@ -170,26 +216,35 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 def _near(taken: csr_array, users: np.ndarray, prior: csr_array | None) -> csr_array:
     """Return roughly how much each item has to do with its nearest ones, from drawn items of each row."""
-    row = np.repeat(np.arange(taken.shape[0]), np.diff(taken.indptr))
-    order = np.lexsort((np.random.default_rng(0).random(len(row), dtype=np.float32), row))
-    drawn = order[np.arange(len(order)) - taken.indptr[row] < ITEMS_OF_ROW]
-    few = csr_array((taken.data[drawn], (row[drawn], taken.indices[drawn])), shape=taken.shape)
-    takers, items = few.T.tocsr(), few.shape[1]
+    few, items = _few_of_each_row(taken), taken.shape[1]
+    takers = few.T.tocsr()
     step = max(1, PAIRS_AT_ONCE // items)
 
     def nearest(start: int) -> csr_array:
-        return _greatest(_without_diagonal(takers[start : start + step] @ few, start), NEAREST)
+        part = slice(start, start + step)
+        rows = _greatest(_without_diagonal(takers[part] @ few, start), NEAREST)
+        rows.data *= np.repeat(1 / users[part], np.diff(rows.indptr))
+        return rows if prior is None else rows + abs(_greatest(prior[part], NEAREST))
 
     with _threads() as threads:
-        blocks = list(threads.map(nearest, range(0, items, step)))
-    near = diags_array(1 / users) @ vstack(blocks, format="csr")
-    return near.tocsr() if prior is None else (near + abs(_greatest(prior, NEAREST))).tocsr()
+        return vstack(list(threads.map(nearest, range(0, items, step))), format="csr")
+
+
+def _few_of_each_row(taken: csr_array) -> csr_array:
+    """Draw at most `ITEMS_OF_ROW` items of each row."""
+    random, lengths, drawn = np.random.default_rng(0), np.diff(taken.indptr), np.ones(taken.nnz, dtype=bool)
+    for row in np.flatnonzero(lengths > ITEMS_OF_ROW).tolist():
+        of_row = np.zeros(lengths[row], dtype=bool)
+        of_row[random.permutation(lengths[row])[:ITEMS_OF_ROW]] = True
+        drawn[taken.indptr[row] : taken.indptr[row + 1]] = of_row
+    ends = np.append(0, np.minimum(lengths, ITEMS_OF_ROW).cumsum()).astype(taken.indptr.dtype)
+    return csr_array((taken.data[drawn], taken.indices[drawn], ends), shape=taken.shape)
 
 
 def _clusters(near: csr_array) -> Iterator[np.ndarray]:
     """Yield blocks of at most `SOLVED` items, each grown from the item that occurs most by what is near to it."""
-    both = (near + near.T).tocsr()
-    occurs = both.sum(axis=0)
+    both_ways = near, near.T.tocsr()
+    occurs = near.sum(axis=0) + near.sum(axis=1)
     order = np.argsort(-occurs, kind="stable")
     free = occurs > 0
     while len(order := order[free[order]]):
@@ -198,7 +253,7 @@ def _clusters(near: csr_array) -> Iterator[np.ndarray]:
         while len(new):
             block.append(new)
             free[new], size = False, size + len(new)
-            pull += both[new].sum(axis=0)
+            pull += sum(each[new].sum(axis=0) for each in both_ways)
             nearest, room = np.flatnonzero(free & (pull > 0)), min(size, SOLVED - size)
             if len(nearest) > room:
                 nearest = nearest[np.argpartition(-pull[nearest], room - 1)[:room]] if room else nearest[:0]
