@@ -352,7 +352,7 @@ def test_a_command_imports_what_it_is_for_alone():
         from kedro.framework.project import pipelines
         from kedro.framework.session import KedroSession
 
-        HEAVY = "torch transformers peft sklearn scipy.stats pandera plotly lightgbm ray mlflow optuna".split()
+        HEAVY = "torch transformers peft sklearn scipy.stats pandas pandera plotly lightgbm ray mlflow optuna".split()
 
         def loaded(*names):
             return [name for name in names if name in sys.modules]
@@ -369,7 +369,7 @@ def test_a_command_imports_what_it_is_for_alone():
         assert context.params["finetuning"]["variants"]["reclora"].training.epochs
         assert not loaded(*HEAVY)
         assert all(context.catalog.get(name) for name in pipelines["__default__"].datasets())
-        assert loaded(*HEAVY) == ["plotly"]  # by kedro-datasets, for its datasets of figures
+        assert loaded(*HEAVY) == ["pandas", "plotly"]  # by Kedro's datasets of parameters and of figures
     """
     subprocess.run([sys.executable, "-c", dedent(code)], check=True, cwd=ROOT)
 

@@ -2,7 +2,6 @@
 
 from html import escape
 
-import pandas as pd
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.polars import EagerPolarsDataset
 
@@ -13,6 +12,8 @@ class RecordsDataset(JSONDataset):
     """A JSON file with a list of records, previewed as a table."""
 
     def preview(self, nrows: int = 40) -> TablePreview:
+        import pandas as pd
+
         return TablePreview(pd.DataFrame(self.load()).head(nrows).to_dict(orient="split"))
 
 

@@ -4,7 +4,6 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import polars as pl
 
 from reclora_kedro.history.config import NegativesConfig
@@ -122,6 +121,8 @@ def _draw(
 
 
 def _uniform(events: np.ndarray, *stream: int) -> np.ndarray:
+    import pandas as pd
+
     start = np.random.SeedSequence(stream).generate_state(1, np.uint64)
     bits = pd.util.hash_array(events.astype(np.uint64) + start)  # the finaliser of SplitMix64, which is a bijection
     return (bits >> np.uint64(11)) * 2.0**-53

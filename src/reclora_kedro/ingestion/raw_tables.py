@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-import pandas as pd
 import polars as pl
 from polars import selectors
 from pyarrow import ArrowException
@@ -57,6 +56,8 @@ def as_polars(table: Any, name: str) -> pl.DataFrame:
 
 
 def _from_pandas(table: Any, name: str) -> pl.DataFrame:
+    import pandas as pd
+
     if not isinstance(table, pd.DataFrame):
         kind = "nothing" if table is None else f"a {type(table).__name__}"
         raise ValueError(

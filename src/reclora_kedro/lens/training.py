@@ -11,7 +11,6 @@ from itertools import chain
 import numpy as np
 import polars as pl
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
@@ -209,6 +208,8 @@ class LensTraining:
     @torch.inference_mode()
     def validate(self) -> tuple[float, float]:
         """Return AUC and log loss of validation samples; raise FloatingPointError for a logit that is not finite."""
+        from sklearn.metrics import roc_auc_score  # for which the service, which grows lenses, would wait
+
         self.lens.eval()
         samples, labels = self.validation, _labels(self.validation)
         own = np.array_split(np.arange(len(samples)), self.group.size)[self.group.rank]
