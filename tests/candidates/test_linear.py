@@ -151,6 +151,16 @@ def test_weights_by_blocks_that_hold_all_items_are_those_of_ease(seed, regulariz
     assert not weights.diagonal().any()
 
 
+def test_of_a_long_history_a_few_items_tell_what_is_near(monkeypatch):
+    monkeypatch.setattr(sparse_ease, "ITEMS_OF_ROW", 6)
+    taken = csr_array(np.random.default_rng(0).random((50, 40)) * (np.arange(50)[:, None] > 4 * np.arange(40)))
+    few = sparse_ease._few_of_each_row(taken)
+    assert np.diff(few.indptr).tolist() == np.minimum(np.diff(taken.indptr), 6).tolist()
+    rows, items = few.nonzero()
+    assert (few[rows, items] == taken[rows, items]).all()
+    assert items.max() > 8  # drawn, and not the first ones
+
+
 @pytest.mark.parametrize("strength", [0.0, 0.5])
 def test_where_blocks_hold_a_part_of_the_items_the_best_ones_are_nearly_those_of_ease(strength, monkeypatch):
     random = np.random.default_rng(0)
@@ -159,7 +169,7 @@ def test_where_blocks_hold_a_part_of_the_items_the_best_ones_are_nearly_those_of
     taken[:, 60:] = random.random((400, 4)) < 0.5  # everyone's
     prior = np.roll(np.eye(64, dtype=np.float32), 1, axis=1) * np.float32(strength)
     exact = item_weights(csr_array(taken), 10.0, prior)
-    sizes = {"SOLVED": 12, "HEADS": 4, "ITEMS_OF_BLOCK": 36, "WEIGHTS_OF_ITEM": 20}
+    sizes = {"SOLVED": 12, "HEADS": 4, "ITEMS_OF_BLOCK": 36, "WEIGHTS_OF_ITEM": 20, "ITEMS_OF_ROW": 6}
     for name, value in sizes.items():
         monkeypatch.setattr(sparse_ease, name, value)
     weights = sparse_item_weights(csr_array(taken), 10.0, csr_array(prior)).toarray()

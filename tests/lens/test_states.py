@@ -52,6 +52,25 @@ def test_logits_alone_are_those_beside_the_states(fitted, log) -> None:
         )
 
 
+def test_statistics_of_a_log_are_made_when_they_are_read_or_handed_over(fitted, log, monkeypatch) -> None:
+    lens, _ = fitted
+    made, statistics_of = [], features.statistics_of
+    monkeypatch.setattr(
+        features, "statistics_of", lambda lens: lambda log: made.append(log) or statistics_of(lens)(log)
+    )
+    reader, rows = LensReader(lens, log), log.samples[np.array([7, 8, 300])]
+    assert made == []
+    later = reader.with_log(log)
+    expected = reader.logits(rows)
+    assert torch.equal(reader.with_log(log).logits(rows), expected)  # which shares them
+    assert made == [log]
+    assert torch.equal(later.logits(rows), expected)
+    assert made == [log, log]
+    del vars(reader._loader)["rating_statistics"]
+    reader.__getstate__()  # once, where it is, and not by everyone who gets it
+    assert made == [log, log, log]
+
+
 @pytest.mark.parametrize(
     ("kind", "k", "windows"),
     [("recent", 6, 4), ("retrieved", 6, 4), ("retrieved", 3, 2), ("retrieved", 30, 4)],

@@ -79,6 +79,25 @@ def test_the_service_recommends_what_the_run_did(finished_run, tmp_path, monkeyp
     service.close()
 
 
+def test_the_service_reads_the_configuration_once_at_its_start_and_anew_for_the_next_champion(
+    finished_run, tmp_path, monkeypatch
+):
+    recommend(finished_run, variant=None)
+    monkeypatch.chdir(finished_run.project)
+    read, read_configuration = [], ServedProject._read_configuration
+    monkeypatch.setattr(
+        ServedProject, "_read_configuration", lambda self: read.append(True) or read_configuration(self)
+    )
+    journal = {"service": {"variant": None, "journal": str(tmp_path / "journal.sqlite")}}
+    project = ServedProject(finished_run.project, "test", journal)
+    project.settings()
+    first = project.champion()
+    project.forgotten(), project.withheld(), project.champion_name()
+    assert len(read) == 1
+    assert project.champion().versions == first.versions
+    assert len(read) == 2
+
+
 def test_the_lens_ranks_where_no_variant_does_and_a_plain_file_has_the_same_lines(finished_run):
     catalog = recommend(finished_run, variant=None)
     table, shortlist = (catalog.load(name) for name in ("recommendations", "shortlist"))

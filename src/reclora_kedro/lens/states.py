@@ -1,7 +1,7 @@
 """States and logits of samples by a frozen lens, and current states of users."""
 
 from collections.abc import Callable
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Self
@@ -52,8 +52,8 @@ class LensReader:
 
     def with_log(self, log: InteractionLog) -> Self:
         """Return a reader of another log of the same users and items, with the same lens."""
-        reader = copy(self)
-        reader._loader = self._loader.with_log(log)
+        reader = type(self).__new__(type(self))  # as `copy` takes what is handed to other processes
+        vars(reader).update(vars(self), _loader=self._loader.with_log(log))
         return reader
 
     def statistics(self, samples: pl.DataFrame) -> Tensor:
