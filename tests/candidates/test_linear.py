@@ -222,10 +222,11 @@ def test_learned_weights_are_taken_for_the_same_events_texts_and_settings_alone(
     assert learns.pop()
 
 
-def test_blocks_of_few_scores_choose_and_give_the_same(monkeypatch):
+def test_blocks_of_few_scores_and_events_choose_and_give_the_same(monkeypatch):
     log, whole = circle_log(), []
     for at_once in (2**22, 3 * 21):
         monkeypatch.setattr(sparse_ease, "PAIRS_AT_ONCE", at_once)
+        monkeypatch.setattr("reclora_kedro.candidates.transitions.EVENTS_AT_ONCE", at_once)
         monkeypatch.setattr("reclora_kedro.candidates.moments.SCORES_AT_ONCE", at_once)
         monkeypatch.setattr("reclora_kedro.candidates.moments.LEAST_AT_ONCE", 3)
         settings = chosen(log, max_items=20, recencies=[0.8])

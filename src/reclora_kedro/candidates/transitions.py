@@ -1,10 +1,13 @@
 """Transitions: how often users take one item soon after another."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.sparse import csr_array, diags_array
 
-from reclora_kedro.history.sequences import Sequences, user_of_events
+from reclora_kedro.history.sequences import Sequences, edges_of_blocks
 
+EVENTS_AT_ONCE = 2**23  # of whole users, whose pairs are counted together: 1 GiB
 MOST_PLACES = 64  # apart, of events that are compared: a moment of more events would have too many pairs
 
 
@@ -42,9 +45,28 @@ def transitions(
                [0., 0., 1.],
                [0., 1., 0.]], dtype=float32)
     """
-    event = np.flatnonzero(usable)
-    user, second = user_of_events(sequences.offsets)[event], sequences.timestamp[event]
-    item, items = sequences.item_index[event], len(users)
+    items, sums = len(users), csr_array((len(users), len(users)), dtype=np.float32)
+    for first, last in pairwise(edges_of_blocks(sequences.offsets, EVENTS_AT_ONCE).tolist()):
+        offsets = sequences.offsets[first : last + 1]
+        event = offsets[0] + np.flatnonzero(usable[offsets[0] : offsets[-1]])
+        user, second = np.searchsorted(offsets, event, side="right"), sequences.timestamp[event]
+        pairs = _pairs(user, second, sequences.item_index[event], items, window, decay, directed, within_moments)
+        sums = sums + pairs if sums.nnz else pairs
+    scale = diags_array(np.maximum(users, 1) ** np.float32(-0.5))
+    return (scale @ sums @ scale).tocsr().astype(np.float32)
+
+
+def _pairs(
+    user: np.ndarray,
+    second: np.ndarray,
+    item: np.ndarray,
+    items: int,
+    window: int,
+    decay: float,
+    directed: bool,
+    within_moments: bool,
+) -> csr_array:
+    """Return the sums over pairs of these events."""
     is_new = (np.diff(second, prepend=-1) != 0) | (np.diff(user, prepend=-1) != 0)
     moment, sums = is_new.cumsum(), csr_array((items, items), dtype=np.float32)
     for places in range(1, MOST_PLACES + 1):
@@ -59,5 +81,4 @@ def transitions(
         forward = csr_array((weight, (earlier, later)), shape=sums.shape)
         back = apart == 0 if directed else slice(None)
         sums = sums + forward + csr_array((weight[back], (later[back], earlier[back])), shape=sums.shape)
-    scale = diags_array(np.maximum(users, 1) ** np.float32(-0.5))
-    return (scale @ sums @ scale).tocsr().astype(np.float32)
+    return sums
