@@ -51,7 +51,7 @@ def transitions(
         event = offsets[0] + np.flatnonzero(usable[offsets[0] : offsets[-1]])
         user, second = np.searchsorted(offsets, event, side="right"), sequences.timestamp[event]
         pairs = _pairs(user, second, sequences.item_index[event], items, window, decay, directed, within_moments)
-        sums = sums + pairs if sums.nnz else pairs
+        sums = sums + pairs
     scale = diags_array(np.maximum(users, 1) ** np.float32(-0.5))
     return (scale @ sums @ scale).tocsr().astype(np.float32)
 
