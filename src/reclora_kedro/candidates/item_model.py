@@ -62,6 +62,10 @@ class Training:
             self._made[key] = make()
         return self._made[key]
 
+    def release(self) -> None:
+        """Forget what has been made `once`, which fitted models keep as far as they need it."""
+        self._made.clear()
+
     @property
     def items(self) -> int:
         return self.log.items.height
