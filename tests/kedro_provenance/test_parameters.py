@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from kedro.framework.project import pipelines
@@ -20,6 +21,9 @@ from kedro_provenance.session import CachingConfigLoader
 from reclora_kedro.pipelines.names import source_types
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
+
+if TYPE_CHECKING:
+    from fractions import Fraction as OfTypeCheckers
 
 ROOT = Path(__file__).parents[2]
 
@@ -213,9 +217,9 @@ def test_values_that_environments_share_are_still_there_afterwards(refusal, tmp_
 
 
 def test_of_the_annotations_of_a_node_those_of_its_parameters_are_evaluated_alone():
-    def by_place(data: "OfTypeCheckers", service: "ServiceConfig", days: int) -> "OfTypeCheckers": ...  # noqa: F821
+    def by_place(data: "OfTypeCheckers", service: "ServiceConfig", days: int) -> "OfTypeCheckers": ...
 
-    def by_name(data, unread: "OfTypeCheckers" = None, service: "ServiceConfig | None" = None, **others): ...  # noqa: F821
+    def by_name(data, unread: "OfTypeCheckers | None" = None, service: "ServiceConfig | None" = None, **others): ...
 
     named = {"data": "data", "service": "params:named", "days": "params:days"}
     made = Pipeline(
