@@ -144,3 +144,11 @@ def test_the_window_that_ranks_validation_likes_best_is_taken():
     config = PopularityConfig(days=(10, 10_000))
     assert choose_settings(Popularity, training, config, likes) == PopularitySettings(days=10)
     assert choose_settings(Popularity, training, PopularityConfig(days=()), likes) == PopularitySettings()
+
+
+def test_a_window_is_chosen_by_what_it_has_counted_until_each_like_where_models_are_asked_live():
+    log = log_of_shops()
+    training = Training(log, log.sequences.timestamp < 150 * DAY)
+    likes, config = log.samples.filter(pl.col("timestamp") >= 270 * DAY), PopularityConfig(days=(20,))
+    chosen = {live: choose_settings(Popularity, training, config, likes, live=live).days for live in (True, False)}
+    assert chosen == {True: 20, False: None}  # of what was taken until day 150, all is old

@@ -116,13 +116,13 @@ def test_a_log_without_validation_is_refused(training_logs):
 def test_ranking_is_drawn_at_the_first_cutoff_with_its_intervals():
     def record(model, k, ndcg):
         hit_rate = {"hit_rate": 0.5, "hit_rate_low": 0.4, "hit_rate_high": 0.7}
-        return {"model": model, "k": k, "users": 9, "confidence": 0.95} | hit_rate | {
+        return {"model": model, "k": k, "rows": 30, "users": 9, "confidence": 0.95} | hit_rate | {
             "ndcg": ndcg, "ndcg_low": ndcg - 0.1, "ndcg_high": ndcg + 0.2
         }  # fmt: skip
 
     records = [record(model, k, ndcg) for model, ndcg in (("popularity", 0.2), ("lens", 0.3)) for k in (5, 10)]
     figure = plot_ranking(records, {"popularity": STYLE})
-    assert figure.layout.title.text == "lens ranks best: NDCG@5 0.300 over 9 users"
+    assert figure.layout.title.text == "lens ranks best: NDCG@5 0.300 over 30 likes of 9 users"
     assert [trace.name for trace in figure.data] == ["popularity", "popularity", "lens", "lens"]
     assert figure.data[3].x == (0.3,)
     assert figure.data[3].error_x.array == pytest.approx([0.2])

@@ -236,3 +236,14 @@ def test_events_of_the_very_second_of_the_last_training_sample_are_visible_and_l
     log = replace(log, samples=of_bob.with_columns(split=pl.lit("train")))
     assert log.training_events().tolist() == (seconds <= 50).tolist()
     assert (seconds == 50).sum() == 2
+
+
+@given(logs())
+def test_without_a_shared_clock_events_of_training_are_all_before_the_users_other_samples(log):
+    is_test = pl.col("row") >= log.samples.height // 2
+    split = pl.when(is_test).then(pl.lit("test")).otherwise(pl.lit("train"))
+    log = replace(log, samples=log.samples.with_columns(split=split), shared_clock=False)
+    ends = dict(log.samples.filter(split="test").group_by("user_index").agg(pl.col("history_end").min()).iter_rows())
+    user, trains = user_of_events(log.sequences.offsets), {*log.samples.filter(split="train")["event"]}
+    expected = [event in trains or event < ends.get(of_event, len(user)) for event, of_event in enumerate(user)]
+    assert log.training_events().tolist() == expected

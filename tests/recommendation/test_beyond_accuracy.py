@@ -91,6 +91,10 @@ def test_each_segment_has_the_metrics_of_its_own_lists(log):
     assert sum(record["rows"] for record in bands) == whole["rows"]
     assert [record["diversity"] for record in records if record["k"] == 1] == [None] * 4
 
+    alone = compute_beyond_accuracy(ranks.filter(model="lens"), log, [1, 3], BOOTSTRAP)  # where no method is popularity
+    of_lens = [record for record in records if record["model"] == "lens"]
+    assert alone == [record | {"serendipity": None} for record in of_lens]
+
 
 def test_likes_of_the_time_of_the_event_before_are_a_segment_of_their_own(log):
     log, likes = all_training(log)

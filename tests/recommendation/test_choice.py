@@ -130,6 +130,22 @@ def test_likes_of_a_single_user_choose_nothing_and_that_is_said(log, caplog):
     assert "2 are needed: it is fusion" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("kind", "order", "weights", "trees", "reads"),
+    [
+        ("item_knn", "candidates", {"lens": 1.0}, "some", False),
+        ("item_knn", "lens", None, None, True),
+        ("fusion", "candidates", {"item_knn_rank": 1.0}, "some", False),
+        ("fusion", "candidates", {"lens": 0.1}, None, True),
+        ("ranker", "candidates", {"item_knn_rank": 1.0}, "some", True),
+        ("ranker", "candidates", None, None, False),
+    ],
+)
+def test_the_lens_is_read_where_it_changes_a_list(kind, order, weights, trees, reads):
+    choice = Choice(kind=kind, order=order, sources={}, stage=SecondStage(weights=weights, trees=trees))
+    assert choice.reads_lens == reads
+
+
 def test_an_order_by_the_lens_needs_one(log):
     with pytest.raises(ValueError, match=r"recommendation\.order is lens, but there is no lens"):
         choose(log, order="lens")

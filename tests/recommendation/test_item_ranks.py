@@ -16,7 +16,7 @@ from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation import item_ranks
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
-from reclora_kedro.recommendation.item_ranks import rank_likes, rank_test_likes, sampled_items
+from reclora_kedro.recommendation.item_ranks import moments_of, rank_likes, rank_test_likes, sampled_items
 from reclora_kedro.recommendation.recommender import Recommender
 from scored import Scored
 
@@ -150,6 +150,12 @@ def test_by_the_published_protocol_no_lens_counts_held_out_events_before_the_end
         readers = [item_ranks.lens_reader(lens, each, protocol) for each in (log, per_user)]
         assert [reader is not None for reader in readers] == kept
     assert caplog.text.count("The lens is left out") == 1
+
+
+def test_the_published_protocol_needs_samples_of_training(log):
+    log = replace(log, samples=log.samples.with_columns(split=pl.lit("test")))
+    with pytest.raises(ValueError, match=r"has no samples: lower history\.min_history"):
+        moments_of(positives(log), log, "published")
 
 
 def test_likes_of_a_single_user_are_refused(log, lens):

@@ -90,3 +90,20 @@ def test_a_choice_that_reads_the_lens_needs_one(log):
     rules = RecommendationConfig.model_validate(PARAMETERS["recommendation"])
     with pytest.raises(ValueError, match="The chosen fusion reads the lens, but there is none"):
         Recommender.of(Training.of_all(log), fusion, rules)
+
+
+def test_without_a_shared_clock_facts_of_items_never_count_events_that_are_held_out(log):
+    log = replace(log, shared_clock=False)
+    training = Training(log, np.arange(len(log.sequences.item_index)) % 2 == 0)
+    choice = Choice(kind="fusion", order="candidates", sources={"popularity": {}})
+    recommender = Recommender.of(training, choice, RecommendationConfig.model_validate(PARAMETERS["recommendation"]))
+    asked = recommender.as_of_each_moment(training)
+    pairs = log.samples.select("user_index", "item_index", "history_end", "timestamp")
+    known = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)
+    events = asked.facts.features(log.sequences, pairs)["events"]
+    np.testing.assert_allclose(events, np.log1p(known[pairs["item_index"]]))
+
+
+def test_a_list_is_no_longer_than_the_catalogue(log):
+    recommender = made(log)
+    assert recommender.best(now(recommender, repeat=True), 10**12).items.shape == (5, log.items.height)

@@ -84,6 +84,8 @@ def _numbers(log: InteractionLog, samples: pl.DataFrame, lens: Lens) -> np.ndarr
     known, delay = None, lens.config.statistics_delay
     if delay == "frozen":
         known, delay = log.sequences.timestamp <= lens.sizes.trained_until, 0
+    elif not log.shared_clock:
+        known = log.training_events()
     facts = ItemFacts(log, known, delay).features(log.sequences, samples)
     vectors = np.zeros((log.items.height, 1)) if log.item_embeddings is None else unit_vectors(log.item_embeddings)
     parts = [_ratings(log, part, vectors.astype(np.float32)) for part in samples.iter_slices(AT_ONCE)]

@@ -228,6 +228,7 @@ def choose_settings(
     *,
     repeat: bool = False,
     excluded: np.ndarray = NOTHING,
+    live: bool = False,
     engine: EngineConfig = LOCAL,
 ) -> Any:
     """Return the settings with the highest NDCG@10 for likes, each among the items that its user may get.
@@ -237,6 +238,7 @@ def choose_settings(
     Args:
         likes: item_index and the columns of `MOMENT`.
         repeat, excluded: rules of the moments, see `Moments.of`.
+        live: whether models also count what happened before each like, see `ItemModel.as_of_each_moment`.
         engine: whose workers share the settings to try.
     """
     settings = model.Settings()
@@ -251,7 +253,7 @@ def choose_settings(
             moments, target = here.moments(of_step, repeat=repeat, excluded=hidden), of_step["item_index"].to_numpy()
             workers = engine.workers if engine.spreads else 1
             parts = [[tried[number] for number in part] for part in np.array_split(np.arange(len(tried)), workers)]
-            sums = map_shards(partial(_ndcg_sums, model, here, moments, target), parts, engine, "settings")
+            sums = map_shards(partial(_ndcg_sums, model, here, live, moments, target), parts, engine, "settings")
             settings = tried[int(np.argmax(np.concatenate(list(sums))))]
         else:
             settings = tried[0]
@@ -261,10 +263,12 @@ def choose_settings(
 
 
 def _ndcg_sums(
-    model: type[ItemModel], training: Training, moments: Moments, target: np.ndarray, tried: list[Any]
+    model: type[ItemModel], training: Training, live: bool, moments: Moments, target: np.ndarray, tried: list[Any]
 ) -> np.ndarray:
     """Return the sum of the NDCG of targets at moments by the model with each of some settings, shape (settings,)."""
     models, sums = [model.fit(training, each) for each in tried], np.zeros(len(tried))
+    if live:
+        models = [each.as_of_each_moment(training) for each in models]
     step = f"{len(tried)} settings of {model.__module__.rpartition('.')[2]}"
     with Progress(step, len(moments), "likes", delay=SECONDS_PER_LINE) as progress:
         for rows, block in moments.blocks():

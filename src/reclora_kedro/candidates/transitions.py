@@ -71,9 +71,10 @@ def _pairs(
     moment, sums = is_new.cumsum(), csr_array((items, items), dtype=np.float32)
     for places in range(1, MOST_PLACES + 1):
         apart = moment[places:] - moment[:-places]
-        counts = (user[places:] == user[:-places]) & (apart <= window) & (item[places:] != item[:-places])
+        counts = (user[places:] == user[:-places]) & (apart <= window)
         if not counts.any():
             break
+        counts &= item[places:] != item[:-places]
         if not within_moments:
             counts &= apart > 0
         earlier, later, apart = item[:-places][counts], item[places:][counts], apart[counts]

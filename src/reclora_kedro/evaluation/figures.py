@@ -70,11 +70,11 @@ def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
     for record in first:
         for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
             figure.add_trace(_dot(metric, record, styles[record["model"]]), row=1, col=col)
-    figure.update_xaxes(title=f"mean of the users and {formats.level(best['confidence'])} interval", rangemode="tozero")
+    figure.update_xaxes(title=f"mean over likes and {formats.level(best['confidence'])} interval", rangemode="tozero")
     figure.update_yaxes(MODEL_AXIS)
     return figure.update_layout(
         template=TEMPLATE,
-        title_text=f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {best['users']:,} users",
+        title_text=f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {best['rows']:,} likes of {best['users']:,} users",
         height=190 + 60 * len(first),
         showlegend=False,
     )

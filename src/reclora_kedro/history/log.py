@@ -69,15 +69,16 @@ class InteractionLog:
     def training_events(self) -> np.ndarray:
         """Return whether each event is visible in training: shape (events,).
 
-        These are the events of training samples and, of other events, those no later than the last training sample and
-        before the first sample of their user in another split.
+        These are the events of training samples and, of other events, those before the first sample of their user in
+        another split and, with a shared clock, no later than the last training sample.
         """
         columns, starts, ends = ("user_index", "history_end"), self.sequences.starts, self.sequences.ends
         later = self.samples.select(columns).filter(self.samples["split"] != "train")
         end = ends.copy()
         np.minimum.at(end, later["user_index"].to_numpy(), later["history_end"].to_numpy())
-        before = np.tile([True, False], len(ends)).repeat(np.stack([end - starts, ends - end], axis=1).ravel())
-        is_training = before & (self.sequences.timestamp <= (self.samples_in("train", "timestamp").max().item() or 0))
+        is_training = np.tile([True, False], len(ends)).repeat(np.stack([end - starts, ends - end], axis=1).ravel())
+        if self.shared_clock:
+            is_training &= self.sequences.timestamp <= (self.samples_in("train", "timestamp").max().item() or 0)
         is_training[self.samples_in("train", "event")["event"].drop_nulls().to_numpy()] = True
         return is_training
 

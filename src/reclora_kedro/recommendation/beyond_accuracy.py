@@ -81,7 +81,7 @@ def compute_beyond_accuracy(
 
     Args:
         item_ranks: see `rank_likes`; the popular items that serendipity compares with are those of the model
-            `popularity`.
+            `popularity`, without which it is undefined.
 
     Returns:
         Records of model, k, by and segment, rows, users, the means of hit_rate and ndcg (see `row_metrics`), with their
@@ -92,17 +92,19 @@ def compute_beyond_accuracy(
         here has at most one.
     """
     catalogue = Catalogue.from_log(log)
-    popular = item_ranks.filter(model="popularity")
+    popular, likes = item_ranks.filter(model="popularity"), item_ranks.filter(model=item_ranks["model"][0])
     lists, metrics = {}, {}
     for (model,), ranks in item_ranks.group_by("model", maintain_order=True):
         for k in cutoffs:
             lists[model, k] = membership(ranks["top_items"], k, log.items.height)
             accuracy = row_metrics(ranks, catalogue.information, k).select("user_index", *ACCURACY)
-            expected = row_metrics(popular, catalogue.information, k)["hit_rate"]
+            expected = np.nan
+            if popular.height:
+                expected = row_metrics(popular, catalogue.information, k)["hit_rate"]
             rows = accuracy.with_columns(serendipity=accuracy["hit_rate"] * (1 - expected))
             metrics[model, k] = rows.hstack(list_metrics(lists[model, k], catalogue))
     records = []
-    for by, names, places in segment_likes(popular, log):
+    for by, names, places in segment_likes(likes, log):
         for place in np.unique(places):
             chosen = places == place
             parts = [rows.filter(chosen) for rows in metrics.values()]

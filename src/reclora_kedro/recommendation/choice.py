@@ -15,6 +15,7 @@ from reclora_kedro.evaluation.records import RankingMetrics
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.recommendation.concentration import Concentration
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
+from reclora_kedro.recommendation.features import LENS
 from reclora_kedro.recommendation.second_stage import LABELS, SecondStage
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class Choice(Block):
 
     @property
     def reads_lens(self) -> bool:
-        return self.order == "lens" or self.kind in SECOND_STAGES
+        in_fusion, in_trees = LENS in (self.stage.weights or {}), self.kind == "ranker" and self.stage.trees is not None
+        return self.order == "lens" or (self.kind in SECOND_STAGES and (in_fusion or in_trees))
 
 
 def stored_choice(record: Mapping[str, Any]) -> Choice:

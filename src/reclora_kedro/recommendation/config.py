@@ -1,6 +1,7 @@
 """Settings of the recommendation and ranking steps."""
 
-from fnmatch import fnmatchcase
+import re
+from fnmatch import translate
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -57,10 +58,13 @@ class RecommendationConfig(Block):
 
     def excluded(self, items: pl.DataFrame) -> np.ndarray:
         """Return the indices of the items that `exclude_items` names, by id or by a pattern such as ``POST*``."""
-        patterns = [str(each) for each in self.exclude_items]
-        ids = items["item_id"].cast(pl.String).to_list() if patterns else []
-        matched = [place for place, item in enumerate(ids) if any(fnmatchcase(item, each) for each in patterns)]
-        return np.array(matched, dtype=np.int64)
+        named = [str(each) for each in self.exclude_items]
+        ids = items["item_id"].cast(pl.String)
+        is_excluded = ids.is_in(named).to_numpy().copy()
+        if patterns := [translate(each) for each in named if {*each} & {*"*?["}]:
+            matches = re.compile("|".join(patterns)).match
+            is_excluded |= [matches(item) is not None for item in ids.to_list()]
+        return np.flatnonzero(is_excluded)
 
     def rules(self, items: pl.DataFrame) -> dict[str, Any]:
         """Return the rules of all lists, see `Moments.of`."""

@@ -17,8 +17,6 @@ from reclora_kedro.progress import Progress
 from reclora_kedro.recommendation.concentration import Concentration
 from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, Recommender
 
-COLUMNS = ("user_id", "item_id", "title", "user_index", "item_index", "score", "because", "fallback")
-
 
 def require_table(table: Any) -> pl.DataFrame:
     """Return the entry `recommendation_candidates`; raise ValueError if it holds no table with its columns."""
@@ -80,7 +78,7 @@ class Delivery:
     excluded: np.ndarray = field(default_factory=lambda: NOTHING)
 
     def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
-        """Return the `COLUMNS` of the lists of users, see `lists_for_users`.
+        """Return the lists of users, see `lists_for_users`.
 
         Args:
             requested: user_id and user_index, null for an unknown user.
@@ -149,7 +147,7 @@ def lists_for_users(
         table: the only items of each user, see `candidate_table`, also those that they took before.
 
     Returns:
-        Frame with the `COLUMNS` user_id, item_id, title, user_index (null for an unknown user), item_index, score (what
+        Frame with user_id, item_id, title, user_index (null for an unknown user), item_index, score (what
         orders the list, null where nothing does), because (titles of the user's events nearest to the item) and
         fallback, users in the requested order; and a report of users, fallbacks, empty_candidate_sets and
         `concentration` (see there).

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -327,13 +328,13 @@ def _with_visitors(recommender: Recommender, histories: Sequence[Sequence[Any]])
         The recommender, and the visitors' user_id (their places among the histories) and user_index.
     """
     log, events = recommender.log, recommender.log.sequences
-    items = [item_indices(log.items, history, f"histories[{row}]") for row, history in enumerate(histories)]
-    lengths = np.array([len(each) for each in items], dtype=np.int64)
+    ids = [_ids(history) for history in histories]
+    lengths = np.array([*map(len, ids)], dtype=np.int64)
     # One event per second, as they are in order; without a shared clock, the first one has 1.
-    last = np.full(len(items), log.last_second) if log.shared_clock else lengths
-    seconds = [np.arange(end - len(each) + 1, end + 1) for each, end in zip(items, last, strict=True)]
+    last = np.full(len(ids), log.last_second) if log.shared_clock else lengths
+    seconds = [np.arange(end - length + 1, end + 1) for end, length in zip(last, lengths, strict=True)]
     new = {
-        "item_index": np.concatenate([NOTHING, *items]),
+        "item_index": item_indices(log.items, [*chain.from_iterable(ids)], "histories"),
         "rating": np.full(lengths.sum(), events.rating.max()),
         "rating_level": np.full(lengths.sum(), events.rating_level.max()),
         "label": np.ones(lengths.sum()),
@@ -344,7 +345,7 @@ def _with_visitors(recommender: Recommender, histories: Sequence[Sequence[Any]])
     }
     offsets = np.concatenate([events.offsets, events.offsets[-1] + lengths.cumsum()])
     grown = replace(log, sequences=Sequences(offsets=offsets, **columns))
-    places = pl.int_range(len(items), eager=True).alias("user_id")
+    places = pl.int_range(len(ids), eager=True).alias("user_id")
     visitors = places.to_frame().with_columns(user_index=(places + log.users.height).cast(pl.Int32))
     return replace(recommender, log=grown), visitors
 

@@ -89,7 +89,13 @@ def moments_of(likes: pl.DataFrame, log: InteractionLog, protocol: Protocol) -> 
 
 
 def _end_of_training(log: InteractionLog) -> int:
-    return int(log.samples_in("train", "timestamp")["timestamp"].to_numpy().max())
+    last = log.samples_in("train", "timestamp")["timestamp"].max()
+    if last is None:
+        raise ValueError(
+            "recommendation.protocol is published, which asks models at the end of the training split, but that has no "
+            "samples: lower history.min_history, so that shorter histories are samples, or set the protocol to live."
+        )
+    return int(last)  # type: ignore[call-overload]
 
 
 def rank_likes(

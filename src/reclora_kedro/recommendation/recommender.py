@@ -220,7 +220,9 @@ class Recommender:
         popularity = models.get("popularity")
         if not isinstance(popularity, Popularity):
             popularity = self.popularity.as_of_each_moment(training)
-        return replace(self, sources=models, popularity=popularity, facts=ItemFacts(training.log))
+        has_clock = training.log.shared_clock  # without one, events after a moment cannot be told from those before it
+        facts = ItemFacts(training.log) if has_clock else self.facts
+        return replace(self, sources=models, popularity=popularity, facts=facts)
 
     def with_events(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:
         """Return a copy for a log that grew from its own: histories and neighbours have its events.
@@ -303,7 +305,8 @@ class Recommender:
         return Moments.of(frame, self.log.sequences, self.order, repeat=may_repeat, excluded=without, allowed=allowed)
 
     def best(self, moments: Moments, n: int) -> Lists:
-        """Return the best items of moments by the chosen method."""
+        """Return the best items of moments by the chosen method: n, or as many as there are."""
+        n = min(n, self.log.items.height)
         lists = Lists.empty(len(moments), n)
         for start in range(0, len(moments), MOMENTS_AT_ONCE):
             rows = slice(start, start + MOMENTS_AT_ONCE)
@@ -368,7 +371,8 @@ def choose(
     )
     most = config.teaching_likes, config.validation_likes
     teaching, choosing = halves_of_users(likes, most, config.seed)
-    sources = settings_of_sources(config, configs, training, of_settings, engine)
+    is_live = config.protocol == "live"
+    sources = settings_of_sources(config, configs, training, of_settings, is_live, engine)
     kind, order = named_method(config, sources)
     if lens is None and order == "lens":
         raise ValueError("recommendation.order is lens, but there is no lens: train it, or set it to candidates.")
@@ -419,10 +423,11 @@ def settings_of_sources(
     configs: Mapping[str, Any],
     training: Training,
     likes: pl.DataFrame,
+    live: bool,
     engine: EngineConfig = LOCAL,
 ) -> dict[str, Any]:
     """Return the settings of each source that likes choose, see `choose_settings`; as a `Choice` has them."""
-    rules = config.rules(training.log.items) | {"engine": engine}
+    rules = config.rules(training.log.items) | {"live": live, "engine": engine}
     return {
         source: choose_settings(model_of(source), training, configs.get(source), likes, **rules).model_dump(mode="json")
         for source in config.sources

@@ -159,7 +159,7 @@ def windows_of(
             )
         if number == 0:
             of_settings = draw(likes, recommendation.validation_likes, recommendation.seed)
-            sources = settings_of_sources(recommendation, configs, training, of_settings)
+            sources = settings_of_sources(recommendation, configs, training, of_settings, live=True)
         choice = Choice(kind="fusion", order="candidates", sources=sources, stage=stage)
         recommender = Recommender.of(training, choice, recommendation).as_of_each_moment(training)
         yield Window(number, start, end, training, recommender, likes)

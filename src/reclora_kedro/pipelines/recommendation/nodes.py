@@ -57,7 +57,8 @@ def shortlist_candidates(
     table, unknown = None, 0
     if config.candidates == "table":
         table, unknown = delivery.candidate_table(recommendation_candidates, log)
-    fitted = Recommender.of(Training.of_all(bare, _trained(retriever)), chosen, config, LensReader(lens, bare))
+    reader = LensReader(lens, bare) if chosen.reads_lens else None
+    fitted = Recommender.of(Training.of_all(bare, _trained(retriever)), chosen, config, reader)
     shortlist, report = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
     alike = delivery.concentration(shortlist, config.top_n, log.items.height)
     report |= {
