@@ -72,9 +72,10 @@ def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
             figure.add_trace(_dot(metric, record, styles[record["model"]]), row=1, col=col)
     figure.update_xaxes(title=f"mean over likes and {formats.level(best['confidence'])} interval", rangemode="tozero")
     figure.update_yaxes(MODEL_AXIS)
+    likes = f"{best['rows']:,} likes of {best['users']:,} users"
     return figure.update_layout(
         template=TEMPLATE,
-        title_text=f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {best['rows']:,} likes of {best['users']:,} users",
+        title_text=f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {likes}",
         height=190 + 60 * len(first),
         showlegend=False,
     )

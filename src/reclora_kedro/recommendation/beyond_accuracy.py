@@ -98,10 +98,11 @@ def compute_beyond_accuracy(
         for k in cutoffs:
             lists[model, k] = membership(ranks["top_items"], k, log.items.height)
             accuracy = row_metrics(ranks, catalogue.information, k).select("user_index", *ACCURACY)
-            expected = np.nan
             if popular.height:
-                expected = row_metrics(popular, catalogue.information, k)["hit_rate"]
-            rows = accuracy.with_columns(serendipity=accuracy["hit_rate"] * (1 - expected))
+                unexpected = 1 - row_metrics(popular, catalogue.information, k)["hit_rate"]
+            else:
+                unexpected = pl.repeat(np.nan, accuracy.height, eager=True)
+            rows = accuracy.with_columns(serendipity=accuracy["hit_rate"] * unexpected)
             metrics[model, k] = rows.hstack(list_metrics(lists[model, k], catalogue))
     records = []
     for by, names, places in segment_likes(likes, log):

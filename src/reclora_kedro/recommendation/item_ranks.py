@@ -89,13 +89,13 @@ def moments_of(likes: pl.DataFrame, log: InteractionLog, protocol: Protocol) -> 
 
 
 def _end_of_training(log: InteractionLog) -> int:
-    last = log.samples_in("train", "timestamp")["timestamp"].max()
-    if last is None:
+    seconds = log.samples_in("train", "timestamp")["timestamp"].to_numpy()
+    if not len(seconds):
         raise ValueError(
             "recommendation.protocol is published, which asks models at the end of the training split, but that has no "
             "samples: lower history.min_history, so that shorter histories are samples, or set the protocol to live."
         )
-    return int(last)  # type: ignore[call-overload]
+    return int(seconds.max())
 
 
 def rank_likes(
