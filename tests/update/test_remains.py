@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 import pytest
 
+from reclora_kedro.pipelines.forget.nodes import show_remains
+from reclora_kedro.update.config import ForgetConfig
 from reclora_kedro.update.remains import Forgotten, champions_of, find_remains, remains_table, stored_users
 from terminal import printed
 
@@ -114,6 +116,11 @@ def test_what_is_left_is_counted_by_entry(erase, retrain, outcome):
     assert outcome in table
     nothing = printed(remains_table({"rows": [], "traces": []}, erase=erase, retrain=retrain))
     assert nothing == "No stored version knows the users.\n"
+
+
+def test_the_ids_that_are_forgotten_are_printed(capsys):
+    show_remains({"rows": [], "traces": []}, ForgetConfig(users=("0042", 7), erase=False, retrain=False))
+    assert capsys.readouterr().out.startswith("Forgotten: '0042', '7'.\n")
 
 
 def test_files_that_name_a_user(tmp_path):

@@ -141,5 +141,6 @@ def name_champion(
 
 
 def show_remains(forget_report: dict[str, Any], forget: ForgetConfig) -> None:
-    """Print the entries with versions that hold data of the users, and what happens to these."""
+    """Print the ids, which no file keeps, the entries with versions that hold their data, and what happens to these."""
+    show(f"Forgotten: {', '.join(repr(str(user)) for user in forget.users)}.")
     show(remains.remains_table(forget_report, erase=forget.erase, retrain=forget.retrain))
