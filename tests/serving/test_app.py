@@ -8,9 +8,10 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from threading import Barrier, get_ident, main_thread
 from threading import Event as Signal
-from time import sleep, time
+from time import monotonic, sleep, time
 from types import SimpleNamespace
 
 import numpy as np
@@ -52,7 +53,7 @@ from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Snapshot
-from reclora_kedro.serving.service import RequestExpiredError, Service
+from reclora_kedro.serving.service import ReloadRefusedError, RequestExpiredError, Service
 
 
 @pytest.fixture(scope="module")
@@ -849,6 +850,31 @@ def test_sighup_has_the_champion_loaded_again():
 
     asyncio.run(signalled())
     assert reloads == [True]
+
+
+def test_a_champion_that_cannot_be_loaded_yet_is_tried_again_after_growing_pauses():
+    times, seconds = [], 0.02
+
+    def reload(alias):
+        times.append(monotonic())
+        if len(times) < 5:
+            raise ReloadRefusedError("900 MiB of memory are free, but two champions are needed side by side")
+        service.champion.alias = alias
+
+    champion = SimpleNamespace(alias="first")
+    service = SimpleNamespace(config=SimpleNamespace(reload_seconds=seconds), champion=champion, reload=reload)
+
+    async def watched():
+        task = asyncio.create_task(_reload_when_told(service, lambda: "second"))
+        while champion.alias == "first":
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(5 * seconds)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(watched(), 30))
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert len(times) == 5
+    assert all(pause >= seconds * 2**place for place, pause in enumerate(pauses))
 
 
 def test_hosts_in_any_case_tokens_of_any_characters_and_head_are_answered(tmp_path, champion):
