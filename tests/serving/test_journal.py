@@ -107,6 +107,12 @@ def test_a_dropped_user_is_in_no_file(file_journal, tmp_path):
     assert b"an event of theirs" not in files
 
 
+def test_events_that_were_dropped_stay_so_when_a_later_request_drops_until_an_earlier_second(journal):
+    for now in (10, 7, 12):
+        journal.drop_user("7", now, is_known=True).result()
+        assert journal.content().dropped == {"7": max(10, now)}
+
+
 def test_services_of_one_journal_read_what_the_others_commit(journal, heard, database):
     others = []
     other = Journal(database, others.append)
