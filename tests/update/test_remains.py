@@ -72,6 +72,7 @@ def stored(tmp_path):
         Stored("reclora.checkpoints", "", version=None),
         with_report("report1", '[{"check": "rows of user_id 42"}]'),
         with_report("report2", '[{"rows": 42}]'),
+        with_table("quarantined_interactions", "quarantine1", user_id=["withheld"]),
         Stored("champion", "champion1", sources=("users1",)),
     ]
 
@@ -86,7 +87,7 @@ def test_rows_and_traces_of_a_user(stored):
 
 
 def test_ids_of_users_and_of_items_that_they_alone_have(stored):
-    assert stored_users(stored) == {"41", "42"}
+    assert stored_users(stored, pl.DataFrame({"user_id": ["41", "new"]})) == {"41", "42", "withheld", "new"}
     forgotten = Forgotten.of([42], stored, pl.Series("item_id", ["a", "c"]))
     assert forgotten == Forgotten(frozenset({"42"}), frozenset({"b"}))
     forgotten = Forgotten(frozenset({"none"}), frozenset({"b"}))
