@@ -61,8 +61,12 @@ def champion():
     return small_champion()
 
 
+def nothing():
+    return None
+
+
 @contextmanager
-def serving(folder, champion, token=None, newest=lambda: None, roll_back=None, forgotten=lambda: NOBODY, **changes):
+def serving(folder, champion, token=None, forgotten=lambda: NOBODY, newest=nothing, roll_back=nothing, **changes):
     load = champion if callable(champion) else lambda: champion
     service = Service(service_config(folder, **changes), load, Metrics(), forgotten)
     tokens = Tokens(token) if isinstance(token, str) else token

@@ -162,7 +162,7 @@ def test_a_file_that_is_no_sound_journal_stays_as_it_is(tmp_path, spoil):
     spoil(file)
     content = file.read_bytes()
     with pytest.raises(JournalError, match=r"journal\.sqlite cannot be used as a journal .*Move it away"):
-        Journal(file_in(tmp_path), ignore)
+        file_in(tmp_path).require_usable()
     assert file.read_bytes() == content
     assert list(tmp_path.iterdir()) == [file]
 
@@ -355,7 +355,7 @@ def test_a_database_of_somebody_else_stays_as_it_is(postgres):
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("CREATE TABLE events (id BIGINT)")
         with pytest.raises(JournalError, match=r"has tables events, but not all .*search_path%3Dreclora"):
-            Journal(journal_database(postgres), ignore)
+            journal_database(postgres).require_usable()
         connection.execute("CREATE SCHEMA own")
         inside = f"{postgres}?options=-csearch_path%3Down"
         journal = Journal(journal_database(inside), ignore)

@@ -34,14 +34,14 @@ def create_app(
     service: Service,
     tokens: Tokens | None = None,
     newest: Callable[[], str | None] = lambda: None,
-    roll_back: Callable[[], str | None] | None = None,
+    roll_back: Callable[[], str | None] = lambda: None,
 ) -> FastAPI:
     """Create the app of the service.
 
     Args:
         tokens: which requests need; None: none.
         newest: returns the version of the champion's alias; a change triggers a reload.
-        roll_back: names the previous champion and returns the version of the alias; None disables rollback.
+        roll_back: names the previous champion and returns the version of the alias.
     """
 
     @asynccontextmanager

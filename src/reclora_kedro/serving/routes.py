@@ -48,7 +48,7 @@ class Routes:
     other indices, may take over while a request waits.
     """
 
-    def __init__(self, service: Service, roll_back: Callable[[], str | None] | None) -> None:
+    def __init__(self, service: Service, roll_back: Callable[[], str | None]) -> None:
         self.service, self._config, self._roll_back = service, service.config, roll_back
 
     def add_to(self, app: FastAPI) -> None:
@@ -227,8 +227,6 @@ class Routes:
         """Roll back to the previous champion, as `kedro run --pipelines rollback` does, and answer with it."""
         before = self.service.champion.versions
         try:
-            if self._roll_back is None:
-                raise ValueError("This service was given no project whose champion it could name.")
             alias = await asyncio.to_thread(self._roll_back)
         except Exception as error:  # whatever is in the way, the champion stays
             logger.warning("The champion was not rolled back: %s", error)

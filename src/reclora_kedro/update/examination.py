@@ -6,7 +6,7 @@ are new since the champion's log, and by bursts of new users, who came on one da
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -106,7 +106,7 @@ def keep_out(
     report: CleaningReport,
     *,
     accept: bool | Sequence[str],
-    reject: bool | Sequence[str],
+    reject: Literal[False] | Sequence[str],
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Divide new interactions into those to take in, and those to keep out: quarantined or rejected, now or before.
 
@@ -146,7 +146,10 @@ def keep_out(
 
 
 def decided(
-    examined: pl.DataFrame, accept: bool | Sequence[str], reject: bool | Sequence[str], rejected: Iterable[str]
+    examined: pl.DataFrame,
+    accept: bool | Sequence[str],
+    reject: Literal[False] | Sequence[str],
+    rejected: Iterable[str],
 ) -> pl.DataFrame:
     """Return those of the examined interactions to keep out: alarmed ones that are not accepted, and rejected ones.
 
@@ -159,21 +162,15 @@ def decided(
         ValueError: there is no such group among the new interactions.
     """
     groups = examined["group"].unique().sort().to_list()
-    for parameter, named in (("accept", accept or ()), ("reject", reject or ())):
-        if parameter == "accept" and named is True:
-            continue
-        if not isinstance(named, list | tuple):
-            raise ValueError(
-                f"update.{parameter} is {named!r}; expected a list of groups, such as [journal-new-users]."
-            )
+    taken, rejected_now = groups if accept is True else [*(accept or ())], [*(reject or ())]
+    for parameter, named, further in (("accept", taken, (LENS,)), ("reject", rejected_now, rejected)):
         for name in named:
-            if groups and name not in {*groups, *(rejected if parameter == "reject" else (LENS,))}:
+            if groups and name not in {*groups, *further}:
                 raise ValueError(
                     f"update.{parameter} names {name!r}, but the groups of the new interactions are "
                     f"{', '.join(groups)}: name some of these."
                 )
-    taken = groups if accept is True else [*(accept or ())]
-    is_rejected = pl.col("group").is_in([] if isinstance(reject, bool) else [*reject])
+    is_rejected = pl.col("group").is_in(rejected_now)
     kept_out = examined.filter(is_rejected | (pl.col("alarm").is_not_null() & ~pl.col("group").is_in(taken)))
     return kept_out.with_columns(alarm=pl.when(is_rejected).then(pl.lit(REJECTED)).otherwise("alarm"))
 
