@@ -26,6 +26,7 @@ from live_service import (
     ITEMS,
     USERS,
     block,
+    ingestion,
     recommender_of,
     second_stage,
     service_config,
@@ -288,6 +289,19 @@ def test_a_history_is_answered_as_a_user_with_it_would_be_and_stores_nothing(cli
     scored = [client.post("/score", json=whom | {"items": ["9", "11"]}) for whom in ({"user": 77}, {"history": events})]
     np.testing.assert_allclose(*([entry["score"] for entry in each.json()["scores"]] for each in scored), atol=1e-6)
     assert len(client.service.champion.log.users) == USERS
+
+
+def test_what_a_visitor_was_shown_and_did_not_click_is_not_taken(tmp_path, champion):
+    columns = block("ingestion")["interactions"] | {"rating": None, "clicked": "clicked"}
+    with serving(tmp_path, replace(champion, ingestion=ingestion(interactions=columns))) as client:
+
+        def answers(*history):
+            lists = client.post("/recommend", json={"history": history, "n": ITEMS, "explain": True}).json()
+            return lists["items"], client.post("/score", json={"history": history, "items": ["9"]}).json()["scores"]
+
+        shown, clicked = (answers({"item": "4", "clicked": is_clicked}) for is_clicked in (False, True))
+        assert shown == answers()
+        assert {entry["item"] for entry in shown[0]} - {entry["item"] for entry in clicked[0]} == {"4"}
 
 
 def test_what_a_request_rules_out_is_not_recommended(client):

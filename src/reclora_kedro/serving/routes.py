@@ -297,7 +297,8 @@ class Routes:
         given = body.history or []
         _require_most("history", len(given), self._config.max_events, "max_events")
         events = (self._event(f"history.{place}", event, "", "") for place, event in enumerate(given))
-        history = tuple(event for event in events if event.item_id in now.live.items)
+        taken = (event for event in events if event.rating is not None)  # not those that were shown and not clicked
+        history = tuple(event for event in taken if event.item_id in now.live.items)
         indices = None if items is None else _item_indices(now.live.items, items)
         return Request(False, body.user, history, items=indices, explain=body.explain, model=model)
 
