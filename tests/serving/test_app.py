@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sqlite3
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -39,6 +40,7 @@ from reclora_kedro.candidates.next_item.base import fresh_retriever
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.candidates.next_item.reader import RetrieverReader
 from reclora_kedro.datasets.journal import JournalDataset
+from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.recommendation.delivery import items_of_users, lists_for_users
@@ -449,6 +451,21 @@ def test_items_are_found_and_have_neighbours(client, champion):
     every = client.get("/items/7/neighbours", params={"limit": 1000}).json()["by_text"]
     assert {entry["item"] for entry in every} == {str(item) for item in range(ITEMS)} - {"7"}
     assert client.get("/model").json()["versions"] == dict(champion.versions)
+
+
+def test_items_with_near_vectors_are_found_without_a_copy_of_all_vectors(champion):
+    vectors = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
+    vectors[3] = 0
+    log = SimpleNamespace(item_embeddings=vectors)
+    now = SimpleNamespace(log=log, champion=replace(champion, recommender=SimpleNamespace(log=log)))
+    assert {cosine for _, cosine in Snapshot.alike(now, 3, 9)} == {0}
+    tracemalloc.start()
+    alike = dict(Snapshot.alike(now, 7, len(vectors)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    cosines = unit_vectors(vectors) @ unit_vectors(vectors)[7]
+    np.testing.assert_allclose([*alike.values()], cosines[[*alike]], atol=2e-6)
+    assert peak < vectors.nbytes
 
 
 def test_an_event_of_an_unknown_item_waits_until_the_item_is_known(tmp_path, champion):
