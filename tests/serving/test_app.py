@@ -393,6 +393,12 @@ def test_dropped_events_are_gone_at_once_and_after_a_restart(tmp_path, champion)
         assert client.get("/users/3").json()["latest"] == []
 
 
+def test_a_user_with_an_id_that_no_database_stores_is_unknown_and_fails_no_commit(postgres, champion):
+    with serving(postgres, champion) as client:
+        assert client.delete("/users/%00/events").status_code == 404
+        assert 'reclora_journal_faults_total{step="commit"} 0.0' in client.get("/metrics").text
+
+
 def test_dropped_events_are_gone_whatever_the_clock_says(tmp_path, champion):
     """Those of the champion's log are later than now: a clock is behind, or theirs was ahead."""
     later = replace(champion.log.sequences, timestamp=champion.log.sequences.timestamp + 10**9)

@@ -138,6 +138,10 @@ class Routes:
             return users, int(events.timestamp[own].max(initial=0))
 
         users, last = await self.service.look(look)
+        try:
+            shapes.storable_id(user_id)
+        except ValueError as error:  # whose request would fail the whole commit, with the events of others
+            raise unknown("user", user_id, users) from error
         is_known, until = user_id in users, max(int(time()), last)  # an event may be later than this machine's clock
         deleted = await _written(self.service.journal.drop_user(user_id, until, is_known))
         if not (deleted or is_known):
