@@ -9,12 +9,13 @@ from pkgutil import resolve_name
 from typing import Any
 
 import click
+import yaml
 from kedro.framework.cli.project import run
 from kedro.framework.cli.registry import registry as kedro_registry
 from kedro.framework.cli.utils import env_option
 from kedro.framework.startup import bootstrap_project
 from kedro.utils import find_kedro_project
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
 
 from reclora_kedro.extensions import installed
@@ -26,6 +27,16 @@ MORE_THAN_RUNS = {
     "forget": "Forget users, see conf/base/parameters_forget.yml.",
 }
 """Commands of `reclora_kedro.commands`, by the name of the pipeline that each runs."""
+IDS = ("forget.users", "recommendation.users", "recommendation.exclude_items")
+"""Parameters with lists of ids, which are read as they are typed: to YAML, 0042 is the number 34, and 1_000 is 1000."""
+
+
+def with_ids_as_typed(parameters: DictConfig, typed: DictConfig) -> Any:
+    """Return parameters with the ids of `typed`, the same ones with each value as the text that was typed."""
+    for path in IDS:
+        if isinstance(ids := OmegaConf.select(typed, path), ListConfig):
+            OmegaConf.update(parameters, path, ids)
+    return OmegaConf.to_container(parameters)
 
 
 def split_params(context: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -34,6 +45,8 @@ def split_params(context: click.Context, option: click.Parameter, value: Any) ->
     Examples:
         >>> split_params(None, None, "lens.seed=7, history.encoders=[tfidf,co_occurrence], names={a: 1, b: 2}")
         {'lens': {'seed': 7}, 'history': {'encoders': ['tfidf', 'co_occurrence']}, 'names': {'a': 1, 'b': 2}}
+        >>> split_params(None, None, "forget.users=[0042,1_000,'7'],lens.seed=0042")
+        {'forget': {'users': ['0042', '1_000', '7']}, 'lens': {'seed': 34}}
     """
     if isinstance(value, tuple):  # of each time that the option is given
         if len(value) > 1:
@@ -53,10 +66,13 @@ def split_params(context: click.Context, option: click.Parameter, value: Any) ->
                 f"the value is not valid YAML; to have it taken as text, quote it: \"{path.strip()}='{text.strip()}'\"."
             )
             context.fail(f"--params has {item!r}: {expected}")
-    paths = [item.partition("=")[0].strip() for item in items]
+    texts = [(path.strip(), text) for path, _, text in (item.partition("=") for item in items)]
+    paths, typed = [path for path, _ in texts], OmegaConf.create()
     if twice := sorted({path for path in paths if paths.count(path) > 1}):
         context.fail(f"--params names {', '.join(twice)} several times: give each parameter once.")
-    return OmegaConf.to_container(OmegaConf.from_dotlist([re.sub(r"\s*=", "=", item, count=1) for item in items]))
+    for path, text in texts:
+        OmegaConf.update(typed, path, yaml.load(text, yaml.BaseLoader))
+    return with_ids_as_typed(OmegaConf.from_dotlist([f"{path}={text}" for path, text in texts]), typed)
 
 
 [load_versions_option] = [option for option in run.params if option.name == "load_versions"]
@@ -99,6 +115,9 @@ def read_config(context: click.Context, option: click.Parameter, value: Any) -> 
         named = dict(context.default_map or {})
         for name, items in named.items():
             if name == "params":
+                if isinstance(items, dict):
+                    typed = yaml.load(Path(value).read_text("utf-8"), yaml.BaseLoader)[context.info_name][name]
+                    items = with_ids_as_typed(OmegaConf.create(items), OmegaConf.create(typed))
                 named[name] = [items]  # the option may be given several times
             elif isinstance(items, list):
                 named[name] = ",".join(map(str, items))

@@ -161,6 +161,13 @@ def test_config_files_of_the_docs_say_what_options_would(tmp_path, file):
     assert given["params"] == options["params"]
 
 
+def test_ids_in_a_config_file_are_taken_as_they_are_typed(tmp_path):
+    path = tmp_path / "options.yml"
+    path.write_text("run: {params: {forget: {users: [0042, 1_000, 12:30, 7], erase: true}, lens: {seed: 0042}}}")
+    expected = {"forget": {"users": ["0042", "1_000", "12:30", "7"], "erase": True}, "lens": {"seed": 34}}
+    assert of_command("--config", str(path))["params"] == expected
+
+
 def test_versions_are_given_by_entry():
     context, option = click.Context(click.Command("run")), load_versions_option
     assert split_load_versions(context, option, "lens:2026-01-31T09.30.00.000Z") == {"lens": "2026-01-31T09.30.00.000Z"}

@@ -79,12 +79,12 @@ def test_the_proxy_knows_the_services_of_the_composition_which_keep_one_journal_
     composed = yaml.safe_load((DEPLOY / "compose.yml").read_text(encoding="utf-8"))["services"]
     upstream = re.findall(r"server (\w+):(\d+)", (DEPLOY / "nginx.conf").read_text(encoding="utf-8"))
     assert [(name, int(port)) for name, port in upstream] == [("one", SERVICE["port"]), ("two", SERVICE["port"])]
+    [(block, changed)] = yaml.safe_load((DEPLOY / "compose-parameters.yml").read_text(encoding="utf-8")).items()
+    assert (block, changed["journal"]) == ("service", "postgresql://reclora@database/reclora")
+    assert changed.keys() <= SERVICE.keys()
+    assert "database" in composed
     for name, _ in upstream:
-        command, _, params = composed[name]["command"]
-        changed = split_params(None, None, params.replace(" ", ""))["service"]
-        assert command in cli.commands
-        assert changed.keys() <= SERVICE.keys()
-        assert changed["journal"] == "postgresql://reclora@database/reclora"
-        assert "database" in composed
+        assert composed[name]["command"] == ["serve"]  # whose settings an update in its container has, too
+        assert "./compose-parameters.yml:/srv/reclora/conf/local/parameters.yml:ro" in composed[name]["volumes"]
         assert {*composed[name]["build"]["args"]["EXTRAS"].split(",")} <= {*PROJECT["optional-dependencies"]}
         assert (DEPLOY / composed[name]["build"]["context"] / composed[name]["build"]["dockerfile"]).exists()

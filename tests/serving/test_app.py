@@ -5,12 +5,14 @@ import json
 import os
 import signal
 import sqlite3
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from threading import Barrier, get_ident, main_thread
 from threading import Event as Signal
-from time import sleep, time
+from time import monotonic, sleep, time
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +27,7 @@ from live_service import (
     ITEMS,
     USERS,
     block,
+    ingestion,
     recommender_of,
     second_stage,
     service_config,
@@ -37,6 +40,7 @@ from reclora_kedro.candidates.next_item.base import fresh_retriever
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.candidates.next_item.reader import RetrieverReader
 from reclora_kedro.datasets.journal import JournalDataset
+from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.recommendation.delivery import items_of_users, lists_for_users
@@ -52,7 +56,7 @@ from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Snapshot
-from reclora_kedro.serving.service import RequestExpiredError, Service
+from reclora_kedro.serving.service import ReloadRefusedError, RequestExpiredError, Service
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +64,12 @@ def champion():
     return small_champion()
 
 
+def nothing():
+    return None
+
+
 @contextmanager
-def serving(folder, champion, token=None, newest=lambda: None, roll_back=None, forgotten=lambda: NOBODY, **changes):
+def serving(folder, champion, token=None, forgotten=lambda: NOBODY, newest=nothing, roll_back=nothing, **changes):
     load = champion if callable(champion) else lambda: champion
     service = Service(service_config(folder, **changes), load, Metrics(), forgotten)
     tokens = Tokens(token) if isinstance(token, str) else token
@@ -285,6 +293,19 @@ def test_a_history_is_answered_as_a_user_with_it_would_be_and_stores_nothing(cli
     assert len(client.service.champion.log.users) == USERS
 
 
+def test_what_a_visitor_was_shown_and_did_not_click_is_not_taken(tmp_path, champion):
+    columns = block("ingestion")["interactions"] | {"rating": None, "clicked": "clicked"}
+    with serving(tmp_path, replace(champion, ingestion=ingestion(interactions=columns))) as client:
+
+        def answers(*history):
+            lists = client.post("/recommend", json={"history": history, "n": ITEMS, "explain": True}).json()
+            return lists["items"], client.post("/score", json={"history": history, "items": ["9"]}).json()["scores"]
+
+        shown, clicked = (answers({"item": "4", "clicked": is_clicked}) for is_clicked in (False, True))
+        assert shown == answers()
+        assert {entry["item"] for entry in shown[0]} - {entry["item"] for entry in clicked[0]} == {"4"}
+
+
 def test_what_a_request_rules_out_is_not_recommended(client):
     every = items_of(client.post("/recommend", json={"user": 1, "n": ITEMS}))
     assert len(every) == 16
@@ -372,6 +393,12 @@ def test_dropped_events_are_gone_at_once_and_after_a_restart(tmp_path, champion)
         assert client.get("/users/3").json()["latest"] == []
 
 
+def test_a_user_with_an_id_that_no_database_stores_is_unknown_and_fails_no_commit(postgres, champion):
+    with serving(postgres, champion) as client:
+        assert client.delete("/users/%00/events").status_code == 404
+        assert 'reclora_journal_faults_total{step="commit"} 0.0' in client.get("/metrics").text
+
+
 def test_dropped_events_are_gone_whatever_the_clock_says(tmp_path, champion):
     """Those of the champion's log are later than now: a clock is behind, or theirs was ahead."""
     later = replace(champion.log.sequences, timestamp=champion.log.sequences.timestamp + 10**9)
@@ -430,6 +457,21 @@ def test_items_are_found_and_have_neighbours(client, champion):
     every = client.get("/items/7/neighbours", params={"limit": 1000}).json()["by_text"]
     assert {entry["item"] for entry in every} == {str(item) for item in range(ITEMS)} - {"7"}
     assert client.get("/model").json()["versions"] == dict(champion.versions)
+
+
+def test_items_with_near_vectors_are_found_without_a_copy_of_all_vectors(champion):
+    vectors = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
+    vectors[3] = 0
+    log = SimpleNamespace(item_embeddings=vectors)
+    now = SimpleNamespace(log=log, champion=replace(champion, recommender=SimpleNamespace(log=log)))
+    assert {cosine for _, cosine in Snapshot.alike(now, 3, 9)} == {0}
+    tracemalloc.start()
+    alike = dict(Snapshot.alike(now, 7, len(vectors)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    cosines = unit_vectors(vectors) @ unit_vectors(vectors)[7]
+    np.testing.assert_allclose([*alike.values()], cosines[[*alike]], atol=2e-6)
+    assert peak < vectors.nbytes
 
 
 def test_an_event_of_an_unknown_item_waits_until_the_item_is_known(tmp_path, champion):
@@ -849,6 +891,31 @@ def test_sighup_has_the_champion_loaded_again():
 
     asyncio.run(signalled())
     assert reloads == [True]
+
+
+def test_a_champion_that_cannot_be_loaded_yet_is_tried_again_after_growing_pauses():
+    times, seconds = [], 0.02
+
+    def reload(alias):
+        times.append(monotonic())
+        if len(times) < 5:
+            raise ReloadRefusedError("900 MiB of memory are free, but two champions are needed side by side")
+        service.champion.alias = alias
+
+    champion = SimpleNamespace(alias="first")
+    service = SimpleNamespace(config=SimpleNamespace(reload_seconds=seconds), champion=champion, reload=reload)
+
+    async def watched():
+        task = asyncio.create_task(_reload_when_told(service, lambda: "second"))
+        while champion.alias == "first":
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(5 * seconds)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(watched(), 30))
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert len(times) == 5
+    assert all(pause >= seconds * 2**place for place, pause in enumerate(pauses))
 
 
 def test_hosts_in_any_case_tokens_of_any_characters_and_head_are_answered(tmp_path, champion):

@@ -32,6 +32,14 @@ def labels():
     return {sample.name: {*sample.labels} for family in families for sample in family.samples}
 
 
+def test_counts_that_alerts_watch_begin_at_zero():
+    text = Metrics().text().decode()
+    outcomes, steps = ("accepted", "duplicate", "of a forgotten user"), ("commit", "checkpoint", "read", "listener")
+    for name, label, values in (("events", "outcome", outcomes), ("journal_faults", "step", steps)):
+        for value in values:
+            assert f'reclora_{name}_total{{{label}="{value}"}} 0.0\n' in text
+
+
 @pytest.mark.parametrize("file", ["prometheus-rules.yml", "grafana-dashboard.json"])
 def test_what_alerts_and_dashboard_read_is_what_the_service_writes(labels, file):
     read = expressions(file)

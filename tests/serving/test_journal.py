@@ -107,6 +107,12 @@ def test_a_dropped_user_is_in_no_file(file_journal, tmp_path):
     assert b"an event of theirs" not in files
 
 
+def test_events_that_were_dropped_stay_so_when_a_later_request_drops_until_an_earlier_second(journal):
+    for now in (10, 7, 12):
+        journal.drop_user("7", now, is_known=True).result()
+        assert journal.content().dropped == {"7": max(10, now)}
+
+
 def test_services_of_one_journal_read_what_the_others_commit(journal, heard, database):
     others = []
     other = Journal(database, others.append)
@@ -156,7 +162,7 @@ def test_a_file_that_is_no_sound_journal_stays_as_it_is(tmp_path, spoil):
     spoil(file)
     content = file.read_bytes()
     with pytest.raises(JournalError, match=r"journal\.sqlite cannot be used as a journal .*Move it away"):
-        Journal(file_in(tmp_path), ignore)
+        file_in(tmp_path).require_usable()
     assert file.read_bytes() == content
     assert list(tmp_path.iterdir()) == [file]
 
@@ -349,7 +355,7 @@ def test_a_database_of_somebody_else_stays_as_it_is(postgres):
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("CREATE TABLE events (id BIGINT)")
         with pytest.raises(JournalError, match=r"has tables events, but not all .*search_path%3Dreclora"):
-            Journal(journal_database(postgres), ignore)
+            journal_database(postgres).require_usable()
         connection.execute("CREATE SCHEMA own")
         inside = f"{postgres}?options=-csearch_path%3Down"
         journal = Journal(journal_database(inside), ignore)

@@ -59,20 +59,25 @@ def turned(rows):
     return rows.with_columns(label=1 - pl.col("label"))
 
 
-def kept_out(new, before, log, lens, first=None, rejected=NOTHING, accept=False, reject=()):
+def divided(new, before, log, lens, first=None, withheld=NOTHING, accept=False, reject=()):
+    """The rows to take in, those to keep out, and the report."""
     champion, report = Model(lens, log), CleaningReport()
     settings = (INGESTION, HISTORY, CONFIG, report)
-    _, out = keep_out(
+    parts = keep_out(
         new.sort("timestamp"),
         before.lazy(),
-        rejected,
+        withheld,
         champion,
         first or champion,
         *settings,
         accept=accept,
         reject=reject,
     )
-    return out, report
+    return *parts, report
+
+
+def kept_out(*arguments, **named):
+    return divided(*arguments, **named)[1:]
 
 
 def test_labels_that_were_turned_around_and_the_rows_of_a_bot_are_quarantined(log, before, fit):
@@ -129,11 +134,31 @@ def test_an_alarm_shuts_out_the_group_that_raised_it_which_is_decided_alone(log,
 
     rejected, _ = kept_out(new, before, log, lens, accept=[of_table], reject=[burst])
     assert rejected["alarm"].unique().to_list() == [REJECTED]
-    again, report = kept_out(new, before, log, lens, rejected=rejected, accept=True, reject=[burst])
+    again, report = kept_out(new, before, log, lens, withheld=rejected, accept=True, reject=[burst])
     assert again.height == report.rows("new interactions that were rejected before") == fakes.height
     assert kept_out(new, before, log, lens, accept=True)[0].is_empty()
     with pytest.raises(ValueError, match=r"update\.accept names 'journal', but the groups .* table-known-users"):
         kept_out(new, before, log, lens, accept=["journal"])
+
+
+def test_undecided_rows_of_a_table_that_is_gone_are_examined_again_but_not_those_that_left_the_journal(
+    log, before, fit
+):
+    lens, day = fit("din")[0], 86_400
+    table = turned(later(log, source="raw_new_interactions"))
+    alarmed = pl.concat([table, turned(later(log, seed=2)).with_columns(timestamp=pl.col("timestamp") + day)])
+    out, _ = kept_out(alarmed, before, log, lens)
+    assert out.height == alarmed.height
+    withheld = out.with_columns(pl.col("user_id", "item_id").cast(pl.String))
+    honest = later(log, seed=3).with_columns(timestamp=pl.col("timestamp") + 2 * day)
+    for new, added in ((honest, table.height), (pl.concat([honest, table]), 0), (honest.clear(), table.height)):
+        taken, again, report = divided(new, before, log, lens, withheld=withheld)
+        assert taken.height == new.filter(source="journal").height
+        assert again.equals(out.filter(source="raw_new_interactions"))
+        assert report.rows("quarantined interactions that are examined again") == added
+    taken, again, _ = divided(honest, before, log, lens, withheld=withheld, accept=["table-known-users"])
+    assert taken.equals(pl.concat([table, honest]))
+    assert again.is_empty()
 
 
 def test_the_mark_is_the_first_models_and_falls_with_no_later_one(log, before, fit, caplog):

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 import pytest
 
+from reclora_kedro.pipelines.forget.nodes import show_remains
+from reclora_kedro.update.config import ForgetConfig
 from reclora_kedro.update.remains import Forgotten, champions_of, find_remains, remains_table, stored_users
 from terminal import printed
 
@@ -70,6 +72,7 @@ def stored(tmp_path):
         Stored("reclora.checkpoints", "", version=None),
         with_report("report1", '[{"check": "rows of user_id 42"}]'),
         with_report("report2", '[{"rows": 42}]'),
+        with_table("quarantined_interactions", "quarantine1", user_id=["withheld"]),
         Stored("champion", "champion1", sources=("users1",)),
     ]
 
@@ -84,7 +87,7 @@ def test_rows_and_traces_of_a_user(stored):
 
 
 def test_ids_of_users_and_of_items_that_they_alone_have(stored):
-    assert stored_users(stored) == {"41", "42"}
+    assert stored_users(stored, pl.DataFrame({"user_id": ["41", "new"]})) == {"41", "42", "withheld", "new"}
     forgotten = Forgotten.of([42], stored, pl.Series("item_id", ["a", "c"]))
     assert forgotten == Forgotten(frozenset({"42"}), frozenset({"b"}))
     forgotten = Forgotten(frozenset({"none"}), frozenset({"b"}))
@@ -114,6 +117,11 @@ def test_what_is_left_is_counted_by_entry(erase, retrain, outcome):
     assert outcome in table
     nothing = printed(remains_table({"rows": [], "traces": []}, erase=erase, retrain=retrain))
     assert nothing == "No stored version knows the users.\n"
+
+
+def test_the_ids_that_are_forgotten_are_printed(capsys):
+    show_remains({"rows": [], "traces": []}, ForgetConfig(users=("0042", 7), erase=False, retrain=False))
+    assert capsys.readouterr().out.startswith("Forgotten: '0042', '7'.\n")
 
 
 def test_files_that_name_a_user(tmp_path):

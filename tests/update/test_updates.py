@@ -12,7 +12,7 @@ from cleaned_tables import SETTINGS
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.config import HistoryConfig, NegativesConfig
-from reclora_kedro.history.splits import SplitConfig, SplitShares
+from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
@@ -40,7 +40,6 @@ RATINGS = IngestionConfig(**SETTINGS | {"items": ITEM, "users": USER})
 CLICKS = IngestionConfig(
     **SETTINGS | {"interactions": SETTINGS["interactions"] | {"rating": None, "clicked": "r"}, "items": ITEM}
 )
-SHARES = SplitShares(train=0.6, validation=0.2)
 HISTORY = HistoryConfig.model_construct(
     seed=0, min_history=0, shared_clock=True, ties="strict", rating_levels=None,
     negatives=NegativesConfig(kind="none", per_positive=1),
@@ -215,8 +214,7 @@ def test_new_samples_are_split_by_time_and_moments_stay_whole():
     seconds = np.repeat(np.arange(1, 101), 3)
     log, users = pl.LazyFrame({"user_id": 7, "timestamp": seconds, "label": 1}), pl.DataFrame({"user_id": [7]})
     known = pl.DataFrame({"user_index": 0, "timestamp": [*range(1, 51), 100 + YEAR]})
-    shares = SplitShares(train=0.6, validation=0.3)  # the test's share differs: 0.1
-    assert new_split(log, users, known, shares) == (81, 96)
+    assert new_split(log, users, known) == (81, 91)
 
 
 def test_what_is_new_is_told_by_its_arrival_after_a_row_of_the_far_future(caplog):

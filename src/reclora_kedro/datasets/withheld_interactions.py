@@ -8,7 +8,16 @@ from kedro_datasets.polars import EagerPolarsDataset
 
 from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
-SCHEMA = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "group": pl.String, "alarm": pl.String}
+SCHEMA = {
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "rating": pl.Float64,
+    "timestamp": pl.Int64,
+    "label": pl.Int8,
+    "source": pl.String,
+    "group": pl.String,
+    "alarm": pl.String,
+}
 
 
 class WithheldInteractionsDataset(LoadOnlyDataset):

@@ -67,10 +67,6 @@ class Sequences:
         user = user_of_events(self.offsets)
         return (ItemEvents(user, self.item_index, self.timestamp, self.label, self.rating),)
 
-    def counts_after(self, second: float, items: int) -> np.ndarray:
-        """Count the events of each item later than a second: shape (items,)."""
-        return np.bincount(self.item_index[self.timestamp > second], minlength=items)
-
 
 def user_of_events(offsets: np.ndarray) -> np.ndarray:
     """Return the user of every flat event, int32, from the offsets of `Sequences`.

@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
+from math import inf
 from typing import Any
 
 import uvicorn
@@ -26,19 +27,21 @@ from reclora_kedro.serving.tools import add_tools
 
 logger = logging.getLogger(__name__)
 
+LONGEST_PAUSE = 600  # seconds between two tries to load a champion, of which each failure doubles the number
+
 
 def create_app(
     service: Service,
     tokens: Tokens | None = None,
     newest: Callable[[], str | None] = lambda: None,
-    roll_back: Callable[[], str | None] | None = None,
+    roll_back: Callable[[], str | None] = lambda: None,
 ) -> FastAPI:
     """Create the app of the service.
 
     Args:
         tokens: which requests need; None: none.
         newest: returns the version of the champion's alias; a change triggers a reload.
-        roll_back: names the previous champion and returns the version of the alias; None disables rollback.
+        roll_back: names the previous champion and returns the version of the alias.
     """
 
     @asynccontextmanager
@@ -92,9 +95,13 @@ def _describe_token(app: FastAPI) -> None:
 
 
 async def _reload_when_told(service: Service, newest: Callable[[], str | None]) -> None:
-    """Reload the champion on SIGHUP, which Windows lacks, or when its alias has another version."""
+    """Reload the champion on SIGHUP, which Windows lacks, or when its alias has another version.
+
+    One that cannot be loaded, as memory or a storage may be short for a while, is tried again after growing pauses.
+    """
     signalled, loop, seconds = asyncio.Event(), asyncio.get_running_loop(), service.config.reload_seconds
     tried: str | None = None
+    pause, next_try = 0.0, inf
     # On Windows, or outside of the main thread: POST /model/reload is left there.
     with suppress(AttributeError, RuntimeError, ValueError):
         loop.add_signal_handler(signal.SIGHUP, signalled.set)
@@ -105,11 +112,14 @@ async def _reload_when_told(service: Service, newest: Callable[[], str | None]) 
         signalled.clear()
         try:
             alias = await asyncio.to_thread(newest)
-            if is_signalled or alias not in (service.champion.alias, tried):
-                tried = alias
+            is_due = alias != tried or loop.time() >= next_try
+            if is_signalled or (alias != service.champion.alias and is_due):
+                pause = min(2 * pause, LONGEST_PAUSE) if alias == tried else seconds or 0
+                tried, next_try = alias, inf
                 await asyncio.to_thread(service.reload, None if is_signalled else alias)
         except Exception as error:  # whatever is wrong with the new champion, the old one goes on
             logger.warning("%s", error)
+            next_try = loop.time() + pause
 
 
 def _add_problems(app: FastAPI, service: Service) -> None:

@@ -103,7 +103,7 @@ class Journal:
     """A journal, which other services may use at the same time.
 
     Args:
-        database: where it is kept; made if it does not exist.
+        database: where it is kept, which is usable; made if it does not exist.
         listen: called with the changes of each commit, before their senders are answered, and by `refresh` with those
             of other services; after users were erased, or a connection was lost, with the journal's whole content.
         observe_fault: called with the step that failed: commit, checkpoint, read or listener.
@@ -111,7 +111,7 @@ class Journal:
             nothing is stored.
 
     Raises:
-        JournalError: the database cannot be written, or is no valid journal.
+        JournalError: the database cannot be written.
     """
 
     def __init__(
@@ -121,7 +121,6 @@ class Journal:
         observe_fault: Callable[[str], None] = lambda step: None,
         forgotten: Callable[[], ForgottenUsers] = lambda: NOBODY,
     ) -> None:
-        database.require_usable()
         self._database, self._listen, self._observe_fault = database, listen, observe_fault
         self._forgotten, self._excluded = forgotten, NOBODY
         try:

@@ -218,9 +218,10 @@ def add_checksums(connection: Connection) -> None:
 
 
 def drop_until(connection: Connection, user_id: str, second: int) -> None:
-    """Record until which second all events of a user are dropped."""
+    """Record until which second all events of a user are dropped, if that is later than what is recorded."""
+    recorded = connection.run(DROPPED_UNTIL, user_id=user_id).fetchone() or ()
     connection.run(DELETE_DROPPED, user_id=user_id)
-    connection.run(ADD_DROPPED, user_id=user_id, timestamp=second)
+    connection.run(ADD_DROPPED, user_id=user_id, timestamp=max([second, *recorded]))
 
 
 def note_change(connection: Connection, user_id: str) -> None:

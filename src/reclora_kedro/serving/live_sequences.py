@@ -72,13 +72,6 @@ class LiveSequences(Sequences):
     def by_item(self) -> tuple[ItemEvents, ...]:
         return self.parts
 
-    def counts_after(self, second: float, items: int) -> np.ndarray:
-        item, begin = np.arange(items), np.full(items, int(second // 1) + 1)
-        counts = [
-            part.sign * (part.log.range_of(item)[1] - part.log.range_before(item, begin)[1]) for part in self.parts
-        ]
-        return np.sum(counts, axis=0)
-
     def with_users(self, users: int) -> Self:
         """Return a copy with further users, without events."""
         return replace(self, runs=np.pad(self.runs, ((0, 0), (0, users))))

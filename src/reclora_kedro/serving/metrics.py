@@ -6,6 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ROWS = (1, 4, 16, 64, 256, 1024)
+OUTCOMES = ("accepted", "duplicate", "of a forgotten user")
+STEPS = ("commit", "checkpoint", "read", "listener")
 
 
 class Metrics:
@@ -23,6 +25,11 @@ class Metrics:
         self._events = Counter("reclora_events", "Events by what became of them", ("outcome",), registry=self._registry)
         faults = "reclora_journal_faults", "Reads and writes of the journal that failed, by the step that did"
         self._faults = Counter(*faults, ("step",), registry=self._registry)
+        for counter, values in ((self._events, OUTCOMES), (self._faults, STEPS)):
+            for value in values:
+                counter.labels(
+                    value
+                )  # from 0 on: alerts see neither a first increase without it, nor that there is none
         self._champion = Gauge("reclora_champion", "1 for the one that answers", ("version",), registry=self._registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -37,12 +44,11 @@ class Metrics:
             self._waiting.labels(queue).set_function(count)
 
     def events(self, accepted: int, duplicates: int, dropped: int) -> None:
-        self._events.labels("accepted").inc(accepted)
-        self._events.labels("duplicate").inc(duplicates)
-        self._events.labels("of a forgotten user").inc(dropped)
+        for outcome, count in zip(OUTCOMES, (accepted, duplicates, dropped), strict=True):
+            self._events.labels(outcome).inc(count)
 
     def journal_fault(self, step: str) -> None:
-        """Count a write of the journal that failed in a step: commit, checkpoint, read or listener."""
+        """Count a read or write of the journal that failed in one of the `STEPS`."""
         self._faults.labels(step).inc()
 
     def champion(self, version: str) -> None:

@@ -90,6 +90,14 @@ class Champion:
         is_second_stage = self.choice.kind in SECOND_STAGES
         return self.recommendation.shortlist + is_second_stage * BEST_PER_SOURCE * len(self.recommender.sources)
 
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Lengths of the item vectors, shape (items,); 1 for zero vectors, whose cosines are zero."""
+        vectors = self.log.item_embeddings
+        assert vectors is not None  # else nothing asks for their lengths
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        return np.where(lengths > 0, lengths, 1)
+
     @property
     def bytes(self) -> int:
         """Memory of its weights and its log's columns."""
@@ -249,10 +257,10 @@ class Snapshot:
 
     def alike(self, item: int, most: int) -> list[tuple[int, float]]:
         """Return the items with the nearest vectors to an item's, and their cosines; none without vectors."""
-        if self.log.item_embeddings is None:
+        if (vectors := self.log.item_embeddings) is None:
             return []
-        vectors = unit_vectors(self.log.item_embeddings)
-        cosines = vectors @ vectors[item]
+        lengths = self.champion.lengths
+        cosines = vectors @ vectors[item] / (lengths * lengths[item])
         order = np.argsort(-cosines, kind="stable")
         best = order[order != item][:most]
         return list(zip(best.tolist(), _rounded(cosines[best]), strict=True))

@@ -48,7 +48,7 @@ class Routes:
     other indices, may take over while a request waits.
     """
 
-    def __init__(self, service: Service, roll_back: Callable[[], str | None] | None) -> None:
+    def __init__(self, service: Service, roll_back: Callable[[], str | None]) -> None:
         self.service, self._config, self._roll_back = service, service.config, roll_back
 
     def add_to(self, app: FastAPI) -> None:
@@ -138,6 +138,10 @@ class Routes:
             return users, int(events.timestamp[own].max(initial=0))
 
         users, last = await self.service.look(look)
+        try:
+            shapes.storable_id(user_id)
+        except ValueError as error:  # whose request would fail the whole commit, with the events of others
+            raise unknown("user", user_id, users) from error
         is_known, until = user_id in users, max(int(time()), last)  # an event may be later than this machine's clock
         deleted = await _written(self.service.journal.drop_user(user_id, until, is_known))
         if not (deleted or is_known):
@@ -227,8 +231,6 @@ class Routes:
         """Roll back to the previous champion, as `kedro run --pipelines rollback` does, and answer with it."""
         before = self.service.champion.versions
         try:
-            if self._roll_back is None:
-                raise ValueError("This service was given no project whose champion it could name.")
             alias = await asyncio.to_thread(self._roll_back)
         except Exception as error:  # whatever is in the way, the champion stays
             logger.warning("The champion was not rolled back: %s", error)
@@ -299,7 +301,8 @@ class Routes:
         given = body.history or []
         _require_most("history", len(given), self._config.max_events, "max_events")
         events = (self._event(f"history.{place}", event, "", "") for place, event in enumerate(given))
-        history = tuple(event for event in events if event.item_id in now.live.items)
+        taken = (event for event in events if event.rating is not None)  # not those that were shown and not clicked
+        history = tuple(event for event in taken if event.item_id in now.live.items)
         indices = None if items is None else _item_indices(now.live.items, items)
         return Request(False, body.user, history, items=indices, explain=body.explain, model=model)
 

@@ -19,7 +19,8 @@ from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.models import Fallback
 
 
-def _id(value: Any) -> Any:
+def storable_id(value: Any) -> Any:
+    """Return an id, an integer as its digits; raise ValueError for one that no journal can store."""
     if isinstance(value, str):
         value.encode()  # half of a surrogate pair has no UTF-8
         if "\0" in value:
@@ -27,7 +28,7 @@ def _id(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Id = Annotated[str, BeforeValidator(_id), Field(min_length=1, max_length=200)]
+Id = Annotated[str, BeforeValidator(storable_id), Field(min_length=1, max_length=200)]
 """An id of the log; an integer stands for its digits."""
 Time = AwareDatetime | Annotated[int, Field(gt=0, lt=2**40, strict=True)]
 """RFC 3339 with an offset, or whole seconds since the epoch."""

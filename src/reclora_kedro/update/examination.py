@@ -6,7 +6,7 @@ are new since the champion's log, and by bursts of new users, who came on one da
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,7 +18,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import Growth, build_log
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
-from reclora_kedro.ingestion.keys import EVENT_KEY
+from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
@@ -97,7 +97,7 @@ def examine_events(
 def keep_out(
     new: pl.DataFrame,
     log: pl.LazyFrame,
-    rejected: pl.DataFrame,
+    withheld: pl.DataFrame,
     champion: Model,
     first: Model,
     ingestion: IngestionConfig,
@@ -106,19 +106,25 @@ def keep_out(
     report: CleaningReport,
     *,
     accept: bool | Sequence[str],
-    reject: bool | Sequence[str],
+    reject: Literal[False] | Sequence[str],
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Divide new interactions into those to take in, and those to keep out: quarantined or rejected, now or before.
 
     Args:
-        rejected: interactions that were rejected before.
+        withheld: interactions that were kept out before. Rejected ones stay out; quarantined ones are examined again,
+            whether their table still has them or not, but those of the journal only as long as it has them.
         accept, reject: see `decided`.
 
     Raises:
         ValueError: `accept` or `reject` names no group of the new interactions.
     """
-    typed = rejected.with_columns(pl.col(key).cast(new.schema[key], strict=False) for key in EVENT_KEY)
-    unseen = new.join(typed, on=EVENT_KEY, how="anti", maintain_order="left")
+    typed = withheld.with_columns(pl.col(name).cast(type, strict=False) for name, type in new.schema.items())
+    is_rejected = pl.col("alarm") == REJECTED
+    rejected, undecided = typed.filter(is_rejected), typed.filter(~is_rejected & (pl.col("source") != "journal"))
+    gone = undecided.select(new.columns).join(new, on=EVENT_KEY, how="anti")
+    report.record("quarantined interactions that are examined again", gone.height)
+    new = pl.concat([new, gone]).sort(MOMENT_KEY, maintain_order=True)
+    unseen = new.join(rejected, on=EVENT_KEY, how="anti", maintain_order="left")
     report.record("new interactions that were rejected before", new.height - unseen.height)
     examined = examine_events(unseen, log, champion, first, ingestion, history, config, report)
     out = decided(examined, accept, reject, rejected["group"].unique())
@@ -136,11 +142,14 @@ def keep_out(
         told = f"{new_users} of its {users} users are new: somebody may have made them to lift it"
         report.record(f"interactions of the item {item}", taken.filter(item_id=item).height, told)
         logger.warning("Most users of the item %s are new, %d of %d.", item, new_users, users)
-    return taken, pl.concat([typed, out], how="diagonal")
+    return taken, pl.concat([rejected, out], how="diagonal")
 
 
 def decided(
-    examined: pl.DataFrame, accept: bool | Sequence[str], reject: bool | Sequence[str], rejected: Iterable[str]
+    examined: pl.DataFrame,
+    accept: bool | Sequence[str],
+    reject: Literal[False] | Sequence[str],
+    rejected: Iterable[str],
 ) -> pl.DataFrame:
     """Return those of the examined interactions to keep out: alarmed ones that are not accepted, and rejected ones.
 
@@ -153,21 +162,15 @@ def decided(
         ValueError: there is no such group among the new interactions.
     """
     groups = examined["group"].unique().sort().to_list()
-    for parameter, named in (("accept", accept or ()), ("reject", reject or ())):
-        if parameter == "accept" and named is True:
-            continue
-        if not isinstance(named, list | tuple):
-            raise ValueError(
-                f"update.{parameter} is {named!r}; expected a list of groups, such as [journal-new-users]."
-            )
+    taken, rejected_now = groups if accept is True else [*(accept or ())], [*(reject or ())]
+    for parameter, named, further in (("accept", taken, (LENS,)), ("reject", rejected_now, rejected)):
         for name in named:
-            if groups and name not in {*groups, *(rejected if parameter == "reject" else (LENS,))}:
+            if groups and name not in {*groups, *further}:
                 raise ValueError(
                     f"update.{parameter} names {name!r}, but the groups of the new interactions are "
                     f"{', '.join(groups)}: name some of these."
                 )
-    taken = groups if accept is True else [*(accept or ())]
-    is_rejected = pl.col("group").is_in([] if isinstance(reject, bool) else [*reject])
+    is_rejected = pl.col("group").is_in(rejected_now)
     kept_out = examined.filter(is_rejected | (pl.col("alarm").is_not_null() & ~pl.col("group").is_in(taken)))
     return kept_out.with_columns(alarm=pl.when(is_rejected).then(pl.lit(REJECTED)).otherwise("alarm"))
 

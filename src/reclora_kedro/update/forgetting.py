@@ -41,7 +41,7 @@ def require_users(
     before: ForgottenUsers = NOBODY,
     show: Callable[[str], None] = lambda nearest: None,
 ) -> None:
-    """Refuse ids that are not stored anywhere.
+    """Refuse ids of nobody who is stored or was forgotten before.
 
     Error messages are logged, so this one contains no id.
 
@@ -55,8 +55,7 @@ def require_users(
         >>> require_users(["ann"], {"anna", "bob"})
         Traceback (most recent call last):
         ...
-        ValueError: forget.users[0] is an id that no stored version holds. Correct it, or drop events that only
-        the live service has: DELETE /users/{id}/events.
+        ValueError: forget.users[0] is an id that neither a stored version nor the service's journal has: correct it.
     """
     if not (names := [str(each) for each in ids]):
         raise ValueError("forget.users names nobody: give ids, such as `--params forget.users=[42]`.")
@@ -65,8 +64,8 @@ def require_users(
             nearest = ", ".join(map(repr, get_close_matches(name, sorted(stored), cutoff=0)))
             show(f"{name!r} is none of the stored ids. The nearest: {nearest}.")
             raise ValueError(
-                f"forget.users[{place}] is an id that no stored version holds. Correct it, or drop events that only\n"
-                "the live service has: DELETE /users/{id}/events."
+                f"forget.users[{place}] is an id that neither a stored version nor the service's journal has: correct "
+                "it."
             )
 
 

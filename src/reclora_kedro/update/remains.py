@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +43,8 @@ REPORTS = "reporting"
 """The layer of further such entries."""
 WITH_USERS = {"raw_interactions", "raw_users", "raw_new_interactions", "raw_new_users", "journal"}
 """Entries with rows of users that no pipeline makes."""
+KNOWN_BY = ("users", "new_interactions", "quarantined_interactions")
+"""Entries whose users can be forgotten: those of the latter two need not be among the former."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,11 @@ class Remains:
     traces: list[ArchivedVersion]
 
 
-def stored_users(versions: Iterable[ArchivedVersion]) -> set[str]:
-    files = (file for each in versions if each.entry == "users" for file in each.files(".parquet"))
-    return {user for file in files for user in pl.read_parquet(file, columns=["user_id"])["user_id"].cast(pl.String)}
+def stored_users(versions: Iterable[ArchivedVersion], journal: pl.DataFrame) -> set[str]:
+    """Return the ids, as texts, of the canonical users and those of new interactions and of the service's journal."""
+    files = (file for each in versions if each.entry in KNOWN_BY for file in each.files(".parquet"))
+    tables = chain([journal], (pl.read_parquet(file, columns=["user_id"]) for file in files))
+    return {user for table in tables for user in table["user_id"].unique().cast(pl.String)}
 
 
 def items_of(users: Collection[str], versions: Iterable[ArchivedVersion]) -> set[str]:

@@ -264,10 +264,8 @@ def known_moments(log: InteractionLog) -> pl.DataFrame:
     return pl.concat(moments, how="vertical_relaxed").unique()
 
 
-def new_split(
-    interactions: pl.LazyFrame, users: pl.DataFrame, known: pl.DataFrame, shares: SplitShares = SHARES
-) -> tuple[int, int]:
-    """Return the first seconds of validation and test: shares of the new rows by time, rounded up to moments.
+def new_split(interactions: pl.LazyFrame, users: pl.DataFrame, known: pl.DataFrame) -> tuple[int, int]:
+    """Return the first seconds of validation and test: `SHARES` of the new rows by time, rounded up to moments.
 
     Args:
         known: moments of the rows that are not new, see `known_moments`.
@@ -275,7 +273,7 @@ def new_split(
     Examples:
         >>> log = pl.LazyFrame({"user_id": [7] * 8, "timestamp": [1, 9, 3, 4, 5, 6, 6, 7], "label": [1] * 8})
         >>> users, known = pl.DataFrame({"user_id": [7]}), pl.DataFrame({"user_index": [0, 0], "timestamp": [1, 9]})
-        >>> new_split(log, users, known, SplitShares(train=0.5, validation=0.3))
+        >>> new_split(log, users, known)
         (6, 7)
     """
     indices = users.lazy().select("user_id", user_index=pl.int_range(pl.len()).cast(known.schema["user_index"]))
@@ -288,7 +286,7 @@ def new_split(
     ends = np.append(seconds, seconds[-1] + 1)
     validation, test = (
         int(ends[uncut(int(share * len(seconds)), seconds)])
-        for share in (shares.train, shares.train + shares.validation)
+        for share in (SHARES.train, SHARES.train + SHARES.validation)
     )
     return validation, test
 

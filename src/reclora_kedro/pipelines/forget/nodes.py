@@ -35,6 +35,7 @@ def forget_in_tables_and_log(
     items: pl.DataFrame,
     users: pl.DataFrame,
     archive: Archive,
+    journal: pl.DataFrame,
     users_to_drop: pl.DataFrame,
     before: InteractionLog,
     forget: ForgetConfig,
@@ -50,7 +51,7 @@ def forget_in_tables_and_log(
     from reclora_kedro.update import forgetting
     from reclora_kedro.update.forgetting import Tables
 
-    stored = remains.stored_users(archive.versions())
+    stored = remains.stored_users(archive.versions(), journal)
     forgetting.require_users(forget.users, stored, ForgottenUsers.from_table(users_to_drop), show)
     tables = forgetting.forget_in_tables(Tables(interactions, items, users), forget.users, ingestion)
     log = forgetting.forget_in_log(tables, before, history, engine)
@@ -141,5 +142,6 @@ def name_champion(
 
 
 def show_remains(forget_report: dict[str, Any], forget: ForgetConfig) -> None:
-    """Print the entries with versions that hold data of the users, and what happens to these."""
+    """Print the ids, which no file keeps, the entries with versions that hold their data, and what happens to these."""
+    show(f"Forgotten: {', '.join(repr(str(user)) for user in forget.users)}.")
     show(remains.remains_table(forget_report, erase=forget.erase, retrain=forget.retrain))

@@ -48,6 +48,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "previous.items",
                     "previous.users",
                     "archive",
+                    "journal",
                     "users_to_drop",
                     "champion.log",
                     "params:forget",

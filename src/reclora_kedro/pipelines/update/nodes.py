@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     from reclora_kedro.llm.language_model import LanguageModel
     from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 
-logger = logging.getLogger(__name__)
-
-
 IN_USE = ("interactions", "items", "users", "log", "item_embeddings", "lens")
 """Entries, besides other weights, whose versions a champion names."""
 KEPT = ("tuned_item_encoder",)
@@ -71,7 +67,7 @@ def clean_new_interactions(
 def append_interactions(
     new_interactions: pl.DataFrame,
     previous_interactions: pl.LazyFrame,
-    withheld_interactions: pl.DataFrame,
+    withheld: pl.DataFrame,
     champion_log: InteractionLog,
     champion_lens: Lens,
     first_log: InteractionLog,
@@ -82,7 +78,7 @@ def append_interactions(
     accept: Any,  # Kedro has no unions: see `examination.decided`
     reject: Any,
 ) -> tuple[pl.LazyFrame, pl.DataFrame, Records]:
-    """Append the new interactions without alarms, and those of accepted groups.
+    """Append the new interactions without alarms, and those of accepted groups, quarantined ones of before included.
 
     One node, so that nothing reads the interactions before they are examined.
 
@@ -93,10 +89,9 @@ def append_interactions(
     from reclora_kedro.update.examination import Model
 
     report = CleaningReport()
-    rejected = withheld_interactions.filter(alarm=examination.REJECTED)
     champion, first = Model(champion_lens, champion_log), Model(first_lens, first_log)
     new, out = examination.keep_out(
-        new_interactions, previous_interactions, rejected, champion, first, ingestion, history, config, report,
+        new_interactions, previous_interactions, withheld, champion, first, ingestion, history, config, report,
         accept=accept, reject=reject,
     )  # fmt: skip
     return updates.append_events(previous_interactions, new, ingestion, report), out, report.records()
