@@ -26,10 +26,8 @@ class Metrics:
         faults = "reclora_journal_faults", "Reads and writes of the journal that failed, by the step that did"
         self._faults = Counter(*faults, ("step",), registry=self._registry)
         for counter, values in ((self._events, OUTCOMES), (self._faults, STEPS)):
-            for value in values:
-                counter.labels(
-                    value
-                )  # from 0 on: alerts see neither a first increase without it, nor that there is none
+            for value in values:  # from 0 on, or else alerts do not see a first increase, or that there is none
+                counter.labels(value)
         self._champion = Gauge("reclora_champion", "1 for the one that answers", ("version",), registry=self._registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
