@@ -183,7 +183,7 @@ def adapted_modules(model):
 def test_a_regular_expression_chooses_target_modules(tiny_llm):
     adapted = fresh_adapter(tiny_llm, target_modules=r".*\.1\..*(q|o)_proj")
     assert adapted_modules(adapted) == {"1.self_attn.q_proj", "1.self_attn.o_proj"}
-    with pytest.raises(ValueError, match=r"target_modules names .*query, which the base LLM does not have"):
+    with pytest.raises(ValueError, match=r"target_modules names .*query, which the base LLM lacks in its decoder"):
         fresh_adapter(adapted.unload(), target_modules=r".*query")
 
 
@@ -198,7 +198,7 @@ def test_the_last_layers_alone_are_adapted(tiny_llm, last_layers, expected):
 @pytest.mark.parametrize(
     ("target", "found"),
     [
-        (["lm_head"], "has as lm_head, which is no linear layer in a block"),
+        (["lm_head"], "names lm_head, which the base LLM lacks in its decoder"),
         (["embed_tokens"], "has as model.embed_tokens, which is no linear layer"),
         (["q_proj", "self_attn"], "has as model.layers.0.self_attn, which is no linear layer"),
         (".*self_attn", "has as model.layers.0.self_attn, which is no linear layer"),

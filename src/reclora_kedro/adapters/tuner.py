@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from reclora_kedro.adapters.base import TrainedOn
+from reclora_kedro.adapters.base_llm import decoder_prefix
 from reclora_kedro.adapters.linear import PersonalizedLayer
 
 
@@ -59,6 +60,10 @@ class PersonalizedTuner(BaseTuner):
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         setattr(self, f"{self.prefix}gates", nn.ModuleDict())
+        self._decoder = decoder_prefix(model)
+
+    def _check_target_module_exists(self, peft_config: Any, key: str) -> Any:
+        return key.startswith(self._decoder) and super()._check_target_module_exists(peft_config, key)
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add an adapter: its layers, then its gates."""

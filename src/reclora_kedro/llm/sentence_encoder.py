@@ -71,7 +71,11 @@ class SentenceEncoder:
 
 
 def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -> SentenceEncoder:
-    """Return a float32 copy with the first layers (None: all); raise ValueError if it has fewer or is quantised."""
+    """Return a float32 copy with the first layers (None: all).
+
+    Raises:
+        ValueError: the encoder has fewer layers, is quantised, or lacks weights that its architecture asks for.
+    """
     from transformers import AutoModel
 
     if getattr(encoder.model, "is_quantized", False):
@@ -90,8 +94,16 @@ def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:layers]
     model = AutoModel.from_config(config, dtype=torch.float32)
-    model.load_state_dict(encoder.model.base_model.state_dict(), strict=False)
-    pooling = encoder.pooling if isinstance(encoder, SentenceEncoder) else "mean"
+    if isinstance(encoder, SentenceEncoder):
+        own, copied, pooling = encoder.model, model, encoder.pooling
+    else:  # of an LLM that also sees, the part that reads text
+        own, copied, pooling = encoder.model.get_decoder(), model.get_decoder(), "mean"
+    missing, _ = copied.load_state_dict(own.state_dict(), strict=False)  # which has further layers
+    if missing:
+        raise ValueError(
+            f"{encoder.name!r} lacks {len(missing)} weights of a {type(model).__name__}, which would be random numbers "
+            f"in the item encoder, such as {missing[0]}: choose another item_encoder.base."
+        )
     return SentenceEncoder(model.to(encoder.device), encoder.tokenizer, encoder.name, pooling)
 
 
