@@ -1,6 +1,7 @@
 """Sentence encoders, from a tiny random one in the layout of sentence-transformers."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 
 from random_encoder import save_random_encoder
 from reclora_kedro.datasets.sentence_encoder import SentenceEncoderDataset
+from reclora_kedro.llm import sentence_encoder
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
 
@@ -107,6 +109,16 @@ def test_an_unknown_pooling_is_refused(folder) -> None:
     set_pooling(folder, pooling_mode_max_tokens=True)
     with pytest.raises(ValueError, match="pools by pooling_mode_max_tokens; expected one of pooling_mode_mean_tokens"):
         load_sentence_encoder(str(folder), device="cpu")
+
+
+def test_an_encoder_is_sent_on_the_cpu_and_used_on_a_gpu_of_the_worker(folder, monkeypatch) -> None:
+    encoder = load_sentence_encoder(str(folder))
+    load, on = encoder.loader(on_gpu=True), encoder.device
+    monkeypatch.setattr(sentence_encoder, "choose_device", {"auto": "meta", "cpu": "cpu"}.get)  # a GPU, as it were
+    assert pickle.loads(pickle.dumps(load))().device.type == "meta"
+    assert encoder.loader(on_gpu=False)().device.type == "cpu"
+    assert replace(encoder, requested_device="cpu").loader(on_gpu=True)().device.type == "cpu"
+    assert encoder.device == on
 
 
 def test_the_dataset_loads_it(folder) -> None:

@@ -2,7 +2,9 @@
 
 import copy
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ class SentenceEncoder:
     tokenizer: Any
     name: str
     pooling: str
+    requested_device: str = "auto"
 
     @property
     def device(self) -> torch.device:
@@ -39,6 +42,14 @@ class SentenceEncoder:
     @property
     def width(self) -> int:
         return self.model.config.hidden_size
+
+    def to(self, device: str) -> "SentenceEncoder":
+        return replace(self, model=self.model.to(choose_device(device)))
+
+    def loader(self, on_gpu: bool) -> "Callable[[], SentenceEncoder]":
+        """Return a function that puts a copy, sent to another process, on its GPU unless ``cpu`` was requested."""
+        device = "auto" if on_gpu and self.requested_device != "cpu" else "cpu"
+        return partial(replace(self, model=copy.deepcopy(self.model).cpu()).to, device)
 
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
         """Return token ids with the encoder's special tokens; special tokens in a text are plain characters."""
@@ -137,8 +148,7 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
             "`source` of its catalog entry, or history.item_embedding.encoders."
         ) from error
     require_sound(model, tokenizer, source)
-    model = model.requires_grad_(False).eval().to(choose_device(device))
-    return SentenceEncoder(model, tokenizer, source, pooling)
+    return SentenceEncoder(model.requires_grad_(False).eval(), tokenizer, source, pooling, device).to(device)
 
 
 def read_pooling(source: str, **version: str) -> str:
