@@ -64,8 +64,8 @@ class LanguageModel:
         self.tokenizer.save_pretrained(folder)
 
     def loader(self, on_gpu: bool) -> "Callable[[], LanguageModel]":
-        """Return a function that loads the same LLM in another process, on its GPU if this one is on a GPU."""
-        device = "auto" if on_gpu and self.device.type != "cpu" else "cpu"
+        """Return a function that loads the same LLM in another process, on its GPU unless `device` was ``cpu``."""
+        device = "auto" if on_gpu and self.arguments["device"] != "cpu" else "cpu"
         path = Path(self.arguments["source"])  # other processes may have another working directory
         source = str(path.absolute()) if path.exists() else self.arguments["source"]
         return partial(load_language_model, **self.arguments | {"device": device, "source": source})
@@ -141,7 +141,7 @@ def load_language_model(
         "source": source,
         "revision": revision,
         "dtype": str(weights_type).removeprefix("torch."),
-        "device": str(torch_device),
+        "device": device,  # as requested: other machines may have other devices
         "quantization": quantization,
     }
     require_sound(model, tokenizer, source)
