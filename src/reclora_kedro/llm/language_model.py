@@ -121,7 +121,7 @@ def load_language_model(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from reclora_kedro.llm.pretrained import load_pretrained, require_sound
+    from reclora_kedro.llm.pretrained import load_pretrained, mark_chat_tokens, require_sound
 
     torch_device, weights_type, quantized, folder = _resolve(source, dtype, device, quantization)
     revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
@@ -145,6 +145,7 @@ def load_language_model(
         "quantization": quantization,
     }
     require_sound(model, tokenizer, source)
+    mark_chat_tokens(tokenizer)
     llm = LanguageModel(model if quantized else model.to(torch_device), tokenizer, source, arguments)
     require_own_logits(llm)
     return llm
@@ -165,7 +166,7 @@ def outline_language_model(
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from reclora_kedro.llm.pretrained import load_pretrained, require_safetensors, require_sound
+    from reclora_kedro.llm.pretrained import load_pretrained, mark_chat_tokens, require_safetensors, require_sound
 
     _, weights_type, _, folder = _resolve(source, dtype, device, quantization, with_weights=False)
     revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
@@ -182,6 +183,7 @@ def outline_language_model(
     except OSError as error:
         raise _not_found(source, error) from error
     require_sound(model, tokenizer, folder)
+    mark_chat_tokens(tokenizer)
     return LanguageModel(model, tokenizer, source, {})
 
 
