@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from transformers import RobertaConfig, RobertaModel
 
 from random_encoder import save_random_encoder
 from reclora_kedro.datasets.sentence_encoder import SentenceEncoderDataset
@@ -52,6 +53,18 @@ def test_vectors_are_pooled_at_length_one_whatever_the_batch(folder, modes, pool
         states = encoder.model(input_ids=torch.tensor([kept])).last_hidden_state[0]
     pooled = states.mean(0) if pooling == "mean" else states[0]
     np.testing.assert_allclose(together[3], pooled / pooled.norm(), atol=1e-5)
+
+
+def test_of_roberta_a_text_is_cut_before_its_last_positions(folder) -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = RobertaConfig(vocab_size=15, pad_token_id=1, max_position_embeddings=34, **sizes)
+    RobertaModel(config).save_pretrained(folder)
+    encoder = load_sentence_encoder(str(folder), device="cpu")
+    encoder.tokenizer.model_max_length = 32  # as RoBERTa's tokenizer has 512, of 514 positions
+    vectors = embed_texts(encoder, ["red nail " * 40], max_tokens=64, tokens_per_batch=100)
+    np.testing.assert_allclose(np.linalg.norm(vectors), 1, rtol=1e-5)
+    encoder.save(folder)
+    assert json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"] == 32
 
 
 def test_a_file_in_the_folder_is_refused_since_only_that_would_be_hashed(folder) -> None:

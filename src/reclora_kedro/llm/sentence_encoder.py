@@ -43,6 +43,11 @@ class SentenceEncoder:
     def width(self) -> int:
         return self.model.config.hidden_size
 
+    @property
+    def context_tokens(self) -> int:
+        """Maximum length of a text; RoBERTa and its kin have two positions more than that."""
+        return min(self.model.config.max_position_embeddings, self.tokenizer.model_max_length)
+
     def to(self, device: str) -> "SentenceEncoder":
         return replace(self, model=self.model.to(choose_device(device)))
 
@@ -53,7 +58,7 @@ class SentenceEncoder:
 
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
         """Return token ids with the encoder's special tokens; special tokens in a text are plain characters."""
-        longest = min(max_tokens, self.model.config.max_position_embeddings)
+        longest = min(max_tokens, self.context_tokens)
         return self.tokenizer(texts, truncation=True, max_length=longest, split_special_tokens=True)["input_ids"]
 
     def encode(self, token_ids: Tensor, last: Tensor) -> Tensor:
@@ -73,7 +78,7 @@ class SentenceEncoder:
         pooling = {name: how == self.pooling for name, how in POOLINGS.items()}
         files = {
             "modules.json": modules,
-            "sentence_bert_config.json": {"max_seq_length": self.model.config.max_position_embeddings},
+            "sentence_bert_config.json": {"max_seq_length": self.context_tokens},
             "1_Pooling/config.json": {"word_embedding_dimension": self.width, **pooling},
         }
         (folder / "1_Pooling").mkdir()
