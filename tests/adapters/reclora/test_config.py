@@ -33,6 +33,11 @@ def test_the_defaults_are_those_of_the_paper():
     assert config.target_modules == ["q_proj", "v_proj"]
 
 
+def test_conf_base_differs_from_the_defaults_where_the_docstring_says_so():
+    shipped, defaults = yaml.safe_load(PARAMETERS.read_text())["_adapter"], vars(RecLoraSettings())
+    assert {name for name, value in shipped.items() if value != defaults[name]} == {"composition", "last_layers"}
+
+
 def test_what_is_written_is_read_again(tmp_path):
     config = RecLoraConfig(gate_dim=6, target_modules=["o_proj", "down_proj"], last_layers=2, top_k=3)
     config.save_pretrained(tmp_path)
