@@ -18,7 +18,7 @@ def test_parameters_and_peft_share_one_list_of_fields():
     for name, entry in settings.items():
         assert of_peft[name].type == entry.type
     own = of_peft.keys() - settings.keys() - {entry.name for entry in fields(PeftConfig)}
-    assert own == {"gate_dim", "gate_input", "exclude_modules", "layers_to_transform", "base_llm"}
+    assert own == {"gate_dim", "gate_input", "layers_to_transform", "base_llm"}
     assert all(of_peft[name].metadata["help"] for name in own)
 
 
