@@ -73,7 +73,6 @@ class TitlePairs(Pairs):
         return torch.stack([likelihoods, extrapolated], dim=1)
 
     def losses(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
-        """See `Examples.losses`."""
         likelihoods, labels = self.likelihoods(model, batch, examples), self.labels[examples].copy()
         if self.reference_states:
             labels[doubted(self._confidence(likelihoods, examples))] = 1 - SMOOTHING
@@ -130,7 +129,6 @@ class SelfGenerated(Objective):
         self.require_moments(prompt_rows.unlabelled)
 
     def require_moments(self, moments: int) -> None:
-        """See `require_questions`."""
         seeds = self.labelled_pairs(moments)
         if not seeds or moments - seeds < self.rounds:
             raise ValueError(
