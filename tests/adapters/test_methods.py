@@ -187,14 +187,6 @@ def test_a_regular_expression_chooses_target_modules(tiny_llm):
         fresh_adapter(adapted.unload(), target_modules=r".*query")
 
 
-@pytest.mark.parametrize(("last_layers", "expected"), [(None, "01"), (1, "1"), (3, "01")])
-def test_the_last_layers_alone_are_adapted(tiny_llm, last_layers, expected):
-    adapted = fresh_adapter(tiny_llm, last_layers=last_layers)
-    assert adapted_modules(adapted) == {
-        f"{layer}.self_attn.{name}" for layer in expected for name in ("q_proj", "v_proj")
-    }
-
-
 @pytest.mark.parametrize(
     ("target", "found"),
     [

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from few_rows import with_model
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 from reclora_kedro.gate_inputs import GateInputs
@@ -118,7 +119,7 @@ def test_an_adapter_finds_its_layers_and_scores_as_transformers_does(architectur
     adapted = new_adapter(model.model, config, prompts.gate_inputs, seed=0).eval()
     assert set(adapted.peft_config["default"].target_modules) == set(ARCHITECTURES[architecture][1])
     assert all(".1." in name for name, part in adapted.named_modules() if name.endswith("base_layer"))
-    personalized = model.with_model(adapted)
+    personalized = with_model(model, adapted)
     np.testing.assert_array_equal(personalized.scores(prompts, 10_000, ""), before)
     for name, weights in adapted.named_parameters():
         if "reclora_B" in name:

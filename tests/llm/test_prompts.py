@@ -1,6 +1,7 @@
 import pytest
 from tokenizers import AddedToken
 
+from named import PARAMETERS
 from projects import ROOT
 from reclora_kedro.llm import bounded
 from reclora_kedro.llm.language_model import load_language_model, outline_language_model
@@ -25,18 +26,7 @@ Like {{ target.title }}?"""
 
 def config(**settings):
     return PromptConfig(
-        template="sections",
-        **{
-            "chat_template": False,
-            "chat_template_arguments": {},
-            "system_message": None,
-            "max_tokens": 500,
-            "max_characters": 100,
-            "hidden_fields": ("zip_code",),
-            "positive_answer": "Yes",
-            "negative_answer": "No",
-            **settings,
-        },
+        **PARAMETERS["prompt"] | {"system_message": None, "max_tokens": 500, "max_characters": 100} | settings
     )
 
 
