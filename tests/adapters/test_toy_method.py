@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from few_rows import gates_decide, training_config
+from few_rows import gates_decide, training_config, with_model
 from installed import installed
 from reclora_kedro.adapters import methods, registry
 from reclora_kedro.distributed.checkpoints import CheckpointStore
@@ -51,7 +51,7 @@ def test_it_is_trained_validated_saved_and_scored(tiny_model, tmp_path):
     settings = variant(method="scaling")
     untrained = replace(tiny_model, blend="average").scores(validation, 400, "")
     adapted = methods.new_adapter(tiny_model.model, settings.adapter, few_shot.gate_inputs, seed=0)
-    model = replace(tiny_model.with_model(adapted), blend=settings.blend)
+    model = replace(with_model(tiny_model, adapted), blend=settings.blend)
     np.testing.assert_allclose(model.scores(validation, 400, ""), untrained, atol=1e-6)  # fresh, it changes nothing
     checkpoints = CheckpointStore(tmp_path / "checkpoints", "this one")
     log = train_adapter(model, Clicks(few_shot), validation, settings.training, checkpoints)
@@ -72,7 +72,7 @@ def test_it_is_trained_validated_saved_and_scored(tiny_model, tmp_path):
     adapted.save_pretrained(tmp_path / "adapter")
     loaded = methods.load_adapter(adapted.unload(), str(tmp_path / "adapter"), "user", 3)  # it reads no gate inputs
     assert isinstance(methods.method_of(loaded), Scaling)
-    np.testing.assert_array_equal(model.with_model(loaded).scores(validation, 400, ""), scores)
+    np.testing.assert_array_equal(with_model(model, loaded).scores(validation, 400, ""), scores)
     with pytest.raises(ValueError, match="method 'scaling' are no LoRAs"):
         methods.user_loras(loaded, torch.zeros(1, 6), ["ann"])
 
@@ -84,7 +84,7 @@ def test_workers_load_it(tiny_model):
         for name, weights in adapted.named_parameters():
             if "ia3_" in name:
                 weights.mul_(1.5)
-    model = tiny_model.with_model(adapted.eval())
+    model = with_model(tiny_model, adapted.eval())
     np.testing.assert_allclose(
         model.packed().load().scores(prompts, 400, ""), model.scores(prompts, 400, ""), atol=1e-6
     )

@@ -114,6 +114,11 @@ def test_workers_stay_for_the_next_map_and_forget_what_they_held(engine):
 
 
 @pytest.mark.slow
+def test_workers_without_gpus_see_none(engine):
+    assert list(map_shards(lambda _: os.environ["CUDA_VISIBLE_DEVICES"], range(2), engine, "GPUs")) == ["", ""]
+
+
+@pytest.mark.slow
 def test_a_worker_without_a_place_gets_that_of_one_that_is_done(engine, tmp_path, monkeypatch):
     """As where a node is lost and none comes in its place: something else holds one of the two cores here."""
     monkeypatch.setattr("reclora_kedro.distributed.engine.MAKE_ROOM_AFTER", 2)

@@ -1,9 +1,11 @@
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from dying import DyingStore, TellingStore
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
@@ -68,6 +70,25 @@ def test_why_processes_failed_is_said(tiny_llm_folder):
     few_shot.gate_inputs.values[3] = float("nan")
     with pytest.raises(RuntimeError, match=r"2 processes failed: FloatingPointError: .*step 1 of 8, in row 3 of"):
         fine_tune(model, Clicks(few_shot), gates_decide(), training_config(processes=2))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_on_its_gpu_again_after_processes_have_trained(tiny_model, monkeypatch, fails):
+    few_shot, devices = gates_decide(16), []
+    model = with_new_adapter(tiny_model, few_shot)
+
+    def train_here(train, processes, step):
+        if fails:
+            raise RuntimeError("2 processes failed")
+        return save(adapter_weights(model.model)), pl.DataFrame()
+
+    monkeypatch.setattr(AnswerModel, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: devices.append(str(device)))
+    monkeypatch.setattr("reclora_kedro.finetuning.processes.train_in_processes", train_here)
+    with pytest.raises(RuntimeError) if fails else nullcontext():
+        fine_tune(model, Clicks(few_shot), gates_decide(), training_config(processes=2))
+    assert devices == ["cpu", "cuda"]
 
 
 def test_fewer_gpus_than_processes_are_refused(tiny_model, monkeypatch):

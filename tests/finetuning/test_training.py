@@ -14,6 +14,7 @@ from few_rows import (
     random_prompts,
     training_config,
     with_adapter,
+    with_model,
     with_new_adapter,
 )
 from reclora_kedro.adapters.methods import load_adapter
@@ -44,7 +45,7 @@ def test_gates_learn_what_only_they_know(tiny_model, tmp_path):
     kept = pytest.approx(log["validation_auc"].max(), abs=1e-9)  # the best weights, not the last ones
     assert roc_auc_score(VALIDATION.labels, scores) == kept
     adapted.model.save_pretrained(tmp_path)
-    loaded = adapted.with_model(load_adapter(adapted.model.unload(), str(tmp_path), "target", 6))
+    loaded = with_model(adapted, load_adapter(adapted.model.unload(), str(tmp_path), "target", 6))
     np.testing.assert_array_equal(loaded.scores(VALIDATION, 400, ""), scores)
 
 

@@ -7,6 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from few_rows import GATE_DIM, PROMPT_FORMAT, random_prompts, with_adapter
 from kedro_provenance.errors import MismatchError
+from named import PARAMETERS
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.finetuning.objectives.click import Clicks
@@ -15,17 +16,7 @@ from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.prompt_set import PromptBatch
 from reclora_kedro.llm.prompts import PromptConfig
 
-PROMPT = PromptConfig(
-    template="answers",
-    chat_template=False,
-    chat_template_arguments={},
-    system_message="",
-    max_tokens=256,
-    max_characters=120,
-    hidden_fields=(),
-    positive_answer="Yes",
-    negative_answer="No",
-)
+PROMPT = PromptConfig(**PARAMETERS["prompt"])
 YES, NO = PROMPT_FORMAT.positive, PROMPT_FORMAT.negative
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from few_rows import with_model
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 from reclora_kedro.gate_inputs import GateInputs
@@ -14,6 +15,7 @@ from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel, require_own_logits
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
+from reclora_kedro.llm.sentence_encoder import lower_layers
 
 YES, NO, VOCABULARY = 5, 9, 64
 LENGTHS = (2, 17, 9, 30)
@@ -117,7 +119,7 @@ def test_an_adapter_finds_its_layers_and_scores_as_transformers_does(architectur
     adapted = new_adapter(model.model, config, prompts.gate_inputs, seed=0).eval()
     assert set(adapted.peft_config["default"].target_modules) == set(ARCHITECTURES[architecture][1])
     assert all(".1." in name for name, part in adapted.named_modules() if name.endswith("base_layer"))
-    personalized = model.with_model(adapted)
+    personalized = with_model(model, adapted)
     np.testing.assert_array_equal(personalized.scores(prompts, 10_000, ""), before)
     for name, weights in adapted.named_parameters():
         if "reclora_B" in name:
@@ -125,6 +127,33 @@ def test_an_adapter_finds_its_layers_and_scores_as_transformers_does(architectur
     scores = personalized.scores(prompts, 10_000, "")
     assert np.abs(scores - before).max() > 1e-4
     np.testing.assert_allclose(scores, scores_of_transformers(personalized, prompts), atol=1e-5)
+
+
+@pytest.fixture
+def llm_that_sees():
+    """A Gemma 3 with a vision tower, whose attention projections have the names of the decoder's."""
+    torch.manual_seed(0)
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {"text_config": GROUPED | {"head_dim": 8, "sliding_window": 8}, "mm_tokens_per_image": 4}
+    config = AutoConfig.for_model("gemma3", vision_config=vision | {"image_size": 28, "patch_size": 14}, **sizes)
+    model = AutoModelForCausalLM.from_config(config).requires_grad_(False).eval()
+    return LanguageModel(model, None, "random", {})
+
+
+def test_of_an_llm_that_sees_the_decoder_alone_is_adapted(llm_that_sees):
+    settings, gate_inputs = RecLoraSettings(num_meta_loras=2, r=2), random_prompts().gate_inputs
+    adapted = new_adapter(llm_that_sees.model, settings, gate_inputs, seed=0)
+    layers = {name.rpartition(".")[0] for name, part in adapted.named_modules() if name.endswith("base_layer")}
+    decoder = "base_model.model.model.language_model.layers"
+    assert layers == {f"{decoder}.{layer}.self_attn.{name}" for layer in range(2) for name in ATTENTION}
+    with pytest.raises(ValueError, match=r"names .*vision_tower.*, which the base LLM lacks in its decoder"):
+        new_adapter(adapted.unload(), replace(settings, target_modules=r".*vision_tower.*q_proj"), gate_inputs, seed=0)
+
+
+def test_an_item_encoder_of_an_llm_that_sees_has_the_weights_of_its_decoder(llm_that_sees):
+    encoder = lower_layers(llm_that_sees, 1)
+    own = llm_that_sees.model.get_decoder().state_dict()
+    assert all(torch.equal(weights, own[name]) for name, weights in encoder.model.state_dict().items())
 
 
 def test_no_limit_of_the_context_is_made_up():
@@ -159,6 +188,9 @@ def test_auto_refuses_a_model_without_known_projections():
         def __init__(self):
             super().__init__()
             self.blocks = torch.nn.ModuleList([torch.nn.ModuleDict({"mixer": torch.nn.Linear(2, 2)})])
+
+        def get_decoder(self):
+            return self
 
     with pytest.raises(ValueError, match=r"auto, but none .* name some of mixer"):
         new_adapter(Odd(), RecLoraSettings(target_modules="auto"), random_prompts().gate_inputs, seed=0)

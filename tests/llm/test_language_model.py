@@ -81,6 +81,13 @@ def test_the_arguments_of_an_llm_load_the_same_again(tiny_llm):
     assert all(torch.equal(*pair) for pair in zip(again.model.parameters(), tiny_llm.model.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(("device", "on_gpu"), [("auto", "auto"), ("cpu", "cpu")])
+def test_a_gpu_of_another_process_is_used_unless_the_cpu_was_requested(tiny_llm_folder, device, on_gpu):
+    llm = load_language_model(str(tiny_llm_folder), device=device)  # on a CPU, where this machine has no GPU
+    assert llm.loader(on_gpu=True).keywords["device"] == on_gpu
+    assert llm.loader(on_gpu=False).keywords["device"] == "cpu"
+
+
 def write_gguf(llm, file):
     """A Llama and its tokenizer as llama.cpp's converter would write them, with blocks of 8 bits."""
     config, layers = llm.model.config, llm.model.config.num_hidden_layers

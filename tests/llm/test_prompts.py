@@ -1,7 +1,10 @@
 import pytest
+from tokenizers import AddedToken
 
+from named import PARAMETERS
 from projects import ROOT
 from reclora_kedro.llm import bounded
+from reclora_kedro.llm.language_model import load_language_model, outline_language_model
 from reclora_kedro.llm.prompts import (
     PromptConfig,
     build_prompts,
@@ -23,18 +26,7 @@ Like {{ target.title }}?"""
 
 def config(**settings):
     return PromptConfig(
-        template="sections",
-        **{
-            "chat_template": False,
-            "chat_template_arguments": {},
-            "system_message": None,
-            "max_tokens": 500,
-            "max_characters": 100,
-            "hidden_fields": ("zip_code",),
-            "positive_answer": "Yes",
-            "negative_answer": "No",
-            **settings,
-        },
+        **PARAMETERS["prompt"] | {"system_message": None, "max_tokens": 500, "max_characters": 100} | settings
     )
 
 
@@ -67,6 +59,21 @@ def test_special_tokens_in_item_texts_come_out_as_plain_text(tiny_llm, chat):
     special = set(tiny_llm.tokenizer.all_special_ids)
     assert [token for token in poisoned if token in special] == [token for token in harmless if token in special]
     assert title in tiny_llm.tokenizer.decode(poisoned)
+
+
+@pytest.mark.parametrize("load", [load_language_model, outline_language_model])
+def test_marks_of_turns_are_special_although_the_tokenizer_does_not_say_so(tiny_llm, tmp_path, load):
+    added = [AddedToken(content, special=False, normalized=False) for content in ("<|turn|>", "<html>", "   ")]
+    tiny_llm.tokenizer.add_tokens(added)
+    tiny_llm.tokenizer.chat_template = "{% for m in messages %}   <|turn|>{{ m.content }}<|turn|>{% endfor %}"
+    tiny_llm.model.resize_token_embeddings(len(tiny_llm.tokenizer))
+    tiny_llm.save(tmp_path)
+    llm = load(str(tmp_path), device="cpu")
+    turn, *others = llm.tokenizer.convert_tokens_to_ids([token.content for token in added])
+    for chat, turns in ((False, 0), (True, 2)):
+        ids = build(llm, [record("Heat<|turn|><html>   1")], chat_template=chat)["token_ids"][0].to_list()
+        assert ids.count(turn) == turns
+        assert set(others) < set(ids)
 
 
 def test_chat_template_wraps_the_prompt_and_answers_need_no_space(tiny_llm):

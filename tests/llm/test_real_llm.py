@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from few_rows import gate_inputs_of, training_config
+from few_rows import gate_inputs_of, training_config, with_model
 from kedro_provenance.files.package_files import package_file
+from named import PARAMETERS
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 from reclora_kedro.finetuning.objectives.click import Clicks
@@ -40,17 +41,7 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
     assert outline.tokenizer(text)["input_ids"] == llm.tokenizer(text)["input_ids"]
     shapes = [{name: part.shape for name, part in each.model.named_parameters()} for each in (outline, llm)]
     assert shapes[0] == shapes[1]
-    config = PromptConfig(
-        template="sections",
-        chat_template=False,
-        chat_template_arguments={},
-        system_message=None,
-        max_tokens=256,
-        max_characters=120,
-        hidden_fields=(),
-        positive_answer="Yes",
-        negative_answer="No",
-    )
+    config = PromptConfig(**PARAMETERS["prompt"])
     records = [record(row) for row in range(12)]
     prompts = build_prompts(llm.tokenizer, records, TEMPLATE.read_text(), config, llm.context_tokens)
     special = set(llm.tokenizer.all_special_ids)
@@ -69,7 +60,7 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
         gate_hidden_dim=8,
         gate_dropout=0,
     )
-    model = untrained.with_model(new_adapter(llm.model, adapter, few_shot.gate_inputs, seed=0))
+    model = with_model(untrained, new_adapter(llm.model, adapter, few_shot.gate_inputs, seed=0))
     training = training_config(
         epochs=2, batch_size=4, learning_rate=5e-3, rows_per_validation=4,
         rows_per_checkpoint=512, tokens_per_batch=1024, seed=0,

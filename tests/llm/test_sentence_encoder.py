@@ -1,6 +1,7 @@
 """Sentence encoders, from a tiny random one in the layout of sentence-transformers."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from transformers import RobertaConfig, RobertaModel
 
 from random_encoder import save_random_encoder
 from reclora_kedro.datasets.sentence_encoder import SentenceEncoderDataset
+from reclora_kedro.llm import sentence_encoder
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
 
@@ -50,6 +53,18 @@ def test_vectors_are_pooled_at_length_one_whatever_the_batch(folder, modes, pool
         states = encoder.model(input_ids=torch.tensor([kept])).last_hidden_state[0]
     pooled = states.mean(0) if pooling == "mean" else states[0]
     np.testing.assert_allclose(together[3], pooled / pooled.norm(), atol=1e-5)
+
+
+def test_of_roberta_a_text_is_cut_before_its_last_positions(folder) -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = RobertaConfig(vocab_size=15, pad_token_id=1, max_position_embeddings=34, **sizes)
+    RobertaModel(config).save_pretrained(folder)
+    encoder = load_sentence_encoder(str(folder), device="cpu")
+    encoder.tokenizer.model_max_length = 32  # as RoBERTa's tokenizer has 512, of 514 positions
+    vectors = embed_texts(encoder, ["red nail " * 40], max_tokens=64, tokens_per_batch=100)
+    np.testing.assert_allclose(np.linalg.norm(vectors), 1, rtol=1e-5)
+    encoder.save(folder)
+    assert json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"] == 32
 
 
 def test_a_file_in_the_folder_is_refused_since_only_that_would_be_hashed(folder) -> None:
@@ -107,6 +122,16 @@ def test_an_unknown_pooling_is_refused(folder) -> None:
     set_pooling(folder, pooling_mode_max_tokens=True)
     with pytest.raises(ValueError, match="pools by pooling_mode_max_tokens; expected one of pooling_mode_mean_tokens"):
         load_sentence_encoder(str(folder), device="cpu")
+
+
+def test_an_encoder_is_sent_on_the_cpu_and_used_on_a_gpu_of_the_worker(folder, monkeypatch) -> None:
+    encoder = load_sentence_encoder(str(folder))
+    load, on = encoder.loader(on_gpu=True), encoder.device
+    monkeypatch.setattr(sentence_encoder, "choose_device", {"auto": "meta", "cpu": "cpu"}.get)  # a GPU, as it were
+    assert pickle.loads(pickle.dumps(load))().device.type == "meta"
+    assert encoder.loader(on_gpu=False)().device.type == "cpu"
+    assert replace(encoder, requested_device="cpu").loader(on_gpu=True)().device.type == "cpu"
+    assert encoder.device == on
 
 
 def test_the_dataset_loads_it(folder) -> None:

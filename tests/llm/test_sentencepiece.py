@@ -4,6 +4,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from named import PARAMETERS
 from reclora_kedro.llm.prompts import PromptConfig, build_prompts, prompt_format
 
 TEMPLATE = (
@@ -53,17 +54,7 @@ def tokenizer(request):
 
 
 def config(chat):
-    return PromptConfig(
-        template="mine",
-        chat_template=chat,
-        system_message=None,
-        chat_template_arguments={},
-        max_tokens=500,
-        max_characters=100,
-        hidden_fields=(),
-        positive_answer="Yes",
-        negative_answer="No",
-    )
+    return PromptConfig(**PARAMETERS["prompt"] | {"chat_template": chat, "system_message": None})
 
 
 def prompt(tokenizer, chat, title="Heat"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
+from named import PARAMETERS
 from reclora_kedro.adapters.reclora import RecLoraConfig
 from reclora_kedro.history.questions import CANDIDATE
 from reclora_kedro.history.retrieval import WindowConfig
@@ -21,17 +22,7 @@ from reclora_kedro.scoring.prompt_scores import score_prompts
 
 TEMPLATE = Path(__file__).parents[2].joinpath("conf/base/prompts/sections.jinja").read_text()
 HISTORY_EVENTS = 5
-PROMPT = PromptConfig(
-    template="sections",
-    chat_template=True,
-    chat_template_arguments={},
-    system_message="",
-    max_tokens=256,
-    max_characters=120,
-    hidden_fields=(),
-    positive_answer="Yes",
-    negative_answer="No",
-)
+PROMPT = PromptConfig(**PARAMETERS["prompt"] | {"chat_template": True})
 ADAPTERS = {
     "one LoRA": ("target", {"num_meta_loras": 1}),
     "user gates": ("user", {"num_meta_loras": 3}),

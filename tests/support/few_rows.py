@@ -63,9 +63,14 @@ def load_model(folder):
     return AnswerModel(load_language_model(str(folder), dtype="float32", device="cpu"), PROMPT_FORMAT)
 
 
+def with_model(answering, model):
+    """The answering model with another PEFT model around its base LLM."""
+    return replace(answering, llm=answering.llm.with_model(model))
+
+
 def with_new_adapter(model, few_shot, seed=3, **settings):
     """The model with a fresh adapter for these prompts."""
-    return model.with_model(new_adapter(model.model, adapter_config(**settings), few_shot.gate_inputs, seed))
+    return with_model(model, new_adapter(model.model, adapter_config(**settings), few_shot.gate_inputs, seed))
 
 
 def adapter_weights(model):
@@ -94,4 +99,4 @@ def random_prompts(count=9, gate_dim=GATE_DIM, seed=0):
 def with_adapter(model, std=0.5, blend="none", **settings):
     torch.manual_seed(0)
     settings = {"num_meta_loras": 3, "gate_dim": GATE_DIM, "gate_input": "target", **settings}
-    return replace(model.with_model(with_random_adapter(model.model, std, **settings)), blend=blend)
+    return replace(with_model(model, with_random_adapter(model.model, std, **settings)), blend=blend)

@@ -1,6 +1,6 @@
 """Search hints for a black box on validation rows, then ask about test rows with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -90,29 +90,38 @@ def ask(
     trials = search_hints(ask_api, validation, writer, config)
     best = max(trials, key=lambda trial: trial["auc"])
     options = {name: best[name] for name in config.choices}
-    drawn, others = permuted_rows(len(test), None, config.seed)
-    shuffled = list(test)
-    for place, other in zip(drawn, others, strict=True):
-        shuffled[place] = test[place] | {"hint": test[other]["hint"]}
-    prompts_of_model: dict[str, tuple[Sequence[PromptRecord], Options | None]] = {
+    told: dict[str, tuple[Sequence[PromptRecord], Options | None]] = {
         "black_box": (test, options),
         "black_box_without_hints": (test, None),
-        "black_box_shuffled_hint": (shuffled, options),
+        "black_box_shuffled_hint": (with_hints_of_others(test, config.seed), options),
     }
+    return trials, *answers_of({model: told[model] for model in config.models}, ask_api, writer, config.price)
+
+
+def with_hints_of_others(records: Sequence[PromptRecord], seed: int) -> list[PromptRecord]:
+    """Return records with the hint of another one each: the null control."""
+    shuffled = list(records)
+    for place, other in zip(*permuted_rows(len(records), None, seed), strict=True):
+        shuffled[place] = records[place] | {"hint": records[other]["hint"]}
+    return shuffled
+
+
+def answers_of(
+    told: Mapping[str, tuple[Sequence[PromptRecord], Options | None]],
+    ask_api: AskApi,
+    writer: MessageWriter,
+    price: PriceConfig,
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """Answer records by models, each told hints with its own options; return scores and usage, see `ask`."""
     tables, usage = [], []
-    for model in config.models:
-        messages = writer.write(*prompts_of_model[model])
+    for model, (records, options) in told.items():
+        messages = writer.write(records, options)
         answers = ask_api(messages, model)
-        usage.append({"model": model, **cost(answers, config.price)})
-        tables.append(scores_of(model, test, answers, messages))
-    return trials, pl.concat(tables), usage
-
-
-def scores_of(model: str, records: Sequence[PromptRecord], answers: Answers, messages: Sequence[str]) -> pl.DataFrame:
-    """Return a model's answers to records as row, model, score (probability of a like) and message."""
-    rows = pl.DataFrame({"row": [record["row"] for record in records]}, schema={"row": pl.UInt32})
-    scores = pl.Series(1 / (1 + np.exp(-answers.logits)))
-    return rows.with_columns(pl.lit(model).alias("model"), score=scores, message=pl.Series(messages))
+        usage.append({"model": model, **cost(answers, price)})
+        rows = pl.DataFrame({"row": [record["row"] for record in records]}, schema={"row": pl.UInt32})
+        scores = pl.Series(1 / (1 + np.exp(-answers.logits)))
+        tables.append(rows.with_columns(pl.lit(model).alias("model"), score=scores, message=pl.Series(messages)))
+    return pl.concat(tables), usage
 
 
 def search_hints(

@@ -18,10 +18,9 @@ from torch.nn import functional
 
 from reclora_extras.base_models.config import TuningConfig
 from reclora_extras.base_models.tuning import Losses, tune
-from reclora_extras.black_box.asking import AskApi, cost, load_optuna, scores_of
+from reclora_extras.black_box.asking import AskApi, answers_of, cost, load_optuna, with_hints_of_others
 from reclora_extras.black_box.config import BlackBoxConfig
 from reclora_extras.black_box.hints import MessageWriter
-from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptRecord, plain_ids
@@ -193,18 +192,12 @@ def answer_with_knowledge(
 
     trials = search_soft_prompt(ask_api, lambda z: informed(validation, z), writer, config)
     best = max(trials, key=lambda trial: trial["auc"])
-    told = informed(test, best["z"])
-    drawn, others = permuted_rows(len(test), None, config.seed)
-    shuffled = list(told)
-    for place, other in zip(drawn, others, strict=True):
-        shuffled[place] = told[place] | {"hint": told[other]["hint"]}
-    tables, usage = [], []
-    for model, rows in (("black_box_with_knowledge", told), ("black_box_shuffled_knowledge", shuffled)):
-        messages = writer.write(rows, WITH_KNOWLEDGE)
-        answers = ask_api(messages, model)
-        usage.append({"model": model, **cost(answers, config.price)})
-        tables.append(scores_of(model, test, answers, messages))
-    return trials, pl.concat(tables), usage
+    own = informed(test, best["z"])
+    told = {
+        "black_box_with_knowledge": (own, WITH_KNOWLEDGE),
+        "black_box_shuffled_knowledge": (with_hints_of_others(own, config.seed), WITH_KNOWLEDGE),
+    }
+    return trials, *answers_of(told, ask_api, writer, config.price)
 
 
 def search_soft_prompt(

@@ -27,9 +27,9 @@ class MtlLora(PersonalizedMethod):
 
         return MtlLoraConfig
 
-    def has_gates(self, config: MtlLoraConfig) -> bool:
-        """Whether there are several tasks."""
-        return config.tasks > 1
+    def has_gates(self, config: MtlLoraConfig | MtlLoraSettings) -> bool:
+        """Whether there may be several tasks: settings do not know their number, ``gate_dim``."""
+        return getattr(config, "gate_dim", None) != 1
 
     def keeps_statistics(self, settings: MtlLoraSettings) -> bool:
         """Return True: an adapter keeps the frequencies of tasks."""

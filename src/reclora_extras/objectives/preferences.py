@@ -49,7 +49,6 @@ class Pairs(Examples):
     prompts_each: ClassVar[int] = 2
 
     def losses(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
-        """See `Examples.losses`."""
         return self.dpo_losses(model.llm_logits(batch), self.labels[examples], examples)
 
     def dpo_losses(self, scores: Tensor, labels: np.ndarray, examples: np.ndarray) -> Tensor:

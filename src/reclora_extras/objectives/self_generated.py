@@ -18,7 +18,7 @@ from reclora_extras.objectives.titles import (
     title_states,
     with_titles,
 )
-from reclora_extras.objectives.unlabelled import CANDIDATES, UNLABELLED
+from reclora_extras.objectives.unlabelled import CANDIDATES, UNLABELLED, of_one_history
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.examples import Objective, Train, Training
 from reclora_kedro.history.questions import PromptRowsConfig
@@ -73,7 +73,6 @@ class TitlePairs(Pairs):
         return torch.stack([likelihoods, extrapolated], dim=1)
 
     def losses(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
-        """See `Examples.losses`."""
         likelihoods, labels = self.likelihoods(model, batch, examples), self.labels[examples].copy()
         if self.reference_states:
             labels[doubted(self._confidence(likelihoods, examples))] = 1 - SMOOTHING
@@ -127,7 +126,9 @@ class SelfGenerated(Objective):
 
     def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
         """Raise ValueError for too few moments for a labelled pair, and one for each round."""
-        moments = prompt_rows.unlabelled
+        self.require_moments(prompt_rows.unlabelled)
+
+    def require_moments(self, moments: int) -> None:
         seeds = self.labelled_pairs(moments)
         if not seeds or moments - seeds < self.rounds:
             raise ValueError(
@@ -147,7 +148,14 @@ class SelfGenerated(Objective):
         """
         prompts, states = training.inputs
         assert training.few_shot.gate_inputs is not None
-        candidates = prompt_set(prompts, UNLABELLED, gate_inputs(states, training.few_shot.gate_inputs.name))
+        alike = of_one_history(prompts)
+        if left_out := (prompts.height - alike.height) // CANDIDATES:
+            logger.warning(
+                "%d of %d unlabelled moments are left out: prompt.max_tokens, which is too small for them, leaves "
+                "candidates of theirs different histories.", left_out, prompts.height // CANDIDATES
+            )  # fmt: skip
+        self.require_moments(alike.height // CANDIDATES)
+        candidates = prompt_set(alike, UNLABELLED, gate_inputs(states, training.few_shot.gate_inputs.name))
         titles = with_titles(candidates, CANDIDATES)
         return fine_tune_in_rounds(
             training.train,

@@ -54,3 +54,17 @@ def draw_unlabelled(log: InteractionLog, moments: int, seed: int) -> pl.DataFram
     return questions(
         labelled.with_columns(label=pl.when(pl.col("at") >= pl.col("timestamp")).then("label")), UNLABELLED
     )
+
+
+def of_one_history(prompts: pl.DataFrame) -> pl.DataFrame:
+    """Return the prompts of moments whose `CANDIDATES` all stand behind the same events.
+
+    The token budget can leave out more events before a long title. Prompts that differ there have no common text before
+    their titles.
+
+    Examples:
+        >>> of_one_history(pl.DataFrame({"row": range(8), "dropped_history": [2] * 4 + [0, 1, 0, 0]}))["row"].to_list()
+        [0, 1, 2, 3]
+    """
+    moment = pl.int_range(pl.len()) // CANDIDATES
+    return prompts.filter(pl.col("dropped_history").n_unique().over(moment) == 1)

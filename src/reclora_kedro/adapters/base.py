@@ -73,7 +73,7 @@ class AdapterMethod:
         return False
 
     def has_gates(self, config: Any) -> bool:
-        """Whether an adapter with this PEFT configuration reads gate inputs."""
+        """Whether an adapter with this PEFT configuration, or with these settings, reads gate inputs."""
         return False
 
     def context(self, adapted: PeftModel, gate_inputs: Tensor | None) -> AbstractContextManager[None]:

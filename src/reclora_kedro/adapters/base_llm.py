@@ -27,8 +27,15 @@ SUMS_PER_TENSOR = 1024
 """Number of sums that represent a tensor in a digest, each over every 1024th group of four weights."""
 
 
+def decoder_prefix(model: Any) -> str:
+    """Return what the paths of all parts of a base LLM's decoder begin with, unlike those of a vision tower's parts."""
+    decoder = model.get_decoder()
+    path = next(path for path, part in model.named_modules() if part is decoder)
+    return f"{path}." if path else ""
+
+
 def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
-    """Raise ValueError if targets match nothing, or anything but linear layers in the blocks of a base LLM.
+    """Raise ValueError if targets match nothing in a base LLM's decoder, or anything but linear layers in its blocks.
 
     Its weights may be on the meta device.
 
@@ -38,15 +45,17 @@ def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
     if targets == "auto":
         attention_projections(model)
         return
+    decoder = decoder_prefix(model)
     for target in [targets] if isinstance(targets, str) else targets:
         matched = [
             (path, part)
             for path, part in model.named_modules()
-            if (re.fullmatch(target, path) if isinstance(targets, str) else f".{path}".endswith(f".{target}"))
+            if path.startswith(decoder)
+            and (re.fullmatch(target, path) if isinstance(targets, str) else f".{path}".endswith(f".{target}"))
         ]
         wrong = [path for path, part in matched if not _in_block(path) or not is_linear(part)]
         if wrong or not matched:
-            fault = f"has as {wrong[0]}, which is no linear layer in a block" if wrong else "does not have"
+            fault = f"has as {wrong[0]}, which is no linear layer in a block" if wrong else "lacks in its decoder"
             raise ValueError(
                 f"adapter.target_modules names {target}, which the base LLM {fault}; "
                 f"its linear layers are {', '.join(sorted(linear_layers(model)))}: name some of these."
@@ -61,9 +70,10 @@ def is_linear(part: torch.nn.Module) -> bool:
 
 
 def linear_layers(model: Any) -> set[str]:
-    """Return the names of the linear layers in a model's blocks, without their paths."""
+    """Return the names of the linear layers in the blocks of a model's decoder, without their paths."""
+    decoder = decoder_prefix(model)
     layers = (path for path, part in model.named_modules() if is_linear(part) and _in_block(path))
-    return {path.rsplit(".", 1)[-1] for path in layers}
+    return {path.rsplit(".", 1)[-1] for path in layers if path.startswith(decoder)}
 
 
 def _in_block(path: str) -> bool:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from kedro_provenance.errors import MismatchError
-from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn
 from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
-from reclora_kedro.adapters.lora import Lora, user_folder
+from reclora_kedro.adapters.lora import Lora
 from reclora_kedro.adapters.registry import adapter_method
 from reclora_kedro.adapters.user_loras import UserLoras
 from reclora_kedro.devices import seeded
@@ -106,9 +105,8 @@ def lora_of(model: Any, folder: str) -> Lora:
         )
     adapted = load_adapter(model, folder)
     try:
-        with scratch_folder() as scratch:
-            user_loras(adapted, torch.empty(1, 0), ["all"]).save(Path(scratch))
-            return Lora.load(Path(scratch, user_folder("all")))
+        loras = user_loras(adapted, torch.empty(1, 0), ["all"])
+        return Lora.from_tensors(loras.config, {name: factors[0] for name, factors in loras.tensors().items()})
     finally:
         adapted.unload()
 

@@ -36,11 +36,6 @@ Settings = Annotated[AdapterSettings, PlainValidator(read_settings)]
 """Type of a pydantic field with the settings of an adapter of any method."""
 
 
-def require_settings(model: Any, settings: AdapterSettings) -> None:
-    """Refuse settings that do not fit a base LLM, see `AdapterMethod.require`."""
-    adapter_method(settings.method).require(model, settings)
-
-
 def require_gate_input(settings: AdapterSettings, gate_input: str) -> None:
     """Raise ValueError for a gate input that the gates of a method cannot read."""
     expected = adapter_method(settings.method).gate_input
@@ -49,8 +44,3 @@ def require_gate_input(settings: AdapterSettings, gate_input: str) -> None:
             f"gate_input is {gate_input!r}, but adapters of the method {settings.method!r} read {expected}<name>, a "
             "field of users or items whose values are the tasks: name one, such as field:genres"
         )
-
-
-def keeps_statistics(settings: AdapterSettings) -> bool:
-    """Whether an adapter with these settings stores statistics of samples, see `AdapterMethod.keeps_statistics`."""
-    return adapter_method(settings.method).keeps_statistics(settings)

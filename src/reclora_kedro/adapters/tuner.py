@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from reclora_kedro.adapters.base import TrainedOn
+from reclora_kedro.adapters.base_llm import decoder_prefix
 from reclora_kedro.adapters.linear import PersonalizedLayer
 
 
@@ -20,18 +21,14 @@ from reclora_kedro.adapters.linear import PersonalizedLayer
 class PersonalizedConfig(TrainedOn, PeftConfig):
     """PEFT configuration of an adapter besides its method's settings."""
 
-    exclude_modules: list[str] | set[str] | str | None = field(
-        default=None, metadata={"help": "layers to leave as they are, by name, or a regular expression of their paths"}
-    )
     layers_to_transform: list[int] | None = field(
         default=None, metadata={"help": "numbers of the transformer layers to adapt, from 0; None: all"}
     )
 
     def __post_init__(self) -> None:
         PeftConfig.__post_init__(self)
-        for name in ("target_modules", "exclude_modules"):
-            if isinstance(getattr(self, name), list):
-                setattr(self, name, set(getattr(self, name)))
+        if isinstance(names := self.__dict__["target_modules"], list):  # a field of its method's settings
+            self.__dict__["target_modules"] = set(names)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration with sets as sorted lists, so that every process saves the same."""
@@ -59,6 +56,10 @@ class PersonalizedTuner(BaseTuner):
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         setattr(self, f"{self.prefix}gates", nn.ModuleDict())
+        self._decoder = decoder_prefix(model)
+
+    def _check_target_module_exists(self, peft_config: Any, key: str) -> Any:
+        return key.startswith(self._decoder) and super()._check_target_module_exists(peft_config, key)
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add an adapter: its layers, then its gates."""

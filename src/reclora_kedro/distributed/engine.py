@@ -204,12 +204,16 @@ def connect(engine: EngineConfig) -> Any:
     if not ray.is_initialized():
         _idle.clear()
         cores = None if engine.address else max(1, round(engine.workers * engine.cpus_per_worker))
+        variables = {
+            "POLARS_MAX_THREADS": str(max(1, round(engine.cpus_per_worker))),
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # else workers without GPUs would all take the node's first one
+        }
         try:
             ray.init(
                 engine.address or "local",
                 num_cpus=cores,
                 include_dashboard=None if engine.address else False,
-                runtime_env={"env_vars": {"POLARS_MAX_THREADS": str(max(1, round(engine.cpus_per_worker)))}},
+                runtime_env={"env_vars": variables},
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )

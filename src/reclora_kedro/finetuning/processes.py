@@ -27,8 +27,8 @@ def fine_tune(
 ) -> pl.DataFrame:
     """Run :func:`reclora_kedro.finetuning.training.train_adapter` in the processes that the settings ask for.
 
-    If the model's engine has workers, they train; otherwise ``config.processes`` local processes do. With more than
-    one, the model is moved off the GPU for good.
+    If the model's engine has workers, they train; otherwise ``config.processes`` local processes do, and
+    meanwhile the model leaves the GPU to them.
 
     Raises:
         ShardError: the workers failed.
@@ -47,9 +47,13 @@ def fine_tune(
                 f"The training's `processes` is {config.processes}, but this machine has {gpus} GPUs and each process "
                 "takes one: lower it."
             )
+        device = model.device
         model.model.to("cpu")
         torch.cuda.empty_cache()
-        weights, log = train_in_processes(train, config.processes, "Fine-tuning")
+        try:
+            weights, log = train_in_processes(train, config.processes, "Fine-tuning")
+        finally:
+            model.model.to(device)
     from peft import set_peft_model_state_dict
 
     set_peft_model_state_dict(model.model, load(weights))

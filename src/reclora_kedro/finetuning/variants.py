@@ -27,7 +27,8 @@ class VariantConfig(Block):
 
     @model_validator(mode="after")
     def _adapter_keeps_privacy(self) -> Self:
-        if self.training.privacy.is_on and registry.keeps_statistics(self.adapter):
+        method = registry.adapter_method(self.adapter.method)
+        if self.training.privacy.is_on and method.keeps_statistics(self.adapter):
             raise ValueError(
                 "training.privacy hides users' gradients in noise, but the adapter would hold means of the few-shot "
                 "rows besides: take the method reclora, and set adapter.gate_norm to layer, or num_meta_loras to 1"

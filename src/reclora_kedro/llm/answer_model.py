@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,9 +63,6 @@ class AnswerModel:
         from peft import PeftModel
 
         return isinstance(self.model, PeftModel)
-
-    def with_model(self, model: Any) -> Self:
-        return replace(self, llm=self.llm.with_model(model))
 
     def gate_context(self, gate_inputs: GateInputs | None) -> AbstractContextManager[None]:
         """Personalize the forward passes inside the context by the gate inputs of their rows, if any."""

@@ -22,6 +22,9 @@ class TextEncoder(Protocol):
     device: torch.device
     width: int
 
+    def loader(self, on_gpu: bool) -> "Callable[[], TextEncoder]":
+        """Return a picklable function that makes the same encoder in another process, perhaps on its GPU."""
+
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
         """Return at most `max_tokens` token ids of each text."""
 
@@ -78,9 +81,8 @@ def embed_texts(
         embedded = embed_texts(encoder, [*distinct], max_tokens, tokens_per_batch, engine)
         return embedded[[distinct[text] for text in texts]]
     if engine.spreads:
-        load = encoder.loader(engine.uses_gpus) if isinstance(encoder, LanguageModel) else lambda: encoder
         shards = [[texts[place] for place in part] for part in engine.shards(len(texts))]
-        embed_shard = OncePerWorker(partial(_embedding, load, max_tokens, tokens_per_batch))
+        embed_shard = OncePerWorker(partial(_embedding, encoder.loader(engine.uses_gpus), max_tokens, tokens_per_batch))
         return np.concatenate(list(map_shards(embed_shard, shards, engine, "embed items")))
     reader = MeanOfLLM(encoder) if isinstance(encoder, LanguageModel) else encoder
     token_ids = [ids if text else [] for ids, text in zip(reader.tokenize(list(texts), max_tokens), texts, strict=True)]

@@ -64,8 +64,8 @@ class LanguageModel:
         self.tokenizer.save_pretrained(folder)
 
     def loader(self, on_gpu: bool) -> "Callable[[], LanguageModel]":
-        """Return a function that loads the same LLM in another process, on its GPU if this one is on a GPU."""
-        device = "auto" if on_gpu and self.device.type != "cpu" else "cpu"
+        """Return a function that loads the same LLM in another process, on its GPU unless `device` was ``cpu``."""
+        device = "auto" if on_gpu and self.arguments["device"] != "cpu" else "cpu"
         path = Path(self.arguments["source"])  # other processes may have another working directory
         source = str(path.absolute()) if path.exists() else self.arguments["source"]
         return partial(load_language_model, **self.arguments | {"device": device, "source": source})
@@ -121,7 +121,7 @@ def load_language_model(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from reclora_kedro.llm.pretrained import load_pretrained, require_sound
+    from reclora_kedro.llm.pretrained import load_pretrained, mark_chat_tokens, require_sound
 
     torch_device, weights_type, quantized, folder = _resolve(source, dtype, device, quantization)
     revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
@@ -141,10 +141,11 @@ def load_language_model(
         "source": source,
         "revision": revision,
         "dtype": str(weights_type).removeprefix("torch."),
-        "device": str(torch_device),
+        "device": device,  # as requested: other machines may have other devices
         "quantization": quantization,
     }
     require_sound(model, tokenizer, source)
+    mark_chat_tokens(tokenizer)
     llm = LanguageModel(model if quantized else model.to(torch_device), tokenizer, source, arguments)
     require_own_logits(llm)
     return llm
@@ -165,7 +166,7 @@ def outline_language_model(
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from reclora_kedro.llm.pretrained import load_pretrained, require_safetensors, require_sound
+    from reclora_kedro.llm.pretrained import load_pretrained, mark_chat_tokens, require_safetensors, require_sound
 
     _, weights_type, _, folder = _resolve(source, dtype, device, quantization, with_weights=False)
     revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
@@ -182,6 +183,7 @@ def outline_language_model(
     except OSError as error:
         raise _not_found(source, error) from error
     require_sound(model, tokenizer, folder)
+    mark_chat_tokens(tokenizer)
     return LanguageModel(model, tokenizer, source, {})
 
 

@@ -87,6 +87,19 @@ def require_sound(model: Any, tokenizer: Any, source: str) -> None:
             )
 
 
+def mark_chat_tokens(tokenizer: Any) -> None:
+    """Mark the added tokens that the chat template contains as special, so that in texts they are plain characters.
+
+    Some tokenizers leave those that begin and end a turn unmarked. Other added tokens, such as runs of spaces, stay so.
+    """
+    template = str(tokenizer.chat_template or "")
+    unmarked = [token for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    tokens = [token for token in unmarked if token.content.strip() and token.content in template]
+    for token in tokens:
+        token.special = True
+    tokenizer.add_tokens(tokens, special_tokens=True)
+
+
 def _weights(model: Any, source: str) -> Iterator[tuple[str, torch.Tensor]]:
     if next(model.parameters()).device.type != "meta":
         yield from model.state_dict().items()

@@ -2,7 +2,9 @@
 
 import copy
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ class SentenceEncoder:
     tokenizer: Any
     name: str
     pooling: str
+    requested_device: str = "auto"
 
     @property
     def device(self) -> torch.device:
@@ -40,9 +43,22 @@ class SentenceEncoder:
     def width(self) -> int:
         return self.model.config.hidden_size
 
+    @property
+    def context_tokens(self) -> int:
+        """Maximum length of a text; RoBERTa and its kin have two positions more than that."""
+        return min(self.model.config.max_position_embeddings, self.tokenizer.model_max_length)
+
+    def to(self, device: str) -> "SentenceEncoder":
+        return replace(self, model=self.model.to(choose_device(device)))
+
+    def loader(self, on_gpu: bool) -> "Callable[[], SentenceEncoder]":
+        """Return a function that puts a copy, sent to another process, on its GPU unless ``cpu`` was requested."""
+        device = "auto" if on_gpu and self.requested_device != "cpu" else "cpu"
+        return partial(replace(self, model=copy.deepcopy(self.model).cpu()).to, device)
+
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
         """Return token ids with the encoder's special tokens; special tokens in a text are plain characters."""
-        longest = min(max_tokens, self.model.config.max_position_embeddings)
+        longest = min(max_tokens, self.context_tokens)
         return self.tokenizer(texts, truncation=True, max_length=longest, split_special_tokens=True)["input_ids"]
 
     def encode(self, token_ids: Tensor, last: Tensor) -> Tensor:
@@ -62,7 +78,7 @@ class SentenceEncoder:
         pooling = {name: how == self.pooling for name, how in POOLINGS.items()}
         files = {
             "modules.json": modules,
-            "sentence_bert_config.json": {"max_seq_length": self.model.config.max_position_embeddings},
+            "sentence_bert_config.json": {"max_seq_length": self.context_tokens},
             "1_Pooling/config.json": {"word_embedding_dimension": self.width, **pooling},
         }
         (folder / "1_Pooling").mkdir()
@@ -71,7 +87,11 @@ class SentenceEncoder:
 
 
 def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -> SentenceEncoder:
-    """Return a float32 copy with the first layers (None: all); raise ValueError if it has fewer or is quantised."""
+    """Return a float32 copy with the first layers (None: all).
+
+    Raises:
+        ValueError: the encoder has fewer layers, is quantised, or lacks weights that its architecture asks for.
+    """
     from transformers import AutoModel
 
     if getattr(encoder.model, "is_quantized", False):
@@ -90,8 +110,16 @@ def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:layers]
     model = AutoModel.from_config(config, dtype=torch.float32)
-    model.load_state_dict(encoder.model.base_model.state_dict(), strict=False)
-    pooling = encoder.pooling if isinstance(encoder, SentenceEncoder) else "mean"
+    if isinstance(encoder, SentenceEncoder):
+        own, copied, pooling = encoder.model, model, encoder.pooling
+    else:  # of an LLM that also sees, the part that reads text
+        own, copied, pooling = encoder.model.get_decoder(), model.get_decoder(), "mean"
+    missing, _ = copied.load_state_dict(own.state_dict(), strict=False)  # which has further layers
+    if missing:
+        raise ValueError(
+            f"{encoder.name!r} lacks {len(missing)} weights of a {type(model).__name__}, which would be random numbers "
+            f"in the item encoder, such as {missing[0]}: choose another item_encoder.base."
+        )
     return SentenceEncoder(model.to(encoder.device), encoder.tokenizer, encoder.name, pooling)
 
 
@@ -125,8 +153,7 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
             "`source` of its catalog entry, or history.item_embedding.encoders."
         ) from error
     require_sound(model, tokenizer, source)
-    model = model.requires_grad_(False).eval().to(choose_device(device))
-    return SentenceEncoder(model, tokenizer, source, pooling)
+    return SentenceEncoder(model.requires_grad_(False).eval(), tokenizer, source, pooling, device).to(device)
 
 
 def read_pooling(source: str, **version: str) -> str:

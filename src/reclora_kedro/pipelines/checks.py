@@ -144,7 +144,7 @@ def require_whole_parts(name: str, filepath: str) -> None:
 
 def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
     """Yield the checks that need the base LLM, which follow only if it exists."""
-    from reclora_kedro.adapters.registry import require_settings
+    from reclora_kedro.adapters.registry import adapter_method
     from reclora_kedro.finetuning.continuation import require_further_training
     from reclora_kedro.lens.config import require_field
     from reclora_kedro.llm import prompts
@@ -164,7 +164,7 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
     variants = (name.removesuffix(".adapter") for name in pipeline.all_outputs() if name.endswith(".adapter"))
     for name in sorted({f"params:finetuning.variants.{variant}" for variant in variants} & inputs):  # not merged ones
         variant = catalog.load(name)
-        yield partial(require_settings, llm.model, variant.adapter)
+        yield partial(adapter_method(variant.adapter.method).require, llm.model, variant.adapter)
         yield partial(require_field, variant.gate_input, fields)
         yield variant.training.privacy.require_ready
         if "params:update.adapter" in inputs:

@@ -18,7 +18,7 @@ def test_parameters_and_peft_share_one_list_of_fields():
     for name, entry in settings.items():
         assert of_peft[name].type == entry.type
     own = of_peft.keys() - settings.keys() - {entry.name for entry in fields(PeftConfig)}
-    assert own == {"gate_dim", "gate_input", "exclude_modules", "layers_to_transform", "base_llm"}
+    assert own == {"gate_dim", "gate_input", "layers_to_transform", "base_llm"}
     assert all(of_peft[name].metadata["help"] for name in own)
 
 
@@ -31,6 +31,11 @@ def test_the_defaults_are_those_of_the_paper():
     config = RecLoraSettings()
     assert (config.num_meta_loras, config.r, config.lora_alpha, config.gate_hidden_dim) == (8, 8, 16, 60)
     assert config.target_modules == ["q_proj", "v_proj"]
+
+
+def test_conf_base_differs_from_the_defaults_where_the_docstring_says_so():
+    shipped, defaults = yaml.safe_load(PARAMETERS.read_text())["_adapter"], vars(RecLoraSettings())
+    assert {name for name, value in shipped.items() if value != defaults[name]} == {"composition", "last_layers"}
 
 
 def test_what_is_written_is_read_again(tmp_path):

@@ -46,8 +46,7 @@ from random_llama import random_llama, with_random_adapter
 from reclora_kedro.adapters.methods import user_loras
 assert hash("seed") != seed or "PYTHONHASHSEED" in os.environ
 names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-settings = {"num_meta_loras": 2, "r": 2, "gate_dim": 3, "gate_input": "user"}
-settings |= {"target_modules": names, "exclude_modules": ["lm_head", "norm"]}
+settings = {"num_meta_loras": 2, "r": 2, "gate_dim": 3, "gate_input": "user", "target_modules": names}
 adapted = with_random_adapter(random_llama(2), 0.1, **settings)
 adapted.save_pretrained(folder / "adapter")
 user_loras(adapted, torch.eye(3), ["ann", "bob", "cid"]).save(folder / "users")

@@ -18,7 +18,6 @@ class Distill(Step):
 
     @staticmethod
     def remaining_layers(model: Any, layers: int, config: BaseModelConfig) -> int:
-        """See `Step.remaining_layers`."""
         from reclora_extras.base_models import distilling, pruning
 
         pruning.require_prunable(model)
@@ -27,7 +26,6 @@ class Distill(Step):
 
     @staticmethod
     def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
-        """See `Step.take`."""
         from sklearn.metrics import roc_auc_score
 
         from reclora_extras.base_models import distilling

@@ -16,7 +16,6 @@ class DropLayers(Step):
 
     @staticmethod
     def remaining_layers(model: Any, layers: int, config: BaseModelConfig) -> int:
-        """See `Step.remaining_layers`."""
         from reclora_extras.base_models import pruning
 
         pruning.require_prunable(model)
@@ -25,7 +24,6 @@ class DropLayers(Step):
 
     @staticmethod
     def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
-        """See `Step.take`."""
         from reclora_extras.base_models import pruning
 
         return pruning.shrink(pruning.layer_importances, pruning.drop_layers, llm, material, config.drop_layers, config)

@@ -24,7 +24,6 @@ class Prune(Step):
 
     @staticmethod
     def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
-        """See `Step.take`."""
         from reclora_extras.base_models import pruning
 
         return pruning.shrink(pruning.importances, pruning.prune, llm, material, config.prune, config)

@@ -45,8 +45,9 @@ def test_variants_whose_loras_cannot_be_merged_are_refused_by_their_settings():
     require_alike({"one": adapter(), "two": adapter()})
     with pytest.raises(ValueError, match=r"'one', of rank 8 on .*and 'two', of rank 4"):
         require_alike({"one": adapter(), "two": adapter(r=4)})
-    with pytest.raises(ValueError, match="'two', whose adapter differs from sample to sample"):
-        require_alike({"one": adapter(), "two": adapter(num_meta_loras=4)})
+    for gated in (adapter(num_meta_loras=4), read_settings({"method": "mtl_lora"})):
+        with pytest.raises(ValueError, match="'two', whose adapter differs from sample to sample"):
+            require_alike({"one": adapter(), "two": gated})
 
 
 def test_a_variant_with_the_name_of_a_way_of_merging_is_refused():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from few_rows import adapter_weights, gate_inputs_of, gates_decide, training_config
+from few_rows import adapter_weights, gate_inputs_of, gates_decide, training_config, with_model
 from random_llama import random_llama
 from reclora_extras.mtl_lora.model import MtlLoraConfig, TaskShares
 from reclora_kedro.adapters.methods import load_adapter, new_adapter, user_loras
@@ -143,7 +143,7 @@ def test_a_variant_learns_tasks_and_goes_on_after_an_interruption(tiny_model, tm
 
     def train(checkpoints):
         adapted = new_adapter(tiny_model.model, config.adapter, few_shot.gate_inputs, seed=0)
-        model = tiny_model.with_model(adapted)
+        model = with_model(tiny_model, adapted)
         log = train_adapter(model, Clicks(few_shot), validation, config.training, checkpoints)
         scores = model.scores(validation, 400, "")
         adapted.save_pretrained(tmp_path / "adapter")
@@ -157,7 +157,7 @@ def test_a_variant_learns_tasks_and_goes_on_after_an_interruption(tiny_model, tm
     again, _, _ = train(store)
     assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
     loaded = load_adapter(tiny_model.model, str(tmp_path / "adapter"), "field:genres", 2)
-    model = tiny_model.with_model(loaded)
+    model = with_model(tiny_model, loaded)
     assert model.has_gates
     np.testing.assert_array_equal(model.scores(validation, 400, ""), scores)
     weights = model.method.gate_weights(loaded, validation.gate_inputs.values)

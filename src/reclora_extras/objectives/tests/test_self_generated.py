@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_adapter, with_new_adapter
+from reclora_extras.objectives import self_generated
 from reclora_extras.objectives.self_generated import (
     SelfGenerated,
     TitlePairs,
@@ -20,6 +22,7 @@ from reclora_extras.objectives.titles import score_titles, with_titles
 from reclora_extras.objectives.unlabelled import CANDIDATES
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.config import PrivacyConfig
+from reclora_kedro.finetuning.examples import Training
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.history.questions import PromptRowsConfig
 
@@ -151,6 +154,28 @@ def test_rounds_follow_the_labelled_pairs_and_later_labels_of_others_teach_nothi
     )
     assert all(torch.equal(weights[name], tensor) for name, tensor in other.items())
     assert told["confirmed"].to_list() != log["confirmed"].to_list()
+
+
+def test_moments_whose_histories_are_cut_differently_are_left_out(monkeypatch, caplog):
+    prompts = pl.DataFrame(
+        {
+            "row": range(3 * CANDIDATES),
+            "use": "unlabelled",
+            "label": None,
+            "token_ids": [[3, 4, row] for row in range(3 * CANDIDATES)],
+            "dropped_history": [1, 1, 1, 1, 0, 0, 2, 0, 0, 0, 0, 0],
+        }
+    )
+    rows = torch.arange(3 * CANDIDATES)
+    states = {"row": rows, "target": torch.zeros(len(rows), 2), "logit": torch.zeros(len(rows))}
+    monkeypatch.setattr(self_generated, "fine_tune_in_rounds", lambda _, model, candidates, *rest, **seed: candidates)
+    training = Training(None, None, gates_decide(2), prompts, 400, None, 42, (prompts, states))
+    candidates = SelfGenerated(rounds=1, seed_share=0.5).fine_tune(training)
+    assert candidates.prompts.rows.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert candidates.starts.tolist() == [2] * 8
+    assert "1 of 3 unlabelled moments are left out: prompt.max_tokens" in caplog.text
+    with pytest.raises(ValueError, match="of 2 pairs, seed_share gives 0 labels"):
+        SelfGenerated().fine_tune(training)
 
 
 def test_rounds_go_on_from_their_checkpoints(tiny_llm_folder, tmp_path):

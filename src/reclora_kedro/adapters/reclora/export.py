@@ -14,7 +14,7 @@ from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
 from reclora_kedro.adapters.user_loras import UserLoras
 
-COMMON = ("r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform")  # to PEFT's LoRA and ours
+COMMON = ("r", "lora_alpha", "target_modules", "layers_to_transform")  # to PEFT's LoRA and ours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,6 @@ def lora_config(config: RecLoraConfig) -> LoraConfig:
         r=config.r * meta_loras,
         lora_alpha=config.lora_alpha * meta_loras,
         target_modules=config.target_modules,
-        exclude_modules=config.exclude_modules,
         layers_to_transform=None if names else config.layers_to_transform,
         inference_mode=True,
     )

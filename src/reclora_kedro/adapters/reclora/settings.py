@@ -16,7 +16,8 @@ class RecLoraSettings(LoraSettings):
     Every adapted projection holds ``num_meta_loras`` pairs ``A_k`` (r × in), ``B_k`` (out × r); a gate turns a
     sample's gate input into weights α_k over them. The update is (Σ α_k B_k)(Σ α_k A_k), as in the authors' code, or
     Σ α_k B_k A_k, as in the paper's formula. With one meta-LoRA there is no gate, and the adapter is a plain LoRA.
-    Defaults are those of conf/base, which explains each field; the paper's settings stand in conf/baselines.
+    conf/base explains each field, and sets ``composition`` and ``last_layers`` to other values than these defaults; the
+    paper's settings stand in conf/baselines.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")

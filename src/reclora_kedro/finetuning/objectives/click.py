@@ -22,7 +22,6 @@ class Clicks(Examples):
     """One prompt per example; the loss is the cross entropy between label and answer."""
 
     def losses(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
-        """See `Examples.losses`."""
         import torch
         from torch.nn import functional as F
 
