@@ -1,6 +1,5 @@
 """A linear model of items taken together, items taken next, and similar texts."""
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +18,6 @@ from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.candidates.transitions import transitions
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.parameters import Count, NonNegative, Positive, Real
-
-logger = logging.getLogger(__name__)
 
 EVENTS = 50  # latest ones of each user that count
 WINDOW, WINDOW_DECAY = 5, 0.7  # moments from an item to one that follows it, and the weight of a further one

@@ -1,7 +1,7 @@
 """The choice of how items are found, by likes of the validation split."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.candidates import ITEM_MODELS
 from reclora_kedro.candidates.item_model import ItemModel, NoSettings
 from reclora_kedro.evaluation.records import RankingMetrics
-from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.recommendation.concentration import Concentration
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
 from reclora_kedro.recommendation.features import LENS
@@ -134,18 +133,12 @@ def validated_configs(sources: tuple[str, ...], blocks: Mapping[str, Any]) -> di
     return {source: kind.model_validate(blocks.get(source.rpartition(".")[2], {})) for source, kind in kinds.items()}
 
 
-def notes(sources: Mapping[str, Any]) -> dict[str, str]:
-    """Return what each source is, by its name."""
-    return {source.rpartition(".")[2]: model_of(source).NOTE for source in sources}
-
-
-def styles(sources: Mapping[str, Any]) -> dict[str, Style]:
-    """Return the style of each source in figures, by its name."""
-    return {source.rpartition(".")[2]: model_of(source).STYLE for source in sources}
+def attributes(name: str, sources: Iterable[str]) -> dict[str, Any]:
+    """Return an attribute of each source's class, such as its `NOTE`, by the source's name."""
+    return {source.rpartition(".")[2]: getattr(model_of(source), name) for source in sources}
 
 
 def labels(sources: Mapping[str, Any]) -> dict[str, str]:
     """Return what each method is in a few words, by its name."""
-    of_sources = {source.rpartition(".")[2]: model_of(source).LABEL for source in sources}
-    plain = of_sources | LABELS
+    plain = attributes("LABEL", sources) | LABELS
     return plain | {name + RERANKED: f"{label}; reordered by the click model" for name, label in plain.items()}

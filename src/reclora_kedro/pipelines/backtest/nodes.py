@@ -29,27 +29,18 @@ def backtest_methods(
     recommendation: RecommendationConfig,
     history: HistoryConfig,
     bootstrap: Bootstrap,
+    retriever: RetrieverConfig | None = None,
+    engine: EngineConfig | None = None,
     **sources: Any,
 ) -> tuple[Records, Records]:
-    """Rank likes of each window by models fitted before it; return the metrics, and an audit of the last window."""
-    configs = choice.validated_configs(recommendation.sources, sources)
-    return backtest.run(log, config, recommendation, configs, bootstrap, history.item_embedding.encoders)
+    """Rank likes of each window by models fitted before it, a retriever among them if the sources name it.
 
-
-@reads(history=["item_embedding"])
-def backtest_with_retriever(
-    log: InteractionLog,
-    config: BacktestConfig,
-    recommendation: RecommendationConfig,
-    history: HistoryConfig,
-    bootstrap: Bootstrap,
-    retriever: RetrieverConfig,
-    engine: EngineConfig,
-    **sources: Any,
-) -> tuple[Records, Records]:
-    """Do the same with a retriever that is trained before each window."""
-    configs = choice.validated_configs(recommendation.sources, sources)
-    trained = (retriever, engine)
+    Returns:
+        The metrics, and an audit of the last window.
+    """
+    configs, trained = choice.validated_configs(recommendation.sources, sources), None
+    if retriever is not None and engine is not None:
+        trained = (retriever, engine)
     return backtest.run(log, config, recommendation, configs, bootstrap, history.item_embedding.encoders, trained)
 
 
@@ -67,7 +58,7 @@ def plot_backtest(metrics: Records, recommendation: RecommendationConfig) -> go.
     """Plot hit rate and NDCG of every method by window."""
     from reclora_kedro.evaluation import figures
 
-    return figures.plot_backtest(metrics, choice.styles(dict.fromkeys(recommendation.sources)))
+    return figures.plot_backtest(metrics, choice.attributes("STYLE", recommendation.sources))
 
 
 def show_backtest(metrics: Records, methods: Records, winners: Records, audit: Records) -> None:

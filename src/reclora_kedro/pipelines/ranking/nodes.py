@@ -95,7 +95,7 @@ def plot_ranking(metrics: Records, candidate_choice: Record) -> go.Figure:
     """Plot hit rate and NDCG of every model with their intervals."""
     from reclora_kedro.evaluation import figures
 
-    return figures.plot_ranking(metrics, choice.styles(candidate_choice["sources"]))
+    return figures.plot_ranking(metrics, choice.attributes("STYLE", candidate_choice["sources"]))
 
 
 def plot_hit_rates(candidate_choice: Record, *ranks: pl.DataFrame) -> go.Figure:
@@ -103,7 +103,7 @@ def plot_hit_rates(candidate_choice: Record, *ranks: pl.DataFrame) -> go.Figure:
     from reclora_kedro.evaluation import figures
 
     curves = ranking_metrics.hit_rate_curves(pl.concat(ranks))
-    return figures.plot_hit_rates(curves, choice.styles(candidate_choice["sources"]))
+    return figures.plot_hit_rates(curves, choice.attributes("STYLE", candidate_choice["sources"]))
 
 
 def plot_second_stage(candidate_choice: Record) -> go.Figure:
@@ -124,4 +124,4 @@ def show_ranking(metrics: Records, beyond_accuracy: Records, candidate_choice: R
 
 
 def _notes(candidate_choice: Record) -> dict[str, str]:
-    return choice.notes(candidate_choice["sources"]) | NOTES
+    return choice.attributes("NOTE", candidate_choice["sources"]) | NOTES

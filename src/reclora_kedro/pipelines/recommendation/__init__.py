@@ -10,19 +10,15 @@ from kedro.pipeline import Pipeline
 from kedro_provenance.catalog import location
 from kedro_provenance.files.storage import is_remote
 from reclora_kedro.pipelines.recommendation.pipeline import create_pipeline as create_pipeline
-from reclora_kedro.recommendation.choice import validated_configs
 from reclora_kedro.recommendation.delivery import require_table
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
-    """Yield the checks of the settings of sources, whose blocks are read by their names, and of a table of items."""
+    """Yield the checks of a table of items, and of the place of the lists in plain text."""
     if "params:recommendation" in pipeline.inputs():
         config = catalog.load("params:recommendation")
         if config.candidates == "table" and "recommendation_candidates" in pipeline.inputs():
             yield partial(_require_table, catalog)
-        named = [source for source in config.sources if f"params:{source.rpartition('.')[2]}" in pipeline.inputs()]
-        blocks = {name: catalog.load(f"params:{name}") for name in (source.rpartition(".")[2] for source in named)}
-        yield partial(validated_configs, tuple(named), blocks)
     if "recommendations_csv" in pipeline.all_outputs():
         yield partial(require_no_folder, location(catalog.get("recommendations_csv")))
 
