@@ -262,7 +262,10 @@ def test_whole_numbers_of_one_table_meet_texts_of_the_other():
     [
         (LOG.rename({"user_id": "who"}), THINGS, {}, r"interactions has no column 'user_id', only: who, item_id, .*Set "
          r"`columns\[\"user_id\"\]`"),
-        (LOG, THINGS.drop("title"), {}, r"items has no column 'title', only: item_id\. Set `columns\[\"title\"\]`"),
+        (LOG, THINGS.drop("title"), {}, r"items has no column 'title', only: item_id\. Set `columns\[\"title\"\]` to "
+         r"one of them \(None where there are none\)"),
+        (LOG.rename({"item_id": "sku"}), THINGS.rename({"item_id": "id"}), {"columns": {"item_id": "sku"}},
+         "^items has no column 'item_id', only: id, title. Rename the one that has the ids of items to item_id"),
         (LOG.filter(user_id="K1"), THINGS, {}, "interactions has one user, 'K1'"),
         (LOG, THINGS.with_columns(pl.col("item_id") + "x"), {}, "No item_id of interactions occurs in items: .*alike"),
         (LOG.with_columns(rating=70), THINGS, {}, "'rating' ranges from 70 to 70. Set `rating_min`, `rating_max` and"),

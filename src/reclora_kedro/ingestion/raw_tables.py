@@ -306,7 +306,8 @@ Set `ingestion.interactions.item_id` to one of them.
         if name not in columns:
             advice = f", and name each column once in the file, which has {', '.join(twice)} twice" if twice else ""
             block, _, field = parameter.partition(" (field ")
-            without = f" (`{block}: []` where there are none)" if field else ""
+            none = f"`{block}: []`" if field else "null" if parameter.endswith((".title", ".rating")) else ""
+            without = f" ({none} where there are none)" if none else ""
             raise ValueError(
                 f"{self.table} has no column {name!r}, only: {', '.join(columns)}. Set `{parameter}` to one of "
                 f"them{without}{advice}."

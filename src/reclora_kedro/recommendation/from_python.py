@@ -63,9 +63,11 @@ BLOCK_OF: Mapping[type[Block], str] = {
 }
 LOG_FOLDER, SETTINGS_FILE, WEIGHTS_FILE = "log", "recommender.json", "weights.safetensors"
 WORDS = (  # of parameters and catalogs, and what a script has in their place
+    (r"Set `ingestion\.items\.item_id` to one of them", "Rename the one that has the ids of items to item_id"),
     (r"ingestion\.(?:interactions|items)\.(user_id|item_id|rating|timestamp|title)\b", r'columns["\1"]'),
     (r"\b(?:ingestion\.interactions|ingestion\.items|ingestion|history|recommendation)\.(?=[a-z])", ""),
     (r"ranking\.users or ranking\.rows, or write null", "likes, or write None"),
+    (r"\(null where", "(None where"),
     (r" in the load_args of the catalog entry \w+", ""),
     (r"change the type with which the catalog entry \w+ loads the column", "change the column's type"),
     (r"point the catalog entry \w+ at one, by a dataset of polars or pandas", "give a frame, or the path of a file"),
