@@ -1,6 +1,7 @@
 """Guess what a column of a raw table holds, from its name and the values of a sample."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -41,7 +42,6 @@ NO_TIME_WORDS = words_of("birth birthday release released duration published age
 ORDINAL_WORDS = words_of("number sequence seq step position week day")
 RATING_WORDS = words_of("rating ratings rate stars star score overall grade points vote")
 CLICK_WORDS = words_of("click clicked clicks label target liked like recommended recommend converted")
-EVENT_WORDS = words_of("event action behavior behaviour type activity interaction status")
 TITLE_WORDS = words_of("title headline caption")
 NAME_WORDS = words_of("name label")
 FREE_TEXT_WORDS = words_of("description desc abstract summary overview plot synopsis body content about text")
@@ -110,12 +110,16 @@ class Column:
     @cached_property
     def is_list(self) -> bool:
         """Whether the values are lists of plain values."""
-        return isinstance(self.raw.dtype, pl.List) and not self.raw.dtype.inner.is_nested()
+        inner = self.raw.dtype.inner if isinstance(self.raw.dtype, pl.List) else None
+        return inner is not None and not (inner.is_nested() or inner in (pl.Binary, pl.Duration))
 
     @cached_property
     def text(self) -> pl.Series:
-        """Values as texts; empty for a nested column."""
-        return self.values.clear().cast(pl.String) if self.raw.dtype.is_nested() else self.values.cast(pl.String)
+        """Values as texts; empty for a nested column, and for one of what is no text, such as pictures."""
+        if not self.raw.dtype.is_nested():
+            with suppress(pl.exceptions.PolarsError):
+                return self.values.cast(pl.String)
+        return pl.Series(self.name, dtype=pl.String)
 
     @cached_property
     def distinct(self) -> int:

@@ -347,6 +347,46 @@ def test_what_stands_late_in_a_long_file_is_seen(project, monkeypatch):
     assert counts(run_ingestion(project / "conf", "new"))["interactions"] > 7_000  # some are repeated
 
 
+def test_an_array_of_json_is_read_by_all_of_its_records(project):
+    items = [n // 20 if n < 150 else f"B{n // 20}" for n in range(300)]
+    log = [{"user": 1 + n % 20, "item": item, "rating": 1 + n % 5, "at": DAY} for n, item in enumerate(items)]
+    log[-1] |= {"rating": 3.5}
+    found, _ = guessed([json_lines(project / "log.json", [log])])
+    write_guess(found, "new", project)
+    read = run_ingestion(project / "conf", "new").load("interactions").collect()
+    assert (read["rating"] == 3.5).sum() == 1
+    assert {"3", "B9"} <= {*read["item_id"]}
+
+
+def test_lines_of_json_may_be_blank_and_have_any_character_within(project):
+    rows = [{"user": n % 9, "item": n % 7, "review": "good\u2028and\x85bad", "day": DAY} for n in range(60)]
+    (project / "log.jsonl").write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n\n")
+    assert guessed([project / "log.jsonl"])[0].log.file.sample.height == 60
+
+
+def test_a_field_may_be_long_and_begin_with_a_quotation_mark(project):
+    rows = [names("user_id,item_id,day"), *([n % 9, n % 70, DAY] for n in range(200))]
+    items = "\n".join(f"{n}\tLamp number {n}" for n in range(9_000)).replace("\tLamp number 3\n", '\t"Lamp number 3\n')
+    (project / "items.tsv").write_text(f"item_id\ttitle\n{items}\n")
+    found, _ = guessed([write(project / "log.csv", rows), project / "items.tsv"])
+    assert found.items is not None
+    assert found.items.file.sample["title"][3] == '"Lamp number 3'
+    reviews = [[*rows[0], "review"], *([*row, "x" * (200_000 if n == 5 else 9)] for n, row in enumerate(rows[1:]))]
+    assert guessed([write(project / "log.csv", reviews)])[0].log.file.sample.height == 200
+
+
+def test_columns_of_what_is_no_text_are_not_looked_into(project):
+    rows = pl.DataFrame({"user_id": [n % 9 for n in range(60)], "item_id": [n % 7 for n in range(60)]}).with_columns(
+        picture=pl.lit(b"\xff\xd8"),
+        pictures=pl.lit([b"\xff\xd8"]),
+        length=pl.duration(seconds="user_id"),
+        day=pl.date(2019, 3, 1),
+    )
+    rows.write_parquet(project / "log.parquet")
+    found, _ = guessed([project / "log.parquet"])
+    assert ("not used", "of log.parquet: picture, pictures, length") in told(found)
+
+
 BAD_FILES = {
     b"PK\x03\x04...": "is a zip archive or a spreadsheet: unpack it, or save it as CSV",
     b"": "is empty",
