@@ -94,7 +94,7 @@ def told(guess: Guess) -> list[tuple[str, str]]:
     for file, names in read.values():
         rest = [name for name in file.sample.columns if name not in names]
         lines += [("not used", plain(f"of {file.path.name}: {', '.join(rest)}"))] if rest else []
-    lines += [("not used", f"{plain(path.name)}: it has none of the log's ids") for path in guess.unused]
+    lines += [("not used", plain(f"{path.name}: {reason}")) for path, reason in guess.unused.items()]
     return [*lines, *notes(guess)]
 
 

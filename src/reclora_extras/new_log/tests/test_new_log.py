@@ -520,3 +520,29 @@ def test_a_table_describes_items_or_users_and_nothing_else_that_it_is_numbered_a
     assert ("items", "table.csv, separator ',', by id (1, 2): 75% of the log's") in told(found)
     other = write(project / "other.csv", [names("id,name"), *([n + 1_000, f"Red {n} Lamp"] for n in range(30))])
     assert ("not used", "other.csv: it has none of the log's ids") in told(guessed([files[0], other])[0])
+
+
+def test_of_tables_that_fit_the_one_with_words_is_read_and_others_are_told(project):
+    log = names("userId,movieId,rating,timestamp")
+    rows = [[n % 40 + 1, n % 61 + 100, n % 5 + 1, 1_600_000_000 + n] for n in range(600)]
+    tables = {
+        "movies": [names("movieId,title"), *([n, f"Film {n} again"] for n in range(100, 161))],
+        "links": [names("movieId,imdbId"), *([n, n * 37] for n in range(100, 161))],
+        "tags": [names("userId,movieId,tag,timestamp"), *([n % 9, n, "funny", 1_600_000_000] for n in range(100, 161))],
+        "test": [log, *rows[::3]],
+        "ratings": [log, *rows],
+    }
+    files = [write(project / f"{name}.csv", table) for name, table in tables.items()]
+    for given in (files, files[::-1]):
+        found, _ = guessed(given)
+        assert found.items is not None
+        assert (found.log.file.path.name, found.items.file.path.name, found.users) == (
+            "ratings.csv",
+            "movies.csv",
+            None,
+        )
+        assert {path.stem: reason for path, reason in found.unused.items()} == {
+            "links": "another table describes the same ids better",
+            "tags": "another table describes the same ids better",
+            "test": "it seems to be another log, and ratings.csv is read; write the rows of both to one file",
+        }
