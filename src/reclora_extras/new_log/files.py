@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import polars as pl
 import pyarrow as pa
 
-from reclora_extras.new_log.columns import Column
+from reclora_extras.new_log.columns import LIST_WORDS, Column, tokens
 
 HEAD = 2**21  # bytes at the beginning of a file, unpacked, that are looked at
 PIECES, PIECE = 16, 2**16  # parts of the rest of a file that is not packed, and their bytes
@@ -316,11 +316,9 @@ def _read_delimited(path: Path, texts: list[str], encoding: str) -> RawFile:
         "escape": escape,
         "line_end": line_end,
         "nulls": sorted(found),
-        "decimal_comma": separator == ";" and _has_decimal_commas(sample),
+        "decimal_comma": bool(commas := _with_decimal_commas(sample) if separator == ";" else []),
     }
-    if options["decimal_comma"]:
-        number = pl.col(sample.columns).str.replace(r"^(-?\d+),(\d+)$", "$1.$2")
-        sample = sample.with_columns(number)
+    sample = sample.with_columns(pl.col(commas).str.replace(",", "."))
     return RawFile(path, "csv", sample, options, has_names)
 
 
@@ -387,9 +385,11 @@ def _widths_alike(rows: list[list[str]]) -> float:
     return sum(len(row) == len(rows[0]) for row in rows) / len(rows) if rows else 0.0
 
 
-def _has_decimal_commas(sample: pl.DataFrame) -> bool:
-    texts = (sample[name].drop_nulls() for name in sample.columns)
-    return any(len(text) > 0 and bool(text.str.contains(r"^-?\d+,\d+$").all()) for text in texts)
+def _with_decimal_commas(sample: pl.DataFrame) -> list[str]:
+    """Return the columns of numbers of which some have a decimal comma."""
+    texts = {name: sample[name].drop_nulls() for name in sample.columns if not {*tokens(name)} & LIST_WORDS}
+    numbers = (name for name, text in texts.items() if text.str.contains(r"^-?\d+(,\d+)?$").all())
+    return [name for name in numbers if texts[name].str.contains(",").any()]
 
 
 def _names_columns(first: list[str], rows: list[list[str]]) -> bool:

@@ -454,6 +454,15 @@ def test_numbers_without_a_name_are_ratings_where_they_end_as_a_scale_does(highe
     assert guessed([write(project / "log.csv", rows)])[0].log.rating == rating
 
 
+def test_some_decimal_commas_are_enough(project):
+    rows = [[n % 20 + 1, n // 20, ("4", "3,5", "5", "1")[n % 4], f"{n % 3},{n % 2}"[: 1 + n % 3]] for n in range(600)]
+    log = write(project / "log.csv", [names("user_id,item_id,rating,tags"), *rows], delimiter=";")
+    found, _ = guessed([log])
+    assert (found.log.scale, found.log.file.sample["tags"][2]) == ((0.5, 5), "2,0")
+    write_guess(found, "new", project)
+    assert counts(run_ingestion(project / "conf", "new"))["positives"] == 300
+
+
 def test_values_of_files_never_leave_their_comment(project):
     rows = [["user_id", "item_id", "rating"], *([f"u\nlens: {{dropout: 9}}\x1b[2J{n}", n % 4, n % 5] for n in range(9))]
     found, _ = guessed([write(project / "log.csv", rows)])
