@@ -57,6 +57,7 @@ LONG_NAMES = words_of("property attribute attr feature field")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 LONGEST_EXAMPLE = 32  # characters that are shown of a value
 LAST_YEARS = (631_152_000, 4_102_444_800)  # seconds from 1990 to 2099 that are believed in a sample
+LEAST_IN_THEM = 0.99  # share of the times of a sample that lie there, as `ingestion.plausible_times.max_outside` has it
 
 DATES = (
     *(f"%Y{mark}%m{mark}%d" for mark in ("-", "/", ".", "")),
@@ -181,7 +182,7 @@ class Column:
 
     @cached_property
     def time_formats(self) -> list[str]:
-        """Formats by which all values are plausible times; one of those that give the same times."""
+        """Formats by which values are times, nearly all of them plausible; one of those that give the same times."""
         if self.raw.dtype in (pl.Date, pl.Datetime):
             return ["unix_seconds"]  # not needed, then
         if not len(self.text):
@@ -192,7 +193,7 @@ class Column:
             return self._units()
         if not re.search(r"\d.*\d", first) or len(first) > 40:
             return []
-        formats = [each for each in TIME_FORMATS if _fits(some.head(20), each) and _fits(some, each)]
+        formats = [each for each in TIME_FORMATS if _fits(some.head(20), each, 0.5) and _fits(self.text, each)]
         return list({tuple(seconds_by(some, each)): each for each in reversed(formats)}.values())[::-1] or self._units()
 
     @cached_property
@@ -246,11 +247,17 @@ def seconds_by(text: pl.Series, time_format: str) -> pl.Series:
     return RawColumns(pl.DataFrame({"t": text}), "sample").seconds(["t"], "timestamp", time_format, "timestamp_format")
 
 
-def _fits(text: pl.Series, time_format: str) -> bool:
+def _fits(text: pl.Series, time_format: str, least: float = LEAST_IN_THEM) -> bool:
     try:
-        return bool(seconds_by(text, time_format).is_between(*LAST_YEARS).all())
+        return mean(seconds_by(text, time_format).is_between(*LAST_YEARS)) >= least
     except (ValueError, pl.exceptions.PolarsError):
         return False
+
+
+def are_plausible(text: pl.Series, time_format: str) -> pl.Series:
+    """Return which texts are plausible times of a strptime format."""
+    seconds = text.str.to_datetime(time_format.replace("%z", "%#z"), strict=False).dt.epoch("s")
+    return seconds.is_between(*LAST_YEARS).fill_null(False)
 
 
 def _share_ascending(seconds: pl.Series) -> float:

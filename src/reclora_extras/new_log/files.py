@@ -30,7 +30,7 @@ OTHERS = {
     b"\x80\x04": "pickled: save it as parquet",
 }
 SEPARATORS = ("::", "\t", ";", "|", ",")
-NULLS = ("NULL", "null", "NA", "N/A", "NaN", "nan", "None", "\\N")
+NULLS = ("NULL", "null", "NA", "N/A", "NaN", "nan", "None", "\\N", "0000-00-00", "0000-00-00 00:00:00")
 NAMELESS = "column_{}"  # as polars calls them
 
 csv.field_size_limit(max(HEAD, csv.field_size_limit()))  # a stray quotation mark makes a field of all that follows
