@@ -194,9 +194,9 @@ class TestClickHistory:
     ("column", "columns", "refusal"),
     [
         (
-            {"c": ["yes"]},
+            {"c": ["maybe"]},
             {"clicked": "c"},
-            "'c' of raw_interactions .*'yes'.*`ingestion.interactions.clicked`",
+            "'c' of raw_interactions .*'maybe'.*true and false, or yes and no.*`ingestion.interactions.clicked`",
         ),
         (
             {"i": ["N1 N2"]},

@@ -62,6 +62,8 @@ def test_numbers() -> None:
     assert raw(r=[1, None]).numbers("r", "p").to_list() == [1.0, None]
     assert raw(r=[True, False, None]).marks("r", "p").to_list() == [1.0, 0.0, None]
     assert raw(r=[0.5, float("nan")]).numbers("r", "p").to_list() == [0.5, None]
+    assert raw(r=["4 ", "4.5", "", None]).numbers("r", "p").to_list() == [4.0, 4.5, None, None]
+    assert raw(r=["Yes", "no", None, "TRUE", "0.0"]).marks("r", "p").to_list() == [1.0, 0.0, None, 1.0, 0.0]
 
 
 def test_lists() -> None:
@@ -95,7 +97,12 @@ def test_texts() -> None:
         (["2001-09-09 01:46:40", None, ""], "%Y-%m-%d %H:%M:%S", [1_000_000_000, None, None]),
         (["2001-09-09 03:46:40+0200"], "%Y-%m-%d %H:%M:%S%z", [1_000_000_000]),
         (["Sat Sep 08 18:46:40 -0700 2001"], "%a %b %d %H:%M:%S %z %Y", [1_000_000_000]),
+        (["2001-09-09 01:46:40+00", "2001-09-08 18:46:40-07"], "%Y-%m-%d %H:%M:%S%z", [1_000_000_000] * 2),
+        (["2001-09-09 01:46:40 UTC", "2001-09-09 01:46:40 Z"], "%Y-%m-%d %H:%M:%S %z", [1_000_000_000] * 2),
         (["2001-09-09"], "%Y-%m-%d", [999_993_600]),
+        ([20_010_909, None], "%Y%m%d", [999_993_600, None]),
+        ([20_010_909.0, float("nan")], "%Y%m%d", [999_993_600, None]),
+        (["1000000000.9", ""], "unix_seconds", [1_000_000_000, None]),
         (pl.Series(["2001-09-09"], dtype=pl.Categorical), "%Y-%m-%d", [999_993_600]),
         ([datetime(2001, 9, 9, 1, 46, 40)], "unix_seconds", [1_000_000_000]),
         ([date(2001, 9, 9)], "unix_seconds", [999_993_600]),
@@ -143,7 +150,7 @@ REFUSED = [  # values of the column v, how they are read, and the message
     ([["a"]], lambda table: table.holds("v", ["a"], "p"), UNFIT_DROPS),
     (["2001-09-09", "9/9/2001", None], read_seconds("%Y-%m-%d"), r"1 of 3 values in .*'v'.*'9/9/2001' in row 2\..*`f`"),
     (["2001-09-09"], read_seconds("unix_seconds"), r"cannot be read as 'unix_seconds'.*`f`"),
-    ([1], read_seconds("%Y"), r"cannot be read as '%Y'.*`f`"),
+    ([1], read_seconds("%Y"), r"1 of 1 values in column 'v' .* don't match the format '%Y'.*`f`"),
     ([True], read_seconds("%Y"), r"cannot be read as '%Y'.*`f`"),
 ]
 

@@ -211,20 +211,44 @@ print(*{{"torch", "transformers", "kedro", "lightgbm"}} & {{*sys.modules}})
     assert done.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
+WRITERS = {
+    "csv": pl.DataFrame.write_csv,
+    "tsv": partial(pl.DataFrame.write_csv, separator="\t"),
+    "parquet": pl.DataFrame.write_parquet,
+    "jsonl": pl.DataFrame.write_ndjson,
+}
+
+
+@pytest.mark.parametrize("ending", WRITERS)
 def test_files_are_read_and_keep_leading_zeros(tmp_path, ending):
-    write = {
-        "csv": pl.DataFrame.write_csv,
-        "tsv": partial(pl.DataFrame.write_csv, separator="\t"),
-        "parquet": pl.DataFrame.write_parquet,
-        "jsonl": pl.DataFrame.write_ndjson,
-    }[ending]
+    write = WRITERS[ending]
     numbered = LOG.with_columns(pl.col("item_id").str.slice(4), pl.col("user_id").str.slice(1).cast(pl.Int64))
     write(numbered, tmp_path / f"log.{ending}")
     write(THINGS.with_columns(pl.col("item_id").str.slice(4)), tmp_path / f"items.{ending}")
     log = fit_knn(tmp_path / f"log.{ending}", str(tmp_path / f"items.{ending}")).log
     assert log.items["item_id"].head(2).to_list() == ["00", "01"]
     assert log.users["user_id"].head(2).to_list() == [0, 1]
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_days_and_months_of_files_are_never_mixed_up(tmp_path, ending):
+    early = LOG.with_columns(pl.from_epoch("timestamp").dt.replace(month=1 + pl.int_range(pl.len()) % 9, day=2))
+    expected, file = fit_knn(early).log.sequences.timestamp, tmp_path / f"log.{ending}"
+    for written, settings in (("%m/%d/%Y %H:%M:%S", {"timestamp_format": "%m/%d/%Y %H:%M:%S"}), ("%FT%TZ", {})):
+        WRITERS[ending](early.with_columns(pl.col("timestamp").dt.strftime(written)), file)
+        assert np.array_equal(fit_knn(file, **settings).log.sequences.timestamp, expected)
+    WRITERS[ending](early.with_columns(pl.col("timestamp").dt.strftime("%d/%m/%Y")), file)
+    with pytest.raises(ValueError, match=r"'timestamp' .* holds '02/01/2020' in row 1.*`timestamp_format`"):
+        fit_knn(file)
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
+def test_values_that_come_late_in_a_file_tell_the_types_of_its_columns(tmp_path, ending):
+    late = pl.when(pl.int_range(pl.len()) > 800).then(pl.lit("4.5")).otherwise(pl.lit("4"))
+    text = WRITERS[ending](LOG.with_columns(rating=late)).replace('"4.5"', "4.5").replace(',"rating":"4"', "")
+    (tmp_path / f"log.{ending}").write_text(text)
+    ratings = fit_knn(tmp_path / f"log.{ending}", max_missing=1).log.sequences.rating
+    assert (ratings == 4.5).sum() == LOG.height - 801
 
 
 def test_whole_numbers_of_one_table_meet_texts_of_the_other():
@@ -238,7 +262,10 @@ def test_whole_numbers_of_one_table_meet_texts_of_the_other():
     [
         (LOG.rename({"user_id": "who"}), THINGS, {}, r"interactions has no column 'user_id', only: who, item_id, .*Set "
          r"`columns\[\"user_id\"\]`"),
-        (LOG, THINGS.drop("title"), {}, r"items has no column 'title', only: item_id\. Set `columns\[\"title\"\]`"),
+        (LOG, THINGS.drop("title"), {}, r"items has no column 'title', only: item_id\. Set `columns\[\"title\"\]` to "
+         r"one of them \(None where there are none\)"),
+        (LOG.rename({"item_id": "sku"}), THINGS.rename({"item_id": "id"}), {"columns": {"item_id": "sku"}},
+         "^items has no column 'item_id', only: id, title. Rename the one that has the ids of items to item_id"),
         (LOG.filter(user_id="K1"), THINGS, {}, "interactions has one user, 'K1'"),
         (LOG, THINGS.with_columns(pl.col("item_id") + "x"), {}, "No item_id of interactions occurs in items: .*alike"),
         (LOG.with_columns(rating=70), THINGS, {}, "'rating' ranges from 70 to 70. Set `rating_min`, `rating_max` and"),

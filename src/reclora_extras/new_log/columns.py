@@ -1,6 +1,7 @@
 """Guess what a column of a raw table holds, from its name and the values of a sample."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -41,7 +42,6 @@ NO_TIME_WORDS = words_of("birth birthday release released duration published age
 ORDINAL_WORDS = words_of("number sequence seq step position week day")
 RATING_WORDS = words_of("rating ratings rate stars star score overall grade points vote")
 CLICK_WORDS = words_of("click clicked clicks label target liked like recommended recommend converted")
-EVENT_WORDS = words_of("event action behavior behaviour type activity interaction status")
 TITLE_WORDS = words_of("title headline caption")
 NAME_WORDS = words_of("name label")
 FREE_TEXT_WORDS = words_of("description desc abstract summary overview plot synopsis body content about text")
@@ -57,6 +57,7 @@ LONG_NAMES = words_of("property attribute attr feature field")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 LONGEST_EXAMPLE = 32  # characters that are shown of a value
 LAST_YEARS = (631_152_000, 4_102_444_800)  # seconds from 1990 to 2099 that are believed in a sample
+LEAST_IN_THEM = 0.99  # share of the times of a sample that lie there, as `ingestion.plausible_times.max_outside` has it
 
 DATES = (
     *(f"%Y{mark}%m{mark}%d" for mark in ("-", "/", ".", "")),
@@ -110,12 +111,16 @@ class Column:
     @cached_property
     def is_list(self) -> bool:
         """Whether the values are lists of plain values."""
-        return isinstance(self.raw.dtype, pl.List) and not self.raw.dtype.inner.is_nested()
+        inner = self.raw.dtype.inner if isinstance(self.raw.dtype, pl.List) else None
+        return inner is not None and not (inner.is_nested() or inner in (pl.Binary, pl.Duration))
 
     @cached_property
     def text(self) -> pl.Series:
-        """Values as texts; empty for a nested column."""
-        return self.values.clear().cast(pl.String) if self.raw.dtype.is_nested() else self.values.cast(pl.String)
+        """Values as texts; empty for a nested column, and for one of what is no text, such as pictures."""
+        if not self.raw.dtype.is_nested():
+            with suppress(pl.exceptions.PolarsError):
+                return self.values.cast(pl.String)
+        return pl.Series(self.name, dtype=pl.String)
 
     @cached_property
     def distinct(self) -> int:
@@ -177,7 +182,7 @@ class Column:
 
     @cached_property
     def time_formats(self) -> list[str]:
-        """Formats by which all values are plausible times; one of those that give the same times."""
+        """Formats by which values are times, nearly all of them plausible; one of those that give the same times."""
         if self.raw.dtype in (pl.Date, pl.Datetime):
             return ["unix_seconds"]  # not needed, then
         if not len(self.text):
@@ -188,7 +193,7 @@ class Column:
             return self._units()
         if not re.search(r"\d.*\d", first) or len(first) > 40:
             return []
-        formats = [each for each in TIME_FORMATS if _fits(some.head(20), each) and _fits(some, each)]
+        formats = [each for each in TIME_FORMATS if _fits(some.head(20), each, 0.5) and _fits(self.text, each)]
         return list({tuple(seconds_by(some, each)): each for each in reversed(formats)}.values())[::-1] or self._units()
 
     @cached_property
@@ -242,11 +247,17 @@ def seconds_by(text: pl.Series, time_format: str) -> pl.Series:
     return RawColumns(pl.DataFrame({"t": text}), "sample").seconds(["t"], "timestamp", time_format, "timestamp_format")
 
 
-def _fits(text: pl.Series, time_format: str) -> bool:
+def _fits(text: pl.Series, time_format: str, least: float = LEAST_IN_THEM) -> bool:
     try:
-        return bool(seconds_by(text, time_format).is_between(*LAST_YEARS).all())
+        return mean(seconds_by(text, time_format).is_between(*LAST_YEARS)) >= least
     except (ValueError, pl.exceptions.PolarsError):
         return False
+
+
+def are_plausible(text: pl.Series, time_format: str) -> pl.Series:
+    """Return which texts are plausible times of a strptime format."""
+    seconds = text.str.to_datetime(time_format.replace("%z", "%#z"), strict=False).dt.epoch("s")
+    return seconds.is_between(*LAST_YEARS).fill_null(False)
 
 
 def _share_ascending(seconds: pl.Series) -> float:

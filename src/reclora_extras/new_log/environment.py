@@ -81,7 +81,7 @@ def told(guess: Guess) -> list[tuple[str, str]]:
         liked = f"from {log.threshold:g} on a like: {log.likes:.0%} of the sample"
         lines.append(("rating", f"{_shown(log.file.column(log.rating))}, {low:g} to {high:g}, {liked}"))
     if log.clicked is not None:
-        lines.append(("clicked", f"{_shown(log.file.column(log.clicked))}, 1 is a click"))
+        lines.append(("clicked", f"{_shown(log.file.column(log.clicked))}, 1, true or yes is a click"))
     lines += [("dropped", plain(f"{column}: {_flow(rule)}")) for column, rule in log.drop.items()]
     if log.unknown_users:
         lines.append(("no users", plain(f"{log.user}: {', '.join(log.unknown_users)}")))
@@ -94,7 +94,7 @@ def told(guess: Guess) -> list[tuple[str, str]]:
     for file, names in read.values():
         rest = [name for name in file.sample.columns if name not in names]
         lines += [("not used", plain(f"of {file.path.name}: {', '.join(rest)}"))] if rest else []
-    lines += [("not used", f"{plain(path.name)}: it has none of the log's ids") for path in guess.unused]
+    lines += [("not used", plain(f"{path.name}: {reason}")) for path, reason in guess.unused.items()]
     return [*lines, *notes(guess)]
 
 
@@ -222,8 +222,7 @@ def _types_of_log(guess: Guess) -> dict[str, str]:
             types[time] = _type(log.file, time, "String" if "%" in log.time_format else whole)
     for name in (log.rating, log.clicked):
         if name is not None:
-            is_word = log.file.column(name).numbers is None
-            types[name] = _type(log.file, name, "Boolean" if is_word else "Float64")
+            types[name] = _type(log.file, name, "String" if log.file.column(name).numbers is None else "Float64")
     for name, rule in log.drop.items():
         if name not in types:
             types[name] = _type(log.file, name, "Float64" if "at_most" in rule else "String")
@@ -359,7 +358,7 @@ def _interactions(log: Log) -> list[str]:
     else:
         lines.append("    rating: null  # there are none: what was clicked is a like")
     if log.clicked is not None:
-        lines.append(_line(2, "clicked", log.clicked, "1: clicked, 0: shown alone"))
+        lines.append(_line(2, "clicked", log.clicked, "1, true or yes: clicked; else shown alone"))
     if log.impressions is not None:
         lines.append(_line(2, "impressions", log.impressions, f"how {log.item} lists what was shown"))
     if log.click_history is not None:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import polars as pl
 import pyarrow as pa
 
-from reclora_extras.new_log.columns import Column
+from reclora_extras.new_log.columns import LIST_WORDS, Column, tokens
 
 HEAD = 2**21  # bytes at the beginning of a file, unpacked, that are looked at
 PIECES, PIECE = 16, 2**16  # parts of the rest of a file that is not packed, and their bytes
@@ -30,8 +30,10 @@ OTHERS = {
     b"\x80\x04": "pickled: save it as parquet",
 }
 SEPARATORS = ("::", "\t", ";", "|", ",")
-NULLS = ("NULL", "null", "NA", "N/A", "NaN", "nan", "None", "\\N")
+NULLS = ("NULL", "null", "NA", "N/A", "NaN", "nan", "None", "\\N", "0000-00-00", "0000-00-00 00:00:00")
 NAMELESS = "column_{}"  # as polars calls them
+
+csv.field_size_limit(max(HEAD, csv.field_size_limit()))  # a stray quotation mark makes a field of all that follows
 
 
 class UnreadableFileError(ValueError):
@@ -262,11 +264,11 @@ def _parquet_sample(path: Path) -> pl.DataFrame:
 
 def _read_json(path: Path, texts: list[str], *, is_lines: bool) -> RawFile:
     if not is_lines:
-        return RawFile(path, "json", pl.read_json(path).head(ROWS), {})
+        return RawFile(path, "json", pl.read_json(path, infer_schema_length=None).head(ROWS), {})
     records = list[dict[str, Any]]()
-    for number, line in enumerate("\n".join(texts).splitlines()[:ROWS], start=1):
+    for number, line in enumerate("\n".join(texts).split("\n")[:ROWS], start=1):
         try:
-            records.append(json.loads(line))
+            records += [json.loads(line)] if line.strip() else []
         except ValueError as error:
             raise UnreadableFileError(
                 f"{path} begins as lines of JSON do, but line {number} of its sample is no JSON: {error}. Lines that "
@@ -276,7 +278,7 @@ def _read_json(path: Path, texts: list[str], *, is_lines: bool) -> RawFile:
 
 
 def _read_delimited(path: Path, texts: list[str], encoding: str) -> RawFile:
-    lines = texts[0].lstrip("\ufeff").splitlines()[:LINES]
+    lines = _lines(texts[0].lstrip("\ufeff"))[:LINES]
     shares = {separator: _share_alike(lines, separator) for separator in SEPARATORS}
     separator, (share, columns) = max(shares.items(), key=lambda each: each[1])
     if share < 0.8 or columns < 2:
@@ -314,11 +316,9 @@ def _read_delimited(path: Path, texts: list[str], encoding: str) -> RawFile:
         "escape": escape,
         "line_end": line_end,
         "nulls": sorted(found),
-        "decimal_comma": separator == ";" and _has_decimal_commas(sample),
+        "decimal_comma": bool(commas := _with_decimal_commas(sample) if separator == ";" else []),
     }
-    if options["decimal_comma"]:
-        number = pl.col(sample.columns).str.replace(r"^(-?\d+),(\d+)$", "$1.$2")
-        sample = sample.with_columns(number)
+    sample = sample.with_columns(pl.col(commas).str.replace(",", "."))
     return RawFile(path, "csv", sample, options, has_names)
 
 
@@ -330,16 +330,20 @@ def _share_alike(lines: list[str], separator: str) -> tuple[float, int]:
     return (widths.count(width) / len(widths), width) if width > 1 else (0.0, 0)
 
 
+def _lines(text: str) -> list[str]:
+    """Return lines, as readers of files part them: not at other characters at which str.splitlines does, too."""
+    return re.split(r"\r\n?|\n", text)
+
+
 def _rows_of(lines: list[str], separator: str) -> list[list[str]]:
     return [line.split(separator) for line in lines if line]
 
 
 def _rows(text: str, separator: str, quote: str | None, escape: str | None) -> list[list[str]]:
     if len(separator) > 1:
-        return _rows_of(text.splitlines(), separator)
-    lines = text.replace("\0", "").splitlines(keepends=True)
+        return _rows_of(_lines(text), separator)
     fields = csv.reader(
-        lines,
+        [f"{line}\n" for line in _lines(text.replace("\0", ""))],
         delimiter=separator,
         quotechar=quote,
         quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
@@ -351,7 +355,7 @@ def _rows(text: str, separator: str, quote: str | None, escape: str | None) -> l
 
 def _quoting(text: str, separator: str) -> tuple[str | None, str | None]:
     """Return the quote character and the escape character within quotes; None for either that is not used."""
-    lines = text.splitlines()
+    lines = _lines(text)
     quoted = re.compile(rf'(^|{re.escape(separator)})"')
     if len(separator) > 1 or not any('"' in line for line in lines):
         return (None if separator in ("::", "\t", "|") else '"'), None
@@ -381,9 +385,11 @@ def _widths_alike(rows: list[list[str]]) -> float:
     return sum(len(row) == len(rows[0]) for row in rows) / len(rows) if rows else 0.0
 
 
-def _has_decimal_commas(sample: pl.DataFrame) -> bool:
-    texts = (sample[name].drop_nulls() for name in sample.columns)
-    return any(len(text) > 0 and bool(text.str.contains(r"^-?\d+,\d+$").all()) for text in texts)
+def _with_decimal_commas(sample: pl.DataFrame) -> list[str]:
+    """Return the columns of numbers of which some have a decimal comma."""
+    texts = {name: sample[name].drop_nulls() for name in sample.columns if not {*tokens(name)} & LIST_WORDS}
+    numbers = (name for name, text in texts.items() if text.str.contains(r"^-?\d+(,\d+)?$").all())
+    return [name for name in numbers if texts[name].str.contains(",").any()]
 
 
 def _names_columns(first: list[str], rows: list[list[str]]) -> bool:

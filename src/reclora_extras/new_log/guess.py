@@ -8,18 +8,18 @@ from pathlib import Path
 from reclora_extras.new_log.columns import ID_WORDS, ITEM_WORDS, ORDER_WORDS, USER_WORDS
 from reclora_extras.new_log.entities import Entities, items_in_log, read_items, read_users, users_in_log
 from reclora_extras.new_log.files import Parts, RawFile, read_file
-from reclora_extras.new_log.links import links
+from reclora_extras.new_log.links import links, names_both_ids, seems_another_log
 from reclora_extras.new_log.log import ROW_NUMBER, AskUser, Log, likeliest_id, read_log, repeated_ids
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A log, the tables of its items and users, and files that are neither."""
+    """A log, the tables of its items and users, and why other files are neither."""
 
     log: Log
     items: Entities | None
     users: Entities | None
-    unused: list[Path]
+    unused: dict[Path, str]
 
 
 def guess(paths: Sequence[Path], ask: AskUser) -> Guess:
@@ -38,7 +38,8 @@ def guess(paths: Sequence[Path], ask: AskUser) -> Guess:
     log_file = log_file if parts is None else parts.together()
     of_log = {log_file.path} | ({parts.columns.path} if parts is not None else set())
     others = [file for file in files if file.path not in of_log]
-    linked = {link.entity: link for link in links(log_file, others)}
+    found = links(log_file, others)
+    linked = {link.entity: link for link in reversed(found)}  # the first one of several
     log = _named(read_log(log_file, {entity: link.column for entity, link in linked.items()}, ask))
     items = read_items(linked[ITEM_WORDS]) if ITEM_WORDS in linked else None
     users = read_users(linked[USER_WORDS]) if USER_WORDS in linked else None
@@ -48,13 +49,21 @@ def guess(paths: Sequence[Path], ask: AskUser) -> Guess:
         log = _renamed(log, {str(items.title): "title"})
         items = replace(items, file=log.file, title="title")
     used = of_log | {table.file.path for table in (items, users) if table is not None}
-    return Guess(log, _with_names(items, "item_id"), _with_names(users, "user_id"), [p for p in paths if p not in used])
+    describing = {link.table.path for link in found}
+    unused = {file.path: _why_unused(log_file, file, describing) for file in others if file.path not in used}
+    return Guess(log, _with_names(items, "item_id"), _with_names(users, "user_id"), unused)
+
+
+def _why_unused(log_file: RawFile, file: RawFile, describing: set[Path]) -> str:
+    if file.path in describing:
+        return "another table describes the same ids better"
+    if seems_another_log(log_file, file):
+        return f"it seems to be another log, and {log_file.path.name} is read; write the rows of both to one file"
+    return "it has none of the log's ids"
 
 
 def _likeness_to_a_log(file: RawFile) -> tuple[bool, int, int]:
-    columns = file.columns
-    user, item = (likeliest_id(columns, words) for words in (USER_WORDS, ITEM_WORDS))
-    return user is not None and item is not None, repeated_ids(file), file.sample.height
+    return names_both_ids(file), repeated_ids(file), file.sample.height
 
 
 def _parts_of_a_log(files: Sequence[RawFile]) -> Parts | None:

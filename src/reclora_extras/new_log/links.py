@@ -44,12 +44,24 @@ class Link:
 
 
 def links(log: RawFile, tables: list[RawFile]) -> list[Link]:
-    """Return for users and items the table, if any, that has most of the ids of a column of the log."""
+    """Return which tables describe ids of the log, first those with most of the ids and with texts."""
     found = [link for table in tables if (link := _link(log, table)) is not None]
-    best = dict[frozenset[str], Link]()
-    for link in sorted(found, key=lambda link: link.share):
-        best[link.entity] = link
-    return [*best.values()]
+    return sorted(found, key=lambda link: (round(link.share, 1), _has_texts(link)), reverse=True)
+
+
+def _has_texts(link: Link) -> bool:
+    """Whether a table has words for its ids, and does not name users and items, as tags by users do."""
+    others = [column for column in link.table.columns if column.name != link.key.name]
+    return any(column.is_text and not column.is_url for column in others) and not names_both_ids(link.table)
+
+
+def names_both_ids(table: RawFile) -> bool:
+    """Whether a table has columns of users and of items by their names, as a log does."""
+    return all(likeliest_id(table.columns, words) is not None for words in (USER_WORDS, ITEM_WORDS))
+
+
+def seems_another_log(log: RawFile, table: RawFile) -> bool:
+    return names_both_ids(table) or table.sample.columns == log.sample.columns
 
 
 def _link(log: RawFile, table: RawFile) -> Link | None:
@@ -69,8 +81,8 @@ def _link(log: RawFile, table: RawFile) -> Link | None:
                 pairs += [((is_unique, named, sqrt(share * reverse)), column, key, entity, share)] if entity else []
     if not pairs:
         return None
-    _, column, key, entity, share = max(pairs, key=lambda pair: pair[0])
-    return Link(table, key, column, entity, share)
+    (is_unique, *_), column, key, entity, share = max(pairs, key=lambda pair: pair[0])
+    return Link(table, key, column, entity, share) if is_unique or not seems_another_log(log, table) else None
 
 
 def ids_of(column: Column) -> pl.Series:

@@ -10,16 +10,23 @@ import polars as pl
 
 from reclora_extras.new_log.columns import (
     CLICK_WORDS,
+    ID_WORDS,
     ITEM_WORDS,
     LAST_YEARS,
+    LEAST_IN_THEM,
+    LIST_WORDS,
+    NO_ID_WORDS,
     NO_TIME_WORDS,
     ORDER_WORDS,
     ORDINAL_WORDS,
+    PROFILE_WORDS,
     QUANTITY_WORDS,
     RATING_WORDS,
+    TIME_FORMATS,
     TIME_WORDS,
     USER_WORDS,
     Column,
+    are_plausible,
     examples,
     has_clock,
     id_likelihood,
@@ -54,6 +61,9 @@ NOBODY = words_of("0 -1 guest anonymous unknown")
 LEAST_SHOWN = 0.2  # share of the items of a click history that lists of impressions must show, too
 CLOCK_WORDS = words_of("time hour hourmin hours clock minute tod")
 CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
+MARKS = [{"0", "1"}, {"0.0", "1.0"}, {"false", "true"}, {"no", "yes"}]
+NO_RATING_WORDS = USER_WORDS | ITEM_WORDS | ID_WORDS | NO_ID_WORDS | TIME_WORDS | NO_TIME_WORDS | CLOCK_WORDS
+NO_RATING_WORDS |= ORDINAL_WORDS | QUANTITY_WORDS | ORDER_WORDS | PROFILE_WORDS | LIST_WORDS
 MOST_RATING_VALUES = 21  # distinct values, at most, of what is a rating rather than an id in a file without names
 MOSTLY = 0.95  # share of the rows that have a time where others have none
 
@@ -116,11 +126,11 @@ def read_log(file: RawFile, linked: Mapping[frozenset[str], Column], ask: AskUse
         ask: called where two answers are equally likely.
 
     Raises:
-        UnreadableFileError: there is no column of users, or none of items.
+        UnreadableFileError: there is no column of users, or none of items, or some times or ratings are none.
     """
     columns = file.columns
     slates = next((column for column in columns if is_list_of_impressions(column)), None)
-    times, time_format, from_zero = _times([column for column in columns if column is not slates], file.has_names, ask)
+    times, time_format, from_zero = _times([column for column in columns if column is not slates], file, ask)
     left = [column for column in columns if column.name not in times]
     user = linked.get(USER_WORDS) or likeliest_id(left, USER_WORDS)
     item = slates or linked.get(ITEM_WORDS) or likeliest_id(left, ITEM_WORDS)
@@ -130,10 +140,12 @@ def read_log(file: RawFile, linked: Mapping[frozenset[str], Column], ask: AskUse
     meaning: dict[str, Any] = {}
     if slates is not None:
         meaning = _impressions(left, slates)
-    elif (rating := _rating(left, file, ask)) is not None:
+    elif (rating := _named_rating(left, file) if file.has_names else _rating_by_values(left, file, ask)) is not None:
         meaning = _scale_of(rating)
     elif (clicked := _clicked(left, file, ask)) is not None:
         meaning = {"kind": "impressions", "clicked": clicked.name}
+    elif file.has_names and (rating := _rating_by_values(left, file, ask)) is not None:
+        meaning = _scale_of(rating)
     elif item.is_list or item.separator == WRITTEN_LISTS:
         meaning = {"explode": [item.name], "explode_separator": None if item.is_list else WRITTEN_LISTS}
     meaning["drop"] = meaning.get("drop", {}) | _unwanted(left, ask)
@@ -163,11 +175,13 @@ def _is_click_history(column: Column, slates: Column) -> bool:
     return mean(column.text.str.split(" ").explode().unique().is_in(shown.implode())) >= LEAST_SHOWN
 
 
-def _times(columns: list[Column], has_names: bool, ask: AskUser) -> tuple[list[str], str, bool]:
+def _times(columns: list[Column], file: RawFile, ask: AskUser) -> tuple[list[str], str, bool]:
     """Return columns of the time, their format, and whether they count from the log's beginning."""
-    named = [column for column in columns if _is_named_time(column) or not has_names]
+    named = [column for column in columns if is_named_time(column) or not file.has_names]
     dates = [column for column in columns if column.numbers is None and not column.words & NO_TIME_WORDS]
     told = [column for column in named if column.seconds_format is not None]
+    if not told and file.has_names:
+        _refuse_odd_times(named, file)
     told = told or [column for column in dates if column.seconds_format is not None]
     if told:
         best = max(told, key=_likelihood_of_a_time)  # the first one of several
@@ -184,8 +198,34 @@ def _likelihood_of_a_time(column: Column) -> tuple[bool, bool]:
     return len(column.values) > MOSTLY * len(column.raw), has_clock(column.seconds_format or "")
 
 
-def _is_named_time(column: Column) -> bool:
+def is_named_time(column: Column) -> bool:
     return column.raw.dtype.is_temporal() or bool(column.words & TIME_WORDS and not column.words & NO_TIME_WORDS)
+
+
+def _refuse_odd_times(columns: list[Column], file: RawFile) -> None:
+    """Refuse a column of times of which some are none."""
+    for column in columns:
+        some = column.text.unique(maintain_order=True).head(20)
+        for each in TIME_FORMATS:
+            if mean(are_plausible(some, each)) > 0.5:
+                _refuse_odd(column, are_plausible(column.text, each), f"times of the format {each}", file)
+        numbers = column.text.filter(_are_numbers(column.text))
+        if Column(column.name, numbers).time_formats:
+            _refuse_odd(column, _are_numbers(column.text), "times as numbers", file)
+
+
+def _refuse_odd(column: Column, fitting: pl.Series, what: str, file: RawFile) -> None:
+    """Refuse a column most of whose values are what its name says, and some are not."""
+    if 0.5 < mean(fitting) < 1:
+        raise UnreadableFileError(
+            f"Column {column.name!r} of {file.path} seems to hold {what}, but {(~fitting).sum():,} of {len(fitting):,} "
+            f"values are none, the first of them {column.text.filter(~fitting)[0]!r}: correct these, leave missing "
+            "ones empty, or rename the column if it holds something else."
+        )
+
+
+def _are_numbers(text: pl.Series) -> pl.Series:
+    return text.cast(pl.Float64, strict=False).is_not_null()
 
 
 def _is_id_by_name(column: Column) -> bool:
@@ -219,7 +259,7 @@ def _with_clock(day: Column, day_format: str, columns: list[Column]) -> tuple[st
                 seconds = frame.seconds([day.name, column.name], "timestamp", time_format, "timestamp_format")
             except (ValueError, pl.exceptions.PolarsError):
                 continue
-            if seconds.is_between(*LAST_YEARS).all():
+            if mean(seconds.is_between(*LAST_YEARS)) >= LEAST_IN_THEM:
                 return column.name, time_format
     return None
 
@@ -229,8 +269,8 @@ def _ids_by_values(
 ) -> tuple[Column, Column]:
     """Return the columns of users and items where neither names nor other tables tell them: by values and position."""
     user, item = named
-    others = [column for column in left if not (_is_rating(column) or _is_event(column) or _is_mark(column))]
-    others = [column for column in others if not (_is_named_time(column) and column.seconds_format)]
+    others = [column for column in left if not (_is_rating(column) or _is_event(column) or is_mark(column))]
+    others = [column for column in others if not (is_named_time(column) and column.seconds_format)]
     rest = [column for column in others if column.distinct > 1]
     ids, texts = [each for each in rest if each.is_id], [each for each in rest if each.is_text and not each.is_id]
     repeated = [column for column in ids if column.distinct < len(column.values)]  # others name rows
@@ -279,19 +319,29 @@ def _is_rating(column: Column) -> bool:
     return column.bounds[0] >= -1 and column.bounds[1] in {high for _, high in SCALES}
 
 
-def _rating(columns: list[Column], file: RawFile, ask: AskUser) -> Column | None:
-    if file.has_names:
-        named = (each for each in columns if each.words & RATING_WORDS and each.numbers is not None)
-        return next((column for column in named if column.distinct > 2), None)
-    return _one_of([each for each in columns if _is_rating(each)], "has the ratings", file, ask)
+def may_be_rating(column: Column) -> bool:
+    """Whether values look like ratings, and the column's name tells nothing, such as one in another language."""
+    return _is_rating(column) and not column.words & NO_RATING_WORDS
 
 
-def _one_of(candidates: list[Column], what: str, file: RawFile, ask: AskUser) -> Column | None:
-    """Return the only candidate, or the one that an answer names, if any."""
-    if len(candidates) < 2:
+def _named_rating(columns: list[Column], file: RawFile) -> Column | None:
+    """Return the column with the plainest name of ratings, such as "rating" rather than "average_rating"."""
+    named = [each for each in columns if each.words & RATING_WORDS and each.distinct > 1 and not is_mark(each)]
+    ratings = [column for column in named if column.numbers is not None]
+    if not ratings:
+        for column in named:
+            _refuse_odd(column, _are_numbers(column.text), "ratings", file)
+    return min(ratings, key=lambda column: len(column.words), default=None)
+
+
+def _rating_by_values(columns: list[Column], file: RawFile, ask: AskUser) -> Column | None:
+    """Return the only column that looks like ratings in a file without names, or that of an answer, if any."""
+    candidates = [each for each in columns if (may_be_rating(each) if file.has_names else _is_rating(each))]
+    if not candidates or (len(candidates) == 1 and not file.has_names):
         return next(iter(candidates), None)
     names = [column.name for column in candidates]
-    chosen = ask(f"Which column of {file.path.name} {what}?{_shown(candidates)}\n", [*names, NONE], names[0])
+    question = f"Which column of {file.path.name} has the ratings, if any?{_shown(candidates)}\n"
+    chosen = ask(question, [*names, NONE], NONE if file.has_names else names[0])
     return None if chosen == NONE else candidates[names.index(chosen)]
 
 
@@ -303,13 +353,15 @@ def _scale_of(rating: Column) -> dict[str, Any]:
     """Return the rating scale, the rating from which a row is a like, and values that are no ratings."""
     assert rating.numbers is not None
     counts = Counter(rating.numbers.tolist())
-    dropped = [-1] if -1 in counts and not any(value < 0 for value in counts if value != -1) else []
+    is_no_rating = -1 in counts and len(counts) > 2 and sorted(counts)[1] >= 0 and max(counts) > 1
+    dropped = [-1] if is_no_rating else []
     is_whole = all(value % 1 == 0 for value in counts)
-    if is_whole and counts.get(0, 0) > 2 * max(counts.get(1, 0), counts.get(2, 0)) and max(counts) > 2:
+    lowest = max(counts.get(1, 0), counts.get(2, 0))
+    if len(counts) - len(dropped) > 2 and is_whole and max(counts) > 2 and counts.get(0, 0) > 2 * lowest:
         dropped.append(0)  # far more frequent than the lowest ones: no rating was given
     rated = {value: count for value, count in counts.items() if value not in dropped}
     low, high = min(rated), max(rated)
-    fitting = [scale for scale in SCALES if scale[0] <= low and high <= scale[1]]
+    fitting = [scale for scale in (*SCALES, (-1, 1), (0, 1)) if scale[0] <= low and high <= scale[1]]
     halves = [scale for scale in fitting if is_whole == (scale[0] != 0.5)] or fitting
     scale = min(halves, key=lambda each: (each[1] - high, low - each[0]), default=(low, high))
     step = 1 if is_whole else 0.5
@@ -332,21 +384,23 @@ def _scale_of(rating: Column) -> dict[str, Any]:
 
 
 def _clicked(columns: list[Column], file: RawFile, ask: AskUser) -> Column | None:
-    """Return a column of both 0 and 1 whose name is that of a click or like, or that an answer says has clicks."""
-    marks = [column for column in columns if _is_mark(column)]
+    """Return a column of both 0 and 1 whose name is that of a click or rating, or that an answer says has clicks."""
+    marks = [column for column in columns if is_mark(column)]
     if file.has_names:
-        named = [column for column in marks if column.words & CLICK_WORDS]
+        named = [column for column in marks if column.words & (CLICK_WORDS | RATING_WORDS)]
         return min(named, key=lambda column: not column.words & {"click", "clicked", "clicks"}, default=None)
     for column in marks:
-        share = mean(column.text == "1")
-        question = f"Column {column.name} of {file.path.name} has 0 and 1 ({share:.1%} are 1): is 1 a click?"
+        no, yes = sorted(column.text.str.to_lowercase().unique())
+        share = f"{mean(column.text.str.to_lowercase() == yes):.1%} are {yes}"
+        question = f"Column {column.name} of {file.path.name} has {no} and {yes} ({share}): is {yes} a click?"
         if ask(question, [YES, "no"], YES) == YES:
             return column
     return None
 
 
-def _is_mark(column: Column) -> bool:
-    return {*column.text.str.to_lowercase().unique()} in ({"0", "1"}, {"true", "false"})
+def is_mark(column: Column) -> bool:
+    """Whether the values are 0 and 1, or two words for them."""
+    return {*column.text.str.to_lowercase().unique()} in MARKS
 
 
 def _is_event(column: Column) -> bool:
@@ -364,6 +418,8 @@ def _unwanted(columns: list[Column], ask: AskUser) -> dict[str, Any]:
             drop |= _unwanted_events(column, ask)
         elif column.words & QUANTITY_WORDS and column.numbers is not None and column.bounds[0] <= 0:
             drop[column.name] = {"at_most": 0}
+        elif column.words & QUANTITY_WORDS and column.text.str.contains(r"^-\d").any():  # beside "1,000" or the like
+            drop[column.name] = {"values": ["0"], "starts_with": ["-"]}
         elif column.words & ORDER_WORDS and mean(column.text.str.contains(r"^\d+$")) > 0.5:
             prefixes = column.text.str.extract(r"^([A-Za-z]+)\d+$").drop_nulls().unique().sort().to_list()
             drop |= {column.name: {"starts_with": prefixes}} if prefixes else {}

@@ -5,10 +5,10 @@ from unicodedata import is_normalized, normalize
 
 import polars as pl
 
-from reclora_extras.new_log.columns import plain, tokens, words_of
+from reclora_extras.new_log.columns import CLICK_WORDS, RATING_WORDS, examples, plain, tokens, words_of
 from reclora_extras.new_log.guess import Guess
 from reclora_extras.new_log.links import ids_of
-from reclora_extras.new_log.log import ROW_NUMBER
+from reclora_extras.new_log.log import ROW_NUMBER, is_named_time, may_be_rating
 
 LEAST_MISSING = 0.001  # share of missing values that is told of
 NO_GOODS = words_of(
@@ -22,7 +22,7 @@ MOST_NO_GOODS = 20  # ids that are proposed
 
 def notes(guess: Guess) -> list[tuple[str, str]]:
     """Return pairs of a label and a sentence, as `environment.told` does, with the setting or the step to take."""
-    return [*_missing(guess), *_no_goods_note(guess), *_nearly_equal(guess)]
+    return [*_missing(guess), *_unread(guess), *_no_goods_note(guess), *_nearly_equal(guess)]
 
 
 def _missing(guess: Guess) -> list[tuple[str, str]]:
@@ -35,6 +35,22 @@ def _missing(guess: Guess) -> list[tuple[str, str]]:
         if share >= LEAST_MISSING:
             told = f"{name}: {share:.1%} of the sample, and ingestion drops such rows{kept.get(name, '')}"
             lines.append(("missing", plain(told)))
+    return lines
+
+
+def _unread(guess: Guess) -> list[tuple[str, str]]:
+    """Tell of columns that may be the ratings or the time of a log that has neither."""
+    log, lines = guess.log, list[tuple[str, str]]()
+    left = [column for column in log.file.columns if column.name not in (log.user, log.item, *log.times, *log.drop)]
+    for column in left:
+        shown = plain(f"{column.name} ({examples(column, 2)})")
+        is_named = column.words & (RATING_WORDS | CLICK_WORDS) and (column.distinct > 1 or column.raw.null_count())
+        if log.kind == "purchases" and (is_named or may_be_rating(column)):
+            told = "every row is a like; if it rates items, see `ingestion.interactions.rating` and `clicked`"
+            lines.append(("rating?", f"{shown} is not read: {told}"))
+        if log.from_zero and is_named_time(column) and column.is_text:
+            told = "see `ingestion.interactions.timestamp_format`, or write 2022-01-31 23:59:00"
+            lines.append(("time?", f"{shown} has no known format: {told}"))
     return lines
 
 

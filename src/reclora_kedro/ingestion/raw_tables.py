@@ -27,6 +27,9 @@ BREAKS = r"[\p{Cc}\p{Zl}\p{Zp}]+"
 WRITTEN_LISTS = "[]"
 """The separator of lists that are written as text, as Python and JSON write them."""
 
+WORDS_OF_MARKS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
+"""Words, in lower case, for whether something was clicked."""
+
 PLACE = " place "  # a column that no table has
 
 LARGEST_EXACT_FLOAT = 2**53
@@ -195,19 +198,23 @@ Set `ingestion.interactions.item_id` to one of them.
         return int((column.str.strip_chars() != column).sum()) if column.dtype == pl.String else 0
 
     def numbers(self, name: str, parameter: str) -> pl.Series:
-        """Read numbers as ``Float64``; NaN counts as missing."""
-        if self._column(name, parameter).dtype == pl.Boolean:
-            self._refuse(self._column(name, parameter), parameter, "it must hold numbers")
-        return self.marks(name, parameter)
+        """Read numbers, which may be text, as ``Float64``; NaN counts as missing."""
+        column, expected = self._column(name, parameter), "it must hold numbers"
+        if column.dtype == pl.Boolean:
+            self._refuse(column, parameter, expected)
+        return self._numeric(column, parameter, expected).cast(pl.Float64)
 
     def marks(self, name: str, parameter: str) -> pl.Series:
-        """Read numbers as ``Float64``; NaN counts as missing, and Booleans are 0 and 1."""
-        return self._numeric(name, parameter, "it must hold numbers").cast(pl.Float64)
+        """Read numbers as `numbers` does; Booleans, and the words true and false or yes and no, are 1 and 0."""
+        column, expected = self._column(name, parameter), "it must hold numbers, true and false, or yes and no"
+        if column.dtype == pl.String:
+            column = _stripped(column).str.to_lowercase().replace(WORDS_OF_MARKS)
+        return self._numeric(column, parameter, expected).cast(pl.Float64)
 
     def flags(self, name: str, parameter: str) -> pl.Series:
         """Read indicators as ``Boolean``; a missing one is false."""
         expected = "an indicator is 0 or 1"
-        column = self._numeric(name, parameter, expected)
+        column = self._numeric(self._column(name, parameter), parameter, expected)
         self._refuse_where(~column.cast(pl.Float64).is_in([0, 1]), column, parameter, expected)
         return column.cast(pl.Boolean).fill_null(False)
 
@@ -266,23 +273,23 @@ Set `ingestion.interactions.item_id` to one of them.
     def seconds(self, names: Sequence[str], parameter: str, time_format: str, format_parameter: str) -> pl.Series:
         """Read seconds since the epoch as ``Int64``, rounded down; times without a zone are UTC.
 
-        The format is a key of ``UNIX_UNITS`` for numbers and a strptime format for text; columns of dates or times need
-        none.
+        The format is a key of ``UNIX_UNITS`` or a strptime format, both for text or numbers, such as 20210131; columns
+        of dates or times need none.
         """
-        column = self.times(names, parameter)
+        column, expected = self.times(names, parameter), f"it cannot be read as {time_format!r}"
         if column.dtype in (pl.Date, pl.Datetime):
             return column.dt.epoch("s")
-        if column.dtype == pl.String and time_format not in UNIX_UNITS:
-            return self._parsed(_stripped(column), time_format, format_parameter).dt.epoch("s")
-        if (column.dtype.is_numeric() or _is_written_number(column)) and time_format in UNIX_UNITS:
-            ticks = column.cast(pl.Int64, strict=False)  # infinity counts as missing
-            return ticks // UNIX_UNITS[time_format]
-        self._refuse(column, format_parameter, f"it cannot be read as {time_format!r}")
+        if not (column.dtype == pl.String or column.dtype.is_numeric()):
+            self._refuse(column, format_parameter, expected)
+        if time_format not in UNIX_UNITS:
+            return self._parsed(_stripped(_short(column)), time_format, format_parameter).dt.epoch("s")
+        ticks = self._numeric(column, format_parameter, expected).cast(pl.Int64, strict=False)
+        return ticks // UNIX_UNITS[time_format]  # infinity counts as missing
 
     def _parsed(self, column: pl.Series, time_format: str, parameter: str) -> pl.Series:
-        if time_format.endswith("%z"):  # which reads no Z
-            column = column.str.replace(r"(Z|UTC|GMT)$", "+0000")
-        times = column.str.to_datetime(time_format, strict=False)
+        if time_format.endswith("%z"):  # which reads no names
+            column = column.str.replace(r"(UTC|GMT)$", "Z")
+        times = column.str.to_datetime(time_format.replace("%z", "%#z"), strict=False)  # which reads Z and +00, too
         unreadable = (times.is_null() & column.is_not_null()).arg_true()
         if len(unreadable):
             first = unreadable[0]
@@ -293,8 +300,14 @@ Set `ingestion.interactions.item_id` to one of them.
             )
         return times
 
-    def _numeric(self, name: str, parameter: str, expected: str) -> pl.Series:
-        column = self._column(name, parameter)
+    def _numeric(self, column: pl.Series, parameter: str, expected: str) -> pl.Series:
+        """Return numbers or Booleans, and text that is numbers throughout as such."""
+        if column.dtype == pl.String:
+            text = _stripped(column)
+            whole = text.cast(pl.Int64, strict=False)
+            numbers = whole if whole.null_count() == text.null_count() else text.cast(pl.Float64, strict=False)
+            self._refuse_where(numbers.is_null() & text.is_not_null(), column, parameter, expected)
+            return numbers.fill_nan(None) if numbers.dtype.is_float() else numbers
         if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
             self._refuse(column, parameter, expected)
         return column
@@ -306,7 +319,8 @@ Set `ingestion.interactions.item_id` to one of them.
         if name not in columns:
             advice = f", and name each column once in the file, which has {', '.join(twice)} twice" if twice else ""
             block, _, field = parameter.partition(" (field ")
-            without = f" (`{block}: []` where there are none)" if field else ""
+            none = f"`{block}: []`" if field else "null" if parameter.endswith((".title", ".rating")) else ""
+            without = f" ({none} where there are none)" if none else ""
             raise ValueError(
                 f"{self.table} has no column {name!r}, only: {', '.join(columns)}. Set `{parameter}` to one of "
                 f"them{without}{advice}."
@@ -344,11 +358,6 @@ Set `ingestion.interactions.item_id` to one of them.
 def _stripped(column: pl.Series) -> pl.Series:
     text = column.cast(pl.String).str.strip_chars()
     return text.set(text == "", None)
-
-
-def _is_written_number(column: pl.Series) -> bool:
-    """Whether a column holds whole numbers as text, as the elements of exploded texts are."""
-    return column.dtype == pl.String and bool(column.str.contains(r"^-?\d+$").all())
 
 
 def _written_list(text: str) -> list[str] | None:

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from os import PathLike
@@ -37,7 +37,7 @@ from reclora_kedro.ingestion import entities
 from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import NAMES_OF_ITEMS, IngestionConfig
-from reclora_kedro.ingestion.raw_tables import as_polars
+from reclora_kedro.ingestion.raw_tables import UNIX_UNITS, as_polars
 from reclora_kedro.llm.item_vectors import embed_items
 from reclora_kedro.recommendation.choice import Choice, validated_configs
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
@@ -54,6 +54,7 @@ T = TypeVar("T", bound=Block)
 COLUMNS = ("user_id", "item_id", "rating", "timestamp", "title")
 """Names of the columns that are read, but for texts of items."""
 ROW = "number of the row"  # stands in for times
+YEAR_FIRST = r"^\d{4}[-/]\d\d?[-/]\d\d?([T ]|$)"  # dates whose day and month cannot be confused
 WITHOUT_TIMES = {"shared_clock": False, "split": {"kind": "per_user_last_out", "train": 0.8, "validation": 0.1}}
 BLOCK_OF: Mapping[type[Block], str] = {
     IngestionConfig: "ingestion",
@@ -63,9 +64,11 @@ BLOCK_OF: Mapping[type[Block], str] = {
 }
 LOG_FOLDER, SETTINGS_FILE, WEIGHTS_FILE = "log", "recommender.json", "weights.safetensors"
 WORDS = (  # of parameters and catalogs, and what a script has in their place
+    (r"Set `ingestion\.items\.item_id` to one of them", "Rename the one that has the ids of items to item_id"),
     (r"ingestion\.(?:interactions|items)\.(user_id|item_id|rating|timestamp|title)\b", r'columns["\1"]'),
     (r"\b(?:ingestion\.interactions|ingestion\.items|ingestion|history|recommendation)\.(?=[a-z])", ""),
     (r"ranking\.users or ranking\.rows, or write null", "likes, or write None"),
+    (r"\(null where", "(None where"),
     (r" in the load_args of the catalog entry \w+", ""),
     (r"change the type with which the catalog entry \w+ loads the column", "change the column's type"),
     (r"point the catalog entry \w+ at one, by a dataset of polars or pandas", "give a frame, or the path of a file"),
@@ -203,6 +206,8 @@ def _read_log(
         blocks["history"] |= WITHOUT_TIMES
         blocks["ingestion"]["plausible_times"] |= {"first_day": "1970-01-01"}
     change_settings(blocks, settings)
+    if blocks["ingestion"]["interactions"]["timestamp_format"] in UNIX_UNITS:
+        raw = _with_dates(raw, named["timestamp"])
     blocks["ingestion"]["interactions"] |= {name: named[name] for name in ("user_id", "item_id", "rating", "timestamp")}
     blocks["ingestion"]["items"] |= _item_columns(raw_items, named)
     ingestion, history = _validated(IngestionConfig, blocks), _validated(HistoryConfig, blocks)
@@ -230,10 +235,10 @@ def _raw_tables(
     interactions: Any, items: Any, named: Mapping[str, str | None]
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """Read both tables; ids of items are text in both if they are text in one of them."""
-    raw = as_polars(_read(interactions, named), "raw_interactions")
+    raw = as_polars(_read(interactions, named, parse_dates=False), "raw_interactions")
     if items is None:
         return raw, None
-    raw_items = as_polars(_read(items, named), "raw_items")
+    raw_items = as_polars(_read(items, named, parse_dates=True), "raw_items")
     names = str(named["item_id"]), _id_of_items(raw_items, named)
     types = raw.schema.get(names[0]), raw_items.schema.get(names[1])
     if pl.String in types and any(kind is not None and kind.is_integer() for kind in types):
@@ -254,7 +259,31 @@ def _missing(raw: pl.DataFrame, columns: Mapping[str, str | None]) -> list[str]:
     return missing
 
 
-def _read(table: Any, named: Mapping[str, str | None]) -> Any:
+def _with_dates(raw: pl.DataFrame, name: str | None) -> pl.DataFrame:
+    """Read texts in the column of the time as dates and times, if the year comes first.
+
+    Raises:
+        ValueError: others need a format that says what is the day and what the month.
+    """
+    if name is None or raw.schema.get(name) != pl.String:
+        return raw
+    text = raw[name].str.strip_chars().replace("", None)
+    if text.cast(pl.Float64, strict=False).is_null().equals(text.is_null()):
+        return raw  # seconds that are written as text
+    times = pl.repeat(None, len(text), dtype=pl.Datetime, eager=True)
+    with suppress(pl.exceptions.ComputeError):  # no value is a date
+        times = text.set(~text.str.contains(YEAR_FIRST), None).str.to_datetime(strict=False)
+    unfit = (times.is_null() & text.is_not_null()).arg_true()
+    if len(unfit):
+        raise ValueError(
+            f"Column {name!r} of interactions holds {text[unfit[0]]!r} in row {unfit[0] + 1:,}, which is neither "
+            "seconds since 1970 nor a date such as 2022-01-31 or 2022-01-31 23:59: set `timestamp_format`, such as "
+            "'%d/%m/%Y' or '%m/%d/%Y %H:%M', or correct the file."
+        )
+    return raw.with_columns(times.alias(name))
+
+
+def _read(table: Any, named: Mapping[str, str | None], *, parse_dates: bool) -> Any:
     """Return a frame, or read the file of a path; ids with leading zeros stay text."""
     if not isinstance(table, str | PathLike):
         return table
@@ -267,28 +296,37 @@ def _read(table: Any, named: Mapping[str, str | None]) -> Any:
         )
     ids = [str(named["user_id"]), str(named["item_id"]), "item_id"]
     try:
-        return READERS[suffix](path, ids)
+        return READERS[suffix](path, ids, parse_dates)
     except pl.exceptions.PolarsError as error:
         raise ValueError(
             f"{path} cannot be read: {error}. Correct the file, or read it yourself and give a frame."
         ) from error
 
 
-def _read_text(separator: str) -> Callable[[Path, list[str]], pl.DataFrame]:
-    def read(path: Path, ids: list[str]) -> pl.DataFrame:
-        as_text = dict.fromkeys(ids, pl.String)
-        frame = pl.read_csv(path, separator=separator, schema_overrides=as_text, try_parse_dates=True)
+def _read_text(separator: str) -> Callable[[Path, list[str], bool], pl.DataFrame]:
+    def read(path: Path, ids: list[str], parse_dates: bool) -> pl.DataFrame:
+        frame = pl.read_csv(
+            path,
+            separator=separator,
+            schema_overrides=dict.fromkeys(ids, pl.String),
+            try_parse_dates=parse_dates,
+            infer_schema_length=None,
+        )
         return frame.with_columns(_whole_numbers(frame[name]) for name in {*ids} & {*frame.columns})
 
     return read
 
 
-READERS: Mapping[str, Callable[[Path, list[str]], pl.DataFrame]] = {
+def _read_json(path: Path, *_: Any) -> pl.DataFrame:
+    return pl.read_ndjson(path, infer_schema_length=None)
+
+
+READERS: Mapping[str, Callable[[Path, list[str], bool], pl.DataFrame]] = {
     ".csv": _read_text(","),
     ".tsv": _read_text("\t"),
-    ".parquet": lambda path, _: pl.read_parquet(path),
-    ".jsonl": lambda path, _: pl.read_ndjson(path),
-    ".ndjson": lambda path, _: pl.read_ndjson(path),
+    ".parquet": lambda path, *_: pl.read_parquet(path),
+    ".jsonl": _read_json,
+    ".ndjson": _read_json,
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -347,6 +348,46 @@ def test_what_stands_late_in_a_long_file_is_seen(project, monkeypatch):
     assert counts(run_ingestion(project / "conf", "new"))["interactions"] > 7_000  # some are repeated
 
 
+def test_an_array_of_json_is_read_by_all_of_its_records(project):
+    items = [n // 20 if n < 150 else f"B{n // 20}" for n in range(300)]
+    log = [{"user": 1 + n % 20, "item": item, "rating": 1 + n % 5, "at": DAY} for n, item in enumerate(items)]
+    log[-1] |= {"rating": 3.5}
+    found, _ = guessed([json_lines(project / "log.json", [log])])
+    write_guess(found, "new", project)
+    read = run_ingestion(project / "conf", "new").load("interactions").collect()
+    assert (read["rating"] == 3.5).sum() == 1
+    assert {"3", "B9"} <= {*read["item_id"]}
+
+
+def test_lines_of_json_may_be_blank_and_have_any_character_within(project):
+    rows = [{"user": n % 9, "item": n % 7, "review": "good\u2028and\x85bad", "day": DAY} for n in range(60)]
+    (project / "log.jsonl").write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n\n")
+    assert guessed([project / "log.jsonl"])[0].log.file.sample.height == 60
+
+
+def test_a_field_may_be_long_and_begin_with_a_quotation_mark(project):
+    rows = [names("user_id,item_id,day"), *([n % 9, n % 70, DAY] for n in range(200))]
+    items = "\n".join(f"{n}\tLamp number {n}" for n in range(9_000)).replace("\tLamp number 3\n", '\t"Lamp number 3\n')
+    (project / "items.tsv").write_text(f"item_id\ttitle\n{items}\n")
+    found, _ = guessed([write(project / "log.csv", rows), project / "items.tsv"])
+    assert found.items is not None
+    assert found.items.file.sample["title"][3] == '"Lamp number 3'
+    reviews = [[*rows[0], "review"], *([*row, "x" * (200_000 if n == 5 else 9)] for n, row in enumerate(rows[1:]))]
+    assert guessed([write(project / "log.csv", reviews)])[0].log.file.sample.height == 200
+
+
+def test_columns_of_what_is_no_text_are_not_looked_into(project):
+    rows = pl.DataFrame({"user_id": [n % 9 for n in range(60)], "item_id": [n % 7 for n in range(60)]}).with_columns(
+        picture=pl.lit(b"\xff\xd8"),
+        pictures=pl.lit([b"\xff\xd8"]),
+        length=pl.duration(seconds="user_id"),
+        day=pl.date(2019, 3, 1),
+    )
+    rows.write_parquet(project / "log.parquet")
+    found, _ = guessed([project / "log.parquet"])
+    assert ("not used", "of log.parquet: picture, pictures, length") in told(found)
+
+
 BAD_FILES = {
     b"PK\x03\x04...": "is a zip archive or a spreadsheet: unpack it, or save it as CSV",
     b"": "is empty",
@@ -412,6 +453,109 @@ def test_titles_are_known_by_their_values_where_their_name_tells_nothing(project
 def test_numbers_without_a_name_are_ratings_where_they_end_as_a_scale_does(highest, rating, project):
     rows = ([n % 90, n % 70 + 1000, 1 + n % highest, 1_500_000_000 + n] for n in range(900))
     assert guessed([write(project / "log.csv", rows)])[0].log.rating == rating
+
+
+def a_log(project: Path, name: str, values: list[Any], days: Sequence[Any] = (DAY,)) -> Path:
+    """A log of 20 users and 30 items, with some values of a column, and of the time, in turn."""
+    rows = ([n % 20 + 1, n // 20, values[n % len(values)], days[n % len(days)]] for n in range(600))
+    return write(project / "log.csv", [["user_id", "item_id", name, "timestamp"], *rows])
+
+
+FEW_VALUES = {  # the last of them alone is a like; and the column of clicks, or the threshold of ratings
+    "rating,0,1": ("rating", None),
+    "rating,False,True": ("rating", None),
+    "clicked,0.0,1.0": ("clicked", None),
+    "liked,no,Yes": ("liked", None),
+    "rating,-1,1": (None, 1),
+    "rating,1,5": (None, 4),
+    "rating,0,5": (None, 4),
+    "rating,-1,0,1": (None, 1),
+}
+
+
+@pytest.mark.parametrize("written", FEW_VALUES)
+def test_ratings_and_clicks_of_few_values_are_no_likes_throughout(written, project):
+    [name, *values] = names(written)
+    found, questions = guessed([a_log(project, name, values)])
+    assert (found.log.clicked, found.log.rating and found.log.threshold) == FEW_VALUES[written]
+    assert (found.log.drop, questions) == ({}, [])
+    write_guess(found, "new", project)
+    read = counts(run_ingestion(project / "conf", "new"))
+    assert (read["interactions"], read["positives"]) == (600, 600 // len(values))
+
+
+def test_what_may_be_ratings_by_its_values_alone_is_asked_for_and_told(project):
+    log = a_log(project, "评分", [1, 2, 3, 4, 5])
+    found, questions = guessed([log])
+    assert questions == ["Which column of log.csv has the ratings, if any?\n  评分: 1, 2, 3\n"]
+    assert found.log.kind == "purchases"
+    assert "评分 (1, 2) is not read: every row is a like" in dict(told(found))["rating?"]
+    assert guess([log], lambda question, answers, guessed: "评分").log.rating == "评分"
+    assert guessed([a_log(project, "amount", [1, 2, 3, 4, 5])])[1] == []
+    for name, values in (("vote", ["up", "down"]), ("rating", ["80%", "20%"]), ("liked", ["1", ""])):
+        found, _ = guessed([a_log(project, name, values)])
+        assert dict(told(found))["rating?"].startswith(name)
+
+
+def test_the_plainest_of_several_names_of_ratings_counts(project):
+    rows = ([n % 9, n % 7, 3.5 + n % 7 / 10, 1 + n % 5] for n in range(90))
+    found, _ = guessed([write(project / "log.csv", [names("user_id,item_id,average_rating,rating"), *rows])])
+    assert found.log.rating == "rating"
+
+
+def test_some_decimal_commas_are_enough(project):
+    rows = [[n % 20 + 1, n // 20, ("4", "3,5", "5", "1")[n % 4], f"{n % 3},{n % 2}"[: 1 + n % 3]] for n in range(600)]
+    log = write(project / "log.csv", [names("user_id,item_id,rating,tags"), *rows], delimiter=";")
+    found, _ = guessed([log])
+    assert (found.log.scale, found.log.file.sample["tags"][2]) == ((0.5, 5), "2,0")
+    write_guess(found, "new", project)
+    assert counts(run_ingestion(project / "conf", "new"))["positives"] == 300
+
+
+def test_what_is_no_number_hides_neither_ratings_nor_returns(project):
+    with pytest.raises(UnreadableFileError, match=r"'rating' .* hold ratings, but .* of 600 .* the first of them '-'"):
+        guessed([a_log(project, "rating", ["4", "3", "-", "5"])])
+    found, _ = guessed([a_log(project, "quantity", ["1,000", "2", "-3", "0", "7"])])
+    write_guess(found, "new", project)
+    assert counts(run_ingestion(project / "conf", "new"))["interactions"] == 360
+
+
+def test_numbers_that_are_text_and_days_that_are_numbers_are_read_as_guessed(project):
+    rows = [[n % 20 + 1, n // 20, str(1 + n % 5), 20_220_101 + n % 28] for n in range(600)]
+    pl.DataFrame(rows, names("user_id,item_id,rating,day"), orient="row").write_parquet(project / "log.parquet")
+    found, _ = guessed([project / "log.parquet"])
+    assert (found.log.rating, found.log.time_format) == ("rating", "%Y%m%d")
+    write_guess(found, "new", project)
+    assert counts(run_ingestion(project / "conf", "new"))["positives"] == 240
+
+
+TIMES = [f"2022-01-{n % 28 + 1:02} 10:00:00" for n in range(199)]
+
+
+@pytest.mark.parametrize(
+    ("times", "time_format"),
+    [
+        ([*TIMES, "1900-01-01 00:00:00"], "%Y-%m-%d %H:%M:%S"),
+        ([*TIMES, "0000-00-00 00:00:00"], "%Y-%m-%d %H:%M:%S"),
+        ([*(f"{time}+00" for time in TIMES), ""], "%Y-%m-%d %H:%M:%S%z"),
+    ],
+)
+def test_some_odd_times_hide_no_others(times, time_format, project):
+    found, _ = guessed([a_log(project, "rating", [1, 4], times)])
+    assert (found.log.times, found.log.time_format) == (["timestamp"], time_format)
+    write_guess(found, "new", project)
+    assert counts(run_ingestion(project / "conf", "new"))["interactions"] == 597
+
+
+@pytest.mark.parametrize("times", [TIMES, range(1_600_000_000, 1_600_000_199)])
+def test_some_times_that_are_none_are_refused(times, project):
+    with pytest.raises(UnreadableFileError, match=r"'timestamp' .* hold times .* 3 of 600 .* the first of them 'soon'"):
+        guessed([a_log(project, "rating", [1, 4], [*times, "soon"])])
+
+
+def test_times_without_a_known_format_are_told(project):
+    found, _ = guessed([a_log(project, "rating", [1, 4], ["Sat Jan 01 2022 00:00:00"])])
+    assert "timestamp (Sat Jan 01 2022 00:00:00) has no known format" in dict(told(found))["time?"]
 
 
 def test_values_of_files_never_leave_their_comment(project):
@@ -480,3 +624,29 @@ def test_a_table_describes_items_or_users_and_nothing_else_that_it_is_numbered_a
     assert ("items", "table.csv, separator ',', by id (1, 2): 75% of the log's") in told(found)
     other = write(project / "other.csv", [names("id,name"), *([n + 1_000, f"Red {n} Lamp"] for n in range(30))])
     assert ("not used", "other.csv: it has none of the log's ids") in told(guessed([files[0], other])[0])
+
+
+def test_of_tables_that_fit_the_one_with_words_is_read_and_others_are_told(project):
+    log = names("userId,movieId,rating,timestamp")
+    rows = [[n % 40 + 1, n % 61 + 100, n % 5 + 1, 1_600_000_000 + n] for n in range(600)]
+    tables = {
+        "movies": [names("movieId,title"), *([n, f"Film {n} again"] for n in range(100, 161))],
+        "links": [names("movieId,imdbId"), *([n, n * 37] for n in range(100, 161))],
+        "tags": [names("userId,movieId,tag,timestamp"), *([n % 9, n, "funny", 1_600_000_000] for n in range(100, 161))],
+        "test": [log, *rows[::3]],
+        "ratings": [log, *rows],
+    }
+    files = [write(project / f"{name}.csv", table) for name, table in tables.items()]
+    for given in (files, files[::-1]):
+        found, _ = guessed(given)
+        assert found.items is not None
+        assert (found.log.file.path.name, found.items.file.path.name, found.users) == (
+            "ratings.csv",
+            "movies.csv",
+            None,
+        )
+        assert {path.stem: reason for path, reason in found.unused.items()} == {
+            "links": "another table describes the same ids better",
+            "tags": "another table describes the same ids better",
+            "test": "it seems to be another log, and ratings.csv is read; write the rows of both to one file",
+        }
