@@ -171,6 +171,7 @@ class _Search:
                     more.add(effect.key)
             more -= reached
         parts |= {name: text for key in reached for name, text in _part(self.packages, key)}
+        parts |= self._orders(reached)
         if reads or any(READING.search(str(text)) for module, text in reached if not module):
             texts = None
         else:
@@ -224,14 +225,30 @@ class _Search:
         if not module:
             yield str(index), ""
         elif isinstance(index, int):
-            statement = self._source(module).statements[index]
+            source = self._source(module)
+            statement = source.statements[index]
             named = ", ".join(sorted(statement.binds)) or f"(statement {statement.digest[:6]})"
+            mark = statement.digest[:6]
+            if len(statement.binds) == 1:  # of several statements that bind the name, each has its place among them
+                mark = str(source.bindings[named].index(index) or "")
             if statement.digest:
-                yield f"{module}.{named}" + f":{statement.digest[:6]}" * (len(statement.binds) != 1), statement.digest
+                yield f"{module}.{named}:{mark}".rstrip(":"), statement.digest
         elif index == "*":
             place = _place(module)
             file = place.file if place else None
             yield module, remembered_sha256(file) if file and file.suffix != ".py" else ""  # an extension
+
+    def _orders(self, reached: Collection[Key]) -> dict[str, str]:
+        """Return digests of the order of what modules do at import, for those that do more than bind names."""
+        by_module = dict[str, list[Statement]]()
+        for module, index in sorted(key for key in reached if key[0] and isinstance(key[1], int)):
+            by_module.setdefault(module, []).extend(self._statements(module, index))
+        ordered = {
+            module: [each.digest for each in statements if each.digest and (each.runs or each.is_variable)]
+            for module, statements in by_module.items()
+            if any(each.runs for each in statements)
+        }
+        return {f"{module}:order": digest(digests) for module, digests in ordered.items() if len(digests) > 1}
 
     def _reach(self, keys: Collection[Key], reached: Collection[Key] = ()) -> set[Key]:
         """Return statements and all that they refer to, without what is reached already."""
