@@ -29,7 +29,8 @@ from kedro_provenance.recipe import FILE, StoredVersion, content_of, parse_versi
 logger = logging.getLogger(__name__)
 
 MARKER = "_SUCCESS"  # what Hadoop and Spark leave, too, in a folder that is complete
-LEFTOVER = timedelta(days=1)  # what has no marker for so long is no upload of another machine
+STARTED = "_STARTED"  # what tells an unfinished upload from what others keep there
+LEFTOVER = timedelta(days=1)  # what was begun so long ago is no upload of another machine that still goes on
 
 
 class RemoteVersions:
@@ -119,7 +120,9 @@ class RemoteVersions:
         try:
             with explained(f"{self.address}/{version}"):
                 self._remove_leftovers()
+                storage.pipe_file(f"{path}/{STARTED}", b"")
                 storage.put([str(file) for file in files], objects)
+                storage.rm_file(f"{path}/{STARTED}")
                 storage.pipe_file(f"{path}/{MARKER}", b"")
         except BaseException:
             with suppress(StorageError):
@@ -141,6 +144,8 @@ class RemoteVersions:
     def _remove_leftovers(self) -> None:
         for version in (name for name in self._names() if not self.has(name)):
             address = f"{self.address}/{version}"
+            if not exists(f"{address}/{STARTED}", self.options):
+                continue
             storage, path = open_storage(address, self.options)
             changes = [storage.modified(name) for name in storage.find(path)]
             if changes and max(changes) < datetime.now(changes[0].tzinfo) - LEFTOVER:
