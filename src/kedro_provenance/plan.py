@@ -83,8 +83,7 @@ def reasons_to_run(
         yield "it was named by `kedro provenance force`"
     elif has_nothing_new(node, catalog):
         return
-    for kind in uncomparable(node.func, project_packages()):
-        yield f"its function holds a {kind}, which cannot be compared"
+    yield from reasons_to_run_always(node)
     for name in node.inputs:
         if name not in made_again and is_untracked(name, catalog):
             yield f"{name} is known to this run alone"
@@ -104,6 +103,14 @@ def reasons_to_run(
             yield f"the files of {name} were changed"
         else:
             yield from differences(stored.recipe, recipe)
+
+
+def reasons_to_run_always(node: Node) -> Iterator[str]:
+    """Yield the reasons why nothing tells whether what a node has left is what it would leave now."""
+    for kind in uncomparable(node.func, project_packages()):
+        yield f"its function holds a {kind}, which cannot be compared"
+    if inspect.isgeneratorfunction(node.func):
+        yield "its function yields its outputs in parts, of which some may be missing"
 
 
 def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = ()) -> Recipe:
