@@ -93,9 +93,13 @@ class ChampionAliases(Aliases):
         )
 
     def versions_in_use(self, catalog: AtomicCatalog) -> set[tuple[str, str]]:
-        """Return the versions that the champion names, and all champions."""
+        """Return all champions, and the versions that updates read and rollbacks go back to.
+
+        These are named by champions back to that with which the updates began, and by the one before.
+        """
         history = champion_history(catalog)
-        named = {pair for each in history[:1] for pair in each["versions"].items()}
+        beginning = history.index(*_beginning(history)) if history else 0
+        named = {pair for each in history[: beginning + 2] for pair in each["versions"].items()}
         return named | {(CHAMPION, each["version"]) for each in history}
 
 
