@@ -20,6 +20,7 @@ from kedro_provenance.entry_digests import of_this_process, place_of_entry
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
 from kedro_provenance.forced import forced_nodes
+from kedro_provenance.kedro_internals import names_in_dicts
 from kedro_provenance.lineage import Ancestor, remembered
 from kedro_provenance.parameters import deciding, private_fields
 from kedro_provenance.project import project_packages
@@ -134,7 +135,8 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
     kinds = {kind for version in stored.values() if version for kind in version.kinds}
     code, around = code_of(node.func, project_packages(), values | kinds), code_around(catalog)
     uncompared = of_this_process() if code.uncompared else None
-    called = [code.digest, around.digest, uncompared, node.inputs, node.outputs]  # in their order
+    in_order = [node.inputs, node.outputs]
+    called = [code.digest, around.digest, uncompared, *in_order, *names_in_dicts(node)]
     parts = shortened({**code.parts, **around.parts})
     return Recipe(node.name, digest(called), parameters, inputs, entries, dict(declarations(node.func)), parts)
 

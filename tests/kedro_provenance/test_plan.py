@@ -8,7 +8,7 @@ from kedro.pipeline import Node
 
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.parameters import Block, Private, Resource, reads
-from kedro_provenance.plan import deciding_values, foreign_origins, mixed_origins, plan
+from kedro_provenance.plan import deciding_values, foreign_origins, mixed_origins, plan, recipe_of
 from kedro_provenance.recipe import FILE
 from small_flow import FLOW, OUTPUTS, Project
 
@@ -46,6 +46,22 @@ def test_another_order_of_parameters_is_seen(project):
 def test_a_parameter_of_the_last_node_costs_the_last_node(project):
     project.parameters["evaluation"]["level"] = 0.95
     assert project.run() == ["evaluate"]
+
+
+def merged(**tables):
+    return {"all": [*tables.values()], "last": tables["new"]}
+
+
+def test_arguments_and_keys_of_what_a_node_reads_and_leaves_count(project):
+    catalog = project.catalog()
+
+    def key(inputs, outputs):
+        return recipe_of(Node(merged, inputs, outputs), catalog).key
+
+    inputs, outputs = {"old": "table", "new": "items"}, {"all": "model", "last": "scores"}
+    one = key(inputs, outputs)
+    assert one != key({"new": "table", "old": "items"}, outputs)
+    assert one != key(inputs, {"last": "model", "all": "scores"})
 
 
 class Scoring(Block):
