@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -357,6 +358,16 @@ print(code_digest(partial(print, {"one", "two", "three"}, frozenset({(1, "a"), (
         subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": seed}).stdout for seed in "12"
     }
     assert len(outputs) == 1
+
+
+def test_without_a_cache_code_is_read_each_time(write, tmp_path, monkeypatch):
+    write({"no folder": ""})
+    before = digest_of()
+    for file in tmp_path.rglob("*.py"):  # long ago, so that what is found would be kept
+        os.utime(file, (0, 0))
+    forget_code()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))
+    assert digest_of() == before
 
 
 def test_a_class_counts_with_its_bases(write):
