@@ -98,6 +98,13 @@ def uncomparable(value: Any, packages: Collection[str] = ()) -> tuple[str, ...]:
     return tuple(_taken(value, packages)[0].uncompared)
 
 
+def forget_code() -> None:
+    """Forget the code that was read: by default a process reads it once, as it imports modules once."""
+    for function in [*globals().values()]:
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+
+
 def _taken(value: Any, packages: Collection[str]) -> tuple[Taken, Any]:
     """Return what an object holds, and its description."""
     taken = Taken(lambda module: is_own(module, frozenset(packages)))

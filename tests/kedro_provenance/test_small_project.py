@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from kedro_provenance.recipe import FILE, read_version
-from small_project import by_airflow, by_kedro, by_server, by_settings, edit, make_project, ran, repeated
+from small_project import by_airflow, by_kedro, by_notebook, by_server, by_settings, edit, make_project, ran, repeated
 
 ORDERS, PARAMETERS = "data/01_raw/orders.csv", "conf/base/parameters.yml"
 
@@ -47,6 +47,11 @@ def test_what_reads_equal_data_is_kept(tmp_path):
     ran(by_settings, folder)
     edits = [(ORDERS, "2,-1", "2,-4"), (PARAMETERS, "1.2", "2"), (PARAMETERS, "2", "1.2")]
     assert again(folder, edits=edits) == [["clean"], ["total"], []]  # at the end, the first version is taken
+
+
+def test_a_notebook_sees_an_edit_once_it_reloads_the_project(tmp_path):
+    edits = [None, ("src/shop/prices.py", "round(1)", "round()"), None]
+    assert again(make_project(tmp_path), by_notebook, edits) == [["clean", "total"], ["total"], []]
 
 
 def test_parameters_are_those_that_kedro_finds(tmp_path):
