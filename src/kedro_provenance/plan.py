@@ -14,7 +14,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro_provenance.aliases import is_alias
 from kedro_provenance.around import code_around
 from kedro_provenance.catalog import AtomicCatalog, entry_name, is_in_memory, is_of_kind, is_scratch
-from kedro_provenance.code import code_digest, code_of, uncomparable
+from kedro_provenance.code import code_of, uncomparable
 from kedro_provenance.declared import declarations
 from kedro_provenance.entry_digests import of_this_process, place_of_entry
 from kedro_provenance.files.digests import digest
@@ -24,7 +24,7 @@ from kedro_provenance.kedro_internals import names_in_dicts
 from kedro_provenance.lineage import Ancestor, remembered
 from kedro_provenance.parameters import deciding, private_fields
 from kedro_provenance.project import project_packages
-from kedro_provenance.raw_data import digest_of_input, raw_ancestor
+from kedro_provenance.raw_data import code_of_dataset, digest_of_input, raw_ancestor
 from kedro_provenance.recipe import Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
@@ -228,9 +228,7 @@ def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values:
         return digest({key: value for key, value in entry.items() if key not in ("type", "metadata")})
     arguments = {key: value for key, value in entry.items() if key not in (*PLACES, leave_out)}
     opened = {key: value for key, value in (entry.get("fs_args") or {}).items() if key in OPEN_ARGS}
-    packages = project_packages()
-    named = {text for text in texts(arguments) if text.partition(".")[0] in packages}  # such as a validator
-    return digest([arguments, opened, code_digest(type(dataset), packages, {*values, *named})])
+    return digest([arguments, opened, code_of_dataset(dataset, arguments, values)])
 
 
 def differences(stored: Recipe, now: Recipe) -> Iterator[str]:

@@ -46,7 +46,8 @@ class Observing:
 def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("kedro_provenance.plan.project_packages", lambda: ())  # of whatever project was opened before
+    for module in ("plan", "raw_data"):  # of whatever project was opened before
+        monkeypatch.setattr(f"kedro_provenance.{module}.project_packages", lambda: ())
     forget_code()
     yield tmp_path
     forget_code()
