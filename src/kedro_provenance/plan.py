@@ -22,7 +22,7 @@ from kedro_provenance.files.storage import OPEN_ARGS
 from kedro_provenance.forced import forced_nodes
 from kedro_provenance.kedro_internals import names_in_dicts
 from kedro_provenance.lineage import Ancestor, remembered
-from kedro_provenance.parameters import deciding, private_fields
+from kedro_provenance.parameters import deciding
 from kedro_provenance.project import project_packages
 from kedro_provenance.raw_data import code_of_dataset, digest_of_input, raw_ancestor
 from kedro_provenance.recipe import Recipe, StoredVersion, flat, texts
@@ -184,8 +184,6 @@ def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None = None) -
 def deciding_values(node: Node, name: str, value: Any) -> Any:
     """Return the values of a parameter that affect a node's outputs: those of the fields in `reads`, or all."""
     fields, read = fields_read(node, name), deciding(value)
-    if private := private_fields(value):
-        read |= {field: digest(getattr(value, field)) for field in private}
     if fields is None:
         return read
     chosen: dict[str, Any] = {}

@@ -86,11 +86,16 @@ class Forgetting(Block):
     users: Private[tuple[int, ...]]
 
 
+class Requests(Block):
+    by_shop: dict[str, Forgetting]
+
+
 def test_of_a_private_field_the_digest_decides():
     node = Node(lambda forgetting: None, "params:forgetting", "forgotten", name="forget")
-    one, other = (deciding_values(node, "params:forgetting", Forgetting(users=(user,))) for user in (417, 418))
-    assert one != other
-    assert "417" not in str(one)
+    one, other = (Forgetting(users=(user,)) for user in (417, 418))
+    for first, second in ((one, other), (Requests(by_shop={"a": one}), Requests(by_shop={"a": other}))):
+        assert deciding_values(node, "params:forgetting", first) != deciding_values(node, "params:forgetting", second)
+        assert "417" not in str(deciding_values(node, "params:forgetting", first))
 
 
 def test_a_changed_raw_file_is_found(project):
