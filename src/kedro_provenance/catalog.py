@@ -24,7 +24,7 @@ from kedro_provenance.files.storage import ADDRESSES, OPEN_ARGS, StorageError, i
 from kedro_provenance.kedro_internals import AdaptingCatalog, reading_remote
 from kedro_provenance.layers import layer_of
 from kedro_provenance.lineage import LINEAGE
-from kedro_provenance.recipe import FILE, StoredVersion, content_of, made_by, read_record, read_version
+from kedro_provenance.recipe import FILE, StoredVersion, content_of, local_versions, read_record, read_version
 from kedro_provenance.remote_versions import RemoteVersions
 from kedro_provenance.stores import Store
 from kedro_provenance.values import kinds_of
@@ -325,13 +325,10 @@ class AtomicCatalog(AdaptingCatalog):
         """Yield the versions of an entry with this recipe, the newest first, and then those of stores."""
         dataset = self.get(ds_name)
         remote, path = remote_versions(dataset), local_path(dataset)
-        files = [] if path is None or remote else sorted(path.glob(f"[!.]*/{FILE}"), reverse=True)
-        yield from (stored for file in files if made_by(key, stored := read_version(file.parent)))
         if remote:
-            for version in remote.all():
-                if made_by(key, remote.stored(version)):
-                    remote.fetch(version)
-                    yield replace(remote.stored(version), folder=remote.folder / version)
+            yield from remote.made_by(key)
+        elif path:
+            yield from local_versions(path, key)
         for store in self.stores:
             try:
                 yield from store.versions(key, ds_name, path.name) if path else ()

@@ -31,6 +31,8 @@ PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata",
 """Keys of an entry that locate data without describing them."""
 MOST_PARTS = 60
 """Of more parts of code than these, a record names their modules alone."""
+LONGEST_TEXT = 200
+"""Number of characters of a reason's list of names."""
 
 
 @dataclass(frozen=True)
@@ -265,9 +267,9 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
         yield f"its node had {', '.join(missing)}, too"
 
 
-def shortened_text(text: str, length: int = 200) -> str:
+def shortened_text(text: str) -> str:
     """Return a text, cut off if it is long."""
-    return text if len(text) <= length else f"{text[:length].rpartition(', ')[0]}, ..."
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT].rpartition(', ')[0]}, ..."
 
 
 def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:

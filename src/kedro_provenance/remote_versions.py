@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -24,7 +24,7 @@ from kedro_provenance.files.storage import (
     remove,
     states,
 )
-from kedro_provenance.recipe import FILE, StoredVersion, content_of, parse_version
+from kedro_provenance.recipe import FILE, StoredVersion, content_of, made_by, parse_version
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,13 @@ class RemoteVersions:
                 stored = replace(stored, content=digest(states(f"{self.address}/{version}", self.options)))
             self._stored[version] = stored
         return self._stored[version]
+
+    def made_by(self, key: str) -> Iterator[StoredVersion]:
+        """Yield the versions made by the recipe with this key as local copies, the newest first."""
+        for version in self.all():
+            if made_by(key, self.stored(version)):
+                self.fetch(version)
+                yield replace(self.stored(version), folder=self.folder / version)
 
     def fetch(self, version: str) -> None:
         """Make sure that the cache holds the version, complete and unchanged.

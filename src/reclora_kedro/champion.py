@@ -98,7 +98,7 @@ class ChampionAliases(Aliases):
         These are named by champions back to that with which the updates began, and by the one before.
         """
         history = champion_history(catalog)
-        beginning = history.index(*_beginning(history)) if history else 0
+        beginning = history.index(_beginning(history)[0]) if history else 0
         named = {pair for each in history[: beginning + 2] for pair in each["versions"].items()}
         return named | {(CHAMPION, each["version"]) for each in history}
 

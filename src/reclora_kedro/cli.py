@@ -109,9 +109,7 @@ def split_pipelines(context: click.Context, option: click.Parameter, value: Any)
 def require_run(context: click.Context, option: click.Parameter, name: Any) -> Any:
     """Return the name of a pipeline, with an error for one that is more than a run."""
     if name in MORE_THAN_RUNS:
-        context.fail(
-            f"{option.opts[0]} names {name}, which does more than a run: type `kedro {name}`, see its --help."
-        )
+        context.fail(f"{option.opts[0]} names {name}, which does more than a run: type `kedro {name}`, see its --help.")
     return name
 
 
