@@ -190,7 +190,7 @@ class AtomicCatalog(AdaptingCatalog):
         """Return the digest of data without versions; None if there are none, or they cannot be told from others."""
         if path := unversioned_path(self.get(ds_name)):
             return content_of(path) if path.exists() else None
-        entry = self.config_resolver.resolve_pattern(ds_name)
+        entry = self.entry(ds_name)
         with suppress(DatasetError, TypeError, ValueError):
             return digest_of_entry(entry, lambda: self.load(ds_name))
         return None
@@ -338,12 +338,12 @@ class AtomicCatalog(AdaptingCatalog):
     def pin(self, versions: Mapping[str, str]) -> None:
         """Load these versions, by entry, instead of the newest ones."""
         for ds_name, version in versions.items():
-            entry = self.config_resolver.resolve_pattern(ds_name)
+            entry = self.entry(ds_name)
             self._replace(ds_name, entry, load_versions={ds_name: version})
 
     def move(self, ds_name: str, folder: Path) -> None:
         """Load and save an entry in another local folder from now on; raise ValueError if it is in no file."""
-        entry = self.config_resolver.resolve_pattern(ds_name)
+        entry = self.entry(ds_name)
         if "filepath" not in entry:
             raise ValueError(
                 f"The catalog entry {ds_name} has no filepath, so what its node leaves cannot be kept elsewhere."

@@ -213,7 +213,7 @@ def is_untracked(name: str, catalog: AtomicCatalog) -> bool:
     """Return whether an input is data in memory, neither from the catalog file nor from a node."""
     if is_parameter(name) or not is_in_memory(catalog.get(name)) or catalog.stored(name):
         return False
-    return "data" not in catalog.config_resolver.resolve_pattern(name)
+    return "data" not in catalog.entry(name)
 
 
 def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values: Collection[str]) -> str:
@@ -281,11 +281,11 @@ def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
     for name in sorted(name for name in names if holds_data(name, catalog)):
         stored = catalog.stored(name)
         for each in stored.lineage if stored else ():
-            entry = catalog.config_resolver.resolve_pattern(each.entry)
+            entry = catalog.entry(each.entry)
             if each.place and entry and each.place != place_of_entry(entry):
                 foreign.setdefault(each, []).append(name)
     return [
-        f"{each.entry} lies in {place_of_entry(catalog.config_resolver.resolve_pattern(each.entry))} here. Made of "
+        f"{each.entry} lies in {place_of_entry(catalog.entry(each.entry))} here. Made of "
         f"{each.place}: {', '.join(made)}."
         for each, made in foreign.items()
         if each.content != digest_of_input(each.entry, catalog)

@@ -16,14 +16,14 @@ from kedro_provenance.recipe import texts
 
 def raw_ancestor(name: str, catalog: AtomicCatalog) -> Ancestor:
     """Return an entry that no node made, as an ancestor of others."""
-    place = place_of_entry(catalog.config_resolver.resolve_pattern(name))
+    place = place_of_entry(catalog.entry(name))
     return Ancestor(name, digest_of_input(name, catalog), place=place)
 
 
 def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
     """Return the digest of an entry that no node made: configuration, files, and the project's code that reads them."""
     if name not in catalog.raw_digests:
-        entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog.get(name)
+        entry, dataset = catalog.entry(name), catalog.get(name)
         read = {key: value for key, value in entry.items() if key not in getattr(dataset, "RESOURCES", ())}
         content = digest_of_entry(read, lambda: catalog.load(name))
         catalog.raw_digests[name] = digest([content, code_of_dataset(dataset, read)])

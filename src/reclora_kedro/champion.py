@@ -169,7 +169,7 @@ def name_first_champion(run: Run) -> None:
     if present and (reads_promoted(run) or present["version"] >= newest):
         return
     record = {"versions": dict(sorted(versions.items())), "decision": {"chosen": "newest"}, "made_by": newest}
-    entry = run.catalog.config_resolver.resolve_pattern(CHAMPION)
+    entry = run.catalog.entry(CHAMPION)
     AtomicCatalog.from_config({CHAMPION: entry}, save_version=newest).save(CHAMPION, record)
 
 
