@@ -88,6 +88,7 @@ def test_a_killed_run_resumes(tmp_path, kind):
     folder = make_project(tmp_path, kind)
     assert ran(by_settings, folder, die_in="total") is None
     assert ran(by_settings, folder) == ["total"]
+    assert ran(by_settings, folder) == ["clean", "total"]  # that one ended, so all runs again
 
 
 def test_a_run_after_one_that_failed_is_a_full_run(tmp_path):
