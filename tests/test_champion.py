@@ -28,7 +28,11 @@ UPDATE = Pipeline(
         Node(lambda log, raw: sorted({*log, *raw}), ["previous.log", "raw"], "log", name="append"),
         Node(lambda lens, log: {"grown": lens, "learned": log}, ["champion.lens", "log"], "lens", name="promote"),
         Node(
-            lambda versions, history, lens: {"versions": versions(["lens", "log"]), "before": len(history)},
+            lambda versions, history, lens: {
+                "versions": versions(["lens", "log"]),
+                "decision": {"chosen": "challenger"},
+                "before": len(history),
+            },
             ["versions_in_use", "champion_history", "lens"],
             "champion",
             name="name_champion",
@@ -108,6 +112,17 @@ def test_an_update_goes_on_from_the_champion_and_names_the_next_one(project):
     assert version_of(project, "lens", "4")["grown"]["learned"] == [1, 2, 3]
     finished(project, UPDATE, "5", champion="newest")
     assert version_of(project, "lens", "5")["grown"] == version_of(project, "lens", "4")
+
+
+def test_what_updates_read_and_rollbacks_go_back_to_stays(project):
+    for version, pipeline in zip("1234567", [TRAIN, UPDATE, TRAIN, UPDATE, TRAIN, UPDATE, UPDATE], strict=True):
+        catalog = finished(project, pipeline, version, champion="newest" if version == "6" else "promoted")
+    assert [each["decision"]["chosen"] for each in champion_history(catalog)] == [
+        *("challenger", "challenger", "newest"),
+        *("challenger", "challenger", "newest"),
+    ]
+    in_use = ALIASES.versions_in_use(catalog)
+    assert {version for entry, version in in_use if entry == "lens"} == {"4", "5", "6", "7"}
 
 
 def test_a_killed_first_update_does_not_go_on_from_itself(project):

@@ -1,8 +1,12 @@
-"""Whatever stands in a title is shown as it is."""
+"""Whatever stands in a title is shown as it is, and the end of a run points to its results."""
+
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
+from kedro_provenance.catalog import AtomicCatalog
+from reclora_kedro.hooks import RecommenderHooks
 from reclora_kedro.recommendation.recommendations import titles_table
 from reclora_kedro.terminal import show
 
@@ -26,3 +30,22 @@ def test_titles_and_ids_are_text(title, capsys):
     assert lines[0].split() == ["Recommended", "to", "user", *title.split()]
     cells = ["1", title, title]
     assert any([cell.strip() for cell in line.split("│")[1:-1]] == cells for line in lines)
+
+
+def test_the_end_of_a_run_names_files_and_tables(tmp_path, capsys):
+    table = {"type": "reclora_kedro.datasets.database_table.DatabaseTableDataset", "table_name": "shop.best"}
+    report = {"type": "text.TextDataset", "filepath": f"{tmp_path}/report.html"}
+    catalog = AtomicCatalog.from_config(
+        {
+            "recommendations_csv": table | {"credentials": {"con": "sqlite://"}},
+            "recommendations": report | {"versioned": True},
+            "evaluation_report": report,
+        }
+    )
+    catalog["params:service"] = {"host": "here", "port": 1}
+    hooks = RecommenderHooks()
+    hooks.after_context_created(SimpleNamespace(project_path=tmp_path, env=None))
+    hooks.after_pipeline_run({}, SimpleNamespace(all_outputs=lambda: {*catalog}), catalog)
+    said = capsys.readouterr().out
+    assert "Recommendations of all users:\n  the table shop.best\n" in said
+    assert "plots:\n  report.html\n" in said

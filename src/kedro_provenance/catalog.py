@@ -24,7 +24,7 @@ from kedro_provenance.files.storage import ADDRESSES, OPEN_ARGS, StorageError, i
 from kedro_provenance.kedro_internals import AdaptingCatalog, reading_remote
 from kedro_provenance.layers import layer_of
 from kedro_provenance.lineage import LINEAGE
-from kedro_provenance.recipe import FILE, StoredVersion, content_of, made_by, read_record, read_version
+from kedro_provenance.recipe import FILE, StoredVersion, content_of, local_versions, read_record, read_version
 from kedro_provenance.remote_versions import RemoteVersions
 from kedro_provenance.stores import Store
 from kedro_provenance.values import kinds_of
@@ -190,7 +190,7 @@ class AtomicCatalog(AdaptingCatalog):
         """Return the digest of data without versions; None if there are none, or they cannot be told from others."""
         if path := unversioned_path(self.get(ds_name)):
             return content_of(path) if path.exists() else None
-        entry = self.config_resolver.resolve_pattern(ds_name)
+        entry = self.entry(ds_name)
         with suppress(DatasetError, TypeError, ValueError):
             return digest_of_entry(entry, lambda: self.load(ds_name))
         return None
@@ -325,13 +325,10 @@ class AtomicCatalog(AdaptingCatalog):
         """Yield the versions of an entry with this recipe, the newest first, and then those of stores."""
         dataset = self.get(ds_name)
         remote, path = remote_versions(dataset), local_path(dataset)
-        files = [] if path is None or remote else sorted(path.glob(f"[!.]*/{FILE}"), reverse=True)
-        yield from (stored for file in files if made_by(key, stored := read_version(file.parent)))
         if remote:
-            for version in remote.all():
-                if made_by(key, remote.stored(version)):
-                    remote.fetch(version)
-                    yield replace(remote.stored(version), folder=remote.folder / version)
+            yield from remote.made_by(key)
+        elif path:
+            yield from local_versions(path, key)
         for store in self.stores:
             try:
                 yield from store.versions(key, ds_name, path.name) if path else ()
@@ -341,12 +338,12 @@ class AtomicCatalog(AdaptingCatalog):
     def pin(self, versions: Mapping[str, str]) -> None:
         """Load these versions, by entry, instead of the newest ones."""
         for ds_name, version in versions.items():
-            entry = self.config_resolver.resolve_pattern(ds_name)
+            entry = self.entry(ds_name)
             self._replace(ds_name, entry, load_versions={ds_name: version})
 
     def move(self, ds_name: str, folder: Path) -> None:
         """Load and save an entry in another local folder from now on; raise ValueError if it is in no file."""
-        entry = self.config_resolver.resolve_pattern(ds_name)
+        entry = self.entry(ds_name)
         if "filepath" not in entry:
             raise ValueError(
                 f"The catalog entry {ds_name} has no filepath, so what its node leaves cannot be kept elsewhere."

@@ -98,6 +98,13 @@ def uncomparable(value: Any, packages: Collection[str] = ()) -> tuple[str, ...]:
     return tuple(_taken(value, packages)[0].uncompared)
 
 
+def forget_code() -> None:
+    """Forget the code that was read: by default a process reads it once, as it imports modules once."""
+    for function in [*globals().values()]:
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+
+
 def _taken(value: Any, packages: Collection[str]) -> tuple[Taken, Any]:
     """Return what an object holds, and its description."""
     taken = Taken(lambda module: is_own(module, frozenset(packages)))
@@ -130,7 +137,7 @@ class _Search:
         modules = set[str]()  # that are imported besides those of the project
         referred = set[str]()  # modules of all that is referred to, before what is done at import is added
         for start in starts:
-            module = self._longest_module(start.module)
+            module = _module_of(self.packages, start.module)
             if module is None:
                 continue
             if function := self._inner_function(module, start):
@@ -171,6 +178,7 @@ class _Search:
                     more.add(effect.key)
             more -= reached
         parts |= {name: text for key in reached for name, text in _part(self.packages, key)}
+        parts |= self._orders(reached)
         if reads or any(READING.search(str(text)) for module, text in reached if not module):
             texts = None
         else:
@@ -192,30 +200,20 @@ class _Search:
             return set()
         path = value.replace(":", ".").strip(".")
         top = path.partition(".")[0]
-        if not self._is_own(top):
+        if not is_own(top, self.packages):
             return {("", _installed_version(top))} if "." in path else set()
         place = _place(top)
         if "." not in path and not (place and place.file):
             return set()  # a word alone is hardly meant as a folder
-        module = self._longest_module(path)
+        module = _module_of(self.packages, path)
         return self._in_module(module, path.removeprefix(module).split(".")[1:]) if module else set()
-
-    def _longest_module(self, path: str) -> str | None:
-        """Return the own module that a dotted path begins with; None if there is none."""
-        return _module_of(self.packages, path)
-
-    def _is_own(self, module: str) -> bool:
-        return is_own(module, self.packages)
-
-    def _source(self, module: str) -> Source:
-        return _source(module)
 
     def _package(self, module: str) -> str:
         place = _place(module)
         return module if place and place.folders is not None else module.rpartition(".")[0]
 
     def _statements(self, module: str, index: int | str) -> list[Statement]:
-        statements = self._source(module).statements
+        statements = _source(module).statements
         return [statements[index]] if isinstance(index, int) else [*statements] if index == "*" else []
 
     def _find_part(self, key: Key) -> Iterator[tuple[str, str]]:
@@ -224,14 +222,30 @@ class _Search:
         if not module:
             yield str(index), ""
         elif isinstance(index, int):
-            statement = self._source(module).statements[index]
+            source = _source(module)
+            statement = source.statements[index]
             named = ", ".join(sorted(statement.binds)) or f"(statement {statement.digest[:6]})"
+            mark = statement.digest[:6]
+            if len(statement.binds) == 1:  # of several statements that bind the name, each has its place among them
+                mark = str(source.bindings[named].index(index) or "")
             if statement.digest:
-                yield f"{module}.{named}" + f":{statement.digest[:6]}" * (len(statement.binds) != 1), statement.digest
+                yield f"{module}.{named}:{mark}".rstrip(":"), statement.digest
         elif index == "*":
             place = _place(module)
             file = place.file if place else None
             yield module, remembered_sha256(file) if file and file.suffix != ".py" else ""  # an extension
+
+    def _orders(self, reached: Collection[Key]) -> dict[str, str]:
+        """Return digests of the order of what modules do at import, for those that do more than bind names."""
+        by_module = dict[str, list[Statement]]()
+        for module, index in sorted(key for key in reached if key[0] and isinstance(key[1], int)):
+            by_module.setdefault(module, []).extend(self._statements(module, index))
+        ordered = {
+            module: [each.digest for each in statements if each.digest and (each.runs or each.is_variable)]
+            for module, statements in by_module.items()
+            if any(each.runs for each in statements)
+        }
+        return {f"{module}:order": digest(digests) for module, digests in ordered.items() if len(digests) > 1}
 
     def _reach(self, keys: Collection[Key], reached: Collection[Key] = ()) -> set[Key]:
         """Return statements and all that they refer to, without what is reached already."""
@@ -247,7 +261,7 @@ class _Search:
         module, index = key
         if not module:
             return
-        source = self._source(module)
+        source = _source(module)
         if index == "*":
             for position, statement in enumerate(source.statements):
                 yield module, position
@@ -261,13 +275,13 @@ class _Search:
         if statement.digest:  # what an import binds counts where it is used
             for chain in statement.names.read:
                 yield from self._resolve(module, statement, chain.split("."))
-            bindings = self._source(module).bindings
+            bindings = _source(module).bindings
             for text in statement.texts & bindings.keys():  # such as an annotation
                 yield from self._in_module(module, [text])
             if not statement.words.isdisjoint(DYNAMIC) or "sys.modules" in statement.names.read:
                 yield module, "*"
         for star in statement.stars:
-            if self._is_own(star):
+            if is_own(star, self.packages):
                 yield star, "*"
 
     def _resolve(self, module: str, statement: Statement, path: list[str]) -> set[Key]:
@@ -280,7 +294,7 @@ class _Search:
     def _target(self, name: str, target: str, rest: list[str], seen: frozenset[str] = frozenset()) -> set[Key]:
         """Return what an import refers to."""
         module, _, member = target.partition(":")
-        if not self._is_own(module):
+        if not is_own(module, self.packages):
             return {("", f"{name}={target}")}
         if not _place(module):
             return {("", f"{name}={target}, which is missing")}
@@ -300,7 +314,7 @@ class _Search:
         if not path or (step := f"{module}:{path[0]}") in seen:
             return {(module, "*")} if not path else set()
         name, *rest = path
-        source, keys = self._source(module), set[Key]()
+        source, keys = _source(module), set[Key]()
         for index in source.bindings.get(name, ()):
             statement = source.statements[index]
             if statement.digest:
@@ -325,11 +339,11 @@ class _Search:
             seen.add(module)
             yield module
             left.append(module.rpartition(".")[0])
-            left += [each for statement in self._source(module).statements for each in statement.modules]
+            left += [each for statement in _source(module).statements for each in statement.modules]
 
     def _find_effects(self, module: str, all_subclasses: bool) -> Iterator["_Effect"]:
         """Yield what a module does when it is imported."""
-        for index, statement in enumerate(self._source(module).statements):
+        for index, statement in enumerate(_source(module).statements):
             if not statement.digest:
                 continue
             touched = {
@@ -359,14 +373,14 @@ class _Search:
 
     def _is_variable(self, key: Key) -> bool:
         module, index = key
-        return bool(module) and isinstance(index, int) and self._source(module).statements[index].is_variable
+        return bool(module) and isinstance(index, int) and _source(module).statements[index].is_variable
 
     def _is_method_of(self, key: Key, chain: str) -> bool:
         """Whether a chain calls a variable, or a method of a function or class, which may change either."""
         module, index = key
         if not module or not isinstance(index, int):
             return False
-        statement = self._source(module).statements[index]
+        statement = _source(module).statements[index]
         return statement.is_variable or ("." in chain and chain.rpartition(".")[2] not in statement.binds)
 
     def _find_changed_by(self, called: frozenset[Key]) -> set[Key]:
@@ -378,7 +392,7 @@ class _Search:
             if key in seen or not module or not isinstance(index, int):
                 continue
             seen.add(key)
-            statement = self._source(module).statements[index]
+            statement = _source(module).statements[index]
             names = statement.constructing or statement.names
             if statement.is_variable:
                 continue
@@ -393,7 +407,7 @@ class _Search:
         module, index = key
         if key in seen or not module or not isinstance(index, int):
             return False
-        statement = self._source(module).statements[index]
+        statement = _source(module).statements[index]
         bases = {each for base in statement.bases for each in self._resolve(module, statement, base.split("."))}
         return statement.registers or any(self._registers(base, seen | {key}) for base in bases)
 
@@ -434,8 +448,8 @@ class _Search:
         if own_words & {"__package__", "__name__", "__path__", "__file__"}:
             roots.add(self._package(module))
         if "__path__" in own_words:
-            imports = {name for each in self._source(module).statements for name in _targets(each)}
-            roots |= {name for target in imports if (name := self._longest_module(target.replace(":", ".")))}
+            imports = {name for each in _source(module).statements for name in _targets(each)}
+            roots |= {name for target in imports if (name := _module_of(self.packages, target.replace(":", ".")))}
         if not roots and not found and "entry_points" not in words:
             return
         texts = set[str]().union(*(each.texts for each in statements))
@@ -447,7 +461,7 @@ class _Search:
         for family in families.values():
             named_members = [member for name, member in family if name in values] or [member for _, member in family]
             for member in (*named_members, *(member for name, member in family if name in mentioned)):
-                if self._is_own(member):
+                if is_own(member, self.packages):
                     yield from _named_by(self.packages, member)
                 else:
                     yield "", _installed_version(re.split("[.:]", member)[0])

@@ -41,8 +41,8 @@ def depends(
 
 def declarations(function: Any) -> Iterator[tuple[str, str]]:
     """Yield what a function depends on by its declaration, and a digest or version of each."""
-    while isinstance(function, partial):
-        function = function.func
+    if isinstance(function, partial):
+        yield from declarations(function.func)
     declared = getattr(function, "depends", {})
     for pattern in declared.get("files", ()):
         yield f"file {pattern}", digest([(str(path), digest_of_files(path)) for path in paths_at(pattern)])

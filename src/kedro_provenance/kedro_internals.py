@@ -113,6 +113,11 @@ class TypedContext(KedroContext):
         return self._validated_params_cache
 
 
+def names_in_dicts(node: Node) -> list[dict[str, str]]:
+    """Return a node's inputs and outputs by argument and by key if they are given so; public lists name no keys."""
+    return [each for each in (node._inputs, node._outputs) if isinstance(each, dict)]
+
+
 def requested_names() -> list[str] | None:
     """Return the names given to ``pipelines.set_requested``, which Kedro keeps in a private attribute."""
     return pipelines._requested_pipelines

@@ -2,8 +2,11 @@
 
 import platform
 from collections.abc import Iterable
-from functools import cache
+from contextlib import suppress
+from copy import deepcopy
+from functools import cache, reduce
 from importlib.metadata import distributions
+from operator import getitem
 from typing import Any
 
 from kedro.io import AbstractVersionedDataset, DataCatalog
@@ -54,13 +57,16 @@ def parameters_of(nodes: Iterable[Node], parameters: dict[str, Any], catalog: Da
     Args:
         parameters: nested blocks of all parameters.
     """
-    paths: set[str] = set()
+    paths, private = set[str](), set[tuple[Any, ...]]()
     for node in nodes:
         for name in filter(is_parameter, node.inputs):
             path, fields = name.removeprefix("params:"), fields_read(node, name)
-            if private := private_fields(block := catalog.load(name)):
-                fields = (set(vars(block)) if fields is None else set(fields)) - private
+            private |= {(*path.split("."), *keys) for keys in private_fields(catalog.load(name))}
             paths.update([path] if fields is None else [f"{path}.{field}" for field in fields])
+    parameters = deepcopy(parameters)
+    for *keys, last in private:
+        with suppress(LookupError, TypeError):  # it is not given
+            del reduce(getitem, keys, parameters)[last]
     if "parameters" in paths:
         return parameters
     read: dict[str, Any] = {}
@@ -68,7 +74,7 @@ def parameters_of(nodes: Iterable[Node], parameters: dict[str, Any], catalog: Da
         *parents, last = path.split(".")
         block, copy = parameters, read
         for parent in parents:
-            block, copy = block[parent], copy.setdefault(parent, {})
+            block, copy = block.get(parent, {}), copy.setdefault(parent, {})
         if last in block:
             copy[last] = block[last]
     return read

@@ -3,12 +3,14 @@
 import functools
 import inspect
 import reprlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ArgsKwargs, to_jsonable_python
+
+from kedro_provenance.files.digests import digest
 
 T = TypeVar("T")
 _RESOURCE = object()
@@ -51,7 +53,7 @@ class Block(BaseModel):
 
 
 def deciding(value: Any) -> Any:
-    """Return parameters as plain data, without private fields and without fields that change no results.
+    """Return parameters as plain data, with digests of private fields and without fields that change no results.
 
     Examples:
         >>> class Scoring(Block):
@@ -61,9 +63,11 @@ def deciding(value: Any) -> Any:
         {'scoring': {'seed': 3}}
     """
     if isinstance(value, Block):
-        kinds = type(value).model_fields
-        left_out = private_fields(value) | {name for name in kinds if _RESOURCE in kinds[name].metadata}
-        return {name: deciding(getattr(value, name)) for name in vars(value) if name not in left_out}
+        return {
+            name: digest(each) if _PRIVATE in kinds else deciding(each)
+            for name, each, kinds in _fields(value)
+            if _RESOURCE not in kinds
+        }
     if isinstance(value, Mapping):
         return {str(name): deciding(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -71,10 +75,33 @@ def deciding(value: Any) -> Any:
     return to_jsonable_python(value, fallback=str)
 
 
-def private_fields(value: Any) -> set[str]:
-    """Return the names of the private fields of a block; none for any other value."""
-    kinds = type(value).model_fields if isinstance(value, Block) else {}
-    return {name for name in kinds if name in vars(value) and _PRIVATE in kinds[name].metadata}
+def private_fields(value: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the keys that lead to each private field of blocks at any depth.
+
+    Examples:
+        >>> class Service(Block):
+        ...     token: Private[str]
+        >>> list(private_fields({"services": [Service(token="secret")]}))
+        [('services', 0, 'token')]
+    """
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Block):
+        fields = [*_fields(value)]
+        yield from ((name,) for name, _, kinds in fields if _PRIVATE in kinds)
+        items = [(name, each) for name, each, kinds in fields if _PRIVATE not in kinds]
+    elif isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    for key, each in items:
+        yield from ((key, *keys) for keys in private_fields(each))
+
+
+def _fields(block: Block) -> Iterator[tuple[str, Any, list[Any]]]:
+    """Yield names and values of the fields that a block has, with what their annotations say besides types."""
+    for name, field in type(block).model_fields.items():
+        if name in vars(block):
+            yield name, getattr(block, name), field.metadata
 
 
 def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

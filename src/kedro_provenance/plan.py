@@ -14,22 +14,25 @@ from kedro.pipeline import Node, Pipeline
 from kedro_provenance.aliases import is_alias
 from kedro_provenance.around import code_around
 from kedro_provenance.catalog import AtomicCatalog, entry_name, is_in_memory, is_of_kind, is_scratch
-from kedro_provenance.code import code_digest, code_of, uncomparable
+from kedro_provenance.code import code_of, uncomparable
 from kedro_provenance.declared import declarations
 from kedro_provenance.entry_digests import of_this_process, place_of_entry
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
 from kedro_provenance.forced import forced_nodes
+from kedro_provenance.kedro_internals import names_in_dicts
 from kedro_provenance.lineage import Ancestor, remembered
-from kedro_provenance.parameters import deciding, private_fields
+from kedro_provenance.parameters import deciding
 from kedro_provenance.project import project_packages
-from kedro_provenance.raw_data import digest_of_input, raw_ancestor
+from kedro_provenance.raw_data import code_of_dataset, digest_of_input, raw_ancestor
 from kedro_provenance.recipe import Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
 """Keys of an entry that locate data without describing them."""
 MOST_PARTS = 60
 """Of more parts of code than these, a record names their modules alone."""
+LONGEST_TEXT = 200
+"""Number of characters of a reason's list of names."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,7 @@ def reasons_to_run(
         yield "it was named by `kedro provenance force`"
     elif has_nothing_new(node, catalog):
         return
-    for kind in uncomparable(node.func, project_packages()):
-        yield f"its function holds a {kind}, which cannot be compared"
+    yield from reasons_to_run_always(node)
     for name in node.inputs:
         if name not in made_again and is_untracked(name, catalog):
             yield f"{name} is known to this run alone"
@@ -104,6 +106,14 @@ def reasons_to_run(
             yield f"the files of {name} were changed"
         else:
             yield from differences(stored.recipe, recipe)
+
+
+def reasons_to_run_always(node: Node) -> Iterator[str]:
+    """Yield the reasons why nothing tells whether what a node has left is what it would leave now."""
+    for kind in uncomparable(node.func, project_packages()):
+        yield f"its function holds a {kind}, which cannot be compared"
+    if inspect.isgeneratorfunction(node.func):
+        yield "its function yields its outputs in parts, of which some may be missing"
 
 
 def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = ()) -> Recipe:
@@ -127,7 +137,8 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
     kinds = {kind for version in stored.values() if version for kind in version.kinds}
     code, around = code_of(node.func, project_packages(), values | kinds), code_around(catalog)
     uncompared = of_this_process() if code.uncompared else None
-    called = [code.digest, around.digest, uncompared, node.inputs, node.outputs]  # in their order
+    in_order = [node.inputs, node.outputs]
+    called = [code.digest, around.digest, uncompared, *in_order, *names_in_dicts(node)]
     parts = shortened({**code.parts, **around.parts})
     return Recipe(node.name, digest(called), parameters, inputs, entries, dict(declarations(node.func)), parts)
 
@@ -175,8 +186,6 @@ def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None = None) -
 def deciding_values(node: Node, name: str, value: Any) -> Any:
     """Return the values of a parameter that affect a node's outputs: those of the fields in `reads`, or all."""
     fields, read = fields_read(node, name), deciding(value)
-    if private := private_fields(value):
-        read |= {field: digest(getattr(value, field)) for field in private}
     if fields is None:
         return read
     chosen: dict[str, Any] = {}
@@ -204,7 +213,7 @@ def is_untracked(name: str, catalog: AtomicCatalog) -> bool:
     """Return whether an input is data in memory, neither from the catalog file nor from a node."""
     if is_parameter(name) or not is_in_memory(catalog.get(name)) or catalog.stored(name):
         return False
-    return "data" not in catalog.config_resolver.resolve_pattern(name)
+    return "data" not in catalog.entry(name)
 
 
 def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values: Collection[str]) -> str:
@@ -219,9 +228,7 @@ def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values:
         return digest({key: value for key, value in entry.items() if key not in ("type", "metadata")})
     arguments = {key: value for key, value in entry.items() if key not in (*PLACES, leave_out)}
     opened = {key: value for key, value in (entry.get("fs_args") or {}).items() if key in OPEN_ARGS}
-    packages = project_packages()
-    named = {text for text in texts(arguments) if text.partition(".")[0] in packages}  # such as a validator
-    return digest([arguments, opened, code_digest(type(dataset), packages, {*values, *named})])
+    return digest([arguments, opened, code_of_dataset(dataset, arguments, values)])
 
 
 def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
@@ -260,9 +267,9 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
         yield f"its node had {', '.join(missing)}, too"
 
 
-def shortened_text(text: str, length: int = 200) -> str:
+def shortened_text(text: str) -> str:
     """Return a text, cut off if it is long."""
-    return text if len(text) <= length else f"{text[:length].rpartition(', ')[0]}, ..."
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT].rpartition(', ')[0]}, ..."
 
 
 def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
@@ -274,11 +281,11 @@ def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
     for name in sorted(name for name in names if holds_data(name, catalog)):
         stored = catalog.stored(name)
         for each in stored.lineage if stored else ():
-            entry = catalog.config_resolver.resolve_pattern(each.entry)
+            entry = catalog.entry(each.entry)
             if each.place and entry and each.place != place_of_entry(entry):
                 foreign.setdefault(each, []).append(name)
     return [
-        f"{each.entry} lies in {place_of_entry(catalog.config_resolver.resolve_pattern(each.entry))} here. Made of "
+        f"{each.entry} lies in {place_of_entry(catalog.entry(each.entry))} here. Made of "
         f"{each.place}: {', '.join(made)}."
         for each, made in foreign.items()
         if each.content != digest_of_input(each.entry, catalog)

@@ -151,6 +151,13 @@ def made_by(key: str, stored: StoredVersion) -> bool:
     return stored.recipe is not None and stored.recipe.key == key
 
 
+def local_versions(path: Path, key: str) -> Iterator[StoredVersion]:
+    """Yield the versions in a folder made by the recipe with this key, the newest first."""
+    for record in sorted(path.glob(f"[!.]*/{FILE}"), reverse=True):
+        if made_by(key, stored := read_version(record.parent)):
+            yield stored
+
+
 def parse_version(content: bytes, version: str, place: Path | None = None) -> StoredVersion:
     """Return a version from the content of its record; without a recipe if the record has none, or its lineage is gone.
 

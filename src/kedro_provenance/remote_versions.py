@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -24,12 +24,13 @@ from kedro_provenance.files.storage import (
     remove,
     states,
 )
-from kedro_provenance.recipe import FILE, StoredVersion, content_of, parse_version
+from kedro_provenance.recipe import FILE, StoredVersion, content_of, made_by, parse_version
 
 logger = logging.getLogger(__name__)
 
 MARKER = "_SUCCESS"  # what Hadoop and Spark leave, too, in a folder that is complete
-LEFTOVER = timedelta(days=1)  # what has no marker for so long is no upload of another machine
+STARTED = "_STARTED"  # what tells an unfinished upload from what others keep there
+LEFTOVER = timedelta(days=1)  # what was begun so long ago is no upload of another machine that still goes on
 
 
 class RemoteVersions:
@@ -81,6 +82,13 @@ class RemoteVersions:
             self._stored[version] = stored
         return self._stored[version]
 
+    def made_by(self, key: str) -> Iterator[StoredVersion]:
+        """Yield the versions made by the recipe with this key as local copies, the newest first."""
+        for version in self.all():
+            if made_by(key, self.stored(version)):
+                self.fetch(version)
+                yield replace(self.stored(version), folder=self.folder / version)
+
     def fetch(self, version: str) -> None:
         """Make sure that the cache holds the version, complete and unchanged.
 
@@ -119,7 +127,9 @@ class RemoteVersions:
         try:
             with explained(f"{self.address}/{version}"):
                 self._remove_leftovers()
+                storage.pipe_file(f"{path}/{STARTED}", b"")
                 storage.put([str(file) for file in files], objects)
+                storage.rm_file(f"{path}/{STARTED}")
                 storage.pipe_file(f"{path}/{MARKER}", b"")
         except BaseException:
             with suppress(StorageError):
@@ -141,6 +151,8 @@ class RemoteVersions:
     def _remove_leftovers(self) -> None:
         for version in (name for name in self._names() if not self.has(name)):
             address = f"{self.address}/{version}"
+            if not exists(f"{address}/{STARTED}", self.options):
+                continue
             storage, path = open_storage(address, self.options)
             changes = [storage.modified(name) for name in storage.find(path)]
             if changes and max(changes) < datetime.now(changes[0].tzinfo) - LEFTOVER:

@@ -9,11 +9,10 @@ from kedro.runner import SequentialRunner
 from kedro.runner.task import Task
 
 from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_scratch
-from kedro_provenance.code import uncomparable
 from kedro_provenance.forced import forced_nodes, unforce
 from kedro_provenance.kedro_internals import NodeByNodeRunner
-from kedro_provenance.plan import is_untracked, reasons_to_run, recipe_of, version_by
-from kedro_provenance.project import late_tags, project_packages
+from kedro_provenance.plan import is_untracked, reasons_to_run, reasons_to_run_always, recipe_of, version_by
+from kedro_provenance.project import late_tags
 from kedro_provenance.recipe import Recipe, StoredVersion
 
 logger = logging.getLogger(__name__)
@@ -101,6 +100,7 @@ class IncrementalRunner(NodeByNodeRunner):
             not node.outputs
             or node.name in forced_nodes(catalog.records)
             or any(is_untracked(name, catalog) for name in node.inputs)
+            or any(reasons_to_run_always(node))
         ):
             return None
         return catalog.made_before(node.outputs, recipe.key)
@@ -126,7 +126,7 @@ def announce(node: Node, catalog: AtomicCatalog, version: StoredVersion) -> None
 
 def share(node: Node, catalog: AtomicCatalog) -> None:
     """Put what a node has left into the shared cache, if there is one and others can tell that it is theirs, too."""
-    if not any(store.is_cache for store in catalog.stores) or uncomparable(node.func, project_packages()):
+    if not any(store.is_cache for store in catalog.stores) or any(reasons_to_run_always(node)):
         return
     stored = [catalog.stored(name) for name in node.outputs]
     if stored and stored[0] and stored[0].recipe:

@@ -8,6 +8,7 @@ import marshal
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -117,18 +118,20 @@ def read_source(module: str, file: Path | None, is_package: bool) -> Source:
 def _cached_statements(module: str, file: Path, package: str) -> list[Statement]:
     status = file.stat()
     state = (FORMAT, sys.version_info[:2], package, status.st_size, status.st_mtime_ns)
-    cache = private_cache() / "code" / digest([str(file), module])
+    name = f"code/{digest([str(file), module])}"
     with suppress(OSError, ValueError, EOFError, TypeError):  # it is not there, or damaged
-        of_state, kept = marshal.loads(cache.read_bytes())
+        of_state, kept = marshal.loads((private_cache() / name).read_bytes())
         if of_state == state:
             return [_from_plain(each) for each in kept]
     tree = parse(file)
     statements = [statement_of(each, package) for each in tree.body if not _is_skipped(each)]
     if time.time_ns() - status.st_mtime_ns > SETTLED:
-        cache.parent.mkdir(exist_ok=True)
-        draft = cache.with_suffix(f".{os.getpid()}")
-        draft.write_bytes(marshal.dumps((state, [astuple(each) for each in statements])))
-        draft.replace(cache)
+        with suppress(OSError):  # where there is no cache, files are read each time
+            kept = private_cache() / name
+            kept.parent.mkdir(exist_ok=True)
+            draft = kept.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+            draft.write_bytes(marshal.dumps((state, [astuple(each) for each in statements])))
+            draft.replace(kept)
     return statements
 
 

@@ -129,7 +129,7 @@ def require_storage(run: Run) -> None:
     """List one folder of each bucket that the run uses; raise RunRefusedError if one cannot be listed."""
     buckets: dict[str, tuple[str, str, dict[str, Any]]] = {}
     for name in sorted(run.pipeline.datasets() | {MANIFEST}):
-        entry = run.catalog.config_resolver.resolve_pattern(name)
+        entry = run.catalog.entry(name)
         for address in (entry[key] for key in ADDRESSES if is_remote(entry.get(key))):
             bucket = "/".join(address.split("/")[:3])
             buckets.setdefault(bucket, (name, address, storage_options(entry)))
@@ -248,7 +248,7 @@ def require_inputs(run: Run) -> None:
             "out, or name the pipelines that read it."
         )
     absences = {
-        name: absent_package(run.catalog.config_resolver.resolve_pattern(name)) or absence(run.catalog.get(name))
+        name: absent_package(run.catalog.entry(name)) or absence(run.catalog.get(name))
         for name in sorted(run.to_run.inputs())
     }
     missing = {name: text for name, text in absences.items() if text}

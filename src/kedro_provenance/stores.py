@@ -5,14 +5,14 @@ The versions of an output lie in ``<store>/<key of the recipe>/<entry>/<file>/``
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kedro_provenance.files.atomic import atomic_folder
 from kedro_provenance.files.scratch import scratch_folder
 from kedro_provenance.files.storage import is_remote, names_in
-from kedro_provenance.recipe import FILE, StoredVersion, made_by, read_version
+from kedro_provenance.recipe import FILE, StoredVersion, local_versions, read_version
 from kedro_provenance.remote_versions import RemoteVersions
 
 
@@ -43,15 +43,9 @@ class Store:
         """
         place = f"{self.address}/{key}/{entry}/{file}"
         if is_remote(place):
-            remote = RemoteVersions(place, self.options)
-            for version in remote.all():
-                if made_by(key, remote.stored(version)):
-                    remote.fetch(version)
-                    yield replace(remote.stored(version), folder=remote.folder / version)
+            yield from RemoteVersions(place, self.options).made_by(key)
         else:
-            for record in sorted(Path(place).glob(f"[!.]*/{FILE}"), reverse=True):
-                if made_by(key, stored := read_version(record.parent)):
-                    yield stored
+            yield from local_versions(Path(place), key)
 
     def put(self, key: str, entry: str, file: str, folder: Path) -> None:
         """Add a version of an output, unless there is one by this recipe; it appears as a whole.

@@ -10,6 +10,9 @@ from typing import Any
 
 from kedro_provenance.files.digests import digest
 
+MOST_OBJECTS = 1000
+"""Number of objects among data that are looked at."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -153,16 +156,15 @@ def _held(function: FunctionType) -> list[Any]:
     return [*held, *([function.__wrapped__] if hasattr(function, "__wrapped__") else [])]
 
 
-def kinds_of(data: Any, is_own: Callable[[str], bool], limit: int = 1000) -> tuple[str, ...]:
+def kinds_of(data: Any, is_own: Callable[[str], bool]) -> tuple[str, ...]:
     """Return the project's classes and functions among data, such as ``shop.models:Model``.
 
     Args:
         data: the data; elements of collections and attributes of objects are looked at, too.
         is_own: whether a module is the project's own code.
-        limit: number of objects to look at.
     """
     kinds, left, seen = set[str](), [data], set[int]()
-    while left and len(seen) < limit:
+    while left and len(seen) < MOST_OBJECTS:
         value = left.pop()
         if id(value) in seen:
             continue
@@ -171,9 +173,9 @@ def kinds_of(data: Any, is_own: Callable[[str], bool], limit: int = 1000) -> tup
         if is_own(named.__module__):
             kinds.add(f"{named.__module__}:{named.__qualname__.partition('.')[0]}")
         if isinstance(value, Mapping):
-            left += [*value.keys(), *value.values()][:limit]
+            left += [*value.keys(), *value.values()][:MOST_OBJECTS]
         elif isinstance(value, list | tuple | set | frozenset):
-            left += [*value][:limit]
+            left += [*value][:MOST_OBJECTS]
         elif is_own(type(value).__module__):
             left += vars(value).values() if hasattr(value, "__dict__") else ()
     return tuple(sorted(kinds))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kedro.utils import find_kedro_project
 
-NO_PROJECT = """There is no project in {folder}, and no --conf-source. Make one for a log of yours:
+NO_PROJECT = """There is no project in {folder}. Change to one, or make one for a log of yours:
   reclora new-log orders.csv products.csv"""
 
 
@@ -17,7 +17,7 @@ def main() -> None:
     name = next(iter(sys.argv[1:]), "")
     is_run = not name or name == "run" or name.startswith("-")
     if is_run and not {"-h", "--help"} & {*sys.argv} and not is_project(Path.cwd()):
-        sys.exit(NO_PROJECT.format(folder=Path.cwd()))
+        sys.exit(f"{NO_PROJECT.format(folder=Path.cwd())}\nOr name a configuration behind --conf-source.")
     logging.disable(logging.INFO)  # outside of a project, Kedro's import says which logging configuration it reads
     from kedro.framework.cli.utils import find_run_command
     from kedro.framework.project import configure_project

@@ -93,9 +93,13 @@ class ChampionAliases(Aliases):
         )
 
     def versions_in_use(self, catalog: AtomicCatalog) -> set[tuple[str, str]]:
-        """Return the versions that the champion names, and all champions."""
+        """Return all champions, and the versions that updates read and rollbacks go back to.
+
+        These are named by champions back to that with which the updates began, and by the one before.
+        """
         history = champion_history(catalog)
-        named = {pair for each in history[:1] for pair in each["versions"].items()}
+        beginning = history.index(_beginning(history)[0]) if history else 0
+        named = {pair for each in history[: beginning + 2] for pair in each["versions"].items()}
         return named | {(CHAMPION, each["version"]) for each in history}
 
 
@@ -165,7 +169,7 @@ def name_first_champion(run: Run) -> None:
     if present and (reads_promoted(run) or present["version"] >= newest):
         return
     record = {"versions": dict(sorted(versions.items())), "decision": {"chosen": "newest"}, "made_by": newest}
-    entry = run.catalog.config_resolver.resolve_pattern(CHAMPION)
+    entry = run.catalog.entry(CHAMPION)
     AtomicCatalog.from_config({CHAMPION: entry}, save_version=newest).save(CHAMPION, record)
 
 

@@ -18,6 +18,7 @@ from kedro.utils import find_kedro_project
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
 
+from reclora_kedro.__main__ import NO_PROJECT
 from reclora_kedro.extensions import installed
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.pipelines.registry import PIPELINES
@@ -54,7 +55,7 @@ def split_params(context: click.Context, option: click.Parameter, value: Any) ->
         value = value[0] if value else ""
     if isinstance(value, dict):  # of the file behind --config
         return value
-    items = [item.strip() for item in re.split(r",(?![^\[\]{}]*[\]}])", value) if item.strip()]
+    items = [item for item in _items_of(value) if item]
     for item in items:
         if not re.match(r"[^=]*[^=\s]\s*=", item):
             context.fail(f"--params has {item!r}: expected a parameter's path and its value, such as lens.seed=7.")
@@ -73,6 +74,27 @@ def split_params(context: click.Context, option: click.Parameter, value: Any) ->
     for path, text in texts:
         OmegaConf.update(typed, path, yaml.load(text, yaml.BaseLoader))
     return with_ids_as_typed(OmegaConf.from_dotlist([f"{path}={text}" for path, text in texts]), typed)
+
+
+QUOTED = r"(?<=[=:,\s\[{])(?:'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\")"
+"""A quoted value; an apostrophe within a word quotes nothing."""
+
+
+def _items_of(text: str) -> list[str]:
+    """Split a text at the commas that are neither in brackets nor in quotes.
+
+    Examples:
+        >>> _items_of("a={user: u, explode: [x, y]}, b=[1,[2,3]],c='x, y',d=Bull's eye")
+        ['a={user: u, explode: [x, y]}', 'b=[1,[2,3]]', "c='x, y'", "d=Bull's eye"]
+    """
+    items, depth = [""], 0
+    for part in re.findall(f"{QUOTED}|.", text, re.DOTALL):
+        depth = max(0, depth + (part in ("[", "{")) - (part in ("]", "}")))
+        if part == "," and not depth:
+            items.append("")
+        else:
+            items[-1] += part
+    return [item.strip() for item in items]
 
 
 [load_versions_option] = [option for option in run.params if option.name == "load_versions"]
@@ -95,10 +117,16 @@ names_of_kedro: Any = pipelines_option.callback
 def split_pipelines(context: click.Context, option: click.Parameter, value: Any) -> Any:
     """Parse ``--pipelines`` as Kedro does, with an error for those that are more than a run."""
     names = names_of_kedro(context, option, value)
-    for name in MORE_THAN_RUNS:
-        if name in names:
-            context.fail(f"--pipelines names {name}, which does more than a run: type `kedro {name}`, see its --help.")
+    for name in names:
+        require_run(context, option, name)
     return names
+
+
+def require_run(context: click.Context, option: click.Parameter, name: Any) -> Any:
+    """Return the name of a pipeline, with an error for one that is more than a run."""
+    if name in MORE_THAN_RUNS:
+        context.fail(f"{option.opts[0]} names {name}, which does more than a run: type `kedro {name}`, see its --help.")
+    return name
 
 
 [config_option] = [option for option in run.params if option.name == "config"]
@@ -131,6 +159,8 @@ def read_config(context: click.Context, option: click.Parameter, value: Any) -> 
 
 load_versions_option.callback = split_load_versions
 pipelines_option.callback = split_pipelines
+[pipeline_option] = [option for option in run.params if option.name == "pipeline"]
+pipeline_option.callback = require_run
 config_option.callback = read_config
 [params_option] = [option for option in run.params if option.name == "params"]
 params_option.callback = split_params
@@ -146,6 +176,20 @@ def list_pipelines() -> None:
     click.echo(formatter.getvalue(), nl=False)
 
 
+def enter_project() -> Path:
+    """Change to the project of this folder, whose relative addresses are those of the project, and return its folder.
+
+    Raises:
+        click.ClickException: the folder is in no project.
+    """
+    path = find_kedro_project(Path.cwd())
+    if path is None:
+        raise click.ClickException(NO_PROJECT.format(folder=Path.cwd()))
+    os.chdir(path)
+    bootstrap_project(path)
+    return path
+
+
 @click.command("serve")
 @env_option
 @click.option("--params", type=click.UNPROCESSED, multiple=True, callback=split_params, help="As for kedro run.")
@@ -157,9 +201,7 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
     from reclora_kedro.serving.metrics import Metrics
     from reclora_kedro.serving.service import Service
 
-    path = find_kedro_project(Path.cwd())
-    os.chdir(path)  # relative addresses are those of the project
-    bootstrap_project(path)
+    path = enter_project()
     project = ServedProject(path, env, params)
     config = project.settings()
     if config.variant is not None and (text := missing_extra("llm", f"service.variant, which is {config.variant},")):
@@ -192,9 +234,7 @@ def command_of(name: str) -> click.Command:
     """Return a command that calls a function of `reclora_kedro.commands`, with some options of `kedro run`."""
 
     def execute(only_missing_outputs: bool, params: dict[str, Any], config: str | None, **session: Any) -> None:
-        path = find_kedro_project(Path.cwd())
-        os.chdir(path)  # relative addresses are those of the project
-        bootstrap_project(path)
+        path = enter_project()
         function = resolve_name(f"reclora_kedro.commands:{name}")
         function(path, only_missing_outputs, runtime_params=params, **session)
 

@@ -7,7 +7,7 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 
-from kedro_provenance.catalog import loaded_version, location
+from kedro_provenance.catalog import configuration, loaded_version, location
 from kedro_provenance.unfinished import CHOICES
 from reclora_kedro.extras import missing_extra
 
@@ -59,6 +59,8 @@ class RecommenderHooks:
     def _newest_file(self, catalog: Any, name: str) -> str:
         """Return where an entry, or its newest version, lies, relative to the project if it is in there."""
         dataset = catalog.get(name)
+        if table := configuration(dataset).get("table_name"):
+            return f"the table {table}"
         address, version = location(dataset), loaded_version(dataset)
         file = address if version is None else f"{address}/{version}/{Path(address).name}"
         return file.removeprefix(f"{self._context.project_path}/")

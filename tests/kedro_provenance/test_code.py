@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import os
 import re
 import subprocess
 import sys
@@ -118,6 +119,8 @@ def digest_of(module="toy.steps.nodes", values=()):
         (f"from ..helpers import f\n{RUN}f\n", IN_IF, "toy/helpers.py"),
         (f"from toy.helpers import *\n{RUN}a\n", {"toy/helpers.py": "globals()['a'] = 1\n"}, "toy/helpers.py"),
         (f"from toy.helpers import T\n{RUN}T\n", {"toy/helpers.py": "T = {}\nT.update(a=1)\n"}, "toy/helpers.py"),
+        (f"T = [1]\nT += [3]\n{RUN}T\n", {}, "toy/steps/nodes.py"),
+        (f"T = [3]\nT += [1]\n{RUN}T\n", {}, "toy/steps/nodes.py"),
         (f"from toy.helpers import m\n{RUN}m\n", {"toy/helpers.py": "from math import log1p as m\n"}, "toy/helpers.py"),
         (ANNOTATED, {"toy/helpers.py": "class M:\n    A = 1\n"}, "toy/helpers.py"),
         (f"from toy.models.base import MODELS\n{RUN}MODELS\n", REGISTRY, "toy/models/sim.py"),
@@ -188,6 +191,23 @@ def test_an_edit_of_what_it_does_not_run_does_not_count(write, nodes, edited, te
     before = digest_of()
     write({edited: text})
     assert digest_of() == before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("T += [3]\n", "T += [3]\nT += [3]\n"),
+        ("T += [3]\nT += [4]\n", "T += [4]\nT += [3]\n"),
+        ("T.append(3)\n", "T.append(3)\nT.append(3)\n"),
+        ("T.append(3)\nT.reverse()\n", "T.reverse()\nT.append(3)\n"),
+    ],
+)
+def test_number_and_order_of_statements_that_change_a_variable_count(write, one, other):
+    digests = []
+    for statements in (one, other):
+        write({"toy/steps/nodes.py": f"T = [1]\n{statements}{RUN}T\n"})
+        digests.append(digest_of())
+    assert digests[0] != digests[1]
 
 
 def test_what_a_package_gives_on_request_counts_for_those_who_ask_alone(write):
@@ -338,6 +358,16 @@ print(code_digest(partial(print, {"one", "two", "three"}, frozenset({(1, "a"), (
         subprocess.run(command, capture_output=True, check=True, env={"PYTHONHASHSEED": seed}).stdout for seed in "12"
     }
     assert len(outputs) == 1
+
+
+def test_without_a_cache_code_is_read_each_time(write, tmp_path, monkeypatch):
+    write({"no folder": ""})
+    before = digest_of()
+    for file in tmp_path.rglob("*.py"):  # long ago, so that what is found would be kept
+        os.utime(file, (0, 0))
+    forget_code()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))
+    assert digest_of() == before
 
 
 def test_a_class_counts_with_its_bases(write):

@@ -471,16 +471,20 @@ def test_a_manifest_says_what_was_read(tmp_path):
 
 
 def test_the_parameters_of_a_manifest_are_those_that_nodes_read():
+    class Shop(Block):
+        users: Private[tuple[int, ...]] = (42,)
+
     class Prompt(Block):
         seed: int
         k: int = 3
         users: Private[tuple[int, ...]] = (42,)
+        shops: tuple[Shop, ...] = ()
 
     @reads(prompt=["seed", "k"])
     def build(prompt: Prompt) -> int:
         return prompt.seed
 
-    prompt = {"seed": 1, "other": 2, "users": [42]}
+    prompt = {"seed": 1, "other": 2, "users": [42], "shops": [{"users": [42]}]}
     parameters = {"prompt": prompt, "lens": {"zoo": {"wide": {"a": 1}, "deep": {"b": 1}}, "c": 1}}
     read = [
         Node(build, "params:prompt", "prompts", name="build"),
@@ -488,7 +492,7 @@ def test_the_parameters_of_a_manifest_are_those_that_nodes_read():
     ]
     catalog = DataCatalog(
         {
-            "params:prompt": MemoryDataset(Prompt(seed=1)),
+            "params:prompt": MemoryDataset(Prompt(seed=1, shops=(Shop(),))),
             "params:lens": MemoryDataset({}),
             "params:lens.zoo.wide": MemoryDataset({}),
         }
@@ -497,7 +501,11 @@ def test_the_parameters_of_a_manifest_are_those_that_nodes_read():
     read.append(Node(lambda lens: 1, "params:lens", "lens", name="all"))
     assert parameters_of(read, parameters, catalog)["lens"] == parameters["lens"]
     read.append(Node(lambda prompt: 1, "params:prompt", "all_prompts", name="all_of_prompt"))
-    assert parameters_of(read, parameters, catalog)["prompt"] == {"seed": 1}
+    without_users = {"seed": 1, "other": 2, "shops": [{}]}
+    assert parameters_of(read, parameters, catalog)["prompt"] == without_users
+    catalog["parameters"] = MemoryDataset({})
+    read.append(Node(lambda parameters: 1, "parameters", "whole", name="whole"))
+    assert parameters_of(read, parameters, catalog)["prompt"] == without_users
 
 
 class Terminal(StringIO):

@@ -8,7 +8,7 @@ from kedro.pipeline import Node
 
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.parameters import Block, Private, Resource, reads
-from kedro_provenance.plan import deciding_values, foreign_origins, mixed_origins, plan
+from kedro_provenance.plan import deciding_values, foreign_origins, mixed_origins, plan, recipe_of
 from kedro_provenance.recipe import FILE
 from small_flow import FLOW, OUTPUTS, Project
 
@@ -48,6 +48,22 @@ def test_a_parameter_of_the_last_node_costs_the_last_node(project):
     assert project.run() == ["evaluate"]
 
 
+def merged(**tables):
+    return {"all": [*tables.values()], "last": tables["new"]}
+
+
+def test_arguments_and_keys_of_what_a_node_reads_and_leaves_count(project):
+    catalog = project.catalog()
+
+    def key(inputs, outputs):
+        return recipe_of(Node(merged, inputs, outputs), catalog).key
+
+    inputs, outputs = {"old": "table", "new": "items"}, {"all": "model", "last": "scores"}
+    one = key(inputs, outputs)
+    assert one != key({"new": "table", "old": "items"}, outputs)
+    assert one != key(inputs, {"last": "model", "all": "scores"})
+
+
 class Scoring(Block):
     seed: int
     tokens_per_batch: Resource[int]
@@ -70,11 +86,16 @@ class Forgetting(Block):
     users: Private[tuple[int, ...]]
 
 
+class Requests(Block):
+    by_shop: dict[str, Forgetting]
+
+
 def test_of_a_private_field_the_digest_decides():
     node = Node(lambda forgetting: None, "params:forgetting", "forgotten", name="forget")
-    one, other = (deciding_values(node, "params:forgetting", Forgetting(users=(user,))) for user in (417, 418))
-    assert one != other
-    assert "417" not in str(one)
+    one, other = (Forgetting(users=(user,)) for user in (417, 418))
+    for first, second in ((one, other), (Requests(by_shop={"a": one}), Requests(by_shop={"a": other}))):
+        assert deciding_values(node, "params:forgetting", first) != deciding_values(node, "params:forgetting", second)
+        assert "417" not in str(deciding_values(node, "params:forgetting", first))
 
 
 def test_a_changed_raw_file_is_found(project):

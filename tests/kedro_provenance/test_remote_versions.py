@@ -150,7 +150,7 @@ def test_an_upload_that_ends_in_the_middle_leaves_no_version(sessions, monkeypat
         assert f"adapters: {sessions.bucket.address}/data/variant/adapters/2026-01-02T" in str(raised.value)
         assert "the network is gone" in str(raised.value)
     left = set(sessions.bucket.objects()) - set(before)
-    assert len(left) == is_killed
+    assert len(left) == 2 * is_killed  # a file, and what tells that the plug-in began
 
     catalog = sessions.catalog("adapters")
     assert catalog.stored("adapters").version == "2026-01-01T00.00.00.000Z"
@@ -167,6 +167,15 @@ def test_an_upload_that_ends_in_the_middle_leaves_no_version(sessions, monkeypat
     assert left.isdisjoint(sessions.bucket.objects())
     assert ("adapters/2026-01-02T00.00.00.000Z: an earlier run ended" in caplog.text) == is_killed
     assert sessions.catalog("adapters")["adapters"].list_versions(full_path=False)[-1] == "2026-01-01T00.00.00.000Z"
+
+
+def test_what_others_have_saved_there_stays(sessions, monkeypatch):
+    monkeypatch.setattr(remote_versions, "LEFTOVER", timedelta(0))
+    theirs = [f"data/page.html/{name}" for name in ("2025-01-01T00.00.00.000Z/page.html", "notes/readme.txt")]
+    for name in theirs:
+        sessions.bucket.put(name, b"by Kedro without the plug-in, or by hand")
+    sessions.save("page", "text")
+    assert {*theirs} < set(sessions.bucket.objects())
 
 
 @pytest.mark.parametrize("change", ["changed", "removed", "added"])

@@ -9,7 +9,7 @@ from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.code import Code
 from kedro_provenance.recipe import FILE
 from kedro_provenance.runner import IncrementalRunner
-from small_flow import Project, resumed
+from small_flow import Project, StoppedError, resumed
 
 
 @pytest.fixture
@@ -71,6 +71,31 @@ def test_data_in_two_formats_are_one_entry(tmp_path, versioned):
     assert after > before
     assert reasons == ("table@text is made again",)
     assert run("3", "[1, 2, 3]") == (after, ())
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_node_that_yields_its_outputs_in_parts_is_never_kept(tmp_path, versioned):
+    cause = tmp_path / "cause"
+    cause.touch()
+
+    def parts():
+        yield "first"
+        if cause.exists():
+            raise StoppedError
+        if not versioned:  # each part replaces the one before
+            yield "second"
+
+    def run(version):
+        entry = {"type": "text.TextDataset", "filepath": f"{tmp_path}/parts.txt", "versioned": versioned}
+        catalog, runner = AtomicCatalog.from_config({"parts": entry}, save_version=version), IncrementalRunner()
+        flow = Pipeline([Node(parts, None, "parts", name="parts")])
+        runner.run(flow, catalog, _create_hook_manager(), version, only_missing_outputs=True)
+        return runner.nodes_run, catalog.load("parts")
+
+    with pytest.raises(StoppedError):
+        run("1")
+    cause.unlink()
+    assert run("2") == run("3") == (1, "first" if versioned else "second")
 
 
 def test_what_was_damaged_since_is_not_taken(project):

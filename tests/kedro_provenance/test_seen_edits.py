@@ -7,8 +7,10 @@ from kedro.pipeline import Node, Pipeline
 
 from edit_sequences import forget_code
 from kedro_provenance import plan as planning
+from kedro_provenance import raw_data
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.plan import digest_of_dataset, plan
+from kedro_provenance.raw_data import digest_of_input
 from kedro_provenance.runner import IncrementalRunner
 
 FILES = {
@@ -37,7 +39,8 @@ def project(tmp_path_factory):
     (folder / "news.json").write_text("{}")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        patch.setattr(planning, "project_packages", lambda: ("seen",))
+        for module in (planning, raw_data):
+            patch.setattr(module, "project_packages", lambda: ("seen",))
         forget_code()
         IncrementalRunner().run(flow_of(), catalog_of(folder), only_missing_outputs=True)
         assert out_of_date(flow_of(), catalog_of(folder)) == {}
@@ -119,10 +122,14 @@ def test_inputs_in_another_order_are_seen(project):
 
 
 def test_an_edit_of_a_validator_is_seen(project):
-    catalog = catalog_of(project, updated={"validator": {"class": "seen.checks.Schema"}})
-    digests = []
+    validator = {"validator": {"class": "seen.checks.Schema"}}
+    catalog = catalog_of(project, updated=validator, news=validator)
+    digests, raw_digests = [], []
     for text in ("VALUE = 1\n", "VALUE = 2\n"):
         (project / "seen/checks.py").write_text(text)
         forget_code()
+        catalog.raw_digests.clear()
         digests.append(digest_of_dataset("updated", catalog, "load_args", ()))
+        raw_digests.append(digest_of_input("news", catalog))
     assert digests[0] != digests[1]
+    assert raw_digests[0] != raw_digests[1]

@@ -151,6 +151,22 @@ def test_what_is_named_twice_is_refused():
             of_command(*options)
 
 
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("{user: u, explode: [x, y]}", {"user": "u", "explode": ["x", "y"]}),
+        ("{x: {k: 1}, y: {k: 2}}", {"x": {"k": 1}, "y": {"k": 2}}),
+        ("[[1,2],3]", [[1, 2], 3]),
+        ("[1,[2,3]]", [1, [2, 3]]),
+        ("'x, y'", "x, y"),
+        ("{t: 'it''s, [so]'}", {"t": "it's, [so]"}),
+        ("Bull's eye", "Bull's eye"),
+    ],
+)
+def test_nested_and_quoted_values_are_one(value, read):
+    assert of_command("--params", f"a={value},b='1,2'")["params"] == {"a": read, "b": "1,2"}
+
+
 @pytest.mark.parametrize("file", config_files())
 def test_config_files_of_the_docs_say_what_options_would(tmp_path, file):
     path = tmp_path / "options.yml"

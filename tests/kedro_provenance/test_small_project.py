@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from kedro_provenance.recipe import FILE, read_version
-from small_project import by_airflow, by_kedro, by_server, by_settings, edit, make_project, ran, repeated
+from small_project import by_airflow, by_kedro, by_notebook, by_server, by_settings, edit, make_project, ran, repeated
 
 ORDERS, PARAMETERS = "data/01_raw/orders.csv", "conf/base/parameters.yml"
 
@@ -49,6 +49,11 @@ def test_what_reads_equal_data_is_kept(tmp_path):
     assert again(folder, edits=edits) == [["clean"], ["total"], []]  # at the end, the first version is taken
 
 
+def test_a_notebook_sees_an_edit_once_it_reloads_the_project(tmp_path):
+    edits = [None, ("src/shop/prices.py", "round(1)", "round()"), None]
+    assert again(make_project(tmp_path), by_notebook, edits) == [["clean", "total"], ["total"], []]
+
+
 def test_parameters_are_those_that_kedro_finds(tmp_path):
     folder = make_project(tmp_path)
     for name, text in {
@@ -83,6 +88,7 @@ def test_a_killed_run_resumes(tmp_path, kind):
     folder = make_project(tmp_path, kind)
     assert ran(by_settings, folder, die_in="total") is None
     assert ran(by_settings, folder) == ["total"]
+    assert ran(by_settings, folder) == ["clean", "total"]  # that one ended, so all runs again
 
 
 def test_a_run_after_one_that_failed_is_a_full_run(tmp_path):

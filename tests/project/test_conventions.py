@@ -279,8 +279,9 @@ def test_kedro_says_what_each_pipeline_is_for():
 
 @pytest.mark.parametrize("name", ["study", "forget"])
 def test_what_does_more_than_a_run_is_a_command(name):
-    shown = CliRunner().invoke(KedroCLI(ROOT), ["run", "--pipelines", f"ingestion,{name}"])
-    assert f"--pipelines names {name}, which does more than a run: type `kedro {name}`" in shown.output
+    for option, value in (("--pipelines", f"ingestion,{name}"), ("--pipeline", name)):
+        shown = CliRunner().invoke(KedroCLI(ROOT), ["run", option, value])
+        assert f"{option} names {name}, which does more than a run: type `kedro {name}`" in shown.output
     assert CliRunner().invoke(KedroCLI(ROOT), [name, "--help"]).exit_code == 0
 
 

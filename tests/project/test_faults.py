@@ -10,15 +10,11 @@ import sys
 import pytest
 from click.exceptions import Exit
 from filelock import lock_descriptor
-from kedro.framework.project import settings
-from kedro.framework.startup import bootstrap_project
 from kedro.io import DatasetError
-from kedro.runner import ParallelRunner, ThreadRunner
 from polars.testing import assert_frame_equal
 
 from dying import score_and_die
 from forked import exit_code
-from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.failures import RunRefusedError
 from projects import kedro_run, stored
 
@@ -51,14 +47,6 @@ def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project
     assert stored(fabricated_project) == before
 
 
-@pytest.mark.parametrize("runner", [ParallelRunner, ThreadRunner])
-def test_other_runners_are_refused_before_anything_is_written(fabricated_project, runner):
-    before = set((fabricated_project / "data").rglob("*"))
-    with pytest.raises(RunRefusedError, match=runner.__name__):
-        kedro_run(fabricated_project, pipeline_names=["ingestion"], runner=runner())
-    assert set((fabricated_project / "data").rglob("*")) == before  # not even the lock
-
-
 def test_a_run_without_its_inputs_is_refused_with_the_pipelines_that_make_them(fabricated_project):
     before = stored(fabricated_project)
     with pytest.raises(
@@ -67,20 +55,6 @@ def test_a_run_without_its_inputs_is_refused_with_the_pipelines_that_make_them(f
     ):
         kedro_run(fabricated_project, pipeline_names=["history"])
     assert stored(fabricated_project) == before
-
-
-def test_a_run_without_its_raw_files_is_refused_too(fabricated_project):
-    (fabricated_project / "data/01_raw/fabricated/users.csv").unlink()
-    with pytest.raises(RunRefusedError, match=r"raw_users: no file .*users.csv; it is raw data, and its catalog file"):
-        kedro_run(fabricated_project, pipeline_names=["ingestion"])
-
-
-def test_a_version_that_does_not_exist_is_refused(finished_run):
-    with pytest.raises(
-        RunRefusedError,
-        match=r"(?s)scores: no version 2001 in .*first with `kedro run .*scoring`: scores",
-    ):
-        kedro_run(finished_run.project, pipeline_names=["evaluation"], load_versions={"scores": "2001"})
 
 
 def test_a_run_that_was_killed_while_it_saved_goes_on(fabricated_project, finished_run):
@@ -158,29 +132,3 @@ def test_a_changed_byte_is_refused_by_the_name_of_its_entry(tmp_path, finished_r
     with pytest.raises(DatasetError, match=r"The files of scores in .* are not those that were saved"):
         kedro_run(project, pipeline_names=["evaluation"])
     assert "scoring.collect_scores" in kedro_run(project, only_missing_outputs=True).load("run_manifest")["nodes"]
-
-
-def test_the_same_command_continues_a_run_that_did_not_end(fabricated_project, monkeypatch):
-    def run(names):
-        with monkeypatch.context() as patch:
-            patch.chdir(fabricated_project)
-            bootstrap_project(fabricated_project)
-            with settings.SESSION_CLASS.create(fabricated_project, env="test") as session:
-                session.run(pipeline_names=names)
-                return session.load_context().catalog.load("run_manifest")["nodes"].keys()
-
-    save = AtomicCatalog.save
-
-    def interrupted(catalog, name, data):
-        if name == "learning_questions":
-            raise KeyboardInterrupt
-        save(catalog, name, data)
-
-    monkeypatch.setattr(AtomicCatalog, "save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(["ingestion", "history"])
-    monkeypatch.setattr(AtomicCatalog, "save", save)
-    continued = run(["ingestion", "history"])
-    assert "history.draw_learning_questions" in continued
-    assert "ingestion.build_canonical_tables" not in continued
-    assert "ingestion.build_canonical_tables" in run(["ingestion", "history"])  # that one ended, so all runs again

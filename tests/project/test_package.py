@@ -7,11 +7,13 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from click.testing import CliRunner
 from hatchling.builders.wheel import WheelBuilder
 
 from projects import ROOT
 from reclora_extras.new_log.project import IN_A_CLONE
 from reclora_kedro.__main__ import main
+from reclora_kedro.cli import cli
 from reclora_kedro.pipeline_registry import STEPS_WITHOUT_LLM
 
 PROJECT = Path("reclora_extras/new_log/project")
@@ -48,6 +50,13 @@ def test_an_installed_package_runs_in_an_empty_folder(tmp_path, monkeypatch, cap
     assert f"raw_items: no file {tmp_path}/data/01_raw/fabricated/items.csv" in capfd.readouterr().err.replace(
         "\n", " "
     )
+
+
+@pytest.mark.parametrize("command", ["serve", "forget", f"study --conf-source {ROOT}/conf"])
+def test_a_command_outside_of_a_project_is_refused(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(cli, command)
+    assert refused.output.startswith(f"Error: There is no project in {tmp_path}. Change to one")
 
 
 def test_without_the_extra_llm_recommending_loads_and_an_llm_is_refused_with_the_line_to_type():

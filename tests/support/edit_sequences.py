@@ -115,6 +115,4 @@ def results(project):
 def forget_code():
     """Forget the code that was read, as a new process has."""
     invalidate_caches()
-    for function in vars(code).values():
-        if hasattr(function, "cache_clear"):
-            function.cache_clear()
+    code.forget_code()

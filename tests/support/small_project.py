@@ -172,6 +172,16 @@ def by_kedro(folder, runner=None, **arguments):
         session.run(runner=runner and getattr(kedro.runner, runner)(), **arguments)
 
 
+def by_notebook(folder, **arguments):
+    """The session of a notebook after `%reload_kedro`."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from kedro.ipython import reload_kedro
+
+    shell = InteractiveShell.instance()
+    reload_kedro(folder)
+    shell.user_ns["session"].run(**arguments)
+
+
 def by_airflow(folder, task_id):
     """A task of the DAG that `kedro airflow create` makes by the project's template; the other tasks are made alone."""
     import sys

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from glob import has_magic
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def paths_at(address: str) -> list[Path]:
     if os.path.lexists(path):
         return [Path(path)]
     anchor = Path(path).anchor
-    return sorted(Path(anchor).glob(path.removeprefix(anchor))) if has_magic(path) else []
+    with suppress(ValueError):  # it is no pattern, such as a query of `price ** 2`
+        return sorted(Path(anchor).glob(path.removeprefix(anchor))) if has_magic(path) else []
+    return []
 
 
 def files_in(folder: Path) -> Iterator[Path]:

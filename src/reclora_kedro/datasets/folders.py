@@ -98,7 +98,14 @@ def check_file(file: Path) -> None:
         pl.read_ipc_schema(file)
 
 
-class BaseLLMDataset(FolderDataset):
+class JSONFolderDataset(FolderDataset):
+    """A folder whose first file is JSON, which kedro-viz shows."""
+
+    def preview(self) -> JSONPreview:
+        return JSONPreview((Path(self._get_load_path()) / self.FILES[0]).read_text(encoding="utf-8"))
+
+
+class BaseLLMDataset(JSONFolderDataset):
     """Saves a :class:`reclora_kedro.llm.language_model.LanguageModel` in transformers' layout; loads the folder.
 
     The folder may be the ``source`` of the catalog entry `base_llm`.
@@ -106,11 +113,8 @@ class BaseLLMDataset(FolderDataset):
 
     FILES: ClassVar = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
-    def preview(self) -> JSONPreview:
-        return JSONPreview((Path(self._get_load_path()) / "config.json").read_text(encoding="utf-8"))
 
-
-class PeftAdapterDataset(FolderDataset):
+class PeftAdapterDataset(JSONFolderDataset):
     """Saves the active adapter of a PEFT model, or a copy of a saved adapter's folder.
 
     It loads the folder, for ``PeftModel.from_pretrained(llm, folder)``.
@@ -125,9 +129,6 @@ class PeftAdapterDataset(FolderDataset):
             return
         data.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)
-
-    def preview(self) -> JSONPreview:
-        return JSONPreview((Path(self._get_load_path()) / "adapter_config.json").read_text(encoding="utf-8"))
 
 
 class UserAdaptersDataset(FolderDataset):

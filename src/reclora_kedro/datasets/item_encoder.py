@@ -5,11 +5,10 @@ from typing import Any, ClassVar
 
 from kedro.io import Version
 
-from reclora_kedro.datasets.folders import FolderDataset
-from reclora_kedro.datasets.preview_types import JSONPreview
+from reclora_kedro.datasets.folders import JSONFolderDataset
 
 
-class ItemEncoderDataset(FolderDataset):
+class ItemEncoderDataset(JSONFolderDataset):
     """Saves and loads a :class:`reclora_kedro.llm.sentence_encoder.SentenceEncoder`, frozen and in eval mode."""
 
     FILES: ClassVar = ("config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json")
@@ -31,6 +30,3 @@ class ItemEncoderDataset(FolderDataset):
         from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
 
         return load_sentence_encoder(str(folder), device=self._device)
-
-    def preview(self) -> JSONPreview:
-        return JSONPreview((Path(self._get_load_path()) / "config.json").read_text(encoding="utf-8"))

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from reclora_kedro.datasets.folders import FolderDataset
-from reclora_kedro.datasets.preview_types import JSONPreview
+from reclora_kedro.datasets.folders import JSONFolderDataset
 
 
-class LensDataset(FolderDataset):
+class LensDataset(JSONFolderDataset):
     """Saves and loads a frozen :class:`reclora_kedro.lens.base.Lens`: its settings, sizes and weights."""
 
     FILES: ClassVar = ("lens.json", "lens.safetensors")
@@ -16,6 +15,3 @@ class LensDataset(FolderDataset):
         from reclora_kedro.lens.base import load_lens
 
         return load_lens(folder)
-
-    def preview(self) -> JSONPreview:
-        return JSONPreview((Path(self._get_load_path()) / "lens.json").read_text(encoding="utf-8"))

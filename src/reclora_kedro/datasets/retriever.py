@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from reclora_kedro.datasets.folders import FolderDataset
-from reclora_kedro.datasets.preview_types import JSONPreview
+from reclora_kedro.datasets.folders import JSONFolderDataset
 
 
-class RetrieverDataset(FolderDataset):
+class RetrieverDataset(JSONFolderDataset):
     """Saves and loads settings, sizes and weights of :class:`reclora_kedro.candidates.next_item.base.Retriever`."""
 
     FILES: ClassVar = ("retriever.json", "retriever.safetensors")
@@ -16,6 +15,3 @@ class RetrieverDataset(FolderDataset):
         from reclora_kedro.candidates.next_item.base import load_retriever
 
         return load_retriever(folder)
-
-    def preview(self) -> JSONPreview:
-        return JSONPreview((Path(self._get_load_path()) / "retriever.json").read_text(encoding="utf-8"))

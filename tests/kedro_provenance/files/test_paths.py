@@ -11,7 +11,7 @@ def test_an_address_names_what_is_there(tmp_path):
     assert paths_at(f"file://{tmp_path}/log1.csv") == [tmp_path / "log1.csv"]
     assert paths_at(f"{tmp_path}/*/log.csv") == [tmp_path / "a/log.csv", tmp_path / "b/log.csv"]
     assert paths_at(f"{tmp_path}/**/log*.csv")[-2:] == [tmp_path / "log1.csv", tmp_path / "log[1].csv"]
-    for address in ("/", "//", "", "s3://bucket/log.csv", f"{tmp_path}/none", "a\0b", "sqlite:///log.db"):
+    for address in ("/", "//", "", "s3://bucket/log.csv", f"{tmp_path}/none", "a\0b", "sqlite:///log.db", "price ** 2"):
         assert paths_at(address) == []
 
 
