@@ -21,6 +21,7 @@ from reclora_kedro.terminal import show
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from reclora_kedro.gate_inputs import GateInputs
     from reclora_kedro.llm.language_model import LanguageModel
 
 
@@ -31,21 +32,18 @@ def prepare_llm(
     further_texts: Mapping[str, Callable[[], str]],
     config: BaseModelConfig,
     prompt_config: PromptConfig,
-    learning_states: dict[str, Tensor] | None = None,
     adapter: str | None = None,
-    variant: VariantConfig | None = None,
+    read: GateInputs | None = None,
 ) -> tuple[LanguageModel, Records, pl.DataFrame]:
     """Prepare the base LLM by the steps; return it, measurements, and scores of the validation prompts.
 
-    If a step distills, a variant's adapter, which reads the lens's states, is the teacher.
+    If a step distills, an adapter that reads this node's data is the teacher.
     """
     from reclora_extras.base_models import preparing
     from reclora_extras.base_models.corpus import tell_corpus
-    from reclora_kedro.lens.states import gate_inputs
     from reclora_kedro.llm.answer_model import answering_model
     from reclora_kedro.llm.prompt_set import prompt_set
 
-    read = gate_inputs(learning_states, variant.gate_input) if learning_states and variant else None
     few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))
     further = {name: load() for name, load in further_texts.items()}
     corpus = tell_corpus(log_without_embeddings, config.corpus, prompt_config, config.seed, further)
@@ -55,6 +53,27 @@ def prepare_llm(
     llm, measured, scores = preparing.prepare(base_llm, material, config)
     of_rows = prompts.select("row", "label", user="user_index")
     return llm, measured, scores.join(of_rows, on="row", maintain_order="left")
+
+
+def distill_llm(
+    base_llm: LanguageModel,
+    log_without_embeddings: InteractionLog,
+    prompts: pl.DataFrame,
+    further_texts: Mapping[str, Callable[[], str]],
+    config: BaseModelConfig,
+    prompt_config: PromptConfig,
+    learning_states: dict[str, Tensor],
+    adapter: str,
+    variant: VariantConfig,
+) -> tuple[LanguageModel, Records, pl.DataFrame]:
+    """Prepare the base LLM with a variant's adapter as the teacher, see `prepare_llm`.
+
+    A node of its own, as Kedro wants one type for each parameter, and an optional one is another.
+    """
+    from reclora_kedro.lens.states import gate_inputs
+
+    read = gate_inputs(learning_states, variant.gate_input)
+    return prepare_llm(base_llm, log_without_embeddings, prompts, further_texts, config, prompt_config, adapter, read)
 
 
 def report_base_model(base_model_steps: Records, base_model_scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:

@@ -21,7 +21,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     steps = Pipeline(
         [
             Node(
-                nodes.prepare_llm,
+                nodes.distill_llm if teacher else nodes.prepare_llm,
                 inputs=[
                     "base_llm",
                     "log_without_embeddings",

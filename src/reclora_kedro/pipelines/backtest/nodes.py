@@ -29,18 +29,30 @@ def backtest_methods(
     recommendation: RecommendationConfig,
     history: HistoryConfig,
     bootstrap: Bootstrap,
-    retriever: RetrieverConfig | None = None,
-    engine: EngineConfig | None = None,
     **sources: Any,
 ) -> tuple[Records, Records]:
-    """Rank likes of each window by models fitted before it, a retriever among them if the sources name it.
+    """Rank likes of each window by models fitted before it; return the metrics, and an audit of the last window."""
+    configs = choice.validated_configs(recommendation.sources, sources)
+    return backtest.run(log, config, recommendation, configs, bootstrap, history.item_embedding.encoders)
 
-    Returns:
-        The metrics, and an audit of the last window.
+
+@reads(history=["item_embedding"])
+def backtest_with_retriever(
+    log: InteractionLog,
+    config: BacktestConfig,
+    recommendation: RecommendationConfig,
+    history: HistoryConfig,
+    bootstrap: Bootstrap,
+    retriever: RetrieverConfig,
+    engine: EngineConfig,
+    **sources: Any,
+) -> tuple[Records, Records]:
+    """Do the same with a retriever that is trained before each window.
+
+    A node of its own, as Kedro wants one type for each parameter, and an optional one is another.
     """
-    configs, trained = choice.validated_configs(recommendation.sources, sources), None
-    if retriever is not None and engine is not None:
-        trained = (retriever, engine)
+    configs = choice.validated_configs(recommendation.sources, sources)
+    trained = (retriever, engine)
     return backtest.run(log, config, recommendation, configs, bootstrap, history.item_embedding.encoders, trained)
 
 

@@ -8,12 +8,12 @@ from reclora_kedro.pipelines.names import PipelineNames
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Rank likes of windows of time by models that were fitted before each, and audit the log."""
-    reads_retriever = names.recommendation_reads_retriever
-    retriever = {"retriever": "params:retriever", "engine": "params:engine"} if reads_retriever else {}
+    with_retriever = names.recommendation_reads_retriever
+    retriever = {"retriever": "params:retriever", "engine": "params:engine"} if with_retriever else {}
     return Pipeline(
         [
             Node(
-                nodes.backtest_methods,
+                nodes.backtest_with_retriever if with_retriever else nodes.backtest_methods,
                 inputs={
                     "log": "log",
                     "config": "params:backtest",
