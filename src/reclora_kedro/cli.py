@@ -18,11 +18,12 @@ from kedro.utils import find_kedro_project
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
 
-from reclora_kedro.__main__ import NO_PROJECT
 from reclora_kedro.extensions import installed
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.pipelines.registry import PIPELINES
 
+NO_PROJECT = """There is no project in {folder}. Change to one, or make one for a log of yours:
+  reclora new-log orders.csv products.csv"""
 MORE_THAN_RUNS = {
     "study": "Run the cells of a grid or search, and compare them, see conf/base/parameters_study.yml.",
     "forget": "Forget users, see conf/base/parameters_forget.yml.",
