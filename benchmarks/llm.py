@@ -153,7 +153,7 @@ class Work:
         adapted = new_adapter(base.model, self.adapter_config(**changes), inputs.to(base.device), seed=0)
         for layer in adapted.base_model.adapted_layers(adapted.active_adapter):
             nn.init.normal_(layer.reclora_B[adapted.active_adapter], std=0.02)
-        return base.with_model(adapted)
+        return replace(base, llm=base.llm.with_model(adapted))
 
     def peft_lora(self, dtype: str | None = None, float32: bool = True) -> Any:
         """A base LLM with PEFT's LoRA of the same sizes, in float32 as by default there, or in the LLM's type."""
@@ -167,7 +167,7 @@ class Work:
         for name, weights in adapted.named_parameters():
             if "lora_B" in name:
                 nn.init.normal_(weights, std=0.02)
-        return base.with_model(adapted)
+        return replace(base, llm=base.llm.with_model(adapted))
 
     def train(self, model: Any, prompts: Any) -> None:
         """One epoch by the project's engine, without its validations."""
@@ -376,7 +376,8 @@ def agreements(work: Work) -> Iterator[tuple[str, Tensor, Tensor]]:
         exported = user_loras(mixed.model, candidates.gate_inputs.values[:1].to(mixed.device), ["0"])
         exported.save(Path(target) / "users")
         served = work.base("float32")
-        served = served.with_model(PeftModel.from_pretrained(served.model, str(Path(target) / "users" / "user_0")))
+        of_user = PeftModel.from_pretrained(served.model, str(Path(target) / "users" / "user_0"))
+        served = replace(served, llm=served.llm.with_model(of_user))
         yield (
             "an exported user's LoRA in PEFT, RecLoRA",
             logit(work.score(served, plain(candidates))),
