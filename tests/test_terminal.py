@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from kedro_provenance.catalog import AtomicCatalog
-from reclora_kedro.hooks import RecommenderHooks
+from reclora_kedro import hooks
 from reclora_kedro.recommendation.recommendations import titles_table
 from reclora_kedro.terminal import show
 
@@ -32,7 +32,9 @@ def test_titles_and_ids_are_text(title, capsys):
     assert any([cell.strip() for cell in line.split("│")[1:-1]] == cells for line in lines)
 
 
-def test_the_end_of_a_run_names_files_and_tables(tmp_path, capsys):
+@pytest.mark.parametrize("on_path", [True, False])
+def test_the_end_of_a_run_names_files_and_tables_and_how_to_go_on(tmp_path, capsys, monkeypatch, on_path):
+    monkeypatch.setattr(hooks.shutil, "which", lambda name: "kedro" if on_path else None)
     table = {"type": "reclora_kedro.datasets.database_table.DatabaseTableDataset", "table_name": "shop.best"}
     report = {"type": "text.TextDataset", "filepath": f"{tmp_path}/report.html"}
     catalog = AtomicCatalog.from_config(
@@ -43,9 +45,11 @@ def test_the_end_of_a_run_names_files_and_tables(tmp_path, capsys):
         }
     )
     catalog["params:service"] = {"host": "here", "port": 1}
-    hooks = RecommenderHooks()
-    hooks.after_context_created(SimpleNamespace(project_path=tmp_path, env=None))
-    hooks.after_pipeline_run({}, SimpleNamespace(all_outputs=lambda: {*catalog}), catalog)
+    run = hooks.RecommenderHooks()
+    run.after_context_created(SimpleNamespace(project_path=tmp_path, env=None))
+    run.after_pipeline_run({}, SimpleNamespace(all_outputs=lambda: {*catalog}), catalog)
     said = capsys.readouterr().out
     assert "Recommendations of all users:\n  the table shop.best\n" in said
     assert "plots:\n  report.html\n" in said
+    assert ("bin/activate" in said) != on_path
+    assert "  kedro serve\n    the live page, http://here:1/\n" in said

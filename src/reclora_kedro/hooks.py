@@ -1,5 +1,8 @@
 """Kedro hooks of the recommender."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,7 @@ class RecommenderHooks:
         service = catalog.load("params:service")
         serve = " ".join(["kedro serve", *([f"--env {env}"] if env else [])])
         show(
-            f"Next:\n  {serve}\n    the live page, http://{service['host']}:{service['port']}/\n"
+            f"Next:\n{_activation()}  {serve}\n    the live page, http://{service['host']}:{service['port']}/\n"
             "  kedro new-log orders.csv products.csv\n    a log of your own"
         )
 
@@ -64,6 +67,14 @@ class RecommenderHooks:
         address, version = location(dataset), loaded_version(dataset)
         file = address if version is None else f"{address}/{version}/{Path(address).name}"
         return file.removeprefix(f"{self._context.project_path}/")
+
+
+def _activation() -> str:
+    """Return the lines that put the environment's commands on the path, where `kedro` is not on it, as after `make`."""
+    activate = Path(sys.prefix, "bin", "activate")
+    if shutil.which("kedro") or not activate.exists():
+        return ""
+    return f"  source {os.path.relpath(activate)}\n    once per terminal: puts kedro on the path\n"
 
 
 def show_missing_llm() -> None:
