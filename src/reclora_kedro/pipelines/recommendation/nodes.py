@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,8 +58,9 @@ def shortlist_candidates(
     table, unknown = None, 0
     if config.candidates == "table":
         table, unknown = delivery.candidate_table(recommendation_candidates, log)
-    reader = LensReader(lens, bare) if chosen.reads_lens else None
-    fitted = Recommender.of(Training.of_all(bare, _trained(retriever)), chosen, config, reader)
+    fitted = Recommender.of(Training.of_all(bare, _trained(retriever)), chosen, config, LensReader(lens, bare))
+    if not chosen.reads_lens:
+        fitted = replace(fitted, lens=None)
     shortlist, report = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
     alike = delivery.concentration(shortlist, config.top_n, log.items.height)
     report |= {
