@@ -127,11 +127,11 @@ def _cached_statements(module: str, file: Path, package: str) -> list[Statement]
     statements = [statement_of(each, package) for each in tree.body if not _is_skipped(each)]
     if time.time_ns() - status.st_mtime_ns > SETTLED:
         with suppress(OSError):  # where there is no cache, files are read each time
-            kept = private_cache() / name
-            kept.parent.mkdir(exist_ok=True)
-            draft = kept.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+            cache = private_cache() / name
+            cache.parent.mkdir(exist_ok=True)
+            draft = cache.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
             draft.write_bytes(marshal.dumps((state, [astuple(each) for each in statements])))
-            draft.replace(kept)
+            draft.replace(cache)
     return statements
 
 
