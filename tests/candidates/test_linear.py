@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
 
 from circle_log import circle_log
 from random_logs import interaction_tables, log_of
@@ -16,6 +17,7 @@ from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.candidates.linear import Linear, LinearConfig, LinearSettings
 from reclora_kedro.candidates.sparse_ease import sparse_item_weights
 from reclora_kedro.candidates.transitions import transitions
+from reclora_kedro.distributed.engine import LOCAL, map_shards
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.sequences import Sequences
 from reclora_kedro.history.taken_items import draw_positives
@@ -229,6 +231,22 @@ def test_learned_weights_are_taken_for_the_same_events_texts_and_settings_alone(
         assert learns.pop(), changed_settings
     Linear.fit(Training.of_split(log, kept), of)  # fewer events
     assert learns.pop()
+
+
+@pytest.mark.parametrize("text_weight", [0.0, 0.8])
+def test_workers_share_the_closed_form(text_weight, workers_here, monkeypatch):
+    monkeypatch.setattr(linear, "MOST_TAKEN", 0)
+    monkeypatch.setattr("reclora_kedro.candidates.ease.ROWS_AT_ONCE", 7)
+    engine, steps = workers_here(7).model_copy(update={"workers": 2}), []
+    monkeypatch.setattr(linear, "map_shards", lambda *shared: steps.append(shared[-1]) or map_shards(*shared))
+    of, trainings = (
+        LinearSettings(text_weight=text_weight),
+        [Training.of_all(circle_log(), engine=each) for each in (LOCAL, engine)],
+    )
+    with threadpool_limits(1):
+        alone, shared = (Linear.fit(training, of).terms[0][1].weights for training in trainings)
+    assert len(steps) == 1
+    np.testing.assert_allclose(shared, alone, atol=1e-6)
 
 
 def test_blocks_of_few_scores_and_events_choose_and_give_the_same(monkeypatch):

@@ -1,8 +1,15 @@
 """EASE: a linear regression of taken items on each other, in closed form."""
 
+from collections.abc import Iterator
+from functools import partial
+from itertools import repeat
+
 import numpy as np
 from scipy.linalg import blas, lapack
 from scipy.sparse import csr_array
+from threadpoolctl import threadpool_info
+
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 
 ROWS_AT_ONCE = 1024
 DENSE_PAIRS = 500  # products of a dense matrix, in the time of one of a sparse one
@@ -30,7 +37,7 @@ def item_weights(taken: csr_array, regularization: float, prior: np.ndarray | No
                [0.67, 0.  , 0.  ],
                [0.  , 0.  , 0.  ]], dtype=float32)
     """
-    return weights_of_gram(gram(taken), regularization, prior)
+    return weights_of_inverse(inverse_of_gram(gram(taken), regularization), regularization, prior)
 
 
 def gram(taken: csr_array) -> np.ndarray:
@@ -47,26 +54,51 @@ def gram(taken: csr_array) -> np.ndarray:
     return products
 
 
-def weights_of_gram(inverse: np.ndarray, regularization: float, prior: np.ndarray | None = None) -> np.ndarray:
-    """Return `item_weights` from X'X, see `gram`, in whose memory they are made."""
-    items = len(inverse)  # LAPACK works in place on columns: the rows of a symmetric matrix are its columns
-    np.fill_diagonal(inverse, inverse.diagonal() + np.float32(regularization))
-    inverse, not_factorized = lapack.spotrf(inverse, lower=True, clean=False, overwrite_a=True)
-    inverse, not_inverted = lapack.spotri(inverse, lower=True, overwrite_c=True)
+def inverse_of_gram(products: np.ndarray, regularization: float) -> np.ndarray:
+    """Return P of `item_weights` from X'X, see `gram`, in whose memory it is made."""
+    items = len(products)  # LAPACK works in place on columns: the rows of a symmetric matrix are its columns
+    np.fill_diagonal(products, products.diagonal() + np.float32(regularization))
+    products, not_factorized = lapack.spotrf(products, lower=True, clean=False, overwrite_a=True)
+    products, not_inverted = lapack.spotri(products, lower=True, overwrite_c=True)
     assert not_factorized == not_inverted == 0  # with something on its diagonal, a Gram matrix is positive definite
-    weights = inverse.T  # in rows; the upper triangle holds the inverse
+    inverse = products.T  # in rows; the upper triangle holds the inverse
     for rows in _blocks(items):
-        block = weights[rows, rows]
-        weights[rows, rows] = np.triu(block) + np.triu(block, 1).T
-        weights[rows.stop :, rows] = weights[rows, rows.stop :].T
-    scale = np.float32(regularization)
-    of_prior = 0 if prior is None else scale * np.einsum("ij,ij->j", weights, prior)
-    divisor = weights.diagonal() / -(1 + of_prior)
-    for rows in _blocks(items):
-        pulled = 0 if prior is None else scale * (weights[rows] @ prior)
-        weights[rows] = weights[rows] / divisor + pulled
+        block = inverse[rows, rows]
+        inverse[rows, rows] = np.triu(block) + np.triu(block, 1).T
+        inverse[rows.stop :, rows] = inverse[rows, rows.stop :].T
+    return inverse
+
+
+def weights_of_inverse(
+    inverse: np.ndarray, regularization: float, prior: np.ndarray | None = None, engine: EngineConfig = LOCAL
+) -> np.ndarray:
+    """Return `item_weights` from P, in its memory if that can be written to.
+
+    Args:
+        engine: whose workers share the product with the prior.
+    """
+    scale, blocks = np.float32(regularization), _blocks(len(inverse))
+    of_prior = np.float32(0)
+    pulled: Iterator[np.ndarray | np.float32] = repeat(of_prior, len(blocks))
+    if prior is not None:
+        of_prior = scale * np.einsum("ij,ij->j", inverse, prior)
+        product = partial(_product, inverse, prior)
+        pulled = map_shards(product, blocks, engine, "EASE") if engine.spreads else map(product, blocks)
+    divisor = inverse.diagonal() / -(1 + of_prior)
+    weights = np.require(inverse, requirements="W")
+    for rows, block in zip(blocks, pulled, strict=True):
+        weights[rows] = weights[rows] / divisor + scale * block
     np.fill_diagonal(weights, 0)
     return weights
+
+
+def blas_threads() -> int:
+    """Return the number of threads of linear algebra."""
+    return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
+
+
+def _product(left: np.ndarray, right: np.ndarray, rows: slice) -> np.ndarray:
+    return left[rows] @ right
 
 
 def _blocks(rows: int) -> list[slice]:

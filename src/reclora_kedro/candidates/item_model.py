@@ -39,22 +39,31 @@ class Training:
     Attributes:
         known: whether each event is known, shape (events,).
         trained: weights that other steps have trained, or that models have `learned` before, by source.
+        engine: whose workers share what takes long; in a worker, this process.
     """
 
     log: InteractionLog
     known: np.ndarray
     trained: Mapping[str, Any] = field(default_factory=dict)
+    engine: EngineConfig = LOCAL
     _made: dict[Hashable, Any] = field(default_factory=dict)
 
     @classmethod
-    def of_split(cls, log: InteractionLog, trained: Mapping[str, Any] | None = None) -> Self:
+    def of_split(
+        cls, log: InteractionLog, trained: Mapping[str, Any] | None = None, engine: EngineConfig = LOCAL
+    ) -> Self:
         """Know the events of the training split."""
-        return cls(log, log.training_events(), trained or {})
+        return cls(log, log.training_events(), trained or {}, engine)
 
     @classmethod
-    def of_all(cls, log: InteractionLog, trained: Mapping[str, Any] | None = None) -> Self:
+    def of_all(
+        cls, log: InteractionLog, trained: Mapping[str, Any] | None = None, engine: EngineConfig = LOCAL
+    ) -> Self:
         """Know all events."""
-        return cls(log, np.ones(len(log.sequences.timestamp), dtype=bool), trained or {})
+        return cls(log, np.ones(len(log.sequences.timestamp), dtype=bool), trained or {}, engine)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"engine": LOCAL}
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what has been made of these events under a key, or make it."""
@@ -229,19 +238,17 @@ def choose_settings(
     repeat: bool = False,
     excluded: np.ndarray = NOTHING,
     live: bool = False,
-    engine: EngineConfig = LOCAL,
 ) -> Any:
     """Return the settings with the highest NDCG@10 for likes, each among the items that its user may get.
 
-    Without likes, the first of each step are taken.
+    Without likes, the first of each step are taken. Workers of the training's engine share the settings to try.
 
     Args:
         likes: item_index and the columns of `MOMENT`.
         repeat, excluded: rules of the moments, see `Moments.of`.
         live: whether models also count what happened before each like, see `ItemModel.as_of_each_moment`.
-        engine: whose workers share the settings to try.
     """
-    settings = model.Settings()
+    settings, engine = model.Settings(), training.engine
     for step in model.choices(config, training):
         tried = [settings.model_copy(update=change) for change in step.changes]
         here, of_step, hidden = training, likes, excluded

@@ -1,6 +1,6 @@
 """A linear model of items taken together, items taken next, and similar texts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -16,6 +16,7 @@ from reclora_kedro.candidates.item_model import ItemModel, Step, Training
 from reclora_kedro.candidates.moments import Moments, Scores
 from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.candidates.transitions import transitions
+from reclora_kedro.distributed.engine import map_shards
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.parameters import Count, NonNegative, Positive, Real
 
@@ -173,20 +174,50 @@ def _digest(training: Training, settings: LinearSettings) -> np.ndarray:
 
 
 def _ease(training: Training, settings: LinearSettings, is_large: bool) -> Scores:
-    from reclora_kedro.candidates.ease import gram, item_weights, weights_of_gram
     from reclora_kedro.candidates.sparse_ease import sparse_item_weights
 
-    weights_of: Callable[..., Scores] = sparse_item_weights if is_large else item_weights
-    texts, prior = _texts(training) if settings.text_weight else None, None
-    is_choosing = training.items <= MOST_TAKEN  # what several settings have in common is then kept
-    if texts is not None:
-        of_words = partial(weights_of, texts.vectors[texts.of_item].T.tocsr(), WORDS_REGULARIZATION)
-        prior = training.once("of_words", of_words).copy() if is_choosing else of_words()
+    texts = _texts(training) if settings.text_weight else None
+    words = None if texts is None else texts.vectors[texts.of_item].T.tocsr()
+    if not is_large:
+        return _closed_form(training, settings, words)
+    prior = None
+    if words is not None:
+        prior = sparse_item_weights(words, WORDS_REGULARIZATION)
         prior *= np.float32(settings.text_weight)
-    if is_choosing and not is_large:
+    return sparse_item_weights(training.taken, settings.regularization, prior)
+
+
+def _closed_form(training: Training, settings: LinearSettings, words: csr_array | None) -> np.ndarray:
+    """Return EASE of all items; workers share it if each has as many cores as linear algebra has here."""
+    from reclora_kedro.candidates.ease import blas_threads, gram, inverse_of_gram, item_weights, weights_of_inverse
+
+    regularization, prior = settings.regularization, None
+    if training.items <= MOST_TAKEN:  # several settings are tried, and what they have in common is kept
         products = training.once("gram", lambda: gram(training.taken))
-        return weights_of_gram(products.copy(order="F"), settings.regularization, prior)
-    return weights_of(training.taken, settings.regularization, prior)
+        if words is not None:
+            prior = training.once("of_words", lambda: item_weights(words, WORDS_REGULARIZATION)).copy()
+            prior *= np.float32(settings.text_weight)
+        return weights_of_inverse(inverse_of_gram(products.copy(order="F"), regularization), regularization, prior)
+    engine = training.engine
+    if engine.workers == 1 or engine.cpus_per_worker < blas_threads():
+        engine = engine.here()
+    regressions = [(training.taken, regularization)]
+    if words is not None:
+        regressions.append((words, WORDS_REGULARIZATION))
+    inverse, *of_words = (
+        map_shards(_inverse, regressions, engine, "EASE") if engine.spreads else map(_inverse, regressions)
+    )
+    if of_words:
+        prior = weights_of_inverse(of_words[0], WORDS_REGULARIZATION)
+        prior *= np.float32(settings.text_weight)
+    return weights_of_inverse(inverse, regularization, prior, engine)
+
+
+def _inverse(regression: tuple[csr_array, float]) -> np.ndarray:
+    from reclora_kedro.candidates.ease import gram, inverse_of_gram
+
+    taken, regularization = regression
+    return inverse_of_gram(gram(taken), regularization)
 
 
 def _following(training: Training, settings: LinearSettings) -> Term:

@@ -10,9 +10,9 @@ from typing import Self
 import numpy as np
 from scipy.linalg import blas, lapack
 from scipy.sparse import csr_array, diags_array, vstack
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
-from reclora_kedro.candidates.ease import gram
+from reclora_kedro.candidates.ease import blas_threads, gram
 from reclora_kedro.progress import Progress
 
 SOLVED = 512  # items whose weights one block gives
@@ -209,8 +209,8 @@ def _solved(factor: np.ndarray, right: np.ndarray, transposed: bool = False) -> 
 @contextmanager
 def _threads() -> Iterator[ThreadPoolExecutor]:
     """Give as many threads as linear algebra has, each of which then has one: products of sparse matrices have one."""
-    pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(max(pools, default=1), MOST_THREADS)) as threads:
+    count = min(blas_threads(), MOST_THREADS)
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as threads:
         yield threads
 
 

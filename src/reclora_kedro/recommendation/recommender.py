@@ -358,13 +358,13 @@ def choose(
     Args:
         configs: the block of parameters of each source, by its name or dotted path.
         before: the choice in use, if any.
-        engine: whose workers share the settings and the likes.
+        engine: whose workers share the settings, the fit and the likes.
 
     Returns:
         The choice, and the records of `compute_ranking_metrics` that it was based on, with the method in use or else
         the best one as the baseline; none if likes do not choose.
     """
-    training, rules = Training.of_split(log, trained), config.rules(log.items)
+    training, rules = Training.of_split(log, trained, engine), config.rules(log.items)
     likes, of_settings = (
         moments_of(draw_positives(log, "validation", None, rows, config.seed, **rules), log, config.protocol)
         for rows in (None, config.validation_likes)
@@ -372,7 +372,7 @@ def choose(
     most = config.teaching_likes, config.validation_likes
     teaching, choosing = halves_of_users(likes, most, config.seed)
     is_live = config.protocol == "live"
-    sources = settings_of_sources(config, configs, training, of_settings, is_live, engine)
+    sources = settings_of_sources(config, configs, training, of_settings, is_live)
     kind, order = named_method(config, sources)
     if lens is None and order == "lens":
         raise ValueError("recommendation.order is lens, but there is no lens: train it, or set it to candidates.")
@@ -424,10 +424,9 @@ def settings_of_sources(
     training: Training,
     likes: pl.DataFrame,
     live: bool,
-    engine: EngineConfig = LOCAL,
 ) -> dict[str, Any]:
     """Return the settings of each source that likes choose, see `choose_settings`; as a `Choice` has them."""
-    rules = config.rules(training.log.items) | {"live": live, "engine": engine}
+    rules = config.rules(training.log.items) | {"live": live}
     return {
         source: choose_settings(model_of(source), training, configs.get(source), likes, **rules).model_dump(mode="json")
         for source in config.sources

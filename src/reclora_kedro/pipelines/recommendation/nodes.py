@@ -58,7 +58,8 @@ def shortlist_candidates(
     table, unknown = None, 0
     if config.candidates == "table":
         table, unknown = delivery.candidate_table(recommendation_candidates, log)
-    fitted = Recommender.of(Training.of_all(bare, _trained(retriever)), chosen, config, LensReader(lens, bare))
+    training = Training.of_all(bare, _trained(retriever), engine)
+    fitted = Recommender.of(training, chosen, config, LensReader(lens, bare))
     if not chosen.reads_lens:
         fitted = replace(fitted, lens=None)
     shortlist, report = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
