@@ -47,6 +47,7 @@ ARCHITECTURES = {
     "mistral": (GROUPED | {"sliding_window": 8}, ATTENTION),
     "mixtral": (GROUPED | EXPERTS, ATTENTION),
     "qwen2": (GROUPED, ATTENTION),
+    "qwen2_moe": (GROUPED | EXPERTS | {"shared_expert_intermediate_size": 16}, ATTENTION),
     "qwen3": (GROUPED | {"head_dim": 8}, ATTENTION),
     "qwen3_moe": (GROUPED | EXPERTS | {"head_dim": 8}, ATTENTION),
     "gemma": (GROUPED | {"head_dim": 8}, ATTENTION),
@@ -126,6 +127,20 @@ def test_an_adapter_finds_its_layers_and_scores_as_transformers_does(architectur
             torch.nn.init.normal_(weights)
     scores = personalized.scores(prompts, 10_000, "")
     assert np.abs(scores - before).max() > 1e-4
+    np.testing.assert_allclose(scores, scores_of_transformers(personalized, prompts), atol=1e-5)
+
+
+@pytest.mark.parametrize("composition", ["product_of_sums", "sum_of_products"])
+@pytest.mark.parametrize(("architecture", "layer"), [("opt", "fc1"), ("qwen2_moe", "up_proj")])
+def test_layers_that_read_the_tokens_of_all_prompts_in_one_row_are_personalized(architecture, layer, composition):
+    model, prompts = random_model(architecture), random_prompts()
+    config = RecLoraSettings(num_meta_loras=2, r=2, target_modules=[layer], composition=composition)
+    adapted = new_adapter(model.model, config, prompts.gate_inputs, seed=0).eval()
+    for name, weights in adapted.named_parameters():
+        if "reclora_B" in name:
+            torch.nn.init.normal_(weights)
+    personalized = with_model(model, adapted)
+    scores = personalized.scores(prompts, 10_000, "")
     np.testing.assert_allclose(scores, scores_of_transformers(personalized, prompts), atol=1e-5)
 
 

@@ -127,8 +127,8 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
         """Return the layer's output plus active adapters' updates, (batch, ..., out); ValueError without gate input."""
         names = [] if self.disable_adapters else [name for name in self.active_adapters if self.has(name)]
         if len(names) == 1 and is_plain(self.base_layer, x):
-            tokens = x.reshape(len(x), -1, x.shape[-1])
             factors = self.factors(names[0], x.dtype)
+            tokens = by_sample(x, *factors)
             output = AdaptedLinear.apply(tokens, self.base_layer.weight, self.base_layer.bias, *factors)
             return output.view(*x.shape[:-1], -1)
         output = self.base_layer(x, *args, **kwargs)
@@ -153,9 +153,20 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
         return self.gate_weights[name]
 
 
+def by_sample(x: Tensor, down: Tensor, up: Tensor, alpha: Tensor | None) -> Tensor:
+    """Return inputs, (batch, ..., in), with their tokens by sample, (batch, tokens, in).
+
+    Some layers read all tokens of a batch in one row, (batch · tokens, in), such as OPT's MLP and shared experts.
+    """
+    samples = len(x)
+    if x.dim() == 2 and (down.dim() == 3 or alpha is not None):
+        samples = len(down if alpha is None else alpha)
+    return x.reshape(samples, -1, x.shape[-1])
+
+
 def update(x: Tensor, down: Tensor, up: Tensor, alpha: Tensor | None) -> Tensor:
     """Return the update, (batch, ..., out), of inputs, (batch, ..., in), without forming a full matrix per sample."""
-    z = x.reshape(len(x), -1, x.shape[-1]) @ down.mT
+    z = by_sample(x, down, up, alpha) @ down.mT
     if alpha is not None:
         z = z * alpha[:, None]
     return (z @ up.mT).view(*x.shape[:-1], -1)
