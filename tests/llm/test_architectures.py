@@ -171,6 +171,14 @@ def test_an_item_encoder_of_an_llm_that_sees_has_the_weights_of_its_decoder(llm_
     assert all(torch.equal(weights, own[name]) for name, weights in encoder.model.state_dict().items())
 
 
+@pytest.mark.parametrize("architecture", ["mamba", "falcon_h1", "qwen3"])
+def test_an_item_encoder_has_the_lower_layers_also_where_their_types_follow_from_their_number(architecture):
+    llm = random_model(architecture).llm
+    encoder, own = lower_layers(llm, 1), llm.model.get_decoder().state_dict()
+    assert len(encoder.model.layers) == 1 == len(encoder.model.config.layer_types)
+    assert all(torch.equal(weights, own[name]) for name, weights in encoder.model.state_dict().items())
+
+
 def test_no_limit_of_the_context_is_made_up():
     assert random_model("gpt2", n_positions=64).llm.context_tokens == 64
     assert random_model("mpt", max_seq_len=96).llm.context_tokens == 96

@@ -107,7 +107,7 @@ def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -
                 "set it to null for all."
             )
         config.num_hidden_layers = layers
-        if getattr(config, "layer_types", None):
+        if len(getattr(config, "layer_types", None) or ()) > layers:  # unless they follow from the number of layers
             config.layer_types = config.layer_types[:layers]
     model = AutoModel.from_config(config, dtype=torch.float32)
     if isinstance(encoder, SentenceEncoder):
