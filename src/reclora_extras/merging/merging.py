@@ -262,7 +262,8 @@ def layer_inputs(
             hooks.enter_context(layer.register_forward_hook(adding(path)))
         llm.last_hidden_states(batch.token_ids)
     real = torch.arange(batch.token_ids.shape[1], device=batch.last.device) <= batch.last[:, None]
-    tokens = {id(x): x[real] for x in seen.values()}
+    # Some layers, such as those of OPT's MLP, read the tokens of all prompts in one row.
+    tokens = {id(x): x.reshape(*real.shape, -1)[real] for x in seen.values()}
     return {path: tokens[id(x)] for path, x in seen.items()}
 
 

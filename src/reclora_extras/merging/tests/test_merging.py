@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from transformers import OPTConfig, OPTForCausalLM
 
 from few_rows import random_prompts, with_adapter
 from kedro_provenance.errors import MismatchError
@@ -16,6 +17,7 @@ from reclora_extras.merging.merging import merge_loras
 from reclora_extras.merging.nodes import choose_merged, merge_variants
 from reclora_kedro.adapters.lora import Lora, load_user_loras
 from reclora_kedro.adapters.methods import adapter_of, lora_of
+from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.scoring.config import ScoringConfig
 
 SCORING = ScoringConfig(baselines=(), tokens_per_batch=200, permuted_inputs=(), permuted_rows=None, seed=0)
@@ -33,11 +35,11 @@ def config(**settings):
     return MergingConfig(**defaults | settings)
 
 
-def random_lora(llm, seed, r=3, std=0.3):
+def random_lora(llm, seed, r=3, std=0.3, target_modules=("q_proj", "v_proj")):
     """A LoRA of the tiny LLM; the LLM is left bare."""
     torch.manual_seed(seed)
     adapted = get_peft_model(
-        llm.model, LoraConfig(task_type="CAUSAL_LM", r=r, lora_alpha=6, target_modules=["q_proj", "v_proj"])
+        llm.model, LoraConfig(task_type="CAUSAL_LM", r=r, lora_alpha=6, target_modules=[*target_modules])
     )
     for name, weights in adapted.named_parameters():
         if "lora_" in name:
@@ -114,6 +116,17 @@ def test_a_lora_merged_with_itself_is_itself(task):
             torch.testing.assert_close(update, loras["ann"].updates()[path], atol=1e-4, rtol=1e-3)
     assert log["iteration"].to_list() == [0, 1]  # nothing changes any more
     assert log["change"][1] < 1e-3
+
+
+def test_layers_that_read_the_tokens_of_all_prompts_in_one_row_are_merged():
+    sizes = {"vocab_size": 300, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = OPTForCausalLM(OPTConfig(**sizes, word_embed_proj_dim=32, max_position_embeddings=64)).eval()
+    llm = LanguageModel(model.requires_grad_(False), None, "random", {})
+    lora = random_lora(llm, 0, target_modules=["fc1", "fc2"])
+    prompts = {name: random_prompts(7, seed=seed) for seed, name in enumerate(("ann", "bob"))}
+    merged, _ = merge_loras(llm, dict.fromkeys(prompts, lora), prompts, config(), 200)
+    for path, update in merged.loras["iteris"].updates().items():
+        torch.testing.assert_close(update, lora.updates()[path], atol=1e-3, rtol=1e-2)
 
 
 def test_names_of_loras_are_not_mistaken_for_ways_of_merging_or_parts_of_the_model(task):
