@@ -12,6 +12,7 @@ from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import LanguageModel, require_own_logits
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
@@ -177,6 +178,18 @@ def test_an_item_encoder_has_the_lower_layers_also_where_their_types_follow_from
     encoder, own = lower_layers(llm, 1), llm.model.get_decoder().state_dict()
     assert len(encoder.model.layers) == 1 == len(encoder.model.config.layer_types)
     assert all(torch.equal(weights, own[name]) for name, weights in encoder.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "context"),
+    [("gpt2", {"n_positions": 16}), ("mpt", {"max_seq_len": 16}), ("bloom", {}), ("mamba", {})],
+)
+def test_items_are_embedded_by_texts_up_to_the_context(architecture, context, tiny_llm):
+    llm = replace(random_model(architecture, vocab_size=512, **context).llm, tokenizer=tiny_llm.tokenizer)
+    for encoder in (llm, lower_layers(llm, 1)):
+        encoder.model.eval()
+        whole, cut = (embed_texts(encoder, ["Heat (1995), " * 9], most, 1000) for most in (99, 16))
+        assert np.allclose(whole, cut, atol=1e-5) == bool(context)
 
 
 def test_no_limit_of_the_context_is_made_up():

@@ -39,7 +39,7 @@ class MeanOfLLM:
         self._llm, self.device, self.width = llm, llm.device, llm.model.get_output_embeddings().weight.shape[1]
 
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
-        return plain_ids(self._llm.tokenizer, texts, max_tokens)
+        return plain_ids(self._llm.tokenizer, texts, min(max_tokens, self._llm.context_tokens))
 
     def encode(self, token_ids: Tensor, last: Tensor) -> Tensor:
         return mean_of_tokens(self._llm.last_hidden_states(token_ids), last)

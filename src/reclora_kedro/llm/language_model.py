@@ -50,10 +50,8 @@ class LanguageModel:
 
     @property
     def context_tokens(self) -> int:
-        """Maximum prompt length in tokens; unlimited for recurrent models and BLOOM."""
-        config = self.model.config.get_text_config()
-        limits = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
-        return next((limit for limit in limits if limit is not None), sys.maxsize)
+        """Maximum prompt length in tokens."""
+        return context_of(self.model)
 
     def with_model(self, model: Any) -> "LanguageModel":
         return replace(self, model=model)
@@ -91,6 +89,13 @@ class LanguageModel:
             if (cap := getattr(config, name, None)) is not None:
                 logits = cap * torch.tanh(logits / cap)
         return logits
+
+
+def context_of(model: Any) -> int:
+    """Return the maximum length of a text in tokens; unlimited for recurrent models, BLOOM and T5."""
+    config = model.config.get_text_config()
+    limits = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+    return next((limit for limit in limits if limit is not None), sys.maxsize)
 
 
 @refusing

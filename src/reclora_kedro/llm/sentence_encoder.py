@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from reclora_kedro.devices import choose_device
 from reclora_kedro.llm.embedding import mean_of_tokens
-from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.language_model import LanguageModel, context_of
 from reclora_kedro.llm.refusals import refusing
 
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
@@ -46,7 +46,7 @@ class SentenceEncoder:
     @property
     def context_tokens(self) -> int:
         """Maximum length of a text; RoBERTa and its kin have two positions more than that."""
-        return min(self.model.config.max_position_embeddings, self.tokenizer.model_max_length)
+        return min(context_of(self.model), self.tokenizer.model_max_length)
 
     def to(self, device: str) -> "SentenceEncoder":
         return replace(self, model=self.model.to(choose_device(device)))
