@@ -257,6 +257,18 @@ def test_whole_numbers_of_one_table_meet_texts_of_the_other():
     assert fit_knn(numbers, texts).log.items["item_id"].dtype == pl.String
 
 
+def test_ids_with_which_a_recommender_was_fitted_are_found():
+    numbered = LOG.with_columns(pl.col("item_id").str.slice(4).cast(int), pl.col("user_id").str.slice(1).cast(int))
+    with_gaps = pl.concat([numbered, numbered[:1].with_columns(user_id=None)]).to_pandas()  # whose users are floats
+    recommender, users = fit_knn(with_gaps), with_gaps["user_id"].dropna().unique()
+    lists = recommender.recommend(users, exclude=[1.0])
+    assert lists.equals(recommender.recommend(users.astype(int), exclude=[1]))
+    assert lists["score"].null_count() == 0
+    assert recommender.recommend(histories=[[2.0, 3.0]]).equals(recommender.recommend(histories=[[2, 3]]))
+    padded = fit_knn(LOG.with_columns(pl.col("user_id") + " "), THINGS)
+    assert padded.recommend("K1 ").equals(padded.recommend("K1"))
+
+
 @pytest.mark.parametrize(
     ("log", "items", "settings", "message"),
     [

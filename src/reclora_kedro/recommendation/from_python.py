@@ -406,8 +406,15 @@ def item_indices(items: pl.DataFrame, ids: Any, argument: str) -> np.ndarray:
     return found["index"].to_numpy()
 
 
-def _ids(ids: Any) -> Sequence[Any]:
-    return [ids] if isinstance(ids, str) or not isinstance(ids, Iterable) else list(ids)
+def _ids(ids: Any) -> list[Any]:
+    return [*map(_id, [ids] if isinstance(ids, str) or not isinstance(ids, Iterable) else ids)]
+
+
+def _id(value: Any) -> Any:
+    """Return an id as `fit` reads it: whole floats, pandas' integers with gaps, as integers, and text stripped."""
+    if isinstance(value, str):
+        return value.strip()
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _require_positive(**lengths: int) -> None:
