@@ -286,6 +286,8 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
         ({"user_id": [1]}, THINGS, {}, "interactions holds a dict, but a table is expected: give a frame, or the path"),
         ("log.xlsx", THINGS, {}, r"log\.xlsx is read by its ending, which must be one of \.csv"),
         (LOG, THINGS, {"method": "linera"}, "method is 'linera', but .* the nearest one is linear"),
+        (LOG, THINGS, {"linear": {"recencies": [1.5]}}, r"^linear.recencies\[0\] is 1.5: input should be less than or"),
+        (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is no parameter. The nearest one is linear.recen"),
         (LOG, THINGS, {"sources": ["retriever"]}, "none is trained"),
         (LOG, THINGS, {"columns": {"user": "user_id"}}, "columns names 'user', but only user_id, item_id"),
         (LOG.group_by("user_id").head(3), THINGS, {}, "^min_history is 5, but none of the 180 interactions"),

@@ -126,10 +126,15 @@ def named_method(config: RecommendationConfig, sources: Mapping[str, Any]) -> tu
     return kind, "candidates" if config.order == "validation" else config.order
 
 
+def config_kinds(sources: tuple[str, ...]) -> dict[str, type[Block]]:
+    """Return the type of the settings of each source that has any, see `ItemModel.Config`."""
+    kinds = {source: model_of(source).Config for source in sources}
+    return {source: kind for source, kind in kinds.items() if kind is not NoSettings}
+
+
 def validated_configs(sources: tuple[str, ...], blocks: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of each source that has any, from the blocks of its name, see `ItemModel.Config`."""
-    kinds = {source: model_of(source).Config for source in sources}
-    kinds = {source: kind for source, kind in kinds.items() if kind is not NoSettings}
+    kinds = config_kinds(sources)
     return {source: kind.model_validate(blocks.get(source.rpartition(".")[2], {})) for source, kind in kinds.items()}
 
 

@@ -39,7 +39,7 @@ from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import NAMES_OF_ITEMS, IngestionConfig
 from reclora_kedro.ingestion.raw_tables import UNIX_UNITS, as_polars
 from reclora_kedro.llm.item_vectors import embed_items
-from reclora_kedro.recommendation.choice import Choice, validated_configs
+from reclora_kedro.recommendation.choice import Choice, config_kinds
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.defaults import change_settings, default_blocks
 from reclora_kedro.recommendation.delivery import Delivery
@@ -56,12 +56,6 @@ COLUMNS = ("user_id", "item_id", "rating", "timestamp", "title")
 ROW = "number of the row"  # stands in for times
 YEAR_FIRST = r"^\d{4}[-/]\d\d?[-/]\d\d?([T ]|$)"  # dates whose day and month cannot be confused
 WITHOUT_TIMES = {"shared_clock": False, "split": {"kind": "per_user_last_out", "train": 0.8, "validation": 0.1}}
-BLOCK_OF: Mapping[type[Block], str] = {
-    IngestionConfig: "ingestion",
-    HistoryConfig: "history",
-    RecommendationConfig: "recommendation",
-    RankingConfig: "ranking",
-}
 LOG_FOLDER, SETTINGS_FILE, WEIGHTS_FILE = "log", "recommender.json", "weights.safetensors"
 WORDS = (  # of parameters and catalogs, and what a script has in their place
     (r"Set `ingestion\.items\.item_id` to one of them", "Rename the one that has the ids of items to item_id"),
@@ -88,8 +82,9 @@ def fit(
         rest = dict(settings)
         blocks = default_blocks(**({"seed": rest.pop("seed")} if "seed" in rest else {}))
         log = _read_log(interactions, items, columns or {}, blocks, rest)
-        config = _validated(RecommendationConfig, blocks)
-        configs = validated_configs(config.sources, blocks)
+        config = _validated(RecommendationConfig, blocks, "recommendation")
+        kinds = config_kinds(config.sources)
+        configs = {source: _validated(kind, blocks, source.rpartition(".")[2]) for source, kind in kinds.items()}
         chosen, _ = choose(log, config, configs, Bootstrap(**blocks["bootstrap"]))
         logger.info("Lists are made by %s: %s.", chosen.kind, chosen.reason)
         return Recommender.of(Training.of_all(log), chosen, config)
@@ -141,7 +136,7 @@ def evaluate(recommender: Recommender, k: int, likes: int | None) -> pl.DataFram
     training = Training.of_split(log)
     asked = Recommender.of(training, recommender.choice, recommender.config).as_measured(training)
     with _words_of_scripts():
-        ranks = rank_test_likes(asked, _validated(RankingConfig, blocks), None)
+        ranks = rank_test_likes(asked, _validated(RankingConfig, blocks, "ranking"), None)
     events = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)
     methods = ranks["model"].unique(maintain_order=True).to_list()
     records = compute_ranking_metrics(ranks, methods, information(events), (k,), Bootstrap(**blocks["bootstrap"]))
@@ -210,7 +205,7 @@ def _read_log(
         raw = _with_dates(raw, named["timestamp"])
     blocks["ingestion"]["interactions"] |= {name: named[name] for name in ("user_id", "item_id", "rating", "timestamp")}
     blocks["ingestion"]["items"] |= _item_columns(raw_items, named)
-    ingestion, history = _validated(IngestionConfig, blocks), _validated(HistoryConfig, blocks)
+    ingestion, history = _validated(IngestionConfig, blocks, "ingestion"), _validated(HistoryConfig, blocks, "history")
     report = CleaningReport()
     cleaned = clean_interactions(raw, ingestion, report)
     canonical = entities.describe_items(raw_items, cleaned, ingestion.items, report)
@@ -423,13 +418,13 @@ def _require_positive(**lengths: int) -> None:
             raise ValueError(f"{name} is {length}, but a list has at least one item: give a larger number.")
 
 
-def _validated(kind: type[T], blocks: Mapping[str, Any]) -> T:
-    """Return a block of parameters; raise ValueError with a line per wrong value."""
-    name = BLOCK_OF[kind]
+def _validated(kind: type[T], blocks: Mapping[str, Any], name: str) -> T:
+    """Return the block of parameters of a name; raise ValueError with a line per wrong value."""
+    block = blocks.get(name, {})
     try:
-        return kind.model_validate(blocks[name])
+        return kind.model_validate(block)
     except ValidationError as error:
-        raise ValueError("\n".join(value_faults(error, blocks[name], name, [*parameter_paths(blocks)]))) from error
+        raise ValueError("\n".join(value_faults(error, block, name, [*parameter_paths(blocks)]))) from error
 
 
 @contextmanager
