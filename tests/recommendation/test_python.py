@@ -161,6 +161,18 @@ def test_what_is_measured_says_which_method_recommends(recommender):
     assert hits["linear"] > hits["popularity"]
 
 
+def test_too_few_likes_to_measure_are_refused_with_what_brings_more(recommender):
+    with pytest.raises(ValueError, match=r"likes of 1 user.* users\. Raise likes, or write None to take all\.$"):
+        recommender.evaluate(likes=1)
+    with pytest.raises(ValueError, match=r"^likes is 0: input should be greater"):
+        recommender.evaluate(likes=0)
+    disliked = fit_knn(LOG.with_columns(rating=1), THINGS)
+    with pytest.raises(
+        ValueError, match=r"likes of 0 user.* users\. Lower min_history, or leave more samples to .*split"
+    ):
+        disliked.evaluate()
+
+
 def test_a_named_ranker_without_trees_is_the_fusion():
     named = Recommender.fit(LOG, THINGS, method="ranker")
     assert (named.choice.kind, named.choice.stage.trees) == ("fusion", None)

@@ -46,9 +46,12 @@ def rank_test_likes(recommender: "Recommender", config: RankingConfig, lens: "Le
         )
     likes = draw_positives(log, "test", config.users, config.rows, config.seed, **rules)
     if (users := likes["user_index"].n_unique()) < 2:
+        remedy = "Lower history.min_history, or leave more samples to the test split by history.split"
+        if likes.height == config.rows or users == config.users:
+            remedy = "Raise ranking.users or ranking.rows, or write null to take all"
         raise ValueError(
             f"ranking draws likes of {users} user(s), of items that are new to them; expected at least 2, since "
-            "intervals are made by drawing users. Raise ranking.users or ranking.rows, or write null to take all."
+            f"intervals are made by drawing users. {remedy}."
         )
     allowed = None
     if config.candidates != "full":
