@@ -302,6 +302,8 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
         (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is no parameter. The nearest one is linear.recen"),
         (LOG, THINGS, {"sources": ["retriever"]}, "none is trained"),
         (LOG, THINGS, {"columns": {"user": "user_id"}}, "columns names 'user', but only user_id, item_id"),
+        (LOG.group_by("user_id").head(7), THINGS, {"split": {"kind": "per_user_last_out"}},
+         "^The training split has no samples, .*: min_history is 5, .* Lower it, or change `split`"),
         (LOG.group_by("user_id").head(3), THINGS, {}, "^min_history is 5, but none of the 180 interactions"),
     ],
 )  # fmt: skip

@@ -221,6 +221,12 @@ def _read_log(
     one_part = LOCAL.model_copy(update={"rows_per_part": max(LOCAL.rows_per_part, raw.height)})
     log = build_log(cleaned, canonical, users, history, one_part, report, both_classes=False)
     assert isinstance(log, InteractionLog)  # since it is one part
+    if log.shared_clock and not len(log.rows_in("train")):
+        raise ValueError(
+            "The training split has no samples, so that no event would be known where methods are compared: "
+            f"history.min_history is {history.min_history}, and a sample has that many earlier events of its user. "
+            "Lower it, or change `history.split`."
+        )
     has_texts = ingestion.items.title is not None or ingestion.items.fields
     if not has_texts or Texts.from_log(log) is None:
         return log
