@@ -1,5 +1,6 @@
 """The builder agrees with plain loops over the log, in one part and in many."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
-from reclora_kedro.history.taken_items import TakenItems
+from reclora_kedro.history.taken_items import TakenItems, draw_positives
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reference_log import add_negatives, reference_log
 
@@ -213,6 +214,27 @@ def test_samples_of_items_taken_before_are_counted(caplog, rows_per_part):
     )
     built(interactions, config(negatives={"kind": "uniform", "per_positive": 1}), rows_per_part)
     assert "of 296 rows are of items that their user had taken before" in caplog.text
+
+
+@given(
+    interaction_tables(),
+    st.integers(1, 20),
+    st.sampled_from(["global_time", "per_user_last_out"]),
+    st.sampled_from(["matched", "uniform"]),
+)
+def test_likes_of_items_taken_before_are_held_out_also_where_negatives_are_drawn(interactions, rows, split, negatives):
+    def log_with(kind):
+        settings = {"split": {"kind": split, "train": 0.6, "validation": 0.2}, "shared_clock": split == "global_time"}
+        return built(interactions, config(negatives={"kind": kind, "per_positive": 1}, **settings), rows)
+
+    with suppress(ValueError):  # the log is too short
+        without, drawn = log_with("none"), log_with(negatives)
+        held_out = drawn.repeats.filter(pl.col("split") != "train")
+        assert not drawn.training_events()[held_out["event"]].any()
+        for part in ("train", "validation", "test"):
+            plain, likes = (draw_positives(log, part, None, None, 0, repeat=True) for log in (without, drawn))
+            assert likes["row"].is_unique().all()
+            assert_frame_equal(likes.drop("row"), plain.drop("row"), check_row_order=False)
 
 
 HALVES = config(split={"kind": "global_time", "train": 0.5, "validation": 0.25})

@@ -78,13 +78,14 @@ def test_nothing_of_a_window_is_read_by_what_is_fitted_before_it(log, number, mo
 
 def test_a_log_until_a_second_has_no_later_event_item_or_like(log):
     validates, tests, end = (int(np.quantile(log.sequences.timestamp, share)) for share in (0.02, 0.03, 0.04))
-    cut, events = log_until(log, validates, tests, end), log.sequences
+    cut, events = log_until(replace(log, repeats=log.samples), validates, tests, end), log.sequences
     assert cut.sequences.timestamp.max() < end
     assert cut.sequences.offsets[-1] == (events.timestamp < end).sum()
     later, earlier = ({*events.item_index[part].tolist()} for part in (events.timestamp >= end, events.timestamp < end))
     assert {*cut.items["item_id"].to_list()} == {*range(ITEMS)} - (later - earlier) != {*range(ITEMS)}
     titles = cut.items["item_id"].to_numpy()[cut.sequences.item_index]
     assert titles.tolist() == events.item_index[events.timestamp < end].tolist()
+    assert cut.repeats.drop("row").equals(cut.samples.drop("row"))
     for row in cut.samples.iter_rows(named=True):
         assert cut.sequences.item_index[row["event"]] == row["item_index"]
         assert cut.sequences.timestamp[row["event"]] == row["timestamp"]

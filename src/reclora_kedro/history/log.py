@@ -17,6 +17,7 @@ from reclora_kedro.history.sequences import Sequences
 
 EMBEDDINGS_FILE = "item_embeddings.safetensors"
 SAMPLES_FILE = "samples.arrow"
+REPEATS_FILE = "repeats.arrow"
 SEQUENCES_FILE = "sequences.safetensors"
 SHARED_CLOCK = "shared_clock"  # key of its metadata
 ROWS_PER_BLOCK = 2**22  # of the samples in a file
@@ -34,6 +35,7 @@ class InteractionLog:
     item_embeddings: np.ndarray | None = None  # vectors that retrieval compares, (items, d), once items are embedded
     encoder_widths: tuple[int, ...] = ()  # columns of these by each encoder, side by side
     shared_clock: bool = True  # whether times of different users compare, see `history.shared_clock`
+    repeats: pl.DataFrame | None = None  # likes of items taken before, where these are no samples
 
     def with_embeddings(
         self, item_embeddings: np.ndarray, encoder_widths: Sequence[int] | np.ndarray | None = None
@@ -69,11 +71,13 @@ class InteractionLog:
     def training_events(self) -> np.ndarray:
         """Return whether each event is visible in training: shape (events,).
 
-        These are the events of training samples and, of other events, those before the first sample of their user in
-        another split and, with a shared clock, no later than the last training sample.
+        These are the events of training samples and, of other events, those before the first sample or repeat of their
+        user in another split and, with a shared clock, no later than the last training sample.
         """
         columns, starts, ends = ("user_index", "history_end"), self.sequences.starts, self.sequences.ends
         later = self.samples.select(columns).filter(self.samples["split"] != "train")
+        if self.repeats is not None:
+            later = pl.concat([later, self.repeats.filter(pl.col("split") != "train").select(columns)])
         end = ends.copy()
         np.minimum.at(end, later["user_index"].to_numpy(), later["history_end"].to_numpy())
         is_training = np.tile([True, False], len(ends)).repeat(np.stack([end - starts, ends - end], axis=1).ravel())
@@ -166,11 +170,13 @@ class InteractionLog:
         """Load a log; samples and sequences stay in their files, which are mapped into memory, or else are copied."""
         arrays = _mapped if mapped else load_file
         items, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users"))
-        samples = pl.read_ipc(folder / SAMPLES_FILE, memory_map=mapped)
+        samples, repeats = pl.read_ipc(folder / SAMPLES_FILE, memory_map=mapped), folder / REPEATS_FILE
         sequences = Sequences(**arrays(folder / SEQUENCES_FILE))
         with safe_open(folder / SEQUENCES_FILE, "numpy") as file:
             has_clock = (file.metadata() or {}).get(SHARED_CLOCK) != "false"
         log = cls(items, users, sequences, samples, shared_clock=has_clock)
+        if repeats.exists():
+            log = replace(log, repeats=pl.read_ipc(repeats, memory_map=mapped))
         embeddings = folder / EMBEDDINGS_FILE
         if not embeddings.exists():
             return log
@@ -189,6 +195,8 @@ class Tables(Protocol):
     def sequences(self) -> Sequences: ...
     @property
     def shared_clock(self) -> bool: ...
+    @property
+    def repeats(self) -> pl.DataFrame | pl.LazyFrame | None: ...
 
 
 def save_tables(folder: Path, log: Tables, samples: pl.LazyFrame, rows: int) -> None:
@@ -197,6 +205,8 @@ def save_tables(folder: Path, log: Tables, samples: pl.LazyFrame, rows: int) -> 
     log.users.write_parquet(folder / "users.parquet")
     clock = {SHARED_CLOCK: "true" if log.shared_clock else "false"}
     save_file(vars(log.sequences), folder / SEQUENCES_FILE, metadata=clock)
+    if log.repeats is not None:
+        log.repeats.lazy().sink_ipc(folder / REPEATS_FILE)
     rows_per_block = max(ROWS_PER_BLOCK, -(-rows // MOST_BLOCKS))
     # Uncompressed, so that it can be mapped.
     samples.with_row_index("row").sink_ipc(folder / SAMPLES_FILE, record_batch_size=rows_per_block)

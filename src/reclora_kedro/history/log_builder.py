@@ -57,6 +57,7 @@ class LogInFiles:
     rows: int  # of the samples
     scratch: TemporaryDirectory  # the folder of the samples
     shared_clock: bool
+    repeats: pl.LazyFrame | None
 
     def save(self, folder: Path) -> None:
         save_tables(folder, self, self.samples, self.rows)
@@ -94,6 +95,9 @@ def build_log(
 
     Some logs have rows that are no events (shown and not clicked) or no samples (starting histories). A row that was
     not clicked has the `event` of a click of the same moment, or null where there was none.
+
+    Where negatives are drawn, items that the user took before are no samples; likes of these are `repeats`, with the
+    columns of samples and row numbers that follow theirs.
 
     Args:
         growth: replaces `config.split` and `config.rating_levels`; splits may then have one class or be empty, see
@@ -135,8 +139,9 @@ def build_log(
         levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
     del trains
     sequences = Sequences(offsets=totals.offsets, rating_level=levels, **gathered)
+    repeats = None
     if draws:
-        samples = _draw_for_parts(sequences, samples, config, engine, folder, in_memory, report)
+        samples, repeats = _draw_for_parts(sequences, samples, config, engine, folder, in_memory, report)
     counts = count_in_splits(pl.concat(samples))
     for split, (likes, height) in counts.items():
         report.record(f"{split} samples", height, f"rows kept; {likes / max(height, 1):.1%} of them likes")
@@ -144,12 +149,15 @@ def build_log(
         _report_later_training(pl.concat(samples), report)
     if both_classes and not growth:
         require_classes_in_splits(counts)
+    kept, clock = sum(height for _, height in counts.values()), config.shared_clock
+    if repeats is not None:
+        repeats = repeats.with_row_index("row", kept)
     if in_memory:
         scratch.cleanup()
         rows_in_memory = samples[0].with_row_index("row").collect()
-        return InteractionLog(items, users, sequences, rows_in_memory, shared_clock=config.shared_clock)
-    kept = sum(height for _, height in counts.values())
-    return LogInFiles(items, users, sequences, pl.concat(samples), kept, scratch, config.shared_clock)
+        repeats_in_memory = None if repeats is None else repeats.collect()
+        return InteractionLog(items, users, sequences, rows_in_memory, shared_clock=clock, repeats=repeats_in_memory)
+    return LogInFiles(items, users, sequences, pl.concat(samples), kept, scratch, clock, repeats)
 
 
 def require_training(log: InteractionLog | LogInFiles) -> None:
@@ -418,7 +426,8 @@ def _draw_for_parts(
     scratch: Path,
     in_memory: bool,
     report: CleaningReport,
-) -> list[pl.LazyFrame]:
+) -> tuple[list[pl.LazyFrame], pl.LazyFrame]:
+    """Return the samples of the parts with negatives, and the likes that are none any more."""
     offsets = sequences.offsets
     edges = edges_of_blocks(offsets, engine.rows_per_part)
     taken_first = np.empty(offsets[-1], dtype=bool)
@@ -429,11 +438,11 @@ def _draw_for_parts(
     ends = _file_pools(sequences, samples, taken_first, config, scratch)
     del taken_first
     draw = partial(_draw_for_part, offsets, ends, edges, config, scratch, None if in_memory else scratch)
-    drawn, rows, left_out = zip(*map_shards(draw, list(enumerate(samples)), engine, "negatives"), strict=True)
+    drawn, rows, left_out, repeats = zip(*map_shards(draw, list(enumerate(samples)), engine, "negatives"), strict=True)
     shutil.rmtree(scratch / "without_negatives", ignore_errors=True)
     warn_of_left_out(sum(left_out), sum(rows))
     report.record("interactions with items that their user had taken before", sum(left_out), NO_SAMPLES)
-    return list(drawn)
+    return list(drawn), pl.concat(repeats)
 
 
 def _file_pools(
@@ -463,8 +472,8 @@ def _draw_for_part(
     scratch: Path,
     folder: Path | None,
     part: tuple[int, pl.LazyFrame],
-) -> tuple[pl.LazyFrame, int, int]:
-    """Return a part's samples with negatives, its number of samples without them, and the number left out of these.
+) -> tuple[pl.LazyFrame, int, int, pl.LazyFrame]:
+    """Return a part's samples with negatives, its number of samples without them, the number left out, and its repeats.
 
     The taken items are read for a block of users at a time: from one edge to the next.
     """
@@ -479,8 +488,9 @@ def _draw_for_part(
         some = samples.filter(pl.col("user_index").is_between(first, last, closed="left"))
         together.append(draw_negatives(some, pools, taken, config.negatives, config.seed))
     drawn = pl.concat(together).sort("row", maintain_order=True)
-    left_out = samples.height - drawn["row"].n_unique()
-    return _stored(drawn.drop("row"), folder, number), samples.height, left_out
+    left_out = samples.join(drawn, on="row", how="anti", maintain_order="left").drop("row")
+    repeats = _stored(left_out.filter(label=1), folder and folder / "repeats", number)
+    return _stored(drawn.drop("row"), folder, number), samples.height, left_out.height, repeats
 
 
 def _mapped(file: Path) -> np.ndarray:

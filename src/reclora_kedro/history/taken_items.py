@@ -104,6 +104,8 @@ def draw_positives(
     or rows keeps those of a smaller one; None keeps all.
     """
     liked = _likes(log, split) if repeat else _new_likes(log, split)
+    if repeat and log.repeats is not None:
+        liked = pl.concat([liked, log.repeats.filter(split=split).select(liked.columns)])
     if excluded is not None and len(excluded):
         liked = liked.filter(~np.isin(liked["item_index"].to_numpy(), excluded))
     if users is not None:

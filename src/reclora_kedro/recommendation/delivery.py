@@ -184,7 +184,7 @@ def candidate_questions(log: InteractionLog, shortlist: pl.DataFrame) -> pl.Data
 
 
 def without_samples(log: InteractionLog) -> InteractionLog:
-    return replace(log, samples=log.samples.clear())
+    return replace(log, samples=log.samples.clear(), repeats=None)
 
 
 def _no_pairs(requested: pl.DataFrame, log: InteractionLog) -> pl.DataFrame:

@@ -103,18 +103,24 @@ def log_until(log: InteractionLog, validates: int, tests: int, end: int) -> Inte
     before = np.append(0, kept.cumsum())
     columns = {name: values[kept] for name, values in vars(events).items() if name != "offsets"}
     columns["item_index"] = index[columns["item_index"]].astype(np.int32)
-    likes = log.samples.filter((pl.col("label") == 1) & (pl.col("timestamp") < end)).drop("row")
-    samples = likes.with_columns(
-        item_index=pl.Series(index[likes["item_index"].to_numpy()], dtype=pl.Int32),
-        event=pl.Series(before[likes["event"].to_numpy()]),
-        history_end=pl.Series(before[likes["history_end"].to_numpy()]),
-        split=split_of(pl.col("timestamp"), validates, tests),
-    )
+
+    def moved(rows: pl.DataFrame) -> pl.DataFrame:
+        likes = rows.filter((pl.col("label") == 1) & (pl.col("timestamp") < end)).drop("row")
+        return likes.with_columns(
+            item_index=pl.Series(index[likes["item_index"].to_numpy()], dtype=pl.Int32),
+            event=pl.Series(before[likes["event"].to_numpy()]),
+            history_end=pl.Series(before[likes["history_end"].to_numpy()]),
+            split=split_of(pl.col("timestamp"), validates, tests),
+        )
+
+    samples = moved(log.samples).with_row_index("row")
+    repeats = None if log.repeats is None else moved(log.repeats).with_row_index("row", samples.height)
     return replace(
         log,
         items=log.items.filter(~is_later),
         sequences=Sequences(offsets=before[events.offsets], **columns),
-        samples=samples.with_row_index("row"),
+        samples=samples,
+        repeats=repeats,
         item_embeddings=None if log.item_embeddings is None else log.item_embeddings[~is_later],
     )
 

@@ -297,9 +297,10 @@ def train_on_known(log: InteractionLog | LogInFiles, known: pl.DataFrame) -> Int
     samples = log.samples.lazy().join(known.lazy(), on=MOMENT, how="left", maintain_order="left")
     split = pl.when("is_known").then(pl.lit("train", SPLITS)).otherwise("split")
     samples = samples.with_columns(split=split).drop("is_known")
+    repeats = None if log.repeats is None else log.repeats.lazy().join(known.lazy(), on=MOMENT, how="anti")
     if isinstance(log, LogInFiles):
-        return replace(log, samples=samples)
-    return replace(log, samples=samples.collect())
+        return replace(log, samples=samples, repeats=repeats)
+    return replace(log, samples=samples.collect(), repeats=None if repeats is None else repeats.collect())
 
 
 def is_new_to(lens: Lens, samples: pl.DataFrame, known: pl.DataFrame) -> np.ndarray:
