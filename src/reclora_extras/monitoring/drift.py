@@ -94,7 +94,9 @@ def measure_drift(
         "ratings": events.rating,
     }
     samples = log.samples.filter(pl.col("label").is_not_null())
-    samples = samples.with_columns(may_be_listed=_may_be_listed(recommender, samples))
+    positives = samples.filter(label=1)
+    positives = positives if log.repeats is None else pl.concat([positives, log.repeats])
+    positives = positives.filter(_may_be_listed(recommender, positives))
     records, reference = list[Record](), dict[str, Values]()
     for number, period in enumerate(periods(until, events.last_second, config)):
         own = period.holds(events.timestamp)
@@ -106,7 +108,8 @@ def measure_drift(
         drawn = _draw(in_period, config.rows, [config.seed, number])
         scores = lens_scores({"logit": reader.logits(drawn)}) if drawn.height else np.array([])
         record |= _accuracy(scores, drawn["label"].to_numpy(), config.alarms.least)
-        likes = _draw(in_period.filter(pl.col("may_be_listed"), label=1), config.likes, [config.seed, number])
+        likes = positives.filter(period.holds(positives["timestamp"].to_numpy()))
+        likes = _draw(likes, config.likes, [config.seed, number])
         record |= {"likes": likes.height, "hit_rate": None, "recommends": choice.name}
         if likes.height >= config.alarms.least:
             record["hit_rate"] = _hit_rate(recommender, likes.select("row", "item_index", *MOMENT))
