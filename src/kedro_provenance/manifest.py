@@ -25,7 +25,7 @@ MANIFEST = "run_manifest"
 
 def save_manifest(run: Run, seconds: float) -> None:
     """Save the parameters, versions, code and packages of a successful run, if the catalog has an entry for them."""
-    if MANIFEST not in run.catalog:
+    if not manifest_entry(run.catalog):
         return
     pipeline = Pipeline(run.seconds)  # nodes that ran: those whose outputs fit may have been left out
     manifest = {
@@ -49,6 +49,11 @@ def save_manifest(run: Run, seconds: float) -> None:
         "packages": installed_packages(),
     }
     run.catalog.save(MANIFEST, manifest)
+
+
+def manifest_entry(catalog: DataCatalog) -> set[str]:
+    """Return the name of the entry for manifests, if the catalog has it; a pattern that fits any name is for others."""
+    return {MANIFEST} & {*catalog.keys()}
 
 
 def parameters_of(nodes: Iterable[Node], parameters: dict[str, Any], catalog: DataCatalog) -> dict[str, Any]:

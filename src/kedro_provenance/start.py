@@ -28,7 +28,7 @@ from kedro_provenance.failures import RunRefusedError, command, how_to_make
 from kedro_provenance.files.package_files import absent_package
 from kedro_provenance.files.storage import ADDRESSES, StorageError, is_remote, require_bucket, storage_options
 from kedro_provenance.lock import lock_data
-from kedro_provenance.manifest import MANIFEST
+from kedro_provenance.manifest import manifest_entry
 from kedro_provenance.plan import Step, foreign_origins, mixed_origins, plan
 from kedro_provenance.run import Run
 from kedro_provenance.runner import IncrementalRunner
@@ -128,7 +128,7 @@ def require_datasets(run: Run) -> None:
 def require_storage(run: Run) -> None:
     """List one folder of each bucket that the run uses; raise RunRefusedError if one cannot be listed."""
     buckets: dict[str, tuple[str, str, dict[str, Any]]] = {}
-    for name in sorted(run.pipeline.datasets() | {MANIFEST}):
+    for name in sorted(run.pipeline.datasets() | manifest_entry(run.catalog)):
         entry = run.catalog.entry(name)
         for address in (entry[key] for key in ADDRESSES if is_remote(entry.get(key))):
             bucket = "/".join(address.split("/")[:3])
@@ -147,7 +147,7 @@ def require_past_versions(run: Run) -> None:
     """Raise RunRefusedError for versions newer than those of this run, which it would read in place of its own."""
     now, named = run.params["run_id"], run.params["load_versions"] or {}  # the id is the version of what it saves
     ahead = []
-    for name in sorted((run.pipeline.datasets() | {MANIFEST}) - named.keys()):
+    for name in sorted((run.pipeline.datasets() | manifest_entry(run.catalog)) - named.keys()):
         dataset = run.catalog.get(name)
         if is_versioned(dataset) and (newest := loaded_version(dataset)) and newest > now:
             ahead.append(f"- {name}: version {newest} in {location(dataset)}")

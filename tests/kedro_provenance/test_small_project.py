@@ -67,6 +67,14 @@ def test_parameters_are_those_that_kedro_finds(tmp_path):
     assert ran(by_settings, folder) == ["clean", "total"]
 
 
+def test_a_pattern_for_any_name_has_no_manifest_saved(tmp_path):
+    folder = make_project(tmp_path)
+    with (folder / "conf/base/catalog.yml").open("a") as catalog:
+        catalog.write('"{name}": {type: pandas.CSVDataset, filepath: "data/{name}.csv"}\n')
+    assert ran(by_settings, folder) == ["clean", "total"]
+    assert not (folder / "data/run_manifest.csv").exists()
+
+
 def test_a_clone_takes_what_another_one_has_put_into_the_cache(tmp_path):
     one, other, third = (make_project(tmp_path / name) for name in ("one", "other", "third"))
     for folder in (one, other, third):
