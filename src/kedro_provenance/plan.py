@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import chain
 from operator import getitem
 from typing import Any
 
@@ -23,7 +24,7 @@ from kedro_provenance.forced import forced_nodes
 from kedro_provenance.kedro_internals import names_in_dicts
 from kedro_provenance.lineage import Ancestor, remembered
 from kedro_provenance.parameters import deciding
-from kedro_provenance.project import project_packages
+from kedro_provenance.project import all_pipelines, project_packages
 from kedro_provenance.raw_data import code_of_dataset, digest_of_input, raw_ancestor
 from kedro_provenance.recipe import Recipe, StoredVersion, flat, texts
 
@@ -292,6 +293,12 @@ def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
     ]
 
 
+def is_made(entry: str) -> bool:
+    """Whether a node of the project makes an entry; any other one is raw data, which may have versions, too."""
+    outputs = chain.from_iterable(pipeline.all_outputs() for pipeline in all_pipelines().values())
+    return entry_name(entry) in map(entry_name, outputs)
+
+
 def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
     """Return a sentence per entry among `names` that comes from another state of an entry than the others do.
 
@@ -319,7 +326,7 @@ def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
                 continue
             seen.add(state)
             [made, *others] = ways[state].values()
-            if made.node is None and made.run is not None:
+            if made.node is None and made.run is not None and is_made(made.entry):
                 sentences[f"Nothing says what {made.entry} in its version {made.run} was made of."] = None
                 continue
             states.setdefault(("entry", made.entry), {}).setdefault(made.content, {})[name] = made

@@ -1,12 +1,26 @@
 """What the hooks in a project's settings say of it."""
 
 from kedro.framework import project
+from kedro.framework.project import pipelines
+from kedro.pipeline import Pipeline
+
+from kedro_provenance.kedro_internals import requested_names
 
 
 def project_packages() -> tuple[str, ...]:
     """Return the project's own package and those of its hooks."""
     named = [name for hooks in project.settings.HOOKS for name in getattr(hooks, "packages", ())]
     return (*filter(None, [project.PACKAGE_NAME]), *named)
+
+
+def all_pipelines() -> dict[str, Pipeline]:
+    """Return all pipelines of the project by name, of whichever a command requests."""
+    requested = requested_names()
+    pipelines.set_requested(None)
+    try:
+        return dict(pipelines)
+    finally:
+        pipelines.set_requested(requested)
 
 
 def late_tags() -> set[str]:
