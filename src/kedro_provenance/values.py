@@ -13,6 +13,9 @@ from kedro_provenance.files.digests import digest
 MOST_OBJECTS = 1000
 """Number of objects among data that are looked at."""
 
+CALLED_BEFORE = ("dispatch_cache", "cache_token")
+"""Variables in which functions of `functools.singledispatch` note of which types earlier arguments were."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -148,7 +151,10 @@ class Taken:
 def _held(function: FunctionType) -> list[Any]:
     """Return what a function holds: values of its closure, its default arguments, and the function that it wraps."""
     held: list[Any] = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    for cell in function.__closure__ or ():
+    dispatches = function.__globals__.get("__name__") == functools.__name__
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        if dispatches and name in CALLED_BEFORE:
+            continue
         try:
             held.append(cell.cell_contents)
         except ValueError:  # it is empty

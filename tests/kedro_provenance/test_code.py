@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Sized
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -338,6 +339,17 @@ def test_values_that_a_function_holds_count_by_their_content(one, other):
     for first, second, again in zip(held(one), held(other), held(copy.deepcopy(one)), strict=True):
         assert code_of(first).digest == code_of(again).digest != code_of(second).digest
         assert code_of(first).uncompared == ()
+
+
+def test_of_a_function_that_dispatches_by_type_earlier_calls_do_not_count():
+    size = functools.singledispatch(print)
+    size.register(Sized, len)
+    before = code_digest(size)
+    size({})
+    Sized.register(Scaler)
+    assert code_digest(size) == before
+    size.register(str, len)
+    assert code_digest(size) != before
 
 
 def test_what_cannot_be_compared_is_named():
