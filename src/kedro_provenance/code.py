@@ -81,7 +81,7 @@ def code_of(value: Any, packages: Collection[str] = (), values: Collection[str] 
         values: texts among the parameters: names or dotted paths of modules, or names of entry points.
 
     Raises:
-        SyntaxError: a file of the packages is no valid Python.
+        SyntaxError: the file of a function within another one, or of a lambda, is no valid Python any more.
     """
     taken, described = _taken(value, packages)
     found, parts = _parts(frozenset(taken.starts), frozenset(values), frozenset(packages))

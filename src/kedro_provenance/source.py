@@ -100,12 +100,9 @@ class Source:
 
 
 def read_source(module: str, file: Path | None, is_package: bool) -> Source:
-    """Read a module; one without a file, such as a package without ``__init__.py``, is empty.
+    """Read a module; one without a file, such as a package without ``__init__.py``, or of no valid Python is empty.
 
     What is found is kept in the user's cache while the file's size and time of change stay.
-
-    Raises:
-        SyntaxError: it is no valid Python.
     """
     statements = _cached_statements(module, file, module if is_package else module.rpartition(".")[0]) if file else []
     bindings: dict[str, list[int]] = {}
@@ -123,7 +120,10 @@ def _cached_statements(module: str, file: Path, package: str) -> list[Statement]
         of_state, kept = marshal.loads((private_cache() / name).read_bytes())
         if of_state == state:
             return [_from_plain(each) for each in kept]
-    tree = parse(file)
+    try:
+        tree = parse(file)
+    except SyntaxError:  # nothing can import it, such as a draft or a template among the pipelines
+        return []
     statements = [statement_of(each, package) for each in tree.body if not _is_skipped(each)]
     if time.time_ns() - status.st_mtime_ns > SETTLED:
         with suppress(OSError):  # where there is no cache, files are read each time

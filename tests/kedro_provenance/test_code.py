@@ -176,6 +176,7 @@ def test_an_edit_of_what_a_node_may_run_counts(write, nodes, files, edited):
         (f"from toy.helpers import *\n{RUN}len('a')\n", "toy/helpers.py", "VALUE = 2\n"),
         (f"M = {{}}\nM['a'] = 1\n{RUN}1\n", "toy/steps/nodes.py", f"M = {{}}\nM['a'] = 2\n{RUN}1\n"),
         (f"{RUN}1\n", "toy/steps/page.html", "2"),
+        (f"{RUN}1\n", "toy/pipelines/draft.py", "def draft(:\n"),
         ("", "toy/helpers.py", "VALUE = 2\n"),
         ("", "toy/steps/other_nodes.py", "VALUE = 2\n"),
         (f"from toy.models import sim\n{RUN}sim.VALUE\n", "toy/models/din.py", "VALUE = 2\n"),
