@@ -12,7 +12,14 @@ from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from fsspec.utils import get_protocol
-from kedro.io import AbstractDataset, AbstractVersionedDataset, DataCatalog, DatasetError, MemoryDataset
+from kedro.io import (
+    AbstractDataset,
+    AbstractVersionedDataset,
+    CatalogConfigResolver,
+    DataCatalog,
+    DatasetError,
+    MemoryDataset,
+)
 from kedro.io.core import VersionNotFoundError, get_protocol_and_path, is_parameter, parse_dataset_definition
 from kedro.pipeline import Node
 
@@ -82,6 +89,8 @@ class AtomicCatalog(AdaptingCatalog):
         self._stored: dict[str, StoredVersion | None] = {}
         self._pinned: dict[str, AbstractDataset] = {}
         self._entries: dict[str, dict[str, Any]] = {}
+        self._configured: set[str] = set()
+        self._in_code: dict[str, AbstractDataset] = {}
         self._with_layer: dict[str, AbstractDataset] = {}
         super().__init__(*args, **kwargs)
 
@@ -122,6 +131,18 @@ class AtomicCatalog(AdaptingCatalog):
 
     def __getitem__(self, ds_name: str) -> AbstractDataset:
         return self._drafts[ds_name] if ds_name in self._drafts else super().__getitem__(ds_name)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        is_first_use = key in self._configured and key not in self.keys()  # for which Kedro makes the dataset
+        super().__setitem__(key, value)
+        if is_first_use and isinstance(value, AbstractDataset):
+            return
+        self._entries.pop(key, None)
+        self._in_code.pop(key, None)
+        if not isinstance(value, AbstractDataset):
+            self._configured.add(key)
+        elif not is_in_memory(value):
+            self._in_code[key] = value
 
     def save(self, ds_name: str, data: Any) -> None:
         """Validate data and save them to an entry.
@@ -305,9 +326,16 @@ class AtomicCatalog(AdaptingCatalog):
         return self._stored[ds_name]
 
     def entry(self, ds_name: str) -> dict[str, Any]:
-        """Return the configuration of an entry, by its pattern if it has one; to match patterns takes a while."""
+        """Return the configuration of an entry, by its pattern if it has one; to match patterns takes a while.
+
+        The configuration of a dataset that code has put into the catalog, such as a hook, is in its arguments.
+        """
         if ds_name not in self._entries:
-            self._entries[ds_name] = self.config_resolver.resolve_pattern(ds_name)
+            resolver = self.config_resolver
+            if made := self._in_code.get(ds_name):
+                config, credentials, *_ = AtomicCatalog({ds_name: made}).to_config()
+                resolver = CatalogConfigResolver(config, credentials)
+            self._entries[ds_name] = resolver.resolve_pattern(ds_name)
         return self._entries[ds_name]
 
     def keep_in_memory(self, ds_name: str, made: StoredVersion) -> None:

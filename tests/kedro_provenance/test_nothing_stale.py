@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from kedro.pipeline import Node, Pipeline
+from kedro_datasets.json import JSONDataset
 
 from edit_sequences import forget_code
 from kedro_provenance import around
@@ -128,6 +129,19 @@ def test_what_a_function_holds_and_cannot_be_compared_is_named(folder):
     assert reasons(flow, catalog_of(folder, "one"))["make"][0] == (
         "its function holds a _thread.lock, which cannot be compared"
     )
+
+
+def test_an_edit_of_what_a_hook_puts_into_the_catalog_is_seen(folder):
+    def catalog():
+        made = catalog_of(folder, "two")
+        made["one"] = JSONDataset(filepath="one.json")
+        return made
+
+    flow = Pipeline([Node(lambda one: one, "one", "two", name="make")])
+    (folder / "one.json").write_text("1")
+    assert [run(flow, catalog()) for _ in range(2)] == [1, 0]
+    (folder / "one.json").write_text("2")
+    assert run(flow, catalog()) == 1
 
 
 MODEL = "class Model:\n    def predict(self):\n        return 1\n"
