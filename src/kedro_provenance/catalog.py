@@ -331,11 +331,14 @@ class AtomicCatalog(AdaptingCatalog):
         The configuration of a dataset that code has put into the catalog, such as a hook, is in its arguments.
         """
         if ds_name not in self._entries:
-            resolver = self.config_resolver
-            if made := self._in_code.get(ds_name):
+            made = self._in_code.get(ds_name)
+            if made is None:
+                self._entries[ds_name] = self.config_resolver.resolve_pattern(ds_name)
+            elif configuration(made):
                 config, credentials, *_ = AtomicCatalog({ds_name: made}).to_config()
-                resolver = CatalogConfigResolver(config, credentials)
-            self._entries[ds_name] = resolver.resolve_pattern(ds_name)
+                self._entries[ds_name] = CatalogConfigResolver(config, credentials).resolve_pattern(ds_name)
+            else:
+                self._entries[ds_name] = {}
         return self._entries[ds_name]
 
     def keep_in_memory(self, ds_name: str, made: StoredVersion) -> None:
@@ -416,11 +419,17 @@ def is_scratch(dataset: AbstractDataset | type[AbstractDataset] | None) -> bool:
 
 
 def configuration(dataset: AbstractDataset | None) -> dict[str, Any]:
-    """Return the configuration of a dataset, as in a catalog file; empty for data in memory."""
+    """Return the configuration of a dataset, as in a catalog file.
+
+    Empty for data in memory, and for a dataset that a hook has made of what cannot be copied, such as a connection.
+    """
     if dataset is None:
         return {}
     if dataset not in _configurations:
-        config, *_ = AtomicCatalog({"dataset": dataset}).to_config()
+        try:
+            config, *_ = AtomicCatalog({"dataset": dataset}).to_config()
+        except Exception:  # whatever an object raises that cannot be copied
+            config = {}
         _configurations[dataset] = config.get("dataset", {})
     return _configurations[dataset]
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
+from kedro.io import AbstractDataset
 from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
 
@@ -15,6 +16,7 @@ from edit_sequences import forget_code
 from kedro_provenance import around
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.declared import depends
+from kedro_provenance.entry_digests import of_this_process
 from kedro_provenance.plan import plan
 from kedro_provenance.runner import IncrementalRunner
 
@@ -142,6 +144,25 @@ def test_an_edit_of_what_a_hook_puts_into_the_catalog_is_seen(folder):
     assert [run(flow, catalog()) for _ in range(2)] == [1, 0]
     (folder / "one.json").write_text("2")
     assert run(flow, catalog()) == 1
+
+
+def test_what_reads_a_dataset_of_arguments_that_cannot_be_copied_runs_every_time(folder):
+    class Locked(AbstractDataset):
+        def __init__(self, lock): ...
+
+        def load(self):
+            return 1
+
+        def save(self, data): ...
+
+        def _describe(self): ...
+
+    flow = Pipeline([Node(lambda one: one, "one", "two", name="make")])
+    for _ in range(2):
+        catalog = catalog_of(folder, "two")
+        catalog["one"] = Locked(threading.Lock())
+        of_this_process.cache_clear()
+        assert run(flow, catalog) == 1
 
 
 MODEL = "class Model:\n    def predict(self):\n        return 1\n"
