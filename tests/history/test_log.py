@@ -205,11 +205,14 @@ class TestFiles:
         assert_identical(loaded, log)
         np.testing.assert_array_equal(loaded.item_embeddings, np.eye(5))
 
-    def test_bring_back_splits_and_gaps(self, log, tmp_path):
+    def test_bring_back_splits_repeats_and_gaps(self, log, tmp_path):
         items = ITEMS.with_columns(genres=pl.Series(["Drama, War", None, "", "é", "👩‍🚀"]))
-        whole = replace(log, items=items, samples=log.samples.with_columns(split=pl.lit("train")))
+        samples = log.samples.with_columns(split=pl.lit("train"))
+        whole = replace(log, items=items, samples=samples, repeats=log.samples[:2])
         whole.save(tmp_path)
-        assert_identical(InteractionLog.load(tmp_path), whole)
+        loaded = InteractionLog.load(tmp_path)
+        assert_identical(loaded, whole)
+        assert loaded.repeats.equals(whole.repeats)
 
     @pytest.mark.parametrize("shared_clock", [True, False])
     def test_bring_back_whether_times_compare(self, log, tmp_path, shared_clock):
