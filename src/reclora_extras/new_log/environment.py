@@ -17,6 +17,7 @@ from reclora_extras.new_log.guess import Guess
 from reclora_extras.new_log.log import ROW_NUMBER, Log
 from reclora_extras.new_log.notes import no_goods, notes
 from reclora_kedro.extras import missing_extra
+from reclora_kedro.history.sequences import MOST_LEVELS
 
 DEFAULTS = Path(__file__).parent / "defaults"
 SHORT = 2_000  # rows of a log, below which a split may have fewer than the LLM reads by default
@@ -308,6 +309,8 @@ def _parameters(guess: Guess, name: str) -> str:
     }
     chosen = [*kinds[log.kind], *(["without_titles"] if not titled and log.kind != "purchases" else [])]
     chosen += ["without_times"] if log.from_zero else []
+    is_fine = log.rating is not None and log.file.column(log.rating).distinct > MOST_LEVELS
+    chosen += ["fine_ratings"] if is_fine else []
     chosen += ["short_log"] if log.file.sample.height < SHORT and log.kind != "impressions" else []
     chosen += ["without_llm"] if missing_extra("llm", "") else []
     if not has_sentence_encoder():

@@ -484,6 +484,13 @@ def test_ratings_and_clicks_of_few_values_are_no_likes_throughout(written, proje
     assert (read["interactions"], read["positives"]) == (600, 600 // len(values))
 
 
+def test_a_log_is_built_from_ratings_of_more_values_than_levels(project):
+    found, _ = guessed([a_log(project, "rating", [n / 30 for n in range(300)])])
+    write_guess(found, "new", project)
+    written = yaml.safe_load((project / "conf/new/parameters.yml").read_text())
+    assert written["history"]["rating_levels"] == 10
+
+
 def test_what_may_be_ratings_by_its_values_alone_is_asked_for_and_told(project):
     log = a_log(project, "评分", [1, 2, 3, 4, 5])
     found, questions = guessed([log])
