@@ -30,7 +30,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     from reclora_extras.new_log.environment import environment_files, environment_name, told, write_environment
     from reclora_extras.new_log.files import UnreadableFileError
     from reclora_extras.new_log.guess import guess
-    from reclora_extras.new_log.project import write_project
+    from reclora_extras.new_log.project import OF_EVERY_PROJECT, write_project
 
     def ask(question: str, answers: Sequence[str], guessed: str) -> str:
         if yes:
@@ -45,6 +45,8 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     try:
         guessed = guess(tables, ask)
         folder = project / "conf" / (name or environment_name(guessed))
+        if folder.name in OF_EVERY_PROJECT:
+            raise click.UsageError(f"Every project has a conf/{folder.name}: choose another --name.")
         if folder.exists():
             raise click.UsageError(f"There is a conf/{folder.name} already: remove it, or choose another --name.")
         files = environment_files(guessed, folder.name, project)

@@ -16,6 +16,8 @@ IN_A_CLONE = {
     "pyproject.toml": "deploy/pyproject.toml",
 }
 """Files and folders of a project, and where a clone has them; pyproject.toml in the sources of the wheel, likewise."""
+OF_EVERY_PROJECT = ("base", "local", "studies")
+"""Folders of `conf`, which are no environments for a log."""
 IGNORED = "data/\nconf/local/\nconf/**/credentials*\n.viz/\n*.log\n*.log.*\n"
 
 

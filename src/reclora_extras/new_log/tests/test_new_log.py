@@ -596,6 +596,9 @@ def test_an_empty_folder_becomes_a_project_that_reads_what_is_installed(tmp_path
     monkeypatch.setattr(environment, "find_spec", lambda name: None)  # no sentence encoder
     monkeypatch.setattr(environment, "missing_extra", lambda extra, needed_by: "transformers are missing")
     tables = [str(path) for path in LOGS["food_com"](tmp_path)]
+    refused = CliRunner().invoke(cli.cli, ["new-log", *tables, "--name", "base"])
+    assert (refused.exit_code, (tmp_path / "conf").exists()) == (2, False)
+    assert "Every project has a conf/base: choose another --name." in refused.output
     done = CliRunner().invoke(cli.cli, ["new-log", *tables, "--name", "mine"], catch_exceptions=False)
     assert "is a project now" in done.output
     assert (tmp_path / ".telemetry").read_text() == "consent: false\n"
