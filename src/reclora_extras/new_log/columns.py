@@ -167,6 +167,13 @@ class Column:
         return self.is_whole_float or self.is_padded or (self.numbers is None and self._all_match(r"^\S{1,64}$"))
 
     @cached_property
+    def is_code(self) -> bool:
+        """Whether the values may be ids with blanks, such as "K 45": texts that differ in their digits alone."""
+        if not self.is_text or self.seconds_format is not None:
+            return False
+        return self._all_match(r"^.{1,64}$") and self.text.str.replace_all(r"\d+", "0").n_unique() == 1
+
+    @cached_property
     def is_padded(self) -> bool:
         """Whether the values are digits, some with leading zeros."""
         return self._all_match(r"^\d+[A-Za-z]?$") and bool(self.text.str.contains(r"^0\d").any())

@@ -272,13 +272,17 @@ def _ids_by_values(
     others = [column for column in left if not (_is_rating(column) or _is_event(column) or is_mark(column))]
     others = [column for column in others if not (is_named_time(column) and column.seconds_format)]
     rest = [column for column in others if column.distinct > 1]
-    ids, texts = [each for each in rest if each.is_id], [each for each in rest if each.is_text and not each.is_id]
-    repeated = [column for column in ids if column.distinct < len(column.values)]  # others name rows
+    ids = [column for column in rest if column.is_id or column.is_code]
+    texts = [column for column in rest if column.is_text and not (column.is_id or column.is_code)]
+    repeated, names = ([each for each in some if each.distinct < len(each.values)] for some in (ids, texts))
+    names = names if file.has_names else []  # texts that may be names of people, though most are titles
     if user is None:
-        user = _first_of([each for each in repeated if each is not item], "users", file, ask)
+        free = [each for each in repeated if each is not item]  # others name rows
+        user = _first_of(free and [*free, *(each for each in names if each is not item)], "users", file, ask)
     if item is None:
-        free = [[each for each in some if each is not user] for some in (repeated, ids, texts)]
-        item = _first_of(next(filter(None, free), []), "items", file, ask)
+        free = [each for each in repeated if each is not user] or [each for each in ids if each is not user]
+        free += [each for each in (names if free else texts) if each is not user]
+        item = _first_of(free, "items", file, ask)
     return user, item
 
 

@@ -455,6 +455,16 @@ def test_numbers_without_a_name_are_ratings_where_they_end_as_a_scale_does(highe
     assert guessed([write(project / "log.csv", rows)])[0].log.rating == rating
 
 
+@pytest.mark.parametrize(("customer", "likeliest"), [("K {}", "Kunde"), ("{} Anna {}", "Artikel")])
+def test_ids_of_users_may_have_blanks_where_names_tell_nothing(customer, likeliest, project):
+    rows = [[customer.format(n % 60, "Roth" * (n % 2)), f"A{n * 7 % 40}", DAY] for n in range(600)]
+    log = write(project / "log.csv", [names("Kunde,Artikel,Datum"), *rows])
+    found, [question] = guessed([log])
+    assert question.startswith("Which column of log.csv has the ids of users?")
+    assert found.log.user == likeliest  # the first one of codes; texts may be titles
+    assert guess([log], lambda question, answers, guessed: "Kunde").log.item == "Artikel"
+
+
 def a_log(project: Path, name: str, values: list[Any], days: Sequence[Any] = (DAY,)) -> Path:
     """A log of 20 users and 30 items, with some values of a column, and of the time, in turn."""
     rows = ([n % 20 + 1, n // 20, values[n % len(values)], days[n % len(days)]] for n in range(600))
