@@ -34,6 +34,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
 
     def ask(question: str, answers: Sequence[str], guessed: str) -> str:
         if yes:
+            click.echo(f"{question.rstrip()}\nTaken as guessed: {guessed}\n")
             return guessed
         choice = click.Choice(answers) if answers else None
         return str(click.prompt(question, type=choice, default=guessed, show_choices=True))

@@ -598,6 +598,7 @@ def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatc
     again = CliRunner().invoke(cli.cli, [*typed, "--yes"])
     assert again.exit_code == 2
     assert "There is a conf/mine already" in again.output
+    assert "Several: with commas.\nTaken as guessed: view,cart,purchase\n" in again.output
 
 
 def test_an_empty_folder_becomes_a_project_that_reads_what_is_installed(tmp_path, monkeypatch):
