@@ -121,6 +121,11 @@ def test_what_is_named_is_taken_without_a_comparison(log, monkeypatch):
     assert "no trees improve on the fusion" in choice.reason
 
 
+def test_an_excluded_id_of_no_item_is_told_once(log, caplog):
+    choose(log, method="popularity", exclude_items=["NOPE"])
+    assert caplog.text.count("match no item, such as NOPE") == 1
+
+
 def test_likes_of_a_single_user_choose_nothing_and_that_is_said(log, caplog):
     other_user = pl.when(pl.col("user_index") > 1).then(pl.lit("train")).otherwise("split")
     few = replace(log, samples=log.samples.with_columns(split=other_user))

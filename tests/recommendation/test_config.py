@@ -41,6 +41,17 @@ def test_items_are_excluded_by_id_or_by_a_pattern(ids):
     assert config().excluded(items).tolist() == []
 
 
+def test_excluded_ids_and_patterns_of_no_item_are_told(caplog):
+    items = pl.DataFrame({"item_id": ["POST1", "85123A", "85123B"]})
+    config(exclude_items=["85123B", "POST*"]).warn_of_unmatched(items)
+    assert not caplog.records
+    config(exclude_items=["85123B", "POST*", "NOPE", "GIFT*"]).warn_of_unmatched(items)
+    assert caplog.messages == [
+        "2 of 4 ids and patterns of recommendation.exclude_items match no item, such as NOPE, so they exclude nothing: "
+        "correct them, or leave them out. Ids of the 3 items are written like POST1, 85123A, 85123B."
+    ]
+
+
 def test_each_cutoff_is_named_once():
     with pytest.raises(ValueError, match="name each length once"):
         RankingConfig.model_validate(PARAMETERS["ranking"] | {"cutoffs": [10, 10]})

@@ -1,7 +1,8 @@
 """Settings of the recommendation and ranking steps."""
 
+import logging
 import re
-from fnmatch import translate
+from fnmatch import fnmatchcase, translate
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -11,6 +12,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from kedro_provenance.parameters import Block, nearest_path
 from reclora_kedro.candidates import ITEM_MODELS
 from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Real, Seed, Share
+
+logger = logging.getLogger(__name__)
 
 SECOND_STAGES = ("fusion", "ranker")
 """Orders of the best items of all sources."""
@@ -65,6 +68,21 @@ class RecommendationConfig(Block):
             matches = re.compile("|".join(patterns)).match
             is_excluded |= [matches(item) is not None for item in ids.to_list()]
         return np.flatnonzero(is_excluded)
+
+    def warn_of_unmatched(self, items: pl.DataFrame) -> None:
+        """Warn of ids and patterns of `exclude_items` that are those of no item, as mistyped ones are."""
+        found = {*items["item_id"].cast(pl.String).gather(self.excluded(items)).to_list()}
+        named = [str(each) for each in self.exclude_items if str(each) not in found]
+        if unmatched := [each for each in named if not any(fnmatchcase(item, each) for item in found)]:
+            logger.warning(
+                "%d of %d ids and patterns of recommendation.exclude_items match no item, such as %s, so they exclude "
+                "nothing: correct them, or leave them out. Ids of the %s items are written like %s.",
+                len(unmatched),
+                len(self.exclude_items),
+                unmatched[0],
+                f"{items.height:,}",
+                ", ".join(map(str, items["item_id"].head(3))),
+            )
 
     def rules(self, items: pl.DataFrame) -> dict[str, Any]:
         """Return the rules of all lists, see `Moments.of`."""

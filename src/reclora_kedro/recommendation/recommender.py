@@ -364,6 +364,7 @@ def choose(
         The choice, and the records of `compute_ranking_metrics` that it was based on, with the method in use or else
         the best one as the baseline; none if likes do not choose.
     """
+    config.warn_of_unmatched(log.items)  # here alone, as rules are read at many places
     training, rules = Training.of_split(log, trained, engine), config.rules(log.items)
     likes, of_settings = (
         moments_of(draw_positives(log, "validation", None, rows, config.seed, **rules), log, config.protocol)
