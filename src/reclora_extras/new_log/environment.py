@@ -20,7 +20,7 @@ from reclora_kedro.extras import missing_extra
 from reclora_kedro.history.sequences import MOST_LEVELS
 
 DEFAULTS = Path(__file__).parent / "defaults"
-SHORT = 2_000  # rows of a log, below which a split may have fewer than the LLM reads by default
+SHORT = 2_000  # users' distinct items, below which splits, which sample no repeats, may have fewer than the LLM reads
 OWN_INTERPOLATION = re.compile(r"\$\{polars_type:[\w,]+\}")
 TRAILING_ARTICLE = r", (The|A|An|La|Le|Les)( \(|$)"
 KEYED_TABLES = "reclora_kedro.datasets.joined.KeyedTablesDataset"
@@ -311,7 +311,8 @@ def _parameters(guess: Guess, name: str) -> str:
     chosen += ["without_times"] if log.from_zero else []
     is_fine = log.rating is not None and log.file.column(log.rating).distinct > MOST_LEVELS
     chosen += ["fine_ratings"] if is_fine else []
-    chosen += ["short_log"] if log.file.sample.height < SHORT and log.kind != "impressions" else []
+    pairs = log.file.sample.select(log.user, log.item).n_unique()
+    chosen += ["short_log"] if pairs < SHORT and log.kind != "impressions" else []
     chosen += ["without_llm"] if missing_extra("llm", "") else []
     if not has_sentence_encoder():
         chosen += ["without_sentence_encoder"] if log.kind != "purchases" and titled else []

@@ -501,6 +501,14 @@ def test_a_log_is_built_from_ratings_of_more_values_than_levels(project):
     assert written["history"]["rating_levels"] == 10
 
 
+@pytest.mark.parametrize(("items", "few_shot"), [(10, None), (70, 512)])
+def test_a_log_of_repeats_is_as_short_as_its_pairs_of_user_and_item(items, few_shot, project):
+    rows = ([n % 60, n // 60 % items, f"2024-01-{n % 28 + 1:02}"] for n in range(4200))
+    found, _ = guessed([write(project / "log.csv", [names("customer_id,product_id,date"), *rows])])
+    written = yaml.safe_load(environment_files(found, "new", project)["parameters.yml"])
+    assert written["history"].get("prompt_rows", {"few_shot": 512})["few_shot"] == few_shot
+
+
 def test_what_may_be_ratings_by_its_values_alone_is_asked_for_and_told(project):
     log = a_log(project, "评分", [1, 2, 3, 4, 5])
     found, questions = guessed([log])
