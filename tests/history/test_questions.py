@@ -76,13 +76,14 @@ def test_null_takes_a_splits_every_row():
     assert rows_of(draw(test=None), "test") == list(range(360, 400))
 
 
-def test_more_rows_than_a_split_has_are_refused_but_of_the_test_split_all_are_taken(caplog):
+def test_more_rows_than_a_split_has_are_refused_to_learn_from_and_else_all_are_taken(caplog):
     with pytest.raises(
         ValueError, match=r"history.prompt_rows.few_shot asks for 321 rows, but the train split has 320"
     ):
         draw(few_shot=321)
-    assert rows_of(draw(test=41), "test") == rows_of(draw(test=None), "test")
-    assert "history.prompt_rows.test is 41 rows, but the test split has 40: all are taken." in caplog.messages
+    for use in ("validation", "test"):
+        assert rows_of(draw(**{use: 41}), use) == rows_of(draw(**{use: None}), use)
+        assert f"history.prompt_rows.{use} is 41 rows, but the {use} split has 40: all are taken." in caplog.messages
 
 
 def test_a_draw_of_one_class_is_refused():

@@ -54,7 +54,7 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
     (the samples of one moment) are drawn until they hold that many likes.
 
     Raises:
-        ValueError: the training or validation split is too small (a smaller test split is used as a whole), or the
+        ValueError: the training split is too small (a smaller validation or test split is used as a whole), or the
             drawn labels are all of one class.
     """
     draws = []
@@ -62,19 +62,21 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
         size, split = getattr(config, use), SPLITS[use]
         rows = samples.filter(pl.col("split") == split)
         group, counts = _drawn_together(rows, config.unit)
-        if use == "test" and size is not None and size > counts.sum():
+        if size is not None and size > counts.sum():
+            if use == "few_shot":  # results are named by how many rows were learned from
+                raise ValueError(
+                    f"history.prompt_rows.{use} asks for {size} {config.unit}, but the {split} split has "
+                    f"{counts.sum()}: ask for at most that many, or write null to take it all"
+                )
             logger.warning(
-                "history.prompt_rows.test is %d %s, but the test split has %d: all are taken.",
+                "history.prompt_rows.%s is %d %s, but the %s split has %d: all are taken.",
+                use,
                 size,
                 config.unit,
+                split,
                 counts.sum(),
             )
             size = None
-        if size is not None and size > counts.sum():
-            raise ValueError(
-                f"history.prompt_rows.{use} asks for {size} {config.unit}, but the {split} split has {counts.sum()}: "
-                "ask for at most that many, or write null to take it all"
-            )
         order = np.random.default_rng([seed, list(SPLITS).index(use)]).permutation(len(counts))
         if size is not None:
             order = order[: np.searchsorted(counts[order].cumsum(), size) + 1]
