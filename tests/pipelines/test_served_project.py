@@ -54,7 +54,7 @@ def test_a_stored_choice_of_other_settings_is_refused_with_what_to_do(monkeypatc
 def test_a_choice_of_an_earlier_release_or_none_is_refused(monkeypatch):
     with pytest.raises(RunRefusedError, match=r"of an earlier release: Choice has order: Field required\. Choose anew"):
         choice_of(monkeypatch, {"kind": "neighbours", "made_with": {}})
-    with pytest.raises(RunRefusedError, match="reads candidate_choice, of which no version is stored"):
+    with pytest.raises(RunRefusedError, match=r"no version is stored: .* --env mine --pipelines recommendation`"):
         choice_of(monkeypatch, None)
 
 

@@ -97,7 +97,8 @@ def test_a_user_is_forgotten(finished_run):
     rows = {each["entry"] for each in report["rows"]}
     assert rows > WITH_ROWS
     assert not rows & WITHOUT_ROWS
-    assert {each["entry"] for each in report["traces"]} == {"lens", "reclora.adapter", "shared_lora.adapter"}
+    traces = {"lens", "reclora.adapter", "shared_lora.adapter", "candidate_choice"}
+    assert {each["entry"] for each in report["traces"]} == traces
     assert report["rows"][-1]["entry"] in ("interactions", "users", "log", "log_without_embeddings")  # tables last
     assert {champion[name] for name in ("log", "lens", "users")} == {after.stored("log").run}
     new = {path: content for path, content in stored(project).items() if path not in files and path.suffix == ".json"}

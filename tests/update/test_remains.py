@@ -66,6 +66,7 @@ def stored(tmp_path):
         Stored("lens", "lens4", sources=("users2",)),
         Stored("reclora.adapter", "adapter1", sources=("users1", "base_llm")),
         Stored("reclora.adapter", "adapter2", sources=("users2", "base_llm")),
+        Stored("candidate_choice", "choice1", sources=("users1",)),
         Stored("scores", "scores1", sources=("raw_interactions",)),
         Stored("scores", "scores2", told=False),
         Stored("scores", "scores3", sources=("users2",), parameters={"export": {"users": [42]}}),
@@ -82,7 +83,7 @@ def test_rows_and_traces_of_a_user(stored):
     rows = [each.content for each in remains.rows]
     assert set(rows) == {"users1", "interactions1", "log1", "lens1", "scores1", "scores2", "scores3", "", "report1"}
     assert rows[-2:] == ["users1", "interactions1"]  # all that is known of others goes by these
-    assert {each.content for each in remains.traces} == {"lens2", "lens3", "adapter1"}
+    assert {each.content for each in remains.traces} == {"lens2", "lens3", "adapter1", "choice1"}
     assert not find_remains([stored[1], stored[4]], Forgotten(frozenset({"42"}))).rows
 
 

@@ -236,8 +236,9 @@ class _Loading:
         """Return the version of an entry that is served, which the champion then names."""
         version = self._version(entry)
         if version is None:
+            options = "--pipelines recommendation" if entry == "candidate_choice" else ""
             raise RunRefusedError(
-                f"The service reads {entry}, of which no version is stored: make it with {command('', self._env)}."
+                f"The service reads {entry}, of which no version is stored: make it with {command(options, self._env)}."
             )
         self._versions[entry] = version
         return version

@@ -25,6 +25,7 @@ TRAINED = (
     "*.adapter",
     "user_adapters",
     "merged_loras",
+    "candidate_choice",  # without which no service starts
 )
 """Entries with trained weights, which may hold traces of users."""
 WITHOUT_ROWS = (
@@ -32,6 +33,7 @@ WITHOUT_ROWS = (
     "tuned_item_encoder",
     "prepared_llm",
     "*.adapter",
+    "candidate_choice",
     "*_log",
     "*_report",
     "champion",
