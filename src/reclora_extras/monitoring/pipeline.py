@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from kedro_provenance.session_parameters import requested_pipelines
 from reclora_extras.monitoring import nodes
 from reclora_kedro.pipelines.names import PipelineNames
 
@@ -10,6 +11,8 @@ __all__ = ["create_pipeline"]
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """The newest log and the champion's models in; a table of periods with alarms, a figure and a page out."""
+    # A choice from before this run lasts over updates, and need not be of what these have read since.
+    choice = "candidate_choice" if "recommendation" in (requested_pipelines() or ()) else "champion.candidate_choice"
     retriever = ["champion.retriever"] if names.recommendation_reads_retriever else []
     return Pipeline(
         [
@@ -18,7 +21,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 inputs=[
                     "log",
                     "champion.lens",
-                    "candidate_choice",
+                    choice,
                     "params:recommendation",
                     "params:monitoring",
                     *retriever,

@@ -9,5 +9,5 @@ def test_with_an_update_the_lens_before_it_meets_the_log_after_it():
     both = pipelines["update"] + pipelines["monitoring"]
     [measured] = [node for node in both.nodes if node.name.endswith("measure_drift")]
     assert "log" in both.all_outputs()
-    assert {"log", "champion.lens"} < {*measured.inputs}
-    assert "champion.lens" in both.inputs()
+    assert {"log", "champion.lens", "champion.candidate_choice"} < {*measured.inputs}
+    assert {"champion.lens", "champion.candidate_choice"} < both.inputs()
