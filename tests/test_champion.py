@@ -60,7 +60,8 @@ def begun(project, pipeline, version, names=("update",), champion="promoted", ne
     stored = {
         "champion.lens": "lens",
         "previous.log": "log",
-        **{name: name for name in ("log", "lens", "champion", "recommendations")},
+        "champion.candidate_choice": "candidate_choice",
+        **{name: name for name in ("log", "lens", "candidate_choice", "champion", "recommendations")},
     }
     entries = {
         name: {"type": "json.JSONDataset", "filepath": f"{project}/{file}.json", "versioned": True}
@@ -112,6 +113,13 @@ def test_an_update_goes_on_from_the_champion_and_names_the_next_one(project):
     assert version_of(project, "lens", "4")["grown"]["learned"] == [1, 2, 3]
     finished(project, UPDATE, "5", champion="newest")
     assert version_of(project, "lens", "5")["grown"] == version_of(project, "lens", "4")
+
+
+def test_no_champion_names_the_choice_which_lasts_over_updates(project):
+    finished(project, Pipeline([Node(lambda raw: raw, "raw", "candidate_choice", name="choose")]) + TRAIN, "1")
+    measure = Pipeline([Node(lambda choice: choice, "champion.candidate_choice", "drift", name="measure")])
+    catalog = finished(project, UPDATE + measure, "2")
+    assert [{*each["versions"]} for each in champion_history(catalog)] == [{"lens", "log"}] * 2
 
 
 def test_what_updates_read_and_rollbacks_go_back_to_stays(project):

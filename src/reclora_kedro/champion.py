@@ -21,6 +21,8 @@ from kedro_provenance.unfinished import interrupted_runs
 logger = logging.getLogger(__name__)
 
 CHAMPION, PREVIOUS, FIRST = "champion", "previous", "first"
+CHOICE = "candidate_choice"
+"""What no champion names, as it lasts over updates: beside any champion, the newest one is in use."""
 BEGINNINGS = ("newest", "forgotten")
 """Values of `chosen` in the decision of a champion with new tables, from which updates begin."""
 
@@ -164,7 +166,9 @@ def name_first_champion(run: Run) -> None:
     past = {name for name in run.pipeline.inputs() if is_alias(name)}
     if not any(name.startswith(f"{CHAMPION}.") for name in past):
         return
-    versions = {entry_of(name): version for name in past if (version := loaded_version(run.catalog.get(name)))}
+    names = {entry_of(name): name for name in past}
+    names.pop(CHOICE, None)
+    versions = {entry: version for entry, name in names.items() if (version := loaded_version(run.catalog.get(name)))}
     present, newest = next(_champions(run.catalog), None), max(versions.values())
     if present and (reads_promoted(run) or present["version"] >= newest):
         return

@@ -12,6 +12,7 @@ from kedro.pipeline import Pipeline
 
 from kedro_provenance.catalog import configuration, loaded_version, location
 from kedro_provenance.unfinished import CHOICES
+from reclora_kedro.champion import CHOICE
 from reclora_kedro.extras import missing_extra
 
 RESULTS = {
@@ -20,8 +21,8 @@ RESULTS = {
     "evaluation_report": "The report, with differences of all pairs, segments and plots:",
 }
 """Catalog entries that the end of the default flow points to, by what they are."""
-CHOICE, CHOICE_BEFORE = "candidate_choice", "candidate_choice_before"
-"""A choice, and the one in use before, which stays until another is better; a node cannot read what it leaves."""
+CHOICE_BEFORE = f"{CHOICE}_before"
+"""The choice in use before, which stays until another is better; a node cannot read what it leaves."""
 
 
 class RecommenderHooks:
