@@ -212,7 +212,7 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
         service = Service(config, project.champion, Metrics(), project.forgotten, project.withheld)
     except JournalError as error:
         raise click.ClickException(str(error)) from error
-    app = create_app(service, tokens, project.champion_name, project.roll_back)
+    app = create_app(service, tokens, project.chosen_by, project.roll_back)
     click.echo(f"Answers with {service.champion.name} on http://{config.host}:{config.port}; Ctrl+C ends it.")
     server, llm = create_server(app, config), service.champion.llm
 

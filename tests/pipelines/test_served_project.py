@@ -58,6 +58,22 @@ def test_a_choice_of_an_earlier_release_or_none_is_refused(monkeypatch):
         choice_of(monkeypatch, None)
 
 
+@pytest.mark.parametrize(
+    ("named", "champion", "followed"), [("1", "promoted", "2"), (None, "promoted", None), ("1", "newest", None)]
+)
+def test_a_newer_choice_is_taken_where_a_champion_names_all_else(monkeypatch, named, champion, followed):
+    versions = {"champion": named, "candidate_choice": "1"}
+    catalog = SimpleNamespace(get=lambda entry: SimpleNamespace(entry=entry, release=lambda: None))
+    configuration = SimpleNamespace(params={"champion": champion}), catalog
+    monkeypatch.setattr(served_project.ServedProject, "_read_configuration", lambda self: configuration)
+    monkeypatch.setattr(served_project, "loaded_version", lambda dataset: versions[dataset.entry])
+    project = served_project.ServedProject(ROOT, None, {})
+    before = project.chosen_by()
+    versions["candidate_choice"] = "2"  # without a new champion
+    assert project.chosen_by() == (named, followed)
+    assert (project.chosen_by() != before) == (followed is not None)
+
+
 def test_an_adapter_that_was_never_trained_is_left_out_where_the_lens_answers(monkeypatch, caplog):
     catalog = SimpleNamespace(get=lambda entry: entry)
     monkeypatch.setattr(served_project, "loaded_version", {"old.adapter": "2026"}.get)

@@ -92,7 +92,7 @@ def test_the_service_reads_the_configuration_once_at_its_start_and_anew_for_the_
     project = ServedProject(finished_run.project, "test", journal)
     project.settings()
     first = project.champion()
-    project.forgotten(), project.withheld(), project.champion_name()
+    project.forgotten(), project.withheld(), project.chosen_by()
     assert len(read) == 1
     assert project.champion().versions == first.versions
     assert len(read) == 2

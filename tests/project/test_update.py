@@ -83,12 +83,13 @@ def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated, 
     users = len(catalog.load("recommendations")["user_id"].unique())
     served = ServedProject(project, "test", {})
     monkeypatch.chdir(project)
-    alias = served.roll_back()  # as the service does, by the same pipeline
+    alias, _ = served.roll_back()  # as the service does, by the same pipeline
     present, *_, first = champion_history(catalog_of(project))
     assert alias == present["version"]
     assert present["versions"] == first["versions"]
     catalog = kedro_run(project, {"recommendation": {"variant": None}}, pipeline_names=["recommendation"])
     assert catalog.load("recommendations")["user_id"].n_unique() < users
+    assert served.chosen_by() == (alias, catalog.get("candidate_choice").resolve_load_version())
     with pytest.raises(ValueError, match="none before it"):
         kedro_run(project, pipeline_names=["rollback"])
 

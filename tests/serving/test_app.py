@@ -739,21 +739,21 @@ def test_a_champion_that_does_not_answer_is_refused_and_the_old_one_goes_on(tmp_
 
 
 def test_a_rollback_has_the_champion_before_answer_at_once_and_loads_it_once(tmp_path, champion):
-    first, second = (replace(champion, versions={"lens": run}, alias=run) for run in ("2026-01-01", "2026-02-02"))
+    first, second = (replace(champion, versions={"lens": run}, chosen_by=run) for run in ("2026-01-01", "2026-02-02"))
     present, loads = [second], []
 
     def load():
-        loads.append(present[0].alias)
+        loads.append(present[0].chosen_by)
         return present[0]
 
     def roll_back():
         if len(loads) > 1:
             raise ValueError("The champion has none before it that names other versions: it stays.")
-        present[0] = replace(first, alias="2026-03-03")
+        present[0] = replace(first, chosen_by="2026-03-03")
         sleep(0.1)  # the alias has moved
         return "2026-03-03"
 
-    settings = {"newest": lambda: present[0].alias, "roll_back": roll_back, "reload_seconds": 0.01}
+    settings = {"newest": lambda: present[0].chosen_by, "roll_back": roll_back, "reload_seconds": 0.01}
     with serving(tmp_path, load, token="s3cret", **settings) as client:
         assert client.post("/model/rollback").status_code == 401
         client.headers["authorization"] = "Bearer s3cret"
@@ -870,8 +870,8 @@ def test_sighup_has_the_champion_loaded_again():
     reloads, looks = [], []
     service = SimpleNamespace(
         config=SimpleNamespace(reload_seconds=None),
-        champion=SimpleNamespace(alias=None),
-        reload=lambda alias: reloads.append(get_ident() != main_thread().ident),
+        champion=SimpleNamespace(chosen_by=None),
+        reload=lambda chosen_by: reloads.append(get_ident() != main_thread().ident),
     )
 
     def newest():
@@ -896,18 +896,18 @@ def test_sighup_has_the_champion_loaded_again():
 def test_a_champion_that_cannot_be_loaded_yet_is_tried_again_after_growing_pauses():
     times, seconds = [], 0.02
 
-    def reload(alias):
+    def reload(chosen_by):
         times.append(monotonic())
         if len(times) < 5:
             raise ReloadRefusedError("900 MiB of memory are free, but two champions are needed side by side")
-        service.champion.alias = alias
+        service.champion.chosen_by = chosen_by
 
-    champion = SimpleNamespace(alias="first")
+    champion = SimpleNamespace(chosen_by="first")
     service = SimpleNamespace(config=SimpleNamespace(reload_seconds=seconds), champion=champion, reload=reload)
 
     async def watched():
         task = asyncio.create_task(_reload_when_told(service, lambda: "second"))
-        while champion.alias == "first":
+        while champion.chosen_by == "first":
             await asyncio.sleep(0.01)
         await asyncio.sleep(5 * seconds)
         task.cancel()

@@ -66,7 +66,7 @@ def _serve(project: Path, tell) -> None:
     served_project = ServedProject(project, "test", {"service": {"variant": None}})
     config = served_project.settings()
     service = Service(config, served_project.champion, Metrics(), served_project.forgotten, served_project.withheld)
-    app = create_app(service, None, served_project.champion_name, served_project.roll_back)
+    app = create_app(service, None, served_project.chosen_by, served_project.roll_back)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         tell.send(listening.getsockname()[1])
         create_server(app, config).run([listening])

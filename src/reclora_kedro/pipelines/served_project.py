@@ -15,7 +15,7 @@ from kedro_provenance.catalog import AtomicCatalog, loaded_version
 from kedro_provenance.failures import RunRefusedError, command
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import grow_retriever
-from reclora_kedro.champion import CHAMPION, champion_history
+from reclora_kedro.champion import CHAMPION, CHOICE, champion_history
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
@@ -95,11 +95,19 @@ class ServedProject:
         write, read = (values.get(name) for name in names[1:])
         return Tokens(values["token_variable"], write, read)
 
-    def champion_name(self) -> str | None:
-        """Return the version of the champion's alias; None if there is none."""
-        alias = self._catalog.get(CHAMPION)
-        alias.release()  # which remembers what it found before
-        return loaded_version(alias)
+    def chosen_by(self) -> tuple[str | None, str | None]:
+        """Return the versions of the champion's alias and of the choice beside it; None where there is none.
+
+        Where no alias names the other versions, a choice may be of a run that has not made all of its own yet.
+        """
+        alias = self._newest(CHAMPION)
+        is_beside = alias is not None and self._context.params["champion"] == "promoted"
+        return alias, self._newest(CHOICE) if is_beside else None
+
+    def _newest(self, entry: str) -> str | None:
+        dataset = self._catalog.get(entry)
+        dataset.release()  # which remembers what it found before
+        return loaded_version(dataset)
 
     def forgotten(self) -> ForgottenUsers:
         """Return who is forgotten now."""
@@ -109,8 +117,8 @@ class ServedProject:
         """Return the interactions that updates keep out."""
         return self._catalog.get("withheld_interactions").load()
 
-    def roll_back(self) -> str | None:
-        """Name the previous champion, by a run of the pipeline `rollback`; return the version of the alias.
+    def roll_back(self) -> tuple[str | None, str | None]:
+        """Name the previous champion, by a run of the pipeline `rollback`; return what `chosen_by` does then.
 
         Raises:
             ValueError: there is no previous champion.
@@ -118,7 +126,7 @@ class ServedProject:
         """
         with self._session() as session:
             session.run(pipeline_names=["rollback"])
-        return self.champion_name()
+        return self.chosen_by()
 
     def champion(self) -> Champion:
         """Load the champion's versions, or else the newest; raise RunRefusedError if one does not exist.
@@ -127,9 +135,9 @@ class ServedProject:
         """
         if self._has_loaded:
             self._context, self._catalog = self._read_configuration()
-        self._has_loaded, alias = True, self.champion_name()
+        self._has_loaded, chosen_by = True, self.chosen_by()
         history = champion_history(self._catalog) if self._context.params["champion"] == "promoted" else []
-        return replace(_Loading(self._catalog, self._context, history).champion(), alias=alias)
+        return replace(_Loading(self._catalog, self._context, history).champion(), chosen_by=chosen_by)
 
 
 class _Loading:
@@ -174,7 +182,7 @@ class _Loading:
             RunRefusedError: there is none, or it was made of other sources, or by another method or order.
         """
         try:
-            chosen = stored_choice(self._load("candidate_choice"))
+            chosen = stored_choice(self._load(CHOICE))
         except ValueError as error:
             raise RunRefusedError(str(error)) from error
         remedy = f"Choose anew with {command('--pipelines recommendation', self._env)}."
@@ -236,7 +244,7 @@ class _Loading:
         """Return the version of an entry that is served, which the champion then names."""
         version = self._version(entry)
         if version is None:
-            options = "--pipelines recommendation" if entry == "candidate_choice" else ""
+            options = "--pipelines recommendation" if entry == CHOICE else ""
             raise RunRefusedError(
                 f"The service reads {entry}, of which no version is stored: make it with {command(options, self._env)}."
             )

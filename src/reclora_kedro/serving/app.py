@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from math import inf
@@ -33,15 +33,15 @@ LONGEST_PAUSE = 600  # seconds between two tries to load a champion, of which ea
 def create_app(
     service: Service,
     tokens: Tokens | None = None,
-    newest: Callable[[], str | None] = lambda: None,
-    roll_back: Callable[[], str | None] = lambda: None,
+    newest: Callable[[], Hashable] = lambda: None,
+    roll_back: Callable[[], Hashable] = lambda: None,
 ) -> FastAPI:
     """Create the app of the service.
 
     Args:
         tokens: which requests need; None: none.
-        newest: returns the version of the champion's alias; a change triggers a reload.
-        roll_back: names the previous champion and returns the version of the alias.
+        newest: returns what chooses the champion now, such as versions of its alias; a change triggers a reload.
+        roll_back: names the previous champion and returns what `newest` does then.
     """
 
     @asynccontextmanager
@@ -94,13 +94,13 @@ def _describe_token(app: FastAPI) -> None:
             operation["security"] = [] if path in OPEN_PATHS else [{"token": []}]
 
 
-async def _reload_when_told(service: Service, newest: Callable[[], str | None]) -> None:
-    """Reload the champion on SIGHUP, which Windows lacks, or when its alias has another version.
+async def _reload_when_told(service: Service, newest: Callable[[], Hashable]) -> None:
+    """Reload the champion on SIGHUP, which Windows lacks, or when another one is chosen.
 
     One that cannot be loaded, as memory or a storage may be short for a while, is tried again after growing pauses.
     """
     signalled, loop, seconds = asyncio.Event(), asyncio.get_running_loop(), service.config.reload_seconds
-    tried: str | None = None
+    tried: Hashable = None
     pause, next_try = 0.0, inf
     # On Windows, or outside of the main thread: POST /model/reload is left there.
     with suppress(AttributeError, RuntimeError, ValueError):
@@ -111,12 +111,12 @@ async def _reload_when_told(service: Service, newest: Callable[[], str | None]) 
         is_signalled = signalled.is_set()
         signalled.clear()
         try:
-            alias = await asyncio.to_thread(newest)
-            is_due = alias != tried or loop.time() >= next_try
-            if is_signalled or (alias != service.champion.alias and is_due):
-                pause = min(2 * pause, LONGEST_PAUSE) if alias == tried else seconds or 0
-                tried, next_try = alias, inf
-                await asyncio.to_thread(service.reload, None if is_signalled else alias)
+            chosen_by = await asyncio.to_thread(newest)
+            is_due = chosen_by != tried or loop.time() >= next_try
+            if is_signalled or (chosen_by != service.champion.chosen_by and is_due):
+                pause = min(2 * pause, LONGEST_PAUSE) if chosen_by == tried else seconds or 0
+                tried, next_try = chosen_by, inf
+                await asyncio.to_thread(service.reload, None if is_signalled else chosen_by)
         except Exception as error:  # whatever is wrong with the new champion, the old one goes on
             logger.warning("%s", error)
             next_try = loop.time() + pause

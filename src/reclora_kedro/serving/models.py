@@ -1,7 +1,7 @@
 """Answers of a champion on the current log."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -65,7 +65,7 @@ class Champion:
     table: Mapping[str, np.ndarray] | None  # the only items of each user, by id; None for the whole catalogue
     llm: Future[Llm] | None  # reranks shortlists on request, which wait until it is loaded; None refuses such requests
     ingestion: IngestionConfig
-    alias: str | None = None  # version of the alias that named it, if any
+    chosen_by: Hashable = None  # versions of the alias that named it and of the choice; another one takes its place
 
     @property
     def name(self) -> str:

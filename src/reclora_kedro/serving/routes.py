@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial, wraps
@@ -48,7 +48,7 @@ class Routes:
     other indices, may take over while a request waits.
     """
 
-    def __init__(self, service: Service, roll_back: Callable[[], str | None]) -> None:
+    def __init__(self, service: Service, roll_back: Callable[[], Hashable]) -> None:
         self.service, self._config, self._roll_back = service, service.config, roll_back
 
     def add_to(self, app: FastAPI) -> None:
@@ -223,7 +223,7 @@ class Routes:
         return response | dict(champion.about)
 
     async def reload(self) -> Json:
-        """Read the champion's alias again."""
+        """Load the champion and the choice of the method again."""
         changed = await asyncio.to_thread(self.service.reload)
         return {"version": self.service.champion.name, "changed": changed}
 
@@ -231,11 +231,11 @@ class Routes:
         """Roll back to the previous champion, as `kedro run --pipelines rollback` does, and answer with it."""
         before = self.service.champion.versions
         try:
-            alias = await asyncio.to_thread(self._roll_back)
+            chosen_by = await asyncio.to_thread(self._roll_back)
         except Exception as error:  # whatever is in the way, the champion stays
             logger.warning("The champion was not rolled back: %s", error)
             raise ProblemError(409, "not-rolled-back", "The champion stays", str(error)) from error
-        await asyncio.to_thread(self.service.reload, alias)  # unless it has been already, as the alias has moved
+        await asyncio.to_thread(self.service.reload, chosen_by)  # unless it has been already, as the alias has moved
         return {"version": self.service.champion.name, "changed": self.service.champion.versions != before}
 
     async def live(self) -> Json:

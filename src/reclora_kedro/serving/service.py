@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from threading import Lock
 from time import time
 from typing import Any, TypeVar
@@ -129,18 +129,18 @@ class Service:
         except TimeoutError:
             raise RequestExpiredError from None
 
-    def reload(self, alias: str | None = None) -> bool:
+    def reload(self, chosen_by: Hashable = None) -> bool:
         """Load the current champion and let it take over; return whether it is another one.
 
         Args:
-            alias: version of its alias; the champion stays if that version named it. None always loads.
+            chosen_by: what has chosen it; the champion stays if the same chose that. None always loads.
 
         Raises:
             ReloadRefusedError: it cannot be loaded, does not answer, or there is not enough memory for two.
         """
         with self._reloading:
             old = self.champion
-            if alias is not None and alias == old.alias:
+            if chosen_by is not None and chosen_by == old.chosen_by:
                 return False
             if (free := psutil.virtual_memory().available) < SPARE_MEMORY * old.bytes:
                 raise ReloadRefusedError(
