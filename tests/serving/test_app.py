@@ -738,6 +738,20 @@ def test_a_champion_that_does_not_answer_is_refused_and_the_old_one_goes_on(tmp_
         assert client.post("/recommend", json={"user": 1}).status_code == 200
 
 
+def test_champions_beside_one_choice_and_choices_beside_one_champion_have_versions_of_their_own(tmp_path, champion):
+    made = [{"lens": "2026-01-01", "candidate_choice": choice} for choice in ("2026-01-01", "2026-03-03")]
+    made += [made[1] | {"log": "2026-02-02"}, made[1]]  # an update after the new choice was rolled back
+    present = [replace(champion, versions=versions) for versions in made]
+    with serving(tmp_path, lambda: present[0]) as client:
+        told = [client.get("/health/ready").json()["version"]]
+        while present.pop(0) and present:
+            reloaded = client.post("/model/reload").json()
+            assert reloaded["changed"]
+            assert client.post("/recommend", json={"user": 1}).json()["version"] == reloaded["version"]
+            told.append(reloaded["version"])
+    assert told == ["2026-01-01", "2026-01-01+2026-03-03", "2026-02-02+2026-03-03", "2026-01-01+2026-03-03"]
+
+
 def test_a_rollback_has_the_champion_before_answer_at_once_and_loads_it_once(tmp_path, champion):
     first, second = (replace(champion, versions={"lens": run}, chosen_by=run) for run in ("2026-01-01", "2026-02-02"))
     present, loads = [second], []

@@ -69,8 +69,14 @@ class Champion:
 
     @property
     def name(self) -> str:
-        """Newest of its versions, by which answers refer to it."""
-        return max(self.versions.values(), default="unversioned")
+        """Newest of its versions, by which answers refer to it, then that of the choice where it is another one.
+
+        A choice lasts over updates and rollbacks, so that it may be newer than all that tells champions apart.
+        """
+        others = dict(self.versions)
+        choice = others.pop("candidate_choice", None)
+        newest = max(others.values(), default="unversioned")
+        return newest if choice in (None, newest) else f"{newest}+{choice}"
 
     @property
     def log(self) -> InteractionLog:
