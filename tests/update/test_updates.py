@@ -210,6 +210,18 @@ def test_rows_that_ingestion_refuses_are_refused():
         updated(BEFORE, RATINGS, raw_rows([(1, 1, 4, 400)]), items=pl.DataFrame({"i": [1], "title": ["A"]}))
 
 
+def test_a_warning_of_rows_without_a_time_names_the_new_table_and_counts_its_rows_alone(caplog):
+    raw = raw_rows([(1, 7, 4, 300 + second) for second in range(11)])
+    raw = raw.with_columns(t=pl.when(pl.col("t") > 300).then("t"))
+    journal = pl.DataFrame([("2", "8", 5.0, 302)], schema=NO_JOURNAL.schema, orient="row")
+    settings, report = RATINGS.model_copy(update={"max_missing": 0.5}), CleaningReport()
+    clean_new_events(raw, journal, BEFORE[0].lazy(), settings, report)
+    assert [each.getMessage() for each in caplog.records if "no timestamp" in each.getMessage()] == [
+        "1 of 11 rows of raw_new_interactions have no timestamp in 't', and are dropped."
+    ]
+    assert report.rows("missing timestamp") == 1
+
+
 def test_new_samples_are_split_by_time_and_moments_stay_whole():
     seconds = np.repeat(np.arange(1, 101), 3)
     log, users = pl.LazyFrame({"user_id": 7, "timestamp": seconds, "label": 1}), pl.DataFrame({"user_id": [7]})

@@ -39,6 +39,7 @@ def clean_interactions(
     report: CleaningReport,
     engine: EngineConfig = LOCAL,
     forgotten: ForgottenUsers = NOBODY,
+    table: str = "raw_interactions",
 ) -> pl.LazyFrame:
     """Clean the raw log and sort it by (timestamp, user_id), with about `engine.rows_per_part` rows in memory.
 
@@ -49,6 +50,9 @@ def clean_interactions(
 
     A first pass over the chunks of a long log samples their times to divide it into parts. A second one drops faulty
     rows and writes the others by part; a third one sorts each part and drops repeated rows.
+
+    Args:
+        table: its name in warnings.
 
     Returns:
         user_id, item_id, rating (null: shown, not clicked), timestamp (seconds since the epoch), label (1 = liked; null
@@ -84,7 +88,7 @@ def clean_interactions(
         first = next(chunk for chunk, each in zip(chunks, of_chunks, strict=True) if each.times_outside)
         raw = first.read(raw_log, columns)
         refuse_times(raw, _read_seconds(raw, config), times_outside, rows, config)
-    _require_present(config, report)
+    _require_present(config, report, table)
     _require_scale([rating for each in of_chunks for rating in each.extreme_ratings], rows, config, report)
     parts = list[pl.LazyFrame]()
     sort = partial(_sort_part, config, scratch)
@@ -302,12 +306,12 @@ def _outside_scale(config: IngestionConfig) -> str:
     return f"rating outside {config.rating_min:g} to {config.rating_max:g}"
 
 
-def _require_present(config: IngestionConfig, report: CleaningReport) -> None:
+def _require_present(config: IngestionConfig, report: CleaningReport, table: str) -> None:
     """Warn of rows without a time or rating; raise ValueError for more of either than a share of the log."""
     columns, rows = config.interactions, sum(row["rows"] for row in report.records() if row["check"] == ROWS_IN)
     for what, names in (("timestamp", columns.timestamps), ("rating", [columns.rating])):
         count = report.rows(f"missing {what}") + (report.rows("timestamp not positive") if what == "timestamp" else 0)
-        told = f"{count:,} of {rows:,} rows of raw_interactions have no {what} in {', '.join(map(repr, names))}"
+        told = f"{count:,} of {rows:,} rows of {table} have no {what} in {', '.join(map(repr, names))}"
         if count > config.max_missing * rows:
             raise ValueError(
                 f"{told}. Correct the file or its configuration; if such rows are to be dropped, raise "

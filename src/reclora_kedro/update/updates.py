@@ -127,8 +127,10 @@ def clean_new_events(
             if raw.is_empty():
                 continue
         settings = config.model_copy(update={"interactions": own, **unlimited})
+        own_report = CleaningReport()
         with _named("raw_interactions", name):
-            cleaned = clean_interactions(raw, settings, report, engine, forgotten).collect()
+            cleaned = clean_interactions(raw, settings, own_report, engine, forgotten, name).collect()
+        report.add(own_report)
         typed = cleaned.with_columns(pl.col(name).cast(types[name], strict=False) for name in ("user_id", "item_id"))
         fitting = typed.drop_nulls(["user_id", "item_id"])
         report.record("ids of another type than the log's", cleaned.height - fitting.height)
