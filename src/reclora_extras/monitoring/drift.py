@@ -71,7 +71,7 @@ def measure_drift(
     config: MonitoringConfig,
     retriever: Retriever | None = None,
 ) -> list[Record]:
-    """Return one record per period after the last training row of a lens, the reference first.
+    """Return one record per period with events after the last training row of a lens, the reference first.
 
     Users are compared by the number of their earlier events, and items by that of their events until the training
     ended. The AUC is that of the lens, and the hit rate that of the recommender, which knows the events until then;
@@ -100,6 +100,8 @@ def measure_drift(
     records, reference = list[Record](), dict[str, Values]()
     for number, period in enumerate(periods(until, events.last_second, config)):
         own = period.holds(events.timestamp)
+        if number and not own.any():
+            continue
         record: Record = {"begin": period.begin, "end": period.end, "events": int(own.sum())}
         for name, index, codes in (("users", user, grown.user.id_codes), ("items", item, grown.item.id_codes)):
             is_unknown = codes.numpy()[index[own]] == UNKNOWN_ID

@@ -70,6 +70,19 @@ def test_a_steady_log_raises_no_alarm_and_turned_labels_do(log, lens):
     assert all(alarm in page for alarm in records[1]["alarms"])
 
 
+def test_periods_without_events_are_left_out(log, lens):
+    steady, events = drift_of(log, lens), log.sequences
+    gap = 1_000 * 60  # seconds of a thousand periods
+
+    def moved(timestamp):
+        return timestamp + gap * (timestamp >= steady[1]["begin"])
+
+    samples = log.samples.with_columns(timestamp=moved(pl.col("timestamp")))
+    gapped = replace(log, samples=samples, sequences=replace(events, timestamp=moved(events.timestamp)))
+    found = [(record["begin"], record["events"]) for record in drift_of(gapped, lens)]
+    assert found == [(moved(record["begin"]), record["events"]) for record in steady]
+
+
 def likes_in(log, record):
     period = pl.col("timestamp").is_between(record["begin"], record["end"], closed="left")
     return log.samples.filter(period, label=1).select("user_index", "item_index", "history_end")
