@@ -15,6 +15,7 @@ from kedro_provenance.runner import IncrementalRunner
 from kedro_provenance.start import pin_versions, remedy
 from kedro_provenance.unfinished import forget, take_over
 from reclora_kedro.champion import ChampionAliases, champion_history
+from reclora_kedro.update.promotion import rolled_back
 from starting import start
 
 TRAIN = Pipeline(
@@ -131,6 +132,19 @@ def test_what_updates_read_and_rollbacks_go_back_to_stays(project):
     ]
     in_use = ALIASES.versions_in_use(catalog)
     assert {version for entry, version in in_use if entry == "lens"} == {"4", "5", "6", "7"}
+
+
+def test_a_rollback_leaves_rows_in_tables_but_an_update_can_begin_from_tables_without_them(project):
+    finished(project, TRAIN, "1")
+    (project / "raw.json").write_text("[666]")
+    finished(project, UPDATE, "2")
+    finished(project, Pipeline([Node(rolled_back, "champion_history", "champion", name="roll_back")]), "3")
+    (project / "raw.json").write_text("[3]")
+    finished(project, UPDATE, "4")
+    assert version_of(project, "lens", "4") == {"grown": {"learned": [1, 2]}, "learned": [1, 2, 3, 666]}
+    finished(project, UPDATE, "5", load_versions={"previous.log": "1"})
+    catalog = finished(project, UPDATE, "6")
+    assert catalog.load("log", "5") == catalog.load("log", "6") == [1, 2, 3]
 
 
 def test_a_killed_first_update_does_not_go_on_from_itself(project):

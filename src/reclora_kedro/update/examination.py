@@ -80,7 +80,12 @@ def examine_events(
             f"the AUC of the lens in use is {still:.3f} on the test rows of the first log, and was {mark:.3f} at first"
         )
         report.record("the lens in use has lost what it knew", trusted.height, told)
-        logger.warning("Alarm: %s. An earlier update took in false rows: kedro run --pipelines rollback.", told)
+        logger.warning(
+            "Alarm: %s. An earlier update took in false rows: kedro run --pipelines rollback takes the models back. "
+            "The tables keep these rows, and the next update learns from them again, unless it begins from "
+            "earlier tables: see 'False rows that were taken in' in docs/guides/lifelong.md.",
+            told,
+        )
     aucs, least_auc = dict[str, float](), mark - config.fall
     if added.height >= config.fall_rows and not np.isnan(mark):
         scored = _scored(added, log, champion, ingestion, history)
