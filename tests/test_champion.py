@@ -123,6 +123,14 @@ def test_no_champion_names_the_choice_which_lasts_over_updates(project):
     assert [{*each["versions"]} for each in champion_history(catalog)] == [{"lens", "log"}] * 2
 
 
+def test_what_makes_no_model_names_no_champion(project):
+    finished(project, TRAIN, "1")
+    measure = Pipeline([Node(lambda lens: lens, "champion.lens", "drift", name="measure")])
+    catalog = finished(project, measure, "2", names=["monitoring"])
+    assert catalog.load("drift") == {"learned": [1, 2]}
+    assert champion_history(catalog) == []
+
+
 def test_what_updates_read_and_rollbacks_go_back_to_stays(project):
     for version, pipeline in zip("1234567", [TRAIN, UPDATE, TRAIN, UPDATE, TRAIN, UPDATE, UPDATE], strict=True):
         catalog = finished(project, pipeline, version, champion="newest" if version == "6" else "promoted")

@@ -161,13 +161,14 @@ def _beginning(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def name_first_champion(run: Run) -> None:
     """Name the current versions as the first champion if there is none; a killed update must not start from itself.
 
-    This champion has the version of the newest entry that it names.
+    A run that makes none of the entries anew, as monitoring, names none. This champion has the version of the newest
+    entry that it names.
     """
     past = {name for name in run.pipeline.inputs() if is_alias(name)}
-    if not any(name.startswith(f"{CHAMPION}.") for name in past):
-        return
     names = {entry_of(name): name for name in past}
     names.pop(CHOICE, None)
+    if not any(name.startswith(f"{CHAMPION}.") for name in past) or not names.keys() & run.pipeline.all_outputs():
+        return
     versions = {entry: version for entry, name in names.items() if (version := loaded_version(run.catalog.get(name)))}
     present, newest = next(_champions(run.catalog), None), max(versions.values())
     if present and (reads_promoted(run) or present["version"] >= newest):
