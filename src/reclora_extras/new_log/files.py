@@ -31,6 +31,7 @@ OTHERS = {
 }
 SEPARATORS = ("::", "\t", ";", "|", ",")
 NULLS = ("NULL", "null", "NA", "N/A", "NaN", "nan", "None", "\\N", "0000-00-00", "0000-00-00 00:00:00")
+HIDDEN = ("_", ".")  # with which the names of files begin that are no parts of a table
 NAMELESS = "column_{}"  # as polars calls them
 
 csv.field_size_limit(max(HEAD, csv.field_size_limit()))  # a stray quotation mark makes a field of all that follows
@@ -88,7 +89,10 @@ class RawFile:
             UnreadableFileError: the format has no way to number rows.
         """
         if self.format == "parquet":
-            return {"type": "polars.LazyPolarsDataset", "file_format": "parquet"} | self._numbered(row_number)
+            arguments: dict[str, Any] = {"hidden_file_prefix": [*HIDDEN]} if self._has_hidden_files() else {}
+            arguments |= self._numbered(row_number).get("load_args", {})
+            reader = {"type": "polars.LazyPolarsDataset", "file_format": "parquet"}
+            return reader | ({"load_args": arguments} if arguments else {})
         typed = {name: f"${{polars_type:{each}}}" for name, each in types.items()}
         if self.format in ("ndjson", "json"):
             if row_number is not None:
@@ -119,6 +123,10 @@ class RawFile:
             text = dict.fromkeys(self.sample.columns, "${polars_type:String}")
             arguments |= {"has_header": False, "schema": text | typed}
         return {"type": "polars.CSVDataset", "load_args": arguments | self._numbered(row_number).get("load_args", {})}
+
+    def _has_hidden_files(self) -> bool:
+        """Whether a folder has files that are no parts, such as Spark's checksums, for which polars would refuse it."""
+        return self.path.is_dir() and any(file.name.startswith(HIDDEN) for file in self.path.rglob("*"))
 
     def _wants_pandas(self) -> bool:
         """Whether polars cannot read this delimited text."""

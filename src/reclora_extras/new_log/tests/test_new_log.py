@@ -583,6 +583,20 @@ def test_times_without_a_known_format_are_told(project):
     assert "timestamp (Sat Jan 01 2022 00:00:00) has no known format" in dict(told(found))["time?"]
 
 
+def test_what_spark_leaves_beside_the_parts_of_a_folder_is_no_part(project):
+    (project / "log").mkdir()
+    for number in range(2):
+        rows = {"user_id": range(30), "item_id": number, "rating": [number + 1.0] * 30, "timestamp": range(30)}
+        pl.DataFrame(rows).with_columns(pl.col("timestamp") + 1_600_000_000).write_parquet(
+            project / f"log/part-{number}.snappy.parquet"
+        )
+        (project / f"log/.part-{number}.snappy.parquet.crc").write_bytes(b"crc\0")
+    (project / "log/_SUCCESS").touch()
+    found, _ = guessed([project / "log"])
+    write_guess(found, "new", project)
+    assert counts(run_ingestion(project / "conf", "new"))["interactions"] == 60
+
+
 def test_values_of_files_never_leave_their_comment(project):
     rows = [["user_id", "item_id", "rating"], *([f"u\nlens: {{dropout: 9}}\x1b[2J{n}", n % 4, n % 5] for n in range(9))]
     found, _ = guessed([write(project / "log.csv", rows)])
