@@ -9,10 +9,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from kedro_provenance.errors import MismatchError
+from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import levels_as_before, user_of_events
 from reclora_kedro.history.splits import SplitConfig
-from reclora_kedro.lens import LENS_MODELS
+from reclora_kedro.lens import LENS_MODELS, growth
 from reclora_kedro.lens.config import ContinuationConfig
 from reclora_kedro.lens.features import fresh_lens
 from reclora_kedro.lens.growth import continue_lens, grow_lens, rearrange_lens
@@ -107,6 +108,14 @@ def test_a_lens_learns_from_new_rows(logs, trained) -> None:
     assert have_equal_weights(same.state_dict(), lens.state_dict())
     assert nothing.is_empty()
     assert nothing.schema == training_log.schema
+
+
+def test_a_lens_of_one_part_per_batch_is_trained_further_by_one_of_several_workers(logs, trained, monkeypatch) -> None:
+    workers = []
+    monkeypatch.setattr(growth, "train_together", lambda train, engine, step: workers.append(engine.workers))
+    continue_lens(trained, logs[1], CONTINUATION, LOCAL.model_copy(update={"kind": "ray", "workers": 2}))
+    assert trained.config.batch_parts == 1
+    assert workers == [1]
 
 
 def test_frozen_statistics_are_those_that_it_was_validated_with(logs, config) -> None:

@@ -101,14 +101,14 @@ def continue_lens(
     Raises:
         MismatchError: see `grow_lens`.
         ShardError: the workers failed.
-        ValueError: there are more workers than parts of a batch.
     """
     lens = grow_lens(lens, log)
     if is_new is None:
         is_new = (log.samples["timestamp"] > lens.sizes.trained_until).to_numpy()
     if not is_new[log.rows_in("train")].any() or log.samples_in("validation", "label")["label"].n_unique() < 2:
         return lens, pl.DataFrame(schema=TRAINING_LOG)
-    engine.require_parts(lens.config.batch_parts, "lens")
+    # The parts of its steps are those that it was first trained with, whatever `lens.batch_parts` is by now.
+    engine = engine.model_copy(update={"workers": min(engine.workers, lens.config.batch_parts)})
     return train_together(partial(_continue, lens, log, config, is_new), engine, "train the lens further")
 
 
