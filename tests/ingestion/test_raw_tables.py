@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -40,6 +41,8 @@ def test_what_is_no_table_is_refused(table: Any, found: str) -> None:
 def test_values_to_drop_are_compared_as_what_they_are() -> None:
     assert raw(d=["a ", "b", None]).holds("d", ["a", 7], "p").to_list() == [True, False, False]
     assert raw(d=[0.5, 1.0]).holds("d", ["1"], "p").to_list() == [False, True]
+    assert raw(d=[Decimal("0.5"), Decimal(1)]).holds("d", [0.5], "p").to_list() == [True, False]
+    assert raw(d=[Decimal("2.0"), Decimal(1)]).holds("d", [0.5, 1], "p").to_list() == [False, True]  # a part of a log
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,9 @@ Set `ingestion.interactions.item_id` to one of them.
         column = self._column(name, parameter)
         if column.dtype.is_nested():
             self._refuse(column, parameter, "it must hold one value per row")
+        of_table = self.frame[name].dtype
+        if isinstance(of_table, pl.Decimal) and of_table.scale:  # a part, or an update, may have whole numbers alone
+            column = column.cast(pl.Float64)
         wanted = pl.Series(values, dtype=column.dtype, strict=False)
         unfit = wanted.is_null()
         if column.dtype.is_integer():  # which would take 0.5 for 0
