@@ -202,13 +202,19 @@ def test_the_report_says_who_gains():
     page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
     table = page.split("<h2>Who gains?</h2>")[1].split("</table>")[0]
     assert re.findall(r'scope="rowgroup" colspan="7">(\w+)<', table) == ["item", "user"]
+    heads = re.findall(r'class="model" scope="col">([^<]+(?:<wbr>\w+)?)<', table)
+    assert heads == [
+        "reclora",
+        "lens",
+        "shared_<wbr>lora",
+    ]  # by falling AUC of all test rows, and so are the cells below
     rows = [re.findall(r"<td( class=\"best\")?>([^<]+)</td>", row) for row in table.split("<tr>")]
     counts = [("", "1,717"), ("", "901"), ("", "250")]
     best = ' class="best"'
     assert [row for row in rows if row] == [
         [*counts, ("", DASH), ("", DASH), ("", DASH)],
-        [*counts, ("", "0.761"), ("", "0.721"), (best, "0.771")],
-        [*counts, ("", "0.500"), (best, "0.600"), ("", "0.550")],
+        [*counts, (best, "0.771"), ("", "0.761"), ("", "0.721")],
+        [*counts, ("", "0.550"), ("", "0.500"), (best, "0.600")],
     ]
 
 
@@ -256,7 +262,10 @@ def test_data_is_escaped():
     comparisons = [pair | {"model_b": pair["model_b"].replace("lens", hostile)} for pair in COMPARISONS]
     figures = FIGURES | {"auc": go.Figure(go.Scatter(x=[1], y=[hostile], name=hostile), layout_title_text=hostile)}
     ingestion = [{"check": hostile, "rows": 1, "rule": hostile}]
-    segments = [record | {"by": hostile, "segment": hostile} for record in SEGMENTS]
+    segments = [
+        record | {"by": hostile, "segment": hostile, "model": metrics[n]["model"]}
+        for n, record in enumerate(SEGMENTS[:3])
+    ]
     attribution = [record | {"model": hostile, "input": hostile} for record in ATTRIBUTION]
     tables = {"attribution": attribution, "segments": segments, "ingestion_report": ingestion}
     tables |= {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain, groupby, pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -374,12 +374,13 @@ def render_report(
         found: a user's list ("titles"), the "methods" that found it (see `methods_shown`) and their "labels", if the
             run recommends.
     """
+    best_first = sorted(metrics, key=itemgetter("auc"), reverse=True)
     return render_page(
         "reclora_kedro.evaluation.templates",
         "report.html.jinja",
         figures,
         summary=summarise(metrics, comparisons),
-        metrics=sorted(metrics, key=itemgetter("auc"), reverse=True),
+        metrics=best_first,
         found=found,
         notes={record["model"]: notes[record["model"]] for record in metrics if record["model"] in notes},
         comparisons=comparisons,
@@ -388,7 +389,7 @@ def render_report(
         allow_mixed=allow_mixed,
         warnings=[record["warning"] for record in tables["negatives_report"] if record["warning"]]
         + unread_prompts(tables["attribution"]),
-        segmentations=_segments_by_model(tables["segments"]),
+        segmentations=_segments_by_model(tables["segments"], [record["model"] for record in best_first]),
         **{name: tables[name] for name in ("ingestion_report", "history_report", "negatives_report")},
         training_report=tables["training_report"],
         training_measures=[
@@ -409,11 +410,12 @@ def _difference_columns(interval: str, value: str, low: str, high: str) -> Colum
     }
 
 
-def _segments_by_model(segments: Records) -> dict[str, list[dict[str, Any]]]:
+def _segments_by_model(segments: Records, models: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     segmentations: dict[str, list[dict[str, Any]]] = {}
     for (by, _), records in groupby(segments, key=itemgetter("by", "segment")):
-        first, *others = records
-        aucs = [record["auc"] for record in (first, *others)]
+        of_model = {record["model"]: record for record in records}
+        first, *_ = of_model.values()
+        aucs = [of_model[model]["auc"] for model in models]
         best = max((auc for auc in aucs if auc is not None), default=None)
         segmentations.setdefault(by, []).append({**first, "aucs": aucs, "best": best})
     return segmentations
