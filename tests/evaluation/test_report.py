@@ -176,7 +176,7 @@ def test_methods_are_shown_best_first_with_the_chosen_one_marked():
 
 def test_the_report_opens_with_a_list_and_what_finds_items():
     shown = {"rank": 1, "user_id": 7, "title": "Heat <b>", "because": ["Casino"]}
-    method = {"model": "linear", "k": 10, "rows": 300, "candidates": 99.0, "mark": "chosen"}
+    method = {"model": "linear", "k": 10, "rows": 300, "candidates": 98.6, "mark": "chosen"}
     method |= {"hit_rate": 0.2, "hit_rate_low": 0.1, "hit_rate_high": 0.3, "ndcg": 0.1}
     found = {"titles": [shown], "methods": [method], "labels": {"linear": "as its label says"}, "reason": "it is best"}
     page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES, found=found)
@@ -184,6 +184,7 @@ def test_the_report_opens_with_a_list_and_what_finds_items():
         page.index(text) for text in ("Heat &lt;b&gt;", "as its label says", "How well do models predict")
     )
     assert titles < methods < models
+    assert "of 99 that could be" in page  # as in `methods_table`
     assert "it is best." in page
 
 
@@ -203,11 +204,7 @@ def test_the_report_says_who_gains():
     table = page.split("<h2>Who gains?</h2>")[1].split("</table>")[0]
     assert re.findall(r'scope="rowgroup" colspan="7">(\w+)<', table) == ["item", "user"]
     heads = re.findall(r'class="model" scope="col">([^<]+(?:<wbr>\w+)?)<', table)
-    assert heads == [
-        "reclora",
-        "lens",
-        "shared_<wbr>lora",
-    ]  # by falling AUC of all test rows, and so are the cells below
+    assert heads == ["reclora", "lens", "shared_<wbr>lora"]  # by falling AUC, as the cells below
     rows = [re.findall(r"<td( class=\"best\")?>([^<]+)</td>", row) for row in table.split("<tr>")]
     counts = [("", "1,717"), ("", "901"), ("", "250")]
     best = ' class="best"'
