@@ -13,7 +13,7 @@ from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from kedro_provenance.aliases import entry_of
@@ -198,7 +198,8 @@ def choose_nodes(run: Run) -> None:
 
 def plan_table(steps: list[Step]) -> Table:
     """Tabulate the plan of a run, a row per node."""
-    table = Table("node", "plan", "why", title="What --only-missing-outputs would do at most")
+    names, reasons = Column("node", overflow="fold"), Column("why", overflow="fold")  # to be read and copied whole
+    table = Table(names, "plan", reasons, title="What --only-missing-outputs would do at most")
     for step in steps:
         table.add_row(Text(step.node.name), "run" if step.reasons else "keep", Text("\n".join(step.reasons)))
     return table

@@ -8,9 +8,11 @@ from kedro.pipeline import Node
 
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.parameters import Block, Private, Resource, reads
-from kedro_provenance.plan import deciding_values, foreign_origins, mixed_origins, plan, recipe_of
+from kedro_provenance.plan import Step, deciding_values, foreign_origins, mixed_origins, plan, recipe_of
 from kedro_provenance.recipe import FILE
+from kedro_provenance.start import plan_table
 from small_flow import FLOW, OUTPUTS, Project
+from terminal import printed
 
 
 @pytest.fixture
@@ -36,6 +38,11 @@ def test_a_changed_parameter_is_named_with_both_values(project):
     assert project.reasons()["train"] == ["lens.depth (not there) -> None", "lens.seed 1 -> (not there)"]
     project.parameters["lens"] = {"factor": 2, "seed": "1"}  # such as the id of a user
     assert project.reasons()["train"] == ["lens.seed 1 -> '1'"]
+
+
+def test_long_names_in_a_plan_are_folded_and_not_cut():
+    node = Node(len, "numbers", "length", name="of_a_long_name_" * 3, namespace="a_step")
+    assert "…" not in printed(plan_table([Step(node, ("project.module_" + "of_a_long_name_" * 4,))]), width=80)
 
 
 def test_another_order_of_parameters_is_seen(project):
