@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -455,3 +457,8 @@ def test_what_peft_offers_and_personalized_lora_does_not_is_refused_with_what_is
 def test_only_linear_layers_are_adapted():
     with pytest.raises(TypeError, match="embed_tokens"):
         get_peft_model(random_llama(2), RecLoraConfig(num_meta_loras=1, target_modules=["embed_tokens"]))
+
+
+def test_peft_knows_the_method_of_an_ordinary_lora_where_nothing_else_has_made_an_adapter():
+    known = "from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING as known; assert 'RECLORA' in known"
+    subprocess.run([sys.executable, "-c", f"import reclora_kedro.adapters.reclora.export; {known}"], check=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reclora_kedro.adapters.base_llm import describe_base_llm
 from reclora_kedro.adapters.lora import PEFT_PREFIX, Lora
-from reclora_kedro.adapters.reclora.config import RecLoraConfig
+from reclora_kedro.adapters.reclora import RecLoraConfig  # whose import lets PEFT know the method
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
 from reclora_kedro.adapters.user_loras import UserLoras
 
