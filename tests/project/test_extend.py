@@ -90,9 +90,11 @@ def test_a_baseline_scores_test_rows_by_its_dotted_path(log):
     [node] = scoring.create_pipeline(names_with(named)).only_nodes_with_outputs("my_package.baseline_scores").nodes
     asked = questions(log.samples_in("test"), "test")
     scored = node.run({"log": log, "test_questions": asked})["my_package.baseline_scores"]
-    assert registry.attributes("NOTE", ["my_package.baseline"]) == {
-        "my_package.baseline": "the share of likes of the user in the training split"
-    }
+    for name, value in (
+        ("NOTE", "the share of likes of the user in the training split"),
+        ("LABEL", "share of the user's likes"),
+    ):
+        assert registry.attributes(name, ["my_package.baseline"]) == {"my_package.baseline": value}
     assert scored["row"].to_list() == asked["row"].to_list()
     assert scored["score"].is_between(0, 1).all()
 
