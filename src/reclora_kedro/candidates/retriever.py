@@ -41,8 +41,9 @@ class RetrieverModel(ItemModel):
 
         if (retriever := training.trained.get("retriever")) is None:
             raise ValueError(
-                "recommendation.sources names retriever, but none is trained: run `kedro run --pipelines candidates`, "
-                "or leave it out."
+                "recommendation.sources named retriever when methods were compared, but no trained one is read here: "
+                "name it there for this run, too, after `kedro run --pipelines candidates`, or leave it out "
+                "and compare anew, by `kedro run --pipelines recommendation`."
             )
         index = None
         if training.items >= INDEXED_FROM:
