@@ -18,6 +18,7 @@ from kedro.utils import find_kedro_project
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
 
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.extensions import installed
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.pipelines.registry import PIPELINES
@@ -224,7 +225,13 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
     with suppress(KeyboardInterrupt):  # which ends the server in order, and is then raised again
         server.run()
     if llm is not None and llm.done():
-        llm.result()  # raises what ended the server, if the LLM could not be loaded
+        try:
+            llm.result()  # raises what ended the server, if the LLM could not be loaded
+        except MismatchError as error:
+            raise click.ClickException(
+                f"{error} Give the --params that {config.variant} was trained with, or train it anew, or serve without "
+                "an LLM: --params service.variant=null."
+            ) from error
 
 
 SHARED = ("env", "config", "conf_source", "params", "only_missing_outputs")

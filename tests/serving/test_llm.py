@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from kedro_provenance.errors import MismatchError
 from kedro_provenance.failures import RunRefusedError
 from live_service import block, service_config, small_champion
 from projects import ROOT
@@ -139,9 +140,10 @@ def test_a_champion_whose_llm_cannot_be_loaded_does_not_take_over(tmp_path, cham
         Service(service_config(tmp_path, model="llm"), lambda: loaded[-1], Metrics())
 
 
-def test_a_service_ends_with_the_reason_why_its_llm_cannot_be_loaded(tmp_path, champion, monkeypatch):
+@pytest.mark.parametrize("kind", [RunRefusedError, MismatchError])
+def test_a_service_ends_with_the_reason_why_its_llm_cannot_be_loaded(tmp_path, champion, monkeypatch, kind):
     failed = Future()
-    failed.set_exception(RunRefusedError("The adapter belongs to another base LLM."))
+    failed.set_exception(kind("The adapter belongs to another base LLM."))
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(ServedProject, "champion", lambda project: replace(champion, llm=failed))
     given = f"service.journal={tmp_path / 'journal.sqlite'},service.port=0"
