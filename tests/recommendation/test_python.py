@@ -300,7 +300,7 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
         (LOG, THINGS, {"method": "linera"}, "method is 'linera', but .* the nearest one is linear"),
         (LOG, THINGS, {"linear": {"recencies": [1.5]}}, r"^linear.recencies\[0\] is 1.5: input should be less than or"),
         (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is no parameter. The nearest one is linear.recen"),
-        (LOG, THINGS, {"sources": ["retriever"]}, "none is trained"),
+        (LOG, THINGS, {"sources": ["retriever"]}, "names retriever, but this run reads none"),
         (LOG, THINGS, {"columns": {"user": "user_id"}}, "columns names 'user', but only user_id, item_id"),
         (LOG.group_by("user_id").head(7), THINGS, {"split": {"kind": "per_user_last_out"}},
          "^The training split has no samples, .*: min_history is 5, .* Lower it, or change `split`"),

@@ -41,9 +41,9 @@ class RetrieverModel(ItemModel):
 
         if (retriever := training.trained.get("retriever")) is None:
             raise ValueError(
-                "recommendation.sources named retriever when methods were compared, but no trained one is read here: "
-                "name it there for this run, too, after `kedro run --pipelines candidates`, or leave it out "
-                "and compare anew, by `kedro run --pipelines recommendation`."
+                "recommendation.sources, now or when methods were compared, names retriever, but this run reads none: "
+                "run `kedro run --pipelines candidates` and name it in this run, too, or leave it out and compare "
+                "anew, by `kedro run --pipelines recommendation`."
             )
         index = None
         if training.items >= INDEXED_FROM:
