@@ -37,7 +37,7 @@ def item_weights(taken: csr_array, regularization: float, prior: np.ndarray | No
                [0.67, 0.  , 0.  ],
                [0.  , 0.  , 0.  ]], dtype=float32)
     """
-    return weights_of_inverse(inverse_of_gram(gram(taken), regularization), regularization, prior)
+    return weights_of_inverse(inverse((taken, regularization)), regularization, prior)
 
 
 def gram(taken: csr_array) -> np.ndarray:
@@ -52,6 +52,12 @@ def gram(taken: csr_array) -> np.ndarray:
     for rows in _blocks(items):
         products.T[rows] = (takers[rows] @ taken).toarray()
     return products
+
+
+def inverse(regression: tuple[csr_array, float]) -> np.ndarray:
+    """Return P of `item_weights` from X and the regularization, float32, shape (items, items)."""
+    taken, regularization = regression
+    return inverse_of_gram(gram(taken), regularization)
 
 
 def inverse_of_gram(products: np.ndarray, regularization: float) -> np.ndarray:

@@ -189,35 +189,29 @@ def _ease(training: Training, settings: LinearSettings, is_large: bool) -> Score
 
 def _closed_form(training: Training, settings: LinearSettings, words: csr_array | None) -> np.ndarray:
     """Return EASE of all items; workers share it if each has as many cores as linear algebra has here."""
-    from reclora_kedro.candidates.ease import blas_threads, gram, inverse_of_gram, item_weights, weights_of_inverse
+    from reclora_kedro.candidates import ease
 
     regularization, prior = settings.regularization, None
     if training.items <= MOST_TAKEN:  # several settings are tried, and what they have in common is kept
-        products = training.once("gram", lambda: gram(training.taken))
+        products = training.once("gram", lambda: ease.gram(training.taken))
         if words is not None:
-            prior = training.once("of_words", lambda: item_weights(words, WORDS_REGULARIZATION)).copy()
+            prior = training.once("of_words", lambda: ease.item_weights(words, WORDS_REGULARIZATION)).copy()
             prior *= np.float32(settings.text_weight)
-        return weights_of_inverse(inverse_of_gram(products.copy(order="F"), regularization), regularization, prior)
+        inverse = ease.inverse_of_gram(products.copy(order="F"), regularization)
+        return ease.weights_of_inverse(inverse, regularization, prior)
     engine = training.engine
-    if engine.workers == 1 or engine.cpus_per_worker < blas_threads():
+    if engine.workers == 1 or engine.cpus_per_worker < ease.blas_threads():
         engine = engine.here()
     regressions = [(training.taken, regularization)]
     if words is not None:
         regressions.append((words, WORDS_REGULARIZATION))
-    inverse, *of_words = (
-        map_shards(_inverse, regressions, engine, "EASE") if engine.spreads else map(_inverse, regressions)
+    of_items, *of_words = (
+        map_shards(ease.inverse, regressions, engine, "EASE") if engine.spreads else map(ease.inverse, regressions)
     )
     if of_words:
-        prior = weights_of_inverse(of_words[0], WORDS_REGULARIZATION)
+        prior = ease.weights_of_inverse(of_words[0], WORDS_REGULARIZATION)
         prior *= np.float32(settings.text_weight)
-    return weights_of_inverse(inverse, regularization, prior, engine)
-
-
-def _inverse(regression: tuple[csr_array, float]) -> np.ndarray:
-    from reclora_kedro.candidates.ease import gram, inverse_of_gram
-
-    taken, regularization = regression
-    return inverse_of_gram(gram(taken), regularization)
+    return ease.weights_of_inverse(of_items, regularization, prior, engine)
 
 
 def _following(training: Training, settings: LinearSettings) -> Term:
