@@ -135,6 +135,18 @@ def test_epochs_of_a_long_pass_have_each_row_once_and_end_at_the_maximum(log, co
     assert flat.drop("seconds").equals(whole.drop("seconds")[:3])
 
 
+def test_a_long_pass_takes_the_steps_of_gradients_that_are_made_anew(log, config, monkeypatch) -> None:
+    config = config.model_copy(update={"max_epochs": 1, "batch_size": 5, "batch_parts": 2})
+    monkeypatch.setattr(training, "EPOCH_ROWS", 60)
+    kept, _ = fit_lens(log, config)
+    assert kept.item.ids.sparse
+    monkeypatch.setattr(LensTraining, "keep_gradients", lambda self: None)
+    anew, _ = fit_lens(log, config)
+    assert not anew.item.ids.sparse
+    for name, weight in anew.state_dict().items():
+        torch.testing.assert_close(kept.state_dict()[name], weight, rtol=1e-4, atol=1e-6)
+
+
 def test_a_trained_lens_is_frozen(fitted) -> None:
     lens, _ = fitted
     assert not any(module.training for module in lens.modules())

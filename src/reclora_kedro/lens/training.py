@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from reclora_kedro.devices import choose_device, seeded
@@ -111,7 +111,7 @@ class LensTraining:
         validation, config = log.rows_in("validation"), lens.config
         drawn = np.random.default_rng(config.seed).permutation(len(validation))[: config.validation_rows]
         self.validation = self.samples[validation[np.sort(drawn)]]
-        self.group, self.rows_per_step = group, config.batch_size
+        self.group, self.rows_per_step, self.keeps_gradients = group, config.batch_size, False
 
     def run(
         self,
@@ -142,6 +142,8 @@ class LensTraining:
         is_long = of_pass > EPOCH_ROWS
         least_gain = LEAST_GAIN if is_long else 0.0
         self.rows_per_step = self.lens.config.batch_size * (LONG_PASS_BATCHES if is_long else 1)
+        if is_long and self.device.type == "cpu":
+            self.keep_gradients()
         of_epoch = of_pass / max(1, math.ceil(of_pass / EPOCH_ROWS))
         most_rows = round(math.ceil(most / of_epoch) * of_epoch)
         with Progress("lens", most_rows, "rows", at_most=True) as progress:
@@ -179,7 +181,7 @@ class LensTraining:
         for start in range(0, len(shuffled), size):
             rows = min(size, len(shuffled) - start)
             seed = int(torch.randint(2**31, ())) if config.batch_parts > 1 else None
-            self.optimizer.zero_grad()
+            self.optimizer.zero_grad(set_to_none=not self.keeps_gradients)
             for part in range(rank, -(-rows // part_size), processes):
                 labels, batch = next(batches)
                 with nullcontext() if seed is None else seeded(seed + part, self.device):
@@ -192,6 +194,14 @@ class LensTraining:
             self.optimizer.step()
             progress.update(rows)
         return self.group.sum(total_loss).item() / len(shuffled)
+
+    def keep_gradients(self) -> None:
+        """Let embeddings add to gradients that are made once: those of all ids, per lookup, take half of a step."""
+        self.keeps_gradients = True
+        for module in self.lens.modules():
+            if isinstance(module, nn.Embedding):
+                module.sparse = True
+                module.weight.grad = torch.zeros_like(module.weight)
 
     def _own_batches(self, shuffled: np.ndarray) -> Iterator[tuple[Tensor, LensBatch]]:
         """Yield labels and inputs of this process's parts of the steps; many parts' samples are gathered together."""
