@@ -42,6 +42,8 @@ pipelines_option = click.option(
     "--pipelines", "names", default="", callback=split_string, help="Pipelines, separated by commas; else the default."
 )
 
+SHOWN_RUNS = 5  # whose ids an error names
+
 
 @click.group(name="provenance")
 def provenance() -> None:
@@ -197,6 +199,8 @@ def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
     """Say by what the results of two runs differ: ONE and OTHER are ids of runs, which are names of versions."""
     with opened(env) as run:
         versions = Archive(run.catalog).versions()
+    for run_id in (one, other):
+        require_run(run_id, versions)
     told = {}
     for entry in sorted({each.entry for each in versions}):
         before, after = (newest_until(run_id, entry, versions) for run_id in (one, other))
@@ -208,10 +212,22 @@ def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
             told[entry] = reasons or ["other content by the same recipe"]
     if as_json:
         click.echo(json.dumps(told))
-    for entry, reasons in told.items() if not as_json else ():
+        return
+    if not told:
+        click.echo("Their results are equal.")
+    for entry, reasons in told.items():
         click.echo(entry)
         for reason in reasons:
             click.echo(f"  {reason}")
+
+
+def require_run(run_id: str, versions: Sequence[ArchivedVersion]) -> None:
+    """Raise RunRefusedError for the id of a run of which no results are left."""
+    known = {each.version for each in versions if each.version}
+    known |= {each.stored.run for each in versions if each.stored and each.stored.run}
+    if run_id not in known:
+        newest = ", ".join(sorted(known)[-SHOWN_RUNS:]) or "none"
+        raise RunRefusedError(f"No result of a run {run_id} is kept. The newest runs with results are: {newest}.")
 
 
 def newest_until(run_id: str, entry: str, versions: Sequence[ArchivedVersion]) -> ArchivedVersion | None:

@@ -37,11 +37,15 @@ def test_commands_say_what_is_out_of_date_and_what_it_was_made_of(tmp_path):
     assert status.pipeline.error.message == "1 of 2 nodes are out of date"
     assert ran(by_settings, folder, only_missing_outputs=True) == ["total"]
     second = max(path.name for path in (folder / "data/03_primary/totals.parquet").iterdir())
-    compared, kept, removed, forced, again = ran(
-        commanded, folder, f"diff {first} {second} --json", "gc --keep 1", "gc --keep 1 --yes --json",
+    compared, equal, no_run, kept, removed, forced, again = ran(
+        commanded, folder, f"diff {first} {second} --json", f"diff {second} {second}", f"diff {first} 2020-01-01",
+        "gc --keep 1", "gc --keep 1 --yes --json",
         "force clean --json", "plan --json",
     )  # fmt: skip
     assert compared == {"totals": [reason]}
+    assert equal == "Their results are equal.\n"
+    assert "No result of a run 2020-01-01 is kept. The newest runs with results are: " in no_run
+    assert second in no_run
     assert "1 versions would go: add --yes" in kept
     assert [each["version"] for each in removed["removed"]] == [first]
     assert [path.name for path in (folder / "data/03_primary/totals.parquet").iterdir()] == [second]
