@@ -16,7 +16,7 @@ from reclora_kedro.candidates.ease import item_weights
 from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.candidates.linear import Linear, LinearConfig, LinearSettings
 from reclora_kedro.candidates.sparse_ease import sparse_item_weights
-from reclora_kedro.candidates.transitions import transitions
+from reclora_kedro.candidates.transitions import follows
 from reclora_kedro.distributed.engine import LOCAL, map_shards
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.sequences import Sequences
@@ -124,8 +124,9 @@ def test_scores_are_those_of_the_formula(log, directed, within_moments, text_wei
 def test_pairs_further_apart_count_where_all_nearer_ones_are_of_one_item():
     columns = {"item_index": np.array([0, 1, 0, 1]), "timestamp": np.arange(4)}
     events = Sequences.of_columns(np.array([0, 4]), **columns)
-    sums = transitions(events, np.ones(4, dtype=bool), np.ones(2), 5, 0.7, directed=True, within_moments=True)
-    np.testing.assert_allclose(sums.toarray(), [[0, 2 + 0.7**2], [1, 0]])
+    found = follows(events, np.ones(4, dtype=bool), 2, window=5, decay=0.7)
+    np.testing.assert_allclose(found.later.toarray(), [[0, 2 + 0.7**2], [1, 0]])
+    assert not found.together.nnz
 
 
 def test_likes_of_the_validation_split_choose_directed_transitions_where_items_follow_one_another():

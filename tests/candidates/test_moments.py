@@ -76,14 +76,14 @@ def test_single_scores_are_those_of_the_table_however_many_rows_are_read_at_once
             np.testing.assert_array_equal(scores_at(scores, row, item), asked.scores[row, item])
 
 
-@given(asked(), st.integers(1, 40))
-def test_an_item_has_the_rank_that_it_has_in_the_list(asked, at_once):
+@given(asked(), st.integers(1, 40), st.sampled_from([0, 2]))
+def test_an_item_has_the_rank_that_it_has_in_the_list(asked, at_once, dense_share):
     moments = asked.moments
     for row in range(len(asked.scores)):
         items = np.array(asked.all_in_order(row), dtype=np.int64)
         of_row = np.full(len(items), row)
         for scores in (asked.scores[of_row], csr_array(asked.scores[of_row].reshape(-1, asked.scores.shape[1]))):
-            with patch.object(module, "SCORES_AT_ONCE", at_once):
+            with patch.multiple(module, SCORES_AT_ONCE=at_once, DENSE_SHARE=dense_share):
                 assert ranks_of(scores, moments[of_row], items).tolist() == list(range(1, len(items) + 1))
 
 

@@ -12,7 +12,7 @@ from random_logs import interaction_tables, log_of, logs
 from reclora_kedro.candidates import popularity
 from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.candidates.moments import best
-from reclora_kedro.candidates.popularity import Popularity, PopularityConfig, PopularitySettings, Spans
+from reclora_kedro.candidates.popularity import Likes, Popularity, PopularityConfig, PopularitySettings
 from reference_log import reference_log
 
 DAY = 86_400
@@ -39,7 +39,7 @@ def test_each_user_counts_once_in_a_window_that_ends_at_the_moment(likes, length
     expected = [[users(item, now) for item in range(3)] for now in moments]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(popularity, "CHANGES_OF_MARK", 4)
-        spans = Spans.of_likes(*columns, length)
+        spans = Likes.of(*columns).spans(length)
         assert spans.counts(moments, 3).tolist() == expected
         assert [spans.counts(moments[now:], 3)[0].tolist() for now in moments] == expected  # from an earlier second on
 

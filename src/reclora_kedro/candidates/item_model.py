@@ -72,8 +72,10 @@ class Training:
         return self._made[key]
 
     def release(self) -> None:
-        """Forget what has been made `once`, which fitted models keep as far as they need it."""
+        """Forget what has been made of the events, which fitted models keep as far as they need it."""
         self._made.clear()
+        for name in ("user", "taken"):
+            vars(self).pop(name, None)
 
     @property
     def items(self) -> int:
@@ -273,9 +275,8 @@ def _ndcg_sums(
     model: type[ItemModel], training: Training, live: bool, moments: Moments, target: np.ndarray, tried: list[Any]
 ) -> np.ndarray:
     """Return the sum of the NDCG of targets at moments by the model with each of some settings, shape (settings,)."""
-    models, sums = [model.fit(training, each) for each in tried], np.zeros(len(tried))
-    if live:
-        models = [each.as_of_each_moment(training) for each in models]
+    fitted, sums = (model.fit(training, each) for each in tried), np.zeros(len(tried))
+    models = [each.as_of_each_moment(training) if live else each for each in fitted]
     step = f"{len(tried)} settings of {model.__module__.rpartition('.')[2]}"
     with Progress(step, len(moments), "likes", delay=SECONDS_PER_LINE) as progress:
         for rows, block in moments.blocks():

@@ -15,7 +15,7 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, Step, Training
 from reclora_kedro.candidates.moments import Moments, Scores
 from reclora_kedro.candidates.texts import Texts
-from reclora_kedro.candidates.transitions import transitions
+from reclora_kedro.candidates.transitions import follows, transitions
 from reclora_kedro.distributed.engine import map_shards
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.parameters import Count, NonNegative, Positive, Real
@@ -215,8 +215,12 @@ def _closed_form(training: Training, settings: LinearSettings, words: csr_array 
 
 
 def _following(training: Training, settings: LinearSettings) -> Term:
-    kind, window = (settings.directed, settings.within_moments), (WINDOW, WINDOW_DECAY)
-    log, known = training.log, training.known
-    return training.once(
-        ("transitions", *kind), lambda: Term(transitions(log.sequences, known, training.users, *window, *kind))
-    )
+    kind, log = (settings.directed, settings.within_moments), training.log
+
+    def made() -> Term:
+        found = training.once(
+            "follows", lambda: follows(log.sequences, training.known, training.items, WINDOW, WINDOW_DECAY)
+        )
+        return Term(transitions(found, training.users, *kind))
+
+    return training.once(("transitions", *kind), made)

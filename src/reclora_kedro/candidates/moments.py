@@ -17,6 +17,7 @@ NO_ITEM = -1
 """Padding of a list that ends early."""
 SCORES_AT_ONCE = 2**21  # of all items at several moments: 8 MiB
 LEAST_AT_ONCE = 4  # moments: a sparse product takes some time for each item, however few its rows are
+DENSE_SHARE = 0.1  # of scores that are stored, from which on ranks are found sooner among all
 PARTS = 16  # of the scores, per item of a list
 NOTHING = np.array([], dtype=np.int64)
 
@@ -167,6 +168,13 @@ class Moments:
             may &= np.isin(items, only)
         return may
 
+    def count(self, row: int, end: int) -> int:
+        """Return how many of the first items in the order, up to a place, a row may get."""
+        place, hidden = self.order.place, np.unique(self.hidden[row])
+        if (only := self.allowed[row]) is None:
+            return end - int((place[hidden] < end).sum())
+        return int((place[np.setdiff1d(only, hidden)] < end).sum())
+
     @cached_property
     def mask(self) -> np.ndarray:
         """Whether each row may get each item, shape (moments, items)."""
@@ -269,6 +277,8 @@ def ranks_of(scores: Scores, moments: Moments, target: np.ndarray) -> np.ndarray
     Args:
         target: item index of each moment, which it may get, shape (moments,).
     """
+    if isinstance(scores, csr_array) and scores.nnz < DENSE_SHARE * len(target) * moments.items:
+        return np.array([_rank_of_sparse(scores, moments, row, item) for row, item in enumerate(target.tolist())])
     place, ranks = moments.order.place, np.empty(len(target), dtype=np.int64)
     for rows, dense in _dense(scores):
         items = target[rows]
@@ -276,6 +286,19 @@ def ranks_of(scores: Scores, moments: Moments, target: np.ndarray) -> np.ndarray
         is_before = (dense > own) | ((dense == own) & (place < place[items][:, None]))
         ranks[rows] = 1 + (is_before & moments.mask[rows]).sum(axis=1)
     return ranks
+
+
+def _rank_of_sparse(scores: csr_array, moments: Moments, row: int, item: int) -> int:
+    place, own = moments.order.place, slice(*scores.indptr[row : row + 2])
+    items, values = scores.indices[own], scores.data[own]
+    score = values[items == item].sum()  # 0 if none is stored
+    counts = (values != 0) & moments.allows(row, items)
+    items, values = items[counts], values[counts]
+    before = int(((values > score) | ((values == score) & (place[items] < place[item]))).sum())
+    if score <= 0:  # all other items have 0: those before it in the order, or all
+        end = place[item] if score == 0 else moments.items
+        before += moments.count(row, end) - int((place[items] < end).sum())
+    return 1 + before
 
 
 def _dense(scores: Scores) -> Iterator[tuple[slice, np.ndarray]]:

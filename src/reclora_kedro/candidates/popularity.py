@@ -32,35 +32,52 @@ class PopularitySettings(Block):
 
 
 @dataclass(frozen=True, eq=False)
+class Likes:
+    """Likes by user and item, those of one pair by time, which windows of any length are made of.
+
+    Attributes:
+        again: whether the like before is of the same user and item, shape (likes,).
+        in_time: places of the likes in the order of time, int32, shape (likes,).
+    """
+
+    item: np.ndarray  # shape (likes,)
+    second: np.ndarray  # int64, shape (likes,)
+    again: np.ndarray
+    in_time: np.ndarray
+
+    @classmethod
+    def of(cls, user: np.ndarray, item: np.ndarray, second: np.ndarray) -> Self:
+        """Put likes in order; those of a user are in the order of time."""
+        order = np.argsort(user.astype(np.int64) * (item.max(initial=0) + 1) + item, kind="stable")
+        user, item, second = user[order], item[order], second[order]
+        again = (np.diff(user, prepend=-1) == 0) & (np.diff(item, prepend=-1) == 0)
+        return cls(item, second, again, np.argsort(second, kind="stable").astype(np.int32))
+
+    def spans(self, length: int | None) -> "Spans":
+        """Return the spans of `length` seconds after likes, those of one user and item joined; None for endless ones.
+
+        So each user counts once, however often they take an item.
+        """
+        goes_on = self.again if length is None else self.again & (np.diff(self.second, prepend=0) < length)
+        first = self.in_time[~goes_on[self.in_time]]
+        seconds, items, changes = self.second[first], self.item[first], np.ones(len(first), dtype=np.int8)
+        if length is not None:
+            is_last = np.append(~goes_on[1:], np.ones(min(len(goes_on), 1), dtype=bool))
+            last = self.in_time[is_last[self.in_time]]
+            seconds = np.concatenate([seconds, self.second[last] + length])
+            order = np.argsort(seconds, kind="stable").astype(np.int32)
+            seconds, items = seconds[order], np.concatenate([items, self.item[last]])[order]
+            changes = np.where(order < len(first), np.int8(1), np.int8(-1))
+        return Spans(seconds, items, changes)
+
+
+@dataclass(frozen=True, eq=False)
 class Spans:
     """When users count for items, as seconds in ascending order at which one begins or ceases to count."""
 
     second: np.ndarray  # int64, shape (changes,)
     item: np.ndarray  # shape (changes,)
-    change: np.ndarray  # 1 or -1, shape (changes,)
-
-    @classmethod
-    def of_likes(cls, user: np.ndarray, item: np.ndarray, second: np.ndarray, length: int | None) -> Self:
-        """Return the spans of `length` seconds after likes, those of one user and item joined; None for endless ones.
-
-        So each user counts once, however often they take an item. Likes of a user are in the order of time.
-        """
-        order = np.argsort(user.astype(np.int64) * (item.max(initial=0) + 1) + item, kind="stable")
-        user, item, second = user[order], item[order], second[order]
-        same = (np.diff(user, prepend=-1) == 0) & (np.diff(item, prepend=-1) == 0)
-        goes_on = same if length is None else same & (np.diff(second, prepend=0) < length)
-        begins = ~goes_on
-        ends = (
-            np.zeros(0, dtype=bool) if length is None else np.append(begins[1:], np.ones(min(len(user), 1), dtype=bool))
-        )
-        seconds, items = second[begins], item[begins]
-        changes = np.ones(len(seconds), dtype=np.int32)
-        if length is not None:
-            seconds = np.concatenate([seconds, second[ends] + length])
-            items = np.concatenate([items, item[ends]])
-            changes = np.concatenate([changes, np.full(int(ends.sum()), -1, dtype=np.int32)])
-        order = np.argsort(seconds, kind="stable")
-        return cls(seconds[order], items[order], changes[order])
+    change: np.ndarray  # int8, 1 or -1, shape (changes,)
 
     def counts(self, seconds: np.ndarray, items: int) -> np.ndarray:
         """Return the number of users who count before each of some ascending seconds: float32, (seconds, items)."""
@@ -166,9 +183,14 @@ class Popularity(ItemModel):
 
 def _spans(training: Training, known: np.ndarray, length: int | None) -> tuple[Spans, int]:
     """Return the spans of known likes, and the second after all known events but the latest thousandth."""
-    events = training.log.sequences
-    seconds, likes = events.timestamp[known], np.flatnonzero(known & (events.label == 1))
-    until = 1.0 if length is None else SHARE_OF_TIMES
-    after = int(np.quantile(seconds, until, method="lower")) + 1 if len(seconds) else 0
-    spans = Spans.of_likes(training.user[likes], events.item_index[likes], events.timestamp[likes], length)
-    return spans, after
+    events, count, until = training.log.sequences, int(known.sum()), 1.0 if length is None else SHARE_OF_TIMES
+
+    def ordered() -> Likes:
+        likes = np.flatnonzero(known & (events.label == 1))
+        return Likes.of(training.user[likes], events.item_index[likes], events.timestamp[likes])
+
+    def end() -> int:
+        return int(np.quantile(events.timestamp[known], until, method="lower")) + 1 if count else 0
+
+    likes = training.once(("likes", count), ordered)  # the windows that are tried differ in their lengths alone
+    return likes.spans(length), training.once(("end", count, until), end)

@@ -1,9 +1,10 @@
 """Transitions: how often users take one item soon after another."""
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array
 
 from reclora_kedro.history.sequences import Sequences, edges_of_blocks
 
@@ -11,25 +12,65 @@ EVENTS_AT_ONCE = 2**23  # of whole users, whose pairs are counted together: 1 Gi
 MOST_PLACES = 64  # apart, of events that are compared: a moment of more events would have too many pairs
 
 
-def transitions(
-    sequences: Sequences,
-    usable: np.ndarray,
-    users: np.ndarray,
-    window: int,
-    decay: float,
-    directed: bool,
-    within_moments: bool,
-) -> csr_array:
-    """Return how often users take an item soon after another, over ``sqrt(users(i) users(j))``.
+class Follows(NamedTuple):
+    """How often users take one item after another, float32, each of shape (items, items).
+
+    Attributes:
+        later: weights of items taken in later moments (columns) than those of the rows.
+        together: numbers of pairs of one moment, in both directions.
+    """
+
+    later: csr_array
+    together: csr_array
+
+
+def follows(sequences: Sequences, usable: np.ndarray, items: int, window: int, decay: float) -> Follows:
+    """Return how often users take an item soon after another.
 
     An event at which a user took j, d moments after one at which they took i, counts ``decay^(d - 1)``. Events of one
-    second are one moment without an order: pairs of them count 1 in both directions.
+    second are one moment without an order: pairs of them count 1.
 
     Args:
         usable: whether an event counts, shape (events,).
-        users: number of users of each item, shape (items,).
+        items: number of items.
         window: maximum number of moments between two events.
         decay: factor per further moment between them.
+    """
+    later = together = csr_array((items, items), dtype=np.float32)
+    for first, last in pairwise(edges_of_blocks(sequences.offsets, EVENTS_AT_ONCE).tolist()):
+        offsets = sequences.offsets[first : last + 1]
+        event = offsets[0] + np.flatnonzero(usable[offsets[0] : offsets[-1]])
+        user, second = np.searchsorted(offsets, event, side="right"), sequences.timestamp[event]
+        earlier, after, apart = _pairs(user, second, sequences.item_index[event], window)
+        of_later = apart > 0
+        weight = np.float32(decay) ** (apart[of_later] - 1)
+        later = later + csr_array((weight, (earlier[of_later], after[of_later])), shape=later.shape)
+        one, other = earlier[~of_later], after[~of_later]
+        pairs = np.concatenate([one, other]), np.concatenate([other, one])
+        together = together + csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=later.shape)
+    return Follows(later, together)
+
+
+def _pairs(user: np.ndarray, second: np.ndarray, item: np.ndarray, window: int) -> tuple[np.ndarray, ...]:
+    """Return pairs of different items of a user at most so many moments apart: the earlier, the later, and how far."""
+    is_new = (np.diff(second, prepend=-1) != 0) | (np.diff(user, prepend=-1) != 0)
+    moment, found = is_new.cumsum(dtype=np.int32), [(item[:0], item[:0], np.empty(0, dtype=np.int32))]
+    for places in range(1, MOST_PLACES + 1):
+        apart = moment[places:] - moment[:-places]
+        counts = (user[places:] == user[:-places]) & (apart <= window)
+        if not counts.any():
+            break
+        counts &= item[places:] != item[:-places]
+        found.append((item[:-places][counts], item[places:][counts], apart[counts]))
+    earlier, later, distance = (np.concatenate(each) for each in zip(*found, strict=True))
+    return earlier, later, distance
+
+
+def transitions(found: Follows, users: np.ndarray, directed: bool, within_moments: bool) -> csr_array:
+    """Return how often users take an item soon after another, see `follows`, over ``sqrt(users(i) users(j))``.
+
+    Args:
+        users: number of users of each item, shape (items,).
         directed: whether only the later item follows the earlier one, or each follows the other.
         within_moments: whether pairs of one moment count.
 
@@ -39,47 +80,16 @@ def transitions(
     Examples:
         >>> columns = {"item_index": np.array([0, 1, 2]), "timestamp": np.array([5, 9, 9])}
         >>> events = Sequences.of_columns(np.array([0, 3]), **columns)
-        >>> everyone, users = np.ones(3, dtype=bool), np.ones(3)
-        >>> transitions(events, everyone, users, 1, 0.5, directed=True, within_moments=True).toarray()
+        >>> found = follows(events, np.ones(3, dtype=bool), 3, window=1, decay=0.5)
+        >>> transitions(found, np.ones(3), directed=True, within_moments=True).toarray()
         array([[0., 1., 1.],
                [0., 0., 1.],
                [0., 1., 0.]], dtype=float32)
     """
-    items, sums = len(users), csr_array((len(users), len(users)), dtype=np.float32)
-    for first, last in pairwise(edges_of_blocks(sequences.offsets, EVENTS_AT_ONCE).tolist()):
-        offsets = sequences.offsets[first : last + 1]
-        event = offsets[0] + np.flatnonzero(usable[offsets[0] : offsets[-1]])
-        user, second = np.searchsorted(offsets, event, side="right"), sequences.timestamp[event]
-        pairs = _pairs(user, second, sequences.item_index[event], items, window, decay, directed, within_moments)
-        sums = sums + pairs
-    scale = diags_array(np.maximum(users, 1) ** np.float32(-0.5))
-    return (scale @ sums @ scale).tocsr().astype(np.float32)
-
-
-def _pairs(
-    user: np.ndarray,
-    second: np.ndarray,
-    item: np.ndarray,
-    items: int,
-    window: int,
-    decay: float,
-    directed: bool,
-    within_moments: bool,
-) -> csr_array:
-    """Return the sums over pairs of these events."""
-    is_new = (np.diff(second, prepend=-1) != 0) | (np.diff(user, prepend=-1) != 0)
-    moment, sums = is_new.cumsum(), csr_array((items, items), dtype=np.float32)
-    for places in range(1, MOST_PLACES + 1):
-        apart = moment[places:] - moment[:-places]
-        counts = (user[places:] == user[:-places]) & (apart <= window)
-        if not counts.any():
-            break
-        counts &= item[places:] != item[:-places]
-        if not within_moments:
-            counts &= apart > 0
-        earlier, later, apart = item[:-places][counts], item[places:][counts], apart[counts]
-        weight = np.where(apart > 0, np.float32(decay) ** (apart - 1), np.float32(1))
-        forward = csr_array((weight, (earlier, later)), shape=sums.shape)
-        back = apart == 0 if directed else slice(None)
-        sums = sums + forward + csr_array((weight[back], (later[back], earlier[back])), shape=sums.shape)
-    return sums
+    sums = found.later if directed else found.later + found.later.T.tocsr()
+    if within_moments:
+        sums = sums + found.together
+    scale = np.maximum(users, 1).astype(np.float32) ** np.float32(-0.5)
+    weights = csr_array((sums.data * np.repeat(scale, np.diff(sums.indptr)), sums.indices, sums.indptr), sums.shape)
+    weights.data *= scale[sums.indices]
+    return weights

@@ -378,9 +378,8 @@ def choose(
     if lens is None and order == "lens":
         raise ValueError("recommendation.order is lens, but there is no lens: train it, or set it to candidates.")
     open_choice = Choice(kind="fusion", order="lens" if lens is not None else "candidates", sources=sources)
-    fitted = Recommender.of(training, open_choice, config, lens)
+    asked = Recommender.of(training, open_choice, config, lens).as_measured(training)
     training.release()  # settings that were not chosen have transitions and near items of their own
-    asked = fitted.as_measured(training)
     stage, reason, compared = SecondStage(), "it is named in recommendation.method", list[RankingMetrics]()
     if set(SECOND_STAGES) & set(config.methods) and teaching.height:
         moments, target = asked.moments(teaching), teaching["item_index"].to_numpy()

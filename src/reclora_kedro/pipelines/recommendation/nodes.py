@@ -60,6 +60,7 @@ def shortlist_candidates(
         table, unknown = delivery.candidate_table(recommendation_candidates, log)
     training = Training.of_all(bare, _trained(retriever), engine)
     fitted = Recommender.of(training, chosen, config, LensReader(lens, bare))
+    training.release()
     if not chosen.reads_lens:
         fitted = replace(fitted, lens=None)
     shortlist, report = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
