@@ -97,7 +97,7 @@ class Spans:
         """Return the counts after each of some ascending numbers of changes, from those now, after `done` of them."""
         counts = np.empty((len(ends), len(now)), dtype=np.float32)
         for row, end in enumerate(ends.tolist()):
-            now += np.bincount(self.item[done:end], self.change[done:end], minlength=len(now))
+            np.add.at(now, self.item[done:end], self.change[done:end].astype(np.float64))
             counts[row], done = now, end
         return counts
 
