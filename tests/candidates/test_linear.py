@@ -12,11 +12,12 @@ from threadpoolctl import threadpool_limits
 from circle_log import circle_log
 from random_logs import interaction_tables, log_of
 from reclora_kedro.candidates import linear, sparse_ease
+from reclora_kedro.candidates import transitions as module
 from reclora_kedro.candidates.ease import item_weights
 from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.candidates.linear import Linear, LinearConfig, LinearSettings
 from reclora_kedro.candidates.sparse_ease import sparse_item_weights
-from reclora_kedro.candidates.transitions import follows
+from reclora_kedro.candidates.transitions import Follows, follows, greatest, transitions
 from reclora_kedro.distributed.engine import LOCAL, map_shards
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.sequences import Sequences
@@ -127,6 +128,19 @@ def test_pairs_further_apart_count_where_all_nearer_ones_are_of_one_item():
     found = follows(events, np.ones(4, dtype=bool), 2, window=5, decay=0.7)
     np.testing.assert_allclose(found.later.toarray(), [[0, 2 + 0.7**2], [1, 0]])
     assert not found.together.nnz
+
+
+@given(st.integers(1, 6), st.integers(0, 99))
+def test_an_item_keeps_the_greatest_of_its_transitions(most, seed):
+    random = np.random.default_rng(seed)
+    weights = (random.permutation(36).reshape(6, 6) * (random.random((6, 6)) < 0.7)).astype(np.float32)
+    kept = np.where(weights >= np.sort(weights, axis=1)[:, [-most]], weights, 0)
+    found = Follows(csr_array(weights), csr_array(weights.shape, dtype=np.float32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MOST_OF_ITEM", most)
+        made = transitions(found, np.ones(6), directed=True, within_moments=False)
+    np.testing.assert_array_equal(made.toarray(), kept)
+    np.testing.assert_array_equal(greatest(csr_array(-weights), most).toarray(), -kept)
 
 
 def test_likes_of_the_validation_split_choose_directed_transitions_where_items_follow_one_another():

@@ -69,10 +69,10 @@ class Linear(ItemModel):
 
         sum over k of recency^k * (B[j_k, i] + transition_weight * T[j_k, i])
 
-    where T are transitions, and B the weights of EASE, which regularization keeps near ``text_weight * S``: S are those
-    of EASE on items' TF-IDF vectors, with words in place of users. With the weights lambda and gamma of L3AE (Moon et
-    al., arXiv 2508.13500), regularization is lambda + gamma, and text_weight is gamma over it. Events of one second
-    have the same weight.
+    where T are transitions, the greatest of each item, and B the weights of EASE, which regularization keeps near
+    ``text_weight * S``: S are those of EASE on items' TF-IDF vectors, with words in place of users. With the weights
+    lambda and gamma of L3AE (Moon et al., arXiv 2508.13500), regularization is lambda + gamma, and text_weight is gamma
+    over it. Events of one second have the same weight.
 
     Above `max_items` items, where 4 bytes per pair of items would be too many, B and S are the greatest weights of the
     same regressions by blocks of items, see `sparse_item_weights`.

@@ -13,6 +13,7 @@ from scipy.sparse import csr_array, diags_array, vstack
 from threadpoolctl import threadpool_limits
 
 from reclora_kedro.candidates.ease import blas_threads, gram
+from reclora_kedro.candidates.transitions import greatest
 from reclora_kedro.progress import Progress
 
 SOLVED = 512  # items whose weights one block gives
@@ -54,7 +55,7 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
         rows = found.rows(slice(start, start + step))
         if prior is not None:
             rows = rows + diags_array(ridge * found.diagonal[start : start + step]) @ prior[start : start + step]
-        rows = _greatest(_without_diagonal(rows.tocsr(), start), most)
+        rows = greatest(_without_diagonal(rows.tocsr(), start), most)
         kept = slice(ends[start], ends[start] + rows.nnz)
         data[kept], indices[kept] = rows.data, rows.indices
         ends[start + 1 : start + 1 + rows.shape[0]] = ends[start] + rows.indptr[1:]
@@ -222,9 +223,9 @@ def _near(taken: csr_array, users: np.ndarray, prior: csr_array | None) -> csr_a
 
     def nearest(start: int) -> csr_array:
         part = slice(start, start + step)
-        rows = _greatest(_without_diagonal(takers[part] @ few, start), NEAREST)
+        rows = greatest(_without_diagonal(takers[part] @ few, start), NEAREST)
         rows.data *= np.repeat(1 / users[part], np.diff(rows.indptr))
-        return rows if prior is None else rows + abs(_greatest(prior[part], NEAREST))
+        return rows if prior is None else rows + abs(greatest(prior[part], NEAREST))
 
     with _threads() as threads:
         return vstack(list(threads.map(nearest, range(0, items, step))), format="csr")
@@ -277,16 +278,3 @@ def _without_diagonal(rows: csr_array, first: int) -> csr_array:
     rows.data[rows.indices == row] = 0
     rows.eliminate_zeros()
     return rows
-
-
-def _greatest(rows: csr_array, most: int) -> csr_array:
-    """Keep the numbers of greatest absolute value in each row."""
-    kept = list[np.ndarray]()
-    for start, end in zip(rows.indptr[:-1].tolist(), rows.indptr[1:].tolist(), strict=True):
-        own = np.arange(start, end)
-        if len(own) > most:
-            own = start + np.sort(np.argpartition(-np.abs(rows.data[start:end]), most - 1)[:most])
-        kept.append(own)
-    places = np.concatenate(kept) if kept else np.arange(0)
-    ends = np.cumsum([0, *map(len, kept)], dtype=np.int32)
-    return csr_array((rows.data[places], rows.indices[places].astype(np.int32), ends), shape=rows.shape)

@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 from reclora_kedro.history.sequences import Sequences, edges_of_blocks
 
 EVENTS_AT_ONCE = 2**23  # of whole users, whose pairs are counted together: 1 GiB
+MOST_OF_ITEM = 2000  # weights of each item, the greatest; in a large catalogue, popular items would have most others
 MOST_PLACES = 64  # apart, of events that are compared: a moment of more events would have too many pairs
 
 
@@ -69,6 +70,8 @@ def _pairs(user: np.ndarray, second: np.ndarray, item: np.ndarray, window: int) 
 def transitions(found: Follows, users: np.ndarray, directed: bool, within_moments: bool) -> csr_array:
     """Return how often users take an item soon after another, see `follows`, over ``sqrt(users(i) users(j))``.
 
+    Each item keeps its `MOST_OF_ITEM` greatest weights.
+
     Args:
         users: number of users of each item, shape (items,).
         directed: whether only the later item follows the earlier one, or each follows the other.
@@ -92,4 +95,15 @@ def transitions(found: Follows, users: np.ndarray, directed: bool, within_moment
     scale = np.maximum(users, 1).astype(np.float32) ** np.float32(-0.5)
     weights = csr_array((sums.data * np.repeat(scale, np.diff(sums.indptr)), sums.indices, sums.indptr), sums.shape)
     weights.data *= scale[sums.indices]
-    return weights
+    return greatest(weights, MOST_OF_ITEM)
+
+
+def greatest(matrix: csr_array, most: int) -> csr_array:
+    """Keep the numbers of greatest absolute value in each row."""
+    lengths = np.diff(matrix.indptr)
+    kept = np.ones(matrix.nnz, dtype=bool)
+    for row in np.flatnonzero(lengths > most).tolist():
+        own = slice(*matrix.indptr[row : row + 2])
+        kept[own][np.argpartition(-np.abs(matrix.data[own]), most - 1)[most:]] = False
+    ends = np.append(0, np.minimum(lengths, most).cumsum()).astype(np.int32)
+    return csr_array((matrix.data[kept], matrix.indices[kept], ends), shape=matrix.shape)
