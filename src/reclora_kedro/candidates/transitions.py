@@ -14,7 +14,7 @@ MOST_PLACES = 64  # apart, of events that are compared: a moment of more events 
 
 
 class Follows(NamedTuple):
-    """How often users take one item after another, float32, each of shape (items, items).
+    """How often users take one item after another, float64, each of shape (items, items).
 
     Attributes:
         later: weights of items taken in later moments (columns) than those of the rows.
@@ -37,7 +37,7 @@ def follows(sequences: Sequences, usable: np.ndarray, items: int, window: int, d
         window: maximum number of moments between two events.
         decay: factor per further moment between them.
     """
-    later = together = csr_array((items, items), dtype=np.float32)
+    later = together = csr_array((items, items), dtype=np.float64)
     for first, last in pairwise(edges_of_blocks(sequences.offsets, EVENTS_AT_ONCE).tolist()):
         offsets = sequences.offsets[first : last + 1]
         event = offsets[0] + np.flatnonzero(usable[offsets[0] : offsets[-1]])
@@ -48,7 +48,7 @@ def follows(sequences: Sequences, usable: np.ndarray, items: int, window: int, d
         later = later + csr_array((weight, (earlier[of_later], after[of_later])), shape=later.shape)
         one, other = earlier[~of_later], after[~of_later]
         pairs = np.concatenate([one, other]), np.concatenate([other, one])
-        together = together + csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=later.shape)
+        together = together + csr_array((np.ones(len(pairs[0])), pairs), shape=later.shape)
     return Follows(later, together)
 
 
@@ -95,7 +95,7 @@ def transitions(found: Follows, users: np.ndarray, directed: bool, within_moment
     scale = np.maximum(users, 1).astype(np.float32) ** np.float32(-0.5)
     weights = csr_array((sums.data * np.repeat(scale, np.diff(sums.indptr)), sums.indices, sums.indptr), sums.shape)
     weights.data *= scale[sums.indices]
-    return greatest(weights, MOST_OF_ITEM)
+    return greatest(weights, MOST_OF_ITEM).astype(np.float32)
 
 
 def greatest(matrix: csr_array, most: int) -> csr_array:
