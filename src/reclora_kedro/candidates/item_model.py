@@ -275,7 +275,8 @@ def _ndcg_sums(
     model: type[ItemModel], training: Training, live: bool, moments: Moments, target: np.ndarray, tried: list[Any]
 ) -> np.ndarray:
     """Return the sum of the NDCG of targets at moments by the model with each of some settings, shape (settings,)."""
-    fitted, sums = (model.fit(training, each) for each in tried), np.zeros(len(tried))
+    sums = np.zeros(len(tried))
+    fitted = (model.fit(training, each) for each in tried)  # one after the other, as each may be large
     models = [each.as_of_each_moment(training) if live else each for each in fitted]
     step = f"{len(tried)} settings of {model.__module__.rpartition('.')[2]}"
     with Progress(step, len(moments), "likes", delay=SECONDS_PER_LINE) as progress:
