@@ -39,8 +39,8 @@ def with_ids(log: InteractionLog, ids: list) -> InteractionLog:
 def assert_identical(left: InteractionLog, right: InteractionLog) -> None:
     for name in ("items", "users", "samples"):
         assert_frame_equal(getattr(left, name), getattr(right, name), check_exact=True)
-    for name, array in vars(left.sequences).items():
-        other = getattr(right.sequences, name)
+    for name in left.sequences.__dataclass_fields__:
+        array, other = getattr(left.sequences, name), getattr(right.sequences, name)
         assert (array.dtype, array.shape, array.tobytes()) == (other.dtype, other.shape, other.tobytes())
 
 

@@ -59,8 +59,8 @@ def in_parts_of(rows):
 def assert_identical(left: InteractionLog, right: InteractionLog) -> None:
     for name in ("items", "users", "samples"):
         assert_frame_equal(getattr(left, name), getattr(right, name), check_exact=True)
-    for name, array in vars(left.sequences).items():
-        other = getattr(right.sequences, name)
+    for name in left.sequences.__dataclass_fields__:
+        array, other = getattr(left.sequences, name), getattr(right.sequences, name)
         assert (array.dtype, array.shape, array.tobytes()) == (other.dtype, other.shape, other.tobytes())
 
 

@@ -125,7 +125,7 @@ class Training:
         index[items] = np.arange(len(items), dtype=np.int32)
         kept = index[events.item_index] >= 0
         before = np.append(0, kept.cumsum())
-        columns = {name: values[kept] for name, values in vars(events).items() if name != "offsets"}
+        columns = {name: values[kept] for name, values in events.columns.items()}
         columns["item_index"] = index[columns["item_index"]]
         log = replace(
             self.log,

@@ -10,18 +10,20 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cached_property, partial
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from kedro_provenance.files.lifetime import end_with_parent
+from kedro_provenance.files.scratch import scratch_folder
 from kedro_provenance.parameters import Block, Resource
+from reclora_kedro.distributed import mapped
 from reclora_kedro.extras import install_line
 from reclora_kedro.parameters import MAX_INT32, Count, NonNegative, Positive
 from reclora_kedro.progress import Progress
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 R = TypeVar("R")
+T = TypeVar("T")
 
 MAX_FAILURES = 3  # retries of a shard whose worker is lost, and of a group that loses a worker
 SHARDS_PER_CORE = 2  # from which on processes start, each of which takes some seconds until it works
@@ -149,8 +152,8 @@ def map_shards(
     results: Iterator[R] = map(work, shards)
     if shards and engine.spreads:
         results = _map_on_ray(work, shards, engine, step)
-    elif one_thread and len(shards) > 1:
-        results = _map_on_cores(work, shards)
+    elif one_thread and (processes := _processes(shards, engine)) > 1:
+        results = _map_on_cores(work, shards, engine, processes)
     with Progress(step, len(shards), "shards", shown=len(shards) > 1) as progress:  # a single shard shows its own bar
         for result in results:
             progress.update()
@@ -301,27 +304,45 @@ def _join(train: "Callable[[Group], R]", address: str, port: int, size: int, ran
     return train_as_member(train, TCPStore(address, port, timeout=TIMEOUT), rank, size)
 
 
-def _map_on_cores(work: Callable[[S], R], shards: Sequence[S]) -> Iterator[R]:
-    import joblib
+@contextmanager
+def in_files(value: T, engine: EngineConfig, rows: int) -> Iterator[T]:
+    """Give a value for its copy whose large arrays are in a file, where `map_shards` on cores would write them.
 
-    cores = joblib.cpu_count()
-    if cores == 1 or len(shards) < SHARDS_PER_CORE * cores:
-        yield from map(work, shards)
+    So memory holds them once, if the caller lets go of the value.
+
+    Args:
+        rows: that will be mapped in shards.
+    """
+    if _processes(engine.shards(rows), engine) == 1:
+        yield value
         return
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "work")
-        joblib.dump(work, path)
+    with scratch_folder(engine.scratch) as folder:
+        mapped.write(value, Path(folder))
+        del value
+        yield mapped.read(Path(folder))
+
+
+def _processes(shards: Sequence[S], engine: EngineConfig) -> int:
+    """Return the number of processes of this machine among which shards of one thread are worth sharing."""
+    from joblib import cpu_count
+
+    cores = 1 if engine.spreads else cpu_count()
+    return cores if len(shards) >= SHARDS_PER_CORE * cores else 1
+
+
+def _map_on_cores(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig, processes: int) -> Iterator[R]:
+    with scratch_folder(engine.scratch) as folder:
+        mapped.write(work, Path(folder))
         # Those of joblib end, with what they keep, once they have read 300 MB of the file, which they take for a leak.
-        with ProcessPoolExecutor(cores, get_context("spawn"), _begin, (path,)) as processes:
-            yield from processes.map(_run_kept, shards)
+        with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (Path(folder),)) as pool:
+            yield from pool.map(_run_kept, shards)
 
 
 _kept: Callable[[Any], Any]
 
 
-def _begin(path: Path) -> None:
+def _begin(folder: Path) -> None:
     """Initialise a process with one thread: load the function, whose arrays stay in the file."""
-    import joblib
     import torch
 
     global _kept
@@ -329,7 +350,7 @@ def _begin(path: Path) -> None:
     Progress.hidden = True  # the process that waits for the shards shows how many are done
     torch.set_num_threads(1)
     threadpool_limits(1)
-    _kept = joblib.load(path, mmap_mode="r")
+    _kept = mapped.read(folder)
 
 
 def _run_kept(shard: Any) -> Any:

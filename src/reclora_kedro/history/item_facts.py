@@ -26,10 +26,13 @@ class ItemFacts:
 
     def __init__(self, log: InteractionLog, known: np.ndarray | None = None, delay: float = 0) -> None:
         item, second = log.sequences.item_index, log.sequences.timestamp
-        if known is not None:
+        if known is None or known.all():
+            [events] = log.sequences.by_item()
+            self._times = events.log
+        else:
             item, second = item[known], second[known]
-        self._times, self._after, self._delay = TimeLog(item, second), second.max(initial=0) + 1, delay
-        self._seconds = np.append(second[self._times.order], 0)
+            self._times = TimeLog(item, second)
+        self._after, self._delay = second.max(initial=0) + 1, delay
         self._has_clock = log.shared_clock
         self._vectors = None if log.item_embeddings is None else unit_vectors(log.item_embeddings).astype(np.float32)
 
@@ -48,8 +51,8 @@ class ItemFacts:
         features = {
             "events": np.log1p(last - first),
             "recent_events": np.log1p(recent),
-            "days_since_item": _log_days(until - self._seconds[last - 1], is_cold),
-            "item_age": _log_days(until - self._seconds[first], is_cold),
+            "days_since_item": _log_days(until - self._times.seconds(last - 1), is_cold),
+            "item_age": _log_days(until - self._times.seconds(first), is_cold),
             "history_length": np.log1p(end - start),
             "days_since_event": _log_days(now - events.timestamp[end - 1], is_new),
         }

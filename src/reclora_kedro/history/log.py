@@ -204,7 +204,7 @@ def save_tables(folder: Path, log: Tables, samples: pl.LazyFrame, rows: int) -> 
     log.items.write_parquet(folder / "items.parquet")
     log.users.write_parquet(folder / "users.parquet")
     clock = {SHARED_CLOCK: "true" if log.shared_clock else "false"}
-    save_file(vars(log.sequences), folder / SEQUENCES_FILE, metadata=clock)
+    save_file({"offsets": log.sequences.offsets} | log.sequences.columns, folder / SEQUENCES_FILE, metadata=clock)
     if log.repeats is not None:
         log.repeats.lazy().sink_ipc(folder / REPEATS_FILE)
     rows_per_block = max(ROWS_PER_BLOCK, -(-rows // MOST_BLOCKS))

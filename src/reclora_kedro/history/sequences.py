@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -52,6 +52,11 @@ class Sequences:
         return cls(offsets=offsets, **zeros | columns)
 
     @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of the events by name."""
+        return {name: getattr(self, name) for name in Sequences.__dataclass_fields__ if name != "offsets"}
+
+    @property
     def starts(self) -> np.ndarray:
         return self.offsets[:-1]
 
@@ -64,8 +69,15 @@ class Sequences:
         return int(self.timestamp.max())
 
     def by_item(self) -> "tuple[ItemEvents, ...]":
+        return self._by_item
+
+    @cached_property
+    def _by_item(self) -> "tuple[ItemEvents, ...]":
         user = user_of_events(self.offsets)
         return (ItemEvents(user, self.item_index, self.timestamp, self.label, self.rating),)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}  # the rest is made again
 
 
 def user_of_events(offsets: np.ndarray) -> np.ndarray:
@@ -137,6 +149,12 @@ class TimeLog:
         if (timestamp > self._last).all():  # which needs no search
             return first, end
         return first, np.searchsorted(self._keys, self._key(index, timestamp))
+
+    def seconds(self, places: np.ndarray) -> np.ndarray:
+        """Return the seconds of the events at places in `order`; of any event where a place is beyond them."""
+        if not len(self._keys):
+            return np.zeros(len(places), dtype=np.int64)
+        return self._first + self._keys.take(places, mode="clip") % self._seconds
 
     def ranges_before_own_second(self) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
         """Yield the events of some items and their `range_before`, in less time."""

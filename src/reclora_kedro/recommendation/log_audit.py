@@ -104,7 +104,7 @@ def with_own_histories(
     events, user, end = recommender.log.sequences, likes["user_index"].to_numpy(), likes["history_end"].to_numpy()
     start = events.starts[user]
     places, offsets = places_of(start, end), np.append(0, (end - start).cumsum())
-    columns = {name: values[places] for name, values in vars(events).items() if name != "offsets"}
+    columns = {name: values[places] for name, values in events.columns.items()}
     if random is not None:
         row = np.repeat(np.arange(len(end)), end - start)
         columns["item_index"] = columns["item_index"][np.lexsort((random.random(len(row)), row))]

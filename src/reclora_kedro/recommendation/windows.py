@@ -101,7 +101,7 @@ def log_until(log: InteractionLog, validates: int, tests: int, end: int) -> Inte
     is_later[events.item_index[kept]] = False
     index = (~is_later).cumsum(dtype=np.int32) - 1
     before = np.append(0, kept.cumsum())
-    columns = {name: values[kept] for name, values in vars(events).items() if name != "offsets"}
+    columns = {name: values[kept] for name, values in events.columns.items()}
     columns["item_index"] = index[columns["item_index"]].astype(np.int32)
 
     def moved(rows: pl.DataFrame) -> pl.DataFrame:

@@ -141,7 +141,7 @@ class LiveLog:
             last = np.full(log.users.height, -1)
             last[list(until)] = list(until.values())
             kept = sequences.timestamp > last[user]
-            events = {name: column[kept] for name, column in vars(sequences).items() if name != "offsets"}
+            events = {name: column[kept] for name, column in sequences.columns.items()}
             counts = np.bincount(user[kept], minlength=log.users.height)
             log = replace(log, sequences=Sequences(offsets=np.concatenate([[0], counts.cumsum()]), **events))
         log = replace(log, sequences=LiveSequences.from_sequences(log.sequences))

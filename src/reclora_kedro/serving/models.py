@@ -109,7 +109,7 @@ class Champion:
         """Memory of its weights and its log's columns."""
         modules: list[Any] = [self.lens, self.retriever, None if self.llm is None else self.llm.result().model.model]
         weights = [weight for module in modules if module is not None for weight in module.state_dict().values()]
-        columns = sum(column.nbytes for column in vars(self.log.sequences).values())
+        columns = sum(column.nbytes for column in self.log.sequences.columns.values())
         return columns + sum(weight.numel() * weight.element_size() for weight in weights)
 
 

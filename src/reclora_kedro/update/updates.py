@@ -234,7 +234,8 @@ def require_grown(log: InteractionLog, items: pl.DataFrame, users: pl.DataFrame)
 
 def has_grown(log: InteractionLog, before: InteractionLog) -> bool:
     """Whether a log has other events, items or users than an earlier one."""
-    columns = zip(vars(log.sequences).values(), vars(before.sequences).values(), strict=True)
+    now, then = log.sequences, before.sequences
+    columns = zip((now.offsets, *now.columns.values()), (then.offsets, *then.columns.values()), strict=True)
     same = all(np.array_equal(*pair) for pair in columns) and log.items.equals(before.items)
     return not (same and log.users.equals(before.users))
 

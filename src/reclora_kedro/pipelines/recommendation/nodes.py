@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.candidates.item_model import Training
-from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.distributed.engine import EngineConfig, in_files
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.report import methods_table
@@ -63,14 +63,16 @@ def shortlist_candidates(
     training.release()
     if not chosen.reads_lens:
         fitted = replace(fitted, lens=None)
-    shortlist, report = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
+    learned, users = fitted.learned(), len(log.users if config.users is None else config.users)
+    with in_files(fitted, engine, users) as fitted:
+        shortlist, report = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
     alike = delivery.concentration(shortlist, config.top_n, log.items.height)
     report |= {
         "unknown_items": unknown,
         "concentration": None if alike is None else alike.model_dump(mode="json"),
         "warnings": [] if alike is None or table is not None else alike.warnings(chosen.at_test_moments),
     }
-    return shortlist, delivery.candidate_questions(log, shortlist), report, fitted.learned()
+    return shortlist, delivery.candidate_questions(log, shortlist), report, learned
 
 
 def _trained(retriever: Retriever | None) -> dict[str, Any]:
