@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from typing import Any, ClassVar, Self
 
@@ -124,8 +125,7 @@ class NearestByUsers:
 
     def rows(self, items: np.ndarray) -> list[Row]:
         """Return the nearest items of each of some items, ascending, and their weights; the first ones among equals."""
-        missing = _missing(items, self._near)
-        scale = np.maximum(self.shared.users, 1) ** -self._power
+        missing, scale = _missing(items, self._near), self._scale
         step = max(1, PAIRS_AT_ONCE // self.shared.items)
         for start in range(0, len(missing), step):
             for item, (others, users) in self.shared.rows(missing[start : start + step]).items():
@@ -134,6 +134,10 @@ class NearestByUsers:
                 near = _greatest(weight, NEAREST)
                 self._near[item] = others[near], weight[near]
         return [self._near[item] for item in items.tolist()]
+
+    @cached_property
+    def _scale(self) -> np.ndarray:
+        return np.maximum(self.shared.users, 1) ** -self._power
 
 
 class NearestByTexts:
