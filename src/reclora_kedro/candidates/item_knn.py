@@ -102,8 +102,12 @@ class SharedUsers:
         counted = {item: self._shared[item] for item in items.tolist() if item in self._shared}
         missing = np.array([item for item in items.tolist() if item not in counted], dtype=np.int64)
         if len(missing):
-            takers = self._takers[missing] + self._changes.T.tocsr()[missing]
-            shared = takers @ self._taken + takers @ self._changes
+            takers = self._takers[missing]
+            if self._changes.nnz:  # as sums of large sparse matrices take long
+                takers = takers + self._changes.T.tocsr()[missing]
+            shared = takers @ self._taken
+            if (changed := takers @ self._changes).nnz:
+                shared = shared + changed
             shared.sort_indices()
             rows = {item: _row(shared, place) for place, item in enumerate(missing.tolist())}
             counted |= rows

@@ -264,10 +264,14 @@ def _best_of_sparse(scores: csr_array, moments: Moments, most: int) -> Lists:
 
 def scores_at(scores: Scores, row: np.ndarray, item: np.ndarray) -> np.ndarray:
     """Return the scores of items at rows, shape (pairs,)."""
-    found = np.empty(len(row))
-    for rows, dense in _dense(scores):
-        own = (row >= rows.start) & (row < rows.stop)
-        found[own] = dense[row[own] - rows.start, item[own]]
+    if isinstance(scores, np.ndarray):
+        return scores[row, item]
+    found, of_row = np.empty(len(row)), np.zeros(scores.shape[1], dtype=scores.dtype)
+    for each in np.unique(row).tolist():
+        stored, asked = slice(*scores.indptr[each : each + 2]), row == each
+        of_row[scores.indices[stored]] = scores.data[stored]
+        found[asked] = of_row[item[asked]]
+        of_row[scores.indices[stored]] = 0  # all are 0 again
     return found
 
 
@@ -302,7 +306,7 @@ def _rank_of_sparse(scores: csr_array, moments: Moments, row: int, item: int) ->
 
 
 def _dense(scores: Scores) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield dense rows, in which single numbers are found at once: so few of them that memory is used again."""
+    """Yield dense rows, so few of them that memory is used again."""
     if isinstance(scores, np.ndarray):
         yield slice(0, len(scores)), scores
         return
