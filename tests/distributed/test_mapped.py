@@ -1,6 +1,7 @@
 """Values whose arrays are in a file."""
 
 import gc
+from pathlib import Path
 from weakref import ref
 
 import numpy as np
@@ -72,3 +73,24 @@ def test_memory_holds_the_arrays_of_a_value_in_files_once(monkeypatch, shards):
     del value
     gc.collect()
     assert len(mapped._files) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_where_the_disk_is_full_another_folder_is_advised(monkeypatch, tmp_path):
+    class Full:
+        def __enter__(self):
+            (tmp_path / "arrays").symlink_to("/dev/full")
+            return str(tmp_path)
+
+        def __exit__(self, *_):
+            (tmp_path / "arrays").unlink()
+
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    monkeypatch.setattr("reclora_kedro.distributed.engine.scratch_folder", lambda parent: Full())
+    with (
+        pytest.raises(OSError, match="No space left") as error,
+        in_files(arrays(), LOCAL.model_copy(update={"rows_per_shard": 1}), 10),
+    ):
+        pass
+    assert f"The disk is full: {tmp_path} needs more" in error.value.__notes__[0]
+    assert "engine.scratch" in error.value.__notes__[0]

@@ -15,11 +15,13 @@ from functools import cached_property, partial
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from kedro_provenance.files.atomic import is_full_disk
 from kedro_provenance.files.lifetime import end_with_parent
 from kedro_provenance.files.scratch import scratch_folder
 from kedro_provenance.parameters import Block, Resource
@@ -306,20 +308,36 @@ def _join(train: "Callable[[Group], R]", address: str, port: int, size: int, ran
 
 @contextmanager
 def in_files(value: T, engine: EngineConfig, rows: int) -> Iterator[T]:
-    """Give a value for its copy whose large arrays are in a file, where `map_shards` on cores would write them.
+    """Yield a copy of what a function of `map_shards` reads, with its large arrays in a file that processes share.
 
-    So memory holds them once, if the caller lets go of the value.
+    If the caller lets go of the value, memory holds the arrays once. Where there will be no processes, the value itself
+    is yielded.
 
     Args:
-        rows: that will be mapped in shards.
+        rows: number of rows that will be mapped in shards, one thread each.
     """
     if _processes(engine.shards(rows), engine) == 1:
         yield value
         return
-    with scratch_folder(engine.scratch) as folder:
-        mapped.write(value, Path(folder))
+    with _written(value, engine) as folder:
         del value
-        yield mapped.read(Path(folder))
+        yield mapped.read(folder)
+
+
+@contextmanager
+def _written(value: Any, engine: EngineConfig) -> Iterator[Path]:
+    with scratch_folder(engine.scratch) as folder:
+        try:
+            mapped.write(value, Path(folder))
+        except OSError as error:
+            if is_full_disk(error):
+                error.add_note(
+                    f"The disk is full: {folder} needs more than the {disk_usage(folder).free / 2**20:,.0f} MiB that "
+                    "are free there, for what processes read together. Name a folder with more room in engine.scratch."
+                )
+            raise
+        del value
+        yield Path(folder)
 
 
 def _processes(shards: Sequence[S], engine: EngineConfig) -> int:
@@ -331,11 +349,12 @@ def _processes(shards: Sequence[S], engine: EngineConfig) -> int:
 
 
 def _map_on_cores(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig, processes: int) -> Iterator[R]:
-    with scratch_folder(engine.scratch) as folder:
-        mapped.write(work, Path(folder))
-        # Those of joblib end, with what they keep, once they have read 300 MB of the file, which they take for a leak.
-        with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (Path(folder),)) as pool:
-            yield from pool.map(_run_kept, shards)
+    # Processes of joblib end, with what they keep, once they have read 300 MB of a file, which they take for a leak.
+    with (
+        _written(work, engine) as folder,
+        ProcessPoolExecutor(processes, get_context("spawn"), _begin, (folder,)) as pool,
+    ):
+        yield from pool.map(_run_kept, shards)
 
 
 _kept: Callable[[Any], Any]
