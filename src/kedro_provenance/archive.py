@@ -5,7 +5,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from kedro.io import AbstractDataset
@@ -15,6 +14,7 @@ from parse import parse
 from kedro_provenance.aliases import is_alias
 from kedro_provenance.catalog import AtomicCatalog, is_scratch
 from kedro_provenance.files.atomic import remove_folder
+from kedro_provenance.files.scratch import scratch_folder
 from kedro_provenance.files.storage import (
     ADDRESSES,
     download,
@@ -109,7 +109,7 @@ class ArchivedVersion:
         storage, path = open_storage(self.address, self.options)
         for name in sorted(storage.find(path)):
             if name.endswith(suffix):
-                with TemporaryDirectory() as folder:
+                with scratch_folder() as folder:
                     rest = name.removeprefix(path).lstrip("/")
                     download(self.address, self.options, [rest], Path(folder))
                     yield Path(folder, rest)
