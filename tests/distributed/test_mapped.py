@@ -1,7 +1,6 @@
 """Values whose arrays are in a file."""
 
 import gc
-from pathlib import Path
 from weakref import ref
 
 import numpy as np
@@ -75,7 +74,6 @@ def test_memory_holds_the_arrays_of_a_value_in_files_once(monkeypatch, shards):
     assert len(mapped._files) == 0
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_where_the_disk_is_full_another_folder_is_advised(monkeypatch, tmp_path):
     class Full:
         def __enter__(self):

@@ -85,6 +85,14 @@ def is_full_disk(error: BaseException | None) -> bool:
     return False
 
 
+def note_full_disk(error: Exception, target: Path, advice: str) -> None:
+    """Add to an error whether the disk is full on which a file or folder was written, and what that means."""
+    if is_full_disk(error):
+        disk = next(folder for folder in (target, *target.parents) if folder.exists())
+        free = shutil.disk_usage(disk).free / 2**20
+        error.add_note(f"The disk is full: {target} needs more than the {free:,.1f} MiB that are free there. {advice}")
+
+
 @contextmanager
 def _draft_of(target: Path) -> Iterator[Path]:
     """Yield the path of a draft, in a hidden folder next to the target that is always removed at the end."""
@@ -99,12 +107,7 @@ def _draft_of(target: Path) -> Iterator[Path]:
         for folder in (target, *made):  # a folder is lost with the entry that its parent has of it
             _sync(folder.parent)
     except Exception as error:
-        if is_full_disk(error):
-            disk = next(folder for folder in target.parents if folder.exists())
-            error.add_note(
-                f"The disk is full: {target} needs more than the {shutil.disk_usage(disk).free / 2**20:,.1f} MiB that "
-                "are free there. Nothing half written was left, and earlier versions are untouched."
-            )
+        note_full_disk(error, target, "Nothing half written was left, and earlier versions are untouched.")
         raise
 
 

@@ -267,8 +267,9 @@ def scores_at(scores: Scores, row: np.ndarray, item: np.ndarray) -> np.ndarray:
     if isinstance(scores, np.ndarray):
         return scores[row, item]
     found, of_row = np.empty(len(row)), np.zeros(scores.shape[1], dtype=scores.dtype)
-    for each in np.unique(row).tolist():
-        stored, asked = slice(*scores.indptr[each : each + 2]), row == each
+    by_row = np.argsort(row, kind="stable")
+    for asked in np.split(by_row, np.flatnonzero(np.diff(row[by_row])) + 1) if len(row) else ():
+        stored = slice(*scores.indptr[row[asked[0]] :][:2])
         of_row[scores.indices[stored]] = scores.data[stored]
         found[asked] = of_row[item[asked]]
         of_row[scores.indices[stored]] = 0  # all are 0 again

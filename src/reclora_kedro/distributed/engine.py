@@ -15,13 +15,12 @@ from functools import cached_property, partial
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from shutil import disk_usage
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from kedro_provenance.files.atomic import is_full_disk
+from kedro_provenance.files.atomic import note_full_disk
 from kedro_provenance.files.lifetime import end_with_parent
 from kedro_provenance.files.scratch import scratch_folder
 from kedro_provenance.parameters import Block, Resource
@@ -330,11 +329,7 @@ def _written(value: Any, engine: EngineConfig) -> Iterator[Path]:
         try:
             mapped.write(value, Path(folder))
         except OSError as error:
-            if is_full_disk(error):
-                error.add_note(
-                    f"The disk is full: {folder} needs more than the {disk_usage(folder).free / 2**20:,.0f} MiB that "
-                    "are free there, for what processes read together. Name a folder with more room in engine.scratch."
-                )
+            note_full_disk(error, Path(folder), "Name a folder with more room in engine.scratch.")
             raise
         del value
         yield Path(folder)
