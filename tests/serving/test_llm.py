@@ -3,15 +3,18 @@
 import asyncio
 import json
 import re
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event as Signal
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from click.testing import CliRunner
+from starlette.testclient import TestClient
+from transformers import LlamaModel
 
 from kedro_provenance.errors import MismatchError
 from kedro_provenance.failures import RunRefusedError
@@ -22,8 +25,10 @@ from reclora_kedro import cli
 from reclora_kedro.history.questions import CANDIDATE, questions
 from reclora_kedro.history.records import prompt_records
 from reclora_kedro.history.retrieval import WindowConfig
+from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.states import gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
+from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.pipelines.question_nodes import build_prompts
@@ -31,6 +36,7 @@ from reclora_kedro.pipelines.served_project import ServedProject
 from reclora_kedro.recommendation.delivery import candidate_questions, lists_for_users
 from reclora_kedro.recommendation.recommendations import recommend
 from reclora_kedro.scoring.prompt_scores import score_prompts
+from reclora_kedro.serving.app import create_app
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Llm, Request
 from reclora_kedro.serving.service import ReloadRefusedError, Service
@@ -138,6 +144,58 @@ def test_a_champion_whose_llm_cannot_be_loaded_does_not_take_over(tmp_path, cham
     service.close()
     with pytest.raises(RunRefusedError):  # where all answers need it, nothing is served without it
         Service(service_config(tmp_path, model="llm"), lambda: loaded[-1], Metrics())
+
+
+REQUESTS = [
+    ("POST", "/recommend", {"user": "3", "explain": True}),
+    ("POST", "/recommend", {"history": [{"item": "3", "rating": 5}]}),
+    ("POST", "/score", {"user": "3", "items": ["1", "2"]}),
+    *(("GET", path, None) for path in ("/users/3", "/items?q=7", "/items/3/neighbours", "/model", "/health/ready")),
+    *(("GET", f"/page/{path}", None) for path in ("start", "user?user=3", "items?q=7", "champion")),
+    *(("GET", path, None) for path in ("/", "/metrics")),
+    ("POST", "/events", {"events": [{"user": "77", "item": "4", "rating": 5, "time": 1_000_000_000}]}),
+    ("POST", "/recommend", {"user": "77"}),
+    ("DELETE", "/users/77/events", None),
+]
+
+
+def ask(client, method, path, body):
+    """The status of an answer, and what it recommends or tells of a user."""
+    answer = client.request(method, path, json=body)
+    told = answer.json() if path.startswith(("/recommend", "/score", "/users", "/items")) else {}
+    return path, answer.status_code, told | {"request_id": None, "as_of": None}
+
+
+@pytest.mark.parametrize("model", LENS_MODELS.modules())
+def test_all_routes_answer_as_ever_while_an_llm_is_built_at_the_start_and_at_a_reload(
+    tmp_path, tiny_llm_folder, monkeypatch, model
+):
+    """Transformers sets torch's default dtype, of the whole process, while it builds a model."""
+    begun, go_on, build = Signal(), Signal(), LlamaModel.__init__
+
+    def build_slowly(llm, config):
+        build(llm, config)
+        begun.set()
+        assert go_on.wait(60)
+
+    champion = small_champion(of_lens={"model": model, "item_text": model == "text_transformer"})
+    monkeypatch.setattr(LlamaModel, "__init__", build_slowly)
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load_language_model, str(tiny_llm_folder), dtype="bfloat16", device="cpu")
+        try:
+            assert begun.wait(60)
+            service = Service(service_config(tmp_path), lambda: replace(champion), Metrics())
+            with TestClient(create_app(service)) as client:
+                at_start = [ask(client, *request) for request in REQUESTS]
+                service.reload()
+                after_reload = [ask(client, *request) for request in REQUESTS]
+                go_on.set()
+                assert {weights.dtype for weights in loading.result().model.parameters()} == {torch.bfloat16}
+                expected = [ask(client, *request) for request in REQUESTS]
+        finally:
+            go_on.set()
+    assert {status for _, status, _ in expected} == {200}
+    assert at_start == after_reload == expected
 
 
 @pytest.mark.parametrize("kind", [RunRefusedError, MismatchError])

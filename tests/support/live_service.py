@@ -96,12 +96,12 @@ def second_stage(log, lens):
     return SecondStage(weights=weights, trees=trees)
 
 
-def small_champion(log=None, **changes):
+def small_champion(log=None, of_lens=None, **changes):
     log = log or small_log()
     retrieved = WindowConfig(kind="retrieved", k=5)
     sizes = {"max_epochs": 1, "embedding_dim": 4, "hidden_dim": 8, "batch_size": 64, "field_min_count": 1}
     settings = block("lens", **sizes, recent_length=6, long_history=retrieved, device="cpu")
-    lens, _ = fit_lens(log, LensConfig.model_validate(settings | {"batch_parts": 1}))
+    lens, _ = fit_lens(log, LensConfig.model_validate(settings | {"batch_parts": 1} | (of_lens or {})))
     return Champion(
         **{
             "versions": {"log": "2026-01-01T00.00.00.000Z", "lens": "2026-01-01T00.00.00.000Z"},

@@ -2,18 +2,49 @@
 
 import json
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch.overrides import TorchFunctionMode
+from transformers import modeling_utils
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from reclora_kedro.llm.refusals import OTHER_SOURCE
 
 UNREAD = "pooler."  # prefix of weights
+CONSTRUCTORS = (
+    *(torch.empty, torch.zeros, torch.ones, torch.full, torch.eye, torch.rand, torch.randn),
+    *(torch.tensor, torch.scalar_tensor, torch.arange, torch.linspace),
+)
+BUILDING = Lock()  # held while a model is built: transformers replaces methods of its classes meanwhile
+
+
+class ThreadDtype(TorchFunctionMode):
+    """Creates floating-point tensors as `dtype` where a call names none, in this thread alone.
+
+    Transformers sets torch's default dtype instead, which is that of all threads: what another one computes meanwhile,
+    such as the lens of a service that loads an LLM, would be rounded or fail.
+    """
+
+    def __init__(self, dtype: torch.dtype, model_class_name: str | None = None) -> None:
+        super().__init__()
+        self._dtype = dtype
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        created = func(*args, **kwargs)
+        if func not in CONSTRUCTORS or kwargs.get("dtype") or any(isinstance(each, torch.Tensor) for each in args):
+            return created
+        return created.to(self._dtype) if created.dtype == torch.get_default_dtype() else created
+
+
+modeling_utils.local_torch_dtype = ThreadDtype  # for good: restored after a load, it would lack in one beside it
 
 
 def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
@@ -41,7 +72,8 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     if is_model:
         arguments["output_loading_info"] = True
     try:
-        loaded = kind.from_pretrained(source, trust_remote_code=False, **arguments)
+        with BUILDING if is_model else nullcontext():
+            loaded = kind.from_pretrained(source, trust_remote_code=False, **arguments)
     except ValueError as error:
         if "backend tokenizer" in str(error):
             raise FileNotFoundError(
