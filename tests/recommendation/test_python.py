@@ -296,7 +296,6 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
         (LOG.with_columns(pl.col("timestamp") * 1000), THINGS, {}, "set `timestamp_format` to unix_milliseconds"),
         (LOG.clear(), THINGS, {}, "interactions has no row"),
         ({"user_id": [1]}, THINGS, {}, "interactions holds a dict, but a table is expected: give a frame, or the path"),
-        ("log.xlsx", THINGS, {}, r"log\.xlsx is read by its ending, which must be one of \.csv"),
         (LOG, THINGS, {"method": "linera"}, "method is 'linera', but .* the nearest one is linear"),
         (LOG, THINGS, {"linear": {"recencies": [1.5]}}, r"^linear.recencies\[0\] is 1.5: input should be less than or"),
         (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is no parameter. The nearest one is linear.recen"),
@@ -311,6 +310,11 @@ def test_what_is_unfit_is_refused_in_words_of_a_script(log, items, settings, mes
     with pytest.raises(ValueError, match=message) as refused:
         Recommender.fit(log, items, **settings)
     assert not {"catalog", "raw_interactions", "ingestion."} & {*str(refused.value).split()}
+
+
+def test_a_missing_file_is_refused():
+    with pytest.raises(FileNotFoundError, match=r"log\.csv does not exist: correct the path"):
+        Recommender.fit("log.csv")
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest_one():

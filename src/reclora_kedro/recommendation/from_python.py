@@ -6,11 +6,10 @@ All is done as the pipelines do it: ingestion cleans, history splits, likes choo
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
-from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +36,8 @@ from reclora_kedro.ingestion import entities
 from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import NAMES_OF_ITEMS, IngestionConfig
-from reclora_kedro.ingestion.raw_tables import UNIX_UNITS, as_polars
+from reclora_kedro.ingestion.raw_tables import UNIX_UNITS
+from reclora_kedro.ingestion.tables import DATE, read_tables
 from reclora_kedro.llm.item_vectors import embed_items
 from reclora_kedro.recommendation.choice import Choice, config_kinds
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
@@ -238,10 +238,11 @@ def _raw_tables(
     interactions: Any, items: Any, named: Mapping[str, str | None]
 ) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """Read both tables; ids of items are text in both if they are text in one of them."""
-    raw = as_polars(_read(interactions, named, parse_dates=False), "raw_interactions")
-    if items is None:
+    given = {"raw_interactions": interactions} | ({} if items is None else {"raw_items": items})
+    [raw, *rest] = read_tables(given).values()
+    if not rest:
         return raw, None
-    raw_items = as_polars(_read(items, named, parse_dates=True), "raw_items")
+    raw_items = rest[0]
     names = str(named["item_id"]), _id_of_items(raw_items, named)
     types = raw.schema.get(names[0]), raw_items.schema.get(names[1])
     if pl.String in types and any(kind is not None and kind.is_integer() for kind in types):
@@ -286,59 +287,6 @@ def _with_dates(raw: pl.DataFrame, name: str | None) -> pl.DataFrame:
     return raw.with_columns(times.alias(name))
 
 
-def _read(table: Any, named: Mapping[str, str | None], *, parse_dates: bool) -> Any:
-    """Return a frame, or read the file of a path; ids with leading zeros stay text."""
-    if not isinstance(table, str | PathLike):
-        return table
-    path = Path(table)
-    suffix = next((each for each in path.suffixes if each in READERS), None)
-    if suffix is None:
-        raise ValueError(
-            f"{path} is read by its ending, which must be one of {', '.join(READERS)}: rename or convert it, or give a "
-            "frame."
-        )
-    ids = [str(named["user_id"]), str(named["item_id"]), "item_id"]
-    try:
-        return READERS[suffix](path, ids, parse_dates)
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(
-            f"{path} cannot be read: {error}. Correct the file, or read it yourself and give a frame."
-        ) from error
-
-
-def _read_text(separator: str) -> Callable[[Path, list[str], bool], pl.DataFrame]:
-    def read(path: Path, ids: list[str], parse_dates: bool) -> pl.DataFrame:
-        frame = pl.read_csv(
-            path,
-            separator=separator,
-            schema_overrides=dict.fromkeys(ids, pl.String),
-            try_parse_dates=parse_dates,
-            infer_schema_length=None,
-        )
-        return frame.with_columns(_whole_numbers(frame[name]) for name in {*ids} & {*frame.columns})
-
-    return read
-
-
-def _read_json(path: Path, *_: Any) -> pl.DataFrame:
-    return pl.read_ndjson(path, infer_schema_length=None)
-
-
-READERS: Mapping[str, Callable[[Path, list[str], bool], pl.DataFrame]] = {
-    ".csv": _read_text(","),
-    ".tsv": _read_text("\t"),
-    ".parquet": lambda path, *_: pl.read_parquet(path),
-    ".jsonl": _read_json,
-    ".ndjson": _read_json,
-}
-
-
-def _whole_numbers(ids: pl.Series) -> pl.Series:
-    """Return text as integers if all of it is written as they are, without leading zeros."""
-    numbers = ids.cast(pl.Int64, strict=False)
-    return numbers if numbers.cast(pl.String).eq_missing(ids).all() else ids
-
-
 def _id_of_items(raw_items: pl.DataFrame, named: Mapping[str, str | None]) -> str:
     """Return the name of the id in the table of items, which may have one of its own."""
     name = str(named["item_id"])
@@ -350,9 +298,13 @@ def _item_columns(raw_items: pl.DataFrame | None, named: Mapping[str, str | None
     if raw_items is None:
         return {"item_id": "item_id", "title": None, "fields": []}
     key, title = _id_of_items(raw_items, named), named["title"]
-    texts = raw_items.select(cs.by_dtype(pl.String, pl.List(pl.String))).columns
+    texts = [each.name for each in raw_items.select(cs.by_dtype(pl.String, pl.List(pl.String))) if not _are_dates(each)]
     fields = [{"name": name, "column": name} for name in texts if name not in {key, title, *NAMES_OF_ITEMS}]
     return {"item_id": key, "title": title, "fields": fields}
+
+
+def _are_dates(column: pl.Series) -> bool:
+    return column.dtype == pl.String and bool(column.drop_nulls().str.contains(DATE).all())
 
 
 def _tell_of_dropped_rows(report: CleaningReport) -> None:
