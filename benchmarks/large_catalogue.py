@@ -38,7 +38,7 @@ from reclora_kedro.lens.features import fresh_lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, Recommender
+from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, FittedRecommender
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.terminal import show, text_table
 
@@ -156,11 +156,11 @@ def measure_methods(items: int, users: int, dim: int, stage: SecondStage | None)
     reader, trained = LensReader(lens, log), {"retriever": untrained_retriever(log, dim)}
     choice = Choice(kind="ranker", order="candidates", sources=SOURCES)
     if stage is None:
-        of_split = Recommender.of(Training.of_split(log, trained), choice, config, reader)
+        of_split = FittedRecommender.from_choice(Training.of_split(log, trained), choice, config, reader)
         likes = draw_positives(log, "validation", None, TEACHING_LIKES, 0)
         stage = SecondStage.learned(of_split.reader, of_split.moments(likes), likes["item_index"].to_numpy(), 0)
     choice = choice.model_copy(update={"stage": stage})
-    of_all = Recommender.of(Training.of_all(log, trained), choice, config, reader)
+    of_all = FittedRecommender.from_choice(Training.of_all(log, trained), choice, config, reader)
     asked = log.now(log.find_users(log.users["user_id"][:users]))
     rows = []
     for name in METHODS:
@@ -181,7 +181,7 @@ def measure_methods(items: int, users: int, dim: int, stage: SecondStage | None)
     return rows, stage
 
 
-def find_all(recommender: Recommender, asked: pl.DataFrame, at_once: int) -> None:
+def find_all(recommender: FittedRecommender, asked: pl.DataFrame, at_once: int) -> None:
     for block in asked.iter_slices(at_once):
         recommender.best(recommender.moments(block), recommender.config.shortlist)
 

@@ -68,7 +68,7 @@ def build_champion(project: Project) -> Any:
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
     from reclora_kedro.recommendation.choice import Choice
     from reclora_kedro.recommendation.config import RecommendationConfig
-    from reclora_kedro.recommendation.recommender import Recommender
+    from reclora_kedro.recommendation.recommender import FittedRecommender
     from reclora_kedro.serving.models import Champion, Llm
 
     parameters, history, prompt = project.parameters, project.parameters["history"], project.parameters["prompt"]
@@ -105,7 +105,7 @@ def build_champion(project: Project) -> Any:
         about={},
         lens=lens,
         retriever=None,
-        recommender=Recommender.of(Training.of_all(log), choice, config, LensReader(lens, log)),
+        recommender=FittedRecommender.from_choice(Training.of_all(log), choice, config, LensReader(lens, log)),
         table=None,
         llm=llm,
         ingestion=IngestionConfig.model_validate(parameters["ingestion"]),

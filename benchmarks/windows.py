@@ -36,7 +36,7 @@ from reclora_kedro.lens.states import LensReader
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.recommendation.choice import Choice, validated_configs
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.recommender import Recommender, choose
+from reclora_kedro.recommendation.recommender import FittedRecommender, choose
 from reclora_kedro.recommendation.second_stage import SecondStage
 
 DAYS, WINDOWS, SEEDS = 7, 6, 3  # days of a window, windows at the end of the log, and seeds of the lenses
@@ -108,7 +108,7 @@ class Window:
     def _ranked(self, second: int, choice: Choice, reader: LensReader | None) -> tuple[float, float]:
         if second not in self._known:
             self._known[second] = Training(self.log, self.log.sequences.timestamp < second)
-        recommender = Recommender.of(self._known[second], choice, self._config, reader)
+        recommender = FittedRecommender.from_choice(self._known[second], choice, self._config, reader)
         moments = recommender.moments(as_of(second, self.log, self.users))
         return hits_and_gains(recommender.lister(choice.kind).top(moments, K).items, self._liked)
 

@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reclora_kedro.recommendation.recommender import Recommender
+    from reclora_kedro.api import Recommender
 
 __all__ = ["Recommender"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "Recommender":
-        from reclora_kedro.recommendation.recommender import Recommender
+        from reclora_kedro.api import Recommender
 
         return Recommender
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ from reclora_kedro.recommendation import delivery, recommender
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.delivery import candidate_questions, candidate_table, concentration, lists_for_users
-from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import SecondStage
 
 RULES = RecommendationConfig.model_validate(PARAMETERS["recommendation"])
@@ -30,7 +30,7 @@ def log(log):
 
 def made(log, lens=None, kind="item_knn", order="candidates", rules=RULES):
     choice = Choice(kind=kind, order=order, sources=SOURCES)
-    return Recommender.of(Training.of_all(log), choice, rules, lens and LensReader(lens, log))
+    return FittedRecommender.from_choice(Training.of_all(log), choice, rules, lens and LensReader(lens, log))
 
 
 def lists_of(log, users=None, most=4, table=None, engine=LOCAL, **choice):

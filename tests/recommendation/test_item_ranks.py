@@ -17,7 +17,7 @@ from reclora_kedro.recommendation import item_ranks
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import moments_of, rank_likes, rank_test_likes, sampled_items
-from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.recommendation.recommender import FittedRecommender
 from scored import Scored
 
 RULES = RecommendationConfig.model_validate(PARAMETERS["recommendation"])
@@ -103,7 +103,7 @@ def test_a_larger_draw_keeps_a_smaller_one_and_its_negatives(log):
 def recommender_of(log, lens):
     sources = {name: {} for name in METHODS if name != "fusion"}
     choice = Choice(kind="fusion", order="candidates", sources=sources)
-    return Recommender.of(Training.of_split(log), choice, RULES, LensReader(lens, log))
+    return FittedRecommender.from_choice(Training.of_split(log), choice, RULES, LensReader(lens, log))
 
 
 def test_the_lens_ranks_all_items_and_the_first_ones_of_each_method_at_the_likes_own_moment(log, lens):

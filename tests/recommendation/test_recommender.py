@@ -11,7 +11,7 @@ from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.moments import NO_ITEM
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.recommendation.recommender import FittedRecommender
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def log(log):
 def made(log, kind="item_knn", order="candidates", **changes):
     rules = RecommendationConfig.model_validate(PARAMETERS["recommendation"] | changes)
     choice = Choice(kind=kind, order=order, sources={"popularity": {}, "item_knn": {"text_weight": 1.0}})
-    return Recommender.of(Training.of_all(log), choice, rules)
+    return FittedRecommender.from_choice(Training.of_all(log), choice, rules)
 
 
 def now(recommender, users=(0, 1, 2, 3, 4), **rules):
@@ -89,14 +89,16 @@ def test_a_choice_that_reads_the_lens_needs_one(log):
     fusion = Choice(kind="fusion", order="candidates", sources={"popularity": {}}, stage={"weights": {"lens": 1.0}})
     rules = RecommendationConfig.model_validate(PARAMETERS["recommendation"])
     with pytest.raises(ValueError, match="The chosen fusion reads the lens, but there is none"):
-        Recommender.of(Training.of_all(log), fusion, rules)
+        FittedRecommender.from_choice(Training.of_all(log), fusion, rules)
 
 
 def test_without_a_shared_clock_facts_of_items_never_count_events_that_are_held_out(log):
     log = replace(log, shared_clock=False)
     training = Training(log, np.arange(len(log.sequences.item_index)) % 2 == 0)
     choice = Choice(kind="fusion", order="candidates", sources={"popularity": {}})
-    recommender = Recommender.of(training, choice, RecommendationConfig.model_validate(PARAMETERS["recommendation"]))
+    recommender = FittedRecommender.from_choice(
+        training, choice, RecommendationConfig.model_validate(PARAMETERS["recommendation"])
+    )
     asked = recommender.as_of_each_moment(training)
     pairs = log.samples.select("user_index", "item_index", "history_end", "timestamp")
     known = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)

@@ -19,7 +19,7 @@ from reclora_kedro.recommendation import fusion, ranker
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.features import read_lists
-from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.config import ServiceConfig
@@ -82,7 +82,7 @@ def recommender_of(log, lens, kind="item_knn", order="lens", *, choice=None, tra
     choice = {"kind": kind, "order": order, "sources": SOURCES} | (choice or {})
     config = RecommendationConfig.model_validate(block("recommendation", sources=[*choice["sources"]], **settings))
     training = Training.of_all(log, trained)
-    return Recommender.of(training, Choice.model_validate(choice), config, LensReader(lens, log))
+    return FittedRecommender.from_choice(training, Choice.model_validate(choice), config, LensReader(lens, log))
 
 
 def second_stage(log, lens):

@@ -26,7 +26,7 @@ from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import rank_likes
-from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.recommendation.recommender import FittedRecommender
 
 Values = npt.NDArray[np.number]
 
@@ -87,7 +87,7 @@ def measure_drift(
     user, item, known = user_of_events(events.offsets), events.item_index, events.timestamp <= until
     reader = LensReader(grown := grow_lens(lens, log), log)
     trained = {} if retriever is None else {"retriever": grow_retriever(retriever, log)}
-    recommender = Recommender.of(Training(log, known, trained), choice, recommendation, reader)
+    recommender = FittedRecommender.from_choice(Training(log, known, trained), choice, recommendation, reader)
     of_events = {
         "users": np.arange(len(user)) - events.offsets[user],
         "items": np.bincount(item[known], minlength=log.items.height)[item],
@@ -188,14 +188,14 @@ def _accuracy(scores: Values, labels: Values, least: int) -> Record:
     return record
 
 
-def _may_be_listed(recommender: Recommender, samples: pl.DataFrame) -> npt.NDArray[np.bool_]:
+def _may_be_listed(recommender: FittedRecommender, samples: pl.DataFrame) -> npt.NDArray[np.bool_]:
     """Return whether the rules let each sample's item be recommended at its moment, shape (samples,)."""
     rules, item = recommender.rules, samples["item_index"].to_numpy()
     listed = ~np.isin(item, rules["excluded"])
     return listed if rules["repeat"] else listed & ~taken_before(recommender.log.sequences, samples)
 
 
-def _hit_rate(recommender: Recommender, likes: pl.DataFrame) -> float | None:
+def _hit_rate(recommender: FittedRecommender, likes: pl.DataFrame) -> float | None:
     choice = recommender.choice
     listers = {choice.name: recommender.lister(choice.kind, choice.order)}
     ranks = rank_likes(listers, recommender.moments(likes), likes, K)

@@ -27,7 +27,7 @@ from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.recommendation import delivery
 from reclora_kedro.recommendation.choice import Choice, stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.recommender import Recommender, learned_by_source
+from reclora_kedro.recommendation.recommender import FittedRecommender, learned_by_source
 from reclora_kedro.scoring.config import ScoringConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.guard import Tokens
@@ -169,7 +169,7 @@ class _Loading:
             about=about,
             lens=lens,
             retriever=retriever,
-            recommender=replace(Recommender.of(training, chosen, config, reader), lens=None),
+            recommender=replace(FittedRecommender.from_choice(training, chosen, config, reader), lens=None),
             table=table,
             llm=llm,
             ingestion=self._block("ingestion", IngestionConfig),

@@ -15,7 +15,7 @@ from reclora_kedro.history.questions import questions
 from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommendation.concentration import Concentration
-from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, Recommender
+from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, FittedRecommender
 
 
 def require_table(table: Any) -> pl.DataFrame:
@@ -71,7 +71,7 @@ class Delivery:
         excluded: further items that nobody may get.
     """
 
-    recommender: Recommender
+    recommender: FittedRecommender
     most: int
     allowed: Mapping[Any, np.ndarray] | None = None
     repeat: bool | None = None
@@ -132,7 +132,7 @@ class Delivery:
 
 
 def lists_for_users(
-    recommender: Recommender,
+    recommender: FittedRecommender,
     users: Any,
     most: int,
     table: pl.DataFrame | None = None,

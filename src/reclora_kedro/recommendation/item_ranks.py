@@ -19,14 +19,14 @@ from reclora_kedro.recommendation.second_stage import LensModel, Lister
 if TYPE_CHECKING:
     from reclora_kedro.lens.base import Lens
     from reclora_kedro.lens.states import LensReader
-    from reclora_kedro.recommendation.recommender import Recommender
+    from reclora_kedro.recommendation.recommender import FittedRecommender
 
 logger = logging.getLogger(__name__)
 
 LIKES_AT_ONCE = 128  # in a shard
 
 
-def rank_test_likes(recommender: "Recommender", config: RankingConfig, lens: "LensReader | None") -> pl.DataFrame:
+def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, lens: "LensReader | None") -> pl.DataFrame:
     """Rank drawn likes of the test split by all methods, see `rank_likes`.
 
     Args:

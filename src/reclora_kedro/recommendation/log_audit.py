@@ -13,7 +13,7 @@ from reclora_kedro.history.sequences import Sequences, places_of
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import BacktestConfig
 from reclora_kedro.recommendation.item_ranks import rank_likes
-from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.windows import Window, draw
 
 IN_ORDER, SHUFFLED = "in order", "shuffled"
@@ -94,8 +94,8 @@ def audit_time(window: Window, config: BacktestConfig, bootstrap: Bootstrap) -> 
 
 
 def with_own_histories(
-    recommender: Recommender, likes: pl.DataFrame, random: np.random.Generator | None
-) -> tuple[Recommender, pl.DataFrame]:
+    recommender: FittedRecommender, likes: pl.DataFrame, random: np.random.Generator | None
+) -> tuple[FittedRecommender, pl.DataFrame]:
     """Return a recommender that reads each like's history as that of a user of its own, and the moments to ask it at.
 
     Args:
@@ -113,9 +113,9 @@ def with_own_histories(
     return replace(recommender, log=own), likes.with_columns(user_index=rows, history_end=pl.Series(offsets[1:]))
 
 
-def _alone(window: Window, source: str, settings: dict[str, Any]) -> Recommender:
+def _alone(window: Window, source: str, settings: dict[str, Any]) -> FittedRecommender:
     choice = Choice(kind=source, order="candidates", sources={source: settings})
-    return Recommender.of(window.training, choice, window.recommender.config)
+    return FittedRecommender.from_choice(window.training, choice, window.recommender.config)
 
 
 def _record(check: str, value: float | None, meaning: str, low: float | None = None, high: float | None = None) -> Any:

@@ -1,11 +1,9 @@
 """The Recommender: item models, a second stage over their best items, the lens where it helps, and rules."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -46,8 +44,8 @@ TESTED_LISTS = 1000  # at test moments, that delivered ones are compared with
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Recommender:
-    """Makes the lists of a project: for its nodes, the live service, reports, studies and scripts.
+class FittedRecommender:
+    """Makes the lists of a project: for its nodes, the live service, reports and studies; scripts call `Recommender`.
 
     Attributes:
         log: users, items and events that histories are read from.
@@ -72,31 +70,7 @@ class Recommender:
     lens: "LensReader | None" = None
 
     @classmethod
-    def fit(
-        cls, interactions: Any, items: Any = None, *, columns: Mapping[str, str | None] | None = None, **settings: Any
-    ) -> "Recommender":
-        """Fit to all events of a log, by the settings and the method that likes of its validation split choose.
-
-        Args:
-            interactions: polars or pandas frame, or the path of a CSV, parquet or JSON lines file, with a row per
-                event: user_id, item_id and, if there are any, rating and timestamp (seconds since 1970, or dates and
-                times). Without ratings every row is a like; without times a user's rows are in their order.
-            items: such a table with item_id, title and further texts; None if items have ids only.
-            columns: other names of these columns, such as ``{"user_id": "customer"}``; None for one not to be read.
-            settings: changes of settings, by their names in the blocks recommendation, history and ingestion of
-                docs/reference/parameters.md, and blocks of sources by the sources' names.
-
-        Raises:
-            ValueError: a table or a setting is unfit; the message says what was found, what was expected, and what to
-                do.
-            TypeError: there is no such setting.
-        """
-        from reclora_kedro.recommendation import from_python
-
-        return from_python.fit(interactions, items, columns, settings)
-
-    @classmethod
-    def of(
+    def from_choice(
         cls, training: Training, choice: Choice, config: RecommendationConfig, lens: "LensReader | None" = None
     ) -> Self:
         """Fit the sources of a choice to known events.
@@ -131,78 +105,6 @@ class Recommender:
             rules=config.rules(training.log.items),
             lens=lens,
         )
-
-    def recommend(
-        self,
-        users: Any = None,
-        n: int = 10,
-        *,
-        histories: Sequence[Sequence[Any]] | None = None,
-        exclude: Iterable[Any] | None = None,
-        candidates: Iterable[Any] | None = None,
-        repeat: bool | None = None,
-    ) -> pl.DataFrame:
-        """Recommend items to users now, as the pipeline does.
-
-        Args:
-            users: ids, each of which counts once; None for all users. An unknown one gets the most popular items.
-            histories: for visitors in place of users: ids of the items that each of them took, in that order.
-            exclude: ids of further items that nobody may get.
-            candidates: ids of the only items to recommend.
-            repeat: whether items that a user took may be recommended; None as in the settings.
-
-        Returns:
-            Frame with user_id (of a visitor, the place among the histories, from 0), rank (from 1), item_id, title,
-            score (what orders the list; null where nothing does) and because (titles of the user's events that are
-            nearest to the item).
-
-        Raises:
-            ValueError: an item is unknown.
-        """
-        from reclora_kedro.recommendation import from_python
-
-        return from_python.recommend(self, users, n, histories, exclude, candidates, repeat)
-
-    def evaluate(self, k: int = 10, likes: int | None = 2000) -> pl.DataFrame:
-        """Measure all methods on the test split, as fitted to the training split and asked at each like's moment.
-
-        Args:
-            k: length of the lists.
-            likes: number of likes of the test split, drawn uniformly; None for all.
-
-        Returns:
-            Frame with method, chosen (whether it is the one that recommends), hit_rate and ndcg with the ends of their
-            intervals, coverage (share of the catalogue in any list) and likes (their number), the highest NDCG first.
-
-        Raises:
-            ValueError: the likes are of a single user.
-        """
-        from reclora_kedro.recommendation import from_python
-
-        return from_python.evaluate(self, k, likes)
-
-    def save(self, folder: str | PathLike[str]) -> None:
-        """Store the log and the choice as a whole, in safetensors, Arrow, parquet and JSON.
-
-        Raises:
-            FileExistsError: the folder exists.
-            ValueError: it reads a lens or a retriever, which a project's catalog keeps.
-        """
-        from reclora_kedro.recommendation import from_python
-
-        from_python.save(self, Path(folder))
-
-    @classmethod
-    def load(cls, folder: str | PathLike[str]) -> "Recommender":
-        """Read what `save` has stored, and fit the rest of the chosen models again, which makes the same lists.
-
-        Raises:
-            FileNotFoundError: the folder holds no recommender.
-            ValueError: it is of another release.
-        """
-        from reclora_kedro.recommendation import from_python
-
-        return from_python.load(Path(folder))
 
     def as_measured(self, training: Training) -> Self:
         """Return the recommender that knows of each moment what `recommendation.protocol` says."""
@@ -378,7 +280,7 @@ def choose(
     if lens is None and order == "lens":
         raise ValueError("recommendation.order is lens, but there is no lens: train it, or set it to candidates.")
     open_choice = Choice(kind="fusion", order="lens" if lens is not None else "candidates", sources=sources)
-    asked = Recommender.of(training, open_choice, config, lens).as_measured(training)
+    asked = FittedRecommender.from_choice(training, open_choice, config, lens).as_measured(training)
     training.release()  # settings that were not chosen have transitions and near items of their own
     stage, reason, compared = SecondStage(), "it is named in recommendation.method", list[RankingMetrics]()
     if set(SECOND_STAGES) & set(config.methods) and teaching.height:
@@ -433,7 +335,7 @@ def settings_of_sources(
     }
 
 
-def _at_test_moments(recommender: Recommender) -> Concentration | None:
+def _at_test_moments(recommender: FittedRecommender) -> Concentration | None:
     """Return how alike lists at test moments are, one for each of some users."""
     log, config = recommender.log, recommender.config
     first = log.samples_in("test", "user_index", "history_end", "timestamp").unique("user_index", maintain_order=True)

@@ -20,7 +20,7 @@ from reclora_kedro.history.splits import split_of
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
-from reclora_kedro.recommendation.recommender import Recommender, settings_of_sources
+from reclora_kedro.recommendation.recommender import FittedRecommender, settings_of_sources
 from reclora_kedro.recommendation.second_stage import SecondStage
 
 Train = Callable[[InteractionLog], Mapping[str, Any]]
@@ -43,7 +43,7 @@ class Window:
     start: int
     end: int
     training: Training
-    recommender: Recommender
+    recommender: FittedRecommender
     likes: pl.DataFrame
 
 
@@ -167,7 +167,7 @@ def windows_of(
             of_settings = draw(likes, recommendation.validation_likes, recommendation.seed)
             sources = settings_of_sources(recommendation, configs, training, of_settings, live=True)
         choice = Choice(kind="fusion", order="candidates", sources=sources, stage=stage)
-        recommender = Recommender.of(training, choice, recommendation).as_of_each_moment(training)
+        recommender = FittedRecommender.from_choice(training, choice, recommendation).as_of_each_moment(training)
         yield Window(number, start, end, training, recommender, likes)
         if number < config.windows:
             teaching = draw(likes, recommendation.teaching_likes, recommendation.seed)

@@ -33,7 +33,7 @@ from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import SECOND_STAGES, RecommendationConfig
 from reclora_kedro.recommendation.diversity import marginal_relevance
 from reclora_kedro.recommendation.features import BEST_PER_SOURCE
-from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import CurrentLog, LiveLog
@@ -61,7 +61,7 @@ class Champion:
     about: Mapping[str, Any]  # further information, such as its metrics and the decision that promoted it
     lens: Lens
     retriever: Retriever | None
-    recommender: Recommender  # fitted to all events of its log
+    recommender: FittedRecommender  # fitted to all events of its log
     table: Mapping[str, np.ndarray] | None  # the only items of each user, by id; None for the whole catalogue
     llm: Future[Llm] | None  # reranks shortlists on request, which wait until it is loaded; None refuses such requests
     ingestion: IngestionConfig
@@ -190,7 +190,7 @@ class Snapshot:
     current: CurrentLog
     lens: Lens
     reader: LensReader
-    recommender: Recommender  # reads the current log
+    recommender: FittedRecommender  # reads the current log
 
     @classmethod
     def take(cls, champion: Champion, live: LiveLog) -> Self:

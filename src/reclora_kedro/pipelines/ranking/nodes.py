@@ -14,7 +14,7 @@ from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import beyond_accuracy, choice, item_ranks
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
-from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import NOTES
 from reclora_kedro.terminal import show
 
@@ -40,7 +40,7 @@ def rank_items(
     chosen = choice.stored_choice(candidate_choice)
     training = Training.of_split(log, {} if retriever is None else {"retriever": retriever})
     reader = item_ranks.lens_reader(lens, log, recommendation.protocol)
-    asked = Recommender.of(training, chosen, recommendation, reader).as_measured(training)
+    asked = FittedRecommender.from_choice(training, chosen, recommendation, reader).as_measured(training)
     ranks = item_ranks.rank_test_likes(asked, config, reader if config.lens else None)
     questions = item_ranks.reranking_questions(ranks, chosen.name, recommendation.shortlist)
     return ranks, questions

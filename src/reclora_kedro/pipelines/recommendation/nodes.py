@@ -16,7 +16,7 @@ from reclora_kedro.evaluation.report import methods_table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import choice, delivery, item_ranks, recommendations, recommender
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def shortlist_candidates(
     if config.candidates == "table":
         table, unknown = delivery.candidate_table(recommendation_candidates, log)
     training = Training.of_all(bare, _trained(retriever), engine)
-    fitted = Recommender.of(training, chosen, config, LensReader(lens, bare))
+    fitted = FittedRecommender.from_choice(training, chosen, config, LensReader(lens, bare))
     training.release()
     if not chosen.reads_lens:
         fitted = replace(fitted, lens=None)

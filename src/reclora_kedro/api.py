@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
+from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -45,7 +46,7 @@ from reclora_kedro.recommendation.defaults import change_settings, default_block
 from reclora_kedro.recommendation.delivery import Delivery
 from reclora_kedro.recommendation.item_ranks import rank_test_likes
 from reclora_kedro.recommendation.recommendations import recommend as first_items
-from reclora_kedro.recommendation.recommender import Recommender, choose, learned_by_source
+from reclora_kedro.recommendation.recommender import FittedRecommender, choose, learned_by_source
 
 logger = logging.getLogger(__name__)
 
@@ -76,113 +77,174 @@ WORDS = (  # of parameters and catalogs, and what a script has in their place
 )
 
 
-def fit(
-    interactions: Any, items: Any, columns: Mapping[str, str | None] | None, settings: Mapping[str, Any]
-) -> Recommender:
-    """Fit a recommender, see `Recommender.fit`."""
-    with _words_of_scripts():
-        rest = dict(settings)
-        blocks = default_blocks(**({"seed": rest.pop("seed")} if "seed" in rest else {}))
-        log = _read_log(interactions, items, columns or {}, blocks, rest)
-        config = _validated(RecommendationConfig, blocks, "recommendation")
-        kinds = config_kinds(config.sources)
-        configs = {source: _validated(kind, blocks, source.rpartition(".")[2]) for source, kind in kinds.items()}
-        chosen, _ = choose(log, config, configs, Bootstrap(**blocks["bootstrap"]))
-        logger.info("Lists are made by %s: %s.", chosen.kind, chosen.reason)
-        return Recommender.of(Training.of_all(log), chosen, config)
+class Recommender(FittedRecommender):
+    """A recommender from Python: `fit` takes frames or files, `recommend` returns frames, and `save` keeps it."""
 
+    @classmethod
+    def fit(
+        cls, interactions: Any, items: Any = None, *, columns: Mapping[str, str | None] | None = None, **settings: Any
+    ) -> Self:
+        """Fit to all events of a log, by the settings and the method that likes of its validation split choose.
 
-def recommend(
-    recommender: Recommender,
-    users: Any,
-    n: int,
-    histories: Sequence[Sequence[Any]] | None,
-    exclude: Iterable[Any] | None,
-    candidates: Iterable[Any] | None,
-    repeat: bool | None,
-) -> pl.DataFrame:
-    """Recommend items, see `Recommender.recommend`."""
-    _require_positive(n=n)
-    if users is not None and histories is not None:
-        raise ValueError("recommend takes users or histories of visitors, not both: call it once for each.")
-    items = recommender.log.items
-    if histories is not None:
-        recommender, requested = _with_visitors(recommender, histories)
-    else:
-        requested = recommender.log.find_users(recommender.log.users["user_id"] if users is None else _ids(users))
-        if unknown := requested["user_index"].null_count():
-            first = requested.filter(pl.col("user_index").is_null())["user_id"][0]
-            logger.warning(
-                "%d of %d users are unknown, such as %r: they get the most popular items.",
-                unknown,
-                requested.height,
-                first,
-            )
-    only = None if candidates is None else item_indices(items, candidates, "candidates")
-    delivery = Delivery(
-        recommender=recommender,
-        most=n,
-        allowed=None if only is None else dict.fromkeys(requested["user_id"].to_list(), only),
-        repeat=repeat,
-        excluded=NOTHING if exclude is None else item_indices(items, exclude, "exclude"),
-    )
-    recommended = first_items(delivery(requested), None, n)
-    return recommended.select("user_id", "rank", "item_id", "title", "score", "because")
+        Args:
+            interactions: polars or pandas frame, or the path of a CSV, parquet or JSON lines file, with a row per
+                event: user_id, item_id and, if there are any, rating and timestamp (seconds since 1970, or dates and
+                times). Without ratings every row is a like; without times a user's rows are in their order.
+            items: such a table with item_id, title and further texts; None if items have ids only.
+            columns: other names of these columns, such as ``{"user_id": "customer"}``; None for one not to be read.
+            settings: changes of settings, by their names in the blocks recommendation, history and ingestion of
+                docs/reference/parameters.md, and blocks of sources by the sources' names.
 
+        Raises:
+            ValueError: a table or a setting is unfit; the message says what was found, what was expected, and what to
+                do.
+            TypeError: there is no such setting.
+        """
+        with _words_of_scripts():
+            rest = dict(settings)
+            blocks = default_blocks(**({"seed": rest.pop("seed")} if "seed" in rest else {}))
+            log = _read_log(interactions, items, columns or {}, blocks, rest)
+            config = _validated(RecommendationConfig, blocks, "recommendation")
+            kinds = config_kinds(config.sources)
+            configs = {source: _validated(kind, blocks, source.rpartition(".")[2]) for source, kind in kinds.items()}
+            chosen, _ = choose(log, config, configs, Bootstrap(**blocks["bootstrap"]))
+            logger.info("Lists are made by %s: %s.", chosen.kind, chosen.reason)
+            return cls.from_choice(Training.of_all(log), chosen, config)
 
-def evaluate(recommender: Recommender, k: int, likes: int | None) -> pl.DataFrame:
-    """Measure all methods on the test split, see `Recommender.evaluate`."""
-    _require_positive(k=k)
-    blocks, log = default_blocks(recommender.config.seed), recommender.log
-    blocks["ranking"] |= {"rows": likes, "cutoffs": (k,)}
-    training = Training.of_split(log)
-    asked = Recommender.of(training, recommender.choice, recommender.config).as_measured(training)
-    with _words_of_scripts():
-        ranks = rank_test_likes(asked, _validated(RankingConfig, blocks, "ranking"), None)
-    events = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)
-    methods = ranks["model"].unique(maintain_order=True).to_list()
-    records = compute_ranking_metrics(ranks, methods, information(events), (k,), Bootstrap(**blocks["bootstrap"]))
-    measured = [f"{name}{end}" for name in ("hit_rate", "ndcg") for end in ("", "_low", "_high")]
-    lines = pl.DataFrame(records).select(
-        pl.col("model").alias("method"),
-        (pl.col("model") == recommender.choice.name).alias("chosen"),
-        *measured,
-        "coverage",
-        pl.col("rows").alias("likes"),
-    )
-    return lines.sort("ndcg", descending=True, maintain_order=True)
+    def recommend(
+        self,
+        users: Any = None,
+        n: int = 10,
+        *,
+        histories: Sequence[Sequence[Any]] | None = None,
+        exclude: Iterable[Any] | None = None,
+        candidates: Iterable[Any] | None = None,
+        repeat: bool | None = None,
+    ) -> pl.DataFrame:
+        """Recommend items to users now, as the pipeline does.
 
+        Args:
+            users: ids, each of which counts once; None for all users. An unknown one gets the most popular items.
+            histories: for visitors in place of users: ids of the items that each of them took, in that order.
+            exclude: ids of further items that nobody may get.
+            candidates: ids of the only items to recommend.
+            repeat: whether items that a user took may be recommended; None as in the settings.
 
-def save(recommender: Recommender, folder: Path) -> None:
-    """Store a recommender, see `Recommender.save`."""
-    if recommender.lens is not None or "retriever" in recommender.sources:
-        raise ValueError(
-            "This recommender reads a lens or a retriever, which the catalog of its project keeps: recommend there, or "
-            "save one that was made by Recommender.fit."
+        Returns:
+            Frame with user_id (of a visitor, the place among the histories, from 0), rank (from 1), item_id, title,
+            score (what orders the list; null where nothing does) and because (titles of the user's events that are
+            nearest to the item).
+
+        Raises:
+            ValueError: an item is unknown.
+        """
+        _require_positive(n=n)
+        if users is not None and histories is not None:
+            raise ValueError("recommend takes users or histories of visitors, not both: call it once for each.")
+        recommender: FittedRecommender = self
+        items = self.log.items
+        if histories is not None:
+            recommender, requested = _with_visitors(self, histories)
+        else:
+            requested = self.log.find_users(self.log.users["user_id"] if users is None else _ids(users))
+            if unknown := requested["user_index"].null_count():
+                first = requested.filter(pl.col("user_index").is_null())["user_id"][0]
+                logger.warning(
+                    "%d of %d users are unknown, such as %r: they get the most popular items.",
+                    unknown,
+                    requested.height,
+                    first,
+                )
+        only = None if candidates is None else item_indices(items, candidates, "candidates")
+        delivery = Delivery(
+            recommender=recommender,
+            most=n,
+            allowed=None if only is None else dict.fromkeys(requested["user_id"].to_list(), only),
+            repeat=repeat,
+            excluded=NOTHING if exclude is None else item_indices(items, exclude, "exclude"),
         )
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists: remove it, or save to another folder.")
-    record = {name: getattr(recommender, name).model_dump(mode="json") for name in ("config", "choice")}
-    with atomic_folder(folder) as draft:
-        (draft / LOG_FOLDER).mkdir()
-        recommender.log.save(draft / LOG_FOLDER)
-        save_file(recommender.learned(), draft / WEIGHTS_FILE)
-        (draft / SETTINGS_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
+        recommended = first_items(delivery(requested), None, n)
+        return recommended.select("user_id", "rank", "item_id", "title", "score", "because")
 
+    def evaluate(self, k: int = 10, likes: int | None = 2000) -> pl.DataFrame:
+        """Measure all methods on the test split, as fitted to the training split and asked at each like's moment.
 
-def load(folder: Path) -> Recommender:
-    """Read a recommender, see `Recommender.load`."""
-    file = folder / SETTINGS_FILE
-    if not file.is_file():
-        raise FileNotFoundError(f"{folder} holds no {SETTINGS_FILE}: name a folder that Recommender.save has written.")
-    record = json.loads(file.read_text(encoding="utf-8"))
-    try:
-        config, choice = RecommendationConfig.model_validate(record["config"]), Choice.model_validate(record["choice"])
-    except (KeyError, ValidationError) as error:
-        raise ValueError(f"{file} is of another release: fit the recommender again, and save it.") from error
-    log, weights = InteractionLog.load(folder / LOG_FOLDER, mapped=False), folder / WEIGHTS_FILE
-    learned = load_file(weights) if weights.exists() else {}  # which earlier releases did not keep
-    return Recommender.of(Training.of_all(log, learned_by_source(learned)), choice, config)
+        Args:
+            k: length of the lists.
+            likes: number of likes of the test split, drawn uniformly; None for all.
+
+        Returns:
+            Frame with method, chosen (whether it is the one that recommends), hit_rate and ndcg with the ends of their
+            intervals, coverage (share of the catalogue in any list) and likes (their number), the highest NDCG first.
+
+        Raises:
+            ValueError: the likes are of a single user.
+        """
+        _require_positive(k=k)
+        blocks, log = default_blocks(self.config.seed), self.log
+        blocks["ranking"] |= {"rows": likes, "cutoffs": (k,)}
+        training = Training.of_split(log)
+        asked = FittedRecommender.from_choice(training, self.choice, self.config).as_measured(training)
+        with _words_of_scripts():
+            ranks = rank_test_likes(asked, _validated(RankingConfig, blocks, "ranking"), None)
+        events = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)
+        methods = ranks["model"].unique(maintain_order=True).to_list()
+        records = compute_ranking_metrics(ranks, methods, information(events), (k,), Bootstrap(**blocks["bootstrap"]))
+        measured = [f"{name}{end}" for name in ("hit_rate", "ndcg") for end in ("", "_low", "_high")]
+        lines = pl.DataFrame(records).select(
+            pl.col("model").alias("method"),
+            (pl.col("model") == self.choice.name).alias("chosen"),
+            *measured,
+            "coverage",
+            pl.col("rows").alias("likes"),
+        )
+        return lines.sort("ndcg", descending=True, maintain_order=True)
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Store the log and the choice as a whole, in safetensors, Arrow, parquet and JSON.
+
+        Raises:
+            FileExistsError: the folder exists.
+            ValueError: it reads a lens or a retriever, which a project's catalog keeps.
+        """
+        folder = Path(folder)
+        if self.lens is not None or "retriever" in self.sources:
+            raise ValueError(
+                "This recommender reads a lens or a retriever, which its project's catalog keeps: recommend there, or "
+                "save one that was made by Recommender.fit."
+            )
+        if folder.exists():
+            raise FileExistsError(f"{folder} exists: remove it, or save to another folder.")
+        record = {name: getattr(self, name).model_dump(mode="json") for name in ("config", "choice")}
+        with atomic_folder(folder) as draft:
+            (draft / LOG_FOLDER).mkdir()
+            self.log.save(draft / LOG_FOLDER)
+            save_file(self.learned(), draft / WEIGHTS_FILE)
+            (draft / SETTINGS_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str]) -> Self:
+        """Read what `save` has stored, and fit the rest of the chosen models again, which makes the same lists.
+
+        Raises:
+            FileNotFoundError: the folder holds no recommender.
+            ValueError: it is of another release.
+        """
+        folder = Path(folder)
+        file = folder / SETTINGS_FILE
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no {SETTINGS_FILE}: name a folder that Recommender.save has written."
+            )
+        record = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            config = RecommendationConfig.model_validate(record["config"])
+            choice = Choice.model_validate(record["choice"])
+        except (KeyError, ValidationError) as error:
+            raise ValueError(f"{file} is of another release: fit the recommender again, and save it.") from error
+        log, weights = InteractionLog.load(folder / LOG_FOLDER, mapped=False), folder / WEIGHTS_FILE
+        learned = load_file(weights) if weights.exists() else {}  # which earlier releases did not keep
+        return cls.from_choice(Training.of_all(log, learned_by_source(learned)), choice, config)
 
 
 def _read_log(
@@ -314,7 +376,9 @@ def _tell_of_dropped_rows(report: CleaningReport) -> None:
         logger.warning("%s rows were dropped: %s.", f"{sum(each['rows'] for each in dropped):,}", counts)
 
 
-def _with_visitors(recommender: Recommender, histories: Sequence[Sequence[Any]]) -> tuple[Recommender, pl.DataFrame]:
+def _with_visitors(
+    recommender: FittedRecommender, histories: Sequence[Sequence[Any]]
+) -> tuple[FittedRecommender, pl.DataFrame]:
     """Add visitors to the log of a recommender, whose last events are the newest ones; models stay as they are.
 
     Returns:
