@@ -322,17 +322,27 @@ def test_an_unknown_setting_is_refused_with_the_nearest_one():
         Recommender.fit(LOG, THINGS, metod="linear")
 
 
-def test_unknown_items_are_refused_and_unknown_users_told(recommender, caplog):
-    for unknown in ({"exclude": ["sku-99"]}, {"candidates": ["sku-99"]}, {"histories": [["sku-99"]]}):
-        with pytest.raises(ValueError, match="names 'sku-99', which is none of the 40 items, such as 'sku-00'"):
-            recommender.recommend(**unknown)
+def test_unknown_users_and_items_are_told(recommender, caplog):
+    with caplog.at_level(logging.WARNING):
+        lists = recommender.recommend(["K1", "nobody"], n=2, exclude=["sku-98", "sku-00"])
+        visitors = recommender.recommend(histories=[["sku-99"], ["sku-01"], []], n=2, candidates=LOG["item_id"])
+    assert "1 of 2 users are unknown, and get the most popular items: 'nobody'." in caplog.text
+    assert "exclude has 1 unknown items, which are left out: 'sku-98'. Ids of the 40 items are written" in caplog.text
+    assert "histories has 1 unknown items, which are left out: 'sku-99'." in caplog.text
+    assert lists["user_id"].to_list() == ["K1"] * 2 + ["nobody"] * 2
+    assert visitors.filter(user_id=0).drop("user_id").equals(visitors.filter(user_id=2).drop("user_id"))
+
+
+def test_what_cannot_be_a_request_is_refused(recommender):
     with pytest.raises(ValueError, match="users or histories"):
         recommender.recommend(["K1"], histories=[[]])
     with pytest.raises(ValueError, match="n is 0"):
         recommender.recommend(n=0)
-    with caplog.at_level(logging.WARNING):
-        recommender.recommend(["K1", "nobody"])
-    assert "1 of 2 users are unknown, such as 'nobody'" in caplog.text
+    for histories in ([1, 2, 3], ["sku-01"], "sku-01", pl.DataFrame({"item_id": ["sku-01"]})):
+        with pytest.raises(
+            ValueError, match=r"histories.* each visitor has a list of ids of items: histories=\[\[1, 2\]\]"
+        ):
+            recommender.recommend(histories=histories)
 
 
 def test_the_examples_of_the_guide_run(tmp_path, monkeypatch):

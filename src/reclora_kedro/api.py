@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -37,6 +36,7 @@ from reclora_kedro.ingestion import entities
 from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import NAMES_OF_ITEMS, IngestionConfig
+from reclora_kedro.ingestion.ids import listed
 from reclora_kedro.ingestion.raw_tables import UNIX_UNITS
 from reclora_kedro.ingestion.tables import DATE, read_tables
 from reclora_kedro.llm.item_vectors import embed_items
@@ -58,6 +58,7 @@ ROW = "number of the row"  # stands in for times
 YEAR_FIRST = r"^\d{4}[-/]\d\d?[-/]\d\d?([T ]|$)"  # dates whose day and month cannot be confused
 WITHOUT_TIMES = {"shared_clock": False, "split": {"kind": "per_user_last_out", "train": 0.8, "validation": 0.1}}
 LOG_FOLDER, SETTINGS_FILE, WEIGHTS_FILE = "log", "recommender.json", "weights.safetensors"
+NO_HISTORY = "but each visitor has a list of ids of items: histories=[[1, 2]] is one visitor, who took two."
 WORDS = (  # of parameters and catalogs, and what a script has in their place
     (r"Set `ingestion\.items\.item_id` to one of them", "Rename the one that has the ids of items to item_id"),
     (r"ingestion\.(?:interactions|items)\.(user_id|item_id|rating|timestamp|title)\b", r'columns["\1"]'),
@@ -124,8 +125,10 @@ class Recommender(FittedRecommender):
         """Recommend items to users now, as the pipeline does.
 
         Args:
-            users: ids, each of which counts once; None for all users. An unknown one gets the most popular items.
-            histories: for visitors in place of users: ids of the items that each of them took, in that order.
+            users: an id, several ids, or a table with the column user_id; each counts once. None for all users. An
+                unknown one gets the most popular items, and a warning names it.
+            histories: for visitors in place of users: a list per visitor with ids of the items that they took, in that
+                order. Here and below, a warning names unknown items, which are left out.
             exclude: ids of further items that nobody may get.
             candidates: ids of the only items to recommend.
             repeat: whether items that a user took may be recommended; None as in the settings.
@@ -136,32 +139,23 @@ class Recommender(FittedRecommender):
             nearest to the item).
 
         Raises:
-            ValueError: an item is unknown.
+            ValueError: a value is no id, or a number that is written in another way than the log's ids, such as 018.
         """
         _require_positive(n=n)
         if users is not None and histories is not None:
             raise ValueError("recommend takes users or histories of visitors, not both: call it once for each.")
         recommender: FittedRecommender = self
-        items = self.log.items
         if histories is not None:
             recommender, requested = _with_visitors(self, histories)
         else:
-            requested = self.log.find_users(self.log.users["user_id"] if users is None else _ids(users))
-            if unknown := requested["user_index"].null_count():
-                first = requested.filter(pl.col("user_index").is_null())["user_id"][0]
-                logger.warning(
-                    "%d of %d users are unknown, such as %r: they get the most popular items.",
-                    unknown,
-                    requested.height,
-                    first,
-                )
-        only = None if candidates is None else item_indices(items, candidates, "candidates")
+            requested = self.log.find_users(self.log.users["user_id"] if users is None else users)
+        only = None if candidates is None else _item_indices(self.log, candidates, "candidates")
         delivery = Delivery(
             recommender=recommender,
             most=n,
             allowed=None if only is None else dict.fromkeys(requested["user_id"].to_list(), only),
             repeat=repeat,
-            excluded=NOTHING if exclude is None else item_indices(items, exclude, "exclude"),
+            excluded=NOTHING if exclude is None else _item_indices(self.log, exclude, "exclude"),
         )
         recommended = first_items(delivery(requested), None, n)
         return recommended.select("user_id", "rank", "item_id", "title", "score", "because")
@@ -384,14 +378,16 @@ def _with_visitors(
     Returns:
         The recommender, and the visitors' user_id (their places among the histories) and user_index.
     """
-    log, events = recommender.log, recommender.log.sequences
-    ids = [_ids(history) for history in histories]
-    lengths = np.array([*map(len, ids)], dtype=np.int64)
+    if hasattr(histories, "columns"):
+        raise ValueError(f"histories is a table, {NO_HISTORY}")
+    log, events, histories = recommender.log, recommender.log.sequences, [*histories]
+    taken = _events_of_visitors(log, histories)
+    lengths = np.bincount(taken["visitor"], minlength=len(histories))
     # One event per second, as they are in order; without a shared clock, the first one has 1.
-    last = np.full(len(ids), log.last_second) if log.shared_clock else lengths
+    last = np.full(len(histories), log.last_second) if log.shared_clock else lengths
     seconds = [np.arange(end - length + 1, end + 1) for end, length in zip(last, lengths, strict=True)]
     new = {
-        "item_index": item_indices(log.items, [*chain.from_iterable(ids)], "histories"),
+        "item_index": taken["item"].to_numpy(),
         "rating": np.full(lengths.sum(), events.rating.max()),
         "rating_level": np.full(lengths.sum(), events.rating_level.max()),
         "label": np.ones(lengths.sum()),
@@ -402,38 +398,25 @@ def _with_visitors(
     }
     offsets = np.concatenate([events.offsets, events.offsets[-1] + lengths.cumsum()])
     grown = replace(log, sequences=Sequences(offsets=offsets, **columns))
-    places = pl.int_range(len(ids), eager=True).alias("user_id")
+    places = pl.int_range(len(histories), eager=True).alias("user_id")
     visitors = places.to_frame().with_columns(user_index=(places + log.users.height).cast(pl.Int32))
     return replace(recommender, log=grown), visitors
 
 
-def item_indices(items: pl.DataFrame, ids: Any, argument: str) -> np.ndarray:
-    """Return the indices of items by their ids; raise ValueError for an unknown one.
-
-    Examples:
-        >>> item_indices(pl.DataFrame({"item_id": [3, 7]}), ["7", 3], "exclude")
-        array([1, 0])
-    """
-    wanted = pl.Series("id", [str(each) for each in _ids(ids)], dtype=pl.String).to_frame()
-    table = items.select(id=pl.col("item_id").cast(pl.String), index=pl.int_range(pl.len(), dtype=pl.Int64))
-    found = wanted.join(table, on="id", how="left", maintain_order="left")
-    if (unknown := found.filter(pl.col("index").is_null())["id"]).len():
-        raise ValueError(
-            f"{argument} names {unknown[0]!r}, which is none of the {items.height:,} items, such as "
-            f"{', '.join(map(repr, items['item_id'].head(3)))}: correct the id, or leave it out."
-        )
-    return found["index"].to_numpy()
+def _events_of_visitors(log: InteractionLog, histories: Sequence[Any]) -> pl.DataFrame:
+    """Return visitor (place among the histories) and item (index) of all events of known items, in order."""
+    ids = list[pl.Series]()
+    for place, history in enumerate(histories):
+        if isinstance(history, str | bytes | Mapping) or not isinstance(history, Iterable):
+            raise ValueError(f"histories[{place}] is {history!r}, {NO_HISTORY}")
+        ids.append(listed(history, "item_id", f"histories[{place}]"))
+    visitor = np.repeat(np.arange(len(ids)), [*map(len, ids)])
+    items = log.find_items(pl.concat([pl.Series(dtype=pl.String), *ids]), "histories")
+    return pl.DataFrame({"visitor": visitor, "item": items}).drop_nulls()
 
 
-def _ids(ids: Any) -> list[Any]:
-    return [*map(_id, [ids] if isinstance(ids, str) or not isinstance(ids, Iterable) else ids)]
-
-
-def _id(value: Any) -> Any:
-    """Return an id as `fit` reads it: whole floats, pandas' integers with gaps, as integers, and text stripped."""
-    if isinstance(value, str):
-        return value.strip()
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _item_indices(log: InteractionLog, ids: Any, argument: str) -> np.ndarray:
+    return log.find_items(ids, argument).drop_nulls().to_numpy().astype(np.int64)
 
 
 def _require_positive(**lengths: int) -> None:

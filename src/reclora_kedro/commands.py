@@ -110,6 +110,7 @@ def forget(project: Path, only_missing_outputs: bool = False, **session: Any) ->
 
 
 def _erase(run: Run) -> None:
+    from reclora_kedro.ingestion.ids import id_text
     from reclora_kedro.serving.erasing import erase_events
 
     catalog, users = cast(Any, run.catalog), run.parameters["forget"]["users"]
@@ -119,7 +120,8 @@ def _erase(run: Run) -> None:
         if catalog.exists("recommendations_csv"):
             lines = catalog.load("recommendations_csv")
             ids = lines["user_id"].cast(pl.String)  # a table of a database may have numbers
-            catalog.save("recommendations_csv", lines.filter(~ids.is_in([str(user) for user in users])))
+            ids = ids.str.replace(r"^'(\s*[=+\-@\t\r])", "${1}")  # as files of earlier releases have them
+            catalog.save("recommendations_csv", lines.filter(~ids.is_in([id_text(user) for user in users])))
         if catalog.exists("learned_weights"):
             catalog.save("learned_weights", {})  # which are learned again, from the others
         addresses = catalog.load("versions_to_erase")

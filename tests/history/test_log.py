@@ -1,8 +1,10 @@
+import logging
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given
@@ -133,13 +135,14 @@ class TestFindUsers:
         [
             (["ann", "bob"], ["bob", "eve", "bob", 7], [("bob", 1), ("eve", None), ("7", None)]),
             ([3, 7], ["7", 9, 3], [(7, 1), (9, None), (3, 0)]),
-            ([3, 7], [7, "bob"], [("7", 1), ("bob", None)]),
-            ([3, 7], ["7", 7, "07"], [(7, 1)]),
+            ([3, 7], [7, "bob", None, float("nan")], [(7, 1)]),
+            ([3, 7], ["7", 7, 7.0, " 7", "\xa07"], [(7, 1)]),
+            (["None", "nan"], [None, float("nan"), " nan "], [("nan", 1)]),
             (["007", "7"], [7, "007"], [("7", 1), ("007", 0)]),
             ([-(2**63), 2**63 - 1], [2**63 - 1, -(2**63)], [(2**63 - 1, 1), (-(2**63), 0)]),
             ([3, 7], [], []),
         ],
-        ids=["text", "numbers", "no number", "once each", "text of digits", "64 bits", "nobody"],
+        ids=["text", "numbers", "no number", "once each", "no ids", "text of digits", "64 bits", "nobody"],
     )
     def test_by_ids_of_any_type_each_once_and_in_the_order_asked(self, log, users, asked, found):
         result = with_ids(log, users).find_users(asked)
@@ -151,12 +154,43 @@ class TestFindUsers:
         ("asked", "found"),
         [
             (pl.Series("id", [7, 9, 7]), [(7, 1), (9, None)]),
-            (pl.Series("id", ["7", "bob"]), [("7", 1), ("bob", None)]),
+            (pl.Series("id", ["7", "bob"]), [(7, 1)]),
+            (pl.Series("id", ["7", "9"], dtype=pl.Categorical), [(7, 1), (9, None)]),
+            (pd.Series([7.0, None]), [(7, 1)]),
+            (pd.Series(["7", "9"], dtype="category"), [(7, 1), (9, None)]),
+            (pl.LazyFrame({"user_id": [7], "age": [3]}), [(7, 1)]),
+            (pd.DataFrame({"customer": [7]}), [(7, 1)]),
         ],
-        ids=["numbers", "text"],
+        ids=["numbers", "text", "categories", "gaps", "categories of pandas", "table", "table of one column"],
     )
     def test_by_a_column(self, log, asked, found):
         assert with_ids(log, [3, 7]).find_users(asked).rows() == found
+
+    def test_others_are_named_and_leave_the_type_of_the_ids(self, log, caplog):
+        with caplog.at_level(logging.WARNING):
+            found = with_ids(log, [3, 7]).find_users([7, "bob", None, 9])
+        assert found.schema["user_id"] == pl.Int64
+        assert "2 of 4 requested users are left out, as ids of this log's users are whole numbers: 'bob', None." in (
+            caplog.text
+        )
+        assert "1 of 2 users are unknown, and get the most popular items: 9." in caplog.text
+
+    @pytest.mark.parametrize(
+        ("asked", "words"),
+        [
+            (["7", "07"], "users: '07': ids of this log are whole numbers: write 7."),
+            (["+7"], r"'\+7': .* write 7."),
+            (["7e0"], "'7e0': .* write 7."),
+            ([True], "users: True is no id: ids are whole numbers or text."),
+            ([7.5], "7.5 is no id"),
+            ([[7]], r"\[7\] is no id"),
+            ({7: 1}, "{7: 1} is no id"),
+            (pl.DataFrame({"a": [1], "b": [2]}), "users is a table with the columns a, b: give ids, or .* in user_id"),
+        ],
+    )
+    def test_what_may_mean_another_user_is_refused(self, log, asked, words):
+        with pytest.raises(ValueError, match=words):
+            with_ids(log, [3, 7]).find_users(asked)
 
     def test_finds_every_user_by_the_users_own_column(self, log):
         assert log.find_users(log.users["user_id"])["user_index"].to_list() == [0, 1, 2, 3]
@@ -176,10 +210,10 @@ class TestChooseUsers:
         assert alike.choose_users(None, 50).tolist() == list(range(1, 100, 2))
 
     def test_unknown_ones_are_refused_by_id(self, log):
-        message = r"The users 'nobody', '-5' are none of the log's 4, such as ann, bob, cid: correct the ids"
+        message = r"The users 'nobody', '-5' are none of the log's 4, such as 'ann', 'bob', 'cid': correct the ids"
         with pytest.raises(ValueError, match=message):
             log.choose_users(["ann", "nobody", -5], None)
-        with pytest.raises(ValueError, match=r"The users 4 are none of the log's 2, such as 3, 7:"):
+        with pytest.raises(ValueError, match=r"The users '4' are none of the log's 2, such as 3, 7:"):
             with_ids(log, [3, 7]).choose_users([3, 4], None)
 
 

@@ -65,7 +65,7 @@ def test_a_source_that_is_chosen_beside_a_fusion_with_the_lens_is_delivered(log,
 
 @pytest.mark.parametrize("kind", ["item_knn", "fusion"])
 def test_lists_are_the_same_whatever_is_made_at_once(log, lens, monkeypatch, workers_here, kind):
-    users = (3, "nobody", 0, 4)
+    users = (3, 9, 0, 4)
     whole = lists_of(log, users, lens=lens, kind=kind, order="lens")
     monkeypatch.setattr(delivery, "MOMENTS_AT_ONCE", 2)
     monkeypatch.setattr(recommender, "MOMENTS_AT_ONCE", 1)
@@ -82,8 +82,8 @@ def test_users_without_events_get_the_most_popular_items_without_scores_or_reaso
     users = pl.concat([log.users, pl.DataFrame({"user_id": [5], "gender": [None]})], how="vertical_relaxed")
     sequences = replace(log.sequences, offsets=np.append(log.sequences.offsets, log.sequences.offsets[-1]))
     log = replace(log, users=users, sequences=sequences)
-    lists, report = lists_of(log, ("nobody", 2, 5), most=3)
-    assert lists["user_id"].to_list() == ["nobody"] * 3 + ["2"] * 3 + ["5"] * 3
+    lists, report = lists_of(log, (9, 2, 5), most=3)
+    assert lists["user_id"].to_list() == [9] * 3 + [2] * 3 + [5] * 3
     fallback = lists.filter("fallback")
     assert fallback["user_index"].to_list() == [None] * 3 + [5] * 3
     recommends = made(log)
@@ -107,7 +107,7 @@ def test_a_table_decides_which_items_each_user_gets_also_those_that_they_took(lo
     ]
     assert lists.filter("fallback")["user_id"].to_list() == [9]
     assert (unknown, report) == (1, {"users": 4, "fallbacks": 1, "empty_candidate_sets": 1})
-    assert lists_of(log, table=pairs)[1]["users"] == 4  # those of the table, with the one of an id of another type
+    assert lists_of(log, table=pairs)[1]["users"] == 3  # those of the table, without the one of an id of another type
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_ids_of_a_table_are_read_as_those_of_raw_tables(log):
 
 
 def test_what_is_reported_is_of_known_users_first_items(log):
-    lists, _ = lists_of(log, ("nobody", 0, 1, 2), most=4)
+    lists, _ = lists_of(log, (9, 0, 1, 2), most=4)
     own = lists.filter(~pl.col("fallback")).group_by("user_id", maintain_order=True).head(2)
     figures = concentration(lists, 2, log.items.height)
     assert figures.lists == 3

@@ -193,15 +193,6 @@ def test_a_run_says_how_lists_are_made_and_how_alike_they_are():
     ]
 
 
-def test_no_cell_of_the_csv_is_a_formula():
-    cells = ['=HYPERLINK("http://x")', "@x", "+1", "-1", "\t=1", "Heat - 2"]
-    table = pl.DataFrame({"item_id": cells, "title": cells, "because": [[cell] for cell in cells], "score": -1.0})
-    lines = as_lines(table.with_columns(shown_history=pl.lit(None)))
-    for name in ("item_id", "title", "because"):
-        assert lines[name].to_list() == [f"'{cell}" for cell in cells[:-1]] + cells[-1:]
-    assert lines["score"].to_list() == [-1.0] * 6
-
-
 def test_a_shortlist_of_fallbacks_alone_needs_no_llm(prompts_and_inputs, shortlist):
     fallbacks = shortlist.with_columns(fallback=True)
     prompts, inputs = prompts_and_inputs(fallbacks)

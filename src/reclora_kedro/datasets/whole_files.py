@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from kedro.io.core import get_filepath_str
 from kedro_datasets.polars import CSVDataset
 from kedro_datasets_experimental.safetensors import SafetensorsDataset
@@ -26,10 +27,16 @@ class ArraysDataset(SafetensorsDataset):
 
 
 class WholeCSVDataset(CSVDataset):
-    """A CSV file, which replaces the former one as a whole; arguments as of ``CSVDataset``."""
+    """A CSV file, which replaces the former one as a whole; arguments as of ``CSVDataset``.
+
+    A title or reason that a spreadsheet would compute as a formula follows an apostrophe. Ids stay as they are, since
+    other tables are joined by them.
+    """
 
     def save(self, data: pl.DataFrame) -> None:
-        replace_file(self, data.write_csv(**self._save_args).encode())
+        shown = cs.by_name("title", "because", require_all=False)
+        lines = data.with_columns(shown.str.replace(r"^(\s*[=+\-@\t\r])", "'${1}"))
+        replace_file(self, lines.write_csv(**self._save_args).encode())
 
 
 def replace_file(dataset: Any, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """The interaction log for later steps: users, items, their events, and samples with a split."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,9 @@ from safetensors.numpy import load_file, save_file
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.history.retrieval import WindowConfig, assemble_history, unit_vectors
 from reclora_kedro.history.sequences import Sequences
+from reclora_kedro.ingestion.ids import look_up, names
+
+logger = logging.getLogger(__name__)
 
 EMBEDDINGS_FILE = "item_embeddings.safetensors"
 SAMPLES_FILE = "samples.arrow"
@@ -111,28 +115,74 @@ class InteractionLog:
         moment = {"history_end": end, "timestamp": now}
         return pairs.with_columns(pl.Series(name, values, dtype=pl.Int64) for name, values in moment.items())
 
-    def find_users(self, ids: pl.Series | Sequence[Any]) -> pl.DataFrame:
-        """Look up users by id, each once, in the given order; ids may be of any type, such as integers for text.
+    def find_users(self, ids: Any) -> pl.DataFrame:
+        """Look up users by id, each once, in the given order; warn of unknown ones, and of what is no id of this log.
+
+        Args:
+            ids: see `ids.listed`. None, NaN, and texts in a log of whole numbers are left out.
 
         Returns:
-            Frame with user_id, of the type of the canonical users' or String if an id does not fit it, and user_index
-            (Int32), null for an unknown id.
+            Frame with user_id, of the type of the log's, and user_index (Int32), null for an unknown id.
+
+        Raises:
+            ValueError: a value is no id, or a number that is written in another way than the log's ids.
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3, 7]}), pl.DataFrame({"item_id": [1]})
             >>> log = InteractionLog(items, users, Sequences.of_columns(np.zeros(3, dtype=int)), pl.DataFrame())
-            >>> log.find_users(["7", 9]).rows()
-            [(7, 1), (9, None)]
+            >>> log.find_users(["7", 3, 7.0]).rows()
+            [(7, 1), (3, 0)]
         """
-        if not isinstance(ids, pl.Series):
-            ids = pl.Series([str(user_id) for user_id in ids], dtype=pl.String)
-        ids = ids.alias("user_id")
-        fitting = ids.cast(self.users.schema["user_id"], strict=False)
-        ids = ids.cast(pl.String) if fitting.null_count() else fitting
-        users = self.users.select(
-            pl.col("user_id").cast(ids.dtype), pl.int_range(pl.len(), dtype=pl.Int32).alias("user_index")
-        )
-        return ids.unique(maintain_order=True).to_frame().join(users, on="user_id", how="left", maintain_order="left")
+        found, known = look_up(ids, self.users["user_id"], "users"), pl.col("index").is_not_null()
+        users = found.drop_nulls("id").unique("id", maintain_order=True)
+        if foreign := found.filter(pl.col("id").is_null())["given"].to_list():
+            kind = "texts" if self.users.schema["user_id"] == pl.String else "whole numbers"
+            logger.warning(
+                "%d of %d requested users are left out, as ids of this log's users are %s: %s.",
+                len(foreign),
+                found.height,
+                kind,
+                names(foreign),
+            )
+        if len(unknown := users.filter(~known)):
+            logger.warning(
+                "%d of %d users are unknown, and get the most popular items: %s.",
+                len(unknown),
+                users.height,
+                names(unknown["id"]),
+            )
+        return users.select(user_id="id", user_index="index")
+
+    def find_items(self, ids: Any, argument: str) -> pl.Series:
+        """Look up items by id; warn of unknown ones.
+
+        Args:
+            ids: see `ids.listed`.
+            argument: what they are, for messages.
+
+        Returns:
+            Their indices (Int32), in the given order, null for an unknown one.
+
+        Raises:
+            ValueError: a value is no id, or a number that is written in another way than the log's ids.
+
+        Examples:
+            >>> users, items = pl.DataFrame({"user_id": [3]}), pl.DataFrame({"item_id": [3, 7]})
+            >>> log = InteractionLog(items, users, Sequences.of_columns(np.zeros(2, dtype=int)), pl.DataFrame())
+            >>> log.find_items(["7", 3], "exclude").to_list()
+            [1, 0]
+        """
+        found = look_up(ids, self.items["item_id"], argument)
+        if len(unknown := found.filter(pl.col("index").is_null())["given"].unique(maintain_order=True)):
+            logger.warning(
+                "%s has %d unknown items, which are left out: %s. Ids of the %s items are written like %s.",
+                argument,
+                len(unknown),
+                names(unknown),
+                f"{self.items.height:,}",
+                names(self.items["item_id"].head(3)),
+            )
+        return found["index"]
 
     def choose_users(self, ids: Sequence[Any] | None, most_active: int | None) -> np.ndarray:
         """Return indices of users by id, in order, or of the most active first; raise ValueError for an unknown id.
@@ -146,14 +196,13 @@ class InteractionLog:
         """
         if ids is None:
             return np.argsort(-np.diff(self.sequences.offsets), kind="stable")[:most_active]
-        chosen = self.find_users(ids)
-        unknown = chosen.filter(pl.col("user_index").is_null())["user_id"].to_list()
-        if unknown:
+        chosen = look_up(ids, self.users["user_id"], "users").unique("given", maintain_order=True)
+        if len(unknown := chosen.filter(pl.col("index").is_null())["given"]):
             raise ValueError(
-                f"The users {', '.join(map(repr, unknown))} are none of the log's {self.users.height}, such as "
-                f"{', '.join(map(str, self.users['user_id'].head(3)))}: correct the ids."
+                f"The users {names(unknown)} are none of the log's {self.users.height}, such as "
+                f"{names(self.users['user_id'].head(3))}: correct the ids."
             )
-        return chosen["user_index"].to_numpy().astype(np.int64)
+        return chosen["index"].to_numpy().astype(np.int64)
 
     def histories(self, samples: pl.DataFrame, window: WindowConfig) -> np.ndarray:
         """Return the events in the history of each sample: flat event indices, see `assemble_history`."""

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import polars as pl
 
+from reclora_kedro.ingestion.ids import id_text
+
 
 @dataclass(frozen=True)
 class ForgottenUsers:
@@ -49,7 +51,7 @@ class ForgottenUsers:
         return NOBODY if rows is None or rows.is_empty() else cls(rows["salt"][0], frozenset(rows["digest"]))
 
     def _digest(self, user_id: Any) -> str:
-        return hashlib.blake2b(str(user_id).encode(), key=bytes.fromhex(self.salt), digest_size=16).hexdigest()
+        return hashlib.blake2b(str(id_text(user_id)).encode(), key=bytes.fromhex(self.salt), digest_size=16).hexdigest()
 
 
 NOBODY = ForgottenUsers()

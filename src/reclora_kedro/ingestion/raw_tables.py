@@ -13,6 +13,8 @@ import polars as pl
 from polars import selectors
 from pyarrow import ArrowException
 
+from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical
+
 UNIX_UNITS = {
     "unix_seconds": 1,
     "unix_milliseconds": 1_000,
@@ -31,9 +33,6 @@ WORDS_OF_MARKS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 """Words, in lower case, for whether something was clicked."""
 
 PLACE = " place "  # a column that no table has
-
-LARGEST_EXACT_FLOAT = 2**53
-"""Largest integer up to which 64-bit floats are exact."""
 
 
 def as_polars(table: Any, name: str) -> pl.DataFrame:
@@ -179,26 +178,18 @@ Set `ingestion.interactions.item_id` to one of them.
         changed = change(self.frame.with_columns(places.alias(PLACE)))
         return replace(self, frame=changed.drop(PLACE), places=changed[PLACE])
 
-    def ids(self, name: str, parameter: str) -> pl.Series:
-        """Read ids as ``Int64`` or ``String``; whole floats, pandas' integers with gaps, become integers."""
+    def ids(self, name: str, parameter: str, kind: pl.DataType | None = None) -> pl.Series:
+        """Read ids as a log of a kind has them, see `ids.canonical`."""
         column = self._column(name, parameter)
-        if column.dtype == pl.String:
-            return _stripped(column)
-        whole, exact = "ids are whole numbers or text", "whole numbers this large are exact only as integers or text"
-        if column.dtype.is_float():
-            self._refuse_where(column % 1 != 0, column, parameter, whole)
-            self._refuse_where(column.abs() >= LARGEST_EXACT_FLOAT, column, parameter, exact)
-        elif not column.dtype.is_integer():
-            self._refuse(column, parameter, whole)
-        ids = column.cast(pl.Int64, strict=False)
-        lost = ids.is_null() & column.is_not_null()
-        self._refuse_where(lost, column, parameter, "ids are signed 64-bit integers, or text where they are larger")
-        return ids
+        try:
+            return canonical(column, kind)
+        except IdError as error:
+            self._refuse(column, parameter, error.expected, error.unfit)
 
     def padded_ids(self, name: str) -> int:
-        """Count the text ids with blanks around them (also no-break spaces), which `ids` removes."""
+        """Count the text ids with blanks around them, which `ids` removes."""
         column = self.frame[name]
-        return int((column.str.strip_chars() != column).sum()) if column.dtype == pl.String else 0
+        return int((column.str.strip_chars(BLANKS) != column).sum()) if column.dtype == pl.String else 0
 
     def numbers(self, name: str, parameter: str) -> pl.Series:
         """Read numbers, which may be text, as ``Float64``; NaN counts as missing."""

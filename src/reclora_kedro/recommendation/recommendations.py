@@ -58,12 +58,8 @@ def recommend(
 
 
 def as_lines(recommendations: pl.DataFrame) -> pl.DataFrame:
-    """Return recommendations for CSV, the reasons as one text and without the histories of prompts.
-
-    A text that a spreadsheet would compute as a formula follows an apostrophe.
-    """
-    lines = recommendations.with_columns(pl.col("because").list.join("; ")).drop("shown_history")
-    return lines.with_columns(pl.col(pl.String).str.replace(r"^(\s*[=+\-@\t\r])", "'${1}"))
+    """Return recommendations for CSV and databases, the reasons as one text and without the histories of prompts."""
+    return recommendations.with_columns(pl.col("because").list.join("; ")).drop("shown_history")
 
 
 def first_lists(recommendations: pl.DataFrame) -> pl.DataFrame:
