@@ -91,6 +91,16 @@ def test_with_changed_users_it_counts_as_if_fitted_to_their_events(log, seed, mo
         np.testing.assert_allclose(dense(each, anew[0], users, end), expected, atol=1e-5)
 
 
+def test_counts_stay_those_of_their_log_beside_counts_of_a_log_that_grew(log):
+    items, first = np.arange(log.items.height), slice(*log.sequences.offsets[:2])
+    counts, item = module.SharedUsers(log.sequences, len(items)), log.sequences.item_index.copy()
+    before = [shared.tolist() for _, shared in counts.rows(items).values()]
+    item[first] = 0
+    grown = counts.with_events(replace(log.sequences, item_index=item), np.array([0]))
+    assert [shared.tolist() for _, shared in counts.rows(items).values()] == before
+    assert [shared.tolist() for _, shared in grown.rows(items).values()] != before
+
+
 def all_near(log, nearest, monkeypatch):
     monkeypatch.setattr(module, "NEAREST", nearest)
     _, model = fit(log)

@@ -109,3 +109,21 @@ def test_without_a_shared_clock_facts_of_items_never_count_events_that_are_held_
 def test_a_list_is_no_longer_than_the_catalogue(log):
     recommender = made(log)
     assert recommender.best(now(recommender, repeat=True), 10**12).items.shape == (5, log.items.height)
+
+
+def test_facts_of_items_count_what_others_did_until_the_moment_under_the_live_protocol(log):
+    known = np.arange(len(log.sequences.item_index)) % 2 == 0
+    training = Training(log, known)
+    recommender = FittedRecommender.from_choice(
+        training,
+        Choice(kind="item_knn", order="candidates", sources={"popularity": {}, "item_knn": {}}),
+        RecommendationConfig.model_validate(PARAMETERS["recommendation"] | {"protocol": "live"}),
+    )
+    pairs = log.now(pl.DataFrame({"user_index": [0] * log.items.height, "item_index": range(log.items.height)}))
+    counted = {
+        name: np.expm1(each.facts.features(log.sequences, pairs)["events"]).round()
+        for name, each in (("fitted", recommender), ("live", recommender.as_measured(training)))
+    }
+    items = log.sequences.item_index
+    np.testing.assert_array_equal(counted["fitted"], np.bincount(items[known], minlength=log.items.height))
+    np.testing.assert_array_equal(counted["live"], np.bincount(items, minlength=log.items.height))

@@ -1,5 +1,6 @@
 """The log with the journal's events in their places is the log that would have been built of all of them."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 
 import numpy as np
@@ -18,7 +19,7 @@ from reclora_kedro.history.sequences import places_of
 from reclora_kedro.serving import live_sequences
 from reclora_kedro.serving.journal import Changes, Content, UserContent
 from reclora_kedro.serving.journal_tables import Event
-from reclora_kedro.serving.live_log import LiveLog
+from reclora_kedro.serving.live_log import SPARE_USERS, LiveLog
 
 KEY = ["user_id", "item_id", "timestamp"]
 TAKEN = [tuple(row) for row in small_tables()[0].select(KEY).iter_rows()]
@@ -188,6 +189,31 @@ def test_dropped_users_have_no_events_until_then():
     starts, ends = log.sequences.starts, log.sequences.ends
     assert log.sequences.timestamp[starts[users["3"]] : ends[users["3"]]].tolist() == [BEGIN + 500]
     assert (ends - starts).sum() == (USERS - 1) * EVENTS_PER_USER + 1
+
+
+def test_an_event_of_the_second_of_a_drop_is_dropped():
+    log, users, *_ = live().current()
+    [*_, last] = log.sequences.timestamp[log.sequences.starts[users["3"]] : log.sequences.ends[users["3"]]].tolist()
+    log, users, *_ = live(dropped={"3": last}).current()
+    assert log.sequences.starts[users["3"]] == log.sequences.ends[users["3"]]
+
+
+def test_users_who_fill_the_spare_rows_leave_one_for_a_visitor():
+    live_log = live([Event(str(n), str(100 + n), "3", 5.0, BEGIN) for n in range(SPARE_USERS)])
+    log, users, *_ = live_log.current()
+    _, visitor = live_log.with_visitor(log, [])
+    assert len(users) == USERS + SPARE_USERS
+    assert visitor not in {users[str(100 + n)] for n in range(SPARE_USERS)}
+
+
+def test_a_visitors_events_wait_for_those_that_are_being_added():
+    live_log = live()
+    log = live_log.current().log
+    with ThreadPoolExecutor(1) as pool:
+        with live_log._lock:
+            visit = pool.submit(live_log.with_visitor, log, [Event("", "", "3", 5.0, BEGIN)])
+            assert not wait([visit], timeout=0.2).done
+        visit.result(timeout=60)
 
 
 def test_a_rating_is_a_like_where_ingestion_takes_it_for_one():

@@ -17,7 +17,7 @@ from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.update.config import ExaminationConfig
-from reclora_kedro.update.examination import REJECTED, Model, keep_out, lifted_items
+from reclora_kedro.update.examination import REJECTED, Model, keep_out, lifted_items, without_known
 
 INGESTION = IngestionConfig(**SETTINGS)
 HISTORY = HistoryConfig.model_construct(
@@ -182,3 +182,11 @@ def test_items_whose_users_are_mostly_new_are_named(before):
     log = pl.concat([log, pl.LazyFrame({"item_id": 8, "user_id": range(1000, 1040)}, ids)])
     lifted = lifted_items(pl.concat([fakes, crowd]), log, pl.Series([*range(500), *range(1000, 1040)]), CONFIG)
     assert lifted.rows() == [(7, 30, 30)]
+
+
+def test_known_rows_of_the_first_new_second_are_not_new(before):
+    new = before.tail(3)
+    assert before["timestamp"].n_unique() == before.height
+    assert without_known(new, before.lazy()).is_empty()
+    changed = new.with_columns(rating=pl.col("rating") + 1)
+    assert without_known(changed, before.lazy()).equals(changed)
