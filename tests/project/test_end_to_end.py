@@ -9,7 +9,14 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from fastapi import FastAPI
+from kedro.framework.project import pipelines
+from kedro_viz.api.rest.responses.utils import EnhancedORJSONResponse
+from kedro_viz.api.rest.router import router
+from kedro_viz.data_access import data_access_manager
+from kedro_viz.server import populate_data
 from safetensors.torch import load_file
+from starlette.testclient import TestClient
 
 from documented import run_documented
 from dying import dying_at
@@ -29,6 +36,18 @@ def test_every_boundary_is_stored_and_versioned(finished_run):
     for name in stored:
         assert catalog.get(name).exists(), name
         assert catalog.get(name).resolve_load_version() or name in ("recommendations_csv", "learned_weights"), name
+
+
+def test_kedro_viz_opens_every_node(finished_run):
+    app = FastAPI(default_response_class=EnhancedORJSONResponse)
+    app.include_router(router)
+    populate_data(data_access_manager, finished_run.catalog, {"__default__": pipelines["__default__"]}, {})
+    client = TestClient(app, raise_server_exceptions=False)
+    nodes = client.get("/api/main").json()["nodes"]
+    answers = {node["name"]: client.get(f"/api/nodes/{node['id']}") for node in nodes}
+    assert len(nodes) > 100
+    assert {name: answer.text for name, answer in answers.items() if answer.status_code != 200} == {}
+    assert all(answers[name].json()["preview"]["data"] for name in ("recommendations", "shortlist", "metrics"))
 
 
 def test_metrics_are_a_list_of_records_one_per_model(finished_run):

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from signal import SIGTERM
@@ -14,12 +14,14 @@ from sqlite3 import SQLITE_OK as OK
 from threading import Event
 from time import monotonic, sleep
 
+import psutil
 import pytest
 from starlette.testclient import TestClient
 
 from forked import FORKED
 from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, serve, service_config, small_champion
 from reclora_kedro.serving.app import create_app, create_server
+from reclora_kedro.serving.connections import RESERVE
 from reclora_kedro.serving.guard import Guard
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.service import Service
@@ -221,6 +223,45 @@ def server_of(folder, champion, **changes):
             running.result(10)
 
 
+def assert_is_refused(connection, status, words):
+    """What a client that first sends all and then reads is told until the connection ends, which is no reset."""
+    answer = b"".join(iter(partial(connection.recv, 9999), b"")).decode()
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+    assert words in answer
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        (b"x-long: " + 50_000 * b"1" + b"\r\n\r\n", 431, "32,768 bytes"),
+        (b"x-long: " + 50_000_000 * b"1", 431, "32,768 bytes"),  # which never ends
+        (101 * b"a: b\r\n" + b"\r\n", 431, "100 lines"),
+        (b"content-length: 9000000\r\n\r\n" + 9_000_000 * b"1", 413, "1,048,576 bytes"),
+        (b"transfer-encoding: chunked\r\n\r\n0\r\nx: " + 50_000_000 * b"1", None, ""),
+        (b"no header\r\n\r\n", 400, "is no HTTP"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_arrives_before_a_token_is_bounded_and_the_refusal_is_an_answer(tmp_path, champion, sent, status, words):
+    with server_of(tmp_path, champion) as connect, connect() as connection:
+        before = psutil.Process().memory_info().rss
+        with suppress(ConnectionError):
+            connection.sendall(b"POST /recommend HTTP/1.1\r\nhost: 127.0.0.1\r\n" + sent)
+        if status:
+            assert_is_refused(connection, status, words)
+        assert psutil.Process().memory_info().rss - before < 2**25 + len(sent)
+
+
+def test_health_is_answered_however_many_connections_are_silent(tmp_path, champion):
+    with server_of(tmp_path, champion, max_connections=2) as connect, ExitStack() as silent:
+        for _ in range(2 + 2 * RESERVE):
+            silent.enter_context(connect()).sendall(b"GET /items HTTP/1.1\r\n")
+        for _ in range(3):
+            with connect() as health:
+                health.sendall(b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+                assert_is_refused(health, 200, "live")
+
+
 @pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_client"])
 def test_connections_are_limited_and_slow_ones_end(tmp_path, champion, limit):
     with server_of(tmp_path, champion, receive_seconds=0.3, **{limit: 2}) as connect:
@@ -228,13 +269,13 @@ def test_connections_are_limited_and_slow_ones_end(tmp_path, champion, limit):
         with connect() as without_headers, connect() as without_body:
             without_headers.sendall(head)
             without_body.sendall(head + b"content-length: 9\r\n\r\n{")
-            with connect() as third, suppress(ConnectionResetError):
-                assert third.recv(1) == b""
-            with suppress(ConnectionResetError):
-                assert without_headers.recv(1) == b""
-            answer = without_body.recv(9999)
-            assert answer.startswith(b"HTTP/1.1 408 ")
-            assert b"service.receive_seconds" in answer
+            with connect() as third, connect() as health:
+                third.sendall(b"GET /items HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+                assert_is_refused(third, 503, "service.max_connections")
+                health.sendall(b"GET /health/ready HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+                assert_is_refused(health, 200, "ready")
+            assert_is_refused(without_headers, 408, "service.receive_seconds")
+            assert_is_refused(without_body, 408, "service.receive_seconds")
         with connect() as patient:
             for _ in range(2):
                 patient.sendall(b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")

@@ -1,5 +1,6 @@
 """Datasets of other packages, with previews of their contents for kedro-viz."""
 
+import json
 from html import escape
 
 from kedro_datasets.json import JSONDataset
@@ -15,6 +16,15 @@ class RecordsDataset(JSONDataset):
         import pandas as pd
 
         return TablePreview(pd.DataFrame(self.load()).head(nrows).to_dict(orient="split"))
+
+
+class ListsDataset(EagerPolarsDataset):
+    """A table with columns of lists, which are previewed as JSON."""
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        rows = self.load().head(nrows)
+        shown = [[json.dumps(cell) if isinstance(cell, list) else cell for cell in row] for row in rows.rows()]
+        return TablePreview({"columns": rows.columns, "index": [*range(rows.height)], "data": shown})
 
 
 class PromptsDataset(EagerPolarsDataset):

@@ -80,6 +80,7 @@ def create_app(
 def create_server(app: FastAPI, config: ServiceConfig) -> uvicorn.Server:
     settings: dict[str, Any] = {
         "http": connections_of(config.max_connections, config.max_connections_per_client, config.receive_seconds),
+        "ws": "none",  # no route is one, and nothing would limit them
         "timeout_graceful_shutdown": (1 - CLOSING_SHARE) * config.shutdown_seconds,
     }
     return uvicorn.Server(uvicorn.Config(app, config.host, config.port, log_level="warning", **settings))
