@@ -28,8 +28,9 @@ from running import BENCHMARKS, ROOT, Project, open_project
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.figures import TEMPLATE
-from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.evaluation.records import Records
+from reclora_kedro.recommendation.list_metrics import Catalogue
+from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 
 K, LEAST_LIKES = 10, 5
 Table = list[dict[str, Any]]
@@ -153,8 +154,9 @@ def measure(name: str, arguments: argparse.Namespace, bootstrap: Bootstrap) -> t
                 except subprocess.CalledProcessError as error:
                     failed.append({"log": name, "model": model, "error": last_line(error)})
                 print(name, model, costs.get(model), flush=True)
-        items = pl.read_parquet(folder / "items.parquet").height
-    records = compute_ranking_metrics(pl.concat(ranks), [ranks[0]["model"][0]], np.zeros(items), (K,), bootstrap)
+        items = pl.read_parquet(folder / "items.parquet")
+        catalogue = Catalogue(items, np.zeros(items.height))
+    records = compute_ranking_metrics(pl.concat(ranks), [ranks[0]["model"][0]], catalogue, (K,), bootstrap)
     table = [
         {
             "log": name,

@@ -34,7 +34,7 @@ from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnSettings
 from reclora_kedro.candidates.item_model import ItemModel, Training
 from reclora_kedro.candidates.linear import Linear, LinearSettings
 from reclora_kedro.candidates.moments import best, ranks_of
-from reclora_kedro.evaluation.ranking_metrics import ndcg
+from reclora_kedro.evaluation.metrics import ndcg
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.history.taken_items import draw_positives

@@ -22,7 +22,7 @@ from reclora_kedro.candidates.moments import ranks_of
 from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.evaluation.bootstrap import holm
 from reclora_kedro.evaluation.figures import TEMPLATE
-from reclora_kedro.evaluation.ranking_metrics import ndcg
+from reclora_kedro.evaluation.metrics import ndcg
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.history.taken_items import draw_positives

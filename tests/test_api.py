@@ -151,7 +151,7 @@ def test_what_is_measured_says_which_method_recommends(recommender):
     table = recommender.evaluate(k=5)
     assert table.columns == [
         *("method", "chosen", "hit_rate", "hit_rate_low", "hit_rate_high", "ndcg", "ndcg_low", "ndcg_high"),
-        *("coverage", "likes"),
+        *("mrr", "mrr_low", "mrr_high", "coverage", "novelty", "novelty_low", "novelty_high", "likes"),
     ]
     assert table.filter("chosen")["method"].to_list() == [recommender.choice.name]
     assert table.select((pl.col("ndcg_low") <= pl.col("ndcg")) & (pl.col("ndcg") <= pl.col("ndcg_high")))[

@@ -26,7 +26,7 @@ from reclora_kedro.candidates.moments import NOTHING
 from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics, information
+from reclora_kedro.evaluation.metric import columns_of
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
@@ -45,6 +45,8 @@ from reclora_kedro.recommendation.config import RankingConfig, RecommendationCon
 from reclora_kedro.recommendation.defaults import change_settings, default_blocks
 from reclora_kedro.recommendation.delivery import Delivery
 from reclora_kedro.recommendation.item_ranks import rank_test_likes
+from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
+from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.recommendations import recommend as first_items
 from reclora_kedro.recommendation.recommender import FittedRecommender, choose, learned_by_source
 
@@ -168,8 +170,9 @@ class Recommender(FittedRecommender):
             likes: number of likes of the test split, drawn uniformly; None for all.
 
         Returns:
-            Frame with method, chosen (whether it is the one that recommends), hit_rate and ndcg with the ends of their
-            intervals, coverage (share of the catalogue in any list) and likes (their number), the highest NDCG first.
+            Frame with method, chosen (whether it is the one that recommends), a column for each metric of
+            `list_metrics.ranking_metrics` with the ends of its interval, and likes (their number), the highest NDCG
+            first.
 
         Raises:
             ValueError: the likes are of a single user.
@@ -181,15 +184,13 @@ class Recommender(FittedRecommender):
         asked = FittedRecommender.from_choice(training, self.choice, self.config).as_measured(training)
         with _words_of_scripts():
             ranks = rank_test_likes(asked, _validated(RankingConfig, blocks, "ranking"), None)
-        events = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)
-        methods = ranks["model"].unique(maintain_order=True).to_list()
-        records = compute_ranking_metrics(ranks, methods, information(events), (k,), Bootstrap(**blocks["bootstrap"]))
-        measured = [f"{name}{end}" for name in ("hit_rate", "ndcg") for end in ("", "_low", "_high")]
+        methods, metrics = ranks["model"].unique(maintain_order=True).to_list(), ranking_metrics()
+        catalogue, bootstrap = Catalogue.from_log(log, training.known), Bootstrap(**blocks["bootstrap"])
+        records = compute_ranking_metrics(ranks, methods, catalogue, (k,), bootstrap, metrics=metrics)
         lines = pl.DataFrame(records).select(
             pl.col("model").alias("method"),
             (pl.col("model") == self.choice.name).alias("chosen"),
-            *measured,
-            "coverage",
+            *columns_of(metrics),
             pl.col("rows").alias("likes"),
         )
         return lines.sort("ndcg", descending=True, maintain_order=True)

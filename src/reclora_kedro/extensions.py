@@ -69,7 +69,12 @@ def hooks() -> list[Any]:
 
     A class may have ``BLOCKS``, the types of parameter blocks that it reads and no node does, by name.
     """
-    return [point.load()() for point in sorted(entry_points(group=HOOKS_GROUP))]
+    return [kind() for _, kind in entry_point_objects(HOOKS_GROUP)]
+
+
+def entry_point_objects(group: str) -> list[tuple[str, Any]]:
+    """Return the names and objects of a group of entry points, and import their packages."""
+    return [(point.name, point.load()) for point in sorted(entry_points(group=group))]
 
 
 def folder_of(package: str) -> Path:

@@ -27,12 +27,14 @@ def test_one_record_per_model():
     lens, constant = measure(paired(("lens", "constant"), scores))
     assert list(lens) == [
         "model", "rows", "positives", "users", "auc", "auc_low", "auc_high", "confidence", "gauc", "gauc_low",
-        "gauc_high", "gauc_users", "log_loss", "accuracy",
+        "gauc_high", "gauc_users", "log_loss", "log_loss_low", "log_loss_high", "accuracy", "accuracy_low",
+        "accuracy_high",
     ]  # fmt: skip
     assert [lens[name] for name in ("model", "rows", "positives", "users", "auc")] == ["lens", 4, 2, 2, 0.75]
     assert lens["auc_low"] < 0.75 < lens["auc_high"] <= 1
     assert lens["log_loss"] == pytest.approx(-np.mean(np.log([0.9, 0.4, 0.4, 0.9])))
-    assert lens["accuracy"] == 0.5
+    assert (lens["accuracy"], lens["accuracy_low"], lens["accuracy_high"]) == (0.5, 0.5, 0.5)  # of each of two users
+    assert lens["log_loss_low"] <= lens["log_loss"] <= lens["log_loss_high"]
     # 0.5 counts as a predicted like.
     assert (constant["auc"], constant["accuracy"]) == (0.5, 0.5)
     assert constant["log_loss"] == pytest.approx(np.log(2))

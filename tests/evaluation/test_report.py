@@ -8,19 +8,18 @@ from reclora_kedro.evaluation.report import (
     finding_verdict,
     methods_table,
     models_table,
-    ranking_tables,
     render_report,
     results_tables,
     summarise,
 )
-from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
 from reclora_kedro.recommendation.second_stage import SecondStage
 from terminal import printed
 
 LENS = {
     "model": "lens", "rows": 2000, "positives": 1100, "users": 300, "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78,
     "confidence": 0.95, "gauc": 0.701, "gauc_low": 0.65, "gauc_high": 0.74, "gauc_users": 1212,
-    "log_loss": 0.58, "accuracy": 0.7,
+    "log_loss": 0.58, "log_loss_low": 0.55, "log_loss_high": 0.61,
+    "accuracy": 0.7, "accuracy_low": 0.66, "accuracy_high": 0.74,
 }  # fmt: skip
 METRICS = [
     LENS,
@@ -278,53 +277,3 @@ def test_data_is_escaped():
 def test_rendering_leaves_the_figures_alone():
     render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
     assert FIGURES["auc"].layout.title.text == "Title of auc"
-
-
-def test_ranking_metrics_fit_a_narrow_terminal_however_long_the_names_are():
-    values = {f"{name}{end}": 0.1234 for name in ("hit_rate", "ndcg", "mrr") for end in ("", "_low", "_high")}
-    counts = {
-        "confidence": 0.95,
-        "users": 1_553,
-        "rows": 5_354,
-        "candidates": 1562.98,
-        "coverage": 0.0517,
-        "novelty": 8.24,
-        "among_500": 0.4444,
-        "user_hit_rate": 0.1357,
-        "user_ndcg": 0.0864,
-    }
-    pair = {
-        "baseline": "neighbours_lens", "p_adjusted": 0.0714,
-        "ndcg_difference": 0.0123, "ndcg_difference_low": -0.001, "ndcg_difference_high": 0.0256,
-    }  # fmt: skip
-    records = [
-        {"model": model, "k": k} | counts | values | pair
-        for model in ("neighbours_lens", "retriever_lens")
-        for k in (10, 20)
-    ]
-    names = ("gini", "diversity", "field_diversity", "tail_share", "serendipity")
-    beyond_accuracy = [
-        {"model": model, "k": k, "by": by, "segment": segment, "rows": 1_234, "popularity": 12_345.6}
-        | values
-        | dict.fromkeys(names, 0.4567)
-        for by, segment in (("likes", ALL), (EVENT_BEFORE, "of the same time"), ("events", "over 200"))
-        for model in ("neighbours_lens", "retriever_lens")
-        for k in (10, 20)
-    ]
-    shown = printed(
-        ranking_tables(records, beyond_accuracy, {"retriever_lens": "the lens, of its best", "lens": "absent"})
-    )
-    assert "│ retriever_lens  │ 0.457 │  0.457 │  0.457 │   12,346 │ 45.7% │  0.457 │" in shown
-    assert shown.count("5,354 likes of 1,553 users, each among 1,563 items (95% intervals)") == 2
-    assert "│ retriever_lens  │ 0.136 │   0.086 │ 0.136 │   0.086 │" in shown
-    assert "NDCG@20" in shown
-    assert "0.123-0.123" in shown
-    assert shown.count("│ neighbours_lens │") == 7
-    assert shown.count("│ retriever_lens │") == 2
-    assert shown.count("│ retriever_lens  │") == 7
-    assert " ".join(shown.split()).count("1,234 likes where the user's event before the like is of the same time") == 1
-    assert shown.endswith("retriever_lens: the lens, of its best\n")
-    assert "│     5.2% │     8.2 │" in shown
-    assert "│ retriever_lens  │       0.123 │     0.444 │" in shown
-    assert shown.count("less that of neighbours_lens") == 2
-    assert "│ retriever_lens │     +0.012 │ -0.001 to +0.026 │      0.071 │" in shown

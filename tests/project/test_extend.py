@@ -5,6 +5,7 @@ import sys
 import tomllib
 
 import numpy as np
+import plotly.graph_objects as go
 import polars as pl
 import pytest
 
@@ -22,16 +23,36 @@ from reclora_kedro.baselines import registry
 from reclora_kedro.candidates.item_model import NoSettings, Training
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.candidates.next_item.training import fit_retriever
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.metric import METRICS_GROUP, RowMetric
+from reclora_kedro.evaluation.metrics import compute_metrics, row_metrics
+from reclora_kedro.evaluation.report import models_table, render_report
+from reclora_kedro.evaluation.scores import PairedScores
+from reclora_kedro.evaluation.significance import bootstrap_auc
 from reclora_kedro.history.questions import questions
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.pipelines import scoring
 from reclora_kedro.recommendation.choice import model_of
 from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.item_ranks import rank_likes
+from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
+from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
+from reclora_kedro.recommendation.ranking_report import ranking_tables, render_ranking
+from reclora_kedro.recommendation.recommender import Recommender
+from reclora_kedro.study.config import OUTPUTS
+from reclora_kedro.study.figures import plot_axes, plot_frontier
+from reclora_kedro.study.grid import Cell
+from reclora_kedro.study.report import render_study
+from reclora_kedro.study.results import tabulate
+from scored import ByItem, moments_of
+from study_cells import finished
+from terminal import printed
 
 __all__ = ["config", "log"]
 
 GUIDE = (ROOT / "docs/guides/extend.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", GUIDE, flags=re.DOTALL))
+BOOTSTRAP = Bootstrap(confidence=0.9, seed=0)
 [TOML] = re.findall(r"```toml\n(.*?)```", GUIDE, flags=re.DOTALL)
 
 
@@ -97,6 +118,65 @@ def test_a_baseline_scores_test_rows_by_its_dotted_path(log):
         assert registry.attributes(name, ["my_package.baseline"]) == {"my_package.baseline": value}
     assert scored["row"].to_list() == asked["row"].to_list()
     assert scored["score"].is_between(0, 1).all()
+
+
+def test_a_metric_of_predictions_is_in_the_report_the_terminal_and_studies():
+    random, labels, rows = np.random.default_rng(0), np.arange(80) % 2 == 0, np.arange(80)
+    paired = PairedScores(("lens",), rows, rows % 8, labels, random.random((1, 80)))
+    [record] = metrics = compute_metrics(paired, bootstrap_auc(paired, BOOTSTRAP), BOOTSTRAP)
+    assert record["brier"] == pytest.approx(np.mean((paired.scores[0] - labels) ** 2))
+    assert record["brier_low"] < record["brier"] < record["brier_high"]
+    reports = ("ingestion_report", "history_report", "negatives_report", "training_report")
+    figures = {name: go.Figure(layout_title_text=name) for name in ("auc", "roc", "calibration", "training")}
+    page = render_report(metrics, [], {name: [] for name in (*reports, "attribution", "segments")}, figures, {})
+    shown = f"{record['brier']:.3f}"
+    assert shown in page.partition("Brier score</th>")[2].partition("</table>")[0]
+    assert "Mean squared distance" in page
+    assert shown in printed(models_table(metrics)).partition("Brier")[2]
+    left = {"metrics": metrics, "comparisons": [], "attribution": [], "lens_scores": pl.DataFrame({"row": rows})}
+    assert shown in study_page(finished("key", OUTPUTS["metrics"], left)).partition("Brier score</th>")[2]
+
+
+def test_a_metric_of_lists_is_in_the_report_the_terminal_evaluate_and_studies(log):
+    letters = log.items["title"].str.len_chars().to_numpy()
+    likes = log.samples.filter(split="test", label=1)
+    ranks = rank_likes({"lens": ByItem(letters)}, moments_of(log, likes), likes, most=3)
+    catalogue, declared = Catalogue.from_log(log), ranking_metrics()
+    [record] = metrics = compute_ranking_metrics(ranks, ["lens"], catalogue, (2,), BOOTSTRAP, metrics=declared)
+    assert record["long_titles"] == np.mean([letters[items[:2]].mean() for items in ranks["top_items"].to_list()])
+    shown = f"{record['long_titles']:.1f}"
+    assert shown in render_ranking(metrics, [], {}, {}).partition("letters @2</th>")[2].partition("</table>")[0]
+    assert shown in printed(ranking_tables(metrics, [], {})).partition("letters")[2]
+    left = {"ranking_metrics": metrics, "lens_scores": pl.DataFrame({"row": range(80)})}
+    assert shown in study_page(finished("key", OUTPUTS["ranking"], left)).partition("letters</th>")[2]
+
+    events = pl.DataFrame({"user_id": np.arange(90) % 9, "item_id": [(3 * i + i // 9) % 11 for i in range(90)]})
+    recommender = Recommender.fit(events, sources=["popularity"], method="popularity")
+    assert recommender.evaluate(k=2)["long_titles"].is_between(1, 2).all()  # letters of ids from 0 to 10
+
+
+def study_page(result):
+    """The page of a study of one cell with this result."""
+    results = tabulate([Cell("grid", {"axis": "one"}, 7, {})], [result], None)
+    return render_study(results, {"grid": "Grid"}, {"axes": plot_axes(results), "frontier": plot_frontier(results)})
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ("my_package.metrics", "names <module 'my_package.metrics'.*expected a RowMetric or a RankingMetric"),
+        ("reclora_kedro.evaluation.metrics:AUC", "declares a second metric auc: rename it"),
+    ],
+)
+def test_what_is_no_metric_of_its_own_is_refused(tmp_path, declared, message):
+    with installed(tmp_path, {}, {METRICS_GROUP: {"odd": declared}}), pytest.raises(ValueError, match=message):
+        row_metrics()
+
+
+def test_a_metric_without_a_number_for_each_row_is_refused():
+    metric = RowMetric(name="odd", heading="odd", per_row=lambda labels, scores: [1, np.nan])
+    with pytest.raises(ValueError, match=r"metric odd: per_row returned values of shape \(2,\), 1 of them no finite"):
+        metric.values(3, None, None)
 
 
 def test_a_pipeline_runs_with_its_own_settings_and_entries(fabricated_project, monkeypatch):

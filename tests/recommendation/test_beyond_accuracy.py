@@ -7,15 +7,17 @@ import pytest
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
-from reclora_kedro.recommendation.beyond_accuracy import (
-    Catalogue,
-    compute_beyond_accuracy,
-    field_vectors,
-    gini,
-    list_metrics,
-    membership,
-)
+from reclora_kedro.recommendation.beyond_accuracy import compute_beyond_accuracy
 from reclora_kedro.recommendation.item_ranks import rank_likes
+from reclora_kedro.recommendation.list_metrics import (
+    DIVERSITY,
+    FIELD_DIVERSITY,
+    POPULARITY,
+    TAIL_SHARE,
+    Catalogue,
+    RankedLists,
+    gini,
+)
 from scored import ByItem, moments_of
 
 LISTS = pl.Series([[0, 1, 2], [1, 5, 3], [0, 4, 1]])
@@ -23,7 +25,11 @@ EVENTS = np.array([9, 6, 4, 2, 1, 1])
 VECTORS = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.8, 0.6], [-1, 0], [0, 1]])
 BOOTSTRAP = Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 100})
 USERS = 9  # of whom the first ones took each item
-CATALOGUE = Catalogue(EVENTS, -np.log2(EVENTS / USERS), VECTORS)
+CATALOGUE = Catalogue(pl.DataFrame(), EVENTS, VECTORS)
+
+
+def of_lists(lists, k, catalogue=CATALOGUE):
+    return RankedLists(np.full(len(lists), np.inf), lists, k, catalogue)
 
 
 @pytest.mark.parametrize(
@@ -35,17 +41,16 @@ CATALOGUE = Catalogue(EVENTS, -np.log2(EVENTS / USERS), VECTORS)
 )
 def test_metrics_equal_those_of_rectools(k, diversity, popularity, novelty, coverage):
     """Of RecTools 0.19.0: IntraListDiversity by 1 - cosine, AvgRecPopularity, MeanInvUserFreq and CatalogCoverage."""
-    lists = membership(LISTS, k, len(EVENTS))
-    means = list_metrics(lists, CATALOGUE).mean()
-    assert means["diversity"][0] == pytest.approx(diversity)
-    assert means["popularity"][0] == pytest.approx(popularity)
-    assert means["novelty"][0] == pytest.approx(novelty)
-    assert (lists.sum(axis=0) > 0).sum() == coverage
+    lists = of_lists(LISTS, k)
+    assert DIVERSITY.values(3, lists).mean() == pytest.approx(diversity)
+    assert POPULARITY.values(3, lists).mean() == pytest.approx(popularity)
+    assert lists.mean(-np.log2(EVENTS / USERS)).mean() == pytest.approx(novelty)
+    assert (lists.items.sum(axis=0) > 0).sum() == coverage
 
 
 def test_the_head_holds_most_of_the_events():
     assert CATALOGUE.is_tail.tolist() == [False, False, False, True, True, True]  # 19 of 23 events, over 80%
-    assert list_metrics(membership(LISTS, 3, 6), CATALOGUE)["tail_share"].to_list() == pytest.approx([0, 2 / 3, 1 / 3])
+    assert TAIL_SHARE.values(3, of_lists(LISTS, 3)) == pytest.approx([0, 2 / 3, 1 / 3])
 
 
 @pytest.mark.parametrize("counts", [[3, 0, 0, 1, 7, 2, 2], [1, 1, 1, 1], [0, 0, 5]])
@@ -56,13 +61,11 @@ def test_gini_is_half_the_relative_mean_difference(counts):
 
 def test_fields_differ_by_their_values_and_a_list_of_one_item_has_no_pairs():
     items = pl.DataFrame({"item_id": [1, 2, 3], "genres": ["War, Drama", "War", None], "decade": ["90s", None, "90s"]})
-    fields = field_vectors(items)
-    lists = membership(pl.Series([[0, 1], [0, 2], [1, 2], [0]]), 3, 3)
-    metrics = list_metrics(lists, Catalogue(np.ones(3), np.ones(3), None, fields))
+    lists = of_lists(pl.Series([[0, 1], [0, 2], [1, 2], [0]]), 3, Catalogue(items, np.ones(3)))
     expected = [1 - 1 / np.sqrt(3), 1 - 1 / np.sqrt(3), 1, np.nan]
-    np.testing.assert_allclose(metrics["field_diversity"], expected)
-    assert metrics["diversity"].is_nan().all()
-    assert field_vectors(items.select("item_id")) is None
+    np.testing.assert_allclose(FIELD_DIVERSITY.per_row(lists), expected)
+    assert np.isnan(DIVERSITY.per_row(lists)).all()
+    assert Catalogue(items.select("item_id"), np.ones(3)).fields is None
 
 
 def all_training(log):

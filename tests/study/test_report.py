@@ -48,10 +48,10 @@ def test_the_page_has_a_row_per_cell_and_model_with_intervals_over_the_seeds():
     page = render(RESULTS, rank="Rank")
     rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in page.split("<tr>")]
     assert [row for row in rows if row] == [
-        ["4", "lens", "0.750", "0.750 to 0.750", DASH, "0.600", "25", "0.600", DASH, "9.0", "5"],
-        ["4", "reclora", "0.710", "0.583 to 0.837", DASH, "0.600", "25", "0.600", "0.700", "20.0", "40"],
-        ["16", "lens", "0.750", "0.750 to 0.750", DASH, "0.600", "25", "0.600", DASH, "9.0", "5"],
-        ["16", "reclora", "0.770", "0.389 to 1.000", DASH, "0.600", "25", "0.600", "0.760", "20.0", "40"],
+        ["4", "lens", "0.750", "0.750 to 0.750", DASH, "25", "0.600", "0.600", "0.700", DASH, "9.0", "5"],
+        ["4", "reclora", "0.710", "0.583 to 0.837", DASH, "25", "0.600", "0.600", "0.700", "0.700", "20.0", "40"],
+        ["16", "lens", "0.750", "0.750 to 0.750", DASH, "25", "0.600", "0.600", "0.700", DASH, "9.0", "5"],
+        ["16", "reclora", "0.770", "0.389 to 1.000", DASH, "25", "0.600", "0.600", "0.700", "0.760", "20.0", "40"],
     ]
     assert "95% interval</th>" in page
     assert "Means of the seeds 1, 7;" in page

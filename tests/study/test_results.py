@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_t
 
-from reclora_kedro.study.config import RANKING_METRICS
 from reclora_kedro.study.grid import Cell
 from reclora_kedro.study.results import axes_of, by_model, summarise, tabulate, tabulate_pairs
 from study_cells import CELLS, RUNS, cell_run, lens_run
@@ -17,7 +16,9 @@ def test_a_record_per_cell_and_model():
         "grid": "rank", "r": "4", "n": None, "seed": 7, "model": "reclora", "rows": 50, "positives": 30, "users": 29,
         "auc": 0.70, "auc_low": 0.6, "auc_high": 0.7999999999999999, "auc_cold": None, "confidence": 0.95, "gauc": 0.6,
         "gauc_low": 0.5, "gauc_high": 0.7, "gauc_users": 25, "log_loss": 0.6, "accuracy": 0.7,
-        **dict.fromkeys(RANKING_METRICS), "auc_lost_without_prompt": 0.03,
+        **dict.fromkeys(("log_loss_low", "log_loss_high", "accuracy_low", "accuracy_high", "k", "coverage")),
+        **{f"{name}{end}": None for name in ("hit_rate", "ndcg", "mrr", "novelty") for end in ("", "_low", "_high")},
+        "auc_lost_without_prompt": 0.03,
         "weights": None, "validation_auc": 0.69, "validation_hit_rate": None, "train_seconds": 20.0,
         "score_seconds": 4.0, "scored_rows": 100, "ms_per_row": 40.0, "digest": "0.7", "revision": "abc",
     }  # fmt: skip

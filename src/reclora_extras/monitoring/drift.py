@@ -12,7 +12,6 @@ from sklearn.metrics import log_loss, roc_auc_score
 from reclora_extras.monitoring.config import AlarmConfig, MonitoringConfig
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import Retriever, grow_retriever
-from reclora_kedro.evaluation.ranking_metrics import ranks_in_lists
 from reclora_kedro.evaluation.records import Record
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT
@@ -26,6 +25,7 @@ from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import rank_likes
+from reclora_kedro.recommendation.list_metrics import ranks_in_lists
 from reclora_kedro.recommendation.recommender import FittedRecommender
 
 Values = npt.NDArray[np.number]

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.moments import NOTHING, ItemOrder, Lists, Moments, Scores, best, ranks_of, scores_at
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
-from reclora_kedro.evaluation.ranking_metrics import ndcg
+from reclora_kedro.evaluation.metrics import ndcg
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import Sequences as Events

@@ -1,17 +1,83 @@
 """Metrics of each model on the test rows."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import AucComparison, Gauc, ModelMetrics, Records
+from reclora_kedro.evaluation.bootstrap import Bootstrap, Floats
+from reclora_kedro.evaluation.metric import RowMetric, columns_of, with_installed
+from reclora_kedro.evaluation.records import AucComparison, Gauc, ModelMetrics, Record, Records
 from reclora_kedro.evaluation.scores import PairedScores, align_scores
 from reclora_kedro.evaluation.significance import AucBootstrap, bootstrap_auc, compare_models
 
 LEAST_USERS = 20  # with both likes and dislikes; the GAUC of fewer users is noise
+
+
+def log_losses(labels: npt.NDArray[np.bool_], scores: Floats) -> Floats:
+    """Return the log loss of each row (nats), at most that of the least probability that scores of this type have.
+
+    Examples:
+        >>> log_losses(np.array([True, False]), np.array([0.5, 0.0])).round(3)
+        array([0.693, 0.   ])
+    """
+    from scipy.special import xlogy
+
+    given, least = np.where(labels, scores, 1 - scores), np.finfo(scores.dtype).eps
+    return -xlogy(1.0, given.clip(least, 1 - least))
+
+
+def ndcg(rank: npt.NDArray[np.number], k: int) -> Floats:
+    """Return the NDCG@k of single relevant items: 1 / log2(1 + rank) if the rank is at most k, else 0.
+
+    Examples:
+        >>> ndcg(np.array([1, 3, 11]), k=10)
+        array([1. , 0.5, 0. ])
+    """
+    return (rank <= k) / np.log2(1.0 + rank)
+
+
+AUC = RowMetric(
+    name="auc",
+    heading="AUC",
+    note="The chance that a random like is scored above a random dislike: 0.5 is guessing, 1 is perfect. It measures "
+    "ranking only, so a model may rank well with scores that are all too high.",
+)
+GAUC = RowMetric(
+    name="gauc",
+    heading="GAUC",
+    note="The AUC of each user's own rows, averaged over the users with both likes and dislikes, weighted by their "
+    "rows. It measures the order of each user's items alone; AUC also rewards knowing which users like much. With "
+    f"fewer than {LEAST_USERS} such users it would be noise, and there is a dash.",
+)
+LOG_LOSS = RowMetric(
+    name="log_loss",
+    heading="log\nloss",
+    per_row=log_losses,
+    bounds=(0, np.inf),
+    lower_is_better=True,
+    note="Mean negative logarithm of the probability given to what happened (nats); lower is better, and sure mistakes "
+    "are dear. Always saying one half costs 0.693.",
+)
+ACCURACY = RowMetric(
+    name="accuracy",
+    heading="accuracy\nat 0.5",
+    per_row=lambda labels, scores: (scores >= 0.5) == labels,
+    note="Share of rows whose score lies on the right side of 0.5.",
+)
+
+
+def row_metrics() -> tuple[RowMetric, ...]:
+    """Return all metrics of predictions, those of installed packages included."""
+    return with_installed((AUC, GAUC, LOG_LOSS, ACCURACY), RowMetric)
+
+
+def row_means(labels: npt.NDArray[np.bool_], scores: Floats) -> Record:
+    """Return the metrics that are means over rows, by name, of a model's scores, shape (rows,)."""
+    means = (metric for metric in row_metrics() if metric.per_row)
+    return {metric.name: float(metric.values(len(labels), labels, scores).mean()) for metric in means}
 
 
 def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[list[ModelMetrics], list[AucComparison]]:
@@ -22,18 +88,17 @@ def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[list[Mo
 
 
 def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstrap) -> list[ModelMetrics]:
-    """Return AUC and GAUC with intervals clipped to [0, 1], log loss and accuracy of every model.
+    """Return the `row_metrics` of every model, with intervals over users.
 
     Returns:
         Records of model, rows, positives, users, auc, auc_low, auc_high, confidence, the fields of `grouped_auc`,
-        log_loss (nats per row) and accuracy (share of rows where `score >= 0.5` equals the label).
+        log_loss (nats per row) and accuracy (share of rows where `score >= 0.5` equals the label) with their ends
+        `…_low` and `…_high`, and the same of each metric of an installed package.
     """
-    from sklearn.metrics import log_loss
-
     estimate = auc.estimate()
     low, high = (end.clip(0, 1) for end in estimate.interval(bootstrap.confidence))
     gaucs = grouped_auc(paired.users, paired.labels, paired.scores, bootstrap)
-    return [
+    records = [
         {
             "model": model,
             "rows": len(paired.labels),
@@ -44,11 +109,25 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstra
             "auc_high": float(high[index]),
             "confidence": bootstrap.confidence,
             **gaucs[index],
-            "log_loss": float(log_loss(paired.labels, scores, labels=[False, True])),
-            "accuracy": float(np.mean((scores >= 0.5) == paired.labels)),
+            **means,
         }
-        for index, (model, scores) in enumerate(zip(paired.models, paired.scores, strict=True))
+        for index, (model, means) in enumerate(zip(paired.models, _means_over_rows(paired, bootstrap), strict=True))
     ]
+    return cast(list[ModelMetrics], records)
+
+
+def _means_over_rows(paired: PairedScores, bootstrap: Bootstrap) -> list[Record]:
+    """Return the means over rows of each model, with their intervals over users."""
+    metrics = [metric for metric in row_metrics() if metric.per_row]
+    rows, users = len(paired.labels), np.unique(paired.users, return_inverse=True)[1]
+    counts = np.bincount(users)
+    values = [metric.values(rows, paired.labels, scores) for scores in paired.scores for metric in metrics]
+    by_user = np.column_stack([np.bincount(users, each) / counts for each in values])
+    ends = bootstrap.means(by_user, counts.astype(np.float64)).interval(bootstrap.confidence)
+    bounds = np.tile([metric.bounds for metric in metrics], (len(paired.scores), 1)).T
+    low, high = (end.clip(*bounds) for end in ends)
+    estimates = np.stack([[each.mean() for each in values], low, high], axis=1).reshape(len(paired.scores), -1)
+    return [dict(zip(columns_of(metrics), own, strict=True)) for own in estimates.tolist()]
 
 
 def with_split_auc(

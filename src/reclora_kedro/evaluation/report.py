@@ -12,23 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from reclora_kedro.evaluation import formats
-from reclora_kedro.evaluation.metrics import LEAST_USERS
+from reclora_kedro.evaluation.metrics import ACCURACY, AUC, GAUC, row_metrics
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.records import Records
-from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
 from reclora_kedro.terminal import Columns, text_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-BEYOND_ACCURACY: Columns = {
-    "Gini": (formats.metric, "gini"),
-    "diver-\nsity": (formats.metric, "diversity"),
-    "of\nfields": (formats.metric, "field_diversity"),
-    "events\nper item": ("{:,.0f}".format, "popularity"),
-    "tail": ("{:.1%}".format, "tail_share"),
-    "seren-\ndipity": (formats.metric, "serendipity"),
-}
 
 
 def summarise(metrics: Records, comparisons: Records) -> list[str]:
@@ -120,8 +110,9 @@ def models_table(metrics: Records, labels: Mapping[str, str] | None = None) -> T
     )
     rows = sorted(metrics, key=itemgetter("auc"), reverse=True)
     if "constant_log_loss" in first:
-        nothing = dict.fromkeys(("auc_low", "auc_high", "gauc", "split_auc"))
-        rows.append({"model": "constant", "auc": 0.5, "log_loss": first["constant_log_loss"], **nothing})
+        constant = {"model": "constant", "auc": 0.5, "log_loss": first["constant_log_loss"]}
+        rows.append(dict.fromkeys(first) | constant)
+    further = [metric for metric in row_metrics() if metric not in (AUC, GAUC, ACCURACY)]
     if labels is not None:
         known = LABELS | dict(labels)
         rows = [{**record, "label": known.get(record["model"], OF_VARIANT)} for record in rows]
@@ -135,7 +126,7 @@ def models_table(metrics: Records, labels: Mapping[str, str] | None = None) -> T
             f"{formats.level(first['confidence'])} interval": (formats.interval, "auc_low", "auc_high"),
         }
         | ({} if labels is not None else {f"GAUC of\n{first['gauc_users']:,} users": (formats.metric, "gauc")})
-        | {"log\nloss": (formats.metric, "log_loss")}
+        | {metric.heading: (metric.text, metric.name) for metric in further}
         | of_split,
     )
 
@@ -183,95 +174,6 @@ def finding_verdict(metrics: Records, chosen: str) -> str:
     if "popularity" in by_model and chosen != "popularity":
         beside = f"; of popularity, {formats.metric(by_model['popularity']['hit_rate'])}"
     return f"Found among the first {k} items of {chosen}: {formats.metric(best['hit_rate'])} of likes{beside}."
-
-
-def ranking_table(metrics: Records) -> Table:
-    first, level = metrics[0], formats.level(metrics[0]["confidence"])
-    likes = f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items"
-    k = first["k"]
-    return text_table(
-        f"{likes} ({level} intervals)",
-        metrics,
-        {"model": (str, "model")},
-        {
-            f"HR@{k}": _ranking_estimate("hit_rate"),
-            f"NDCG@{k}": _ranking_estimate("ndcg"),
-            f"coverage\n@{k}": ("{:.1%}".format, "coverage"),
-            f"novelty\n@{k}": ("{:.1f}".format, "novelty"),
-        },
-    )
-
-
-def _ranking_estimate(name: str) -> tuple[Any, ...]:
-    return formats.estimate, name, f"{name}_low", f"{name}_high"
-
-
-def ranking_tables(metrics: Records, beyond_accuracy: Records, notes: Mapping[str, str]) -> Group:
-    """Tabulate ranking metrics (see `compute_ranking_metrics`) per cutoff, over the whole ranking, and as differences.
-
-    Differences are in NDCG from the baseline; `beyond_accuracy` (see `compute_beyond_accuracy`) is of all segments, of
-    which those by users' activity are in the report alone; `notes` describes baselines by name.
-    """
-    first, level, model = metrics[0], formats.level(metrics[0]["confidence"]), {"model": (str, "model")}
-    tests = describe_tests(metrics, [record for record in metrics if record["model"] != record["baseline"]])
-    by_cutoff = {k: [record for record in metrics if record["k"] == k] for k in {record["k"]: 0 for record in metrics}}
-    tables = [ranking_table(records) for records in by_cutoff.values()]
-    headings = {"user_hit_rate": "HR", "user_ndcg": "NDCG"}
-    of_users = [
-        {"model": same[0]["model"]}
-        | {f"{headings[name]}@{each['k']}": each[name] for each in same for name in headings}
-        for same in zip(*by_cutoff.values(), strict=True)
-    ]
-    columns = {name: ("{:.3f}".format, name) for name in of_users[0] if name != "model"}
-    tables.append(text_table("Means of the users' means, in place of means over likes", of_users, model, columns))
-    among = {name: f"first {name.removeprefix('among_')}" for name in first if name.startswith("among_")}
-    whole = {"MRR": _ranking_estimate("mrr")} | {heading: ("{:.3f}".format, name) for name, heading in among.items()}
-    tables.append(text_table("The likes among the first items", by_cutoff[first["k"]], model, whole))
-    tables += [
-        text_table(
-            f"Beyond accuracy: the first {k} items",
-            [record for record in beyond_accuracy if (record["k"], record["segment"]) == (k, ALL)],
-            model,
-            BEYOND_ACCURACY,
-        )
-        for k in by_cutoff
-    ]
-    by_event_before = [each for each in beyond_accuracy if (each["by"], each["k"]) == (EVENT_BEFORE, max(by_cutoff))]
-    for _, of_segment in groupby(by_event_before, key=itemgetter("segment")):
-        tables.append(_segment_table(list(of_segment)))
-    for k, records in by_cutoff.items():
-        baseline, names = records[0]["baseline"], ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high")
-        others = [record for record in records if record["model"] != baseline]
-        title = f"NDCG@{k} less that of {baseline} ({tests})"
-        tables.append(text_table(title, others, model, _difference_columns(f"{level} interval", *names)))
-    baselines = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
-    return Group(*tables, *(Text(f"{name}: {notes[name]}") for name in baselines))
-
-
-def _segment_table(records: Records) -> Table:
-    first, k = records[0], records[0]["k"]
-    return text_table(
-        f"{first['rows']:,} likes where {EVENT_BEFORE} is {first['segment']}",
-        records,
-        {"model": (str, "model")},
-        {f"HR@{k}": _ranking_estimate("hit_rate"), f"NDCG@{k}": _ranking_estimate("ndcg")},
-    )
-
-
-def render_ranking(
-    metrics: Records, beyond_accuracy: Records, figures: Mapping[str, go.Figure], notes: Mapping[str, str]
-) -> str:
-    """Render the HTML page of the ranking pipeline, with figures "ranking", "hit_rate" and "second_stage"."""
-    return render_page(
-        "reclora_kedro.evaluation.templates",
-        "ranking.html.jinja",
-        figures,
-        tables={k: list(records) for k, records in groupby(sorted(metrics, key=itemgetter("k")), key=itemgetter("k"))},
-        beyond_accuracy=beyond_accuracy,
-        segments={(record["by"], record["segment"]): record["rows"] for record in beyond_accuracy},
-        notes={record["model"]: notes[record["model"]] for record in metrics if record["model"] in notes},
-        confidence=metrics[0]["confidence"],
-    )
 
 
 def backtest_tables(metrics: Records, methods: Records, winners: Records, audit: Records) -> Group:
@@ -398,16 +300,9 @@ def render_report(
             if name not in ("model", "rows", "validation_auc", "weights", "seconds")
         ],
         confidence=metrics[0]["confidence"],
-        least_users=LEAST_USERS,
+        declared=row_metrics(),
+        constant={"auc": 0.5} | {name: metrics[0].get(f"constant_{name}") for name in ("log_loss", "accuracy")},
     )
-
-
-def _difference_columns(interval: str, value: str, low: str, high: str) -> Columns:
-    return {
-        "difference": (formats.difference, value),
-        interval: (formats.signed_interval, low, high),
-        "adjusted p": (formats.p_value, "p_adjusted"),
-    }
 
 
 def _segments_by_model(segments: Records, models: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

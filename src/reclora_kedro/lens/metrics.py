@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.metrics import grouped_auc
+from reclora_kedro.evaluation.metrics import grouped_auc, row_means
 from reclora_kedro.evaluation.significance import auc_over_users
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import recent_events, unit_vectors
@@ -22,9 +22,9 @@ def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[
 
     Returns:
         A record of the ``lens``, with the fields of `reclora_kedro.evaluation.metrics.compute_metrics` (the interval of
-        the AUC is None with one user); auc_cold, the AUC on items without a training event, None where these have one
-        class; and weights, the number of trained ones. Then one of ``similarity``, see `similarity_to_recent_items`,
-        without log_loss and accuracy, as it is no probability.
+        the AUC is None with one user, and means over rows have none); auc_cold, the AUC on items without a training
+        event, None where these have one class; and weights, the number of trained ones. Then one of ``similarity``, see
+        `similarity_to_recent_items`, without means over rows such as log_loss, as it is no probability.
     """
     samples = log.samples_in("test")
     labels = samples["label"].to_numpy() == 1
@@ -33,11 +33,8 @@ def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[
     records = [
         {"model": "lens"}
         | measured
-        | {
-            "log_loss": float(log_loss(labels, scores)),
-            "accuracy": float(np.mean((scores >= 0.5) == labels)),
-            "weights": sum(weight.numel() for weight in lens.parameters()),
-        }
+        | row_means(labels, scores)
+        | {"weights": sum(weight.numel() for weight in lens.parameters())}
     ]
     if lens.config.item_text:
         similarity = similarity_to_recent_items(log, samples, lens.config.recent_length)

@@ -10,14 +10,15 @@ import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics, information
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.config import CO_OCCURRENCE
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommendation.config import SECOND_STAGES, BacktestConfig, RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import rank_likes
+from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
 from reclora_kedro.recommendation.log_audit import audit_time
+from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.windows import Window, day, draw, windows_of
 
 if TYPE_CHECKING:
@@ -84,11 +85,10 @@ def rank_window(window: Window, config: BacktestConfig) -> pl.DataFrame:
 
 def window_metrics(window: Window, ranks: pl.DataFrame, bootstrap: Bootstrap) -> Records:
     """Return a record per method: window, from, until (its first and last day), and `compute_ranking_metrics`."""
-    log, training = window.training.log, window.training
     models = ranks["model"].unique(maintain_order=True).to_list()
-    events = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)
+    catalogue = Catalogue.from_log(window.training.log, window.training.known)
     cutoff = (window.recommender.config.top_n,)
-    records = compute_ranking_metrics(ranks, models, information(events), cutoff, bootstrap)
+    records = compute_ranking_metrics(ranks, models, catalogue, cutoff, bootstrap, metrics=ranking_metrics())
     place = {"window": window.number, "from": day(window.start), "until": day(window.end - 1)}
     return [place | record for record in records]
 

@@ -7,12 +7,13 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.sequences import Sequences, places_of
 from reclora_kedro.recommendation.choice import Choice
 from reclora_kedro.recommendation.config import BacktestConfig
 from reclora_kedro.recommendation.item_ranks import rank_likes
+from reclora_kedro.recommendation.list_metrics import Catalogue
+from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.windows import Window, draw
 
@@ -74,8 +75,8 @@ def audit_time(window: Window, config: BacktestConfig, bootstrap: Bootstrap) -> 
         name = "ever" if length is None else f"in the last {length:g} days"
         popular = _alone(window, "popularity", {"days": length}).as_of_each_moment(window.training)
         ranks.append(rank_likes({name: popular.lister("popularity")}, popular.moments(likes), likes, k))
-    nothing = np.zeros(window.training.items)
-    measured = compute_ranking_metrics(pl.concat(ranks), [IN_ORDER], nothing, (k,), bootstrap)
+    catalogue = Catalogue.from_log(window.training.log, window.training.known)
+    measured = compute_ranking_metrics(pl.concat(ranks), [IN_ORDER], catalogue, (k,), bootstrap)
     in_order, shuffled, *popularity = measured
     difference = (shuffled["ndcg_difference"], shuffled["ndcg_difference_low"], shuffled["ndcg_difference_high"])
     return [

@@ -15,7 +15,6 @@ from reclora_kedro.candidates.moments import NO_ITEM, ItemOrder, Lists, Moments
 from reclora_kedro.candidates.popularity import Popularity, PopularitySettings
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics, information
 from reclora_kedro.evaluation.records import RankingMetrics
 from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.log import InteractionLog
@@ -31,6 +30,8 @@ from reclora_kedro.recommendation.concentration import Concentration
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
 from reclora_kedro.recommendation.features import LENS, CandidateReader
 from reclora_kedro.recommendation.item_ranks import moments_of, rank_likes
+from reclora_kedro.recommendation.list_metrics import Catalogue
+from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.second_stage import Delivered, Lister, Ordered, Reranked, SecondStage
 
 if TYPE_CHECKING:
@@ -310,8 +311,8 @@ def choose(
             in_use = before.name if before is not None and before.name in listers else None
             ranks = rank_likes(listers, asked.moments(choosing), choosing, config.top_n, engine)
             baselines = [in_use] if in_use else list(listers)
-            events = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)
-            compared = compute_ranking_metrics(ranks, baselines, information(events), (config.top_n,), bootstrap)
+            catalogue = Catalogue.from_log(log, training.known)
+            compared = compute_ranking_metrics(ranks, baselines, catalogue, (config.top_n,), bootstrap)
             best, reason = chosen_method(compared, in_use)
             kind = best.removesuffix(RERANKED)
             order = "lens" if best != kind else "candidates"

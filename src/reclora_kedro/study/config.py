@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from kedro_provenance.parameters import Block
+from reclora_kedro.evaluation.metric import columns_of
+from reclora_kedro.evaluation.metrics import row_metrics
 from reclora_kedro.parameters import Count, Real, Seed
+from reclora_kedro.recommendation.list_metrics import ranking_metrics
 
 Settings = Mapping[str, Any]  # values by the dotted paths of parameters
 
-# Columns of the table of results, besides the axes.
+# Columns of the table of results, besides the axes and metrics.
 AUCS = ("auc", "auc_low", "auc_high", "auc_cold", "confidence", "gauc", "gauc_low", "gauc_high", "gauc_users")
-RANKING_METRICS = ("k", "hit_rate", "hit_rate_low", "hit_rate_high", "ndcg", "ndcg_low", "ndcg_high")
-METRICS = ("rows", "positives", "users", *AUCS, "log_loss", "accuracy", *RANKING_METRICS)
 COSTS = (
     "weights",
     "validation_auc",
@@ -23,7 +24,6 @@ COSTS = (
     "scored_rows",
     "ms_per_row",
 )
-COLUMNS = ("grid", "seed", "model", *METRICS, "auc_lost_without_prompt", *COSTS, "digest", "revision")
 Step = Literal["metrics", "lens", "ranking"]
 OUTPUTS: Mapping[Step, tuple[str, ...]] = {
     "metrics": ("metrics", "comparisons", "attribution"),
@@ -32,6 +32,12 @@ OUTPUTS: Mapping[Step, tuple[str, ...]] = {
 }
 """Outputs that a cell is run for, by `GridConfig.until`."""
 PAIR_COLUMNS = ("model_a", "model_b", "auc_difference", "low", "high", "p_value", "p_adjusted")
+
+
+def metric_columns() -> list[str]:
+    """Return the columns of metrics, those of installed packages included, in the table of results."""
+    means = [metric for metric in row_metrics() if metric.per_row]
+    return ["rows", "positives", "users", *AUCS, *columns_of(means), "k", *columns_of(ranking_metrics())]
 
 
 class GridConfig(Block):
@@ -54,8 +60,9 @@ class GridConfig(Block):
     @field_validator("axes")
     @classmethod
     def _no_axis_is_another_column(cls, axes: dict[str, Any]) -> dict[str, Any]:
-        if taken := axes.keys() & {*COLUMNS, *PAIR_COLUMNS}:
-            raise ValueError(f"axis {min(taken)!r} has the name of a column of the results table: rename the axis.")
+        others = ("grid", "seed", "model", "auc_lost_without_prompt", *COSTS, "digest", "revision", *PAIR_COLUMNS)
+        if reserved := axes.keys() & {*metric_columns(), *others}:
+            raise ValueError(f"axis {min(reserved)!r} has the name of a column of the results table: rename the axis.")
         return axes
 
 

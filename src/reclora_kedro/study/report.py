@@ -10,7 +10,9 @@ from rich.console import Group
 from rich.table import Table
 
 from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.metrics import row_metrics
 from reclora_kedro.evaluation.page import render_page
+from reclora_kedro.recommendation.list_metrics import ranking_metrics
 from reclora_kedro.study.grid import describe
 from reclora_kedro.study.results import Records, by_model, grids_of, metric_label, metric_of, seeds_of, summarise
 from reclora_kedro.terminal import text_table
@@ -71,6 +73,11 @@ def render_study(results: Records, titles: Mapping[str, str], figures: Mapping[s
                 "seeds": seeds_of(results, grid),
                 "metric": metric_of(results, grid),
                 "label": metric_label(results, grid),
+                "further": [
+                    metric
+                    for metric in (row_metrics() if metric_of(results, grid) == "auc" else ranking_metrics())
+                    if metric.name != metric_of(results, grid)
+                ],
             }
             for grid in grids_of(results)
         ],

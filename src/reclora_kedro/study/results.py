@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -11,25 +12,14 @@ from kedro_provenance.recipe import StoredVersion
 from reclora_kedro.adapters.registry import adapter_method
 from reclora_kedro.cells import FinishedCell
 from reclora_kedro.evaluation.bootstrap import Estimate
-from reclora_kedro.evaluation.metrics import kept_validation
+from reclora_kedro.evaluation.metrics import kept_validation, row_metrics
 from reclora_kedro.evaluation.records import Record, Records
-from reclora_kedro.study.config import COLUMNS, METRICS
+from reclora_kedro.recommendation.list_metrics import ranking_metrics
+from reclora_kedro.study.config import metric_columns
 from reclora_kedro.study.grid import Cell
 
-# averaged over the seeds
 LOGGED = {"validation_auc": "validation_auc", "validation_hit_rate": "hit_rate"}  # columns of training logs, by metric
-AVERAGED = (
-    "auc",
-    "auc_cold",
-    "gauc",
-    "gauc_users",
-    "log_loss",
-    "hit_rate",
-    "ndcg",
-    *LOGGED,
-    "train_seconds",
-    "ms_per_row",
-)
+AVERAGED = ("auc_cold", "gauc_users", *LOGGED, "train_seconds", "ms_per_row")  # over the seeds, as metrics are
 
 
 class CellResult(NamedTuple):
@@ -64,7 +54,7 @@ def cell_result(cell: FinishedCell) -> CellResult:
     origin = {"digest": recipe_key(cell, cell.outputs[0]), "revision": ", ".join(sorted(revisions))}
     models = [
         {"model": record["model"]}
-        | {name: record.get(name) for name in METRICS}
+        | {name: record.get(name) for name in metric_columns()}
         | {"confidence": cell.catalog.load("params:bootstrap.confidence")}  # lens_metrics have none
         | {"auc_lost_without_prompt": auc_lost.get(record["model"])}
         | model_costs(record, cell)
@@ -158,7 +148,8 @@ def axes_of(results: Records, grid: str) -> list[str]:
         ['r']
     """
     first = next(record for record in results if record["grid"] == grid)
-    return [name for name, setting in first.items() if name not in COLUMNS and setting is not None]
+    own = takewhile(lambda name: name != "seed", first)  # `_places` puts the axes of all grids between grid and seed
+    return [name for name in own if name != "grid" and first[name] is not None]
 
 
 def grids_of(results: Records) -> list[str]:
@@ -188,9 +179,9 @@ def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) ->
         axes: axes that define a place, None for all; other axes are averaged within each seed.
 
     Returns:
-        Records of place (setting by axis), model, seeds (count), the means of `AVERAGED` (None where a value is
-        missing), and the ends of the interval of `metric_of` the grid, such as auc_low and auc_high: Student's over the
-        seeds, clipped to [0, 1] (None for one seed).
+        Records of place (setting by axis), model, seeds (count), the means of all metrics and of `AVERAGED` (None where
+        a value is missing), and the ends of the interval of `metric_of` the grid, such as auc_low and auc_high:
+        Student's over the seeds, clipped to [0, 1] (None for one seed).
     """
     axes, metric = axes_of(results, grid) if axes is None else axes, metric_of(results, grid)
     cells: dict[tuple[str, ...], dict[int, list[Mapping[str, Any]]]] = {}
@@ -198,10 +189,13 @@ def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) ->
         if record["grid"] == grid:
             by_seed = cells.setdefault((record["model"], *(record[axis] for axis in axes)), {})
             by_seed.setdefault(record["seed"], []).append(record)
+    averaged = [*(each.name for each in (*row_metrics(), *ranking_metrics())), *AVERAGED]
     summaries = []
     for (model, *settings), by_seed in cells.items():
         records = [by_seed[seed] for seed in sorted(by_seed)]
-        means = {name: [_mean([one[name] for one in seed_records]) for seed_records in records] for name in AVERAGED}
+        means = {
+            name: [_mean([one.get(name) for one in seed_records]) for seed_records in records] for name in averaged
+        }
         low, high = None, None
         if len(records) > 1:
             ends = Estimate.from_sample(np.array(means[metric])).interval(records[0][0]["confidence"])

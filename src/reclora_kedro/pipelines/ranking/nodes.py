@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from reclora_kedro.candidates.item_model import Training
-from reclora_kedro.evaluation import ranking_metrics, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation import beyond_accuracy, choice, item_ranks
+from reclora_kedro.recommendation import (
+    beyond_accuracy,
+    choice,
+    item_ranks,
+    list_metrics,
+    ranking_metrics,
+    ranking_report,
+)
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import NOTES
@@ -68,14 +73,14 @@ def compute_ranking_metrics(
 ) -> Records:
     """Return the metrics of every model at every cutoff, and differences of NDCG from the baseline's."""
     models = ranks["model"].unique(maintain_order=True).to_list()
-    events = np.bincount(log.sequences.item_index[log.training_events()], minlength=log.items.height)
     return ranking_metrics.compute_ranking_metrics(
         pl.concat([ranks, *of_variant]),
         models if config.baseline is None else [config.baseline],
-        ranking_metrics.information(events),
+        list_metrics.Catalogue.from_log(log),
         config.cutoffs,
         bootstrap,
         config.among_first,
+        list_metrics.ranking_metrics(),
     )
 
 
@@ -115,12 +120,12 @@ def write_ranking_report(
     metrics: Records, beyond_accuracy: Records, candidate_choice: Record, **figures: go.Figure
 ) -> str:
     """Render all results as one HTML page."""
-    return report.render_ranking(metrics, beyond_accuracy, figures, _notes(candidate_choice))
+    return ranking_report.render_ranking(metrics, beyond_accuracy, figures, _notes(candidate_choice))
 
 
 def show_ranking(metrics: Records, beyond_accuracy: Records, candidate_choice: Record) -> None:
     """Print the ranking metrics."""
-    show(report.ranking_tables(metrics, beyond_accuracy, _notes(candidate_choice)))
+    show(ranking_report.ranking_tables(metrics, beyond_accuracy, _notes(candidate_choice)))
 
 
 def _notes(candidate_choice: Record) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Ranking metrics of the items that users took: hit rate, NDCG, reciprocal rank, novelty and coverage."""
+"""Metrics of the lists of several methods with intervals over users, and comparisons of the methods."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -9,22 +9,23 @@ import polars as pl
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.bootstrap import Bootstrap, Floats, holm
+from reclora_kedro.evaluation.metric import RankingMetric, columns_of
 from reclora_kedro.evaluation.records import RankingMetrics, Record
+from reclora_kedro.recommendation.list_metrics import OWN_METRICS, Catalogue, RankedLists, ranks_in_lists
 
-PER_ROW = ("hit_rate", "ndcg", "mrr", "novelty")
 CURVE_POINTS = 60
-HIGHEST = np.array([1, 1, 1, np.inf])  # of these
 
 
 def compute_ranking_metrics(
     item_ranks: pl.DataFrame,
     baselines: Sequence[str],
-    information: Floats,
+    catalogue: Catalogue,
     cutoffs: tuple[int, ...],
     bootstrap: Bootstrap,
     among_first: tuple[int, ...] = (),
+    metrics: Sequence[RankingMetric] = OWN_METRICS,
 ) -> list[RankingMetrics]:
-    """Metrics of every model at every cutoff, means over likes, with intervals over users, cut at 0 and 1.
+    """Metrics of every model at every cutoff, means over likes, with intervals over users.
 
     Besides, the NDCG of every model is compared with that of the best baseline at the same cutoff, on the same draws of
     users.
@@ -32,17 +33,15 @@ def compute_ranking_metrics(
     Args:
         item_ranks: one line per row and model: row, user_index, model, rank, candidates and top_items, see
             `rank_likes`; the same rows for all models.
-        information: of each item of the catalogue -log2 of its share of the events (bits), shape (items,).
         among_first: further lengths, of which the hit rate alone is told.
+        metrics: `OWN_METRICS`, and further ones.
 
     Returns:
-        Records of model, k, users, rows, candidates (mean number per row) and confidence; hit_rate and ndcg of the
-        first k, mrr (mean reciprocal rank, 0 behind the end of a list; the same for every k) and novelty (mean
-        information of the first k items, bits), each with its ends `…_low` and `…_high`; coverage (share of the
-        catalogue in the first k of any row); user_hit_rate and user_ndcg (means of the users' means); among_… (hit
-        rates of the further lengths); baseline (the best one) and, None for the baseline itself, ndcg_difference (the
-        model's less the baseline's), its ends, p_value (two-sided, of this pair alone) and p_adjusted (for all pairs,
-        see `holm`).
+        Records of model, k, users, rows, candidates (mean number per row) and confidence; each metric that is a mean
+        over rows with its ends `…_low` and `…_high`; coverage; user_hit_rate and user_ndcg (means of the users' means);
+        among_… (hit rates of the further lengths); baseline (the best one) and, None for the baseline itself,
+        ndcg_difference (the model's less the baseline's), its ends, p_value (two-sided, of this pair alone) and
+        p_adjusted (for all pairs, see `holm`).
 
     Raises:
         MismatchError: the models ranked different rows.
@@ -53,58 +52,30 @@ def compute_ranking_metrics(
     ndcg: dict[tuple[str, int], Floats] = {}
     likes = item_ranks.filter(model=item_ranks["model"][0]).group_by("user_index").len().sort("user_index")
     weights = likes["len"].to_numpy().astype(np.float64)
+    means_over_rows = [metric for metric in metrics if metric.per_row]
+    bounds = np.array([metric.bounds for metric in means_over_rows]).T
     for (model,), ranks in item_ranks.group_by("model", maintain_order=True):
         for k in cutoffs:
-            users = row_metrics(ranks, information, k).group_by("user_index").mean().sort("user_index").select(PER_ROW)
+            lists = RankedLists.from_ranks(ranks, k, catalogue)
+            users = user_means(ranks["user_index"], lists, means_over_rows)
             ndcg[model, k] = users["ndcg"].to_numpy()
-            means = bootstrap.means(users.to_numpy(), weights)
-            low, high = (end.clip(0, HIGHEST) for end in means.interval(bootstrap.confidence))
+            means = bootstrap.means(users.drop("user_index").to_numpy(), weights)
+            low, high = (end.clip(*bounds) for end in means.interval(bootstrap.confidence))
             record = {"model": model, "k": k, "users": means.units, "rows": ranks.height}
             record |= {"candidates": ranks["candidates"].mean(), "confidence": bootstrap.confidence}
-            for name, *values in zip(PER_ROW, means.value.tolist(), low.tolist(), high.tolist(), strict=True):
-                record |= dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+            estimates = np.stack([means.value, low, high], axis=1).ravel().tolist()
+            record |= dict(zip(columns_of(means_over_rows), estimates, strict=True))
             record |= {f"user_{name}": users[name].mean() for name in ("hit_rate", "ndcg")}
-            record |= {f"among_{n}": (ranks_in_lists(ranks) <= n).mean() for n in among_first}
-            recommended = ranks["top_items"].list.head(k).explode().n_unique()
-            records.append(record | {"coverage": recommended / len(information)})
+            record |= {f"among_{n}": (lists.rank <= n).mean() for n in among_first}
+            records.append(record | {"coverage": (lists.items.sum(axis=0) > 0).mean().item()})
     differences = compare_with_baseline(ndcg, weights, baselines, bootstrap)
     return [cast(RankingMetrics, record | differences[record["model"], record["k"]]) for record in records]
 
 
-def row_metrics(ranks: pl.DataFrame, information: Floats, k: int) -> pl.DataFrame:
-    """Return the metrics of each row of one model: user_index, hit_rate, ndcg, mrr and novelty."""
-    rank = ranks_in_lists(ranks)
-    gains = {"hit_rate": (rank <= k).astype(np.float64), "ndcg": ndcg(rank, k), "mrr": 1 / rank}
-    top_items = ranks.select(pl.int_range(pl.len()).alias("place"), pl.col("top_items").list.head(k)).explode(
-        "top_items"
-    )
-    top_items = top_items.with_columns(novelty=information[top_items["top_items"].to_numpy()])
-    return ranks.select(
-        "user_index",
-        *(pl.Series(name, gain) for name, gain in gains.items()),
-        top_items.group_by("place", maintain_order=True).agg(pl.col("novelty").mean())["novelty"],
-    )
-
-
-def information(events: npt.NDArray[np.integer]) -> Floats:
-    """Return -log2 of each item's smoothed share of the events (bits): shape (items,)."""
-    counts = events + 1
-    return -np.log2(counts / counts.sum())
-
-
-def ranks_in_lists(ranks: pl.DataFrame) -> Floats:
-    """Return the rank of each row's item in its list, infinite where the list lacks it."""
-    return ranks["rank"].cast(pl.Float64).fill_null(np.inf).to_numpy()
-
-
-def ndcg(rank: npt.NDArray[np.number], k: int) -> Floats:
-    """Return the NDCG@k of single relevant items: 1 / log2(1 + rank) if the rank is at most k, else 0.
-
-    Examples:
-        >>> ndcg(np.array([1, 3, 11]), k=10)
-        array([1. , 0.5, 0. ])
-    """
-    return (rank <= k) / np.log2(1.0 + rank)
+def user_means(user_index: pl.Series, lists: RankedLists, metrics: Sequence[RankingMetric]) -> pl.DataFrame:
+    """Return the means of metrics over the rows of each user: user_index, ascending, and a column per metric."""
+    values = {metric.name: metric.values(len(user_index), lists) for metric in metrics}
+    return pl.DataFrame({"user_index": user_index, **values}).group_by("user_index").mean().sort("user_index")
 
 
 def hit_rate_curves(item_ranks: pl.DataFrame) -> dict[str, tuple[npt.NDArray[np.int64], Floats]]:

@@ -1,0 +1,54 @@
+from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
+from reclora_kedro.recommendation.ranking_report import ranking_tables
+from terminal import printed
+
+
+def test_ranking_metrics_fit_a_narrow_terminal_however_long_the_names_are():
+    values = {
+        f"{name}{end}": 0.1234 for name in ("hit_rate", "ndcg", "mrr", "novelty") for end in ("", "_low", "_high")
+    }
+    counts = {
+        "confidence": 0.95,
+        "users": 1_553,
+        "rows": 5_354,
+        "candidates": 1562.98,
+        "coverage": 0.0517,
+        "among_500": 0.4444,
+        "user_hit_rate": 0.1357,
+        "user_ndcg": 0.0864,
+    }
+    pair = {
+        "baseline": "neighbours_lens", "p_adjusted": 0.0714,
+        "ndcg_difference": 0.0123, "ndcg_difference_low": -0.001, "ndcg_difference_high": 0.0256,
+    }  # fmt: skip
+    records = [
+        {"model": model, "k": k} | counts | values | pair
+        for model in ("neighbours_lens", "retriever_lens")
+        for k in (10, 20)
+    ]
+    names = ("gini", "diversity", "field_diversity", "tail_share", "serendipity")
+    beyond_accuracy = [
+        {"model": model, "k": k, "by": by, "segment": segment, "rows": 1_234, "popularity": 12_345.6}
+        | values
+        | dict.fromkeys(names, 0.4567)
+        for by, segment in (("likes", ALL), (EVENT_BEFORE, "of the same time"), ("events", "over 200"))
+        for model in ("neighbours_lens", "retriever_lens")
+        for k in (10, 20)
+    ]
+    shown = printed(
+        ranking_tables(records, beyond_accuracy, {"retriever_lens": "the lens, of its best", "lens": "absent"})
+    )
+    assert "│ retriever_lens  │ 0.457 │  0.457 │  0.457 │   12,346 │ 45.7% │  0.457 │" in shown
+    assert shown.count("5,354 likes of 1,553 users, each among 1,563 items (95% intervals)") == 2
+    assert "│ retriever_lens  │ 0.136 │   0.086 │ 0.136 │   0.086 │" in shown
+    assert "NDCG@20" in shown
+    assert "0.123-0.123" in shown
+    assert shown.count("│ neighbours_lens │") == 7
+    assert shown.count("│ retriever_lens │") == 2
+    assert shown.count("│ retriever_lens  │") == 7
+    assert " ".join(shown.split()).count("1,234 likes where the user's event before the like is of the same time") == 1
+    assert shown.endswith("retriever_lens: the lens, of its best\n")
+    assert "│     5.2% │     0.1 │" in shown
+    assert "│ retriever_lens  │       0.123 │     0.444 │" in shown
+    assert shown.count("less that of neighbours_lens") == 2
+    assert "│ retriever_lens │     +0.012 │ -0.001 to +0.026 │      0.071 │" in shown
