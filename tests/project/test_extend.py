@@ -19,6 +19,7 @@ from parity_log import config, log
 from projects import ROOT, kedro_run
 from reclora_kedro.adapters import methods
 from reclora_kedro.adapters.registry import read_settings
+from reclora_kedro.api import Recommender
 from reclora_kedro.baselines import registry
 from reclora_kedro.candidates.item_model import NoSettings, Training
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
@@ -38,7 +39,6 @@ from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.ranking_report import ranking_tables, render_ranking
-from reclora_kedro.recommendation.recommender import Recommender
 from reclora_kedro.study.config import OUTPUTS
 from reclora_kedro.study.figures import plot_axes, plot_frontier
 from reclora_kedro.study.grid import Cell
