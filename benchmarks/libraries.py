@@ -155,7 +155,7 @@ def measure(name: str, arguments: argparse.Namespace, bootstrap: Bootstrap) -> t
                     failed.append({"log": name, "model": model, "error": last_line(error)})
                 print(name, model, costs.get(model), flush=True)
         items = pl.read_parquet(folder / "items.parquet")
-        catalogue = Catalogue(items, np.zeros(items.height))
+        catalogue = Catalogue(items, np.zeros(items.height, dtype=np.int64))
     records = compute_ranking_metrics(pl.concat(ranks), [ranks[0]["model"][0]], catalogue, (K,), bootstrap)
     table = [
         {
