@@ -68,9 +68,13 @@ class SharedUsers:
 
     def with_events(self, events: Sequences, changed: np.ndarray) -> Self:
         """Return a copy in which some users, by ascending index, count by their events among others."""
-        counts = copy(self)
+        counts = copy(self)  # which counts rows of items anew, as another process does
         counts._events = events
-        counts._recount(self._taken_by(changed), counts._taken_by(changed))
+        change = counts._taken_by(changed) - self._taken_by(changed)
+        counts._changes, counts.users = self._changes + change, self.users + change.sum(axis=0)
+        if counts._changes.nnz > MOST_CHANGES:
+            counts._taken, counts._changes = self._taken + counts._changes, csr_array(change.shape, dtype=np.float32)
+            counts._takers = counts._taken.T.tocsr()
         return counts
 
     def _taken_by(self, users: np.ndarray, known: np.ndarray | None = None) -> csr_array:
@@ -84,18 +88,6 @@ class SharedUsers:
         pairs = pairs[np.diff(pairs, prepend=-1) != 0]  # each once; np.unique takes 70 times as long
         user, item = (each.astype(np.int32) for each in np.divmod(pairs, self.items))
         return csr_array((np.ones(len(user), dtype=np.float32), (user, item)), shape=(len(starts), self.items))
-
-    def _recount(self, before: csr_array, now: csr_array) -> None:
-        change = now - before
-        self._changes, self.users = self._changes + change, self.users + change.sum(axis=0)
-        if self._changes.nnz > MOST_CHANGES:
-            self._taken, self._changes = self._taken + self._changes, csr_array(now.shape, dtype=np.float32)
-            self._takers = self._taken.T.tocsr()
-        self._shared = self._shared.copy()
-        more = (now.T @ now - before.T @ before).tocsr()
-        for item in np.flatnonzero(np.diff(more.indptr)).tolist():
-            if item in self._shared:
-                self._shared[item] = _sum(self._shared[item], _row(more, item))
 
     def rows(self, items: np.ndarray) -> dict[int, Row]:
         """Return the items that share users with each of some items, ascending, and the numbers of these users."""
