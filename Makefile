@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint docs tutorials viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-deletions bench-ray bench-edits \
+.PHONY: help run serve test test-benchmarks test-extras lint docs tutorials viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-deletions bench-ray bench-edits \
 	bench-attacks bench-journal bench-kedro bench-serve bench-scale lock clean
 
 help:  ## show the targets
@@ -23,11 +23,18 @@ serve: $(READY)  ## answers over HTTP with the champion, which knows every event
 	$(BIN)/kedro serve
 
 # Processes that test side by side share the cores: threads of each that wait for one another would take them all.
-test: export OMP_NUM_THREADS := 1
-test: export POLARS_MAX_THREADS := 1
-test: export RAYON_NUM_THREADS := 1
-test: $(READY)  ## all tests, in a process per core
-	$(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+TESTS := $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+test test-benchmarks test-extras: export OMP_NUM_THREADS := 1
+test test-benchmarks test-extras: export POLARS_MAX_THREADS := 1
+test test-benchmarks test-extras: export RAYON_NUM_THREADS := 1
+test: $(READY)  ## the tests of the recommender and of its plug-in, in a process per core
+	$(TESTS)
+
+test-benchmarks: $(READY)  ## each benchmark, on data of seconds
+	$(TESTS) -m benchmark tests/project/test_benchmarks.py
+
+test-extras: $(READY)  ## the tests of the published methods, which lie beside them
+	$(TESTS) src/reclora_extras
 
 lint: $(READY)  ## format, style, types and the import contracts
 	$(BIN)/ruff format --check

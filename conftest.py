@@ -42,9 +42,11 @@ def pytest_unconfigure():
     atexit.register(gc.unfreeze)
 
 
-# Machines differ in speed, and a test's verdict must not: no deadline, and the same examples every time.
-settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=40)
-settings.load_profile("reproducible")
+# Machines differ in speed, and a test's verdict must not: no deadline, and the same examples every time. A nightly run,
+# `HYPOTHESIS_PROFILE=nightly make test`, looks at more, and at others each time.
+settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=15)
+settings.register_profile("nightly", deadline=None, max_examples=200)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "reproducible"))
 
 
 def pytest_collection_modifyitems(items):

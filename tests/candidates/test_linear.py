@@ -56,7 +56,6 @@ def ease_by_lagrange(taken, regularization, prior=None):
     return np.stack(columns, axis=1)
 
 
-@settings(max_examples=15)
 @given(st.integers(0, 99), st.sampled_from([0.5, 20.0]), st.sampled_from([0.0, 0.8]))
 def test_ease_is_the_regression_near_a_prior_whose_diagonal_is_held_at_zero(seed, regularization, strength):
     random = np.random.default_rng(seed)
@@ -105,7 +104,6 @@ def scores_by_hand(log, of, most, user, end):
     return scores
 
 
-@settings(max_examples=15)
 @given(interaction_tables().map(log_of), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.8]), st.integers(0, 9))
 def test_scores_are_those_of_the_formula(log, directed, within_moments, text_weight, seed):
     of = LinearSettings(
@@ -160,7 +158,6 @@ def test_neither_the_choice_nor_the_model_reads_what_is_later_than_the_training_
     np.testing.assert_array_equal(scores_of(log, settings, before), scores_of(other, settings, before))
 
 
-@settings(max_examples=15)
 @given(st.integers(0, 99), st.sampled_from([0.5, 20.0]), st.sampled_from([0.0, 0.8]), st.integers(0, 15))
 def test_weights_by_blocks_that_hold_all_items_are_those_of_ease(seed, regularization, strength, heads):
     random = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -85,7 +85,6 @@ def test_a_log_agrees_with_plain_loops(interactions, rows_per_part, ties, split,
     require_the_reference(interactions, settings, rows_per_part)
 
 
-@settings(max_examples=30)
 @given(
     interaction_tables(),
     st.integers(1, 20),

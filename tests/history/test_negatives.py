@@ -4,7 +4,7 @@ from unittest.mock import patch
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -84,7 +84,6 @@ def test_each_stands_behind_its_positive_and_shares_all_but_item_and_label(kind)
     assert (samples[1::3]["item_index"] != samples[2::3]["item_index"]).all()
 
 
-@settings(max_examples=25)
 @given(interaction_tables(), st.sampled_from(DRAWN), st.integers(1, 3), st.sampled_from([GLOBAL_TIME, LAST_OUT]))
 def test_no_user_takes_a_negative_until_its_split_ends_and_positives_stay_as_they_are(
     interactions, kind, per_positive, split
@@ -192,7 +191,6 @@ def test_a_user_who_took_everything_gets_no_negatives():
     assert samples.select("user_index", "item_index", "label").rows() == [(0, 2, 1), (0, 3, 0), (1, 2, 1), (1, 3, 1)]
 
 
-@settings(max_examples=25)
 @given(interaction_tables(), st.sampled_from(DRAWN), st.integers(0, 40))
 def test_what_is_drawn_for_a_positive_does_not_depend_on_the_other_samples(interactions, kind, first):
     log = reference_log(interactions, ITEMS, USERS, split=GLOBAL_TIME)

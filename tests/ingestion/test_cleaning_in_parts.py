@@ -4,7 +4,7 @@ from collections import Counter
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cleaned_tables import SETTINGS, clean_interactions
@@ -36,7 +36,6 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=30)
 @given(
     ROWS,
     st.integers(0, 3),

@@ -25,6 +25,7 @@ from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 
+pytestmark = pytest.mark.benchmark
 MEASURING = ("cluster", "histories", "lens", "linear_forms", "llm", "long_logs")  # those with measuring processes
 
 

@@ -145,7 +145,6 @@ def require_equal(items, scores, expected_items, expected_scores):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15)
 @given(
     log=logs(),
     vectors=item_embeddings(),

@@ -62,7 +62,6 @@ def nearest_items(log):
     return ItemKnn.fit(Training.of_all(log), ItemKnnSettings())
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     BATCHES,
     st.sampled_from(["highest_rating", "lowest_rating"]),

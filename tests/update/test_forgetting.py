@@ -51,7 +51,6 @@ def ingested(raw, k_core):
 row = st.tuples(st.sampled_from(["ann", "bob", "cid", "dora"]), st.sampled_from([1, 2, 3]), st.integers(1, 5))
 
 
-@settings(max_examples=15)
 @given(rows=st.lists(row, min_size=4, max_size=16), k_core=st.sampled_from([0, 2]))
 def test_tables_are_those_of_a_log_that_never_had_the_users(rows, k_core):
     raw = pl.DataFrame(rows, ["u", "i", "r"], orient="row").with_columns(t=pl.int_range(1, pl.len() + 1))
