@@ -181,7 +181,11 @@ def test_scores_fall_with_the_rank_or_there_are_none(tmp_path, champion, kind, o
     with serving(tmp_path, champion) as client:
         answers = [client.post("/recommend", json={"user": user, "n": ITEMS}).json() for user in (0, 5, "nobody")]
     for answer in answers:
+        model = "popularity" if answer["fallback"] else "lens" if order == "lens" else kind
+        assert [answer[name] for name in ("method", "order", "model")] == [kind, order, model]
         scores = [entry["score"] for entry in answer["items"]]
+        assert (answer["score_is"] is None) == (set(scores) == {None})
+        assert answer["score_is"] is None or (answer["score_is"] == "probability of a like") == (order == "lens")
         given = [score for score in scores if score is not None]
         assert given == sorted(given, reverse=True) == scores[: len(given)]
         assert bool(given) == (answer["fallback"] is None)
@@ -256,7 +260,8 @@ def test_an_event_counts_in_the_very_next_answer(client, champion):
     user = client.get("/users/2").json()
     assert (user["latest"][0]["item"], user["latest"][0]["liked"], user["events"]) == (taken, True, 15)
     [reason] = [entry["because"] for entry in after["items"][:1]]
-    assert reason["statistics"]["user_ratings"] == pytest.approx(np.log(16), abs=1e-5)
+    own = user["latest"] if user["events"] <= 20 else []
+    assert (reason["user_ratings"], reason["user_likes"]) == (15, sum(event["liked"] for event in own))
     assert taken in {near["item"] for entry in after["items"] for near in entry["because"]["neighbours"]}
 
 
@@ -825,6 +830,20 @@ def test_the_page_opens_with_an_example_and_has_a_place_for_unknown_users(client
 def test_the_page_says_what_orders_the_items(tmp_path, champion, order, said):
     with serving(tmp_path, with_recommender(champion, "item_knn", order)) as client:
         assert said in client.get("/page/user", params={"user": "1"}).text
+
+
+def test_the_page_says_why_in_words_of_the_log_and_offers_no_event_for_a_user_that_cannot_be(tmp_path, champion):
+    with serving(tmp_path, of_kind(champion, "fusion")) as client:
+        pages = [client.get("/page/user", params={"user": user}).text for user in ("1", "77", "abc")]
+        because = client.post("/recommend", json={"user": "1", "n": 1, "explain": True}).json()["items"][0]["because"]
+    rank = because["ranks"]["popularity"]
+    known, possible, impossible = pages
+    for words in (f"No. {rank} of the items liked by most users (popularity)", "events are likes", "logarithms of"):
+        assert words in known
+    assert "leniency" not in known
+    assert "an event makes the user" in possible
+    assert "All users of this log are whole numbers" in impossible
+    assert ["/page/events" in text for text in pages] == [True, True, False]
 
 
 def test_the_page_takes_titles_for_items_and_stores_nothing_for_others(client):

@@ -45,6 +45,17 @@ class CandidateReader:
         """Return the candidates of moments; repeated calls with the same ones return the first result."""
         return moments.once((self, "candidates"), lambda: self._read(moments))
 
+    def ranks(self, moments: Moments) -> dict[int, dict[str, int]]:
+        """Return the ranks of a single moment's candidates, by item and source, among the source's best alone."""
+        candidates = self.read(moments)
+        ranks = candidates.features.select(
+            ((-pl.col(source + RANK)).exp().round().cast(int)) for source in self.sources
+        )
+        return {
+            item: {source: rank for source, rank in zip(self.sources, own, strict=True) if rank <= BEST_PER_SOURCE}
+            for item, own in zip(candidates.item.tolist(), ranks.rows(), strict=True)
+        }
+
     def _read(self, moments: Moments) -> Candidates:
         parts = [(rows.start, *self._of_block(block)) for rows, block in moments.blocks()]
         row, item, ranks, scores = (

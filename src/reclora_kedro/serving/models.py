@@ -16,7 +16,7 @@ from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import CANDIDATE, questions
-from reclora_kedro.history.rating_statistics import COLUMNS
+from reclora_kedro.history.rating_statistics import events_and_likes
 from reclora_kedro.history.records import prompt_records
 from reclora_kedro.history.retrieval import WindowConfig, unit_vectors
 from reclora_kedro.ingestion.config import IngestionConfig
@@ -39,6 +39,10 @@ from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import CurrentLog, LiveLog
 
 Fallback = Literal["unknown_user", "no_events", "no_candidates"]
+SCALES = {
+    "fusion": "the sum of weighted logarithms of ranks, negative for most items,",
+    "ranker": "the sum of weighted logarithms of ranks, corrected by trees, negative for most items,",
+}
 PAIR = {"user_index": pl.Int32, "item_index": pl.Int32}
 
 
@@ -134,7 +138,8 @@ class Reason:
     """Why an item is in an answer."""
 
     neighbours: list[tuple[int, float]]  # items of the user's events nearest to it, by index, and their weights
-    statistics: dict[str, float]  # see `COLUMNS` of the rating statistics
+    counts: dict[str, int]  # ratings and likes of the item, and of the user, before the moment
+    ranks: dict[str, int]  # the item's place among the best of each source, where several make a list
     prompt: str | None = None  # that the LLM has read, if it answers
     gates: list[float] | None = None  # how the LLM's gates mix for it; None without gates
 
@@ -150,6 +155,27 @@ class Answer:
     scores: np.ndarray | None = None
     fallback: Fallback | None = None
     because: list[Reason] | None = None
+
+    @property
+    def model(self) -> str:
+        """The model that has ordered the items: the LLM, the lens, a source or a second stage."""
+        choice = self.now.champion.choice
+        if self.request.model == "llm" and self.fallback is None:
+            return "llm"
+        if not self.request.rank:
+            return "lens"
+        if self.fallback in ("unknown_user", "no_events"):
+            return "popularity"
+        return "lens" if choice.order == "lens" else choice.kind
+
+    @property
+    def score_is(self) -> str | None:
+        """What the scores are, in words; None if there are none."""
+        if self.scores is None:
+            return None
+        if self.model in ("llm", "lens"):
+            return "probability of a like"
+        return f"{SCALES.get(self.model, 'the score')} of {self.model}, which orders the list, greater first"
 
     def split(self, most: int) -> list[Self]:
         """Split into parts of at most `most` items each, still to be scored."""
@@ -380,14 +406,18 @@ def _reasons(answer: Answer) -> list[Reason]:
     """Return reasons for each item: the user's events nearest to it, and its rating statistics."""
     now, pairs = answer.now, _pairs([answer])
     assert answer.user is not None  # nothing is scored for an unknown user
-    statistics = now.reader.statistics(pairs).tolist()
-    [nearest] = now.recommender.explain(now.recommender.moments(pairs[:1]), answer.items[None])
+    statistics = now.reader.statistics(pairs).numpy()
+    moments = now.recommender.moments(pairs[:1])
+    [nearest] = now.recommender.explain(moments, answer.items[None])
+    ranks = now.recommender.reader.ranks(moments) if now.champion.choice.kind in SECOND_STAGES else {}
+    names = ("item_ratings", "item_likes", "user_ratings", "user_likes")
     return [
         Reason(
             neighbours=list(zip(items.tolist(), _rounded(weights), strict=True)),
-            statistics=dict(zip(COLUMNS, _rounded(values), strict=False)),
+            counts=dict(zip(names, events_and_likes(values), strict=True)),
+            ranks=ranks.get(item, {}),
         )
-        for (items, weights), values in zip(nearest, statistics, strict=True)
+        for item, (items, weights), values in zip(answer.items.tolist(), nearest, statistics, strict=True)
     ]
 
 

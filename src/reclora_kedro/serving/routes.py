@@ -117,7 +117,8 @@ class Routes:
         response = _response(body, answer)
         items = response.pop("items")
         response["scores"] = [{name: value for name, value in item.items() if name != "rank"} for item in items]
-        del response["fallback"]
+        for name in ("fallback", "method", "order"):
+            del response[name]
         return response
 
     async def add_events(self, body: Events) -> Json:
@@ -401,7 +402,10 @@ def _response(body: OfOneUser, answer: Answer) -> Json:
         items.append(entry)
     return {
         "user": body.user,
-        "model": answer.request.model,
+        "model": answer.model,
+        "method": now.champion.choice.kind,
+        "order": now.champion.choice.order,
+        "score_is": answer.score_is,
         "version": now.champion.name,
         "as_of": _rfc3339(now.as_of),
         "request_id": body.request_id or uuid4().hex,
@@ -413,7 +417,7 @@ def _response(body: OfOneUser, answer: Answer) -> Json:
 def _because(live: LiveLog, reason: Reason) -> Json:
     near = [_item(live, item) | {"weight": weight} for item, weight in reason.neighbours]
     of_llm = {} if reason.prompt is None else {"prompt": reason.prompt, "gates": reason.gates}
-    return {"neighbours": near, "statistics": reason.statistics} | of_llm
+    return {"neighbours": near, "ranks": reason.ranks} | reason.counts | of_llm
 
 
 def _item_indices(indices: Mapping[str, int], ids: Sequence[str]) -> np.ndarray:

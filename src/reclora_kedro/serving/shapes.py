@@ -135,7 +135,8 @@ class Answered(BaseModel):
     """Members of every answer about a user."""
 
     user: str | None
-    model: ModelName
+    model: str = Field(description="what ordered the items: llm, lens, or a method such as fusion or popularity")
+    score_is: str | None = Field(description="what the scores are; null where there are none")
     version: str
     as_of: datetime
     request_id: str
@@ -144,6 +145,8 @@ class Answered(BaseModel):
 class Recommendations(Answered):
     """The best items of a user."""
 
+    method: str = Field(description="what made the list: a source, fusion or ranker")
+    order: str = Field(description="lens if that reorders its first items, else candidates")
     items: list[ScoredItem]
     fallback: Fallback | None
 

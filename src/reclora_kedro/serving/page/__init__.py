@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 
-from reclora_kedro.history.rating_statistics import COLUMNS
+from reclora_kedro.recommendation.choice import labels
 from reclora_kedro.serving.problems import ProblemError
 from reclora_kedro.serving.routes import Json, Routes
 from reclora_kedro.serving.service import ReloadRefusedError
@@ -118,8 +118,9 @@ class Page:
         except (ProblemError, ValidationError) as error:
             return self._html("problem.html.jinja", problem=str(error))
         champion = self._routes.service.champion
-        content = {"described": described, "recommended": recommended, "ingestion": champion.ingestion}
-        shown: dict[str, Any] = {"choice": champion.choice, "meanings": COLUMNS}
+        content = {"described": described, "recommended": recommended, "ingestion": champion.ingestion, "asked": model}
+        shown: dict[str, Any] = {"choice": champion.choice, "labels": labels(champion.choice.sources)}
+        shown["takes"] = self._routes.service.live.takes(user)
         return self._html("user.html.jinja", user=user, note=note, users=users, **content, **shown)
 
     def _html(self, template: str, **content: Any) -> Response:
