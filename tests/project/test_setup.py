@@ -1,6 +1,11 @@
-"""What `make` installs, by a `uv` that only writes down its arguments."""
+"""What `make` installs, by a `uv` that only writes down its arguments, and what a run of tests leaves behind."""
 
+import shutil
 import subprocess
+import sys
+import time
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -43,3 +48,29 @@ def test_set_up_takes_the_build_of_pytorch_for_the_machine_and_says_which(gpu, u
     left_out = {line.partition("==")[0] for line in set(locked) - set(rest)}
     assert {"torch", "triton", "nvidia-nccl-cu13"} <= left_out
     assert not {name for name in left_out if not name.startswith(("torch", "triton", "nvidia-", "cuda-"))}
+
+
+def test_a_run_of_tests_that_is_killed_leaves_no_database_server(postgres_server):
+    """It needs `postgres_server` for its reason to skip alone, where no server can run."""
+    code = """
+        import os
+        import signal
+        import sys
+
+        sys.path.insert(0, sys.argv[1])
+        from postgres_server import PostgresServer
+
+        server = PostgresServer()
+        print(server._server.pid, server.folder, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    command = [sys.executable, "-c", dedent(code), str(ROOT / "tests/support")]
+    [server, folder] = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    try:
+        for _ in range(100):
+            if not Path(f"/proc/{server}").exists():
+                return
+            time.sleep(0.1)
+        pytest.fail("the server outlives the process that started it")
+    finally:
+        shutil.rmtree(folder)

