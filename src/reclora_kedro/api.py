@@ -159,7 +159,9 @@ class Recommender(FittedRecommender):
             repeat=repeat,
             excluded=NOTHING if exclude is None else _item_indices(self.log, exclude, "exclude"),
         )
-        recommended = first_items(delivery(requested), None, n)
+        lists = delivery(requested)
+        delivery.warn_of_empty(requested, lists)
+        recommended = first_items(lists, None, n)
         return recommended.select("user_id", "rank", "item_id", "title", "score", "because")
 
     def evaluate(self, k: int = 10, likes: int | None = 2000) -> pl.DataFrame:

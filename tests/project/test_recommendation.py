@@ -166,7 +166,7 @@ def test_candidates_of_a_table_and_users_that_it_leaves_out(finished_run):
     assert shown["user_id"].to_list() == [1, 1, UNKNOWN]
     assert set(shown["item_id"][:2]) == {1, 2}  # also where the user has seen them: the table decides
     assert shown["fallback"].to_list() == [False, False, True]
-    counts = {"users": 4, "fallbacks": 1, "empty_candidate_sets": 2, "unknown_items": 1}
+    counts = {"users": 4, "fallbacks": 1, "empty_candidate_sets": 2}
     assert {name: report[name] for name in counts} == counts
     assert report["warnings"] == []
     assert catalog.load("recommendation_report") == {"pairs_scored": 2}

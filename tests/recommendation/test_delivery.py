@@ -1,5 +1,6 @@
 """Lists of all requested users."""
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -95,18 +96,21 @@ def test_users_without_events_get_the_most_popular_items_without_scores_or_reaso
     assert candidate_questions(log, lists)["row"].to_list() == [3, 4, 5]
 
 
-def test_a_table_decides_which_items_each_user_gets_also_those_that_they_took(log):
+def test_a_table_decides_which_items_each_user_gets_also_those_that_they_took(log, caplog):
     taken = log.sequences.item_index[slice(*log.sequences.offsets[4:6])][0]
     table = pl.DataFrame({"user_id": ["4", "4", "4", "1", "9", "x"], "item_id": [0, taken, 99, 5, 2, 3]})
-    pairs, unknown = candidate_table(table, log)
-    lists, report = lists_of(log, (1, 3, 4, 9), table=pairs)
+    with caplog.at_level(logging.WARNING):
+        pairs = candidate_table(table, log)
+        lists, report = lists_of(log, (1, 3, 4, 9), table=pairs)
+    assert "recommendation_candidates has 1 unknown items, which are left out: '99'." in caplog.text
+    assert "1 of 4 users get no items, as they have no candidates: 3." in caplog.text
     assert lists.select("user_id", "item_id").sort("user_id", "item_id").rows() == [
         (1, 5),
         *sorted([(4, 0), (4, taken)]),
         (9, 2),
     ]
     assert lists.filter("fallback")["user_id"].to_list() == [9]
-    assert (unknown, report) == (1, {"users": 4, "fallbacks": 1, "empty_candidate_sets": 1})
+    assert report == {"users": 4, "fallbacks": 1, "empty_candidate_sets": 1}
     assert lists_of(log, table=pairs)[1]["users"] == 3  # those of the table, without the one of an id of another type
 
 
@@ -129,8 +133,8 @@ def test_an_unfit_table_is_refused(log, table, message):
 
 def test_ids_of_a_table_are_read_as_those_of_raw_tables(log):
     users = pl.Series(["20", " 10", None], dtype=pl.Categorical)
-    pairs, unknown = candidate_table(pl.DataFrame({"user_id": users, "item_id": [1.0, 2.0, 3.0]}), log)
-    assert (pairs.rows(), unknown) == ([("20", 1), ("10", 2)], 0)
+    pairs = candidate_table(pl.DataFrame({"user_id": users, "item_id": [1.0, 2.0, 3.0]}), log)
+    assert pairs.rows() == [("20", 1), ("10", 2)]
 
 
 def test_what_is_reported_is_of_known_users_first_items(log):

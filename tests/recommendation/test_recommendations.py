@@ -179,14 +179,12 @@ def test_diversity_reorders_what_scores_order_and_shows_none(shortlist, log):
 
 
 def test_a_run_says_how_lists_are_made_and_how_alike_they_are():
-    report = {"users": 1200, "fallbacks": 30, "empty_candidate_sets": 0, "unknown_items": 1500}
+    report = {"users": 1200, "fallbacks": 30, "empty_candidate_sets": 0}
     report |= {"warnings": ["Nearly everyone ..."]}
     alike = {"coverage": 0.1234, "overlap": 0.25}
     text = delivery_lines("fusion", "weighted", "it stays", report | {"concentration": alike})
     assert text.splitlines() == [
         "Lists are made by fusion (weighted): it stays.",
-        "1,500 rows of recommendation_candidates name no item of the log or its table of items, and are left out: "
-        "check how their ids are written.",
         "1,200 users, of whom 30 without events get the most popular items; their lists hold 12.3% of all items, and "
         "two users share 25% of a list on average.",
         "Nearly everyone ...",

@@ -96,7 +96,11 @@ def standing_still(client):
 
 
 def items_of(answer):
-    return [entry["item"] for entry in answer.json()["items"]]
+    return items_in(answer.json())
+
+
+def items_in(answer):
+    return [entry["item"] for entry in answer["items"]]
 
 
 def with_recommender(champion, *method, **changes):
@@ -229,12 +233,12 @@ def test_diverse_recommendations_are_those_of_the_recommendation_step(tmp_path, 
 def test_the_items_of_a_table_are_recommended_as_by_the_recommendation_step_also_those_that_a_user_took(
     tmp_path, champion
 ):
-    table = pl.DataFrame({"user_id": ["2"] * 6 + ["new"], "item_index": [*range(6), 4]})
+    table = pl.DataFrame({"user_id": ["2"] * 6 + ["99"], "item_index": [*range(6), 4]})
     lists, _ = lists_for_users(champion.recommender, None, 20, table)
     listed = replace(champion, table=items_of_users(table, pl.String()))
     with serving(tmp_path, listed) as client:
-        answers = [client.post("/recommend", json={"user": user}).json() for user in ("2", "new", "3")]
-    expected = [lists.filter(user_id=user)["item_id"].cast(pl.String).to_list() for user in ("2", "new", "3")]
+        answers = [client.post("/recommend", json={"user": user}).json() for user in ("2", "99", "3")]
+    expected = [lists.filter(user_id=user)["item_id"].cast(pl.String).to_list() for user in (2, 99, 3)]
     assert [[entry["item"] for entry in answer["items"]] for answer in answers] == expected
     assert [answer["fallback"] for answer in answers] == [None, "unknown_user", "no_candidates"]
 
@@ -321,7 +325,7 @@ def test_what_a_request_rules_out_is_not_recommended(client):
     chosen = client.post("/recommend", json={"user": 1, "candidates": every[5:8]})
     assert {*items_of(chosen)} == {*every[5:8]}
     none = client.post("/recommend", json={"user": 1, "candidates": every[:1], "exclude": every[:1]})
-    assert (none.json()["items"], none.json()["fallback"]) == ([], "no_candidates")
+    assert (none.json()["items"], none.json()["fallback"]) == ([], "nothing_allowed")
     seen = client.post("/recommend", json={"user": 1, "n": ITEMS, "include_seen": True})
     assert len(items_of(seen)) == ITEMS
 
@@ -491,11 +495,62 @@ def test_an_event_of_an_unknown_item_waits_until_the_item_is_known(tmp_path, cha
         assert ([event.user_id for event in content.events], list(content.dropped)) == (["1"], ["900"])
 
 
+def test_blanks_around_an_id_go_at_every_route(client):
+    event = {"user": "\xa05 ", "item": " 7", "rating": 5, "event_id": "e"}
+    assert client.post("/events", json={"events": [event]}).json()["unknown_items"] == []
+    answers = [client.get("/users/5").json(), client.get("/users/%205%C2%A0").json()]
+    assert answers[0] == answers[1]
+    assert answers[0]["latest"][0]["item"] == "7"
+    same = {key: client.post("/recommend", json={"user": key, "request_id": "r"}).json() for key in (5, 5.0, " 5")}
+    assert same[5] == same[" 5"]
+    assert same[5]["user"] == "5"
+    assert client.get("/items", params={"q": " 7 "}).json()["items"][0]["item"] == "7"
+    assert client.get("/items/%207/neighbours").json()["item"] == "7"
+    assert client.delete("/users/%205/events").json()["deleted_from_journal"] == 1
+
+
+def test_unknown_items_are_left_out_and_named(client):
+    exclude, history = ["x", "3", "999"], [{"item": "y", "rating": 4}, {"item": 4, "rating": 4}]
+    known = {"n": 20, "exclude": ["3"], "request_id": "r"}
+    answer = client.post("/recommend", json=known | {"user": 1, "exclude": exclude}).json()
+    assert answer.pop("unknown_items") == ["x", "999"]
+    plain = client.post("/recommend", json=known | {"user": 1}).json()
+    assert plain.pop("unknown_items") == []
+    assert answer == plain
+    assert client.post("/recommend", json={"history": history}).json()["unknown_items"] == ["y"]
+    among = client.post("/recommend", json={"user": 1, "candidates": ["x", "5"], "include_seen": True}).json()
+    assert (items_in(among), among["unknown_items"]) == (["5"], ["x"])
+    scored = client.post("/score", json={"user": 1, "items": ["x", "5"]}).json()
+    assert ([each["item"] for each in scored["scores"]], scored["unknown_items"]) == (["5"], ["x"])
+    nothing = client.post("/score", json={"user": 1, "items": ["x"]}).json()
+    assert (nothing["scores"], nothing["unknown_items"]) == ([], ["x"])
+
+
+def test_an_empty_list_says_why(client, champion):
+    taken = [str(item) for item in champion.log.sequences.item_index[: champion.log.sequences.offsets[1]]]  # of user 0
+    for rules, reason in (
+        ({"candidates": ["x"]}, "no_candidates"),
+        ({"candidates": taken}, "took_all"),
+        ({"candidates": ["1"], "exclude": ["1"]}, "nothing_allowed"),
+        ({"filter": {"genres": ["Western"]}}, "nothing_allowed"),
+    ):
+        answer = client.post("/recommend", json={"user": 0} | rules).json()
+        assert (answer["items"], answer["fallback"]) == ([], reason)
+
+
 FUTURE = int(time()) + 86_400
 WRONG = [
     ("POST", "/recommend", {"user": "1x", "candidates": ["1"], "n": 0}, 422, "body.n is 0: "),
     ("POST", "/recommend", {"user": "1", "history": []}, 422, "either a user or a history"),
-    ("POST", "/recommend", {"user": "1", "candidates": ["229"]}, 404, "Did you mean 29"),
+    ("POST", "/recommend", {"user": "01"}, 422, "ids of this log are whole numbers: write 1"),
+    ("POST", "/recommend", {"user": "1", "exclude": ["+7"]}, 422, "exclude.0 is '+7': expected is ids of this log"),
+    ("POST", "/recommend", {"history": [{"item": "1e1", "rating": 4}]}, 422, "history.0.item is '1e1'"),
+    ("POST", "/recommend", {"user": "1", "candidates": ["07"]}, 422, "candidates.0 is '07'"),
+    ("POST", "/recommend", {"user": True}, 422, "True is no id: ids are whole numbers or text"),
+    ("POST", "/recommend", {"user": 1.5}, 422, "1.5 is no id"),
+    ("POST", "/recommend", {"user": " \xa0"}, 422, "at least one character that is not blank"),
+    ("POST", "/score", {"user": "1", "items": ["07"]}, 422, "items.0 is '07'"),
+    ("POST", "/events", {"events": [{"user": "1", "item": "07", "rating": 4}]}, 422, "write 7"),
     ("POST", "/recommend", {"user": "1", "filter": {"genre": ["Drama"]}}, 422, "Did you mean genres"),
     ("POST", "/recommend", {"user": "1", "model": "llm"}, 422, "service.variant"),
     ("POST", "/recommend", {"user": "1", "n": 5000}, 422, "at most 1,000"),
@@ -692,15 +747,15 @@ def test_another_champion_takes_over_without_a_dropped_request(tmp_path, champio
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "grows", "status"),
+    ("path", "body", "grows", "unknown"),
     [
-        ("/recommend", {"user": 1, "filter": {"genres": ["Drama"]}}, True, 200),
-        ("/recommend", {"user": 1, "candidates": [str(ITEMS), "3"]}, False, 404),
-        ("/score", {"user": 1, "items": ["3", str(ITEMS)]}, False, 404),
+        ("/recommend", {"user": 1, "filter": {"genres": ["Drama"]}}, True, []),
+        ("/recommend", {"user": 1, "candidates": [str(ITEMS), "3"]}, False, [str(ITEMS)]),
+        ("/score", {"user": 1, "items": ["3", str(ITEMS)]}, False, [str(ITEMS)]),
     ],
 )
 def test_what_waits_while_another_champion_takes_over_is_answered_beside_that(
-    tmp_path, champion, path, body, grows, status
+    tmp_path, champion, path, body, grows, unknown
 ):
     log = champion.log
     new = log.items.head(1).with_columns(item_id=pl.lit(ITEMS, pl.Int64))
@@ -716,7 +771,8 @@ def test_what_waits_while_another_champion_takes_over_is_answered_beside_that(
         present.reverse()
         assert client.post("/model/reload").status_code == 200
         go_on.set()
-        assert [answer.result(5).status_code for answer in waiting] == [status, 200]
+        answered, of_user = (answer.result(5) for answer in waiting)
+        assert (answered.json()["unknown_items"], of_user.status_code) == (unknown, 200)
 
 
 def test_events_are_taken_while_another_champion_gets_ready(tmp_path, champion, monkeypatch):

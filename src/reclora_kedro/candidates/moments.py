@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,8 @@ PARTS = 16  # of the scores, per item of a list
 NOTHING = np.array([], dtype=np.int64)
 
 T = TypeVar("T")
+Nothing = Literal["took_all", "nothing_allowed", "no_candidates"]
+"""Why a list is empty: the user took all items, none may be recommended, or there were none to choose from."""
 Scores: TypeAlias = np.ndarray | csr_array
 """Scores of all items at moments, (moments, items); of a sparse array, the others are 0."""
 
@@ -193,6 +195,13 @@ class Moments:
             among = among[np.isin(among, only)]
         among = among[: most + len(without) + len(self.hidden[row])]
         return among[~np.isin(among, without) & ~np.isin(among, self.hidden[row])][:most]
+
+
+def why_empty(candidates: np.ndarray, excluded: np.ndarray) -> Nothing:
+    """Return why a list from candidates without excluded items, by index, is empty."""
+    if not len(candidates):
+        return "no_candidates"
+    return "took_all" if len(np.setdiff1d(candidates, excluded)) else "nothing_allowed"
 
 
 def best(scores: Scores, moments: Moments, most: int) -> Lists:

@@ -7,6 +7,7 @@ every other text is an id. In one of whole numbers, ``018``, ``+18`` and ``1e3``
 that is written otherwise.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from numbers import Integral
@@ -20,6 +21,7 @@ BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map
 MAX_LENGTH = 200  # characters: what the service takes, and what an index of a database holds
 LARGEST_EXACT_FLOAT = 2**53
 """Largest integer up to which 64-bit floats are exact."""
+WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 MAX_NAMED = 5  # ids in a message
 
 WHOLE_OR_TEXT = "ids are whole numbers or text"
@@ -133,6 +135,16 @@ def id_text(value: Any) -> str | None:
             raise ValueError(f"{value!r} is no id: {WHOLE_OR_TEXT}.")
         return str(int(value))
     return str(value)
+
+
+def is_id(text: str, kind: pl.DataType) -> bool:
+    """Whether a text is written as the ids of a log's type are.
+
+    Examples:
+        >>> is_id("18", pl.Int64()), is_id("018", pl.Int64()), is_id("018", pl.String())
+        (True, False, True)
+    """
+    return kind == pl.String or (WHOLE_NUMBER.fullmatch(text) is not None and -(2**63) <= int(text) < 2**63)
 
 
 def listed(values: Any, column: str, argument: str) -> pl.Series:

@@ -152,7 +152,7 @@ class _Loading:
         chosen, table = self._choice(config), None
         retriever = grow_retriever(self._load("retriever"), log) if "retriever" in config.sources else None
         if config.candidates == "table":
-            pairs, _ = delivery.candidate_table(self._catalog.load("recommendation_candidates"), log)
+            pairs = delivery.candidate_table(self._catalog.load("recommendation_candidates"), log)
             table = delivery.items_of_users(pairs, pl.String())
         trained: dict[str, Any] = {} if retriever is None else {"retriever": retriever}
         if self._catalog.exists("learned_weights"):

@@ -1,5 +1,6 @@
 """Lists for all requested users, with their reasons."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -8,14 +9,23 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from reclora_kedro.candidates.moments import NO_ITEM, NOTHING
+from reclora_kedro.candidates.moments import NO_ITEM, NOTHING, why_empty
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import questions
+from reclora_kedro.ingestion.ids import canonical, names
 from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommendation.concentration import Concentration
 from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, FittedRecommender
+
+logger = logging.getLogger(__name__)
+
+WHY_EMPTY = {
+    "took_all": "they took all items that may be recommended",
+    "nothing_allowed": "all items that they might get are excluded",
+    "no_candidates": "they have no candidates",
+}
 
 
 def require_table(table: Any) -> pl.DataFrame:
@@ -35,27 +45,24 @@ def require_table(table: Any) -> pl.DataFrame:
     return frame
 
 
-def candidate_table(table: Any, log: InteractionLog) -> tuple[pl.DataFrame, int]:
-    """Return the pairs of the entry `recommendation_candidates`, and the number of rows without an item of the log.
+def candidate_table(table: Any, log: InteractionLog) -> pl.DataFrame:
+    """Return the pairs of the entry `recommendation_candidates`; warn of unknown items.
 
     Returns:
-        Frame with user_id, of the type of the log's users or String, and item_index, null for an unknown item.
+        Frame with user_id (text) and item_index, null for an unknown item.
 
     Raises:
         ValueError: the table is unfit or missing.
     """
-    frame, names = require_table(table), ("user_id", "item_id")
-    raw = RawColumns(frame, "recommendation_candidates")
-    pairs = pl.DataFrame([raw.ids(name, "recommendation.candidates").alias(name) for name in names]).drop_nulls()
-    pairs = pairs.with_columns(pl.col("item_id").cast(log.items.schema["item_id"], strict=False))
-    items = log.items.select("item_id").with_row_index("item_index")
-    found = pairs.unique(maintain_order=True).join(items, on="item_id", how="left", maintain_order="left")
-    return found.select("user_id", "item_index"), pairs.join(items, on="item_id", how="anti").height
+    raw = RawColumns(require_table(table), "recommendation_candidates")
+    ids = [raw.ids(name, "recommendation.candidates").cast(pl.String).alias(name) for name in ("user_id", "item_id")]
+    pairs = pl.DataFrame(ids).drop_nulls().unique(maintain_order=True)
+    return pairs.select("user_id", log.find_items(pairs["item_id"], "recommendation_candidates").alias("item_index"))
 
 
 def items_of_users(table: pl.DataFrame, user_type: pl.DataType) -> dict[Any, np.ndarray]:
     """Return the item indices of each user of a `candidate_table`, by ids of a type."""
-    typed = table.with_columns(pl.col("user_id").cast(user_type, strict=False)).drop_nulls("user_id")
+    typed = table.with_columns(canonical(table["user_id"], user_type, strict=False)).drop_nulls("user_id")
     groups = typed.group_by("user_id").agg(pl.col("item_index").drop_nulls()).iter_rows()
     return {user: np.array(items, dtype=np.int64) for user, items in groups}
 
@@ -93,6 +100,23 @@ class Delivery:
     @cached_property
     def _titles(self) -> np.ndarray:
         return self.recommender.log.items["title"].to_numpy()
+
+    def warn_of_empty(self, requested: pl.DataFrame, lists: pl.DataFrame) -> None:
+        """Say how many users get no items, and why."""
+        users, everything = requested.join(lists, on="user_id", how="anti")["user_id"], self.recommender.order.items
+        excluded = np.concatenate([self.recommender.rules["excluded"], self.excluded])
+        reasons = dict[str, list[Any]]()
+        for user in users.to_list():
+            candidates = everything if self.allowed is None else self.allowed.get(user, NOTHING)
+            reasons.setdefault(why_empty(candidates, excluded), []).append(user)
+        for reason, of_reason in reasons.items():
+            logger.warning(
+                "%d of %d users get no items, as %s: %s.",
+                len(of_reason),
+                requested.height,
+                WHY_EMPTY[reason],
+                names(of_reason),
+            )
 
     def _lists(self, users: pl.DataFrame) -> pl.DataFrame:
         recommender = self.recommender
@@ -159,6 +183,7 @@ def lists_for_users(
     deliver = Delivery(recommender=recommender, most=most, allowed=allowed, repeat=None if allowed is None else True)
     shards = [requested[rows] for rows in engine.shards(requested.height)]
     lists = pl.concat(map_shards(deliver, shards, engine, "lists", one_thread=True))
+    deliver.warn_of_empty(requested, lists)
     fallback_of = lists.unique("user_id")["fallback"]
     report: dict[str, Any] = {
         "users": requested.height,

@@ -92,11 +92,6 @@ def delivery_lines(method: str, label: str, reason: str, report: Mapping[str, An
         counts += f", of whom {report['fallbacks']:,} without events get the most popular items"
     if report["empty_candidate_sets"]:
         counts += f", {report['empty_candidate_sets']:,} without any candidate"
-    if report["unknown_items"]:
-        lines.append(
-            f"{report['unknown_items']:,} rows of recommendation_candidates name no item of the log or its table of "
-            "items, and are left out: check how their ids are written."
-        )
     if (alike := report["concentration"]) is None:
         return "\n".join([*lines, f"{counts}."])
     lines.append(

@@ -1,6 +1,5 @@
 """The current log: a champion's log with the events of the journal inserted."""
 
-import re
 from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,12 +15,12 @@ from reclora_kedro.history.sequences import Sequences, levels_as_before, user_of
 from reclora_kedro.ingestion.cleaning import liked
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
+from reclora_kedro.ingestion.ids import is_id
 from reclora_kedro.serving.journal import Changes, Content, UserContent
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_sequences import COLUMNS, LiveSequences
 
 SPARE_USERS = 256  # least rows of users to come that are added at once: what the log is read by has to grow with it
-WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 Key = tuple[str, str, int]
 UNCHANGED = np.array([], dtype=np.int64)
 ALWAYS = np.iinfo(np.int64).max
@@ -67,7 +66,7 @@ class LiveLog:
             champion_log.items[name].cast(pl.String).to_list() for name in ("item_id", "title")
         )
         self.items = {item: index for index, item in enumerate(self.item_ids)}
-        self.user_type = champion_log.users.schema["user_id"]
+        self.user_type, self.item_type = champion_log.users.schema["user_id"], champion_log.items.schema["item_id"]
         rating, first = np.unique(champion_log.sequences.rating, return_index=True)
         levels = champion_log.sequences.rating_level[first]
         self._ratings = replace(champion_log.sequences, rating=rating, rating_level=levels)
@@ -93,10 +92,6 @@ class LiveLog:
     def some_users(self, most: int) -> list[str]:
         """Ids of the first users of the champion's log who are not forgotten."""
         return list(islice(self._known, most))
-
-    def takes(self, user_id: str) -> bool:
-        """Whether an id is valid for a user: a canonical integer if the log's ids are integers."""
-        return self.user_type != pl.Int64 or WHOLE_NUMBER.fullmatch(user_id) is not None
 
     def current(self) -> CurrentLog:
         """Return the log with all changes; the same object until there are more."""
@@ -189,7 +184,7 @@ class LiveLog:
             for event in events
             if event.rating is not None
             and event.item_id in self.items
-            and self.takes(event.user_id)
+            and is_id(event.user_id, self.user_type)
             and (event.user_id, event.item_id, event.timestamp) not in self._withheld
         ]
 

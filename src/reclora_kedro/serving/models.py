@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from reclora_kedro.candidates.moments import NO_ITEM, NOTHING
+from reclora_kedro.candidates.moments import NO_ITEM, NOTHING, Nothing, why_empty
 from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.log import InteractionLog
@@ -38,7 +38,7 @@ from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import CurrentLog, LiveLog
 
-Fallback = Literal["unknown_user", "no_events", "no_candidates"]
+Fallback = Literal["unknown_user", "no_events"] | Nothing
 SCALES = {
     "fusion": "the sum of weighted logarithms of ranks, negative for most items,",
     "ranker": "the sum of weighted logarithms of ranks, corrected by trees, negative for most items,",
@@ -263,6 +263,13 @@ class Snapshot:
             only = np.flatnonzero(request.allowed) if only is None else only[request.allowed[only]]
         return repeat, only
 
+    def why_empty(self, request: Request) -> Nothing:
+        _, candidates = self.rules(replace(request, allowed=None))
+        excluded = [self.recommender.rules["excluded"], request.excluded]
+        if request.allowed is not None:
+            excluded.append(np.flatnonzero(~request.allowed))
+        return why_empty(self.recommender.order.items if candidates is None else candidates, np.concatenate(excluded))
+
     def lens_scores(self, pairs: pl.DataFrame) -> np.ndarray:
         """Return the lens's probabilities of a like, shape (pairs,)."""
         return lens_scores({"logit": self.reader.logits(pairs)})
@@ -310,7 +317,7 @@ def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
     for of_snapshot, together in by_snapshot.items():
         if ranked := [answer for answer in together if answer.request.rank]:
             _make_lists(of_snapshot, ranked)
-        if scored := [answer for answer in together if not answer.request.rank and answer.user is not None]:
+        if scored := [answer for answer in together if not answer.request.rank and answer.fallback is None]:
             _score(of_snapshot, scored)
     for answer in answers:
         if answer.request.explain and answer.request.model == "lens" and answer.fallback is None:
@@ -360,7 +367,10 @@ def _opened(request: Request, now: Snapshot) -> Answer:
     else:
         user = now.current.users.get(request.user)
     items = NOTHING if request.rank or request.items is None else request.items
-    return Answer(request, now, user, items, fallback="unknown_user" if user is None else None)
+    fallback: Fallback | None = "unknown_user" if user is None else None
+    if not request.rank and not len(items):
+        fallback = "no_candidates"
+    return Answer(request, now, user, items, fallback=fallback)
 
 
 def _make_lists(now: Snapshot, answers: Sequence[Answer]) -> None:
@@ -381,7 +391,7 @@ def _make_lists(now: Snapshot, answers: Sequence[Answer]) -> None:
             answer.items = items[kept]
             answer.scores = None if np.isnan(scores[kept]).all() else scores[kept]
             if not len(kept):
-                answer.fallback = "no_candidates"
+                answer.fallback = now.why_empty(answer.request)
             elif answer.user is not None and not moments.has_events[row]:
                 answer.fallback = "no_events"
 

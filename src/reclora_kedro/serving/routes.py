@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from kedro_provenance.parameters import quoted_value
 from reclora_kedro.history.fields import field_names
+from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
 from reclora_kedro.ingestion.plausible_times import believed_seconds
 from reclora_kedro.serving import shapes
 from reclora_kedro.serving.batches import QueueFullError
@@ -95,10 +96,9 @@ class Routes:
         self._require_affordable(costs)
 
         def recommendation_of(body: Recommend, now: Snapshot) -> Request:
-            indices = now.live.items
             request = self._request(body, now, body.candidates)
             request.rank, request.n, request.include_seen = True, body.n, body.include_seen
-            request.excluded = np.array([indices[item] for item in body.exclude if item in indices], dtype=np.int64)
+            request.excluded = _known_items(now.live, body.exclude, "exclude")
             request.allowed = _allowed(now.log.items, body.filter)
             return request
 
@@ -131,6 +131,7 @@ class Routes:
 
     async def drop_events(self, user_id: str) -> Json:
         """Drop the user's events from the journal and from all answers, but not from trained models."""
+        user_id = user_id.strip(BLANKS)
 
         def look(now: Snapshot) -> tuple[Mapping[str, int], int]:
             users, events = now.current.users, now.log.sequences
@@ -140,7 +141,7 @@ class Routes:
 
         users, last = await self.service.look(look)
         try:
-            shapes.storable_id(user_id)
+            shapes.sent_id(user_id)
         except ValueError as error:  # whose request would fail the whole commit, with the events of others
             raise unknown("user", user_id, users) from error
         is_known, until = user_id in users, max(int(time()), last)  # an event may be later than this machine's clock
@@ -152,6 +153,7 @@ class Routes:
 
     async def user(self, user_id: str) -> Json:
         """Return a user's profile, latest events, lens values and gate weights."""
+        user_id = user_id.strip(BLANKS)
 
         def look(now: Snapshot) -> Json:
             if (user := now.current.users.get(user_id)) is None:
@@ -181,7 +183,9 @@ class Routes:
         def look(now: Snapshot) -> Json:
             items, live = now.log.items, now.live
             title = pl.col("title").str.to_lowercase().str.contains(q.lower(), literal=True)
-            matches = items.with_row_index("place").filter(title | (pl.col("item_id").cast(pl.String) == q))
+            matches = items.with_row_index("place").filter(
+                title | (pl.col("item_id").cast(pl.String) == q.strip(BLANKS))
+            )
             return {"items": [_item(live, place) for place in matches["place"].head(limit)], "found": matches.height}
 
         return await self.service.look(look)
@@ -191,7 +195,9 @@ class Routes:
         _require_most("limit", limit, self._config.max_items, "max_items")
 
         def look(now: Snapshot) -> Json:
-            live, [item] = now.live, _item_indices(now.live.items, [item_id]).tolist()
+            live = now.live
+            if (item := live.items.get(item_id.strip(BLANKS))) is None:
+                raise unknown("item", item_id, live.items)
             near, weights = now.recommender.knn.nearest(item)
             by_users = near[np.argsort(-weights, kind="stable")[:limit]]
             weight_of = dict(zip(near.tolist(), weights.tolist(), strict=True))
@@ -266,8 +272,9 @@ class Routes:
         rows = []
         for place, event in enumerate(events):
             where = f"events.{place}"
-            if not self.service.live.takes(event.user):
+            if not is_id(event.user, self.service.live.user_type):
                 raise _wrong(f"{where}.user", quoted_value(event.user), "a whole number, as all users of the log are")
+            _require_as_written(f"{where}.item", event.item, self.service.live.item_type)
             rows.append(self._event(where, event, event.user, event.event_id or uuid4().hex, event.request_id))
         without_time = {row.event_id for row, event in zip(rows, events, strict=True) if event.time is None}
         written = await _written(self.service.journal.add(rows, replace, without_time))
@@ -302,9 +309,14 @@ class Routes:
         given = body.history or []
         _require_most("history", len(given), self._config.max_events, "max_events")
         events = (self._event(f"history.{place}", event, "", "") for place, event in enumerate(given))
-        taken = (event for event in events if event.rating is not None)  # not those that were shown and not clicked
+        taken = [event for event in events if event.rating is not None]  # not those that were shown and not clicked
+        if body.user is not None:
+            _require_as_written("user", body.user, now.live.user_type)
+        for place, event in enumerate(given):
+            _require_as_written(f"history.{place}.item", event.item, now.live.item_type)
         history = tuple(event for event in taken if event.item_id in now.live.items)
-        indices = None if items is None else _item_indices(now.live.items, items)
+        member = "items" if isinstance(body, Score) else "candidates"
+        indices = None if items is None else _known_items(now.live, items, member)
         return Request(False, body.user, history, items=indices, explain=body.explain, model=model)
 
     def _event(self, where: str, event: PastEvent, user: str, event_id: str, request_id: str | None = None) -> Event:
@@ -409,6 +421,7 @@ def _response(body: OfOneUser, answer: Answer) -> Json:
         "version": now.champion.name,
         "as_of": _rfc3339(now.as_of),
         "request_id": body.request_id or uuid4().hex,
+        "unknown_items": _unknown_items(body, live),
         "items": items,
         "fallback": answer.fallback,
     }
@@ -420,11 +433,28 @@ def _because(live: LiveLog, reason: Reason) -> Json:
     return {"neighbours": near, "ranks": reason.ranks} | reason.counts | of_llm
 
 
-def _item_indices(indices: Mapping[str, int], ids: Sequence[str]) -> np.ndarray:
-    for item in ids:
-        if item not in indices:
-            raise unknown("item", item, indices)
-    return np.array([indices[item] for item in dict.fromkeys(ids)], dtype=np.int32)
+def _known_items(live: LiveLog, ids: Sequence[str], member: str) -> np.ndarray:
+    """Return the indices of known items, each once."""
+    for place, item in enumerate(ids):
+        _require_as_written(f"{member}.{place}", item, live.item_type)
+    return np.array([live.items[item] for item in dict.fromkeys(ids) if item in live.items], dtype=np.int64)
+
+
+def _unknown_items(body: OfOneUser, live: LiveLog) -> list[str]:
+    """Return the ids of unknown items in a request, each once."""
+    named = [event.item for event in body.history or ()]
+    for member in ("candidates", "exclude", "items"):
+        named += getattr(body, member, None) or ()
+    return [item for item in dict.fromkeys(named) if item not in live.items]
+
+
+def _require_as_written(where: str, text: str, kind: pl.DataType) -> None:
+    """Refuse a number that is written in another way than the log's ids."""
+    try:
+        if not is_id(text, kind):
+            canonical(pl.Series([text]), kind)
+    except IdError as error:
+        raise _wrong(where, quoted_value(text), error.expected) from error
 
 
 def _allowed(items: pl.DataFrame, values: Mapping[str, list[str]]) -> np.ndarray | None:

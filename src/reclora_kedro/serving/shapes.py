@@ -15,21 +15,23 @@ from pydantic import (
     model_validator,
 )
 
+from reclora_kedro.ingestion.ids import MAX_LENGTH, id_text
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.models import Fallback
 
 
-def storable_id(value: Any) -> Any:
-    """Return an id, an integer as its digits; raise ValueError for one that no journal can store."""
-    if isinstance(value, str):
-        value.encode()  # half of a surrogate pair has no UTF-8
-        if "\0" in value:
-            raise ValueError("an id has no character NUL, which PostgreSQL cannot store")
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def sent_id(value: Any) -> str:
+    """Return an id as a log has it; raise ValueError for one that no journal can store."""
+    if (text := id_text(value)) is None:
+        raise ValueError("an id has at least one character that is not blank")
+    text.encode()  # half of a surrogate pair has no UTF-8
+    if "\0" in text:
+        raise ValueError("an id has no character NUL, which PostgreSQL cannot store")
+    return text
 
 
-Id = Annotated[str, BeforeValidator(storable_id), Field(min_length=1, max_length=200)]
-"""An id of the log; an integer stands for its digits."""
+Id = Annotated[str, BeforeValidator(sent_id), Field(max_length=MAX_LENGTH)]
+"""An id of the log; an integer stands for its digits, and blanks around it go."""
 Time = AwareDatetime | Annotated[int, Field(gt=0, lt=2**40, strict=True)]
 """RFC 3339 with an offset, or whole seconds since the epoch."""
 
@@ -140,10 +142,11 @@ class Answered(BaseModel):
     version: str
     as_of: datetime
     request_id: str
+    unknown_items: list[str] = Field(description="of the request, which are left out")
 
 
 class Recommendations(Answered):
-    """The best items of a user."""
+    """The best items of a user; `fallback` says why they are the most popular ones, or why there are none."""
 
     method: str = Field(description="what made the list: a source, fusion or ranker")
     order: str = Field(description="lens if that reorders its first items, else candidates")
@@ -158,7 +161,7 @@ class ManyRecommendations(BaseModel):
 
 
 class Scores(Answered):
-    """Scores of the given items, in their order."""
+    """Scores of the given items that are known, in their order."""
 
     scores: list[ScoredItem]
 

@@ -52,7 +52,7 @@ def tool_server(routes: Routes) -> Any:
     @server.tool()
     @_refused_in_words
     async def recommend(
-        user: str, n: int = 10, model: str | None = None, filter: dict[str, list[str]] | None = None
+        user: str | int, n: int = 10, model: str | None = None, filter: dict[str, list[str]] | None = None
     ) -> Json:
         """Recommend items to a user, with reasons; `filter` has allowed values by field of items, such as genres."""
         body = {"user": user, "n": n, "model": model, "filter": filter or {}, "explain": True}
@@ -60,22 +60,24 @@ def tool_server(routes: Routes) -> Any:
 
     @server.tool()
     @_refused_in_words
-    async def score(user: str, items: list[str], model: str | None = None) -> Json:
+    async def score(user: str | int, items: list[str | int], model: str | None = None) -> Json:
         """Estimate how likely a user is to like each of the items, by id."""
         return await routes.score(Score.model_validate({"user": user, "items": items, "model": model}))
 
     @server.tool()
     @_refused_in_words
-    async def add_event(user: str, item: str, rating: float | None = None, clicked: bool | None = None) -> Json:
+    async def add_event(
+        user: str | int, item: str | int, rating: float | None = None, clicked: bool | None = None
+    ) -> Json:
         """Store that a user took an item; it counts in the next answer."""
         event = {"user": user, "item": item, "rating": rating, "clicked": clicked}
         return await routes.add_events(Events.model_validate({"events": [event]}))
 
     @server.tool()
     @_refused_in_words
-    async def user(user: str) -> Json:
+    async def user(user: str | int) -> Json:
         """Return a user's profile and latest events."""
-        return await routes.user(user)
+        return await routes.user(str(user))
 
     @server.tool()
     @_refused_in_words

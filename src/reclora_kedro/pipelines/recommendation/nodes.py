@@ -55,9 +55,7 @@ def shortlist_candidates(
     from reclora_kedro.lens.states import LensReader
 
     chosen, bare = choice.stored_choice(candidate_choice), delivery.without_samples(log)
-    table, unknown = None, 0
-    if config.candidates == "table":
-        table, unknown = delivery.candidate_table(recommendation_candidates, log)
+    table = delivery.candidate_table(recommendation_candidates, log) if config.candidates == "table" else None
     training = Training.of_all(bare, _trained(retriever), engine)
     fitted = FittedRecommender.from_choice(training, chosen, config, LensReader(lens, bare))
     training.release()
@@ -68,7 +66,6 @@ def shortlist_candidates(
         shortlist, report = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
     alike = delivery.concentration(shortlist, config.top_n, log.items.height)
     report |= {
-        "unknown_items": unknown,
         "concentration": None if alike is None else alike.model_dump(mode="json"),
         "warnings": [] if alike is None or table is not None else alike.warnings(chosen.at_test_moments),
     }
