@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 
+from reclora_kedro.ingestion.ids import is_id
 from reclora_kedro.recommendation.choice import labels
 from reclora_kedro.serving.problems import ProblemError
 from reclora_kedro.serving.routes import Json, Routes
@@ -120,7 +121,7 @@ class Page:
         champion = self._routes.service.champion
         content = {"described": described, "recommended": recommended, "ingestion": champion.ingestion, "asked": model}
         shown: dict[str, Any] = {"choice": champion.choice, "labels": labels(champion.choice.sources)}
-        shown["takes"] = self._routes.service.live.takes(user)
+        shown["takes"] = is_id(recommended["user"], self._routes.service.live.user_type)
         return self._html("user.html.jinja", user=user, note=note, users=users, **content, **shown)
 
     def _html(self, template: str, **content: Any) -> Response:
