@@ -12,76 +12,23 @@ import numpy as np
 import polars as pl
 import pytest
 
-from named import PARAMETERS
 from projects import ROOT
 from reclora_kedro import Recommender
 from reclora_kedro.candidates import linear
 from reclora_kedro.candidates.item_model import Training
-from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.history.config import HistoryConfig
-from reclora_kedro.ingestion.config import IngestionConfig
-from reclora_kedro.pipelines.history.nodes import build_log
-from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
-from reclora_kedro.recommendation.defaults import default_blocks
 from reclora_kedro.recommendation.delivery import lists_for_users
 from shop import CUSTOMERS, ORDERS, PRODUCTS, shop
-
-OF_TABLES = (".ingestion.interactions.", ".ingestion.items.", ".ingestion.item_texts", ".ingestion.users.")
-OTHERS_THAN_BASE = {
-    "ingestion.users",  # there is no such table
-    "history.item_embedding.encoders",  # a sentence encoder needs torch
-    "recommendation.order",  # without a lens
-    "ranking.variant",
-    "ranking.lens",
-    "ranking.rows",  # more, as there is no LLM
-    "ranking.among_first",  # not in the table
-    "ranking.cutoffs",
-}
-
 
 ORDERED, SOLD = shop()
 LOG = ORDERED.select(user_id="customer", item_id="sku", timestamp=pl.col("bought_at").dt.epoch("s"))
 THINGS = SOLD.select(item_id="sku", title="name")
-fit_knn = partial(Recommender.fit, method="item_knn")
+fit = partial(Recommender.fit, encoders=["tfidf"])  # which needs no torch
+fit_knn = partial(fit, method="item_knn")
 
 
 @pytest.fixture(scope="module")
 def recommender():
-    return Recommender.fit(LOG, THINGS)
-
-
-def leaves(block, path):
-    if isinstance(block, dict):
-        for name, value in block.items():
-            yield from leaves(value, f"{path}.{name}")
-    else:
-        yield path, block
-
-
-def test_defaults_are_those_of_conf_base():
-    blocks = default_blocks()
-    declared = dict(leaves({name: PARAMETERS[name] for name in blocks}, ""))
-    differ = {path for path, value in leaves(blocks, "") if declared.get(path, "missing") != value}
-    assert differ == {f".{path}" for path in OTHERS_THAN_BASE}
-    missing = {path for path in declared.keys() - dict(leaves(blocks, "")).keys() if not path.startswith(OF_TABLES)}
-    assert missing == {".history.short.recent.kind", ".history.short.recent.k", ".history.prompt_rows.unlabelled"}
-
-
-def test_the_log_is_that_of_the_pipelines(recommender):
-    blocks = default_blocks()
-    blocks["ingestion"]["interactions"] |= {"user_id": "user_id", "item_id": "item_id", "rating": None}
-    blocks["ingestion"]["interactions"]["timestamp"] = "timestamp"
-    blocks["ingestion"]["items"] |= {"item_id": "item_id", "title": "title", "fields": []}
-    blocks["history"]["negatives"]["kind"] = "matched"  # without which the step refuses a log of likes
-    ingestion = IngestionConfig(**blocks["ingestion"])
-    tables = build_canonical_tables(LOG, THINGS, None, None, ingestion, LOCAL)[:3]
-    log, _ = build_log(*tables, history=HistoryConfig(**blocks["history"]), engine=LOCAL)
-    own = recommender.log
-    for name, values in vars(log.sequences).items():
-        assert np.array_equal(values, getattr(own.sequences, name)), name
-    likes = log.samples.filter(label=1).drop("row")
-    assert likes.sort(likes.columns).equals(own.samples.drop("row").sort(likes.columns))
-    assert np.array_equal(log.training_events(), own.training_events())
+    return fit(LOG, THINGS)
 
 
 def test_lists_are_those_of_the_step(recommender):
@@ -141,7 +88,7 @@ def test_ratings_and_other_names_are_read_and_ids_are_titles_without_items():
 
 def test_repeated_purchases_are_measured_where_they_may_be_recommended():
     again = pl.concat([LOG, LOG.with_columns(pl.col("timestamp") + 5_000_000)])
-    own_items = Recommender.fit(again, THINGS, sources=["popularity", "own_items"], method="own_items", repeat=True)
+    own_items = fit(again, THINGS, sources=["popularity", "own_items"], method="own_items", repeat=True)
     hits = dict(own_items.evaluate(k=ORDERS).select("method", "hit_rate").iter_rows())
     assert hits["own_items"] > 2 * hits["popularity"]
     assert set(own_items.recommend("K1", n=3)["item_id"]) <= set(LOG.filter(user_id="K1")["item_id"])
@@ -174,7 +121,7 @@ def test_too_few_likes_to_measure_are_refused_with_what_brings_more(recommender)
 
 
 def test_a_named_ranker_without_trees_is_the_fusion():
-    named = Recommender.fit(LOG, THINGS, method="ranker")
+    named = fit(LOG, THINGS, method="ranker")
     assert (named.choice.kind, named.choice.stage.trees) == ("fusion", None)
     assert named.evaluate().filter("chosen").height == 1
 
@@ -308,18 +255,33 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
 )  # fmt: skip
 def test_what_is_unfit_is_refused_in_words_of_a_script(log, items, settings, message):
     with pytest.raises(ValueError, match=message) as refused:
-        Recommender.fit(log, items, **settings)
+        fit(log, items, **settings)
     assert not {"catalog", "raw_interactions", "ingestion."} & {*str(refused.value).split()}
 
 
 def test_a_missing_file_is_refused():
     with pytest.raises(FileNotFoundError, match=r"log\.csv does not exist: correct the path"):
-        Recommender.fit("log.csv")
+        fit("log.csv")
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest_one():
-    with pytest.raises(TypeError, match=r"'metod' is no setting of Recommender.fit; the nearest one is 'method'"):
-        Recommender.fit(LOG, THINGS, metod="linear")
+    with pytest.raises(TypeError, match=r"'metod' is no setting of Recommender\.fit; the nearest one is 'method'"):
+        fit(LOG, THINGS, metod="linear")
+    with pytest.raises(TypeError, match="'variant' is no setting"):  # of a project alone
+        fit(LOG, THINGS, variant="reclora")
+
+
+def test_settings_with_one_name_are_told_apart_by_their_block():
+    with pytest.raises(
+        TypeError, match=r"item_knn.text_weights and linear.text_weights: give the block, such as item_"
+    ):
+        fit(LOG, THINGS, text_weights=[0.8])
+    fit(LOG, THINGS, item_knn={"text_weights": [0.8]}, method="item_knn", days=[])
+
+
+def test_an_entry_of_a_catalog_is_refused_as_encoder():
+    with pytest.raises(ValueError, match=r"'base_llm', .*: name some of tfidf, sentence_encoder and co_occurrence"):
+        fit(LOG, THINGS, encoders=["base_llm"])
 
 
 def test_unknown_users_and_items_are_told(recommender, caplog):

@@ -24,10 +24,11 @@ from kedro_provenance.parameters import Block, parameter_paths, value_faults
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.moments import NOTHING
 from reclora_kedro.candidates.texts import Texts
+from reclora_kedro.defaults import change_settings, default_entry, default_parameters
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metric import columns_of
-from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.config import CO_OCCURRENCE, SENTENCE_ENCODER, TFIDF, HistoryConfig, ItemEmbeddingConfig
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
@@ -42,7 +43,6 @@ from reclora_kedro.ingestion.tables import DATE, read_tables
 from reclora_kedro.llm.item_vectors import embed_items
 from reclora_kedro.recommendation.choice import Choice, config_kinds
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
-from reclora_kedro.recommendation.defaults import change_settings, default_blocks
 from reclora_kedro.recommendation.delivery import Delivery
 from reclora_kedro.recommendation.item_ranks import rank_test_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
@@ -59,6 +59,13 @@ COLUMNS = ("user_id", "item_id", "rating", "timestamp", "title")
 ROW = "number of the row"  # stands in for times
 YEAR_FIRST = r"^\d{4}[-/]\d\d?[-/]\d\d?([T ]|$)"  # dates whose day and month cannot be confused
 WITHOUT_TIMES = {"shared_clock": False, "split": {"kind": "per_user_last_out", "train": 0.8, "validation": 0.1}}
+STEPS = ("ingestion", "history", "recommendation", "candidates", "evaluation")
+"""Steps whose parameters are settings of `Recommender.fit`."""
+UNREAD = (
+    *("ingestion.users", "ingestion.item_texts", "history.short", "history.prompt_rows"),
+    *("recommendation.users", "recommendation.candidates", "recommendation.variant"),
+)
+"""Parameters of these steps that only a project reads."""
 LOG_FOLDER, SETTINGS_FILE, WEIGHTS_FILE = "log", "recommender.json", "weights.safetensors"
 NO_HISTORY = "but each visitor has a list of ids of items: histories=[[1, 2]] is one visitor, who took two."
 WORDS = (  # of parameters and catalogs, and what a script has in their place
@@ -95,8 +102,9 @@ class Recommender(FittedRecommender):
                 times). Without ratings every row is a like; without times a user's rows are in their order.
             items: such a table with item_id, title and further texts; None if items have ids only.
             columns: other names of these columns, such as ``{"user_id": "customer"}``; None for one not to be read.
-            settings: changes of settings, by their names in the blocks recommendation, history and ingestion of
-                docs/reference/parameters.md, and blocks of sources by the sources' names.
+            settings: parameters with other values than in conf/base, of the steps ingestion, history, recommendation
+                and candidates of docs/reference/parameters.md, by their names, such as ``repeat=True``; where several
+                have one name, by the block, such as ``linear={"text_weights": [0.8]}``. `seed` is that of all draws.
 
         Raises:
             ValueError: a table or a setting is unfit; the message says what was found, what was expected, and what to
@@ -105,7 +113,7 @@ class Recommender(FittedRecommender):
         """
         with _words_of_scripts():
             rest = dict(settings)
-            blocks = default_blocks(**({"seed": rest.pop("seed")} if "seed" in rest else {}))
+            blocks = _settings_of_base(rest.pop("seed", None), rest.get("sources", ()))
             log = _read_log(interactions, items, columns or {}, blocks, rest)
             config = _validated(RecommendationConfig, blocks, "recommendation")
             kinds = config_kinds(config.sources)
@@ -180,8 +188,8 @@ class Recommender(FittedRecommender):
             ValueError: the likes are of a single user.
         """
         _require_positive(k=k)
-        blocks, log = default_blocks(self.config.seed), self.log
-        blocks["ranking"] |= {"rows": likes, "cutoffs": (k,)}
+        blocks, log = default_parameters(("ranking", "evaluation"), self.config.seed), self.log
+        blocks["ranking"] |= {"variant": None, "lens": False, "rows": likes, "cutoffs": (k,), "among_first": ()}
         training = Training.of_split(log)
         asked = FittedRecommender.from_choice(training, self.choice, self.config).as_measured(training)
         with _words_of_scripts():
@@ -261,11 +269,11 @@ def _read_log(
         raw, named["timestamp"] = raw.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)), ROW
         blocks["history"] |= WITHOUT_TIMES
         blocks["ingestion"]["plausible_times"] |= {"first_day": "1970-01-01"}
-    change_settings(blocks, settings)
-    if blocks["ingestion"]["interactions"]["timestamp_format"] in UNIX_UNITS:
-        raw = _with_dates(raw, named["timestamp"])
     blocks["ingestion"]["interactions"] |= {name: named[name] for name in ("user_id", "item_id", "rating", "timestamp")}
     blocks["ingestion"]["items"] |= _item_columns(raw_items, named)
+    change_settings(blocks, settings, "Recommender.fit", UNREAD)
+    if blocks["ingestion"]["interactions"]["timestamp_format"] in UNIX_UNITS:
+        raw = _with_dates(raw, named["timestamp"])
     ingestion, history = _validated(IngestionConfig, blocks, "ingestion"), _validated(HistoryConfig, blocks, "history")
     report = CleaningReport()
     cleaned = clean_interactions(raw, ingestion, report)
@@ -287,10 +295,42 @@ def _read_log(
             "Lower it, or change `history.split`."
         )
     has_texts = ingestion.items.title is not None or ingestion.items.fields
-    if not has_texts or Texts.from_log(log) is None:
+    if not has_texts or (TFIDF in history.item_embedding.encoders and Texts.from_log(log) is None):
         return log
-    vectors = embed_items(describe_items(canonical), history.item_embedding, {}, history.seed)
+    encoders = _encoders(history.item_embedding, log)
+    vectors = embed_items(describe_items(canonical), history.item_embedding, encoders, history.seed)
     return log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
+
+
+def _settings_of_base(seed: Any, sources: Any) -> dict[str, Any]:
+    """Return the parameters of conf/base that `fit` reads, with an empty block for each source that has none."""
+    blocks = default_parameters(STEPS, seed)
+    blocks["ingestion"]["users"] = None  # there is no such table
+    named = [str(source).rpartition(".")[2] for source in ([sources] if isinstance(sources, str) else sources)]
+    del blocks["few_shot"], blocks["retriever"]  # of an LLM, and of a model that only a project trains
+    return {name: {} for name in named} | blocks
+
+
+def _encoders(config: ItemEmbeddingConfig, log: InteractionLog) -> dict[str, Any]:
+    """Return what the encoders read besides descriptions, by name.
+
+    Raises:
+        ValueError: one of them is an entry of a project's catalog.
+    """
+    loaded = dict[str, Any]()
+    for name in config.with_input:
+        if name == CO_OCCURRENCE:
+            loaded[name] = log
+        elif name == SENTENCE_ENCODER:
+            from reclora_kedro.llm.sentence_encoder import load_sentence_encoder  # imports torch
+
+            loaded[name] = load_sentence_encoder(**default_entry("encoders", name))
+        else:
+            raise ValueError(
+                f"encoders names {name!r}, which a project's catalog would keep: name some of {TFIDF}, "
+                f"{SENTENCE_ENCODER} and {CO_OCCURRENCE}."
+            )
+    return loaded
 
 
 def _raw_tables(

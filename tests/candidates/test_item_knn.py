@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from circle_log import circle_log
 from random_logs import interaction_tables, log_of
 from reclora_kedro.candidates import item_knn as module
-from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnConfig, ItemKnnSettings
+from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnConfig, ItemKnnSettings, NearestByTexts
 from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.history.taken_items import draw_positives
 
@@ -174,3 +174,12 @@ def test_the_power_and_the_weight_that_rank_validation_likes_best_are_taken():
     told = [twins.with_embeddings(vectors), log.with_embeddings(np.ones((21, 1))), log]
     assert [chosen(each).text_weight for each in told] == [1.0, 0.0, 0.0]
     assert chosen(log).popularity_power == 0.5
+
+
+def test_cosines_of_texts_have_the_same_bits_whatever_items_are_asked_for_together():
+    vectors = np.random.default_rng(0).normal(size=(203, 33)).astype(np.float32)
+    together = NearestByTexts(vectors).rows(np.arange(203))
+    one_by_one = NearestByTexts(vectors)
+    for item, expected in enumerate(together):
+        [own] = one_by_one.rows(np.array([item]))
+        assert all(np.array_equal(*pair) for pair in zip(own, expected, strict=True))

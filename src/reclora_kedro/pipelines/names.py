@@ -10,7 +10,7 @@ from kedro_provenance.parameters import NameRefusedError, quoted_value
 from reclora_kedro.baselines.registry import BASELINES
 from reclora_kedro.candidates import ITEM_MODELS
 from reclora_kedro.extensions import Registry
-from reclora_kedro.history.config import CO_OCCURRENCE, TFIDF
+from reclora_kedro.history.config import CO_OCCURRENCE, TFIDF, default_encoders
 from reclora_kedro.pipelines.registry import PIPELINES
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES
 
@@ -226,6 +226,7 @@ def _module_faults(path: str, named: Any, modules: Registry) -> Iterator[str]:
 
 
 def _item_encoders(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    encoders = _inner_block(parameters["history"], "item_embedding").get("encoders")
+    encoders = _inner_block(parameters["history"], "item_embedding").get("encoders", ())
+    encoders = default_encoders() if encoders is None else encoders
     named = [name for name in encoders if isinstance(name, str)] if isinstance(encoders, list | tuple) else []
     return tuple("log_without_embeddings" if name == CO_OCCURRENCE else name for name in named if name != TFIDF)
