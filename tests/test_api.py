@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from damaging import damaged_folders
+from kedro_provenance.files.sealed import seal
 from projects import ROOT
 from reclora_kedro import Recommender
 from reclora_kedro.candidates import linear
@@ -136,6 +138,7 @@ def test_a_loaded_recommender_makes_the_same_lists_and_is_no_pickle(recommender,
     with pytest.raises(FileExistsError, match="remove it, or save to another folder"):
         recommender.save(tmp_path / "model")
     (tmp_path / "model/recommender.json").write_text(json.dumps({"config": {}}))
+    seal(tmp_path / "model")
     with pytest.raises(ValueError, match="of another release"):
         Recommender.load(tmp_path / "model")
     with pytest.raises(FileNotFoundError, match=r"recommender\.json"):
@@ -150,8 +153,16 @@ def test_what_took_long_to_learn_is_not_learned_again_when_it_is_loaded(recommen
     with monkeypatch.context() as patch:
         patch.delattr(linear, "_ease")
         assert Recommender.load(tmp_path / "model").recommend().equals(expected)
-    (tmp_path / "model/weights.safetensors").unlink()  # as an earlier release has left it
-    assert Recommender.load(tmp_path / "model").recommend().equals(expected)
+
+
+def test_a_damaged_folder_is_refused_with_the_name_of_the_file(recommender, tmp_path):
+    recommender.save(tmp_path / "model")
+    for file, folder in damaged_folders(tmp_path / "model", tmp_path / "damaged"):
+        with pytest.raises(ValueError, match=rf"^\S*{re.escape(file)} is \w[^:]*: restore a copy of "):
+            Recommender.load(folder)
+    (tmp_path / "model/log/repeats.arrow").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"repeats\.arrow was added"):
+        Recommender.load(tmp_path / "model")
 
 
 def test_nothing_is_imported_that_is_not_needed(tmp_path):

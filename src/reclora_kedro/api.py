@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 
 from kedro_provenance.files.atomic import atomic_folder
+from kedro_provenance.files.sealed import damage, is_sealed, seal
 from kedro_provenance.parameters import Block, parameter_paths, value_faults
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.moments import NOTHING
@@ -226,6 +227,7 @@ class Recommender(FittedRecommender):
             self.log.save(draft / LOG_FOLDER)
             save_file(self.learned(), draft / WEIGHTS_FILE)
             (draft / SETTINGS_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
+            seal(draft)
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> Self:
@@ -233,13 +235,17 @@ class Recommender(FittedRecommender):
 
         Raises:
             FileNotFoundError: the folder holds no recommender.
-            ValueError: it is of another release.
+            ValueError: a file is missing, damaged or of another release.
         """
         folder = Path(folder)
         file = folder / SETTINGS_FILE
-        if not file.is_file():
+        if not file.is_file() and not is_sealed(folder):
             raise FileNotFoundError(
                 f"{folder} holds no {SETTINGS_FILE}: name a folder that Recommender.save has written."
+            )
+        if fault := damage(folder):
+            raise ValueError(
+                f"{fault}: restore a copy of {folder}, or fit the recommender again and save it, as after an update."
             )
         record = json.loads(file.read_text(encoding="utf-8"))
         try:
@@ -247,8 +253,9 @@ class Recommender(FittedRecommender):
             choice = Choice.model_validate(record["choice"])
         except (KeyError, ValidationError) as error:
             raise ValueError(f"{file} is of another release: fit the recommender again, and save it.") from error
-        log, weights = InteractionLog.load(folder / LOG_FOLDER, mapped=False), folder / WEIGHTS_FILE
-        learned = load_file(weights) if weights.exists() else {}  # which earlier releases did not keep
+        log, learned = InteractionLog.load(folder / LOG_FOLDER, mapped=False), load_file(folder / WEIGHTS_FILE)
+        if unsound := [name for name, values in learned.items() if not np.isfinite(values).all()]:
+            raise ValueError(f"{unsound[0]} in {folder / WEIGHTS_FILE} is not finite: fit the recommender again.")
         return cls.from_choice(Training.of_all(log, learned_by_source(learned)), choice, config)
 
 

@@ -1,12 +1,15 @@
 """Lenses as files, and the cosines that they read."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from damaging import damaged_folders
+from kedro_provenance.files.sealed import DIGESTS
 from reclora_kedro.history.co_occurrences import COMPONENTS, co_occurrence_vectors
 from reclora_kedro.lens.base import load_lens
 from reclora_kedro.lens.features import LensLoader, fresh_lens
@@ -28,6 +31,7 @@ def test_a_saved_lens_scores_identically(fitted, log, tmp_path) -> None:
 def test_a_lens_saved_with_what_is_constant_now_loads_if_it_has_the_same_values(fit, tmp_path) -> None:
     lens, _ = fit("din")
     lens.save(tmp_path)
+    (tmp_path / DIGESTS).unlink()  # which earlier releases did not write
     file = tmp_path / "lens.json"
     settings = json.loads(file.read_text())
     for attention_dim in (16, 32):
@@ -40,10 +44,10 @@ def test_a_lens_saved_with_what_is_constant_now_loads_if_it_has_the_same_values(
                 load_lens(tmp_path)
 
 
-def test_a_saved_lens_is_two_files_that_hold_all_of_it(fitted, tmp_path) -> None:
+def test_a_saved_lens_is_two_files_that_hold_all_of_it_and_their_digests(fitted, tmp_path) -> None:
     lens, _ = fitted
     lens.save(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"lens.json", "lens.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"lens.json", "lens.safetensors", DIGESTS}
     settings = json.loads((tmp_path / "lens.json").read_text())
     assert settings == {"lens": lens.config.model_dump(), "sizes": json.loads(lens.sizes.model_dump_json())}
     loaded = load_lens(tmp_path)
@@ -58,8 +62,23 @@ def test_weights_of_another_lens_are_refused(fitted, tmp_path) -> None:
     weights = load_file(tmp_path / "lens.safetensors")
     del weights["output.weight"]
     save_file(weights, tmp_path / "lens.safetensors")
-    with pytest.raises(RuntimeError, match=r"output\.weight"):
+    (tmp_path / DIGESTS).unlink()
+    with pytest.raises(ValueError, match=r"lens\.safetensors is damaged or of another model .*output\.weight"):
         load_lens(tmp_path)
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_damaged_lens_is_refused_with_the_name_of_the_file(fit, tmp_path, is_sealed) -> None:
+    """Without digests, as an earlier release has left it, all is found that cannot be another lens."""
+    (tmp_path / "lens").mkdir()
+    fit("din")[0].save(tmp_path / "lens")
+    if not is_sealed:
+        (tmp_path / "lens" / DIGESTS).unlink()
+    for file, folder in damaged_folders(tmp_path / "lens", tmp_path / "damaged", flips=is_sealed):
+        if is_sealed and not (folder / DIGESTS).exists():
+            continue  # the same lens, as of an earlier release
+        with pytest.raises(ValueError, match=rf"The lens cannot be loaded: .*{re.escape(file)}.* Restore it, or train"):
+            load_lens(folder)
 
 
 @pytest.fixture

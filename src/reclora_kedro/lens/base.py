@@ -1,14 +1,12 @@
 """The lens interface: batches, the operations of every CTR model, saving and loading."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +25,7 @@ from reclora_kedro.lens.layers import (
     summarise,
 )
 from reclora_kedro.parameters import saved_settings
+from reclora_kedro.saved_models import load_model, save_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,9 +270,7 @@ class Lens(nn.Module):
         return self.requires_grad_(False).eval()
 
     def save(self, folder: Path) -> None:
-        settings = {"lens": self.config.model_dump(mode="json"), "sizes": self.sizes.model_dump(mode="json")}
-        (folder / "lens.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
-        save_file(self.state_dict(), folder / "lens.safetensors")
+        save_model(self, folder, "lens", self.config, self.sizes)
 
 
 def build_lens(config: LensConfig, sizes: LensSizes) -> Lens:
@@ -299,13 +296,9 @@ def require_lens(config: LensConfig) -> None:
 
 
 def load_lens(folder: Path) -> Lens:
-    """Load the frozen lens that `Lens.save` wrote, equal to the last bit.
+    """Load the frozen lens that `Lens.save` wrote, equal to the last bit; ValueError as of `load_model`."""
 
-    Raises:
-        RuntimeError: the weights are of another lens.
-        ValueError: see `saved_settings`.
-    """
-    settings = json.loads((folder / "lens.json").read_text(encoding="utf-8"))
-    lens = build_lens(saved_settings(LensConfig, settings["lens"], "lens"), LensSizes(**settings["sizes"]))
-    lens.load_state_dict(load_file(folder / "lens.safetensors"))
-    return lens.freeze()
+    def build(config: Any, sizes: Any) -> Lens:
+        return build_lens(saved_settings(LensConfig, config, "lens"), LensSizes(**sizes))
+
+    return load_model(folder, "lens", "lens", build).freeze()

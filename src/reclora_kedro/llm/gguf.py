@@ -1,7 +1,6 @@
 """GGUF files, dequantised once and kept in the user's cache."""
 
 import io
-import json
 import logging
 import shutil
 import struct
@@ -17,11 +16,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufCo
 
 from kedro_provenance.files.atomic import UNFINISHED, atomic_folder
 from kedro_provenance.files.digests import private_cache, remembered_sha256
+from kedro_provenance.files.sealed import damage, seal
 from reclora_kedro.llm.pretrained import load_pretrained
 
 logger = logging.getLogger(__name__)
-
-DIGESTS = "sha256.json"  # digest of each of an entry's files, by name
 
 
 def cached_gguf(file: Path, dtype: torch.dtype | None) -> str:
@@ -48,7 +46,7 @@ def cached_gguf(file: Path, dtype: torch.dtype | None) -> str:
         for leftover in cache.glob(f"{UNFINISHED}*") if is_locked else ():
             logger.warning("Removing %s: an earlier process ended while it dequantised a GGUF file.", leftover)
             shutil.rmtree(leftover)
-        if folder.is_dir() and not is_whole(folder):
+        if folder.is_dir() and damage(folder):
             logger.warning("%s is damaged, its files are not what was written: it is made again.", folder)
             shutil.rmtree(folder)
         if not folder.is_dir():
@@ -63,7 +61,7 @@ def cached_gguf(file: Path, dtype: torch.dtype | None) -> str:
                         f"{file} cannot be read as a GGUF file ({type(error).__name__}: {error}). Copy or download it "
                         "again, or change `source` of the catalog entry `base_llm`."
                     ) from error
-                (draft / DIGESTS).write_text(json.dumps(digests_of(draft)), encoding="utf-8")
+                seal(draft)
     return str(folder)
 
 
@@ -78,21 +76,6 @@ def locked(cache: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether a cached folder holds exactly the files that were written."""
-    try:
-        written = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return written == digests_of(folder)
-
-
-def digests_of(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file by relative path, except for the file of digests."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
-    return {str(file.relative_to(folder)): remembered_sha256(file) for file in files}
 
 
 def outline_gguf(file: Path, folder: Path) -> None:

@@ -1,14 +1,12 @@
 """The retriever interface: the operations of every next-item model, building, saving and loading."""
 
 import copy
-import json
 import logging
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,6 +16,7 @@ from reclora_kedro.candidates.next_item.config import RetrieverConfig, Retriever
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.layers import INITIAL_EMBEDDING_STD, embedding_table
 from reclora_kedro.parameters import saved_settings
+from reclora_kedro.saved_models import load_model, save_model
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +79,7 @@ class Retriever(nn.Module, ABC):
         return self.requires_grad_(False).eval()
 
     def save(self, folder: Path) -> None:
-        settings = {"retriever": self.config.model_dump(mode="json"), "sizes": self.sizes.model_dump(mode="json")}
-        (folder / "retriever.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
-        save_file(self.state_dict(), folder / "retriever.safetensors")
+        save_model(self, folder, "retriever", self.config, self.sizes)
 
 
 def build_retriever(config: RetrieverConfig, sizes: RetrieverSizes) -> Retriever:
@@ -140,9 +137,9 @@ def grow_retriever(retriever: Retriever, log: InteractionLog) -> Retriever:
 
 
 def load_retriever(folder: Path) -> Retriever:
-    """Load the frozen retriever that `Retriever.save` wrote, equal to the last bit; RuntimeError for other weights."""
-    settings = json.loads((folder / "retriever.json").read_text(encoding="utf-8"))
-    config = saved_settings(RetrieverConfig, settings["retriever"], "candidates")
-    retriever = build_retriever(config, RetrieverSizes(**settings["sizes"]))
-    retriever.load_state_dict(load_file(folder / "retriever.safetensors"))
-    return retriever.freeze()
+    """Load the frozen retriever that `Retriever.save` wrote, equal to the last bit; ValueError as of `load_model`."""
+
+    def build(config: Any, sizes: Any) -> Retriever:
+        return build_retriever(saved_settings(RetrieverConfig, config, "candidates"), RetrieverSizes(**sizes))
+
+    return load_model(folder, "retriever", "candidates", build).freeze()
