@@ -224,7 +224,12 @@ def test_values_that_come_late_in_a_file_tell_the_types_of_its_columns(tmp_path,
 def test_whole_numbers_of_one_table_meet_texts_of_the_other():
     numbers = LOG.with_columns(pl.col("item_id").str.slice(4).cast(pl.Int64)).to_pandas()
     texts = THINGS.with_columns(pl.col("item_id").str.slice(4).cast(pl.Int64).cast(pl.String))
-    assert fit_knn(numbers, texts).log.items["item_id"].dtype == pl.String
+    assert fit_knn(numbers, texts).log.items["item_id"].dtype == pl.Int64  # as in the log
+    written, items = (
+        LOG.with_columns(pl.col("item_id").str.slice(4).cast(int).cast(pl.String)),
+        texts.cast({"item_id": int}),
+    )
+    assert fit_knn(written, items).log.items["item_id"].dtype == pl.String
 
 
 def test_ids_with_which_a_recommender_was_fitted_are_found():

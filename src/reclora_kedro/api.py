@@ -270,7 +270,8 @@ def _read_log(
     if unknown := [name for name in columns if name not in COLUMNS]:
         raise ValueError(f"columns names {unknown[0]!r}, but only {', '.join(COLUMNS)} may have other names.")
     named = {name: columns.get(name, name) for name in COLUMNS}
-    raw, raw_items = _raw_tables(interactions, items, named)
+    tables = read_tables({"raw_interactions": interactions} | ({} if items is None else {"raw_items": items}))
+    raw, raw_items = tables["raw_interactions"], tables.get("raw_items")
     named |= dict.fromkeys(_missing(raw, columns))
     if named["timestamp"] is None:
         raw, named["timestamp"] = raw.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)), ROW
@@ -338,22 +339,6 @@ def _encoders(config: ItemEmbeddingConfig, log: InteractionLog) -> dict[str, Any
                 f"{SENTENCE_ENCODER} and {CO_OCCURRENCE}."
             )
     return loaded
-
-
-def _raw_tables(
-    interactions: Any, items: Any, named: Mapping[str, str | None]
-) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-    """Read both tables; ids of items are text in both if they are text in one of them."""
-    given = {"raw_interactions": interactions} | ({} if items is None else {"raw_items": items})
-    [raw, *rest] = read_tables(given).values()
-    if not rest:
-        return raw, None
-    raw_items = rest[0]
-    names = str(named["item_id"]), _id_of_items(raw_items, named)
-    types = raw.schema.get(names[0]), raw_items.schema.get(names[1])
-    if pl.String in types and any(kind is not None and kind.is_integer() for kind in types):
-        raw, raw_items = raw.cast({names[0]: pl.String}), raw_items.cast({names[1]: pl.String})
-    return raw, raw_items
 
 
 def _missing(raw: pl.DataFrame, columns: Mapping[str, str | None]) -> list[str]:

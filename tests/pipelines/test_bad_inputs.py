@@ -19,7 +19,7 @@ def test_sound_raw_data_are_taken(project: Path) -> None:
 
 
 def test_a_long_id_is_taken(project: Path) -> None:
-    rows_with(user_id="u" * 300)(project)
+    rows_with(user_id="u" * 200)(project)
     sound = BadInput("a long id", lambda _: None, (), {}, {"users": None})
     assert ingest(project, sound) is None
 

@@ -216,11 +216,7 @@ BAD_INPUTS = [
     ),
     BadInput("unsigned id beyond signed 64 bits", rows_with(user_id=2**63), ("user_id", "row 4", str(2**63), "64-bit")),
     BadInput("id with a fraction", rows_with(movie_id=3.5), ("movie_id", "row 4", "3.5", "whole numbers or text")),
-    BadInput(
-        "id of text among numbers",
-        rows_with(movie_id="x7"),
-        ("No item_id of raw_interactions occurs in raw_items", "String", "Int64"),
-    ),
+    BadInput("id of 201 characters", rows_with(user_id="u" * 201), ("user_id", "row 4", "at most 200 characters")),
     BadInput(
         "an extra field in every row",
         content(LOG, lambda text: text.replace(b"\n", b",9\n").replace(b",9\n", b"\n", 1)),

@@ -201,6 +201,27 @@ def test_whoever_was_forgotten_comes_in_by_no_table():
         forgotten.without_users(["x", 77])
 
 
+@pytest.mark.parametrize("kind", [pl.String, pl.Categorical, pl.Enum(["1", "9", " 9", "018", "+9", "9.0"]), pl.Object])
+def test_whoever_was_forgotten_comes_in_by_no_way_of_writing(kind):
+    forgotten = ForgottenUsers().with_users([9, "18"])
+    raw = raw_rows([(9, 7, 5, 300), (1, 7, 5, 301)]).drop("u")
+    fitting = raw.with_columns(u=pl.Series([" 9", "1"], dtype=kind))
+    new = clean_new_events(fitting, NO_JOURNAL, BEFORE[0].lazy(), RATINGS, CleaningReport(), forgotten=forgotten)
+    assert new["user_id"].to_list() == [1]
+    for written in ("018", "+9", "9.0"):
+        unfit = raw.with_columns(u=pl.Series([written, "1"], dtype=kind))
+        with pytest.raises(ValueError, match=r"user_id of raw_new_interactions has '.*': ids of .* write (9|18)"):
+            clean_new_events(unfit, NO_JOURNAL, BEFORE[0].lazy(), RATINGS, CleaningReport(), forgotten=forgotten)
+    journal = pl.DataFrame([("018", "8", 5.0, 302), ("+9", "8", 5.0, 303)], schema=NO_JOURNAL.schema, orient="row")
+    new = clean_new_events(None, journal, BEFORE[0].lazy(), RATINGS, CleaningReport(), forgotten=forgotten)
+    assert new.is_empty()
+    padded = BEFORE[0].with_columns(user_id=pl.Series(["018", "2"]))
+    with pytest.raises(ValueError, match=r"has 9, 1: ids of this log are texts such as '018', so load these as text"):
+        clean_new_events(
+            raw_rows([(9, 7, 5, 300), (1, 7, 5, 301)]), NO_JOURNAL, padded.lazy(), RATINGS, CleaningReport()
+        )
+
+
 def test_rows_that_ingestion_refuses_are_refused():
     with pytest.raises(ValueError, match="None of the 1 rows of raw_new_interactions has a user_id of type Int64"):
         updated(BEFORE, RATINGS, raw_rows([(1, 1, 4, 400)]).with_columns(u=pl.lit("x")))

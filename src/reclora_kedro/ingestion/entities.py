@@ -8,6 +8,7 @@ import polars as pl
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import ItemColumns, ItemTextColumns, TextField, UserColumns
 from reclora_kedro.ingestion.html import read_html_columns
+from reclora_kedro.ingestion.ids import names
 from reclora_kedro.ingestion.keys import FREE_TEXT
 from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
 
@@ -43,8 +44,9 @@ def describe_items(
         logged = _distinct_ids(interactions, "item_id")
         report.record("items", logged.height, "rows kept; no item table, ids only")
         return logged.sort("item_id").with_columns(title=title_of_untitled(columns))
-    listed = listed_rows(raw_items, "item", columns, report)
-    logged = _logged_ids(interactions, listed, "raw_items", "ingestion.items.item_id")
+    logged = _distinct_ids(interactions, "item_id")
+    listed = listed_rows(raw_items, "item", columns, report, logged["item_id"])
+    _require_shared_ids(logged, listed, "raw_items", "ingestion.items.item_id")
     items = listed.join(logged, on="item_id", how="full", coalesce=True).sort("item_id")
     unlisted = items.height - listed.height
     kept = f"kept as {columns.missing_title!r}" if columns.title else "kept, with their ids as titles"
@@ -88,8 +90,8 @@ def add_item_texts(
     if columns is None:
         return items
     _require_table(raw_item_texts, "item_texts")
-    listed = listed_rows(raw_item_texts, "item text", columns, report)
-    _logged_ids(items.lazy(), listed, "raw_item_texts", "ingestion.item_texts.item_id")
+    listed = listed_rows(raw_item_texts, "item text", columns, report, items["item_id"])
+    _require_shared_ids(items.select("item_id"), listed, "raw_item_texts", "ingestion.item_texts.item_id")
     missing = items.join(listed, on="item_id", how="anti").height
     report.record("items without item texts", missing, "kept with these fields empty")
     return items.join(listed, on="item_id", how="left", maintain_order="left")
@@ -116,8 +118,9 @@ def describe_users(
         report.record("users", users.height, "rows kept; no user table, ids only")
         return users
     _require_table(raw_users, "users")
-    listed = listed_rows(raw_users, "user", columns, report)
-    logged = _logged_ids(interactions, listed, "raw_users", "ingestion.users.user_id")
+    logged = _distinct_ids(interactions, "user_id")
+    listed = listed_rows(raw_users, "user", columns, report, logged["user_id"])
+    _require_shared_ids(logged, listed, "raw_users", "ingestion.users.user_id")
     silent = listed.join(logged, on="user_id", how="anti").height
     report.record("users without an interaction", silent)
     report.record("users without a profile", logged.height - (listed.height - silent), "kept with empty fields")
@@ -134,9 +137,17 @@ def _require_table(raw_table: Any, block: str) -> None:
 
 
 def listed_rows(
-    raw_table: Any, kind: str, columns: ItemColumns | ItemTextColumns | UserColumns, report: CleaningReport
+    raw_table: Any,
+    kind: str,
+    columns: ItemColumns | ItemTextColumns | UserColumns,
+    report: CleaningReport,
+    known: pl.Series,
 ) -> pl.DataFrame:
-    """Return the rows of a raw table, one per id: the id, the title of an item, and the text fields."""
+    """Return the rows of a raw table, one per id: the id, of the log's type, the title of an item, and the fields.
+
+    Args:
+        known: the log's ids.
+    """
     block, title = f"{kind.replace(' ', '_')}s", columns.title if isinstance(columns, ItemColumns) else None
     key, parameter = "user_id" if kind == "user" else "item_id", f"ingestion.{block}"
     texts = [title, *(field.column for field in columns.fields)]
@@ -146,7 +157,8 @@ def listed_rows(
         table = _gathered(RawColumns(table, f"raw_{block}"), columns, parameter)
     table, rows_with_html = read_html_columns(table, texts)
     raw = RawColumns(table, f"raw_{block}")
-    listed = [raw.ids(getattr(columns, key), f"{parameter}.{key}").alias(key)]
+    own_ids, ids = (raw.ids(getattr(columns, key), f"{parameter}.{key}", log) for log in (None, known))
+    listed = [ids.alias(key)]
     if isinstance(columns, ItemColumns):
         titles = pl.repeat(None, table.height, dtype=pl.String, eager=True)
         if columns.title is not None:
@@ -163,7 +175,9 @@ def listed_rows(
         unique = unique.drop("title").join(chosen, on=key, how="left", maintain_order="left").select(named.columns)
         kept += f", with the {columns.title_choice.replace('_', ' ')} title"
     report.record(f"raw {kind}s", table.height, "rows in")
-    report.record(f"{kind} rows without an id", table.height - named.height)
+    report.record(f"{kind} rows without an id", own_ids.null_count())
+    if foreign := ids.null_count() - own_ids.null_count():
+        report.record(f"{kind} rows with ids of another type than the log's", foreign)
     report.record(f"repeated {kind} rows", named.height - unique.height, f"dropped, but for {kept}")
     report.record(f"{kind} rows with HTML", rows_with_html, "tags removed, entities made characters")
     return unique
@@ -230,18 +244,13 @@ def _distinct_ids(log: pl.LazyFrame, key: str) -> pl.DataFrame:
     return log.select(pl.col(key).unique()).collect(engine="streaming")
 
 
-def _logged_ids(log: pl.LazyFrame, listed: pl.DataFrame, table: str, parameter: str) -> pl.DataFrame:
-    """Return the distinct ids of the log; refuse a describing table that has none of them."""
+def _require_shared_ids(logged: pl.DataFrame, listed: pl.DataFrame, table: str, parameter: str) -> None:
+    """Refuse a describing table that has no id of the log."""
     key = listed.columns[0]
-    logged = _distinct_ids(log, key)
-    same_type = logged.schema[key] == listed.schema[key]
-    if not same_type or logged.join(listed, on=key, how="semi").is_empty():
-        examples = " and ".join(
-            f"{ids[key].dtype} in {name} ({', '.join(map(repr, ids[key].sort().head(3)))}, …)"
-            for name, ids in (("raw_interactions", logged), (table, listed))
-        )
+    if logged.join(listed, on=key, how="semi").is_empty():
+        found = f"those of {table} like {names(listed[key].sort())}" if listed.height else f"none of {table} is"
         raise ValueError(
-            f"No {key} of raw_interactions occurs in {table}: {examples}. Change `{parameter}`, or let both catalog "
-            "entries load the ids alike (zero-padded ids must be loaded as text in both)."
+            f"No {key} of raw_interactions occurs in {table}: ids of the log are {logged.schema[key]}, such as "
+            f"{names(logged[key].sort())}, {found}. Change `{parameter}`, or let both catalog entries load the ids "
+            "alike (zero-padded ids must be loaded as text in both)."
         )
-    return logged

@@ -69,12 +69,40 @@ def canonical(values: pl.Series, kind: pl.DataType | None = None, *, strict: boo
         return ids.cast(pl.String)
     numbers = ids.cast(pl.Int64, strict=False)
     numbers = numbers.set((numbers.cast(pl.String) != ids).fill_null(False), None)
-    if strict and numbers.null_count() > ids.null_count():
-        value = ids.cast(pl.Float64, strict=False)
-        unfit = (numbers.is_null() & (value % 1 == 0) & (value.abs() < 2**63)).fill_null(False)
-        if unfit.any():
-            raise IdError(ids, unfit, f"ids of this log are whole numbers: write {int(Decimal(ids.filter(unfit)[0]))}")
+    if strict and (unfit := _otherwise_written(ids)).any():
+        raise IdError(ids, unfit, f"ids of this log are whole numbers: write {int(Decimal(ids.filter(unfit)[0]))}")
     return numbers
+
+
+def canonical_as(values: pl.Series, known: pl.Series) -> pl.Series:
+    """Return the ids of a table as a log has them, see `canonical`.
+
+    Args:
+        known: the log's ids.
+
+    Raises:
+        IdError: also for whole numbers where the log has texts such as 018: they may have lost their zeros.
+
+    Examples:
+        >>> canonical_as(pl.Series([18]), pl.Series(["ann", "18"])).to_list()
+        ['18']
+        >>> canonical_as(pl.Series([18]), pl.Series(["018"]))
+        Traceback (most recent call last):
+        ...
+        reclora_kedro.ingestion.ids.IdError: 18: ids of this log are texts such as '018', so load these as text, too.
+    """
+    ids = _in_own_type(values, known.dtype)
+    if ids.dtype != pl.String and known.dtype == pl.String and (padded := _otherwise_written(known)).any():
+        expected = f"ids of this log are texts such as {known.filter(padded)[0]!r}, so load these as text, too"
+        raise IdError(ids, ids.is_not_null(), expected)
+    return canonical(ids, known.dtype)
+
+
+def _otherwise_written(ids: pl.Series) -> pl.Series:
+    """Return whether each text is a whole number that is written in another way than integers are."""
+    value, number = ids.cast(pl.Float64, strict=False), ids.cast(pl.Int64, strict=False)
+    is_canonical = (number.cast(pl.String) == ids).fill_null(False)
+    return ((value % 1 == 0) & (value.abs() < 2**63) & ~is_canonical).fill_null(False)
 
 
 def _in_own_type(values: pl.Series, kind: pl.DataType | None) -> pl.Series:

@@ -13,7 +13,7 @@ import polars as pl
 from polars import selectors
 from pyarrow import ArrowException
 
-from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical
+from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, canonical_as
 
 UNIX_UNITS = {
     "unix_seconds": 1,
@@ -178,11 +178,11 @@ Set `ingestion.interactions.item_id` to one of them.
         changed = change(self.frame.with_columns(places.alias(PLACE)))
         return replace(self, frame=changed.drop(PLACE), places=changed[PLACE])
 
-    def ids(self, name: str, parameter: str, kind: pl.DataType | None = None) -> pl.Series:
-        """Read ids as a log of a kind has them, see `ids.canonical`."""
+    def ids(self, name: str, parameter: str, known: pl.Series | None = None) -> pl.Series:
+        """Read ids, as those of a log are if there is one, see `ids.canonical_as`."""
         column = self._column(name, parameter)
         try:
-            return canonical(column, kind)
+            return canonical(column) if known is None else canonical_as(column, known)
         except IdError as error:
             self._refuse(column, parameter, error.expected, error.unfit)
 

@@ -32,6 +32,7 @@ from reclora_kedro.ingestion.config import (
 )
 from reclora_kedro.ingestion.entities import listed_rows, title_of_untitled
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
+from reclora_kedro.ingestion.ids import IdError, canonical, canonical_as
 from reclora_kedro.ingestion.keys import EVENT_KEY
 from reclora_kedro.ingestion.plausible_times import believed_seconds, day_of
 
@@ -131,8 +132,7 @@ def clean_new_events(
         with _named("raw_interactions", name):
             cleaned = clean_interactions(raw, settings, own_report, engine, forgotten, name).collect()
         report.add(own_report)
-        typed = cleaned.with_columns(pl.col(name).cast(types[name], strict=False) for name in ("user_id", "item_id"))
-        fitting = typed.drop_nulls(["user_id", "item_id"])
+        fitting = _with_ids_of(log, cleaned, name).drop_nulls(["user_id", "item_id"])
         report.record("ids of another type than the log's", cleaned.height - fitting.height)
         if fitting.is_empty() and name != "journal":
             raise ValueError(
@@ -150,6 +150,25 @@ def clean_new_events(
             day_of(last),
         )
     return distinct_rows(pl.concat(events), config, report)
+
+
+def _with_ids_of(log: pl.LazyFrame, cleaned: pl.DataFrame, table: str) -> pl.DataFrame:
+    """Return new events with ids of the log's types, null where that cannot be.
+
+    Raises:
+        ValueError: ids of a table are written in another way than the log's.
+    """
+    typed, types = list[pl.Series](), log.collect_schema()
+    for name in ("user_id", "item_id"):
+        if table == "journal" or cleaned.schema[name] == types[name]:
+            typed.append(canonical(cleaned[name], types[name], strict=False))
+            continue
+        known = log.select(pl.col(name).unique()).collect(engine="streaming")[name]
+        try:
+            typed.append(canonical_as(cleaned[name], known))
+        except IdError as error:
+            raise ValueError(f"{name} of {table} has {error} Give the ids as the log has them.") from error
+    return cleaned.with_columns(typed)
 
 
 def append_events(
@@ -346,10 +365,7 @@ def _listed(
         return former.select(key).clear()
     table = f"raw_{kind.replace(' ', '_')}s"
     with _named(table, table.replace("raw_", "raw_new_")):
-        listed = listed_rows(raw, kind, columns, report)
-    rows = listed.height
-    listed = listed.with_columns(pl.col(key).cast(former.schema[key], strict=False)).drop_nulls(key)
-    report.record(f"{kind} rows with ids of another type than the log's", rows - listed.height)
+        listed = listed_rows(raw, kind, columns, report, former[key])
     report.record(
         f"{kind} rows of known ids", listed.join(former, on=key, how="semi").height, "read where nothing was known"
     )
