@@ -21,6 +21,7 @@ from yaml import YAMLError
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.extensions import installed
 from reclora_kedro.extras import missing_extra
+from reclora_kedro.new_log.command import new_log
 from reclora_kedro.pipelines.registry import PIPELINES
 
 NO_PROJECT = """There is no project in {folder}. Change to one, or make one for a log of yours:
@@ -250,6 +251,6 @@ def command_of(name: str) -> click.Command:
 
 
 registry = click.Group("registry", {**kedro_registry.commands, "list": list_pipelines}, help=kedro_registry.help)
-added = {name: resolve_name(command) for name, command in installed("reclora_kedro.commands").items()}
-own = {name: command_of(name) for name in MORE_THAN_RUNS}
-cli = click.Group("kedro", {"registry": registry, "serve": serve, **own, **added})
+own = {"registry": registry, "serve": serve, "new-log": new_log, **{name: command_of(name) for name in MORE_THAN_RUNS}}
+others = {name: each for name, each in installed("reclora_kedro.commands").items() if name not in own}
+cli = click.Group("kedro", {**own, **{name: resolve_name(command) for name, command in others.items()}})

@@ -34,10 +34,11 @@ DECODED = 2**28  # bytes that are decoded to tell the encoding
 SAMPLE_ROWS = 100_000  # of a long parquet file
 SEPARATORS = ("::", "\t", ";", "|", ",", "\x01", "^", " ")
 """What may separate fields; of those that fit alike, the first."""
+ALIKE = 0.8  # share of the lines that have the same number of fields
 STAND_IN = "\x1f"  # a separator of one character, which polars wants, in place of a longer one
 NULL_MARKS = ("NULL", "null", "Null", "NA", "N/A", "n/a", "NaN", "nan", "None", "none", "<NA>", "nil", "0000-00-00")
 ALWAYS_NULL = ("\\N", "0000-00-00 00:00:00")  # which databases write, and nothing else does
-NUMBER = r"^[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?$"
+NUMBER = r"^[-+]?(\d+(\.\d*|,\d+)?|\.\d+)([eE][-+]?\d+)?$"
 DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T,]|$)"
 PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 OTHERS = {
@@ -94,7 +95,7 @@ def read_tables(tables: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
         ValueError: one is neither, or a file cannot be read; the message says what to do.
         FileNotFoundError: there is no such file.
     """
-    frames, texts = dict[str, pl.DataFrame](), dict[str, pl.DataFrame]()
+    frames, texts, commas = dict[str, pl.DataFrame](), dict[str, pl.DataFrame](), dict[str, bool]()
     for name, table in tables.items():
         if not isinstance(table, str | PathLike):
             frames[name] = as_polars(table, name)
@@ -103,21 +104,35 @@ def read_tables(tables: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist: correct the path, or give a frame.")
         form = find_format(path)
+        commas[name] = form.separator != ","
         with _naming(path):
             (texts if form.kind == "csv" else frames)[name] = as_polars(_read(path, form, None), name)
     marks = null_marks(texts.values())
-    return {name: frames[name] if name in frames else typed(texts[name], marks) for name in tables}
+    read = {name: typed(text, marks, decimal_commas=commas[name]) for name, text in texts.items()}
+    return {name: frames[name] if name in frames else read[name] for name in tables}
 
 
 def read_file(path: Path, form: TableFormat, types: Mapping[str, Any]) -> pl.DataFrame | pl.LazyFrame:
-    """Read columns of a file as polars types; parquet lazily.
+    """Read columns of a file as polars types, given as such or by name; parquet lazily, whose columns have theirs.
 
     Raises:
         ValueError: the file is damaged, or lacks a column, or a value is of another type.
     """
     with _naming(path):
-        frame = _read(path, form, types)
-        return _cast(frame.lazy().collect(), types, path) if form.kind == "csv" else frame.select(*types)
+        if form.kind == "parquet":
+            return _read(path, form, None).select(*types)
+        dtypes = {name: _dtype(kind) if isinstance(kind, str) else kind for name, kind in types.items()}
+        frame = _read(path, form, dtypes).lazy().collect()
+        return _cast(frame, dtypes, path) if form.kind == "csv" else frame.select(*types)
+
+
+def _dtype(name: str) -> Any:
+    """Return the polars type of a name such as String, or List,String of lists."""
+    of, _, inner = name.partition(",")
+    kind = getattr(pl, of, None)
+    if kind is None:
+        raise ValueError(f"{name!r} is no polars type: write String, Int64, Float64, or List,String.")
+    return kind(_dtype(inner)) if inner else kind
 
 
 def _read(path: Path, form: TableFormat, types: Mapping[str, Any] | None) -> pl.DataFrame | pl.LazyFrame:
@@ -152,12 +167,12 @@ def sample_file(path: Path, form: TableFormat) -> tuple[pl.DataFrame, bool]:
 
 
 def null_marks(tables: Iterable[pl.DataFrame]) -> list[str]:
-    r"""Return the texts that stand for missing values in tables of texts: those in columns of numbers or times.
+    """Return the texts that stand for missing values in tables of texts: those in columns of numbers or times.
 
     Examples:
         >>> log = pl.DataFrame({"country": ["NA", "DE"], "rating": ["5", "NULL"]})
         >>> null_marks([log])
-        ['NULL', '\\N', '0000-00-00 00:00:00']
+        ['NULL']
     """
     marks = set[str]()
     for table in tables:
@@ -167,31 +182,38 @@ def null_marks(tables: Iterable[pl.DataFrame]) -> list[str]:
             rest = text.filter(~is_mark & ~text.is_in(["", *ALWAYS_NULL])).drop_nulls()
             if len(rest) and is_mark.any() and (rest.str.contains(NUMBER).all() or rest.str.contains(DATE).all()):
                 marks |= {*text.filter(is_mark)}
-    return [*sorted(marks), *ALWAYS_NULL]
+    return sorted(marks)
 
 
-def typed(frame: pl.DataFrame, nulls: Sequence[str]) -> pl.DataFrame:
+def typed(frame: pl.DataFrame, nulls: Sequence[str] = (), *, decimal_commas: bool = True) -> pl.DataFrame:
     """Return a table of texts without blanks and missing values, with numbers where all values of a column are.
 
-    Whole numbers are integers if they are written as such throughout: 018 and +18 are texts. Numbers may have decimal
-    commas, if some have.
+    Whole numbers are integers if they are written as such throughout: 018 and +18 are texts.
+
+    Args:
+        decimal_commas: whether 3,5 is a number, as it is where something else separates fields.
     """
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
-    return frame.with_columns(_typed_column(_without_nulls(frame[name], nulls)) for name in texts)
+    return frame.with_columns(_typed_column(_without_nulls(frame[name], nulls), decimal_commas) for name in texts)
 
 
 def _without_nulls(column: pl.Series, nulls: Sequence[str]) -> pl.Series:
     text = column.str.strip_chars()
-    return text.set(text.is_in(["", *nulls]), None)
+    return text.set(text.is_in(["", *ALWAYS_NULL, *nulls]), None)
 
 
-def _typed_column(text: pl.Series) -> pl.Series:
+def _typed_column(text: pl.Series, decimal_commas: bool) -> pl.Series:
     if not len(known := text.drop_nulls()):
         return text
     if known.str.contains(r"^(-?[1-9]\d{0,18}|0)$").all():
         whole = text.cast(pl.Int64, strict=False)
         return whole if whole.null_count() == text.null_count() else text
-    if not known.str.contains(NUMBER).all() or known.str.contains(r"^[-+]?0\d|^\+").any():
+    has_comma = known.str.contains(",", literal=True).any()
+    if (
+        not known.str.contains(NUMBER).all()
+        or (has_comma and not decimal_commas)
+        or known.str.contains(r"^[-+]?0\d|^\+").any()
+    ):
         return text
     return _floats(text) if known.str.contains(r"[.,]").any() else text  # 12e4 among whole numbers is an id
 
@@ -311,10 +333,8 @@ def find_format(path: Path) -> TableFormat:
 def _delimited_format(path: Path, text: str, encoding: str, line_end: str) -> TableFormat:
     lines = re.split(r"\r\n?|\n", text)[:LINES]
     named = re.fullmatch(r"sep=(.)", lines[0].strip("\"' ")) if lines else None  # which Excel writes
-    shapes = {mark: _shape(lines, mark) for mark in ([named[1]] if named else SEPARATORS)}
-    separator = max(shapes, key=lambda mark: (shapes[mark][0] >= 0.8 and mark != " ", shapes[mark]))
-    share, width, first = shapes[separator]
-    if share < 0.8 or width < 2:
+    separator, (share, width, first) = _separator(lines, [named[1]] if named else SEPARATORS)
+    if share < ALIKE or width < 2:
         raise ValueError(
             f"No separator parts the lines of {path} into fields, of {', '.join(map(repr, SEPARATORS))}; the first "
             f"line is {lines[0][:80]!r}. Save it as CSV, JSON lines or parquet, with one row per line."
@@ -343,20 +363,37 @@ def _delimited_format(path: Path, text: str, encoding: str, line_end: str) -> Ta
     return result
 
 
-def _shape(lines: Sequence[str], separator: str) -> tuple[float, int, int]:
-    """Return the share of lines with the most frequent number of fields, that number, and the first such line.
+def _separator(lines: Sequence[str], marks: Sequence[str]) -> tuple[str, tuple[float, int, int]]:
+    """Return the separator by which most lines have alike many fields, and what `_shape` says of it.
+
+    Blanks separate where nothing else does, or where it would cut quoted fields. Marks that quote nothing count last.
+    """
+    plain = [mark for mark in marks if mark != " " or len(marks) == 1]
+    tries = ((plain, '"'), ([" "], '"'), (plain, None))
+    for separators, quote in tries:
+        shapes = {mark: _shape(lines, mark, quote) for mark in separators}
+        best = max(shapes, key=lambda mark: shapes[mark])
+        if shapes[best][0] >= ALIKE:
+            break
+    return best, shapes[best]
+
+
+def _shape(lines: Sequence[str], separator: str, quote: str | None) -> tuple[float, int, int]:
+    """Return the share of lines with the most frequent number of fields, and that number, and the first such line.
 
     Lines before the first one are no rows: a title, a comment, or a header that lacks a name.
     """
-    rows = _rows(lines, separator, '"', None, keep_empty=True)
-    rows = [[] if any(cell.count('"') % 2 for cell in row) else row for row in rows]  # cut within a quoted field
+    rows = _rows(lines, separator, quote, None, keep_empty=True)
+    if quote:  # a field that is cut by the separator, or blanks that leave what separates rows and fields elsewhere
+        elsewhere = r"[\t\n]" if separator == " " else r"(?!)"
+        is_whole = [all(cell.count(quote) % 2 == 0 and not re.search(elsewhere, cell) for cell in row) for row in rows]
+        rows = [row if whole else [""] for row, whole in zip(rows, is_whole, strict=True)]
     counts = Counter(len(row) for row in rows if len(row) > 1)
     if not counts:
         return 0.0, 0, 0
     width = max(counts, key=lambda each: (counts[each], each))
     first = next(number for number, row in enumerate(rows) if len(row) == width)
-    below = [row for row in rows[first:] if row]
-    return counts[width] / len(below), width, first
+    return counts[width] / len([row for row in rows[first:] if row]), width, first
 
 
 def _comment(lines: Sequence[str], separator: str, width: int) -> str | None:

@@ -27,10 +27,11 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     """
     # What takes long to import is imported when the command runs, not whenever Kedro lists its commands.
     from kedro_provenance.session import ResumingSession
-    from reclora_extras.new_log.environment import environment_files, environment_name, told, write_environment
-    from reclora_extras.new_log.files import UnreadableFileError
-    from reclora_extras.new_log.guess import guess
-    from reclora_extras.new_log.project import OF_EVERY_PROJECT, write_project
+    from reclora_kedro.ingestion.guess import read_raw_tables
+    from reclora_kedro.ingestion.guess_tables import guess
+    from reclora_kedro.new_log.environment import environment_files, environment_name, told, write_environment
+    from reclora_kedro.new_log.notes import ask_of_no_goods
+    from reclora_kedro.new_log.project import OF_EVERY_PROJECT, write_project
 
     def ask(question: str, answers: Sequence[str], guessed: str) -> str:
         if yes:
@@ -44,19 +45,17 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     found = find_kedro_project(Path.cwd())
     project = found or Path.cwd()
     try:
-        guessed = guess(tables, ask)
+        guessed = guess(read_raw_tables(tables), ask)
         folder = project / "conf" / (name or environment_name(guessed))
         if folder.name in OF_EVERY_PROJECT:
             raise click.UsageError(f"Every project has a conf/{folder.name}: choose another --name.")
         if folder.exists():
             raise click.UsageError(f"There is a conf/{folder.name} already: remove it, or choose another --name.")
-        files = environment_files(guessed, folder.name, project)
+        files = environment_files(guessed, folder.name, project, ask_of_no_goods(guessed, ask))
         if found is None:
             write_project(project)
-    except UnreadableFileError as error:
+    except (ValueError, FileExistsError) as error:
         raise click.ClickException(f"{error} Nothing was written.") from error
-    except FileExistsError as error:
-        raise click.ClickException(f"{error}: go to an empty folder, or to a project. Nothing was written.") from error
     write_environment(files, folder)
     if found is None:
         LOGGING.configure(yaml.safe_load((project / "conf/logging.yml").read_text(encoding="utf-8")))

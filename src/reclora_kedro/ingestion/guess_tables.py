@@ -1,11 +1,14 @@
-"""Guess the columns of tables that describe the items or the users of a log."""
+"""What raw tables tell of the items and the users of a log, and the guess of all tables together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from reclora_extras.new_log.columns import (
+from reclora_kedro.ingestion.column_values import (
     FREE_TEXT_WORDS,
     ID_WORDS,
     ITEM_WORDS,
@@ -21,13 +24,24 @@ from reclora_extras.new_log.columns import (
     tokens,
     words_of,
 )
-from reclora_extras.new_log.files import RawFile
-from reclora_extras.new_log.links import Link
-from reclora_extras.new_log.log import Log
-from reclora_kedro.ingestion.config import NAMES_OF_ITEMS
+from reclora_kedro.ingestion.config import NAMES_OF_ITEMS, InteractionColumns
+from reclora_kedro.ingestion.guess import (
+    ROW_NUMBER,
+    AskUser,
+    Link,
+    Log,
+    RawTable,
+    choose_log,
+    find_link,
+    names_both_ids,
+    read_log,
+    seems_another_log,
+)
 from reclora_kedro.ingestion.keys import FREE_TEXT
 from reclora_kedro.ingestion.raw_tables import WRITTEN_LISTS
 
+HAS_COLUMNS = "columns" in InteractionColumns.model_fields  # whether ingestion reads how much events count
+TRAILING_ARTICLE = r", (The|A|An|La|Le|Les)( \(|$)"
 MOST_FIELDS = 6
 LEAST_INDICATORS = 3  # columns of 0 and 1 that are taken for kinds of items
 LEAST_KINDS, MOST_OF_A_KIND = 25, 50  # kinds of items, and items of each on average, that may stand in for titles
@@ -41,7 +55,7 @@ class Entities:
     """A table of items or users, and the meaning of its columns.
 
     Args:
-        file: file of the table, which may be that of the log.
+        table: the table, which may be that of the log.
         key: column of the ids.
         title: column of the titles; None for users, and for items without titles.
         fields: text fields, as in the parameters of ingestion.
@@ -50,7 +64,7 @@ class Entities:
         share: share of the log's ids that the table has, in samples of both.
     """
 
-    file: RawFile
+    table: RawTable
     key: str
     title: str | None = None
     fields: list[dict[str, Any]] = field(default_factory=list)
@@ -62,6 +76,13 @@ class Entities:
     def shares_titles(self) -> bool:
         """Whether kinds of items, which are a field of them, too, stand in for titles."""
         return any(each.get("column") == self.title for each in self.fields)
+
+    @property
+    def has_trailing_articles(self) -> bool:
+        """Whether titles are written as "Matrix, The (1999)"."""
+        if self.long is not None or self.title is None:
+            return False
+        return mean(self.table.column(self.title).text.str.contains(TRAILING_ARTICLE)) >= 0.001
 
     @property
     def columns(self) -> list[str]:
@@ -79,18 +100,18 @@ class Entities:
 
 def read_items(link: Link) -> Entities:
     """Guess the columns of a table of items."""
-    file, key = link.table, link.key
-    others = [column for column in file.columns if column.name != key.name]
+    table, key = link.table, link.key
+    others = [column for column in table.columns if column.name != key.name]
     name = next((column for column in others if column.words & LONG_NAMES and column.is_text), None)
     value = next((column for column in others if "value" in column.words), None)
-    if name is not None and value is not None and key.distinct < file.sample.height:
-        return replace(_of_properties(file, key, name, value), share=link.share)
-    title = _title(others, file.has_names) or next(filter(_names_each_item, others), None)
+    if name is not None and value is not None and key.distinct < table.sample.height:
+        return replace(_of_properties(table, key, name, value), share=link.share)
+    title = _title(others, table.has_names) or next(filter(_names_each_item, others), None)
     left = [column for column in others if title is None or column.name != title.name]
-    fields = _fields(left, file.sample.height)
-    if title is None and file.has_names:
-        title = _finest_kind(others, file.sample.height)
-    return Entities(file, key.name, title.name if title is not None else None, fields, share=link.share)
+    fields = _fields(left, table.sample.height)
+    if title is None and table.has_names:
+        title = _finest_kind(others, table.sample.height)
+    return Entities(table, key.name, title.name if title is not None else None, fields, share=link.share)
 
 
 def _finest_kind(columns: list[Column], rows: int) -> Column | None:
@@ -101,9 +122,9 @@ def _finest_kind(columns: list[Column], rows: int) -> Column | None:
     return finest if is_fine else None
 
 
-def _of_properties(file: RawFile, key: Column, name: Column, value: Column) -> Entities:
+def _of_properties(table: RawTable, key: Column, name: Column, value: Column) -> Entities:
     """Read a table with a row per property: keep properties that most items have once and whose names are words."""
-    rows = file.sample.select(
+    rows = table.sample.select(
         key=key.name, name=pl.col(name.name).cast(pl.String), value=pl.col(value.name).cast(pl.String)
     )
     properties = list[Column]()
@@ -123,59 +144,59 @@ def _of_properties(file: RawFile, key: Column, name: Column, value: Column) -> E
         {"name": FREE_TEXT if column in free[:1] else _field_name(column), "column": column.name} for column in kept
     ]
     long = {"property": name.name, "value": value.name}
-    return Entities(file, key.name, title.name if title is not None else None, fields[:MOST_FIELDS], long)
+    return Entities(table, key.name, title.name if title is not None else None, fields[:MOST_FIELDS], long)
 
 
 def read_users(link: Link) -> Entities:
     """Guess the columns of a table of users."""
-    file, key = link.table, link.key
-    others = [column for column in file.columns if column.name != key.name]
-    profile = [column for column in others if column.words & PROFILE_WORDS or _is_category(column, file.sample.height)]
+    table, key = link.table, link.key
+    others = [column for column in table.columns if column.name != key.name]
+    profile = [column for column in others if column.words & PROFILE_WORDS or _is_category(column, table.sample.height)]
     kept = [
-        column for column in profile if 1 < column.distinct <= max(0.5 * file.sample.height, 2) and not column.is_url
+        column for column in profile if 1 < column.distinct <= max(0.5 * table.sample.height, 2) and not column.is_url
     ]
     fields = [{"name": _field_name(column), "column": column.name} for column in kept[:MOST_FIELDS]]
-    return Entities(file, key.name, fields=fields, share=link.share)
+    return Entities(table, key.name, fields=fields, share=link.share)
 
 
 def items_in_log(log: Log) -> Entities | None:
     """Return titles and fields of items in the log itself, if any: columns with about one value per item."""
     if log.explode or log.impressions:
         return None
-    file = log.file.parts.rows if log.file.parts is not None else log.file
+    table = log.table.parts.rows if log.table.parts is not None else log.table
     taken = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
-    others = [column for column in file.columns if column.name not in taken]
+    others = [column for column in table.columns if column.name not in taken]
     determined = [column for column in others if not column.is_list and _values_per_id(log, log.item, column) <= 1.2]
-    item = log.file.column(log.item)
-    titled = [column for column in others if _title_likelihood(column, log.file.has_names)]
+    item = log.table.column(log.item)
+    titled = [column for column in others if _title_likelihood(column, log.table.has_names)]
     titled = [
         column
         for column in titled
         if _values_per_id(log, log.item, column) <= 1.5 and column.distinct > 0.5 * item.distinct
     ]
-    title = _title(titled, log.file.has_names)
+    title = _title(titled, log.table.has_names)
     if title is None and item.is_text and not item.is_id:
         title = item  # items by their titles
     words = [column for column in determined if title is None or column.name != title.name]
-    fields = _fields(words, item.distinct) if log.file.has_names else []
+    fields = _fields(words, item.distinct) if log.table.has_names else []
     if title is None and not fields:
         return None
-    return Entities(file, log.item, title.name if title is not None else None, fields, in_log=True)
+    return Entities(table, log.item, title.name if title is not None else None, fields, in_log=True)
 
 
 def users_in_log(log: Log) -> Entities | None:
     """Return profiles of users in the log itself, if any."""
-    file = log.file.parts.columns if log.file.parts is not None else log.file
+    table = log.table.parts.columns if log.table.parts is not None else log.table
     taken = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
-    others = [column for column in file.columns if column.name not in taken and column.words & PROFILE_WORDS]
+    others = [column for column in table.columns if column.name not in taken and column.words & PROFILE_WORDS]
     kept = [column for column in others if column.distinct > 1 and _values_per_id(log, log.user, column) <= 1.05]
     fields = [{"name": _field_name(column), "column": column.name} for column in kept[:MOST_FIELDS]]
-    return Entities(file, log.user, fields=fields, in_log=True) if fields else None
+    return Entities(table, log.user, fields=fields, in_log=True) if fields else None
 
 
 def _values_per_id(log: Log, key: str, column: Column) -> float:
     """Return the mean number of distinct values per id; infinite if the sample has too few rows per id."""
-    pairs = log.file.sample.select(key, column.name).drop_nulls()
+    pairs = log.table.sample.select(key, column.name).drop_nulls()
     ids = pairs[key].n_unique()
     return pairs.n_unique() / ids if ids and pairs.height >= 1.5 * ids else float("inf")
 
@@ -276,3 +297,123 @@ def _field_name(column: Column) -> str:
     else:
         name = "_".join(tokens(column.name))
     return f"{name}_" if name in NAMES_OF_ITEMS | {FREE_TEXT} else name
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A log, the tables of its items and users, and why other tables are neither."""
+
+    log: Log
+    items: Entities | None
+    users: Entities | None
+    unused: dict[Path, str]
+
+
+def guess(tables: Sequence[RawTable], ask: AskUser) -> Guess:
+    """Guess which table is the log, which tables describe its items and users, and the meaning of their columns.
+
+    Args:
+        tables: in any order.
+        ask: called where two answers are close.
+
+    Raises:
+        ValueError: the log has no users or no items, or does not say enough of them.
+    """
+    log_table = choose_log(tables)
+    parts = [log_table.path] if log_table.parts is None else [log_table.path, log_table.parts.columns.path]
+    others = [table for table in tables if table.path not in parts]
+    found = [link for table in others if (link := find_link(log_table, table)) is not None]
+    found.sort(key=lambda link: (round(link.share, 1), _has_texts(link), link.fit), reverse=True)
+    log = _named(read_log(log_table, found, ask))
+    items = next((read_items(link) for link in found if link.column.name == _raw_name(log, log.item, log_table)), None)
+    users = next((read_users(link) for link in found if link.column.name == _raw_name(log, log.user, log_table)), None)
+    items = items or items_in_log(log)
+    users = users or users_in_log(log)
+    if items is not None and items.in_log and not log_table.has_names and items.title not in (None, log.item):
+        log = log.renamed({str(items.title): "title"})
+        items = replace(items, table=log.table, title="title")
+    used = {*parts, *(each.table.path for each in (items, users) if each is not None)}
+    describing = {link.table.path for link in found}
+    unused = {each.path: _why_unused(log_table, each, describing) for each in others if each.path not in used}
+    return Guess(log, _with_names(items, "item_id"), _with_names(users, "user_id"), unused)
+
+
+def _raw_name(log: Log, name: str, table: RawTable) -> str:
+    """Return the name that a column of the log had before it got one."""
+    return table.sample.columns[log.table.sample.columns.index(name)]
+
+
+def _has_texts(link: Link) -> bool:
+    """Whether a table has words for its ids, and is no log itself, as tags by users are."""
+    others = [column for column in link.table.columns if column.name != link.key.name]
+    is_description = link.fit > 0 and not names_both_ids(link.table)
+    return is_description and any(column.is_text and not column.is_url for column in others)
+
+
+def _why_unused(log: RawTable, table: RawTable, describing: set[Path]) -> str:
+    if table.path in describing:
+        return "another table describes the same ids better"
+    if seems_another_log(log, table):
+        return f"it seems to be another log, and {log.path.name} is read; write the rows of both to one file"
+    return "it has none of the log's ids"
+
+
+def _named(log: Log) -> Log:
+    """Return the log with column names, if the file has none."""
+    if log.table.has_names:
+        return log
+    names = {log.user: "user_id", log.item: "item_id", str(log.rating): "rating", str(log.clicked): "clicked"}
+    names |= {time: "timestamp" for time in log.times if time != ROW_NUMBER and len(log.times) == 1}
+    names |= {name: "event" for name in log.drop if name not in names}
+    names |= {log.click_history["column"]: "history"} if log.click_history else {}
+    return log.renamed({name: new for name, new in names.items() if name in log.table.sample.columns})
+
+
+def _with_names(table: Entities | None, key: str) -> Entities | None:
+    """Return a table with column names, if the file has none."""
+    if table is None or table.in_log or table.table.has_names:
+        return table
+    names = {table.key: key} | ({table.title: "title"} if table.title else {})
+    several = len([each for each in table.fields if "separator" in each]) == 1
+    names |= {each["column"]: "categories" for each in table.fields if "separator" in each and several}
+    fields = [
+        each | {"name": names.get(each["column"], each["name"]), "column": names.get(each["column"], each["column"])}
+        for each in table.fields
+        if "column" in each  # indicators without names tell nothing
+    ]
+    title = names.get(str(table.title), table.title)
+    return replace(table, table=table.table.renamed(names), key=key, title=title, fields=fields)
+
+
+def ingestion_block(guess: Guess) -> dict[str, Any]:
+    """Return the settings of ingestion by which the tables are read as guessed."""
+    log, items, users = guess.log, guess.items, guess.users
+    optional: dict[str, Any] = {
+        "explode": log.explode,
+        "explode_separator": log.explode_separator,
+        "drop": log.drop,
+        "unknown_ids": {"user_id": log.unknown_users} if log.unknown_users else None,
+        "clicked": log.clicked,
+        "impressions": log.impressions,
+        "click_history": log.click_history,
+        "columns": log.columns if HAS_COLUMNS else None,
+    }
+    interactions: dict[str, Any] = {name: value for name, value in optional.items() if value}
+    interactions |= {"user_id": log.user, "item_id": log.item, "rating": log.rating}
+    times = log.times[0] if len(log.times) == 1 else log.times
+    block: dict[str, Any] = {"interactions": interactions | {"timestamp": times, "timestamp_format": log.time_format}}
+    if log.from_zero:
+        block["plausible_times"] = {"first_day": date(1970, 1, 1)}
+    if log.kind == "ratings":
+        block |= {"rating_min": log.scale[0], "rating_max": log.scale[1], "label_threshold": log.threshold}
+    if items is None:
+        block["items"] = {"title": None, "fields": []}
+    else:
+        block["items"] = {"item_id": items.key, **({"long": items.long} if items.long else {}), "title": items.title}
+        if items.in_log and items.title is not None:
+            block["items"]["title_choice"] = "most_frequent"
+        if items.title is not None and not items.has_trailing_articles:
+            block["items"]["trailing_articles"] = []
+        block["items"]["fields"] = items.fields
+    block["users"] = None if users is None else {"user_id": users.key, "fields": users.fields}
+    return block

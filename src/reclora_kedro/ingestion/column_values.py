@@ -1,4 +1,4 @@
-"""Guess what a column of a raw table holds, from its name and the values of a sample."""
+"""What a column of a raw table holds, by the values of a sample and by words in its name."""
 
 import re
 from contextlib import suppress
@@ -24,32 +24,47 @@ def mean(values: pl.Series) -> float:
 
 USER_WORDS = words_of(
     "user usr customer cust client visitor member household reviewer buyer shopper account consumer person profile "
-    "guest patron reader listener viewer player uid msno email"
+    "guest patron reader listener viewer player uid msno email mail kunde kunden nutzer benutzer besucher hörer leser "
+    "cliente usuario utilisateur utente gebruiker klient użytkownik användare bruger"
 )
 ITEM_WORDS = words_of(
     "item product prod article movie film book isbn asin track song artist art business game app anime video news sku "
     "stock recipe course place venue poi beer wine joke offer hotel restaurant photo post ad listing goods good show "
     "series album podcast program job vacancy image merchandise material food dish meal manga comic paper document doc "
-    "content banner ean gtin upc"
+    "content banner ean gtin upc artikel produkt buch lied titel spiel rezept producto película pelicula libro livre "
+    "produit prodotto produto filme juego jeu vare"
 )
 ID_WORDS = words_of("id ids code no nr number num key asin isbn sku uid hash ean gtin upc msno")
 NO_ID_WORDS = words_of(
     "name title type age gender count session category class group duration price rating score description url image "
     "date time year author quantity index length size text review stars genre genres tags event status department aisle"
 )
-TIME_WORDS = words_of("time timestamp date datetime ts day dat at when created updated moment clock epoch")
+TIME_WORDS = words_of(
+    "time timestamp date datetime ts day dat at when created updated moment clock epoch zeit datum zeitpunkt fecha "
+    "heure quando czas tijd"
+)
 NO_TIME_WORDS = words_of("birth birthday release released duration published age first active listed submitted")
 ORDINAL_WORDS = words_of("number sequence seq step position week day")
-RATING_WORDS = words_of("rating ratings rate stars star score overall grade points vote")
-CLICK_WORDS = words_of("click clicked clicks label target liked like recommended recommend converted")
-TITLE_WORDS = words_of("title headline caption")
-NAME_WORDS = words_of("name label")
+RATING_WORDS = words_of(
+    "rating ratings rate stars star score overall grade points vote bewertung sterne note nota calificación "
+    "calificacion puntuación puntuacion voto étoiles etoiles ocena betyg"
+)
+CLICK_WORDS = words_of(
+    "click clicked clicks label target liked like recommended recommend converted thumbs thumb upvote upvoted"
+)
+TITLE_WORDS = words_of("title headline caption titel titre título titulo titolo")
+NAME_WORDS = words_of("name label nom nombre nome naam bezeichnung")
 FREE_TEXT_WORDS = words_of("description desc abstract summary overview plot synopsis body content about text")
-QUANTITY_WORDS = words_of("quantity qty units amount")
-ORDER_WORDS = words_of("invoice order basket transaction receipt purchase")
+QUANTITY_WORDS = words_of("quantity qty units amount count pieces menge anzahl cantidad quantité quantite quantità")
+PLAY_WORDS = words_of(
+    "plays play playcount listens listen hours minutes seconds watched watch views weight times stunden durée duree "
+    "horas playtime dwell"
+)
+PRICE_WORDS = words_of("price amount total value revenue preis betrag prix precio importe prezzo sales cost")
+ORDER_WORDS = words_of("invoice order basket transaction receipt purchase session bestellung rechnung pedido commande")
 PROFILE_WORDS = words_of(
     "age gender sex country city state region occupation job language segment income location education household kids "
-    "children family marital"
+    "children family marital land alter geschlecht stadt"
 )
 LIST_WORDS = words_of("genre genres category categories tag tags keyword keywords ingredients cast labels")
 LONG_NAMES = words_of("property attribute attr feature field")
@@ -85,7 +100,7 @@ def tokens(name: str) -> list[str]:
     """
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
     words = list[str]()
-    for word in re.split(r"[^A-Za-z0-9]+", spaced.lower()):
+    for word in re.split(r"[\W_]+", spaced.lower()):
         stem = re.sub(r"ids?$", "", word)
         known = stem != word and stem in USER_WORDS | ITEM_WORDS | ORDER_WORDS | {"category"}
         words += [stem, "id"] if known else [word] if word else []
@@ -129,7 +144,9 @@ class Column:
 
     @cached_property
     def numbers(self) -> np.ndarray | None:
-        """Values as numbers; None if one is no number."""
+        """Values as numbers; None if one is no number, or texts such as 12e4 are more likely ids."""
+        if self.raw.dtype == pl.String and self.text.str.contains(r"^\d+[eE]").any():
+            return None
         numbers = self.text.cast(pl.Float64, strict=False)
         return numbers.to_numpy() if len(numbers) and numbers.is_finite().fill_null(False).all() else None
 
@@ -236,6 +253,19 @@ class Column:
                 is_short = mean(words.str.len_chars()) <= 30
                 if is_short and (is_named or mark == "|" or words.n_unique() < 0.8 * text.n_unique()):
                     return mark.strip()
+        return None
+
+    @cached_property
+    def id_separator(self) -> str | None:
+        """Separator of several ids or numbers in a text, such as "12 15 19"; None if most hold one or other texts."""
+        text = self.text.head(2_000)
+        if not len(text) or self.raw.dtype.is_temporal() or self.is_id or self.seconds_format is not None:
+            return None
+        for mark in ("|", ";", ",", " "):
+            has_several = mean(text.str.contains(mark, literal=True)) > 0.5
+            element = r"[\w.:-]*\d[\w.:-]*"
+            if has_several and text.str.contains(rf"^{element}([{mark}]{element})*$").all():
+                return mark
         return None
 
     def _reads_as_lists(self, text: pl.Series) -> bool:

@@ -1,0 +1,1038 @@
+"""What the columns of raw tables mean, by structure before words.
+
+A table whose key is unique describes the table in which the same ids repeat. Users have several items and items several
+users; what another column decides, such as the country of a user or the day of an order, is neither. Names of columns
+add to that what they can. Where two readings are close, three sentences of each are shown and the likelier one is asked
+for; `Guess.doubts` keeps what was decided without an answer.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from itertools import permutations
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from reclora_kedro.ingestion.column_values import (
+    CLICK_WORDS,
+    ID_WORDS,
+    ITEM_WORDS,
+    LAST_YEARS,
+    LEAST_IN_THEM,
+    LIST_WORDS,
+    NO_ID_WORDS,
+    NO_TIME_WORDS,
+    ORDER_WORDS,
+    ORDINAL_WORDS,
+    PLAY_WORDS,
+    PRICE_WORDS,
+    PROFILE_WORDS,
+    QUANTITY_WORDS,
+    RATING_WORDS,
+    TIME_FORMATS,
+    TIME_WORDS,
+    USER_WORDS,
+    Column,
+    are_plausible,
+    examples,
+    has_clock,
+    id_likelihood,
+    mean,
+    plain,
+    seconds_by,
+    tokens,
+    words_of,
+)
+from reclora_kedro.ingestion.raw_tables import WRITTEN_LISTS, RawColumns
+from reclora_kedro.ingestion.tables import NAMELESS, TableFormat, find_format, null_marks, sample_file, typed
+
+AskUser = Callable[[str, Sequence[str], str], str]
+"""Asks a question: its text, the possible answers (none: any), and the guess; returns the answer."""
+
+ROW_NUMBER = "place"
+"""Name of the column that numbers the rows of a log without times."""
+
+YES, NO, NONE = "yes", "no", "none"
+SCALES = ((1, 5), (0.5, 5), (0, 5), (1, 7), (1, 10), (0, 10), (1, 20), (0, 100), (-10, 10))
+MOST_RATINGS = 101  # distinct values of a column that may hold ratings, such as tenths up to 10
+LEAST_EVIDENCE = -9  # of users and items, below which a log is refused
+MANY_KINDS = 20  # values from which on what an item decides may be the better items, as artists are of songs
+CLOSE = 1.0  # difference in evidence below which two readings are asked for
+LEAST_REPEATED = 0.5  # share of the users that must have two events
+DECIDES = 0.95  # share of the repeated ids with one value of a column, from which on they decide it
+LEAST_IDS = 4  # repeated ids that can show that
+LEAST_SHARE = 0.2  # of a column's ids that a table must have to describe them
+NEARLY_UNIQUE = 0.95  # distinct values of a key per row
+SHOWN = r"\S+-[01]"
+IMPRESSIONS = rf"^{SHOWN}( {SHOWN})*$"
+LEAST_SHOWN = 0.2  # share of the items of a click history that lists of impressions must show, too
+EVENT_WEIGHTS = {
+    0.2: words_of("view views click clicks pv impression detail visit listen play played seen open browse"),
+    0.5: words_of("cart addtocart basket fav favorite favourite like wishlist save share add bookmark watch watched"),
+    1.0: words_of(
+        "buy bought purchase purchased transaction order ordered sale checkout paid rent download install read"
+    ),
+}
+UNDONE = words_of(
+    "return returned returns refund refunded voided void cancel cancelled canceled remove removed delete deleted "
+    "unlike dislike chargeback storniert storno retoure retour annulé annule cancelado devuelto devolución"
+)
+NOBODY = words_of("0 -1 guest anonymous unknown null none na n/a gast invité")
+TAKEN = (
+    "user_id",
+    "item_id",
+    "rating",
+    "timestamp",
+    "label",
+    "user",
+    "item",
+    "clicked",
+    "liked",
+    "title",
+    "time",
+    "source",
+)
+"""Names that no declared column may have."""
+CLOCK_WORDS = words_of("time hour hourmin hours clock minute tod uhrzeit heure hora")
+CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
+MARKS = [{"0", "1"}, {"0.0", "1.0"}, {"false", "true"}, {"no", "yes"}, {"n", "y"}, {"f", "t"}]
+POSITIVE = ("1", "1.0", "true", "yes", "y", "t")
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A raw table, or a sample of it.
+
+    Args:
+        path: file, or folder of parquet files; for a frame, what messages call it.
+        sample: rows; those of delimited text are typed.
+        is_whole: whether the sample has all rows.
+        parts: the two tables of a joined one.
+        exploded: types of the columns of lists that the sample has taken apart.
+    """
+
+    path: Path
+    form: TableFormat
+    sample: pl.DataFrame
+    is_whole: bool = True
+    parts: "Parts | None" = None
+    exploded: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def all_columns(self) -> dict[str, Column]:
+        """Columns by name."""
+        return {name: Column(name, self.sample[name]) for name in self.sample.columns}
+
+    @property
+    def columns(self) -> list[Column]:
+        """Columns that have a name and values."""
+        return [column for column in self.all_columns.values() if column.name and len(column.values)]
+
+    @property
+    def has_names(self) -> bool:
+        return self.form.has_names and not all(re.fullmatch(NAMELESS.format(r"\d+"), n) for n in self.sample.columns)
+
+    def column(self, name: str) -> Column:
+        return self.all_columns[name]
+
+    def renamed(self, names: Mapping[str, str]) -> "RawTable":
+        sample = self.sample.rename({name: new for name, new in names.items() if name in self.sample.columns})
+        form = self.form.model_copy(update={"names": sample.columns}) if self.form.names else self.form
+        return replace(self, sample=sample, form=form)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A table of rows, a table with further columns for them, and the column that joins both."""
+
+    rows: RawTable
+    columns: RawTable
+    key: str
+
+    def together(self) -> RawTable:
+        """Return the joined table."""
+        both = [each.sample.with_columns(pl.col(self.key).cast(pl.String)) for each in (self.rows, self.columns)]
+        new = [self.key, *(name for name in both[1].columns if name not in both[0].columns)]
+        sample = both[0].join(both[1].select(new).unique(self.key), on=self.key, how="left", maintain_order="left")
+        return replace(self.rows, sample=sample, parts=self)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A table, its key, and the column of the log whose ids it describes.
+
+    Args:
+        share: share of the column's distinct ids in the sample that the table's sample has.
+        is_item: evidence that these are items, if positive, or users, if negative.
+    """
+
+    table: RawTable
+    key: Column
+    column: Column
+    share: float
+    is_item: float
+    fit: float
+
+
+@dataclass(frozen=True)
+class Log:
+    """The log, and the meaning of its columns.
+
+    Args:
+        kind: ratings, purchases (positives only of any kind), or impressions.
+        times: columns of the time; row numbers if there are none.
+        time_format: `timestamp_format` of ingestion.
+        from_zero: whether times count from the log's beginning instead of 1970.
+        likes: share of likes in the sample of a log of ratings.
+        drop: rules of ingestion's `drop`, by column.
+        unknown_users: ids that stand for nobody.
+        columns: `ingestion.interactions.columns`: how much events count.
+        doubts: what was decided without an answer, by label.
+    """
+
+    table: RawTable
+    user: str
+    item: str
+    times: list[str] = field(default_factory=lambda: [ROW_NUMBER])
+    time_format: str = "unix_seconds"
+    from_zero: bool = True
+    kind: str = "purchases"
+    rating: str | None = None
+    scale: tuple[float, float] = (1, 5)
+    threshold: float = 4
+    likes: float = 1
+    clicked: str | None = None
+    impressions: dict[str, str] | None = None
+    click_history: dict[str, str] | None = None
+    explode: list[str] = field(default_factory=list)
+    explode_separator: str | None = None
+    drop: dict[str, Any] = field(default_factory=dict)
+    unknown_users: list[str] = field(default_factory=list)
+    columns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    doubts: list[tuple[str, str]] = field(default_factory=list)
+
+    def renamed(self, names: Mapping[str, str]) -> "Log":
+        """Return the log with other names of its columns."""
+
+        def new(name: Any) -> Any:
+            return names.get(name, name)
+
+        history = self.click_history and self.click_history | {"column": new(self.click_history["column"])}
+        return replace(
+            self,
+            table=self.table.renamed(names),
+            user=new(self.user),
+            item=new(self.item),
+            rating=new(self.rating),
+            clicked=new(self.clicked),
+            times=[*map(new, self.times)],
+            explode=[*map(new, self.explode)],
+            drop={new(name): rule for name, rule in self.drop.items()},
+            columns={name: each | {"from": new(each["from"])} for name, each in self.columns.items()},
+            click_history=history,
+        )
+
+
+def read_raw_tables(paths: Iterable[Path]) -> list[RawTable]:
+    """Sample files; a mark of missing values in one of them is one in all.
+
+    Raises:
+        ValueError: a file is no table.
+    """
+    forms = {path: find_format(path) for path in paths}
+    samples = {path: sample_file(path, form) for path, form in forms.items()}
+    marks = null_marks(sample for path, (sample, _) in samples.items() if forms[path].kind == "csv")
+    tables = list[RawTable]()
+    for path, (sample, is_whole) in samples.items():
+        is_text = forms[path].kind == "csv"
+        form = forms[path].model_copy(update={"nulls": tuple(marks)}) if is_text else forms[path]
+        tables.append(
+            RawTable(
+                path, form, typed(sample, marks, decimal_commas=form.separator != ",") if is_text else sample, is_whole
+            )
+        )
+    return tables
+
+
+# ---- which table is what
+
+
+def choose_log(tables: Sequence[RawTable]) -> RawTable:
+    """Return the log: the table whose repeated ids others describe, joined with the table of its orders, if any."""
+    log = max(tables, key=lambda table: _likeness_to_a_log(table, tables))
+    if names_both_ids(log) or (parts := _parts_of_a_log(log, tables)) is None:
+        return log
+    return parts.together()
+
+
+def _likeness_to_a_log(table: RawTable, tables: Sequence[RawTable]) -> tuple[Any, ...]:
+    others = [other for other in tables if other is not table]
+    described = sum(link.fit for other in others if (link := find_link(table, other)) is not None and link.fit > 0)
+    describing = sum(link.fit for other in others if (link := find_link(other, table)) is not None and link.fit > 0)
+    repeated = [column for column in table.columns if _may_be_id(column)]
+    has_times = any(is_named_time(column) and column.seconds_format for column in table.columns)
+    return round(described - describing, 1), names_both_ids(table), len(repeated) > 1, has_times, table.sample.height
+
+
+def names_both_ids(table: RawTable) -> bool:
+    """Whether a table has columns of users and of items by their names, as a log does."""
+    return all(any(id_likelihood(column, words) for column in table.columns) for words in (USER_WORDS, ITEM_WORDS))
+
+
+def _parts_of_a_log(log: RawTable, tables: Sequence[RawTable]) -> Parts | None:
+    """Return lines of orders, which have the items, and the orders, which have the users and times, by their key."""
+    for lines, orders in permutations(tables, 2):
+        if lines.form.kind != orders.form.kind or any(id_likelihood(each, USER_WORDS) for each in lines.columns):
+            continue
+        has_user = any(id_likelihood(column, USER_WORDS) for column in orders.columns)
+        lacks_times = all(column.seconds_format is None for column in lines.columns if column.numbers is None)
+        has_times = lacks_times and any(each.seconds_format for each in orders.columns if each.numbers is None)
+        for key in orders.columns if has_user or (has_times and lines is log) else ():
+            is_shared = key.name in lines.sample.columns and lines.column(key.name).distinct < lines.sample.height
+            is_order = bool(key.words & ORDER_WORDS) or (has_times and _has_further_ids(orders, key))
+            if is_shared and key.is_id and key.distinct == len(key.values) and is_order:
+                return Parts(lines, orders, key.name)
+    return None
+
+
+def _has_further_ids(table: RawTable, key: Column) -> bool:
+    return any(column.is_id and _may_be_id(column) for column in table.columns if column.name != key.name)
+
+
+def find_link(log: RawTable, table: RawTable) -> Link | None:
+    """Return the likeliest pair of a repeated column and a key: unique, with the same ids, then of the same name."""
+    pairs = []
+    for key in table.columns:
+        keys = ids_of(key)
+        is_unique = key.distinct >= NEARLY_UNIQUE * len(key.values) and not key.is_list
+        for column in log.columns if len(keys) else ():
+            ids = ids_of(column)
+            if not len(ids) or (column.distinct == len(column.values) and not _holds_several(column)):
+                continue
+            met = int(ids.is_in(keys.implode()).sum())
+            share, reverse = met / len(ids), met / len(keys)
+            named = _likeness_of_names(column, key, table) if log.has_names and table.has_names else 0
+            named = 2 if is_list_of_impressions(column) else named
+            if column.words & ORDER_WORDS and log.has_names and named < 2:
+                continue
+            if share >= LEAST_SHARE or (named == 2 and not (log.is_whole and table.is_whole)):
+                fit = sqrt(share * reverse) if is_unique else -1
+                pairs.append(((is_unique, named == 2, round(fit, 1), named, fit), column, key, share))
+    if not pairs:
+        return None
+    pairs.sort(key=lambda pair: pair[0], reverse=True)
+    (is_unique, _, _, named, fit), column, key, share = pairs[0]
+    if not is_unique and (seems_another_log(log, table) or named < 2):
+        return None
+    rival = next((pair for pair in pairs if pair[1] is not column and pair[0][0]), None)
+    is_clear = rival is None or pair_gap(pairs[0], rival) or named == 2
+    return Link(table, key, column, share, _is_item(column, table, key) * (1 if is_clear else 0.4), fit)
+
+
+def pair_gap(best: tuple[Any, ...], rival: tuple[Any, ...]) -> bool:
+    return bool(best[0][-1] - rival[0][-1] > 0.15)
+
+
+def seems_another_log(log: RawTable, table: RawTable) -> bool:
+    return names_both_ids(table) or table.sample.columns == log.sample.columns
+
+
+def _holds_several(column: Column) -> bool:
+    return (
+        column.is_list
+        or column.separator == WRITTEN_LISTS
+        or is_list_of_impressions(column)
+        or bool(column.id_separator)
+    )
+
+
+def ids_of(column: Column) -> pl.Series:
+    """Return the distinct ids of a column as texts, also of one with lists of ids; none if it holds no ids."""
+    none = pl.Series(dtype=pl.String)
+    if column.words & (RATING_WORDS | QUANTITY_WORDS | TIME_WORDS) or (column.raw.dtype.is_nested() != column.is_list):
+        return none
+    if column.is_list:
+        return column.values.explode().cast(pl.String).drop_nulls().unique()
+    if is_list_of_impressions(column):
+        return column.text.str.extract_all(SHOWN).explode().str.replace(r"-[01]$", "").drop_nulls().unique()
+    if column.separator == WRITTEN_LISTS:
+        return column.text.str.strip_chars("[]").str.split(",").explode().str.strip_chars(" '\"").unique()
+    if column.id_separator:
+        return column.text.str.split(column.id_separator).explode().drop_nulls().unique()
+    if column.is_id or column.is_text or column.words & ID_WORDS:
+        text = column.text.str.replace(r"\.0$", "") if column.is_whole_float else column.text
+        return text.unique()
+    return none
+
+
+def _singular(words: Iterable[str]) -> set[str]:
+    return {word.removesuffix("s") for word in words}
+
+
+def _likeness_of_names(column: Column, key: Column, table: RawTable) -> int:
+    """Return 2 if a column has the name of a key, 1 if it has the name of the key or of the table in part, else 0."""
+    words = _singular(column.words - ID_WORDS)
+    if column.name == key.name and (words or column.words - {"id"}):
+        return 2
+    return int(bool(words & _singular([*tokens(table.path.name.partition(".")[0]), *key.words - ID_WORDS])))
+
+
+def _is_item(column: Column, table: RawTable, key: Column) -> float:
+    """Return the evidence that a table describes items (positive) or users (negative)."""
+    if is_list_of_impressions(column):
+        return 9
+    evidence = 0.0
+    for each in (column, key):
+        evidence += id_likelihood(each, ITEM_WORDS) - id_likelihood(each, USER_WORDS)
+    stem = _singular(tokens(table.path.name.partition(".")[0]))
+    evidence += 2 * bool(stem & _singular(ITEM_WORDS)) - 2 * bool(stem & _singular(USER_WORDS))
+    others = [each for each in table.columns if each.name != key.name]
+    evidence += 2 * any(each.is_text and mean(each.text.str.contains(" ")) > 0.2 for each in others)
+    profiles = sum(bool(each.words & PROFILE_WORDS) for each in others)
+    evidence -= 1.5 * min(profiles, 2) + 1.5 * (not any(each.is_text and not each.is_url for each in others))
+    return evidence
+
+
+# ---- the log
+
+
+def read_log(table: RawTable, links: Iterable[Link], ask: AskUser) -> Log:
+    """Guess the meaning of a log's columns.
+
+    Args:
+        links: tables that describe ids of the log.
+        ask: called where two answers are close.
+
+    Raises:
+        ValueError: there are no users or no items, most users have one event, all times are the same, or some times or
+            ratings are none.
+    """
+    evidence = {link.column.name: link.is_item for link in reversed([*links])}
+    slates = next((column for column in table.columns if is_list_of_impressions(column)), None)
+    lists, separator, exploded = ([], None, table) if slates is not None else _exploded(table)
+    reading = _Reading(exploded, evidence, slates, ask)
+    user, item = reading.ids()
+    times = reading.times({user.name, item.name})
+    left = [each for each in exploded.columns if each.name not in (user.name, item.name, *times[0])]
+    meaning: dict[str, Any] = {}
+    if slates is not None:
+        meaning = _impressions(left, slates)
+    elif (rating := reading.rating(left)) is not None:
+        meaning = _scale_of(rating)
+    elif (clicked := reading.clicked(left)) is not None:
+        meaning = {"kind": "impressions", "clicked": clicked.name}
+    left = [each for each in left if each.name not in (meaning.get("rating"), meaning.get("clicked"))]
+    drop, columns = reading.unwanted(left), dict[str, dict[str, Any]]()
+    if not {"kind", "clicked"} & meaning.keys() or meaning.get("kind") == "ratings":
+        columns = reading.weights([each for each in left if each.name not in drop or _is_kind(each)], drop)
+    log = Log(
+        exploded,
+        user.name,
+        item.name,
+        *times,
+        explode=lists,
+        explode_separator=separator,
+        unknown_users=_nobody(user),
+        doubts=reading.doubts,
+        columns=columns,
+        **{**meaning, "drop": meaning.get("drop", {}) | drop},
+    )
+    if slates is None:
+        _require_repeats(log)
+    return log
+
+
+def _require_repeats(log: Log) -> None:
+    """Refuse a log most of whose users have one event, or all of whose times are the same."""
+    path = log.table.path
+    if log.times != [ROW_NUMBER] and all(log.table.column(name).distinct < 2 for name in log.times):
+        time = log.table.column(log.times[0])
+        raise ValueError(
+            f"All times in column {time.name!r} of {path} are {examples(time, 1)}, so histories have no order: give "
+            "the log a column with the time of each event, or leave this one out, and rows are read in their order."
+        )
+    if not log.table.is_whole:
+        return  # of some rows, most users may have one
+    counts = log.table.sample.select(log.user).drop_nulls().group_by(log.user).len()["len"]
+    if len(counts) > 1 and (counts > 1).mean() < LEAST_REPEATED:  # type: ignore[operator]
+        raise ValueError(
+            f"{path} tells too little of its users: {mean(counts > 1):.0%} of the {len(counts):,} in {log.user!r} have "
+            "two events or more, and at least half must, since items are recommended by what a user had before. If "
+            "another column has the users, name it user_id; if not, give a log that covers more of their events."
+        )
+
+
+def _exploded(table: RawTable) -> tuple[list[str], str | None, RawTable]:
+    """Return columns of lists that belong together as they are equally long, their separator, and a row per element."""
+    found = dict[str, tuple[str | None, pl.Series]]()
+    for column in table.columns:
+        if column.is_list:
+            found[column.name] = None, column.raw
+        elif column.separator == WRITTEN_LISTS or (mark := column.id_separator):
+            mark = WRITTEN_LISTS if column.separator == WRITTEN_LISTS else mark
+            found[column.name] = mark, RawColumns(table.sample, "log").lists(column.name, "separator", mark)
+    together = list[str]()
+    for mark, lists in found.values():
+        twins = [
+            other
+            for other, (its_mark, its_lists) in found.items()
+            if its_mark == mark and lists.list.len().eq_missing(its_lists.list.len()).all()
+        ]
+        together = twins if len(twins) > max(len(together), 1) and lists.list.len().n_unique() > 1 else together
+    if not together:
+        plainly = [
+            name for name, (mark, _) in found.items() if mark in (None, WRITTEN_LISTS) and _lists_items(table, name)
+        ]
+        together = plainly[:1]
+    if not together:
+        return [], None, table
+    sample = table.sample.with_columns(found[name][1].alias(name) for name in together)
+    sample = sample.explode(together, empty_as_null=False, keep_nulls=False)
+    marks = {found[name][0] for name in together}
+    return (
+        together,
+        next(iter(marks)),
+        replace(table, sample=typed(sample), exploded={name: table.sample.schema[name] for name in together}),
+    )
+
+
+def _lists_items(table: RawTable, name: str) -> bool:
+    """Whether lists are those of items: by name, or as no other column may hold items."""
+    column = table.column(name)
+    if column.words & LIST_WORDS:
+        return False
+    is_named = bool(_singular(column.words) & ITEM_WORDS)
+    others = [each for each in table.columns if each.name != name and id_likelihood(each, ITEM_WORDS)]
+    return is_named or not others
+
+
+def is_list_of_impressions(column: Column) -> bool:
+    """Whether a column lists what was shown at once, and whether it was clicked."""
+    lists = column.text.head(100)
+    return bool(len(lists)) and bool(lists.str.contains(IMPRESSIONS).all()) and bool(lists.str.contains(" ").any())
+
+
+def _impressions(left: list[Column], slates: Column) -> dict[str, Any]:
+    history = next((column.name for column in left if _is_click_history(column, slates)), None)
+    return {
+        "kind": "impressions",
+        "impressions": {"separator": " ", "clicked": "-1", "not_clicked": "-0"},
+        "click_history": {"column": history, "separator": " "} if history else None,
+    }
+
+
+def _is_click_history(column: Column, slates: Column) -> bool:
+    """Whether a column lists items clicked before, of which many are among those that lists of impressions show."""
+    if column.raw.dtype.is_nested() or not column.text.str.contains(" ").any():
+        return False
+    shown = slates.text.str.extract_all(SHOWN).explode().str.replace(r"-[01]$", "").unique()
+    return mean(column.text.str.split(" ").explode().unique().is_in(shown.implode())) >= LEAST_SHOWN
+
+
+def is_named_time(column: Column) -> bool:
+    return column.raw.dtype.is_temporal() or bool(column.words & TIME_WORDS and not column.words & NO_TIME_WORDS)
+
+
+def is_mark(column: Column) -> bool:
+    """Whether the values are 0 and 1, or two words for them."""
+    return {*column.text.str.to_lowercase().unique()} in MARKS
+
+
+def _may_be_id(column: Column) -> bool:
+    """Whether a column may hold users or items: ids, codes or names, some of which come again."""
+    if column.raw.dtype.is_nested() or column.raw.dtype.is_temporal() or column.is_url:
+        return False
+    if is_mark(column) and not _named_id(column):
+        return False
+    if not 1 < column.distinct < len(column.values):
+        return False
+    if column.numbers is not None and not (column.is_whole_float or column.is_padded):
+        return False
+    if column.seconds_format is not None and (column.numbers is None or is_named_time(column)):
+        return False
+    return column.is_id or column.is_code or (column.is_text and column.mean_length <= 80)
+
+
+class _Reading:
+    """The reading of a log whose lists are taken apart."""
+
+    def __init__(self, table: RawTable, evidence: Mapping[str, float], slates: Column | None, ask: AskUser) -> None:
+        self.table, self.evidence, self.slates, self.ask = table, evidence, slates, ask
+        self.doubts = list[tuple[str, str]]()
+        self.chosen = list[Column]()  # users and items
+        self._scores = dict[str, dict[str, float]]()
+        self._decided = dict[tuple[str, str], bool]()
+
+    def decides(self, column: Column, other: Column) -> bool:
+        """Whether each repeated value of a column comes with one value of another, as an item does with its title."""
+        key = column.name, other.name
+        if key not in self._decided:
+            pairs = self.table.sample.select(key=column.name, value=pl.col(other.name).cast(pl.String, strict=False))
+            counts = pairs.drop_nulls().group_by("key").agg(pl.len(), pl.col("value").n_unique())
+            several = counts.filter(pl.col("len") > 1)
+            is_one = several["value"] == 1
+            self._decided[key] = several.height >= LEAST_IDS and mean(is_one) >= DECIDES
+        return self._decided[key]
+
+    # ---- users and items
+
+    def ids(self) -> tuple[Column, Column]:
+        """Return the columns of users and items, after a question if another reading is close."""
+        candidates = [column for column in self.table.columns if _may_be_id(column)]
+        if self.slates is not None:
+            candidates = [column for column in self.table.columns if column.is_id and column.distinct > 1]
+            repeated = [column for column in candidates if column.distinct < len(column.values)] or candidates
+            if not repeated:
+                self._refuse_ids(candidates)
+            self.chosen = [max(repeated, key=lambda each: id_likelihood(each, USER_WORDS)), self.slates]
+            return self.chosen[0], self.slates
+        scored = {(user.name, item.name): self._evidence(user, item) for user, item in permutations(candidates, 2)}
+        readings = sorted(scored, key=lambda pair: scored[pair], reverse=True)
+        if not readings or scored[readings[0]] < LEAST_EVIDENCE:
+            self._refuse_ids(candidates)
+        close = [pair for pair in readings[:4] if scored[readings[0]] - scored[pair] < CLOSE]
+        chosen = readings[0]
+        if len(close) > 1:
+            shown = {f"{n}": f"users {user}, items {item}" for n, (user, item) in enumerate(close, 1)}
+            question = f"Which columns of {self.table.path.name} have the users and the items?"
+            for number, pair in zip(shown, close, strict=True):
+                question += f"\n  {number}: {shown[number]}" + "".join(
+                    f"\n     {each}" for each in self.sentences(*pair)
+                )
+            answer = self.ask(f"{question}\n", [*shown], "1")
+            chosen = close[int(answer) - 1]
+            others = "; ".join(text for number, text in shown.items() if number != answer)
+            self.doubts.append(("or else", f"{shown[answer]} is how the log is read; almost as likely: {others}"))
+        self.chosen = [self.table.column(name) for name in chosen]
+        return self.chosen[0], self.chosen[1]
+
+    def _refuse_ids(self, candidates: list[Column]) -> None:
+        names = ", ".join(column.name for column in candidates) or "none"
+        raise ValueError(
+            f"{self.table.path} has no two columns of users and items: those must have ids that come again, users "
+            f"several items and items several users. It has {', '.join(self.table.sample.columns)}, of which may be "
+            f"ids: {names}. {_unpacked(self.table)}Name these columns user_id and item_id, or write the environment by "
+            "hand, as docs/guides/swap-data.md tells."
+        )
+
+    def _evidence(self, user: Column, item: Column) -> float:
+        """Return the evidence that two columns are users and items, in this order."""
+        of_user, of_item = self._evidence_of_one(user), self._evidence_of_one(item)
+        sides = of_user["user"] + of_user["any"], of_item["item"] + of_item["any"]
+        evidence = sum(sides) + (2 * LEAST_EVIDENCE if min(sides) < -1 else 0)
+        if self.decides(user, item) or self.decides(item, user):
+            evidence -= 4
+        places = [*self.table.sample.columns]
+        evidence += 0.4 * (places.index(user.name) < places.index(item.name))
+        evidence += 1.0 * (user.is_id and item.is_text and not (item.is_id or item.is_code))
+        evidence += 0.5 * (self._runs(user) - self._runs(item))
+        return evidence
+
+    def _runs(self, column: Column) -> float:
+        """Return how much a log is grouped by a column, from 0 to 1, as logs sorted by user are."""
+        changes = int((column.raw != column.raw.shift()).sum()) + 1
+        rows = max(len(column.raw) - column.distinct, 1)
+        return max(0.0, 1 - (changes - column.distinct) / rows)
+
+    def _evidence_of_one(self, column: Column) -> dict[str, float]:
+        """Return the evidence that a column holds users, that it holds items, and that it holds ids of either."""
+        if column.name in self._scores:
+            return self._scores[column.name]
+        names_tell = self.table.has_names
+        user, item = (id_likelihood(column, words) if names_tell else 0 for words in (USER_WORDS, ITEM_WORDS))
+        linked = self.evidence.get(column.name, 0.0)
+        either = 0.0
+        others = [each for each in self.table.columns if each.name != column.name]
+        is_told = bool(user or item or linked)
+        if names_tell:
+            either -= 2 * bool(column.words & NO_ID_WORDS and not linked) + 3 * bool(column.words & ORDER_WORDS)
+            either -= 2 * bool(column.words & (TIME_WORDS | RATING_WORDS | QUANTITY_WORDS | PLAY_WORDS) and not linked)
+        either -= 3 * any(self.decides(column, each) for each in self._times_by_values() if each.distinct > 2)
+        if not is_told:
+            decided = [
+                each
+                for each in others
+                if _may_be_id(each)
+                and self.decides(each, column)
+                and not (self.decides(column, each) and column.is_id >= each.is_id)
+            ]
+            either -= (2.5 if column.distinct < MANY_KINDS else 1.5) * bool(decided) + 1.5 * bool(_is_rating(column))
+            either -= 1.5 * (column.is_text and not column.is_id and not column.is_code and column.distinct < 20)
+        either += min(column.distinct, 50) / 50  # kinds of things are few
+        either -= 8 * column.raw.null_count() / max(len(column.raw), 1)  # rows without an id are dropped
+        titles = [each for each in others if each.is_text and mean(each.text.str.contains(" ")) > 0.5]
+        is_titled = any(self.decides(column, each) and each.distinct > 0.5 * column.distinct for each in titles)
+        item_score = item + 2 * is_titled + 0.5 * max(linked, 0)
+        profiles = [each for each in others if each.words & PROFILE_WORDS and names_tell]
+        user_score = user + 0.5 * max(-linked, 0) + any(self.decides(column, each) for each in profiles)
+        user_score += 3 * (mean(column.text.str.contains(r"^\S+@\S+\.\w+$")) > 0.9)
+        linked_bonus = 1.5 if linked else 0.0
+        scores = {
+            "user": user_score - item_score * 0.5,
+            "item": item_score - user_score * 0.5,
+            "any": either + linked_bonus,
+        }
+        self._scores[column.name] = scores
+        return scores
+
+    def sentences(self, user: str, item: str) -> list[str]:
+        """Return three events in words, as these columns would have it."""
+        left = [each for each in self.table.columns if each.name not in (user, item)]
+        rating = next((each for each in left if each.words & RATING_WORDS and each.numbers is not None), None)
+        time = next((each for each in left if is_named_time(each) and each.seconds_format), None)
+        rows = self.table.sample.drop_nulls([user, item]).unique(user, maintain_order=True).head(3).to_dicts()
+        told = list[str]()
+        for row in rows:
+            verb = "took item" if rating is None else "rated item"
+            text = f"user {row[user]} {verb} {row[item]}"
+            text += "" if rating is None else f" with {row[rating.name]}"
+            text += "" if time is None else f" on {row[time.name]}"
+            told.append(plain(text))
+        return told
+
+    # ---- times
+
+    def _times_by_values(self) -> list[Column]:
+        return [each for each in self.table.columns if each.seconds_format is not None and self._is_time(each)]
+
+    def _is_time(self, column: Column) -> bool:
+        """Whether plausible times are times: by name, as dates are written, or as numbers that grow."""
+        if column.raw.dtype.is_temporal() or is_named_time(column):
+            return True
+        if column.words & NO_TIME_WORDS and self.table.has_names:
+            return False
+        if column.numbers is None:
+            return True
+        seconds = seconds_by(column.text, str(column.seconds_format))
+        is_growing = mean(seconds.diff().drop_nulls() >= 0) > 0.9
+        return (is_growing or column.distinct > 0.5 * len(column.values)) and not id_likelihood(
+            column, ITEM_WORDS | USER_WORDS
+        )
+
+    def times(self, ids: set[str]) -> tuple[list[str], str, bool]:
+        """Return columns of the time, their format, and whether they count from the log's beginning."""
+        columns = [column for column in self.table.columns if column.name not in ids]
+        named = [column for column in columns if is_named_time(column)]
+        told = [column for column in columns if column.seconds_format is not None and self._is_time(column)]
+        if self.table.has_names and not [column for column in told if column in named]:
+            self._refuse_odd_times(named)
+        decided = [each for each in told if any(self.decides(self.table.column(name), each) for name in ids)]
+        told = [each for each in told if each not in decided or each in named] or told
+        if told:
+            best = max(told, key=lambda each: self._likelihood_of_a_time(each, each in decided))
+            time_format = self._day_or_month_first(best)
+            if not has_clock(time_format) and (more := _with_clock(best, time_format, columns)) is not None:
+                return [best.name, more[0]], more[1], False
+            return [best.name], time_format, False
+        ordinal = [each for each in columns if each.words & ORDINAL_WORDS and each.is_whole and each.distinct > 2]
+        counted = [each for each in ordinal if not _named_id(each) and each.bounds[0] >= 1]
+        return ([counted[0].name] if counted else [ROW_NUMBER]), "unix_seconds", True
+
+    def _likelihood_of_a_time(self, column: Column, is_decided: bool) -> tuple[Any, ...]:
+        is_full = len(column.values) > 0.95 * len(column.raw)
+        return (
+            is_full,
+            not is_decided,
+            column.distinct > 1,
+            is_named_time(column),
+            has_clock(column.seconds_format or ""),
+        )
+
+    def _refuse_odd_times(self, columns: list[Column]) -> None:
+        """Refuse a column of times of which some are none."""
+        for column in columns:
+            if _named_id(column):
+                continue
+            some = column.text.unique(maintain_order=True).head(20)
+            for each in TIME_FORMATS:
+                if mean(are_plausible(some, each)) > 0.5:
+                    self._refuse_odd(column, are_plausible(column.text, each), f"times of the format {each}")
+            numbers = column.text.filter(_are_numbers(column.text))
+            if Column(column.name, numbers).time_formats:
+                self._refuse_odd(column, _are_numbers(column.text), "times as numbers")
+
+    def _refuse_odd(self, column: Column, fitting: pl.Series, what: str) -> None:
+        """Refuse a column most of whose values are what its name says, and some are not."""
+        if 0.5 < mean(fitting) < 1:
+            raise ValueError(
+                f"Column {column.name!r} of {self.table.path} seems to hold {what}, but {(~fitting).sum():,} of "
+                f"{len(fitting):,} values are none, the first of them {column.text.filter(~fitting)[0]!r}: correct "
+                "these, leave missing ones empty, or rename the column if it holds something else."
+            )
+
+    def _day_or_month_first(self, column: Column) -> str:
+        guess, formats = column.seconds_format, column.time_formats
+        assert guess is not None
+        if len(formats) < 2:
+            return guess
+        some = column.text.unique(maintain_order=True).head(3)
+        read = {
+            each: ", ".join(f"{datetime.fromtimestamp(second, UTC):%-d %B %Y}" for second in seconds_by(some, each))
+            for each in formats
+        }
+        shown = "".join(f"\n  {each}: {days}" for each, days in read.items())
+        return self.ask(f"Column {column.name!r} has {examples(column, 3)}: which format?{shown}\n", formats, guess)
+
+    # ---- ratings, clicks, weights, and what is no interaction
+
+    def _is_free(self, column: Column) -> bool:
+        """Whether neither a user nor an item decides a column, as they do prices and ages."""
+        return not any(self.decides(each, column) for each in self.chosen)
+
+    def rating(self, left: list[Column]) -> Column | None:
+        """Return the column of ratings: with the plainest name, or of a scale, which no user or item decides."""
+        if self.table.has_names:
+            named = [each for each in left if each.words & RATING_WORDS and each.distinct > 1 and not is_mark(each)]
+            ratings = [each for each in named if each.numbers is not None]
+            if not ratings:
+                for each in named:
+                    self._refuse_odd(each, _are_numbers(each.text), "ratings")
+            if ratings:
+                return min(ratings, key=lambda each: (not self._is_free(each), len(each.words)))
+            if any(is_mark(each) and each.words & (CLICK_WORDS | RATING_WORDS) for each in left):
+                return None
+        known = ID_WORDS | NO_ID_WORDS | TIME_WORDS | NO_TIME_WORDS | CLOCK_WORDS | ORDINAL_WORDS | QUANTITY_WORDS
+        known |= USER_WORDS | ITEM_WORDS | ORDER_WORDS | PROFILE_WORDS | LIST_WORDS | PLAY_WORDS | PRICE_WORDS
+        candidates = [
+            each
+            for each in left
+            if _is_rating(each) and self._is_free(each) and not (self.table.has_names and each.words & known)
+        ]
+        if not candidates:
+            return None
+        best = max(candidates, key=_likeness_to_ratings)
+        if not self.table.has_names and len(candidates) == 1:
+            return best
+        guess = best.name if _likeness_to_ratings(best) > 0 else NONE
+        names = [each.name for each in candidates]
+        question = f"Which column of {self.table.path.name} has the ratings, if any?{_shown(candidates)}\n"
+        chosen = self.ask(question, [*names, NONE], guess)
+        others = [name for name in [*names, NONE] if name != chosen]
+        self.doubts.append(("or else", f"ratings are read of {chosen}; they may be of {', '.join(others)}"))
+        return None if chosen == NONE else candidates[names.index(chosen)]
+
+    def clicked(self, left: list[Column]) -> Column | None:
+        """Return a column of marks whose name is that of a click or rating, or that an answer says has clicks."""
+        marks = [column for column in left if is_mark(column)]
+        if self.table.has_names:
+            named = [column for column in marks if column.words & (CLICK_WORDS | RATING_WORDS)]
+            return min(named, key=lambda column: not column.words & {"click", "clicked", "clicks"}, default=None)
+        for column in marks:
+            no, yes = sorted(column.text.str.to_lowercase().unique())
+            share = f"{mean(column.text.str.to_lowercase() == yes):.1%} are {yes}"
+            question = f"Column {column.name} of {self.table.path.name} has {no} and {yes} ({share}): is {yes} a click?"
+            if self._is_free(column) and self.ask(question, [YES, NO], YES) == YES:
+                return column
+        return None
+
+    def unwanted(self, left: list[Column]) -> dict[str, Any]:
+        """Return rules for rows that are no interactions: returns, cancelled orders, refunds, quantities below one."""
+        drop = dict[str, Any]()
+        for column in left:
+            if is_mark(column):
+                if column.words & UNDONE:
+                    drop[column.name] = [value for value in column.text.unique() if value.lower() in POSITIVE]
+            elif _is_kind(column):
+                if undone := [value for value in column.text.unique().sort() if {*tokens(value)} & UNDONE]:
+                    drop[column.name] = undone
+            elif column.words & QUANTITY_WORDS and column.numbers is not None and column.bounds[0] <= 0:
+                drop[column.name] = {"at_most": 0}
+            elif (
+                column.words & QUANTITY_WORDS and column.text.str.contains(r"^-\d").any()
+            ):  # beside "1,000" or the like
+                drop[column.name] = {"values": ["0"], "starts_with": ["-"]}
+            elif self._has_refunds(column):
+                drop[column.name] = {"starts_with": ["-"]}
+            elif column.words & ORDER_WORDS and mean(column.text.str.contains(r"^\d+$")) > 0.5:
+                prefixes = column.text.str.extract(r"^([A-Za-z]+)\d+$").drop_nulls().unique().sort().to_list()
+                drop |= {column.name: {"starts_with": prefixes}} if prefixes else {}
+        return drop
+
+    def _has_refunds(self, column: Column) -> bool:
+        """Whether the few negative amounts of a column are refunds: by its name, or of pairs that paid before."""
+        if column.numbers is None or not 0 < (column.numbers < 0).mean() < 0.3:
+            return False
+        if column.words & PRICE_WORDS:
+            return True
+        user, item = (each.name for each in self.chosen)
+        rows = self.table.sample.select(user, item, value=pl.Series(column.raw.cast(pl.Float64, strict=False)))
+        paid = rows.filter(pl.col("value") > 0).select(user, item).unique()
+        refunds = rows.filter(pl.col("value") < 0)
+        return refunds.join(paid, on=[user, item], how="semi").height > 0.9 * refunds.height
+
+    def weights(self, left: list[Column], drop: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return declarations of columns that say how much an event counts: kinds of events, plays, quantities."""
+        for column in left:
+            if _is_kind(column):
+                return self._kinds_of_events(column, drop)
+        counts = [each for each in left if each.numbers is not None and not is_mark(each) and each.distinct > 2]
+        counts = [each for each in counts if each.bounds[0] >= 0 or each.name in drop]
+        counts = [each for each in counts if not each.words & (PRICE_WORDS - QUANTITY_WORDS) and not _named_id(each)]
+        named = [each for each in counts if each.words & (QUANTITY_WORDS | PLAY_WORDS) and not is_named_time(each)]
+        named = [each for each in named if "amount" not in each.words or each.is_whole]
+        free = [each for each in named if self._is_free(each)]
+        if not free:
+            return {}
+        best = free[0]
+        question = f"Column {best.name!r} has {examples(best, 4)}: does an event count by it?"
+        if self.ask(question, [YES, NO], YES) != YES:
+            return {}
+        return {_column_name(best.name): {"from": best.name, "kind": "weight"}}
+
+    def _kinds_of_events(self, column: Column, drop: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        counts = column.text.value_counts(sort=True)
+        rows = dict(counts.iter_rows())
+        kept = [value for value in counts[column.name] if value not in drop.get(column.name, ())]
+        if len(kept) < 2:
+            return {}
+        weights = {value: _weight_of_kind(value) for value in kept}
+        shown = ", ".join(f"{value} {rows[value] / len(column.text):.1%}" for value in counts[column.name])
+        guess = ", ".join(f"{value} {weight:g}" for value, weight in weights.items())
+        question = (
+            f"Column {column.name!r} has kinds of events ({shown}). Which count, and how much? {guess}. Type those "
+            "that are interactions, with a weight each or without, separated by commas."
+        )
+        answer = self.ask(question, [], ", ".join(f"{value} {weight:g}" for value, weight in weights.items()))
+        typed_weights = dict[str, float]()
+        for part in answer.split(","):
+            value, _, weight = part.strip().rpartition(" ")
+            is_weight = bool(value) and re.fullmatch(r"\d*\.?\d+", weight) is not None
+            typed_weights[value if is_weight else part.strip()] = (
+                float(weight) if is_weight else weights.get(part.strip(), 1)
+            )
+        if left_out := [value for value in counts[column.name] if value not in typed_weights]:
+            drop[column.name] = left_out
+        if len({*typed_weights.values()}) < 2:
+            return {}
+        return {_column_name(column.name): {"from": column.name, "kind": "event", "weights": typed_weights}}
+
+
+def _column_name(name: str) -> str:
+    """Return the name of a declared column, which is in lower case and none of those that every log has."""
+    stem = re.sub(r"[^a-z0-9_]", "_", "_".join(tokens(name))).strip("_") or "weight"
+    return f"{stem if stem[0].isalpha() else f'n_{stem}'}{'_' * (stem in TAKEN)}"
+
+
+def _weight_of_kind(value: str) -> float:
+    words = {*tokens(value), value.lower().replace("_", "").replace(" ", "")}
+    return max((weight for weight, kinds in EVENT_WEIGHTS.items() if words & kinds), default=1.0)
+
+
+def _is_kind(column: Column) -> bool:
+    """Whether a column has kinds of events, or states of orders."""
+    if not column.is_text or column.distinct > 12:
+        return False
+    words = {word for value in column.text.unique() for word in tokens(value)}
+    return bool(words & (UNDONE.union(*EVENT_WEIGHTS.values())))
+
+
+def _named_id(column: Column) -> bool:
+    return max(id_likelihood(column, words) for words in (USER_WORDS, ITEM_WORDS)) > 0
+
+
+def _are_numbers(text: pl.Series) -> pl.Series:
+    return text.cast(pl.Float64, strict=False).is_not_null()
+
+
+def _with_clock(day: Column, day_format: str, columns: list[Column]) -> tuple[str, str] | None:
+    """Return the column of the time of day that belongs to a column of days, and their joint format."""
+    for column in columns:
+        is_clock = column.numbers is None and bool(
+            column.text.str.contains(r"^\d{1,2}:\d\d(:\d\d)?( ?[AaPp][Mm])?$").all()
+        )
+        if column is day or not (is_clock or column.words & CLOCK_WORDS):
+            continue
+        frame = RawColumns(pl.DataFrame([day.raw, column.raw]).drop_nulls(), "sample")
+        for clock in CLOCKS:
+            time_format = f"{'%Y-%m-%d' if day.raw.dtype.is_temporal() else day_format} {clock}"
+            try:
+                seconds = frame.seconds([day.name, column.name], "timestamp", time_format, "timestamp_format")
+            except (ValueError, pl.exceptions.PolarsError):
+                continue
+            if mean(seconds.is_between(*LAST_YEARS)) >= LEAST_IN_THEM:
+                return column.name, time_format
+    return None
+
+
+def _unpacked(table: RawTable) -> str:
+    """Return what to do about columns of records, such as a customer with an id or the items of an event; else ""."""
+    kinds = table.sample.schema.items()
+    records = [name for name, kind in kinds if isinstance(kind, pl.Struct)]
+    lists = [name for name, kind in kinds if isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct)]
+    if not (records or lists):
+        return ""
+    reader = {"ndjson": "read_ndjson", "json": "read_json"}.get(table.form.kind, "read_parquet")
+    steps = "".join(f".explode({name!r})" for name in lists)
+    steps += "".join(f".unnest({name!r}, separator='_')" for name in [*records, *lists])
+    return (
+        f"{', '.join([*records, *lists])} {'hold' if records[1:] or lists[1:] or (records and lists) else 'holds'} "
+        f"records, whose fields are no columns yet: write them as such by polars, `pl.{reader}({table.path.name!r})"
+        f"{steps}.write_parquet('{table.path.stem}-flat.parquet')`, and give the command that file. "
+    )
+
+
+def _is_rating(column: Column) -> bool:
+    """Whether the few numbers of a column end where a scale of ratings does."""
+    if column.numbers is None or not 2 < column.distinct <= MOST_RATINGS:
+        return False
+    low, high = column.bounds
+    steps = 2 if column.is_whole else 10
+    return low >= -1 and high in {top for _, top in SCALES} and column.distinct <= steps * (high - low + 1)
+
+
+def _likeness_to_ratings(column: Column) -> float:
+    """Return above 0 if values are distributed as ratings are: most of them not at the lowest, as quantities are."""
+    assert column.numbers is not None
+    low, high = column.bounds
+    at_lowest = float((column.numbers == low).mean())
+    return 2 / column.distinct + 0.05 - at_lowest + (float(column.numbers.mean()) - low) / (high - low) * 0.1
+
+
+def _shown(columns: list[Column]) -> str:
+    return "".join(f"\n  {column.name}: {examples(column, 3)}" for column in columns)
+
+
+def _scale_of(rating: Column) -> dict[str, Any]:
+    """Return the rating scale, the rating from which a row is a like, and values that are no ratings."""
+    assert rating.numbers is not None
+    counts = Counter(rating.numbers.tolist())
+    is_no_rating = -1 in counts and len(counts) > 2 and sorted(counts)[1] >= 0 and max(counts) > 1
+    dropped = [-1] if is_no_rating else []
+    is_whole = all(value % 1 == 0 for value in counts)
+    lowest = max(counts.get(1, 0), counts.get(2, 0))
+    if len(counts) - len(dropped) > 2 and is_whole and max(counts) > 2 and counts.get(0, 0) > 2 * lowest:
+        dropped.append(0)  # far more frequent than the lowest ones: no rating was given
+    rated = {value: count for value, count in counts.items() if value not in dropped}
+    low, high = min(rated), max(rated)
+    fitting = [scale for scale in (*SCALES, (-1, 1), (0, 1)) if scale[0] <= low and high <= scale[1]]
+    halves = [scale for scale in fitting if is_whole == (scale[0] != 0.5)] or fitting
+    scale = min(halves, key=lambda each: (each[1] - high, low - each[0]), default=(low, high))
+    step = 1 if is_whole else 0.5
+    threshold = -(-(scale[0] + 0.75 * (scale[1] - scale[0])) // step) * step
+    rows = sum(rated.values())
+
+    def share(least: float) -> float:
+        return sum(count for value, count in rated.items() if value >= least) / rows
+
+    if not 0.1 <= share(threshold) <= 0.9 and len(rated) > 1:
+        threshold = min(sorted(rated)[1:], key=lambda value: abs(share(value) - 0.5))
+    return {
+        "kind": "ratings",
+        "rating": rating.name,
+        "scale": scale,
+        "threshold": threshold,
+        "likes": share(threshold),
+        "drop": {rating.name: dropped} if dropped else {},
+    }
+
+
+def _nobody(user: Column) -> list[str]:
+    """Return ids of users with a large part of the log whose names stand for nobody, such as guests."""
+    counts = user.text.value_counts(sort=True).head(3).rows()
+    return [value for value, count in counts if count > 0.1 * len(user.text) and value.lower() in NOBODY]
