@@ -12,7 +12,7 @@ from kedro.pipeline import Pipeline
 
 from kedro_provenance.catalog import configuration, loaded_version, location
 from kedro_provenance.unfinished import CHOICES
-from reclora_kedro.champion import CHOICE
+from reclora_kedro.current_model import CHOICE
 from reclora_kedro.extras import missing_extra
 
 RESULTS = {

@@ -16,7 +16,7 @@ from kedro_provenance.plugin import (
     ResumingSession,
 )
 from reclora_kedro import cells, extensions
-from reclora_kedro.champion import ChampionAliases
+from reclora_kedro.current_model import CurrentModelAliases
 from reclora_kedro.hooks import RecommenderHooks
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.pipelines.checks import checks
@@ -60,7 +60,7 @@ HOOKS = (
         blocks=BLOCKS,
         block_types=[source_types],
         late_tags=["gpu", "evaluation"],
-        aliases=ChampionAliases(readers=["recommendation", "export"]),
+        aliases=CurrentModelAliases(readers=["recommendation", "export"]),
         stores=[cells.FOLDER],
     ),
     RecommenderHooks(),

@@ -90,7 +90,7 @@ def test_a_user_is_forgotten(finished_run):
     assert listed.height < lines.height
     assert after.load("users")["user_id"].to_list() == [other for other in users if other != user]
     assert after.load("log").users.height == after.load("lens").sizes.users == len(users) - 1
-    report, champion = after.load("forget_report"), after.load("champion")["versions"]
+    report, current = after.load("forget_report"), after.load("champion")["versions"]
     assert report["forgotten"] == 1
     forgotten = ForgottenUsers.from_table(after.load("users_to_drop"))
     assert [each for each in (77777, *users) if each in forgotten] == [user]
@@ -100,7 +100,7 @@ def test_a_user_is_forgotten(finished_run):
     traces = {"lens", "reclora.adapter", "shared_lora.adapter", "candidate_choice"}
     assert {each["entry"] for each in report["traces"]} == traces
     assert report["rows"][-1]["entry"] in ("interactions", "users", "log", "log_without_embeddings")  # tables last
-    assert {champion[name] for name in ("log", "lens", "users")} == {after.stored("log").run}
+    assert {current[name] for name in ("log", "lens", "users")} == {after.stored("log").run}
     new = {path: content for path, content in stored(project).items() if path not in files and path.suffix == ".json"}
     forgotten = Forgotten(frozenset({str(user)}))
     assert not [path for path, content in new.items() if forgotten.in_records(json.loads(content))]

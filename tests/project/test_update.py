@@ -10,7 +10,7 @@ from forked import exit_code
 from kedro_provenance.failures import RunRefusedError
 from projects import catalog_of, copy_project, kedro_command, kedro_run
 from reclora_kedro import commands
-from reclora_kedro.champion import champion_history
+from reclora_kedro.current_model import model_history
 from reclora_kedro.pipelines.served_project import ServedProject
 
 
@@ -20,10 +20,10 @@ def updated(finished_run):
     project, before = finished_run.project, {name: finished_run.catalog.load(name) for name in ("items", "users")}
     kedro_run(project, pipeline_names=["candidates"])
     settings = {"update": {"variant": "reclora", "retriever": True}}
-    second = 2  # the first champion that it saves is what it goes on from
+    second = 2  # the first model that it saves is what it goes on from
     assert exit_code(update_and_die, project, "champion", second, settings) == -signal.SIGKILL
-    [champion] = champion_history(catalog_of(project))
-    assert champion["versions"]["lens"] < catalog_of(project).get("lens").resolve_load_version()
+    [current] = model_history(catalog_of(project))
+    assert current["versions"]["lens"] < catalog_of(project).get("lens").resolve_load_version()
     assert exit_code(update_and_die, project, "run_manifest", 1, settings) == -signal.SIGKILL
     kedro_run(project, settings, pipeline_names=["update"])
     return project, before
@@ -32,7 +32,7 @@ def updated(finished_run):
 def test_an_update_leaves_one_whole_champion(updated):
     project, before = updated
     catalog = catalog_of(project)
-    present, killed, first = champion_history(catalog)
+    present, killed, first = model_history(catalog)
     assert {name: killed[name] for name in killed if name != "version"} == {
         name: present[name] for name in present if name != "version"
     }
@@ -54,14 +54,14 @@ def test_an_update_leaves_one_whole_champion(updated):
     assert splits["validation"] > 20 < splits["test"]
 
 
-def finished_rows(catalog, champion):
-    return catalog.load("interactions", champion["versions"]["interactions"]).collect().height
+def finished_rows(catalog, current):
+    return catalog.load("interactions", current["versions"]["interactions"]).collect().height
 
 
 def test_an_adapter_goes_on_with_the_lens(updated):
     project, _ = updated
     catalog = catalog_of(project)
-    log, [present, *_] = catalog.load("adapter_update_log"), champion_history(catalog)
+    log, [present, *_] = catalog.load("adapter_update_log"), model_history(catalog)
     assert log["safeguard"].unique(maintain_order=True).to_list() == [
         "start",
         "none",
@@ -84,7 +84,7 @@ def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated, 
     served = ServedProject(project, "test", {})
     monkeypatch.chdir(project)
     alias, _ = served.roll_back()  # as the service does, by the same pipeline
-    present, *_, first = champion_history(catalog_of(project))
+    present, *_, first = model_history(catalog_of(project))
     assert alias == present["version"]
     assert present["versions"] == first["versions"]
     catalog = kedro_run(project, {"recommendation": {"variant": None}}, pipeline_names=["recommendation"])
@@ -103,7 +103,7 @@ def test_the_same_news_again_change_nothing(updated):
     assert catalog.load("interactions").collect().equals(before["interactions"].collect())
     for name in ("items", "users"):
         assert catalog.load(name).equals(before[name])
-    present, before_it, *_ = champion_history(catalog)
+    present, before_it, *_ = model_history(catalog)
     assert present["versions"] == before_it["versions"]
 
 
@@ -115,12 +115,12 @@ def test_new_items_are_read_by_the_encoder_that_read_the_champions(tmp_path):
     kedro_run(project, tuned, pipeline_names=["update"])
     assert newest_encoder(kedro_run(project, {"item_encoder": {"layers": None}}, pipeline_names=["encoders"])) != first
     catalog = kedro_run(project, tuned, pipeline_names=["update"])
-    assert {record["versions"]["tuned_item_encoder"] for record in champion_history(catalog)} == {first}
+    assert {record["versions"]["tuned_item_encoder"] for record in model_history(catalog)} == {first}
     read = catalog.stored("item_embeddings").recipe.inputs["champion.tuned_item_encoder"]
     assert read != catalog.stored("tuned_item_encoder").content  # the newest
     shutil.rmtree(project / "data/test/06_models/champion.json")
     with pytest.raises(RunRefusedError, match=r"has changed in between.*tuned_item_encoder with"):
-        kedro_run(project, tuned, pipeline_names=["update"])  # the first champion would be of two encoders
+        kedro_run(project, tuned, pipeline_names=["update"])  # the first model would be of two encoders
 
 
 def newest_encoder(catalog):

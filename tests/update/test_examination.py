@@ -61,14 +61,14 @@ def turned(rows):
 
 def divided(new, before, log, lens, first=None, withheld=NOTHING, accept=False, reject=()):
     """The rows to take in, those to keep out, and the report."""
-    champion, report = Model(lens, log), CleaningReport()
+    current, report = Model(lens, log), CleaningReport()
     settings = (INGESTION, HISTORY, CONFIG, report)
     parts = keep_out(
         new.sort("timestamp"),
         before.lazy(),
         withheld,
-        champion,
-        first or champion,
+        current,
+        first or current,
         *settings,
         accept=accept,
         reject=reject,

@@ -175,7 +175,9 @@ def test_the_lens_scores_the_others_as_before(log, config, tmp_path, statistics)
 
 @pytest.mark.parametrize(("ids", "unknown"), [([3, 2], 1), ([2, 3, 1], 1), ([3, 4], 2)])
 def test_rows_of_another_log_are_refused(ids, unknown):
-    with pytest.raises(MismatchError, match=f"{unknown} values of user_id are none of the 2 that the champion knows"):
+    with pytest.raises(
+        MismatchError, match=f"{unknown} values of user_id are none of the 2 that the current model knows"
+    ):
         kept_rows(pl.Series("user_id", [1, 2]), pl.Series("user_id", ids))
 
 
@@ -194,15 +196,17 @@ def test_users_and_items_that_came_after_the_lens_are_unknown_to_it(log, config)
 
 def test_vectors_by_other_projections_than_the_lens_reads_are_refused():
     vectors = {"embeddings": np.eye(3), "tfidf.idf": np.ones(2)}
-    champion = {"embeddings": 2 * np.eye(3)[:2], "tfidf.idf": np.ones(2)}
+    current = {"embeddings": 2 * np.eye(3)[:2], "tfidf.idf": np.ones(2)}
     ids, left = pl.Series("item_id", [1, 2, 3]), pl.Series("item_id", [1, 3])
-    kept = keep_item_vectors(vectors, champion, ids, left)
-    assert np.array_equal(kept["embeddings"], [[2, 0, 0], [0, 0, 1]])  # the first one's as the champion's lens reads it
+    kept = keep_item_vectors(vectors, current, ids, left)
+    assert np.array_equal(
+        kept["embeddings"], [[2, 0, 0], [0, 0, 1]]
+    )  # the first one's as the current model's lens reads it
     for other in ({"tfidf.idf": np.zeros(2)}, {"tfidf.mean": np.ones(2)}):
-        with pytest.raises(MismatchError, match="not made by the projections of the champion's"):
-            keep_item_vectors(vectors, champion | other, ids, left)
+        with pytest.raises(MismatchError, match="not made by the projections of the current model's"):
+            keep_item_vectors(vectors, current | other, ids, left)
     with pytest.raises(MismatchError, match="has 3 rows, but there are 2 items"):
-        keep_item_vectors(vectors, champion, ids.head(2), left.head(1))
+        keep_item_vectors(vectors, current, ids.head(2), left.head(1))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""When a challenger takes the champion's place."""
+"""When a challenger takes the current model's place."""
 
 import re
 
@@ -25,15 +25,15 @@ def newest_rows(users=100, rows=2000, seed=0):
 @pytest.mark.parametrize(("noise", "chosen"), [(0.5, "challenger"), (1.01, "challenger"), (3.0, "champion")])
 def test_a_challenger_that_is_not_worse_takes_the_place(noise, chosen):
     rows, scores = newest_rows()
-    champion = scores(1.0)
-    challenger = champion + 1e-9 if noise == 1.01 else scores(noise)
-    decision = decide(rows, champion, challenger, CONFIG, BOOTSTRAP)
+    current = scores(1.0)
+    challenger = current + 1e-9 if noise == 1.01 else scores(noise)
+    decision = decide(rows, current, challenger, CONFIG, BOOTSTRAP)
     assert decision.chosen == chosen
     assert decision.lower_bound <= decision.difference
     assert decision.difference == pytest.approx(decision.challenger_auc - decision.champion_auc)
 
 
-def test_a_difference_that_few_rows_leave_open_keeps_the_champion():
+def test_a_difference_that_few_rows_leave_open_keeps_the_current_model():
     rows, scores = newest_rows(users=8, rows=24)
     decision = decide(rows, scores(1.0), scores(1.0), CONFIG, BOOTSTRAP)
     assert (decision.chosen, decision.rows) == ("champion", 24)
@@ -41,7 +41,7 @@ def test_a_difference_that_few_rows_leave_open_keeps_the_champion():
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2])
-def test_what_cannot_be_measured_keeps_the_champion(kept):
+def test_what_cannot_be_measured_keeps_the_current_model(kept):
     rows, scores = newest_rows()
     alike = rows.filter(label=1).head(kept)
     decision = decide(alike, scores(1.0)[:kept], scores(1.0)[:kept], CONFIG, BOOTSTRAP)
@@ -50,23 +50,23 @@ def test_what_cannot_be_measured_keeps_the_champion(kept):
     assert decision.champion_auc is None
 
 
-def test_a_challenger_that_learned_nothing_is_the_champion():
+def test_a_challenger_that_learned_nothing_is_the_current_model():
     rows, scores = newest_rows()
-    champion = scores(1.0)
-    assert decide(rows, champion, champion, CONFIG, BOOTSTRAP).chosen == "champion"
+    current = scores(1.0)
+    assert decide(rows, current, current, CONFIG, BOOTSTRAP).chosen == "champion"
 
 
-def test_a_challenger_that_is_worse_on_older_rows_or_than_the_first_champion_stays_out():
+def test_a_challenger_that_is_worse_on_older_rows_or_than_the_first_model_stays_out():
     every, scores = newest_rows(rows=4000)
     every = every.with_columns(timestamp=pl.int_range(4000))
     newest, held_out, trusted = every.head(2000), every.slice(2000, 1000), every.tail(1000)
-    champion, good = scores(1.0), scores(1.0)
+    current, good = scores(1.0), scores(1.0)
 
-    def chosen(challenger, first=champion, **settings):
-        named = {"champion": champion, "challenger": challenger, "first": first}
+    def chosen(challenger, first=current, **settings):
+        named = {"champion": current, "challenger": challenger, "first": first}
         return decide_among_three(newest, held_out, trusted, named, CONFIG, BOOTSTRAP, **{"accept": False} | settings)
 
-    near = champion + 0.1 * (good - champion)
+    near = current + 0.1 * (good - current)
     assert chosen(near).chosen == "challenger"
     forgets = np.concatenate([near[:2000], scores(3.0)[2000:3000], near[3000:]])
     refused, accepted = chosen(forgets), chosen(forgets, accept=True)
@@ -76,11 +76,11 @@ def test_a_challenger_that_is_worse_on_older_rows_or_than_the_first_champion_sta
             r"on 1,000 older rows, the challenger's AUC is -.*on 2,000 newest rows, its AUC is \+", figures.reason
         )
     assert refused.reason.endswith("update.accept=[lens] takes it all the same")
-    false = chosen(np.concatenate([near[:3000], -champion[3000:]]))
-    assert false.reason.startswith("on 1,000 test rows of the first champion, the challenger's AUC is -")
+    false = chosen(np.concatenate([near[:3000], -current[3000:]]))
+    assert false.reason.startswith("on 1,000 test rows of the first model, the challenger's AUC is -")
     lost = chosen(near, first=scores(0.5))
     assert lost.chosen == "champion"
-    assert "beside the first champion" in lost.reason
+    assert "beside the first model" in lost.reason
     assert chosen(near, first=scores(0.5), accept=True).chosen == "challenger"
 
 
@@ -88,9 +88,9 @@ def test_old_rows_weigh_less_the_older_they_are():
     every, scores = newest_rows(rows=4000)
     newest, old, recent = every.head(2000), every.slice(2000, 1000), every.tail(1000)
     held_out = pl.concat([old.with_columns(timestamp=0), recent.with_columns(timestamp=YEAR)])
-    champion = scores(1.0)
+    current = scores(1.0)
     drifted = np.concatenate([scores(0.5)[:2000], scores(3.0)[2000:3000], scores(0.5)[3000:]])
-    named = {"champion": champion, "challenger": drifted, "first": champion}
+    named = {"champion": current, "challenger": drifted, "first": current}
     decisions = [
         decide_among_three(
             newest.with_columns(timestamp=YEAR), rows, recent.with_columns(timestamp=YEAR),
@@ -102,17 +102,17 @@ def test_old_rows_weigh_less_the_older_they_are():
 
 
 def test_rollbacks_after_an_update_go_behind_what_was_rolled_back():
-    def champion(version, names, **decision):
+    def current(version, names, **decision):
         return {"version": version, "versions": {"lens": names}, "decision": decision, "made_by": names}
 
-    history = [champion("4", "4"), champion("3", "1", to="1"), champion("2", "2"), champion("1", "1")]
+    history = [current("4", "4"), current("3", "1", to="1"), current("2", "2"), current("1", "1")]
     once = rolled_back(history)
     assert (once["versions"], once["decision"]["to"], once["made_by"]) == ({"lens": "1"}, "1", "1")
     with pytest.raises(ValueError, match="none before it"):
         rolled_back([{"version": "5", **once}, *history])
-    behind = [champion("5", "5"), champion("4", "4", chosen="forgotten"), *history[1:]]
+    behind = [current("5", "5"), current("4", "4", chosen="forgotten"), *history[1:]]
     assert rolled_back(behind)["versions"] == {"lens": "4"}
     with pytest.raises(ValueError, match="goes back to where users were forgotten"):
         rolled_back(behind[1:])
-    with pytest.raises(ValueError, match="no champion yet"):
+    with pytest.raises(ValueError, match="no model yet"):
         rolled_back([])

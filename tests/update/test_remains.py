@@ -7,7 +7,7 @@ import pytest
 
 from reclora_kedro.pipelines.forget.nodes import show_remains
 from reclora_kedro.update.config import ForgetConfig
-from reclora_kedro.update.remains import Forgotten, champions_of, find_remains, remains_table, stored_users
+from reclora_kedro.update.remains import Forgotten, find_remains, models_that_name, remains_table, stored_users
 from terminal import printed
 
 
@@ -95,10 +95,10 @@ def test_ids_of_users_and_of_items_that_they_alone_have(stored):
     assert [each.content for each in find_remains(stored[:3], forgotten).rows] == ["interactions1"]
 
 
-def test_champions_that_name_what_is_erased(stored):
+def test_models_that_name_what_is_erased(stored):
     history = [{"version": "3", "versions": {"log": "2"}}, {"version": "2", "versions": {"log": "1", "lens": "1"}}]
-    champions = [replace(stored[-1], version=version) for version in "321"]
-    assert champions_of(history, stored[3:4], [*stored[:-1], *champions]) == [champions[1]]
+    models = [replace(stored[-1], version=version) for version in "321"]
+    assert models_that_name(history, stored[3:4], [*stored[:-1], *models]) == [champions[1]]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ __all__ = ["create_pipeline"]
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """The newest log and the champion's models in; a table of periods with alarms, a figure and a page out."""
+    """The newest log and the current model's models in; a table of periods with alarms, a figure and a page out."""
     # A choice from before this run lasts over updates, and need not be of what these have read since.
     choice = "candidate_choice" if "recommendation" in (requested_pipelines() or ()) else "champion.candidate_choice"
     retriever = ["champion.retriever"] if names.recommendation_reads_retriever else []

@@ -1,4 +1,4 @@
-"""What a run has left, as a run of MLflow: metrics, figures, reports, parameters, versions and the champion."""
+"""What a run has left, as a run of MLflow: metrics, figures, reports, parameters, versions and the current model."""
 
 import math
 import os
@@ -22,7 +22,7 @@ from kedro_provenance.files.digests import digest
 from kedro_provenance.manifest import MANIFEST, parameters_of
 from kedro_provenance.recipe import flat
 from reclora_extras.tracking.config import TrackingConfig
-from reclora_kedro.champion import CHAMPION
+from reclora_kedro.current_model import ALIAS
 from reclora_kedro.study.grid import Cell
 from reclora_kedro.study.results import CellResult, StudiedCell
 
@@ -84,8 +84,8 @@ def log_run(
         if "study_cells" in pipeline.inputs():
             for studied in map(StudiedCell.from_json, catalog.load("study_cells")):
                 log_cell(client, experiment, run.run_id, studied.cell, studied.result)
-        if CHAMPION in versions:
-            register_champion(client, config.model, run, catalog)
+        if ALIAS in versions:
+            register_current_model(client, config.model, run, catalog)
     except Exception:
         client.set_terminated(run.run_id, "FAILED")
         raise
@@ -145,21 +145,21 @@ def log_cell(client: MlflowClient, experiment: str, parent: str, cell: Cell, res
     client.set_terminated(run)
 
 
-def register_champion(client: MlflowClient, name: str, run: Any, catalog: AtomicCatalog) -> None:
-    """Have the alias ``champion`` of a registered model name the champion's weights, logged where they are new."""
-    record = catalog.load(CHAMPION)
+def register_current_model(client: MlflowClient, name: str, run: Any, catalog: AtomicCatalog) -> None:
+    """Have the alias ``champion`` of a registered model name the current model's weights, logged where they are new."""
+    record = catalog.load(ALIAS)
     results = digest(record["versions"])
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     known = [each for each in client.search_model_versions(f"name = '{name}'") if each.tags.get(RESULTS) == results]
     if not known:
         for entry, folder in weights(record["versions"], catalog):
-            client.log_artifacts(run.run_id, str(folder), f"{CHAMPION}/{entry}")
+            client.log_artifacts(run.run_id, str(folder), f"{ALIAS}/{entry}")
         addresses = {entry: location(catalog.get(entry)) for entry in record["versions"]}
-        client.log_dict(run.run_id, record | {"addresses": addresses}, f"{CHAMPION}/{CHAMPION}.json")
-        source = f"{run.artifact_uri}/{CHAMPION}"
+        client.log_dict(run.run_id, record | {"addresses": addresses}, f"{ALIAS}/{ALIAS}.json")
+        source = f"{run.artifact_uri}/{ALIAS}"
         known = [client.create_model_version(name, source, run.run_id, tags={RESULTS: results})]
-    client.set_registered_model_alias(name, CHAMPION, known[0].version)
+    client.set_registered_model_alias(name, ALIAS, known[0].version)
 
 
 def weights(versions: Mapping[str, str], catalog: AtomicCatalog) -> Iterator[tuple[str, Path]]:

@@ -1,25 +1,24 @@
-"""Make the previous champion the present one again; on request."""
-
-from typing import Any
+"""Make the previous model the present one again; on request."""
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.current_model import CurrentModel, ModelInHistory
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.terminal import show
-from reclora_kedro.update.promotion import champion_table, rolled_back
+from reclora_kedro.update.promotion import current_model_table, rolled_back
 
 
-def roll_back(champion_history: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the previous champion as the next one."""
-    champion = rolled_back(champion_history)
-    show(champion_table(champion))
-    return champion
+def roll_back(model_history: list[ModelInHistory]) -> CurrentModel:
+    """Return the previous model as the next one."""
+    current = rolled_back(model_history)
+    show(current_model_table(current))
+    return current
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Name a new champion with the versions of the previous one."""
+    """Name a new model with the versions of the previous one."""
     return Pipeline(
-        [Node(roll_back, inputs="champion_history", outputs="champion", name="roll_back")],
+        [Node(roll_back, inputs="model_history", outputs="champion", name="roll_back")],
         namespace="rollback",
         prefix_datasets_with_namespace=False,
     )

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from kedro_provenance.catalog import AtomicCatalog, loaded_version
 from kedro_provenance.failures import RunRefusedError, command
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import grow_retriever
-from reclora_kedro.champion import CHAMPION, CHOICE, champion_history
+from reclora_kedro.current_model import ALIAS, CHOICE, ModelInHistory, model_history
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
@@ -100,7 +101,7 @@ class ServedProject:
 
         Where no alias names the other versions, a choice may be of a run that has not made all of its own yet.
         """
-        alias = self._newest(CHAMPION)
+        alias = self._newest(ALIAS)
         is_beside = alias is not None and self._context.params["champion"] == "promoted"
         return alias, self._newest(CHOICE) if is_beside else None
 
@@ -136,12 +137,12 @@ class ServedProject:
         if self._has_loaded:
             self._context, self._catalog = self._read_configuration()
         self._has_loaded, chosen_by = True, self.chosen_by()
-        history = champion_history(self._catalog) if self._context.params["champion"] == "promoted" else []
+        history = model_history(self._catalog) if self._context.params["champion"] == "promoted" else []
         return replace(_Loading(self._catalog, self._context, history).champion(), chosen_by=chosen_by)
 
 
 class _Loading:
-    def __init__(self, catalog: AtomicCatalog, context: KedroContext, history: list[dict[str, Any]]) -> None:
+    def __init__(self, catalog: AtomicCatalog, context: KedroContext, history: Sequence[ModelInHistory]) -> None:
         self._catalog, self._env, self._history = catalog, context.env, history
         self._named = history[0]["versions"] if history else {}
         self._params, self._versions = context.params, dict[str, str]()

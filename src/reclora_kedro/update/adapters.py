@@ -63,10 +63,10 @@ def update_adapter(
     few_shot, is_new, validation = learned_rows(prompts, gate_inputs)
     newest = prompt_set(prompts, "test", gate_inputs)
     model.model.eval()
-    champion = model.scores(newest, training.tokens_per_batch, "champion")
+    current = model.scores(newest, training.tokens_per_batch, "champion")
     log = continue_adapter(model, few_shot, is_new, validation, config, training)
     challenger = model.scores(newest, training.tokens_per_batch, "challenger")
-    decision = decide(test, champion, challenger, promotion, bootstrap)
+    decision = decide(test, current, challenger, promotion, bootstrap)
     if decision.chosen == "champion":
         assign(weights, start)
     return log, decision

@@ -22,10 +22,10 @@ class ExaminationConfig(Block):
 
 
 class PromotionConfig(Block):
-    """Conditions under which a challenger replaces the champion."""
+    """Conditions under which a challenger replaces the current model."""
 
     level: ClassVar[float] = 0.05  # of the one-sided test over draws of users, as is usual for non-inferiority
-    # Most test rows of the champion's log that do not train; they tell an AUC to about ±.02.
+    # Most test rows of the current model's log that do not train; they tell an AUC to about ±.02.
     held_out: ClassVar[int] = 2000
 
     margin: NonNegative

@@ -1,7 +1,7 @@
 """Alarms of an update: new interactions that may be an attack or an accident, before any training on them.
 
 They are judged group by group, so that an alarm for some shuts nobody else out: by their source, by whether their users
-are new since the champion's log, and by bursts of new users, who came on one day or in one hour.
+are new since the current model's log, and by bursts of new users, who came on one day or in one hour.
 """
 
 import logging
@@ -46,7 +46,7 @@ class Model(NamedTuple):
 def examine_events(
     new: pl.DataFrame,
     log: pl.LazyFrame,
-    champion: Model,
+    current: Model,
     first: Model,
     ingestion: IngestionConfig,
     history: HistoryConfig,
@@ -56,9 +56,9 @@ def examine_events(
     """Return the new interactions that the log lacks, with their `group` and `alarm`, the reason or null.
 
     All rows of a user with more than `user_rows` of them, and more than `user_share`, raise one. So do those of a group
-    on which the champion's AUC is lower by more than `fall` than the mark, measured on at least `fall_rows` each: such
-    a fall reveals inverted or random labels, as tastes change slowly. The mark is the first model's AUC on the test
-    rows of its own log, which nothing that came later can lower; the champion's fall there is an alarm, too.
+    on which the current model's AUC is lower by more than `fall` than the mark, measured on at least `fall_rows` each:
+    such a fall reveals inverted or random labels, as tastes change slowly. The mark is the first model's AUC on the
+    test rows of its own log, which nothing that came later can lower; the current model's fall there is an alarm, too.
 
     Args:
         new: canonical interactions with their `source`.
@@ -68,13 +68,13 @@ def examine_events(
     users = added.group_by("user_id").len("rows")
     most = (pl.col("rows") > config.user_rows) & (pl.col("rows") > config.user_share * added.height)
     is_crowd = pl.col("user_id").is_in(users.filter(most)["user_id"].implode())
-    is_known = pl.col("user_id").is_in(champion.log.users["user_id"].implode())
+    is_known = pl.col("user_id").is_in(current.log.users["user_id"].implode())
     source = pl.col("source").str.replace("raw_new_interactions", "table")
     group = pl.format("{}-{}", source, pl.when(is_known).then(pl.lit("known-users")).otherwise(pl.lit(NEW_USERS)))
     added = added.with_columns(group=pl.when(is_crowd).then(pl.lit(ONE_USER)).otherwise(group))
     trusted = first.log.samples_in("test")
     mark = lens_auc(first, trusted, config.fall_rows)
-    still = lens_auc(champion, champion.log.samples.join(trusted, on=MOMENT, how="semi"), config.fall_rows)
+    still = lens_auc(current, current.log.samples.join(trusted, on=MOMENT, how="semi"), config.fall_rows)
     if still < mark - config.fall:
         told = (
             f"the AUC of the lens in use is {still:.3f} on the test rows of the first log, and was {mark:.3f} at first"
@@ -88,12 +88,12 @@ def examine_events(
         )
     aucs, least_auc = dict[str, float](), mark - config.fall
     if added.height >= config.fall_rows and not np.isnan(mark):
-        scored = _scored(added, log, champion, ingestion, history)
+        scored = _scored(added, log, current, ingestion, history)
         aucs = _aucs(scored, added, config.fall_rows)
         for unit in BURSTS:
             for name in [name for name in added["group"].unique(maintain_order=True) if name.endswith(NEW_USERS)]:
                 added = _divided(added, name, unit, scored, aucs, least_auc, config.fall_rows, config.new_users)
-    told = "the champion's AUC is {:.3f} on them; the mark is {:.3f}"
+    told = "the current model's AUC is {:.3f} on them; the mark is {:.3f}"
     alarms = {name: told.format(auc, mark) for name, auc in aucs.items() if auc < least_auc}
     alarms[ONE_USER] = "one user has most of the new interactions"
     return added.with_columns(alarm=pl.col("group").replace_strict(alarms, default=None, return_dtype=pl.String))
@@ -103,7 +103,7 @@ def keep_out(
     new: pl.DataFrame,
     log: pl.LazyFrame,
     withheld: pl.DataFrame,
-    champion: Model,
+    current: Model,
     first: Model,
     ingestion: IngestionConfig,
     history: HistoryConfig,
@@ -131,7 +131,7 @@ def keep_out(
     new = pl.concat([new, gone]).sort(MOMENT_KEY, maintain_order=True)
     unseen = new.join(rejected, on=EVENT_KEY, how="anti", maintain_order="left")
     report.record("new interactions that were rejected before", new.height - unseen.height)
-    examined = examine_events(unseen, log, champion, first, ingestion, history, config, report)
+    examined = examine_events(unseen, log, current, first, ingestion, history, config, report)
     out = decided(examined, accept, reject, rejected["group"].unique())
     groups = out.group_by("group", "alarm", maintain_order=True).agg(pl.len(), pl.col("user_id").n_unique())
     for group, alarm, rows, users in groups.iter_rows():
@@ -143,7 +143,7 @@ def keep_out(
                 *(rows, users, group, alarm, group, group),
             )
     taken = unseen.join(out, on=EVENT_KEY, how="anti", maintain_order="left")
-    for item, users, new_users in lifted_items(taken, log, champion.log.users["user_id"], config).iter_rows():
+    for item, users, new_users in lifted_items(taken, log, current.log.users["user_id"], config).iter_rows():
         told = f"{new_users} of its {users} users are new: somebody may have made them to lift it"
         report.record(f"interactions of the item {item}", taken.filter(item_id=item).height, told)
         logger.warning("Most users of the item %s are new, %d of %d.", item, new_users, users)
@@ -209,10 +209,10 @@ def lens_auc(model: Model, samples: pl.DataFrame, least: int) -> float:
 
 
 def _scored(
-    added: pl.DataFrame, log: pl.LazyFrame, champion: Model, ingestion: IngestionConfig, history: HistoryConfig
+    added: pl.DataFrame, log: pl.LazyFrame, current: Model, ingestion: IngestionConfig, history: HistoryConfig
 ) -> pl.DataFrame:
-    """Return the samples of new interactions with the champion's logit; vectors of new items are zero as yet."""
-    before, nothing = champion.log, RawEntities()
+    """Return the samples of new interactions with the current model's logit; vectors of new items are zero as yet."""
+    before, nothing = current.log, RawEntities()
     interactions = append_events(log, added, ingestion, CleaningReport())
     items = append_items(before.items, interactions, nothing, ingestion.items, None, CleaningReport())
     users = append_users(before.users, interactions, nothing, ingestion.users, CleaningReport())
@@ -226,7 +226,7 @@ def _scored(
     indices = users.select("user_id", user_index=pl.int_range(pl.len(), dtype=pl.Int32))
     moments = added.join(indices, on="user_id").select("user_id", *MOMENT).unique()
     samples = grown.samples.join(moments, on=MOMENT, maintain_order="left")
-    logits = LensReader(grow_lens(champion.lens, grown), grown).logits(samples)
+    logits = LensReader(grow_lens(current.lens, grown), grown).logits(samples)
     return samples.select("user_id", "timestamp", "label", logit=pl.Series(logits))
 
 

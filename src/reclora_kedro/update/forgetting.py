@@ -163,8 +163,8 @@ def kept_rows(before: pl.Series, after: pl.Series) -> np.ndarray:
     rows = pl.DataFrame({"id": after}).join(places, on="id", how="left", maintain_order="left")["place"]
     if rows.head(len(rows) - rows.null_count()).null_count() or rows.null_count() == len(rows):
         raise MismatchError(
-            f"{rows.null_count()} values of {after.name} are none of the {len(before)} that the champion knows, and do "
-            "not follow them: they stem from different runs.",
+            f"{rows.null_count()} values of {after.name} are none of the {len(before)} that the current model knows, "
+            "and do not follow them: they stem from different runs.",
             "log",
             "lens",
         )
@@ -172,7 +172,7 @@ def kept_rows(before: pl.Series, after: pl.Series) -> np.ndarray:
 
 
 def keep_item_vectors(
-    vectors: Mapping[str, np.ndarray], champion: Mapping[str, np.ndarray], before: pl.Series, after: pl.Series
+    vectors: Mapping[str, np.ndarray], current: Mapping[str, np.ndarray], before: pl.Series, after: pl.Series
 ) -> dict[str, np.ndarray]:
     """Return the item embeddings, and the fitted arrays beside them, for the remaining items.
 
@@ -180,7 +180,7 @@ def keep_item_vectors(
 
     Args:
         vectors: `embeddings`, shape (items, d), and fitted arrays.
-        champion: those that the lens reads, possibly of the first items only.
+        current: those that the lens reads, possibly of the first items only.
 
     Raises:
         MismatchError: these are other items, or the fitted arrays differ from the current lens's.
@@ -193,17 +193,15 @@ def keep_item_vectors(
             "item_embeddings",
         )
     made_with = vectors.keys() - {"embeddings"}
-    if vectors.keys() != champion.keys() or not all(
-        np.array_equal(vectors[name], champion[name]) for name in made_with
-    ):
+    if vectors.keys() != current.keys() or not all(np.array_equal(vectors[name], current[name]) for name in made_with):
         raise MismatchError(
-            "The newest item_embeddings were not made by the projections of the champion's, so that its lens cannot "
-            "read them: run `kedro run --pipelines update` before, which makes them so.",
+            "The newest item_embeddings were not made by the projections of the current model's, so that its lens "
+            "cannot read them: run `kedro run --pipelines update` before, which makes them so.",
             "item_embeddings",
             "lens",
         )
-    later = vectors["embeddings"][len(champion["embeddings"]) :]
-    return {**vectors, "embeddings": np.concatenate([champion["embeddings"], later])[rows]}
+    later = vectors["embeddings"][len(current["embeddings"]) :]
+    return {**vectors, "embeddings": np.concatenate([current["embeddings"], later])[rows]}
 
 
 def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) -> Lens:

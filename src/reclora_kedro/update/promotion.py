@@ -1,4 +1,4 @@
-"""Comparison of champion and challenger on events that neither was trained on, and rollback."""
+"""Comparison of the current model and the challenger on events that neither was trained on, and rollback."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Group
 from rich.table import Table
 
+from reclora_kedro.current_model import CurrentModel, ModelInHistory
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import bootstrap_auc
@@ -16,7 +17,7 @@ from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 from reclora_kedro.terminal import text_table
 from reclora_kedro.update.config import PromotionConfig
 
-FORGOTTEN = "forgotten"  # what a champion's decision has `chosen` where users were forgotten
+FORGOTTEN = "forgotten"  # what a model's decision has `chosen` where users were forgotten
 LEAST_USERS = 2  # with a like, and with a dislike: there is no spread over fewer
 
 
@@ -39,7 +40,7 @@ class Decision(BaseModel):
 
     @classmethod
     def undecided(cls, samples: pl.DataFrame, reason: str) -> Self:
-        """Return the decision to keep the champion without a measurement."""
+        """Return the decision to keep the current model without a measurement."""
         likes, users = int(samples["label"].sum()), samples["user_index"].n_unique()
         return cls(chosen="champion", reason=reason, rows=samples.height, likes=likes, users=users)
 
@@ -48,22 +49,22 @@ class DecisionAmongThree(Decision):
     """The decision on the newest rows, which those on others may overrule."""
 
     held_out: Decision  # on older rows
-    first: Decision  # against the first champion, on both
-    trusted: Decision  # on the first champion's test rows
+    first: Decision  # against the first model, on both
+    trusted: Decision  # on the first model's test rows
 
 
 def decide(
     samples: pl.DataFrame,
-    champion: np.ndarray,
+    current: np.ndarray,
     challenger: np.ndarray,
     config: PromotionConfig,
     bootstrap: Bootstrap,
     weights: np.ndarray | None = None,
 ) -> Decision:
-    """Decide whether the challenger replaces the champion: if it is not worse by more than a margin (non-inferiority).
+    """Decide whether the challenger replaces the current model: if it is worse by at most a margin (non-inferiority).
 
     That is shown if the lower end of the one-sided interval of the difference of AUCs, over draws of users, is above
-    minus the margin. If it cannot be measured, or nothing was learned, the champion stays.
+    minus the margin. If it cannot be measured, or nothing was learned, the current model stays.
 
     Args:
         samples: user_index and label of the newest events; possibly empty.
@@ -74,9 +75,9 @@ def decide(
     if min(likers, dislikers) < LEAST_USERS:
         reason = f"{likers} users have a like and {dislikers} a dislike among the newest rows: too few to measure"
         return Decision.undecided(samples, reason)
-    scores = np.stack([champion, challenger])
+    scores = np.stack([current, challenger])
     auc = bootstrap_auc(
-        PairedScores(("champion", "challenger"), np.arange(len(labels)), users, labels, scores), bootstrap, weights
+        PairedScores(("current", "challenger"), np.arange(len(labels)), users, labels, scores), bootstrap, weights
     )
     difference = auc.differences(np.array([1]), np.array([0]))
     lower = float(difference.interval(1 - 2 * config.level)[0][0])
@@ -87,7 +88,7 @@ def decide(
         "difference": value,
         "lower_bound": lower,
     }
-    if np.array_equal(champion, challenger):
+    if np.array_equal(current, challenger):
         chosen, reason = "champion", "the challenger learned nothing that validation preferred"
     elif lower > -config.margin:
         chosen, reason = "challenger", f"its AUC is {value:+.4f}, at least {lower:+.4f}: not worse by {config.margin:g}"
@@ -107,32 +108,33 @@ def decide_among_three(
     *,
     accept: bool,
 ) -> DecisionAmongThree:
-    """Decide whether the challenger replaces the champion: if it is worse neither on the newest rows nor on older ones.
+    """Decide whether the challenger replaces the current model: if it is no worse on the newest rows and on older ones.
 
     Older rows weigh half as much for each half-life that they are older than the newest one, since tastes change. On
-    all of them, it must not be worse than the first champion by more than the margin either, since margins would add up
-    over updates; nor on the first champion's test rows, whose labels no update can have changed. All of these alarms
+    all of them, it must not be worse than the first model by more than the margin either, since margins would add up
+    over updates; nor on the first model's test rows, whose labels no update can have changed. All of these alarms
     may be accepted.
 
     Args:
-        trusted: the first champion's test rows.
-        scores: scores of the newest, the older and the trusted rows by `champion`, `challenger` and `first` (champion).
+        trusted: the first model's test rows.
+        scores: scores of the newest, the older and the trusted rows by `champion` (the current model), `challenger` and
+            `first` (the first model).
         accept: whether to promote a challenger in spite of an alarm.
     """
-    champion, challenger, first = (scores[name] for name in ("champion", "challenger", "first"))
+    current, challenger, first = (scores[name] for name in ("champion", "challenger", "first"))
     rows, both = newest.height, pl.concat([newest, held_out])
     new, old, known = slice(rows), slice(rows, both.height), slice(both.height, None)
-    decision = decide(newest, champion[new], challenger[new], config, bootstrap)
+    decision = decide(newest, current[new], challenger[new], config, bootstrap)
     weights = _weights_by_age(held_out, both, config.half_life_days)
     others = {
-        "held_out": decide(held_out, champion[old], challenger[old], config, bootstrap, weights),
+        "held_out": decide(held_out, current[old], challenger[old], config, bootstrap, weights),
         "first": decide(both, first[: both.height], challenger[: both.height], config, bootstrap),
         "trusted": decide(trusted, first[known], challenger[known], config, bootstrap),
     }
     places = {
         "held_out": f"on {held_out.height:,} older rows",
-        "first": "beside the first champion",
-        "trusted": f"on {trusted.height:,} test rows of the first champion",
+        "first": "beside the first model",
+        "trusted": f"on {trusted.height:,} test rows of the first model",
     }
     alarms = [f"{places[name]}, {other.reason}" for name, other in others.items() if other.chosen == "champion"]
     chosen, reason = decision.chosen, decision.reason
@@ -150,17 +152,19 @@ def _weights_by_age(older: pl.DataFrame, rows: pl.DataFrame, half_life_days: flo
     return np.exp2(-age / (half_life_days * SECONDS_PER_DAY))
 
 
-def rolled_back(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the previous champion as the next one; repeated rollbacks each go one further back.
+def rolled_back(history: Sequence[ModelInHistory]) -> CurrentModel:
+    """Return the previous model as the next one; repeated rollbacks each go one further back.
 
-    None goes back before the forgetting of a user, whom earlier versions still hold. `history` has the champions'
-    version, versions, decision and made_by, the present one first.
+    None goes back before the forgetting of a user, whom earlier versions still hold.
+
+    Args:
+        history: the current model, then those before it.
 
     Raises:
-        ValueError: there is no earlier champion.
+        ValueError: there is no earlier model.
     """
     if not history:
-        raise ValueError("There is no champion yet to roll back from: `kedro run --pipelines update` makes the first.")
+        raise ValueError("There is no model yet to roll back from: `kedro run --pipelines update` makes the first.")
     present = history[0]
     forgotten = next((n for n, each in enumerate(history) if each["decision"].get("chosen") == FORGOTTEN), len(history))
     origin = present["decision"].get("to", present["version"])
@@ -171,8 +175,8 @@ def rolled_back(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ]
     if not earlier:
         raise ValueError(
-            f"The champion {present['version']} has none before it that names other versions: it stays. Its history "
-            f"has {len(history)} entries"
+            f"The current model {present['version']} has none before it that names other versions: it stays. Its "
+            f"history has {len(history)} entries"
             + (", and goes back to where users were forgotten." if forgotten < len(history) else ".")
         )
     decision = {
@@ -183,10 +187,10 @@ def rolled_back(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"versions": earlier[0]["versions"], "decision": decision, "made_by": earlier[0]["made_by"]}
 
 
-def champion_table(champion: Mapping[str, Any]) -> Table:
-    records = [{"entry": entry, "version": version} for entry, version in champion["versions"].items()]
+def current_model_table(current: CurrentModel) -> Table:
+    records = [{"entry": entry, "version": version} for entry, version in current["versions"].items()]
     columns = {"entry": (str, "entry"), "version": (str, "version")}
-    return text_table(f"Champion: {champion['decision']['chosen']}", records, columns, {})
+    return text_table(f"Current model: {current['decision']['chosen']}", records, columns, {})
 
 
 def update_table(news: Sequence[Mapping[str, Any]]) -> Table:
@@ -196,10 +200,11 @@ def update_table(news: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def promotion_table(of: str, decision: Decision) -> Group:
-    """Tabulate the comparison of champion and challenger on the newest events, and the decision."""
-    aucs = {"champion": decision.champion_auc, "challenger": decision.challenger_auc}
+    """Tabulate the comparison of the current model and the challenger on the newest events, and the decision."""
+    chosen = {decision.chosen: "chosen"}
     models = [
-        {"model": model, "auc": auc, "chosen": "chosen" * (model == decision.chosen)} for model, auc in aucs.items()
+        {"model": "current", "auc": decision.champion_auc, "chosen": chosen.get("champion", "")},
+        {"model": "challenger", "auc": decision.challenger_auc, "chosen": chosen.get("challenger", "")},
     ]
     title = f"{of} on the {decision.rows:,} newest rows, of {decision.users:,} users"
     column = {"AUC": (lambda value: "-" if value is None else f"{value:.4f}", "auc")}

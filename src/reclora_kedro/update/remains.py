@@ -14,6 +14,7 @@ import polars as pl
 from rich.console import Group
 
 from kedro_provenance.archive import ArchivedVersion
+from reclora_kedro.current_model import ALIAS, ModelInHistory
 from reclora_kedro.terminal import text_table
 
 TRAINED = (
@@ -134,13 +135,13 @@ def find_remains(versions: Sequence[ArchivedVersion], forgotten: Forgotten) -> R
     return Remains(rows, [version for version in kept if _was_made_of_rows(version, names, earlier)])
 
 
-def champions_of(
-    history: Iterable[Mapping[str, Any]], rows: Iterable[ArchivedVersion], versions: Iterable[ArchivedVersion]
+def models_that_name(
+    history: Iterable[ModelInHistory], rows: Iterable[ArchivedVersion], versions: Iterable[ArchivedVersion]
 ) -> list[ArchivedVersion]:
-    """Return the versions of the champion that name any of some versions."""
+    """Return the versions of the entry `champion` that name any of some versions."""
     named = {(each.entry, each.version) for each in rows}
-    old = {champion["version"] for champion in history if not named.isdisjoint(champion["versions"].items())}
-    return [each for each in versions if each.entry == "champion" and each.version in old]
+    old = {model["version"] for model in history if not named.isdisjoint(model["versions"].items())}
+    return [each for each in versions if each.entry == ALIAS and each.version in old]
 
 
 def described(version: ArchivedVersion) -> dict[str, str | None]:

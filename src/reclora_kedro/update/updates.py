@@ -243,8 +243,8 @@ def require_grown(log: InteractionLog, items: pl.DataFrame, users: pl.DataFrame)
         key = table.columns[0]
         if not table[key].head(before.height).equals(before[key]):
             raise MismatchError(
-                f"The {name} do not begin with the {before.height:,} {name} of the champion's log: they were made anew "
-                "since, and indices have moved. Make log and lens of these tables, too, and start the update with "
+                f"The {name} do not begin with the {before.height:,} {name} of the current model's log: they were made "
+                "anew since, and indices have moved. Make log and lens of these tables, too, and start the update with "
                 "`--params champion=newest`.",
                 "log",
                 "lens",
@@ -262,7 +262,7 @@ def has_grown(log: InteractionLog, before: InteractionLog) -> bool:
 def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: int) -> np.ndarray:
     """Draw training samples of a grown log that were test samples of the earlier log; return their row numbers.
 
-    Neither the champion nor, if they are left out of its training, the challenger has learned from them. They are
+    Neither the current model nor, if they are left out of its training, the challenger has learned from them. They are
     matched by user and second, since negatives are drawn anew.
     """
     tested = before.samples_in("test").select(MOMENT)
@@ -326,7 +326,7 @@ def train_on_known(log: InteractionLog | LogInFiles, known: pl.DataFrame) -> Int
 
 
 def is_new_to(lens: Lens, samples: pl.DataFrame, known: pl.DataFrame) -> np.ndarray:
-    """Return which samples a champion's lens has not learned from: later ones, and any that its log did not have.
+    """Return which samples a model's lens has not learned from: later ones, and any that its log did not have.
 
     Later ones may be in its log, if a challenger that had learned from them was refused.
     """

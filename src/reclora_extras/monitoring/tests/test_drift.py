@@ -88,7 +88,7 @@ def likes_in(log, record):
     return log.samples.filter(period, label=1).select("user_index", "item_index", "history_end")
 
 
-def test_the_hit_rate_is_that_of_the_champion_as_it_was_when_the_lens_had_been_trained(log, lens):
+def test_the_hit_rate_is_that_of_the_current_model_as_it_was_when_the_lens_had_been_trained(log, lens):
     events, items = log.sequences, log.items.height
     known = np.flatnonzero(events.timestamp <= lens.sizes.trained_until)
     known = known[np.argsort(events.timestamp[known])]

@@ -16,7 +16,7 @@ from projects import kedro_run
 from reclora_extras.tracking import log
 from reclora_extras.tracking.config import TrackingConfig
 from reclora_extras.tracking.hooks import TrackingHooks
-from reclora_extras.tracking.log import experiment_id, log_cell, log_parameters, register_champion
+from reclora_extras.tracking.log import experiment_id, log_cell, log_parameters, register_current_model
 from study_cells import CELLS, RUNS
 
 
@@ -98,15 +98,15 @@ def test_parameters_keep_within_the_limits_of_mlflow(client, experiment):
     assert (logged["a" * 250], logged["few-shot _rows_"], len(logged)) == ("b" * 6000, "1", 152)
 
 
-def test_the_alias_follows_the_champion_there_and_back(client, experiment, tracked):
+def test_the_alias_follows_the_current_model_there_and_back(client, experiment, tracked):
     lens = loaded_version(tracked.get("lens"))
     for versions in ({"lens": lens}, {}, {"lens": lens}):
         catalog = SimpleNamespace(get=tracked.get, load=lambda name, versions=versions: {"versions": versions})
-        register_champion(client, "mine", client.create_run(experiment).info, catalog)
+        register_current_model(client, "mine", client.create_run(experiment).info, catalog)
     assert len(client.search_model_versions("name = 'mine'")) == 2
-    champion = client.get_model_version_by_alias("mine", "champion")
-    assert int(champion.version) == 1
-    assert client.list_artifacts(champion.run_id, "champion/lens")
+    current = client.get_model_version_by_alias("mine", "champion")
+    assert int(current.version) == 1
+    assert client.list_artifacts(current.run_id, "champion/lens")
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:///tmp/mlruns"])

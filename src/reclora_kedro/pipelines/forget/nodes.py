@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from kedro_provenance.archive import Archive
+from reclora_kedro.current_model import CurrentModel, ModelInHistory
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.records import Record
 from reclora_kedro.history.config import HistoryConfig
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from reclora_kedro.lens.base import Lens
 
 TABLES = ("interactions", "items", "users", "log", "item_embeddings")
-"""Entries, besides weights, whose versions a champion names."""
+"""Entries, besides weights, whose versions a model names."""
 
 
 def forget_in_tables_and_log(
@@ -75,13 +76,13 @@ def forget_in_quarantine(
 
 
 def keep_item_vectors(
-    item_embeddings: Arrays, champion_item_embeddings: Arrays, items: pl.DataFrame, left: InteractionLog
+    item_embeddings: Arrays, current_item_embeddings: Arrays, items: pl.DataFrame, left: InteractionLog
 ) -> tuple[Arrays, InteractionLog]:
     """Return the vectors of the remaining items, and the log with them."""
     from reclora_kedro.update import forgetting
 
     ids = items["item_id"], left.items["item_id"]
-    vectors = forgetting.keep_item_vectors(item_embeddings, champion_item_embeddings, *ids)
+    vectors = forgetting.keep_item_vectors(item_embeddings, current_item_embeddings, *ids)
     return vectors, left.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 
@@ -98,7 +99,7 @@ def keep_adapter(adapter: str) -> str:
 
 
 def find_remains(
-    archive: Archive, champion_history: list[dict[str, Any]], items: pl.DataFrame, forget: ForgetConfig, *weights: Any
+    archive: Archive, model_history: list[ModelInHistory], items: pl.DataFrame, forget: ForgetConfig, *weights: Any
 ) -> tuple[dict[str, Any], list[str]]:
     """List the stored versions with rows of the users, or traces of them in weights, once the new weights are stored.
 
@@ -108,7 +109,7 @@ def find_remains(
     versions = archive.versions()
     left = remains.find_remains(versions, Forgotten.of(forget.users, versions, items["item_id"]))
     erased = [*left.rows, *(left.traces if forget.retrain else [])]
-    old = remains.champions_of(champion_history, erased, versions)
+    old = remains.models_that_name(model_history, erased, versions)
     report: dict[str, Any] = {
         "forgotten": len(forget.users),
         "rows": [remains.described(version) for version in (*old, *left.rows)],
@@ -118,15 +119,15 @@ def find_remains(
     return report, addresses if forget.erase else []
 
 
-def name_champion(
-    champion_history: list[dict[str, Any]],
+def name_current_model(
+    model_history: list[ModelInHistory],
     versions_in_use: Callable[[Iterable[str]], dict[str, str]],
     archive: Archive,
     versions_to_erase: list[str],
     forgotten_users: Record,
     **weights: Any,
-) -> Record:
-    """Name the champion with the versions that this run has made without the users.
+) -> CurrentModel:
+    """Name the current model with the versions that this run has made without the users.
 
     It is saved last, so that the service reads it, with the users among the forgotten ones, before the journal loses
     their events.
@@ -135,10 +136,10 @@ def name_champion(
         ValueError: a version that should be erased is needed.
     """
     made = versions_in_use([*TABLES, *weights])
-    versions = dict(sorted({**champion_history[0]["versions"], **made}.items()))
+    versions = dict(sorted({**model_history[0]["versions"], **made}.items()))
     archive.require_erasable(versions_to_erase, versions.items())
     decision = {"chosen": FORGOTTEN, "reason": "users were forgotten"}
-    return {"versions": versions, "decision": decision, "made_by": made["log"]}
+    return CurrentModel(versions=versions, decision=decision, made_by=made["log"])
 
 
 def show_remains(forget_report: dict[str, Any], forget: ForgetConfig) -> None:

@@ -74,16 +74,16 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             *([] if trained else kept),
             Node(
                 nodes.find_remains,
-                inputs=["archive", "champion_history", "items", "params:forget", *weights, "quarantined_interactions"],
+                inputs=["archive", "model_history", "items", "params:forget", *weights, "quarantined_interactions"],
                 outputs=["forget_report", "versions_to_erase"],
                 name="find_remains",
             ),
             Node(
-                nodes.name_champion,
+                nodes.name_current_model,
                 inputs={
                     name: name
                     for name in (
-                        "champion_history",
+                        "model_history",
                         "versions_in_use",
                         "archive",
                         "versions_to_erase",
@@ -92,7 +92,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     )
                 },
                 outputs="champion",
-                name="name_champion",
+                name="name_current_model",
             ),
             Node(nodes.show_remains, inputs=["forget_report", "params:forget"], outputs=None, name="show_remains"),
         ],

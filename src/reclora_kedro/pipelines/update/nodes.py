@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from kedro_provenance.parameters import reads
+from reclora_kedro.current_model import CurrentModel, ModelInHistory
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
     from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 
 IN_USE = ("interactions", "items", "users", "log", "item_embeddings", "lens")
-"""Entries, besides other weights, whose versions a champion names."""
+"""Entries, besides other weights, whose versions a model names."""
 KEPT = ("tuned_item_encoder",)
-"""Entries that an update does not make, whose versions the next champion keeps."""
+"""Entries that an update does not make, whose versions the next model keeps."""
 
 
 def clean_new_interactions(
@@ -68,8 +69,8 @@ def append_interactions(
     new_interactions: pl.DataFrame,
     previous_interactions: pl.LazyFrame,
     withheld: pl.DataFrame,
-    champion_log: InteractionLog,
-    champion_lens: Lens,
+    current_log: InteractionLog,
+    current_lens: Lens,
     first_log: InteractionLog,
     first_lens: Lens,
     ingestion: IngestionConfig,
@@ -89,9 +90,9 @@ def append_interactions(
     from reclora_kedro.update.examination import Model
 
     report = CleaningReport()
-    champion, first = Model(champion_lens, champion_log), Model(first_lens, first_log)
+    current, first = Model(current_lens, current_log), Model(first_lens, first_log)
     new, out = examination.keep_out(
-        new_interactions, previous_interactions, withheld, champion, first, ingestion, history, config, report,
+        new_interactions, previous_interactions, withheld, current, first, ingestion, history, config, report,
         accept=accept, reject=reject,
     )  # fmt: skip
     return updates.append_events(previous_interactions, new, ingestion, report), out, report.records()
@@ -117,14 +118,14 @@ def build_grown_log(
     interactions: pl.LazyFrame,
     items: pl.DataFrame,
     users: pl.DataFrame,
-    champion_log: InteractionLog,
+    current_log: InteractionLog,
     history: HistoryConfig,
     engine: EngineConfig,
 ) -> tuple[InteractionLog | LogInFiles, Records]:
-    """Build the log of the grown tables: samples that the champion's log had train, new ones are split by time."""
-    updates.require_grown(champion_log, items, users)
-    report, known = CleaningReport(), updates.known_moments(champion_log)
-    growth = Growth(champion_log.sequences, *updates.new_split(interactions, users, known))
+    """Build the log of the grown tables: samples that the current model's log had train, new ones are split by time."""
+    updates.require_grown(current_log, items, users)
+    report, known = CleaningReport(), updates.known_moments(current_log)
+    growth = Growth(current_log.sequences, *updates.new_split(interactions, users, known))
     log = log_builder.build_log(interactions, items, users, history, engine, report, growth)
     log = updates.train_on_known(log, known)
     log_builder.require_training(log)
@@ -134,42 +135,42 @@ def build_grown_log(
 @reads(history=["item_embedding"])
 def embed_new_items(
     log_without_embeddings: InteractionLog,
-    champion_log: InteractionLog,
-    champion_item_embeddings: Arrays,
+    current_log: InteractionLog,
+    current_item_embeddings: Arrays,
     history: HistoryConfig,
     engine: EngineConfig,
     *inputs: LanguageModel | SentenceEncoder | InteractionLog,
 ) -> tuple[Arrays, InteractionLog]:
-    """Extend the champion's item vectors by those of new and newly described items; return them and the log."""
+    """Extend the current model's item vectors by those of new and newly described items; return them and the log."""
     config = history.item_embedding
     encoders = dict(zip(config.with_input, inputs, strict=True))
-    texts, texts_before = describe_items(log_without_embeddings.items), describe_items(champion_log.items)
-    vectors = item_vectors.embed_new_items(texts, texts_before, champion_item_embeddings, config, encoders, engine)
+    texts, texts_before = describe_items(log_without_embeddings.items), describe_items(current_log.items)
+    vectors = item_vectors.embed_new_items(texts, texts_before, current_item_embeddings, config, encoders, engine)
     return vectors, log_without_embeddings.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 
 def train_challenger(
-    champion_lens: Lens,
+    current_lens: Lens,
     log: InteractionLog,
-    champion_log: InteractionLog,
+    current_log: InteractionLog,
     config: ContinuationConfig,
     engine: EngineConfig,
 ) -> tuple[Lens, pl.DataFrame]:
-    """Train the champion's lens on new samples, without those for the comparison."""
+    """Train the current model's lens on new samples, without those for the comparison."""
     from reclora_kedro.lens.growth import continue_lens
 
-    held_out = updates.held_out_rows(log, champion_log, PromotionConfig.held_out, champion_lens.config.seed)
+    held_out = updates.held_out_rows(log, current_log, PromotionConfig.held_out, current_lens.config.seed)
     learned = log.with_training_rows(np.setdiff1d(log.rows_in("train"), held_out))
-    is_new = updates.is_new_to(champion_lens, log.samples, updates.known_moments(champion_log))
-    return continue_lens(champion_lens, learned, config, engine, is_new)
+    is_new = updates.is_new_to(current_lens, log.samples, updates.known_moments(current_log))
+    return continue_lens(current_lens, learned, config, engine, is_new)
 
 
 def promote(
-    champion_lens: Lens,
+    current_lens: Lens,
     challenger_lens: Lens,
     first_lens: Lens,
     log: InteractionLog,
-    champion_log: InteractionLog,
+    current_log: InteractionLog,
     first_log: InteractionLog,
     config: PromotionConfig,
     bootstrap: Bootstrap,
@@ -181,38 +182,38 @@ def promote(
     from reclora_kedro.update.examination import LENS
 
     newest, accepts_lens = log.samples_in("test"), accept is True or (accept is not False and LENS in accept)
-    held_out = log.samples[updates.held_out_rows(log, champion_log, config.held_out, champion_lens.config.seed)]
-    lenses = {"champion": champion_lens, "challenger": challenger_lens, "first": first_lens}
+    held_out = log.samples[updates.held_out_rows(log, current_log, config.held_out, current_lens.config.seed)]
+    lenses = {"champion": current_lens, "challenger": challenger_lens, "first": first_lens}
     lenses = {name: grow_lens(lens, log) for name, lens in lenses.items()}
-    trusted = updates.trusted_rows(log, first_log, config.held_out, champion_lens.config.seed)
+    trusted = updates.trusted_rows(log, first_log, config.held_out, current_lens.config.seed)
     rows = pl.concat([newest, held_out, trusted])
     scores = {name: lens_scores({"logit": LensReader(lens, log).logits(rows)}) for name, lens in lenses.items()}
     decision = promotion.decide_among_three(newest, held_out, trusted, scores, config, bootstrap, accept=accepts_lens)
-    report = decision.model_dump() | {"log_has_grown": updates.has_grown(log, champion_log)}
+    report = decision.model_dump() | {"log_has_grown": updates.has_grown(log, current_log)}
     return lenses[decision.chosen], report
 
 
-def grow_retriever(champion_retriever: Retriever, log: InteractionLog) -> Retriever:
-    """Return the champion's retriever for all items of the grown log."""
+def grow_retriever(current_retriever: Retriever, log: InteractionLog) -> Retriever:
+    """Return the current model's retriever for all items of the grown log."""
     from reclora_kedro.candidates.next_item import base as retrievers
 
-    return retrievers.grow_retriever(champion_retriever, log)
+    return retrievers.grow_retriever(current_retriever, log)
 
 
 @reads(history=["prompt_rows.test", "seed"])
 def draw_update_questions(
-    log: InteractionLog, champion_log: InteractionLog, history: HistoryConfig, config: AdapterContinuationConfig
+    log: InteractionLog, current_log: InteractionLog, history: HistoryConfig, config: AdapterContinuationConfig
 ) -> pl.DataFrame:
     """Draw the samples to train and validate the adapter on, and the newest ones."""
     from reclora_kedro.update import adapters
 
-    known, newest = updates.known_moments(champion_log), history.prompt_rows.test
+    known, newest = updates.known_moments(current_log), history.prompt_rows.test
     return adapters.update_questions(log.samples, known, config, newest, history.seed)
 
 
 def update_adapter(
     base_llm: LanguageModel,
-    champion_adapter: str,
+    current_adapter: str,
     prompts: pl.DataFrame,
     gate_inputs: GateInputs,
     prompt_config: PromptConfig,
@@ -222,32 +223,32 @@ def update_adapter(
     bootstrap: Bootstrap,
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Record, Any]:
-    """Return the training logs of the champion's adapter, the decision, and the adapter to use from now on."""
+    """Return the training logs of the current model's adapter, the decision, and the adapter to use from now on."""
     from reclora_kedro.llm.answer_model import answering_model
     from reclora_kedro.update import adapters
 
     model = answering_model(
-        base_llm, prompt_config, engine, adapter=champion_adapter, gate_inputs=gate_inputs, blend=variant.blend
+        base_llm, prompt_config, engine, adapter=current_adapter, gate_inputs=gate_inputs, blend=variant.blend
     )
     settings = (config, variant.training, promotion_config, bootstrap)
     log, decision = adapters.update_adapter(model, prompts, gate_inputs, *settings)
     return log, decision.model_dump(), model.model
 
 
-def name_champion(
+def name_current_model(
     promotion_report: Record,
     versions_in_use: Callable[[Iterable[str]], dict[str, str]],
-    champion_history: Records,
+    model_history: list[ModelInHistory],
     new_interactions_report: Records,
     variant: str | None,
     retriever: bool,
     adapter_promotion_report: Record | None = None,
     **weights: Any,
-) -> Record:
-    """Return the versions that this update has made, or the champion unchanged if there was nothing new."""
-    before = champion_history[0]
+) -> CurrentModel:
+    """Return the versions that this update has made, or the current model unchanged if there was nothing new."""
+    before = model_history[0]
     if not promotion_report["log_has_grown"]:
-        return {name: before[name] for name in ("versions", "decision", "made_by")}
+        return CurrentModel(versions=before["versions"], decision=before["decision"], made_by=before["made_by"])
     [run] = versions_in_use(["promotion_report"]).values()
     kept = {name: before["versions"][name] for name in KEPT if name in before["versions"]}
     entries = [*IN_USE, *([f"{variant}.adapter"] if variant else []), *(["retriever"] if retriever else [])]
@@ -257,7 +258,7 @@ def name_champion(
         | {"journal_events": read}
         | ({"adapter": adapter_promotion_report} if adapter_promotion_report else {})
     )
-    return {"versions": kept | versions_in_use(entries), "decision": decision, "made_by": run}
+    return CurrentModel(versions=kept | versions_in_use(entries), decision=decision, made_by=run)
 
 
 def show_update(

@@ -9,7 +9,7 @@ from reclora_kedro.pipelines.update import nodes
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Make the next champion from new raw tables, the newest canonical tables and the champion."""
+    """Make the next model from new raw tables, the newest canonical tables and the current model."""
     variant = names.optional_variant_of("update")
     retriever = ["retriever"] if names.parameters["update"]["retriever"] else []
     decided = ["adapter_promotion_report"] if variant else []
@@ -127,21 +127,21 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ),
             *retrievers,
             Node(
-                nodes.name_champion,
+                nodes.name_current_model,
                 inputs={"variant": "params:update.variant", "retriever": "params:update.retriever"}
                 | {
                     name: name
                     for name in (
                         "promotion_report",
                         "versions_in_use",
-                        "champion_history",
+                        "model_history",
                         "new_interactions_report",
                         *decided,
                     )
                 }
                 | {f"grown_{name}": name for name in retriever},
                 outputs="champion",
-                name="name_champion",
+                name="name_current_model",
             ),
             Node(
                 nodes.show_update,
@@ -163,7 +163,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 
 
 def adapter_pipeline(names: PipelineNames, variant: str) -> Pipeline:
-    """Train the champion's adapter on the grown log for the next champion."""
+    """Train the current model's adapter on the grown log for the next model."""
     history, settings = names.variants[variant], f"params:finetuning.variants.{variant}"
     continuation = Pipeline(
         [
