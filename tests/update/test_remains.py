@@ -98,7 +98,7 @@ def test_ids_of_users_and_of_items_that_they_alone_have(stored):
 def test_models_that_name_what_is_erased(stored):
     history = [{"version": "3", "versions": {"log": "2"}}, {"version": "2", "versions": {"log": "1", "lens": "1"}}]
     models = [replace(stored[-1], version=version) for version in "321"]
-    assert models_that_name(history, stored[3:4], [*stored[:-1], *models]) == [champions[1]]
+    assert models_that_name(history, stored[3:4], [*stored[:-1], *models]) == [models[1]]
 
 
 @pytest.mark.parametrize(
