@@ -36,7 +36,7 @@ def test_all_methods_compete_unless_one_is_named():
 @pytest.mark.parametrize("ids", [["POST", "POST2", "85123A", "post"], [15, 105, 2]])
 def test_items_are_excluded_by_id_or_by_a_pattern(ids):
     items = pl.DataFrame({"item_id": ids})
-    patterns = ["POST*"] if isinstance(ids[0], str) else [15, "10?"]
+    patterns = ["POST* "] if isinstance(ids[0], str) else [" 15", "10?"]
     assert config(exclude_items=patterns).excluded(items).tolist() == [0, 1]
     assert config().excluded(items).tolist() == []
 
@@ -50,6 +50,11 @@ def test_excluded_ids_and_patterns_of_no_item_are_told(caplog):
         "2 of 4 ids and patterns of recommendation.exclude_items match no item, such as NOPE, so they exclude nothing: "
         "correct them, or leave them out. Ids of the 3 items are written like POST1, 85123A, 85123B."
     ]
+
+
+def test_an_excluded_id_that_may_mean_another_is_refused():
+    with pytest.raises(ValueError, match=r"exclude_items names '018': ids of this log are whole numbers: write 18"):
+        config(exclude_items=["1*", "018"]).warn_of_unmatched(pl.DataFrame({"item_id": [18]}))
 
 
 def test_each_cutoff_is_named_once():

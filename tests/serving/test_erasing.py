@@ -14,7 +14,7 @@ CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT N
     item_id TEXT NOT NULL, rating REAL, timestamp INTEGER NOT NULL, request_id TEXT);
 CREATE TABLE dropped_users (user_id TEXT PRIMARY KEY, timestamp INTEGER NOT NULL);
 INSERT INTO events (event_id, user_id, item_id, timestamp)
-    VALUES (1, 'someone', 'a', 9), (2, 'forgotten', 'b', 9), (3, 'forgotten', 'c', 9);
+    VALUES (1, 'someone', 'a', 9), (2, ' forgotten', 'b', 9), (3, 'forgotten', 'c', 9);
 INSERT INTO dropped_users VALUES ('forgotten', 9);
 """  # as of release 0.1.0
 
@@ -25,7 +25,7 @@ def test_no_byte_of_a_user_is_left_while_the_service_runs(tmp_path):
     assert erase(["forgotten"]) == 0  # there is no journal yet
     with closing(sqlite3.connect(file)) as service:
         service.executescript(TABLES)
-        assert erase(["forgotten", 7]) == 2
+        assert erase(["\xa0forgotten", 7.0]) == 2
         assert service.execute("SELECT user_id FROM events").fetchall() == [("someone",)]
         assert not any(b"forgotten" in path.read_bytes() for path in tmp_path.iterdir())
         assert erase(["forgotten"]) == 0

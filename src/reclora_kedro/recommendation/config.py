@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from kedro_provenance.parameters import Block, nearest_path
 from reclora_kedro.candidates import ITEM_MODELS
+from reclora_kedro.ingestion.ids import IdError, canonical, id_text
 from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Real, Seed, Share
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class RecommendationConfig(Block):
 
     def excluded(self, items: pl.DataFrame) -> np.ndarray:
         """Return the indices of the items that `exclude_items` names, by id or by a pattern such as ``POST*``."""
-        named = [str(each) for each in self.exclude_items]
+        named = [id_text(each) or "" for each in self.exclude_items]
         ids = items["item_id"].cast(pl.String)
         is_excluded = ids.is_in(named).to_numpy().copy()
         if patterns := [translate(each) for each in named if {*each} & {*"*?["}]:
@@ -70,10 +71,20 @@ class RecommendationConfig(Block):
         return np.flatnonzero(is_excluded)
 
     def warn_of_unmatched(self, items: pl.DataFrame) -> None:
-        """Warn of ids and patterns of `exclude_items` that are those of no item, as mistyped ones are."""
+        """Warn of ids and patterns of `exclude_items` that are those of no item, as mistyped ones are.
+
+        Raises:
+            ValueError: an id is a number that is written in another way than the log's ids.
+        """
+        try:
+            named = [id_text(each) or "" for each in self.exclude_items]
+            canonical(pl.Series(named, dtype=pl.String), items.schema["item_id"])
+        except IdError as error:
+            raise ValueError(f"recommendation.exclude_items names {error}") from error
         found = {*items["item_id"].cast(pl.String).gather(self.excluded(items)).to_list()}
-        named = [str(each) for each in self.exclude_items if str(each) not in found]
-        if unmatched := [each for each in named if not any(fnmatchcase(item, each) for item in found)]:
+        if unmatched := [
+            each for each in named if each not in found and not any(fnmatchcase(item, each) for item in found)
+        ]:
             logger.warning(
                 "%d of %d ids and patterns of recommendation.exclude_items match no item, such as %s, so they exclude "
                 "nothing: correct them, or leave them out. Ids of the %s items are written like %s.",

@@ -5,6 +5,7 @@ from contextlib import closing
 from typing import Any
 
 from kedro_provenance.files.storage import is_remote
+from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.serving.journal_databases import journal_database
 from reclora_kedro.serving.journal_tables import JournalError, erase_users
 
@@ -27,7 +28,7 @@ def erase_events(address: str, users: Iterable[Any]) -> int:
         existing.close()
         with closing(database.connect()) as connection:
             database.begin_writing(connection)
-            events = erase_users(connection, map(str, users))
+            events = erase_users(connection, filter(None, map(id_text, users)))
             connection.driver.execute("COMMIT")
             database.remove_remains(connection)
     except (JournalError, database.Error) as error:

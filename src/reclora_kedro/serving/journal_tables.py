@@ -32,6 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql import ClauseElement
 
+from reclora_kedro.ingestion.ids import BLANKS
+
 TABLES = MetaData()
 EVENTS = Table(
     "events",
@@ -196,13 +198,19 @@ def stored_events(connection: Connection, after: int = 0, user_id: str | None = 
     rows = connection.run(EVENTS_OF_USER if of_user else NEW_EVENTS, after=after, **of_user)
     events = []
     for sequence, *columns in rows:
-        events.append(event := Event(*columns[:6]))
+        event = Event(*columns[:6])
+        events.append(_as_read(event))
         if any(stored not in (None, checksum(event)) for stored in columns[6:]):
             raise JournalError(
                 f"The journal is damaged: the event with the sequence {sequence} is not as it was written, by its "
                 f"checksum. Restore a backup, or drop that event: DELETE FROM events WHERE sequence = {sequence}."
             )
     return events
+
+
+def _as_read(event: Event) -> Event:
+    """Return an event with ids as they are read everywhere: earlier releases stored blanks around them."""
+    return event._replace(user_id=event.user_id.strip(BLANKS), item_id=event.item_id.strip(BLANKS))
 
 
 def add_event(connection: Connection, event: Event) -> None:
@@ -233,7 +241,10 @@ def note_change(connection: Connection, user_id: str) -> None:
 
 def erase_users(connection: Connection, users: Iterable[str]) -> int:
     """Delete all that a journal has of users, and make all services read it again; return the number of events."""
-    ids = [{"user_id": user} for user in users]
+    erased, stored = {*users}, set[str]()
+    for table in (EVENTS, DROPPED_USERS, CHANGED_USERS):
+        stored |= {user for (user,) in connection.run(select(table.c.user_id).distinct()).fetchall()}
+    ids = [{"user_id": user} for user in sorted(stored) if user.strip(BLANKS) in erased]
     for statement in (DELETE_DROPPED, DELETE_CHANGED):
         connection.run_for_each(statement, ids)
     connection.run(DELETE_ERASURE)

@@ -22,6 +22,7 @@ from reclora_kedro.ingestion.cleaning import k_core
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.entities import title_of_untitled
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
+from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import rearrange_lens
 from reclora_kedro.lens.layers import EntityEmbedding
@@ -57,7 +58,7 @@ def require_users(
         ...
         ValueError: forget.users[0] is an id that neither a stored version nor the service's journal has: correct it.
     """
-    if not (names := [str(each) for each in ids]):
+    if not (names := [id_text(each) or "" for each in ids]):
         raise ValueError("forget.users names nobody: give ids, such as `--params forget.users=[42]`.")
     for place, name in enumerate(names):
         if name not in stored and name not in before:
@@ -70,7 +71,7 @@ def require_users(
 
 
 def of_users(ids: Iterable[Any]) -> pl.Expr:
-    return pl.col("user_id").cast(pl.String).is_in([str(each) for each in ids])
+    return pl.col("user_id").cast(pl.String).is_in([id_text(each) for each in ids])
 
 
 def forget_in_tables(tables: Tables, ids: Iterable[Any], config: IngestionConfig) -> Tables:

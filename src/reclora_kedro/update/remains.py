@@ -15,6 +15,7 @@ from rich.console import Group
 
 from kedro_provenance.archive import ArchivedVersion
 from reclora_kedro.current_model import ALIAS, ModelInHistory
+from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.terminal import text_table
 
 TRAINED = (
@@ -59,7 +60,7 @@ class Forgotten:
 
     @classmethod
     def of(cls, users: Iterable[Any], versions: Iterable[ArchivedVersion], items: pl.Series) -> Self:
-        ids = frozenset(map(str, users))
+        ids = frozenset(filter(None, map(id_text, users)))
         return cls(ids, frozenset(items_of(ids, versions) - set(items.cast(pl.String))))
 
     def in_table(self, file: Path) -> bool | None:
