@@ -103,7 +103,7 @@ bench-edits: $(READY)  ## what a run with --only-missing-outputs misses after 13
 bench-kedro: $(READY)  ## the plug-in in five projects that know nothing of it, with Kedro 1.5, 1.6 and 1.7
 	@for version in 1.5 1.6 1.7; do \
 		echo "Kedro $$version" && PYTHONPATH=src $(BIN)/uv run --quiet --isolated --no-project --python $(BIN)/python \
-			--with "kedro[pydantic]==$$version.*" --with ./src/kedro_provenance --with kedro-datasets --with pandas --with pyarrow \
+			--with "kedro[pydantic]==$$version.*" --with ./src/codeprint --with ./src/kedro_provenance --with kedro-datasets --with pandas --with pyarrow \
 			--with sqlalchemy --with scikit-learn --with plotly --with polars python benchmarks/foreign_projects.py || exit 1; \
 	done
 

@@ -7,37 +7,41 @@ from typing import Any
 from kedro.framework import project
 from kedro.framework.hooks.markers import HOOK_NAMESPACE
 
-from kedro_provenance.code import Code, code_of, is_own
+from codeprint import Fingerprint
+from codeprint.modules import is_own
 from kedro_provenance.files.digests import digest
-from kedro_provenance.project import project_packages
+from kedro_provenance.project import code_of
 
 CHANGEABLE = {"inputs", "outputs", "data", "catalog", "context", "conf_catalog", "feed_dict", "parameters", "pipeline"}
 """Arguments of hooks whose values a hook may change."""
 TOO_LATE = {"after_pipeline_run", "after_dataset_saved", "on_node_error", "on_pipeline_error"}
 """Hooks that are called when results are saved, or none are."""
 
-_codes: dict[int, tuple[Any, Code]] = {}
+_codes: dict[int, tuple[Any, Fingerprint]] = {}
 
 
-def code_around(catalog: Any) -> Code:
+def code_around(catalog: Any) -> Fingerprint:
     """Return the project's code that runs around every node."""
     codes = [code_of_hook(hook) for hook in project.settings.HOOKS]
     kind = type(catalog)
     if is_own(kind.__module__) and not kind.__module__.startswith(f"{__package__}."):
-        codes.append(code_of(kind, project_packages()))
+        codes.append(code_of(kind))
     parts = {name: text for code in codes for name, text in code.parts.items()}
-    return Code(digest([code.digest for code in codes if code.digest]), parts)
+    return Fingerprint(digest([code.digest for code in codes if code.digest]), parts)
 
 
-def code_of_hook(hook: Any) -> Code:
+def code_of_hook(hook: Any) -> Fingerprint:
     """Return the code of the methods of a hook that may change results, and its state when this is called first.
 
     An installed package's hooks do not count, nor does a class of hooks with ``changes_results = False``.
     """
     if id(hook) not in _codes:
         methods = [*changing_methods(hook)] if is_own(type(hook).__module__) else []
-        code = code_of(methods, project_packages()) if methods else Code("", {})
-        _codes[id(hook)] = hook, Code(code.digest, code.parts)  # what cannot be compared is of the present session
+        code = code_of(methods) if methods else Fingerprint("")
+        _codes[id(hook)] = (
+            hook,
+            Fingerprint(code.digest, code.parts),
+        )  # what cannot be compared is of the present session
     return _codes[id(hook)][1]
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,8 @@ from kedro.io import (
 from kedro.io.core import VersionNotFoundError, get_protocol_and_path, is_parameter, parse_dataset_definition
 from kedro.pipeline import Node
 
-from kedro_provenance.code import is_own
+from codeprint.paths import files_in
+from codeprint.pickles import kinds_in, pickled_kinds
 from kedro_provenance.entry_digests import digest_of_entry
 from kedro_provenance.files.atomic import atomic_file, atomic_folder
 from kedro_provenance.files.digests import digest
@@ -31,10 +33,10 @@ from kedro_provenance.files.storage import ADDRESSES, OPEN_ARGS, StorageError, i
 from kedro_provenance.kedro_internals import AdaptingCatalog, reading_remote
 from kedro_provenance.layers import layer_of
 from kedro_provenance.lineage import LINEAGE
+from kedro_provenance.project import project_packages
 from kedro_provenance.recipe import FILE, StoredVersion, content_of, local_versions, read_record, read_version
 from kedro_provenance.remote_versions import RemoteVersions
 from kedro_provenance.stores import Store
-from kedro_provenance.values import kinds_of
 
 logger = logging.getLogger(__name__)
 
@@ -153,8 +155,6 @@ class AtomicCatalog(AdaptingCatalog):
             OSError: the version does not fit on the disk, or cannot be moved into its place.
         """
         dataset = self[ds_name]
-        if making := self.making.get(ds_name):
-            self.making[ds_name] = replace(making, kinds=kinds_of(data, is_own))
         folder = version_folder(dataset)
         if folder is None:
             self._save_file(ds_name, data)
@@ -189,7 +189,9 @@ class AtomicCatalog(AdaptingCatalog):
             self._forget(ds_name)
         making = self.making.pop(ds_name, None)
         if record and making and (content := self._content_without_versions(ds_name)):
-            made = replace(making, content=content, seconds=time.perf_counter() - self.begun)
+            path = unversioned_path(self.get(ds_name))
+            kinds = kinds_of(path) if path else kinds_among(data)
+            made = replace(making, content=content, seconds=time.perf_counter() - self.begun, kinds=kinds)
             atomic_file(record, made.to_json(record.parent, self._lineage))
         self.outdated.discard(ds_name)
 
@@ -265,7 +267,8 @@ class AtomicCatalog(AdaptingCatalog):
         with atomic_folder(folder, shared=remote is not None) as draft:
             yield draft
             if making := self.making.pop(ds_name, None):
-                made = replace(making, seconds=making.seconds or time.perf_counter() - self.begun)
+                seconds, kinds = making.seconds or time.perf_counter() - self.begun, making.kinds or kinds_of(draft)
+                made = replace(making, seconds=seconds, kinds=kinds)
                 made.write(draft, folder, None if remote else self._lineage)
             if remote:
                 try:
@@ -399,6 +402,21 @@ class AtomicCatalog(AdaptingCatalog):
 def entry_name(name: str) -> str:
     """Return the name that an entry has in all of its formats, such as ``table`` of ``table@pandas``."""
     return name.partition("@")[0]
+
+
+def kinds_of(path: Path) -> tuple[str, ...]:
+    """Return the project's classes and functions that loading the files of data would import."""
+    files = files_in(path) if path.is_dir() else [path]
+    return tuple(sorted({kind for file in files for kind in pickled_kinds(file, project_packages())}))
+
+
+def kinds_among(data: Any) -> tuple[str, ...]:
+    """Return the project's classes and functions among data that are in no local file."""
+    if hasattr(data, "columns"):  # a table, which may be large
+        return ()
+    with suppress(Exception):  # whatever an object raises that cannot be pickled
+        return tuple(sorted(kinds_in(pickle.dumps(data, 5), project_packages())))
+    return ()
 
 
 def link_or_copy(source: str, target: str) -> None:

@@ -183,7 +183,7 @@ def show(entry: str, version: str | None, env: str | None, as_json: bool) -> Non
     click.echo(f"{entry} {stored.version or '(no versions)'}")
     click.echo(f"  by {recipe.node} in {stored.seconds:.1f} s, run {stored.run}, revision {stored.revision}")
     click.echo(f"  its files {'are as they were saved' if told['is_intact'] else 'were changed'}")
-    for title, values in (("parameters", recipe.parameters), ("inputs", recipe.inputs), ("declared", recipe.declared)):
+    for title, values in (("parameters", recipe.parameters), ("inputs", recipe.inputs)):
         for name, value in values.items():
             click.echo(f"  {title}: {name} = {value}")
     click.echo(f"  code: {', '.join(recipe.parts) or recipe.code}")

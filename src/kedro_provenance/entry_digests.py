@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kedro_provenance.files.digests import digest, digest_of_files
-from kedro_provenance.files.paths import paths_at
+from codeprint.paths import digest_of_files, paths_at
+from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import ADDRESSES, is_remote, states, storage_options
 
 UNREAD_FILES = (".DS_Store", ".gitattributes", "LICENSE", "README", "README.md", "generation_config.json")

@@ -13,10 +13,10 @@ from kedro.framework.project import settings
 from kedro.io import DatasetError
 from kedro.pipeline import Node, Pipeline
 
+import codeprint
 from kedro_provenance.aliases import Aliases
 from kedro_provenance.around import code_of_hook
 from kedro_provenance.check_parameters import BlockTypes, check_names, check_parameters
-from kedro_provenance.code import forget_code
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
 from kedro_provenance.plan import recipe_of, version_by
@@ -60,7 +60,7 @@ class ProvenanceHooks:
         aliases: Aliases | None = None,
         stores: Sequence[str] = (),
     ) -> None:
-        forget_code()  # settings are imported anew with the project's modules, as by `%reload_kedro` in a notebook
+        codeprint.forget()  # settings are imported anew with the project's modules, as by `%reload_kedro` in a notebook
         self.packages, self._checks, self._blocks = packages, checks, blocks or {}
         self.aliases, self.stores = aliases or Aliases(), stores
         self._check_names, self.late_tags, self._block_types = check_names, late_tags, block_types

@@ -13,8 +13,9 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
+from codeprint.files import remembered_sha256
 from kedro_provenance.catalog import local_path
-from kedro_provenance.files.digests import digest, remembered_sha256
+from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import is_remote, states, storage_options
 from kedro_provenance.parameters import private_fields
 from kedro_provenance.plan import fields_read

@@ -12,19 +12,18 @@ from typing import Any
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
+from codeprint import Fingerprint, diff
 from kedro_provenance.aliases import is_alias
 from kedro_provenance.around import code_around
 from kedro_provenance.catalog import AtomicCatalog, entry_name, is_in_memory, is_of_kind, is_scratch
-from kedro_provenance.code import code_of, uncomparable
-from kedro_provenance.declared import declarations
 from kedro_provenance.entry_digests import of_this_process, place_of_entry
-from kedro_provenance.files.digests import digest
+from kedro_provenance.files.digests import digest, with_text_keys
 from kedro_provenance.files.storage import OPEN_ARGS
 from kedro_provenance.forced import forced_nodes
 from kedro_provenance.kedro_internals import names_in_dicts
 from kedro_provenance.lineage import Ancestor, remembered
 from kedro_provenance.parameters import deciding
-from kedro_provenance.project import all_pipelines, project_packages
+from kedro_provenance.project import all_pipelines, code_of
 from kedro_provenance.raw_data import code_of_dataset, digest_of_input, raw_ancestor
 from kedro_provenance.recipe import Recipe, StoredVersion, flat, texts
 
@@ -32,8 +31,8 @@ PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata",
 """Keys of an entry that locate data without describing them."""
 MOST_PARTS = 60
 """Of more parts of code than these, a record names their modules alone."""
-LONGEST_TEXT = 200
-"""Number of characters of a reason's list of names."""
+MOST_CHANGES = 6
+"""Number of changes of code that a reason names."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +86,13 @@ def reasons_to_run(
         yield "it was named by `kedro provenance force`"
     elif has_nothing_new(node, catalog):
         return
-    yield from reasons_to_run_always(node)
+    recipe = recipe or recipe_of(node, catalog, leave_out=made_again)
+    yield from recipe.uncertain
     for name in node.inputs:
         if name not in made_again and is_untracked(name, catalog):
             yield f"{name} is known to this run alone"
     if remade := [name for name in node.inputs if name in made_again]:
         yield f"{', '.join(remade)} {'is' if len(remade) == 1 else 'are'} made again"
-    recipe = recipe or recipe_of(node, catalog, leave_out=made_again)
     for name in node.outputs:
         dataset, stored = catalog.get(name), catalog.stored(name)
         if is_in_memory(dataset):
@@ -109,20 +108,12 @@ def reasons_to_run(
             yield from differences(stored.recipe, recipe)
 
 
-def reasons_to_run_always(node: Node) -> Iterator[str]:
-    """Yield the reasons why nothing tells whether what a node has left is what it would leave now."""
-    for kind in uncomparable(node.func, project_packages()):
-        yield f"its function holds a {kind}, which cannot be compared"
-    if inspect.isgeneratorfunction(node.func):
-        yield "its function yields its outputs in parts, of which some may be missing"
-
-
 def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = ()) -> Recipe:
     """Return the recipe of a node for the versions that the catalog would load now, without the inputs `leave_out`."""
-    parameters, inputs, entries = {}, {}, {}
+    parameters, inputs, entries = dict[str, Any](), {}, {}
     for name in node.inputs:
         if is_parameter(name):
-            parameters[name.removeprefix("params:")] = deciding_values(node, name, catalog.load(name))
+            parameters[name.removeprefix("params:")] = with_text_keys(deciding_values(node, name, catalog.load(name)))
     loaded = [name for name in node.inputs if not is_parameter(name) and not is_scratch(catalog.get(name))]
     stored = {name: catalog.stored(name) for name in loaded}
     values = texts(parameters).union(*(version.values for version in stored.values() if version))
@@ -136,22 +127,25 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
     for name in node.outputs:
         entries[name] = digest_of_dataset(name, catalog, "load_args", values)
     kinds = {kind for version in stored.values() if version for kind in version.kinds}
-    code, around = code_of(node.func, project_packages(), values | kinds), code_around(catalog)
-    uncompared = of_this_process() if code.uncompared else None
+    code, around = code_of(node.func, values | kinds), code_around(catalog)
+    uncertain = code.uncertain
+    if inspect.isgeneratorfunction(node.func):
+        uncertain = (*uncertain, "its function yields its outputs in parts, of which some may be missing")
+    never_again = of_this_process() if code.uncertain else None
     in_order = [node.inputs, node.outputs]
-    called = [code.digest, around.digest, uncompared, *in_order, *names_in_dicts(node)]
+    called = [code.digest, around.digest, never_again, *in_order, *names_in_dicts(node)]
     parts = shortened({**code.parts, **around.parts})
-    return Recipe(node.name, digest(called), parameters, inputs, entries, dict(declarations(node.func)), parts)
+    return Recipe(node.name, digest(called), parameters, inputs, entries, parts, uncertain)
 
 
 def shortened(parts: Mapping[str, str]) -> dict[str, str]:
-    """Return short digests of parts of code; of many parts, of their modules."""
-    if len(parts) > MOST_PARTS:
-        by_module: dict[str, list[str]] = {}
-        for name, text in sorted(parts.items()):
-            by_module.setdefault(name.rpartition(".")[0] or name, []).append(f"{name} {text}")
-        parts = {module: digest(texts) for module, texts in by_module.items()}
-    return {name: text[:6] for name, text in sorted(parts.items())}
+    """Return the digests of parts of code; of many parts, of their modules."""
+    if len(parts) <= MOST_PARTS:
+        return dict(parts)
+    by_module: dict[str, list[str]] = {}
+    for name, text in sorted(parts.items()):
+        by_module.setdefault(name if " " in name else name.rpartition(".")[0] or name, []).append(f"{name} {text}")
+    return {module: digest(texts)[:8] for module, texts in by_module.items()}
 
 
 def has_nothing_new(node: Node, catalog: AtomicCatalog) -> bool:
@@ -222,7 +216,7 @@ def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values:
 
     Args:
         leave_out: arguments of the opposite direction.
-        values: see `code_digest`.
+        values: see `code_of`.
     """
     entry, dataset = catalog.entry(name), catalog.get(name)
     if is_in_memory(dataset):
@@ -241,14 +235,10 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
         >>> list(differences(stored, now))
         ['model.depth 8 -> 4', 'orders: other content than it was made of']
     """
-    if stored.code != now.code:
-        changed = {name for name, _ in stored.parts.items() ^ now.parts.items()} if stored.parts else set()
-        what = ", ".join(sorted(name.partition(":")[0] for name in changed)) or "how the node calls it"
-        yield f"the project's code that it runs was changed: {shortened_text(what)}"
-    for name, text in now.declared.items():
-        if (declared := stored.declared.get(name)) != text:
-            is_version = name.startswith("package") and declared
-            yield f"{name} {declared} -> {text}" if is_version else f"{name}: other content than it was made with"
+    codes = [Fingerprint(each.code, each.parts if stored.parts else {}) for each in (stored, now)]
+    if changes := diff(*codes):
+        more = [f"{len(changes) - MOST_CHANGES} more"] if len(changes) > MOST_CHANGES else []
+        yield f"its code: {', '.join([*changes[:MOST_CHANGES], *more])}"
     before, after = (dict(flat(recipe.parameters)) for recipe in (stored, now))
     for path in sorted(before.keys() | after.keys()):
         old, new = (repr(values[path]) if path in values else "(not there)" for values in (before, after))
@@ -266,11 +256,6 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
             yield f"{name} is loaded or saved in another way"
     if missing := [name for name in stored.entries if name not in now.entries]:
         yield f"its node had {', '.join(missing)}, too"
-
-
-def shortened_text(text: str) -> str:
-    """Return a text, cut off if it is long."""
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT].rpartition(', ')[0]}, ..."
 
 
 def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:

@@ -5,12 +5,11 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.code import code_digest
+from kedro_provenance.catalog import AtomicCatalog, kinds_of, loaded_folder, unversioned_path
 from kedro_provenance.entry_digests import digest_of_entry, place_of_entry
 from kedro_provenance.files.digests import digest
 from kedro_provenance.lineage import Ancestor
-from kedro_provenance.project import project_packages
+from kedro_provenance.project import code_of, project_packages
 from kedro_provenance.recipe import texts
 
 
@@ -26,7 +25,9 @@ def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
         entry, dataset = catalog.entry(name), catalog.get(name)
         read = {key: value for key, value in entry.items() if key not in getattr(dataset, "RESOURCES", ())}
         content = digest_of_entry(read, lambda: catalog.load(name))
-        catalog.raw_digests[name] = digest([content, code_of_dataset(dataset, read)])
+        path = loaded_folder(dataset) or unversioned_path(dataset)
+        kinds = kinds_of(path) if path and path.exists() else ()
+        catalog.raw_digests[name] = digest([content, code_of_dataset(dataset, read, kinds)])
     return catalog.raw_digests[name]
 
 
@@ -35,8 +36,8 @@ def code_of_dataset(dataset: AbstractDataset | None, entry: Mapping[str, Any], v
 
     Args:
         entry: the arguments of the entry that count.
-        values: see `code_digest`.
+        values: see `code_of`.
     """
     packages = project_packages()
     named = {text for text in texts(entry) if text.partition(".")[0] in packages}
-    return code_digest(type(dataset), packages, {*values, *named})
+    return code_of(type(dataset), {*values, *named}).digest

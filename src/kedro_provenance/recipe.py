@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kedro_provenance.files.digests import digest, digest_of_files
+from codeprint.paths import digest_of_files
+from kedro_provenance.files.digests import digest
 from kedro_provenance.lineage import Ancestor, ancestors, describe, is_described, parse_ancestor, remembered
 
 FILE = "provenance.json"
@@ -28,8 +29,8 @@ class Recipe:
         parameters: its parameters by name, without those that do not change results.
         inputs: digest of the content of each entry that it loads.
         entries: digest of how the catalog loads or saves each of its entries.
-        declared: digests or versions of files, environment variables and packages that its function says it depends on.
-        parts: shortened digests of what its code consists of, by name, to say what has changed.
+        parts: short digests of what its code consists of, by name, to say what has changed.
+        uncertain: reasons why nothing tells whether what it has left is what it would leave now.
     """
 
     node: str
@@ -37,13 +38,13 @@ class Recipe:
     parameters: Mapping[str, Any]
     inputs: Mapping[str, str]
     entries: Mapping[str, str]
-    declared: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
+    uncertain: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> str:
         """Digest of the recipe; another name of the node makes no other recipe, another order of parameters does."""
-        deciding = {name: value for name, value in asdict(self).items() if name not in ("node", "parts")}
+        deciding = {name: value for name, value in asdict(self).items() if name not in ("node", "parts", "uncertain")}
         return digest([deciding, [path for path, _ in flat(self.parameters)]])
 
 
@@ -170,7 +171,9 @@ def parse_version(content: bytes, version: str, place: Path | None = None) -> St
         stored = json.loads(content)
         known = {each.name for each in fields(StoredVersion)} - {"version", "folder", "lineage_folder"}
         read: dict[str, Any] = {name: stored[name] for name in known & stored.keys()}
-        read["recipe"] = Recipe(**stored["recipe"])
+        said = stored["recipe"]  # of an earlier release, it may say more
+        kept = {each.name: said[each.name] for each in fields(Recipe) if each.name in said}
+        read["recipe"] = Recipe(**kept | {"uncertain": tuple(said.get("uncertain", ()))})
         read |= {name: tuple(map(str, stored[name])) for name in ("values", "kinds", "parents") if name in stored}
         if "lineage" in stored:
             described = [remembered(parse_ancestor(each)) for each in stored["lineage"]]

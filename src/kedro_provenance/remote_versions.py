@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from codeprint.files import private_cache
 from kedro_provenance.files.atomic import atomic_folder
-from kedro_provenance.files.digests import digest, private_cache
+from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import (
     StorageError,
     download,
@@ -49,7 +50,7 @@ class RemoteVersions:
     def __init__(self, address: str, options: Mapping[str, Any]) -> None:
         self.address, self.options = address.rstrip("/"), options
         protocol, _, path = self.address.partition("://")
-        self.folder = private_cache() / "versions" / protocol / path.lstrip("/")
+        self.folder = private_cache("kedro-provenance") / "versions" / protocol / path.lstrip("/")
         self._whole: set[str] = set()  # versions whose marker was seen
         self._stored: dict[str, StoredVersion] = {}
 

@@ -11,7 +11,7 @@ from kedro.runner.task import Task
 from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_scratch
 from kedro_provenance.forced import forced_nodes, unforce
 from kedro_provenance.kedro_internals import NodeByNodeRunner
-from kedro_provenance.plan import is_untracked, reasons_to_run, reasons_to_run_always, recipe_of, version_by
+from kedro_provenance.plan import is_untracked, reasons_to_run, recipe_of, version_by
 from kedro_provenance.project import late_tags
 from kedro_provenance.recipe import Recipe, StoredVersion
 
@@ -100,7 +100,7 @@ class IncrementalRunner(NodeByNodeRunner):
             not node.outputs
             or node.name in forced_nodes(catalog.records)
             or any(is_untracked(name, catalog) for name in node.inputs)
-            or any(reasons_to_run_always(node))
+            or recipe.uncertain
         ):
             return None
         return catalog.made_before(node.outputs, recipe.key)
@@ -126,10 +126,10 @@ def announce(node: Node, catalog: AtomicCatalog, version: StoredVersion) -> None
 
 def share(node: Node, catalog: AtomicCatalog) -> None:
     """Put what a node has left into the shared cache, if there is one and others can tell that it is theirs, too."""
-    if not any(store.is_cache for store in catalog.stores) or any(reasons_to_run_always(node)):
+    if not any(store.is_cache for store in catalog.stores):
         return
     stored = [catalog.stored(name) for name in node.outputs]
-    if stored and stored[0] and stored[0].recipe:
+    if stored and stored[0] and stored[0].recipe and not stored[0].recipe.uncertain:
         catalog.share(node.outputs, stored[0].recipe.key)
 
 

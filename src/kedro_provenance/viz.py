@@ -11,8 +11,8 @@ from typing import Any
 
 from kedro.io.core import is_parameter
 
+from codeprint.paths import files_in
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.files.paths import files_in
 from kedro_provenance.plan import Step
 from kedro_provenance.recipe import FILE
 

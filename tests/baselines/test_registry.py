@@ -8,8 +8,8 @@ import yaml
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 
+from codeprint import fingerprint
 from installed import installed
-from kedro_provenance.code import code_of
 from kedro_provenance.parameters import NameRefusedError
 from named import names_with
 from projects import ROOT
@@ -74,7 +74,7 @@ def test_no_variant_takes_the_name_of_a_baseline():
 
 def test_a_figure_is_drawn_anew_for_an_edit_of_a_baseline_that_it_shows_alone():
     def read(node, shown):
-        parts = code_of(node.func, ["reclora_kedro"], [shown]).parts
+        parts = fingerprint(node.func, packages=["reclora_kedro"], values=[shown]).parts
         return {name.removeprefix("reclora_kedro.baselines.").partition(".")[0] for name in parts}
 
     baselines = {"boosted_trees", "lens_probe", "statistics_probe", "prompt_likes"}

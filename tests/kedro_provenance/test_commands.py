@@ -20,7 +20,7 @@ def test_commands_say_what_is_out_of_date_and_what_it_was_made_of(tmp_path):
     assert ran(by_settings, folder) == ["clean", "total"]
     [first] = [path.name for path in (folder / "data/03_primary/totals.parquet").iterdir()]
     edit(folder, "src/shop/prices.py", "round(1)", "round()")
-    reason = "the project's code that it runs was changed: shop.prices.rounded"
+    reason = "its code: shop.prices.rounded changed"
     plan, why, shown, unknown, viz = ran(
         commanded, folder, "plan --json", "why total", "show totals --json", "why totla --json", "viz --json"
     )
@@ -74,8 +74,9 @@ def test_gc_removes_the_lineage_that_no_record_names(tmp_path):
 RUN = """
 import sys
 from pathlib import Path
-import kedro_provenance
-assert Path(kedro_provenance.__file__).is_relative_to(sys.argv[1]), kedro_provenance.__file__
+import codeprint, kedro_provenance
+for package in (codeprint, kedro_provenance):
+    assert Path(package.__file__).is_relative_to(sys.argv[1]), package.__file__
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.pipeline import Node
@@ -92,10 +93,11 @@ assert not {"torch", "polars", "reclora_kedro"} & sys.modules.keys()
 
 
 def test_its_own_wheel_serves_a_project_without_the_recommender(tmp_path):
-    [wheel] = WheelBuilder(str(ROOT / "src/kedro_provenance")).build(directory=str(tmp_path / "wheel"))
     site = tmp_path / "site-packages"
-    with zipfile.ZipFile(wheel) as packed:
-        packed.extractall(site)
+    for name in ("codeprint", "kedro_provenance"):
+        [wheel] = WheelBuilder(str(ROOT / "src" / name)).build(directory=str(tmp_path / "wheel"))
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extractall(site)
     folder = make_project(tmp_path / "shop")
     command = [sys.executable, "-c", RUN, str(site)]
     environment = os.environ | {"PYTHONPATH": str(site)}

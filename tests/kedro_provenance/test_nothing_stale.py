@@ -12,10 +12,9 @@ from kedro.io import AbstractDataset
 from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
 
-from edit_sequences import forget_code
+from codeprint import depends, forget
 from kedro_provenance import around
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.declared import depends
 from kedro_provenance.entry_digests import of_this_process
 from kedro_provenance.plan import plan
 from kedro_provenance.runner import IncrementalRunner
@@ -49,11 +48,11 @@ class Observing:
 def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for module in ("plan", "raw_data"):  # of whatever project was opened before
+    for module in ("project", "raw_data", "catalog"):  # of whatever project was opened before
         monkeypatch.setattr(f"kedro_provenance.{module}.project_packages", lambda: ())
-    forget_code()
+    forget()
     yield tmp_path
-    forget_code()
+    forget()
 
 
 def catalog_of(folder, *names, kinds=None):
@@ -65,12 +64,12 @@ def catalog_of(folder, *names, kinds=None):
 
 
 def reasons(flow, catalog):
-    forget_code()
+    forget()
     return {step.node.name: step.reasons for step in plan(flow, catalog) if step.reasons}
 
 
 def run(flow, catalog):
-    forget_code()
+    forget()
     runner = IncrementalRunner()
     runner.run(flow, catalog, only_missing_outputs=True)
     return runner.nodes_run
@@ -116,21 +115,16 @@ def test_what_a_function_declares_is_seen(folder, monkeypatch):
     assert reasons(flow, catalog_of(folder, "one")) == {}
     (folder / "rates-2.csv").write_text("2")
     monkeypatch.setenv("REGION", "other")
-    monkeypatch.setattr("kedro_provenance.declared.version", lambda name: "99")
-    [seen] = reasons(flow, catalog_of(folder, "one")).values()
-    assert seen[::2] == (
-        "file rates*.csv: other content than it was made with",
-        "environment variable REGION: other content than it was made with",
-    )
-    assert seen[1].endswith(" -> 99")
+    monkeypatch.setattr("codeprint.declared.version", lambda name: "99")
+    [(seen,)] = reasons(flow, catalog_of(folder, "one")).values()
+    assert seen.startswith("its code: environment variable REGION changed, file rates*.csv changed, package kedro ")
+    assert seen.endswith(" -> 99")
 
 
 def test_what_a_function_holds_and_cannot_be_compared_is_named(folder):
     flow = Pipeline([Node(partial(lambda lock: 1, threading.Lock()), None, "one", name="make")])
     run(flow, catalog_of(folder, "one"))
-    assert reasons(flow, catalog_of(folder, "one"))["make"][0] == (
-        "its function holds a _thread.lock, which cannot be compared"
-    )
+    assert reasons(flow, catalog_of(folder, "one"))["make"][0] == ("it holds a _thread.lock, which cannot be compared")
 
 
 def test_an_edit_of_what_a_hook_puts_into_the_catalog_is_seen(folder):
@@ -183,7 +177,7 @@ def test_the_code_of_a_class_among_the_data_that_a_node_reads_is_seen(folder):
     (folder / "own_model.py").write_text(MODEL.replace("1", "2"))
     (folder / "model.json").touch()
     found = reasons(flow, catalog_of(folder, "model", "scores", kinds=kinds))
-    assert "the project's code that it runs was changed: own_model.Model" in found["score"]
+    assert "its code: own_model.Model changed" in found["score"]
 
 
 def test_an_incremental_dataset_keeps_what_was_made_of_it(folder):

@@ -42,9 +42,7 @@ def test_what_cannot_be_read_says_nothing(tmp_path, text):
     assert stored.is_intact
 
 
-@pytest.mark.parametrize(
-    "change", [{"code": "9"}, {"parameters": {}}, {"inputs": {"log": "9"}}, {"entries": {}}, {"declared": {"a": "1"}}]
-)
+@pytest.mark.parametrize("change", [{"code": "9"}, {"parameters": {}}, {"inputs": {"log": "9"}}, {"entries": {}}])
 def test_the_key_is_of_all_that_a_recipe_says(change):
     said = {name: getattr(RECIPE, name) for name in ("node", "code", "parameters", "inputs", "entries")}
     assert Recipe(**said).key == RECIPE.key != Recipe(**said | change).key
@@ -76,6 +74,7 @@ def test_records_of_earlier_releases_are_read(tmp_path):
     (tmp_path / "a.json").write_text("[1]")
     MADE.write(tmp_path)
     record = json.loads((tmp_path / FILE).read_text())
-    del record["kinds"], record["recipe"]["declared"], record["recipe"]["parts"]
+    del record["kinds"], record["recipe"]["parts"]
+    record["recipe"]["declared"] = {}
     (tmp_path / FILE).write_text(json.dumps(record))
     assert read_version(tmp_path).recipe == RECIPE

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from kedro.io import DatasetError
 
+from codeprint.files import private_cache
 from kedro_provenance import remote_versions
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.files.digests import private_cache
 from kedro_provenance.files.storage import StorageError
 from kedro_provenance.recipe import Recipe, StoredVersion
 
@@ -79,7 +79,7 @@ def sessions(bucket):
 @pytest.fixture
 def another_machine():
     """Forget all copies of what lies in the storage."""
-    return lambda: shutil.rmtree(private_cache() / "versions")
+    return lambda: shutil.rmtree(private_cache("kedro-provenance") / "versions")
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -189,12 +189,12 @@ def test_a_version_that_was_changed_is_refused(sessions, another_machine, change
         sessions.bucket.put(f"{folder}/adapters/{'README' if change == 'changed' else 'more'}.md", b"adapterz")
     with pytest.raises(DatasetError, match=rf"adapters: .*{folder} are not those that were saved there"):
         sessions.catalog("adapters").load("adapters")
-    assert not [path for path in (private_cache() / "versions").rglob("*") if path.is_file()]
+    assert not [path for path in (private_cache("kedro-provenance") / "versions").rglob("*") if path.is_file()]
 
 
 def test_a_damaged_copy_is_fetched_again(sessions, caplog):
     sessions.save("page", "text")
-    (copy,) = private_cache().rglob("*/page.html/*/page.html")
+    (copy,) = private_cache("kedro-provenance").rglob("*/page.html/*/page.html")
     copy.write_text("tex")
     with caplog.at_level(logging.WARNING):
         assert sessions.catalog("page").load("page") == "text"
@@ -229,5 +229,5 @@ def test_an_entry_has_its_own_credentials_before_those_of_its_protocol(bucket):
 def test_other_storages_than_s3_do_as_well(bucket):  # the bucket for its cache
     entry = {"type": "json.JSONDataset", "filepath": "memory://elsewhere/records.json", "versioned": True}
     AtomicCatalog.from_config({"records": entry}).save("records", [1])
-    shutil.rmtree(private_cache())
+    shutil.rmtree(private_cache("kedro-provenance"))
     assert AtomicCatalog.from_config({"records": entry}).load("records") == [1]

@@ -4,9 +4,9 @@ import pytest
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.pipeline import Node, Pipeline
 
+from codeprint import Fingerprint
 from kedro_provenance import plan
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.code import Code
 from kedro_provenance.recipe import FILE
 from kedro_provenance.runner import IncrementalRunner
 from small_flow import Project, StoppedError, resumed
@@ -124,7 +124,7 @@ def test_an_interrupted_node_finds_its_checkpoints(project):
 def test_checkpoints_of_another_recipe_are_not_found(project, monkeypatch, change):
     interrupted(project)
     if change == "code":
-        monkeypatch.setattr(plan, "code_of", lambda *_: Code("other code", {}))
+        monkeypatch.setattr(plan, "code_of", lambda *_: Fingerprint("other code"))
     elif change == "data":
         project.give([3, 1])
     else:

@@ -5,8 +5,9 @@ from importlib import import_module
 import pytest
 from kedro.pipeline import Node, Pipeline
 
-from edit_sequences import forget_code
-from kedro_provenance import plan as planning
+from codeprint import forget
+from kedro_provenance import catalog as catalog_module
+from kedro_provenance import project as project_of_kedro
 from kedro_provenance import raw_data
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.plan import digest_of_dataset, plan
@@ -39,13 +40,13 @@ def project(tmp_path_factory):
     (folder / "news.json").write_text("{}")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        for module in (planning, raw_data):
+        for module in (project_of_kedro, raw_data, catalog_module):
             patch.setattr(module, "project_packages", lambda: ("seen",))
-        forget_code()
+        forget()
         IncrementalRunner().run(flow_of(), catalog_of(folder), only_missing_outputs=True)
         assert out_of_date(flow_of(), catalog_of(folder)) == {}
         yield folder
-    forget_code()
+    forget()
 
 
 def flow_of(read=("model", "news")):
@@ -92,11 +93,11 @@ def test_an_edit_of_code_is_seen_where_it_is_run(project, edited, old, new, node
     assert old in text
     try:
         file.write_text(text.replace(old, new))
-        forget_code()
+        forget()
         assert [*out_of_date(flow_of(), catalog_of(project))] == nodes
     finally:
         file.write_text(text)
-        forget_code()
+        forget()
 
 
 OTHER_WAY = "updated is loaded or saved in another way"
@@ -127,7 +128,7 @@ def test_an_edit_of_a_validator_is_seen(project):
     digests, raw_digests = [], []
     for text in ("VALUE = 1\n", "VALUE = 2\n"):
         (project / "seen/checks.py").write_text(text)
-        forget_code()
+        forget()
         catalog.raw_digests.clear()
         digests.append(digest_of_dataset("updated", catalog, "load_args", ()))
         raw_digests.append(digest_of_input("news", catalog))

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from kedro.framework.project import pipelines
 
+from codeprint.files import private_cache
 from kedro_provenance.failures import RunRefusedError
-from kedro_provenance.files.digests import private_cache
 from kedro_provenance.plan import plan
 from projects import kedro_run
 from reclora_kedro.distributed import checkpoints
@@ -53,7 +53,7 @@ def test_a_run_that_is_interrupted_goes_on_elsewhere_and_what_fits_is_kept(store
     assert not bucket.objects("team/reclora/06_models/shared_lora/adapter")
     assert len(bucket.objects("team/reclora/06_models/shared_lora/checkpoints")) == 2
 
-    shutil.rmtree(private_cache())  # another machine goes on
+    shutil.rmtree(private_cache("kedro-provenance"))  # another machine goes on
     with caplog.at_level(logging.INFO, "reclora_kedro"):
         catalog = kedro_run(stored_project, only_missing_outputs=True)
     assert "Fine-tuning continues at step 5 of 8" in caplog.text
@@ -68,7 +68,7 @@ def test_a_run_that_is_interrupted_goes_on_elsewhere_and_what_fits_is_kept(store
     assert {path.name for path in left} == {".run.lock", "recommendations_csv.json", "learned_weights.json"}
 
     scores = bucket.objects("team/reclora/07_model_output")
-    shutil.rmtree(private_cache())
+    shutil.rmtree(private_cache("kedro-provenance"))
     catalog = kedro_run(stored_project, only_missing_outputs=True)
     shown = {
         "recommendation.show_recommendations",
@@ -76,7 +76,9 @@ def test_a_run_that_is_interrupted_goes_on_elsewhere_and_what_fits_is_kept(store
     }
     assert set(catalog.load("run_manifest")["nodes"]) == shown
     assert bucket.objects("team/reclora/07_model_output") == scores
-    fetched = {path.parent.parent.name for path in private_cache().glob("versions/**/provenance.json")}
+    fetched = {
+        path.parent.parent.name for path in private_cache("kedro-provenance").glob("versions/**/provenance.json")
+    }
     names = ("metrics", "comparisons", "attribution", "candidate_metrics", "candidate_choice", "shortlist_report")
     shown_files = {f"{name}.json" for name in names} | {"recommendations.parquet", "evaluation_report.html"}
     assert fetched == shown_files

@@ -7,9 +7,7 @@ The tests run a few sequences in one process; `benchmarks/faults.py` runs many, 
 import json
 import random
 import shutil
-from importlib import invalidate_caches
 
-from kedro_provenance import code
 from kedro_provenance.recipe import FILE
 
 SETTINGS = (
@@ -110,9 +108,3 @@ def results(project):
         if not any(name in str(entry) for name in TIMED):
             newest[str(entry)] = json.loads(file.read_text())["content"]
     return newest
-
-
-def forget_code():
-    """Forget the code that was read, as a new process has."""
-    invalidate_caches()
-    code.forget_code()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from kedro_provenance.files.paths import is_own
+from codeprint.files import is_own
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from kedro_provenance.files.digests import digest, remembered_sha256
+from codeprint.files import remembered_sha256
+from kedro_provenance.files.digests import digest
 
 DIGESTS = "sha256.json"  # digest of each of a folder's files, by name
 

@@ -15,8 +15,10 @@ from typing import Any
 import fsspec
 from fsspec.utils import get_protocol
 
+from codeprint.files import private_cache
+from codeprint.paths import digest_of_files
 from kedro_provenance.files.atomic import UNFINISHED, atomic_file, atomic_folder
-from kedro_provenance.files.digests import digest, digest_of_files, private_cache
+from kedro_provenance.files.digests import digest
 from kedro_provenance.files.scratch import remove_abandoned
 
 logger = logging.getLogger(__name__)
@@ -214,7 +216,7 @@ def local_copy(address: str, options: Mapping[str, Any]) -> str:
             raise FileNotFoundError("there is no such object or folder")
     parent, _, name = address.rstrip("/").rpartition("/")
     names = [f"{name}/{rest}".rstrip("/") for rest in files]
-    folder = private_cache() / "objects" / digest([address, files])
+    folder = private_cache("kedro-provenance") / "objects" / digest([address, files])
     if folder.is_dir() and not _is_whole_copy(folder):
         logger.warning("%s is damaged, its files are not what was fetched: it is fetched again.", folder)
         shutil.rmtree(folder)

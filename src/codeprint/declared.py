@@ -1,4 +1,4 @@
-"""What a node depends on that is neither in the catalog nor code of the project, as its function declares it."""
+"""What a function depends on that its code does not show, as it declares it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,8 +6,8 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
-from kedro_provenance.files.digests import digest, digest_of_files
-from kedro_provenance.files.paths import paths_at
+from codeprint.files import digest
+from codeprint.paths import digest_of_files, paths_at
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,18 +18,20 @@ def depends(
     env: tuple[str, ...] | list[str] = (),
     packages: tuple[str, ...] | list[str] = (),
 ) -> Callable[[F], F]:
-    """Declare what a node's function depends on besides its inputs: after a change, the node runs again.
+    """Declare what a function depends on besides its code and its arguments: a change of it changes its fingerprint.
+
+    What could not be followed in its code is then no longer called uncertain.
 
     Args:
-        files: paths or patterns of files and folders, relative to the project, that it reads by itself.
+        files: paths or patterns of files and folders, relative to the working directory, that it reads by itself.
         env: names of environment variables; their values are stored as digests.
         packages: names of installed distributions, whose versions count.
 
     Examples:
-        >>> @depends(env=["REGION"], packages=["kedro"])
+        >>> @depends(env=["REGION"], packages=["numpy"])
         ... def load_prices(orders): ...
         >>> [name for name, _ in declarations(load_prices)]
-        ['environment variable REGION', 'package kedro']
+        ['environment variable REGION', 'package numpy']
     """
 
     def declare(function: F) -> F:

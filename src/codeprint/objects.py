@@ -1,52 +1,45 @@
 """Objects taken apart: the functions and classes that they run, and their values by content."""
 
+import ast
 import copyreg
+import enum
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import inspect
+import textwrap
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from kedro_provenance.files.digests import digest
-
-MOST_OBJECTS = 1000
-"""Number of objects among data that are looked at."""
+from codeprint.files import digest
+from codeprint.forms import form
+from codeprint.modules import is_own, package_of, place_of
+from codeprint.statements import Statement, inner_function
 
 CALLED_BEFORE = ("dispatch_cache", "cache_token")
 """Variables in which functions of `functools.singledispatch` note of which types earlier arguments were."""
 
-
-@dataclass(frozen=True)
-class Start:
-    """A function, a class or a module of the project's own code.
-
-    Attributes:
-        module: its module.
-        name: its name, with those of the functions around it; empty for the module itself.
-        line: first line of a function; 0 for anything else.
-    """
-
-    module: str
-    name: str
-    line: int = 0
+Start = tuple[str, str | Statement]
+"""A module of the project's own with the name of a function or class in it, a function without one, or "" for all."""
 
 
-class Taken:
+class Description:
     """Describes objects as plain data, by their content.
 
     Args:
-        is_own: whether a module is the project's own code.
+        packages: names of packages whose code is the project's own wherever they are installed.
 
     Attributes:
         starts: the project's functions and classes that were found.
         uncompared: types of values that have no content to compare.
     """
 
-    def __init__(self, is_own: Callable[[str], bool]) -> None:
+    def __init__(self, packages: frozenset[str]) -> None:
         self.starts = set[Start]()
         self.uncompared = list[str]()
-        self._is_own = is_own
+        self._packages = packages
         self._described = dict[int, Any]()
         self._kept = list[Any]()  # so that no other object takes the place of one that was described
 
@@ -54,7 +47,7 @@ class Taken:
         """Return a description of an object, which is equal for objects of equal content in any process."""
         kind = type(value)
         if value is None or kind in (bool, int, float, complex, str):
-            return [kind.__name__, repr(value)]
+            return [kind.__name__, f"{value:x}" if kind is int else ascii(value)]
         if kind in (bytes, bytearray, memoryview):
             return ["bytes", hashlib.sha256(value).hexdigest()]
         if isinstance(value, type):
@@ -72,7 +65,12 @@ class Taken:
         if kind in (list, tuple):
             return [kind.__name__, *map(self.describe, value)]
         if isinstance(value, Mapping) and kind.__module__ in ("builtins", "collections"):
-            return [kind.__name__, *([self.describe(key), self.describe(value[key])] for key in value)]
+            made_by = self.describe(getattr(value, "default_factory", None))
+            return [kind.__name__, made_by, *([self.describe(key), self.describe(value[key])] for key in value)]
+        if isinstance(value, PurePath | Fraction):  # of which each version of Python keeps something else
+            return [kind.__name__, str(value)]
+        if isinstance(value, enum.Enum):
+            return ["member", self._named(kind.__module__, kind.__qualname__), value.name, self.describe(value.value)]
         if kind in (set, frozenset):
             return [kind.__name__, *sorted(digest(self.describe(each)) for each in value)]
         if isinstance(value, FunctionType):
@@ -87,41 +85,49 @@ class Taken:
             owner = value.__self__
             bound = None if isinstance(owner, ModuleType) else self.describe(owner)
             return ["builtin", str(value.__module__), value.__qualname__, bound]
+        if kind.__module__.startswith("pydantic_core"):  # made of classes and annotations, in each process anew
+            return self._named(kind.__module__, kind.__qualname__)
         return self._reduced(value)
 
     def _named(self, module: str, name: str) -> Any:
-        if self._is_own(module):
-            self.starts.add(Start(module, name))
+        if is_own(module, self._packages):
+            self.starts.add((module, name))
         return ["named", module, name]
 
     def _function(self, function: FunctionType) -> Any:
         """Describe a function: its own code is found by its name, what it holds counts here."""
         module, code = str(function.__globals__.get("__name__")), function.__code__
-        name = code.co_qualname  # `functools.wraps` overwrites that of the function
-        is_own = self._is_own(module)
+        name = getattr(code, "co_qualname", function.__qualname__)  # `functools.wraps` overwrites the latter
+        is_counted = is_own(module, self._packages) or module == "__main__"
         described: list[Any] = ["function", module, name]
-        if is_own:
-            self.starts.add(Start(module, name, code.co_firstlineno))
-        elif module == "__main__":  # of a notebook
-            described.append(self._compiled(code, function.__globals__))
+        if module == "__main__":  # of a notebook
+            described.append(self._written(function))
+        elif is_counted:
+            start = _within(module, code) or name
+            self.starts.add((module, start))
+            described = ["function", module, start if isinstance(start, str) else start.digest]
         before = len(self.uncompared)
         described += [self.describe(value) for value in _held(function) if value is not function]
-        if not is_own and module != "__main__":
+        if not is_counted:
             del self.uncompared[before:]  # a library's wrappers keep locks and counters
         return described
 
-    def _compiled(self, code: CodeType, names: Mapping[str, Any]) -> Any:
-        """Describe code without a file, and the functions and values that it refers to."""
+    def _written(self, function: FunctionType) -> Any:
+        """Describe a function of no module by its source, if there is one, and all that it refers to."""
+        code = function.__code__
+        try:
+            written = form(ast.parse(textwrap.dedent(inspect.getsource(function))))
+        except (OSError, TypeError, SyntaxError):
+            written = ""
+        return [written, self._compiled(code, function.__globals__, not written)]
+
+    def _compiled(self, code: CodeType, names: Mapping[str, Any], by_instructions: bool) -> Any:
+        """Describe the functions and values that code without a module refers to; also its instructions, if asked."""
         inner = [each for each in code.co_consts if isinstance(each, CodeType)]
         constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
         used = [self.describe(names[name]) for name in code.co_names if name in names]
-        return [
-            code.co_code.hex(),
-            [*code.co_names],
-            self.describe(constants),
-            [self._compiled(each, names) for each in inner],
-            used,
-        ]
+        instructions = [code.co_code.hex(), [*code.co_names], self.describe(constants)] if by_instructions else []
+        return [instructions, [self._compiled(each, names, by_instructions) for each in inner], used]
 
     def _reduced(self, value: Any) -> Any:
         """Describe an object by what pickle would keep of it."""
@@ -148,6 +154,14 @@ class Taken:
         ]
 
 
+def _within(module: str, code: CodeType) -> Statement | None:
+    """Return the statement of a function within another one, or of a lambda; None for a function of its module."""
+    place = place_of(module)
+    is_within = code.co_flags & inspect.CO_NESTED or code.co_name == "<lambda>"
+    is_read = is_within and place and place.file and place.file.suffix == ".py"
+    return inner_function(place.file, code, package_of(module)) if is_read and place and place.file else None
+
+
 def _held(function: FunctionType) -> list[Any]:
     """Return what a function holds: values of its closure, its default arguments, and the function that it wraps."""
     held: list[Any] = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
@@ -160,28 +174,3 @@ def _held(function: FunctionType) -> list[Any]:
         except ValueError:  # it is empty
             continue
     return [*held, *([function.__wrapped__] if hasattr(function, "__wrapped__") else [])]
-
-
-def kinds_of(data: Any, is_own: Callable[[str], bool]) -> tuple[str, ...]:
-    """Return the project's classes and functions among data, such as ``shop.models:Model``.
-
-    Args:
-        data: the data; elements of collections and attributes of objects are looked at, too.
-        is_own: whether a module is the project's own code.
-    """
-    kinds, left, seen = set[str](), [data], set[int]()
-    while left and len(seen) < MOST_OBJECTS:
-        value = left.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        named = value if isinstance(value, type | FunctionType) else type(value)
-        if is_own(named.__module__):
-            kinds.add(f"{named.__module__}:{named.__qualname__.partition('.')[0]}")
-        if isinstance(value, Mapping):
-            left += [*value.keys(), *value.values()][:MOST_OBJECTS]
-        elif isinstance(value, list | tuple | set | frozenset):
-            left += [*value][:MOST_OBJECTS]
-        elif is_own(type(value).__module__):
-            left += vars(value).values() if hasattr(value, "__dict__") else ()
-    return tuple(sorted(kinds))

@@ -19,8 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from edit_sequences import forget_code
-from kedro_provenance.code import code_digest, code_of
+from codeprint import fingerprint, forget
 
 PROJECT = {
     "toy/__init__.py": "",
@@ -86,11 +85,11 @@ def write(tmp_path, monkeypatch):
         for name, text in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
-        forget_code()
+        forget()
 
     write(PROJECT)
     yield write
-    forget_code()
+    forget()
 
 
 def function_of(module, source="def run():\n    return 1\n"):
@@ -100,8 +99,15 @@ def function_of(module, source="def run():\n    return 1\n"):
     return names["run"]
 
 
+BEGINS = ["toy.settings", "toy.pipeline_registry", "toy.pipelines.*"]
+
+
+def digest(value, values=()):
+    return fingerprint(value, packages=["toy"], values=values, imported=BEGINS).digest
+
+
 def digest_of(module="toy.steps.nodes", values=()):
-    return code_digest(function_of(module), ["toy"], values)
+    return digest(function_of(module), values)
 
 
 @pytest.mark.parametrize(
@@ -284,11 +290,11 @@ def test_a_wrapper_counts_with_what_it_wraps(write, edited):
         "cached": lambda: functools.cache(decorated(nodes, 2)),
         "method": lambda: type("Model", (), {"__module__": "toy.helpers", "run": decorated(nodes, 2)})().run,
     }
-    before = {name: code_digest(make(), ["toy"]) for name, make in made.items()}
-    assert before["wrapped"] != code_digest(decorated(nodes, 3), ["toy"])
+    before = {name: digest(make()) for name, make in made.items()}
+    assert before["wrapped"] != digest(decorated(nodes, 3))
     write({edited: "def run(*_):\n    return 2\n"})
     for name, make in made.items():
-        assert code_digest(make(), ["toy"]) != before[name]
+        assert digest(make()) != before[name]
 
 
 class Size(Enum):
@@ -338,23 +344,25 @@ def test_values_that_a_function_holds_count_by_their_content(one, other):
         return functools.partial(print, value), functools.partial(print, end=value), lambda: value, default
 
     for first, second, again in zip(held(one), held(other), held(copy.deepcopy(one)), strict=True):
-        assert code_of(first).digest == code_of(again).digest != code_of(second).digest
-        assert code_of(first).uncompared == ()
+        assert fingerprint(first).digest == fingerprint(again).digest != fingerprint(second).digest
+        assert fingerprint(first).uncertain == ()
 
 
 def test_of_a_function_that_dispatches_by_type_earlier_calls_do_not_count():
     size = functools.singledispatch(print)
     size.register(Sized, len)
-    before = code_digest(size)
+    before = digest(size)
     size({})
     Sized.register(Scaler)
-    assert code_digest(size) == before
+    assert digest(size) == before
     size.register(str, len)
-    assert code_digest(size) != before
+    assert digest(size) != before
 
 
 def test_what_cannot_be_compared_is_named():
-    assert code_of(functools.partial(print, threading.Lock())).uncompared == ("_thread.lock",)
+    assert fingerprint(functools.partial(print, threading.Lock())).uncertain == (
+        "it holds a _thread.lock, which cannot be compared",
+    )
 
 
 def test_digests_are_those_of_any_process(tmp_path):
@@ -362,8 +370,8 @@ def test_digests_are_those_of_any_process(tmp_path):
         f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2] / 'src')!r})\n"
         + """
 from functools import partial
-from kedro_provenance.code import code_digest
-print(code_digest(partial(print, {"one", "two", "three"}, frozenset({(1, "a"), (2, "b")}))))
+from codeprint import fingerprint
+print(fingerprint(partial(print, {"one", "two", "three"}, frozenset({(1, "a"), (2, "b")}))).digest)
 """
     )
     command = [sys.executable, "-c", text]
@@ -378,7 +386,7 @@ def test_without_a_cache_code_is_read_each_time(write, tmp_path, monkeypatch):
     before = digest_of()
     for file in tmp_path.rglob("*.py"):  # long ago, so that what is found would be kept
         os.utime(file, (0, 0))
-    forget_code()
+    forget()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))
     assert digest_of() == before
 
@@ -386,10 +394,10 @@ def test_without_a_cache_code_is_read_each_time(write, tmp_path, monkeypatch):
 def test_a_class_counts_with_its_bases(write):
     write({"toy/steps/nodes.py": "from toy.models.base import Base\nclass Model(Base): ...\n"})
     model = type("Model", (), {"__module__": "toy.steps.nodes"})
-    before = code_digest(model, ["toy"])
+    before = digest(model)
     write({"toy/models/base.py": "class Base:\n    VALUE = 2\n"})
-    assert code_digest(model, ["toy"]) != before
+    assert digest(model) != before
 
 
 def test_functions_of_one_module_and_of_installed_packages_are_told_apart():
-    assert len({code_digest(function, ["kedro_provenance"]) for function in (len, max, code_digest, digest_of)}) == 4
+    assert len({digest(function) for function in (len, max, fingerprint, digest_of)}) == 4

@@ -1,10 +1,12 @@
-"""Local files and folders at addresses of the configuration."""
+"""Local files and folders at addresses, and their digests."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from glob import has_magic
 from pathlib import Path
+
+from codeprint.files import digest, remembered_sha256
 
 SCHEMES = ("file://", "local://")
 
@@ -42,6 +44,14 @@ def files_in(folder: Path) -> Iterator[Path]:
     yield from sorted(file for file in files if file.is_file())
 
 
-def is_own(path: Path) -> bool:
-    """Whether a file or folder belongs to this user; on Windows, whose users have folders of their own, it does."""
-    return os.name == "nt" or path.stat().st_uid == os.geteuid()
+def digest_of_files(path: Path, leave_out: Collection[str] = ()) -> str:
+    """Return the digest of a file, or of the names and contents of all files in a folder, following links.
+
+    Files are read once while they do not change, see `remembered_sha256`.
+
+    Args:
+        leave_out: names of files in the folder to ignore.
+    """
+    files = files_in(path) if path.is_dir() else [path]
+    counted = [file for file in files if file.name not in leave_out]
+    return digest([(str(file.relative_to(path)), remembered_sha256(file)) for file in counted])

@@ -1,31 +1,35 @@
 """The statements of a Python module: what each one binds, refers to, and does when the module is imported.
 
-One file is read at a time; `kedro_provenance.code` follows names from module to module.
+One file is read at a time; `codeprint.references` follows names from module to module.
 """
 
 import ast
+import hashlib
+import inspect
 import marshal
-import os
 import re
-import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
-from kedro_provenance.files.digests import digest, private_cache
+from codeprint.files import digest, private_cache, write_cached
+from codeprint.forms import form
+from codeprint.memory import remembered
 
-FORMAT = 2  # of what is kept in the cache
-SETTLED = 2 * 10**9  # nanoseconds after which another change of a file gives it another time
+FORMAT = 3  # of what is kept in the cache
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 MUTATORS = ("add", "append", "clear", "discard", "extend", "insert", "pop", "register", "remove", "set", "update")
 """Beginnings of the names of methods that change their object."""
 CONSTRUCTORS = {"__init__", "__new__", "__post_init__"}
 READING = re.compile(r"open|read|__file__|__path__|__spec__|files|resource|get_data|getfile|Loader|package_file")
 """Words of code that may read a file of a package."""
+DOCUMENTING = re.compile(r"__doc__|getdoc|docstring|json_schema|^schema(_json)?$")
+"""Words of code that may read docstrings."""
+UNFOLLOWED = {"run_path", "run_module", "spec_from_file_location", "SourceFileLoader", "CDLL", "PyDLL", "LoadLibrary"}
+"""Functions that run code of files whose names are known at run time only."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,9 @@ class Statement:
     """A statement of a module.
 
     Attributes:
-        digest: digest of its syntax tree without docstrings; empty for an import, which counts by what it imports.
+        digest: digest of its form without docstrings; empty for an import, which counts by what it imports, and for
+            the docstring of a module.
+        docs: digest of its docstrings; empty without any.
         binds: names that it binds in the module.
         imports: targets of its imports by the names that they bind, such as ``pkg.models:Model``.
         modules: modules that it imports, by target, at once; those in functions are imported when these run.
@@ -59,6 +65,9 @@ class Statement:
         heads: string constants at the beginning of a composed text.
         words: names, attributes and imported names.
         reads: whether it may read a file.
+        reads_docs: whether it may read docstrings.
+        unfollowed: functions that it uses and that run code of files with names known at run time only.
+        decorators: what decorates the function or class, each with its first argument if this is a text.
         bases: base classes of a class, and its metaclass.
         is_class: whether it defines a class.
         registers: whether the classes that inherit from this one are noted somewhere.
@@ -68,6 +77,7 @@ class Statement:
     """
 
     digest: str
+    docs: str
     binds: frozenset[str]
     imports: Mapping[str, tuple[str, ...]]
     modules: tuple[str, ...]
@@ -78,6 +88,9 @@ class Statement:
     heads: frozenset[str]
     words: frozenset[str]
     reads: bool = False
+    reads_docs: bool = False
+    unfollowed: tuple[str, ...] = ()
+    decorators: tuple[tuple[str, str], ...] = ()
     bases: tuple[str, ...] = ()
     is_class: bool = False
     registers: bool = False
@@ -99,12 +112,15 @@ class Source:
     bindings: Mapping[str, Sequence[int]]
 
 
-def read_source(module: str, file: Path | None, is_package: bool) -> Source:
+def read_source(module: str, file: Path | None, package: str) -> Source:
     """Read a module; one without a file, such as a package without ``__init__.py``, or of no valid Python is empty.
 
-    What is found is kept in the user's cache while the file's size and time of change stay.
+    What is found is kept in the user's cache with the digest of the file's content.
+
+    Args:
+        package: the package that relative imports begin from.
     """
-    statements = _cached_statements(module, file, module if is_package else module.rpartition(".")[0]) if file else []
+    statements = _cached_statements(module, file, package) if file else []
     bindings: dict[str, list[int]] = {}
     for index, statement in enumerate(statements):
         for name in statement.binds:
@@ -113,25 +129,23 @@ def read_source(module: str, file: Path | None, is_package: bool) -> Source:
 
 
 def _cached_statements(module: str, file: Path, package: str) -> list[Statement]:
-    status = file.stat()
-    state = (FORMAT, sys.version_info[:2], package, status.st_size, status.st_mtime_ns)
+    content = file.read_bytes()
+    state = (FORMAT, package, hashlib.sha256(content).hexdigest())
     name = f"code/{digest([str(file), module])}"
     with suppress(OSError, ValueError, EOFError, TypeError):  # it is not there, or damaged
         of_state, kept = marshal.loads((private_cache() / name).read_bytes())
         if of_state == state:
             return [_from_plain(each) for each in kept]
     try:
-        tree = parse(file)
-    except SyntaxError:  # nothing can import it, such as a draft or a template among the pipelines
+        tree = ast.parse(content, str(file))
+    except (SyntaxError, ValueError):  # nothing can import it, such as a draft or a template among the pipelines
         return []
     statements = [statement_of(each, package) for each in tree.body if not _is_skipped(each)]
-    if time.time_ns() - status.st_mtime_ns > SETTLED:
-        with suppress(OSError):  # where there is no cache, files are read each time
-            cache = private_cache() / name
-            cache.parent.mkdir(exist_ok=True)
-            draft = cache.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-            draft.write_bytes(marshal.dumps((state, [astuple(each) for each in statements])))
-            draft.replace(cache)
+    if tree.body and _is_text(tree.body[0]):
+        docs, binds = digest(_docs(tree)), frozenset(["__doc__"])
+        statements[0] = replace(statements[0], digest="", docs=docs, binds=binds, texts=frozenset(), heads=frozenset())
+    with suppress(OSError):  # where there is no cache, files are read each time
+        write_cached(private_cache() / name, marshal.dumps((state, [astuple(each) for each in statements]), 4))
     return statements
 
 
@@ -144,36 +158,58 @@ def _from_plain(plain: Sequence[Any]) -> Statement:
     return Statement(**values)
 
 
-def parse(file: Path) -> ast.Module:
-    """Return the syntax tree of a file without docstrings."""
-    tree = ast.parse(file.read_bytes(), str(file))
-    _remove_docstrings(tree)
-    return tree
-
-
-def inner_function(file: Path, name: str, line: int) -> ast.AST | None:
-    """Return the function, lambda or comprehension of this name that begins in a line; None unless it is the only one.
-
-    Args:
-        line: that of the first decorator, if there is any.
-    """
-    found = [
-        part
-        for part in ast.walk(parse(file))
-        if (isinstance(part, Function) and part.name == name and _first_line(part) == line)
-        or (isinstance(part, ast.Lambda) and name == "<lambda>" and part.lineno == line)
+@remembered
+def inner_function(file: Path, code: CodeType, package: str) -> Statement | None:
+    """Return the function within another one, or the lambda, that was compiled to this code; None if there is none."""
+    name, line = code.co_name, code.co_firstlineno
+    content = file.read_bytes()
+    found: list[Any] = [
+        part for part in ast.walk(ast.parse(content)) if _name_of(part) == name and _first_line(part) == line
     ]
-    return found[0] if len(found) == 1 else None
+    found.sort(key=lambda part: part.col_offset)
+    if len({form(part) for part in found}) > 1:  # lambdas beside each other
+        compiled = [*_compiled(compile(content, code.co_filename, "exec", dont_inherit=True), name, line)]
+        of_parts = zip(found, compiled, strict=True) if len(found) == len(compiled) else ()
+        found = [part for part, each in of_parts if each == code]
+    return statement_of(found[0], package) if found else None
 
 
-def _first_line(function: Function) -> int:
-    return min([function.lineno, *(each.lineno for each in function.decorator_list)])
+def _compiled(code: CodeType, name: str, line: int) -> Iterator[CodeType]:
+    """Yield the code of functions of this name that begin in a line, in their order."""
+    if code.co_name == name and code.co_firstlineno == line:
+        yield code
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _compiled(each, name, line)
 
 
-def _remove_docstrings(tree: ast.Module) -> None:
-    for part in ast.walk(tree):
-        if isinstance(part, ast.Module | ast.ClassDef | Function) and ast.get_docstring(part, clean=False) is not None:
-            del part.body[0]
+def _name_of(part: ast.AST) -> str | None:
+    return "<lambda>" if isinstance(part, ast.Lambda) else part.name if isinstance(part, Function) else None
+
+
+def _first_line(function: Any) -> int:
+    """Return the line in which a function begins, or its first decorator."""
+    return min([function.lineno, *(each.lineno for each in getattr(function, "decorator_list", ()))])
+
+
+def _is_text(part: ast.AST) -> bool:
+    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) and isinstance(part.value.value, str)
+
+
+def _docs(part: ast.AST) -> str:
+    """Return the docstring of a module, a class or a function, without its indentation."""
+    documented: Any = part
+    return inspect.cleandoc(documented.body[0].value.value)
+
+
+def _take_docs(parts: Sequence[ast.AST]) -> list[str]:
+    """Remove the docstrings of classes and functions among the parts of a statement, and return them."""
+    documented: list[Any] = [each for each in parts if isinstance(each, ast.ClassDef | Function)]
+    documented = [each for each in documented if each.body and _is_text(each.body[0])]
+    docs = [_docs(each) for each in documented]
+    for each in documented:
+        del each.body[0]
+    return docs
 
 
 def _is_skipped(part: ast.stmt) -> bool:
@@ -190,6 +226,7 @@ def statement_of(part: ast.AST, package: str = "") -> Statement:
     Args:
         package: the package that relative imports begin from.
     """
+    docs = _take_docs([*ast.walk(part)])
     imports, modules, stars = _imports(part, package)
     at_import = [*_at_import(part)]
     is_import = isinstance(part, ast.Import | ast.ImportFrom)
@@ -205,7 +242,8 @@ def statement_of(part: ast.AST, package: str = "") -> Statement:
         registers = "__init_subclass__" in methods or "type" in bases
         constructing = _names([inner for name in CONSTRUCTORS & methods.keys() for inner in ast.walk(methods[name])])
     return Statement(
-        digest="" if is_import else digest(ast.dump(part)),
+        digest="" if is_import else digest(form(part)),
+        docs=digest(docs) if docs else "",
         binds=frozenset(_bound(part)),
         imports={name: tuple(targets) for name, targets in imports.items()},
         modules=tuple(modules),
@@ -216,6 +254,9 @@ def statement_of(part: ast.AST, package: str = "") -> Statement:
         heads=frozenset(heads),
         words=words,
         reads=any(map(READING.search, words)),
+        reads_docs=any(map(DOCUMENTING.search, words)),
+        unfollowed=tuple(sorted(words & UNFOLLOWED)),
+        decorators=tuple(_decorators(part)),
         bases=tuple(bases),
         is_class=isinstance(part, ast.ClassDef),
         registers=registers,
@@ -223,6 +264,14 @@ def statement_of(part: ast.AST, package: str = "") -> Statement:
         is_variable=_is_variable(part),
         runs=any(_runs(each) for each in at_import),
     )
+
+
+def _decorators(part: ast.AST) -> Iterator[tuple[str, str]]:
+    for each in getattr(part, "decorator_list", ()):
+        first = each.args[0] if isinstance(each, ast.Call) and each.args else None
+        text = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
+        if chain := _root(each):
+            yield chain, text
 
 
 def _at_import(part: ast.AST) -> Iterator[ast.AST]:

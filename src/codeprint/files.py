@@ -1,0 +1,117 @@
+"""Digests of plain data and of files, and the user's cache."""
+
+import atexit
+import hashlib
+import json
+import os
+import threading
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+DIGITS = 24  # hexadecimal ones of a digest: 96 bits
+STORED = "digests.json"  # in the user's cache
+SMALL = 2**18  # bytes: to hash less takes no longer than to look it up
+LARGE = 2**26  # bytes of a file whose digest is stored at once: to hash it takes a while
+CLOCK_TICK = 2 * 10**9  # ns; what changed less long ago may change again without another time
+
+State = tuple[int, int, int, int]  # of a file: size, times of change of content and status in ns, inode
+Digests = dict[str, tuple[State, str]]  # by a file's path
+_found: Digests = {}  # by this process, and not stored yet
+
+
+def digest(value: Any) -> str:
+    """Return the digest of plain data, which is the same in every version of Python; the order of keys counts not.
+
+    Examples:
+        >>> digest({"a": [1], "b": None}) == digest({"b": None, "a": [1]}) != digest({"a": [2], "b": None})
+        True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:DIGITS]
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file or folder belongs to this user; on Windows, whose users have folders of their own, it does."""
+    return os.name == "nt" or path.stat().st_uid == os.geteuid()
+
+
+def private_cache(tool: str = "codeprint") -> Path:
+    """Return the private folder of a tool in the user's cache; raise PermissionError if another user owns it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / tool
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not is_own(cache):
+        raise PermissionError(
+            f"The cache {cache} belongs to another user, who could change what is read from it: set XDG_CACHE_HOME to "
+            "a folder of your own."
+        )
+    cache.chmod(0o700)
+    return cache
+
+
+def write_cached(file: Path, content: bytes) -> None:
+    """Write or replace a file of the cache as a whole."""
+    file.parent.mkdir(exist_ok=True)
+    draft = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}")
+    draft.write_bytes(content)
+    draft.replace(file)
+
+
+def sha256_of(file: Path) -> str:
+    hashed = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(2**20):
+            hashed.update(block)
+    return hashed.hexdigest()
+
+
+def remembered_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file, which is read once while its size, its times of change and its inode stay.
+
+    Digests of files of 256 KiB or more are stored in the user's cache as the process ends, and those of 64 MiB or more
+    at once.
+    """
+    status = file.stat()
+    return _digest_of_file(file, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+
+
+@cache
+def _digest_of_file(file: Path, state: State) -> str:
+    size, *times, _ = state
+    if size < SMALL:
+        return sha256_of(file)
+    file = file.resolve()
+    known = _stored_digests().get(str(file))
+    if known and known[0] == state:
+        return known[1]
+    is_settled = time.time_ns() - max(times) > CLOCK_TICK
+    content = sha256_of(file)
+    if is_settled:
+        _found[str(file)] = (state, content)
+        if size >= LARGE:
+            store_digests()
+    return content
+
+
+@cache
+def _stored_digests() -> Digests:
+    """Return the digests that earlier processes have stored; none if these are damaged or cannot be read."""
+    atexit.register(store_digests)
+    try:
+        stored = json.loads((private_cache() / STORED).read_bytes())
+        return {path: ((*map(int, state),), str(content)) for path, (state, content) in stored.items()}  # type: ignore[misc]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def store_digests() -> None:
+    """Store what this process has found, beside what others have stored meanwhile; forget files that are gone."""
+    if not _found:
+        return
+    _stored_digests.cache_clear()
+    stored = {path: digest for path, digest in (_stored_digests() | _found).items() if Path(path).exists()}
+    _found.clear()
+    with suppress(OSError):  # where there is no cache, files are read each time
+        write_cached(private_cache() / STORED, json.dumps(stored).encode())
+    _stored_digests.cache_clear()

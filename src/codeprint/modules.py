@@ -1,0 +1,142 @@
+"""Where modules lie, and which of them are the project's own, found without importing them."""
+
+import sys
+import sysconfig
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.machinery import all_suffixes
+from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from codeprint.memory import remembered
+from codeprint.statements import Source, read_source
+
+STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a module lies.
+
+    Attributes:
+        file: its file; None for a package without ``__init__.py``.
+        folders: folders of a package; None for any other module.
+    """
+
+    file: Path | None
+    folders: tuple[Path, ...] | None
+
+
+@remembered
+def place_of(module: str) -> Place | None:
+    """Return where a module lies, without importing the packages that it is in; None if there is none."""
+    package, _, name = module.rpartition(".")
+    if not package:
+        with suppress(ImportError, ValueError):  # `__main__` may have no spec
+            if spec := find_spec(module):
+                folders = spec.submodule_search_locations
+                file = Path(str(spec.origin)) if spec.has_location and spec.origin is not None else None
+                return Place(file, None if folders is None else (*map(Path, folders),))
+        return None
+    around, portions = place_of(package), list[Path]()
+    for folder in (around and around.folders) or ():
+        if (file := folder / name / "__init__.py").is_file():
+            return Place(file, (file.parent,))
+        for suffix in all_suffixes():
+            if (file := folder / f"{name}{suffix}").is_file():
+                return Place(file, None)
+        if (folder / name).is_dir():
+            portions.append(folder / name)
+    return Place(None, (*portions,)) if portions else None
+
+
+@remembered
+def is_own(module: str, packages: frozenset[str] = frozenset()) -> bool:
+    """Whether a module is the project's own code: installed neither in site-packages nor with Python.
+
+    Args:
+        packages: names of packages whose code is the project's own wherever they are installed.
+    """
+    top = module.partition(".")[0]
+    place = place_of(top) if top not in sys.stdlib_module_names else None
+    return place is not None and (top in packages or any(map(_is_outside, place.folders or (place.file,))))
+
+
+def _is_outside(path: Path | None) -> bool:
+    if path is None or not path.is_absolute() or path.is_relative_to(STANDARD_LIBRARY):
+        return False
+    return {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+
+
+def is_beside_sources(module: str) -> bool:
+    """Whether a module is a folder of the project without ``__init__.py``, such as ``conf`` or ``docs``.
+
+    Where the working directory is on the path, any folder beside ``pyproject.toml`` can be imported.
+    """
+    place = place_of(module)
+    if place is None or place.file is not None:
+        return False
+    return all((folder.parent / "pyproject.toml").is_file() for folder in place.folders or ())
+
+
+def package_of(module: str) -> str:
+    """Return the package that relative imports of a module begin from."""
+    place = place_of(module)
+    return module if place and place.folders is not None else module.rpartition(".")[0]
+
+
+@remembered
+def source_of(module: str) -> Source:
+    """Return the statements of a module; none of an extension, or of one that is not there."""
+    place = place_of(module)
+    file = place.file if place and place.file and place.file.suffix == ".py" else None
+    return read_source(module, file, package_of(module))
+
+
+@remembered
+def modules_in(package: str) -> list[str]:
+    """Return all modules in a package, without its tests."""
+    place, modules = place_of(package), list[str]()
+    for folder in (place and place.folders) or ():
+        for path in sorted(folder.iterdir()):
+            name = path.stem if path.suffix == ".py" else path.name
+            is_module = path.suffix == ".py" or (path.is_dir() and any(path.glob("*.py")))
+            if is_module and name.isidentifier() and name not in ("__init__", "__pycache__", "tests"):
+                modules += [f"{package}.{name}", *modules_in(f"{package}.{name}")]
+    return modules
+
+
+@remembered
+def files_of_package(folder: Path) -> list[Path]:
+    """Return the files of a package besides its modules, also those in subfolders that are no packages."""
+    files: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in ("__pycache__", "tests"):
+            continue
+        if path.is_file() and path.suffix != ".py":
+            files.append(path)
+        elif path.is_dir() and not (path / "__init__.py").exists():
+            files += files_of_package(path)
+    return files
+
+
+@remembered
+def entry_points_by_group() -> dict[str, list[tuple[str, str]]]:
+    """Return names and objects of all entry points, by group; reading the metadata takes a while."""
+    points = entry_points()
+    return {
+        group: [(each.name, each.value.partition("[")[0].strip()) for each in points.select(group=group)]
+        for group in points.groups
+    }
+
+
+@remembered
+def installed_version(top: str) -> str:
+    """Return names and versions of the distributions of a top-level module; empty without any."""
+    if place_of(top) is None:
+        return ""
+    try:
+        return f"{top} {version(top)}"
+    except PackageNotFoundError:  # its name is another one; to read the metadata of all takes a second
+        return " ".join(f"{name} {version(name)}" for name in packages_distributions().get(top, ()))

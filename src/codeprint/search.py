@@ -1,0 +1,215 @@
+"""The search for all code that objects refer to, and its digests."""
+
+import sys
+from collections.abc import Collection, Iterator, Mapping
+
+from codeprint.effects import Effects
+from codeprint.files import digest, remembered_sha256
+from codeprint.memory import remembered
+from codeprint.modules import files_of_package, modules_in, package_of, place_of, source_of
+from codeprint.objects import Start
+from codeprint.references import Key, References
+from codeprint.statements import READING, Statement
+
+UNREAD_FILES = ("README", "LICENSE", "CHANGELOG")
+"""Beginnings of the names of files that count where a text names them alone, whatever else code reads."""
+
+
+class Search:
+    """A search for code.
+
+    First comes what is referred to, then what is found by a name known at run time, and then what is done when modules
+    are imported; each of these may refer to more.
+
+    Args:
+        effects: the references between statements, and what these do at import.
+        values: names of modules or of entry points among what code reads.
+
+    Attributes:
+        reached: statements and whole modules, without functions within others.
+        uncertain: sentences on what could not be followed.
+    """
+
+    def __init__(self, effects: Effects, values: frozenset[str]) -> None:
+        self.effects, self.references, self.values = effects, effects.references, values
+        self.reached = set[Key]()
+        self.uncertain = dict[str, None]()
+        self._statements = dict[str, list[Statement]]()  # by module, with functions within others
+        self._within = list[tuple[str, Statement]]()
+        self._words, self._imported = set[str](), set[str]()
+        self._referred = set[str]()  # modules of all that is referred to, before what is done at import is added
+        self._acting = set[Key]()  # what is done at import
+        self._reads = self._reads_docs = False
+
+    def run(self, starts: Collection[Start]) -> dict[str, str]:
+        """Return digests of all code that functions, classes and modules refer to, by its names."""
+        left = {key for value in self.values for key in self.references.named_by(value)} | self._begin(starts)
+        while left:
+            changed = self._reach(left)
+            left = self._found_by_name(changed) - self.reached or self._done_at_import() - self.reached
+        return dict(self._digests())
+
+    def _begin(self, starts: Collection[Start]) -> set[Key]:
+        left = set[Key]()
+        for name, start in starts:
+            module = self.references.module_of(name)
+            if module is None:
+                continue
+            if isinstance(start, str):
+                left |= self.references.in_module(module, start.split(".")[:1] if start else [])
+            else:
+                self._within.append((module, start))
+                self._statements.setdefault(module, []).append(start)
+                left |= {*self.references.of_statement(module, start), (module, "")}
+        return left
+
+    def _reach(self, left: Collection[Key]) -> set[str]:
+        """Reach what is left and all that it refers to; return the modules of which more is reached."""
+        changed = {*self._statements} if not self.reached else set[str]()
+        new, keys = set[Key](), [*left]
+        while keys:
+            if (key := keys.pop()) not in new and key not in self.reached:
+                new.add(key)
+                keys += self.references.of(key)
+        for module, index in new:
+            if module:
+                statements = source_of(module).statements
+                found = [statements[index]] if isinstance(index, int) else statements if index == "*" else []
+                self._statements.setdefault(module, []).extend(found)
+                changed.add(module)
+            else:
+                self._words.add(str(index).rpartition(":")[2])
+                self._reads = self._reads or ("=" in str(index) and bool(READING.search(str(index))))
+        self.reached |= new
+        for module in changed:
+            for statement in self._statements[module]:
+                self._words |= statement.words
+                self._reads = self._reads or statement.reads
+                self._reads_docs = self._reads_docs or statement.reads_docs
+                self._imported |= self.references.own_targets(statement)
+                self.uncertain |= dict.fromkeys(_unfollowed(module, statement))
+        self._imported |= changed
+        return changed
+
+    def _found_by_name(self, changed: Collection[str]) -> set[Key]:
+        """Return what the code of modules imports by names that are known at run time."""
+        by_groups = "entry_points" in self._words
+        return {
+            key
+            for module in ([*self._statements] if by_groups else changed)
+            if self.references.may_name(module, by_groups)
+            for key in self.references.by_name(module, self._statements[module], self.values, self._words)
+        }
+
+    def _done_at_import(self) -> set[Key]:
+        """Return the statements that change something that is reached, or anything outside of the project."""
+        self._referred = self._referred or {*self._statements}
+        all_subclasses = "__subclasses__" in self._words
+        for effect in self.effects.of_import(frozenset(self._imported), all_subclasses):
+            is_beside = effect.spreads and effect.key[0] in self._referred
+            is_outside = not effect.touched and (not effect.name or effect.name in self._words)
+            if is_beside or is_outside or not effect.touched.isdisjoint(self.reached):
+                self._acting.add(effect.key)
+        return self._acting
+
+    def _digests(self) -> Iterator[tuple[str, str]]:
+        for module, statement in self._within:
+            yield f"{module}.{_name(statement)}:{statement.digest[:6]}", self._digest(statement)
+        for module, index in self.reached:
+            if not module:
+                yield str(index), ""
+            elif isinstance(index, int):
+                if content := self._digest(source_of(module).statements[index]):
+                    yield _name_at(module, index), content
+            elif index == "*":
+                place = place_of(module)
+                file = place.file if place else None
+                yield module, remembered_sha256(file) if file and file.suffix != ".py" else ""  # an extension
+        yield from self._orders()
+        texts = {text for each in self._statements.values() for statement in each for text in statement.texts}
+        for module in self._statements:
+            yield from _other_files(module, texts, self._reads)
+
+    def _digest(self, statement: Statement) -> str:
+        return statement.digest + (statement.docs if self._reads_docs else "")
+
+    def _orders(self) -> Iterator[tuple[str, str]]:
+        """Yield digests of the order of what modules do at import: in each, and among modules that change something."""
+        by_module = dict[str, list[Statement]]()
+        for module, index in sorted(key for key in self.reached if key[0] and isinstance(key[1], int)):
+            by_module.setdefault(module, []).append(source_of(module).statements[int(index)])
+        for module, statements in by_module.items():
+            ordered = [each.digest for each in statements if each.digest and (each.runs or each.is_variable)]
+            if len(ordered) > 1 and any(each.runs for each in statements):
+                yield f"{module}:order", digest(ordered)
+        if len({module for module, _ in self._acting}) > 1:
+            order = self.effects.order_with(frozenset(self._imported))
+            acting = sorted(self._acting, key=lambda key: order[key])
+            statements = [source_of(module).statements[int(index)] for module, index in acting]
+            yield "the order of imports", digest([each.digest for each in statements])
+
+
+def _name(statement: Statement) -> str:
+    return ", ".join(sorted(statement.binds)) or f"(statement {statement.digest[:6]})"
+
+
+def _name_at(module: str, index: int) -> str:
+    """Return the name of a part; of several statements that bind it, each has its place among them."""
+    source = source_of(module)
+    statement, name = source.statements[index], _name(source.statements[index])
+    mark = str(source.bindings[name].index(index) or "") if len(statement.binds) == 1 else statement.digest[:6]
+    return f"{module}.{name}:{mark}".rstrip(":")
+
+
+def _unfollowed(module: str, statement: Statement) -> Iterator[str]:
+    """Yield sentences on code that a statement runs and that cannot be found before."""
+    for word in statement.unfollowed:
+        yield f"{module}.{_name(statement)} runs code by {word}, which is not followed"
+    if "sys.path" in statement.names.changed - statement.at_import.changed:
+        tops = {
+            target.partition(":")[0].partition(".")[0] for targets in statement.imports.values() for target in targets
+        }
+        if missing := sorted(top for top in tops - sys.stdlib_module_names if not place_of(top)):
+            yield f"{module}.{_name(statement)} changes sys.path and imports {', '.join(missing)}, which is not found"
+
+
+def _other_files(module: str, texts: Collection[str], reads: bool) -> Iterator[tuple[str, str]]:
+    """Yield names and digests of the files of a module's packages besides modules.
+
+    Args:
+        module: name of the module.
+        texts: texts of the code, which may name files.
+        reads: whether the code may read other files, too.
+    """
+    package = package_of(module)
+    while package:
+        place = place_of(package)
+        for folder in (place and place.folders) or ():
+            for file in files_of_package(folder):
+                is_read = reads and not file.name.startswith(UNREAD_FILES)
+                if is_read or any(text.endswith(file.name) for text in texts):
+                    yield f"{package} {file.relative_to(folder).as_posix()}", remembered_sha256(file)
+        package = package.rpartition(".")[0]
+
+
+@remembered
+def _effects(packages: frozenset[str], imported: tuple[str, ...]) -> Effects:
+    modules = [each for name in imported for each in (modules_in(name[:-2]) if name.endswith(".*") else [name])]
+    return Effects(References(packages), tuple(name for name in modules if place_of(name)))
+
+
+@remembered
+def code_of(
+    starts: frozenset[Start], packages: frozenset[str], values: frozenset[str], imported: tuple[str, ...]
+) -> tuple[str, Mapping[str, str], tuple[str, ...]]:
+    """Return the digest of all code that starts refer to, those of its parts, and what could not be followed.
+
+    Args:
+        starts: functions, classes and modules.
+        packages: names of packages whose code is the project's own wherever they are installed.
+        values: names of modules or of entry points among what the code reads.
+        imported: modules that the program imports in any case, in their order; ``name.*`` stands for all in a package.
+    """
+    search = Search(_effects(packages, imported), values)
+    parts = search.run(starts)
+    return digest(sorted(parts.items())), parts, tuple(search.uncertain)
