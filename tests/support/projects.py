@@ -53,32 +53,32 @@ def type_command(project, *arguments):
     kedro_cli.main()
 
 
-def kedro_run(project, runtime_params=None, runner=None, **arguments):
+def kedro_run(project, runtime_params=None, runner=None, env="test", **arguments):
     """Run pipelines in a session of their own; the catalog afterwards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         bootstrap_project(project)
-        with KedroSession.create(project, env="test", runtime_params=runtime_params) as session:
+        with KedroSession.create(project, env=env, runtime_params=runtime_params) as session:
             patch.setattr(session, "load_context", cache(session.load_context))
             session.run(runner=runner or IncrementalRunner(), **arguments)
             return session.load_context().catalog
 
 
-def kedro_command(function, project, runtime_params=None, **arguments):
+def kedro_command(function, project, runtime_params=None, env="test", **arguments):
     """Do what a command of `reclora_kedro.commands` does; the catalog afterwards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         bootstrap_project(project)
-        function(project, env="test", runtime_params=runtime_params, **arguments)
-    return catalog_of(project)
+        function(project, env=env, runtime_params=runtime_params, **arguments)
+    return catalog_of(project, env)
 
 
-def catalog_of(project):
-    """The catalog of a project in the environment `test`."""
+def catalog_of(project, env="test"):
+    """The catalog of a project in an environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         bootstrap_project(project)
-        with KedroSession.create(project, env="test") as session:
+        with KedroSession.create(project, env=env) as session:
             return session.load_context().catalog
 
 

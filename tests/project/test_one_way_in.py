@@ -1,0 +1,156 @@
+"""A log with ids of every kind, ties and zones, through every door: `new-log`, a run, Python, HTTP, update, forget."""
+
+import csv
+import json
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+from starlette.testclient import TestClient
+
+from projects import catalog_of, copy_code, kedro_command, kedro_run
+from reclora_kedro import Recommender, cli, commands
+from reclora_kedro.pipelines.served_project import ServedProject
+from reclora_kedro.serving.app import create_app
+from reclora_kedro.serving.metrics import Metrics
+from reclora_kedro.serving.service import Service
+
+USERS = [
+    "lead",
+    "18",
+    "018",
+    "+18",
+    "18.0",
+    "1e3",
+    "+491701234",
+    "@ann",
+    "=1+1",
+    "-5",
+    "None",
+    "Łukasz 👩‍🚀",
+    "e\u0301",
+    "é",
+    "u" * 200,
+    'user 7; a, "b"',
+]
+ITEMS = ["-dQw4w9WgXc", "007", "7", "+7", "7.0", "@x", "NaN", "item\u200b", "=SUM(A1)", "0", "ß", "i" * 200]
+PADDED = {"lead": " lead", "018": "018\xa0", "7": "\u30007 "}  # as some rows have them
+TITLES = ["=HYPERLINK(1)", "-1", "plain"]
+SMALL = {
+    "history": {"min_history": 1, "item_embedding": {"encoders": ["tfidf"], "components": 2}},
+    "lens": {"max_epochs": 1},
+    "recommendation": {"method": "item_knn", "order": "candidates", "variant": None, "repeat": True, "top_n": 12},
+}
+
+
+NEW = int(datetime(2001, 9, 11, tzinfo=UTC).timestamp())
+
+
+def second(time):
+    return int(datetime.fromisoformat(time).timestamp())
+
+
+def rows():
+    """Every user takes eight items, two of them in one second; times have zones."""
+    for user, name in enumerate(USERS):
+        for place in range(8):
+            item = (user * 5 + place * (1 + user % 3)) % len(ITEMS)
+            minute = 8 * user + place - (place == 4)
+            hour, zone = (3, "+02:00") if place % 2 else (1, "+00:00")
+            time = f"2001-09-{9 + minute // 60:02}T{hour:02}:{minute % 60:02}:40{zone}"
+            yield name, ITEMS[item], 1 + (user + item) % 5, time
+
+
+def written(folder, name, header, lines):
+    with (folder / name).open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *lines])
+    return str(folder / name)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    padded = [
+        (PADDED.get(user, user) if place % 3 else user, PADDED.get(item, item) if place % 2 else item, *rest)
+        for place, (user, item, *rest) in enumerate(rows())
+    ]
+    log = written(folder, "log.csv", ["user_id", "item_id", "rating", "timestamp"], padded)
+    titles = [(item, f"{TITLES[place % 3]} {place}") for place, item in enumerate(ITEMS)]
+    return log, written(folder, "items.csv", ["item_id", "title"], titles)
+
+
+@pytest.fixture(scope="module")
+def project(tables, tmp_path_factory):
+    """A project with the environment that `new-log` wrote, after a run."""
+    project = copy_code(tmp_path_factory.mktemp("project"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        done = CliRunner().invoke(cli.cli, ["new-log", *tables, "--name", "trap", "--yes"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    kedro_run(project, SMALL, env="trap", to_outputs=["recommendations_csv"])
+    return project
+
+
+def events(catalog):
+    table = catalog.load("interactions").collect()
+    return sorted(table.select("user_id", "item_id", "rating", "timestamp").rows())
+
+
+def lists_of(table):
+    return sorted(table.select("user_id", "rank", "item_id", "title").rows())
+
+
+def test_ids_mean_one_thing_at_every_door_and_leave_as_they_came(tables, project, monkeypatch):
+    catalog = catalog_of(project, "trap")
+    expected = sorted((user, item, float(rating), second(time)) for user, item, rating, time in rows())
+    assert events(catalog) == expected
+
+    recommender = Recommender.fit(*tables, method="item_knn", order="candidates", encoders=["tfidf"], min_history=1)
+    assert sorted(recommender.log.users["user_id"]) == sorted(USERS)
+    assert sorted(recommender.log.items["item_id"]) == sorted(ITEMS)
+    listed = lists_of(catalog.load("recommendations"))
+    assert {item for _, _, item, _ in listed} == {*ITEMS}
+    asked = pl.Series([f" {user}\xa0" for user in USERS], dtype=pl.Categorical)
+    assert lists_of(recommender.recommend(asked, n=12, repeat=True)) == listed
+
+    with (project / "data/trap/07_model_output/recommendations.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert sorted((line["user_id"], int(line["rank"]), line["item_id"]) for line in lines) == [
+        row[:3] for row in listed
+    ]
+    assert {line["title"][:3] for line in lines} == {"'=H", "'-1", "pla"}  # as a spreadsheet would compute them
+
+    monkeypatch.chdir(project)
+    served = ServedProject(project, "trap", SMALL)
+    service = Service(served.settings(), served.champion, Metrics(), served.forgotten, served.withheld)
+    with TestClient(create_app(service), base_url="http://127.0.0.1") as client:
+        bodies = [{"user": f"\u2003{user} ", "n": 12, "include_seen": True} for user in USERS]
+        answers = client.post("/recommend", json={"requests": bodies}).json()["answers"]
+        answered = [
+            (answer["user"], entry["rank"], entry["item"], entry["title"])
+            for answer in answers
+            for entry in answer["items"]
+        ]
+        assert sorted(answered) == listed
+        new = [{"user": f" {user}", "item": f"{ITEMS[0]}\xa0", "rating": 5, "time": NEW} for user in ("lead", "+44")]
+        assert client.post("/events", json={"events": new}).json()["unknown_items"] == []
+        assert client.get("/users/lead").json()["events"] == 9
+        assert client.get("/users/%2B44").json()["events"] == 1
+
+    news = [("\u3000lead", "7\xa0", 4, "2001-09-12T00:00:00Z"), ("018", "+8", 4, "2001-09-12T00:00:00Z")]
+    file = written(project, "news.csv", ["user_id", "item_id", "rating", "timestamp"], news)
+    entry = {"type": "polars.CSVDataset", "filepath": file, "load_args": {"infer_schema": False}}
+    (project / "conf/trap/catalog_update.yml").write_text(json.dumps({"raw_new_interactions": entry}))
+    updated = kedro_run(project, SMALL, env="trap", pipeline_names=["update"])
+    added = [(user, ITEMS[0], 5.0, NEW) for user in ("lead", "+44")]
+    added += [
+        (user, item.strip(), 4.0, second(time)) for (_, item, _, time), user in zip(news, ("lead", "018"), strict=True)
+    ]
+    assert events(updated) == sorted(expected + added)
+    assert set(updated.load("users")["user_id"]) == {*USERS, "+44"}
+
+    settings = SMALL | {"forget": {"users": [" +491701234"]}}
+    forgotten = kedro_command(commands.forget, project, settings, env="trap")
+    assert set(forgotten.load("users")["user_id"]) == {*USERS, "+44"} - {"+491701234"}
+    assert set(forgotten.load("recommendations_csv")["user_id"]) == {*USERS} - {"+491701234"}
