@@ -111,13 +111,15 @@ def test_what_is_measured_says_which_method_recommends(recommender):
 
 
 def test_too_few_likes_to_measure_are_refused_with_what_brings_more(recommender):
-    with pytest.raises(ValueError, match=r"likes of 1 user.* users\. Raise likes, or write None to take all\.$"):
+    with pytest.raises(
+        ValueError, match=r"^likes is 1, .* likes of 1 user.* users\. Raise `likes`, or write None to take all\.$"
+    ):
         recommender.evaluate(likes=1)
     with pytest.raises(ValueError, match=r"^likes is 0: input should be greater"):
         recommender.evaluate(likes=0)
     disliked = fit_knn(LOG.with_columns(rating=1), THINGS)
     with pytest.raises(
-        ValueError, match=r"likes of 0 user.* users\. Lower min_history, or leave more samples to .*split"
+        ValueError, match=r"likes of 0 user.* users\. Lower `min_history`, or leave more samples to .*split"
     ):
         disliked.evaluate()
 
@@ -254,19 +256,19 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
         (LOG.rename({"item_id": "sku"}), THINGS.rename({"item_id": "id"}), {"columns": {"item_id": "sku"}},
          "^items has no column 'item_id', only: id, title. Rename the one that has the ids of items to item_id"),
         (LOG.filter(user_id="K1"), THINGS, {}, "interactions has one user, 'K1'"),
-        (LOG, THINGS.with_columns(pl.col("item_id") + "x"), {}, "No item_id of interactions occurs in items: .*alike"),
-        (LOG.with_columns(rating=70), THINGS, {}, "'rating' ranges from 70 to 70. Set `rating_min`, `rating_max` and"),
+        (LOG, THINGS.with_columns(pl.col("item_id") + "x"), {}, "items has none of the log's item_ids: .*alike"),
+        (LOG.with_columns(rating=70), THINGS, {}, "'rating' of interactions ranges from 70 to 70, .*Set `rating_min`"),
         (LOG.with_columns(pl.col("timestamp") * 1000), THINGS, {}, "set `timestamp_format` to unix_milliseconds"),
         (LOG.clear(), THINGS, {}, "interactions has no row"),
-        ({"user_id": [1]}, THINGS, {}, "interactions holds a dict, but a table is expected: give a frame, or the path"),
-        (LOG, THINGS, {"method": "linera"}, "method is 'linera', but .* the nearest one is linear"),
+        ({"user_id": [1]}, THINGS, {}, "interactions holds a dict: a table is expected. Give a frame, or the path"),
+        (LOG, THINGS, {"method": "linera"}, "method is 'linera': .* the nearest one is linear"),
         (LOG, THINGS, {"linear": {"recencies": [1.5]}}, r"^linear.recencies\[0\] is 1.5: input should be less than or"),
-        (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is no parameter. The nearest one is linear.recen"),
+        (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is no parameter. The nearest one is `linear.recen"),
         (LOG, THINGS, {"sources": ["retriever"]}, "names retriever, but this run reads none"),
         (LOG, THINGS, {"columns": {"user": "user_id"}}, "columns names 'user', but only user_id, item_id"),
         (LOG.group_by("user_id").head(7), THINGS, {"split": {"kind": "per_user_last_out"}},
-         "^The training split has no samples, .*: min_history is 5, .* Lower it, or change `split`"),
-        (LOG.group_by("user_id").head(3), THINGS, {}, "^min_history is 5, but none of the 180 interactions"),
+         "^min_history is 5, so that the training split has no samples .* Lower it, or change `split`"),
+        (LOG.group_by("user_id").head(3), THINGS, {}, "^min_history is 5: none of the 180 interactions"),
     ],
 )  # fmt: skip
 def test_what_is_unfit_is_refused_in_words_of_a_script(log, items, settings, message):

@@ -14,9 +14,10 @@ from kedro.framework.context import KedroContext
 from kedro.framework.project import pipelines
 from pydantic import TypeAdapter, ValidationError
 
+from kedro_provenance.errors import Fault, Faults, NameRefusedError
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.kedro_internals import TypesOfParameters
-from kedro_provenance.parameters import NameRefusedError, parameter_paths, soft_merge, structure_faults, value_faults
+from kedro_provenance.parameters import parameter_paths, soft_merge, structure_faults, value_faults
 from kedro_provenance.run import configuration
 from kedro_provenance.session_parameters import base_parameters, use_parameters
 
@@ -49,7 +50,7 @@ def check_parameters(
     """
     loader = context.config_loader
     parameters = configuration(loader, "parameters")
-    declared, faults = parameters, list[str]()
+    declared, faults = parameters, list[Fault]()
     if names and isinstance(loader, OmegaConfigLoader):
         declared = written_in(loader, loader.base_env, "parameters") or parameters  # conf may be an archive
         faults += structure_faults(parameters, declared, getattr(loader, "named_blocks", ()))
@@ -60,11 +61,11 @@ def check_parameters(
         faults += error.args
         with suppress(NameRefusedError):
             types |= types_of_blocks(base_parameters(loader.conf_source), block_types)
-    refused = {path_of(fault) for fault in faults}
+    refused = {fault.subject for fault in faults}
     values = check_values(parameters, types, list(parameter_paths(declared)))
-    faults += [fault for fault in values if path_of(fault) not in refused]
+    faults += [fault for fault in values if fault.subject not in refused]
     if faults:
-        lines = [f"- {fault}" for fault in faults]
+        lines = [f"- {line}" for line in str(Faults(*faults)).splitlines()]
         env = context.env or getattr(loader, "default_run_env", None) or "base"
         remedy = f"Correct them in conf/{env}/ or conf/base/, or behind --params."
         raise RunRefusedError("\n".join(["These parameters are refused. Nothing was written.", *lines, remedy]))
@@ -89,11 +90,6 @@ def types_of_blocks(parameters: Mapping[str, Any], block_types: Sequence[BlockTy
     for types_of in block_types:
         types |= types_of(parameters, read)
     return types
-
-
-def path_of(fault: str) -> str:
-    """Return the path of the parameter at the beginning of a message."""
-    return fault.split(maxsplit=1)[0].rstrip(":")
 
 
 def check_names(context: KedroContext) -> None:
@@ -139,8 +135,8 @@ def written_in(loader: OmegaConfigLoader, env: str, kind: str) -> dict[str, Any]
     return reduce(soft_merge, (yaml.load(text, SAFE_LOADER) or {} for text in texts), {})
 
 
-def check_values(parameters: Mapping[str, Any], types: Mapping[str, Any], paths: list[str]) -> Iterator[str]:
-    """Yield a message for each wrong value of the blocks that exist.
+def check_values(parameters: Mapping[str, Any], types: Mapping[str, Any], paths: list[str]) -> Iterator[Fault]:
+    """Yield a fault for each wrong value of the blocks that exist.
 
     Args:
         parameters: nested blocks of all parameters.
@@ -157,4 +153,4 @@ def check_values(parameters: Mapping[str, Any], types: Mapping[str, Any], paths:
         try:
             TypeAdapter(expected).validate_python(block)
         except ValidationError as error:
-            yield from value_faults(error, block, path, paths)
+            yield from value_faults(error, block, path, paths).args

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
@@ -10,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ArgsKwargs, to_jsonable_python
 
+from kedro_provenance.errors import Fault, Faults, Parameter, Value
 from kedro_provenance.files.digests import digest
 
 T = TypeVar("T")
@@ -19,17 +19,6 @@ Resource = Annotated[T, _RESOURCE]
 _PRIVATE = object()
 Private = Annotated[T, _PRIVATE]
 """A field whose value is never stored: recipes have its digest, and run manifests leave it out."""
-
-
-class NameRefusedError(ValueError):
-    """Parameters give names that cannot be used.
-
-    Args:
-        messages: one line per name, each of which begins with the path of the parameter.
-    """
-
-    def __str__(self) -> str:
-        return "\n".join(self.args)
 
 
 class Block(BaseModel):
@@ -189,7 +178,7 @@ def copied(value: Any, path: str, entries: Mapping[str, Any]) -> Any:
         entries: the block that has the parameter and the entry to copy.
 
     Raises:
-        ValueError: the block has no such entry, or the changes replace all of it.
+        Fault: the block has no such entry, or the changes replace all of it.
 
     Examples:
         >>> copied({"like": "recent", "k": 5}, "history.short.latest", {"recent": {"kind": "recent", "k": 10}})
@@ -201,10 +190,12 @@ def copied(value: Any, path: str, entries: Mapping[str, Any]) -> Any:
     like, changes = value["like"], {key: of_key for key, of_key in value.items() if key != "like"}
     others = {other: entry for other, entry in entries.items() if other != name and isinstance(entry, Mapping)}
     if like not in others:
-        raise ValueError(f"{path} is like {like!r}, but {parent} has {', '.join(others) or 'no other entry'}")
+        raise Fault(Parameter(path), f"is like {like!r}", f"{parent} has {', '.join(others) or 'no other entry'}")
     copy = _changed(copied(others[like], f"{parent}.{like}", others), changes)
     if copy == changes:
-        raise ValueError(f"{path} is like {like!r}, but has values of its own for all of it: give it another name")
+        raise Fault(
+            Parameter(path), f"is like {like!r}, but has values of its own for all of it", advice="Give it another name"
+        )
     return copy
 
 
@@ -236,7 +227,7 @@ def with_copies(parameters: Mapping[str, Any], named: Collection[str], parent: s
         parent: the path of `parameters`.
 
     Raises:
-        ValueError: see `copied`.
+        Fault: see `copied`.
 
     Examples:
         >>> short = {"recent": {"kind": "recent", "k": 9}, "last": {"like": "recent"}}
@@ -265,8 +256,8 @@ def nearest_path(path: str, paths: Collection[str]) -> str:
 
 def structure_faults(
     parameters: Mapping[str, Any], declared: Mapping[str, Any], named: Collection[str], parent: str = ""
-) -> Iterator[str]:
-    """Yield a message for each unknown block or key, and for each value where a block belongs.
+) -> Iterator[Fault]:
+    """Yield a fault for each unknown block or key, and for each value where a block belongs.
 
     Blocks of named entries are not looked into, nor are blocks that are declared empty: those who read them check them.
 
@@ -279,10 +270,10 @@ def structure_faults(
     Examples:
         >>> declared = {"model": {"depth": 8}, "history": {"short": {"recent": {"k": 10}}, "rating_levels": None}}
         >>> given = {"modle": {"depth": 3}, "history": {"short": {"latest": {}}, "rating_levels": {"step": 0.5}}}
-        >>> list(structure_faults(given, declared, ["history.short"]))
-        ['modle is no parameter. The nearest one is model.']
-        >>> list(structure_faults({"model": 3}, declared, []))
-        ['model is 3, but it must be a block of depth.']
+        >>> print(*structure_faults(given, declared, ["history.short"]))
+        modle is no parameter. The nearest one is `model`.
+        >>> print(*structure_faults({"model": 3}, declared, []))
+        model is 3: it must be a block of depth.
     """
     for name, value in parameters.items():
         path, default = f"{parent}{name}", declared.get(name)
@@ -290,21 +281,22 @@ def structure_faults(
             continue
         if name not in declared:
             paths = [f"{parent}{name}" for name in declared if parent or not str(name).startswith("_")]
-            yield f"{path} is no parameter. The nearest one is {nearest_path(path, paths)}."
+            yield _no_parameter(path, paths)
         elif isinstance(default, Mapping) and default:
             if value is None and parent:  # the type of the block decides whether it may be left out
                 continue
             if not isinstance(value, Mapping):
-                yield f"{path} is {quoted_value(value)}, but it must be a block of {', '.join(default)}."
+                yield Fault(Parameter(path), ("is ", Value(value)), f"it must be a block of {', '.join(default)}")
             elif path not in named:
                 yield from structure_faults(value, default, named, f"{path}.")
 
 
-def value_faults(error: ValidationError, block: Any, path: str, paths: Collection[str]) -> list[str]:
-    """Return a message for each wrong value of a block: the parameter's path, the value found, and what is expected.
+def value_faults(error: ValidationError, block: Any, path: str, paths: Collection[str]) -> Faults:
+    """Return the faults of a block that its type refuses.
+
+    A fault that a validator of the block raises is taken as it is, with the full paths of the block's parameters.
 
     Args:
-        error: the refusal of the block by its type.
         paths: the paths of all parameters that exist.
 
     Examples:
@@ -315,35 +307,31 @@ def value_faults(error: ValidationError, block: Any, path: str, paths: Collectio
         ...     Prompt(max_token=256, max_tokens=-1)
         ... except ValidationError as error:
         ...     paths = ["prompt.max_token", "prompt.max_tokens"]
-        ...     for line in value_faults(error, {"max_token": 256, "max_tokens": -1}, "prompt", paths):
-        ...         print(line)
+        ...     print(value_faults(error, {"max_token": 256, "max_tokens": -1}, "prompt", paths))
         prompt.max_tokens is -1: input should be greater than or equal to 1.
-        prompt.max_token is no parameter. The nearest one is prompt.max_tokens.
+        prompt.max_token is no parameter. The nearest one is `prompt.max_tokens`.
     """
-    lines = []
-    for fault in error.errors():
-        place = _path_within(block, fault["loc"], path)
-        message = fault["msg"].removeprefix("Value error, ").rstrip(".")
-        if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            others = [path for path in paths if path != place]  # a project's conf/base may be of an earlier release
-            lines.append(f"{place} is no parameter. The nearest one is {nearest_path(place, others)}.")
-        elif fault["type"] == "missing":
-            lines.append(f"{place}.{fault['loc'][-1]} is missing.")
-        elif fault["type"] == "value_error" and isinstance(fault["input"], Mapping | ArgsKwargs):  # of a whole block
-            lines.append(f"{place}: {message}.")
-        else:
-            lines.append(f"{place} is {quoted_value(fault['input'])}: {message[0].lower()}{message[1:]}.")
-    return list(dict.fromkeys(lines))
+    return Faults(*(_value_fault(fault, block, path, paths) for fault in error.errors()))
 
 
-def quoted_value(value: Any) -> str:
-    """Return a value as messages quote it: shortened, and null for None, as in YAML.
+def _value_fault(fault: Mapping[str, Any], block: Any, path: str, paths: Collection[str]) -> Fault:
+    place = _path_within(block, fault["loc"], path)
+    cause = fault["ctx"]["error"] if fault["type"] == "value_error" else None
+    if isinstance(cause, Fault):
+        return cause.within(place)
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return _no_parameter(place, [each for each in paths if each != place])  # conf/base may be of an earlier release
+    if fault["type"] == "missing":
+        return Fault(Parameter(f"{place}.{fault['loc'][-1]}"), "is missing")
+    message = str(cause or fault["msg"]).rstrip(".")
+    if cause is not None and isinstance(fault["input"], Mapping | ArgsKwargs):  # of a whole block
+        return Fault(Parameter(place), "", message)
+    return Fault(Parameter(place), ("is ", Value(fault["input"])), f"{message[0].lower()}{message[1:]}")
 
-    Examples:
-        >>> quoted_value(None), quoted_value("x" * 99)
-        ('null', "'xxxxxxxxxxxx...xxxxxxxxxxxxx'")
-    """
-    return "null" if value is None else reprlib.repr(value)
+
+def _no_parameter(path: str, paths: Collection[str]) -> Fault:
+    nearest = Parameter(nearest_path(path, paths))
+    return Fault(Parameter(path), "is no parameter", advice=("The nearest one is ", nearest))
 
 
 def _path_within(block: Any, keys: Sequence[int | str], path: str) -> str:

@@ -5,9 +5,9 @@ All is done as the pipelines do it: ingestion cleans, history splits, likes choo
 
 import json
 import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -19,6 +19,7 @@ from polars import selectors as cs
 from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 
+from kedro_provenance.errors import Fault, Parameter, Term, Value, words_of
 from kedro_provenance.files.atomic import atomic_folder
 from kedro_provenance.files.sealed import damage, is_sealed, seal
 from kedro_provenance.parameters import Block, parameter_paths, value_faults
@@ -27,6 +28,7 @@ from reclora_kedro.candidates.moments import NOTHING
 from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.defaults import change_settings, default_entry, default_parameters
 from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.errors import Column, GiveTable, Loading, NameColumn, Table
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metric import columns_of
 from reclora_kedro.history.config import CO_OCCURRENCE, SENTENCE_ENCODER, TFIDF, HistoryConfig, ItemEmbeddingConfig
@@ -39,7 +41,7 @@ from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import NAMES_OF_ITEMS, IngestionConfig
 from reclora_kedro.ingestion.ids import listed
-from reclora_kedro.ingestion.raw_tables import UNIX_UNITS
+from reclora_kedro.ingestion.raw_tables import ROW, UNIX_UNITS
 from reclora_kedro.ingestion.tables import DATE, read_tables
 from reclora_kedro.llm.item_vectors import embed_items
 from reclora_kedro.recommendation.choice import Choice, config_kinds
@@ -57,7 +59,9 @@ T = TypeVar("T", bound=Block)
 
 COLUMNS = ("user_id", "item_id", "rating", "timestamp", "title")
 """Names of the columns that are read, but for texts of items."""
-ROW = "number of the row"  # stands in for times
+BLOCKS = ("ingestion.interactions", "ingestion.items", "ingestion", "history", "recommendation")
+"""Blocks whose parameters are keywords."""
+ARGUMENTS = {"ranking.rows": "likes", "ranking.cutoffs": "k"}
 YEAR_FIRST = r"^\d{4}[-/]\d\d?[-/]\d\d?([T ]|$)"  # dates whose day and month cannot be confused
 WITHOUT_TIMES = {"shared_clock": False, "split": {"kind": "per_user_last_out", "train": 0.8, "validation": 0.1}}
 STEPS = ("ingestion", "history", "recommendation", "candidates", "evaluation")
@@ -69,23 +73,6 @@ UNREAD = (
 """Parameters of these steps that only a project reads."""
 LOG_FOLDER, SETTINGS_FILE, WEIGHTS_FILE = "log", "recommender.json", "weights.safetensors"
 NO_HISTORY = "but each visitor has a list of ids of items: histories=[[1, 2]] is one visitor, who took two."
-WORDS = (  # of parameters and catalogs, and what a script has in their place
-    (r"Set `ingestion\.items\.item_id` to one of them", "Rename the one that has the ids of items to item_id"),
-    (r"ingestion\.(?:interactions|items)\.(user_id|item_id|rating|timestamp|title)\b", r'columns["\1"]'),
-    (r"\b(?:ingestion\.interactions|ingestion\.items|ingestion|history|recommendation)\.(?=[a-z])", ""),
-    (r"^ranking draws likes", "evaluate draws likes"),
-    (r"ranking\.users or ranking\.rows, or write null", "likes, or write None"),
-    (r"\branking\.rows\b", "likes"),
-    (r"\(null where", "(None where"),
-    (r" in the load_args of the catalog entry \w+", ""),
-    (r"change the type with which the catalog entry \w+ loads the column", "change the column's type"),
-    (r"point the catalog entry \w+ at one, by a dataset of polars or pandas", "give a frame, or the path of a file"),
-    (r"point the catalog entry \w+ at another table", "give another table"),
-    (r"let both catalog entries load the ids alike \(.*?\)", "write ids alike in both tables"),
-    (r"catalog entry raw_", "table "),
-    (r"\braw_(interactions|items)\b", r"\1"),
-    (f", {ROW}", ""),
-)
 
 
 class Recommender(FittedRecommender):
@@ -112,7 +99,7 @@ class Recommender(FittedRecommender):
                 do.
             TypeError: there is no such setting.
         """
-        with _words_of_scripts():
+        with words_of(words_of_scripts):
             rest = dict(settings)
             blocks = _settings_of_base(rest.pop("seed", None), rest.get("sources", ()))
             log = _read_log(interactions, items, columns or {}, blocks, rest)
@@ -193,7 +180,7 @@ class Recommender(FittedRecommender):
         blocks["ranking"] |= {"variant": None, "lens": False, "rows": likes, "cutoffs": (k,), "among_first": ()}
         training = Training.of_split(log)
         asked = FittedRecommender.from_choice(training, self.choice, self.config).as_measured(training)
-        with _words_of_scripts():
+        with words_of(words_of_scripts):
             ranks = rank_test_likes(asked, _validated(RankingConfig, blocks, "ranking"), None)
         methods, metrics = ranks["model"].unique(maintain_order=True).to_list(), ranking_metrics()
         catalogue, bootstrap = Catalogue.from_log(log, training.known), Bootstrap(**blocks["bootstrap"])
@@ -289,18 +276,22 @@ def _read_log(
     users = entities.describe_users(None, cleaned, None, report)
     _tell_of_dropped_rows(report)
     if users.height < 2:
-        raise ValueError(
-            f"raw_interactions has one user, {users['user_id'][0]!r}, but items are found by what several users took: "
-            "add the rows of others, or name another column in `ingestion.interactions.user_id`."
+        raise Fault(
+            Table("raw_interactions"),
+            f"has one user, {users['user_id'][0]!r}",
+            "items are found by what several users took",
+            ("Add the rows of others, or name another column in ", Parameter("ingestion.interactions.user_id")),
         )
     one_part = LOCAL.model_copy(update={"rows_per_part": max(LOCAL.rows_per_part, raw.height)})
     log = build_log(cleaned, canonical, users, history, one_part, report, both_classes=False)
     assert isinstance(log, InteractionLog)  # since it is one part
     if log.shared_clock and not len(log.rows_in("train")):
-        raise ValueError(
-            "The training split has no samples, so that no event would be known where methods are compared: "
-            f"history.min_history is {history.min_history}, and a sample has that many earlier events of its user. "
-            "Lower it, or change `history.split`."
+        raise Fault(
+            Parameter("history.min_history"),
+            f"is {history.min_history}, so that the training split has no samples and no event would be known where "
+            "methods are compared",
+            "a sample has that many earlier events of its user",
+            ("Lower it, or change ", Parameter("history.split")),
         )
     has_texts = ingestion.items.title is not None or ingestion.items.fields
     if not has_texts or (TFIDF in history.item_embedding.encoders and Texts.from_log(log) is None):
@@ -461,21 +452,41 @@ def _require_positive(**lengths: int) -> None:
 
 
 def _validated(kind: type[T], blocks: Mapping[str, Any], name: str) -> T:
-    """Return the block of parameters of a name; raise ValueError with a line per wrong value."""
+    """Return the block of parameters of a name; raise Faults of wrong values."""
     block = blocks.get(name, {})
     try:
         return kind.model_validate(block)
     except ValidationError as error:
-        raise ValueError("\n".join(value_faults(error, block, name, [*parameter_paths(blocks)]))) from error
+        raise value_faults(error, block, name, [*parameter_paths(blocks)]) from error
 
 
-@contextmanager
-def _words_of_scripts() -> Iterator[None]:
-    """Have errors name the arguments of `Recommender.fit` where pipelines name parameters and catalog entries."""
-    try:
-        yield
-    except ValueError as error:
-        text = str(error)
-        for pattern, words in WORDS:
-            text = re.sub(pattern, words, text)
-        raise ValueError(text) from error
+def words_of_scripts(term: Term) -> str:
+    """Return what scripts call a term: keywords of `Recommender.fit` for parameters, and its arguments for tables.
+
+    Examples:
+        >>> words_of_scripts(Parameter("ingestion.items.title")), words_of_scripts(Parameter("ingestion.rating_min"))
+        ('columns["title"]', 'rating_min')
+    """
+    match term:
+        case Parameter(path) if path in ARGUMENTS:
+            return ARGUMENTS[path]
+        case Parameter(path):
+            block, _, name = path.rpartition(".")
+            if name in COLUMNS and block in BLOCKS:
+                return f'columns["{name}"]'
+            return next((path.removeprefix(f"{block}.") for block in BLOCKS if path.startswith(f"{block}.")), path)
+        case NameColumn(Parameter("ingestion.items.item_id")):
+            return "rename the one that has the ids of items to item_id"
+        case NameColumn(parameter):
+            return f"set `{words_of_scripts(parameter)}` to one of them"
+        case Column(name, table):
+            return f"Column {name!r} of {words_of_scripts(table)}"
+        case Table(name):
+            return name.removeprefix("raw_")
+        case GiveTable():
+            return "give a frame, or the path of a file"
+        case Loading():
+            return ""
+        case Value(value):
+            return reprlib.repr(value)
+    return str(term)

@@ -8,8 +8,9 @@ from types import ModuleType
 from kedro.pipeline import Pipeline
 from kedro.pipeline.pipeline import CircularDependencyError
 
+from kedro_provenance.errors import Fault, NameRefusedError, Parameter
 from kedro_provenance.failures import RunRefusedError, command
-from kedro_provenance.parameters import NameRefusedError, nearest_path
+from kedro_provenance.parameters import nearest_path
 from kedro_provenance.session_parameters import requested_pipelines, session_parameters
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
@@ -49,10 +50,9 @@ def register_pipelines() -> dict[str, Pipeline]:
             pipelines["forget"] += retraining(names, pipelines["forget"].all_outputs())
     except CircularDependencyError as error:
         cycle = ", ".join(dict.fromkeys(node.name for node in getattr(error.__cause__, "args", ("", []))[1]))
-        raise NameRefusedError(
-            "A parameter, such as history.item_embedding.encoders, names an entry that is made of what its step "
-            f"leaves, so that nodes go in a circle: {cycle}."
-        ) from error
+        found = "or another parameter, names an entry that is made of what its step leaves"
+        encoders = Parameter("history.item_embedding.encoders")
+        raise NameRefusedError(Fault(encoders, found, f"so nodes go in a circle: {cycle}")) from error
     return pipelines
 
 
@@ -79,14 +79,14 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
 
 def create_pipelines(steps: Collection[str], names: PipelineNames) -> dict[str, Pipeline]:
     """Return each step's pipeline by name; raise NameRefusedError with all names that steps cannot read."""
-    pipelines, faults = dict[str, Pipeline](), list[str]()
+    pipelines, faults = dict[str, Pipeline](), list[Fault]()
     for step in steps:
         try:
             pipelines[step] = load_step(step).create_pipeline(names)
         except NameRefusedError as error:
             faults += error.args
     if faults:
-        raise NameRefusedError(*dict.fromkeys(faults))
+        raise NameRefusedError(*faults)
     return pipelines
 
 

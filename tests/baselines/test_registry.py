@@ -10,7 +10,7 @@ from kedro.runner import SequentialRunner
 
 from codeprint import fingerprint
 from installed import installed
-from kedro_provenance.parameters import NameRefusedError
+from kedro_provenance.errors import NameRefusedError
 from named import names_with
 from projects import ROOT
 from reclora_kedro.baselines import registry
@@ -68,7 +68,7 @@ def test_a_baseline_has_a_style_and_a_note_in_every_figure_and_report():
 
 
 def test_no_variant_takes_the_name_of_a_baseline():
-    with pytest.raises(NameRefusedError, match=r"finetuning\.variants names 'toy'\. .* other than .*lens_probe"):
+    with pytest.raises(NameRefusedError, match=r"finetuning\.variants names 'toy': .* other than .*lens_probe"):
         names_with({"finetuning.variants": {"toy": {"history": "recent"}}})
 
 

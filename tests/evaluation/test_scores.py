@@ -52,9 +52,9 @@ def test_rows_are_aligned_and_models_keep_their_order():
         ),
         (
             table("lens", labels=[1, 1, 1, 1]),
-            r"scores: 4 of 4 rows are liked \(label 1\); expected at least 2 liked and 2 disliked\. Score more test",
+            r"scores has 4 of 4 rows that are liked \(label 1\): expected at least 2 liked and 2 disliked\. Score",
         ),
-        (table("lens", labels=[1, 0, 0, 0]), "1 of 4 rows are liked .* expected at least 2 liked and 2 disliked"),
+        (table("lens", labels=[1, 0, 0, 0]), "1 of 4 rows that are liked .* expected at least 2 liked and 2 disliked"),
     ],
 )
 def test_unusable_scores_are_refused(scores: pl.DataFrame, message: str):

@@ -109,7 +109,7 @@ def require_the_reference(interactions, settings, rows_per_part):
         interactions, ITEMS, USERS, settings.min_history, settings.ties, settings.split, settings.rating_levels
     )
     if log.samples.is_empty():
-        with pytest.raises(ValueError, match=rf"history\.min_history is {settings.min_history}, .* \(at most \d"):
+        with pytest.raises(ValueError, match=rf"history\.min_history is {settings.min_history}: .* \(at most \d"):
             built(interactions, settings, rows_per_part)
         return
     if settings.negatives.kind != "none":
@@ -393,19 +393,19 @@ REFUSED = {
         lambda: (EVENTS, ITEMS, USERS),
         {},
         ValueError,
-        r"the train split of the samples: [01] of 1 rows are liked",
+        r"The train split of the samples has [01] of 1 rows that are liked",
     ),
     "likes alone": (
         likes_alone,
         {},
         ValueError,
-        r"the train split .* are liked \(label 1\).* history\.negatives",
+        r"The train split .* are liked \(label 1\).*`history\.negatives`",
     ),
     "ratings too fine for levels": (
         fine_ratings,
         {},
         ValueError,
-        r"4\d\d distinct values, .* set history\.rating_levels to a number",
+        r"rating_levels is null, .* 4\d\d distinct values: .*Set it to a number",
     ),
     "impressions with ties in order": (
         impressions,
@@ -417,7 +417,7 @@ REFUSED = {
         impressions,
         {"negatives": {"kind": "matched", "per_positive": 1}},
         ValueError,
-        r"history\.negatives\.kind is 'matched', but the log has 800 impressions .* Set it to none",
+        r"history\.negatives\.kind is 'matched': the log has 800 impressions .* Set it to none",
     ),
     "impressions drawn by rows": (
         impressions,
@@ -429,13 +429,13 @@ REFUSED = {
         impressions,
         {"min_history": 50},
         ValueError,
-        r"history\.min_history is 50, .* 1000 interactions .* \(at most 11\): lower it",
+        r"history\.min_history is 50: .* 1000 interactions .* \(at most 11\)\. Lower it",
     ),
     "a single second": (
         one_second,
         {},
         ValueError,
-        r"at most 0\): the log needs users with events in more than one second",
+        r"at most 0\)\. Give users with events in more than one second",
     ),
 }
 """By what is wrong: the canonical tables, changes of the settings, and the error with what it says."""

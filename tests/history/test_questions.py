@@ -77,17 +77,15 @@ def test_null_takes_a_splits_every_row():
 
 
 def test_more_rows_than_a_split_has_are_refused_to_learn_from_and_else_all_are_taken(caplog):
-    with pytest.raises(
-        ValueError, match=r"history.prompt_rows.few_shot asks for 321 rows, but the train split has 320"
-    ):
+    with pytest.raises(ValueError, match=r"history.prompt_rows.few_shot asks for 321 rows: the train split has 320"):
         draw(few_shot=321)
     for use in ("validation", "test"):
         assert rows_of(draw(**{use: 41}), use) == rows_of(draw(**{use: None}), use)
-        assert f"history.prompt_rows.{use} is 41 rows, but the {use} split has 40: all are taken." in caplog.messages
+        assert f"`history.prompt_rows.{use}` is 41 rows, but the {use} split has 40: all are taken." in caplog.messages
 
 
 def test_a_draw_of_one_class_is_refused():
-    refusal = r"the draw of history\.prompt_rows\.few_shot: [01] of 1 rows are liked .* Draw more rows\."
+    refusal = r"history\.prompt_rows\.few_shot has [01] of 1 rows that are liked .* Draw more rows\."
     with pytest.raises(ValueError, match=refusal):
         draw(few_shot=1)
 
@@ -116,7 +114,7 @@ def test_impressions_are_drawn_whole_until_they_hold_as_many_likes():
     assert (moments.select("len", "label").unique().rows(), moments.height) == ([(5, 1)], 7 + 3 + 10)
     more = draw_questions(log, ["few_shot"], config.model_copy(update={"few_shot": 20}), 1)
     assert set(rows_of(drawn, "few_shot")) < set(more["row"])
-    with pytest.raises(ValueError, match=r"prompt_rows.few_shot asks for 41 likes, but the train split has 40: "):
+    with pytest.raises(ValueError, match=r"prompt_rows.few_shot asks for 41 likes: the train split has 40\. "):
         draw_questions(log, SPLITS, config.model_copy(update={"few_shot": 41}), 1)
 
 

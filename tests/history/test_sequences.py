@@ -36,9 +36,9 @@ def test_levels_stay_where_no_rating_has_the_lowest_one(levels):
         (
             [0.0, 10.0],
             RatingStep(step=0.01),
-            r"rating_levels\.step 0\.01 makes 1001 levels, at most 256 .* a larger step",
+            r"rating_levels has the step 0\.01, which makes 1001 levels: at most 256 .* a larger step",
         ),
-        (np.arange(257) / 100, None, r"interactions\.rating has 257 distinct values, at most 256"),
+        (np.arange(257) / 100, None, r"the ratings have 257 distinct values: at most 256"),
     ],
 )
 def test_more_levels_than_a_byte_tells_apart_are_refused(ratings, levels, message):

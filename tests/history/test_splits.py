@@ -33,9 +33,12 @@ def test_the_global_time_split_takes_the_papers_shares_in_order(rows, sizes):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (range(32), r"the train split of the samples: 32 of 32 rows are liked .*history\.min_history.*ingestion"),
-        (range(32, 36), r"the validation split of the samples: 4 of 4 rows are liked \(label 1\)"),
-        (range(36, 40), r"the test split of the samples: 4 of 4 rows are liked"),
+        (
+            range(32),
+            r"The train split of the samples has 32 of 32 rows that are liked .*history\.min_history.*ingestion",
+        ),
+        (range(32, 36), r"The validation split of the samples has 4 of 4 rows that are liked \(label 1\)"),
+        (range(36, 40), r"The test split of the samples has 4 of 4 rows that are liked"),
     ],
 )
 def test_a_split_of_one_class_is_refused(rows, message):
@@ -47,5 +50,5 @@ def test_a_split_of_one_class_is_refused(rows, message):
 
 
 def test_an_empty_split_is_refused():
-    with pytest.raises(ValueError, match=r"the validation split of the samples: 0 of 0 rows .*history\.split"):
+    with pytest.raises(ValueError, match=r"The validation split of the samples has 0 of 0 rows .*history\.split"):
         require_classes_in_splits(count_in_splits(assign_splits(samples(9, users=1)).lazy()))

@@ -270,7 +270,7 @@ class TestItems:
             report
         )
         with pytest.raises(
-            ValueError, match="no property 'title' in column 'p'; the first ones are kind, name, unused"
+            ValueError, match="no property 'title' in column 'p': the first ones are kind, name, unused"
         ):
             describe_items(table, self.log, item_columns(long=long, title="title"))
 
@@ -375,22 +375,22 @@ REFUSED = {
     "no column of a field": (
         describe_items,
         items_of([7], fields=ACTION),
-        r"raw_items has no column 'Action'.*`ingestion.items.fields \(field genres\)`",
+        r"raw_items has no column 'Action'.*`ingestion.items.fields\[genres\]`",
     ),
     **{
         f"items {ids}": (
             describe_items,
             items_of(ids),
-            r"of raw_interactions occurs in raw_items: .*Int64.*7, 9, .*" + end,
+            r"raw_items has none of the log's item_ids: .*Int64.*7, 9, .*" + end,
         )
-        for ids, end in ((["x"], "none of raw_items is"), ([70, 90], "those of raw_items like 70, 90"))
+        for ids, end in ((["x"], "none of its own is"), ([70, 90], "its own are like 70, 90"))
     },
     "padded items": (describe_items, items_of(["7", "09"]), r"row 2 holds '09'.*ids of this log are .*: write 9"),
     **{
         f"texts of {ids}": (
             add_item_texts,
             texts_of(ids),
-            r"occurs in raw_item_texts: .*`ingestion.item_texts.item_id`",
+            r"raw_item_texts has none of .*`ingestion.item_texts.item_id`",
         )
         for ids in (["x"], [70])
     },
@@ -399,7 +399,7 @@ REFUSED = {
     "other users": (
         describe_users,
         (pl.DataFrame({"u": [5], "years": [1]}), TestUsers.log, TestUsers.columns),
-        "No user_id of raw_interactions occurs in raw_users",
+        "raw_users has none of the log's user_ids",
     ),
 }
 """By what is wrong: the function that refuses it, its arguments, and what the refusal says."""

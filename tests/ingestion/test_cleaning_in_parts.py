@@ -54,7 +54,9 @@ def test_a_log_agrees_with_plain_loops_in_any_number_of_parts(rows, k_core, kind
     for rows_per_part in (size, len(rows)):
         engine = LOCAL.model_copy(update={"rows_per_part": rows_per_part})
         if not expected:
-            with pytest.raises(ValueError, match=r"No interaction is left after cleaning \(raw interactions: "):
+            with pytest.raises(
+                ValueError, match=r"raw_interactions has no interaction left after cleaning \(raw interactions: "
+            ):
                 clean_interactions(raw.lazy(), settings, engine)
             continue
         log, report = clean_interactions(raw.lazy(), settings, engine)

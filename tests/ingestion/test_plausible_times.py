@@ -84,7 +84,7 @@ def test_a_row_long_after_the_end_of_an_old_log_is_dropped_and_counted():
 def test_a_wrong_unit_is_named_with_the_setting_that_corrects_it(stated, found):
     ticks = {"unix_seconds": 1, "unix_milliseconds": 10**3, "unix_microseconds": 10**6, "unix_nanoseconds": 10**9}
     times = [second * ticks[found] for second in TIMES]
-    with pytest.raises(ValueError, match="100 of 100 times in column 't' of raw_interactions lie outside") as refusal:
+    with pytest.raises(ValueError, match="Column 't' of raw_interactions has 100 of 100 times outside") as refusal:
         clean(times, stated)
     assert f"{found.removeprefix('unix_')}, but were read as {stated.removeprefix('unix_')}" in str(refusal.value)
     assert f"set `ingestion.interactions.timestamp_format` to {found}." in str(refusal.value)

@@ -28,8 +28,8 @@ def test_pandas_gaps_become_nulls() -> None:
 @pytest.mark.parametrize(
     ("table", "found"),
     [
-        (None, "raw_items holds nothing, but a table is expected: point the catalog entry raw_items"),
-        ([{"id": 1}], "raw_items holds a list, but a table"),
+        (None, "raw_items holds nothing: a table is expected. Point the catalog entry raw_items"),
+        ([{"id": 1}], "raw_items holds a list: a table"),
         (pd.DataFrame([[1, 2, 3]], columns=["id", "name", "id"]), "raw_items has the column 'id' twice"),
     ],
 )
@@ -142,18 +142,18 @@ REFUSED = [  # values of the column v, how they are read, and the message
     (["yes"], lambda table: table.flags("v", "p"), "an indicator is 0 or 1"),
     ([0, 7], lambda table: table.flags("v", "p"), r"'v' .*row 2 holds 7.*an indicator is 0 or 1"),
     ([["a"]], lambda table: table.texts("v", "p"), r"List\(String\) \(row 1 holds \['a'\]\).*one value per row"),
-    ([b"\xff"], lambda table: table.texts("v", "p"), r"Binary \(row 1 holds b'\\xff'\), but it must hold texts"),
+    ([b"\xff"], lambda table: table.texts("v", "p"), r"Binary \(row 1 holds b'\\xff'\): it must hold texts"),
     (
         [1],
-        lambda table: table.texts("kind", "ingestion.items.fields (field genres)"),
-        r"Set `ingestion.items.fields \(field genres\)` .*`ingestion.items.fields: \[\]`",
+        lambda table: table.texts("kind", "ingestion.items.fields[genres]"),
+        r"Set `ingestion.items.fields\[genres\]` .*`ingestion.items.fields: \[\]`",
     ),
     ([0, 1], lambda table: table.holds("v", [0.5], "p"), UNFIT_DROPS),
     (["True", "x"], lambda table: table.holds("v", [True], "p"), UNFIT_DROPS),
     ([["a"]], lambda table: table.holds("v", ["a"], "p"), UNFIT_DROPS),
-    (["2001-09-09", "9/9/2001", None], read_seconds("%Y-%m-%d"), r"1 of 3 values in .*'v'.*'9/9/2001' in row 2\..*`f`"),
+    (["2001-09-09", "9/9/2001", None], read_seconds("%Y-%m-%d"), r"'v'.* 1 of 3 values .*'9/9/2001' in row 2\..*`f`"),
     (["2001-09-09"], read_seconds("unix_seconds"), r"cannot be read as 'unix_seconds'.*`f`"),
-    ([1], read_seconds("%Y"), r"1 of 1 values in column 'v' .* don't match the format '%Y'.*`f`"),
+    ([1], read_seconds("%Y"), r"'v' .* 1 of 1 values that don't match the format '%Y'.*`f`"),
     ([True], read_seconds("%Y"), r"cannot be read as '%Y'.*`f`"),
 ]
 

@@ -43,11 +43,11 @@ def in_parts(raw: pl.DataFrame, settings: IngestionConfig, rows: int | None) -> 
 def test_a_log_that_lacks_many_times_or_ratings_is_refused_and_warns_of_few(column, what, rows, caplog):
     raw = log_of(**{column: [None, 4.0, 4.0, None, 4.0, 4.0] if column == "r" else [None, 7, 7, None, 7, 7]})
     raw = raw.with_columns(t=pl.col("t") + YEAR_2001) if column == "t" else raw
-    told = f"2 of 6 rows of raw_interactions have no {what} in '{column}'"
+    told = f"raw_interactions has no {what} in '{column}' in 2 of 6 rows"
     with pytest.raises(ValueError, match=told):
         in_parts(raw, config(max_missing=0.3), rows)
     assert in_parts(raw, config(max_missing=0.4), rows)[0].height == 4
-    assert f"{told}, and are dropped" in caplog.text.replace("\n", " ")
+    assert f"{told}, which are dropped" in caplog.text.replace("\n", " ")
 
 
 class TestScale:
@@ -56,7 +56,7 @@ class TestScale:
         raw = log_of(r=[0.5, 1.0, 2.0, 7.5, 10.0, 9.5])
         with pytest.raises(
             ValueError,
-            match=r"4 of 6 rows .* rating outside 1 to 5: column 'r' ranges from 0\.5 to 10\. Set `ingestion",
+            match=r"'r' .* ranges from 0\.5 to 10, and 4 of 6 rows .* outside 1 to 5\. Set `ingestion",
         ):
             in_parts(raw, config(), rows)
         assert in_parts(raw, config(rating_min=0.5, rating_max=10), rows)[0].height == 6
@@ -125,7 +125,7 @@ class TestIds:
     def test_messages_name_the_rows_of_the_file_after_others_are_dropped(self):
         raw = log_of(r=[0.0, 4.0, 4.0], t=["-", "2001-01-01", "soon"])
         columns = {"drop": {"r": [0]}, "timestamp_format": "%Y-%m-%d"}
-        with pytest.raises(ValueError, match=r"1 of 2 values in column 't' .* the first is 'soon' in row 3\."):
+        with pytest.raises(ValueError, match=r"Column 't' .* 1 of 2 values .* the first is 'soon' in row 3\."):
             clean_interactions(raw, config(columns))
 
 
@@ -150,11 +150,11 @@ class TestTimesInSeveralColumns:
         raw = log_of(u=[1]).with_columns(day=pl.lit("1985-01-01"), hour=pl.lit("08:00"))
         columns = {"timestamp": ["day", "hour"], "timestamp_format": "%Y-%m-%d %H:%M"}
         with pytest.raises(
-            ValueError, match=r"column 'day, hour' of raw_interactions don't match .* 'soon 08:00' in row 1"
+            ValueError, match=r"Column 'day, hour' of raw_interactions has .* don't match .* 'soon 08:00' in row 1"
         ):
             clean_interactions(raw.with_columns(day=pl.lit("soon")), config(columns))
         with pytest.raises(
-            ValueError, match=r"'day, hour' of raw_interactions lie outside .* '1985-01-01 08:00' in row 1"
+            ValueError, match=r"'day, hour' of raw_interactions has .* outside .* '1985-01-01 08:00' in row 1"
         ):
             clean_interactions(raw, config(columns))
 

@@ -31,12 +31,12 @@ from forked import FORKED
 from kedro_provenance import failures, hooks, session_parameters
 from kedro_provenance import start as begin
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.errors import MismatchError
+from kedro_provenance.errors import Fault, MismatchError, NameRefusedError, Parameter
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.hooks import ProvenanceHooks
 from kedro_provenance.lock import lock_data
 from kedro_provenance.manifest import describe_entries, parameters_of
-from kedro_provenance.parameters import Block, NameRefusedError, Private, reads
+from kedro_provenance.parameters import Block, Private, reads
 from kedro_provenance.runner import IncrementalRunner
 from kedro_provenance.start import (
     require_catalog,
@@ -153,7 +153,7 @@ def test_an_error_comes_with_the_command_that_mends_it_if_any(registered, error,
 def test_a_wrong_name_of_another_step_does_not_hide_an_error(monkeypatch):
     class Refusing(Pipelines):
         def items(self):
-            raise NameRefusedError("export.variant is 'other'.")
+            raise NameRefusedError(Fault(Parameter("export.variant"), "is 'other'"))
 
     monkeypatch.setattr(failures, "pipelines", Refusing())
     [note] = notes_on(MismatchError("found 2, expected 9", "lens"))

@@ -101,17 +101,17 @@ UNKNOWN = "no parameter. The nearest one is"
             "{histroy: {min_history: 3}, lens: {hiden_dim: 3}}",
             {"lenz": {"hidden_dim": 3}},
             [
-                f"- histroy is {UNKNOWN} history.",
-                f"- lenz is {UNKNOWN} lens.",
-                f"- lens.hiden_dim is {UNKNOWN} lens.hidden_dim.",
+                f"- histroy is {UNKNOWN} `history`.",
+                f"- lenz is {UNKNOWN} `lens`.",
+                f"- lens.hiden_dim is {UNKNOWN} `lens.hidden_dim`.",
             ],
         ),
         (
             "{lens: 3, history: null}",
             None,
             [
-                "- lens is 3, but it must be a block of model, training_rows",
-                "- history is null, but it must be a block of seed, min_history",
+                "- lens is 3: it must be a block of model, training_rows",
+                "- history is null: it must be a block of seed, min_history",
             ],
         ),
         (
@@ -123,20 +123,20 @@ UNKNOWN = "no parameter. The nearest one is"
             ],
         ),
         ("history: {short: null}", None, ["- history.short names nothing"]),
-        ("finetuning: {variants: {reclora: 3}}", None, ["- finetuning.variants.reclora is 3, but it must be a block"]),
+        ("finetuning: {variants: {reclora: 3}}", None, ["- finetuning.variants.reclora is 3: it must be a block"]),
         (
             "lens: {learning_rat: 0.1, dropout: 3}",
             None,
-            [f"- lens.learning_rat is {UNKNOWN} lens.le", "- lens.dropout is 3: "],
+            [f"- lens.learning_rat is {UNKNOWN} `lens.le", "- lens.dropout is 3: "],
         ),
         (
             "{lens: 3, ingestion: {k_core: .inf}, export: {variant: foo}, ranking: {variant: bar}}",
             {"history": {"min_histori": 1}},
             [
-                "- lens is 3, but it must be a block of",
-                f"- history.min_histori is {UNKNOWN} history.min_history.",
-                "- export.variant is 'foo', but",
-                "- ranking.variant is 'bar', but",
+                "- lens is 3: it must be a block of",
+                f"- history.min_histori is {UNKNOWN} `history.min_history`.",
+                "- export.variant is 'foo': ",
+                "- ranking.variant is 'bar': ",
                 "- ingestion.k_core is inf: ",
             ],
         ),
@@ -144,8 +144,8 @@ UNKNOWN = "no parameter. The nearest one is"
             "finetuning: {variants: {mine: {history: latest}, log: {like: reclora}}}",
             {"lens": {"dropout": 3}},
             [
-                "- finetuning.variants names 'log'. A name",
-                "- finetuning.variants.mine.history is 'latest', but",
+                "- finetuning.variants names 'log': a name",
+                "- finetuning.variants.mine.history is 'latest': ",
                 "- lens.dropout is 3: ",
             ],
         ),
@@ -156,18 +156,22 @@ UNKNOWN = "no parameter. The nearest one is"
         ),
         ("service: {model: llm, variant: null}", None, ["- service: model is llm, but variant is null"]),
         ("ingestion: {k_core: .inf}", {"lens": {"dropout": 1}}, ["- ingestion.k_core is inf", "- lens.dropout is 1: "]),
-        ("lenz: 1", {"ingestion": {"kcore": 1}}, ["- lenz is no", f"- ingestion.kcore is {UNKNOWN} ingestion.k_core"]),
-        ("export: {variant: foo}", None, ["- export.variant is 'foo', but finetuning.variants names shared_lora, re"]),
-        ("export: {variant: [a]}", None, ["- export.variant is ['a'], but finetuning.variants names"]),
+        (
+            "lenz: 1",
+            {"ingestion": {"kcore": 1}},
+            ["- lenz is no", f"- ingestion.kcore is {UNKNOWN} `ingestion.k_core`"],
+        ),
+        ("export: {variant: foo}", None, ["- export.variant is 'foo': `finetuning.variants` names shared_lora, re"]),
+        ("export: {variant: [a]}", None, ["- export.variant is ['a']: `finetuning.variants` names"]),
         (
             "recommendation: {variant: other}",
             None,
-            ["- recommendation.variant is 'other', but finetuning.variants names"],
+            ["- recommendation.variant is 'other': `finetuning.variants` names"],
         ),
         (
             "ranking: {variant: rella}",
             None,
-            ["- ranking.variant is 'rella', but finetuning.variants names shared_lora"],
+            ["- ranking.variant is 'rella': `finetuning.variants` names shared_lora"],
         ),
     ],
 )
@@ -183,7 +187,7 @@ def test_all_that_is_wrong_is_named_at_once_with_what_to_do(refusal, file, runti
 
 def test_an_encoder_that_is_made_of_the_vectors_is_refused(refusal):
     file = "history: {item_embedding: {encoders: [lens]}}"
-    assert "so that nodes go in a circle: " in refusal(file, requested=("update",))
+    assert "so nodes go in a circle: " in refusal(file, requested=("update",))
 
 
 def test_a_misspelt_name_of_an_environment_is_refused(refusal):

@@ -80,7 +80,9 @@ def test_components_lie_in_row_order_as_safetensors_needs_them():
 
 @pytest.mark.parametrize("texts", [["Unknown title"] * 5, ["A Film"], ["Film", "..."]])
 def test_texts_that_tell_no_items_apart_are_refused(texts):
-    with pytest.raises(ValueError, match=rf"The {len(texts)} items' descriptions, such as '{texts[0]}', have too few"):
+    with pytest.raises(
+        ValueError, match=rf"has {len(texts)} items whose descriptions, such as '{texts[0]}', have too few"
+    ):
         tfidf_vectors(texts)
 
 
@@ -93,7 +95,7 @@ def test_tfidf_vectors_have_length_one_and_know_rare_words_from_common_ones():
 
 def test_texts_without_a_word_are_refused():
     with pytest.raises(
-        ValueError, match=r"None of the 2 items' descriptions has a word for TF-IDF: name another encoder"
+        ValueError, match=r"no word for TF-IDF in the descriptions of 2 items\. .* name another encoder"
     ):
         tfidf_vectors(["...", ""])
 

@@ -147,7 +147,7 @@ def test_encoders_are_catalog_entries_by_name_or_need_none(catalog_of, encoders,
 
 def test_a_log_of_one_class_stops_before_anything_is_written(catalog_of, tmp_path):
     catalog = catalog_of(canonical_tables(one_class=True), small_config())
-    with pytest.raises(ValueError, match="the train split of the samples: 144 of 144 rows are liked"):
+    with pytest.raises(ValueError, match="The train split of the samples has 144 of 144 rows that are liked"):
         SequentialRunner().run(create_pipeline(names_with()), catalog)
     assert not list(tmp_path.rglob("*.*"))
 

@@ -277,7 +277,7 @@ def test_a_line_cut_short_is_counted_and_dropped(project: Path, reader: str) -> 
         (SOUND | {"movie_id": [1.5, 2.0]}, {}, "ids are whole numbers or text"),
         (SOUND | {"timestamp": ["1/2/2020", "2020-01-03"]}, {"timestamp_format": "%Y-%m-%d"}, "don't match"),
         (SOUND | {"rating": [50, 60]}, {}, "'rating' ranges from 50 to 60"),
-        (SOUND, {"drop": {"rating": [4, 5, 3, 2, 1]}}, "No interaction is left after cleaning"),
+        (SOUND, {"drop": {"rating": [4, 5, 3, 2, 1]}}, "has no interaction left after cleaning"),
         (SOUND | {"user_id": [10_001, 10_002]}, {}, "No user_id of raw_interactions occurs in raw_users"),
     ],
     ids=["missing column", "rating of text", "ids with fractions", "timestamps", "scale", "empty", "foreign users"],

@@ -18,7 +18,7 @@ def config(**changes):
         ({"sources": ["linear", "linear"]}, "linear"),
         ({"sources": ["linaer"]}, "linear"),
         ({"method": "item_kn"}, "one of validation, popularity, item_knn, linear, fusion, ranker; .* item_knn"),
-        ({"shortlist": 3}, "shortlist keeps 3 candidates of each user, but top_n recommends 10: raise shortlist"),
+        ({"shortlist": 3}, "shortlist keeps 3 candidates of each user: `top_n` recommends 10. Raise it"),
         ({"users": []}, "users"),
     ],
 )
@@ -47,8 +47,8 @@ def test_excluded_ids_and_patterns_of_no_item_are_told(caplog):
     assert not caplog.records
     config(exclude_items=["85123B", "POST*", "NOPE", "GIFT*"]).warn_of_unmatched(items)
     assert caplog.messages == [
-        "2 of 4 ids and patterns of recommendation.exclude_items match no item, such as NOPE, so they exclude nothing: "
-        "correct them, or leave them out. Ids of the 3 items are written like POST1, 85123A, 85123B."
+        "2 of 4 ids and patterns of `recommendation.exclude_items` match no item, such as NOPE, so they exclude "
+        "nothing: correct them, or leave them out. Ids of the 3 items are written like POST1, 85123A, 85123B."
     ]
 
 

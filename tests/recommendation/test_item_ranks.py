@@ -154,12 +154,12 @@ def test_by_the_published_protocol_no_lens_counts_held_out_events_before_the_end
 
 def test_the_published_protocol_needs_samples_of_training(log):
     log = replace(log, samples=log.samples.with_columns(split=pl.lit("test")))
-    with pytest.raises(ValueError, match=r"has no samples: lower history\.min_history"):
+    with pytest.raises(ValueError, match=r"that has no samples\. Lower `history\.min_history`"):
         moments_of(positives(log), log, "published")
 
 
 def test_likes_of_a_single_user_are_refused(log, lens):
-    message = r"draws likes of 1 user\(s\), .*expected at least 2.* Raise ranking\.users or ranking\.rows"
+    message = r"draws likes of 1 user\(s\), .*at least 2 are expected.* Raise `ranking\.users`"
     with pytest.raises(ValueError, match=message):
         rank_test_likes(recommender_of(log, lens), CONFIG.model_copy(update={"users": 1}), None)
 
@@ -179,6 +179,6 @@ def test_what_a_second_stage_reads_is_computed_once_for_all_methods(log, lens):
 
 
 def test_a_baseline_that_does_not_rank_is_refused(log, lens):
-    message = r"ranking\.baseline is 'ranker', but the models that rank are popularity, item_knn, fusion: name one"
+    message = r"ranking\.baseline is 'ranker': the models that rank are popularity, item_knn, fusion\. Name one"
     with pytest.raises(ValueError, match=message):  # no trees: the ranker would be the fusion again
         rank_test_likes(recommender_of(log, lens), CONFIG.model_copy(update={"baseline": "ranker"}), None)

@@ -90,7 +90,7 @@ def test_an_unknown_grid_is_refused_with_the_nearest_one():
     [
         ({"title": "Mine"}, r"mine\.axes is missing"),
         ({"title": "Mine", "axes": {}}, r"mine\.axes is \{\}: .*at least 1 item"),
-        ({"title": "Mine", "axes": {"rank": RANKS}, "axis": {}}, r"mine\.axis is no parameter\. The .* mine\.axes"),
+        ({"title": "Mine", "axes": {"rank": RANKS}, "axis": {}}, r"mine\.axis is no parameter\. The .*mine\.axes"),
         (None, "mine is null: input should be a valid dictionary"),
     ],
 )
@@ -135,7 +135,7 @@ def test_a_new_entry_is_a_copy_with_changes():
     settings = {"history.short.latest": {"like": "retrieved", "kind": "recent"}}
     [cell] = cells_of({"history": {"latest": settings}})
     assert cell.parameters(THERE) == {"history": {"short": {"latest": {"kind": "recent", "k": 5}}}}
-    with pytest.raises(ValueError, match=r"history\.short\.latest is like 'near', but history\.short has retrieved"):
+    with pytest.raises(ValueError, match=r"history\.short\.latest is like 'near': history\.short has retrieved"):
         Cell("mine", {}, 0, {"history.short.latest": {"like": "near"}}).parameters(THERE)
 
 

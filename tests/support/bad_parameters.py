@@ -138,7 +138,7 @@ MORE = [
     ("ranking.cutoffs", [10, 10], "name each length once"),
     ("ranking.cutoffs", [0], "greater than or equal to 1"),
     ("ranking.cutoffs", [], "at least 1 item"),
-    ("recommendation.shortlist", 5, "shortlist keeps 5 candidates of each user, but top_n recommends 10"),
+    ("recommendation.shortlist", 5, "keeps 5 candidates of each user: `recommendation.top_n` recommends 10"),
     ("recommendation.method", "linaer", "one of validation, popularity, item_knn, linear, fusion, ranker; the nearest"),
     ("recommendation.method", "retriever", "must be one of validation, popularity, item_knn, linear, fusion, ranker"),
     ("recommendation.sources", [], "at least 1 item"),
@@ -158,9 +158,9 @@ MORE = [
     (f"{RECLORA}.training.privacy", {"delta": 1.0}, "less than 1"),
     (f"{RECLORA}.training.privacy", {"epsilon": 1.0}, "The nearest one is max_epsilon"),
     (f"{RECLORA}.blend", "prior", "'none' or 'average'"),
-    (f"{RECLORA}.adapter.num_loras", 2, "The nearest one is finetuning.variants.reclora.adapter.num_meta_loras"),
+    (f"{RECLORA}.adapter.num_loras", 2, "The nearest one is `finetuning.variants.reclora.adapter.num_meta_loras"),
     (f"{RECLORA}.training.epochs", 0, "greater than or equal to 1"),
-    (f"{RECLORA}.training.batchsize", 8, "The nearest one is finetuning.variants.reclora.training.batch_size"),
+    (f"{RECLORA}.training.batchsize", 8, "The nearest one is `finetuning.variants.reclora.training.batch_size"),
     (f"{RECLORA}.name", "reclora", "is no parameter"),
     (f"{RECLORA}.gate_input", "items", "'target', 'user', 'fields' or 'rating_statistics'"),
 ]
@@ -230,7 +230,7 @@ def refusals(path: str, value: Any, types: Mapping[str, type]) -> list[str]:
         block = block[parent]
     block[name] = value
     own = {block: expected for block, expected in types.items() if f"{path}.".startswith(f"{block}.")}
-    return list(check_values(parameters, own, list(parameter_paths(PARAMETERS))))
+    return [*map(str, check_values(parameters, own, list(parameter_paths(PARAMETERS))))]
 
 
 def is_helpful(lines: list[str], path: str, words: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import roc_auc_score
 
+from kedro_provenance.errors import Parameter
 from reclora_extras.black_box.chat_api import Answers
 from reclora_extras.black_box.config import BlackBoxConfig, PriceConfig
 from reclora_extras.black_box.hints import COUNTS, MessageWriter, Options
@@ -46,7 +47,7 @@ def draw_questions(learning: pl.DataFrame, test: pl.DataFrame, config: BlackBoxC
             )
         order = np.random.default_rng(config.seed).permutation(questions.height)
         drawn.append(part := questions[np.sort(order[:rows])])
-        require_both_classes(int(part["label"].sum()), part.height, f"the draw of black_box.{name}", "Draw more rows.")
+        require_both_classes(int(part["label"].sum()), part.height, Parameter(f"black_box.{name}"), "Draw more rows")
     return pl.concat(drawn)
 
 

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from kedro_provenance.parameters import NameRefusedError
+from kedro_provenance.errors import Fault, NameRefusedError, Parameter
 from reclora_extras.merging import nodes
 from reclora_extras.merging.checks import checks
 from reclora_extras.merging.config import BASELINES, ITERIS
@@ -12,6 +12,7 @@ from reclora_kedro.pipelines.questions import prompts_pipeline
 __all__ = ["checks", "create_pipeline"]
 
 NEEDS_LLM = True
+VARIANTS, MERGED = Parameter("finetuning.variants"), Parameter("merging.variants")
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
@@ -88,19 +89,15 @@ def merged_variants(names: PipelineNames) -> tuple[str, ...]:
     given = names.parameters["merging"]["variants"]
     variants = tuple(map(str, given)) if isinstance(given, list | tuple) else ()
     if taken := [variant for variant in names.variants if variant in (ITERIS, *BASELINES)]:
-        raise NameRefusedError(f"finetuning.variants names {taken[0]!r}, which is a way of merging: rename it.")
+        raise NameRefusedError(Fault(VARIANTS, f"names {taken[0]!r}, which is a way of merging", advice="Rename it"))
     if len({*variants, "merged"}) <= len(variants):
-        raise NameRefusedError(
-            f"merging.variants is {', '.join(variants)}: name each once, and not merged, which it makes."
-        )
+        found = f"is {', '.join(variants)}"
+        raise NameRefusedError(Fault(MERGED, found, advice="Name each once, and not merged, which it makes"))
     if unknown := [variant for variant in variants if variant not in names.variants]:
-        raise NameRefusedError(
-            f"merging.variants names {', '.join(map(repr, unknown))}, but finetuning.variants names "
-            f"{', '.join(names.variants)}: choose of these."
-        )
+        found, expected = f"names {', '.join(map(repr, unknown))}", (VARIANTS, f" names {', '.join(names.variants)}")
+        raise NameRefusedError(Fault(MERGED, found, expected, "Choose some of these"))
     if len({names.variants[variant] for variant in variants}) > 1:
-        raise NameRefusedError(
-            f"merging.variants names {', '.join(variants)}, whose prompts show different histories, "
-            f"{', '.join(names.variants[variant] for variant in variants)}: merge variants of one history."
-        )
+        shown = ", ".join(names.variants[variant] for variant in variants)
+        found = f"names {', '.join(variants)}, whose prompts show different histories, {shown}"
+        raise NameRefusedError(Fault(MERGED, found, advice="Merge variants of one history"))
     return variants

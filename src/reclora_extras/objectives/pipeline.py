@@ -5,13 +5,15 @@ from itertools import pairwise
 
 from kedro.pipeline import Node, Pipeline
 
-from kedro_provenance.parameters import NameRefusedError
+from kedro_provenance.errors import Fault, NameRefusedError, Parameter
 from reclora_extras.objectives import nodes
 from reclora_extras.objectives.preferences import LENS, UNTRAINED, Preference
 from reclora_kedro.finetuning.examples import objective_class
 from reclora_kedro.pipelines.finetuning.pipeline import PARAMETERS, of_variant
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
+
+REFERENCES = "finetuning.variants.{}.training.objective.references"
 
 
 def logits_of_references(variant: str, names: PipelineNames) -> dict[str, Pipeline]:
@@ -73,17 +75,18 @@ def other_references(names: PipelineNames) -> dict[str, tuple[str, ...]]:
         others = {*names.variants} - {variant}
         for name in references[variant]:
             if not isinstance(name, str) or name not in others:
-                raise NameRefusedError(
-                    f"finetuning.variants.{variant}.training.objective.references names {name!r}, but a reference is "
-                    f"one of {', '.join([UNTRAINED, LENS, *sorted(others)])}."
-                )
+                path, known = REFERENCES.format(variant), ", ".join([UNTRAINED, LENS, *sorted(others)])
+                raise NameRefusedError(Fault(Parameter(path), f"names {name!r}", f"a reference is one of {known}"))
     try:
         TopologicalSorter(references).prepare()
     except CycleError as error:
         circle = (f"{variant} names {reference}" for variant, reference in pairwise(reversed(error.args[1])))
         raise NameRefusedError(
-            f"finetuning.variants.*.training.objective.references go in a circle: {', '.join(circle)}. A reference is "
-            "trained before what is held against it: take one of these names out."
+            Fault(
+                Parameter(REFERENCES.format("*")),
+                f"go in a circle: {', '.join(circle)}",
+                advice="A reference is trained before what is held against it: take one of these names out",
+            )
         ) from error
     return references
 

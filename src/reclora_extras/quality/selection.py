@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from kedro_provenance.parameters import quoted_value, reads
+from kedro_provenance.errors import quoted_value
+from kedro_provenance.parameters import reads
 from reclora_extras.base_models.config import BaseModelConfig
 from reclora_kedro.history.config import FewShotConfig, HistoryConfig
 from reclora_kedro.history.log import InteractionLog

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from kedro_provenance.errors import MismatchError
-from reclora_kedro.errors import require_both_classes
+from kedro_provenance.errors import MismatchError, Parameter
+from reclora_kedro.errors import Table, require_both_classes
 
 COLUMNS = ("row", "user", "label", "model", "score")
 
@@ -74,8 +74,8 @@ def align_scores(scores: pl.DataFrame) -> PairedScores:
     for model in others:
         _check_same_rows(model, tables[model], reference, tables[reference])
     rows, users, labels = (tables[reference][column].to_numpy() for column in ("row", "user", "label"))
-    remedy = "Score more test rows, or check the label threshold of the ingestion step."
-    require_both_classes(int(labels.sum()), len(labels), "scores", remedy, least=2)
+    advice = "Score more test rows, or check ", Parameter("ingestion.label_threshold")
+    require_both_classes(int(labels.sum()), len(labels), Table("scores"), advice, least=2)
     paired = np.stack([table["score"].to_numpy() for table in tables.values()])
     return PairedScores(tuple(tables), rows, users, labels == 1, paired)
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from pydantic import PlainValidator, SerializeAsAny
 
-from kedro_provenance.parameters import quoted_value
+from kedro_provenance.errors import quoted_value
 from reclora_kedro.extensions import ExtensionBlock, Registry
 from reclora_kedro.history.questions import PromptRowsConfig
 

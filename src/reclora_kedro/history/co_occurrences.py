@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import sparse
 
+from kedro_provenance.errors import Fault, Parameter
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.history.sequences import user_of_events
@@ -62,10 +63,13 @@ def co_occurrence_vectors(
     items, item = np.unique(log.sequences.item_index[liked], return_inverse=True)
     if (most := min(len(likers), len(items)) - 1) < 1:
         others = "" if users is None else f", of {users.sum()} users in other parts than one,"
-        raise ValueError(
-            f"Items are compared by who liked them, but{others} {len(likers)} users like {len(items)} items in the "
-            "training split, and two of each are needed: name another encoder than co_occurrence in "
-            "history.item_embedding.encoders, and set lens.co_occurrence_folds to 0."
+        encoders, folds = Parameter("history.item_embedding.encoders"), Parameter("lens.co_occurrence_folds")
+        raise Fault(
+            encoders,
+            "compares items by who liked them (co_occurrence)",
+            f"two users and items are needed, but{others} {len(likers)} users like {len(items)} items in the training "
+            "split",
+            ("Name another encoder, and set ", folds, " to 0"),
         )
     likes = sparse.csr_array((np.ones(len(user)), (user, item)))
     likes.data[:] = 1  # those of one user and item had been summed

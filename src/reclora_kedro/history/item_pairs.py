@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kedro_provenance.errors import Fault, Parameter
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import user_of_events
@@ -39,10 +40,12 @@ def text_pairs(log: InteractionLog, window: int) -> TextPairs:
     joined = {split: np.concatenate(parts) for split, parts in pairs.items()}
     for split, parts in joined.items():
         if not len(parts):
-            raise ValueError(
-                f"The {split} split holds no pair of items to tune an encoder on: {len(np.unique(user))} users like "
-                f"{len(np.unique(text))} different texts until then, but none likes two within {window} likes of each "
-                "other, the earlier one in the training split. Change history.split, or embed items by an encoder as "
-                "it comes (history.item_embedding.encoders)."
+            encoders = Parameter("history.item_embedding.encoders")
+            raise Fault(
+                f"The {split} split",
+                "holds no pair of items to tune an encoder on",
+                f"{len(np.unique(user))} users like {len(np.unique(text))} different texts until then, but none likes "
+                f"two within {window} likes of each other, the earlier one in the training split",
+                ("Change ", Parameter("history.split"), ", or embed items by an encoder as it comes, by ", encoders),
             )
     return TextPairs(list(places), **joined)

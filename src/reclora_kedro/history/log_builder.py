@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from kedro_provenance.errors import Fault, Parameter
 from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.history.config import HistoryConfig
@@ -106,7 +107,7 @@ def build_log(
 
     Raises:
         MismatchError: the tables are of different runs.
-        ValueError: the log is too short, a split holds one class, or settings do not fit a log of impressions.
+        Fault: the log is too short, a split holds one class, or settings do not fit a log of impressions.
         ShardError: any of these, on a worker.
     """
     interactions, report = interactions.lazy(), report or CleaningReport()
@@ -161,7 +162,7 @@ def build_log(
 
 
 def require_training(log: InteractionLog | LogInFiles) -> None:
-    """Raise ValueError for a grown log whose training samples are of one class."""
+    """Raise Fault for a grown log whose training samples are of one class."""
     require_classes_in_splits({"train": count_in_splits(log.samples.lazy())["train"]})
 
 
@@ -232,20 +233,25 @@ class _Built(NamedTuple):
 
 def _require_settings_for_impressions(not_clicked: int, config: HistoryConfig) -> None:
     if config.ties != "strict":
-        raise ValueError(
-            f"history.ties is {config.ties!r}, but the log holds impressions or starting histories, whose samples of "
-            "one moment share their history: a click of the moment itself would give the label away. Set it to strict."
+        raise Fault(
+            Parameter("history.ties"),
+            f"is {config.ties!r}, but the log holds impressions or starting histories",
+            "their samples of one moment share their history, for a click of the moment itself would give it away",
+            "Set it to strict",
         )
     if config.negatives.kind != "none" and not_clicked:
-        raise ValueError(
-            f"history.negatives.kind is {config.negatives.kind!r}, but the log has {not_clicked} impressions that were "
-            "not clicked, which are its negatives. Set it to none."
+        raise Fault(
+            Parameter("history.negatives.kind"),
+            f"is {config.negatives.kind!r}",
+            f"the log has {not_clicked} impressions that were not clicked, which are its negatives",
+            "Set it to none",
         )
     if config.prompt_rows.unit != "likes" and not_clicked:
-        raise ValueError(
-            f"history.prompt_rows.unit is {config.prompt_rows.unit!r}, but the log has {not_clicked} impressions that "
-            "were not clicked: rows drawn one by one hold few clicks, and few users with a click and something else. "
-            "Set it to likes, with sizes in clicks."
+        raise Fault(
+            Parameter("history.prompt_rows.unit"),
+            f"is {config.prompt_rows.unit!r}, but the log has {not_clicked} impressions that were not clicked",
+            "rows drawn one by one hold few clicks, and few users with a click and something else",
+            "Set it to likes, with sizes in clicks",
         )
 
 
@@ -271,14 +277,13 @@ def _count_what_is_before(
         seen[active] += counts.events
         last[active] = np.sort(np.hstack([last[active], counts.last_seconds]), axis=1)[:, -2:]
     if not samples:
-        raise ValueError(
-            f"history.min_history is {min_history}, but none of the {labelled} interactions has a history of that many "
-            f"events of its user (at most {most}): "
-            + (
-                "lower it"
-                if most
-                else "the log needs users with events in more than one second, or history.ties: order"
-            )
+        raise Fault(
+            Parameter("history.min_history"),
+            f"is {min_history}",
+            f"none of the {labelled} interactions has a history of that many events of its user (at most {most})",
+            "Lower it"
+            if most
+            else ("Give users with events in more than one second, or set ", Parameter("history.ties"), " to order"),
         )
     report.record("interactions", labelled, "rows in")
     report.record(f"interactions with fewer than {min_history} events in their history", labelled - samples, NO_SAMPLES)

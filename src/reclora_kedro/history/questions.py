@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from kedro_provenance.errors import NULL, Fault, Parameter, worded
 from kedro_provenance.parameters import Block
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.parameters import Count, CountOrZero
@@ -64,25 +65,18 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
         group, counts = _drawn_together(rows, config.unit)
         if size is not None and size > counts.sum():
             if use == "few_shot":  # results are named by how many rows were learned from
-                raise ValueError(
-                    f"history.prompt_rows.{use} asks for {size} {config.unit}, but the {split} split has "
-                    f"{counts.sum()}: ask for at most that many, or write null to take it all"
-                )
-            logger.warning(
-                "history.prompt_rows.%s is %d %s, but the %s split has %d: all are taken.",
-                use,
-                size,
-                config.unit,
-                split,
-                counts.sum(),
-            )
+                found, expected = f"asks for {size} {config.unit}", f"the {split} split has {counts.sum()}"
+                advice = "Ask for at most that many, or write ", NULL, " to take it all"
+                raise Fault(Parameter(f"history.prompt_rows.{use}"), found, expected, advice)
+            parameter, found = Parameter(f"history.prompt_rows.{use}"), f" is {size} {config.unit}"
+            logger.warning(worded(parameter, f"{found}, but the {split} split has {counts.sum()}: all are taken."))
             size = None
         order = np.random.default_rng([seed, list(SPLITS).index(use)]).permutation(len(counts))
         if size is not None:
             order = order[: np.searchsorted(counts[order].cumsum(), size) + 1]
         draw = questions(rows.filter(np.isin(group, order)), use)
         require_both_classes(
-            int(draw["label"].sum()), draw.height, f"the draw of history.prompt_rows.{use}", "Draw more rows."
+            int(draw["label"].sum()), draw.height, Parameter(f"history.prompt_rows.{use}"), "Draw more rows"
         )
         draws.append(draw)
     return pl.concat(draws)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from kedro_provenance.errors import MismatchError
+from kedro_provenance.errors import NULL, Fault, MismatchError, Parameter, Phrase
 from kedro_provenance.parameters import Block
 from reclora_kedro.parameters import Count, Positive
 
@@ -245,11 +245,13 @@ def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: Rati
         return np.zeros(len(rating), dtype=np.uint8)
     if isinstance(levels, RatingStep):
         low, high = (round(float(end) / levels.step) for end in (training_ratings.min(), training_ratings.max()))
-        _require_few(high - low + 1, f"history.rating_levels.step {levels.step:g} makes", "levels", "a larger step")
+        made = f"has the step {levels.step:g}, which makes {high - low + 1} levels"
+        _require_few(high - low + 1, made, "Set a larger step")
         edges = (np.arange(low, high) + 0.5) * levels.step
     elif levels is None:
         values = np.unique(training_ratings)
-        _require_few(len(values), "interactions.rating has", "distinct values", "a number, such as 10, or a step")
+        found = "is ", NULL, f", but the ratings have {len(values)} distinct values"
+        _require_few(len(values), found, "Set it to a number, such as 10, or a step")
         edges = (values[1:].astype(float) + values[:-1]) / 2
     else:
         edges = np.unique(np.quantile(training_ratings, np.arange(1, levels) / levels))
@@ -296,9 +298,7 @@ def with_indices(rows: pl.DataFrame, **entities: pl.DataFrame) -> pl.DataFrame:
     return rows
 
 
-def _require_few(levels: int, cause: str, kind: str, remedy: str) -> None:
+def _require_few(levels: int, found: Phrase, advice: str) -> None:
     if levels > MOST_LEVELS:
-        raise ValueError(
-            f"{cause} {levels} {kind}, at most {MOST_LEVELS} can be levels of their own: set history.rating_levels "
-            f"to {remedy}"
-        )
+        expected = f"at most {MOST_LEVELS} can be levels of their own"
+        raise Fault(Parameter("history.rating_levels"), found, expected, advice)

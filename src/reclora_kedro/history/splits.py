@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
+from kedro_provenance.errors import Fault, Parameter, Sibling
 from kedro_provenance.parameters import Block
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.parameters import Share
@@ -24,10 +25,8 @@ class SplitShares(Block):
     @model_validator(mode="after")
     def _leave_rows_to_test(self) -> Self:
         if self.train + self.validation >= 1:
-            raise ValueError(
-                f"train + validation is {self.train} + {self.validation}, which leaves no rows to test: "
-                "lower them to a sum below 1"
-            )
+            found = f"is {self.train}, and with ", Sibling("validation"), f" {self.validation} leaves no rows to test"
+            raise Fault(Sibling("train"), found, advice="Lower them to a sum below 1")
         return self
 
 
@@ -87,12 +86,10 @@ def count_in_splits(samples: pl.LazyFrame) -> dict[str, tuple[int, int]]:
 
 
 def require_classes_in_splits(counts: dict[str, tuple[int, int]]) -> None:
-    """Raise ValueError for a split without rows, or with one class alone; `counts` are from `count_in_splits`."""
+    """Raise Fault for a split without rows, or with one class alone; `counts` are from `count_in_splits`."""
+    split, least = Parameter("history.split"), Parameter("history.min_history")
+    threshold, negatives = Parameter("ingestion.label_threshold"), Parameter("history.negatives")
+    changes = "Change ", split, ", lower ", least, ", move ", threshold
+    advice = *changes, ", or let ", negatives, " draw what the log does not hold"
     for name, (likes, rows) in counts.items():
-        require_both_classes(
-            likes,
-            rows,
-            f"the {name} split of the samples",
-            "Change history.split, lower history.min_history, move the label threshold of ingestion, or let "
-            "history.negatives draw what the log does not hold.",
-        )
+        require_both_classes(likes, rows, f"The {name} split of the samples", advice)

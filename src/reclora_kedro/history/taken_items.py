@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
+from kedro_provenance.errors import Fault, Parameter
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT
 from reclora_kedro.history.sequences import Sequences, edges_of_blocks, places_of, user_of_events
@@ -125,10 +126,12 @@ def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.Dat
     likes = new.filter(new["history_end"].to_numpy() > log.sequences.starts[new["user_index"].to_numpy()])
     if likes.is_empty():
         count = log.samples_in("validation", "label")["label"].sum()
-        raise ValueError(
-            f"None of the {count} likes of the validation split is of an item that is new to a user with "
-            "earlier events, so that there is nothing to choose an epoch by: a log whose users have one item, or one "
-            "second, has no sequences. Change history.split, or rank by neighbours or popularity."
+        raise Fault(
+            "The validation split",
+            f"has {count} likes, none of an item that is new to a user with earlier events, so that there is nothing "
+            "to choose an epoch by",
+            "a log whose users have one item, or one second, has no sequences",
+            ("Change ", Parameter("history.split"), ", or rank by neighbours or popularity"),
         )
     return likes[np.sort(np.random.default_rng(seed).permutation(likes.height)[:rows])]
 

@@ -14,8 +14,10 @@ from weakref import finalize
 import numpy as np
 import polars as pl
 
+from kedro_provenance.errors import Fault, Parameter, worded
 from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
+from reclora_kedro.errors import Column, Table
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import DropRule, IngestionConfig, InteractionColumns
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
@@ -52,23 +54,23 @@ def clean_interactions(
     rows and writes the others by part; a third one sorts each part and drops repeated rows.
 
     Args:
-        table: its name in warnings.
+        table: its catalog entry.
 
     Returns:
         user_id, item_id, rating (null: shown, not clicked), timestamp (seconds since the epoch), label (1 = liked; null
         in a starting history). A log in parts is in files that are removed with it.
 
     Raises:
-        ValueError: a column is missing or unreadable, too many times are implausible, too many ratings are outside
+        Fault: a column is missing or unreadable, too many times are implausible, too many ratings are outside
             the scale, or no row is left.
         ShardError: any of these, on a worker.
     """
     is_lazy, columns = isinstance(raw_interactions, pl.LazyFrame), config.interactions
-    raw_log = raw_interactions if is_lazy else as_polars(raw_interactions, "raw_interactions").lazy()
+    raw_log = raw_interactions if is_lazy else as_polars(raw_interactions, table).lazy()
     rows = raw_log.select(pl.len()).collect().item()
     in_memory = not is_lazy or columns.click_history is not None or rows <= engine.rows_per_part
     size = max(rows, 1) if in_memory else engine.rows_per_part
-    chunks = [_Chunk(first, min(size, rows - first)) for first in range(0, max(rows, 1), size)]
+    chunks = [_Chunk(table, first, min(size, rows - first)) for first in range(0, max(rows, 1), size)]
     if in_memory:
         engine = engine.here()
         raw_log, folder, bounds, scratch = raw_log.collect().lazy(), None, np.array([]), None
@@ -89,7 +91,7 @@ def clean_interactions(
         raw = first.read(raw_log, columns)
         refuse_times(raw, _read_seconds(raw, config), times_outside, rows, config)
     _require_present(config, report, table)
-    _require_scale([rating for each in of_chunks for rating in each.extreme_ratings], rows, config, report)
+    _require_scale([rating for each in of_chunks for rating in each.extreme_ratings], rows, config, report, table)
     parts = list[pl.LazyFrame]()
     sort = partial(_sort_part, config, scratch)
     for frame, repeats in map_shards(sort, sorted(sound.items()), engine, "sorting"):
@@ -101,16 +103,18 @@ def clean_interactions(
         if later := log.select(is_later.sum()).collect(engine="streaming").item():
             report.record(f"timestamp long after {day_of(last)}, the last plausible day", later)
             logger.warning(
-                "%d rows are dropped, as their times are long after %s, where all others end: if they are right, set "
-                "`ingestion.plausible_times.last_day`.",
-                later,
-                day_of(last),
+                worded(
+                    f"{later:,} rows are dropped, as their times are long after {day_of(last)}, where all others end: "
+                    "if they are right, set ",
+                    Parameter("ingestion.plausible_times.last_day"),
+                    ".",
+                )
             )
             log = log.filter(~is_later)
     if columns.click_history is not None:
         raw = chunks[0].read(raw_log, columns)
         log = _with_starting_histories(log.collect(), raw, config, forgotten, report).lazy()
-    log = _close_log(log, config, report)
+    log = _close_log(log, config, report, table)
     if folder is None:
         return log.collect().lazy()
     finalize(log, folder.cleanup)
@@ -118,6 +122,7 @@ def clean_interactions(
 
 
 class _Chunk(NamedTuple):
+    table: str
     first: int
     rows: int
 
@@ -126,8 +131,7 @@ class _Chunk(NamedTuple):
     ) -> RawColumns:
         """Read the rows, expand lists, and drop unwanted rows, which the report counts."""
         report = report or CleaningReport()
-        rows, name = raw_log.slice(self.first, self.rows), "raw_interactions"
-        raw = RawColumns(as_polars(rows, name), name, self.first)
+        raw = RawColumns(as_polars(raw_log.slice(self.first, self.rows), self.table), self.table, self.first)
         if columns.explode:
             report.record("rows of lists", raw.frame.height, "taken apart, a row for each of their elements")
             raw = raw.exploded(columns.explode, columns.explode_separator, f"{BLOCK}.explode")
@@ -167,7 +171,9 @@ def _bounds_of_parts(
 ) -> np.ndarray:
     """Return the seconds that divide the log into parts of about `engine.rows_per_part` rows each."""
     columns = config.interactions
-    head = _Chunk(0, GLANCE).read(raw_log, columns)  # a column that is missing or unreadable is told at once
+    head = (
+        chunks[0]._replace(rows=GLANCE).read(raw_log, columns)
+    )  # a column that is missing or unreadable is told at once
     _sound_rows(head, _read_seconds(head, config), config, CleaningReport())
     step = max(1, engine.rows_per_part // (PRECISION * len(chunks)))
     needed = {*columns.timestamps, *columns.explode, *columns.drop}
@@ -311,25 +317,31 @@ def _require_present(config: IngestionConfig, report: CleaningReport, table: str
     columns, rows = config.interactions, sum(row["rows"] for row in report.records() if row["check"] == ROWS_IN)
     for what, names in (("timestamp", columns.timestamps), ("rating", [columns.rating])):
         count = report.rows(f"missing {what}") + (report.rows("timestamp not positive") if what == "timestamp" else 0)
-        told = f"{count:,} of {rows:,} rows of {table} have no {what} in {', '.join(map(repr, names))}"
+        found = f"has no {what} in {', '.join(map(repr, names))} in {count:,} of {rows:,} rows"
         if count > config.max_missing * rows:
-            raise ValueError(
-                f"{told}. Correct the file or its configuration; if such rows are to be dropped, raise "
-                "`ingestion.max_missing`, the share of them that is."
-            )
+            most = Parameter("ingestion.max_missing")
+            remedy = "Correct the file or its configuration; if such rows are to be dropped, raise "
+            raise Fault(Table(table), found, advice=(remedy, most, ", the share of them that is"))
         if count:
-            logger.warning("%s, and are dropped.", told)
+            logger.warning(worded(Table(table), f" {found}, which are dropped."))
 
 
-def _require_scale(extremes: list[float], rows: int, config: IngestionConfig, report: CleaningReport) -> None:
-    """Raise ValueError for a log with too many ratings outside the scale, which most likely has another scale."""
+def _require_scale(
+    extremes: list[float], rows: int, config: IngestionConfig, report: CleaningReport, table: str
+) -> None:
+    """Raise Fault for a log with too many ratings outside the scale, which most likely has another scale."""
     count = report.rows(_outside_scale(config))
     if count > config.max_ratings_outside * rows:
-        raise ValueError(
-            f"{count:,} of {rows:,} rows of raw_interactions have a {_outside_scale(config)}: column "
-            f"{config.interactions.rating!r} ranges from {min(extremes):g} to {max(extremes):g}. Set "
-            "`ingestion.rating_min`, `ingestion.rating_max` and `ingestion.label_threshold` to its scale, or name what "
-            f"is no rating in `{BLOCK}.drop`; if such rows are to be dropped, raise `ingestion.max_ratings_outside`."
+        lowest, highest, threshold, most = (
+            Parameter(f"ingestion.{name}")
+            for name in ("rating_min", "rating_max", "label_threshold", "max_ratings_outside")
+        )
+        scale = "Set ", lowest, ", ", highest, " and ", threshold, " to its scale, or name what is no rating in "
+        raise Fault(
+            Column(str(config.interactions.rating), Table(table)),
+            f"ranges from {min(extremes):g} to {max(extremes):g}, and {count:,} of {rows:,} rows have a "
+            f"{_outside_scale(config)}",
+            advice=(*scale, Parameter(f"{BLOCK}.drop"), "; if such rows are to be dropped, raise ", most),
         )
 
 
@@ -383,7 +395,7 @@ def _with_starting_histories(
     return pl.concat([log, sound.select(log.columns)]).sort(MOMENT_KEY, maintain_order=True)
 
 
-def _close_log(log: pl.LazyFrame, config: IngestionConfig, report: CleaningReport) -> pl.LazyFrame:
+def _close_log(log: pl.LazyFrame, config: IngestionConfig, report: CleaningReport, table: str) -> pl.LazyFrame:
     rows_before = log.select(pl.len()).collect().item()
     log = k_core(log, config.k_core)
     time, label = pl.col("timestamp"), pl.col("label")
@@ -392,7 +404,7 @@ def _close_log(log: pl.LazyFrame, config: IngestionConfig, report: CleaningRepor
     rule = f"dropped; k = {config.k_core}" if config.k_core > 1 else "off"
     report.record("outside the k-core", rows_before - rows, rule)
     if not rows:
-        raise ValueError(_nothing_left(report, config.interactions))
+        raise _nothing_left(report, config.interactions, Table(table))
     _warn_of_one_id(log, rows, config, report)
     kept = "impressions" if config.interactions.has_impressions else "rows"
     report.record("interactions", rows, f"rows kept; from {day_of(first)} to {day_of(last)}")
@@ -409,13 +421,14 @@ def _warn_of_one_id(log: pl.LazyFrame, rows: int, config: IngestionConfig, repor
         if count > config.max_share_of_one_id * rows:
             report.record(f"rows of {name} {value}", count, f"kept; more than {config.max_share_of_one_id:.0%} of all")
             logger.warning(
-                "%s %r has %.0f%% of the log. If it stands for many or for none, name it in `%s.unknown_ids.%s`, and "
-                "its rows are dropped; if not, raise `ingestion.max_share_of_one_id`.",
-                name,
-                value,
-                100 * count / rows,
-                BLOCK,
-                name,
+                worded(
+                    f"{name} {value!r} has {count / rows:.0%} of the log. If it stands for many or for none, name it "
+                    "in ",
+                    Parameter(f"{BLOCK}.unknown_ids.{name}"),
+                    ", and its rows are dropped; if not, raise ",
+                    Parameter("ingestion.max_share_of_one_id"),
+                    ".",
+                )
             )
 
 
@@ -437,12 +450,10 @@ def k_core(interactions: pl.LazyFrame, k: int) -> pl.LazyFrame:
     return core
 
 
-def _nothing_left(report: CleaningReport, columns: InteractionColumns) -> str:
+def _nothing_left(report: CleaningReport, columns: InteractionColumns, table: Table) -> Fault:
     dropped = "; ".join(f"{row['check']}: {row['rows']:,}" for row in report.records() if row["rows"])
     named = ["plausible_times", *(["rating_min", "rating_max"] if columns.rating else [])]
     named += [f"interactions.{name}" for name in ("clicked", "impressions") if getattr(columns, name)]
-    parameters = " and ".join(f"`ingestion.{name}`" for name in [*named, "k_core"])
-    return (
-        f"No interaction is left after cleaning ({dropped}). Check the catalog entry "
-        f"raw_interactions and the parameters {parameters}."
-    )
+    parameters = [part for name in named for part in (Parameter(f"ingestion.{name}"), ", ")]
+    advice = "Check the table, ", *parameters[:-1], " and ", Parameter("ingestion.k_core")
+    return Fault(table, f"has no interaction left after cleaning ({dropped})", advice=advice)

@@ -5,6 +5,8 @@ from typing import Any
 
 import polars as pl
 
+from kedro_provenance.errors import NULL, Fault, Parameter, worded
+from reclora_kedro.errors import GiveTable, Table
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import ItemColumns, ItemTextColumns, TextField, UserColumns
 from reclora_kedro.ingestion.html import read_html_columns
@@ -56,11 +58,14 @@ def describe_items(
     untitled = items["title"].null_count()
     if columns.title and untitled > MOST_UNTITLED * items.height:
         logger.warning(
-            "%s of %s items have no title, and are %r to prompts and encoders: see `ingestion.items.title`, and the "
-            "ids of raw_items.",
-            f"{untitled:,}",
-            f"{items.height:,}",
-            columns.missing_title,
+            worded(
+                f"{untitled:,} of {items.height:,} items have no title, and are {columns.missing_title!r} to prompts "
+                "and encoders: see ",
+                Parameter("ingestion.items.title"),
+                ", and the ids of ",
+                Table("raw_items"),
+                ".",
+            )
         )
     return items.with_columns(pl.col("title").fill_null(title_of_untitled(columns)))
 
@@ -130,10 +135,9 @@ def describe_users(
 
 def _require_table(raw_table: Any, block: str) -> None:
     if raw_table is None:
-        raise ValueError(
-            f"raw_{block} holds no table, but `ingestion.{block}` names its columns. "
-            f"Set `ingestion.{block}` to null, or point the catalog entry raw_{block} at the table."
-        )
+        table, columns = Table(f"raw_{block}"), Parameter(f"ingestion.{block}")
+        advice = "Set ", columns, " to ", NULL, ", or ", GiveTable(table)
+        raise Fault(table, "holds no table", (columns, " names its columns"), advice)
 
 
 def listed_rows(
@@ -142,21 +146,24 @@ def listed_rows(
     columns: ItemColumns | ItemTextColumns | UserColumns,
     report: CleaningReport,
     known: pl.Series,
+    prefix: str = "raw_",
 ) -> pl.DataFrame:
     """Return the rows of a raw table, one per id: the id, of the log's type, the title of an item, and the fields.
 
     Args:
         known: the log's ids.
+        prefix: of the table's name in messages.
     """
     block, title = f"{kind.replace(' ', '_')}s", columns.title if isinstance(columns, ItemColumns) else None
     key, parameter = "user_id" if kind == "user" else "item_id", f"ingestion.{block}"
     texts = [title, *(field.column for field in columns.fields)]
-    table = as_polars(raw_table, f"raw_{block}")
+    name = f"{prefix}{block}"
+    table = as_polars(raw_table, name)
     if not isinstance(columns, UserColumns) and columns.long is not None:
         report.record(f"raw {kind} properties", table.height, "rows in, gathered by item")
-        table = _gathered(RawColumns(table, f"raw_{block}"), columns, parameter)
+        table = _gathered(RawColumns(table, name), columns, parameter)
     table, rows_with_html = read_html_columns(table, texts)
-    raw = RawColumns(table, f"raw_{block}")
+    raw = RawColumns(table, name)
     own_ids, ids = (raw.ids(getattr(columns, key), f"{parameter}.{key}", log) for log in (None, known))
     listed = [ids.alias(key)]
     if isinstance(columns, ItemColumns):
@@ -165,8 +172,7 @@ def listed_rows(
             titles = raw.texts(columns.title, f"{parameter}.title").str.replace_all(REORDERING, "")
         listed.append(_articles_first(titles, columns.trailing_articles).alias("title"))
     listed += [
-        _text_field(raw, field, f"{parameter}.fields (field {field.name})").alias(field.name)
-        for field in columns.fields
+        _text_field(raw, field, f"{parameter}.fields[{field.name}]").alias(field.name) for field in columns.fields
     ]
     named = pl.DataFrame(listed).drop_nulls(key)
     unique, kept = named.unique(key, keep="first", maintain_order=True), "the first"
@@ -199,10 +205,9 @@ def _gathered(raw: RawColumns, columns: ItemColumns | ItemTextColumns, parameter
     for name in names:
         if name not in rows["property"]:
             some = ", ".join(rows["property"].drop_nulls().unique(maintain_order=True).head(PROPERTIES_NAMED))
-            raise ValueError(
-                f"{raw.table} has no property {name!r} in column {columns.long.property!r}; the first ones are {some}. "
-                f"Name one of them in `{parameter}`."
-            )
+            found = f"has no property {name!r} in column {columns.long.property!r}"
+            advice = "Name one of them in ", Parameter(parameter)
+            raise Fault(Table(raw.table), found, f"the first ones are {some}", advice)
     distinct = rows.drop_nulls([key, "value"]).unique(maintain_order=True)
     value, of = pl.col("value"), pl.col("property")
     wide = distinct.group_by(key, maintain_order=True).agg(value.filter(of == name).alias(name) for name in names)
@@ -248,9 +253,14 @@ def _require_shared_ids(logged: pl.DataFrame, listed: pl.DataFrame, table: str, 
     """Refuse a describing table that has no id of the log."""
     key = listed.columns[0]
     if logged.join(listed, on=key, how="semi").is_empty():
-        found = f"those of {table} like {names(listed[key].sort())}" if listed.height else f"none of {table} is"
-        raise ValueError(
-            f"No {key} of raw_interactions occurs in {table}: ids of the log are {logged.schema[key]}, such as "
-            f"{names(logged[key].sort())}, {found}. Change `{parameter}`, or let both catalog entries load the ids "
-            "alike (zero-padded ids must be loaded as text in both)."
+        own = f"its own are like {names(listed[key].sort())}" if listed.height else "none of its own is one"
+        raise Fault(
+            Table(table),
+            f"has none of the log's {key}s",
+            f"those are {logged.schema[key]}, such as {names(logged[key].sort())}, {own}",
+            (
+                "Change ",
+                Parameter(parameter),
+                ", or write the ids alike in both tables (zero-padded ones must be text in both)",
+            ),
         )

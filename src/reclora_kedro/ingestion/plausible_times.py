@@ -5,6 +5,8 @@ from typing import NoReturn
 
 import polars as pl
 
+from kedro_provenance.errors import Fault, Parameter, Phrase
+from reclora_kedro.errors import Column, Table
 from reclora_kedro.ingestion.config import IngestionConfig, PlausibleTimes
 from reclora_kedro.ingestion.raw_tables import UNIX_UNITS, RawColumns
 
@@ -29,23 +31,25 @@ def day_of(second: int) -> date:
 def refuse_times(
     raw: RawColumns, seconds: pl.Series, times_outside: int, rows: int, config: IngestionConfig
 ) -> NoReturn:
-    """Raise ValueError for a log with too many implausible times, naming a format that fits them, if any."""
+    """Raise Fault for a log with too many implausible times, naming a format that fits them, if any."""
     first, last = believed_seconds(config.plausible_times)
     unfit = outside(seconds, config.plausible_times).arg_true()
     times, stated = config.interactions.timestamps, config.interactions.timestamp_format
     column = raw.times(times, "ingestion.interactions.timestamp")
     fitting = _fitting_unit(column.gather(unfit), first, last) if stated in UNIX_UNITS else None
-    remedy = (
-        f"They look like {fitting.removeprefix('unix_')}, but were read as {stated.removeprefix('unix_')}: set "
-        f"`ingestion.interactions.timestamp_format` to {fitting}."
-        if fitting
-        else "Correct the file or `ingestion.interactions.timestamp_format`; if the times are right, change "
-        "`ingestion.plausible_times`."
+    time_format, plausible = (
+        Parameter("ingestion.interactions.timestamp_format"),
+        Parameter("ingestion.plausible_times"),
     )
-    raise ValueError(
-        f"{times_outside:,} of {rows:,} times in column {column.name!r} of {raw.table} lie outside "
-        f"{day_of(first)} to {day_of(last)}, the first is {column[unfit[0]]!r} in row {raw.row(unfit[0]):,}. {remedy}"
+    advice: Phrase = "Correct the file or ", time_format, "; if the times are right, change ", plausible
+    if fitting:
+        units = f"They look like {fitting.removeprefix('unix_')}, but were read as {stated.removeprefix('unix_')}: set "
+        advice = units, time_format, f" to {fitting}"
+    found = (
+        f"has {times_outside:,} of {rows:,} times outside {day_of(first)} to {day_of(last)}, the first is "
+        f"{column[unfit[0]]!r} in row {raw.row(unfit[0]):,}"
     )
+    raise Fault(Column(column.name, Table(raw.table)), found, advice=advice)
 
 
 def outside(seconds: pl.Series, times: PlausibleTimes) -> pl.Series:

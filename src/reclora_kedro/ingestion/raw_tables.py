@@ -13,6 +13,8 @@ import polars as pl
 from polars import selectors
 from pyarrow import ArrowException
 
+from kedro_provenance.errors import NULL, Fault, Parameter, Term
+from reclora_kedro.errors import Column, GiveTable, Loading, NameColumn, Table
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, canonical_as
 
 UNIX_UNITS = {
@@ -33,15 +35,16 @@ WORDS_OF_MARKS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 """Words, in lower case, for whether something was clicked."""
 
 PLACE = " place "  # a column that no table has
+ROW = "number of the row"  # a column that is added to stand in for times
 
 
 def as_polars(table: Any, name: str) -> pl.DataFrame:
-    """Convert a polars frame, eager or lazy, or a pandas frame to an eager polars frame; `name` is for messages.
+    """Convert a polars frame, eager or lazy, or a pandas frame to an eager polars frame; `name` is its catalog entry.
 
     Categories become text, and arrays become lists.
 
     Raises:
-        ValueError: it is no frame; or a pandas frame has two columns of one name, a column of mixed types, or an index
+        Fault: it is no frame; or a pandas frame has two columns of one name, a column of mixed types, or an index
             that most likely is the first field of rows with more fields than the header.
 
     Examples:
@@ -62,18 +65,19 @@ def _from_pandas(table: Any, name: str) -> pl.DataFrame:
 
     if not isinstance(table, pd.DataFrame):
         kind = "nothing" if table is None else f"a {type(table).__name__}"
-        raise ValueError(
-            f"{name} holds {kind}, but a table is expected: point the catalog entry {name} at one, by a dataset of "
-            "polars or pandas."
-        )
+        raise Fault(Table(name), f"holds {kind}", "a table is expected", GiveTable(Table(name)))
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
-        raise ValueError(f"{name} has the column {twice!r} twice. Name each column once in the file or the query.")
+        raise Fault(
+            Table(name), f"has the column {twice!r} twice", advice="Name each column once in the file or the query"
+        )
     if table.index.name is None and table.index.nlevels == 1 and not table.index.is_unique:
-        raise ValueError(
-            f"{name} has an index whose values repeat, the first of them {table.index[0]!r}. Where rows hold more "
-            f"fields than the {len(table.columns)} of the header, pandas makes an index of the first ones, which "
-            "shifts all others: correct the file, or reset the index of a table that has one."
+        raise Fault(
+            Table(name),
+            f"has an index whose values repeat, the first of them {table.index[0]!r}",
+            f"where rows hold more fields than the {len(table.columns)} of the header, pandas makes an index of the "
+            "first ones, which shifts all others",
+            "Correct the file, or reset the index of a table that has one",
         )
     for column in table.columns:
         _require_one_type(table[column], name)
@@ -90,9 +94,10 @@ def _require_one_type(column: Any, table: str) -> None:
         large = (i for i, value in enumerate(column) if isinstance(value, int) and not -(2**63) <= value < 2**63)
         row = next(large, None)
         cause = f"row {row + 1:,} holds {column.iloc[row]}, beyond a 64-bit integer" if row is not None else error
-        raise ValueError(
-            f"Column {column.name!r} of {table} cannot be read: {cause}. Load it as text, with `dtype: "
-            f"{{{column.name}: str}}` in the load_args of the catalog entry {table}, or correct the file."
+        raise Fault(
+            Column(column.name, Table(table)),
+            f"cannot be read: {cause}",
+            advice=("Correct the file, or load the column as text", Loading(Table(table))),
         ) from error
 
 
@@ -101,7 +106,7 @@ class RawColumns:
     """Columns of one raw table, read by name and returned in their canonical type.
 
     Each method takes the column's name in the raw table and, for error messages, the parameter with this name. It
-    raises ValueError if the column is missing or unreadable.
+    raises Fault if the column is missing or unreadable.
 
     Examples:
         >>> raw = RawColumns(pl.DataFrame({"UserID": [1.0, None]}), "raw_interactions")
@@ -110,7 +115,7 @@ class RawColumns:
         >>> raw.ids("MovieID", "ingestion.interactions.item_id")
         Traceback (most recent call last):
         ...
-        ValueError: raw_interactions has no column 'MovieID', only: UserID. \
+        kedro_provenance.errors.Fault: raw_interactions has no column 'MovieID', only: UserID. \
 Set `ingestion.interactions.item_id` to one of them.
     """
 
@@ -121,9 +126,10 @@ Set `ingestion.interactions.item_id` to one of them.
 
     def __post_init__(self) -> None:
         if self.frame.is_empty() and self.places is None:
-            raise ValueError(
-                f"{self.table} has no row, only the columns {', '.join(self.frame.columns)}. Fill it, or point the "
-                f"catalog entry {self.table} at another table."
+            raise Fault(
+                Table(self.table),
+                f"has no row, only the columns {', '.join(self.frame.columns)}",
+                advice=("Fill it, or ", GiveTable(Table(self.table))),
             )
 
     def row(self, place: int) -> int:
@@ -287,10 +293,11 @@ Set `ingestion.interactions.item_id` to one of them.
         unreadable = (times.is_null() & column.is_not_null()).arg_true()
         if len(unreadable):
             first = unreadable[0]
-            raise ValueError(
-                f"{len(unreadable):,} of {len(column):,} values in column {column.name!r} of {self.table} don't match "
-                f"the format {time_format!r}, the first is {column[first]!r} in row {self.row(first):,}. "
-                f"Change `{parameter}`, or correct the file."
+            raise Fault(
+                self._subject(column),
+                f"has {len(unreadable):,} of {len(column):,} values that don't match the format {time_format!r}, the "
+                f"first is {column[first]!r} in row {self.row(first):,}",
+                advice=("Change ", Parameter(parameter), ", or correct the file"),
             )
         return times
 
@@ -311,16 +318,19 @@ Set `ingestion.interactions.item_id` to one of them.
         # Readers append something to the second of two columns of one name.
         twice = [other for other in columns if f"{other}.1" in columns or f"{other}_duplicated_0" in columns]
         if name not in columns:
-            advice = f", and name each column once in the file, which has {', '.join(twice)} twice" if twice else ""
-            block, _, field = parameter.partition(" (field ")
-            none = f"`{block}: []`" if field else "null" if parameter.endswith((".title", ".rating")) else ""
-            without = f" ({none} where there are none)" if none else ""
-            raise ValueError(
-                f"{self.table} has no column {name!r}, only: {', '.join(columns)}. Set `{parameter}` to one of "
-                f"them{without}{advice}."
+            advice: list[str | Term] = [NameColumn(Parameter(parameter))]
+            block, _, field = parameter.partition("[")
+            if none := f"`{block}: []`" if field else NULL if parameter.endswith((".title", ".rating")) else None:
+                advice += [" (", none, " where there are none)"]
+            if twice:
+                advice.append(f", and name each column once in the file, which has {', '.join(twice)} twice")
+            raise Fault(
+                Table(self.table),
+                f"has no column {name!r}, only: {', '.join(each for each in columns if each != ROW)}",
+                advice=tuple(advice),
             )
         if name in twice:
-            raise ValueError(f"{self.table} has the column {name!r} twice. Name each column once in the file.")
+            raise Fault(Table(self.table), f"has the column {name!r} twice", advice="Name each column once in the file")
         column = self.frame[name]
         if column.dtype.is_decimal():  # NUMERIC, in SQL
             whole = column.cast(pl.Int64, strict=False)
@@ -342,11 +352,12 @@ Set `ingestion.interactions.item_id` to one of them.
                 unfit &= column.cast(pl.Float64, strict=False).is_null()
         rows = unfit.arg_true()
         example = f" (row {self.row(rows[0]):,} holds {column.gather(rows[:1]).to_list()[0]!r})" if len(rows) else ""
-        raise ValueError(
-            f"Column {column.name!r} of {self.table} is of type {column.dtype}{example}, but {expected}. "
-            f"Change `{parameter}`, correct the file, or change the type with which the catalog entry {self.table} "
-            "loads the column."
-        )
+        retype = ", correct the file, or load the column with another type", Loading(Table(self.table))
+        advice = "Change ", Parameter(parameter), *retype
+        raise Fault(self._subject(column), f"is of type {column.dtype}{example}", expected, advice)
+
+    def _subject(self, column: pl.Series) -> Column:
+        return Column(column.name, Table(self.table))
 
 
 def _stripped(column: pl.Series) -> pl.Series:

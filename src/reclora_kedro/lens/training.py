@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kedro_provenance.errors import Parameter, worded
 from reclora_kedro.devices import choose_device, seeded
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.distributed.group import Group
@@ -60,20 +61,20 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
         require_both_classes(
             int(labels.sum()),
             len(labels),
-            f"the {split} split of the samples",
-            "Change history.split, or move the label threshold of ingestion.",
+            f"The {split} split of the samples",
+            ("Change ", Parameter("history.split"), ", or move ", Parameter("ingestion.label_threshold")),
         )
     engine.require_parts(config.batch_parts, "lens")
     lens, training_log = train_together(partial(_fit, log, config), engine, "train the lens")
     rows, auc = training_log["rows"].to_list(), training_log["validation_auc"].to_list()
     if rows[-1] >= config.max_rows and len(auc) > 1 and auc[-1] > max(auc[:-1]) + LEAST_GAIN:
         logger.warning(
-            "The lens has had %s rows, and the last %s of them raised its validation AUC by %.4f, to %.4f: with a "
-            "higher lens.max_rows it may learn more.",
-            f"{rows[-1]:,}",
-            f"{rows[-1] - rows[-2]:,}",
-            auc[-1] - max(auc[:-1]),
-            auc[-1],
+            worded(
+                f"The lens has had {rows[-1]:,} rows, and the last {rows[-1] - rows[-2]:,} of them raised its "
+                f"validation AUC by {auc[-1] - max(auc[:-1]):.4f}, to {auc[-1]:.4f}: with a higher ",
+                Parameter("lens.max_rows"),
+                " it may learn more.",
+            )
         )
     return lens, training_log
 

@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from kedro_provenance.errors import MismatchError
+from kedro_provenance.errors import Fault, MismatchError, Parameter
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
+from reclora_kedro.errors import Table
 from reclora_kedro.history.co_occurrences import co_occurrence_vectors
 from reclora_kedro.history.config import CO_OCCURRENCE, TFIDF, ItemEmbeddingConfig
 from reclora_kedro.history.retrieval import unit_vectors
 
 Arrays = dict[str, np.ndarray]
+ENCODERS = Parameter("history.item_embedding.encoders")
 
 
 def embed_items(
@@ -142,14 +144,17 @@ def tfidf_vectors(texts: Sequence[str], vocabulary: TfidfWords | None = None) ->
     try:
         vectors = sparse.csr_array(words.fit_transform(texts))
     except ValueError as error:
-        raise ValueError(
-            f"None of the {len(texts)} items' descriptions has a word for TF-IDF: name another encoder in "
-            "history.item_embedding.encoders, or give items a title."
+        raise Fault(
+            Table("raw_items"),
+            f"has no word for TF-IDF in the descriptions of {len(texts)} items",
+            advice=("Give items a title, or name another encoder in ", ENCODERS),
         ) from error
     if min(vectors.shape) < 2 or (vectors.max(axis=0) != vectors.min(axis=0)).nnz == 0:
-        raise ValueError(
-            f"The {len(texts)} items' descriptions, such as {texts[0]!r}, have too few different words for TF-IDF to "
-            "tell items apart: name another encoder in history.item_embedding.encoders, or give items texts."
+        raise Fault(
+            Table("raw_items"),
+            f"has {len(texts)} items whose descriptions, such as {texts[0]!r}, have too few different words for TF-IDF "
+            "to tell them apart",
+            advice=("Give items texts, or name another encoder in ", ENCODERS),
         )
     return vectors, TfidfWords(words.get_feature_names_out().tolist(), words.idf_)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from kedro_provenance.parameters import NameRefusedError, quoted_value
+from kedro_provenance.errors import Fault, NameRefusedError, Parameter, Value, quoted_value
 from reclora_kedro.baselines.registry import BASELINES
 from reclora_kedro.candidates import ITEM_MODELS
 from reclora_kedro.extensions import Registry
@@ -94,9 +94,9 @@ class PipelineNames:
         """Return the variant of a step, ``<step>.variant``, or raise NameRefusedError for an unknown one."""
         variant = self.parameters[step]["variant"]
         if not isinstance(variant, str) or variant not in self.variants:
+            named = Parameter("finetuning.variants"), f" names {', '.join(self.variants)}"
             raise NameRefusedError(
-                f"{step}.variant is {quoted_value(variant)}, but finetuning.variants names "
-                f"{', '.join(self.variants)}: choose one of these."
+                Fault(Parameter(f"{step}.variant"), ("is ", Value(variant)), named, "Choose one of these")
             )
         return variant
 
@@ -113,9 +113,13 @@ class PipelineNames:
         models = [*methods, *([*(f"{method}{RERANKED}" for method in methods), "lens"] if with_lens else [])]
         if baseline is not None and baseline not in models:
             raise NameRefusedError(
-                f"ranking.baseline is {quoted_value(baseline)}, but the models that rank are {', '.join(models)}: name "
-                "one of these, or write null to compare with the best. Fusion and ranker are learned where "
-                "recommendation.method is validation or one of them."
+                Fault(
+                    Parameter("ranking.baseline"),
+                    f"is {quoted_value(baseline)}",
+                    f"the models that rank are {', '.join(models)}",
+                    "Name one of these, or write null to compare with the best. Fusion and ranker are learned where "
+                    "recommendation.method is validation or one of them",
+                )
             )
 
     @property
@@ -169,17 +173,20 @@ def _entries(parameters: Mapping[str, Any], step: str, block: str) -> dict[str, 
     return {name: entry for name, entry in entries.items() if entry is not None}
 
 
-def _name_faults(step: str, block: str, names: Collection[str]) -> Iterator[str]:
-    """Yield a message for each name that is unfit for catalog entries and paths, or if there is no name."""
+def _name_faults(step: str, block: str, names: Collection[str]) -> Iterator[Fault]:
+    """Yield a fault for each name that is unfit for catalog entries and paths, or if there is no name."""
+    parameter = Parameter(f"{step}.{block}")
     if not names:
-        yield f"{step}.{block} names nothing, but needs at least one entry: see conf/base/parameters_{step}.yml."
+        yield Fault(parameter, "names nothing", "it needs at least one entry", f"See conf/base/parameters_{step}.yml")
     reserved = _reserved_names()
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:
             taken = f" other than {', '.join(sorted(reserved))}" if name in reserved else ""
-            yield (
-                f"{step}.{block} names {name!r}. A name begins with a letter and has at most 64 letters, digits and "
-                f"underscores{taken}: rename it."
+            yield Fault(
+                parameter,
+                f"names {name!r}",
+                f"a name begins with a letter and has at most 64 letters, digits and underscores{taken}",
+                "Rename it",
             )
 
 
@@ -197,32 +204,34 @@ def _reserved_names() -> set[str]:
     }
 
 
-def _history_faults(variants: Mapping[str, Any], short_histories: Collection[str]) -> Iterator[str]:
+def _history_faults(variants: Mapping[str, Any], short_histories: Collection[str]) -> Iterator[Fault]:
+    histories = Parameter("history.short")
     for variant, block in variants.items():
         if variant in short_histories:
-            yield (
-                f"finetuning.variants names {variant!r}, which is also the name of a history under history.short: "
-                "rename the variant."
-            )
+            names = f"names {variant!r}, which is also the name of a history under ", histories
+            yield Fault(Parameter("finetuning.variants"), names, advice="Rename the variant")
         if not isinstance(block, Mapping):
-            yield f"finetuning.variants.{variant} is {quoted_value(block)}, but it must be a block of a variant."
+            path = Parameter(f"finetuning.variants.{variant}")
+            yield Fault(path, ("is ", Value(block)), "it must be a block of a variant")
         elif not isinstance(history := block.get("history"), str) or history not in short_histories:
-            yield (
-                f"finetuning.variants.{variant}.history is {quoted_value(history)}, but history.short names "
-                f"{', '.join(short_histories)}: choose one of these, or add it there."
+            yield Fault(
+                Parameter(f"finetuning.variants.{variant}.history"),
+                ("is ", Value(history)),
+                (histories, f" names {', '.join(short_histories)}"),
+                "Choose one of these, or add it there",
             )
 
 
-def _module_faults(path: str, named: Any, modules: Registry) -> Iterator[str]:
-    """Yield a message for a list of names that is none, and for each name without a module."""
+def _module_faults(path: str, named: Any, modules: Registry) -> Iterator[Fault]:
+    """Yield a fault for a list of names that is none, and for each name without a module."""
     if not isinstance(named, list | tuple):
-        yield f"{path} is {quoted_value(named)}, but it must be a list of names."
+        yield Fault(Parameter(path), ("is ", Value(named)), "it must be a list of names")
         return
     for name in named:
         try:
             modules.require(str(name))
         except ValueError as error:
-            yield f"{path}: {error}."
+            yield Fault(Parameter(path), "", str(error))
 
 
 def _item_encoders(parameters: Mapping[str, Any]) -> tuple[str, ...]:

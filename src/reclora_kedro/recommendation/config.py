@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from kedro_provenance.errors import Fault, Parameter, Sibling, worded
 from kedro_provenance.parameters import Block, nearest_path
 from reclora_kedro.candidates import ITEM_MODELS
 from reclora_kedro.ingestion.ids import IdError, canonical, id_text
@@ -86,13 +87,13 @@ class RecommendationConfig(Block):
             each for each in named if each not in found and not any(fnmatchcase(item, each) for item in found)
         ]:
             logger.warning(
-                "%d of %d ids and patterns of recommendation.exclude_items match no item, such as %s, so they exclude "
-                "nothing: correct them, or leave them out. Ids of the %s items are written like %s.",
-                len(unmatched),
-                len(self.exclude_items),
-                unmatched[0],
-                f"{items.height:,}",
-                ", ".join(map(str, items["item_id"].head(3))),
+                worded(
+                    f"{len(unmatched)} of {len(self.exclude_items)} ids and patterns of ",
+                    Parameter("recommendation.exclude_items"),
+                    f" match no item, such as {unmatched[0]}, so they exclude nothing: correct them, or leave them "
+                    f"out. Ids of the {items.height:,} items are written like "
+                    f"{', '.join(map(str, items['item_id'].head(3)))}.",
+                )
             )
 
     def rules(self, items: pl.DataFrame) -> dict[str, Any]:
@@ -104,9 +105,11 @@ class RecommendationConfig(Block):
         taken = {"validation", "lens", *SECOND_STAGES}
         for source, name in zip(self.sources, self.names, strict=True):
             if self.names.count(name) > 1 or name in taken or name.endswith(RERANKED):
-                raise ValueError(
-                    f"sources names {source}, whose name {name} another source or method has: give its module another "
-                    f"name, which is none of {', '.join(sorted(taken))} and does not end in {RERANKED}"
+                raise Fault(
+                    Sibling("sources"),
+                    f"names {source}, whose name {name} another source or method has",
+                    advice=f"Give its module another name, which is none of {', '.join(sorted(taken))} and does not "
+                    f"end in {RERANKED}",
                 )
         return self
 
@@ -114,19 +117,15 @@ class RecommendationConfig(Block):
     def _method_exists(self) -> Self:
         known = ("validation", *self.names, *SECOND_STAGES)
         if self.method not in known:
-            raise ValueError(
-                f"method is {self.method!r}, but it must be one of {', '.join(known)}; the nearest one is "
-                f"{nearest_path(self.method, known)}"
-            )
+            expected = f"it must be one of {', '.join(known)}; the nearest one is {nearest_path(self.method, known)}"
+            raise Fault(Sibling("method"), f"is {self.method!r}", expected)
         return self
 
     @model_validator(mode="after")
     def _enough_candidates_are_kept(self) -> Self:
         if self.shortlist < self.top_n:
-            raise ValueError(
-                f"shortlist keeps {self.shortlist} candidates of each user, but top_n recommends {self.top_n}: raise "
-                "shortlist"
-            )
+            found, top = f"keeps {self.shortlist} candidates of each user", Sibling("top_n")
+            raise Fault(Sibling("shortlist"), found, (top, f" recommends {self.top_n}"), "Raise it")
         return self
 
 

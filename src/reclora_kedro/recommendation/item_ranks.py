@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from kedro_provenance.errors import NULL, Fault, Parameter, Phrase, Value, worded
 from reclora_kedro.candidates.moments import NO_ITEM, Moments
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.history.log import InteractionLog
@@ -33,26 +34,29 @@ def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, len
         lens: ranks all items, as ``lens``, and what each method finds first, as ``item_knn_lens`` and so on.
 
     Raises:
-        ValueError: the likes are of a single user, or `config.baseline` names no method.
+        Fault: the likes are of a single user, or `config.baseline` names no method.
     """
     log, rules = recommender.log, recommender.rules
     listers = recommender.listers(with_lens=lens is not None)
     if lens is not None:
         listers |= {"lens": LensModel(lens)}
     if config.baseline is not None and config.baseline not in listers:
-        raise ValueError(
-            f"ranking.baseline is {config.baseline!r}, but the models that rank are {', '.join(listers)}: name one of "
-            "these, or write null to compare with the best."
+        raise Fault(
+            Parameter("ranking.baseline"),
+            f"is {config.baseline!r}",
+            f"the models that rank are {', '.join(listers)}",
+            ("Name one of these, or write ", NULL, " to compare with the best"),
         )
     likes = draw_positives(log, "test", config.users, config.rows, config.seed, **rules)
     if (users := likes["user_index"].n_unique()) < 2:
-        remedy = "Lower history.min_history, or leave more samples to the test split by history.split"
+        least, split, limit = Parameter("history.min_history"), Parameter("history.split"), Parameter("ranking.rows")
+        advice: Phrase = "Lower ", least, ", or leave more samples to the test split by ", split
         if likes.height == config.rows or users == config.users:
-            remedy = "Raise ranking.users or ranking.rows, or write null to take all"
-        raise ValueError(
-            f"ranking draws likes of {users} user(s), of items that are new to them; expected at least 2, since "
-            f"intervals are made by drawing users. {remedy}."
-        )
+            limit = limit if likes.height == config.rows else Parameter("ranking.users")
+            advice = "Raise ", limit, ", or write ", NULL, " to take all"
+        limited = Value(config.rows if limit.path == "ranking.rows" else config.users)
+        found = "is ", limited, f", which draws likes of {users} user(s), of items that are new to them"
+        raise Fault(limit, found, "at least 2 are expected, since intervals are made by drawing users", advice)
     allowed = None
     if config.candidates != "full":
         allowed = sampled_items(log, likes, config.candidates, config.seed)
@@ -72,10 +76,9 @@ def lens_reader(lens: "Lens", log: InteractionLog, protocol: Protocol) -> "LensR
     if protocol == "published":
         held_out = log.sequences.timestamp[~log.training_events()]
         if (held_out <= _end_of_training(log)).any():
-            logger.warning(
-                "The lens is left out: recommendation.protocol is published, and by history.split.kind held-out events "
-                "of others, which the lens counts, lie before the end of the training split."
-            )
+            protocol_, kind = Parameter("recommendation.protocol"), Parameter("history.split.kind")
+            why = " held-out events of others, which the lens counts, lie before the end of the training split."
+            logger.warning(worded("The lens is left out: ", protocol_, " is published, and by ", kind, why))
             return None
     return LensReader(lens, log)
 
@@ -94,9 +97,11 @@ def moments_of(likes: pl.DataFrame, log: InteractionLog, protocol: Protocol) -> 
 def _end_of_training(log: InteractionLog) -> int:
     seconds = log.samples_in("train", "timestamp")["timestamp"].to_numpy()
     if not len(seconds):
-        raise ValueError(
-            "recommendation.protocol is published, which asks models at the end of the training split, but that has no "
-            "samples: lower history.min_history, so that shorter histories are samples, or set the protocol to live."
+        raise Fault(
+            Parameter("recommendation.protocol"),
+            "is published, which asks models at the end of the training split",
+            "that has no samples",
+            ("Lower ", Parameter("history.min_history"), ", so that shorter histories are samples, or set it to live"),
         )
     return int(seconds.max())
 

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from kedro_provenance.errors import MismatchError
+from kedro_provenance.errors import NULL, Fault, MismatchError, Parameter
+from reclora_kedro.errors import Table
 from reclora_kedro.evaluation.bootstrap import Bootstrap, Floats, holm
 from reclora_kedro.evaluation.metric import RankingMetric, columns_of
 from reclora_kedro.evaluation.records import RankingMetrics, Record
@@ -128,7 +129,10 @@ def _require_same_rows_of_users(item_ranks: pl.DataFrame) -> None:
                 "reranked_item_ranks",
             )
     if item_ranks["user_index"].n_unique() < 2:
-        raise ValueError(
-            "item_ranks: all ranked likes are of one user; expected at least 2 users, since intervals are made by "
-            "drawing users. Raise ranking.users or ranking.rows, or write null to take all."
+        users, rows = Parameter("ranking.users"), Parameter("ranking.rows")
+        raise Fault(
+            Table("item_ranks"),
+            "has likes of one user alone",
+            "at least 2 are expected, since intervals are made by drawing users",
+            ("Raise ", users, " or ", rows, ", or write ", NULL, " to take all"),
         )

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Response
 from fastapi.exceptions import RequestValidationError
 
-from kedro_provenance.parameters import quoted_value
+from kedro_provenance.errors import quoted_value
 
 PROBLEM_JSON = "application/problem+json"
 MOST_COMPARED = 1_000  # ids that an unknown one is compared with

@@ -15,7 +15,7 @@ import polars as pl
 from fastapi import FastAPI, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from kedro_provenance.parameters import quoted_value
+from kedro_provenance.errors import quoted_value
 from reclora_kedro.history.fields import field_names
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
 from reclora_kedro.ingestion.plausible_times import believed_seconds

@@ -93,10 +93,9 @@ def load_grids(
         try:
             grids[name] = kind.model_validate(content)
         except ValidationError as error:
-            lines = value_faults(error, content, name, [f"{name}.{field}" for field in kind.model_fields])
-            raise ValueError(
-                f"{name}.yml is no {'search' if kind is SearchConfig else 'grid'}:\n" + "\n".join(lines)
-            ) from error
+            faults = value_faults(error, content, name, [f"{name}.{field}" for field in kind.model_fields])
+            kind_of_file = "search" if kind is SearchConfig else "grid"
+            raise ValueError(f"{name}.yml is no {kind_of_file}:\n{faults}") from error
     return grids
 
 

@@ -7,16 +7,15 @@ are filled. Events are those that ingestion would keep of all raw rows together.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from kedro_provenance.errors import MismatchError
+from kedro_provenance.errors import Fault, MismatchError, Parameter, worded
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
+from reclora_kedro.errors import Table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import LogInFiles
 from reclora_kedro.history.sequences import user_of_events
@@ -129,25 +128,27 @@ def clean_new_events(
                 continue
         settings = config.model_copy(update={"interactions": own, **unlimited})
         own_report = CleaningReport()
-        with _named("raw_interactions", name):
-            cleaned = clean_interactions(raw, settings, own_report, engine, forgotten, name).collect()
+        cleaned = clean_interactions(raw, settings, own_report, engine, forgotten, name).collect()
         report.add(own_report)
         fitting = _with_ids_of(log, cleaned, name).drop_nulls(["user_id", "item_id"])
         report.record("ids of another type than the log's", cleaned.height - fitting.height)
         if fitting.is_empty() and name != "journal":
-            raise ValueError(
-                f"None of the {cleaned.height:,} rows of {name} has a user_id of type {types['user_id']} and an "
-                f"item_id of type {types['item_id']}, as those of the log are; the first row has "
-                f"{cleaned.row(0)[:2]}. Give the ids as the log has them."
+            raise Fault(
+                Table(name),
+                f"has {cleaned.row(0)[:2]} in its first row, and in none of {cleaned.height:,} rows a user_id of type "
+                f"{types['user_id']} and an item_id of type {types['item_id']}, as those of the log are",
+                advice="Give the ids as the log has them",
             )
         events.append(fitting.with_columns(source=pl.lit(name)))
     future = sum(row["rows"] for row in report.records() if row["check"].startswith(IN_THE_FUTURE))
     if future:
         logger.warning(
-            "%d new interactions are dropped, as their times are after %s: what sends them has a wrong clock, or "
-            "`ingestion.plausible_times.last_day` is too early.",
-            future,
-            day_of(last),
+            worded(
+                f"{future:,} new interactions are dropped, as their times are after {day_of(last)}: what sends them "
+                "has a wrong clock, or ",
+                Parameter("ingestion.plausible_times.last_day"),
+                " is too early.",
+            )
         )
     return distinct_rows(pl.concat(events), config, report)
 
@@ -342,16 +343,6 @@ def has_rows(raw: Any) -> bool:
     return raw is not None and len(raw) > 0
 
 
-@contextmanager
-def _named(table: str, name: str) -> Iterator[None]:
-    """Replace the name of ingestion's table in error messages."""
-    try:
-        yield
-    except ValueError as error:
-        error.args = (str(error).replace(table, name),)
-        raise
-
-
 def _listed(
     raw: Any,
     kind: str,
@@ -363,9 +354,7 @@ def _listed(
     key = former.columns[0]
     if not has_rows(raw):
         return former.select(key).clear()
-    table = f"raw_{kind.replace(' ', '_')}s"
-    with _named(table, table.replace("raw_", "raw_new_")):
-        listed = listed_rows(raw, kind, columns, report, former[key])
+    listed = listed_rows(raw, kind, columns, report, former[key], "raw_new_")
     report.record(
         f"{kind} rows of known ids", listed.join(former, on=key, how="semi").height, "read where nothing was known"
     )

@@ -142,7 +142,7 @@ def test_rows_are_drawn_in_their_order_and_more_keep_those_of_fewer():
     assert drawn(None, None).rows() == [*rows.head(40).rows(), *test.rows()]
     with pytest.raises(ValueError, match=r"black_box\.search\.rows asks for 41 rows, but there are 40"):
         drawn(41, 10)
-    with pytest.raises(ValueError, match=r"black_box\.rows: .* expected at least 1 liked and 1 disliked"):
+    with pytest.raises(ValueError, match=r"black_box\.rows has .* expected at least 1 liked and 1 disliked"):
         drawn(10, 1)
 
 

@@ -19,12 +19,12 @@ def names_of(variants, others):
 @pytest.mark.parametrize(
     ("variants", "message"),
     [
-        (["tallrec", "lora"], r"merging\.variants names 'lora', but finetuning\.variants names tallrec, rella: choose"),
+        (["tallrec", "lora"], r"merging\.variants names 'lora': `finetuning\.variants` names tallrec, rella\. Choose"),
         (
             ["tallrec", "tallrec"],
-            r"merging\.variants is tallrec, tallrec: name each once, and not merged, which it makes",
+            r"merging\.variants is tallrec, tallrec\. Name each once, and not merged, which it makes",
         ),
-        (["tallrec", "rella"], r"different histories, recent, retrieved: merge variants of one history"),
+        (["tallrec", "rella"], r"different histories, recent, retrieved\. Merge variants of one history"),
     ],
 )
 def test_variants_that_cannot_be_merged_are_refused_by_name(variants, message):
@@ -52,5 +52,5 @@ def test_variants_whose_loras_cannot_be_merged_are_refused_by_their_settings():
 
 def test_a_variant_with_the_name_of_a_way_of_merging_is_refused():
     names = names_of({"svd": {"history": "recent"}}, {"merging.variants": None})
-    with pytest.raises(ValueError, match=r"finetuning\.variants names 'svd', which is a way of merging: rename it"):
+    with pytest.raises(ValueError, match=r"finetuning\.variants names 'svd', which is a way of merging\. Rename it"):
         pipeline.create_pipeline(names)

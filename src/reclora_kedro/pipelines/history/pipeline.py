@@ -4,7 +4,7 @@ from types import ModuleType
 
 from kedro.pipeline import Node, Pipeline
 
-from kedro_provenance.parameters import NameRefusedError
+from kedro_provenance.errors import Fault, NameRefusedError, Parameter
 from reclora_kedro.history.selections import SELECTIONS
 from reclora_kedro.pipelines.history import nodes
 from reclora_kedro.pipelines.names import PipelineNames
@@ -71,4 +71,4 @@ def _few_shot_selection(names: PipelineNames) -> ModuleType:
     try:
         return SELECTIONS.load(names.parameters["few_shot"]["selection"])
     except ValueError as error:
-        raise NameRefusedError(f"few_shot.selection: {error}.") from error
+        raise NameRefusedError(Fault(Parameter("few_shot.selection"), "", str(error))) from error
