@@ -3,7 +3,7 @@
     python benchmarks/journal.py
     python benchmarks/journal.py --events 200 --kills 2
 
-Two services of a small champion share a journal in a PostgreSQL server of this machine, with its own settings. Four
+Two services of a small model share a journal in a PostgreSQL server of this machine, with its own settings. Four
 clients of each send events, one at a time, and each again until it is acknowledged. Meanwhile a service or the server
 is killed (SIGKILL to all of its processes) and started anew, in turn. After each acknowledgement, one client asks the
 other service for the user in its very next request, which may lack the event while the server is away: a service
@@ -33,8 +33,8 @@ CLIENTS = 8
 class Killed:
     """What is killed and started anew: a service in a process of its own."""
 
-    def __init__(self, journal: str, champion: Any) -> None:
-        self._journal, self._champion, self.port = journal, champion, 0
+    def __init__(self, journal: str, current_model: Any) -> None:
+        self._journal, self._current_model, self.port = journal, current_model, 0
         self.start()
 
     def start(self) -> None:
@@ -42,7 +42,7 @@ class Killed:
         from live_service import serve
 
         read, tell = FORKED.Pipe(duplex=False)
-        self._process = FORKED.Process(target=serve, args=(self._journal, self._champion, tell))
+        self._process = FORKED.Process(target=serve, args=(self._journal, self._current_model, tell))
         self._process.start()
         tell.close()
         self.port = read.recv()
@@ -96,14 +96,14 @@ def send(
 
 def measure(events: int, kills: int) -> list[dict[str, Any]]:
     """Acknowledged, lost and doubled events, and looks of another service."""
-    from live_service import small_champion
+    from live_service import small_model
     from postgres_server import PostgresServer
     from reclora_kedro.serving.journal_databases import journal_database
     from reclora_kedro.serving.journal_tables import stored_events
 
     server = PostgresServer()
-    champion, journal = small_champion(), server.new_database()
-    services = [Killed(journal, champion), Killed(journal, champion)]
+    current_model, journal = small_model(), server.new_database()
+    services = [Killed(journal, current_model), Killed(journal, current_model)]
     acknowledged, seen, done = [list[int]() for _ in range(CLIENTS)], Counter[str](), threading.Event()
     away = threading.Event()
     try:

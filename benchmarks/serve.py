@@ -50,8 +50,8 @@ OURS, ONE_USER, PEFT = "RecLoRA, a user per row", "RecLoRA, one user", "PEFT's a
 RELOAD_SECONDS = 10  # between reloads in mixed load
 
 
-def build_champion(project: Project) -> Any:
-    """A champion of a project's data, without a run."""
+def build_model(project: Project) -> Any:
+    """A model of a project's data, without a run."""
     from reclora_kedro.adapters.methods import new_adapter
     from reclora_kedro.candidates.item_model import Training
     from reclora_kedro.distributed.engine import LOCAL
@@ -69,7 +69,7 @@ def build_champion(project: Project) -> Any:
     from reclora_kedro.recommendation.choice import Choice
     from reclora_kedro.recommendation.config import RecommendationConfig
     from reclora_kedro.recommendation.recommender import FittedRecommender
-    from reclora_kedro.serving.models import Champion, Llm
+    from reclora_kedro.serving.models import Llm, ServedModel
 
     parameters, history, prompt = project.parameters, project.parameters["history"], project.parameters["prompt"]
     raw = {f"raw_{table}": project.load(f"raw_{table}") for table in ("interactions", "items", "item_texts", "users")}
@@ -100,7 +100,7 @@ def build_champion(project: Project) -> Any:
             tokens_per_batch=parameters["scoring"].tokens_per_batch,
         )
     )
-    return Champion(
+    return ServedModel(
         versions={},
         about={},
         lens=lens,
@@ -115,7 +115,7 @@ def build_champion(project: Project) -> Any:
 def serve(environment: str, folder: Path, rows: int, cores: set[int]) -> None:
     """Measure what needs no HTTP, write it to a folder, then answer on a free port until the process is ended.
 
-    A champion that the folder has from an earlier process answers at once.
+    A model that the folder has from an earlier process answers at once.
     """
     from reclora_kedro.serving.app import create_app, create_server
     from reclora_kedro.serving.config import ServiceConfig
@@ -124,19 +124,19 @@ def serve(environment: str, folder: Path, rows: int, cores: set[int]) -> None:
 
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
-    kept, told = folder / "champion.pickle", dict[str, Any]()
+    kept, told = folder / "model.pickle", dict[str, Any]()
     if kept.exists():
-        champion, block = pickle.loads(kept.read_bytes())
+        current_model, block = pickle.loads(kept.read_bytes())
     else:
         project = open_project(environment)
-        champion, block = build_champion(project), dict(project.parameters["service"])
-        told = {"rows": measure_rows(champion, rows), "equal": measure_equality(champion)} if rows else {}
-        kept.write_bytes(pickle.dumps((replace(champion, llm=None), block)))
+        current_model, block = build_model(project), dict(project.parameters["service"])
+        told = {"rows": measure_rows(current_model, rows), "equal": measure_equality(current_model)} if rows else {}
+        kept.write_bytes(pickle.dumps((replace(current_model, llm=None), block)))
 
-    told |= {name: getattr(champion.log, f"{name}s")[f"{name}_id"].to_list() for name in ("user", "item")}
+    told |= {name: getattr(current_model.log, f"{name}s")[f"{name}_id"].to_list() for name in ("user", "item")}
 
     def load() -> Any:
-        return replace(pickle.loads(kept.read_bytes())[0], llm=champion.llm)
+        return replace(pickle.loads(kept.read_bytes())[0], llm=current_model.llm)
 
     block |= {
         "journal": str(folder / "journal/journal.sqlite"),
@@ -177,7 +177,7 @@ def running_service(environment: str, folder: Path, rows: int, cores: set[int]) 
 
 
 @torch.inference_mode()
-def measure_rows(champion: Any, rows: int) -> dict[str, list[float]]:
+def measure_rows(current_model: Any, rows: int) -> dict[str, list[float]]:
     """Seconds of a batch of rows: of as many users, of one user, and by PEFT with an exported LoRA per row.
 
     The prompts are the same ones; what differs is whose they are.
@@ -192,12 +192,12 @@ def measure_rows(champion: Any, rows: int) -> dict[str, list[float]]:
     from reclora_kedro.llm.language_model import load_language_model
     from reclora_kedro.llm.prompt_set import prompt_set
 
-    log, llm = champion.log, champion.llm.result()
+    log, llm = current_model.log, current_model.llm.result()
     users = np.argsort(-np.diff(log.sequences.offsets), kind="stable")[:rows].astype(np.int32)
     pairs = pl.DataFrame({"user_index": users, "item_index": np.arange(len(users), dtype=np.int32) % log.items.height})
     scored = questions(log.now(pairs.with_row_index("row")))
     prompts = llm.prompts.build(prompt_records(scored, log, log.histories(scored, llm.window)))
-    inputs = gate_inputs(lens_states(champion.lens, log, scored), "user")
+    inputs = gate_inputs(lens_states(current_model.lens, log, scored), "user")
     of_one = GateInputs(
         inputs.rows, "user", inputs.values[:1].expand_as(inputs.values).contiguous(), inputs.lens_logits
     )
@@ -229,7 +229,7 @@ def seconds_of(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measure_equality(champion: Any) -> dict[str, float]:
+def measure_equality(current_model: Any) -> dict[str, float]:
     """Largest difference of the service's scores from those of the recommendation step, for some users."""
     from reclora_kedro.history.records import prompt_records
     from reclora_kedro.lens.states import gate_inputs, lens_states
@@ -239,15 +239,19 @@ def measure_equality(champion: Any) -> dict[str, float]:
     from reclora_kedro.serving.live_log import LiveLog
     from reclora_kedro.serving.models import Request, Snapshot, answer_by_lens, answer_by_llm
 
-    log, llm, users = champion.log, champion.llm.result(), champion.log.users["user_id"].head(3).to_list()
-    shortlist, _ = lists_for_users(champion.recommender, users, CANDIDATES)
+    log, llm, users = (
+        current_model.log,
+        current_model.llm.result(),
+        current_model.log.users["user_id"].head(3).to_list(),
+    )
+    shortlist, _ = lists_for_users(current_model.recommender, users, CANDIDATES)
     shortlisted = candidate_questions(log, shortlist)
     prompts = llm.prompts.build(prompt_records(shortlisted, log, log.histories(shortlisted, llm.window)))
     prompts = shortlisted.hstack(prompts.drop("row", "use", "label"))
-    inputs = gate_inputs(lens_states(champion.lens, log, shortlisted), "user")
+    inputs = gate_inputs(lens_states(current_model.lens, log, shortlisted), "user")
     by_llm = score_prompts(llm.model, prompts, inputs, llm.tokens_per_batch).to_numpy()
     differences = {"lens": 0.0, "llm": 0.0}
-    snapshot = Snapshot.take(champion, LiveLog(log, champion.ingestion, Content([], {})))
+    snapshot = Snapshot.take(current_model, LiveLog(log, current_model.ingestion, Content([], {})))
     for user in users:
         rows = (shortlist["user_id"] == user).to_numpy()
         request = Request(rank=False, user=str(user), items=shortlist["item_index"].to_numpy()[rows], model="llm")

@@ -211,12 +211,12 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
         raise click.ClickException(f"{text}, or serve without an LLM: --params service.variant=null.")
     tokens = project.tokens(config)
     try:
-        service = Service(config, project.champion, Metrics(), project.forgotten, project.withheld)
+        service = Service(config, project.current_model, Metrics(), project.forgotten, project.withheld)
     except JournalError as error:
         raise click.ClickException(str(error)) from error
     app = create_app(service, tokens, project.chosen_by, project.roll_back)
-    click.echo(f"Answers with {service.champion.name} on http://{config.host}:{config.port}; Ctrl+C ends it.")
-    server, llm = create_server(app, config), service.champion.llm
+    click.echo(f"Answers with {service.current_model.name} on http://{config.host}:{config.port}; Ctrl+C ends it.")
+    server, llm = create_server(app, config), service.current_model.llm
 
     def end_if_failed(loading: Future[Any]) -> None:
         server.should_exit = server.should_exit or loading.exception() is not None

@@ -59,17 +59,17 @@ def test_a_choice_of_an_earlier_release_or_none_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("named", "champion", "followed"), [("1", "promoted", "2"), (None, "promoted", None), ("1", "newest", None)]
+    ("named", "setting", "followed"), [("1", "promoted", "2"), (None, "promoted", None), ("1", "newest", None)]
 )
-def test_a_newer_choice_is_taken_where_a_champion_names_all_else(monkeypatch, named, champion, followed):
+def test_a_newer_choice_is_taken_where_a_model_names_all_else(monkeypatch, named, setting, followed):
     versions = {"champion": named, "candidate_choice": "1"}
     catalog = SimpleNamespace(get=lambda entry: SimpleNamespace(entry=entry, release=lambda: None))
-    configuration = SimpleNamespace(params={"champion": champion}), catalog
+    configuration = SimpleNamespace(params={"champion": setting}), catalog
     monkeypatch.setattr(served_project.ServedProject, "_read_configuration", lambda self: configuration)
     monkeypatch.setattr(served_project, "loaded_version", lambda dataset: versions[dataset.entry])
     project = served_project.ServedProject(ROOT, None, {})
     before = project.chosen_by()
-    versions["candidate_choice"] = "2"  # without a new champion
+    versions["candidate_choice"] = "2"  # without a new model
     assert project.chosen_by() == (named, followed)
     assert (project.chosen_by() != before) == (followed is not None)
 
@@ -90,7 +90,7 @@ def test_an_adapter_that_was_never_trained_is_left_out_where_the_lens_answers(mo
 
 
 @pytest.mark.parametrize(("version", "shown"), [("2026", {"auc": 0.7}), ("2025", None), (None, None)])
-def test_metrics_of_another_lens_are_not_said_to_be_the_champions(monkeypatch, version, shown):
+def test_metrics_of_another_lens_are_not_said_to_be_those_of_the_current_model(monkeypatch, version, shown):
     catalog = SimpleNamespace(get=lambda entry: entry, load=lambda entry: {"auc": 0.7})
     monkeypatch.setattr(served_project, "loaded_version", {"lens_metrics": version}.get)
     loading = served_project._Loading(catalog, SimpleNamespace(env="mine", params={}), [])
@@ -115,7 +115,7 @@ def test_settings_that_cannot_be_served_are_refused_before_anything_is_loaded_or
 ):
     monkeypatch.chdir(ROOT)
     loads = []
-    monkeypatch.setattr(served_project.ServedProject, "champion", lambda project: loads.append(project))
+    monkeypatch.setattr(served_project.ServedProject, "current_model", lambda project: loads.append(project))
     given = ",".join(
         f"service.{name}={value}" for name, value in ({"journal": tmp_path / "journal/journal.sqlite"} | change).items()
     )

@@ -57,14 +57,14 @@ def test_the_service_answers_with_it_and_refuses_other_sources(finished_run, cat
     monkeypatch.chdir(finished_run.project)
     serving = {"service": {"journal": str(tmp_path / "journal.sqlite")}}
     with pytest.raises(RunRefusedError, match=r"was made of the sources popularity, third_party\.shelf, but"):
-        ServedProject(finished_run.project, "test", serving).champion()
+        ServedProject(finished_run.project, "test", serving).current_model()
     project = ServedProject(finished_run.project, "test", SETTINGS | serving)
-    service = Service(project.settings(), project.champion, Metrics())
+    service = Service(project.settings(), project.current_model, Metrics())
     expected = catalog.load("recommendations")
     users = expected["user_id"].unique(maintain_order=True).to_list()
     requests = [Request(rank=True, user=str(user), n=10) for user in users]
     answers = asyncio.run(service.answer([(lambda now, request=request: request, 20) for request in requests]))
-    items = service.champion.log.items["item_id"]
+    items = service.current_model.log.items["item_id"]
     for user, answer in zip(users, answers, strict=True):
         own = expected.filter(user_id=user)
         assert items.gather(answer.items).to_list() == own["item_id"].to_list()

@@ -65,21 +65,21 @@ def test_the_service_recommends_what_the_run_did(finished_run, tmp_path, monkeyp
     if not variant:
         monkeypatch.delattr(linear, "_ease")  # the run has kept what it learned
     project = ServedProject(finished_run.project, "test", {"service": {"journal": str(tmp_path / "journal.sqlite")}})
-    service = Service(project.settings(), project.champion, Metrics())
+    service = Service(project.settings(), project.current_model, Metrics())
     users = expected["user_id"].unique(maintain_order=True).to_list()
     requests = [Request(rank=True, user=str(user), n=10, model="llm" if variant else "lens") for user in users]
     answers = asyncio.run(service.answer([(lambda now, request=request: request, 20) for request in requests]))
 
-    items = service.champion.log.items["item_id"]
+    items = service.current_model.log.items["item_id"]
     for user, answer in zip(users, answers, strict=True):
         own = expected.filter(user_id=user)
         assert items.gather(answer.items).to_list() == own["item_id"].to_list()
         np.testing.assert_allclose(answer.scores, own["score"], atol=1e-4 if variant else 1e-6)
-    assert service.champion.versions.keys() == {"log", "lens", "reclora.adapter", "candidate_choice"}
+    assert service.current_model.versions.keys() == {"log", "lens", "reclora.adapter", "candidate_choice"}
     service.close()
 
 
-def test_the_service_reads_the_configuration_once_at_its_start_and_anew_for_the_next_champion(
+def test_the_service_reads_the_configuration_once_at_its_start_and_anew_for_the_next_model(
     finished_run, tmp_path, monkeypatch
 ):
     recommend(finished_run, variant=None)
@@ -91,10 +91,10 @@ def test_the_service_reads_the_configuration_once_at_its_start_and_anew_for_the_
     journal = {"service": {"variant": None, "journal": str(tmp_path / "journal.sqlite")}}
     project = ServedProject(finished_run.project, "test", journal)
     project.settings()
-    first = project.champion()
+    first = project.current_model()
     project.forgotten(), project.withheld(), project.chosen_by()
     assert len(read) == 1
-    assert project.champion().versions == first.versions
+    assert project.current_model().versions == first.versions
     assert len(read) == 2
 
 

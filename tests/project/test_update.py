@@ -16,7 +16,7 @@ from reclora_kedro.pipelines.served_project import ServedProject
 
 @pytest.fixture(scope="module")
 def updated(finished_run):
-    """The project after an update that was killed before and after it named its champion; and the tables before."""
+    """The project after an update that was killed before and after it named its model; and the tables before."""
     project, before = finished_run.project, {name: finished_run.catalog.load(name) for name in ("items", "users")}
     kedro_run(project, pipeline_names=["candidates"])
     settings = {"update": {"variant": "reclora", "retriever": True}}
@@ -29,7 +29,7 @@ def updated(finished_run):
     return project, before
 
 
-def test_an_update_leaves_one_whole_champion(updated):
+def test_an_update_leaves_one_whole_model(updated):
     project, before = updated
     catalog = catalog_of(project)
     present, killed, first = model_history(catalog)
@@ -73,7 +73,7 @@ def test_an_adapter_goes_on_with_the_lens(updated):
     assert present["versions"]["reclora.adapter"] == present["made_by"]
 
 
-def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated, monkeypatch):
+def test_recommendation_reads_the_current_model_and_rollback_the_one_before(updated, monkeypatch):
     project, _ = updated
     sources = ["popularity", "item_knn", "linear", "retriever"]
     found = {"recommendation": {"variant": None, "sources": sources, "method": "fusion", "order": "candidates"}}
@@ -107,7 +107,7 @@ def test_the_same_news_again_change_nothing(updated):
     assert present["versions"] == before_it["versions"]
 
 
-def test_new_items_are_read_by_the_encoder_that_read_the_champions(tmp_path):
+def test_new_items_are_read_by_the_encoder_that_read_those_of_the_current_model(tmp_path):
     """Not by one that was tuned since: vectors of two encoders do not compare."""
     project = copy_project(tmp_path)
     tuned = {"history": {"item_embedding": {"encoders": ["tuned_item_encoder"]}}, "update": {"variant": None}}

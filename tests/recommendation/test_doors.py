@@ -26,7 +26,7 @@ from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.serving.journal import Changes, Content
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import LiveLog
-from reclora_kedro.serving.models import Champion, Request, Snapshot, answer_by_lens
+from reclora_kedro.serving.models import Request, ServedModel, Snapshot, answer_by_lens
 
 SOURCES = {
     "popularity": {"days": 2 / 86_400},
@@ -100,11 +100,11 @@ def trees():
     return lightgbm.train(ranker.SETTINGS | {"min_data_in_leaf": 5}, data, 8).model_to_string()
 
 
-def champion_of(log, kind, order, weights, **rules):
+def model_of_choice(log, kind, order, weights, **rules):
     stage = {"weights": weights, "trees": trees() if kind == "ranker" else None}
     choice = {"sources": SOURCES, "stage": stage}
     recommender = recommender_of(log, lens(), kind, order, choice=choice, top_n=2, shortlist=3, **rules)
-    return Champion({}, {}, lens(), None, recommender, None, None, ingestion(label_threshold=3.5))
+    return ServedModel({}, {}, lens(), None, recommender, None, None, ingestion(label_threshold=3.5))
 
 
 def stored(log):
@@ -116,10 +116,10 @@ def stored(log):
     return replace(log, sequences=Sequences(offsets=np.append(0, counts.cumsum()), **columns))
 
 
-def read_anew(champion, log):
-    """The champion's recommender on a later log of more users."""
-    reader = LensReader(grow_lens(champion.lens, log), log) if champion.choice.reads_lens else None
-    return replace(champion.recommender, lens=reader).with_events(log)
+def read_anew(current_model, log):
+    """The current model's recommender on a later log of more users."""
+    reader = LensReader(grow_lens(current_model.lens, log), log) if current_model.choice.reads_lens else None
+    return replace(current_model.recommender, lens=reader).with_events(log)
 
 
 def best(recommender, users, requests, n):
@@ -164,16 +164,16 @@ def require_equal(items, scores, expected_items, expected_scores):
 def test_a_moment_has_one_list(kind, log, vectors, has_clock, weights, rules, batches, requests):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features, "BEST_PER_SOURCE", 2)
-        champion = champion_of(
+        current_model = model_of_choice(
             replace(log.with_embeddings(vectors), shared_clock=has_clock), kind, weights=weights, **rules
         )
-        live = LiveLog(champion.log, champion.ingestion, Content([], {}))
-        now = Snapshot.take(champion, live)
+        live = LiveLog(current_model.log, current_model.ingestion, Content([], {}))
+        now = Snapshot.take(current_model, live)
         for batch in batches:
             answer_by_lens(requests, now)
             live.apply(Changes([*as_events(batch)]))
             now = now.brought_up_to_date()
-        anew = read_anew(champion, stored(now.log))
+        anew = read_anew(current_model, stored(now.log))
         _service_and_recommender_agree(now, anew, requests)
         _node_ranking_and_recommender_agree(now, anew)
 
@@ -209,7 +209,7 @@ def _node_ranking_and_recommender_agree(now, recommender):
 @given(log=logs(), vectors=item_embeddings(), kind=st.sampled_from(["item_knn", "linear", "fusion"]))
 def test_the_lens_reorders_the_shortlist_and_nothing_behind_it(log, vectors, kind):
     log = log.with_embeddings(vectors)
-    first, reranked = (champion_of(log, kind, order, None).recommender for order in ("candidates", "lens"))
+    first, reranked = (model_of_choice(log, kind, order, None).recommender for order in ("candidates", "lens"))
     asked = first.moments(log.now(pl.DataFrame({"user_index": range(USERS.height)}, {"user_index": pl.Int32})))
     plain, by_lens = (recommender.best(asked, 6).items for recommender in (first, reranked))
     assert np.array_equal(np.sort(plain[:, :3]), np.sort(by_lens[:, :3]))

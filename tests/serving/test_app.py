@@ -31,7 +31,7 @@ from live_service import (
     recommender_of,
     second_stage,
     service_config,
-    small_champion,
+    small_model,
 )
 from reclora_kedro.candidates import retriever
 from reclora_kedro.candidates.item_knn import REASON_SHARE
@@ -60,8 +60,8 @@ from reclora_kedro.serving.service import ReloadRefusedError, RequestExpiredErro
 
 
 @pytest.fixture(scope="module")
-def champion():
-    return small_champion()
+def current_model():
+    return small_model()
 
 
 def nothing():
@@ -69,8 +69,8 @@ def nothing():
 
 
 @contextmanager
-def serving(folder, champion, token=None, forgotten=lambda: NOBODY, newest=nothing, roll_back=nothing, **changes):
-    load = champion if callable(champion) else lambda: champion
+def serving(folder, current_model, token=None, forgotten=lambda: NOBODY, newest=nothing, roll_back=nothing, **changes):
+    load = current_model if callable(current_model) else lambda: current_model
     service = Service(service_config(folder, **changes), load, Metrics(), forgotten)
     tokens = Tokens(token) if isinstance(token, str) else token
     with TestClient(create_app(service, tokens, newest, roll_back)) as client:
@@ -79,8 +79,8 @@ def serving(folder, champion, token=None, forgotten=lambda: NOBODY, newest=nothi
 
 
 @pytest.fixture
-def client(tmp_path, champion):
-    with serving(tmp_path, champion) as client:
+def client(tmp_path, current_model):
+    with serving(tmp_path, current_model) as client:
         yield client
 
 
@@ -103,20 +103,20 @@ def items_in(answer):
     return [entry["item"] for entry in answer["items"]]
 
 
-def with_recommender(champion, *method, **changes):
-    return replace(champion, recommender=recommender_of(champion.log, champion.lens, *method, **changes))
+def with_recommender(current_model, *method, **changes):
+    return replace(current_model, recommender=recommender_of(current_model.log, current_model.lens, *method, **changes))
 
 
-def of_kind(champion, kind):
-    """The champion with a trained second stage, where the kind is one, in its own order."""
-    stage = second_stage(champion.log, champion.lens) if kind in ("fusion", "ranker") else SecondStage()
-    return with_recommender(champion, kind, "candidates", choice={"stage": stage})
+def of_kind(current_model, kind):
+    """The current model with a trained second stage, where the kind is one, in its own order."""
+    stage = second_stage(current_model.log, current_model.lens) if kind in ("fusion", "ranker") else SecondStage()
+    return with_recommender(current_model, kind, "candidates", choice={"stage": stage})
 
 
-def offline(champion, user, n=10):
+def offline(current_model, user, n=10):
     """What the recommendation step recommends to a user."""
-    config = champion.recommendation
-    lists, _ = lists_for_users(champion.recommender, [user], config.shortlist)
+    config = current_model.recommendation
+    lists, _ = lists_for_users(current_model.recommender, [user], config.shortlist)
     return recommend(lists, None, n)
 
 
@@ -131,12 +131,12 @@ def offline(champion, user, n=10):
         ("ranker", "candidates"),
     ],
 )
-def test_recommendations_are_those_of_the_recommendation_step(tmp_path, champion, kind, order):
-    champion = of_kind(champion, kind) if order == "candidates" else champion
-    with serving(tmp_path, champion) as client:
+def test_recommendations_are_those_of_the_recommendation_step(tmp_path, current_model, kind, order):
+    current_model = of_kind(current_model, kind) if order == "candidates" else current_model
+    with serving(tmp_path, current_model) as client:
         body = {"requests": [{"user": user, "n": 3 + user} for user in range(5)]}
         for user, answer in enumerate(client.post("/recommend", json=body).json()["answers"]):
-            expected = offline(champion, user, 3 + user)
+            expected = offline(current_model, user, 3 + user)
             assert [int(entry["item"]) for entry in answer["items"]] == expected["item_id"].to_list()
             assert [entry["rank"] for entry in answer["items"]] == expected["rank"].to_list()
             scores = [entry["score"] for entry in answer["items"]]
@@ -164,11 +164,11 @@ REQUESTS = (
 
 @pytest.mark.parametrize("kind", ["fusion", "ranker", "item_knn"])
 @pytest.mark.parametrize("diversity", [0, 0.5])
-def test_a_request_is_answered_beside_others_as_it_is_alone(tmp_path, champion, kind, diversity):
-    recommendation = champion.recommendation.model_copy(update={"diversity": diversity})
-    champion = of_kind(champion, kind)
-    champion = replace(champion, recommender=replace(champion.recommender, config=recommendation))
-    with serving(tmp_path, champion) as client:
+def test_a_request_is_answered_beside_others_as_it_is_alone(tmp_path, current_model, kind, diversity):
+    recommendation = current_model.recommendation.model_copy(update={"diversity": diversity})
+    current_model = of_kind(current_model, kind)
+    current_model = replace(current_model, recommender=replace(current_model.recommender, config=recommendation))
+    with serving(tmp_path, current_model) as client:
         for requests in REQUESTS:
             alone = [client.post("/recommend", json=request).json() for request in requests]
             together = client.post("/recommend", json={"requests": requests}).json()["answers"]
@@ -178,11 +178,11 @@ def test_a_request_is_answered_beside_others_as_it_is_alone(tmp_path, champion, 
 
 
 @pytest.mark.parametrize(("kind", "order"), [("fusion", "candidates"), ("ranker", "candidates"), ("linear", "lens")])
-def test_scores_fall_with_the_rank_or_there_are_none(tmp_path, champion, kind, order):
-    champion = with_recommender(
-        of_kind(champion, kind), kind, order, choice={"stage": second_stage(champion.log, champion.lens)}
+def test_scores_fall_with_the_rank_or_there_are_none(tmp_path, current_model, kind, order):
+    current_model = with_recommender(
+        of_kind(current_model, kind), kind, order, choice={"stage": second_stage(current_model.log, current_model.lens)}
     )
-    with serving(tmp_path, champion) as client:
+    with serving(tmp_path, current_model) as client:
         answers = [client.post("/recommend", json={"user": user, "n": ITEMS}).json() for user in (0, 5, "nobody")]
     for answer in answers:
         model = "popularity" if answer["fallback"] else "lens" if order == "lens" else kind
@@ -195,16 +195,16 @@ def test_scores_fall_with_the_rank_or_there_are_none(tmp_path, champion, kind, o
         assert bool(given) == (answer["fallback"] is None)
 
 
-def test_an_index_that_reads_all_its_lists_recommends_what_exact_scores_do(tmp_path, champion, monkeypatch):
+def test_an_index_that_reads_all_its_lists_recommends_what_exact_scores_do(tmp_path, current_model, monkeypatch):
     monkeypatch.setattr(index, "SEARCHED_SHARE", 1)
-    log = champion.log
+    log = current_model.log
     items = torch.from_numpy(log.sequences.item_index[log.training_events()].astype(np.int64))
     config = RetrieverConfig.model_validate(block("candidates", "retriever", device="cpu", dim=8))
     trained = {"retriever": fresh_retriever(torch.from_numpy(log.item_text_vectors()), items, config).freeze()}
     settings = {"choice": {"sources": {"retriever": {}}}, "trained": trained, "top_n": 6, "shortlist": 8}
-    exact = with_recommender(champion, "retriever", "candidates", **settings)
+    exact = with_recommender(current_model, "retriever", "candidates", **settings)
     monkeypatch.setattr(retriever, "INDEXED_FROM", ITEMS)
-    indexed = with_recommender(champion, "retriever", "candidates", **settings)
+    indexed = with_recommender(current_model, "retriever", "candidates", **settings)
 
     def no_scores_of_all(self, moments):
         raise AssertionError
@@ -220,8 +220,8 @@ def test_an_index_that_reads_all_its_lists_recommends_what_exact_scores_do(tmp_p
 
 
 @pytest.mark.parametrize("order", ["lens", "candidates"])
-def test_diverse_recommendations_are_those_of_the_recommendation_step(tmp_path, champion, order):
-    plain, diverse = (with_recommender(champion, "item_knn", order, diversity=diversity) for diversity in (0, 0.7))
+def test_diverse_recommendations_are_those_of_the_recommendation_step(tmp_path, current_model, order):
+    plain, diverse = (with_recommender(current_model, "item_knn", order, diversity=diversity) for diversity in (0, 0.7))
     with serving(tmp_path, diverse) as client:
         answers = [client.post("/recommend", json={"user": user, "n": 4}).json()["items"] for user in range(5)]
     items = [[int(entry["item"]) for entry in answer] for answer in answers]
@@ -231,11 +231,11 @@ def test_diverse_recommendations_are_those_of_the_recommendation_step(tmp_path, 
 
 
 def test_the_items_of_a_table_are_recommended_as_by_the_recommendation_step_also_those_that_a_user_took(
-    tmp_path, champion
+    tmp_path, current_model
 ):
     table = pl.DataFrame({"user_id": ["2"] * 6 + ["99"], "item_index": [*range(6), 4]})
-    lists, _ = lists_for_users(champion.recommender, None, 20, table)
-    listed = replace(champion, table=items_of_users(table, pl.String()))
+    lists, _ = lists_for_users(current_model.recommender, None, 20, table)
+    listed = replace(current_model, table=items_of_users(table, pl.String()))
     with serving(tmp_path, listed) as client:
         answers = [client.post("/recommend", json={"user": user}).json() for user in ("2", "99", "3")]
     expected = [lists.filter(user_id=user)["item_id"].cast(pl.String).to_list() for user in (2, 99, 3)]
@@ -253,7 +253,7 @@ def test_an_event_that_adds_little_to_a_score_is_no_reason(client):
     assert min(shares) > REASON_SHARE
 
 
-def test_an_event_counts_in_the_very_next_answer(client, champion):
+def test_an_event_counts_in_the_very_next_answer(client, current_model):
     before = client.post("/recommend", json={"user": "2", "n": 3, "explain": True}).json()
     taken = before["items"][0]["item"]
     response = client.post("/events", json={"events": [{"user": 2, "item": taken, "rating": 5, "event_id": "a"}] * 2})
@@ -269,8 +269,8 @@ def test_an_event_counts_in_the_very_next_answer(client, champion):
     assert taken in {near["item"] for entry in after["items"] for near in entry["because"]["neighbours"]}
 
 
-def test_an_event_changes_what_the_linear_model_recommends_next(tmp_path, champion):
-    with serving(tmp_path, of_kind(champion, "linear")) as client:
+def test_an_event_changes_what_the_linear_model_recommends_next(tmp_path, current_model):
+    with serving(tmp_path, of_kind(current_model, "linear")) as client:
         before = items_of(client.post("/recommend", json={"user": "2", "n": 5}))
         client.post("/events", json={"events": [{"user": 2, "item": before[-1], "rating": 5}]})
         after = items_of(client.post("/recommend", json={"user": "2", "n": 4}))
@@ -278,13 +278,13 @@ def test_an_event_changes_what_the_linear_model_recommends_next(tmp_path, champi
     assert after != before[:4]
 
 
-def test_a_new_user_is_known_from_the_first_event_on_and_so_after_a_restart(tmp_path, champion):
-    with serving(tmp_path, champion) as client:
+def test_a_new_user_is_known_from_the_first_event_on_and_so_after_a_restart(tmp_path, current_model):
+    with serving(tmp_path, current_model) as client:
         popular = client.post("/recommend", json={"user": "new", "n": 2})
         assert (popular.json()["fallback"], popular.json()["items"][0]["score"]) == ("unknown_user", None)
         assert client.post("/events", json={"events": [{"user": "new", "item": "1", "rating": 5}]}).status_code == 422
         client.post("/events", json={"events": [{"user": "900", "item": item, "rating": 5} for item in "123"]})
-    with serving(tmp_path, champion) as client:
+    with serving(tmp_path, current_model) as client:
         answer = client.post("/recommend", json={"user": 900, "n": 2})
         assert answer.json()["fallback"] is None
         assert 0 < answer.json()["items"][0]["score"] < 1
@@ -299,12 +299,12 @@ def test_a_history_is_answered_as_a_user_with_it_would_be_and_stores_nothing(cli
     assert items_of(visitor) == items_of(user)
     scored = [client.post("/score", json=whom | {"items": ["9", "11"]}) for whom in ({"user": 77}, {"history": events})]
     np.testing.assert_allclose(*([entry["score"] for entry in each.json()["scores"]] for each in scored), atol=1e-6)
-    assert len(client.service.champion.log.users) == USERS
+    assert len(client.service.current_model.log.users) == USERS
 
 
-def test_what_a_visitor_was_shown_and_did_not_click_is_not_taken(tmp_path, champion):
+def test_what_a_visitor_was_shown_and_did_not_click_is_not_taken(tmp_path, current_model):
     columns = block("ingestion")["interactions"] | {"rating": None, "clicked": "clicked"}
-    with serving(tmp_path, replace(champion, ingestion=ingestion(interactions=columns))) as client:
+    with serving(tmp_path, replace(current_model, ingestion=ingestion(interactions=columns))) as client:
 
         def answers(*history):
             lists = client.post("/recommend", json={"history": history, "n": ITEMS, "explain": True}).json()
@@ -330,9 +330,9 @@ def test_what_a_request_rules_out_is_not_recommended(client):
     assert len(items_of(seen)) == ITEMS
 
 
-def test_a_snapshot_brought_up_to_date_is_one_taken_anew(champion):
-    live = LiveLog(champion.log, champion.ingestion, Content([], {}))
-    now = Snapshot.take(champion, live)
+def test_a_snapshot_brought_up_to_date_is_one_taken_anew(current_model):
+    live = LiveLog(current_model.log, current_model.ingestion, Content([], {}))
+    now = Snapshot.take(current_model, live)
     one = Event("a", "2", "7", 5.0, BEGIN + 999)
     changes = (
         Changes([one]),
@@ -347,7 +347,7 @@ def test_a_snapshot_brought_up_to_date_is_one_taken_anew(champion):
     for change in changes:
         live.apply(change)
         before, now = now, now.brought_up_to_date()
-        anew = Snapshot.take(champion, live)
+        anew = Snapshot.take(current_model, live)
         asked = now.log.now(pairs)
         assert now.current is anew.current is not before.current
         assert now.brought_up_to_date() is now
@@ -358,10 +358,10 @@ def test_a_snapshot_brought_up_to_date_is_one_taken_anew(champion):
             np.testing.assert_array_equal(found, expected)
 
 
-def test_what_a_user_changes_costs_no_more_than_their_events(champion, monkeypatch):
+def test_what_a_user_changes_costs_no_more_than_their_events(current_model, monkeypatch):
     monkeypatch.setattr(live_sequences, "LEAST_RATIO", 2)  # as in a log with more events
-    live = LiveLog(champion.log, champion.ingestion, Content([], {}))
-    before = Snapshot.take(champion, live)
+    live = LiveLog(current_model.log, current_model.ingestion, Content([], {}))
+    before = Snapshot.take(current_model, live)
     for content in (UserContent([Event("a", "2", "7", 5.0, BEGIN + 999)], None), UserContent([], BEGIN + 10_000)):
         live.apply(Changes([], {"2": content}))
         now = before.brought_up_to_date()
@@ -373,14 +373,16 @@ def test_what_a_user_changes_costs_no_more_than_their_events(champion, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["file", "server"])
-def test_services_of_one_journal_know_each_others_events_in_the_very_next_answer(request, tmp_path, champion, kind):
+def test_services_of_one_journal_know_each_others_events_in_the_very_next_answer(
+    request, tmp_path, current_model, kind
+):
     journal = tmp_path if kind == "file" else request.getfixturevalue("postgres")
     event = {"event_id": "a", "user": 777, "item": 5, "rating": 4, "time": BEGIN}
 
     def latest(client):
         return [event["item"] for event in client.get("/users/777").json()["latest"]]
 
-    with serving(journal, champion) as one, serving(journal, champion) as other:
+    with serving(journal, current_model) as one, serving(journal, current_model) as other:
         for sender, answerer in ((one, other), (other, one)):
             assert sender.post("/events", json={"events": [event]}).json()["accepted"] == 1
             assert answerer.post("/events", json={"events": [event]}).json()["duplicates"] == 1
@@ -393,26 +395,29 @@ def test_services_of_one_journal_know_each_others_events_in_the_very_next_answer
             assert answerer.get("/users/777").status_code == sender.get("/users/777").status_code == 404
 
 
-def test_dropped_events_are_gone_at_once_and_after_a_restart(tmp_path, champion):
-    with serving(tmp_path, champion) as client:
+def test_dropped_events_are_gone_at_once_and_after_a_restart(tmp_path, current_model):
+    with serving(tmp_path, current_model) as client:
         client.post("/events", json={"events": [{"user": 3, "item": 5, "rating": 4}]})
         assert client.delete("/users/3/events").json()["deleted_from_journal"] == 1
         assert client.post("/recommend", json={"user": 3}).json()["fallback"] == "no_events"
-    with serving(tmp_path, champion) as client:
+    with serving(tmp_path, current_model) as client:
         assert client.get("/users/3").json()["latest"] == []
 
 
-def test_a_user_with_an_id_that_no_database_stores_is_unknown_and_fails_no_commit(postgres, champion):
-    with serving(postgres, champion) as client:
+def test_a_user_with_an_id_that_no_database_stores_is_unknown_and_fails_no_commit(postgres, current_model):
+    with serving(postgres, current_model) as client:
         assert client.delete("/users/%00/events").status_code == 404
         assert 'reclora_journal_faults_total{step="commit"} 0.0' in client.get("/metrics").text
 
 
-def test_dropped_events_are_gone_whatever_the_clock_says(tmp_path, champion):
-    """Those of the champion's log are later than now: a clock is behind, or theirs was ahead."""
-    later = replace(champion.log.sequences, timestamp=champion.log.sequences.timestamp + 10**9)
+def test_dropped_events_are_gone_whatever_the_clock_says(tmp_path, current_model):
+    """Those of the current model's log are later than now: a clock is behind, or theirs was ahead."""
+    later = replace(current_model.log.sequences, timestamp=current_model.log.sequences.timestamp + 10**9)
     ahead = with_recommender(
-        replace(champion, recommender=replace(champion.recommender, log=replace(champion.log, sequences=later)))
+        replace(
+            current_model,
+            recommender=replace(current_model.recommender, log=replace(current_model.log, sequences=later)),
+        )
     )
     with serving(tmp_path, ahead) as client:
         assert client.get("/users/3").json()["events"] > 0
@@ -420,22 +425,22 @@ def test_dropped_events_are_gone_whatever_the_clock_says(tmp_path, champion):
         assert client.get("/users/3").json()["events"] == 0
 
 
-def test_a_client_that_sends_again_brings_no_forgotten_user_back(tmp_path, champion):
+def test_a_client_that_sends_again_brings_no_forgotten_user_back(tmp_path, current_model):
     events = [{"user": user, "item": 5, "rating": 4} for user in (3, 777)]
-    with serving(tmp_path, champion, forgotten=lambda: NOBODY.with_users([777])) as client:
+    with serving(tmp_path, current_model, forgotten=lambda: NOBODY.with_users([777])) as client:
         answer = client.post("/events", json={"events": events}).json()
         assert (answer["accepted"], answer["of_forgotten_users"]) == (1, 1)
         assert 'reclora_events_total{outcome="of a forgotten user"} 1.0' in client.get("/metrics").text
         assert client.get("/users/777").status_code == 404
 
 
-def test_whoever_is_forgotten_is_at_once_in_no_process_and_comes_back_by_no_backup(tmp_path, champion):
-    """Before any of them reloads its champion, which still has the user."""
+def test_whoever_is_forgotten_is_at_once_in_no_process_and_comes_back_by_no_backup(tmp_path, current_model):
+    """Before any of them reloads its model, which still has the user."""
     forgotten, event = [NOBODY], {"item": 5, "rating": 4, "time": BEGIN + 900}
     events = {"events": [{"user": user} | event for user in (3, 777, 4)]}
     with (
-        serving(tmp_path, champion, forgotten=lambda: forgotten[-1]) as client,
-        serving(tmp_path, champion, forgotten=lambda: forgotten[-1]) as other,
+        serving(tmp_path, current_model, forgotten=lambda: forgotten[-1]) as client,
+        serving(tmp_path, current_model, forgotten=lambda: forgotten[-1]) as other,
     ):
         assert client.post("/events", json=events).json()["accepted"] == 3
         with closing(sqlite3.connect(tmp_path / "backup")) as backup:
@@ -448,7 +453,7 @@ def test_whoever_is_forgotten_is_at_once_in_no_process_and_comes_back_by_no_back
         near = client.get("/items/5/neighbours").json()
         assert other.post("/events", json=events).json()["of_forgotten_users"] == 2
     (tmp_path / "backup").replace(tmp_path / FILE)
-    with serving(tmp_path, champion, forgotten=lambda: forgotten[-1]) as client:
+    with serving(tmp_path, current_model, forgotten=lambda: forgotten[-1]) as client:
         assert [client.get(f"/users/{user}").status_code for user in (3, 777, 4)] == [404, 404, 200]
         assert client.get("/items/5/neighbours").json() == near
         client.service.journal.try_out().result()
@@ -456,7 +461,7 @@ def test_whoever_is_forgotten_is_at_once_in_no_process_and_comes_back_by_no_back
         assert stored["user_id"].to_list() == ["4"]
 
 
-def test_items_are_found_and_have_neighbours(client, champion):
+def test_items_are_found_and_have_neighbours(client, current_model):
     found = client.get("/items", params={"q": "film 1", "limit": 3}).json()
     assert (found["found"], len(found["items"])) == (11, 3)
     near = client.get("/items/7/neighbours").json()
@@ -465,14 +470,14 @@ def test_items_are_found_and_have_neighbours(client, champion):
     assert len(near["by_text"]) == 10
     every = client.get("/items/7/neighbours", params={"limit": 1000}).json()["by_text"]
     assert {entry["item"] for entry in every} == {str(item) for item in range(ITEMS)} - {"7"}
-    assert client.get("/model").json()["versions"] == dict(champion.versions)
+    assert client.get("/model").json()["versions"] == dict(current_model.versions)
 
 
-def test_items_with_near_vectors_are_found_without_a_copy_of_all_vectors(champion):
+def test_items_with_near_vectors_are_found_without_a_copy_of_all_vectors(current_model):
     vectors = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
     vectors[3] = 0
     log = SimpleNamespace(item_embeddings=vectors)
-    now = SimpleNamespace(log=log, champion=replace(champion, recommender=SimpleNamespace(log=log)))
+    now = SimpleNamespace(log=log, current_model=replace(current_model, recommender=SimpleNamespace(log=log)))
     assert {cosine for _, cosine in Snapshot.alike(now, 3, 9)} == {0}
     tracemalloc.start()
     alike = dict(Snapshot.alike(now, 7, len(vectors)))
@@ -483,8 +488,8 @@ def test_items_with_near_vectors_are_found_without_a_copy_of_all_vectors(champio
     assert peak < vectors.nbytes
 
 
-def test_an_event_of_an_unknown_item_waits_until_the_item_is_known(tmp_path, champion):
-    with serving(tmp_path, champion) as client:
+def test_an_event_of_an_unknown_item_waits_until_the_item_is_known(tmp_path, current_model):
+    with serving(tmp_path, current_model) as client:
         response = client.post("/events", json={"events": [{"user": 1, "item": "new film", "rating": 5}]})
         assert response.json()["unknown_items"] == ["new film"]
         assert client.get("/users/1").json()["events"] == 14
@@ -526,8 +531,10 @@ def test_unknown_items_are_left_out_and_named(client):
     assert (nothing["scores"], nothing["unknown_items"]) == ([], ["x"])
 
 
-def test_an_empty_list_says_why(client, champion):
-    taken = [str(item) for item in champion.log.sequences.item_index[: champion.log.sequences.offsets[1]]]  # of user 0
+def test_an_empty_list_says_why(client, current_model):
+    taken = [
+        str(item) for item in current_model.log.sequences.item_index[: current_model.log.sequences.offsets[1]]
+    ]  # of user 0
     for rules, reason in (
         ({"candidates": ["x"]}, "no_candidates"),
         ({"candidates": taken}, "took_all"),
@@ -594,8 +601,8 @@ def test_a_wrong_request_is_a_problem_and_stores_nothing(client, method, path, b
     assert client.service.journal.content().events == []
 
 
-def test_a_full_queue_answers_at_once_that_it_is_full(tmp_path, champion):
-    with serving(tmp_path, champion, max_waiting=1) as client, standing_still(client) as (pool, go_on):
+def test_a_full_queue_answers_at_once_that_it_is_full(tmp_path, current_model):
+    with serving(tmp_path, current_model, max_waiting=1) as client, standing_still(client) as (pool, go_on):
         waits = pool.submit(client.get, "/users/1")
         while not client.service._lens.waiting:
             sleep(0.001)
@@ -607,8 +614,8 @@ def test_a_full_queue_answers_at_once_that_it_is_full(tmp_path, champion):
         assert waits.result(5).status_code == 200
 
 
-def test_a_request_is_refused_when_its_time_is_over_whatever_is_computed_meanwhile(tmp_path, champion):
-    with serving(tmp_path, champion, timeout_seconds=0.1) as client:
+def test_a_request_is_refused_when_its_time_is_over_whatever_is_computed_meanwhile(tmp_path, current_model):
+    with serving(tmp_path, current_model, timeout_seconds=0.1) as client:
         begun, go_on = Barrier(2), Signal()
         with ThreadPoolExecutor(1) as pool:
             held = pool.submit(client.portal.call, client.service.look, lambda now: (begun.wait(5), go_on.wait(5)))
@@ -621,8 +628,8 @@ def test_a_request_is_refused_when_its_time_is_over_whatever_is_computed_meanwhi
         assert client.get("/users/1").status_code == 200
 
 
-def test_many_users_are_one_request_which_is_refused_by_what_it_takes(tmp_path, champion):
-    with serving(tmp_path, champion, max_waiting=1, max_pairs=6000) as client:
+def test_many_users_are_one_request_which_is_refused_by_what_it_takes(tmp_path, current_model):
+    with serving(tmp_path, current_model, max_waiting=1, max_pairs=6000) as client:
         many = {"requests": [{"user": user % USERS, "n": 5, "explain": True} for user in range(32)]}
         assert len(client.post("/recommend", json=many).json()["answers"]) == 32
         for request in many["requests"]:
@@ -659,16 +666,16 @@ def test_an_event_id_of_another_event_is_a_conflict_and_another_users_event_is_l
     ],
 )
 def test_pages_of_other_origins_write_nothing_also_where_browsers_send_their_origin_alone(
-    tmp_path, champion, headers, status
+    tmp_path, current_model, headers, status
 ):
-    with serving(tmp_path, champion, allowed_origins=["http://shop.example"]) as client:
+    with serving(tmp_path, current_model, allowed_origins=["http://shop.example"]) as client:
         event = {"events": [{"user": 1, "item": "3", "rating": 5}]}
         assert client.post("/events", json=event, headers=headers).status_code == status
         assert client.get("/users/1", headers=headers).json()["events"] == 14 + (status == 200)
 
 
-def test_the_description_names_answers_problems_and_the_token_and_opens_without_it(tmp_path, champion):
-    with serving(tmp_path, champion, token="s3cret") as client:
+def test_the_description_names_answers_problems_and_the_token_and_opens_without_it(tmp_path, current_model):
+    with serving(tmp_path, current_model, token="s3cret") as client:
         assert client.get("/docs").status_code == 200
         schema = client.get("/openapi.json").json()
     assert schema["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
@@ -684,10 +691,10 @@ def test_the_description_names_answers_problems_and_the_token_and_opens_without_
             assert operation["responses"].keys() == {"200", "default"}
 
 
-def test_a_token_is_asked_for_and_no_host_but_the_named_ones(tmp_path, champion):
+def test_a_token_is_asked_for_and_no_host_but_the_named_ones(tmp_path, current_model):
     shop = {"origin": "https://shop.example", "access-control-request-method": "PUT"}
     settings = {"requests_per_second": 1000, "allowed_origins": [shop["origin"]]}
-    with serving(tmp_path, champion, token="s3cret", **settings) as client:
+    with serving(tmp_path, current_model, token="s3cret", **settings) as client:
         assert client.options("/events", headers=shop).status_code == 200
         assert client.options("/events", headers=shop | {"origin": "https://evil.example"}).status_code == 400
         assert client.get("/model").status_code == client.get("/metrics").status_code == 401
@@ -697,7 +704,7 @@ def test_a_token_is_asked_for_and_no_host_but_the_named_ones(tmp_path, champion)
         assert client.get("/health/live", headers={"host": "evil.example"}).status_code == 421
 
 
-def test_tokens_for_writing_and_reading_are_for_no_more(tmp_path, champion):
+def test_tokens_for_writing_and_reading_are_for_no_more(tmp_path, current_model):
     event = {"events": [{"user": 1, "item": "3", "rating": 5}]}
     kinds = {
         "reading": [("GET", "/users/1", None), ("POST", "/recommend", {"user": 1}), ("GET", "/metrics", None)],
@@ -705,7 +712,7 @@ def test_tokens_for_writing_and_reading_are_for_no_more(tmp_path, champion):
         "administration": [("POST", "/model/reload", None), ("POST", "/model/rollback", None)],
     }
     roll_back = {"roll_back": lambda: "first", "newest": lambda: "first"}
-    with serving(tmp_path, champion, Tokens("a" * 9, "b" * 9, "c" * 9), **roll_back) as client:
+    with serving(tmp_path, current_model, Tokens("a" * 9, "b" * 9, "c" * 9), **roll_back) as client:
         for token, for_it in (("c", 1), ("b", 2), ("a", 3)):
             headers = {"authorization": f"Bearer {token * 9}"}
             for place, (kind, requests) in enumerate(kinds.items()):
@@ -715,14 +722,14 @@ def test_tokens_for_writing_and_reading_are_for_no_more(tmp_path, champion):
                     assert place < for_it or f"the token for {kind}" in answer.json()["detail"]
 
 
-def test_a_client_has_a_rate(tmp_path, champion):
-    with serving(tmp_path, champion, requests_per_second=2) as client:
+def test_a_client_has_a_rate(tmp_path, current_model):
+    with serving(tmp_path, current_model, requests_per_second=2) as client:
         statuses = [client.get("/health/live").status_code for _ in range(4)]
         assert statuses == [200, 200, 429, 429]
 
 
-def test_another_champion_takes_over_without_a_dropped_request(tmp_path, champion):
-    present, name = [champion], ["first"]
+def test_another_model_takes_over_without_a_dropped_request(tmp_path, current_model):
+    present, name = [current_model], ["first"]
     with serving(tmp_path, lambda: present[0], newest=lambda: name[0], reload_seconds=0.02) as client:
         client.post("/events", json={"events": [{"user": 1, "item": "3", "rating": 5}]})
         with ThreadPoolExecutor(2) as pool:
@@ -735,10 +742,10 @@ def test_another_champion_takes_over_without_a_dropped_request(tmp_path, champio
                 return answers
 
             asking = [pool.submit(ask) for _ in range(2)]
-            present[0], name[0] = replace(champion, versions={"lens": "2026-02-02"}), "second"
+            present[0], name[0] = replace(current_model, versions={"lens": "2026-02-02"}), "second"
             while client.get("/model").json()["version"] != "2026-02-02":
                 sleep(0.01)
-            present[0] = replace(champion, versions={"lens": "2026-03-03"})
+            present[0] = replace(current_model, versions={"lens": "2026-03-03"})
             assert client.post("/model/reload").json() == {"version": "2026-03-03", "changed": True}
             done.set()
         answers = [answer for each in asking for answer in each.result()]
@@ -754,14 +761,14 @@ def test_another_champion_takes_over_without_a_dropped_request(tmp_path, champio
         ("/score", {"user": 1, "items": ["3", str(ITEMS)]}, False, [str(ITEMS)]),
     ],
 )
-def test_what_waits_while_another_champion_takes_over_is_answered_beside_that(
-    tmp_path, champion, path, body, grows, unknown
+def test_what_waits_while_another_model_takes_over_is_answered_beside_that(
+    tmp_path, current_model, path, body, grows, unknown
 ):
-    log = champion.log
+    log = current_model.log
     new = log.items.head(1).with_columns(item_id=pl.lit(ITEMS, pl.Int64))
     log = replace(log, items=pl.concat([log.items, new])).with_embeddings(log.item_embeddings[[*range(ITEMS), 0]])
-    lens = grow_lens(champion.lens, log)
-    present = [champion, replace(champion, lens=lens, recommender=recommender_of(log, lens))]
+    lens = grow_lens(current_model.lens, log)
+    present = [current_model, replace(current_model, lens=lens, recommender=recommender_of(log, lens))]
     if not grows:
         present.reverse()
     with serving(tmp_path, lambda: present[0]) as client, standing_still(client) as (pool, go_on):
@@ -775,8 +782,8 @@ def test_what_waits_while_another_champion_takes_over_is_answered_beside_that(
         assert (answered.json()["unknown_items"], of_user.status_code) == (unknown, 200)
 
 
-def test_events_are_taken_while_another_champion_gets_ready(tmp_path, champion, monkeypatch):
-    with serving(tmp_path, champion) as client, ThreadPoolExecutor(1) as pool:
+def test_events_are_taken_while_another_model_gets_ready(tmp_path, current_model, monkeypatch):
+    with serving(tmp_path, current_model) as client, ThreadPoolExecutor(1) as pool:
         take, event = Snapshot.take, {"user": 1, "item": "3", "rating": 5}
 
         def take_meanwhile(*arguments):
@@ -789,20 +796,20 @@ def test_events_are_taken_while_another_champion_gets_ready(tmp_path, champion, 
         assert client.get("/users/1").json()["latest"][0]["item"] == "3"
 
 
-def test_a_champion_that_does_not_answer_is_refused_and_the_old_one_goes_on(tmp_path, champion):
-    present = [champion]
+def test_a_model_that_does_not_answer_is_refused_and_the_old_one_goes_on(tmp_path, current_model):
+    present = [current_model]
     with serving(tmp_path, lambda: present[0]) as client:
-        log = replace(champion.log, items=champion.log.items.head(3))
-        present[0] = replace(champion, recommender=replace(champion.recommender, log=log))
+        log = replace(current_model.log, items=current_model.log.items.head(3))
+        present[0] = replace(current_model, recommender=replace(current_model.recommender, log=log))
         refused = client.post("/model/reload")
-        assert (refused.status_code, refused.json()["title"]) == (503, "The champion was not reloaded")
+        assert (refused.status_code, refused.json()["title"]) == (503, "The current model was not reloaded")
         assert client.post("/recommend", json={"user": 1}).status_code == 200
 
 
-def test_champions_beside_one_choice_and_choices_beside_one_champion_have_versions_of_their_own(tmp_path, champion):
+def test_models_beside_one_choice_and_choices_beside_one_model_have_versions_of_their_own(tmp_path, current_model):
     made = [{"lens": "2026-01-01", "candidate_choice": choice} for choice in ("2026-01-01", "2026-03-03")]
     made += [made[1] | {"log": "2026-02-02"}, made[1]]  # an update after the new choice was rolled back
-    present = [replace(champion, versions=versions) for versions in made]
+    present = [replace(current_model, versions=versions) for versions in made]
     with serving(tmp_path, lambda: present[0]) as client:
         told = [client.get("/health/ready").json()["version"]]
         while present.pop(0) and present:
@@ -813,8 +820,10 @@ def test_champions_beside_one_choice_and_choices_beside_one_champion_have_versio
     assert told == ["2026-01-01", "2026-01-01+2026-03-03", "2026-02-02+2026-03-03", "2026-01-01+2026-03-03"]
 
 
-def test_a_rollback_has_the_champion_before_answer_at_once_and_loads_it_once(tmp_path, champion):
-    first, second = (replace(champion, versions={"lens": run}, chosen_by=run) for run in ("2026-01-01", "2026-02-02"))
+def test_a_rollback_has_the_model_before_answer_at_once_and_loads_it_once(tmp_path, current_model):
+    first, second = (
+        replace(current_model, versions={"lens": run}, chosen_by=run) for run in ("2026-01-01", "2026-02-02")
+    )
     present, loads = [second], []
 
     def load():
@@ -823,7 +832,7 @@ def test_a_rollback_has_the_champion_before_answer_at_once_and_loads_it_once(tmp
 
     def roll_back():
         if len(loads) > 1:
-            raise ValueError("The champion has none before it that names other versions: it stays.")
+            raise ValueError("The current model has none before it that names other versions: it stays.")
         present[0] = replace(first, chosen_by="2026-03-03")
         sleep(0.1)  # the alias has moved
         return "2026-03-03"
@@ -839,17 +848,17 @@ def test_a_rollback_has_the_champion_before_answer_at_once_and_loads_it_once(tmp
         sleep(0.1)
         assert loads == ["2026-02-02", "2026-03-03"]
         refused = client.post("/model/rollback")
-        assert (refused.status_code, refused.json()["title"]) == (409, "The champion stays")
+        assert (refused.status_code, refused.json()["title"]) == (409, "The current model stays")
         assert "has none before it" in refused.json()["detail"]
         assert "has none before it" in client.post("/page/rollback").text
         assert client.post("/recommend", json={"user": 1}).json()["version"] == "2026-01-01"
         assert "/model/rollback" in client.get("/openapi.json").json()["paths"]
 
 
-def test_the_page_escapes_what_it_shows_and_adds_events(tmp_path, champion):
+def test_the_page_escapes_what_it_shows_and_adds_events(tmp_path, current_model):
     title = "<script>alert(1)</script> {{ 7 * 7 }} <|im_end|>"
-    log = replace(champion.log, items=champion.log.items.with_columns(title=pl.lit(title)))
-    with serving(tmp_path, replace(champion, recommender=replace(champion.recommender, log=log))) as client:
+    log = replace(current_model.log, items=current_model.log.items.with_columns(title=pl.lit(title)))
+    with serving(tmp_path, replace(current_model, recommender=replace(current_model.recommender, log=log))) as client:
         assert client.post("/recommend", json={"user": 1}).json()["items"][0]["title"] == title
         part = client.get("/page/user", params={"user": "1"}).text
         assert "<script>alert" not in part
@@ -883,13 +892,13 @@ def test_the_page_opens_with_an_example_and_has_a_place_for_unknown_users(client
 @pytest.mark.parametrize(
     ("order", "said"), [("lens", "By item_knn, reordered by the lens"), ("candidates", "By item_knn, version")]
 )
-def test_the_page_says_what_orders_the_items(tmp_path, champion, order, said):
-    with serving(tmp_path, with_recommender(champion, "item_knn", order)) as client:
+def test_the_page_says_what_orders_the_items(tmp_path, current_model, order, said):
+    with serving(tmp_path, with_recommender(current_model, "item_knn", order)) as client:
         assert said in client.get("/page/user", params={"user": "1"}).text
 
 
-def test_the_page_says_why_in_words_of_the_log_and_offers_no_event_for_a_user_that_cannot_be(tmp_path, champion):
-    with serving(tmp_path, of_kind(champion, "fusion")) as client:
+def test_the_page_says_why_in_words_of_the_log_and_offers_no_event_for_a_user_that_cannot_be(tmp_path, current_model):
+    with serving(tmp_path, of_kind(current_model, "fusion")) as client:
         pages = [client.get("/page/user", params={"user": user}).text for user in ("1", "77", "abc")]
         because = client.post("/recommend", json={"user": "1", "n": 1, "explain": True}).json()["items"][0]["because"]
     rank = because["ranks"]["popularity"]
@@ -924,9 +933,9 @@ def test_requests_have_ids_and_lines_in_the_log_without_ids_of_users(client, cap
     ]
 
 
-def test_a_long_history_costs_what_it_takes(tmp_path, champion):
+def test_a_long_history_costs_what_it_takes(tmp_path, current_model):
     history = [{"item": "3", "rating": 4}] * 200
-    with serving(tmp_path, champion, max_pairs=350) as client:
+    with serving(tmp_path, current_model, max_pairs=350) as client:
         bodies = {"requests": [{"history": history, "n": 1, "candidates": ["3"]}] * 2}
         assert client.post("/recommend", json=bodies).status_code == 422
         bodies["requests"][0]["history"] = history[:100]
@@ -955,11 +964,11 @@ def test_the_same_verbs_are_tools_of_the_model_context_protocol(client):
     assert "Did you mean 11" in answers[2]["content"][0]["text"]
 
 
-def test_sighup_has_the_champion_loaded_again():
+def test_sighup_has_the_model_loaded_again():
     reloads, looks = [], []
     service = SimpleNamespace(
         config=SimpleNamespace(reload_seconds=None),
-        champion=SimpleNamespace(chosen_by=None),
+        current_model=SimpleNamespace(chosen_by=None),
         reload=lambda chosen_by: reloads.append(get_ident() != main_thread().ident),
     )
 
@@ -982,21 +991,23 @@ def test_sighup_has_the_champion_loaded_again():
     assert reloads == [True]
 
 
-def test_a_champion_that_cannot_be_loaded_yet_is_tried_again_after_growing_pauses():
+def test_a_model_that_cannot_be_loaded_yet_is_tried_again_after_growing_pauses():
     times, seconds = [], 0.02
 
     def reload(chosen_by):
         times.append(monotonic())
         if len(times) < 5:
-            raise ReloadRefusedError("900 MiB of memory are free, but two champions are needed side by side")
-        service.champion.chosen_by = chosen_by
+            raise ReloadRefusedError("900 MiB of memory are free, but two models are needed side by side")
+        service.current_model.chosen_by = chosen_by
 
-    champion = SimpleNamespace(chosen_by="first")
-    service = SimpleNamespace(config=SimpleNamespace(reload_seconds=seconds), champion=champion, reload=reload)
+    current_model = SimpleNamespace(chosen_by="first")
+    service = SimpleNamespace(
+        config=SimpleNamespace(reload_seconds=seconds), current_model=current_model, reload=reload
+    )
 
     async def watched():
         task = asyncio.create_task(_reload_when_told(service, lambda: "second"))
-        while champion.chosen_by == "first":
+        while current_model.chosen_by == "first":
             await asyncio.sleep(0.01)
         await asyncio.sleep(5 * seconds)
         task.cancel()
@@ -1007,8 +1018,8 @@ def test_a_champion_that_cannot_be_loaded_yet_is_tried_again_after_growing_pause
     assert all(pause >= seconds * 2**place for place, pause in enumerate(pauses))
 
 
-def test_hosts_in_any_case_tokens_of_any_characters_and_head_are_answered(tmp_path, champion):
-    with serving(tmp_path, champion, token="Schlüssel", allowed_hosts=["LocalHost"]) as client:
+def test_hosts_in_any_case_tokens_of_any_characters_and_head_are_answered(tmp_path, current_model):
+    with serving(tmp_path, current_model, token="Schlüssel", allowed_hosts=["LocalHost"]) as client:
         headers = {"host": "LOCALHOST:8321", "authorization": "Bearer Schlüssel".encode()}
         assert client.get("/model", headers=headers).status_code == 200
         assert (

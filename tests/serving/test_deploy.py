@@ -27,7 +27,7 @@ def labels():
     metrics.watch_queues({"lens": lambda: 0})
     metrics.events(1, 0, 0)
     metrics.journal_fault("commit")
-    metrics.champion("2026")
+    metrics.current_model("2026")
     families = text_string_to_metric_families(metrics.text().decode())
     return {sample.name: {*sample.labels} for family in families for sample in family.samples}
 

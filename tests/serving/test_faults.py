@@ -19,7 +19,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from forked import FORKED
-from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, serve, service_config, small_champion
+from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, serve, service_config, small_model
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.connections import RESERVE
 from reclora_kedro.serving.guard import Guard
@@ -30,15 +30,15 @@ KILLS, CLIENTS, EVENTS = 2, 4, 20  # events that are acknowledged, at least, bef
 
 
 @pytest.fixture(scope="module")
-def champion():
-    return small_champion()
+def current_model():
+    return small_model()
 
 
 @contextmanager
-def process_of(journal, champion, **changes):
+def process_of(journal, current_model, **changes):
     """A service in a process of its own, and its port."""
     port, tell = FORKED.Pipe(duplex=False)
-    process = FORKED.Process(target=serve, args=(journal, champion, tell), kwargs=changes)
+    process = FORKED.Process(target=serve, args=(journal, current_model, tell), kwargs=changes)
     process.start()
     tell.close()
     try:
@@ -75,13 +75,13 @@ def live(port):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "server"])
 def test_acknowledged_events_survive_kills_of_the_service_under_load_and_none_counts_twice(
-    request, tmp_path, champion, kind
+    request, tmp_path, current_model, kind
 ):
     journal = tmp_path if kind == "file" else request.getfixturevalue("postgres")
-    service = Service(service_config(journal), lambda: champion, Metrics())  # another one behind the same journal
+    service = Service(service_config(journal), lambda: current_model, Metrics())  # another one behind the same journal
     acknowledged = [list[int]() for _ in range(CLIENTS)]
     for kill in range(KILLS):
-        with process_of(journal, champion) as (process, port), ThreadPoolExecutor(CLIENTS) as pool:
+        with process_of(journal, current_model) as (process, port), ThreadPoolExecutor(CLIENTS) as pool:
             sending = [pool.submit(send_events, port, client, acknowledged) for client in range(CLIENTS)]
             while sum(map(len, acknowledged)) < EVENTS * (kill + 1):
                 sleep(0.001)
@@ -98,12 +98,12 @@ def test_acknowledged_events_survive_kills_of_the_service_under_load_and_none_co
 
 @pytest.mark.slow
 def test_acknowledged_events_survive_kills_of_the_database_server_and_every_service_knows_them(
-    postgres_server, postgres, champion
+    postgres_server, postgres, current_model
 ):
     acknowledged, stop = [list[int]() for _ in range(CLIENTS)], Event()
     with (
-        process_of(postgres, champion) as (_, port),
-        process_of(postgres, champion) as (_, other),
+        process_of(postgres, current_model) as (_, port),
+        process_of(postgres, current_model) as (_, other),
         ThreadPoolExecutor(CLIENTS) as pool,
     ):
         ports = [port, other] * CLIENTS
@@ -136,16 +136,18 @@ def send_again(port, client, acknowledged, stop):
 
 
 def events_of(port, user):
-    """How many events a service knows of a user, besides those of the champion's log."""
+    """How many events a service knows of a user, besides those of the current model's log."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", f"/users/{user}")
         return json.load(connection.getresponse())["events"] - EVENTS_PER_USER
 
 
 @pytest.mark.parametrize(("requests", "seconds"), [(1, 20), (100, 2)])
-def test_sigterm_ends_a_process_in_time_and_requests_that_can_be_are_answered(tmp_path, champion, requests, seconds):
+def test_sigterm_ends_a_process_in_time_and_requests_that_can_be_are_answered(
+    tmp_path, current_model, requests, seconds
+):
     large = [{"user": user, "n": ITEMS, "include_seen": True, "explain": True} for user in range(USERS)]
-    with process_of(tmp_path, champion, shutdown_seconds=seconds, rows_per_batch=1) as (process, port):
+    with process_of(tmp_path, current_model, shutdown_seconds=seconds, rows_per_batch=1) as (process, port):
         assert live(port)
         connections = [HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(requests)]
         for connection in connections:
@@ -160,11 +162,11 @@ def test_sigterm_ends_a_process_in_time_and_requests_that_can_be_are_answered(tm
         process.join(30)
         assert (process.exitcode, [len(each) for each in answers]) == (-SIGTERM, [len(large)] * len(answers))
         assert monotonic() - began < seconds + 1
-    Service(service_config(tmp_path), lambda: champion, Metrics()).close()
+    Service(service_config(tmp_path), lambda: current_model, Metrics()).close()
 
 
-def test_events_that_do_not_fit_on_the_disk_are_refused_and_answers_go_on(tmp_path, champion):
-    service = Service(service_config(tmp_path), lambda: champion, Metrics())
+def test_events_that_do_not_fit_on_the_disk_are_refused_and_answers_go_on(tmp_path, current_model):
+    service = Service(service_config(tmp_path), lambda: current_model, Metrics())
     with TestClient(create_app(service)) as client:
         event = {"user": 1, "item": 3, "rating": 5}
         assert client.post("/events", json={"events": [event | {"event_id": "a"}]}).status_code == 200
@@ -210,10 +212,10 @@ def test_an_answer_that_nobody_waits_for_is_not_made(tmp_path):
 
 
 @contextmanager
-def server_of(folder, champion, **changes):
+def server_of(folder, current_model, **changes):
     """A service on a port, answered by a thread."""
     config = service_config(folder, allowed_hosts=["127.0.0.1"], **changes)
-    server = create_server(create_app(Service(config, lambda: champion, Metrics())), config)
+    server = create_server(create_app(Service(config, lambda: current_model, Metrics())), config)
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
         running = pool.submit(server.run, [listening])
         try:
@@ -242,8 +244,10 @@ def assert_is_refused(connection, status, words):
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_what_arrives_before_a_token_is_bounded_and_the_refusal_is_an_answer(tmp_path, champion, sent, status, words):
-    with server_of(tmp_path, champion) as connect, connect() as connection:
+def test_what_arrives_before_a_token_is_bounded_and_the_refusal_is_an_answer(
+    tmp_path, current_model, sent, status, words
+):
+    with server_of(tmp_path, current_model) as connect, connect() as connection:
         before = psutil.Process().memory_info().rss
         with suppress(ConnectionError):
             connection.sendall(b"POST /recommend HTTP/1.1\r\nhost: 127.0.0.1\r\n" + sent)
@@ -252,8 +256,8 @@ def test_what_arrives_before_a_token_is_bounded_and_the_refusal_is_an_answer(tmp
         assert psutil.Process().memory_info().rss - before < 2**25 + len(sent)
 
 
-def test_health_is_answered_however_many_connections_are_silent(tmp_path, champion):
-    with server_of(tmp_path, champion, max_connections=2) as connect, ExitStack() as silent:
+def test_health_is_answered_however_many_connections_are_silent(tmp_path, current_model):
+    with server_of(tmp_path, current_model, max_connections=2) as connect, ExitStack() as silent:
         for _ in range(2 + 2 * RESERVE):
             silent.enter_context(connect()).sendall(b"GET /items HTTP/1.1\r\n")
         for _ in range(3):
@@ -263,8 +267,8 @@ def test_health_is_answered_however_many_connections_are_silent(tmp_path, champi
 
 
 @pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_client"])
-def test_connections_are_limited_and_slow_ones_end(tmp_path, champion, limit):
-    with server_of(tmp_path, champion, receive_seconds=0.3, **{limit: 2}) as connect:
+def test_connections_are_limited_and_slow_ones_end(tmp_path, current_model, limit):
+    with server_of(tmp_path, current_model, receive_seconds=0.3, **{limit: 2}) as connect:
         head = b"POST /recommend HTTP/1.1\r\nhost: 127.0.0.1\r\n"
         with connect() as without_headers, connect() as without_body:
             without_headers.sendall(head)

@@ -35,11 +35,11 @@ BATCHES = st.lists(
 )
 PAIRS = pl.DataFrame({"user_index": np.repeat(np.arange(USERS), ITEMS), "item_index": np.tile(np.arange(ITEMS), USERS)})
 
-champion_log = cache(small_log)
+base_log = cache(small_log)
 
 
 def live(events=(), dropped=None, **changes):
-    return LiveLog(champion_log(), ingestion(**changes), Content([*events], dropped or {}))
+    return LiveLog(base_log(), ingestion(**changes), Content([*events], dropped or {}))
 
 
 def as_events(rows):
@@ -50,7 +50,7 @@ def as_events(rows):
 
 
 def rebuilt(rows, duplicates="highest_rating"):
-    """The log of the champion's tables and further rows by plain loops, in the order of arrival within a second."""
+    """The log of a model's tables and further rows by plain loops, in the order of arrival within a second."""
     schema = dict.fromkeys(KEY, pl.Int64) | {"rating": pl.Float64}
     new = pl.DataFrame(rows, schema, orient="row").with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
     best = pl.col("rating") if duplicates == "lowest_rating" else -pl.col("rating")
@@ -249,7 +249,7 @@ def test_a_visitor_leaves_nothing_behind(history):
 
 def test_events_that_an_update_keeps_out_are_not_read():
     events = [Event(f"e{second}", "1", "3", 5.0, LAST + second) for second in (1, 2)]
-    log = LiveLog(champion_log(), ingestion(), Content(events[:1], {}), frozenset({("1", "3", LAST + 1)}))
+    log = LiveLog(base_log(), ingestion(), Content(events[:1], {}), frozenset({("1", "3", LAST + 1)}))
     log.apply(Changes(events[1:]))
     own = log.current().log.sequences
     assert (own.ends - own.starts)[1] == EVENTS_PER_USER + 1

@@ -18,7 +18,7 @@ from transformers import LlamaModel
 
 from kedro_provenance.errors import MismatchError
 from kedro_provenance.failures import RunRefusedError
-from live_service import block, service_config, small_champion
+from live_service import block, service_config, small_model
 from projects import ROOT
 from random_llama import with_random_adapter
 from reclora_kedro import cli
@@ -46,9 +46,9 @@ WINDOW = WindowConfig(kind="recent", k=4)
 
 
 @pytest.fixture
-def champion(tiny_llm):
-    champion = small_champion()
-    state = lens_states(champion.lens, champion.log, champion.log.samples.head(1))
+def current_model(tiny_llm):
+    current_model = small_model()
+    state = lens_states(current_model.lens, current_model.log, current_model.log.samples.head(1))
     settings = {
         "num_meta_loras": 4,
         "r": 4,
@@ -62,28 +62,30 @@ def champion(tiny_llm):
     builder = PromptBuilder(tiny_llm.tokenizer, TEMPLATE, prompt, tiny_llm.context_tokens)
     llm = Future()
     llm.set_result(Llm(model, builder, WINDOW, "user", 4096))
-    return small_champion(llm=llm)
+    return small_model(llm=llm)
 
 
-def offline(champion, users):
+def offline(current_model, users):
     """What the recommendation step makes of the same."""
-    config, llm = champion.recommendation, champion.llm.result()
-    shortlist, _ = lists_for_users(champion.recommender, users, config.shortlist)
-    questions = candidate_questions(champion.log, shortlist)
-    history = champion.log.histories(questions, WINDOW)
+    config, llm = current_model.recommendation, current_model.llm.result()
+    shortlist, _ = lists_for_users(current_model.recommender, users, config.shortlist)
+    questions = candidate_questions(current_model.log, shortlist)
+    history = current_model.log.histories(questions, WINDOW)
     prompt = PromptConfig.model_validate(block("finetuning", "prompt"))
     prompts, _ = build_prompts(
-        llm.model.llm, TEMPLATE, champion.log, questions, {"events": history}, prompt, "Unknown title"
+        llm.model.llm, TEMPLATE, current_model.log, questions, {"events": history}, prompt, "Unknown title"
     )
-    inputs = gate_inputs(lens_states(champion.lens, champion.log, questions), "user")
+    inputs = gate_inputs(lens_states(current_model.lens, current_model.log, questions), "user")
     scores = score_prompts(llm.model, prompts, inputs, 4096)
     return recommend(shortlist, prompts.with_columns(score=scores), config.top_n)
 
 
 @pytest.mark.parametrize("prompts_per_batch", [100, 15])
-def test_scores_are_those_of_a_run_whether_all_users_share_a_batch_or_take_turns(tmp_path, champion, prompts_per_batch):
+def test_scores_are_those_of_a_run_whether_all_users_share_a_batch_or_take_turns(
+    tmp_path, current_model, prompts_per_batch
+):
     settings = {"deadline_ms": 200, "prompts_per_batch": prompts_per_batch}
-    service = Service(service_config(tmp_path, **settings), lambda: champion, Metrics())
+    service = Service(service_config(tmp_path, **settings), lambda: current_model, Metrics())
     users = (3, 0, 7, 5)
 
     async def answer_all():
@@ -93,28 +95,28 @@ def test_scores_are_those_of_a_run_whether_all_users_share_a_batch_or_take_turns
         return [answer for answers in await asyncio.gather(*together) for answer in answers]
 
     answers = asyncio.run(answer_all())
-    expected = offline(champion, users)
+    expected = offline(current_model, users)
     for user, answer in zip(users, answers, strict=True):
         own = expected.filter(user_id=user)
-        assert champion.log.items["item_id"].gather(answer.items).to_list() == own["item_id"].to_list()
+        assert current_model.log.items["item_id"].gather(answer.items).to_list() == own["item_id"].to_list()
         np.testing.assert_allclose(answer.scores, own["score"], atol=1e-4)
     because = [answer.because[0] for answer in answers]
     assert all(len(reason.gates) == 4 for reason in because)
     for answer in answers:
-        titles = champion.log.items["title"].gather(answer.items)
+        titles = current_model.log.items["title"].gather(answer.items)
         for title, reason in zip(titles, answer.because, strict=True):
             assert f"New item: {title}" in reason.prompt
     assert len({tuple(reason.gates) for reason in because}) == len(users)
     text = service.metrics.text().decode()
     rows = sum(len(answer.items) for answer in answers)
     assert ('reclora_batch_rows_count{queue="llm"} 1.0' in text) == (prompts_per_batch == 100)
-    assert service.champion.recommendation.shortlist == 20 > 0 < rows
+    assert service.current_model.recommendation.shortlist == 20 > 0 < rows
     service.close()
 
 
-def test_only_requests_for_the_llm_wait_until_it_is_loaded(tmp_path, champion):
+def test_only_requests_for_the_llm_wait_until_it_is_loaded(tmp_path, current_model):
     loading = Future()
-    service = Service(service_config(tmp_path), lambda: replace(champion, llm=loading), Metrics())
+    service = Service(service_config(tmp_path), lambda: replace(current_model, llm=loading), Metrics())
 
     async def answer_both():
         [lists, reranked] = (
@@ -124,7 +126,7 @@ def test_only_requests_for_the_llm_wait_until_it_is_loaded(tmp_path, champion):
         await lists
         before = await service.look(lambda now: now.gates_of(3))
         assert not reranked.done()
-        loading.set_result(champion.llm.result())
+        loading.set_result(current_model.llm.result())
         [answer] = await reranked
         return answer, before, await service.look(lambda now: now.gates_of(3))
 
@@ -133,14 +135,14 @@ def test_only_requests_for_the_llm_wait_until_it_is_loaded(tmp_path, champion):
     service.close()
 
 
-def test_a_champion_whose_llm_cannot_be_loaded_does_not_take_over(tmp_path, champion):
-    failed, loaded = Future(), [champion]
+def test_a_model_whose_llm_cannot_be_loaded_does_not_take_over(tmp_path, current_model):
+    failed, loaded = Future(), [current_model]
     failed.set_exception(RunRefusedError("The adapter belongs to another base LLM."))
     service = Service(service_config(tmp_path), lambda: loaded[-1], Metrics())
-    loaded.append(replace(champion, llm=failed))
+    loaded.append(replace(current_model, llm=failed))
     with pytest.raises(ReloadRefusedError, match=r"belongs to another base LLM\. The old one goes on"):
         service.reload()
-    assert service.champion is champion
+    assert service.current_model is current_model
     service.close()
     with pytest.raises(RunRefusedError):  # where all answers need it, nothing is served without it
         Service(service_config(tmp_path, model="llm"), lambda: loaded[-1], Metrics())
@@ -178,13 +180,13 @@ def test_all_routes_answer_as_ever_while_an_llm_is_built_at_the_start_and_at_a_r
         begun.set()
         assert go_on.wait(60)
 
-    champion = small_champion(of_lens={"model": model, "item_text": model == "text_transformer"})
+    current_model = small_model(of_lens={"model": model, "item_text": model == "text_transformer"})
     monkeypatch.setattr(LlamaModel, "__init__", build_slowly)
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(load_language_model, str(tiny_llm_folder), dtype="bfloat16", device="cpu")
         try:
             assert begun.wait(60)
-            service = Service(service_config(tmp_path), lambda: replace(champion), Metrics())
+            service = Service(service_config(tmp_path), lambda: replace(current_model), Metrics())
             with TestClient(create_app(service)) as client:
                 at_start = [ask(client, *request) for request in REQUESTS]
                 service.reload()
@@ -199,11 +201,11 @@ def test_all_routes_answer_as_ever_while_an_llm_is_built_at_the_start_and_at_a_r
 
 
 @pytest.mark.parametrize("kind", [RunRefusedError, MismatchError])
-def test_a_service_ends_with_the_reason_why_its_llm_cannot_be_loaded(tmp_path, champion, monkeypatch, kind):
+def test_a_service_ends_with_the_reason_why_its_llm_cannot_be_loaded(tmp_path, current_model, monkeypatch, kind):
     failed = Future()
     failed.set_exception(kind("The adapter belongs to another base LLM."))
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(ServedProject, "champion", lambda project: replace(champion, llm=failed))
+    monkeypatch.setattr(ServedProject, "current_model", lambda project: replace(current_model, llm=failed))
     given = f"service.journal={tmp_path / 'journal.sqlite'},service.port=0"
     ended = CliRunner().invoke(cli.serve, ["--env", "test", "--params", given])
     assert ended.exit_code == 1
@@ -219,7 +221,7 @@ def as_vllm_documents(model, request):
 
 
 def test_the_request_of_the_guide_gives_our_scores_by_what_vllm_documents(tiny_llm):
-    log, prompt = small_champion().log, PromptConfig.model_validate(block("finetuning", "prompt"))
+    log, prompt = small_model().log, PromptConfig.model_validate(block("finetuning", "prompt"))
     pairs = pl.DataFrame(
         {"user_index": [3] * 5, "item_index": range(5)}, {"user_index": pl.Int32, "item_index": pl.Int32}
     )

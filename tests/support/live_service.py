@@ -1,4 +1,4 @@
-"""A small champion, trained for a moment, and a service of it."""
+"""A small model, trained for a moment, and a service of it."""
 
 import socket
 
@@ -24,7 +24,7 @@ from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.metrics import Metrics
-from reclora_kedro.serving.models import Champion
+from reclora_kedro.serving.models import ServedModel
 from reclora_kedro.serving.service import Service
 from reference_log import reference_log
 
@@ -96,13 +96,13 @@ def second_stage(log, lens):
     return SecondStage(weights=weights, trees=trees)
 
 
-def small_champion(log=None, of_lens=None, **changes):
+def small_model(log=None, of_lens=None, **changes):
     log = log or small_log()
     retrieved = WindowConfig(kind="retrieved", k=5)
     sizes = {"max_epochs": 1, "embedding_dim": 4, "hidden_dim": 8, "batch_size": 64, "field_min_count": 1}
     settings = block("lens", **sizes, recent_length=6, long_history=retrieved, device="cpu")
     lens, _ = fit_lens(log, LensConfig.model_validate(settings | {"batch_parts": 1} | (of_lens or {})))
-    return Champion(
+    return ServedModel(
         **{
             "versions": {"log": "2026-01-01T00.00.00.000Z", "lens": "2026-01-01T00.00.00.000Z"},
             "about": {},
@@ -125,10 +125,10 @@ def service_config(journal, **changes):
     )
 
 
-def serve(journal, champion, tell, **changes):
+def serve(journal, current_model, tell, **changes):
     """Answer over HTTP until the process ends, on a port that `tell`, the end of a pipe, is told."""
     config = service_config(journal, allowed_hosts=["127.0.0.1"], **changes)
-    service = Service(config, lambda: champion, Metrics())
+    service = Service(config, lambda: current_model, Metrics())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         tell.send(listening.getsockname()[1])
         create_server(create_app(service), config).run([listening])

@@ -65,7 +65,9 @@ def _serve(project: Path, tell) -> None:
     bootstrap_project(project)
     served_project = ServedProject(project, "test", {"service": {"variant": None}})
     config = served_project.settings()
-    service = Service(config, served_project.champion, Metrics(), served_project.forgotten, served_project.withheld)
+    service = Service(
+        config, served_project.current_model, Metrics(), served_project.forgotten, served_project.withheld
+    )
     app = create_app(service, None, served_project.chosen_by, served_project.roll_back)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         tell.send(listening.getsockname()[1])

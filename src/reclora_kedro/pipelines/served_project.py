@@ -1,4 +1,4 @@
-"""The served project: the champion and the settings of an environment, read through Kedro."""
+"""The served project: the current model and the settings of an environment, read through Kedro."""
 
 import logging
 import os
@@ -34,15 +34,15 @@ from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.guard import Tokens
 from reclora_kedro.serving.journal_databases import journal_database
 from reclora_kedro.serving.journal_tables import JournalError
-from reclora_kedro.serving.models import Champion, Llm
+from reclora_kedro.serving.models import Llm, ServedModel
 
 logger = logging.getLogger(__name__)
 
-HISTORY_SHOWN = 20  # champions
+HISTORY_SHOWN = 20  # models
 
 
 class ServedProject:
-    """A project in an environment, whose champion is served."""
+    """A project in an environment, whose model is served."""
 
     def __init__(self, path: Path, env: str | None, params: dict[str, Any]) -> None:
         self._path, self._env, self._params = path, env, params
@@ -97,7 +97,7 @@ class ServedProject:
         return Tokens(values["token_variable"], write, read)
 
     def chosen_by(self) -> tuple[str | None, str | None]:
-        """Return the versions of the champion's alias and of the choice beside it; None where there is none.
+        """Return the versions of the current model's alias and of the choice beside it; None where there is none.
 
         Where no alias names the other versions, a choice may be of a run that has not made all of its own yet.
         """
@@ -119,18 +119,18 @@ class ServedProject:
         return self._catalog.get("withheld_interactions").load()
 
     def roll_back(self) -> tuple[str | None, str | None]:
-        """Name the previous champion, by a run of the pipeline `rollback`; return what `chosen_by` does then.
+        """Name the previous model, by a run of the pipeline `rollback`; return what `chosen_by` does then.
 
         Raises:
-            ValueError: there is no previous champion.
+            ValueError: there is no previous model.
             RunRefusedError: the run is refused, for example because another one is running.
         """
         with self._session() as session:
             session.run(pipeline_names=["rollback"])
         return self.chosen_by()
 
-    def champion(self) -> Champion:
-        """Load the champion's versions, or else the newest; raise RunRefusedError if one does not exist.
+    def current_model(self) -> ServedModel:
+        """Load the current model's versions, or else the newest; raise RunRefusedError if one does not exist.
 
         All calls but the first read the configuration anew.
         """
@@ -138,7 +138,7 @@ class ServedProject:
             self._context, self._catalog = self._read_configuration()
         self._has_loaded, chosen_by = True, self.chosen_by()
         history = model_history(self._catalog) if self._context.params["champion"] == "promoted" else []
-        return replace(_Loading(self._catalog, self._context, history).champion(), chosen_by=chosen_by)
+        return replace(_Loading(self._catalog, self._context, history).current_model(), chosen_by=chosen_by)
 
 
 class _Loading:
@@ -147,7 +147,7 @@ class _Loading:
         self._named = history[0]["versions"] if history else {}
         self._params, self._versions = context.params, dict[str, str]()
 
-    def champion(self) -> Champion:
+    def current_model(self) -> ServedModel:
         log, lens = self._load("log"), self._load("lens")
         config = self._block("recommendation", RecommendationConfig)
         chosen, table = self._choice(config), None
@@ -165,7 +165,7 @@ class _Loading:
             about["decision"] = self._history[0]["decision"]
             about["history"] = self._history[:HISTORY_SHOWN]
         llm = self._llm(variant, reader, log) if variant is not None and self._serves(variant) else None
-        return Champion(
+        return ServedModel(
             versions=self._versions,
             about=about,
             lens=lens,
@@ -242,7 +242,7 @@ class _Loading:
         return self._catalog.load(entry, self._required(entry))
 
     def _required(self, entry: str) -> str:
-        """Return the version of an entry that is served, which the champion then names."""
+        """Return the version of an entry that is served, which the current model then names."""
         version = self._version(entry)
         if version is None:
             options = "--pipelines recommendation" if entry == CHOICE else ""

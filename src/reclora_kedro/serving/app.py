@@ -27,7 +27,7 @@ from reclora_kedro.serving.tools import add_tools
 
 logger = logging.getLogger(__name__)
 
-LONGEST_PAUSE = 600  # seconds between two tries to load a champion, of which each failure doubles the number
+LONGEST_PAUSE = 600  # seconds between two tries to load a model, of which each failure doubles the number
 
 
 def create_app(
@@ -40,8 +40,8 @@ def create_app(
 
     Args:
         tokens: which requests need; None: none.
-        newest: returns what chooses the champion now, such as versions of its alias; a change triggers a reload.
-        roll_back: names the previous champion and returns what `newest` does then.
+        newest: returns what chooses the current model now, such as versions of its alias; a change triggers a reload.
+        roll_back: names the previous model and returns what `newest` does then.
     """
 
     @asynccontextmanager
@@ -56,7 +56,7 @@ def create_app(
 
     app = FastAPI(
         title="RecLoRA for Kedro",
-        summary="Recommendations of the champion, which know every event at once",
+        summary="Recommendations of the current model, which know every event at once",
         version=version("reclora-kedro"),
         lifespan=lifespan,
         docs_url=None,  # FastAPI's page loads scripts of another host: `Page` has one of its own
@@ -96,7 +96,7 @@ def _describe_token(app: FastAPI) -> None:
 
 
 async def _reload_when_told(service: Service, newest: Callable[[], Hashable]) -> None:
-    """Reload the champion on SIGHUP, which Windows lacks, or when another one is chosen.
+    """Reload the current model on SIGHUP, which Windows lacks, or when another one is chosen.
 
     One that cannot be loaded, as memory or a storage may be short for a while, is tried again after growing pauses.
     """
@@ -114,11 +114,11 @@ async def _reload_when_told(service: Service, newest: Callable[[], Hashable]) ->
         try:
             chosen_by = await asyncio.to_thread(newest)
             is_due = chosen_by != tried or loop.time() >= next_try
-            if is_signalled or (chosen_by != service.champion.chosen_by and is_due):
+            if is_signalled or (chosen_by != service.current_model.chosen_by and is_due):
                 pause = min(2 * pause, LONGEST_PAUSE) if chosen_by == tried else seconds or 0
                 tried, next_try = chosen_by, inf
                 await asyncio.to_thread(service.reload, None if is_signalled else chosen_by)
-        except Exception as error:  # whatever is wrong with the new champion, the old one goes on
+        except Exception as error:  # whatever is wrong with the new model, the old one goes on
             logger.warning("%s", error)
             next_try = loop.time() + pause
 
@@ -160,4 +160,4 @@ def _add_problems(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(ReloadRefusedError)
     async def not_reloaded(_: Request, error: Exception) -> Response:
-        return ProblemError(503, "not-reloaded", "The champion was not reloaded", str(error)).response()
+        return ProblemError(503, "not-reloaded", "The current model was not reloaded", str(error)).response()

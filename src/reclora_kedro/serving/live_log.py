@@ -1,4 +1,4 @@
-"""The current log: a champion's log with the events of the journal inserted."""
+"""The current log: a model's log with the events of the journal inserted."""
 
 from collections import ChainMap
 from collections.abc import Sequence
@@ -44,33 +44,31 @@ class CurrentLog(NamedTuple):
 
 
 class LiveLog:
-    """A champion's log and the events that the journal adds to it.
+    """A model's log and the events that the journal adds to it.
 
-    Users and items of the champion keep their indices. `current` has what ingestion and history would make of the added
-    events: events of an unknown item wait in the journal; of one user, item and second, one is kept by
-    `ingestion.duplicates`. New events of one user and second are in the order of arrival, after those of the champion.
+    Users and items of the current model keep their indices. `current` has what ingestion and history would make of the
+    added events: events of an unknown item wait in the journal; of one user, item and second, one is kept by
+    `ingestion.duplicates`. New events of one user and second are in the order of arrival, after those of that model.
 
     Args:
-        withheld: user, item and second of events that the champion's update quarantined, which are left out.
+        withheld: user, item and second of events that the current model's update quarantined, which are left out.
     """
 
     def __init__(
         self,
-        champion_log: InteractionLog,
+        base_log: InteractionLog,
         config: IngestionConfig,
         content: Content,
         withheld: frozenset[Key] = frozenset(),
     ) -> None:
-        self._base, self._config, self._lock, self._withheld = champion_log, config, Lock(), withheld
-        self.item_ids, self.titles = (
-            champion_log.items[name].cast(pl.String).to_list() for name in ("item_id", "title")
-        )
+        self._base, self._config, self._lock, self._withheld = base_log, config, Lock(), withheld
+        self.item_ids, self.titles = (base_log.items[name].cast(pl.String).to_list() for name in ("item_id", "title"))
         self.items = {item: index for index, item in enumerate(self.item_ids)}
-        self.user_type, self.item_type = champion_log.users.schema["user_id"], champion_log.items.schema["item_id"]
-        rating, first = np.unique(champion_log.sequences.rating, return_index=True)
-        levels = champion_log.sequences.rating_level[first]
-        self._ratings = replace(champion_log.sequences, rating=rating, rating_level=levels)
-        self._known = {str(user): index for index, user in enumerate(champion_log.users["user_id"])}
+        self.user_type, self.item_type = base_log.users.schema["user_id"], base_log.items.schema["item_id"]
+        rating, first = np.unique(base_log.sequences.rating, return_index=True)
+        levels = base_log.sequences.rating_level[first]
+        self._ratings = replace(base_log.sequences, rating=rating, rating_level=levels)
+        self._known = {str(user): index for index, user in enumerate(base_log.users["user_id"])}
         self._forgotten, self._gone = NOBODY, list[int]()
         self._pending, self._rewritten = list[Event](), dict[str, UserContent]()
         self.apply(content)
@@ -90,7 +88,7 @@ class LiveLog:
                 self._pending += change.events
 
     def some_users(self, most: int) -> list[str]:
-        """Ids of the first users of the champion's log who are not forgotten."""
+        """Ids of the first users of the current model's log who are not forgotten."""
         return list(islice(self._known, most))
 
     def current(self) -> CurrentLog:
@@ -116,7 +114,7 @@ class LiveLog:
         return replace(log, sequences=sequences), visitor
 
     def _forget(self, forgotten: ForgottenUsers) -> None:
-        """Take the ids of forgotten users off the champion's; their rows stay, without events."""
+        """Take the ids of forgotten users off the current model's; their rows stay, without events."""
         if forgotten != self._forgotten:
             users = enumerate(self._base.users["user_id"].cast(pl.String))
             known = {user: index for index, user in users if user not in forgotten}
@@ -124,7 +122,7 @@ class LiveLog:
             self._forgotten, self._known = forgotten, known
 
     def _without_dropped(self, dropped: dict[str, int]) -> InteractionLog:
-        """Return the champion's log without samples and events that are dropped or of forgotten users.
+        """Return the current model's log without samples and events that are dropped or of forgotten users.
 
         It has rows for future users.
         """

@@ -28,7 +28,9 @@ class Metrics:
         for counter, values in ((self._events, OUTCOMES), (self._faults, STEPS)):
             for value in values:  # from 0 on, or else alerts do not see a first increase, or that there is none
                 counter.labels(value)
-        self._champion = Gauge("reclora_champion", "1 for the one that answers", ("version",), registry=self._registry)
+        self._current_model = Gauge(
+            "reclora_champion", "1 for the one that answers", ("version",), registry=self._registry
+        )
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         self._requests.labels(route, method, status).inc()
@@ -49,9 +51,9 @@ class Metrics:
         """Count a read or write of the journal that failed in one of the `STEPS`."""
         self._faults.labels(step).inc()
 
-    def champion(self, version: str) -> None:
-        self._champion.clear()
-        self._champion.labels(version).set(1)
+    def current_model(self, version: str) -> None:
+        self._current_model.clear()
+        self._current_model.labels(version).set(1)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

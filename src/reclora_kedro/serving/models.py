@@ -1,4 +1,4 @@
-"""Answers of a champion on the current log."""
+"""Answers of a model on the current log."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
@@ -58,7 +58,7 @@ class Llm:
 
 
 @dataclass(frozen=True)
-class Champion:
+class ServedModel:
     """Loaded versions that belong together, with the settings that they were made with."""
 
     versions: Mapping[str, str]
@@ -75,7 +75,7 @@ class Champion:
     def name(self) -> str:
         """Newest of its versions, by which answers refer to it, then that of the choice where it is another one.
 
-        A choice lasts over updates and rollbacks, so that it may be newer than all that tells champions apart.
+        A choice lasts over updates and rollbacks, so that it may be newer than all that tells models apart.
         """
         others = dict(self.versions)
         choice = others.pop("candidate_choice", None)
@@ -159,7 +159,7 @@ class Answer:
     @property
     def model(self) -> str:
         """The model that has ordered the items: the LLM, the lens, a source or a second stage."""
-        choice = self.now.champion.choice
+        choice = self.now.current_model.choice
         if self.request.model == "llm" and self.fallback is None:
             return "llm"
         if not self.request.rank:
@@ -193,7 +193,7 @@ class Answer:
     def _rank(self) -> None:
         """Keep as many items as requested, by score and, with `recommendation.diversity`, by how unlike they are."""
         assert self.scores is not None  # they have just been collected
-        config, n, embeddings = self.now.champion.recommendation, self.request.n, self.now.log.item_embeddings
+        config, n, embeddings = self.now.current_model.recommendation, self.request.n, self.now.log.item_embeddings
         self._keep(np.argsort(-self.scores, kind="stable"))
         if config.diversity and embeddings is not None:
             vectors, lengths = unit_vectors(embeddings[self.items])[None], np.array([len(self.items)])
@@ -209,9 +209,9 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A champion with the log at a moment; facts of items are those of the events that it was made with."""
+    """A model with the log at a moment; facts of items are those of the events that it was made with."""
 
-    champion: Champion
+    current_model: ServedModel
     live: LiveLog
     current: CurrentLog
     lens: Lens
@@ -219,12 +219,12 @@ class Snapshot:
     recommender: FittedRecommender  # reads the current log
 
     @classmethod
-    def take(cls, champion: Champion, live: LiveLog) -> Self:
+    def take(cls, current_model: ServedModel, live: LiveLog) -> Self:
         current = live.current()
-        lens = grow_lens(champion.lens, current.log)
+        lens = grow_lens(current_model.lens, current.log)
         reader = LensReader(lens, current.log, tabulate=True).prepare()
-        of_log = replace(champion.recommender, lens=reader if champion.choice.reads_lens else None)
-        return cls(champion, live, current, lens, reader, of_log.with_events(current.log))
+        of_log = replace(current_model.recommender, lens=reader if current_model.choice.reads_lens else None)
+        return cls(current_model, live, current, lens, reader, of_log.with_events(current.log))
 
     def brought_up_to_date(self) -> Self:
         """Return the current snapshot from this one, the latest; this one if nothing has been added."""
@@ -232,7 +232,7 @@ class Snapshot:
         if current is self.current:
             return self
         if current.before is not self.log or current.log.users.height > self.log.users.height:
-            return self.take(self.champion, self.live)
+            return self.take(self.current_model, self.live)
         return self._with_current(current, current.changed)
 
     def _with_current(self, current: CurrentLog, changed: np.ndarray) -> Self:
@@ -255,8 +255,8 @@ class Snapshot:
 
     def rules(self, request: Request) -> tuple[bool, np.ndarray | None]:
         """Return whether a list may have items that the user took, and the only items that it may have, if any."""
-        only, table = request.items, self.champion.table
-        repeat = request.include_seen or self.champion.recommendation.repeat
+        only, table = request.items, self.current_model.table
+        repeat = request.include_seen or self.current_model.recommendation.repeat
         if only is None and table is not None:
             only, repeat = table.get(str(request.user), NOTHING), True  # as in the lists of all users
         if request.allowed is not None:
@@ -284,7 +284,7 @@ class Snapshot:
 
         Until the LLM is loaded, there are none: nothing that can be answered without it waits for it.
         """
-        loading = self.champion.llm
+        loading = self.current_model.llm
         if loading is None or not loading.done():
             return None
         llm = loading.result()
@@ -298,7 +298,7 @@ class Snapshot:
         """Return the items with the nearest vectors to an item's, and their cosines; none without vectors."""
         if (vectors := self.log.item_embeddings) is None:
             return []
-        lengths = self.champion.lengths
+        lengths = self.current_model.lengths
         cosines = vectors @ vectors[item] / (lengths * lengths[item])
         order = np.argsort(-cosines, kind="stable")
         best = order[order != item][:most]
@@ -327,7 +327,7 @@ def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
 
 @torch.inference_mode()
 def answer_by_llm(answers: Sequence[Answer]) -> None:
-    loading = answers[0].now.champion.llm
+    loading = answers[0].now.current_model.llm
     assert loading is not None  # without one, requests for it are refused
     llm = loading.result()
     tables, states, row = list[pl.DataFrame](), list[GateInputs](), 0
@@ -381,7 +381,7 @@ def _make_lists(now: Snapshot, answers: Sequence[Answer]) -> None:
     repeat, allowed = zip(*map(now.rules, requests), strict=True)
     excluded = [request.excluded for request in requests]
     moments = now.recommender.moments(frame, repeat=np.array(repeat), excluded=excluded, allowed=allowed)
-    lengths = np.array([max(now.champion.recommendation.shortlist, request.n) for request in requests])
+    lengths = np.array([max(now.current_model.recommendation.shortlist, request.n) for request in requests])
     for length in np.unique(lengths).tolist():  # of which a diverse list is chosen, alone or beside others
         rows = np.flatnonzero(lengths == length)
         lists = now.recommender.best(moments[rows], length)
@@ -419,7 +419,7 @@ def _reasons(answer: Answer) -> list[Reason]:
     statistics = now.reader.statistics(pairs).numpy()
     moments = now.recommender.moments(pairs[:1])
     [nearest] = now.recommender.explain(moments, answer.items[None])
-    ranks = now.recommender.reader.ranks(moments) if now.champion.choice.kind in SECOND_STAGES else {}
+    ranks = now.recommender.reader.ranks(moments) if now.current_model.choice.kind in SECOND_STAGES else {}
     names = ("item_ratings", "item_likes", "user_ratings", "user_likes")
     return [
         Reason(

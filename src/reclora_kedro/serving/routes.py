@@ -45,7 +45,7 @@ T = TypeVar("T")
 class Routes:
     """The answers of all routes as JSON values, for HTTP, the page and the tools.
 
-    Requests refer to items and users by index only together with the snapshot that answers them: another champion, with
+    Requests refer to items and users by index only together with the snapshot that answers them: another model, with
     other indices, may take over while a request waits.
     """
 
@@ -85,12 +85,12 @@ class Routes:
         return {"answers": await self._recommend(body.requests)}
 
     async def _recommend(self, bodies: Sequence[Recommend]) -> list[Json]:
-        recommendation = self.service.champion.recommendation
+        recommendation = self.service.current_model.recommendation
         costs = []
         for body in bodies:
             for member, count in (("n", body.n), ("candidates", len(body.candidates or ()))):
                 _require_most(member, count, self._config.max_items, "max_items")
-            pairs = len(body.candidates or ()) or max(self.service.champion.listed_items, body.n)
+            pairs = len(body.candidates or ()) or max(self.service.current_model.listed_items, body.n)
             shortlist = min(pairs, max(recommendation.shortlist or pairs, body.n))
             costs.append(_Cost.of(body, self._model(body), pairs, shortlist if self._model(body) == "llm" else body.n))
         self._require_affordable(costs)
@@ -209,41 +209,41 @@ class Routes:
         return await self.service.look(look)
 
     async def model(self) -> Json:
-        """Return the champion: its versions, its metrics, and its inputs."""
-        champion, columns = self.service.champion, self.service.champion.ingestion.interactions
+        """Return the current model: its versions, its metrics, and its inputs."""
+        current_model, columns = self.service.current_model, self.service.current_model.ingestion.interactions
         reads = "rating" if columns.rating else "clicked" if columns.has_impressions else "user and item alone"
         example = {"user": next(iter(self.service.live.some_users(1)), "1"), "n": 5, "explain": True}
         response = {
-            "version": champion.name,
-            "versions": dict(champion.versions),
+            "version": current_model.name,
+            "versions": dict(current_model.versions),
             "since": _rfc3339(int(self.service.since)),
-            "method": champion.choice.kind,
-            "order": champion.choice.order,
-            "reason": champion.choice.reason,
+            "method": current_model.choice.kind,
+            "order": current_model.choice.order,
+            "reason": current_model.choice.reason,
             "model": self._config.model,
-            "llm": None if champion.llm is None else self._config.variant,
-            "users": champion.log.users.height,
-            "items": champion.log.items.height,
+            "llm": None if current_model.llm is None else self._config.variant,
+            "users": current_model.log.users.height,
+            "items": current_model.log.items.height,
             "an_event_has": reads,
             "example": {"POST /recommend": example},
         }
-        return response | dict(champion.about)
+        return response | dict(current_model.about)
 
     async def reload(self) -> Json:
-        """Load the champion and the choice of the method again."""
+        """Load the current model and the choice of the method again."""
         changed = await asyncio.to_thread(self.service.reload)
-        return {"version": self.service.champion.name, "changed": changed}
+        return {"version": self.service.current_model.name, "changed": changed}
 
     async def rollback(self) -> Json:
-        """Roll back to the previous champion, as `kedro run --pipelines rollback` does, and answer with it."""
-        before = self.service.champion.versions
+        """Roll back to the previous model, as `kedro run --pipelines rollback` does, and answer with it."""
+        before = self.service.current_model.versions
         try:
             chosen_by = await asyncio.to_thread(self._roll_back)
-        except Exception as error:  # whatever is in the way, the champion stays
-            logger.warning("The champion was not rolled back: %s", error)
-            raise ProblemError(409, "not-rolled-back", "The champion stays", str(error)) from error
+        except Exception as error:  # whatever is in the way, the current model stays
+            logger.warning("The current model was not rolled back: %s", error)
+            raise ProblemError(409, "not-rolled-back", "The current model stays", str(error)) from error
         await asyncio.to_thread(self.service.reload, chosen_by)  # unless it has been already, as the alias has moved
-        return {"version": self.service.champion.name, "changed": self.service.champion.versions != before}
+        return {"version": self.service.current_model.name, "changed": self.service.current_model.versions != before}
 
     async def live(self) -> Json:
         """Return whether the process answers."""
@@ -261,7 +261,7 @@ class Routes:
                 await asyncio.wrap_future(self.service.journal.try_out())
             except (NotStoredError, MaybeStoredError, NotAppliedError) as error:
                 raise ProblemError(503, "not-ready", "Events cannot be stored and read", str(error)) from error
-        return {"status": "ready", "version": self.service.champion.name}
+        return {"status": "ready", "version": self.service.current_model.name}
 
     async def metrics(self) -> Response:
         """Return metrics in Prometheus's text format."""
@@ -300,7 +300,7 @@ class Routes:
     def _request(self, body: OfOneUser, now: Snapshot, items: list[str] | None) -> Request:
         """Build a request from the common members of a body for recommendations or scores."""
         model = self._model(body)
-        if model == "llm" and now.champion.llm is None:
+        if model == "llm" and now.current_model.llm is None:
             detail = (
                 "The service has no LLM, as service.variant is null or its adapter was not trained when the service "
                 "started: name the lens, or train the adapter and start again."
@@ -325,7 +325,7 @@ class Routes:
         Raises:
             ProblemError: it lacks a rating although the log has ratings, is in the future, or the like.
         """
-        ingestion, now = self.service.champion.ingestion, time()
+        ingestion, now = self.service.current_model.ingestion, time()
         columns = ingestion.interactions
         rating: float | None = 1.0
         if columns.rating:
@@ -415,10 +415,10 @@ def _response(body: OfOneUser, answer: Answer) -> Json:
     return {
         "user": body.user,
         "model": answer.model,
-        "method": now.champion.choice.kind,
-        "order": now.champion.choice.order,
+        "method": now.current_model.choice.kind,
+        "order": now.current_model.choice.order,
         "score_is": answer.score_is,
-        "version": now.champion.name,
+        "version": now.current_model.name,
         "as_of": _rfc3339(now.as_of),
         "request_id": body.request_id or uuid4().hex,
         "unknown_items": _unknown_items(body, live),

@@ -1,4 +1,4 @@
-"""The service without HTTP: a champion, the journal, and the queues of waiting requests."""
+"""The service without HTTP: a model, the journal, and the queues of waiting requests."""
 
 import asyncio
 import logging
@@ -17,14 +17,14 @@ from reclora_kedro.serving.journal import Changes, Content, Journal
 from reclora_kedro.serving.journal_databases import journal_database
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
-from reclora_kedro.serving.models import Answer, Champion, Request, Snapshot, answer_by_lens, answer_by_llm
+from reclora_kedro.serving.models import Answer, Request, ServedModel, Snapshot, answer_by_lens, answer_by_llm
 
 logger = logging.getLogger(__name__)
 
 Look = Callable[[Snapshot], Any]
 """Function that reads the current log, or makes a `Request` with it, which is then answered; both share a queue."""
 T = TypeVar("T")
-SPARE_MEMORY = 1.2  # times the memory of a champion that has to be free for another one
+SPARE_MEMORY = 1.2  # times the memory of a model that has to be free for another one
 WITHHELD = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}
 CLOSING_SHARE = 0.2  # share of the seconds of a shutdown that are kept for the batches being computed
 PAIRS_OF_REASONS = 8  # pairs that the lens scores in the time that the reasons of one take
@@ -35,11 +35,11 @@ class RequestExpiredError(RuntimeError):
 
 
 class ReloadRefusedError(RuntimeError):
-    """Another champion cannot take over; the old one stays."""
+    """Another model cannot take over; the old one stays."""
 
 
 class Service:
-    """A champion that answers, and the events since it was made.
+    """A model that answers, and the events since it was made.
 
     Args:
         forgotten: returns who is forgotten now, of whom nothing is stored or answered.
@@ -52,7 +52,7 @@ class Service:
     def __init__(
         self,
         config: ServiceConfig,
-        load: Callable[[], Champion],
+        load: Callable[[], ServedModel],
         metrics: Metrics,
         forgotten: Callable[[], ForgottenUsers] = lambda: NOBODY,
         withheld: Callable[[], pl.DataFrame] = lambda: pl.DataFrame(schema=WITHHELD),
@@ -60,15 +60,15 @@ class Service:
         self.config, self.metrics, self._load, self._withheld = config, metrics, load, withheld
         self._reloading, self._swapping = Lock(), Lock()
         database = journal_database(config.journal)
-        database.require_usable()  # before the champion takes its time, which is loaded before anything is written
-        champion = load()
-        if champion.llm is not None and config.model == "llm":
-            champion.llm.result()
-        if _has_read_journal(champion):
+        database.require_usable()  # before the current model takes its time, which is loaded before anything is written
+        current_model = load()
+        if current_model.llm is not None and config.model == "llm":
+            current_model.llm.result()
+        if _has_read_journal(current_model):
             database.require_events()
         self.journal = Journal(database, self._listen, metrics.journal_fault, forgotten)
         try:
-            self._take_over(champion)
+            self._take_over(current_model)
         except BaseException:
             self.journal.close()
             raise
@@ -82,8 +82,8 @@ class Service:
         metrics.watch_queues({"lens": lambda: self._lens.waiting, "llm": lambda: self._llm.waiting})
 
     @property
-    def champion(self) -> Champion:
-        return self._snapshot.champion
+    def current_model(self) -> ServedModel:
+        return self._snapshot.current_model
 
     @property
     def live(self) -> LiveLog:
@@ -130,30 +130,30 @@ class Service:
             raise RequestExpiredError from None
 
     def reload(self, chosen_by: Hashable = None) -> bool:
-        """Load the current champion and let it take over; return whether it is another one.
+        """Load the current model and let it take over; return whether it is another one.
 
         Args:
-            chosen_by: what has chosen it; the champion stays if the same chose that. None always loads.
+            chosen_by: what has chosen it; the current model stays if the same chose that. None always loads.
 
         Raises:
             ReloadRefusedError: it cannot be loaded, does not answer, or there is not enough memory for two.
         """
         with self._reloading:
-            old = self.champion
+            old = self.current_model
             if chosen_by is not None and chosen_by == old.chosen_by:
                 return False
             if (free := psutil.virtual_memory().available) < SPARE_MEMORY * old.bytes:
                 raise ReloadRefusedError(
-                    f"{free >> 20} MiB of memory are free, but two champions are needed side by side for a moment, "
+                    f"{free >> 20} MiB of memory are free, but two models are needed side by side for a moment, "
                     f"and this one takes {old.bytes >> 20} MiB. The old one goes on: free memory, or start anew."
                 )
             try:
-                champion = self._load()
-                self._take_over(champion, _probe)
+                current_model = self._load()
+                self._take_over(current_model, _probe)
             except Exception as error:
-                logger.exception("The champion cannot be loaded; the one before it goes on.")
-                raise ReloadRefusedError(f"The champion cannot be loaded: {error} The old one goes on.") from error
-            return dict(champion.versions) != dict(old.versions)
+                logger.exception("The current model cannot be loaded; the one before it goes on.")
+                raise ReloadRefusedError(f"The current model cannot be loaded: {error} The old one goes on.") from error
+            return dict(current_model.versions) != dict(old.versions)
 
     def close(self) -> None:
         """Refuse waiting requests, finish batches and writes, and release the journal."""
@@ -162,15 +162,17 @@ class Service:
         self._lens.close(seconds / 2)
         self.journal.close()
 
-    def _take_over(self, champion: Champion, probe: Callable[[Snapshot], None] = lambda _: None) -> None:
-        """Let a champion that passes a probe answer from now on, with all that the journal holds.
+    def _take_over(self, current_model: ServedModel, probe: Callable[[Snapshot], None] = lambda _: None) -> None:
+        """Let a model that passes a probe answer from now on, with all that the journal holds.
 
         Requests in flight finish with the old one. Events are accepted meanwhile: those that arrive while the
-        champion's snapshot is made are added to it.
+        model's snapshot is made are added to it.
         """
         before = self.journal.content()
         rows = self._withheld().select(pl.col("user_id", "item_id").cast(pl.String), "timestamp").rows()
-        snapshot = Snapshot.take(champion, LiveLog(champion.log, champion.ingestion, before, frozenset(rows)))
+        snapshot = Snapshot.take(
+            current_model, LiveLog(current_model.log, current_model.ingestion, before, frozenset(rows))
+        )
         probe(snapshot)
 
         def swap(content: Content) -> None:
@@ -182,7 +184,7 @@ class Service:
 
         self.journal.attach(swap)
         self.since = time()
-        self.metrics.champion(champion.name)
+        self.metrics.current_model(current_model.name)
 
     def _listen(self, change: Changes | Content) -> None:
         self.live.apply(change)
@@ -199,15 +201,15 @@ class Service:
         return [next(answers) if isinstance(result, Request) else result for result in results]
 
 
-def _has_read_journal(champion: Champion) -> bool:
-    """Whether an update that led to a champion has read events of the service."""
-    decisions = (each.get("decision", {}) for each in champion.about.get("history", ()))
+def _has_read_journal(current_model: ServedModel) -> bool:
+    """Whether an update that led to a model has read events of the service."""
+    decisions = (each.get("decision", {}) for each in current_model.about.get("history", ()))
     return any(decision.get("journal_events", 0) for decision in decisions)
 
 
 def _answer_by_llm(answers: Sequence[Answer]) -> Sequence[Answer]:
-    for champion in {id(answer.now.champion): answer.now.champion for answer in answers}.values():
-        answer_by_llm([answer for answer in answers if answer.now.champion is champion])
+    for current_model in {id(answer.now.current_model): answer.now.current_model for answer in answers}.values():
+        answer_by_llm([answer for answer in answers if answer.now.current_model is current_model])
     return answers
 
 
@@ -221,7 +223,7 @@ def _tried(look: Look, snapshot: Snapshot) -> Any:
 
 def _probe(snapshot: Snapshot) -> None:
     answers = answer_by_lens([Request(rank=True, user=str(snapshot.log.users["user_id"][0]), n=1)], snapshot)
-    if snapshot.champion.llm is not None:
-        snapshot.champion.llm.result()
+    if snapshot.current_model.llm is not None:
+        snapshot.current_model.llm.result()
         if answers[0].fallback is None:
             answer_by_llm(answers)

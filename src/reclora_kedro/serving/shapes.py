@@ -236,7 +236,7 @@ class Neighbours(Item):
 
 
 class Model(BaseModel):
-    """The champion; it has further members, such as its metrics."""
+    """The current model; it has further members, such as its metrics."""
 
     version: str
     versions: dict[str, str]
@@ -253,7 +253,7 @@ class Model(BaseModel):
 
 
 class Reloaded(BaseModel):
-    """The champion that answers, and whether it has changed."""
+    """The current model that answers, and whether it has changed."""
 
     version: str
     changed: bool

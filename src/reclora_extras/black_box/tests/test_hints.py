@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from live_service import block, small_champion
+from live_service import block, small_model
 from projects import ROOT
 from reclora_extras.black_box.hints import MessageWriter, hinted_records, nearest_events
 from reclora_kedro.extensions import folder_of
@@ -20,22 +20,22 @@ QUESTION = "{% for item in history %}{{ item.title }}; {% endfor %}{{ target.tit
 
 
 @pytest.fixture(scope="module")
-def champion():
-    return small_champion()
+def current_model():
+    return small_model()
 
 
 @pytest.fixture(scope="module")
-def asked(champion):
-    return as_questions(champion.log.samples.filter(split="test"), "test")
+def asked(current_model):
+    return as_questions(current_model.log.samples.filter(split="test"), "test")
 
 
 @pytest.fixture(scope="module")
-def records(champion, asked):
-    return hinted_records(champion.lens, champion.log, asked, WindowConfig(kind="recent", k=4), 3)
+def records(current_model, asked):
+    return hinted_records(current_model.lens, current_model.log, asked, WindowConfig(kind="recent", k=4), 3)
 
 
-def test_nearest_events_are_those_of_plain_loops(champion, asked):
-    log = champion.log
+def test_nearest_events_are_those_of_plain_loops(current_model, asked):
+    log = current_model.log
     vectors = [vector / np.sqrt((vector**2).sum()) for vector in log.item_embeddings.astype(np.float64)]
     for label in (0, 1):
         events = nearest_events(asked, log, label, 3)
@@ -50,9 +50,9 @@ def test_nearest_events_are_those_of_plain_loops(champion, asked):
             assert found.tolist() == expected + [-1] * (3 - len(expected))
 
 
-def test_a_hint_is_what_lens_and_log_say_before_the_question(champion, asked, records):
-    log, hints = champion.log, [record["hint"] for record in records]
-    logits = LensReader(champion.lens, log).states(asked)["logit"].double().numpy()
+def test_a_hint_is_what_lens_and_log_say_before_the_question(current_model, asked, records):
+    log, hints = current_model.log, [record["hint"] for record in records]
+    logits = LensReader(current_model.lens, log).states(asked)["logit"].double().numpy()
     assert np.allclose([hint["verdict"] for hint in hints], 1 / (1 + np.exp(-logits)))
     like_rates = RatingStatistics(log).compute(asked)["item_like_rate"].to_list()
     assert np.allclose([hint["statistics"]["item_like_rate"] for hint in hints], like_rates)

@@ -41,7 +41,7 @@ class Page:
             "/page/start": self.start,
             "/page/user": self.user,
             "/page/items": self.items,
-            "/page/champion": self.champion,
+            "/page/champion": self.current_model,
             "/page/{name}": self.file,
         }
         self._schema = app.openapi
@@ -52,7 +52,7 @@ class Page:
 
     async def whole(self) -> Response:
         """Return the page without any data."""
-        return self._html("page.html.jinja", llm=self._routes.service.champion.llm is not None)
+        return self._html("page.html.jinja", llm=self._routes.service.current_model.llm is not None)
 
     async def docs(self) -> Response:
         """Return all routes, without scripts of other hosts."""
@@ -76,15 +76,15 @@ class Page:
         """Return items whose title contains a text."""
         return self._html("items.html.jinja", **await self._routes.items(q, MOST_ITEMS))
 
-    async def champion(self) -> Response:
-        return self._html("champion.html.jinja", model=await self._routes.model(), note=None)
+    async def current_model(self) -> Response:
+        return self._html("current_model.html.jinja", model=await self._routes.model(), note=None)
 
     async def roll_back(self) -> Response:
         try:
             note = f"Rolled back: {(await self._routes.rollback())['version']} answers from now on."
         except (ProblemError, ReloadRefusedError) as error:
             note = str(error)
-        return self._html("champion.html.jinja", model=await self._routes.model(), note=note)
+        return self._html("current_model.html.jinja", model=await self._routes.model(), note=note)
 
     async def add_event(self, request: Request) -> Response:
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
@@ -118,9 +118,14 @@ class Page:
             described = await self._routes.user(user) if is_known else None
         except (ProblemError, ValidationError) as error:
             return self._html("problem.html.jinja", problem=str(error))
-        champion = self._routes.service.champion
-        content = {"described": described, "recommended": recommended, "ingestion": champion.ingestion, "asked": model}
-        shown: dict[str, Any] = {"choice": champion.choice, "labels": labels(champion.choice.sources)}
+        current_model = self._routes.service.current_model
+        content = {
+            "described": described,
+            "recommended": recommended,
+            "ingestion": current_model.ingestion,
+            "asked": model,
+        }
+        shown: dict[str, Any] = {"choice": current_model.choice, "labels": labels(current_model.choice.sources)}
         shown["takes"] = is_id(recommended["user"], self._routes.service.live.user_type)
         return self._html("user.html.jinja", user=user, note=note, users=users, **content, **shown)
 
