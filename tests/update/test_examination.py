@@ -17,7 +17,14 @@ from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.update.config import ExaminationConfig
-from reclora_kedro.update.examination import REJECTED, Model, keep_out, lifted_items, without_known
+from reclora_kedro.update.examination import (
+    REJECTED,
+    Model,
+    established_users,
+    keep_out,
+    moved_items,
+    without_known,
+)
 
 INGESTION = IngestionConfig(**SETTINGS)
 HISTORY = HistoryConfig.model_construct(
@@ -177,11 +184,80 @@ def test_the_mark_is_the_first_models_and_falls_with_no_later_one(log, before, f
 
 def test_items_whose_users_are_mostly_new_are_named(before):
     ids = {"item_id": pl.Int64, "user_id": pl.Int64}
-    fakes, crowd = (pl.DataFrame({"item_id": item, "user_id": range(500, 530)}, ids) for item in (7, 8))
-    log = before.lazy().filter(pl.col("item_id") != 7).select("item_id", "user_id")
-    log = pl.concat([log, pl.LazyFrame({"item_id": 8, "user_id": range(1000, 1040)}, ids)])
-    lifted = lifted_items(pl.concat([fakes, crowd]), log, pl.Series([*range(500), *range(1000, 1040)]), CONFIG)
-    assert lifted.rows() == [(7, 30, 30)]
+    fakes, crowd = (
+        pl.DataFrame({"item_id": item, "user_id": range(500, 530)}, ids).with_columns(label=1) for item in (7, 8)
+    )
+    log = before.lazy().filter(pl.col("item_id") != 7).select("item_id", "user_id", label=1)
+    log = pl.concat([log, pl.LazyFrame({"item_id": 8, "user_id": range(1000, 1040)}, ids).with_columns(label=1)])
+    moved = moved_items(pl.concat([fakes, crowd]), log, pl.Series([*range(500), *range(1000, 1040)]), CONFIG)
+    assert [(item, told[:34]) for item, told in moved.items()] == [(7, "30 of its 30 users are new; 1.00 o")]
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_accounts_that_pull_an_item_by_a_few_each_night_are_named_and_honest_ones_are_not(log, before, label):
+    """An account stays new for days and events, whatever earlier updates have taken in of it."""
+    hour, items = 3600, before.group_by("item_id").len().sort("len")["item_id"]
+    item = items[0 if label else -1]
+    vote = {"item_id": item, "rating": 1.0 + 3 * label, "label": label}
+    nights = [
+        pl.DataFrame({"user_id": range(500 + 19 * night, 519 + 19 * night)})
+        .with_columns(
+            timestamp=log.last_second + night * 24 * hour, **{name: pl.lit(each) for name, each in vote.items()}
+        )
+        .select(pl.col(name).cast(kind) for name, kind in before.schema.items())
+        for night in range(1, 6)
+    ]
+    grown, named = before, []
+    for night in nights:
+        named.append(moved_items(night, grown.lazy(), established_users(log, log, CONFIG), CONFIG))
+        grown = pl.concat([grown, night])
+    assert [list(each) for each in named] == [[], *[[item]] * 4]
+    honest = later(log, 400, users=USERS).select(before.columns)
+    assert moved_items(honest, before.lazy(), established_users(log, log, CONFIG), CONFIG) == {}
+
+
+def test_an_account_is_new_until_it_has_been_there_for_days_with_some_events(log):
+    day, events = 86_400, log.sequences
+    users = pl.concat([log.users, log.users.tail(3).with_columns(user_id=pl.Series([501, 502, 503]))])
+    ends = [8, 8, 3]
+    seconds = [log.last_second + day * first + np.arange(count) for first, count in zip([0, 7, 0], ends, strict=True)]
+    columns = {name: np.concatenate([values, values[: sum(ends)]]) for name, values in events.columns.items()}
+    columns["timestamp"] = np.concatenate([events.timestamp, *seconds])
+    offsets = np.concatenate([events.offsets, events.offsets[-1] + np.cumsum(ends)])
+    grown = replace(log, users=users, sequences=type(events)(offsets=offsets, **columns))
+    assert sorted({*established_users(grown, log, CONFIG)} - {*log.users["user_id"]}) == [501]
+
+
+def test_ratings_that_change_in_one_direction_are_a_group_and_honest_corrections_are_taken(log, before, fit):
+    lens, new = fit("din")[0], later(log)
+    some = before.sample(400, seed=0).with_columns(source=pl.lit("journal"))
+    to_likes = some.with_columns(rating=pl.lit(5.0), label=pl.lit(1, pl.Int8))
+    out, _ = kept_out(pl.concat([new, to_likes]), before, log, lens)
+    assert out["group"].unique().to_list() == ["journal-changed-ratings"]
+    assert out["alarm"].str.contains(r"known ratings become likes, and 0 dislikes").all()
+    assert {*out["timestamp"]} <= {*some["timestamp"]}
+    corrected = some.head(60).with_columns(rating=5 - pl.col("rating"), label=1 - pl.col("label"))
+    taken, out, _ = divided(pl.concat([new, corrected]), before, log, lens)
+    assert (taken.height, out.height) == (new.height + corrected.height, 0)
+
+
+def test_known_accounts_that_spoil_a_group_are_taken_out_of_it_and_decided_by_their_ids(log, before, fit):
+    lens, new = fit("din")[0], later(log, 350)
+    accounts = [3, 8, 11, 20]
+    against_taste = (pl.col("item_id") % 2 != pl.col("user_id") % 2).cast(pl.Int8)
+    false = [
+        later(log, 90, seed=account).with_columns(user_id=pl.lit(account, pl.Int64)).with_columns(label=against_taste)
+        for account in accounts
+    ]
+    spoiled = pl.concat([new.filter(~pl.col("user_id").is_in(accounts)), *false])
+    assert not spoiled.select("user_id", "item_id", "timestamp").is_duplicated().any()
+    taken, out, _ = divided(spoiled, before, log, lens)
+    assert out["group"].unique().to_list() == ["journal-known-users-accounts"]
+    assert {*out["user_id"]} <= {*accounts}
+    assert taken.filter(~pl.col("user_id").is_in(accounts)).height == spoiled.height - 4 * 90
+    account = out["user_id"][0]
+    taken, out, _ = divided(spoiled, before, log, lens, accept=[f"account:{account}"], reject=["account:7"])
+    assert (account in {*taken["user_id"]}, {*out.filter(alarm=REJECTED)["user_id"]}) == (True, {7})
 
 
 def test_known_rows_of_the_first_new_second_are_not_new(before):
@@ -189,4 +265,6 @@ def test_known_rows_of_the_first_new_second_are_not_new(before):
     assert before["timestamp"].n_unique() == before.height
     assert without_known(new, before.lazy()).is_empty()
     changed = new.with_columns(rating=pl.col("rating") + 1)
-    assert without_known(changed, before.lazy()).equals(changed)
+    added = without_known(changed, before.lazy())
+    assert added.drop("was").equals(changed)
+    assert added["was"].equals(new["label"].alias("was"))

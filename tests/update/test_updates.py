@@ -31,6 +31,8 @@ from reclora_kedro.update.updates import (
     known_moments,
     new_split,
     require_grown,
+    trusted_rows,
+    with_labels_of,
 )
 from reference_log import reference_log
 
@@ -241,6 +243,21 @@ def test_a_warning_of_rows_without_a_time_names_the_new_table_and_counts_its_row
         "raw_new_interactions has no timestamp in 't' in 1 of 11 rows, which are dropped."
     ]
     assert report.rows("missing timestamp") == 1
+
+
+def test_labels_that_judge_an_update_are_those_of_the_log_that_has_them_first():
+    columns = {"user_id": [1, 1, 2, 2], "item_id": [1, 2, 1, 2], "timestamp": [1, 2, 3, 4]}
+    rows = pl.DataFrame(columns | {"rating": [1.0, 5.0, 1.0, 5.0], "label": [0, 1, 0, 1]})
+    first = reference_log(rows, *tables_of(rows), min_history=0, split=HISTORY.split)
+    changed = rows.with_columns(rating=pl.lit(5.0), label=pl.lit(1))
+    grown = reference_log(changed, *tables_of(changed), min_history=0, split=HISTORY.split)
+    assert trusted_rows(grown, first, 9, 0)["label"].to_list() == first.samples_in("test")["label"].to_list()
+    assert with_labels_of(grown.samples, first).equals(grown.samples.with_columns(label=first.samples["label"]))
+
+
+def tables_of(rows):
+    items = rows.select("item_id", title=pl.col("item_id").cast(pl.String)).unique().sort("item_id")
+    return items, rows.select("user_id").unique().sort("user_id")
 
 
 def test_new_samples_are_split_by_time_and_moments_stay_whole():

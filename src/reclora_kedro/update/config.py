@@ -16,6 +16,15 @@ class ExaminationConfig(Block):
     fall_rows: ClassVar[int] = 500  # of a group with an AUC, which is then known to about ±.05
     new_users: ClassVar[int] = 20  # of an item or a burst
     item_share: ClassVar[float] = 0.5  # of an item's users, above which new ones may be there to lift it
+    turned: ClassVar[int] = 100  # known ratings that become likes, or dislikes
+    turned_share: ClassVar[float] = 0.8  # of them in one direction, which honest corrections don't have
+    accounts_share: ClassVar[float] = 0.2  # of a group's accounts, at most, that are taken out for the rest to pass
+
+    # An account that the first log lacks is new until it is older and has more events than this.
+    new_days: ClassVar[int] = 7
+    new_events: ClassVar[int] = 5
+    rate_change: ClassVar[float] = 0.05  # of an item's like rate by new accounts
+    top: ClassVar[int] = 50  # items by likes, into which new accounts may lift one from beyond twice its rank
 
     user_share: Real = Field(gt=0, lt=1)
     fall: NonNegative

@@ -1,12 +1,13 @@
 """Alarms of an update: new interactions that may be an attack or an accident, before any training on them.
 
 They are judged group by group, so that an alarm for some shuts nobody else out: by their source, by whether their users
-are new since the current model's log, and by bursts of new users, who came on one day or in one hour.
+are new, by bursts of new users, who came on one day or in one hour, and by accounts, if few of them spoil a group.
+Other ratings of known events are a group of their own.
 """
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -19,11 +20,19 @@ from reclora_kedro.history.log_builder import Growth, build_log
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY
+from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.update.config import ExaminationConfig
-from reclora_kedro.update.updates import MOMENT, RawEntities, append_events, append_items, append_users
+from reclora_kedro.update.updates import (
+    MOMENT,
+    RawEntities,
+    append_events,
+    append_items,
+    append_users,
+    with_labels_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +42,9 @@ LENS = "lens"
 """What `update.accept` names to take a lens in spite of its alarm."""
 BURSTS = ("%Y-%m-%d", "%Y-%m-%dT%H")
 """Units of time, in UTC, in which many new users may come."""
-ONE_USER, NEW_USERS = "one-user", "new-users"
+ONE_USER, NEW_USERS, CHANGED, ACCOUNTS = "one-user", "new-users", "changed-ratings", "-accounts"
+ACCOUNT = "account:"
+"""What `update.accept` and `update.reject` name an account by, before its id."""
 
 
 class Model(NamedTuple):
@@ -57,8 +68,10 @@ def examine_events(
 
     All rows of a user with more than `user_rows` of them, and more than `user_share`, raise one. So do those of a group
     on which the current model's AUC is lower by more than `fall` than the mark, measured on at least `fall_rows` each:
-    such a fall reveals inverted or random labels, as tastes change slowly. The mark is the first model's AUC on the
-    test rows of its own log, which nothing that came later can lower; the current model's fall there is an alarm, too.
+    such a fall reveals inverted or random labels, as tastes change slowly. If few accounts are to blame, they are a
+    group, and the rest has no alarm. The mark is the first model's AUC on the test rows of its own log, which nothing
+    that came later can lower; the current model's fall there, with the labels of that log, is an alarm, too. Another
+    alarm is that known ratings turn into likes, or into dislikes.
 
     Args:
         new: canonical interactions with their `source`.
@@ -68,13 +81,20 @@ def examine_events(
     users = added.group_by("user_id").len("rows")
     most = (pl.col("rows") > config.user_rows) & (pl.col("rows") > config.user_share * added.height)
     is_crowd = pl.col("user_id").is_in(users.filter(most)["user_id"].implode())
-    is_known = pl.col("user_id").is_in(current.log.users["user_id"].implode())
+    is_known = pl.col("user_id").is_in(established_users(current.log, first.log, config).implode())
     source = pl.col("source").str.replace("raw_new_interactions", "table")
     group = pl.format("{}-{}", source, pl.when(is_known).then(pl.lit("known-users")).otherwise(pl.lit(NEW_USERS)))
-    added = added.with_columns(group=pl.when(is_crowd).then(pl.lit(ONE_USER)).otherwise(group))
+    changed, is_changed = pl.format("{}-{}", source, pl.lit(CHANGED)), pl.col("was").is_not_null()
+    group = pl.when(is_crowd).then(pl.lit(ONE_USER)).when(is_changed).then(changed).otherwise(group)
+    added = added.with_columns(group=group)
+    turned = added.group_by("group").agg(
+        to_likes=(pl.col("was") < pl.col("label")).sum(), to_dislikes=(pl.col("was") > pl.col("label")).sum()
+    )
+    added = added.drop("was")
     trusted = first.log.samples_in("test")
     mark = lens_auc(first, trusted, config.fall_rows)
-    still = lens_auc(current, current.log.samples.join(trusted, on=MOMENT, how="semi"), config.fall_rows)
+    rows_in_use = current.log.samples.join(trusted, on=MOMENT, how="semi")
+    still = lens_auc(current, with_labels_of(rows_in_use, first.log), config.fall_rows)
     if still < mark - config.fall:
         told = (
             f"the AUC of the lens in use is {still:.3f} on the test rows of the first log, and was {mark:.3f} at first"
@@ -93,9 +113,18 @@ def examine_events(
         for unit in BURSTS:
             for name in [name for name in added["group"].unique(maintain_order=True) if name.endswith(NEW_USERS)]:
                 added = _divided(added, name, unit, scored, aucs, least_auc, config.fall_rows, config.new_users)
-    told = "the current model's AUC is {:.3f} on them; the mark is {:.3f}"
-    alarms = {name: told.format(auc, mark) for name, auc in aucs.items() if auc < least_auc}
+        for name in [name for name, auc in aucs.items() if auc < least_auc]:
+            added = _without_accounts(added, name, scored, aucs, least_auc, config)
+    told = "the current model's AUC is {:.3f} {} them; the mark is {:.3f}"
+    alarms = {
+        name: told.format(auc, "with" if name.endswith(ACCOUNTS) else "on", mark)
+        for name, auc in aucs.items()
+        if auc < least_auc
+    }
     alarms[ONE_USER] = "one user has most of the new interactions"
+    for name, likes, dislikes in turned.iter_rows():
+        if likes + dislikes >= config.turned and max(likes, dislikes) > config.turned_share * (likes + dislikes):
+            alarms[name] = f"{likes:,} known ratings become likes, and {dislikes:,} dislikes"
     return added.with_columns(alarm=pl.col("group").replace_strict(alarms, default=None, return_dtype=pl.String))
 
 
@@ -143,10 +172,9 @@ def keep_out(
                 *(rows, users, group, alarm, group, group),
             )
     taken = unseen.join(out, on=EVENT_KEY, how="anti", maintain_order="left")
-    for item, users, new_users in lifted_items(taken, log, current.log.users["user_id"], config).iter_rows():
-        told = f"{new_users} of its {users} users are new: somebody may have made them to lift it"
+    for item, told in moved_items(taken, log, established_users(current.log, first.log, config), config).items():
         report.record(f"interactions of the item {item}", taken.filter(item_id=item).height, told)
-        logger.warning("Most users of the item %s are new, %d of %d.", item, new_users, users)
+        logger.warning("New accounts may move the item %s: %s.", item, told)
     return taken, pl.concat([rejected, out], how="diagonal")
 
 
@@ -159,8 +187,8 @@ def decided(
     """Return those of the examined interactions to keep out: alarmed ones that are not accepted, and rejected ones.
 
     Args:
-        accept: groups to take in in spite of their alarm; True for all.
-        reject: groups to keep out for good; False for none.
+        accept: groups, and accounts (``account:`` and the id), to take in in spite of their alarm; True for all.
+        reject: groups and accounts to keep out for good; False for none.
         rejected: groups that were rejected before.
 
     Raises:
@@ -168,36 +196,80 @@ def decided(
     """
     groups = examined["group"].unique().sort().to_list()
     taken, rejected_now = groups if accept is True else [*(accept or ())], [*(reject or ())]
+    accounts = ACCOUNT + examined["user_id"].cast(pl.String)
     for parameter, named, further in (("accept", taken, (LENS,)), ("reject", rejected_now, rejected)):
         for name in named:
-            if groups and name not in {*groups, *further}:
+            if groups and name not in {*groups, *further} and not (accounts == name).any():
                 raise ValueError(
                     f"update.{parameter} names {name!r}, but the groups of the new interactions are "
                     f"{', '.join(groups)}: name some of these."
                 )
-    is_rejected = pl.col("group").is_in(rejected_now)
-    kept_out = examined.filter(is_rejected | (pl.col("alarm").is_not_null() & ~pl.col("group").is_in(taken)))
+    is_rejected, is_taken = (
+        pl.col("group").is_in(names) | (ACCOUNT + pl.col("user_id").cast(pl.String)).is_in(names)
+        for names in (rejected_now, taken)
+    )
+    kept_out = examined.filter(is_rejected | (pl.col("alarm").is_not_null() & ~is_taken))
     return kept_out.with_columns(alarm=pl.when(is_rejected).then(pl.lit(REJECTED)).otherwise("alarm"))
 
 
-def lifted_items(
-    added: pl.DataFrame, log: pl.LazyFrame, known_users: pl.Series, config: ExaminationConfig
-) -> pl.DataFrame:
-    """Return items whose users are mostly new: item_id, users and new_users, the most lifted first.
+def established_users(log: InteractionLog, first: InteractionLog, config: ExaminationConfig) -> pl.Series:
+    """Return the ids of users of the first log, and of those that have been there for some days, with some events.
 
-    New accounts cost nothing, so that somebody may have made them to lift the item.
+    Others are new, also if an earlier update has taken in events of theirs: what they do is counted over these days.
     """
-    users = pl.concat([each.lazy().select("item_id", "user_id") for each in (log, added)]).unique()
-    items = added.lazy().select("item_id").unique()
-    is_new = ~pl.col("user_id").is_in(known_users.implode())
-    counted = users.join(items, on="item_id").group_by("item_id").agg(users=pl.len(), new_users=is_new.sum())
-    lifted = (pl.col("new_users") >= config.new_users) & (pl.col("new_users") > config.item_share * pl.col("users"))
-    return counted.filter(lifted).sort("new_users", "item_id", descending=[True, False]).collect()
+    events = log.sequences
+    lengths = events.ends - events.starts
+    first_seconds = events.timestamp[np.minimum(events.starts, max(len(events.timestamp) - 1, 0))]
+    is_old = first_seconds <= log.last_second - config.new_days * SECONDS_PER_DAY if log.shared_clock else True
+    aged = log.users["user_id"].filter(pl.Series((lengths >= config.new_events) & is_old))
+    return pl.concat([first.users["user_id"], aged]).unique()
+
+
+def moved_items(
+    added: pl.DataFrame, log: pl.LazyFrame, established: pl.Series, config: ExaminationConfig
+) -> dict[object, str]:
+    """Return items that new accounts may have been made to lift or to sink, and how they would stand without them.
+
+    New accounts cost nothing. Those of earlier updates count as long as they are new.
+    """
+    columns = ["item_id", "user_id", "label"]
+    votes = pl.concat([each.lazy().select(columns) for each in (log, added)], how="vertical_relaxed").drop_nulls(
+        "label"
+    )
+    votes = votes.with_columns(is_new=~pl.col("user_id").is_in(established.implode()))
+    is_like, is_old = pl.col("label") == 1, ~pl.col("is_new")
+    items = votes.group_by("item_id").agg(
+        users=pl.col("user_id").n_unique(),
+        new_users=pl.col("user_id").filter("is_new").n_unique(),
+        rate=is_like.mean(),
+        rate_without=is_like.filter(is_old).mean(),
+        likers=pl.col("user_id").filter(is_like).n_unique(),
+        likers_without=pl.col("user_id").filter(is_like & is_old).n_unique(),
+    )
+    likers = ("likers", "likers_without")
+    ranks = [pl.col(name).rank("min", descending=True).alias(f"rank_of_{name}") for name in likers]
+    is_most = pl.col("new_users") > config.item_share * pl.col("users")
+    is_rated = (pl.col("rate") - pl.col("rate_without")).abs() >= config.rate_change
+    rank, rank_without = (pl.col(f"rank_of_{name}") for name in likers)
+    is_lifted = (rank <= config.top) & (rank_without > 2 * pl.max_horizontal(rank, config.top / 2))
+    moved = items.with_columns(ranks).join(added.lazy().select("item_id").unique(), on="item_id", how="semi")
+    moved = moved.filter((pl.col("new_users") >= config.new_users) & (is_most | is_rated | is_lifted))
+    told = {}
+    for row in moved.sort("new_users", "item_id", descending=[True, False]).collect().iter_rows(named=True):
+        rate = "none" if row["rate_without"] is None else f"{row['rate_without']:.2f}"
+        told[row["item_id"]] = (
+            f"{row['new_users']:,} of its {row['users']:,} users are new; {row['rate']:.2f} of its ratings are likes, "
+            f"without them {rate}; its rank by users with a like is {row['rank_of_likers']:,}, without them "
+            f"{row['rank_of_likers_without']:,}"
+        )
+    return told
 
 
 def without_known(new: pl.DataFrame, log: pl.LazyFrame) -> pl.DataFrame:
+    """Return new interactions that the log lacks, with the label of its event where only the rating is another one."""
     later = log.filter(pl.col("timestamp") >= new["timestamp"].min()).collect() if new.height else new
-    return new.join(later, on=[*EVENT_KEY, "rating", "label"], how="anti", nulls_equal=True, maintain_order="left")
+    added = new.join(later, on=[*EVENT_KEY, "rating", "label"], how="anti", nulls_equal=True, maintain_order="left")
+    return added.join(later.select(*EVENT_KEY, was="label"), on=EVENT_KEY, how="left", maintain_order="left")
 
 
 def lens_auc(model: Model, samples: pl.DataFrame, least: int) -> float:
@@ -261,6 +333,44 @@ def _divided(
     names = rows.select(*EVENT_KEY, new=pl.when(is_burst).then("burst").otherwise("group"))
     added = added.join(names, on=EVENT_KEY, how="left", maintain_order="left")
     return added.with_columns(group=pl.coalesce("new", "group")).drop("new")
+
+
+def _without_accounts(
+    added: pl.DataFrame,
+    group: str,
+    scored: pl.DataFrame,
+    aucs: dict[str, float],
+    least_auc: float,
+    config: ExaminationConfig,
+) -> pl.DataFrame:
+    """Take the accounts out of a group that lower the AUC most, until the rest has no alarm; none if it takes many.
+
+    Args:
+        aucs: by group, which are brought up to date.
+    """
+    rows = added.filter(group=group)
+    moments = rows.select("user_id", "timestamp").unique()
+    own = scored.join(moments, on=["user_id", "timestamp"], maintain_order="left")
+    blamed, limit = list[Any](), config.accounts_share * own["user_id"].n_unique()
+    while len(blamed) < limit:
+        left = own.filter(~pl.col("user_id").is_in(blamed))
+        auc = _aucs(left, rows, config.fall_rows).get(group, 0.0)
+        if auc >= least_auc:
+            aucs |= {f"{group}{ACCOUNTS}": aucs[group], group: auc}
+            is_blamed = (pl.col("group") == group) & pl.col("user_id").is_in(blamed)
+            return added.with_columns(group=pl.when(is_blamed).then(pl.lit(f"{group}{ACCOUNTS}")).otherwise("group"))
+        users = _shares_won(left).with_columns(lost=pl.col("rows") * (least_auc - pl.col("won")))
+        blamed.append(users.sort("lost", maintain_order=True)["user_id"][-1])
+    return added
+
+
+def _shares_won(scored: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of each user, and the mean share of the other label's rows that they are on the right side of."""
+    is_like, rank = pl.col("label") == 1, pl.col("logit").rank()
+    likes, within = is_like.sum(), pl.col("logit").rank().over("label")
+    below = (rank - within) / pl.when(is_like).then(pl.len() - likes).otherwise(likes)
+    won = scored.select("user_id", won=pl.when(is_like).then(below).otherwise(1 - below))
+    return won.group_by("user_id", maintain_order=True).agg(pl.len().alias("rows"), pl.col("won").mean())
 
 
 def _aucs(scored: pl.DataFrame, rows: pl.DataFrame, least: int) -> dict[str, float]:

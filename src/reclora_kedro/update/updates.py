@@ -271,10 +271,24 @@ def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: 
     return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
 
 
+def with_labels_of(samples: pl.DataFrame, *earlier: InteractionLog) -> pl.DataFrame:
+    """Return samples of a grown log with the labels that earlier logs, the last one first, gave the same rows.
+
+    An event of the same user, item and second with another rating changes labels of the grown log, and nothing that
+    comes later may change what judges it.
+    """
+    key = [*MOMENT, "item_index"]
+    for log in earlier:
+        own = log.samples.lazy().select(*key, own="label").join(samples.lazy().select(key), on=key, how="semi")
+        samples = samples.join(own.unique(key).collect(), on=key, how="left", maintain_order="left")
+        samples = samples.with_columns(label=pl.coalesce("own", "label")).drop("own")
+    return samples
+
+
 def trusted_rows(log: InteractionLog, first: InteractionLog, most: int, seed: int) -> pl.DataFrame:
-    """Draw samples of a grown log that were test samples of the first one, in their order."""
+    """Draw samples of a grown log that were test samples of the first one, in their order, with their labels there."""
     rows = log.samples.join(first.samples_in("test").select(MOMENT).unique(), on=MOMENT, how="semi")
-    return rows.sample(min(most, rows.height), seed=seed).sort("row")
+    return with_labels_of(rows.sample(min(most, rows.height), seed=seed).sort("row"), first)
 
 
 def known_moments(log: InteractionLog) -> pl.DataFrame:

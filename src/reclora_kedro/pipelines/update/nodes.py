@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ from reclora_kedro.update import promotion, updates
 from reclora_kedro.update.config import ExaminationConfig, PromotionConfig
 from reclora_kedro.update.promotion import Decision
 from reclora_kedro.update.updates import RawEntities
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from reclora_kedro.candidates.next_item.base import Retriever
@@ -183,6 +186,7 @@ def promote(
 
     newest, accepts_lens = log.samples_in("test"), accept is True or (accept is not False and LENS in accept)
     held_out = log.samples[updates.held_out_rows(log, current_log, config.held_out, current_lens.config.seed)]
+    held_out = updates.with_labels_of(held_out, current_log, first_log)
     lenses = {"champion": current_lens, "challenger": challenger_lens, "first": first_lens}
     lenses = {name: grow_lens(lens, log) for name, lens in lenses.items()}
     trusted = updates.trusted_rows(log, first_log, config.held_out, current_lens.config.seed)
@@ -241,14 +245,27 @@ def name_current_model(
     model_history: list[ModelInHistory],
     new_interactions_report: Records,
     variant: str | None,
+    ranked_by: str | None,
     retriever: bool,
     adapter_promotion_report: Record | None = None,
     **weights: Any,
 ) -> CurrentModel:
-    """Return the versions that this update has made, or the current model unchanged if there was nothing new."""
+    """Return the versions that this update has made, or the current model unchanged if there was nothing new.
+
+    Args:
+        variant: which was trained with the lens, if any.
+        ranked_by: the one that ranks lists.
+    """
     before = model_history[0]
     if not promotion_report["log_has_grown"]:
         return CurrentModel(versions=before["versions"], decision=before["decision"], made_by=before["made_by"])
+    if ranked_by not in (None, variant):
+        logger.warning(
+            "recommendation.variant is %s, whose adapter belongs to the lens before this update, so that it cannot "
+            "rank lists: have updates train it, too, with update.variant=%s, or train it anew.",
+            ranked_by,
+            ranked_by,
+        )
     [run] = versions_in_use(["promotion_report"]).values()
     kept = {name: before["versions"][name] for name in KEPT if name in before["versions"]}
     entries = [*IN_USE, *([f"{variant}.adapter"] if variant else []), *(["retriever"] if retriever else [])]

@@ -128,7 +128,11 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             *retrievers,
             Node(
                 nodes.name_current_model,
-                inputs={"variant": "params:update.variant", "retriever": "params:update.retriever"}
+                inputs={
+                    "variant": "params:update.variant",
+                    "ranked_by": "params:recommendation.variant",
+                    "retriever": "params:update.retriever",
+                }
                 | {
                     name: name
                     for name in (
