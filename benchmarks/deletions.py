@@ -35,7 +35,7 @@ from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.llm.item_vectors import embed_items
-from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.update.forgetting import (
     Tables,
     forget_in_lens,

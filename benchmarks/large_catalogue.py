@@ -36,7 +36,7 @@ from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.features import fresh_lens
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, FittedRecommender
 from reclora_kedro.recommendation.second_stage import SecondStage

@@ -66,7 +66,7 @@ def build_model(project: Project) -> Any:
     from reclora_kedro.llm.item_vectors import principal_components, tfidf_vectors
     from reclora_kedro.llm.prompts import PromptBuilder
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
-    from reclora_kedro.recommendation.choice import Choice
+    from reclora_kedro.recommendation.chosen import Choice
     from reclora_kedro.recommendation.config import RecommendationConfig
     from reclora_kedro.recommendation.recommender import FittedRecommender
     from reclora_kedro.serving.models import Llm, ServedModel

@@ -34,15 +34,17 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.lens.training import fit_lens
-from reclora_kedro.recommendation.choice import Choice, validated_configs
+from reclora_kedro.recommendation.choice import MethodChoice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.recommender import FittedRecommender, choose
+from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.recommendation.sources import validated_configs
 
 DAYS, WINDOWS, SEEDS = 7, 6, 3  # days of a window, windows at the end of the log, and seeds of the lenses
 K = 10  # items that are recommended
 SOURCES = {"popularity": "popular items", "item_knn": "Item-kNN"}
-RANKER = {"sources": (*SOURCES,), "method": "ranker", "order": "candidates"}
+RANKER = {"sources": (*SOURCES,), "method": "ranker", "order": "lens"}
 METRICS = ("AUC", f"HR@{K}", f"NDCG@{K}")
 
 
@@ -59,10 +61,11 @@ def rules(parameters: Mapping[str, Any]) -> RecommendationConfig:
 
 
 def train_ranker(log: InteractionLog, lens: Lens, parameters: Mapping[str, Any]) -> Choice:
-    """The sources' settings and the ranker that reads a lens, by validation likes."""
+    """The sources' settings and the ranker, whose lists a lens reorders, by validation likes."""
     config = rules(parameters)
     configs = validated_configs(config.sources, parameters)
-    return choose(log, config, configs, parameters["bootstrap"], LensReader(lens, log))[0]
+    bootstrap, reader = parameters["bootstrap"], LensReader(lens, log)
+    return MethodChoice(log=log, config=config, blocks=configs, bootstrap=bootstrap, lens=reader).choose()[0]
 
 
 def hits_and_gains(recommended: np.ndarray, liked: np.ndarray) -> tuple[float, float]:

@@ -44,14 +44,16 @@ from reclora_kedro.ingestion.ids import listed
 from reclora_kedro.ingestion.raw_tables import ROW, UNIX_UNITS
 from reclora_kedro.ingestion.tables import DATE, read_tables
 from reclora_kedro.llm.item_vectors import embed_items
-from reclora_kedro.recommendation.choice import Choice, config_kinds
+from reclora_kedro.recommendation.choice import MethodChoice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.delivery import Delivery
 from reclora_kedro.recommendation.item_ranks import rank_test_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.recommendations import recommend as first_items
-from reclora_kedro.recommendation.recommender import FittedRecommender, choose, learned_by_source
+from reclora_kedro.recommendation.recommender import FittedRecommender, learned_by_source
+from reclora_kedro.recommendation.sources import config_kinds
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +108,8 @@ class Recommender(FittedRecommender):
             config = _validated(RecommendationConfig, blocks, "recommendation")
             kinds = config_kinds(config.sources)
             configs = {source: _validated(kind, blocks, source.rpartition(".")[2]) for source, kind in kinds.items()}
-            chosen, _ = choose(log, config, configs, Bootstrap(**blocks["bootstrap"]))
+            bootstrap = Bootstrap(**blocks["bootstrap"])
+            chosen, _ = MethodChoice(log=log, config=config, blocks=configs, bootstrap=bootstrap).choose()
             logger.info("Lists are made by %s: %s.", chosen.kind, chosen.reason)
             return cls.from_choice(Training.of_all(log), chosen, config)
 

@@ -10,7 +10,7 @@ from live_service import SOURCES, block
 from projects import ROOT
 from reclora_kedro import cli
 from reclora_kedro.pipelines import served_project
-from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 
 STORED = Choice(kind="fusion", order="candidates", sources=SOURCES, reason="it was best")

@@ -12,14 +12,10 @@ from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnConfig
 from reclora_kedro.candidates.popularity import PopularityConfig
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.recommendation import ranker, recommender
-from reclora_kedro.recommendation.choice import (
-    Choice,
-    choice_before,
-    chosen_method,
-    halves_of_users,
-    stored_choice,
-)
+from reclora_kedro.recommendation import choice as module
+from reclora_kedro.recommendation import ranker
+from reclora_kedro.recommendation.choice import MethodChoice, chosen_method, halves_of_users
+from reclora_kedro.recommendation.chosen import Choice, choice_before, stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.second_stage import SecondStage
 
@@ -75,7 +71,8 @@ def log():
 
 
 def choose(log, before=None, **changes):
-    return recommender.choose(log, config(**changes), CONFIGS, BOOTSTRAP, before=before)
+    asked = {"log": log, "config": config(**changes), "blocks": CONFIGS, "bootstrap": BOOTSTRAP}
+    return MethodChoice(**asked, in_use=before).choose()
 
 
 def test_likes_of_other_users_than_those_that_taught_choose_the_method(log, monkeypatch):
@@ -89,8 +86,8 @@ def test_likes_of_other_users_than_those_that_taught_choose_the_method(log, monk
         SecondStage, "learned", classmethod(lambda cls, *rest: taught.append(rest[1].frame) or learned(cls, *rest))
     )
     ranked = []
-    rank = recommender.rank_likes
-    monkeypatch.setattr(recommender, "rank_likes", lambda *rest: ranked.append(rest[2]) or rank(*rest))
+    rank = module.rank_likes
+    monkeypatch.setattr(module, "rank_likes", lambda *rest: ranked.append(rest[2]) or rank(*rest))
     choice, compared = choose(log)
     assert choice.kind in ("item_knn", "fusion")
     assert {each["model"]: each["ndcg"] for each in compared}["item_knn"] == 1
@@ -106,7 +103,10 @@ def test_likes_of_other_users_than_those_that_taught_choose_the_method(log, monk
 def test_workers_choose_what_one_process_chooses(log, workers_here):
     configs = CONFIGS | {"item_knn": ItemKnnConfig(popularity_powers=(0.5, 0.1, 0.9), text_weights=(0.0,))}
     engines = (LOCAL, workers_here(7).model_copy(update={"workers": 2}))
-    alone, shared = (recommender.choose(log, config(), configs, BOOTSTRAP, engine=engine) for engine in engines)
+    alone, shared = (
+        MethodChoice(log=log, config=config(), blocks=configs, bootstrap=BOOTSTRAP, engine=engine).choose()
+        for engine in engines
+    )
     assert alone == shared
 
 
@@ -135,22 +135,6 @@ def test_likes_of_a_single_user_choose_nothing_and_that_is_said(log, caplog):
     assert "2 are needed: it is fusion" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("kind", "order", "weights", "trees", "reads"),
-    [
-        ("item_knn", "candidates", {"lens": 1.0}, "some", False),
-        ("item_knn", "lens", None, None, True),
-        ("fusion", "candidates", {"item_knn_rank": 1.0}, "some", False),
-        ("fusion", "candidates", {"lens": 0.1}, None, True),
-        ("ranker", "candidates", {"item_knn_rank": 1.0}, "some", True),
-        ("ranker", "candidates", None, None, False),
-    ],
-)
-def test_the_lens_is_read_where_it_changes_a_list(kind, order, weights, trees, reads):
-    choice = Choice(kind=kind, order=order, sources={}, stage=SecondStage(weights=weights, trees=trees))
-    assert choice.reads_lens == reads
-
-
 def test_an_order_by_the_lens_needs_one(log):
     with pytest.raises(ValueError, match=r"recommendation\.order is lens, but there is no lens"):
         choose(log, order="lens")
@@ -159,6 +143,12 @@ def test_an_order_by_the_lens_needs_one(log):
 def test_the_choice_of_an_earlier_release_is_refused_and_not_compared_with(caplog):
     old = {"kind": "neighbours", "order": "lens", "popularity": None, "linear": None}
     other_settings = {"kind": "linear", "order": "lens", "sources": {"linear": {"text_power": 2.0}}}
+    read_lens = Choice(kind="fusion", order="candidates", sources={}, stage=SecondStage(weights={"lens": 1.0}))
+    for record in (read_lens, read_lens.model_copy(update={"stage": SecondStage(trees="a\nfeature_names=x lens y")})):
+        with pytest.raises(
+            ValueError, match=r"earlier release, in which fusion and ranker read the click model\. Choose"
+        ):
+            stored_choice(record.model_dump(mode="json"))
     for record, fault in (
         (old, "Choice has sources: Field required"),
         (other_settings, "LinearSettings has text_power"),

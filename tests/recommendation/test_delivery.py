@@ -12,13 +12,11 @@ from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.distributed import engine
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.pipelines.recommendation import nodes
 from reclora_kedro.recommendation import delivery, recommender
-from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.delivery import candidate_questions, candidate_table, concentration, lists_for_users
 from reclora_kedro.recommendation.recommender import FittedRecommender
-from reclora_kedro.recommendation.second_stage import SecondStage
 
 RULES = RecommendationConfig.model_validate(PARAMETERS["recommendation"])
 SOURCES = {"popularity": {}, "item_knn": {}}
@@ -55,13 +53,6 @@ def test_each_user_gets_what_the_recommender_finds_best_now_with_reasons(log):
 
     assert lists.schema == delivery._no_pairs(log.find_users([0]), log).schema
     assert report == {"users": 5, "fallbacks": 0, "empty_candidate_sets": 0}
-
-
-def test_a_source_that_is_chosen_beside_a_fusion_with_the_lens_is_delivered(log, lens):
-    stage = SecondStage(weights={"item_knn_rank": 1.0, "lens": 1.0})
-    choice = Choice(kind="item_knn", order="candidates", sources=SOURCES, stage=stage)
-    lists, *_ = nodes.shortlist_candidates(lens, log, None, choice.model_dump(mode="json"), RULES, LOCAL)
-    assert lists.equals(lists_of(log, most=RULES.shortlist)[0])
 
 
 @pytest.mark.parametrize("kind", ["item_knn", "fusion"])

@@ -56,7 +56,7 @@ REQUEST = st.builds(
     include_seen=st.booleans(),
 )
 WEIGHTS = st.none() | st.dictionaries(
-    st.sampled_from([*(f"{source}_rank" for source in SOURCES), "lens"]), st.sampled_from([0.5, 1.0]), min_size=1
+    st.sampled_from([f"{source}_rank" for source in SOURCES]), st.sampled_from([0.5, 1.0]), min_size=1
 )
 
 
@@ -93,7 +93,7 @@ def lens():
 def trees():
     """Trees that split by the features of candidates, of whichever log."""
     names = [f"{source}{kind}" for kind in (features.RANK, features.SCORE, features.GAP) for source in SOURCES]
-    names += [features.LENS, "events", "recent_events", "item_age", "history_length", "cosine_last"]
+    names += ["events", "recent_events", "item_age", "history_length", "cosine_last"]
     random = np.random.default_rng(0)
     values = random.normal(size=(400, len(names)))
     data = lightgbm.Dataset(values, random.random(400) < 0.3, group=[10] * 40, feature_name=names)
@@ -118,7 +118,7 @@ def stored(log):
 
 def read_anew(current_model, log):
     """The current model's recommender on a later log of more users."""
-    reader = LensReader(grow_lens(current_model.lens, log), log) if current_model.choice.reads_lens else None
+    reader = LensReader(grow_lens(current_model.lens, log), log) if current_model.choice.order == "lens" else None
     return replace(current_model.recommender, lens=reader).with_events(log)
 
 

@@ -28,7 +28,7 @@ def test_candidates_are_the_best_items_of_any_source_with_their_ranks_scores_and
     monkeypatch.setattr("reclora_kedro.candidates.moments.SCORES_AT_ONCE", 1)
     monkeypatch.setattr("reclora_kedro.candidates.moments.LEAST_AT_ONCE", 1)
     up, down = np.arange(21.0), np.append(100 - np.arange(20.0), -1)
-    reader = CandidateReader({"up": ByItem(up), "down": ByItem(down)}, ItemFacts(log), None)
+    reader = CandidateReader({"up": ByItem(up), "down": ByItem(down)}, ItemFacts(log))
     asked = log.samples.filter(split="test")[:2]
     excluded = [np.array([], dtype=np.int64), np.array([0, 20])]
     moments = moments_of(log, asked, repeat=True, excluded=excluded)
@@ -50,7 +50,7 @@ def test_candidates_are_the_best_items_of_any_source_with_their_ranks_scores_and
 def test_only_moments_whose_like_a_source_finds_teach(log, monkeypatch):
     monkeypatch.setattr(features, "BEST_PER_SOURCE", 3)
     likes = draw_positives(log, "validation", None, None, 0)
-    reader = CandidateReader({"one": ByItem(-np.arange(21.0))}, ItemFacts(log), None)
+    reader = CandidateReader({"one": ByItem(-np.arange(21.0))}, ItemFacts(log))
     lists = read_lists(reader, moments_of(log, likes), likes["item_index"].to_numpy())
     assert lists.liked.sum() == len(np.unique(lists.moment)) == lists.moment.max() + 1
     assert 0 < lists.liked.sum() < likes.height
@@ -72,7 +72,7 @@ def test_what_a_second_stage_learns_from_knows_nothing_of_the_likes_that_it_lear
             "lately": Popularity.fit(training, PopularitySettings(days=1e-4)),
         }
         sources = {name: model.as_of_each_moment(training) for name, model in sources.items()}
-        found.append(CandidateReader(sources, ItemFacts(each), None).read(training.moments(likes)))
+        found.append(CandidateReader(sources, ItemFacts(each)).read(training.moments(likes)))
     one, two = found
     np.testing.assert_array_equal(one.row, two.row)
     np.testing.assert_array_equal(one.item, two.item)

@@ -14,7 +14,7 @@ from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation import item_ranks
-from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import moments_of, rank_likes, rank_test_likes, sampled_items
 from reclora_kedro.recommendation.recommender import FittedRecommender

@@ -9,7 +9,7 @@ import pytest
 from named import PARAMETERS
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.moments import NO_ITEM
-from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import FittedRecommender
 
@@ -84,12 +84,8 @@ def test_diversity_exchanges_items_of_the_shortlist_that_are_alike_and_shows_no_
 
 
 def test_a_choice_that_reads_the_lens_needs_one(log):
-    with pytest.raises(ValueError, match="The chosen order is that of the lens, but there is none"):
+    with pytest.raises(ValueError, match=r"recommendation\.order is lens, but there is no lens"):
         made(log, order="lens")
-    fusion = Choice(kind="fusion", order="candidates", sources={"popularity": {}}, stage={"weights": {"lens": 1.0}})
-    rules = RecommendationConfig.model_validate(PARAMETERS["recommendation"])
-    with pytest.raises(ValueError, match="The chosen fusion reads the lens, but there is none"):
-        FittedRecommender.from_choice(Training.of_all(log), fusion, rules)
 
 
 def test_without_a_shared_clock_facts_of_items_never_count_events_that_are_held_out(log):

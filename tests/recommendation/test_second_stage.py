@@ -27,8 +27,8 @@ class Lens:
         self.logits = logits
 
 
-def reader_of(log, sources, lens=None):
-    return CandidateReader(sources, ItemFacts(log), lens)
+def reader_of(log, sources):
+    return CandidateReader(sources, ItemFacts(log))
 
 
 def test_the_best_items_of_all_sources_are_ordered_and_others_follow_without_scores(log, monkeypatch):
@@ -105,19 +105,3 @@ def test_without_a_like_among_the_candidates_nothing_is_learned_and_ranks_count(
     assert stage == SecondStage()
     by_rank = Ordered(reader, stage.order("ranker")).top(moments, 5)
     assert by_rank.items.tolist() == reader.sources["one"].top(moments, 5).items.tolist()
-
-
-def test_the_second_stage_reads_the_lens(log):
-    likes = draw_positives(log, "validation", None, None, 0)
-    next_item = pl.Series(log.sequences.item_index)
-
-    def logits(pairs):
-        after = (pairs["item_index"] - next_item.gather(pairs["history_end"] - 1)) % 20
-        return torch.from_numpy((after == 1).to_numpy().astype(np.float32))
-
-    reader = reader_of(log, {"one": ByItem(np.zeros(21))}, Lens(logits))
-    stage = SecondStage.learned(reader, moments_of(log, likes), likes["item_index"].to_numpy(), 0)
-    assert stage.weights["lens"] > 1
-    test = draw_positives(log, "test", None, None, 0)
-    first = Ordered(reader, stage.order("fusion")).top(moments_of(log, test), 1).items[:, 0]
-    assert first.tolist() == test["item_index"].to_list()

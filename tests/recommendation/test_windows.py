@@ -10,8 +10,8 @@ from named import PARAMETERS
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import backtest, ranker
-from reclora_kedro.recommendation.choice import validated_configs
 from reclora_kedro.recommendation.config import SECOND_STAGES, BacktestConfig, RecommendationConfig
+from reclora_kedro.recommendation.sources import validated_configs
 from reclora_kedro.recommendation.windows import bounds_of_windows, log_until, windows_of
 from reference_log import reference_log
 

@@ -16,7 +16,7 @@ from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.recommendation import fusion, ranker
-from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.features import read_lists
 from reclora_kedro.recommendation.recommender import FittedRecommender

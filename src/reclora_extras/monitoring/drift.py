@@ -22,7 +22,7 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.lens.states import LensReader, lens_scores
-from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.recommendation.list_metrics import ranks_in_lists

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reclora_extras.monitoring.config import MonitoringConfig
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation.choice import stored_choice
+from reclora_kedro.recommendation.chosen import stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.terminal import show
 

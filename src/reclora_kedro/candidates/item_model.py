@@ -46,7 +46,7 @@ class Training:
     known: np.ndarray
     trained: Mapping[str, Any] = field(default_factory=dict)
     engine: EngineConfig = LOCAL
-    _made: dict[Hashable, Any] = field(default_factory=dict)
+    _made: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
     @classmethod
     def of_split(
@@ -74,22 +74,20 @@ class Training:
     def release(self) -> None:
         """Forget what has been made of the events, which fitted models keep as far as they need it."""
         self._made.clear()
-        for name in ("user", "taken"):
-            vars(self).pop(name, None)
 
     @property
     def items(self) -> int:
         return self.log.items.height
 
-    @cached_property
+    @property
     def user(self) -> np.ndarray:
         """User of each event, shape (events,)."""
-        return user_of_events(self.log.sequences.offsets)
+        return self.once("user", lambda: user_of_events(self.log.sequences.offsets))
 
-    @cached_property
+    @property
     def taken(self) -> csr_array:
         """Ones where a user took an item: float32, shape (users, items)."""
-        return self._pairs(self.known)
+        return self.once("taken", lambda: self._pairs(self.known))
 
     @cached_property
     def users(self) -> np.ndarray:

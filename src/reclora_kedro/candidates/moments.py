@@ -75,7 +75,7 @@ class Moments:
     order: ItemOrder
     hidden: Sequence[np.ndarray]
     allowed: Sequence[np.ndarray | None]
-    _made: dict[Hashable, Any] = field(default_factory=dict)
+    _made: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(

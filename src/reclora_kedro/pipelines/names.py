@@ -123,6 +123,11 @@ class PipelineNames:
             )
 
     @property
+    def lists_read_lens(self) -> bool:
+        """Whether the lens reorders lists, ``recommendation.order``."""
+        return bool(self.parameters["recommendation"]["order"] == "lens")
+
+    @property
     def recommendation_reads_retriever(self) -> bool:
         return "retriever" in self.sources
 
@@ -155,7 +160,7 @@ def source_types(parameters: Mapping[str, Any], read: Collection[str]) -> dict[s
 def _config_types(sources: Collection[str]) -> dict[str, Any]:
     """Return the types of the settings of the sources that have any, by the name of their block."""
     from reclora_kedro.candidates.item_model import NoSettings
-    from reclora_kedro.recommendation.choice import model_of
+    from reclora_kedro.recommendation.sources import model_of
 
     types = {source.rpartition(".")[2]: model_of(source).Config for source in sources}
     return {block: kind for block, kind in types.items() if kind is not NoSettings}

@@ -26,7 +26,7 @@ from reclora_kedro.lens.states import LensReader, gate_inputs, states_of_questio
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.recommendation import delivery
-from reclora_kedro.recommendation.choice import Choice, stored_choice
+from reclora_kedro.recommendation.chosen import Choice, stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import FittedRecommender, learned_by_source
 from reclora_kedro.scoring.config import ScoringConfig
@@ -192,7 +192,7 @@ class _Loading:
                 f"candidate_choice was made of the sources {', '.join(chosen.sources)}, but recommendation.sources "
                 f"names {', '.join(config.sources)}. {remedy}"
             )
-        if config.method not in ("validation", chosen.kind) or config.order not in ("validation", chosen.order):
+        if config.method not in ("validation", chosen.kind) or config.order != chosen.order:
             raise RunRefusedError(
                 f"candidate_choice is {chosen.kind} in the order of {chosen.order}, but the parameters name "
                 f"{config.method} and {config.order} (recommendation.method and order). {remedy}"

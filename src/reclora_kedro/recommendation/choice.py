@@ -1,89 +1,132 @@
 """The choice of how items are found, by likes of the validation split."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from pydantic import JsonValue, ValidationError
 
-from kedro_provenance.parameters import Block
-from reclora_kedro.candidates import ITEM_MODELS
-from reclora_kedro.candidates.item_model import ItemModel, NoSettings
+from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import RankingMetrics
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.taken_items import draw_positives
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.concentration import Concentration
-from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
-from reclora_kedro.recommendation.features import LENS
-from reclora_kedro.recommendation.second_stage import LABELS, SecondStage
+from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, RecommendationConfig
+from reclora_kedro.recommendation.item_ranks import moments_of, rank_likes
+from reclora_kedro.recommendation.list_metrics import Catalogue
+from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
+from reclora_kedro.recommendation.recommender import FittedRecommender
+from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.recommendation.sources import settings_of_sources
+
+if TYPE_CHECKING:
+    from reclora_kedro.lens.states import LensReader
 
 logger = logging.getLogger(__name__)
 
 LEVEL = 0.05  # two-sided, at which another method is better than the one in use
+TESTED_LISTS = 1000  # at test moments, that delivered ones are compared with
 
 
-class Choice(Block):
-    """How items are found: the method and the settings of all sources.
+class ValidationLikes(NamedTuple):
+    """Likes of the validation split by what they are for, with the times at which models are asked."""
+
+    settings: pl.DataFrame  # choose those of the sources: a draw of all likes
+    teaching: pl.DataFrame  # teach the second stage: likes of one half of the users
+    choosing: pl.DataFrame  # choose the method: likes of the other half, which taught it nothing
+
+    @classmethod
+    def draw(cls, log: InteractionLog, config: RecommendationConfig) -> "ValidationLikes":
+        rules, rows = config.rules(log.items), (None, config.validation_likes)
+        every, some = (draw_positives(log, "validation", None, count, config.seed, **rules) for count in rows)
+        every, some = (moments_of(likes, log, config.protocol) for likes in (every, some))
+        return cls(some, *halves_of_users(every, (config.teaching_likes, config.validation_likes), config.seed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodChoice:
+    """Chooses the settings of sources, the second stage, and the method with the best ranking of validation likes.
+
+    All models know the training events and what `recommendation.protocol` adds to them. The method in use stays until
+    another is significantly better.
 
     Attributes:
-        kind: name of a source, or of a second stage.
-        order: whether the lens reranks its first items.
-        sources: settings by source, a name or dotted path.
-        reason: why it is this one, in a sentence.
-        at_test_moments: how alike lists at test moments are, by models that know the training events.
+        blocks: the block of parameters of each source, by its name or dotted path.
+        lens: reorders lists where `recommendation.order` is lens.
+        trained: what other steps have trained, see `Training.trained`.
+        in_use: the choice in use, if any.
+        engine: whose workers share the settings, the fit and the likes.
     """
 
-    kind: str
-    order: Order
-    sources: dict[str, dict[str, JsonValue]]
-    stage: SecondStage = SecondStage()
-    reason: str = ""
-    at_test_moments: Concentration | None = None
+    log: InteractionLog
+    config: RecommendationConfig
+    blocks: Mapping[str, Any]
+    bootstrap: Bootstrap
+    lens: "LensReader | None" = None
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    in_use: Choice | None = None
+    engine: EngineConfig = LOCAL
 
-    @property
-    def name(self) -> str:
-        """Name of the method as tables have it."""
-        return self.kind + (RERANKED if self.order == "lens" else "")
+    def choose(self) -> tuple[Choice, list[RankingMetrics]]:
+        """Return the choice, and the records of `compute_ranking_metrics` that it was based on.
 
-    @property
-    def reads_lens(self) -> bool:
-        in_fusion, in_trees = LENS in (self.stage.weights or {}), self.kind == "ranker" and self.stage.trees is not None
-        return self.order == "lens" or (self.kind in SECOND_STAGES and (in_fusion or in_trees))
+        The baseline of the records is the method in use, or else the best one; there are none if likes do not choose.
+        """
+        config, likes = self.config, ValidationLikes.draw(self.log, self.config)
+        config.warn_of_unmatched(self.log.items)  # here alone, as rules are read at many places
+        training = Training.of_split(self.log, self.trained, self.engine)
+        sources = settings_of_sources(config, self.blocks, training, likes.settings, config.protocol == "live")
+        kind, reason = config.method, "it is named in recommendation.method"
+        choice = Choice(kind="fusion" if kind == "validation" else kind, order=config.order, sources=sources)
+        recommender = FittedRecommender.from_choice(training, choice, config, self.lens).as_measured(training)
+        training.release()  # settings that were not chosen have transitions and near items of their own
+        choice = choice.model_copy(update={"stage": self._learn_stage(recommender, likes.teaching), "reason": reason})
+        if choice.kind == "ranker" and choice.stage.trees is None:
+            reason = "the ranker is named in recommendation.method, but no trees improve on the fusion"
+            choice = choice.model_copy(update={"kind": "fusion", "reason": reason})
+        choice, compared = self._best(replace(recommender, choice=choice), likes.choosing)
+        at_test_moments = _at_test_moments(replace(recommender, choice=choice))
+        return choice.model_copy(update={"at_test_moments": at_test_moments}), compared
 
+    def _learn_stage(self, recommender: FittedRecommender, likes: pl.DataFrame) -> SecondStage:
+        if not likes.height or set(SECOND_STAGES).isdisjoint(self.config.methods):
+            return SecondStage()
+        moments, target = recommender.moments(likes), likes["item_index"].to_numpy()
+        stage = SecondStage.learned(recommender.reader, moments, target, self.config.seed, self.engine)
+        logger.info("Weights of the fusion: %s", {name: round(each, 3) for name, each in (stage.weights or {}).items()})
+        return stage
 
-def stored_choice(record: Mapping[str, Any]) -> Choice:
-    """Return the choice of a stored record.
-
-    Raises:
-        ValueError: it is none, such as one of an earlier release.
-    """
-    try:
-        choice = Choice.model_validate(record)
-        for source, settings in choice.sources.items():
-            model_of(source).Settings.model_validate(settings)
-    except ValidationError as error:
-        [first, *_] = error.errors()
-        name = ".".join(map(str, first["loc"]))
-        raise ValueError(
-            f"candidate_choice is of an earlier release: {error.title} has {name}: {first['msg']}. Choose anew with "
-            "`kedro run --pipelines recommendation`."
-        ) from error
-    return choice
-
-
-def choice_before(record: Mapping[str, Any] | None) -> Choice | None:
-    """Return the choice in use; None, with a warning, if it is of an earlier release."""
-    try:
-        return None if record is None else stored_choice(record)
-    except ValueError as error:
-        logger.warning("%s It is not compared with.", error)
-        return None
-
-
-def model_of(source: str) -> type[ItemModel]:
-    """Return the class of a source, by its name or dotted path; ValueError for an unknown one."""
-    # ItemModel only says which subclass is looked for; mypy takes no abstract class as a value.
-    return ITEM_MODELS.load_class(source, ItemModel)  # type: ignore[type-abstract]
+    def _best(self, recommender: FittedRecommender, likes: pl.DataFrame) -> tuple[Choice, list[RankingMetrics]]:
+        """Return the choice of a recommender with the method that ranks likes best, and the records of all methods."""
+        choice, config = recommender.choice, self.config
+        listers = {
+            name: lister
+            for name, lister in recommender.listers(config.order).items()
+            if name.removesuffix(RERANKED) in config.methods
+        }
+        if len(listers) < 2:
+            return choice, []
+        if (users := likes["user_index"].n_unique()) < 2:
+            logger.warning(
+                "Validation likes should choose how items are found, but %d user(s) have likes of new items there, and "
+                "2 are needed: it is %s. Name recommendation.method.",
+                users,
+                choice.kind,
+            )
+            reason = f"{users} user(s) have likes of the validation split, too few to choose by"
+            return choice.model_copy(update={"reason": reason}), []
+        in_use = self.in_use.name if self.in_use is not None and self.in_use.name in listers else None
+        ranks = rank_likes(listers, recommender.moments(likes), likes, config.top_n, self.engine)
+        baselines = [in_use] if in_use else list(listers)
+        catalogue = Catalogue.from_log(self.log, self.log.training_events())
+        compared = compute_ranking_metrics(ranks, baselines, catalogue, (config.top_n,), self.bootstrap)
+        best, reason = chosen_method(compared, in_use)
+        return choice.model_copy(update={"kind": best.removesuffix(RERANKED), "reason": reason}), compared
 
 
 def chosen_method(compared: Sequence[RankingMetrics], before: str | None) -> tuple[str, str]:
@@ -120,30 +163,11 @@ def halves_of_users(likes: pl.DataFrame, most: tuple[int | None, int | None], se
     )
 
 
-def named_method(config: RecommendationConfig, sources: Mapping[str, Any]) -> tuple[str, Order]:
-    """Return the method and order without likes to choose by: as named, or else the fusion as it comes."""
-    kind = config.method if config.method != "validation" else "fusion"
-    return kind, "candidates" if config.order == "validation" else config.order
-
-
-def config_kinds(sources: tuple[str, ...]) -> dict[str, type[Block]]:
-    """Return the type of the settings of each source that has any, see `ItemModel.Config`."""
-    kinds = {source: model_of(source).Config for source in sources}
-    return {source: kind for source, kind in kinds.items() if kind is not NoSettings}
-
-
-def validated_configs(sources: tuple[str, ...], blocks: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of each source that has any, from the blocks of its name, see `ItemModel.Config`."""
-    kinds = config_kinds(sources)
-    return {source: kind.model_validate(blocks.get(source.rpartition(".")[2], {})) for source, kind in kinds.items()}
-
-
-def attributes(name: str, sources: Iterable[str]) -> dict[str, Any]:
-    """Return an attribute of each source's class, such as its `NOTE`, by the source's name."""
-    return {source.rpartition(".")[2]: getattr(model_of(source), name) for source in sources}
-
-
-def labels(sources: Mapping[str, Any]) -> dict[str, str]:
-    """Return what each method is in a few words, by its name."""
-    plain = attributes("LABEL", sources) | LABELS
-    return plain | {name + RERANKED: f"{label}; reordered by the click model" for name, label in plain.items()}
+def _at_test_moments(recommender: FittedRecommender) -> Concentration | None:
+    """Return how alike lists at test moments are, one for each of some users."""
+    log, config = recommender.log, recommender.config
+    first = log.samples_in("test", "user_index", "history_end", "timestamp").unique("user_index", maintain_order=True)
+    if first.height < 2:
+        return None
+    drawn = first[np.sort(np.random.default_rng(config.seed).permutation(first.height)[:TESTED_LISTS])]
+    return Concentration.of_lists(recommender.best(recommender.moments(drawn), config.top_n).items, log.items.height)

@@ -34,7 +34,7 @@ class RecommendationConfig(Block):
 
     sources: Annotated[tuple[Annotated[str, AfterValidator(ITEM_MODELS.require)], ...], Field(min_length=1), EachOnce]
     method: str
-    order: Literal["validation"] | Order
+    order: Order
     candidates: Literal["catalogue", "table"]
     protocol: Protocol
     repeat: bool
@@ -56,10 +56,6 @@ class RecommendationConfig(Block):
     def methods(self) -> tuple[str, ...]:
         """Methods to compare: the named one, or each source and second stage."""
         return (*self.names, *SECOND_STAGES) if self.method == "validation" else (self.method,)
-
-    @property
-    def orders(self) -> tuple[Order, ...]:
-        return ("candidates", "lens") if self.order == "validation" else (self.order,)
 
     def excluded(self, items: pl.DataFrame) -> np.ndarray:
         """Return the indices of the items that `exclude_items` names, by id or by a pattern such as ``POST*``."""

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from reclora_kedro.lens.states import LensReader
 
 BEST_PER_SOURCE = 50  # best items of each source that are ordered
-LENS = "lens"
 RANK, SCORE, GAP = "_rank", "_score", "_gap"
 
 
@@ -27,7 +26,7 @@ class Candidates(NamedTuple):
         row: the moment of each candidate, shape (candidates,).
         item: its item index, shape (candidates,).
         features: one row per candidate; for each source the rank (negative logarithm of 1, 2, …, greater is better),
-            the score, and the score minus the moment's best; the lens's logit; and those of `ItemFacts`.
+            the score, and the score minus the moment's best; and those of `ItemFacts`.
     """
 
     row: np.ndarray
@@ -36,10 +35,10 @@ class Candidates(NamedTuple):
 
 
 class CandidateReader:
-    """Finds the 50 best items of each source, and computes their features, also the logits of `lens` if given."""
+    """Finds the 50 best items of each source, and computes their features."""
 
-    def __init__(self, sources: Mapping[str, ItemModel], facts: ItemFacts, lens: "LensReader | None") -> None:
-        self.sources, self.facts, self.lens = dict(sources), facts, lens
+    def __init__(self, sources: Mapping[str, ItemModel], facts: ItemFacts) -> None:
+        self.sources, self.facts = dict(sources), facts
 
     def read(self, moments: Moments) -> Candidates:
         """Return the candidates of moments; repeated calls with the same ones return the first result."""
@@ -70,8 +69,6 @@ class CandidateReader:
         columns = dict[str, np.ndarray]()
         for kind, values in ((RANK, -np.log(ranks)), (SCORE, scores), (GAP, scores - best)):
             columns |= {source + kind: values[:, place] for place, source in enumerate(self.sources)}
-        if self.lens is not None:
-            columns[LENS] = lens_logits(self.lens, moments, row, item)
         columns |= self.facts.features(moments.events, moments.pairs(row, item))
         return Candidates(row, item, pl.DataFrame(columns).cast(pl.Float32))
 

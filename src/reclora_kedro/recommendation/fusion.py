@@ -1,11 +1,11 @@
-"""Fusion of several sources by a conditional logit, with a weight per source, and one for the lens."""
+"""Fusion of several sources by a conditional logit, with a weight per source."""
 
 from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 
-from reclora_kedro.recommendation.features import LENS, RANK, TaughtLists
+from reclora_kedro.recommendation.features import RANK, TaughtLists
 
 PENALTY = 1e-3  # of the squares of the weights of columns with a standard deviation of one, per like
 
@@ -20,8 +20,8 @@ def score(features: pl.DataFrame, weights: Mapping[str, float] | None) -> np.nda
 def learn_weights(lists: TaughtLists) -> dict[str, float]:
     """Return the nonnegative weights with the highest likelihood of likes among the candidates of their moments.
 
-    They weigh the logarithms of the sources' ranks, and the lens's logit, in a conditional logit (McFadden, Conditional
-    logit analysis of qualitative choice behavior, 1974).
+    They weigh the logarithms of the sources' ranks in a conditional logit (McFadden, Conditional logit analysis of
+    qualitative choice behavior, 1974).
     """
     names = _columns(lists.features)
     values = lists.features.select(names).to_numpy().astype(np.float64)
@@ -30,7 +30,7 @@ def learn_weights(lists: TaughtLists) -> dict[str, float]:
 
 
 def _columns(features: pl.DataFrame) -> list[str]:
-    return [name for name in features.columns if name.endswith(RANK) or name == LENS]
+    return [name for name in features.columns if name.endswith(RANK)]
 
 
 def _conditional_logit(values: np.ndarray, liked: np.ndarray, moment: np.ndarray) -> list[float]:

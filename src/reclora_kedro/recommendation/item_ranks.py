@@ -37,9 +37,9 @@ def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, len
         Fault: the likes are of a single user, or `config.baseline` names no method.
     """
     log, rules = recommender.log, recommender.rules
-    listers = recommender.listers(with_lens=lens is not None)
+    listers = recommender.listers("candidates")
     if lens is not None:
-        listers |= {"lens": LensModel(lens)}
+        listers |= recommender.listers("lens") | {"lens": LensModel(lens)}
     if config.baseline is not None and config.baseline not in listers:
         raise Fault(
             Parameter("ranking.baseline"),

@@ -9,7 +9,7 @@ import polars as pl
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.sequences import Sequences, places_of
-from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import BacktestConfig
 from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue

@@ -10,29 +10,16 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnSettings
-from reclora_kedro.candidates.item_model import ItemModel, Training, choose_settings
+from reclora_kedro.candidates.item_model import ItemModel, Training
 from reclora_kedro.candidates.moments import NO_ITEM, ItemOrder, Lists, Moments
 from reclora_kedro.candidates.popularity import Popularity, PopularitySettings
-from reclora_kedro.distributed.engine import LOCAL, EngineConfig
-from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import RankingMetrics
 from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.taken_items import draw_positives
-from reclora_kedro.recommendation.choice import (
-    Choice,
-    chosen_method,
-    halves_of_users,
-    model_of,
-    named_method,
-)
-from reclora_kedro.recommendation.concentration import Concentration
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
-from reclora_kedro.recommendation.features import LENS, CandidateReader
-from reclora_kedro.recommendation.item_ranks import moments_of, rank_likes
-from reclora_kedro.recommendation.list_metrics import Catalogue
-from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
-from reclora_kedro.recommendation.second_stage import Delivered, Lister, Ordered, Reranked, SecondStage
+from reclora_kedro.recommendation.features import CandidateReader
+from reclora_kedro.recommendation.second_stage import Delivered, Lister, Ordered, Reranked
+from reclora_kedro.recommendation.sources import model_of
 
 if TYPE_CHECKING:
     from reclora_kedro.lens.states import LensReader
@@ -80,9 +67,9 @@ class FittedRecommender:
             ValueError: the choice reads a lens or a retriever, and there is none.
         """
         if lens is None and choice.order == "lens":
-            raise ValueError("The chosen order is that of the lens, but there is none: train it, or choose anew.")
-        if lens is None and LENS in (choice.stage.weights or {}):
-            raise ValueError("The chosen fusion reads the lens, but there is none: train it, or choose anew.")
+            raise ValueError(
+                "recommendation.order is lens, but there is no lens: train it, or set it to candidates and choose anew."
+            )
         models = {
             source.rpartition(".")[2]: model_of(source).fit(
                 training, model_of(source).Settings.model_validate(settings)
@@ -152,7 +139,7 @@ class FittedRecommender:
 
     @cached_property
     def reader(self) -> CandidateReader:
-        return CandidateReader(self.sources, self.facts, self.lens)
+        return CandidateReader(self.sources, self.facts)
 
     def lister(self, kind: str, order: Order = "candidates") -> Lister:
         """Return what makes the lists of a source or a second stage, reranked by the lens or not, as users get them."""
@@ -166,19 +153,16 @@ class FittedRecommender:
     def _first(self, kind: str) -> Lister:
         return Ordered(self.reader, self.choice.stage.order(kind)) if kind in SECOND_STAGES else self.sources[kind]
 
-    def listers(self, with_lens: bool) -> dict[str, Lister]:
-        """Return all methods by name, to compare them.
+    def listers(self, order: Order) -> dict[str, Lister]:
+        """Return all methods of an order by name, to compare them.
 
         There is no fusion without learned weights, unless it is the chosen method, and no ranker without trees, which
         would be the fusion again.
         """
-        orders: list[Order] = ["candidates", "lens"] if with_lens else ["candidates"]
         stage = self.choice.stage
         fusion = ["fusion"] if stage.weights is not None or self.choice.kind in SECOND_STAGES else []
         kinds = [*self.sources, *fusion, *(["ranker"] if stage.trees else [])]
-        return {
-            kind + (RERANKED if order == "lens" else ""): self.lister(kind, order) for order in orders for kind in kinds
-        }
+        return {kind + (RERANKED if order == "lens" else ""): self.lister(kind, order) for kind in kinds}
 
     @cached_property
     def _lister(self) -> Lister:
@@ -218,7 +202,7 @@ class FittedRecommender:
 
     def rank(self, moments: Moments, items: Sequence[np.ndarray]) -> Lists:
         """Return given items of each moment, by index, in the order of `best`."""
-        only = replace(moments, allowed=[each.astype(np.int64) for each in items], _made={})
+        only = replace(moments, allowed=[each.astype(np.int64) for each in items])
         return self.best(only, max([1, *map(len, items)]))
 
     def explain(self, moments: Moments, items: np.ndarray) -> list[list[tuple[np.ndarray, np.ndarray]]]:
@@ -240,107 +224,3 @@ def learned_by_source(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, n
         source, _, own = name.partition("/")
         by_source.setdefault(source, {})[own] = array
     return by_source
-
-
-def choose(
-    log: InteractionLog,
-    config: RecommendationConfig,
-    configs: Mapping[str, Any],
-    bootstrap: Bootstrap,
-    lens: "LensReader | None" = None,
-    trained: Mapping[str, Any] | None = None,
-    before: Choice | None = None,
-    engine: EngineConfig = LOCAL,
-) -> tuple[Choice, list[RankingMetrics]]:
-    """Choose the settings of sources, the second stage, and the method with the best ranking of validation likes.
-
-    All know the training events and what `recommendation.protocol` adds to them. A draw of all likes chooses settings;
-    likes of one half of the users teach the second stage, and those of the other half, which taught it nothing, choose
-    the method. The method in use stays until another is significantly better.
-
-    Args:
-        configs: the block of parameters of each source, by its name or dotted path.
-        before: the choice in use, if any.
-        engine: whose workers share the settings, the fit and the likes.
-
-    Returns:
-        The choice, and the records of `compute_ranking_metrics` that it was based on, with the method in use or else
-        the best one as the baseline; none if likes do not choose.
-    """
-    config.warn_of_unmatched(log.items)  # here alone, as rules are read at many places
-    training, rules = Training.of_split(log, trained, engine), config.rules(log.items)
-    likes, of_settings = (
-        moments_of(draw_positives(log, "validation", None, rows, config.seed, **rules), log, config.protocol)
-        for rows in (None, config.validation_likes)
-    )
-    most = config.teaching_likes, config.validation_likes
-    teaching, choosing = halves_of_users(likes, most, config.seed)
-    is_live = config.protocol == "live"
-    sources = settings_of_sources(config, configs, training, of_settings, is_live)
-    kind, order = named_method(config, sources)
-    if lens is None and order == "lens":
-        raise ValueError("recommendation.order is lens, but there is no lens: train it, or set it to candidates.")
-    open_choice = Choice(kind="fusion", order="lens" if lens is not None else "candidates", sources=sources)
-    asked = FittedRecommender.from_choice(training, open_choice, config, lens).as_measured(training)
-    training.release()  # settings that were not chosen have transitions and near items of their own
-    stage, reason, compared = SecondStage(), "it is named in recommendation.method", list[RankingMetrics]()
-    if set(SECOND_STAGES) & set(config.methods) and teaching.height:
-        moments, target = asked.moments(teaching), teaching["item_index"].to_numpy()
-        stage = SecondStage.learned(asked.reader, moments, target, config.seed, engine)
-        logger.info("Weights of the fusion: %s", {name: round(each, 3) for name, each in (stage.weights or {}).items()})
-    if kind == "ranker" and stage.trees is None:
-        kind, reason = "fusion", "the ranker is named in recommendation.method, but no trees improve on the fusion"
-    asked = replace(asked, choice=open_choice.model_copy(update={"stage": stage}))
-    listers: dict[str, Lister] = {
-        name: lister
-        for name, lister in asked.listers(lens is not None).items()
-        if name.removesuffix(RERANKED) in config.methods
-        and ("lens" if name.endswith(RERANKED) else "candidates") in config.orders
-    }
-    if len(listers) > 1:
-        if (users := choosing["user_index"].n_unique()) < 2:
-            reason = f"{users} user(s) have likes of the validation split, too few to choose by"
-            logger.warning(
-                "Validation likes should choose how items are found, but %d user(s) have likes of new items there, and "
-                "2 are needed: it is %s, in the order of %s. Name recommendation.method and order.",
-                users,
-                kind,
-                order,
-            )
-        else:
-            in_use = before.name if before is not None and before.name in listers else None
-            ranks = rank_likes(listers, asked.moments(choosing), choosing, config.top_n, engine)
-            baselines = [in_use] if in_use else list(listers)
-            catalogue = Catalogue.from_log(log, training.known)
-            compared = compute_ranking_metrics(ranks, baselines, catalogue, (config.top_n,), bootstrap)
-            best, reason = chosen_method(compared, in_use)
-            kind = best.removesuffix(RERANKED)
-            order = "lens" if best != kind else "candidates"
-    choice = Choice(kind=kind, order=order, sources=sources, stage=stage, reason=reason)
-    at_test_moments = _at_test_moments(replace(asked, choice=choice))
-    return choice.model_copy(update={"at_test_moments": at_test_moments}), compared
-
-
-def settings_of_sources(
-    config: RecommendationConfig,
-    configs: Mapping[str, Any],
-    training: Training,
-    likes: pl.DataFrame,
-    live: bool,
-) -> dict[str, Any]:
-    """Return the settings of each source that likes choose, see `choose_settings`; as a `Choice` has them."""
-    rules = config.rules(training.log.items) | {"live": live}
-    return {
-        source: choose_settings(model_of(source), training, configs.get(source), likes, **rules).model_dump(mode="json")
-        for source in config.sources
-    }
-
-
-def _at_test_moments(recommender: FittedRecommender) -> Concentration | None:
-    """Return how alike lists at test moments are, one for each of some users."""
-    log, config = recommender.log, recommender.config
-    first = log.samples_in("test", "user_index", "history_end", "timestamp").unique("user_index", maintain_order=True)
-    if first.height < 2:
-        return None
-    drawn = first[np.sort(np.random.default_rng(config.seed).permutation(first.height)[:TESTED_LISTS])]
-    return Concentration.of_lists(recommender.best(recommender.moments(drawn), config.top_n).items, log.items.height)

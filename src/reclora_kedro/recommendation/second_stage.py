@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reclora_kedro.lens.states import LensReader
 
 NOTES = {
-    "fusion": "the sources' best items, by the logarithms of their ranks and the lens, weighted by validation likes",
+    "fusion": "the sources' best items, by the logarithms of their ranks, weighted by validation likes",
     "ranker": "the fusion, corrected by trees of ranks, scores, popularity, age and texts, by validation likes",
     "lens": "all items, by the click model",
 }

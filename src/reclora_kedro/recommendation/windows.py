@@ -18,10 +18,11 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import Sequences
 from reclora_kedro.history.splits import split_of
 from reclora_kedro.history.taken_items import draw_positives
-from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
-from reclora_kedro.recommendation.recommender import FittedRecommender, settings_of_sources
+from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.recommendation.sources import settings_of_sources
 
 Train = Callable[[InteractionLog], Mapping[str, Any]]
 """Trains weights on the training split of a log: by source, as `Training.trained` has them."""

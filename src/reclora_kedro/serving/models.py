@@ -29,7 +29,7 @@ from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder
 from reclora_kedro.llm.shared_prefix import score_candidates
-from reclora_kedro.recommendation.choice import Choice
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import SECOND_STAGES, RecommendationConfig
 from reclora_kedro.recommendation.diversity import marginal_relevance
 from reclora_kedro.recommendation.features import BEST_PER_SOURCE
@@ -223,7 +223,7 @@ class Snapshot:
         current = live.current()
         lens = grow_lens(current_model.lens, current.log)
         reader = LensReader(lens, current.log, tabulate=True).prepare()
-        of_log = replace(current_model.recommender, lens=reader if current_model.choice.reads_lens else None)
+        of_log = replace(current_model.recommender, lens=reader if current_model.choice.order == "lens" else None)
         return cls(current_model, live, current, lens, reader, of_log.with_events(current.log))
 
     def brought_up_to_date(self) -> Self:

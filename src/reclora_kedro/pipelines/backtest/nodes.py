@@ -14,8 +14,9 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation import backtest, choice, log_audit
+from reclora_kedro.recommendation import backtest, log_audit
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
+from reclora_kedro.recommendation.sources import attributes, validated_configs
 from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def backtest_methods(
     **sources: Any,
 ) -> tuple[Records, Records]:
     """Rank likes of each window by models fitted before it; return the metrics, and an audit of the last window."""
-    configs = choice.validated_configs(recommendation.sources, sources)
+    configs = validated_configs(recommendation.sources, sources)
     return backtest.run(log, config, recommendation, configs, bootstrap, history.item_embedding.encoders)
 
 
@@ -51,7 +52,7 @@ def backtest_with_retriever(
 
     A node of its own, as Kedro wants one type for each parameter, and an optional one is another.
     """
-    configs = choice.validated_configs(recommendation.sources, sources)
+    configs = validated_configs(recommendation.sources, sources)
     trained = (retriever, engine)
     return backtest.run(log, config, recommendation, configs, bootstrap, history.item_embedding.encoders, trained)
 
@@ -70,7 +71,7 @@ def plot_backtest(metrics: Records, recommendation: RecommendationConfig) -> go.
     """Plot hit rate and NDCG of every method by window."""
     from reclora_kedro.evaluation import figures
 
-    return figures.plot_backtest(metrics, choice.attributes("STYLE", recommendation.sources))
+    return figures.plot_backtest(metrics, attributes("STYLE", recommendation.sources))
 
 
 def show_backtest(metrics: Records, methods: Records, winners: Records, audit: Records) -> None:

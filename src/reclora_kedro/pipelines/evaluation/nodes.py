@@ -13,7 +13,8 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation import choice
+from reclora_kedro.recommendation import sources
+from reclora_kedro.recommendation.chosen import stored_choice
 from reclora_kedro.recommendation.recommendations import first_lists
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.terminal import show
@@ -84,7 +85,7 @@ def write_report(
     **figures: go.Figure,
 ) -> str:
     """Render all results as one HTML page, which opens with a user's titles and with how well methods find items."""
-    if candidate_choice is not None and (stage := choice.stored_choice(candidate_choice).stage) != SecondStage():
+    if candidate_choice is not None and (stage := stored_choice(candidate_choice).stage) != SecondStage():
         figures["second_stage"] = stage.figure()
     tables = {
         "attribution": attribution,
@@ -96,11 +97,11 @@ def write_report(
     }
     notes, found = attributes("NOTE", baselines), None
     if candidate_choice is not None and recommendations is not None:
-        chosen = choice.stored_choice(candidate_choice)
+        chosen = stored_choice(candidate_choice)
         found = {
             "titles": first_lists(recommendations).to_dicts(),
             "methods": report.methods_shown(candidate_metrics or [], chosen.name),
-            "labels": choice.labels(chosen.sources),
+            "labels": sources.labels(chosen.sources),
             "reason": chosen.reason,
         }
     return report.render_report(metrics, comparisons, tables, figures, notes, allow_mixed, found)
@@ -119,4 +120,4 @@ def show_results(
     labels = attributes("LABEL", baselines)
     show(report.results_tables(metrics, comparisons, attribution, labels))
     if candidate_choice is not None and candidate_metrics:
-        show(Text(report.finding_verdict(candidate_metrics, choice.stored_choice(candidate_choice).name), style="bold"))
+        show(Text(report.finding_verdict(candidate_metrics, stored_choice(candidate_choice).name), style="bold"))

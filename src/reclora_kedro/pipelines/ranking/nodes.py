@@ -12,15 +12,16 @@ from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import (
     beyond_accuracy,
-    choice,
     item_ranks,
     list_metrics,
     ranking_metrics,
     ranking_report,
 )
+from reclora_kedro.recommendation.chosen import stored_choice
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import NOTES
+from reclora_kedro.recommendation.sources import attributes
 from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
@@ -32,19 +33,19 @@ if TYPE_CHECKING:
 
 def rank_items(
     log: InteractionLog,
-    lens: Lens,
     candidate_choice: Record,
     config: RankingConfig,
     recommendation: RecommendationConfig,
+    lens: Lens | None = None,
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rank likes of the test split by all methods; return ranks, and questions about the chosen method's shortlists.
 
     All have learned from the training events; `recommendation.protocol` says what else they know.
     """
-    chosen = choice.stored_choice(candidate_choice)
+    chosen = stored_choice(candidate_choice)
     training = Training.of_split(log, {} if retriever is None else {"retriever": retriever})
-    reader = item_ranks.lens_reader(lens, log, recommendation.protocol)
+    reader = None if lens is None else item_ranks.lens_reader(lens, log, recommendation.protocol)
     asked = FittedRecommender.from_choice(training, chosen, recommendation, reader).as_measured(training)
     ranks = item_ranks.rank_test_likes(asked, config, reader if config.lens else None)
     questions = item_ranks.reranking_questions(ranks, chosen.name, recommendation.shortlist)
@@ -60,7 +61,7 @@ def rerank_items(
 ) -> pl.DataFrame:
     """Rank the same likes by the variant, in the chosen method's shortlists, as it does in recommendations."""
     assert config.variant is not None  # else there were no scores
-    first = choice.stored_choice(candidate_choice).name
+    first = stored_choice(candidate_choice).name
     return item_ranks.rerank(ranks, ranking_scores, first, recommendation.shortlist, config.variant)
 
 
@@ -100,7 +101,7 @@ def plot_ranking(metrics: Records, candidate_choice: Record) -> go.Figure:
     """Plot hit rate and NDCG of every model with their intervals."""
     from reclora_kedro.evaluation import figures
 
-    return figures.plot_ranking(metrics, choice.attributes("STYLE", candidate_choice["sources"]))
+    return figures.plot_ranking(metrics, attributes("STYLE", candidate_choice["sources"]))
 
 
 def plot_hit_rates(candidate_choice: Record, *ranks: pl.DataFrame) -> go.Figure:
@@ -108,12 +109,12 @@ def plot_hit_rates(candidate_choice: Record, *ranks: pl.DataFrame) -> go.Figure:
     from reclora_kedro.evaluation import figures
 
     curves = ranking_metrics.hit_rate_curves(pl.concat(ranks))
-    return figures.plot_hit_rates(curves, choice.attributes("STYLE", candidate_choice["sources"]))
+    return figures.plot_hit_rates(curves, attributes("STYLE", candidate_choice["sources"]))
 
 
 def plot_second_stage(candidate_choice: Record) -> go.Figure:
     """Plot the gain of the ranker's trees by feature, and the weights of the fusion."""
-    return choice.stored_choice(candidate_choice).stage.figure()
+    return stored_choice(candidate_choice).stage.figure()
 
 
 def write_ranking_report(
@@ -129,4 +130,4 @@ def show_ranking(metrics: Records, beyond_accuracy: Records, candidate_choice: R
 
 
 def _notes(candidate_choice: Record) -> dict[str, str]:
-    return choice.attributes("NOTE", candidate_choice["sources"]) | NOTES
+    return attributes("NOTE", candidate_choice["sources"]) | NOTES

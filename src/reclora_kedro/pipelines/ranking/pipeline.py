@@ -11,6 +11,8 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     """Rank the test split's likes as they would be recommended and, if any, by a variant; compute metrics."""
     variant = names.optional_variant_of("ranking")
     names.require_ranking_baseline()
+    reads_lens = names.lists_read_lens or names.parameters["ranking"]["lens"]
+    lens = {"lens": "lens"} if reads_lens else {}
     retriever = {"retriever": "retriever"} if names.recommendation_reads_retriever else {}
     of_variant = [] if variant is None else ["reranked_item_ranks"]
     ranking = Pipeline(
@@ -19,10 +21,10 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 nodes.rank_items,
                 inputs={
                     "log": "log",
-                    "lens": "lens",
                     "candidate_choice": "candidate_choice",
                     "config": "params:ranking",
                     "recommendation": "params:recommendation",
+                    **lens,
                     **retriever,
                 },
                 outputs=["item_ranks", "ranking_questions"],

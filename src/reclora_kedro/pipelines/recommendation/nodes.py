@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +13,12 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.report import methods_table
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation import choice, delivery, item_ranks, recommendations, recommender
+from reclora_kedro.recommendation import delivery, item_ranks, recommendations
+from reclora_kedro.recommendation.choice import MethodChoice
+from reclora_kedro.recommendation.chosen import choice_before, stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import FittedRecommender
+from reclora_kedro.recommendation.sources import labels, validated_configs
 from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
@@ -25,42 +27,45 @@ if TYPE_CHECKING:
 
 
 def choose_method(
-    lens: Lens,
     log: InteractionLog,
     config: RecommendationConfig,
     bootstrap: Bootstrap,
     candidate_choice_before: Record | None,
     engine: EngineConfig,
+    lens: Lens | None = None,
     retriever: Retriever | None = None,
     **sources: Any,
 ) -> tuple[Record, Records]:
     """Choose how items are found, by validation likes; return the choice, and the metrics that it was based on."""
-    before = choice.choice_before(candidate_choice_before)
-    configs = choice.validated_configs(config.sources, sources)
-    reader, trained = item_ranks.lens_reader(lens, log, config.protocol), _trained(retriever)
-    chosen, compared = recommender.choose(log, config, configs, bootstrap, reader, trained, before, engine)
-    return chosen.model_dump(mode="json"), compared
+    choice, compared = MethodChoice(
+        log=log,
+        config=config,
+        blocks=validated_configs(config.sources, sources),
+        bootstrap=bootstrap,
+        lens=None if lens is None else item_ranks.lens_reader(lens, log, config.protocol),
+        trained=_trained(retriever),
+        in_use=choice_before(candidate_choice_before),
+        engine=engine,
+    ).choose()
+    return choice.model_dump(mode="json"), compared
 
 
 def shortlist_candidates(
-    lens: Lens,
     log: InteractionLog,
     recommendation_candidates: Any,
     candidate_choice: Record,
     config: RecommendationConfig,
     engine: EngineConfig,
+    lens: Lens | None = None,
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, Record, dict[str, np.ndarray]]:
     """Return each user's best candidates with reasons, questions about them, counts, and what took long to learn."""
-    from reclora_kedro.lens.states import LensReader
-
-    chosen, bare = choice.stored_choice(candidate_choice), delivery.without_samples(log)
+    chosen, bare = stored_choice(candidate_choice), delivery.without_samples(log)
     table = delivery.candidate_table(recommendation_candidates, log) if config.candidates == "table" else None
     training = Training.of_all(bare, _trained(retriever), engine)
-    fitted = FittedRecommender.from_choice(training, chosen, config, LensReader(lens, bare))
+    reader = None if lens is None else item_ranks.lens_reader(lens, bare, "live")
+    fitted = FittedRecommender.from_choice(training, chosen, config, reader)
     training.release()
-    if not chosen.reads_lens:
-        fitted = replace(fitted, lens=None)
     learned, users = fitted.learned(), len(log.users if config.users is None else config.users)
     with in_files(fitted, engine, users) as fitted:
         shortlist, report = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
@@ -97,8 +102,8 @@ def show_recommendations(
 ) -> None:
     """Print the recommendations of one user, how well methods find items, and how lists are made."""
     show(recommendations.titles_table(recommended))
-    chosen = choice.stored_choice(candidate_choice)
-    labels = choice.labels(chosen.sources)
+    chosen = stored_choice(candidate_choice)
+    named = labels(chosen.sources)
     if candidate_metrics:
-        show(methods_table(candidate_metrics, chosen.name, labels))
-    show(recommendations.delivery_lines(chosen.name, labels[chosen.name], chosen.reason, shortlist_report))
+        show(methods_table(candidate_metrics, chosen.name, named))
+    show(recommendations.delivery_lines(chosen.name, named[chosen.name], chosen.reason, shortlist_report))

@@ -10,6 +10,7 @@ from reclora_kedro.pipelines.recommendation import nodes
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Choose how items are found, and make the best items of each user, by one variant's adapter if named."""
     variant = names.optional_variant_of("recommendation")
+    lens = {"lens": "lens"} if names.lists_read_lens else {}
     retriever = {"retriever": "retriever"} if names.recommendation_reads_retriever else {}
     compares = variant is not None and names.parameters["recommendation"]["diversity"]
     recommendation = Pipeline(
@@ -17,12 +18,12 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             Node(
                 nodes.choose_method,
                 inputs={
-                    "lens": "lens",
                     "log": "log",
                     "config": "params:recommendation",
                     "bootstrap": "params:bootstrap",
                     "candidate_choice_before": "candidate_choice_before",
                     "engine": "params:engine",
+                    **lens,
                     **retriever,
                     **names.source_settings,
                 },
@@ -32,12 +33,12 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             Node(
                 nodes.shortlist_candidates,
                 inputs={
-                    "lens": "lens",
                     "log": "log",
                     "recommendation_candidates": "recommendation_candidates",
                     "candidate_choice": "candidate_choice",
                     "config": "params:recommendation",
                     "engine": "params:engine",
+                    **lens,
                     **retriever,
                 },
                 outputs=["shortlist", "recommendation_questions", "shortlist_report", "learned_weights"],
