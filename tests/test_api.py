@@ -15,11 +15,13 @@ import pytest
 from damaging import damaged_folders
 from kedro_provenance.files.sealed import seal
 from projects import ROOT
+from public_logs import TITLES
 from reclora_kedro import Recommender
 from reclora_kedro.candidates import linear
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.recommendation.delivery import lists_for_users
 from shop import CUSTOMERS, ORDERS, PRODUCTS, shop
+from small_logs import SHAPES
 
 ORDERED, SOLD = shop()
 LOG = ORDERED.select(user_id="customer", item_id="sku", timestamp=pl.col("bought_at").dt.epoch("s"))
@@ -249,12 +251,11 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
 @pytest.mark.parametrize(
     ("log", "items", "settings", "message"),
     [
-        (LOG.rename({"user_id": "who"}), THINGS, {}, r"interactions has no column 'user_id', only: who, item_id, .*Set "
-         r"`columns\[\"user_id\"\]`"),
-        (LOG, THINGS.drop("title"), {}, r"items has no column 'title', only: item_id\. Set `columns\[\"title\"\]` to "
-         r"one of them \(None where there are none\)"),
-        (LOG.rename({"item_id": "sku"}), THINGS.rename({"item_id": "id"}), {"columns": {"item_id": "sku"}},
-         "^items has no column 'item_id', only: id, title. Rename the one that has the ids of items to item_id"),
+        (LOG, THINGS, {"columns": {"user_id": "who"}}, "interactions has no column 'who', only: user_id, item_id, "
+         r"timestamp\. Set `columns\[\"user_id\"\]`"),
+        (LOG.rename({"user_id": "who"}), THINGS.select(a="title", b="title"), {},
+         r"items has no column with ids of interactions\['item_id'\], such as 'sku-\d\d'.*, only: a, b\. Name the one"),
+        (LOG.select("user_id", "timestamp"), THINGS, {}, "interactions has no two columns of users and items"),
         (LOG.filter(user_id="K1"), THINGS, {}, "interactions has one user, 'K1'"),
         (LOG, THINGS.with_columns(pl.col("item_id") + "x"), {}, "items has none of the log's item_ids: .*alike"),
         (LOG.with_columns(rating=70), THINGS, {}, "'rating' of interactions ranges from 70 to 70, .*Set `rating_min`"),
@@ -335,10 +336,25 @@ def test_the_examples_of_the_guide_run(tmp_path, monkeypatch):
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(examples).failed == 0
 
 
-def test_columns_that_may_be_meant_are_told(caplog):
+def test_columns_that_may_be_meant_are_read_and_told(caplog):
+    other = LOG.rename({"timestamp": "bought_at", "user_id": "who"})
     with caplog.at_level(logging.WARNING):
-        fit_knn(LOG.rename({"timestamp": "bought_at"}), THINGS, columns={"rating": None})
-    assert "interactions has no column timestamp, and bought_at is not read" in caplog.text
+        guessed = fit_knn(other, THINGS.rename({"title": "Bezeichnung"}))
+    assert (
+        "interactions is read as guessed: users 'who', items 'item_id', times 'bought_at'. Of items, the ids are "
+        "'item_id', and the titles 'Bezeichnung'. Name others in columns." in caplog.text
+    )
+    assert guessed.recommend("K1").equals(fit_knn(LOG, THINGS).recommend("K1"))
+
+
+@pytest.mark.parametrize("name", ["German names", "lists of items and times", "Excel", "order numbers"])
+def test_files_of_other_shapes_are_read_as_new_log_reads_them(name, tmp_path):
+    [interactions, items] = SHAPES[name].tables(tmp_path)
+    log = fit_knn(interactions, items).log
+    assert log.items["title"].is_in(TITLES).all()
+    assert log.shared_clock
+    assert len(log.sequences.item_index) >= 840  # some are repeated or cancelled
+    assert log.sequences.label.all() == (SHAPES[name].rating is None)
 
 
 def test_dropped_rows_are_told(caplog):

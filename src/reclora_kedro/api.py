@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from kedro_provenance.errors import Fault, Parameter, Term, Value, words_of
 from kedro_provenance.files.atomic import atomic_folder
 from kedro_provenance.files.sealed import damage, is_sealed, seal
-from kedro_provenance.parameters import Block, parameter_paths, value_faults
+from kedro_provenance.parameters import Block, parameter_paths, soft_merge, value_faults
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.moments import NOTHING
 from reclora_kedro.candidates.texts import Texts
@@ -40,9 +40,11 @@ from reclora_kedro.ingestion import entities
 from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import NAMES_OF_ITEMS, IngestionConfig
+from reclora_kedro.ingestion.guess import ROW_NUMBER, RawTable
+from reclora_kedro.ingestion.guess_tables import guess, ingestion_block
 from reclora_kedro.ingestion.ids import listed
 from reclora_kedro.ingestion.raw_tables import ROW, UNIX_UNITS
-from reclora_kedro.ingestion.tables import DATE, read_tables
+from reclora_kedro.ingestion.tables import DATE, TableFormat, read_tables
 from reclora_kedro.llm.item_vectors import embed_items
 from reclora_kedro.recommendation.choice import MethodChoice
 from reclora_kedro.recommendation.chosen import Choice
@@ -64,6 +66,9 @@ COLUMNS = ("user_id", "item_id", "rating", "timestamp", "title")
 BLOCKS = ("ingestion.interactions", "ingestion.items", "ingestion", "history", "recommendation")
 """Blocks whose parameters are keywords."""
 ARGUMENTS = {"ranking.rows": "likes", "ranking.cutoffs": "k"}
+LOG_COLUMNS = COLUMNS[:4]
+FRAME = TableFormat(kind="parquet")
+GLANCE = 200_000  # rows of a log that tell what its columns mean
 YEAR_FIRST = r"^\d{4}[-/]\d\d?[-/]\d\d?([T ]|$)"  # dates whose day and month cannot be confused
 WITHOUT_TIMES = {"shared_clock": False, "split": {"kind": "per_user_last_out", "train": 0.8, "validation": 0.1}}
 STEPS = ("ingestion", "history", "recommendation", "candidates", "evaluation")
@@ -259,19 +264,18 @@ def _read_log(
     """Clean tables, and build the log with vectors of its items; settings and what is missing change `blocks`."""
     if unknown := [name for name in columns if name not in COLUMNS]:
         raise ValueError(f"columns names {unknown[0]!r}, but only {', '.join(COLUMNS)} may have other names.")
-    named = {name: columns.get(name, name) for name in COLUMNS}
     tables = read_tables({"raw_interactions": interactions} | ({} if items is None else {"raw_items": items}))
     raw, raw_items = tables["raw_interactions"], tables.get("raw_items")
-    named |= dict.fromkeys(_missing(raw, columns))
-    if named["timestamp"] is None:
-        raw, named["timestamp"] = raw.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)), ROW
+    block = _usual_columns(raw, raw_items, columns) or _guessed_columns(raw, raw_items, columns)
+    if block["interactions"]["timestamp"] in (None, ROW_NUMBER):
+        raw, block["interactions"]["timestamp"] = raw.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)), ROW
+        block["plausible_times"] = {"first_day": "1970-01-01"}
+    if "plausible_times" in block:  # whose times count from the log's beginning
         blocks["history"] |= WITHOUT_TIMES
-        blocks["ingestion"]["plausible_times"] |= {"first_day": "1970-01-01"}
-    blocks["ingestion"]["interactions"] |= {name: named[name] for name in ("user_id", "item_id", "rating", "timestamp")}
-    blocks["ingestion"]["items"] |= _item_columns(raw_items, named)
+    blocks["ingestion"] = soft_merge(blocks["ingestion"], block)
     change_settings(blocks, settings, "Recommender.fit", UNREAD)
     if blocks["ingestion"]["interactions"]["timestamp_format"] in UNIX_UNITS:
-        raw = _with_dates(raw, named["timestamp"])
+        raw = _with_dates(raw, block["interactions"]["timestamp"])
     ingestion, history = _validated(IngestionConfig, blocks, "ingestion"), _validated(HistoryConfig, blocks, "history")
     report = CleaningReport()
     cleaned = clean_interactions(raw, ingestion, report)
@@ -335,17 +339,66 @@ def _encoders(config: ItemEmbeddingConfig, log: InteractionLog) -> dict[str, Any
     return loaded
 
 
-def _missing(raw: pl.DataFrame, columns: Mapping[str, str | None]) -> list[str]:
-    """Return which optional columns the log lacks; warn if one of those that are not read may be meant."""
-    missing = [name for name in ("rating", "timestamp") if name not in columns and name not in raw.columns]
-    unread = [name for name in raw.columns if name not in {*COLUMNS, *columns.values()}]
-    if missing and unread:
-        logger.warning(
-            "interactions has no column %s, and %s not read: if one is meant, name it in columns.",
-            " and ".join(missing),
-            f"{', '.join(unread)} {'is' if len(unread) == 1 else 'are'}",
+def _usual_columns(
+    raw: pl.DataFrame, raw_items: pl.DataFrame | None, columns: Mapping[str, str | None]
+) -> dict[str, Any] | None:
+    """Return the block of ingestion by the usual names and `columns`; None if others may be meant."""
+    named = {name: columns.get(name, name if name in raw.columns else None) for name in LOG_COLUMNS}
+    has_others = bool({*raw.columns} - {*LOG_COLUMNS, "title", *columns.values()})
+    is_complete = all(name in columns or named[name] for name in LOG_COLUMNS)
+    if not (named["user_id"] and named["item_id"] and (is_complete or not has_others)):
+        return None
+    if raw_items is None:
+        return {"interactions": named, "items": {"item_id": named["item_id"], "title": None, "fields": []}}
+    key = named["item_id"] if named["item_id"] in raw_items.columns else "item_id"
+    title = columns.get("title", "title")
+    if key not in raw_items.columns or not (title is None or title in raw_items.columns):
+        return None
+    texts = [each.name for each in raw_items.select(cs.by_dtype(pl.String, pl.List(pl.String))) if not _are_dates(each)]
+    fields = [{"name": name, "column": name} for name in texts if name not in {key, title, *NAMES_OF_ITEMS}]
+    return {"interactions": named, "items": {"item_id": key, "title": title, "fields": fields}}
+
+
+def _guessed_columns(
+    raw: pl.DataFrame, raw_items: pl.DataFrame | None, columns: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Return the block of ingestion that names and values suggest, and say so; the usual names and `columns` stay.
+
+    Raises:
+        ValueError: the log has no two columns that may be users and items.
+    """
+    given = {name: columns.get(name, name) for name in LOG_COLUMNS if name in columns or name in raw.columns}
+    known = {what: str(given[name]) for what, name in (("user", "user_id"), ("item", "item_id")) if given.get(name)}
+    for name in {*known.values()} - {*raw.columns}:
+        raise ValueError(f"interactions has no column {name!r}, only: {', '.join(raw.columns)}. Name one in columns.")
+    log = RawTable(Path("interactions"), FRAME, raw.head(GLANCE), raw.height <= GLANCE)
+    tables = [log, *([] if raw_items is None else [RawTable(Path("items"), FRAME, raw_items)])]
+    found = guess(tables, lambda question, answers, guessed: guessed, log, known)
+    block = ingestion_block(found)
+    block["interactions"] |= given
+    block["users"] = None
+    if raw_items is not None and (found.items is None or found.items.in_log):
+        raise ValueError(
+            f"items has no column with ids of interactions[{found.log.item!r}], such as "
+            f"{', '.join(map(repr, raw[found.log.item].head(3)))}, only: {', '.join(raw_items.columns)}. Name the one "
+            "that has them item_id, and write ids alike in both tables."
         )
-    return missing
+    if raw_items is None:
+        block["items"] = {"item_id": found.log.item, "title": None, "fields": []}
+    if "title" in columns:
+        block["items"]["title"] = columns["title"]
+    read = {"users": "user_id", "items": "item_id", "ratings": "rating", "clicks": "clicked", "times": "timestamp"}
+    shown = [f"{what} {name!r}" for what, key in read.items() if (name := block["interactions"].get(key))]
+    doubts = "".join(f" {text}." for label, text in found.log.doubts if label == "or else")
+    logger.warning(
+        "interactions is read as guessed: %s.%s%s Name others in columns.",
+        ", ".join(shown),
+        ""
+        if raw_items is None
+        else f" Of items, the ids are {block['items']['item_id']!r}, and the titles {block['items']['title']!r}.",
+        doubts,
+    )
+    return block
 
 
 def _with_dates(raw: pl.DataFrame, name: str | None) -> pl.DataFrame:
@@ -370,22 +423,6 @@ def _with_dates(raw: pl.DataFrame, name: str | None) -> pl.DataFrame:
             "'%d/%m/%Y' or '%m/%d/%Y %H:%M', or correct the file."
         )
     return raw.with_columns(times.alias(name))
-
-
-def _id_of_items(raw_items: pl.DataFrame, named: Mapping[str, str | None]) -> str:
-    """Return the name of the id in the table of items, which may have one of its own."""
-    name = str(named["item_id"])
-    return name if name in raw_items.columns else "item_id"
-
-
-def _item_columns(raw_items: pl.DataFrame | None, named: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the id, title and text fields of items; all columns of texts or lists of texts are fields."""
-    if raw_items is None:
-        return {"item_id": "item_id", "title": None, "fields": []}
-    key, title = _id_of_items(raw_items, named), named["title"]
-    texts = [each.name for each in raw_items.select(cs.by_dtype(pl.String, pl.List(pl.String))) if not _are_dates(each)]
-    fields = [{"name": name, "column": name} for name in texts if name not in {key, title, *NAMES_OF_ITEMS}]
-    return {"item_id": key, "title": title, "fields": fields}
 
 
 def _are_dates(column: pl.Series) -> bool:

@@ -402,12 +402,13 @@ def _is_item(column: Column, table: RawTable, key: Column) -> float:
 # ---- the log
 
 
-def read_log(table: RawTable, links: Iterable[Link], ask: AskUser) -> Log:
+def read_log(table: RawTable, links: Iterable[Link], ask: AskUser, known: Mapping[str, str]) -> Log:
     """Guess the meaning of a log's columns.
 
     Args:
         links: tables that describe ids of the log.
         ask: called where two answers are close.
+        known: the columns of "user" and "item", as far as they are known.
 
     Raises:
         ValueError: there are no users or no items, most users have one event, all times are the same, or some times or
@@ -417,7 +418,7 @@ def read_log(table: RawTable, links: Iterable[Link], ask: AskUser) -> Log:
     slates = next((column for column in table.columns if is_list_of_impressions(column)), None)
     lists, separator, exploded = ([], None, table) if slates is not None else _exploded(table)
     reading = _Reading(exploded, evidence, slates, ask)
-    user, item = reading.ids()
+    user, item = reading.ids(known)
     times = reading.times({user.name, item.name})
     left = [each for each in exploded.columns if each.name not in (user.name, item.name, *times[0])]
     meaning: dict[str, Any] = {}
@@ -444,11 +445,11 @@ def read_log(table: RawTable, links: Iterable[Link], ask: AskUser) -> Log:
         **{**meaning, "drop": meaning.get("drop", {}) | drop},
     )
     if slates is None:
-        _require_repeats(log)
+        _require_repeats(log, ask)
     return log
 
 
-def _require_repeats(log: Log) -> None:
+def _require_repeats(log: Log, ask: AskUser) -> None:
     """Refuse a log most of whose users have one event, or all of whose times are the same."""
     path = log.table.path
     if log.times != [ROW_NUMBER] and all(log.table.column(name).distinct < 2 for name in log.times):
@@ -460,11 +461,15 @@ def _require_repeats(log: Log) -> None:
     if not log.table.is_whole:
         return  # of some rows, most users may have one
     counts = log.table.sample.select(log.user).drop_nulls().group_by(log.user).len()["len"]
-    if len(counts) > 1 and (counts > 1).mean() < LEAST_REPEATED:  # type: ignore[operator]
+    share = mean(counts > 1)
+    question = (
+        f"Of the {len(counts):,} users in column {log.user!r}, {share:.0%} have two events or more: are they users?"
+    )
+    if len(counts) > 1 and share < LEAST_REPEATED and ask(question, [YES, NO], NO) == NO:
         raise ValueError(
-            f"{path} tells too little of its users: {mean(counts > 1):.0%} of the {len(counts):,} in {log.user!r} have "
-            "two events or more, and at least half must, since items are recommended by what a user had before. If "
-            "another column has the users, name it user_id; if not, give a log that covers more of their events."
+            f"{path} tells too little of its users: {share:.0%} of the {len(counts):,} in column {log.user!r} have two "
+            "events or more, and at least half must, since items are recommended by what a user had before. If another "
+            "column has the users, name it user_id; if not, give a log that covers more of their events."
         )
 
 
@@ -582,9 +587,9 @@ class _Reading:
 
     # ---- users and items
 
-    def ids(self) -> tuple[Column, Column]:
+    def ids(self, known: Mapping[str, str]) -> tuple[Column, Column]:
         """Return the columns of users and items, after a question if another reading is close."""
-        candidates = [column for column in self.table.columns if _may_be_id(column)]
+        candidates = [each for each in self.table.columns if _may_be_id(each) or each.name in known.values()]
         if self.slates is not None:
             candidates = [column for column in self.table.columns if column.is_id and column.distinct > 1]
             repeated = [column for column in candidates if column.distinct < len(column.values)] or candidates
@@ -593,8 +598,10 @@ class _Reading:
             self.chosen = [max(repeated, key=lambda each: id_likelihood(each, USER_WORDS)), self.slates]
             return self.chosen[0], self.slates
         scored = {(user.name, item.name): self._evidence(user, item) for user, item in permutations(candidates, 2)}
+        for place, what in enumerate(("user", "item")):
+            scored = {pair: score for pair, score in scored.items() if known.get(what, pair[place]) == pair[place]}
         readings = sorted(scored, key=lambda pair: scored[pair], reverse=True)
-        if not readings or scored[readings[0]] < LEAST_EVIDENCE:
+        if not readings or (scored[readings[0]] < LEAST_EVIDENCE and len(known) < 2):
             self._refuse_ids(candidates)
         close = [pair for pair in readings[:4] if scored[readings[0]] - scored[pair] < CLOSE]
         chosen = readings[0]

@@ -1,9 +1,10 @@
 """What raw tables tell of the items and the users of a log, and the guess of all tables together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -309,33 +310,44 @@ class Guess:
     unused: dict[Path, str]
 
 
-def guess(tables: Sequence[RawTable], ask: AskUser) -> Guess:
+def guess(
+    tables: Sequence[RawTable],
+    ask: AskUser,
+    log: RawTable | None = None,
+    known: Mapping[str, str] = MappingProxyType({}),
+) -> Guess:
     """Guess which table is the log, which tables describe its items and users, and the meaning of their columns.
 
     Args:
         tables: in any order.
         ask: called where two answers are close.
+        log: the log, if it is known.
+        known: the columns of its "user" and its "item", as far as they are known.
 
     Raises:
         ValueError: the log has no users or no items, or does not say enough of them.
     """
-    log_table = choose_log(tables)
+    log_table = log or choose_log(tables)
     parts = [log_table.path] if log_table.parts is None else [log_table.path, log_table.parts.columns.path]
     others = [table for table in tables if table.path not in parts]
     found = [link for table in others if (link := find_link(log_table, table)) is not None]
     found.sort(key=lambda link: (round(link.share, 1), _has_texts(link), link.fit), reverse=True)
-    log = _named(read_log(log_table, found, ask))
-    items = next((read_items(link) for link in found if link.column.name == _raw_name(log, log.item, log_table)), None)
-    users = next((read_users(link) for link in found if link.column.name == _raw_name(log, log.user, log_table)), None)
-    items = items or items_in_log(log)
-    users = users or users_in_log(log)
-    if items is not None and items.in_log and not log_table.has_names and items.title not in (None, log.item):
-        log = log.renamed({str(items.title): "title"})
-        items = replace(items, table=log.table, title="title")
+    read = _named(read_log(log_table, found, ask, known))
+    items = next(
+        (read_items(link) for link in found if link.column.name == _raw_name(read, read.item, log_table)), None
+    )
+    users = next(
+        (read_users(link) for link in found if link.column.name == _raw_name(read, read.user, log_table)), None
+    )
+    items = items or items_in_log(read)
+    users = users or users_in_log(read)
+    if items is not None and items.in_log and not log_table.has_names and items.title not in (None, read.item):
+        read = read.renamed({str(items.title): "title"})
+        items = replace(items, table=read.table, title="title")
     used = {*parts, *(each.table.path for each in (items, users) if each is not None)}
     describing = {link.table.path for link in found}
     unused = {each.path: _why_unused(log_table, each, describing) for each in others if each.path not in used}
-    return Guess(log, _with_names(items, "item_id"), _with_names(users, "user_id"), unused)
+    return Guess(read, _with_names(items, "item_id"), _with_names(users, "user_id"), unused)
 
 
 def _raw_name(log: Log, name: str, table: RawTable) -> str:
