@@ -179,10 +179,10 @@ class TestClickHistory:
         assert rule == "label 1: clicked; 40.0% of the impressions kept"
 
     def test_ids_take_the_type_of_the_logs(self) -> None:
-        raw = pl.DataFrame({"u": [1], "i": [7], "c": [1], "t": [100], "h": ["5 six 7"]})
+        raw = pl.DataFrame({"u": [1], "i": [7], "c": [1], "t": [100], "h": ["5 six 7 07"]})
         rows, counts, _ = clean(raw, clicked="c", click_history={"column": "h", "separator": " "})
-        assert rows == [(1, 5, 1.0, 97, None), (1, 7, 1.0, 99, None), (1, 7, 1.0, 100, 1)]
-        assert counts["events of starting histories without id or time"] == 1
+        assert rows == [(1, 5, 1.0, 96, None), (1, 7, 1.0, 98, None), (1, 7, 1.0, 100, 1)]
+        assert counts["events of starting histories without id or time"] == 2
 
     def test_before_a_log_of_likes(self) -> None:
         raw = pl.DataFrame({"u": [1], "i": [7], "t": [100], "h": [["5"]]})

@@ -53,7 +53,7 @@ def test_excluded_ids_and_patterns_of_no_item_are_told(caplog):
 
 
 def test_an_excluded_id_that_may_mean_another_is_refused():
-    with pytest.raises(ValueError, match=r"exclude_items names '018': ids of this log are whole numbers: write 18"):
+    with pytest.raises(ValueError, match=r"exclude_items: '018': ids of this log are whole numbers: write 18"):
         config(exclude_items=["1*", "018"]).warn_of_unmatched(pl.DataFrame({"item_id": [18]}))
 
 

@@ -21,6 +21,7 @@ from reclora_kedro.errors import Column, Table
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import DropRule, IngestionConfig, InteractionColumns
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
+from reclora_kedro.ingestion.ids import listed, typed
 from reclora_kedro.ingestion.impressions import expand_impressions, starting_histories
 from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY, comes_after_previous
 from reclora_kedro.ingestion.plausible_times import believed_seconds, day_of, newest_plausible, outside, refuse_times
@@ -297,13 +298,17 @@ def _typed_log(raw: RawColumns, seconds: pl.Series, columns: InteractionColumns)
     if columns.clicked is not None:
         log["rating"] = raw.marks(columns.clicked, f"{BLOCK}.clicked")
     frame = pl.DataFrame(log | {"timestamp": seconds})
-    return _without_unknown_ids(expand_impressions(frame, impressions) if impressions else frame, columns)
+    if impressions:
+        frame = expand_impressions(frame, impressions)
+        frame = frame.with_columns(typed(frame["item_id"], pl.String(), f"Column {columns.item_id!r} of {raw.table}"))
+    return _without_unknown_ids(frame, columns)
 
 
 def _without_unknown_ids(log: pl.DataFrame, columns: InteractionColumns) -> pl.DataFrame:
     """Replace ids that stand for unknown users or items by null."""
     for name, values in columns.unknown_ids.items():
-        unknown = pl.Series(values, dtype=log.schema[name], strict=False).drop_nulls()
+        parameter = f"{BLOCK}.unknown_ids.{name}"
+        unknown = typed(listed(values, name, parameter), log.schema[name], parameter).drop_nulls()
         log = log.with_columns(pl.when(~pl.col(name).is_in(unknown.implode())).then(name))
     return log
 

@@ -211,6 +211,18 @@ def listed(values: Any, column: str, argument: str) -> pl.Series:
         raise ValueError(f"{argument}: {error} Correct the ids, or leave such values out.") from error
 
 
+def typed(texts: pl.Series, kind: pl.DataType, argument: str) -> pl.Series:
+    """Return ids that a script or a setting gives as a log has them, null where that cannot be.
+
+    Raises:
+        ValueError: a number is written in another way than the log's ids.
+    """
+    try:
+        return canonical(texts, kind)
+    except IdError as error:
+        raise ValueError(f"{argument}: {error}") from error
+
+
 def look_up(values: Any, known: pl.Series, argument: str) -> pl.DataFrame:
     """Look up ids that a script, a setting or a request gives in those of a log.
 
@@ -231,10 +243,7 @@ def look_up(values: Any, known: pl.Series, argument: str) -> pl.DataFrame:
         [('7', 7, 1), ('9', 9, None), ('ann', None, None)]
     """
     given = listed(values, known.name, argument).alias("given")
-    try:
-        ids = canonical(given, known.dtype).alias("id")
-    except IdError as error:
-        raise ValueError(f"{argument}: {error}") from error
+    ids = typed(given, known.dtype, argument).alias("id")
     table = pl.DataFrame({"id": known, "index": pl.int_range(len(known), eager=True, dtype=pl.Int32)})
     return pl.DataFrame([given, ids]).join(table, on="id", how="left", maintain_order="left")
 

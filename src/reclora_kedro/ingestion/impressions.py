@@ -3,6 +3,7 @@
 import polars as pl
 
 from reclora_kedro.ingestion.config import ImpressionList
+from reclora_kedro.ingestion.ids import canonical
 
 
 def expand_impressions(log: pl.DataFrame, marks: ImpressionList) -> pl.DataFrame:
@@ -35,7 +36,7 @@ def starting_histories(clicks: pl.DataFrame, item_type: pl.DataType) -> pl.DataF
         [(1, 'a', 1.0, 59, None)]
     """
     items, seconds = pl.col("item_id"), pl.col("timestamp")
-    return (
+    events = (
         clicks.filter(pl.col("user_id").is_not_null() & (seconds > 0))
         .sort("timestamp", maintain_order=True)
         .unique("user_id", keep="first", maintain_order=True)
@@ -44,9 +45,10 @@ def starting_histories(clicks: pl.DataFrame, item_type: pl.DataType) -> pl.DataF
         .explode("item_id", "steps_back", empty_as_null=True)
         .select(
             "user_id",
-            items.cast(item_type, strict=False),
+            "item_id",
             rating=pl.lit(1.0),
             timestamp=seconds - pl.col("steps_back"),
             label=pl.lit(None, pl.Int8),
         )
     )
+    return events.with_columns(canonical(events["item_id"], item_type, strict=False))

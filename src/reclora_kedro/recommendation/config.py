@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from kedro_provenance.errors import Fault, Parameter, Sibling, worded
 from kedro_provenance.parameters import Block, nearest_path
 from reclora_kedro.candidates import ITEM_MODELS
-from reclora_kedro.ingestion.ids import IdError, canonical, id_text
+from reclora_kedro.ingestion.ids import listed, typed
 from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Real, Seed, Share
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class RecommendationConfig(Block):
 
     def excluded(self, items: pl.DataFrame) -> np.ndarray:
         """Return the indices of the items that `exclude_items` names, by id or by a pattern such as ``POST*``."""
-        named = [id_text(each) or "" for each in self.exclude_items]
+        named = listed(self.exclude_items, "item_id", "recommendation.exclude_items").to_list()
         ids = items["item_id"].cast(pl.String)
         is_excluded = ids.is_in(named).to_numpy().copy()
         if patterns := [translate(each) for each in named if {*each} & {*"*?["}]:
@@ -73,11 +73,8 @@ class RecommendationConfig(Block):
         Raises:
             ValueError: an id is a number that is written in another way than the log's ids.
         """
-        try:
-            named = [id_text(each) or "" for each in self.exclude_items]
-            canonical(pl.Series(named, dtype=pl.String), items.schema["item_id"])
-        except IdError as error:
-            raise ValueError(f"recommendation.exclude_items names {error}") from error
+        named = listed(self.exclude_items, "item_id", "recommendation.exclude_items")
+        typed(named, items.schema["item_id"], "recommendation.exclude_items")
         found = {*items["item_id"].cast(pl.String).gather(self.excluded(items)).to_list()}
         if unmatched := [
             each for each in named if each not in found and not any(fnmatchcase(item, each) for item in found)
