@@ -319,7 +319,7 @@ def test_what_cannot_be_a_request_is_refused(recommender):
         recommender.recommend(["K1"], histories=[[]])
     with pytest.raises(ValueError, match="n is 0"):
         recommender.recommend(n=0)
-    for histories in ([1, 2, 3], ["sku-01"], "sku-01", pl.DataFrame({"item_id": ["sku-01"]})):
+    for histories in ([1, 2, 3], ["sku-01"], "sku-01", 5, pl.DataFrame({"item_id": ["sku-01"]})):
         with pytest.raises(
             ValueError, match=r"histories.* each visitor has a list of ids of items: histories=\[\[1, 2\]\]"
         ):

@@ -444,8 +444,8 @@ def _with_visitors(
     Returns:
         The recommender, and the visitors' user_id (their places among the histories) and user_index.
     """
-    if hasattr(histories, "columns"):
-        raise ValueError(f"histories is a table, {NO_HISTORY}")
+    if hasattr(histories, "columns") or not isinstance(histories, Iterable):
+        raise ValueError(f"histories is a {type(histories).__name__}, {NO_HISTORY}")
     log, events, histories = recommender.log, recommender.log.sequences, [*histories]
     taken = _events_of_visitors(log, histories)
     lengths = np.bincount(taken["visitor"], minlength=len(histories))

@@ -28,7 +28,7 @@ def test_events_come_as_they_were_acknowledged_while_the_journal_is_written(tmp_
             "CREATE TABLE events (sequence INTEGER PRIMARY KEY, event_id TEXT, user_id TEXT, item_id TEXT, "
             "rating REAL, timestamp INTEGER, request_id TEXT)"
         )  # as of release 0.1.0
-        journal.execute("INSERT INTO events VALUES (2, 'b', '7', '50', NULL, 20, ''), (1, 'a', '9', '50', 4, 30, '')")
+        journal.execute("INSERT INTO events VALUES (2, 'b', '7', '50 ', NULL, 20, ''), (1, 'a', ' 9', '50', 4, 30, '')")
         journal.execute("BEGIN IMMEDIATE")
         journal.execute("INSERT INTO events VALUES (3, 'c', '7', '51', 5, 40, '')")
         assert JournalDataset(journal=str(file)).load().rows() == [("9", "50", 4.0, 30), ("7", "50", None, 20)]
