@@ -14,6 +14,7 @@ from threading import Barrier, get_ident, main_thread
 from threading import Event as Signal
 from time import monotonic, sleep, time
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import numpy as np
 import polars as pl
@@ -31,6 +32,7 @@ from live_service import (
     recommender_of,
     second_stage,
     service_config,
+    small_log,
     small_model,
 )
 from reclora_kedro.candidates import retriever
@@ -545,8 +547,26 @@ def test_an_empty_list_says_why(client, current_model):
         assert (answer["items"], answer["fallback"]) == ([], reason)
 
 
+@pytest.mark.parametrize("user", ["a\nb", "a\n", "a/b", "a\r\n/events", "ü\u2028?#"])
+def test_an_id_of_any_characters_is_shown_and_dropped_by_its_routes(tmp_path, user):
+    log = small_log()
+    log = replace(log, users=log.users.with_columns(pl.col("user_id").cast(pl.String)))
+    with serving(tmp_path, small_model(log)) as client:
+        event = {"user": user, "item": 3, "rating": 5}
+        assert client.post("/events", json={"events": [event]}).json()["accepted"] == 1
+        stored = user.strip()
+        path = f"/users/{quote(stored, safe='')}"
+        assert client.get(path).json()["user"] == stored
+        assert client.delete(f"{path}/events").json()["deleted_from_journal"] == 1
+
+
 FUTURE = int(time()) + 86_400
+TIMES = ("1000000000", " 1000000000 ", "1000000000.5", 1000000000.5, 1000000000000, "1000000000000", True)
 WRONG = [
+    *(
+        ("POST", "/events", {"events": [{"user": "1", "item": "1", "rating": 4, "time": when}]}, 422, "whole seconds")
+        for when in TIMES
+    ),
     ("POST", "/recommend", {"user": "1x", "candidates": ["1"], "n": 0}, 422, "body.n is 0: "),
     ("POST", "/recommend", {"user": "1", "history": []}, 422, "either a user or a history"),
     ("POST", "/recommend", {"user": "01"}, 422, "ids of this log are whole numbers: write 1"),
@@ -929,7 +949,7 @@ def test_requests_have_ids_and_lines_in_the_log_without_ids_of_users(client, cap
     lines = [record.getMessage() for record in caplog.records if record.name == "reclora_kedro.serving.access"]
     assert (given, len(made)) == ("mine-1", 32)
     assert [line.split()[1:4] + line.split()[-1:] for line in lines] == [
-        ["GET", "/users/{user_id:path}", "200", each] for each in (given, made)
+        ["GET", "/users/{user_id:id}", "200", each] for each in (given, made)
     ]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from fastapi import FastAPI, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from kedro_provenance.errors import quoted_value
 from reclora_kedro.history.fields import field_names
@@ -42,6 +43,15 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 
+class IdConvertor(PathConvertor):
+    """Any text of a path, also with slashes and breaks of lines."""
+
+    regex = "(?s:.+)"
+
+
+register_url_convertor("id", IdConvertor())
+
+
 class Routes:
     """The answers of all routes as JSON values, for HTTP, the page and the tools.
 
@@ -58,10 +68,10 @@ class Routes:
             ("POST", "/score", self.score, shapes.Scores),
             ("POST", "/events", self.add_events, shapes.Accepted),
             ("PUT", "/events", self.replace_events, shapes.Accepted),
-            ("GET", "/users/{user_id:path}", self.user, shapes.User),
-            ("DELETE", "/users/{user_id:path}/events", self.drop_events, shapes.Dropped),
+            ("GET", "/users/{user_id:id}", self.user, shapes.User),
+            ("DELETE", "/users/{user_id:id}/events", self.drop_events, shapes.Dropped),
             ("GET", "/items", self.items, shapes.Items),
-            ("GET", "/items/{item_id:path}/neighbours", self.item_neighbours, shapes.Neighbours),
+            ("GET", "/items/{item_id:id}/neighbours", self.item_neighbours, shapes.Neighbours),
             ("GET", "/model", self.model, shapes.Model),
             ("POST", "/model/reload", self.reload, shapes.Reloaded),
             ("POST", "/model/rollback", self.rollback, shapes.Reloaded),

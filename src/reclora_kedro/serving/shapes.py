@@ -1,5 +1,6 @@
 """Bodies of requests and answers, for the OpenAPI description."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Self
 
@@ -19,6 +20,8 @@ from reclora_kedro.ingestion.ids import MAX_LENGTH, id_text
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.models import Fallback
 
+MAX_SECOND = 10**11  # beyond it, a number means milliseconds
+
 
 def sent_id(value: Any) -> str:
     """Return an id as a log has it; raise ValueError for one that no journal can store."""
@@ -32,7 +35,18 @@ def sent_id(value: Any) -> str:
 
 Id = Annotated[str, BeforeValidator(sent_id), Field(max_length=MAX_LENGTH)]
 """An id of the log; an integer stands for its digits, and blanks around it go."""
-Time = AwareDatetime | Annotated[int, Field(gt=0, lt=2**40, strict=True)]
+
+
+def sent_time(value: Any) -> Any:
+    """Return a time as it was sent; raise ValueError for numbers that could be read in several ways."""
+    if isinstance(value, str) and not re.fullmatch(r"\s*[-+]?\d+\.?\d*\s*", value):
+        return value
+    if type(value) is int and 0 < value < MAX_SECOND:
+        return value
+    raise ValueError("a time is a text with an offset, such as 2026-11-01T10:00:00Z, or whole seconds since 1970")
+
+
+Time = Annotated[AwareDatetime | Annotated[int, Field(gt=0, lt=MAX_SECOND, strict=True)], BeforeValidator(sent_time)]
 """RFC 3339 with an offset, or whole seconds since the epoch."""
 
 
