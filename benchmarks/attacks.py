@@ -119,7 +119,7 @@ def updated(
         config, history, update["examination"], False, (),
     )  # fmt: skip
     items, users, _ = nodes.append_entities(interactions, used.log.items, used.log.users, None, None, None, config)
-    grown, _ = nodes.build_grown_log(interactions, items, users, used.log, history, LOCAL)
+    grown, _ = nodes.build_grown_log(interactions, items, users, used.log, history, config, LOCAL)
     vectors, log = nodes.embed_new_items(grown, used.log, used.vectors, history, LOCAL, *encoders)
     challenger, _ = nodes.train_challenger(used.lens, log, used.log, update["lens"], LOCAL)
     lens, decision = nodes.promote(

@@ -459,26 +459,36 @@ def _with_visitors(
         "label": np.ones(lengths.sum()),
         "timestamp": np.concatenate([NOTHING, *seconds]),
     }
-    columns = {
-        name: np.concatenate([old := getattr(events, name), added.astype(old.dtype)]) for name, added in new.items()
-    }
+    declared = events.schema.parsed(taken["columns"])
+    schema = events.schema.recognising(declared)
+    new |= schema.encoded(declared)
+    columns = {name: np.append(column, new[name].astype(column.dtype)) for name, column in events.columns.items()}
     offsets = np.concatenate([events.offsets, events.offsets[-1] + lengths.cumsum()])
-    grown = replace(log, sequences=Sequences(offsets=offsets, **columns))
+    grown = replace(log, sequences=Sequences.of_columns(offsets, schema, **columns))
     places = pl.int_range(len(histories), eager=True).alias("user_id")
     visitors = places.to_frame().with_columns(user_index=(places + log.users.height).cast(pl.Int32))
     return replace(recommender, log=grown), visitors
 
 
 def _events_of_visitors(log: InteractionLog, histories: Sequence[Any]) -> pl.DataFrame:
-    """Return visitor (place among the histories) and item (index) of all events of known items, in order."""
-    ids = list[pl.Series]()
+    """Return visitor (place among the histories), item (index) and columns (JSON) of events of known items, in order.
+
+    An event is an item's id, or a mapping with it, as item_id, and with declared columns.
+    """
+    ids, texts = list[pl.Series](), list[str | None]()
     for place, history in enumerate(histories):
         if isinstance(history, str | bytes | Mapping) or not isinstance(history, Iterable):
             raise ValueError(f"histories[{place}] is {history!r}, {NO_HISTORY}")
+        if isinstance(history, Sequence) and any(isinstance(each, Mapping) for each in history):
+            told = [dict(each) if isinstance(each, Mapping) else {"item_id": each} for each in history]
+            history = [each.pop("item_id", None) for each in told]
+            texts += map(log.sequences.schema.text, told)
         ids.append(listed(history, "item_id", f"histories[{place}]"))
+        texts += [None] * (sum(map(len, ids)) - len(texts))
     visitor = np.repeat(np.arange(len(ids)), [*map(len, ids)])
     items = log.find_items(pl.concat([pl.Series(dtype=pl.String), *ids]), "histories")
-    return pl.DataFrame({"visitor": visitor, "item": items}).drop_nulls()
+    columns = pl.Series(texts, dtype=pl.String)
+    return pl.DataFrame({"visitor": visitor, "item": items, "columns": columns}).drop_nulls("item")
 
 
 def _item_indices(log: InteractionLog, ids: Any, argument: str) -> np.ndarray:

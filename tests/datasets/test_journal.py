@@ -31,7 +31,10 @@ def test_events_come_as_they_were_acknowledged_while_the_journal_is_written(tmp_
         journal.execute("INSERT INTO events VALUES (2, 'b', '7', '50 ', NULL, 20, ''), (1, 'a', ' 9', '50', 4, 30, '')")
         journal.execute("BEGIN IMMEDIATE")
         journal.execute("INSERT INTO events VALUES (3, 'c', '7', '51', 5, 40, '')")
-        assert JournalDataset(journal=str(file)).load().rows() == [("9", "50", 4.0, 30), ("7", "50", None, 20)]
+        assert JournalDataset(journal=str(file)).load().rows() == [
+            ("9", "50", 4.0, 30, None),
+            ("7", "50", None, 20, None),
+        ]
         journal.execute("ROLLBACK")
     journal.close()
 

@@ -213,7 +213,7 @@ def test_prompts_that_cannot_be_built_are_refused(tiny_llm, title, template, set
 )
 def test_a_template_is_tried_on_a_made_up_record(template, message):
     with pytest.raises(ValueError, match=message):
-        require_template(template, config(), ["genres"], ["age", "zip_code"])
+        require_template(template, config(), {"genres": "War"}, {"age": "24", "zip_code": "1"}, {})
 
 
 NO_SYSTEM_MESSAGE = "{{ raise_exception('no system') if messages[0].role == 'system' }}"

@@ -91,8 +91,8 @@ def test_what_is_read_of_events_in_any_order_is_that_of_a_log_of_all_of_them(bat
         for item in range(ITEMS):
             np.testing.assert_array_equal(near.nearest(item), anew.nearest(item))
     events = places_of(log.sequences.starts, log.sequences.ends)
-    for name in live_sequences.COLUMNS:
-        np.testing.assert_array_equal(getattr(log.sequences, name)[events], getattr(expected.sequences, name), name)
+    for name, column in expected.sequences.columns.items():
+        np.testing.assert_array_equal(log.sequences.columns[name][events], column, name)
     np.testing.assert_array_equal(
         (log.sequences.ends - log.sequences.starts)[:USERS], np.diff(expected.sequences.offsets)
     )
@@ -104,10 +104,7 @@ def test_what_is_read_of_events_in_any_order_is_that_of_a_log_of_all_of_them(bat
 def by_id(log, users):
     """The events of each user in each column."""
     runs = {user: slice(log.sequences.starts[index], log.sequences.ends[index]) for user, index in users.items()}
-    return {
-        user: [getattr(log.sequences, name)[run].tolist() for name in live_sequences.COLUMNS]
-        for user, run in runs.items()
-    }
+    return {user: [column[run].tolist() for column in log.sequences.columns.values()] for user, run in runs.items()}
 
 
 CHANGES = st.lists(

@@ -278,7 +278,7 @@ def test_what_is_new_is_told_by_its_arrival_after_a_row_of_the_far_future(caplog
     log = reference_log(*before, split=HISTORY.split)
     new = rows_of(range(40, 80))
     interactions, *entities = updated(before, RATINGS, raw_rows(new))
-    grown, _ = build_grown_log(interactions.lazy(), *entities, log, HISTORY, LOCAL)
+    grown, _ = build_grown_log(interactions.lazy(), *entities, log, HISTORY, RATINGS, LOCAL)
     assert "160 of 160 new interactions are earlier than the newest one before, of 1986-11-05" in caplog.text
     assert [grown.samples_in(split).height for split in ("validation", "test")] == [32, 32]
     assert grown.samples.filter(timestamp=begin + YEAR)["split"].to_list() == ["train"]

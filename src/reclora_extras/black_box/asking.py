@@ -62,7 +62,11 @@ def window_of(history: HistoryConfig, config: BlackBoxConfig) -> WindowConfig:
 
 
 def require_hints(
-    writer: MessageWriter, config: BlackBoxConfig, item_fields: Sequence[str], user_fields: Sequence[str]
+    writer: MessageWriter,
+    config: BlackBoxConfig,
+    item_fields: Mapping[str, Any],
+    user_fields: Mapping[str, Any],
+    columns: Mapping[str, Any],
 ) -> None:
     """Raise ValueError for a template of hints that is missing, or fails on a made-up record with any options."""
     if unknown := [name for name in config.choices["template"] if name not in writer.hint_templates]:
@@ -70,7 +74,7 @@ def require_hints(
             f"black_box.hints.template names {unknown[0]!r}, but hint_templates has "
             f"{', '.join(sorted(writer.hint_templates))}: choose among these, or let this entry name a folder of yours."
         )
-    record = made_up_record(item_fields, user_fields)
+    record = made_up_record(item_fields, user_fields, columns)
     statistics = dict.fromkeys(COLUMNS, 0.5) | dict.fromkeys(COUNTS, 12)
     for liked, disliked in ((record["history"], []), ([], record["history"])):
         hint: dict[str, Any] = {"verdict": 0.5, "liked": liked, "disliked": disliked, "statistics": statistics}

@@ -50,7 +50,8 @@ class ItemKnnSettings(Block):
 class SharedUsers:
     """How many users have each item, and each with another one, among their latest events.
 
-    Rows of items are counted at the first request.
+    Rows of items are counted at the first request. Where the log declares weights, a user counts for two items as the
+    product of how much each was taken, by the event that counts most.
 
     Args:
         known: whether each event counts, shape (events,); None for all.
@@ -61,7 +62,7 @@ class SharedUsers:
         self._taken = self._taken_by(np.arange(len(events.starts)), known)
         self._takers = self._taken.T.tocsr()
         self._changes = csr_array(self._taken.shape, dtype=np.float32)  # since then
-        self.users = self._taken.sum(axis=0)
+        self.users = (self._taken**2).sum(axis=0)
         self._shared: dict[int, Row] = {}
         self._kept = 0  # numbers in these
 
@@ -72,8 +73,9 @@ class SharedUsers:
         """Return a copy in which some users, by ascending index, count by their events among others."""
         counts = copy(self)  # which counts rows of items anew, as another process does
         counts._events = events
-        change = counts._taken_by(changed) - self._taken_by(changed)
-        counts._changes, counts.users = self._changes + change, self.users + change.sum(axis=0)
+        now, before = counts._taken_by(changed), self._taken_by(changed)
+        change = now - before
+        counts._changes, counts.users = self._changes + change, self.users + (now**2 - before**2).sum(axis=0)
         if counts._changes.nnz > MOST_CHANGES:
             counts._taken, counts._changes = self._taken + counts._changes, csr_array(change.shape, dtype=np.float32)
             counts._takers = counts._taken.T.tocsr()
@@ -86,10 +88,22 @@ class SharedUsers:
         if known is not None:
             event, user = event[known[event]], user[known[event]]
         after = np.searchsorted(user, user, side="right") - 1 - np.arange(len(user))
-        pairs = np.sort((user * self.items + self._events.item_index[event])[after < EVENTS], kind="stable")
-        pairs = pairs[np.diff(pairs, prepend=-1) != 0]  # each once; np.unique takes 70 times as long
+        latest = event[after < EVENTS]
+        pairs, weights = (
+            user[after < EVENTS] * self.items + self._events.item_index[latest],
+            self._events.weights(latest),
+        )
+        if weights is None:
+            pairs = np.sort(pairs, kind="stable")
+            pairs = pairs[np.diff(pairs, prepend=-1) != 0]  # each once; np.unique takes 70 times as long
+            weights = np.ones(len(pairs), dtype=np.float32)
+        else:
+            order = np.lexsort((-weights, pairs))
+            first = order[np.diff(pairs[order], prepend=-1) != 0]
+            first = first[weights[first] > 0]
+            pairs, weights = pairs[first], weights[first]
         user, item = (each.astype(np.int32) for each in np.divmod(pairs, self.items))
-        return csr_array((np.ones(len(user), dtype=np.float32), (user, item)), shape=(len(starts), self.items))
+        return csr_array((weights, (user, item)), shape=(len(starts), self.items))
 
     def rows(self, items: np.ndarray) -> dict[int, Row]:
         """Return the items that share users with each of some items, ascending, and the numbers of these users."""

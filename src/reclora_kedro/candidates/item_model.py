@@ -17,7 +17,6 @@ from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.evaluation.metrics import ndcg
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.sequences import Sequences as Events
 from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.progress import SECONDS_PER_LINE, Progress
 
@@ -86,13 +85,16 @@ class Training:
 
     @property
     def taken(self) -> csr_array:
-        """Ones where a user took an item: float32, shape (users, items)."""
+        """How much users took items, that of the event that counts most: float32, shape (users, items).
+
+        It is 1 unless the log declares weights; events that count 0 are left out.
+        """
         return self.once("taken", lambda: self._pairs(self.known))
 
     @cached_property
     def users(self) -> np.ndarray:
-        """Number of users of each item, shape (items,)."""
-        return self.taken.sum(axis=0)
+        """Number of users of each item: float32, shape (items,)."""
+        return np.bincount(self.taken.indices, minlength=self.items).astype(np.float32)
 
     @cached_property
     def order(self) -> ItemOrder:
@@ -103,7 +105,11 @@ class Training:
     def _pairs(self, counts: np.ndarray) -> csr_array:
         events = self.log.sequences
         item, before = events.item_index[counts], np.append(np.int32(0), counts.cumsum(dtype=np.int32))[events.offsets]
-        pairs = csr_array((np.ones(len(item), dtype=np.float32), item, before), shape=(len(events.starts), self.items))
+        weights = events.weights(np.flatnonzero(counts))
+        entries = np.ones(len(item), dtype=np.float32) if weights is None else weights
+        pairs = csr_array((entries, item, before), shape=(len(events.starts), self.items))
+        if weights is not None:
+            return greatest_of_pairs(pairs)
         pairs.sum_duplicates()
         pairs.data[:] = 1
         return pairs
@@ -123,12 +129,10 @@ class Training:
         index[items] = np.arange(len(items), dtype=np.int32)
         kept = index[events.item_index] >= 0
         before = np.append(0, kept.cumsum())
-        columns = {name: values[kept] for name, values in events.columns.items()}
-        columns["item_index"] = index[columns["item_index"]]
         log = replace(
             self.log,
             items=self.log.items[items],
-            sequences=Events(offsets=before[events.offsets], **columns),
+            sequences=events.where(kept, item_index=index[events.item_index[kept]]),
             samples=self.log.samples.clear(),
             item_embeddings=None if self.log.item_embeddings is None else self.log.item_embeddings[items],
         )
@@ -137,6 +141,24 @@ class Training:
             history_end=pl.Series(before[likes["history_end"].to_numpy()]),
         )
         return Training(log, self.known[kept]), likes.filter(pl.col("item_index") >= 0)
+
+
+def greatest_of_pairs(pairs: csr_array) -> csr_array:
+    """Return a matrix whose entries, of which several may be of one row and column, are the greatest ones above 0.
+
+    Examples:
+        >>> pairs = csr_array((np.array([0.5, 1, 2, 0]), np.array([2, 2, 1, 0]), np.array([0, 3, 4])), shape=(2, 3))
+        >>> greatest_of_pairs(pairs).toarray()
+        array([[0., 2., 1.],
+               [0., 0., 0.]])
+    """
+    row = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
+    order = np.lexsort((pairs.data, pairs.indices, row))
+    row, column, weights = row[order], pairs.indices[order], pairs.data[order]
+    is_greatest = np.append((np.diff(row) != 0) | (np.diff(column) != 0), np.full(min(1, len(row)), True))
+    kept = is_greatest & (weights > 0)
+    ends = np.append(0, np.bincount(row[kept], minlength=pairs.shape[0]).cumsum()).astype(pairs.indptr.dtype)
+    return csr_array((weights[kept], column[kept], ends), shape=pairs.shape)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
+import polars as pl
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, Step, Training
@@ -35,6 +36,8 @@ class PopularitySettings(Block):
 class Likes:
     """Likes by user and item, those of one pair by time, which windows of any length are made of.
 
+    Where the log declares weights, a user counts for an item as the greatest of their joined likes so far.
+
     Attributes:
         again: whether the like before is of the same user and item, shape (likes,).
         in_time: places of the likes in the order of time, int32, shape (likes,).
@@ -44,14 +47,16 @@ class Likes:
     second: np.ndarray  # int64, shape (likes,)
     again: np.ndarray
     in_time: np.ndarray
+    weight: np.ndarray | None  # float32, shape (likes,); None if each counts 1
 
     @classmethod
-    def of(cls, user: np.ndarray, item: np.ndarray, second: np.ndarray) -> Self:
+    def of(cls, user: np.ndarray, item: np.ndarray, second: np.ndarray, weight: np.ndarray | None = None) -> Self:
         """Put likes in order; those of a user are in the order of time."""
         order = np.argsort(user.astype(np.int64) * (item.max(initial=0) + 1) + item, kind="stable")
         user, item, second = user[order], item[order], second[order]
         again = (np.diff(user, prepend=-1) == 0) & (np.diff(item, prepend=-1) == 0)
-        return cls(item, second, again, np.argsort(second, kind="stable").astype(np.int32))
+        in_time = np.argsort(second, kind="stable").astype(np.int32)
+        return cls(item, second, again, in_time, None if weight is None else weight[order])
 
     def spans(self, length: int | None) -> "Spans":
         """Return the spans of `length` seconds after likes, those of one user and item joined; None for endless ones.
@@ -59,15 +64,21 @@ class Likes:
         So each user counts once, however often they take an item.
         """
         goes_on = self.again if length is None else self.again & (np.diff(self.second, prepend=0) < length)
-        first = self.in_time[~goes_on[self.in_time]]
-        seconds, items, changes = self.second[first], self.item[first], np.ones(len(first), dtype=np.int8)
+        begins, most = ~goes_on, np.ones(len(self.item), dtype=np.int8)
+        more = most
+        if self.weight is not None:
+            most = _greatest_so_far(self.weight, begins)
+            more = np.where(begins, most, np.diff(most, prepend=0))
+            begins = more > 0
+        first = self.in_time[begins[self.in_time]]
+        seconds, items, changes = self.second[first], self.item[first], more[first]
         if length is not None:
             is_last = np.append(~goes_on[1:], np.ones(min(len(goes_on), 1), dtype=bool))
             last = self.in_time[is_last[self.in_time]]
             seconds = np.concatenate([seconds, self.second[last] + length])
             order = np.argsort(seconds, kind="stable").astype(np.int32)
             seconds, items = seconds[order], np.concatenate([items, self.item[last]])[order]
-            changes = np.where(order < len(first), np.int8(1), np.int8(-1))
+            changes = np.concatenate([changes, -most[last]])[order]
         return Spans(seconds, items, changes)
 
 
@@ -77,7 +88,7 @@ class Spans:
 
     second: np.ndarray  # int64, shape (changes,)
     item: np.ndarray  # shape (changes,)
-    change: np.ndarray  # int8, 1 or -1, shape (changes,)
+    change: np.ndarray  # 1 or -1 as int8, or the weight of a user that begins or ceases to count, shape (changes,)
 
     def counts(self, seconds: np.ndarray, items: int) -> np.ndarray:
         """Return the number of users who count before each of some ascending seconds: float32, (seconds, items)."""
@@ -181,13 +192,25 @@ class Popularity(ItemModel):
         return np.minimum(moments.seconds, self.after) if self.has_clock else np.full(len(moments), NEVER)
 
 
+def _greatest_so_far(weight: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Return the greatest weight since the latest place at which a run begins.
+
+    Examples:
+        >>> _greatest_so_far(np.array([1.0, 0.5, 3.0, 2.0]), np.array([True, False, False, True]))
+        array([1., 1., 3., 2.])
+    """
+    place = pl.DataFrame({"run": begins.cumsum(), "weight": weight})
+    return place.select(pl.col("weight").cum_max().over("run")).to_series().to_numpy()
+
+
 def _spans(training: Training, known: np.ndarray, length: int | None) -> tuple[Spans, int]:
     """Return the spans of known likes, and the second after all known events but the latest thousandth."""
     events, count, until = training.log.sequences, int(known.sum()), 1.0 if length is None else SHARE_OF_TIMES
 
     def ordered() -> Likes:
         likes = np.flatnonzero(known & (events.label == 1))
-        return Likes.of(training.user[likes], events.item_index[likes], events.timestamp[likes])
+        columns = training.user[likes], events.item_index[likes], events.timestamp[likes]
+        return Likes.of(*columns, events.weights(likes))
 
     def end() -> int:
         return int(np.quantile(events.timestamp[known], until, method="lower")) + 1 if count else 0

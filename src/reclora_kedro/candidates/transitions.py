@@ -29,7 +29,8 @@ def follows(sequences: Sequences, usable: np.ndarray, items: int, window: int, d
     """Return how often users take an item soon after another.
 
     An event at which a user took j, d moments after one at which they took i, counts ``decay^(d - 1)``. Events of one
-    second are one moment without an order: pairs of them count 1.
+    second are one moment without an order: pairs of them count 1. Where the log declares weights, a pair counts as much
+    as both events together, by their product.
 
     Args:
         usable: whether an event counts, shape (events,).
@@ -42,27 +43,30 @@ def follows(sequences: Sequences, usable: np.ndarray, items: int, window: int, d
         offsets = sequences.offsets[first : last + 1]
         event = offsets[0] + np.flatnonzero(usable[offsets[0] : offsets[-1]])
         user, second = np.searchsorted(offsets, event, side="right"), sequences.timestamp[event]
-        earlier, after, apart = _pairs(user, second, sequences.item_index[event], window)
-        of_later = apart > 0
-        weight = np.float32(decay) ** (apart[of_later] - 1)
-        later = later + csr_array((weight, (earlier[of_later], after[of_later])), shape=later.shape)
+        item, own = sequences.item_index[event], sequences.weights(event)
+        first, next_, apart = _pairs(user, second, item, window)
+        weight = np.ones(len(apart), dtype=np.float32) if own is None else own[first] * own[next_]
+        of_later, earlier, after = apart > 0, item[first], item[next_]
+        decayed = np.float32(decay) ** (apart[of_later] - 1) * weight[of_later]
+        later = later + csr_array((decayed, (earlier[of_later], after[of_later])), shape=later.shape)
         one, other = earlier[~of_later], after[~of_later]
         pairs = np.concatenate([one, other]), np.concatenate([other, one])
-        together = together + csr_array((np.ones(len(pairs[0])), pairs), shape=later.shape)
+        together = together + csr_array((np.tile(weight[~of_later], 2).astype(np.float64), pairs), shape=later.shape)
     return Follows(later, together)
 
 
 def _pairs(user: np.ndarray, second: np.ndarray, item: np.ndarray, window: int) -> tuple[np.ndarray, ...]:
-    """Return pairs of different items of a user at most so many moments apart: the earlier, the later, and how far."""
+    """Return pairs of events of a user, of different items, a few moments apart: places of both, and how far."""
     is_new = (np.diff(second, prepend=-1) != 0) | (np.diff(user, prepend=-1) != 0)
-    moment, found = is_new.cumsum(dtype=np.int32), [(item[:0], item[:0], np.empty(0, dtype=np.int32))]
+    moment, place = is_new.cumsum(dtype=np.int32), np.arange(len(item), dtype=np.int32)
+    found = [(place[:0], place[:0], np.empty(0, dtype=np.int32))]
     for places in range(1, MOST_PLACES + 1):
         apart = moment[places:] - moment[:-places]
         counts = (user[places:] == user[:-places]) & (apart <= window)
         if not counts.any():
             break
         counts &= item[places:] != item[:-places]
-        found.append((item[:-places][counts], item[places:][counts], apart[counts]))
+        found.append((place[:-places][counts], place[places:][counts], apart[counts]))
     earlier, later, distance = (np.concatenate(each) for each in zip(*found, strict=True))
     return earlier, later, distance
 

@@ -17,7 +17,13 @@ from reclora_kedro.serving.journal_tables import JournalError, stored_events
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
+SCHEMA = {
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "rating": pl.Float64,
+    "timestamp": pl.Int64,
+    "columns": pl.String,
+}
 
 
 class JournalDataset(LoadOnlyDataset):
@@ -26,8 +32,9 @@ class JournalDataset(LoadOnlyDataset):
     Events of forgotten users, as a restored backup has them, are left out and erased from the journal, as by the
     service.
 
-    Columns are user_id, item_id (text), rating (null: an impression without a click) and timestamp (seconds since the
-    epoch). Events are identified by user, item and second, so that an update may read the whole journal again.
+    Columns are user_id, item_id (text), rating (null: an impression without a click), timestamp (seconds since the
+    epoch) and columns (declared ones as JSON, see `EventSchema.parsed`). Events are identified by user, item and
+    second, so that an update may read the whole journal again.
 
     Args:
         journal: a local SQLite file, or a database of PostgreSQL, as in `service.journal`.

@@ -7,17 +7,9 @@ import polars as pl
 from kedro_datasets.polars import EagerPolarsDataset
 
 from reclora_kedro.datasets.load_only import NewestVersionDataset
+from reclora_kedro.ingestion.events import PLAIN
 
-SCHEMA = {
-    "user_id": pl.String,
-    "item_id": pl.String,
-    "rating": pl.Float64,
-    "timestamp": pl.Int64,
-    "label": pl.Int8,
-    "source": pl.String,
-    "group": pl.String,
-    "alarm": pl.String,
-}
+SCHEMA = PLAIN.table | dict.fromkeys(("user_id", "item_id", "source", "group", "alarm"), pl.String)
 
 
 class WithheldInteractionsDataset(NewestVersionDataset):

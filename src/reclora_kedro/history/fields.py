@@ -8,13 +8,24 @@ from reclora_kedro.ingestion.keys import FREE_TEXT
 
 
 def field_names(table: pl.DataFrame) -> list[str]:
-    """Return the text fields of canonical items or users: all columns but ids and titles.
+    """Return the text fields of canonical items or users: all columns of texts but ids and titles.
 
     Examples:
         >>> field_names(pl.DataFrame({"item_id": [7], "title": ["Heat"], "genres": ["Crime, Drama"]}))
         ['genres']
     """
-    return [name for name in table.columns if name not in ("user_id", "item_id", "title")]
+    fixed = ("user_id", "item_id", "title")
+    return [name for name, dtype in table.schema.items() if name not in fixed and dtype == pl.String]
+
+
+def number_names(table: pl.DataFrame) -> list[str]:
+    """Return the fields of canonical items or users that are numbers.
+
+    Examples:
+        >>> number_names(pl.DataFrame({"item_id": [7], "title": ["Heat"], "price": [9.5]}))
+        ['price']
+    """
+    return [name for name, dtype in table.schema.items() if dtype == pl.Float64]
 
 
 def category_names(table: pl.DataFrame) -> list[str]:

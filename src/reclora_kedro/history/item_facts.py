@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 
+from reclora_kedro.history.fields import number_names
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.history.sequences import Sequences, TimeLog
@@ -15,6 +16,9 @@ PAIRS_AT_ONCE = 2**12  # whose vectors are compared at once
 
 class ItemFacts:
     """Features of pairs: number and age of the item's events, and its similarity to the user's history.
+
+    Further ones are of what a log declares. A number of the items is that of the pair's item, and how far it lies above
+    those of the user's latest ones. A column of the events is that of the latest one, for numbers also the mean.
 
     Without a shared clock, all known events count at any moment, and ages are 0.
 
@@ -34,6 +38,7 @@ class ItemFacts:
             self._times = TimeLog(item, second)
         self._after, self._delay = second.max(initial=0) + 1, delay
         self._has_clock = log.shared_clock
+        self._numbers = {name: log.items[name].to_numpy() for name in number_names(log.items)}
         self._vectors = None if log.item_embeddings is None else unit_vectors(log.item_embeddings).astype(np.float32)
 
     def features(self, events: Sequences, pairs: pl.DataFrame) -> dict[str, np.ndarray]:
@@ -62,6 +67,31 @@ class ItemFacts:
         if self._vectors is not None:
             cosines = self._cosines(events, item, np.maximum(start, end - LATEST), end)
             features |= {"cosine_last": cosines[:, 0], "cosine_latest": cosines[:, 1]}
+        return features | self._declared(events, item, start, end)
+
+    def _declared(
+        self, events: Sequences, item: np.ndarray, start: np.ndarray, end: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        columns, features = events.schema.read_by("second_stage"), dict[str, np.ndarray]()
+        if not columns and not self._numbers:
+            return features
+        place = end[:, None] - 1 - np.arange(LATEST)
+        is_event = place >= start[:, None]
+        latest = np.where(is_event, place, 0)
+
+        def of_latest(values: np.ndarray) -> np.ndarray:
+            return np.where(is_event, values[latest] if len(values) else np.nan, np.nan)
+
+        for name, values in self._numbers.items():
+            own = values[item]
+            features[f"{name}_of_item"] = own
+            features[f"{name}_above_latest"] = own - _mean(of_latest(values[events.item_index]))
+        for column in columns:
+            stored = events.declared[column.name]
+            of_events = of_latest(stored if column.is_coded else column.number(stored))
+            features[f"{column.name}_of_last"] = of_events[:, 0]
+            if not column.is_coded:
+                features[f"{column.name}_of_latest"] = _mean(of_events)
         return features
 
     def _cosines(self, events: Sequences, item: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -80,6 +110,13 @@ class ItemFacts:
             best = np.stack([of_events[:, 0], of_events.max(axis=1)], axis=1)
             cosines[rows] = np.where(is_event[:, :1], best, 0)
         return cosines
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Return the means of rows without missing values; NaN for a row without values."""
+    is_value = ~np.isnan(values)
+    sums, counts = np.where(is_value, values, 0).sum(axis=1), is_value.sum(axis=1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def _log_days(seconds: np.ndarray, is_unknown: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.history.retrieval import WindowConfig, assemble_history, unit_vectors
 from reclora_kedro.history.sequences import Sequences
+from reclora_kedro.ingestion.events import EventSchema
 from reclora_kedro.ingestion.ids import look_up, names
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ EMBEDDINGS_FILE = "item_embeddings.safetensors"
 SAMPLES_FILE = "samples.arrow"
 REPEATS_FILE = "repeats.arrow"
 SEQUENCES_FILE = "sequences.safetensors"
-SHARED_CLOCK = "shared_clock"  # key of its metadata
+SHARED_CLOCK, DECLARED = "shared_clock", "columns"  # keys of its metadata
 ROWS_PER_BLOCK = 2**22  # of the samples in a file
 MOST_BLOCKS = 8  # of a file: polars copies a column of more blocks whenever rows are taken from it
 
@@ -220,10 +221,11 @@ class InteractionLog:
         arrays = _mapped if mapped else load_file
         items, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users"))
         samples, repeats = pl.read_ipc(folder / SAMPLES_FILE, memory_map=mapped), folder / REPEATS_FILE
-        sequences = Sequences(**arrays(folder / SEQUENCES_FILE))
         with safe_open(folder / SEQUENCES_FILE, "numpy") as file:
-            has_clock = (file.metadata() or {}).get(SHARED_CLOCK) != "false"
-        log = cls(items, users, sequences, samples, shared_clock=has_clock)
+            about = file.metadata() or {}
+        schema = EventSchema.from_json(about.get(DECLARED, "[]"))
+        sequences = Sequences.of_columns(schema=schema, **arrays(folder / SEQUENCES_FILE))
+        log = cls(items, users, sequences, samples, shared_clock=about.get(SHARED_CLOCK) != "false")
         if repeats.exists():
             log = replace(log, repeats=pl.read_ipc(repeats, memory_map=mapped))
         embeddings = folder / EMBEDDINGS_FILE
@@ -252,8 +254,10 @@ def save_tables(folder: Path, log: Tables, samples: pl.LazyFrame, rows: int) -> 
     """Write the files of a log without embeddings to an existing folder; the samples have `rows` rows, not numbered."""
     log.items.write_parquet(folder / "items.parquet")
     log.users.write_parquet(folder / "users.parquet")
-    clock = {SHARED_CLOCK: "true" if log.shared_clock else "false"}
-    save_file({"offsets": log.sequences.offsets} | log.sequences.columns, folder / SEQUENCES_FILE, metadata=clock)
+    about, sequences = {SHARED_CLOCK: "true" if log.shared_clock else "false"}, log.sequences
+    if sequences.schema.declared:
+        about[DECLARED] = sequences.schema.to_json()
+    save_file({"offsets": sequences.offsets} | sequences.columns, folder / SEQUENCES_FILE, metadata=about)
     if log.repeats is not None:
         log.repeats.lazy().sink_ipc(folder / REPEATS_FILE)
     rows_per_block = max(ROWS_PER_BLOCK, -(-rows // MOST_BLOCKS))

@@ -39,10 +39,10 @@ from reclora_kedro.history.splits import (
 )
 from reclora_kedro.history.taken_items import TakenItems, sorted_pairs
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
+from reclora_kedro.ingestion.events import PLAIN, EventSchema
 from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY
 
 SAMPLE_COLUMNS = ("user_index", "item_index", "label", "timestamp", "event", "history_end")
-EVENT_COLUMNS = {"item_index": "i4", "rating": "f4", "label": "i1", "timestamp": "i8"}  # of `Sequences`
 NO_SAMPLES = "no samples; events stay in histories"
 SCRATCH_COLUMNS = {"items": "i4", "seconds": "i8", "pairs": "i8", "places": "i4"}  # of `Pool` and `TakenItems`
 
@@ -81,6 +81,7 @@ def build_log(
     report: CleaningReport | None = None,
     growth: Growth | None = None,
     both_classes: bool = True,
+    schema: EventSchema = PLAIN,
 ) -> InteractionLog | LogInFiles:
     """Build the log, with the events and about `engine.rows_per_part` samples in memory at once.
 
@@ -104,13 +105,15 @@ def build_log(
         growth: replaces `config.split` and `config.rating_levels`; splits may then have one class or be empty, see
             `require_training`.
         both_classes: whether each split must hold likes and other samples, which what predicts labels learns from.
+        schema: of the interactions; columns that these lack have no values.
 
     Raises:
         MismatchError: the tables are of different runs.
         Fault: the log is too short, a split holds one class, or settings do not fit a log of impressions.
         ShardError: any of these, on a worker.
     """
-    interactions, report = interactions.lazy(), report or CleaningReport()
+    interactions, report = schema.complete(interactions.lazy()), report or CleaningReport()
+    schema = (schema.after(growth.before.schema) if growth else schema).coded(interactions)
     nulls = pl.col("rating", "label").null_count()
     rows, not_clicked, unlabelled = interactions.select(pl.len(), nulls).collect().row(0)
     in_memory = rows <= engine.rows_per_part
@@ -118,7 +121,7 @@ def build_log(
     impressions = not_clicked + unlabelled > 0
     if impressions:
         _require_settings_for_impressions(not_clicked, config)
-    tables = _Tables(interactions, items, users, config, impressions, growth)
+    tables = _Tables(interactions, items, users, config, impressions, growth, schema)
     spans = _spans(interactions, rows, engine.rows_per_part)
     parts, totals = _count_what_is_before(tables, spans, rows - unlabelled, report, engine)
 
@@ -127,7 +130,7 @@ def build_log(
     draws = config.negatives.kind != "none"
     target = None if in_memory else folder / "without_negatives" if draws else folder
     events = totals.offsets[-1]
-    gathered = {name: np.empty(events, dtype) for name, dtype in EVENT_COLUMNS.items()}
+    gathered = {name: np.empty(events, dtype) for name, dtype in schema.arrays.items()}
     trains, samples = np.zeros(events, dtype=bool), list[pl.LazyFrame]()
     for built in map_shards(partial(_build_part, tables, totals, target), parts, engine, "histories"):
         for name, column in gathered.items():
@@ -138,8 +141,9 @@ def build_log(
         levels = levels_as_before(gathered["rating"], growth.before)
     else:
         levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
+    schema = schema.scaled(gathered, trains)
     del trains
-    sequences = Sequences(offsets=totals.offsets, rating_level=levels, **gathered)
+    sequences = Sequences.of_columns(totals.offsets, schema, rating_level=levels, **gathered)
     repeats = None
     if draws:
         samples, repeats = _draw_for_parts(sequences, samples, config, engine, folder, in_memory, report)
@@ -181,6 +185,7 @@ class _Tables(NamedTuple):
     config: HistoryConfig
     impressions: bool  # whether the log has rows that are no events or no samples
     growth: Growth | None
+    schema: EventSchema
 
 
 class _Span(NamedTuple):
@@ -327,7 +332,7 @@ def _count(tables: _Tables, span: _Span) -> _Counts:
 
 def _build_part(tables: _Tables, totals: _Totals, folder: Path | None, part: _Part) -> _Built:
     """Build the samples and events of a part; write the samples to the folder, if any."""
-    rows = part.span.read(tables.interactions, "user_id", "item_id", "rating", "label", "timestamp")
+    rows = part.span.read(tables.interactions, *tables.schema.table)
     if tables.config.ties == "strict":
         rows = rows.sort(*MOMENT_KEY, pl.struct(EVENT_KEY).hash(tables.config.seed))
     rows = with_indices(rows, user=tables.users, item=tables.items).drop("user_id", "item_id")
@@ -337,7 +342,7 @@ def _build_part(tables: _Tables, totals: _Totals, folder: Path | None, part: _Pa
     del rows  # what the splits' names take is free then
     samples = samples.with_columns(split=_split(samples, totals, part.first_sample, tables))
     training = samples["event"].filter(samples["split"] == "train").drop_nulls().to_numpy()
-    gathered = {name: events[name].to_numpy() for name in EVENT_COLUMNS}
+    gathered = {name: events[name].to_numpy() for name in tables.schema.arrays}
     return _Built(_stored(samples, folder, part.number), training, events["event"].to_numpy(), gathered)
 
 
@@ -368,6 +373,7 @@ def _with_events(rows: pl.DataFrame, before: np.ndarray, offsets: np.ndarray, ta
         pl.col("label").cast(pl.Int8),
         "timestamp",
         pl.col("rating").cast(pl.Float32),
+        *(pl.Series(name, column) for name, column in tables.schema.encoded(rows).items()),
         event=in_time(event).replace(-1, None),
         history_end=in_time(history_end),
         is_event=pl.col("rating").is_not_null(),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from reclora_kedro.history.fields import field_names
+from reclora_kedro.history.fields import field_names, number_names
 from reclora_kedro.history.log import InteractionLog
 
 
@@ -15,20 +15,26 @@ def prompt_records(questions: pl.DataFrame, log: InteractionLog, history: np.nda
 
     Returns:
         One record per question, in their order: row, use, label; user: the profile's fields; history: oldest first,
-        one dict per event of the item's texts, rating and liked; target: the item's texts. Absent fields are left out.
+        one dict per event of the item's fields, rating, liked and declared columns; target: the item's fields. Absent
+        fields are left out.
     """
     sequences = log.sequences
     is_event = np.unique(history[history >= 0])
     needed = np.union1d(sequences.item_index[is_event], questions["item_index"].to_numpy())
-    described = _present_fields(log.items[needed], ["title", *field_names(log.items)])
+    described = _present_fields(log.items[needed], ["title", *field_names(log.items), *number_names(log.items)])
     texts = dict(zip(needed.tolist(), described, strict=True))
     columns = (is_event, sequences.item_index[is_event], sequences.rating[is_event], sequences.label[is_event])
     events = {
-        event: texts[item] | {"rating": int(rating) if rating.is_integer() else rating, "liked": label == 1}
+        event: texts[item] | {"rating": _told(rating), "liked": label == 1}
         for event, item, rating, label in zip(*(column.tolist() for column in columns), strict=True)
     }
+    if sequences.schema.read_by("prompt"):
+        for event, told in events.items():
+            declared = sequences.schema.values_of(sequences.declared, event, "prompt")
+            events[event] = told | declared | {"columns": [*declared]}
     rows = questions.select("row", "use", "label").iter_rows(named=True)
-    profiles = _present_fields(log.users[questions["user_index"].to_numpy()], field_names(log.users))
+    fields = [*field_names(log.users), *number_names(log.users)]
+    profiles = _present_fields(log.users[questions["user_index"].to_numpy()], fields)
     return [
         row | {"user": profile, "history": [events[event] for event in past if event >= 0], "target": texts[target]}
         for row, profile, past, target in zip(rows, profiles, history.tolist(), questions["item_index"], strict=True)
@@ -37,4 +43,8 @@ def prompt_records(questions: pl.DataFrame, log: InteractionLog, history: np.nda
 
 def _present_fields(table: pl.DataFrame, fields: list[str]) -> Iterator[dict[str, Any]]:
     for record in table.iter_rows(named=True):
-        yield {field: record[field] for field in fields if record[field] is not None}
+        yield {field: _told(record[field]) for field in fields if record[field] is not None}
+
+
+def _told(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,7 +1,7 @@
 """Each user's events stored once as flat arrays, and the levels of their ratings."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -12,8 +12,11 @@ from pydantic import Field
 
 from kedro_provenance.errors import NULL, Fault, MismatchError, Parameter, Phrase
 from kedro_provenance.parameters import Block
+from reclora_kedro.ingestion.events import PLAIN, EventSchema
 from reclora_kedro.parameters import Count, Positive
 
+FIXED_COLUMNS = ("item_index", "rating", "rating_level", "label", "timestamp")
+"""Columns of the events of every log."""
 Ties = Literal["strict", "order"]
 ROWS_AT_ONCE = 2**22  # whose levels, or places among an item's events, are looked up together
 MOST_LEVELS = 256  # a level is stored as 8 bits
@@ -44,17 +47,43 @@ class Sequences:
     rating_level: np.ndarray  # uint8: see `rating_levels`
     label: np.ndarray  # int8: 1 = liked
     timestamp: np.ndarray  # int64: seconds since the epoch
+    schema: EventSchema = PLAIN
+    declared: Mapping[str, np.ndarray] = field(default_factory=dict)  # the columns that it declares
 
     @classmethod
-    def of_columns(cls, offsets: np.ndarray, **columns: np.ndarray) -> Self:
-        """Return events with some columns, and zeros in the others; for examples."""
-        zeros = {name: np.zeros(offsets[-1]) for name in cls.__dataclass_fields__ if name != "offsets"}
-        return cls(offsets=offsets, **zeros | columns)
+    def of_columns(cls, offsets: np.ndarray, schema: EventSchema = PLAIN, **columns: np.ndarray) -> "Sequences":
+        """Return events with some columns by name; the others have zeros, and declared ones no values.
+
+        Examples:
+            >>> sequences = Sequences.of_columns(np.array([0, 2]), item_index=np.array([5, 8]))
+            >>> sequences.item_index, sequences.rating
+            (array([5, 8]), array([0., 0.]))
+        """
+        events = offsets[-1]
+        declared = {c.name: columns.pop(c.name, np.full(events, c.missing, c.stored)) for c in schema.declared}
+        zeros = {name: np.zeros(events) for name in FIXED_COLUMNS}
+        return Sequences(offsets=offsets, schema=schema, declared=declared, **zeros | columns)
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
         """The columns of the events by name."""
-        return {name: getattr(self, name) for name in Sequences.__dataclass_fields__ if name != "offsets"}
+        return {name: getattr(self, name) for name in FIXED_COLUMNS} | dict(self.declared)
+
+    def where(self, kept: np.ndarray, **changed: np.ndarray) -> "Sequences":
+        """Return the events of a mask, with changed columns of these; users keep their indices.
+
+        Examples:
+            >>> sequences = Sequences.of_columns(np.array([0, 2, 3]), item_index=np.array([5, 8, 5]))
+            >>> some = sequences.where(np.array([True, False, True]))
+            >>> some.offsets, some.item_index
+            (array([0, 1, 2]), array([5, 5]))
+        """
+        columns = {name: column[kept] for name, column in self.columns.items()} | changed
+        return self.of_columns(np.append(0, kept.cumsum())[self.offsets], self.schema, **columns)
+
+    def weights(self, events: np.ndarray) -> np.ndarray | None:
+        """Return how much some events count to item models, float32; None if each counts 1."""
+        return self.schema.weights(self.declared, events)
 
     @property
     def starts(self) -> np.ndarray:

@@ -149,6 +149,8 @@ def _new_likes(log: InteractionLog, split: str) -> pl.DataFrame:
 def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most: int, recency: float) -> csr_array:
     """Return the latest events of users at some moments, weighted by recency: float32, shape (moments, items).
 
+    Where the log declares weights, an event counts as much besides.
+
     Args:
         moments: frame with user_index and history_end.
         most: maximum number of events per user.
@@ -163,5 +165,6 @@ def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most:
     second = is_new.cumsum() - 1
     events_after = np.repeat(end, end - start) - 1 - event
     weight = recency ** (np.bincount(second, events_after) / np.bincount(second))[second]
-    entries = weight.astype(np.float32), (moment, sequences.item_index[event])
+    weight, own = weight.astype(np.float32), sequences.weights(event)
+    entries = weight if own is None else weight * own, (moment, sequences.item_index[event])
     return csr_array(entries, shape=(len(end), items))

@@ -33,7 +33,6 @@ BLOCK = "ingestion.interactions"
 ROWS_IN = "raw interactions"
 GLANCE = 1_000  # rows that are looked at before the first pass
 PRECISION = 16  # a part has at most a sixteenth more rows than wanted, where seconds have few rows
-NO_ROWS = {"user_id": pl.Int64, "item_id": pl.Int64, "rating": pl.Float64, "timestamp": pl.Int64, "label": pl.Int8}
 
 
 def clean_interactions(
@@ -58,8 +57,9 @@ def clean_interactions(
         table: its catalog entry.
 
     Returns:
-        user_id, item_id, rating (null: shown, not clicked), timestamp (seconds since the epoch), label (1 = liked; null
-        in a starting history). A log in parts is in files that are removed with it.
+        The columns of the schema: user_id, item_id, rating (null: shown, not clicked), timestamp (seconds since the
+        epoch), label (1 = liked; null in a starting history), and those that are declared. A log in parts is in files
+        that are removed with it.
 
     Raises:
         Fault: a column is missing or unreadable, too many times are implausible, too many ratings are outside
@@ -98,7 +98,7 @@ def clean_interactions(
     for frame, repeats in map_shards(sort, sorted(sound.items()), engine, "sorting"):
         parts.append(frame)
         report.add(repeats)
-    log = pl.concat(parts) if parts else pl.LazyFrame(schema=NO_ROWS)
+    log = pl.concat(parts) if parts else pl.LazyFrame(schema=columns.events.table)
     if config.plausible_times.last_day is None and (last := newest_plausible(log)) is not None:
         is_later = pl.col("timestamp") > last
         if later := log.select(is_later.sum()).collect(engine="streaming").item():
@@ -248,7 +248,7 @@ def _sound_rows(
     report: CleaningReport,
     forgotten: ForgottenUsers = NOBODY,
 ) -> pl.DataFrame:
-    """Return the rows without a fault of their own: user_id, item_id, rating, timestamp."""
+    """Return the rows without a fault of their own, with the columns of the schema but labels."""
     log = _typed_log(raw, seconds, config.interactions)
     report.record(ROWS_IN, log.height, "rows in")
     columns = config.interactions
@@ -266,6 +266,7 @@ def _sound_rows(
             "missing mark of a click": pl.col("rating").is_null(),
             "mark of a click neither 0 nor 1": ~pl.col("rating").is_in([0, 1]),
         }
+    faults |= {f"{column.name} not {column.expected}": column.fault() for column in columns.events.declared}
     times, timestamp = config.plausible_times, pl.col("timestamp")
     first, last = believed_seconds(times)
     faults |= {
@@ -282,11 +283,14 @@ def _sound_rows(
     rows = dict(log["fault"].drop_nulls().value_counts().iter_rows())
     for number, check in enumerate(faults):
         report.record(check, rows.get(number, 0))
-    return log.filter(pl.col("fault").is_null()).drop("fault")
+    sound = log.filter(pl.col("fault").is_null()).drop("fault")
+    for column in columns.events.declared:
+        report.record(f"missing {column.name}", sound[column.name].null_count(), "kept without it")
+    return sound
 
 
 def _typed_log(raw: RawColumns, seconds: pl.Series, columns: InteractionColumns) -> pl.DataFrame:
-    """Return user_id, item_id, rating and timestamp; impressions become rows rated 1 (clicked) or 0."""
+    """Return the columns of the schema but labels; impressions become rows rated 1 (clicked) or 0."""
     log, impressions = {"user_id": raw.ids(columns.user_id, f"{BLOCK}.user_id")}, columns.impressions
     if impressions is not None:
         log["item_id"] = raw.lists(columns.item_id, f"{BLOCK}.item_id", impressions.separator)
@@ -297,7 +301,11 @@ def _typed_log(raw: RawColumns, seconds: pl.Series, columns: InteractionColumns)
         log["rating"] = raw.numbers(columns.rating, f"{BLOCK}.rating")
     if columns.clicked is not None:
         log["rating"] = raw.marks(columns.clicked, f"{BLOCK}.clicked")
-    frame = pl.DataFrame(log | {"timestamp": seconds})
+    log["timestamp"] = seconds
+    for column in columns.events.declared:
+        read = raw.texts if column.is_coded else raw.numbers
+        log[column.name] = read(column.source or column.name, f"{BLOCK}.columns.{column.name}")
+    frame = pl.DataFrame(log)
     if impressions:
         frame = expand_impressions(frame, impressions)
         frame = frame.with_columns(typed(frame["item_id"], pl.String(), f"Column {columns.item_id!r} of {raw.table}"))
@@ -357,8 +365,10 @@ def distinct_rows(log: pl.DataFrame, config: IngestionConfig, report: CleaningRe
     """
     has_impressions = config.interactions.has_impressions
     kept = "highest_rating" if has_impressions else config.duplicates
-    by, descending = (*EVENT_KEY, "rating", "row"), [False, False, False, kept == "highest_rating", False]
-    nulls_last = [False, False, False, True, False]  # keys have none, and polars sorts seven times as fast so
+    weight = config.interactions.events.weight  # of which the highest stays, among equal ratings
+    by, none = [*EVENT_KEY, "rating", *weight, "row"], [False] * len(EVENT_KEY)
+    descending = [*none, kept == "highest_rating", *(True for _ in weight), False]
+    nulls_last = [*none, True, *(True for _ in weight), False]  # keys have none: polars sorts seven times as fast so
     ordered = log.with_row_index("row").sort(by, descending=descending, nulls_last=nulls_last)
     distinct = ordered.filter(comes_after_previous(EVENT_KEY)).sort(*MOMENT_KEY, "row").drop("row")
     survivor = f"the one with the {kept.replace('_', ' ')}" if config.interactions.rating else "one"
@@ -371,7 +381,8 @@ def _with_labels(log: pl.DataFrame, config: IngestionConfig) -> pl.DataFrame:
     """Add labels; impressions without a click lose their rating, as they are no events."""
     is_liked, _ = liked(config)
     rating = pl.when(is_liked).then(1.0) if config.interactions.has_impressions else pl.col("rating")
-    return log.with_columns(label=is_liked.cast(pl.Int8), rating=rating)
+    labelled = log.with_columns(label=is_liked.cast(pl.Int8), rating=rating)
+    return labelled.select(*config.interactions.events.table)
 
 
 def liked(config: IngestionConfig) -> tuple[pl.Expr, str]:
@@ -397,7 +408,7 @@ def _with_starting_histories(
     sound = earlier.filter(pl.all_horizontal(pl.col("user_id", "item_id").is_not_null()) & (pl.col("timestamp") > 0))
     report.record("events of starting histories", earlier.height, "rows in; events, but no samples")
     report.record("events of starting histories without id or time", earlier.height - sound.height)
-    return pl.concat([log, sound.select(log.columns)]).sort(MOMENT_KEY, maintain_order=True)
+    return pl.concat([log, columns.events.complete(sound)]).sort(MOMENT_KEY, maintain_order=True)
 
 
 def _close_log(log: pl.LazyFrame, config: IngestionConfig, report: CleaningReport, table: str) -> pl.LazyFrame:

@@ -1,5 +1,6 @@
 """Settings of the ingestion step."""
 
+import re
 from collections import Counter
 from datetime import date
 from typing import Annotated, Any, Literal, Self
@@ -7,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from kedro_provenance.parameters import Block
+from reclora_kedro.ingestion.events import TAKEN_NAMES, DeclaredColumn, EventColumn, EventSchema
 from reclora_kedro.parameters import CountOrZero, Id, Real
 
 
@@ -58,6 +60,8 @@ class DropRule(Block):
         return ", or ".join([*words, *(f"{comparison} {bound:g}" for comparison, bound in bounds if bound is not None)])
 
 
+NAME = "[a-z][a-z0-9_]*"
+"""The form of the names of columns and of numbers, which features have."""
 FIXED_NAMES = {"user_id", "item_id", "title"}
 """Names that no text field may have, see `history.fields.field_names`."""
 NAMES_OF_ITEMS = FIXED_NAMES | {"rating", "liked"}
@@ -79,6 +83,35 @@ class InteractionColumns(Block):
     click_history: ClickHistory | None = None
     timestamp: str | Annotated[list[str], Field(min_length=1)]
     timestamp_format: str = Field(pattern="^(unix_(|milli|micro|nano)seconds|.*%.*)$")
+    columns: dict[Annotated[str, Field(pattern=f"^{NAME}$")], DeclaredColumn] = Field(default={})
+
+    @property
+    def events(self) -> EventSchema:
+        """The schema of the events."""
+        columns = ({"name": name, **column.model_dump()} for name, column in self.columns.items())
+        return EventSchema(tuple(map(EventColumn.model_validate, columns)))
+
+    def of_service(self) -> Self:
+        """Return how a table of the service's events is read, whose columns have the names of the schema."""
+        declared = {name: column.model_copy(update={"source": None}) for name, column in self.columns.items()}
+        return type(self)(
+            user_id="user_id",
+            item_id="item_id",
+            rating="rating" if self.rating else None,
+            clicked="clicked" if self.has_impressions else None,
+            timestamp="timestamp",
+            timestamp_format="unix_seconds",
+            columns=declared,
+        )
+
+    @field_validator("columns", mode="after")
+    @classmethod
+    def _own_names(cls, columns: dict[str, DeclaredColumn]) -> dict[str, DeclaredColumn]:
+        if taken := sorted(TAKEN_NAMES & columns.keys()):
+            raise ValueError(
+                f"{taken[0]} is a name that every log has for something else: declare the column by another"
+            )
+        return columns
 
     @property
     def has_impressions(self) -> bool:
@@ -160,13 +193,28 @@ class PlausibleTimes(Block):
 
 
 class TextField(Block):
-    """One text field: a column of the raw table, or several indicator columns under one name."""
+    """One field of items or users: a column of the raw table, or several indicator columns under one name."""
 
     name: str
+    kind: Literal["text", "number"] = "text"
     column: str | None = None
     separator: str | None = Field(default=None, min_length=1)
     indicators: list[str] | None = Field(default=None, min_length=1)
     values: dict[str, str] = Field(default={})
+
+    @property
+    def example(self) -> float | str:
+        return 9.5 if self.kind == "number" else f"some {self.name}"
+
+    @model_validator(mode="after")
+    def _numbers_are_columns(self) -> Self:
+        if self.kind == "number" and (self.column is None or self.separator is not None or self.values):
+            raise ValueError(
+                f"field {self.name!r} is a number: it has a `column`, and neither `separator` nor `values`"
+            )
+        if self.kind == "number" and not re.fullmatch(NAME, self.name):
+            raise ValueError(f"field {self.name!r} is a number, whose name has lower-case letters, digits and _ alone")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -249,8 +297,9 @@ class IngestionConfig(Block):
 
     @model_validator(mode="after")
     def _names_of_both_item_tables(self) -> Self:
-        if self.item_texts is not None:
-            _require_distinct_names([*self.items.fields, *self.item_texts.fields], taken=NAMES_OF_ITEMS)
+        texts = [] if self.item_texts is None else self.item_texts.fields
+        taken = NAMES_OF_ITEMS.union(self.interactions.columns)  # which prompts have beside them
+        _require_distinct_names([*self.items.fields, *texts], taken=taken)
         return self
 
 

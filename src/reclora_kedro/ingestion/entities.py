@@ -156,7 +156,7 @@ def listed_rows(
     """
     block, title = f"{kind.replace(' ', '_')}s", columns.title if isinstance(columns, ItemColumns) else None
     key, parameter = "user_id" if kind == "user" else "item_id", f"ingestion.{block}"
-    texts = [title, *(field.column for field in columns.fields)]
+    texts = [title, *(field.column for field in columns.fields if field.kind == "text")]
     name = f"{prefix}{block}"
     table = as_polars(raw_table, name)
     if not isinstance(columns, UserColumns) and columns.long is not None:
@@ -171,9 +171,7 @@ def listed_rows(
         if columns.title is not None:
             titles = raw.texts(columns.title, f"{parameter}.title").str.replace_all(REORDERING, "")
         listed.append(_articles_first(titles, columns.trailing_articles).alias("title"))
-    listed += [
-        _text_field(raw, field, f"{parameter}.fields[{field.name}]").alias(field.name) for field in columns.fields
-    ]
+    listed += [_field(raw, field, f"{parameter}.fields[{field.name}]").alias(field.name) for field in columns.fields]
     named = pl.DataFrame(listed).drop_nulls(key)
     unique, kept = named.unique(key, keep="first", maintain_order=True), "the first"
     if isinstance(columns, ItemColumns) and columns.title_choice != "first":
@@ -211,7 +209,8 @@ def _gathered(raw: RawColumns, columns: ItemColumns | ItemTextColumns, parameter
     distinct = rows.drop_nulls([key, "value"]).unique(maintain_order=True)
     value, of = pl.col("value"), pl.col("property")
     wide = distinct.group_by(key, maintain_order=True).agg(value.filter(of == name).alias(name) for name in names)
-    return wide if title is None else wide.with_columns(pl.col(title).list.first())
+    single = {title, *(field.column for field in columns.fields if field.kind == "number")} - {None}
+    return wide.with_columns(pl.col(name).list.first() for name in names if name in single)
 
 
 def _chosen_titles(rows: pl.DataFrame, choice: str) -> pl.DataFrame:
@@ -230,7 +229,11 @@ def _articles_first(titles: pl.Series, articles: list[str]) -> pl.Series:
     return titles.str.replace_all(pattern, "${2} ${1}${3}")
 
 
-def _text_field(raw: RawColumns, field: TextField, parameter: str) -> pl.Series:
+def _field(raw: RawColumns, field: TextField, parameter: str) -> pl.Series:
+    if field.kind == "number":
+        assert field.column is not None  # as its block requires
+        numbers = raw.numbers(field.column, parameter)
+        return numbers.set(~numbers.is_finite(), None)
     if field.column is None:
         indicators = field.indicators or []
         flags = pl.DataFrame([raw.flags(name, parameter) for name in indicators])

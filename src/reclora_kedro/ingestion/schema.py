@@ -11,6 +11,7 @@ import polars as pl
 from pandera.dtypes import immutable
 from pandera.engines import polars_engine
 
+from reclora_kedro.ingestion.events import FIXED
 from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY, comes_after_previous
 
 ROWS_AT_ONCE = 5_000_000  # of a lazy table that is validated
@@ -34,7 +35,7 @@ class Interactions(pa.DataFrameModel):
 
     Events of one user and second are in the order of the raw log. Rows with a rating are events, rows with a label may
     be samples; most are both. Impressions without a click have no rating, and never enter a history. Clicks from before
-    the log have no label.
+    the log have no label. Further columns are those that `ingestion.interactions.columns` declares, see `EventSchema`.
     """
 
     user_id: Id
@@ -44,11 +45,6 @@ class Interactions(pa.DataFrameModel):
     )
     timestamp: pl.Int64 = pa.Field(gt=0, description="seconds since the epoch")
     label: pl.Int8 = pa.Field(isin=[0, 1], nullable=True, description="1 = liked; null: an event, but no sample")
-
-    class Config:
-        """No other columns are allowed."""
-
-        strict = True
 
     @classmethod
     def validate(cls, check_obj: Any, *arguments: Any, **settings: Any) -> Any:
@@ -66,6 +62,13 @@ class Interactions(pa.DataFrameModel):
         comes_after = comes_after_previous([*MOMENT_KEY, "place"])
         return data.lazyframe.with_row_index("place").select(comes_after & pl.struct(EVENT_KEY).is_first_distinct())
 
+    @pa.dataframe_check(error="a declared column is neither of finite numbers nor of texts")
+    def further_columns_are_declared_ones(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method
+        types = {name: each for name, each in data.lazyframe.collect_schema().items() if name not in FIXED}
+        fit = [pl.lit(each in (pl.Float64, pl.String)) for each in types.values()]
+        finite = [pl.col(name).is_finite().fill_null(True) for name, each in types.items() if each == pl.Float64]
+        return data.lazyframe.select(pl.all_horizontal(True, *fit, *finite))
+
     @pa.dataframe_check(error="a row without a rating was shown and not clicked, but its label is not 0")
     def events_have_ratings(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera
         """Only rows with label 0 may lack a rating."""
@@ -81,9 +84,9 @@ class Items(pa.DataFrameModel):
     item_id: Id = pa.Field(unique=True)
     title: pl.String = pa.Field(str_length={"min_value": 1})
 
-    @pa.dataframe_check(error="a text field is not a String column")
-    def fields_are_text(cls, data: pa.PolarsData) -> bool:  # noqa: N805 - a class method by pandera
-        return _all_text_but(data.lazyframe, "item_id")
+    @pa.dataframe_check(error="a field is neither a String nor a Float64 column")
+    def fields_are_typed(cls, data: pa.PolarsData) -> bool:  # noqa: N805 - a class method by pandera
+        return _all_fields_but(data.lazyframe, "item_id")
 
 
 class Users(pa.DataFrameModel):
@@ -94,10 +97,11 @@ class Users(pa.DataFrameModel):
 
     user_id: Id = pa.Field(unique=True)
 
-    @pa.dataframe_check(error="a profile field is not a String column")
-    def fields_are_text(cls, data: pa.PolarsData) -> bool:  # noqa: N805 - a class method by pandera
-        return _all_text_but(data.lazyframe, "user_id")
+    @pa.dataframe_check(error="a profile field is neither a String nor a Float64 column")
+    def fields_are_typed(cls, data: pa.PolarsData) -> bool:  # noqa: N805 - a class method by pandera
+        return _all_fields_but(data.lazyframe, "user_id")
 
 
-def _all_text_but(table: pl.LazyFrame, id_column: str) -> bool:
-    return all(dtype == pl.String for name, dtype in table.collect_schema().items() if name != id_column)
+def _all_fields_but(table: pl.LazyFrame, id_column: str) -> bool:
+    types = table.collect_schema().items()
+    return all(dtype in (pl.String, pl.Float64) for name, dtype in types if name != id_column)

@@ -18,6 +18,7 @@ from reclora_kedro.lens.config import FIELD, MOST_VALUES, STATE_KINDS, LensConfi
 from reclora_kedro.lens.layers import (
     SIMILARITIES,
     EntityEmbedding,
+    MeasuredNumbers,
     NumericFields,
     concat_fields,
     mean_pool,
@@ -38,10 +39,13 @@ class History:
     item: Tensor  # item indices; any valid index where there is no event
     rating: Tensor  # rating levels, see `Sequences`; any valid level where there is no event
     mask: Tensor  # true where there is an event
+    # Of columns that the log declares for the lens, if any, in a last dimension.
+    numbers: Tensor | None = None  # NaN where an event has none
+    values: Tensor | None = None  # codes, 0 where an event has none, or one that was too rare in training
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "History":
         """Return a history with a function of each tensor, such as a choice of rows."""
-        return History(**{name: change(tensor) for name, tensor in vars(self).items()})
+        return History(**{name: None if part is None else change(part) for name, part in vars(self).items()})
 
     def to(self, device: torch.device) -> "History":
         return self.map(lambda tensor: tensor.to(device))
@@ -82,13 +86,21 @@ class Lens(nn.Module):
         users = sizes.users, len(sizes.user_fields), sizes.user_width, sum(map(len, sizes.user_fields.values()))
         items = sizes.items, len(sizes.item_fields), sizes.item_width, sum(map(len, sizes.item_fields.values()))
         text = sizes.item_text_width, config.item_text_dropout
-        self.user = EntityEmbedding(*users, dim, config.user_id_dropout)
+        self.user = EntityEmbedding(*users, dim, config.user_id_dropout, numbers=len(sizes.user_numbers))
         # One table for the target and the history: one item, one embedding.
-        self.item = EntityEmbedding(*items, dim, config.item_id_dropout, *text)
+        self.item = EntityEmbedding(*items, dim, config.item_id_dropout, *text, len(sizes.item_numbers))
         self.event_dim = self.item.output_dim
         if sizes.rating_levels > 1:  # a log of one level, such as one of purchases, has nothing to embed but the items
             self.rating = embedding_table(sizes.rating_levels, dim)
             self.event_dim += dim
+        if sizes.event_numbers:
+            self.event_numbers = MeasuredNumbers(len(sizes.event_numbers), dim)
+            self.event_dim += self.event_numbers.output_dim
+        if sizes.event_values:  # a vector for each code, and one for all others
+            self.event_values = nn.ModuleList(
+                embedding_table(1 + len(codes), dim) for codes in sizes.event_values.values()
+            )
+            self.event_dim += dim * len(sizes.event_values)
         self.statistics = NumericFields(len(COLUMNS) if config.rating_statistics else 0, dim)
         if folds := config.co_occurrence_folds:
             self.register_buffer("co_occurrences", torch.zeros(folds, sizes.items, COMPONENTS))
@@ -170,13 +182,18 @@ class Lens(nn.Module):
         return self.mlp(fields)
 
     def embed_events(self, events: History) -> Tensor:
-        """Return the vectors of items and, if ratings differ, of ratings: (batch, length, event_dim)."""
+        """Return the vectors of items, of ratings if they differ, and of columns: (batch, length, event_dim)."""
         # Padding must not change the rounding of other events.
         mask = events.mask.unflatten(0, (len(events.item), -1)).any(dim=1)
-        items = self.embed_items(events.item.masked_fill(~mask, 0))
-        if self.sizes.rating_levels == 1:
-            return items
-        return torch.cat([items, self.rating(events.rating)], dim=-1)
+        parts = [self.embed_items(events.item.masked_fill(~mask, 0))]
+        if self.sizes.rating_levels > 1:
+            parts.append(self.rating(events.rating))
+        if events.numbers is not None:
+            parts.append(self.event_numbers(events.numbers))
+        if events.values is not None:
+            tables = zip(self.event_values, events.values.unbind(-1), strict=True)
+            parts += [table(codes) for table, codes in tables]
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
     def embed_items(self, item: Tensor) -> Tensor:
         """Return the vectors of items by index, (…) to (…, item width); each distinct item is computed once."""

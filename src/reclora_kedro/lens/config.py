@@ -96,7 +96,9 @@ class LensSizes(Block):
     Fields list the values with a code, in the order of their codes; widths are the most values that one row holds of
     one field. `item_text_widths` are the widths of the item embeddings by encoder, empty for a lens that does not read
     them; `rating_range`, the lowest and the highest rating at the first training, stays the scale of its statistics;
-    `trained_until` is the second of its last training sample.
+    `trained_until` is the second of its last training sample. Of what a log declares, `user_numbers` and `item_numbers`
+    are fields, and `event_numbers` and `event_values` columns of the events of histories; the latter has the codes, in
+    ascending order, that get a vector.
     """
 
     users: int
@@ -109,6 +111,10 @@ class LensSizes(Block):
     rating_levels: int
     rating_range: tuple[float, float]
     trained_until: int
+    user_numbers: tuple[str, ...] = ()
+    item_numbers: tuple[str, ...] = ()
+    event_numbers: tuple[str, ...] = ()
+    event_values: dict[str, tuple[int, ...]] = Field(default={})
 
     @property
     def item_text_width(self) -> int:

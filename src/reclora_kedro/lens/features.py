@@ -1,6 +1,6 @@
 """Fresh lenses for a log, code tables of its users and items, and batches of samples as indices."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
@@ -14,11 +14,13 @@ from torch import Tensor
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.history.co_occurrences import cross_fitted_vectors
-from reclora_kedro.history.fields import category_names, field_values
+from reclora_kedro.history.fields import category_names, field_values, number_names
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT
 from reclora_kedro.history.rating_statistics import RatingStatistics
 from reclora_kedro.history.retrieval import recent_events
+from reclora_kedro.history.sequences import Sequences
+from reclora_kedro.ingestion.events import CODED, NUMERIC
 from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
 from reclora_kedro.lens.layers import UNKNOWN_ID
@@ -79,6 +81,48 @@ def encode_fields(table: pl.DataFrame, coded: dict[str, tuple[str, ...]]) -> Ten
     return torch.from_numpy(encoded)
 
 
+def numbers_of(table: pl.DataFrame, names: Sequence[str]) -> Tensor | None:
+    """Return numeric fields of a canonical users or items table, float32, NaN where there is none: (rows, fields).
+
+    None without fields.
+
+    Raises:
+        MismatchError: the table lacks a field.
+    """
+    if missing := set(names).difference(number_names(table)):
+        message = f"The lens reads the numbers {', '.join(sorted(missing))}, which a table of the log lacks."
+        raise MismatchError(message, "log", "lens")
+    return table.select(pl.col(names).cast(pl.Float32).fill_null(float("nan"))).to_torch() if names else None
+
+
+class EventReader:
+    """Reads the columns of a log's events that a lens reads.
+
+    Raises:
+        MismatchError: the log lacks one of them.
+    """
+
+    def __init__(self, lens: Lens) -> None:
+        self._numbers, self._places = lens.sizes.event_numbers, dict[str, np.ndarray]()
+        for name, codes in lens.sizes.event_values.items():
+            self._places[name] = np.zeros(2 + max(codes, default=0), dtype=np.int64)  # the last is of all later codes
+            self._places[name][[*codes]] = np.arange(1, 1 + len(codes))
+
+    def read(self, sequences: Sequences, events: np.ndarray) -> dict[str, Tensor | None]:
+        """Return numbers and values of a `History` of events by flat index, (n, k)."""
+        columns = {column.name: column for column in sequences.schema.declared}
+        if missing := {*self._numbers, *self._places}.difference(columns):
+            message = f"The lens reads the columns {', '.join(sorted(missing))}, which the events of the log lack."
+            raise MismatchError(message, "log", "lens")
+        stored = sequences.declared
+        numbers = [columns[name].number(stored[name][events]) for name in self._numbers]
+        codes = [places[stored[name][events].clip(max=len(places) - 1)] for name, places in self._places.items()]
+        return {
+            name: torch.from_numpy(np.stack(parts, axis=-1)) if parts else None
+            for name, parts in (("numbers", numbers), ("values", codes))
+        }
+
+
 class LensLoader:
     """Makes batches of samples for a lens; histories and statistics are gathered, or computed, as batches are made.
 
@@ -99,7 +143,7 @@ class LensLoader:
             if rows != expected:
                 message = f"The log has {rows} {entity}, but the lens knows {expected}: they stem from different runs."
                 raise MismatchError(message, "log", "lens")
-        self.log = log
+        self.log, self._events = log, EventReader(lens)
         self._statistics_of = statistics_of(lens) if targets and lens.config.rating_statistics else None
         self._recent_length = lens.config.recent_length
         self._long_history = lens.config.long_history if targets and lens.reads_long_history else None
@@ -191,6 +235,7 @@ class LensLoader:
             item=torch.from_numpy(self.log.sequences.item_index[events]).long(),
             rating=torch.from_numpy(self.log.sequences.rating_level[events]).long(),
             mask=torch.from_numpy(mask),
+            **self._events.read(self.log.sequences, events),
         )
 
 
@@ -206,7 +251,11 @@ def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoade
     )
     user_codes, item_codes = encode_fields(log.users, user_fields), encode_fields(log.items, item_fields)
     trained_until = int(log.samples_in("train", "timestamp")["timestamp"].to_numpy().max())
-    ratings = log.sequences.rating[log.sequences.timestamp <= trained_until]
+    sequences, is_known = log.sequences, log.sequences.timestamp <= trained_until
+    ratings = sequences.rating[is_known]
+    columns, coded = (sequences.schema.read_by("lens", kinds) for kinds in (NUMERIC, CODED))
+    counts = {column.name: np.bincount(sequences.declared[column.name][is_known]) for column in coded}
+    codes = {name: np.flatnonzero(of_codes >= config.field_min_count) for name, of_codes in counts.items()}
     sizes = LensSizes(
         users=log.users.height,
         user_fields=user_fields,
@@ -218,16 +267,26 @@ def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoade
         rating_levels=int(log.sequences.rating_level.max()) + 1,
         rating_range=(float(ratings.min()), float(ratings.max())),
         trained_until=trained_until,
+        user_numbers=tuple(number_names(log.users)),
+        item_numbers=tuple(number_names(log.items)),
+        event_numbers=tuple(column.name for column in columns),
+        event_values={name: tuple(of_column[of_column > 0].tolist()) for name, of_column in codes.items()},
     )
     lens = build_lens(config, sizes)
+    if columns:
+        known = [column.number(sequences.declared[column.name][is_known]) for column in columns]
+        lens.event_numbers.fit(torch.from_numpy(np.stack(known, axis=1)))
     loader, rows = LensLoader(log, lens), log.rows_in("train")
     train = log.samples[rows[:: -(-len(rows) // SCALING_ROWS)]]
     if loader.rating_statistics:
         lens.statistics.fit(loader.rating_statistics.compute(train).to_torch())
-    for entity, in_training, codes in (
-        (lens.user, users_in_training, user_codes),
-        (lens.item, items_in_training, item_codes),
+    for entity, in_training, codes, numbers in (
+        (lens.user, users_in_training, user_codes, numbers_of(log.users, sizes.user_numbers)),
+        (lens.item, items_in_training, item_codes, numbers_of(log.items, sizes.item_numbers)),
     ):
+        if numbers is not None:
+            entity.of_numbers.fit(numbers[in_training])
+            entity.numbers.copy_(entity.of_numbers.standardise(numbers))
         entity.id_codes.copy_(torch.arange(1, 1 + len(in_training)).masked_fill(~in_training, UNKNOWN_ID))
         entity.field_codes.copy_(codes)
     if config.item_text:

@@ -16,7 +16,7 @@ from reclora_kedro.distributed.group import Group
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import ContinuationConfig
-from reclora_kedro.lens.features import LensLoader, encode_fields, seen_in
+from reclora_kedro.lens.features import LensLoader, encode_fields, numbers_of, seen_in
 from reclora_kedro.lens.training import TRAINING_LOG, LensTraining
 
 
@@ -61,9 +61,9 @@ def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor
         encode_fields(log.users, sizes.user_fields),
         encode_fields(log.items, sizes.item_fields),
     )
-    lens.user.rearrange(users, user_codes)
+    lens.user.rearrange(users, user_codes, numbers_of(log.users, sizes.user_numbers))
     texts = torch.from_numpy(log.item_text_vectors()) if lens.config.item_text else None
-    lens.item.rearrange(items, item_codes, texts)
+    lens.item.rearrange(items, item_codes, numbers_of(log.items, sizes.item_numbers), texts)
     if lens.config.co_occurrence_folds:
         lens.user_folds = lens.user_folds[users].masked_fill(users < 0, 0)  # nobody's vectors know a new user's likes
         lens.co_occurrences = functional.pad(lens.co_occurrences, (0, 0, 1, 0))[:, 1 + items]

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from reclora_kedro.layers import INITIAL_EMBEDDING_STD, embedding_table
 
+FARTHEST = 5.0
 UNKNOWN_ID = 0
 """The code that all users (items) outside the training split share."""
 
@@ -22,11 +23,13 @@ class EntityEmbedding(nn.Module):
         values: number of distinct field values, all fields together.
         text_width: width of the texts' vectors, 0 for none.
         text_dropout: dropout rate of the texts' vectors.
+        numbers: number of numeric fields.
     """
 
     id_codes: Tensor
     field_codes: Tensor
     texts: Tensor
+    numbers: Tensor
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class EntityEmbedding(nn.Module):
         id_dropout: float,
         text_width: int = 0,
         text_dropout: float = 0.0,
+        numbers: int = 0,
     ) -> None:
         super().__init__()
         self.register_buffer("id_codes", torch.full((count,), UNKNOWN_ID))
@@ -51,7 +55,11 @@ class EntityEmbedding(nn.Module):
             self.of_text = nn.Linear(text_width, embedding_dim, bias=False)
             nn.init.normal_(self.of_text.weight, std=INITIAL_EMBEDDING_STD)
             self.output_dim += embedding_dim
-        self.text_width, self.text_dropout = text_width, text_dropout
+        if numbers:
+            self.register_buffer("numbers", torch.zeros(count, numbers))  # standardised
+            self.of_numbers = MeasuredNumbers(numbers, embedding_dim)
+            self.output_dim += self.of_numbers.output_dim
+        self.text_width, self.text_dropout, self.number_count = text_width, text_dropout, numbers
         self.hidden: Tensor | None = None
         self.table: Tensor | None = None
 
@@ -64,17 +72,21 @@ class EntityEmbedding(nn.Module):
         self.table = self(torch.arange(len(self.id_codes), device=self.id_codes.device))
 
     @torch.no_grad()
-    def rearrange(self, source: Tensor, field_codes: Tensor, texts: Tensor | None = None) -> None:
+    def rearrange(
+        self, source: Tensor, field_codes: Tensor, numbers: Tensor | None = None, texts: Tensor | None = None
+    ) -> None:
         """Reorder the tables for other users (items), the i-th of which had index `source[i]`, or is new (-1).
 
-        `source` is int64, (count,). The new tables have shapes (count, fields, width) and, if texts are read,
-        (count, text_width).
+        `source` is int64, (count,). The new tables have shapes (count, fields, width) and, if these are read, (count,
+        numbers) and (count, text_width).
         """
         has_id = (source >= 0) & (self.id_codes[source] != UNKNOWN_ID)
         self.id_codes = torch.arange(1, 1 + len(source)).masked_fill(~has_id, UNKNOWN_ID)
         self.field_codes = field_codes
         rows = functional.pad(1 + source, (1, 0), value=UNKNOWN_ID)  # a new one's is the unknown one's, too
         self.ids = nn.Embedding.from_pretrained(self.ids.weight[rows])
+        if numbers is not None:
+            self.numbers = self.of_numbers.standardise(numbers)
         if texts is not None:
             self.texts = texts
 
@@ -101,6 +113,8 @@ class EntityEmbedding(nn.Module):
             parts.append(self._fields(index))
         if self.text_width:
             parts.append(self.of_text(functional.dropout(self.texts[index], self.text_dropout, self.training)))
+        if self.number_count:
+            parts.append(self.of_numbers.embed(self.numbers[index]))
         return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
     def _fields(self, index: Tensor) -> Tensor:
@@ -138,12 +152,29 @@ class NumericFields(nn.Module):
         return (numbers - self.mean) / self.scale
 
     def forward(self, numbers: Tensor) -> Tensor:
-        """Return the vectors of numbers, concatenated: (batch, count) to (batch, output_dim)."""
-        return (self.standardise(numbers).unsqueeze(-1) * self.vectors.weight).flatten(1)
+        """Return the vectors of numbers, concatenated: (…, count) to (…, output_dim)."""
+        return self.embed(self.standardise(numbers))
+
+    def embed(self, standardised: Tensor) -> Tensor:
+        return (standardised.unsqueeze(-1) * self.vectors.weight).flatten(-2)
 
     def fold(self, weight: Tensor) -> Tensor:
         """Convert a weight of the vectors, (rows, output_dim), to one of the standardised numbers, (rows, count)."""
         return (weight.unflatten(1, self.vectors.weight.shape) * self.vectors.weight).sum(dim=-1)
+
+
+class MeasuredNumbers(NumericFields):
+    """Numbers as data have them: missing ones (NaN) are the mean, and outliers at most `FARTHEST` scales from it."""
+
+    def fit(self, numbers: Tensor) -> None:
+        for place, column in enumerate(numbers.T):
+            known = column[~column.isnan()]
+            if len(known):
+                self.mean[place], spread = known.mean(), known.std(correction=0)
+                self.scale[place] = spread if spread > 0 else 1.0
+
+    def standardise(self, numbers: Tensor) -> Tensor:
+        return super().standardise(numbers).nan_to_num(0.0).clamp(-FARTHEST, FARTHEST)
 
 
 SIMILARITIES = ("greatest", "mean", "mean of the three greatest", "mean of the last five")

@@ -211,7 +211,8 @@ def build_prompts(
 
     Args:
         records: mappings with ``row``, ``use``, ``label``, ``user`` (profile fields), ``history`` (items with
-            ``title``, ``liked``, ``rating`` and text fields, oldest first) and ``target`` (``title`` and text fields).
+            ``title``, ``liked``, ``rating``, fields, and declared columns with their names in ``columns``, oldest
+            first) and ``target`` (``title`` and fields).
 
     Returns:
         Frame with row, use, label, prompt, token_ids, dropped_history (items left out for the budget), shown_history
@@ -280,9 +281,9 @@ def fit_budget(
 
 
 def compile_template(template: str, name: str = "prompt") -> Template:
-    """Compile a Jinja template in a sandbox, with the filter `without_year`; raise ValueError for an invalid one."""
+    """Compile a Jinja template in a sandbox, with our filters; raise ValueError for an invalid one."""
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["without_year"] = without_year
+    environment.filters |= {"without_year": without_year, "columns": declared_columns}
     try:
         return environment.from_string(template)
     except TemplateError as error:
@@ -322,11 +323,28 @@ def without_year(title: str) -> str:
     return YEAR.sub("", title) or title
 
 
+def declared_columns(event: Mapping[str, Any]) -> str:
+    """Return what the declared columns say of an event of a history, in brackets behind a space, if anything.
+
+    Examples:
+        >>> declared_columns({"title": "Heat", "price": 9.5, "sold_by": "web", "columns": ["price", "sold_by"]})
+        ' (price 9.5, sold by web)'
+        >>> declared_columns({"title": "Heat"})
+        ''
+    """
+    told = ", ".join(f"{name.replace('_', ' ')} {event[name]}" for name in event.get("columns", ()) if name in event)
+    return f" ({told})" if told else ""
+
+
 def require_template(
-    template: str, config: PromptConfig, item_fields: Sequence[str], user_fields: Sequence[str]
+    template: str,
+    config: PromptConfig,
+    item_fields: Mapping[str, Any],
+    user_fields: Mapping[str, Any],
+    columns: Mapping[str, Any],
 ) -> None:
     """Raise ValueError for a template that is invalid, or renders no prompt from a record with all fields."""
-    record = made_up_record(item_fields, user_fields)
+    record = made_up_record(item_fields, user_fields, columns)
     render = template_renderer(template, config)
     for left_out in (0, 2):
         if not render(record, left_out):
@@ -336,12 +354,14 @@ def require_template(
             )
 
 
-def made_up_record(item_fields: Sequence[str], user_fields: Sequence[str]) -> PromptRecord:
-    """Return a record with a value for every field and two events in its history."""
-    item = {"title": "Title (2000)"} | {name: f"some {name}" for name in item_fields}
-    past = item | {"rating": 5, "liked": True}
-    user = {name: f"some {name}" for name in user_fields}
-    return {"row": "(made up)", "user": user, "history": [past, past | {"liked": False}], "target": item}
+def made_up_record(
+    item_fields: Mapping[str, Any], user_fields: Mapping[str, Any], columns: Mapping[str, Any]
+) -> PromptRecord:
+    """Return a record with these values of fields, and two events with those of declared columns in its history."""
+    item = {"title": "Title (2000)", **item_fields}
+    past = item | {"rating": 5, "liked": True, **columns, "columns": [*columns]}
+    history = [past, past | {"liked": False}]
+    return {"row": "(made up)", "user": dict(user_fields), "history": history, "target": item}
 
 
 def visible_fields(fields: Mapping[str, Any], config: PromptConfig) -> dict[str, Any]:

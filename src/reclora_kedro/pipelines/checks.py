@@ -160,7 +160,8 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
         yield partial(prompts.require_context, config, llm.context_tokens)
         if (template := f"{config.template}.prompt_template") in inputs:
             yield lambda: prompts.require_template(catalog.load(template), config, *configured_fields(catalog))
-    fields = [name for table in configured_fields(catalog) for name in table]
+    items, users, _ = configured_fields(catalog)
+    fields = [*items, *users]
     variants = (name.removesuffix(".adapter") for name in pipeline.all_outputs() if name.endswith(".adapter"))
     for name in sorted({f"params:finetuning.variants.{variant}" for variant in variants} & inputs):  # not merged ones
         variant = catalog.load(name)
@@ -173,8 +174,11 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
             yield partial(variant.training.objective.require_questions, catalog.load("params:history").prompt_rows)
 
 
-def configured_fields(catalog: DataCatalog) -> tuple[list[str], list[str]]:
+def configured_fields(catalog: DataCatalog) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the fields of items and users, and what prompts read of declared columns, each with an example."""
     ingestion = IngestionConfig.model_validate(catalog.load("params:ingestion"))
     tables = (ingestion.items, ingestion.item_texts), (ingestion.users,)
-    items, users = ([field.name for table in group if table for field in table.fields] for group in tables)
-    return items, users
+    items, users = (
+        {field.name: field.example for table in group if table for field in table.fields} for group in tables
+    )
+    return items, users, {each.name: each.example for each in ingestion.interactions.events.read_by("prompt")}

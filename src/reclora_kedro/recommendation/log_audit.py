@@ -109,7 +109,7 @@ def with_own_histories(
     if random is not None:
         row = np.repeat(np.arange(len(end)), end - start)
         columns["item_index"] = columns["item_index"][np.lexsort((random.random(len(row)), row))]
-    own = replace(recommender.log, sequences=Sequences(offsets=offsets, **columns))
+    own = replace(recommender.log, sequences=Sequences.of_columns(offsets, events.schema, **columns))
     rows = pl.Series(np.arange(len(end)), dtype=pl.Int32)
     return replace(recommender, log=own), likes.with_columns(user_index=rows, history_end=pl.Series(offsets[1:]))
 

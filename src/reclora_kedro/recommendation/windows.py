@@ -15,7 +15,6 @@ import polars as pl
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.popularity import SECONDS_PER_DAY
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.sequences import Sequences
 from reclora_kedro.history.splits import split_of
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.recommendation.chosen import Choice
@@ -102,8 +101,7 @@ def log_until(log: InteractionLog, validates: int, tests: int, end: int) -> Inte
     is_later[events.item_index[kept]] = False
     index = (~is_later).cumsum(dtype=np.int32) - 1
     before = np.append(0, kept.cumsum())
-    columns = {name: values[kept] for name, values in events.columns.items()}
-    columns["item_index"] = index[columns["item_index"]].astype(np.int32)
+    sequences = events.where(kept, item_index=index[events.item_index[kept]].astype(np.int32))
 
     def moved(rows: pl.DataFrame) -> pl.DataFrame:
         likes = rows.filter((pl.col("label") == 1) & (pl.col("timestamp") < end)).drop("row")
@@ -119,7 +117,7 @@ def log_until(log: InteractionLog, validates: int, tests: int, end: int) -> Inte
     return replace(
         log,
         items=log.items.filter(~is_later),
-        sequences=Sequences(offsets=before[events.offsets], **columns),
+        sequences=sequences,
         samples=samples,
         repeats=repeats,
         item_embeddings=None if log.item_embeddings is None else log.item_embeddings[~is_later],

@@ -39,6 +39,7 @@ SESSION = (  # an acknowledged event is on the server's disk, and who holds the 
     f"SET lock_timeout = '{PATIENCE}s'",
     f"SET idle_in_transaction_session_timeout = '{PATIENCE}s'",
 )
+HAS_COLUMNS = "SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('events') AND attname = 'columns'"
 
 
 class JournalDatabase(ABC):
@@ -139,8 +140,11 @@ class SqliteFile(JournalDatabase):
                 driver.execute(f"PRAGMA {pragma}")
             self.begin_writing(connection)
             connection.make_tables()
-            if "checksum" not in {row[1] for row in driver.execute("PRAGMA table_info(events)")}:
-                driver.execute("ALTER TABLE events ADD COLUMN checksum INTEGER")  # of an earlier release
+            held = {row[1] for row in driver.execute("PRAGMA table_info(events)")}
+            for name, kind in (("checksum", "INTEGER"), ("columns", "TEXT")):  # which earlier releases lack
+                if name not in held:
+                    driver.execute(f"ALTER TABLE events ADD COLUMN {name} {kind}")
+            if "checksum" not in held:
                 add_checksums(connection)
             driver.execute("COMMIT")
         except BaseException:
@@ -266,6 +270,10 @@ class PostgresDatabase(JournalDatabase):
             if not self._has_tables(connection):
                 self.begin_writing(connection)
                 connection.make_tables()
+                connection.driver.execute("COMMIT")
+            elif connection.driver.execute(HAS_COLUMNS).fetchone() is None:  # of an earlier release
+                self.begin_writing(connection)
+                connection.driver.execute("ALTER TABLE events ADD COLUMN IF NOT EXISTS columns TEXT")
                 connection.driver.execute("COMMIT")
         except BaseException:
             connection.close()

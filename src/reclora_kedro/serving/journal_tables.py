@@ -6,7 +6,7 @@ SQLAlchemy's connections, each statement would take 12 µs of CPU more, and stor
 
 import secrets
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -46,7 +46,9 @@ EVENTS = Table(
     Column("rating", Double),
     Column("timestamp", BigInteger, nullable=False),
     Column("request_id", Text),
-    Column("checksum", BigInteger),  # last, as those of earlier releases lack it until a service takes them over
+    # Those of earlier releases lack these until a service takes them over.
+    Column("checksum", BigInteger),
+    Column("columns", Text),  # declared ones as JSON, see `EventSchema.text`
     Index("events_of_users", "user_id"),
     sqlite_autoincrement=True,
 )
@@ -72,16 +74,12 @@ ERASURES = Table(
 OF_USER = bindparam("user_id", type_=Text)
 NONE = literal_column("0", Integer)
 ADD_EVENT = insert(EVENTS).inline()
-EVENT = select(*EVENTS.columns[1:7]).where(EVENTS.c.event_id == bindparam("event_id"))
 DELETE_EVENT = delete(EVENTS).where(EVENTS.c.event_id == bindparam("event_id"))
 DELETE_EVENTS = delete(EVENTS).where(EVENTS.c.user_id == OF_USER)
 # Whatever columns there are: a journal of an earlier release is read before a service takes it over.
-NEW_EVENTS = (
-    select(literal_column("*", Text))
-    .select_from(EVENTS)
-    .where(EVENTS.c.sequence > bindparam("after"))
-    .order_by(EVENTS.c.sequence)
-)
+ALL_EVENTS = select(literal_column("*", Text)).select_from(EVENTS)
+EVENT = ALL_EVENTS.where(EVENTS.c.event_id == bindparam("event_id"))
+NEW_EVENTS = ALL_EVENTS.where(EVENTS.c.sequence > bindparam("after")).order_by(EVENTS.c.sequence)
 EVENTS_OF_USER = NEW_EVENTS.where(EVENTS.c.user_id == OF_USER)
 SET_CHECKSUM = update(EVENTS).where(EVENTS.c.sequence == bindparam("number")).values(checksum=bindparam("sum"))
 DROPPED = select(DROPPED_USERS)
@@ -154,6 +152,7 @@ class Event(NamedTuple):
     rating: float | None  # 1 in logs without ratings; None: shown, not clicked
     timestamp: int  # seconds since the epoch
     request_id: str | None = None  # of the recommendation that led to it
+    columns: str | None = None  # declared ones as JSON, see `EventSchema.text`
 
 
 class Place(NamedTuple):
@@ -175,13 +174,15 @@ def checksum(event: Event) -> int:
         >>> checksum(Event("e1", "7", "50", 4, 9)) == checksum(Event("e1", "7", "50", 4.0, 9))
         True
     """
-    rating = None if event.rating is None else float(event.rating)
-    return zlib.crc32(repr((*event[:3], rating, *event[4:])).encode())
+    values = event._replace(rating=None if event.rating is None else float(event.rating))._asdict()
+    if event.columns is None:  # as in earlier releases
+        del values["columns"]
+    return zlib.crc32(repr(tuple(values.values())).encode())
 
 
 def stored_event(connection: Connection, event_id: str) -> Event | None:
-    row = connection.run(EVENT, event_id=event_id).fetchone()
-    return None if row is None else Event(*row)
+    rows = _rows(connection.run(EVENT, event_id=event_id))
+    return next((event for event, _, _ in rows), None)
 
 
 def stored_events(connection: Connection, after: int = 0, user_id: str | None = None) -> list[Event]:
@@ -197,10 +198,9 @@ def stored_events(connection: Connection, after: int = 0, user_id: str | None = 
     of_user = {} if user_id is None else {"user_id": user_id}
     rows = connection.run(EVENTS_OF_USER if of_user else NEW_EVENTS, after=after, **of_user)
     events = []
-    for sequence, *columns in rows:
-        event = Event(*columns[:6])
+    for event, sequence, stored in _rows(rows):
         events.append(_as_read(event))
-        if any(stored not in (None, checksum(event)) for stored in columns[6:]):
+        if stored not in (None, checksum(event)):
             raise JournalError(
                 f"The journal is damaged: the event with the sequence {sequence} is not as it was written, by its "
                 f"checksum. Restore a backup, or drop that event: DELETE FROM events WHERE sequence = {sequence}."
@@ -213,16 +213,23 @@ def _as_read(event: Event) -> Event:
     return event._replace(user_id=event.user_id.strip(BLANKS), item_id=event.item_id.strip(BLANKS))
 
 
+def _rows(cursor: Any) -> Iterator[tuple[Event, int, int | None]]:
+    """Yield the events of rows, with their sequence and checksum, whichever columns a journal has."""
+    names = [column[0] for column in cursor.description]
+    for values in cursor:
+        row: dict[str, Any] = dict(zip(names, values, strict=True))
+        columns: Any = {name: row.get(name) for name in Event._fields}
+        yield Event(**columns), row["sequence"], row.get("checksum")
+
+
 def add_event(connection: Connection, event: Event) -> None:
     connection.run(ADD_EVENT, **event._asdict(), checksum=checksum(event))
 
 
 def add_checksums(connection: Connection) -> None:
     """Give the events of an earlier release their checksums."""
-    rows = connection.run(select(*EVENTS.columns[:7]).where(EVENTS.c.checksum.is_(None))).fetchall()
-    connection.run_for_each(
-        SET_CHECKSUM, [{"number": sequence, "sum": checksum(Event(*event))} for sequence, *event in rows]
-    )
+    rows = [*_rows(connection.run(ALL_EVENTS.where(EVENTS.c.checksum.is_(None))))]
+    connection.run_for_each(SET_CHECKSUM, [{"number": sequence, "sum": checksum(event)} for event, sequence, _ in rows])
 
 
 def drop_until(connection: Connection, user_id: str, second: int) -> None:

@@ -11,14 +11,14 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.sequences import Sequences, levels_as_before, user_of_events
+from reclora_kedro.history.sequences import levels_as_before, user_of_events
 from reclora_kedro.ingestion.cleaning import liked
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.ingestion.ids import is_id
 from reclora_kedro.serving.journal import Changes, Content, UserContent
 from reclora_kedro.serving.journal_tables import Event
-from reclora_kedro.serving.live_sequences import COLUMNS, LiveSequences
+from reclora_kedro.serving.live_sequences import LiveSequences
 
 SPARE_USERS = 256  # least rows of users to come that are added at once: what the log is read by has to grow with it
 Key = tuple[str, str, int]
@@ -134,9 +134,7 @@ class LiveLog:
             last = np.full(log.users.height, -1)
             last[list(until)] = list(until.values())
             kept = sequences.timestamp > last[user]
-            events = {name: column[kept] for name, column in sequences.columns.items()}
-            counts = np.bincount(user[kept], minlength=log.users.height)
-            log = replace(log, sequences=Sequences(offsets=np.concatenate([[0], counts.cumsum()]), **events))
+            log = replace(log, sequences=sequences.where(kept))
         log = replace(log, sequences=LiveSequences.from_sequences(log.sequences))
         return _with_rows_of_users(log, SPARE_USERS)
 
@@ -162,11 +160,12 @@ class LiveLog:
                 without_events.append(user)
         if not changed:
             return current, UNCHANGED
-        kept, of_journal = np.concatenate(of_base), self._columns(rows)
-        columns = {name: np.append(getattr(base, name)[kept], of_journal[name]) for name in COLUMNS}
+        kept = np.concatenate(of_base)
+        sequences, of_journal = self._read(_live(current.log), rows)
+        columns = {name: np.append(column[kept], of_journal[name]) for name, column in base.columns.items()}
         columns["user"] = np.append(np.searchsorted(base.ends, kept, side="right"), of_journal["user"])
         users_changed = np.array(sorted(changed))
-        log = replace(current.log, sequences=_live(current.log).with_runs(users_changed, columns, self._best))
+        log = replace(current.log, sequences=sequences.with_runs(users_changed, columns, self._best))
         if without_events:
             is_free = pl.int_range(pl.len()).is_in([users[user] for user in without_events])
             ids = pl.when(~is_free).then(pl.col("user_id"))
@@ -204,18 +203,25 @@ class LiveLog:
         return CurrentLog(replace(log, sequences=sequences), users, taken + len(new), before.log, changed)
 
     def _inserted(self, sequences: LiveSequences, rows: Sequence[tuple[int, Event]]) -> LiveSequences:
-        return sequences.with_events(self._columns(rows), self._best) if rows else sequences
+        if not rows:
+            return sequences
+        sequences, columns = self._read(sequences, rows)
+        return sequences.with_events(columns, self._best)
 
     @property
     def _best(self) -> int:
         return 1 if self._config.duplicates == "highest_rating" else -1
 
-    def _columns(self, rows: Sequence[tuple[int, Event]]) -> dict[str, np.ndarray]:
-        """Return the columns of sequences, and user, of users' events."""
+    def _read(
+        self, sequences: LiveSequences, rows: Sequence[tuple[int, Event]]
+    ) -> tuple[LiveSequences, dict[str, np.ndarray]]:
+        """Return the columns of sequences, and user, of users' events; and the sequences with codes for their texts."""
+        declared = sequences.schema.parsed(event.columns for _, event in rows)
+        schema = sequences.schema.recognising(declared)
         exact = pl.DataFrame({"rating": [event.rating for _, event in rows]}, {"rating": pl.Float64})
         rating = exact["rating"].to_numpy().astype(np.float32)
         label = exact.select(liked(self._config)[0].cast(pl.Int8))  # of the rating that ingestion compares
-        return {
+        columns: dict[str, np.ndarray] = {
             "user": np.array([user for user, _ in rows], dtype=np.int64),
             "item_index": np.array([self.items[event.item_id] for _, event in rows], dtype=np.int32),
             "rating": rating,
@@ -223,6 +229,7 @@ class LiveLog:
             "label": np.broadcast_to(label.to_series().to_numpy(), rating.shape),
             "timestamp": np.array([event.timestamp for _, event in rows], dtype=np.int64),
         }
+        return replace(sequences, schema=schema), columns | schema.encoded(declared)
 
 
 def _live(log: InteractionLog) -> LiveSequences:

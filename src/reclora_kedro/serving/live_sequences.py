@@ -8,7 +8,6 @@ import numpy as np
 
 from reclora_kedro.history.sequences import LEAST_RATIO, ItemEvents, RemovedEvents, Sequences, places_of, with_part
 
-COLUMNS = ("item_index", "rating", "rating_level", "label", "timestamp")
 KEY = ("user", "item_index", "timestamp")  # of which there is one event
 PART = (*KEY, "label", "rating")  # what `ItemEvents` have
 SPARE_EVENTS = 2**16  # rows that are free at first, and a quarter more than there are
@@ -40,13 +39,12 @@ class LiveSequences(Sequences):
         lengths = sequences.ends - sequences.starts
         events, ends = places_of(sequences.starts, sequences.ends), lengths.cumsum()
         columns = {}
-        for name in COLUMNS:
-            column = getattr(sequences, name)
+        for name, column in sequences.columns.items():
             columns[name] = np.zeros(len(events) + max(len(events) // 4 + SPARE_EVENTS, least_room), column.dtype)
             columns[name][: len(events)] = column[events]
+        roomy = sequences.of_columns(np.array([0, len(columns["label"])]), sequences.schema, **columns)
         return cls(
-            offsets=np.empty(0, dtype=np.int64),
-            **columns,
+            **vars(roomy) | {"offsets": np.empty(0, dtype=np.int64)},
             runs=np.stack([ends - lengths, ends]),
             newest=sequences.last_second if len(events) else 0,
             parts=sequences.by_item(),
@@ -80,7 +78,7 @@ class LiveSequences(Sequences):
         """Return a copy with further events; of one user, item and second, one is kept.
 
         Args:
-            rows: `COLUMNS` and user of the events.
+            rows: columns and user of the events.
             best: 1 to keep the event with the highest rating, -1 for the lowest.
         """
         users = np.unique(rows["user"])
@@ -94,7 +92,8 @@ class LiveSequences(Sequences):
     def _of_users(self, users: np.ndarray) -> dict[str, np.ndarray]:
         starts, ends = self.starts[users], self.ends[users]
         events = places_of(starts, ends)
-        return {"user": np.repeat(users, ends - starts)} | {name: getattr(self, name)[events] for name in COLUMNS}
+        own = {name: column[events] for name, column in self.columns.items()}
+        return {"user": np.repeat(users, ends - starts)} | own
 
     def _with_runs(
         self, users: np.ndarray, old: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], best: int
@@ -102,14 +101,15 @@ class LiveSequences(Sequences):
         owner, item, second = (rows[name] for name in KEY)
         if self.room.taken + len(owner) > len(self.label):
             return self.from_sequences(self, len(owner))._with_runs(users, old, rows, best)
-        order = np.lexsort((-best * rows["rating"], item, second, owner))
+        ranks = (-rank for rank in reversed(self.schema.ranks(rows)))
+        order = np.lexsort((*ranks, -best * rows["rating"], item, second, owner))
         kept = order[_first_of_runs(owner[order], second[order], item[order])]
         kept = kept[np.lexsort((kept, second[kept], owner[kept]))]  # those of one second in the order of arrival
         new = {name: column[kept] for name, column in rows.items()}
         place = self.room.taken
         self.room.taken += len(kept)
-        for name in COLUMNS:
-            getattr(self, name)[place : place + len(kept)] = new[name]
+        for name, column in self.columns.items():
+            column[place : place + len(kept)] = new[name]
         lengths = np.bincount(np.searchsorted(users, new["user"]), minlength=len(users))
         runs = self.runs.copy()
         runs[1, users] = place + lengths.cumsum()

@@ -17,7 +17,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from kedro_provenance.errors import quoted_value
-from reclora_kedro.history.fields import field_names
+from reclora_kedro.history.fields import field_names, number_names
+from reclora_kedro.ingestion.events import UnfitValueError
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
 from reclora_kedro.ingestion.plausible_times import believed_seconds
 from reclora_kedro.serving import shapes
@@ -175,10 +176,12 @@ class Routes:
                 _item(now.live, int(events.item_index[event]))
                 | {"rating": round(float(events.rating[event]), 6), "liked": bool(events.label[event])}
                 | {"time": _rfc3339(int(events.timestamp[event]))}
+                | events.schema.values_of(events.declared, event)
                 for event in newest_first
             ]
             profile = log.users.row(user, named=True)
-            fields = {name: profile[name] for name in field_names(log.users) if profile[name] is not None}
+            names = [*field_names(log.users), *number_names(log.users)]
+            fields = {name: profile[name] for name in names if profile[name] is not None}
             response = {"user": user_id, "profile": fields, "events": end - first, "latest": latest}
             return response | {"lens_has_learned_from_user": now.learned_from(user), "gates": now.gates_of(user)}
 
@@ -234,7 +237,7 @@ class Routes:
             "llm": None if current_model.llm is None else self._config.variant,
             "users": current_model.log.users.height,
             "items": current_model.log.items.height,
-            "an_event_has": reads,
+            "an_event_has": ", ".join([reads, *columns.columns]),
             "example": {"POST /recommend": example},
         }
         return response | dict(current_model.about)
@@ -356,7 +359,11 @@ class Routes:
         last = min(last, int(now + self._config.clock_skew_seconds))
         if not first <= second <= last:
             raise _wrong(f"{where}.time", str(when), f"a time from {_rfc3339(first)} to {_rfc3339(last)}")
-        return Event(event_id, user, event.item, rating, second, request_id)
+        try:
+            further = columns.events.text(event.model_extra or {})
+        except UnfitValueError as error:
+            raise _wrong(f"{where}.{error.column}", quoted_value(error.found), error.expected) from error
+        return Event(event_id, user, event.item, rating, second, request_id, further)
 
 
 class _Cost(NamedTuple):

@@ -61,8 +61,9 @@ def _example(**members: Any) -> ConfigDict:
 
 
 class PastEvent(Shape):
-    """An interaction of a user."""
+    """An interaction of a user; further members are the columns that the log declares, see `an_event_has`."""
 
+    model_config = ConfigDict(extra="allow")
     item: Id
     rating: FiniteFloat | None = Field(None, strict=True, description="in logs with ratings")
     clicked: bool | None = Field(None, strict=True, description="in logs of what was shown")
@@ -205,8 +206,9 @@ class Item(BaseModel):
 
 
 class UserEvent(Item):
-    """An event of a user."""
+    """An event of a user; further members are the columns that the log declares."""
 
+    model_config = ConfigDict(extra="allow")
     rating: float
     liked: bool
     time: datetime

@@ -67,10 +67,14 @@ def tool_server(routes: Routes) -> Any:
     @server.tool()
     @_refused_in_words
     async def add_event(
-        user: str | int, item: str | int, rating: float | None = None, clicked: bool | None = None
+        user: str | int,
+        item: str | int,
+        rating: float | None = None,
+        clicked: bool | None = None,
+        columns: dict[str, Any] | None = None,
     ) -> Json:
-        """Store that a user took an item; it counts in the next answer."""
-        event = {"user": user, "item": item, "rating": rating, "clicked": clicked}
+        """Store that a user took an item; it counts in the next answer. `columns` are those that the log declares."""
+        event = (columns or {}) | {"user": user, "item": item, "rating": rating, "clicked": clicked}
         return await routes.add_events(Events.model_validate({"events": [event]}))
 
     @server.tool()

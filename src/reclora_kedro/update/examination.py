@@ -77,7 +77,7 @@ def examine_events(
         new: canonical interactions with their `source`.
         first: the model with which the updates began.
     """
-    added = without_known(new, log)
+    added = without_known(new, ingestion.interactions.events.complete(log))
     users = added.group_by("user_id").len("rows")
     most = (pl.col("rows") > config.user_rows) & (pl.col("rows") > config.user_share * added.height)
     is_crowd = pl.col("user_id").is_in(users.filter(most)["user_id"].implode())
@@ -152,7 +152,8 @@ def keep_out(
     Raises:
         ValueError: `accept` or `reject` names no group of the new interactions.
     """
-    typed = withheld.with_columns(pl.col(name).cast(type, strict=False) for name, type in new.schema.items())
+    whole = ingestion.interactions.events.complete(withheld)
+    typed = whole.with_columns(pl.col(name).cast(type, strict=False) for name, type in new.schema.items())
     is_rejected = pl.col("alarm") == REJECTED
     rejected, undecided = typed.filter(is_rejected), typed.filter(~is_rejected & (pl.col("source") != "journal"))
     gone = undecided.select(new.columns).join(new, on=EVENT_KEY, how="anti")
@@ -266,9 +267,10 @@ def moved_items(
 
 
 def without_known(new: pl.DataFrame, log: pl.LazyFrame) -> pl.DataFrame:
-    """Return new interactions that the log lacks, with the label of its event where only the rating is another one."""
-    later = log.filter(pl.col("timestamp") >= new["timestamp"].min()).collect() if new.height else new
-    added = new.join(later, on=[*EVENT_KEY, "rating", "label"], how="anti", nulls_equal=True, maintain_order="left")
+    """Return new interactions that the log lacks, with the label of its event where only other columns differ."""
+    columns = log.collect_schema().names()
+    later = log.filter(pl.col("timestamp") >= new["timestamp"].min()).collect() if new.height else new.select(columns)
+    added = new.join(later, on=columns, how="anti", nulls_equal=True, maintain_order="left")
     return added.join(later.select(*EVENT_KEY, was="label"), on=EVENT_KEY, how="left", maintain_order="left")
 
 
@@ -290,7 +292,8 @@ def _scored(
     users = append_users(before.users, interactions, nothing, ingestion.users, CleaningReport())
     end = interactions.select(pl.col("timestamp").max()).collect().item() + 1
     in_memory = LOCAL.model_copy(update={"rows_per_part": interactions.select(pl.len()).collect().item()})
-    grown = build_log(interactions, items, users, history, in_memory, growth=Growth(before.sequences, end, end))
+    growth, schema = Growth(before.sequences, end, end), ingestion.interactions.events
+    grown = build_log(interactions, items, users, history, in_memory, growth=growth, schema=schema)
     assert isinstance(grown, InteractionLog)
     if (vectors := before.item_embeddings) is not None:
         padded = np.pad(vectors, ((0, items.height - len(vectors)), (0, 0)))

@@ -121,11 +121,12 @@ def forget_in_log(
     Raises:
         ValueError: a split holds one class without the users.
     """
+    schema = log.sequences.schema
     if moments := split_moments(log):
-        built = build_log(*tables, config, engine, growth=Growth(log.sequences, *moments))
+        built = build_log(*tables, config, engine, growth=Growth(log.sequences, *moments), schema=schema)
         require_training(built)
         return built
-    built = build_log(*tables, config, engine)
+    built = build_log(*tables, config, engine, schema=schema)
     levels = levels_as_before(built.sequences.rating, log.sequences)
     return replace(built, sequences=replace(built.sequences, rating_level=levels))
 

@@ -22,13 +22,7 @@ from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.history.splits import SPLITS, SplitShares, uncut
 from reclora_kedro.ingestion.cleaning import clean_interactions, distinct_rows
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
-from reclora_kedro.ingestion.config import (
-    IngestionConfig,
-    InteractionColumns,
-    ItemColumns,
-    ItemTextColumns,
-    UserColumns,
-)
+from reclora_kedro.ingestion.config import IngestionConfig, ItemColumns, ItemTextColumns, UserColumns
 from reclora_kedro.ingestion.entities import listed_rows, title_of_untitled
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.ingestion.ids import IdError, canonical, canonical_as
@@ -78,7 +72,8 @@ def clean_new_events(
 
     Args:
         raw_interactions: a frame as ingestion reads it; None or empty for none.
-        journal: events of the service: user_id, item_id, rating (null: shown, not clicked), timestamp.
+        journal: events of the service: user_id, item_id, rating (null: shown, not clicked), timestamp, and declared
+            columns as JSON.
         log: the canonical interactions so far, which define the types of ids.
         items: ids of the items that tables describe, as texts. Events of the service with others wait in the journal,
             unless the raw interactions have the item, since anybody can send ids. None: none wait.
@@ -106,17 +101,10 @@ def clean_new_events(
     events_of_service = journal.filter(sound)
     report.record("journal events without a plausible time or rating", journal.height - events_of_service.height)
     if events_of_service.height:
-        kept = InteractionColumns(
-            user_id="user_id",
-            item_id="item_id",
-            rating="rating" if columns.rating else None,
-            clicked="clicked" if columns.has_impressions else None,
-            timestamp="timestamp",
-            timestamp_format="unix_seconds",
-        )
         marked = events_of_service.with_columns(clicked=pl.col("rating").is_not_null())
-        sources.append(("journal", marked, kept))
-    types = log.collect_schema()
+        declared = columns.events.parsed(events_of_service["columns"]) if columns.columns else pl.DataFrame()
+        sources.append(("journal", marked.hstack(declared), columns.of_service()))
+    types = columns.events.complete(log).collect_schema()
     events = [types.to_frame().with_columns(source=pl.lit("journal"))]
     for name, raw, own in sources:
         if name == "journal" and items is not None:
@@ -175,20 +163,23 @@ def _with_ids_of(log: pl.LazyFrame, cleaned: pl.DataFrame, table: str) -> pl.Dat
 def append_events(
     log: pl.LazyFrame, new: pl.DataFrame, config: IngestionConfig, report: CleaningReport
 ) -> pl.LazyFrame:
-    """Append new interactions: late events are inserted in time, repeated ones count once; only the log's columns stay.
+    """Append new interactions: late events are inserted in time, repeated ones count once.
+
+    The columns are those of the schema, also where the log is from before one was declared.
 
     Of several rows of one user, item and second, the one that ingestion would keep stays. Only events from the first
     new one on are in memory.
     """
     report.record("new interactions", new.height, "rows in")
-    new = new.select(log.collect_schema().names())
+    schema = config.interactions.events
+    log, new = schema.complete(log), new.select(*schema.table)
     if new.is_empty():
         return log
     first, last = new["timestamp"][0], log.select(pl.col("timestamp").max()).collect().item() or 0
     later = log.filter(pl.col("timestamp") >= first).collect()
     merged = distinct_rows(pl.concat([later, new]), config, CleaningReport())
     added = merged.join(later, on=EVENT_KEY, how="anti")
-    changed = merged.join(later, on=[*EVENT_KEY, "rating", "label"], how="anti", nulls_equal=True).height - added.height
+    changed = merged.join(later, on=later.columns, how="anti", nulls_equal=True).height - added.height
     report.record("new interactions that are known", new.height - added.height - changed)
     report.record("known interactions with another rating", changed, "the rating that ingestion keeps is taken")
     late = added.filter(pl.col("timestamp") < last).height

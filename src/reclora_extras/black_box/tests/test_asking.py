@@ -117,9 +117,9 @@ def test_models_that_are_not_named_cost_nothing():
     ],
 )
 def test_templates_are_tried_before_anything_is_asked(hints, message):
-    require_hints(writer(), config(), ["genres"], ["age"])
+    require_hints(writer(), config(), {"genres": "War"}, {"age": "24"}, {})
     with pytest.raises(ValueError, match=message):
-        require_hints(writer(), config(hints=hints), ["genres"], ["age"])
+        require_hints(writer(), config(hints=hints), {"genres": "War"}, {"age": "24"}, {})
 
 
 def test_an_option_of_hints_has_no_name_of_what_trials_and_templates_have():

@@ -16,6 +16,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import LogInFiles
 from reclora_kedro.history.questions import draw_questions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
+from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.item_vectors import Arrays
 from reclora_kedro.terminal import cleaning_table, show
@@ -26,18 +27,21 @@ if TYPE_CHECKING:
 
 
 @reads(
-    history=["seed", "min_history", "ties", "shared_clock", "rating_levels", "split", "negatives", "prompt_rows.unit"]
+    history=["seed", "min_history", "ties", "shared_clock", "rating_levels", "split", "negatives", "prompt_rows.unit"],
+    ingestion=["interactions.columns"],
 )
 def build_log(
     interactions: pl.DataFrame | pl.LazyFrame,
     items: pl.DataFrame,
     users: pl.DataFrame,
     history: HistoryConfig,
+    ingestion: IngestionConfig,
     engine: EngineConfig,
 ) -> tuple[InteractionLog | LogInFiles, Records]:
     """Build the log with each user's sequence and the split of the samples; return it with a report."""
     report = CleaningReport()
-    log = log_builder.build_log(interactions, items, users, history, engine, report)
+    schema = ingestion.interactions.events
+    log = log_builder.build_log(interactions, items, users, history, engine, report, schema=schema)
     return log, report.records()
 
 

@@ -17,7 +17,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
         [
             Node(
                 nodes.build_log,
-                inputs=["interactions", "items", "users", "params:history", "params:engine"],
+                inputs=["interactions", "items", "users", "params:history", "params:ingestion", "params:engine"],
                 outputs=["log_without_embeddings", "history_report"],
                 name="build_log",
             ),

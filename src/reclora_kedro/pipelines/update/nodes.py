@@ -117,19 +117,22 @@ def append_entities(
     return items, users, report.records()
 
 
+@reads(ingestion=["interactions.columns"])
 def build_grown_log(
     interactions: pl.LazyFrame,
     items: pl.DataFrame,
     users: pl.DataFrame,
     current_log: InteractionLog,
     history: HistoryConfig,
+    ingestion: IngestionConfig,
     engine: EngineConfig,
 ) -> tuple[InteractionLog | LogInFiles, Records]:
     """Build the log of the grown tables: samples that the current model's log had train, new ones are split by time."""
     updates.require_grown(current_log, items, users)
     report, known = CleaningReport(), updates.known_moments(current_log)
     growth = Growth(current_log.sequences, *updates.new_split(interactions, users, known))
-    log = log_builder.build_log(interactions, items, users, history, engine, report, growth)
+    schema = ingestion.interactions.events
+    log = log_builder.build_log(interactions, items, users, history, engine, report, growth, schema=schema)
     log = updates.train_on_known(log, known)
     log_builder.require_training(log)
     return log, report.records()

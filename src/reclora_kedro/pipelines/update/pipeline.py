@@ -78,6 +78,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "users",
                     "champion.log",
                     "params:history",
+                    "params:ingestion",
                     "params:engine",
                 ],
                 outputs=["log_without_embeddings", "history_report"],

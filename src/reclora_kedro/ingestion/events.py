@@ -1,0 +1,338 @@
+"""The schema of events: the columns of the log, those that every log has and those that a project declares.
+
+A column is declared in one place, `ingestion.interactions.columns` (or `Recommender.fit(..., columns=...)`), and
+nothing else names it. Whatever holds events asks the `EventSchema` for their columns: cleaning, the canonical table and
+its validation, the log and its files, the live log, the journal, updates and quarantine. Whatever reads events asks it
+for the columns that are declared for it (`EventSchema.read_by`): lens, second stage and prompts; item models ask how
+much events count (`EventSchema.weights`).
+
+A column describes the event that has it. At a moment, earlier events are known and the next one is not: readers see the
+columns of a history, never those of the event that they predict. What is known of an item before anybody takes it, such
+as its price today, is a field of the items, see `ingestion.items.fields`.
+
+The schema travels with the events: a log stores it with what was fitted to its events (the texts behind the codes of a
+category, the unit of a weight), which logs that grow from it keep.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
+
+import numpy as np
+import polars as pl
+from pydantic import ConfigDict, Field, model_validator
+
+from kedro_provenance.parameters import Block
+from reclora_kedro.parameters import NonNegative, Positive
+
+Kind = Literal["number", "category", "weight", "event"]
+Reader = Literal["lens", "second_stage", "prompt"]
+Table = TypeVar("Table", pl.DataFrame, pl.LazyFrame)
+
+NUMERIC: tuple[Kind, ...] = ("number", "weight")
+CODED: tuple[Kind, ...] = ("category", "event")
+MOST_CHARACTERS = 1_000  # of a text of an event, which anybody can send
+MOST_NUMBER = 2.0**127  # beyond which a log's 32 bits have no finite number
+NO_VALUE = ""
+"""The text of a code whose events are all gone."""
+
+
+class DeclaredColumn(Block):
+    """A further column of the log: what it means, and who reads it.
+
+    Attributes:
+        source: the column of the raw table; None if it has the same name.
+        kind: number; category, a text; weight, how much an event counts to item models, such as plays; event, a text
+            with a weight for each of its values, such as view, cart and purchase.
+        read_by: readers of the events of a history.
+        weights: of the values of an event.
+    """
+
+    source: str | None = Field(default=None, alias="from")
+    kind: Kind
+    read_by: tuple[Reader, ...] = get_args(Reader)
+    weights: Mapping[str, NonNegative] = {}
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    @model_validator(mode="after")
+    def _weights_of_events_alone(self) -> Self:
+        if (self.kind == "event") != bool(self.weights):
+            raise ValueError(
+                "weights give each value of a column of kind event its weight, such as {view: 0.1, purchase: 1}, and "
+                f"no other column has them, but kind is {self.kind} and weights are {dict(self.weights)}"
+            )
+        return self
+
+    @property
+    def expected(self) -> str:
+        """What a value has to be, for messages."""
+        kinds = {"number": "a number", "weight": "a number, 0 or greater", "category": "a text"}
+        return kinds.get(self.kind) or f"one of {', '.join(self.weights)}"
+
+
+class UnfitValueError(ValueError):
+    """A value that no event may have in a column."""
+
+    def __init__(self, column: str, found: Any, expected: str) -> None:
+        super().__init__(f"{column} is {found!r}: expected is {expected}.")
+        self.column, self.found, self.expected = column, found, expected
+
+
+class EventColumn(DeclaredColumn):
+    """A declared column of some events.
+
+    Attributes:
+        values: texts by code, from 1, of a category; new ones follow.
+        unit: weight of an event that counts 1: the median of the training events; None until it is fitted.
+    """
+
+    name: str
+    values: tuple[str, ...] = ()
+    unit: Positive | None = None
+
+    @property
+    def is_coded(self) -> bool:
+        return self.kind in CODED
+
+    @property
+    def weighs(self) -> bool:
+        """Whether it says how much an event counts."""
+        return self.kind in ("weight", "event")
+
+    @property
+    def example(self) -> float | str:
+        return next(iter(self.weights), f"some {self.name}") if self.is_coded else 9.5
+
+    @property
+    def dtype(self) -> pl.DataType:
+        """Its type in the canonical table."""
+        return pl.String() if self.is_coded else pl.Float64()
+
+    @property
+    def stored(self) -> str:
+        """Its type in the arrays of a log, where a category has codes."""
+        return "i4" if self.is_coded else "f4"
+
+    @property
+    def missing(self) -> float:
+        """What the arrays of a log have for an event without a value."""
+        return 0 if self.is_coded else np.nan
+
+    def fault(self) -> pl.Expr:
+        """Return which rows of a table have a value that no event may have."""
+        value = pl.col(self.name)
+        if not self.is_coded:
+            return ~value.is_between(
+                0 if self.weighs else -MOST_NUMBER, MOST_NUMBER, closed="none" if self.kind == "number" else "left"
+            )
+        return ~value.is_in([*self.weights]) if self.kind == "event" else pl.lit(False)
+
+    def takes(self, value: Any) -> bool:
+        """Whether an event that is sent may have a value; None, and so an event without one, always."""
+        if value is None:
+            return True
+        if self.is_coded:
+            is_text = isinstance(value, str) and 0 < len(value.strip()) <= MOST_CHARACTERS and value.isprintable()
+            return is_text and (self.kind == "category" or value.strip() in self.weights)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST_NUMBER
+        return is_number and (self.kind == "number" or value >= 0)
+
+    def encoded(self, values: pl.Series) -> np.ndarray:
+        """Return values of the canonical table as a log stores them: float32, or codes."""
+        if not self.is_coded:
+            return values.cast(pl.Float64).fill_null(self.missing).to_numpy().astype(self.stored)
+        codes = {value: code for code, value in enumerate(self.values, 1)}
+        return values.replace_strict(codes, default=0, return_dtype=pl.Int32).fill_null(0).to_numpy()
+
+    def number(self, stored: np.ndarray) -> np.ndarray:
+        """Return what a model reads of a number or a weight in a log's array, NaN where there is none."""
+        return self.weight(stored, np.nan) if self.weighs else stored
+
+    def decoded(self, stored: float) -> float | int | str | None:
+        """Return a value of a log's array as a person reads it; None if there is none."""
+        if self.is_coded:
+            return self.values[int(stored) - 1] if stored else None
+        number = float(f"{stored:.6g}")
+        return None if np.isnan(number) else int(number) if number.is_integer() else number
+
+    def weight(self, stored: np.ndarray, missing: float = 1) -> np.ndarray:
+        """Return how much events count by their values in a log's array, if the column `weighs`.
+
+        A weight counts ``log2(1 + weight / unit)``: 0 for none, 1 for the unit, 2 for three times as much.
+        """
+        if self.kind == "weight":
+            return np.nan_to_num(np.log2(1 + stored / np.float32(self.unit or 1)), nan=missing)
+        weights = (self.weights.get(value, missing) for value in self.values)
+        return np.array([missing, *weights], dtype=np.float32)[stored]
+
+    def with_texts(self, texts: Iterable[str]) -> Self:
+        """Return a copy with further codes for texts that have none, in their order."""
+        known = set(self.values)
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        return self.model_copy(update={"values": (*self.values, *new)}) if new else self
+
+
+class Fixed(NamedTuple):
+    """A column that every log has: its type in the canonical table, and its name and type among a log's arrays."""
+
+    dtype: Any
+    array: str | None
+    stored: str
+
+
+FIXED: Mapping[str, Fixed] = {
+    "user_id": Fixed(pl.Int64, None, "i4"),
+    "item_id": Fixed(pl.Int64, "item_index", "i4"),
+    "rating": Fixed(pl.Float64, "rating", "f4"),
+    "timestamp": Fixed(pl.Int64, "timestamp", "i8"),
+    "label": Fixed(pl.Int8, "label", "i1"),
+}
+"""The columns of every log: ids may be String; 1 is the rating in a log without ratings."""
+SENT_NAMES = ("user", "item", "rating", "clicked", "liked", "title", "time", "event_id", "request_id", "columns")
+TAKEN_NAMES = frozenset(
+    {*FIXED, *SENT_NAMES, "rating_level", "item_index", "user_index", "offsets", "source", "group", "alarm"}
+)
+"""Names that no declared column may have, as tables, requests or records have others of these names."""
+
+
+@dataclass(frozen=True)
+class EventSchema:
+    """The columns of events: those of every log, then the declared ones."""
+
+    declared: tuple[EventColumn, ...] = ()
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """The types of the canonical table by name, in order."""
+        return {name: column.dtype for name, column in FIXED.items()} | {c.name: c.dtype for c in self.declared}
+
+    @property
+    def arrays(self) -> dict[str, str]:
+        """The types of the arrays of a log's events by name."""
+        fixed = {column.array: column.stored for column in FIXED.values() if column.array}
+        return fixed | {column.name: column.stored for column in self.declared}
+
+    def read_by(self, reader: Reader, kinds: Sequence[Kind] = (*NUMERIC, *CODED)) -> tuple[EventColumn, ...]:
+        """Return the declared columns of some kinds that a reader of histories reads."""
+        return tuple(column for column in self.declared if reader in column.read_by and column.kind in kinds)
+
+    def complete(self, table: Table) -> Table:
+        """Return a canonical table with the schema's columns alone: those that it lacks have no values.
+
+        So rows from before a column was declared stay.
+        """
+        held = table.lazy().collect_schema()
+        columns = [
+            pl.col(name) if name in held else pl.lit(None, column_type).alias(name)
+            for name, column_type in self.table.items()
+        ]
+        return table.select(*columns, *(name for name in held if name in ("source", "group", "alarm")))
+
+    @property
+    def weight(self) -> list[pl.Expr]:
+        """How much the rows of a canonical table count, as far as their order goes; empty if nothing says so."""
+        return [
+            pl.col(column.name)
+            if column.kind == "weight"
+            else pl.col(column.name).replace_strict(dict(column.weights), default=None, return_dtype=pl.Float64)
+            for column in self.declared
+            if column.weighs
+        ]
+
+    def weights(self, columns: Mapping[str, np.ndarray], events: Any = ...) -> np.ndarray | None:
+        """Return how much some events of a log's arrays count, float32; None if each counts 1."""
+        factors = [column.weight(columns[column.name][events]) for column in self.declared if column.weighs]
+        return np.prod(factors, axis=0, dtype=np.float32) if factors else None
+
+    def ranks(self, columns: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Return what `weight` has of a log's arrays: of equal ratings, the event with the highest numbers stays."""
+        return [column.weight(columns[column.name], -1) for column in self.declared if column.weighs]
+
+    def coded(self, table: pl.LazyFrame) -> Self:
+        """Return a copy with a code for each text of a table's events, the most frequent first.
+
+        Texts that have a code keep it, and lose their name if no event has them any more.
+        """
+        columns = list[EventColumn]()
+        for column in self.declared:
+            if column.is_coded:
+                counts = table.select(pl.col(column.name).alias("value")).drop_nulls().group_by("value").len()
+                ordered = counts.sort("len", "value", descending=[True, False]).collect(engine="streaming")["value"]
+                found = set(ordered)
+                kept = tuple(value if value in found else NO_VALUE for value in column.values)
+                column = column.model_copy(update={"values": kept}).with_texts(ordered)
+            columns.append(column)
+        return replace(self, declared=tuple(columns))
+
+    def recognising(self, table: pl.DataFrame) -> Self:
+        """Return a copy with codes for all texts of further events."""
+        columns = (c.with_texts(table[c.name].drop_nulls()) if c.is_coded else c for c in self.declared)
+        return replace(self, declared=tuple(columns))
+
+    def scaled(self, columns: Mapping[str, np.ndarray], training: np.ndarray) -> Self:
+        """Return a copy whose weights have the median of the training events as their unit, if they had none."""
+        scaled = list[EventColumn]()
+        for column in self.declared:
+            if column.kind == "weight" and column.unit is None:
+                known = columns[column.name][training]
+                known = known[known > 0]
+                column = column.model_copy(update={"unit": float(np.median(known)) if len(known) else 1.0})
+            scaled.append(column)
+        return replace(self, declared=tuple(scaled))
+
+    def after(self, before: Self) -> Self:
+        """Return a copy with what was fitted to earlier events, as far as they had these columns."""
+        fitted = {column.name: column for column in before.declared}
+        columns = (
+            column.model_copy(update={"values": known.values, "unit": known.unit})
+            if (known := fitted.get(column.name)) and known.kind == column.kind
+            else column
+            for column in self.declared
+        )
+        return replace(self, declared=tuple(columns))
+
+    def values_of(self, columns: Mapping[str, np.ndarray], event: int, reader: Reader | None = None) -> dict[str, Any]:
+        """Return what the declared columns of a reader, or all, say of an event of a log, without missing values."""
+        read = self.declared if reader is None else self.read_by(reader)
+        values = {column.name: column.decoded(columns[column.name][event].item()) for column in read}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def text(self, values: Mapping[str, Any]) -> str | None:
+        """Return the values of an event that was sent, by name, as the text of JSON that a journal keeps, if any.
+
+        Raises:
+            UnfitValueError: a value is unfit, or of no declared column.
+        """
+        columns, read = {column.name: column for column in self.declared}, dict[str, Any]()
+        for name, value in values.items():
+            if name not in columns:
+                others = f"only {', '.join(columns)}" if columns else "no further column"
+                raise UnfitValueError(name, value, f"left out: events of this log have {others}")
+            if not columns[name].takes(value):
+                raise UnfitValueError(name, value, columns[name].expected)
+            if value is not None:
+                read[name] = value.strip() if isinstance(value, str) else float(value)
+        return json.dumps(read, sort_keys=True, ensure_ascii=False) if read else None
+
+    def parsed(self, texts: Iterable[str | None]) -> pl.DataFrame:
+        """Return the declared columns of events by the texts that a journal has of them, null where it has no value."""
+        rows = [json.loads(text) if text else {} for text in texts] if self.declared else []
+        values = ((each, [row.get(each.name) for row in rows]) for each in self.declared)
+        return pl.DataFrame([pl.Series(each.name, of_rows, each.dtype, strict=False) for each, of_rows in values])
+
+    def encoded(self, table: pl.DataFrame) -> dict[str, np.ndarray]:
+        """Return the declared columns of a table as a log stores them."""
+        return {each.name: each.encoded(table[each.name]) for each in self.declared}
+
+    def to_json(self) -> str:
+        return json.dumps([column.model_dump(mode="json") for column in self.declared])
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        return cls(tuple(EventColumn.model_validate(column) for column in json.loads(text)))
+
+
+PLAIN = EventSchema()
+"""The schema of a log without declared columns."""
