@@ -88,7 +88,7 @@ def project(tables, tmp_path_factory):
         patch.chdir(project)
         done = CliRunner().invoke(cli.cli, ["new-log", *tables, "--name", "trap", "--yes"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    kedro_run(project, SMALL, env="trap", to_outputs=["recommendations_csv"])
+    kedro_run(project, SMALL, env="trap", to_outputs=["recommendations_csv", "lens"])
     return project
 
 
@@ -123,7 +123,7 @@ def test_ids_mean_one_thing_at_every_door_and_leave_as_they_came(tables, project
 
     monkeypatch.chdir(project)
     served = ServedProject(project, "trap", SMALL)
-    service = Service(served.settings(), served.champion, Metrics(), served.forgotten, served.withheld)
+    service = Service(served.settings(), served.current_model, Metrics(), served.forgotten, served.withheld)
     with TestClient(create_app(service), base_url="http://127.0.0.1") as client:
         bodies = [{"user": f"\u2003{user} ", "n": 12, "include_seen": True} for user in USERS]
         answers = client.post("/recommend", json={"requests": bodies}).json()["answers"]
