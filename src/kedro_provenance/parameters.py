@@ -311,7 +311,10 @@ def value_faults(error: ValidationError, block: Any, path: str, paths: Collectio
         prompt.max_tokens is -1: input should be greater than or equal to 1.
         prompt.max_token is no parameter. The nearest one is `prompt.max_tokens`.
     """
-    return Faults(*(_value_fault(fault, block, path, paths) for fault in error.errors()))
+    found = error.errors()
+    places = [fault["loc"][:-1] for fault in found]  # a list with a wrong element counts as too short, too
+    own = (fault for fault in found if not (fault["type"] == "too_short" and fault["loc"] in places))
+    return Faults(*(_value_fault(fault, block, path, paths) for fault in own))
 
 
 def _value_fault(fault: Mapping[str, Any], block: Any, path: str, paths: Collection[str]) -> Fault:

@@ -9,6 +9,7 @@ import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -65,7 +66,7 @@ COLUMNS = ("user_id", "item_id", "rating", "timestamp", "title")
 """Names of the columns that are read, but for texts of items."""
 BLOCKS = ("ingestion.interactions", "ingestion.items", "ingestion", "history", "recommendation")
 """Blocks whose parameters are keywords."""
-ARGUMENTS = {"ranking.rows": "likes", "ranking.cutoffs": "k"}
+ARGUMENTS = {"ranking.rows": "likes"}
 LOG_COLUMNS = COLUMNS[:4]
 FRAME = TableFormat(kind="parquet")
 GLANCE = 200_000  # rows of a log that tell what its columns mean
@@ -82,10 +83,43 @@ LOG_FOLDER, SETTINGS_FILE, WEIGHTS_FILE = "log", "recommender.json", "weights.sa
 NO_HISTORY = "but each visitor has a list of ids of items: histories=[[1, 2]] is one visitor, who took two."
 
 
+def words_of_scripts(term: Term) -> str:
+    """Return what scripts call a term: keywords of `Recommender.fit` for parameters, and its arguments for tables.
+
+    Examples:
+        >>> words_of_scripts(Parameter("ingestion.items.title")), words_of_scripts(Parameter("ingestion.rating_min"))
+        ('columns["title"]', 'rating_min')
+    """
+    match term:
+        case Parameter(path) if path in ARGUMENTS:
+            return ARGUMENTS[path]
+        case Parameter(path):
+            block, _, name = path.rpartition(".")
+            if name in COLUMNS and block in BLOCKS:
+                return f'columns["{name}"]'
+            return next((path.removeprefix(f"{block}.") for block in BLOCKS if path.startswith(f"{block}.")), path)
+        case NameColumn(Parameter("ingestion.items.item_id")):
+            return "rename the one that has the ids of items to item_id"
+        case NameColumn(parameter):
+            return f"set `{words_of_scripts(parameter)}` to one of them"
+        case Column(name, table):
+            return f"Column {name!r} of {words_of_scripts(table)}"
+        case Table(name):
+            return name.removeprefix("raw_")
+        case GiveTable():
+            return "give a frame or the path of a file with rows"
+        case Loading():
+            return ""
+        case Value(value):
+            return reprlib.repr(value)
+    return str(term)
+
+
 class Recommender(FittedRecommender):
     """A recommender from Python: `fit` takes frames or files, `recommend` returns frames, and `save` keeps it."""
 
     @classmethod
+    @words_of(words_of_scripts)
     def fit(
         cls, interactions: Any, items: Any = None, *, columns: Mapping[str, str | None] | None = None, **settings: Any
     ) -> Self:
@@ -106,18 +140,18 @@ class Recommender(FittedRecommender):
                 do.
             TypeError: there is no such setting.
         """
-        with words_of(words_of_scripts):
-            rest = dict(settings)
-            blocks = _settings_of_base(rest.pop("seed", None), rest.get("sources", ()))
-            log = _read_log(interactions, items, columns or {}, blocks, rest)
-            config = _validated(RecommendationConfig, blocks, "recommendation")
-            kinds = config_kinds(config.sources)
-            configs = {source: _validated(kind, blocks, source.rpartition(".")[2]) for source, kind in kinds.items()}
-            bootstrap = Bootstrap(**blocks["bootstrap"])
-            chosen, _ = MethodChoice(log=log, config=config, blocks=configs, bootstrap=bootstrap).choose()
-            logger.info("Lists are made by %s: %s.", chosen.kind, chosen.reason)
-            return cls.from_choice(Training.of_all(log), chosen, config)
+        rest = dict(settings)
+        blocks = _settings_of_base(rest.pop("seed", None), rest.get("sources", ()))
+        log = _read_log(interactions, items, columns or {}, blocks, rest)
+        config = _validated(RecommendationConfig, blocks, "recommendation")
+        kinds = config_kinds(config.sources)
+        configs = {source: _validated(kind, blocks, source.rpartition(".")[2]) for source, kind in kinds.items()}
+        bootstrap = Bootstrap(**blocks["bootstrap"])
+        chosen, _ = MethodChoice(log=log, config=config, blocks=configs, bootstrap=bootstrap).choose()
+        logger.info("Lists are made by %s: %s.", chosen.kind, chosen.reason)
+        return cls.from_choice(Training.of_all(log), chosen, config)
 
+    @words_of(words_of_scripts)
     def recommend(
         self,
         users: Any = None,
@@ -147,7 +181,9 @@ class Recommender(FittedRecommender):
         Raises:
             ValueError: a value is no id, or a number that is written in another way than the log's ids, such as 018.
         """
-        _require_positive(n=n)
+        _require_length("n", n)
+        if repeat not in (None, True, False):
+            raise Fault("repeat", f"is {repeat!r}", "it must be True, False, or None as in the settings")
         if users is not None and histories is not None:
             raise ValueError("recommend takes users or histories of visitors, not both: call it once for each.")
         recommender: FittedRecommender = self
@@ -168,6 +204,7 @@ class Recommender(FittedRecommender):
         recommended = first_items(lists, None, n)
         return recommended.select("user_id", "rank", "item_id", "title", "score", "because")
 
+    @words_of(words_of_scripts)
     def evaluate(self, k: int = 10, likes: int | None = 2000) -> pl.DataFrame:
         """Measure all methods on the test split, as fitted to the training split and asked at each like's moment.
 
@@ -183,13 +220,12 @@ class Recommender(FittedRecommender):
         Raises:
             ValueError: the likes are of a single user.
         """
-        _require_positive(k=k)
+        _require_length("k", k)
         blocks, log = default_parameters(("ranking", "evaluation"), self.config.seed), self.log
         blocks["ranking"] |= {"variant": None, "lens": False, "rows": likes, "cutoffs": (k,), "among_first": ()}
         training = Training.of_split(log)
         asked = FittedRecommender.from_choice(training, self.choice, self.config).as_measured(training)
-        with words_of(words_of_scripts):
-            ranks = rank_test_likes(asked, _validated(RankingConfig, blocks, "ranking"), None)
+        ranks = rank_test_likes(asked, _validated(RankingConfig, blocks, "ranking"), None)
         methods, metrics = ranks["model"].unique(maintain_order=True).to_list(), ranking_metrics()
         catalogue, bootstrap = Catalogue.from_log(log, training.known), Bootstrap(**blocks["bootstrap"])
         records = compute_ranking_metrics(ranks, methods, catalogue, (k,), bootstrap, metrics=metrics)
@@ -208,7 +244,7 @@ class Recommender(FittedRecommender):
             FileExistsError: the folder exists.
             ValueError: it reads a lens or a retriever, which a project's catalog keeps.
         """
-        folder = Path(folder)
+        folder = _folder(folder)
         if self.lens is not None or "retriever" in self.sources:
             raise ValueError(
                 "This recommender reads a lens or a retriever, which its project's catalog keeps: recommend there, or "
@@ -232,7 +268,7 @@ class Recommender(FittedRecommender):
             FileNotFoundError: the folder holds no recommender.
             ValueError: a file is missing, damaged or of another release.
         """
-        folder = Path(folder)
+        folder = _folder(folder)
         file = folder / SETTINGS_FILE
         if not file.is_file() and not is_sealed(folder):
             raise FileNotFoundError(
@@ -262,6 +298,8 @@ def _read_log(
     settings: Mapping[str, Any],
 ) -> InteractionLog:
     """Clean tables, and build the log with vectors of its items; settings and what is missing change `blocks`."""
+    if not isinstance(columns, Mapping):
+        raise ValueError(f'columns is {columns!r}: give a dict of names, such as {{"user_id": "customer"}}.')
     if unknown := [name for name in columns if name not in COLUMNS]:
         raise ValueError(f"columns names {unknown[0]!r}, but only {', '.join(COLUMNS)} may have other names.")
     tables = read_tables({"raw_interactions": interactions} | ({} if items is None else {"raw_items": items}))
@@ -444,8 +482,8 @@ def _with_visitors(
     Returns:
         The recommender, and the visitors' user_id (their places among the histories) and user_index.
     """
-    if hasattr(histories, "columns") or not isinstance(histories, Iterable):
-        raise ValueError(f"histories is a {type(histories).__name__}, {NO_HISTORY}")
+    if hasattr(histories, "columns") or isinstance(histories, str | Mapping) or not isinstance(histories, Iterable):
+        raise ValueError(f"histories is of type {type(histories).__name__}, {NO_HISTORY}")
     log, events, histories = recommender.log, recommender.log.sequences, [*histories]
     taken = _events_of_visitors(log, histories)
     lengths = np.bincount(taken["visitor"], minlength=len(histories))
@@ -495,10 +533,17 @@ def _item_indices(log: InteractionLog, ids: Any, argument: str) -> np.ndarray:
     return log.find_items(ids, argument).drop_nulls().to_numpy().astype(np.int64)
 
 
-def _require_positive(**lengths: int) -> None:
-    for name, length in lengths.items():
-        if length < 1:
-            raise ValueError(f"{name} is {length}, but a list has at least one item: give a larger number.")
+def _require_length(name: str, length: int) -> None:
+    if isinstance(length, bool) or not isinstance(length, Integral) or length < 1:
+        raise Fault(name, f"is {length!r}", "the length of a list is a whole number, and at least 1")
+
+
+def _folder(path: str | PathLike[str]) -> Path:
+    if not isinstance(path, str | PathLike) or not str(path):
+        raise Fault("folder", f"is {path!r}", "it must be the path of a folder")
+    if files := [each for each in Path(path).absolute().parents if each.is_file()]:
+        raise NotADirectoryError(f"{path} cannot be a folder, as {files[0]} is a file: name another folder.")
+    return Path(path)
 
 
 def _validated(kind: type[T], blocks: Mapping[str, Any], name: str) -> T:
@@ -508,35 +553,3 @@ def _validated(kind: type[T], blocks: Mapping[str, Any], name: str) -> T:
         return kind.model_validate(block)
     except ValidationError as error:
         raise value_faults(error, block, name, [*parameter_paths(blocks)]) from error
-
-
-def words_of_scripts(term: Term) -> str:
-    """Return what scripts call a term: keywords of `Recommender.fit` for parameters, and its arguments for tables.
-
-    Examples:
-        >>> words_of_scripts(Parameter("ingestion.items.title")), words_of_scripts(Parameter("ingestion.rating_min"))
-        ('columns["title"]', 'rating_min')
-    """
-    match term:
-        case Parameter(path) if path in ARGUMENTS:
-            return ARGUMENTS[path]
-        case Parameter(path):
-            block, _, name = path.rpartition(".")
-            if name in COLUMNS and block in BLOCKS:
-                return f'columns["{name}"]'
-            return next((path.removeprefix(f"{block}.") for block in BLOCKS if path.startswith(f"{block}.")), path)
-        case NameColumn(Parameter("ingestion.items.item_id")):
-            return "rename the one that has the ids of items to item_id"
-        case NameColumn(parameter):
-            return f"set `{words_of_scripts(parameter)}` to one of them"
-        case Column(name, table):
-            return f"Column {name!r} of {words_of_scripts(table)}"
-        case Table(name):
-            return name.removeprefix("raw_")
-        case GiveTable():
-            return "give a frame, or the path of a file"
-        case Loading():
-            return ""
-        case Value(value):
-            return reprlib.repr(value)
-    return str(term)

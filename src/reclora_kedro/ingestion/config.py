@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from kedro_provenance.errors import NULL, Fault, Sibling
 from kedro_provenance.parameters import Block
 from reclora_kedro.ingestion.events import TAKEN_NAMES, DeclaredColumn, EventColumn, EventSchema
 from reclora_kedro.parameters import CountOrZero, Id, Real
@@ -22,10 +23,9 @@ class ImpressionList(Block):
     @model_validator(mode="after")
     def _marks_tell_apart(self) -> Self:
         if self.clicked.endswith(self.not_clicked) or self.not_clicked.endswith(self.clicked):
-            raise ValueError(
-                f"impressions: clicked {self.clicked!r} and not_clicked {self.not_clicked!r} must be different ends of "
-                "an item, such as '-1' and '-0'"
-            )
+            found, expected = f"is {self.clicked!r}", f" is {self.not_clicked!r}, and one must not end as the other"
+            advice = "Choose different ends of an item, such as '-1' and '-0'"
+            raise Fault(Sibling("clicked"), found, (Sibling("not_clicked"), expected), advice)
         return self
 
 
@@ -136,9 +136,11 @@ class InteractionColumns(Block):
     @model_validator(mode="after")
     def _several_times_are_text(self) -> Self:
         if not isinstance(self.timestamp, str) and "%" not in self.timestamp_format:
-            raise ValueError(
-                f"interactions: the times in {' and '.join(self.timestamp)} are joined by blanks to one text, so "
-                f"timestamp_format must be a strptime format such as '%Y-%m-%d %H:%M', not {self.timestamp_format!r}"
+            raise Fault(
+                Sibling("timestamp_format"),
+                f"is {self.timestamp_format!r}",
+                f"the times in {' and '.join(self.timestamp)} are joined by blanks to one text",
+                "Set it to a strptime format such as '%Y-%m-%d %H:%M'",
             )
         return self
 
@@ -155,24 +157,19 @@ class InteractionColumns(Block):
         for column in {column for _, column in meanings}:
             named = [name for name, other in meanings if other == column]
             if len(named) > 1:
-                raise ValueError(
-                    f"interactions: {' and '.join(named)} name the same column {column!r}: give each one of its own"
-                )
+                found = "names the same column as ", Sibling(named[1]), f", {column!r}"
+                raise Fault(Sibling(named[0]), found, advice="Give each one of its own")
         return self
 
     @model_validator(mode="after")
     def _one_kind_of_log(self) -> Self:
         named = [name for name in ("rating", "clicked", "impressions") if getattr(self, name) is not None]
         if len(named) > 1:
-            raise ValueError(
-                f"interactions: {' and '.join(named)} exclude one another, as a log is one of ratings or one of "
-                "impressions: set all but one of them to null"
-            )
+            found, expected = ("excludes ", Sibling(named[1])), "a log is one of ratings or one of impressions"
+            raise Fault(Sibling(named[0]), found, expected, ("Set one of them to ", NULL))
         if self.click_history is not None and self.rating is not None:
-            raise ValueError(
-                "interactions: click_history is for logs without ratings, as its events have none: set rating or "
-                "click_history to null"
-            )
+            advice = "Set it or ", Sibling("rating"), " to ", NULL
+            raise Fault(Sibling("click_history"), "is for logs without ratings, as its events have none", "", advice)
         return self
 
 
@@ -186,9 +183,8 @@ class PlausibleTimes(Block):
     @model_validator(mode="after")
     def _first_before_last(self) -> Self:
         if self.last_day is not None and self.last_day < self.first_day:
-            raise ValueError(
-                f"plausible_times: last_day {self.last_day} is before first_day {self.first_day}: exchange them"
-            )
+            found = f"is {self.last_day}, which is before ", Sibling("first_day"), f" {self.first_day}"
+            raise Fault(Sibling("last_day"), found, advice="Exchange them")
         return self
 
 
@@ -289,10 +285,10 @@ class IngestionConfig(Block):
     @model_validator(mode="after")
     def _threshold_splits_the_scale(self) -> Self:
         if self.interactions.rating and not self.rating_min < self.label_threshold <= self.rating_max:
-            raise ValueError(
-                f"label_threshold {self.label_threshold:g} gives one class only on a scale from "
-                f"{self.rating_min:g} to {self.rating_max:g}: it must lie above rating_min, at most at rating_max"
-            )
+            low, high = Sibling("rating_min"), Sibling("rating_max")
+            found = f"is {self.label_threshold:g}, which gives one class only on a scale from {self.rating_min:g} to "
+            expected = "it must lie above ", low, ", at most at ", high
+            raise Fault(Sibling("label_threshold"), f"{found}{self.rating_max:g}", expected)
         return self
 
     @model_validator(mode="after")

@@ -64,8 +64,8 @@ def _from_pandas(table: Any, name: str) -> pl.DataFrame:
     import pandas as pd
 
     if not isinstance(table, pd.DataFrame):
-        kind = "nothing" if table is None else f"a {type(table).__name__}"
-        raise Fault(Table(name), f"holds {kind}", "a table is expected", GiveTable(Table(name)))
+        kind = "holds nothing" if table is None else f"is of type {type(table).__name__}"
+        raise Fault(Table(name), kind, "a table is expected", GiveTable(Table(name)))
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
         raise Fault(

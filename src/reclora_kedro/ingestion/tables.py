@@ -23,7 +23,9 @@ from typing import Any, Literal
 import polars as pl
 import pyarrow as pa
 
+from kedro_provenance.errors import Fault
 from kedro_provenance.parameters import Block
+from reclora_kedro.errors import GiveTable, Table
 from reclora_kedro.ingestion.raw_tables import as_polars
 
 HEAD = 2**21  # bytes at the beginning of a file, unpacked, that tell its format
@@ -101,6 +103,8 @@ def read_tables(tables: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
             frames[name] = as_polars(table, name)
             continue
         path = Path(table)
+        if not str(table):  # which would be this folder
+            raise Fault(Table(name), "is an empty path", advice=GiveTable(Table(name)))
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist: correct the path, or give a frame.")
         form = find_format(path)
