@@ -20,7 +20,7 @@ from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.connections import connections_of
 from reclora_kedro.serving.guard import OPEN_PATHS, Guard, Tokens, too_many
 from reclora_kedro.serving.page import Page
-from reclora_kedro.serving.problems import ProblemError, invalid_request, unknown
+from reclora_kedro.serving.problems import ProblemError, faults_of, invalid_request, unknown
 from reclora_kedro.serving.routes import Routes
 from reclora_kedro.serving.service import CLOSING_SHARE, ReloadRefusedError, RequestExpiredError, Service
 from reclora_kedro.serving.tools import add_tools
@@ -130,7 +130,7 @@ def _add_problems(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return invalid_request(error).response()
+        return invalid_request(*faults_of(error)).response()
 
     @app.exception_handler(HTTPException)
     async def refused_by_framework(request: Request, error: HTTPException) -> Response:

@@ -1,7 +1,8 @@
 """Problem details of refused requests (RFC 9457)."""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from fastapi import Response
 from fastapi.exceptions import RequestValidationError
 
-from kedro_provenance.errors import quoted_value
+from kedro_provenance.errors import Fault, Term, Value, quoted_value
 
 PROBLEM_JSON = "application/problem+json"
 MOST_COMPARED = 1_000  # ids that an unknown one is compared with
@@ -49,16 +50,38 @@ def _alike(spelling: str, names: Iterable[str]) -> Iterable[str]:
     return (name for name in names if name[:1] == spelling[:1] or name[-1:] == spelling[-1:])
 
 
-def invalid_request(error: RequestValidationError) -> ProblemError:
-    """Return the problem of a body or of parameters with an invalid shape."""
-    faults = [
-        {
-            "where": ".".join(str(key) for key in fault["loc"] if not str(key).startswith("(")),
-            "found": quoted_value(fault.get("input")),
-            "expected": fault["msg"].removeprefix("Value error, "),
-        }
-        for fault in error.errors()[:MOST_ERRORS]
+@dataclass(frozen=True)
+class Member(Term):
+    """A member of a request's body by its JSON pointer, or a parameter of an address by its name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def faults_of(error: RequestValidationError) -> Iterator[Fault]:
+    """Yield the faults of a request that has not the shape of its route."""
+    for each in error.errors():
+        if each["type"] == "json_invalid":
+            found = "is no JSON from its character ", Value(each["loc"][-1])
+            yield Fault(Member("The body"), found, each["ctx"]["error"])
+            continue
+        part, *keys = [str(key) for key in each["loc"] if not str(key).startswith("(")]  # of members of unions
+        name = "".join(f"/{key}" for key in keys) or "The body" if part == "body" else ".".join(keys) or part
+        message = each["ctx"]["error"] if each["type"] == "value_error" else each["msg"]
+        yield Fault(Member(name), ("is ", Value(each.get("input"))), str(message))
+
+
+def invalid_request(*faults: Fault) -> ProblemError:
+    """Return the problem of a request with members that are not as expected: where, what was found, what is expected.
+
+    Args:
+        faults: whose subjects are members, and which end in the value that was found.
+    """
+    errors = [
+        {"where": str(fault.subject), "found": str(fault.args[1][-1]), "expected": str(fault.expected)}
+        for fault in faults[:MOST_ERRORS]
     ]
-    first = faults[0]
-    detail = f"{first['where']} is {first['found']}: {first['expected']}."
-    return ProblemError(422, "invalid-request", "The request is not of the right shape", detail, errors=faults)
+    title = "The request is not of the right shape"
+    return ProblemError(422, "invalid-request", title, str(faults[0]), errors=errors)

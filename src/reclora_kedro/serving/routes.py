@@ -16,7 +16,7 @@ from fastapi import FastAPI, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.convertors import PathConvertor, register_url_convertor
 
-from kedro_provenance.errors import quoted_value
+from kedro_provenance.errors import Fault, Value, quoted_value
 from reclora_kedro.history.fields import field_names, number_names
 from reclora_kedro.ingestion.events import UnfitValueError
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
@@ -28,7 +28,7 @@ from reclora_kedro.serving.journal import EventConflictError, MaybeStoredError, 
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.models import Answer, Reason, Request, Snapshot
-from reclora_kedro.serving.problems import PROBLEM_JSON, ProblemError, unknown
+from reclora_kedro.serving.problems import PROBLEM_JSON, Member, ProblemError, invalid_request, unknown
 from reclora_kedro.serving.service import PAIRS_OF_REASONS, Service
 from reclora_kedro.serving.shapes import Events, NewEvent, OfOneUser, PastEvent, Recommend, RecommendBody, Score
 
@@ -284,10 +284,10 @@ class Routes:
         _require_most("events", len(events), self._config.max_events, "max_events")
         rows = []
         for place, event in enumerate(events):
-            where = f"events.{place}"
+            where = f"/events/{place}"
             if not is_id(event.user, self.service.live.user_type):
-                raise _wrong(f"{where}.user", quoted_value(event.user), "a whole number, as all users of the log are")
-            _require_as_written(f"{where}.item", event.item, self.service.live.item_type)
+                raise _wrong(f"{where}/user", event.user, "a whole number, as all users of the log are")
+            _require_as_written(f"{where}/item", event.item, self.service.live.item_type)
             rows.append(self._event(where, event, event.user, event.event_id or uuid4().hex, event.request_id))
         without_time = {row.event_id for row, event in zip(rows, events, strict=True) if event.time is None}
         written = await _written(self.service.journal.add(rows, replace, without_time))
@@ -321,12 +321,12 @@ class Routes:
             raise ProblemError(422, "no-llm", "The LLM is not served", detail)
         given = body.history or []
         _require_most("history", len(given), self._config.max_events, "max_events")
-        events = (self._event(f"history.{place}", event, "", "") for place, event in enumerate(given))
+        events = (self._event(f"/history/{place}", event, "", "") for place, event in enumerate(given))
         taken = [event for event in events if event.rating is not None]  # not those that were shown and not clicked
         if body.user is not None:
-            _require_as_written("user", body.user, now.live.user_type)
+            _require_as_written("/user", body.user, now.live.user_type)
         for place, event in enumerate(given):
-            _require_as_written(f"history.{place}.item", event.item, now.live.item_type)
+            _require_as_written(f"/history/{place}/item", event.item, now.live.item_type)
         history = tuple(event for event in taken if event.item_id in now.live.items)
         member = "items" if isinstance(body, Score) else "candidates"
         indices = None if items is None else _known_items(now.live, items, member)
@@ -344,7 +344,7 @@ class Routes:
         if columns.rating:
             low, high = ingestion.rating_min, ingestion.rating_max
             if event.rating is None or event.clicked is not None or not low <= event.rating <= high:
-                raise _wrong(f"{where}.rating", event.rating, f"a rating from {low:g} to {high:g}, and not clicked")
+                raise _wrong(f"{where}/rating", event.rating, f"a rating from {low:g} to {high:g}, and not clicked")
             rating = event.rating
         elif event.rating is not None or (event.clicked is None) == columns.has_impressions:
             expected = (
@@ -358,11 +358,11 @@ class Routes:
         first, last = believed_seconds(ingestion.plausible_times)
         last = min(last, int(now + self._config.clock_skew_seconds))
         if not first <= second <= last:
-            raise _wrong(f"{where}.time", str(when), f"a time from {_rfc3339(first)} to {_rfc3339(last)}")
+            raise _wrong(f"{where}/time", str(when), f"a time from {_rfc3339(first)} to {_rfc3339(last)}")
         try:
             further = columns.events.text(event.model_extra or {})
         except UnfitValueError as error:
-            raise _wrong(f"{where}.{error.column}", quoted_value(error.found), error.expected) from error
+            raise _wrong(f"{where}/{error.column}", error.found, error.expected) from error
         return Event(event_id, user, event.item, rating, second, request_id, further)
 
 
@@ -453,7 +453,7 @@ def _because(live: LiveLog, reason: Reason) -> Json:
 def _known_items(live: LiveLog, ids: Sequence[str], member: str) -> np.ndarray:
     """Return the indices of known items, each once."""
     for place, item in enumerate(ids):
-        _require_as_written(f"{member}.{place}", item, live.item_type)
+        _require_as_written(f"/{member}/{place}", item, live.item_type)
     return np.array([live.items[item] for item in dict.fromkeys(ids) if item in live.items], dtype=np.int64)
 
 
@@ -471,7 +471,7 @@ def _require_as_written(where: str, text: str, kind: pl.DataType) -> None:
         if not is_id(text, kind):
             canonical(pl.Series([text]), kind)
     except IdError as error:
-        raise _wrong(where, quoted_value(text), error.expected) from error
+        raise _wrong(where, text, error.expected) from error
 
 
 def _allowed(items: pl.DataFrame, values: Mapping[str, list[str]]) -> np.ndarray | None:
@@ -489,9 +489,7 @@ def _allowed(items: pl.DataFrame, values: Mapping[str, list[str]]) -> np.ndarray
 
 
 def _wrong(where: str, value: Any, expected: str) -> ProblemError:
-    detail = f"{where} is {value}: expected is {expected}. Nothing of the request was stored."
-    title = "The request is not of the right shape"
-    return ProblemError(422, "invalid-request", title, detail, where=where, found=value, expected=expected)
+    return invalid_request(Fault(Member(where), ("is ", Value(value)), expected, "Nothing of the request was stored"))
 
 
 def _require_most(member: str, count: int, most: int, parameter: str, counted: str = "") -> None:
