@@ -261,7 +261,7 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
         (LOG.with_columns(rating=70), THINGS, {}, "'rating' of interactions ranges from 70 to 70, .*Set `rating_min`"),
         (LOG.with_columns(pl.col("timestamp") * 1000), THINGS, {}, "set `timestamp_format` to unix_milliseconds"),
         (LOG.clear(), THINGS, {}, "interactions has no row"),
-        ({"user_id": [1]}, THINGS, {}, "interactions holds a dict: a table is expected. Give a frame, or the path"),
+        ({"user_id": [1]}, THINGS, {}, "interactions is of type dict: a table is expected. Give a frame or the path"),
         (LOG, THINGS, {"method": "linera"}, "method is 'linera': .* the nearest one is linear"),
         (LOG, THINGS, {"linear": {"recencies": [1.5]}}, r"^linear.recencies\[0\] is 1.5: input should be less than or"),
         (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is no parameter. The nearest one is `linear.recen"),

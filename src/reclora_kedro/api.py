@@ -29,7 +29,7 @@ from reclora_kedro.candidates.moments import NOTHING
 from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.defaults import change_settings, default_entry, default_parameters
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.errors import Column, GiveTable, Loading, NameColumn, Table
+from reclora_kedro.errors import Column, GiveTable, Loading, NameColumn, NameIds, Table
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metric import columns_of
 from reclora_kedro.history.config import CO_OCCURRENCE, SENTENCE_ENCODER, TFIDF, HistoryConfig, ItemEmbeddingConfig
@@ -106,6 +106,8 @@ def words_of_scripts(term: Term) -> str:
             return f"Column {name!r} of {words_of_scripts(table)}"
         case Table(name):
             return name.removeprefix("raw_")
+        case NameIds():
+            return 'name them by columns={"user_id": ..., "item_id": ...}'
         case GiveTable():
             return "give a frame or the path of a file with rows"
         case Loading():

@@ -37,6 +37,14 @@ class NameColumn(Term):
 
 
 @dataclass(frozen=True)
+class NameIds(Term):
+    """Advice: name the columns of users and items."""
+
+    def __str__(self) -> str:
+        return "name them user_id and item_id, or write the environment by hand, as docs/guides/swap-data.md tells"
+
+
+@dataclass(frozen=True)
 class GiveTable(Term):
     """Advice: give another table."""
 

@@ -29,7 +29,7 @@ def test_pandas_gaps_become_nulls() -> None:
     ("table", "found"),
     [
         (None, "raw_items holds nothing: a table is expected. Point the catalog entry raw_items"),
-        ([{"id": 1}], "raw_items holds a list: a table"),
+        ([{"id": 1}], "raw_items is of type list: a table"),
         (pd.DataFrame([[1, 2, 3]], columns=["id", "name", "id"]), "raw_items has the column 'id' twice"),
     ],
 )

@@ -19,6 +19,8 @@ from typing import Any
 
 import polars as pl
 
+from kedro_provenance.errors import Fault
+from reclora_kedro.errors import NameIds, Table
 from reclora_kedro.ingestion.column_values import (
     CLICK_WORDS,
     ID_WORDS,
@@ -621,11 +623,12 @@ class _Reading:
 
     def _refuse_ids(self, candidates: list[Column]) -> None:
         names = ", ".join(column.name for column in candidates) or "none"
-        raise ValueError(
-            f"{self.table.path} has no two columns of users and items: those must have ids that come again, users "
-            f"several items and items several users. It has {', '.join(self.table.sample.columns)}, of which may be "
-            f"ids: {names}. {_unpacked(self.table)}Name these columns user_id and item_id, or write the environment by "
-            "hand, as docs/guides/swap-data.md tells."
+        raise Fault(
+            Table(str(self.table.path)),
+            "has no two columns of users and items",
+            "those must have ids that come again, users several items and items several users, but it has "
+            f"{', '.join(self.table.sample.columns)}, of which may be ids: {names}",
+            (_unpacked(self.table), NameIds()),
         )
 
     def _evidence(self, user: Column, item: Column) -> float:
