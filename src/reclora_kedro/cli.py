@@ -198,13 +198,13 @@ def enter_project() -> Path:
 @click.option("--params", type=click.UNPROCESSED, multiple=True, callback=split_params, help="As for kedro run.")
 def serve(env: str | None, params: dict[str, Any]) -> None:
     """Serve the current model over HTTP, see conf/base/parameters_service.yml."""
+    path = enter_project()  # first, as the imports take seconds
     from reclora_kedro.pipelines.served_project import ServedProject
     from reclora_kedro.serving.app import create_app, create_server
     from reclora_kedro.serving.journal_tables import JournalError
     from reclora_kedro.serving.metrics import Metrics
     from reclora_kedro.serving.service import Service
 
-    path = enter_project()
     project = ServedProject(path, env, params)
     config = project.settings()
     if config.variant is not None and (text := missing_extra("llm", f"service.variant, which is {config.variant},")):
