@@ -70,9 +70,9 @@ def test_an_environment_and_the_command_line_add_copies_with_changes(tmp_path):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ("{a: {like: b}}", "a is like 'b', but finetuning.variants has no other entry"),
-        ("{a: {like: b}, b: null, c: {r: 1}}", "a is like 'b', but finetuning.variants has c"),
-        ("{a: {like: b}, b: {like: a}}", "b is like 'a', but finetuning.variants has no other entry"),
+        ("{a: {like: b}}", "a is like 'b': finetuning.variants has no other entry"),
+        ("{a: {like: b}, b: null, c: {r: 1}}", "a is like 'b': finetuning.variants has c"),
+        ("{a: {like: b}, b: {like: a}}", "b is like 'a': finetuning.variants has no other entry"),
         ("{a: {like: b, r: 4}, b: {r: 8}}", "a is like 'b', but has values of its own for all of it"),
     ],
 )

@@ -195,13 +195,13 @@ REFUSED = {
         where("split <> 'train' OR label = 1"),
         {},
         {},
-        r"the train split of the samples: (\d+) of \1 rows are liked .* move the label threshold of ingestion",
+        r"The train split of the samples has (\d+) of \1 rows that are liked .* move `ingestion\.label_threshold`",
     ),
     "nothing validates": (
         where("split <> 'validation'"),
         {},
         {},
-        "the validation split of the samples: 0 of 0 rows are liked .* move the label threshold of ingestion",
+        r"The validation split of the samples has 0 of 0 rows that are liked .* move `ingestion\.label_threshold`",
     ),
     "fewer parts than workers": (
         lambda log: {},

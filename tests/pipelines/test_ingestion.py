@@ -276,9 +276,9 @@ def test_a_line_cut_short_is_counted_and_dropped(project: Path, reader: str) -> 
         (SOUND | {"rating": ["good", "bad"]}, {}, "'rating' of raw_interactions is of type String"),
         (SOUND | {"movie_id": [1.5, 2.0]}, {}, "ids are whole numbers or text"),
         (SOUND | {"timestamp": ["1/2/2020", "2020-01-03"]}, {"timestamp_format": "%Y-%m-%d"}, "don't match"),
-        (SOUND | {"rating": [50, 60]}, {}, "'rating' ranges from 50 to 60"),
+        (SOUND | {"rating": [50, 60]}, {}, "'rating' of raw_interactions ranges from 50 to 60"),
         (SOUND, {"drop": {"rating": [4, 5, 3, 2, 1]}}, "has no interaction left after cleaning"),
-        (SOUND | {"user_id": [10_001, 10_002]}, {}, "No user_id of raw_interactions occurs in raw_users"),
+        (SOUND | {"user_id": [10_001, 10_002]}, {}, "raw_users has none of the log's user_ids"),
     ],
     ids=["missing column", "rating of text", "ids with fractions", "timestamps", "scale", "empty", "foreign users"],
 )
@@ -295,8 +295,8 @@ def test_faulty_data_stops_before_anything_is_written(
     ("columns", "refusal"),
     [
         ({"item_id": "plots"}, "raw_item_texts has no column 'plots'"),
-        ({"fields": [{"name": "plot", "column": "plots"}]}, r"no column 'plots'.*item_texts.fields \(field plot\)"),
-        ({}, "No item_id of raw_interactions occurs in raw_item_texts"),
+        ({"fields": [{"name": "plot", "column": "plots"}]}, r"no column 'plots'.*item_texts.fields\[plot\]"),
+        ({}, "raw_item_texts has none of the log's item_ids"),
     ],
 )
 def test_faulty_item_texts_stop_before_anything_is_written(

@@ -53,7 +53,7 @@ def test_only_the_sources_that_are_named_are_read_with_their_blocks_of_settings(
 def test_a_second_stage_is_a_baseline_of_the_ranking_only_where_one_is_learned(method):
     names = names_with({"recommendation.method": method, "ranking.baseline": "fusion"})
     if method == "item_knn":
-        with pytest.raises(ValueError, match=r"ranking\.baseline is 'fusion', but .* linear_lens, lens: name"):
+        with pytest.raises(ValueError, match=r"ranking\.baseline is 'fusion': .* linear_lens, lens\. Name"):
             names.require_ranking_baseline()
     else:
         names.require_ranking_baseline()
@@ -81,20 +81,20 @@ def test_null_drops_a_name_of_conf_base():
     [
         (
             {"tallrec": {"history": "latest"}},
-            r"variants\.tallrec\.history is 'latest', but .* names retrieved, recent:",
+            r"variants\.tallrec\.history is 'latest': .* names retrieved, recent\.",
         ),
         ({"tallrec": {}}, r"variants\.tallrec\.history is null"),
         ({"recent": {"history": "recent"}}, r"names 'recent', which is also the name of a history"),
-        ({"lens": {"history": "recent"}}, r"finetuning\.variants names 'lens'\. A name .* other than backtest"),
+        ({"lens": {"history": "recent"}}, r"finetuning\.variants names 'lens': a name .* other than backtest"),
         (
             {"bootstrap": {"history": "recent"}},
-            r"finetuning\.variants names 'bootstrap'\. A name .* other than backtest",
+            r"finetuning\.variants names 'bootstrap': a name .* other than backtest",
         ),
-        ({"log": {"history": "recent"}}, r"finetuning\.variants names 'log'\. A name .* other than backtest"),
+        ({"log": {"history": "recent"}}, r"finetuning\.variants names 'log': a name .* other than backtest"),
         *(
             (
                 {name: {"history": "recent"}},
-                r"finetuning\.variants names .*\. A name begins with a letter and has at most",
+                r"finetuning\.variants names .*: a name begins with a letter and has at most",
             )
             for name in ("my.lora", "../lora", "a/b", "ü", "1", 1, "", "_adapter", "x" * 65, "a b")
         ),
@@ -109,7 +109,7 @@ def test_a_wrong_name_is_refused_before_there_is_a_pipeline(variants, message):
 def test_a_step_that_works_with_a_variant_that_is_not_there_is_refused_by_name():
     names = names_of({"tallrec": {"history": "recent"}}, export__variant="reclora")
     with pytest.raises(
-        ValueError, match=r"export\.variant is 'reclora', but finetuning\.variants names tallrec: choose"
+        ValueError, match=r"export\.variant is 'reclora': `finetuning\.variants` names tallrec\. Choose"
     ):
         names.variant_of("export")
 
@@ -122,5 +122,5 @@ def test_a_step_may_do_without_a_variant(variant, expected):
 
 @pytest.mark.parametrize("name", ["near.by", "evaluation", "prompts"])
 def test_a_history_has_a_name_by_the_same_rule(name):
-    with pytest.raises(ValueError, match=rf"history\.short names '{name}'\. A name begins with a letter"):
+    with pytest.raises(ValueError, match=rf"history\.short names '{name}': a name begins with a letter"):
         names_of({"tallrec": {"history": "recent"}}, HISTORIES | {name: HISTORIES["recent"]})

@@ -71,7 +71,7 @@ def test_without_a_variant_no_llm_is_needed(finished_run):
 @pytest.mark.parametrize(
     ("changes", "pattern"),
     [
-        ({"variant": "recolra"}, r"ranking\.variant is 'recolra', but finetuning\.variants names .*reclora"),
+        ({"variant": "recolra"}, r"ranking\.variant is 'recolra': `finetuning\.variants` names .*reclora"),
         ({"candidates": "some"}, "candidates"),
         ({"cutoffs": [10, 10]}, "cutoffs"),
         (

@@ -188,12 +188,12 @@ def test_an_id_of_another_type_is_an_unknown_user(finished_run):
 @pytest.mark.parametrize(
     ("changes", "pattern"),
     [
-        ({"variant": "recolra"}, r"recommendation\.variant is 'recolra', but finetuning\.variants names .*reclora"),
+        ({"variant": "recolra"}, r"recommendation\.variant is 'recolra': `finetuning\.variants` names .*reclora"),
         ({"users": []}, "users"),
-        ({"shortlist": 3}, "shortlist keeps 3 candidates of each user, but top_n recommends 10"),
+        ({"shortlist": 3}, "shortlist keeps 3 candidates of each user: `recommendation.top_n` recommends 10"),
         ({"candidates": "table"}, "recommendation_candidates holds nothing"),
         ({"candidates": "all"}, "candidates"),
-        ({"method": "itemknn"}, r"method is 'itemknn', but it must be one of .*; the nearest one is item_knn"),
+        ({"method": "itemknn"}, r"method is 'itemknn': it must be one of .*; the nearest one is item_knn"),
         ({"sources": ["outside.nothing"]}, r"recommendation\.sources: .*outside\.nothing"),
     ],
 )

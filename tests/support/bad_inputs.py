@@ -310,12 +310,12 @@ BAD_INPUTS = [
     BadInput(
         "items of other ids",
         content(ITEMS, lambda text: text.replace(b"\n", b"\n9")[:-1]),
-        ("No item_id of raw_interactions occurs in raw_items", "ingestion.items.item_id"),
+        ("raw_items has none of the log's item_ids", "ingestion.items.item_id"),
     ),
     BadInput(
         "users of other ids",
         content(USERS, lambda text: text.replace(b"\n", b"\n9")[:-1]),
-        ("No user_id of raw_interactions occurs in raw_users", "ingestion.users.user_id"),
+        ("raw_users has none of the log's user_ids", "ingestion.users.user_id"),
     ),
     BadInput(
         "a time of text", rows_with(timestamp="yesterday"), ("timestamp", "row 4", "yesterday", "timestamp_format")

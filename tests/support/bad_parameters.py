@@ -82,7 +82,11 @@ MORE = [
     ("ingestion.label_threshold", float("nan"), "input should be"),
     ("ingestion.rating_min", float("-inf"), "input should be"),
     ("ingestion.rating_max", float("inf"), "input should be"),
-    ("ingestion.plausible_times.last_day", "1969-12-31", "last_day 1969-12-31 is before first_day 1990-01-01"),
+    (
+        "ingestion.plausible_times.last_day",
+        "1969-12-31",
+        "is 1969-12-31, which is before `ingestion.plausible_times.first_day` 1990-01-01",
+    ),
     ("ingestion.items.tittle", "name", "is no parameter. The nearest one is"),
     ("ingestion.items.fields", [{"name": "genres"}], "'genres' needs either"),
     (
@@ -95,14 +99,26 @@ MORE = [
     ("ingestion.users", {"user_id": "u", "fields": [{"name": "user_id", "column": "u"}]}, "'user_id'"),
     ("ingestion.users", {"user_id": "u", "fields": [{"name": "title", "column": "u"}]}, "'title'"),
     ("ingestion.item_texts", {"item_id": "i", "fields": [{"name": "genres", "column": "d"}]}, "['genres'] occur twice"),
-    ("ingestion.interactions.item_id", "user_id", "user_id and item_id name the same column 'user_id'"),
+    ("ingestion.interactions.item_id", "user_id", "names the same column as `ingestion.interactions.item_id`"),
     ("ingestion.interactions.timestamp", None, "a column must say when"),
     ("ingestion.interactions.timestamp_format", "unix", "should match pattern"),
-    ("ingestion.interactions.timestamp", ["day", "hour"], "timestamp_format must be a strptime format such as"),
+    ("ingestion.interactions.timestamp", ["day", "hour"], "Set it to a strptime format such as"),
     ("ingestion.interactions.drop", {"quantity": {"below": 1}}, "is no parameter"),
-    ("ingestion.interactions", CLICKS | {"rating": "r", "clicked": "c"}, "rating and clicked exclude one another"),
-    ("ingestion.interactions", CLICKS | {"clicked": "c", "impressions": SLATES}, "clicked and impressions exclude one"),
-    ("ingestion.interactions", CLICKS | {"rating": "r", "impressions": SLATES}, "rating and impressions exclude one"),
+    (
+        "ingestion.interactions",
+        CLICKS | {"rating": "r", "clicked": "c"},
+        "rating excludes `ingestion.interactions.clicked`",
+    ),
+    (
+        "ingestion.interactions",
+        CLICKS | {"clicked": "c", "impressions": SLATES},
+        "clicked excludes `ingestion.interactions.impressions`",
+    ),
+    (
+        "ingestion.interactions",
+        CLICKS | {"rating": "r", "impressions": SLATES},
+        "rating excludes `ingestion.interactions.impressions`",
+    ),
     (
         "ingestion.interactions",
         CLICKS | {"rating": "r", "click_history": {"column": "h", "separator": " "}},
@@ -236,4 +252,4 @@ def refusals(path: str, value: Any, types: Mapping[str, type]) -> list[str]:
 def is_helpful(lines: list[str], path: str, words: str) -> bool:
     """Whether a line names the parameter and says what was expected."""
     of_its_block = f"{path.rpartition('.')[0]}: "
-    return any(line.startswith((path, of_its_block)) and words in line for line in lines)
+    return any((path in line or line.startswith(of_its_block)) and words in line for line in lines)

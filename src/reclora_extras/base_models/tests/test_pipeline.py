@@ -23,9 +23,7 @@ def test_a_base_llm_is_distilled_by_a_variant_that_is_named():
         assert ("tallrec.adapter" in made.inputs()) == ("distill" in steps)
         assert ("learning.recent.prompts" if variant else "learning.retrieved.prompts") in made.datasets()
     names = names_of({"tallrec": {"history": "recent"}}, {"base_model.steps": ["distill"], "base_model.variant": None})
-    with pytest.raises(
-        ValueError, match=r"base_model\.variant is null, but finetuning\.variants names tallrec: choose"
-    ):
+    with pytest.raises(ValueError, match=r"base_model\.variant is null: `finetuning\.variants` names tallrec\. Choose"):
         pipeline.create_pipeline(names)
 
 
