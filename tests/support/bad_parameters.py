@@ -124,7 +124,7 @@ MORE = [
         CLICKS | {"rating": "r", "click_history": {"column": "h", "separator": " "}},
         "click_history is for logs without",
     ),
-    ("ingestion.interactions.impressions", SLATES | {"not_clicked": "1"}, "must be different ends"),
+    ("ingestion.interactions.impressions", SLATES | {"not_clicked": "1"}, "Choose different ends"),
     ("ingestion.interactions.impressions", {"separator": " ", "clicked": "-1"}, "not_clicked is missing"),
     ("item_encoder.batch_size", 1, "greater than or equal to 2"),
     ("black_box.models", ["black_box", "black_box"], "name each once"),
