@@ -190,7 +190,7 @@ class Recommender(FittedRecommender):
             raise ValueError("recommend takes users or histories of visitors, not both: call it once for each.")
         recommender: FittedRecommender = self
         if histories is not None:
-            recommender, requested = _with_visitors(self, histories)
+            recommender, requested = with_visitors(self, histories)
         else:
             requested = self.log.find_users(self.log.users["user_id"] if users is None else users)
         only = None if candidates is None else _item_indices(self.log, candidates, "candidates")
@@ -476,7 +476,7 @@ def _tell_of_dropped_rows(report: CleaningReport) -> None:
         logger.warning("%s rows were dropped: %s.", f"{sum(each['rows'] for each in dropped):,}", counts)
 
 
-def _with_visitors(
+def with_visitors(
     recommender: FittedRecommender, histories: Sequence[Sequence[Any]]
 ) -> tuple[FittedRecommender, pl.DataFrame]:
     """Add visitors to the log of a recommender, whose last events are the newest ones; models stay as they are.
@@ -508,6 +508,20 @@ def _with_visitors(
     places = pl.int_range(len(histories), eager=True).alias("user_id")
     visitors = places.to_frame().with_columns(user_index=(places + log.users.height).cast(pl.Int32))
     return replace(recommender, log=grown), visitors
+
+
+def list_of_visitor(recommender: FittedRecommender, n: int) -> dict[str, Any]:
+    """Return the list of a visitor who took the three items with most events: it shows the taste of no user.
+
+    Returns:
+        Titles that the visitor took, and the list's rank, title and because.
+    """
+    log = recommender.log
+    events = np.bincount(log.sequences.item_index, minlength=log.items.height)
+    taken = log.items[np.argsort(-events, kind="stable")[:3]]
+    visited, visitors = with_visitors(recommender, [taken["item_id"].to_list()])
+    lists = Delivery(recommender=visited, most=n)(visitors).with_row_index("rank", offset=1)
+    return {"taken": taken["title"].to_list(), "list": lists.select("rank", "title", "because").to_dicts()}
 
 
 def _events_of_visitors(log: InteractionLog, histories: Sequence[Any]) -> pl.DataFrame:

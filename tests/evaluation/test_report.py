@@ -174,15 +174,16 @@ def test_methods_are_shown_best_first_with_the_chosen_one_marked():
 
 
 def test_the_report_opens_with_a_list_and_what_finds_items():
-    shown = {"rank": 1, "user_id": 7, "title": "Heat <b>", "because": ["Casino"]}
+    shown = {"rank": 1, "title": "Heat <b>", "because": ["Casino"]}
+    example = {"taken": ["Casino", "Ronin"], "list": [shown]}
     method = {"model": "linear", "k": 10, "rows": 300, "candidates": 98.6, "mark": "chosen"}
     method |= {"hit_rate": 0.2, "hit_rate_low": 0.1, "hit_rate_high": 0.3, "ndcg": 0.1}
-    found = {"titles": [shown], "methods": [method], "labels": {"linear": "as its label says"}, "reason": "it is best"}
+    found = {"example": example, "methods": [method], "labels": {"linear": "as its label says"}, "reason": "it is best"}
     page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES, found=found)
     titles, methods, models = (
         page.index(text) for text in ("Heat &lt;b&gt;", "as its label says", "How well do models predict")
     )
-    assert titles < methods < models
+    assert page.index("Recommended to a visitor who took Casino, Ronin") < titles < methods < models
     assert "of 99 that could be" in page  # as in `methods_table`
     assert "it is best." in page
 

@@ -273,7 +273,7 @@ def render_report(
         figures: "auc", "roc", "calibration" and "training"; "second_stage" if there is one.
         notes: description of each baseline by name.
         allow_mixed: whether inputs may stem from different runs, of which the page then warns.
-        found: a user's list ("titles"), the "methods" that found it (see `methods_shown`) and their "labels", if the
+        found: a visitor's list ("example"), the "methods" that found it (see `methods_shown`), their "labels", if the
             run recommends.
     """
     best_first = sorted(metrics, key=itemgetter("auc"), reverse=True)

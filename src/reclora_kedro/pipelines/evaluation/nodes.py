@@ -10,12 +10,11 @@ from rich.text import Text
 from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import metrics, report, segments
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import Records
+from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import sources
 from reclora_kedro.recommendation.chosen import stored_choice
-from reclora_kedro.recommendation.recommendations import first_lists
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.terminal import show
 
@@ -81,10 +80,10 @@ def write_report(
     baselines: list[str],
     candidate_choice: dict[str, Any] | None = None,
     candidate_metrics: Records | None = None,
-    recommendations: pl.DataFrame | None = None,
+    shortlist_report: Record | None = None,
     **figures: go.Figure,
 ) -> str:
-    """Render all results as one HTML page, which opens with a user's titles and with how well methods find items."""
+    """Render all results as one HTML page, which opens with a visitor's titles and with how well methods find items."""
     if candidate_choice is not None and (stage := stored_choice(candidate_choice).stage) != SecondStage():
         figures["second_stage"] = stage.figure()
     tables = {
@@ -96,10 +95,10 @@ def write_report(
         "training_report": training_report,
     }
     notes, found = attributes("NOTE", baselines), None
-    if candidate_choice is not None and recommendations is not None:
+    if candidate_choice is not None and shortlist_report is not None:
         chosen = stored_choice(candidate_choice)
         found = {
-            "titles": first_lists(recommendations).to_dicts(),
+            "example": shortlist_report.get("example"),
             "methods": report.methods_shown(candidate_metrics or [], chosen.name),
             "labels": sources.labels(chosen.sources),
             "reason": chosen.reason,

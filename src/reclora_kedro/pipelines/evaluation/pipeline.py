@@ -46,7 +46,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 | {name: f"{name}_figure" for name in ("auc", "roc", "calibration", "training")}
                 | {"allow_mixed": "params:allow_mixed", "baselines": BASELINES}
                 | found
-                | ({"recommendations": "recommendations"} if choice else {}),
+                | ({"shortlist_report": "shortlist_report"} if choice else {}),
                 "evaluation_report",
                 name="write_report",
             ),

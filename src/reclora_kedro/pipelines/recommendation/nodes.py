@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from reclora_kedro.api import list_of_visitor
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.distributed.engine import EngineConfig, in_files
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -66,11 +67,13 @@ def shortlist_candidates(
     reader = None if lens is None else item_ranks.lens_reader(lens, bare, "live")
     fitted = FittedRecommender.from_choice(training, chosen, config, reader)
     training.release()
+    example = list_of_visitor(fitted, config.top_n) if reader is None and table is None else None
     learned, users = fitted.learned(), len(log.users if config.users is None else config.users)
     with in_files(fitted, engine, users) as fitted:
         shortlist, report = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
     alike = delivery.concentration(shortlist, config.top_n, log.items.height)
     report |= {
+        "example": example,
         "concentration": None if alike is None else alike.model_dump(mode="json"),
         "warnings": [] if alike is None or table is not None else alike.warnings(chosen.at_test_moments),
     }
