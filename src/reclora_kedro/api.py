@@ -330,16 +330,8 @@ def _read_log(
             ("Add the rows of others, or name another column in ", Parameter("ingestion.interactions.user_id")),
         )
     one_part = LOCAL.model_copy(update={"rows_per_part": max(LOCAL.rows_per_part, raw.height)})
-    log = build_log(cleaned, canonical, users, history, one_part, report, both_classes=False)
+    log = build_log(cleaned, canonical, users, history, one_part, report)
     assert isinstance(log, InteractionLog)  # since it is one part
-    if log.shared_clock and not len(log.rows_in("train")):
-        raise Fault(
-            Parameter("history.min_history"),
-            f"is {history.min_history}, so that the training split has no samples and no event would be known where "
-            "methods are compared",
-            "a sample has that many earlier events of its user",
-            ("Lower it, or change ", Parameter("history.split")),
-        )
     has_texts = ingestion.items.title is not None or ingestion.items.fields
     if not has_texts or (TFIDF in history.item_embedding.encoders and Texts.from_log(log) is None):
         return log

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 
 from kedro_provenance.catalog import configuration, loaded_version, location
+from kedro_provenance.session_parameters import session_parameters
 from kedro_provenance.unfinished import CHOICES
 from reclora_kedro.current_model import CHOICE
 from reclora_kedro.extras import missing_extra
@@ -45,7 +47,7 @@ class RecommenderHooks:
         if {"recommendations", "evaluation_report"} <= outputs:
             self._show_end(catalog)
         elif "recommendations" in outputs and not any(run_params.get(choice) for choice in CHOICES):
-            show_missing_llm()
+            show_left_out(session_parameters())
 
     def _show_end(self, catalog: Any) -> None:
         from reclora_kedro.terminal import show
@@ -78,9 +80,16 @@ def _activation() -> str:
     return f"  source {os.path.relpath(activate)}\n    once per terminal: puts kedro on the path\n"
 
 
-def show_missing_llm() -> None:
-    """Say what a default run leaves out where the packages of an LLM are not installed."""
+def show_left_out(parameters: Mapping[str, Any]) -> None:
+    """Say what a default run leaves out where every row is liked, or the packages of an LLM are not installed."""
+    from reclora_kedro.pipelines.names import PipelineNames
     from reclora_kedro.terminal import show
 
-    if text := missing_extra("llm", "The rest of the default flow, an LLM's models and the report,"):
+    if PipelineNames.from_parameters(parameters).likes_alone:
+        show(
+            "Every row of the log is liked. The rest of the default flow (lens, LLM, evaluation) and the live service "
+            "learn from rows that users did not like, too: `history: {negatives: {kind: matched}}` in parameters.yml "
+            "draws some."
+        )
+    elif text := missing_extra("llm", "The rest of the default flow, an LLM's models and the report,"):
         show(text)

@@ -16,12 +16,16 @@ from reclora_kedro.extras import missing_extra
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 from reclora_kedro.pipelines.registry import PIPELINES
 
-DEFAULT_STEPS = ("ingestion", "history", "lens", "recommendation", "finetuning", "scoring", "evaluation")
+DEFAULT_STEPS = ("ingestion", "history", "recommendation", "lens", "finetuning", "scoring", "evaluation")
 """Steps of the default flow; the others run on request."""
 SHOWN_ALONE = ("ingestion.show_ingestion", "history.show_history", "lens.show_lens")
 """Tables of single steps, which the default flow leaves to the report."""
-STEPS_WITHOUT_LLM = ("ingestion", "history", "lens", "recommendation")
-"""Steps that make recommendations where the packages of the extra ``llm`` are not installed."""
+DRAWS = ("history.draw_learning_questions", "history.draw_test_questions")
+"""Nodes that draw the rows by which an LLM learns to predict likes, and is evaluated."""
+STEPS_OF_LISTS = ("ingestion", "history", "recommendation")
+"""Steps that make recommendations, also of a log in which every row is liked."""
+STEPS_WITHOUT_LLM = (*STEPS_OF_LISTS, "lens")
+"""Steps of the default flow where the packages of the extra ``llm`` are not installed."""
 TRAINING_STEPS = ("history", "encoders", "lens", "finetuning", "candidates")
 """Steps that train weights, or prepare their training data."""
 
@@ -60,7 +64,8 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
     """Return the default flow.
 
     It tunes an item encoder where the history step embeds items by it, and trains a retriever where the lens or
-    ``recommendation.sources`` needs one. Without the packages of an LLM, it ends with recommendations.
+    ``recommendation.sources`` needs one. Without the packages of an LLM, it ends with the lens, and where every row is
+    liked, with recommendations.
     """
     steps = dict(pipelines)
     if "evaluation" in steps:
@@ -70,10 +75,11 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
         "candidates": names.lens_reads_retriever or names.recommendation_reads_retriever,
     }
     has_llm = missing_extra("llm", "") is None
-    default = [step for step in DEFAULT_STEPS if has_llm or step in STEPS_WITHOUT_LLM]
+    kept = STEPS_OF_LISTS if names.likes_alone else DEFAULT_STEPS if has_llm else STEPS_WITHOUT_LLM
+    default = [step for step in DEFAULT_STEPS if step in kept]
     chosen = [*default, *(step for step, is_needed in needed.items() if is_needed)]
     flow = sum((steps[step] for step in chosen), start=Pipeline([]))
-    left_out = SHOWN_ALONE if has_llm else ()
+    left_out = DRAWS if names.likes_alone else SHOWN_ALONE if has_llm else ()
     return Pipeline([node for node in flow.nodes if node.name not in left_out])
 
 

@@ -122,8 +122,8 @@ def require_the_reference(interactions, settings, rows_per_part):
 
 
 def built(interactions, settings, rows_per_part, report=None):
-    """The log, even where a split of so few rows has one class."""
-    with patch("reclora_kedro.history.log_builder.require_classes_in_splits"):
+    """The log, even where none of so few rows trains."""
+    with patch("reclora_kedro.history.log_builder.require_training_samples"):
         log = build_log(interactions, ITEMS, USERS, settings, in_parts_of(rows_per_part), report)
     if isinstance(log, InteractionLog):
         return log
@@ -391,18 +391,6 @@ REFUSED = {
         {},
         MismatchError,
         r"user_id that the users table lacks, for example \['.*'\]: the tables stem from different runs",
-    ),
-    "a log that cannot be divided": (
-        lambda: (EVENTS, ITEMS, USERS),
-        {},
-        ValueError,
-        r"The train split of the samples has [01] of 1 rows that are liked",
-    ),
-    "likes alone": (
-        likes_alone,
-        {},
-        ValueError,
-        r"The train split .* are liked \(label 1\).*`history\.negatives`",
     ),
     "ratings too fine for levels": (
         fine_ratings,

@@ -46,7 +46,7 @@ def with_negatives(log, kind, per_positive=1, ties="strict"):
         split=GLOBAL_TIME,
         negatives=NegativesConfig(kind=kind, per_positive=per_positive),
     )
-    with patch("reclora_kedro.history.log_builder.require_classes_in_splits"):  # where nothing new is taken later
+    with patch("reclora_kedro.history.log_builder.require_training_samples"):  # where nothing new is taken later
         return build_log(log, ids["item_id"], ids["user_id"], config)
 
 

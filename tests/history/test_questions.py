@@ -84,12 +84,6 @@ def test_more_rows_than_a_split_has_are_refused_to_learn_from_and_else_all_are_t
         assert f"`history.prompt_rows.{use}` is 41 rows, but the {use} split has 40: all are taken." in caplog.messages
 
 
-def test_a_draw_of_one_class_is_refused():
-    refusal = r"history\.prompt_rows\.few_shot has [01] of 1 rows that are liked .* Draw more rows\."
-    with pytest.raises(ValueError, match=refusal):
-        draw(few_shot=1)
-
-
 def impressions(moments: int = 60, shown: int = 5) -> pl.DataFrame:
     """Samples of impressions with one like each, two users' in turn, the last ones of both at the same second."""
     place = pl.int_range(moments * shown, eager=True)

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 from pydantic import PlainValidator, SerializeAsAny
 
-from kedro_provenance.errors import quoted_value
+from kedro_provenance.errors import Parameter, quoted_value
+from reclora_kedro.errors import require_both_classes
 from reclora_kedro.extensions import ExtensionBlock, Registry
 from reclora_kedro.history.questions import PromptRowsConfig
 
@@ -89,6 +90,13 @@ class Training:
 
 
 CLICK = "click"
+
+
+def require_both_labels(prompts: pl.DataFrame) -> None:
+    """Raise Fault if the rows that train, or those that validate, are all liked or all not."""
+    for use in ("few_shot", "validation"):
+        labels = prompts.filter(use=use)["label"]
+        require_both_classes(int(labels.sum()), len(labels), Parameter(f"history.prompt_rows.{use}"), "Draw more rows")
 
 
 class Objective(ExtensionBlock):

@@ -34,6 +34,7 @@ from reclora_kedro.history.splits import (
     SPLIT_NAMES,
     count_in_splits,
     require_classes_in_splits,
+    require_training_samples,
     split_of,
     uncut,
 )
@@ -80,7 +81,6 @@ def build_log(
     engine: EngineConfig = LOCAL,
     report: CleaningReport | None = None,
     growth: Growth | None = None,
-    both_classes: bool = True,
     schema: EventSchema = PLAIN,
 ) -> InteractionLog | LogInFiles:
     """Build the log, with the events and about `engine.rows_per_part` samples in memory at once.
@@ -104,12 +104,11 @@ def build_log(
     Args:
         growth: replaces `config.split` and `config.rating_levels`; splits may then have one class or be empty, see
             `require_training`.
-        both_classes: whether each split must hold likes and other samples, which what predicts labels learns from.
         schema: of the interactions; columns that these lack have no values.
 
     Raises:
         MismatchError: the tables are of different runs.
-        Fault: the log is too short, a split holds one class, or settings do not fit a log of impressions.
+        Fault: the log is too short, no sample trains, or settings do not fit a log of impressions.
         ShardError: any of these, on a worker.
     """
     interactions, report = schema.complete(interactions.lazy()), report or CleaningReport()
@@ -152,8 +151,8 @@ def build_log(
         report.record(f"{split} samples", height, f"rows kept; {likes / max(height, 1):.1%} of them likes")
     if config.split.kind == "per_user_last_out" and not growth:
         _report_later_training(pl.concat(samples), report)
-    if both_classes and not growth:
-        require_classes_in_splits(counts)
+    if config.shared_clock and not growth:
+        require_training_samples(counts["train"][1], config.min_history)
     kept, clock = sum(height for _, height in counts.values()), config.shared_clock
     if repeats is not None:
         repeats = repeats.with_row_index("row", kept)

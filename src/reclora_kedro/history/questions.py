@@ -18,7 +18,6 @@ import polars as pl
 
 from kedro_provenance.errors import NULL, Fault, Parameter, worded
 from kedro_provenance.parameters import Block
-from reclora_kedro.errors import require_both_classes
 from reclora_kedro.parameters import Count, CountOrZero
 
 logger = logging.getLogger(__name__)
@@ -55,8 +54,7 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
     (the samples of one moment) are drawn until they hold that many likes.
 
     Raises:
-        ValueError: the training split is too small (a smaller validation or test split is used as a whole), or the
-            drawn labels are all of one class.
+        ValueError: the training split is too small (a smaller validation or test split is used as a whole).
     """
     draws = []
     for use in uses:
@@ -74,11 +72,7 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
         order = np.random.default_rng([seed, list(SPLITS).index(use)]).permutation(len(counts))
         if size is not None:
             order = order[: np.searchsorted(counts[order].cumsum(), size) + 1]
-        draw = questions(rows.filter(np.isin(group, order)), use)
-        require_both_classes(
-            int(draw["label"].sum()), draw.height, Parameter(f"history.prompt_rows.{use}"), "Draw more rows"
-        )
-        draws.append(draw)
+        draws.append(questions(rows.filter(np.isin(group, order)), use))
     return pl.concat(draws)
 
 

@@ -93,3 +93,15 @@ def require_classes_in_splits(counts: dict[str, tuple[int, int]]) -> None:
     advice = *changes, ", or let ", negatives, " draw what the log does not hold"
     for name, (likes, rows) in counts.items():
         require_both_classes(likes, rows, f"The {name} split of the samples", advice)
+
+
+def require_training_samples(rows: int, min_history: int) -> None:
+    """Raise Fault for a training split without rows."""
+    if not rows:
+        raise Fault(
+            Parameter("history.min_history"),
+            f"is {min_history}, so that the training split has no samples and no event would be known where methods "
+            "are compared",
+            "a sample has that many earlier events of its user",
+            ("Lower it, or change ", Parameter("history.split")),
+        )

@@ -47,7 +47,7 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
             yield partial(require_whole_parts, name, entry["filepath"])
         if entry.get("type") in PRETRAINED:
             yield partial(require_extra, "llm", f"The catalog entry {name}")
-    if {"params:ingestion", "params:history"} <= inputs:
+    if {"params:ingestion", "params:history", "params:lens"} <= inputs:
         yield partial(require_negatives, catalog.load("params:ingestion"), catalog.load("params:history"))
     trained = [block for block in ("lens", "retriever") if f"params:{block}" in inputs]
     for block in trained:
@@ -128,7 +128,8 @@ def require_negatives(ingestion: IngestionConfig, history: "HistoryConfig") -> N
     columns = ingestion.interactions
     if columns.rating is None and not columns.has_impressions and history.negatives.kind == "none":
         raise ValueError(
-            "ingestion.interactions.rating is null, so that every row is a like, and nothing says what is none. Add to "
+            "ingestion.interactions.rating is null, so that every row is a like, but lens, LLM and evaluation learn "
+            "from rows that users did not like, too. Lists do not: a plain `kedro run` makes them. For others, add to "
             "parameters.yml of the environment `history: {negatives: {kind: matched}}`, and, for prompts that list "
             "titles alone, `prompt: {template: purchases}`."
         )

@@ -123,6 +123,14 @@ class PipelineNames:
             )
 
     @property
+    def likes_alone(self) -> bool:
+        """Whether the settings say that every row is liked, so that nothing learns to predict likes."""
+        columns = _inner_block(_inner_block(self.parameters, "ingestion"), "interactions")
+        impressions = columns.get("clicked") is not None or columns.get("impressions") is not None
+        drawn = _inner_block(self.parameters["history"], "negatives").get("kind") != "none"
+        return columns.get("rating") is None and not impressions and not drawn
+
+    @property
     def lists_read_lens(self) -> bool:
         """Whether the lens reorders lists, ``recommendation.order``."""
         return bool(self.parameters["recommendation"]["order"] == "lens")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.finetuning.examples import Examples, Training
+from reclora_kedro.finetuning.examples import Examples, Training, require_both_labels
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.llm.prompts import PromptConfig
 
@@ -35,6 +35,7 @@ def train_adapter(
     from reclora_kedro.llm.answer_model import answering_model
     from reclora_kedro.llm.prompt_set import prompt_set
 
+    require_both_labels(prompts)
     read, training = gate_inputs(states, variant.gate_input), variant.training
     few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))
     assert few_shot.gate_inputs is not None

@@ -1,0 +1,54 @@
+"""`kedro run` and `Recommender.fit` make the same lists of the same two files, by the defaults of conf/base."""
+
+import polars as pl
+import pytest
+
+from projects import catalog_of, copy_code, kedro_run
+from reclora_kedro import Recommender
+from shop import shop
+
+ENVIRONMENT = {
+    "globals.yml": "data: data/shop",
+    "catalog.yml": """
+raw_interactions: {type: polars.CSVDataset, filepath: log.csv}
+raw_items: {type: polars.CSVDataset, filepath: items.csv}
+raw_users: {type: MemoryDataset, data: null}
+""",
+    "parameters.yml": """
+ingestion:
+  interactions: {item_id: item_id, rating: null}
+  items: {item_id: item_id, title: title, fields: []}
+  users: null
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with a log in which every row is liked."""
+    project = copy_code(tmp_path_factory.mktemp("shop"))
+    (project / "conf/shop").mkdir()
+    for name, text in ENVIRONMENT.items():
+        (project / "conf/shop" / name).write_text(text)
+    orders, products = shop()
+    log = orders.select(user_id="customer", item_id="sku", timestamp=pl.col("bought_at").dt.epoch("s"))
+    log.write_csv(project / "log.csv")
+    products.select(item_id="sku", title="name").write_csv(project / "items.csv")
+    return project
+
+
+def test_a_log_of_likes_alone_has_the_lists_of_python_to_the_bit(project, capsys):
+    kedro_run(project, env="shop")
+    said = capsys.readouterr().out
+    assert "Every row of the log is liked. The rest of the default flow (lens, LLM, evaluation)" in " ".join(
+        said.split()
+    )
+    made = catalog_of(project, "shop").load("recommendations")
+    lists = Recommender.fit(project / "log.csv", project / "items.csv").recommend()
+    assert lists.height == 10 * lists["user_id"].n_unique()
+    assert lists.equals(made.select(lists.columns))
+
+
+def test_what_predicts_likes_is_refused_for_such_a_log(project):
+    with pytest.raises(Exception, match=r"every row is a like.* Lists do not.*negatives"):
+        kedro_run(project, env="shop", pipeline_names=["ingestion", "history", "lens"])
