@@ -179,10 +179,10 @@ def test_no_candidates_at_all_leave_an_empty_table(finished_run):
     assert catalog.load("shortlist_report")["empty_candidate_sets"] == 1
 
 
-def test_an_id_of_another_type_is_an_unknown_user(finished_run):
-    table = recommend(finished_run, users=["nobody", 7]).load("recommendations")
+def test_an_unknown_user_gets_a_list_and_an_id_of_another_type_none(finished_run):
+    table = recommend(finished_run, users=["nobody", 77777, " 7"]).load("recommendations")
     fallback = dict(table.group_by("user_id").agg(pl.col("fallback").all()).iter_rows())
-    assert fallback == {"nobody": True, "7": False}
+    assert fallback == {77777: True, 7: False}
 
 
 @pytest.mark.parametrize(
