@@ -123,7 +123,7 @@ class Recommender(FittedRecommender):
     @classmethod
     @words_of(words_of_scripts)
     def fit(
-        cls, interactions: Any, items: Any = None, *, columns: Mapping[str, str | None] | None = None, **settings: Any
+        cls, interactions: Any, items: Any = None, *, columns: Mapping[str, Any] | None = None, **settings: Any
     ) -> Self:
         """Fit to all events of a log, by the settings and the method that likes of its validation split choose.
 
@@ -133,6 +133,8 @@ class Recommender(FittedRecommender):
                 times). Without ratings every row is a like; without times a user's rows are in their order.
             items: such a table with item_id, title and further texts; None if items have ids only.
             columns: other names of these columns, such as ``{"user_id": "customer"}``; None for one not to be read.
+                Further columns of the log, and numbers of the items, are declared as in
+                `ingestion.interactions.columns`, such as ``{"price": {"from": "amount", "kind": "number"}}``.
             settings: parameters with other values than in conf/base, of the steps ingestion, history, recommendation
                 and candidates of docs/reference/parameters.md, by their names, such as ``repeat=True``; where several
                 have one name, by the block, such as ``linear={"text_weights": [0.8]}``. `seed` is that of all draws.
@@ -295,18 +297,28 @@ class Recommender(FittedRecommender):
 def _read_log(
     interactions: Any,
     items: Any,
-    columns: Mapping[str, str | None],
+    columns: Mapping[str, Any],
     blocks: dict[str, dict[str, Any]],
     settings: Mapping[str, Any],
 ) -> InteractionLog:
     """Clean tables, and build the log with vectors of its items; settings and what is missing change `blocks`."""
     if not isinstance(columns, Mapping):
         raise ValueError(f'columns is {columns!r}: give a dict of names, such as {{"user_id": "customer"}}.')
+    declared = {name: value for name, value in columns.items() if isinstance(value, Mapping)}
+    columns = {name: value for name, value in columns.items() if name not in declared}
     if unknown := [name for name in columns if name not in COLUMNS]:
         raise ValueError(f"columns names {unknown[0]!r}, but only {', '.join(COLUMNS)} may have other names.")
     tables = read_tables({"raw_interactions": interactions} | ({} if items is None else {"raw_items": items}))
     raw, raw_items = tables["raw_interactions"], tables.get("raw_items")
-    block = _usual_columns(raw, raw_items, columns) or _guessed_columns(raw, raw_items, columns)
+    sources = {name: column.get("from", name) for name, column in declared.items()}
+    unsaid = raw.drop(sources.values(), strict=False)  # whose meaning is told by their names
+    block = _usual_columns(unsaid, raw_items, columns) or _guessed_columns(unsaid, raw_items, columns)
+    for name, column in declared.items():
+        if raw_items is None or sources[name] in raw.columns or sources[name] not in raw_items.columns:
+            block["interactions"] = soft_merge(block["interactions"], {"columns": {name: column}})
+        else:
+            field = {"name": name, "column": sources[name], "kind": column.get("kind", "number")}
+            block["items"]["fields"] = [*(each for each in block["items"]["fields"] if each["name"] != name), field]
     if block["interactions"]["timestamp"] in (None, ROW_NUMBER):
         raw, block["interactions"]["timestamp"] = raw.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)), ROW
         block["plausible_times"] = {"first_day": "1970-01-01"}
@@ -330,7 +342,8 @@ def _read_log(
             ("Add the rows of others, or name another column in ", Parameter("ingestion.interactions.user_id")),
         )
     one_part = LOCAL.model_copy(update={"rows_per_part": max(LOCAL.rows_per_part, raw.height)})
-    log = build_log(cleaned, canonical, users, history, one_part, report)
+    schema = ingestion.interactions.events
+    log = build_log(cleaned, canonical, users, history, one_part, report, schema=schema)
     assert isinstance(log, InteractionLog)  # since it is one part
     has_texts = ingestion.items.title is not None or ingestion.items.fields
     if not has_texts or (TFIDF in history.item_embedding.encoders and Texts.from_log(log) is None):
