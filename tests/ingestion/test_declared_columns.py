@@ -27,14 +27,15 @@ from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
-from reclora_kedro.ingestion.config import IngestionConfig, ItemColumns, TextField
+from reclora_kedro.ingestion.config import ItemColumns, TextField
 from reclora_kedro.ingestion.entities import describe_items
 from reclora_kedro.ingestion.events import EventColumn, EventSchema
 from reclora_kedro.ingestion.schema import Interactions, Items
+from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.serving.app import create_app
-from reclora_kedro.serving.journal_databases import SqliteFile
-from reclora_kedro.serving.journal_tables import Event, stored_events
+from reclora_kedro.serving.journal_databases import PostgresDatabase, SqliteFile
+from reclora_kedro.serving.journal_tables import Event, JournalError, add_event, stored_events
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.service import Service
 from reclora_kedro.update.updates import append_events, clean_new_events
@@ -153,3 +154,117 @@ def of_second_stage(model, log, moments):
 def of_prompts(model, log, moments):
     questions = moments.with_columns(use=pl.lit("test"))
     return prompt_records(questions, log, log.histories(questions, WindowConfig(kind="recent", k=3)))
+
+
+def weighing(raw, **column):
+    log, _ = log_of(raw, declaring("count", **column))
+    return log
+
+
+def scores_of(log):
+    recommender = recommender_of(with_vectors(log), small_model(with_vectors(log)).lens, "fusion", "candidates")
+    moments = recommender.moments(log.now(pl.DataFrame({"user_index": range(USERS)}, {"user_index": pl.Int32})))
+    scores = (model.scores(moments) for model in recommender.sources.values())
+    return [each if isinstance(each, np.ndarray) else each.toarray() for each in scores]
+
+
+def test_equal_weights_are_as_none_and_an_event_that_weighs_nothing_counts_nothing():
+    raw = small_tables()[0].drop("label")
+    plain, _ = log_of(
+        raw,
+        ingestion(interactions=declaring("x", kind="number").interactions.of_service().model_dump() | {"columns": {}}),
+    )
+    equal = weighing(raw.with_columns(raw=7.0), kind="weight")
+    assert equal.sequences.weights(np.arange(3)).tolist() == [1, 1, 1]
+    for of_plain, of_equal in zip(scores_of(plain), scores_of(equal), strict=True):
+        np.testing.assert_array_equal(of_plain, of_equal)
+    unwanted = pl.col("item_id") == 3
+    without = weighing(raw.with_columns(raw=pl.when(unwanted).then(0.0).otherwise(7.0)), kind="weight")
+    assert Training.of_all(without).users[3] == 0 < Training.of_all(plain).users[3]
+    assert all((scores[:, 3] == 0).all() for scores in scores_of(without)[:2])  # popularity and item-kNN without texts
+
+
+def test_a_user_counts_by_the_weightiest_like_so_far():
+    columns = (np.zeros(3, int), np.zeros(3, int), np.array([1, 5, 9]))
+    spans = Likes.of(*columns, np.array([0.5, 2.0, 1.0], dtype=np.float32)).spans(None)
+    assert spans.counts(np.array([1, 2, 6, 10]), 1)[:, 0].tolist() == [0, 0.5, 2, 2]
+    in_window = Likes.of(*columns, np.array([0.5, 2.0, 1.0], dtype=np.float32)).spans(5)
+    assert in_window.counts(np.array([2, 6, 14, 15]), 1)[:, 0].tolist() == [0.5, 2, 2, 0]
+
+
+def test_values_that_no_event_may_have_are_dropped_and_missing_ones_stay():
+    raw = small_tables()[0].drop("label").with_columns(raw=pl.int_range(pl.len()).cast(pl.Float64))
+    unfit = pl.col("raw").replace({0.0: float("nan"), 1.0: -3.0, 2.0: float("inf")})
+    report = CleaningReport()
+    cleaned = clean_interactions(raw.with_columns(unfit), declaring("plays", kind="weight"), report).collect()
+    assert (cleaned.height, cleaned["plays"].null_count()) == (raw.height - 2, 1)
+    assert report.rows("plays not a number, 0 or greater") == 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"rating": {"kind": "number"}}, "rating is a name that every log has"),
+        ({"price": {"kind": "money"}}, "number"),
+        ({"price": {"kind": "event"}}, "weights give each value"),
+        ({"price": {"kind": "number", "weights": {"a": 1}}}, "weights give each value"),
+        ({"price": {"kind": "event", "weights": {"view": -1}}}, "greater than or equal to 0"),
+        ({"Price €": {"kind": "number"}}, "pattern"),
+        ({"genres": {"kind": "category"}}, "occur twice or name a fixed column"),
+    ],
+)
+def test_a_column_that_cannot_be_is_refused(columns, told):
+    interactions = declaring("x", kind="number").interactions.model_dump() | {"columns": columns}
+    with pytest.raises(ValidationError, match=told):
+        ingestion(interactions=interactions)
+
+
+def test_the_values_of_the_journal_are_under_its_checksum(tmp_path):
+    database = SqliteFile(str(tmp_path / FILE))
+    with closing(database.connect()) as connection:
+        events = [Event("a", "7", "50", 4.0, 9, None, '{"price": 2.5}'), Event("b", "7", "51", 4.0, 9)]
+        for event in events:
+            add_event(connection, event)
+        assert stored_events(connection) == events
+        connection.driver.execute("""UPDATE events SET columns = '{"price": 0.5}' WHERE event_id = 'a'""")
+        with pytest.raises(JournalError, match="damaged"):
+            stored_events(connection)
+
+
+def test_a_database_of_an_earlier_release_gets_the_column(postgres):
+    with closing(PostgresDatabase(postgres).connect()) as connection:
+        connection.driver.execute("ALTER TABLE events DROP COLUMN columns")
+    with closing(PostgresDatabase(postgres).connect()) as connection:
+        add_event(connection, event := Event("a", "7", "50", 4.0, 9, None, '{"price": 2.5}'))
+        assert stored_events(connection) == [event]
+
+
+def test_a_number_of_the_items_reaches_lens_second_stage_and_prompts():
+    fields = [TextField(name="price", column="cost", kind="number")]
+    columns = ItemColumns(item_id="id", title="name", missing_title="?", trailing_articles=[], fields=fields)
+    raw = pl.DataFrame({"id": range(ITEMS), "name": "Thing", "cost": ["1.5", None, *["3"] * (ITEMS - 2)]})
+    interactions = small_tables()[0]
+    items = Items.validate(describe_items(raw, interactions.lazy(), columns, CleaningReport()))
+    assert items["price"].to_list()[:3] == [1.5, None, 3.0]
+    log = with_vectors(build_log(interactions, items, small_tables()[2], HISTORY, both_classes=False))
+    model, samples = small_model(log), log.samples.tail(20)
+    assert model.lens.sizes.item_numbers == ("price",)
+    dearer = replace(
+        log, items=items.with_columns(pl.when(pl.col("item_id") != 1).then(pl.col("price").fill_null(9) ** 2))
+    )
+    grown = grow_lens(model.lens, dearer)
+    assert not torch.equal(LensReader(grown, dearer).logits(samples), LensReader(model.lens, log).logits(samples))
+    assert (
+        of_second_stage(model, log, samples)["price_of_item"]
+        != of_second_stage(model, dearer, samples)["price_of_item"]
+    )
+    assert of_prompts(model, log, samples) != of_prompts(model, dearer, samples)
+
+
+def test_codes_of_a_category_stay_when_a_log_grows_and_lose_their_name_with_their_events():
+    schema = EventSchema((EventColumn(name="shop", kind="category"),))
+    first = schema.coded(pl.LazyFrame({"shop": ["web", "web", "store", None]}))
+    assert first.declared[0].values == ("web", "store")
+    later = schema.after(first).coded(pl.LazyFrame({"shop": ["store", "phone"]}))
+    assert later.declared[0].values == ("", "store", "phone")
+    assert later.declared[0].encoded(pl.Series(["phone", None, "web"])).tolist() == [3, 0, 0]
