@@ -76,7 +76,7 @@ def log_of(raw, config):
     log = clean_interactions(raw, config, CleaningReport()).collect()
     Interactions.validate(log)
     schema = config.interactions.events
-    return build_log(log, *small_tables()[1:], HISTORY, LOCAL, schema=schema, both_classes=False), log
+    return build_log(log, *small_tables()[1:], HISTORY, LOCAL, schema=schema), log
 
 
 def with_vectors(log):
@@ -246,7 +246,7 @@ def test_a_number_of_the_items_reaches_lens_second_stage_and_prompts():
     interactions = small_tables()[0]
     items = Items.validate(describe_items(raw, interactions.lazy(), columns, CleaningReport()))
     assert items["price"].to_list()[:3] == [1.5, None, 3.0]
-    log = with_vectors(build_log(interactions, items, small_tables()[2], HISTORY, both_classes=False))
+    log = with_vectors(build_log(interactions, items, small_tables()[2], HISTORY))
     model, samples = small_model(log), log.samples.tail(20)
     assert model.lens.sizes.item_numbers == ("price",)
     dearer = replace(
