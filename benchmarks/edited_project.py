@@ -12,6 +12,7 @@ class Edit(NamedTuple):
 
     Attributes:
         batch: name of the edits that are tried together, as they change no results, or those of different nodes.
+        keeps_time: whether the file keeps its time of change, as by rsync or tar.
     """
 
     name: str
@@ -19,6 +20,7 @@ class Edit(NamedTuple):
     old: str | None
     new: str
     batch: str = ""
+    keeps_time: bool = False
 
 
 VALUES = {  # of partial functions, before and after an edit
@@ -44,6 +46,7 @@ VALUES = {  # of partial functions, before and after an edit
     "inner partial": ("partial(pow, 2)", "partial(pow, 3)"),
     "closure": ("adder(1)", "adder(2)"),
     "lambda": ("lambda x: x + 1", "lambda x: x + 2"),
+    "lambdas": ("[lambda x: x + 3, lambda x: x + 4]", "[lambda x: x + 4, lambda x: x + 3]"),
 }
 KEYS = {name: name.replace(" ", "_") for name in VALUES}
 
@@ -88,6 +91,12 @@ FUNCTIONS = {  # of nodes that read `total`: body of each
     "comprehended": "return [helpers.double(x) for x in range(2)]",
     "generated": "return list(helpers.count(total))",
     "unused": "return 0",
+    "accessed": "import pandas\n    return int(pandas.DataFrame({'a': [total]}).mill.total())",
+    "last": "return REGISTRY['last'](total)",
+    "exported": "return exported(total)",
+    "documented": "return helpers.documented.__doc__",
+    "described": "return Described.model_json_schema()['description']",
+    "sized": "return total + SIZED",
 }
 NODES = "\n\n".join(f"def {name}_node(total):\n    {body}" for name, body in FUNCTIONS.items())
 HELD = "\n".join(f"    {KEYS[name]!r}: {before}," for name, (before, _) in VALUES.items())
@@ -99,12 +108,14 @@ package_name = "mill"
 project_name = "mill"
 kedro_init_version = "1.7.0"
 """,
-    "conf/base/parameters.yml": "rate: 3\nunread: 1\nblock: {a: 1, b: 2}\n",
+    "conf/base/parameters.yml": "rate: 3\nunread: 1\nblock: {a: 1, b: 2}\nkeys: {1: a}\n",
     "conf/base/catalog.yml": """
 numbers: {type: json.JSONDataset, filepath: data/01_raw/numbers.json}
 days: {type: partitions.PartitionedDataset, path: data/01_raw/days, dataset: json.JSONDataset, filename_suffix: .json}
 text: {type: text.TextDataset, filepath: data/01_raw/text.txt}
 total: {type: json.JSONDataset, filepath: data/out/total.json}
+folder: {type: partitions.PartitionedDataset, path: data/01_raw/folder, dataset: text.TextDataset}
+box: {type: pickle.PickleDataset, filepath: data/out/box.pkl}
 trained: {type: pickle.PickleDataset, filepath: data/out/trained.pkl}
 own: {type: mill.datasets.Own, filepath: data/out/own.json}
 indented: {type: json.JSONDataset, filepath: data/out/indented.json, save_args: {indent: 2}}
@@ -117,6 +128,9 @@ indented: {type: json.JSONDataset, filepath: data/out/indented.json, save_args: 
     "data/01_raw/others.json": "[5]",
     "data/01_raw/days/1.json": "1",
     "data/01_raw/days/2.json": "2",
+    "data/01_raw/folder/README.md": "1",
+    "data/01_raw/folder/LICENSE": "1",
+    "data/01_raw/folder/generation_config.json": "1",
     "extra/x.txt": "1",
     "README.md": "# Mill\n",
     "src/mill/__init__.py": "__version__ = '1'\n",
@@ -163,6 +177,7 @@ def register_pipelines():
     "src/mill/pipelines/plain/nodes.py": f"""
 import json
 from importlib import import_module
+from types import SimpleNamespace
 
 import alone
 import beside
@@ -174,7 +189,9 @@ from mill.helpers import Model, outer, plus
 from mill.kinds.registry import REGISTRY, Kind, Listed, Meta, dispatch
 from mill.loading import loaded, plugin, template
 from mill.starred import *
-from mill.values import Checked, Rule, Shape, Size
+from mill.exports import *
+from mill.others import *
+from mill.values import Checked, Described, Rule, Shape, Size
 
 from .near import near
 
@@ -192,6 +209,7 @@ KIND = "a"
 TABLE = {{"a": "mill.kinds.a:go"}}
 COMPUTED = helpers.double(4)
 LOG = []
+SIZED = 1
 
 
 def sum_numbers(numbers):
@@ -236,6 +254,23 @@ def declared_node(total):
 
 def same(total):
     return total
+
+
+def fill(numbers):
+    from mill.learned import Bound, Boxed, Late
+    return [SimpleNamespace(inner=Boxed()), *range(2000), Late(), Bound().apply]
+
+
+def unbox(box):
+    return [box[0].inner.apply(1), box[-2].apply(1), box[-1](1)]
+
+
+def read_folder(folder):
+    return [folder[name]() for name in sorted(folder)]
+
+
+def read_keys(keys):
+    return [type(key).__name__ for key in keys]
 """,
     "src/mill/pipelines/plain/pipeline.py": """
 from kedro.pipeline import Node, Pipeline
@@ -254,6 +289,10 @@ def create_pipeline():
             Node(nodes.block_node, "params:block", "block_out", name="block"),
             Node(nodes.train, "numbers", "trained", name="trained"),
             Node(nodes.apply, "trained", "applied_out", name="applied"),
+            Node(nodes.fill, "numbers", "box", name="box"),
+            Node(nodes.unbox, "box", "unboxed_out", name="unboxed"),
+            Node(nodes.read_folder, "folder", "folder_out", name="folder"),
+            Node(nodes.read_keys, "params:keys", "keys_out", name="keys"),
             Node(nodes.same, "total", "own", name="own"),
             Node(nodes.block_node, "params:block", "indented", name="indented"),
             Node(nodes.same, "total", "memory", name="memory"),
@@ -267,6 +306,8 @@ def create_pipeline():
 def held_node(total, value):
     if hasattr(value, "tolist"):
         value = value.tolist()
+    elif isinstance(value, list):
+        value = [each(total) for each in value]
     return [total, str(sorted(value) if isinstance(value, set) else value(total) if callable(value) else value)]
 """,
     "src/mill/pipelines/held/pipeline.py": f"""
@@ -314,6 +355,10 @@ class Rule:
 
 class Checked(BaseModel):
     limit: int = 1
+
+
+class Described(BaseModel):
+    "A thing."
 
 
 class Shape:
@@ -412,6 +457,10 @@ class Model(Base):
         return min(x, 100)
 
 
+def documented(x):
+    """Read by a node."""
+
+
 def nobody(x):
     return 1
 ''',
@@ -427,6 +476,35 @@ class Trained:
 
     def apply(self, x):
         return x + 70
+
+
+class Boxed:
+    def apply(self, x):
+        return x + 71
+
+
+class Late:
+    def apply(self, x):
+        return x + 72
+
+
+class Bound:
+    def apply(self, x):
+        return x + 73
+""",
+    "src/mill/exports.py": "__all__ = ['exported']\n\ndef exported(x):\n    return x + 140\n",
+    "src/mill/others.py": "__all__ = ['exported']\n\ndef exported(x):\n    return x + 150\n",
+    "src/mill/frames.py": """
+import pandas
+
+
+@pandas.api.extensions.register_dataframe_accessor("mill")
+class Frame:
+    def __init__(self, frame):
+        self.frame = frame
+
+    def total(self):
+        return self.frame["a"].sum() + 160
 """,
     "src/mill/loading.py": """
 from importlib import import_module
@@ -458,6 +536,8 @@ class Own(JSONDataset):
 """,
     "src/mill/kinds/__init__.py": "",
     "src/mill/kinds/a.py": "def go(x):\n    return x + 80\n",
+    "src/mill/kinds/first.py": "from mill.kinds.registry import REGISTRY\nREGISTRY['last'] = lambda x: x + 170\n",
+    "src/mill/kinds/second.py": "from mill.kinds.registry import REGISTRY\nREGISTRY['last'] = lambda x: x + 180\n",
     "src/mill/kinds/b.py": "def go(x):\n    return x + 81\n",
     "src/mill/kinds/registry.py": """
 from functools import singledispatch
@@ -543,7 +623,9 @@ def rows():
     "lib/plug-1.dist-info/entry_points.txt": "[mill.plugs]\np = plug\n",
 }
 FILES["src/mill/pipelines/plain/pipeline.py"] = FILES["src/mill/pipelines/plain/pipeline.py"].replace(
-    "from . import nodes\n", "from . import members, nodes  # members add themselves to registries\n"
+    "from . import nodes\n",
+    "import mill.kinds.first\nimport mill.kinds.second\nimport mill.frames\n"
+    "from . import members, nodes  # members add themselves to registries\n",
 )
 
 SRC, PLAIN, HELPERS = "src/mill", "src/mill/pipelines/plain/nodes.py", "src/mill/helpers.py"
@@ -603,6 +685,16 @@ CODE_EDITS = [
     Edit("a declared environment variable", "environment.json", None, '{"MILL": "1"}', "second"),
     Edit("a function of another node", PIPELINE, 'nodes.same, "total", "own"', 'nodes.plain_node, "total", "own"', "second"),
     Edit("a lambda of a node", PIPELINE, "memory + 1", "memory + 2", "first"),
+    Edit("an accessor of a library", f"{SRC}/frames.py", "160", "161", "first"),
+    Edit("the order of imports that register", PIPELINE, "import mill.kinds.first\nimport mill.kinds.second\n", "import mill.kinds.second\nimport mill.kinds.first\n", "order"),
+    Edit("the names of a star import", f"{SRC}/others.py", "['exported']", "[]", "first"),
+    Edit("the order of star imports", PLAIN, "from mill.exports import *\nfrom mill.others import *\n", "from mill.others import *\nfrom mill.exports import *\n", "second"),
+    Edit("a docstring that is read", HELPERS, "Read by a node.", "Read by one node.", "first"),
+    Edit("a docstring in a schema", f"{SRC}/values.py", "A thing.", "Another thing.", "second"),
+    Edit("an edit of the same size and time", PLAIN, "SIZED = 1", "SIZED = 2", "time", keeps_time=True),
+    Edit("a class in an object of a library", f"{SRC}/learned.py", "x + 71", "x + 710", "boxed"),
+    Edit("a class behind many objects", f"{SRC}/learned.py", "x + 72", "x + 720", "late"),
+    Edit("a bound method among the data", f"{SRC}/learned.py", "x + 73", "x + 730", "bound"),
     Edit("inputs in another order", PIPELINE, '["total", "days", "text", "params:rate"]', '["total", "days", "params:rate", "text"]', "first"),
 ]  # fmt: skip
 PROJECT_EDITS = [
@@ -620,6 +712,10 @@ PROJECT_EDITS = [
     Edit("a raw file written anew", "data/01_raw/text.txt", None, FILES["data/01_raw/text.txt"], "neutral"),
     Edit("a partition", "data/01_raw/days/2.json", "2", "3", "partition"),
     Edit("another partition", "data/01_raw/days/3.json", None, "3", "another partition"),
+    Edit("a README among raw files", "data/01_raw/folder/README.md", "1", "2", "raw"),
+    Edit("a licence among raw files", "data/01_raw/folder/LICENSE", "1", "2", "licence"),
+    Edit("settings among raw files", "data/01_raw/folder/generation_config.json", "1", "2", "settings"),
+    Edit("the type of a key", "conf/base/parameters.yml", "{1: a}", "{'1': a}", "parameters"),
     Edit("another file beside partitions", "data/01_raw/other.txt", None, "3", "neutral"),
     Edit("a result by hand", "data/out/plain.json", "7", "8", "by hand"),
     Edit("a result between nodes by hand", "data/out/total.json", "6", "9", "by hand"),

@@ -8,6 +8,7 @@ from importlib.machinery import all_suffixes
 from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from codeprint.memory import remembered
 from codeprint.statements import Source, read_source
@@ -108,16 +109,36 @@ def modules_in(package: str) -> list[str]:
 
 
 @remembered
-def files_of_package(folder: Path) -> list[Path]:
+def packages_around(module: str) -> list[str]:
+    """Return the packages that a module is in, at any height, with itself if it is one."""
+    packages = [package_of(module)]
+    while packages[-1]:
+        packages.append(packages[-1].rpartition(".")[0])
+    return packages[:-1]
+
+
+class PackageFile(NamedTuple):
+    """A file of a package that is no module, with its name, and the name to show of it."""
+
+    path: Path
+    name: str
+    shown: str
+
+
+@remembered
+def files_of_package(package: str) -> list[PackageFile]:
     """Return the files of a package besides its modules, also those in subfolders that are no packages."""
-    files: list[Path] = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name in ("__pycache__", "tests"):
-            continue
-        if path.is_file() and path.suffix != ".py":
-            files.append(path)
-        elif path.is_dir() and not (path / "__init__.py").exists():
-            files += files_of_package(path)
+    place, files = place_of(package), list[PackageFile]()
+    for folder in (place and place.folders) or ():
+        left = [folder]
+        while left:
+            for path in left.pop().iterdir():
+                if path.name.startswith(".") or path.name in ("__pycache__", "tests"):
+                    continue
+                if path.is_file() and path.suffix != ".py":
+                    files.append(PackageFile(path, path.name, f"{package} {path.relative_to(folder).as_posix()}"))
+                elif path.is_dir() and not (path / "__init__.py").exists():
+                    left.append(path)
     return files
 
 

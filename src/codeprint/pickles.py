@@ -68,6 +68,6 @@ def _streams(file: Path) -> Iterator[bytes | mmap.mmap]:
         else:
             for magic, decompress in COMPRESSED.items():
                 if head.startswith(magic):
-                    with suppress(OSError, EOFError, lzma.LZMAError, zlib.error):
+                    with suppress(OSError, EOFError, ValueError, lzma.LZMAError, zlib.error):
                         content = decompress(file.read_bytes())
                         yield from [content] if content[:1] == b"\x80" else []

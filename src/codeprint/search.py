@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from codeprint.effects import Effects
 from codeprint.files import digest, remembered_sha256
 from codeprint.memory import remembered
-from codeprint.modules import files_of_package, modules_in, package_of, place_of, source_of
+from codeprint.modules import files_of_package, modules_in, packages_around, place_of, source_of
 from codeprint.objects import Start
 from codeprint.references import Key, References
 from codeprint.statements import READING, Statement
@@ -59,13 +59,12 @@ class Search:
                 left |= self.references.in_module(module, start.split(".")[:1] if start else [])
             else:
                 self._within.append((module, start))
-                self._statements.setdefault(module, []).append(start)
                 left |= {*self.references.of_statement(module, start), (module, "")}
         return left
 
     def _reach(self, left: Collection[Key]) -> set[str]:
         """Reach what is left and all that it refers to; return the modules of which more is reached."""
-        changed = {*self._statements} if not self.reached else set[str]()
+        found = [] if self.reached else [*self._within]
         new, keys = set[Key](), [*left]
         while keys:
             if (key := keys.pop()) not in new and key not in self.reached:
@@ -73,21 +72,21 @@ class Search:
                 keys += self.references.of(key)
         for module, index in new:
             if module:
-                statements = source_of(module).statements
-                found = [statements[index]] if isinstance(index, int) else statements if index == "*" else []
-                self._statements.setdefault(module, []).extend(found)
-                changed.add(module)
+                self._statements.setdefault(module, [])
+                if isinstance(index, int):  # also all of a module that is reached as a whole
+                    found.append((module, source_of(module).statements[index]))
             else:
                 self._words.add(str(index).rpartition(":")[2])
                 self._reads = self._reads or ("=" in str(index) and bool(READING.search(str(index))))
         self.reached |= new
-        for module in changed:
-            for statement in self._statements[module]:
-                self._words |= statement.words
-                self._reads = self._reads or statement.reads
-                self._reads_docs = self._reads_docs or statement.reads_docs
-                self._imported |= self.references.own_targets(statement)
-                self.uncertain |= dict.fromkeys(_unfollowed(module, statement))
+        for module, statement in found:
+            self._statements.setdefault(module, []).append(statement)
+            self._words |= statement.words
+            self._reads = self._reads or statement.reads
+            self._reads_docs = self._reads_docs or statement.reads_docs
+            self._imported |= self.references.own_targets(statement)
+            self.uncertain |= dict.fromkeys(_unfollowed(module, statement))
+        changed = {module for module, _ in (*new, *found) if module}
         self._imported |= changed
         return changed
 
@@ -126,9 +125,16 @@ class Search:
                 file = place.file if place else None
                 yield module, remembered_sha256(file) if file and file.suffix != ".py" else ""  # an extension
         yield from self._orders()
+        yield from self._other_files()
+
+    def _other_files(self) -> Iterator[tuple[str, str]]:
+        """Yield names and digests of the files of packages besides modules that the code may read."""
         texts = {text for each in self._statements.values() for statement in each for text in statement.texts}
-        for module in self._statements:
-            yield from _other_files(module, texts, self._reads)
+        named = {text.rpartition("/")[2] for text in texts}
+        for package in {package for module in self._statements for package in packages_around(module)}:
+            for file in files_of_package(package):
+                if file.name in named or (self._reads and not file.name.startswith(UNREAD_FILES)):
+                    yield file.shown, remembered_sha256(file.path)
 
     def _digest(self, statement: Statement) -> str:
         return statement.digest + (statement.docs if self._reads_docs else "")
@@ -171,25 +177,6 @@ def _unfollowed(module: str, statement: Statement) -> Iterator[str]:
         }
         if missing := sorted(top for top in tops - sys.stdlib_module_names if not place_of(top)):
             yield f"{module}.{_name(statement)} changes sys.path and imports {', '.join(missing)}, which is not found"
-
-
-def _other_files(module: str, texts: Collection[str], reads: bool) -> Iterator[tuple[str, str]]:
-    """Yield names and digests of the files of a module's packages besides modules.
-
-    Args:
-        module: name of the module.
-        texts: texts of the code, which may name files.
-        reads: whether the code may read other files, too.
-    """
-    package = package_of(module)
-    while package:
-        place = place_of(package)
-        for folder in (place and place.folders) or ():
-            for file in files_of_package(folder):
-                is_read = reads and not file.name.startswith(UNREAD_FILES)
-                if is_read or any(text.endswith(file.name) for text in texts):
-                    yield f"{package} {file.relative_to(folder).as_posix()}", remembered_sha256(file)
-        package = package.rpartition(".")[0]
 
 
 @remembered

@@ -5,7 +5,7 @@ import os
 import pickle
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,16 @@ from kedro_provenance.kedro_internals import AdaptingCatalog, reading_remote
 from kedro_provenance.layers import layer_of
 from kedro_provenance.lineage import LINEAGE
 from kedro_provenance.project import project_packages
-from kedro_provenance.recipe import FILE, StoredVersion, content_of, local_versions, read_record, read_version
+from kedro_provenance.recipe import (
+    FILE,
+    Recipe,
+    StoredVersion,
+    content_of,
+    local_versions,
+    parse_version,
+    read_record,
+    read_version,
+)
 from kedro_provenance.remote_versions import RemoteVersions
 from kedro_provenance.stores import Store
 
@@ -67,6 +76,7 @@ class AtomicCatalog(AdaptingCatalog):
     Attributes:
         node: the present node, once its outputs are announced.
         making: provenance of the next version of each entry, by name.
+        made: provenance of what that node leaves.
         begun: start of that node, on the clock of `time.perf_counter`.
         raw_digests: digests of contents of entries that no node made, as far as they are known.
         outdated: names of entries that `exists` does not count, as they are out of date: so Kedro's own
@@ -74,12 +84,15 @@ class AtomicCatalog(AdaptingCatalog):
         resumes: whether the run continues an interrupted one.
         revision: git revision of the project's code, to save with outputs.
         stores: where earlier results by the same recipe may be found, besides this catalog's versions.
-        records: folder of the records of data that are not in local files, such as tables of a database.
+        records: folder of the records of data that are not in local files, such as tables of a database, and of nodes
+            that leave nothing.
+        read: names of the entries that the nodes of the run read.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.node: Node | None = None
         self.making: dict[str, StoredVersion] = {}
+        self.made: StoredVersion | None = None
         self.begun = time.perf_counter()
         self.raw_digests: dict[str, str] = {}
         self.outdated: set[str] = set()
@@ -87,6 +100,7 @@ class AtomicCatalog(AdaptingCatalog):
         self.revision: str | None = None
         self.stores: Sequence[Store] = ()
         self.records: Path | None = None
+        self.read: Set[str] = frozenset()
         self._drafts: dict[str, AbstractDataset] = {}
         self._stored: dict[str, StoredVersion | None] = {}
         self._pinned: dict[str, AbstractDataset] = {}
@@ -200,6 +214,19 @@ class AtomicCatalog(AdaptingCatalog):
         """Folder of the descriptions of ancestors; None outside of runs, whose records have them."""
         return self.records / LINEAGE if self.records else None
 
+    def _record_of_node(self, node: str) -> Path | None:
+        return self.records / f"node-{digest(node)}.json" if self.records else None
+
+    def last_run(self, node: str) -> Recipe | None:
+        """Return the recipe by which a node last ran that leaves nothing stored; None if none is recorded."""
+        record = self._record_of_node(node)
+        return parse_version(record.read_bytes(), "", record.parent).recipe if record and record.exists() else None
+
+    def note_run(self, node: str, made: StoredVersion) -> None:
+        """Record by what recipe a node has run that leaves nothing stored."""
+        if record := self._record_of_node(node):
+            atomic_file(record, made.to_json(record.parent, self._lineage))
+
     def _record_of(self, ds_name: str) -> Path | None:
         """Return the file of the record of data without versions; None for data in memory and for versions."""
         dataset = self.get(ds_name)
@@ -309,8 +336,10 @@ class AtomicCatalog(AdaptingCatalog):
         return super().load(ds_name, version)
 
     def exists(self, ds_name: str) -> bool:
-        """Return whether an entry's data exist and are up to date."""
-        return ds_name not in self.outdated and super().exists(ds_name)
+        """Return whether an entry's data exist and are up to date; if a dataset cannot tell, its record does."""
+        if ds_name in self.outdated:
+            return False
+        return super().exists(ds_name) or (cannot_tell(self.get(ds_name)) and self.stored(ds_name) is not None)
 
     def stored(self, ds_name: str) -> StoredVersion | None:
         """Return the record of the data that would be loaded, which is looked up once; None if there is none."""
@@ -402,6 +431,11 @@ class AtomicCatalog(AdaptingCatalog):
 def entry_name(name: str) -> str:
     """Return the name that an entry has in all of its formats, such as ``table`` of ``table@pandas``."""
     return name.partition("@")[0]
+
+
+def cannot_tell(dataset: AbstractDataset | None) -> bool:
+    """Whether a dataset has no way to find out if its data exist."""
+    return dataset is not None and type(dataset)._exists is AbstractDataset._exists
 
 
 def kinds_of(path: Path) -> tuple[str, ...]:

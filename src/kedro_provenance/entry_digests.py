@@ -15,8 +15,6 @@ from codeprint.paths import digest_of_files, paths_at
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import ADDRESSES, is_remote, states, storage_options
 
-UNREAD_FILES = (".DS_Store", ".gitattributes", "LICENSE", "README", "README.md", "generation_config.json")
-"""Names of files in folders that no dataset reads, which lie beside a model or a table."""
 DATABASE = re.compile(r"(postgres(ql)?|mysql|mariadb|mssql|oracle|sqlite|duckdb)(\+\w+)?://")
 UNREAD = ("metadata", "credentials")  # keys that say nothing of the content
 
@@ -100,7 +98,7 @@ def _without_contents(key: str, value: Any, block: Mapping[str, Any], contents: 
         contents.append(digest({name: state for name, state in there.items() if name not in _checkpoint(block)}))
     elif isinstance(value, str):
         paths = [path for path in paths_at(value) if key in ADDRESSES or path.is_file() or "/" in value]
-        contents.extend(digest_of_files(path, leave_out=[*_checkpoint(block), *UNREAD_FILES]) for path in paths)
+        contents.extend(digest_of_files(path, leave_out=_checkpoint(block)) for path in paths)
         return None if paths else value
     return value
 

@@ -19,7 +19,7 @@ from kedro_provenance.around import code_of_hook
 from kedro_provenance.check_parameters import BlockTypes, check_names, check_parameters
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
-from kedro_provenance.plan import recipe_of, version_by
+from kedro_provenance.plan import leaves_nothing, recipe_of, version_by
 from kedro_provenance.run import Checks, Run
 from kedro_provenance.runner import announce, finish, share
 from kedro_provenance.session_parameters import making_pipelines, parameters_in_use
@@ -145,8 +145,11 @@ class ProvenanceHooks:
         assert self._run
         self._run.seconds[node] = seconds = time.time() - self._node_began
         logger.info("%-36s %8.1f s  %s", node.name, seconds, "saved " * bool(node.outputs) + ", ".join(node.outputs))
-        share(node, self._run.catalog)
-        finish(node, self._run.catalog)
+        catalog = self._run.catalog
+        if catalog.made and leaves_nothing(node, catalog):
+            catalog.note_run(node.name, catalog.made)
+        share(node, catalog)
+        finish(node, catalog)
 
     @hook_impl
     def after_pipeline_run(self) -> None:

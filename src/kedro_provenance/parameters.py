@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ArgsKwargs, to_jsonable_python
 
 from kedro_provenance.errors import Fault, Faults, Parameter, Value
-from kedro_provenance.files.digests import digest
+from kedro_provenance.files.digests import digest, text_key
 
 T = TypeVar("T")
 _RESOURCE = object()
@@ -58,7 +58,7 @@ def deciding(value: Any) -> Any:
             if _RESOURCE not in kinds
         }
     if isinstance(value, Mapping):
-        return {str(name): deciding(each) for name, each in value.items()}
+        return {text_key(name): deciding(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [deciding(each) for each in value]
     return to_jsonable_python(value, fallback=str)

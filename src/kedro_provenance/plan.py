@@ -15,9 +15,9 @@ from kedro.pipeline import Node, Pipeline
 from codeprint import Fingerprint, diff
 from kedro_provenance.aliases import is_alias
 from kedro_provenance.around import code_around
-from kedro_provenance.catalog import AtomicCatalog, entry_name, is_in_memory, is_of_kind, is_scratch
+from kedro_provenance.catalog import AtomicCatalog, cannot_tell, entry_name, is_in_memory, is_of_kind, is_scratch
 from kedro_provenance.entry_digests import of_this_process, place_of_entry
-from kedro_provenance.files.digests import digest, with_text_keys
+from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
 from kedro_provenance.forced import forced_nodes
 from kedro_provenance.kedro_internals import names_in_dicts
@@ -52,6 +52,7 @@ def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
     reasons: dict[Node, tuple[str, ...]] = {}
     made_again: set[str] = set()
     formats: dict[str, list[str]] = {}  # in which data are saved or loaded, by the name of their entry
+    catalog.read = {name for node in pipeline.nodes for name in node.inputs}
     for name in pipeline.datasets():
         formats.setdefault(entry_name(name), []).append(name)
     for node in pipeline.nodes:
@@ -80,8 +81,6 @@ def reasons_to_run(
         made_again: entries that earlier nodes will make again.
         recipe: the node's recipe, without these entries, if it is known.
     """
-    if not node.outputs:
-        yield "it shows what it reads, and leaves nothing"
     if node.name in forced_nodes(catalog.records):
         yield "it was named by `kedro provenance force`"
     elif has_nothing_new(node, catalog):
@@ -93,12 +92,16 @@ def reasons_to_run(
             yield f"{name} is known to this run alone"
     if remade := [name for name in node.inputs if name in made_again]:
         yield f"{', '.join(remade)} {'is' if len(remade) == 1 else 'are'} made again"
+    if leaves_nothing(node, catalog) and catalog.read.isdisjoint(node.outputs):
+        if last := catalog.last_run(node.name):
+            yield from differences(last, recipe)
+        else:
+            yield "nothing says what it read last"
     for name in node.outputs:
         dataset, stored = catalog.get(name), catalog.stored(name)
-        if is_in_memory(dataset):
+        if dataset is None or is_in_memory(dataset):
             continue
-        assert dataset is not None
-        if not dataset.exists():
+        if not (dataset.exists() or (stored and cannot_tell(dataset))):
             yield f"{name} is not there"
         elif stored is None or stored.recipe is None:
             yield f"nothing says what {name} was made of"
@@ -108,12 +111,17 @@ def reasons_to_run(
             yield from differences(stored.recipe, recipe)
 
 
+def leaves_nothing(node: Node, catalog: AtomicCatalog) -> bool:
+    """Whether a node has no outputs, or holds all of them in memory."""
+    return all(is_in_memory(catalog.get(name)) for name in node.outputs)
+
+
 def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = ()) -> Recipe:
     """Return the recipe of a node for the versions that the catalog would load now, without the inputs `leave_out`."""
     parameters, inputs, entries = dict[str, Any](), {}, {}
     for name in node.inputs:
         if is_parameter(name):
-            parameters[name.removeprefix("params:")] = with_text_keys(deciding_values(node, name, catalog.load(name)))
+            parameters[name.removeprefix("params:")] = deciding_values(node, name, catalog.load(name))
     loaded = [name for name in node.inputs if not is_parameter(name) and not is_scratch(catalog.get(name))]
     stored = {name: catalog.stored(name) for name in loaded}
     values = texts(parameters).union(*(version.values for version in stored.values() if version))

@@ -11,7 +11,7 @@ from kedro.runner.task import Task
 from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_scratch
 from kedro_provenance.forced import forced_nodes, unforce
 from kedro_provenance.kedro_internals import NodeByNodeRunner
-from kedro_provenance.plan import is_untracked, reasons_to_run, recipe_of, version_by
+from kedro_provenance.plan import is_untracked, leaves_nothing, reasons_to_run, recipe_of, version_by
 from kedro_provenance.project import late_tags
 from kedro_provenance.recipe import Recipe, StoredVersion
 
@@ -48,6 +48,7 @@ class IncrementalRunner(NodeByNodeRunner):
     ) -> dict[str, Any]:
         """Run a pipeline, see :meth:`kedro.runner.AbstractRunner.run`; also continue an interrupted run."""
         self.keeps = only_missing_outputs or catalog.resumes
+        catalog.read = {name for node in pipeline.nodes for name in node.inputs}
         self._makers = {name: node for node in pipeline.nodes for name in node.outputs}
         return super().run(pipeline, catalog, hook_manager, run_id)
 
@@ -72,13 +73,18 @@ class IncrementalRunner(NodeByNodeRunner):
         reasons = list(dict.fromkeys(reasons_to_run(node, catalog, recipe=recipe))) if self.keeps else []
         if self.keeps and not reasons:
             announce(node, catalog, version_by(recipe, catalog, task.run_id))
-            logger.info("%s is kept: what it left fits.", node.name)
+            if not leaves_nothing(node, catalog):
+                logger.info("%s is kept: what it left fits.", node.name)
+            elif catalog.read.isdisjoint(node.outputs):
+                logger.info("%s is not run: what it reads is as it was.", node.name)
+            else:
+                logger.info("%s runs only if a node that runs reads what it holds in memory.", node.name)
         elif self.keeps and (made := self.made_before(node, catalog, recipe)):
             logger.info("%s is not run: what it left before, by the same recipe, is taken.", node.name)
             announce(node, catalog, version_by(recipe, catalog, task.run_id))
             catalog.take(made)
         else:
-            if reasons and node.outputs:
+            if reasons:
                 logger.info("%s runs: %s", node.name, "; ".join(reasons))
             self.execute(task, catalog, version_by(recipe, catalog, task.run_id))
         finish(node, catalog)
@@ -114,7 +120,7 @@ def announce(node: Node, catalog: AtomicCatalog, version: StoredVersion) -> None
     """
     assert version.recipe
     catalog.begun = time.perf_counter()
-    catalog.making = dict.fromkeys(node.outputs, version)
+    catalog.making, catalog.made = dict.fromkeys(node.outputs, version), version
     in_memory = [name for name in node.outputs if is_in_memory(catalog.get(name))]
     if in_memory and not any(is_untracked(name, catalog) for name in node.inputs):
         for name in in_memory:

@@ -19,6 +19,7 @@ from rich.text import Text
 from kedro_provenance.aliases import entry_of
 from kedro_provenance.catalog import (
     AtomicCatalog,
+    cannot_tell,
     is_versioned,
     loaded_version,
     location,
@@ -193,7 +194,7 @@ def choose_nodes(run: Run) -> None:
     run.to_run = Pipeline([step.node for step in steps if step.reasons])
     catalog.outdated = run.to_run.all_outputs()
     if kept := len(steps) - len(run.to_run.nodes):
-        logger.info("%d of %d nodes are not run: what they left fits.", kept, len(steps))
+        logger.info("%d of %d nodes are not run: they are up to date.", kept, len(steps))
 
 
 def plan_table(steps: list[Step]) -> Table:
@@ -271,7 +272,7 @@ def absence(dataset: Any) -> str | None:
     if version is not None:
         exists = remote.has(version) if remote else version in dataset.list_versions(full_path=False)
         return None if exists else f"no version {version} in {path}"
-    if dataset.exists():
+    if dataset.exists() or (cannot_tell(dataset) and Path(path).exists()):
         return None
     neighbours = ", ".join(sorted(file.name for file in Path(path).parent.glob("[!.]*"))[:10])
     missing = f"no file {path}; it is raw data, and its catalog file in conf/ says where to get and put it"

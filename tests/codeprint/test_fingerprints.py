@@ -4,6 +4,7 @@ import copy
 import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,7 +20,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from codeprint import fingerprint, forget
+from codeprint import depends, fingerprint, forget
+from codeprint.__main__ import main
 
 PROJECT = {
     "toy/__init__.py": "",
@@ -51,6 +53,17 @@ REGISTRY = {
     "toy/models/sim.py": "from .base import register\n@register\nclass Sim:\n    VALUE = 1\n",
 }
 FILLED = REGISTRY | {"toy/models/sim.py": "from .base import MODELS\nMODELS['sim'] = 1\n"}
+ACCESSOR = {
+    "toy/settings.py": "import toy.frames\n",
+    "toy/frames.py": "from pandas.api.extensions import register_dataframe_accessor as accessor\n"
+    "@accessor('shop')\nclass Shop:\n    A = 1\n",
+}
+BOTH = {
+    "toy/models/__init__.py": "from . import sim, din\n",
+    "toy/models/sim.py": "__all__ = ['VALUE']\nfrom .base import MODELS\nMODELS['k'] = 1\nVALUE = 1\n",
+    "toy/models/din.py": "from .base import MODELS\nMODELS['k'] = 2\n",
+}
+SWAPPED = ["helpers import *\nfrom toy.models.sim", "models.sim import *\nfrom toy.helpers"]
 IN_PIPELINE = FILLED | {"toy/models/__init__.py": "", "toy/pipelines/sim/pipeline.py": "import toy.models.sim\n"}
 SUBCLASS = {
     "toy/models/__init__.py": "from toy.models import sim\n",
@@ -154,6 +167,11 @@ def digest_of(module="toy.steps.nodes", values=()):
         (f"{RUN}2\n", {"toy/settings.py": "import pandas\npandas.set_option('a', 1)\n"}, "toy/settings.py"),
         (f"from toy import helper\n{RUN}helper()\n", ON_REQUEST, "toy/helpers.py"),
         (f"{RUN}2\n", PATCH, "toy/patch.py"),
+        (f"{RUN}frame.shop.total()\n", ACCESSOR, "toy/frames.py"),
+        (f"{RUN}other\n", {"toy/settings.py": "import lib\n@lib.register\nclass Own:\n    A = 1\n"}, "toy/settings.py"),
+        ("class Said:\n    'Number 1.'\ndef run():\n    return Said.__doc__\n", {}, "toy/steps/nodes.py"),
+        (f"from toy import helpers\n{RUN}helpers.__doc__\n", {"toy/helpers.py": "'Number 1.'\n"}, "toy/helpers.py"),
+        (f"{RUN}open('README.md')\n", {"toy/steps/README.md": "1"}, "toy/steps/README.md"),
         (f"from toy.models.base import MODELS\n{RUN}MODELS\n", IN_PIPELINE, "toy/models/sim.py"),
     ],
 )  # fmt: skip
@@ -216,6 +234,108 @@ def test_number_and_order_of_statements_that_change_a_variable_count(write, one,
         write({"toy/steps/nodes.py": f"T = [1]\n{statements}{RUN}T\n"})
         digests.append(digest_of())
     assert digests[0] != digests[1]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "edited", "old", "new"),
+    [
+        (
+            f"from toy.helpers import *\nfrom toy.models.sim import *\n{RUN}VALUE\n",
+            "toy/models/sim.py",
+            "['VALUE']",
+            "[]",
+        ),
+        (f"from toy.helpers import *\nfrom toy.models.sim import *\n{RUN}VALUE\n", "toy/steps/nodes.py", *SWAPPED),
+        (f"from toy.models.base import MODELS\n{RUN}MODELS\n", "toy/models/__init__.py", "sim, din", "din, sim"),
+    ],
+)
+def test_of_two_sources_of_one_name_the_last_one_counts(write, nodes, edited, old, new):
+    write({"toy/steps/nodes.py": nodes, "toy/helpers.py": "VALUE = 3\n"} | BOTH)
+    before = digest_of()
+    text = Path(sys.path[0], edited).read_text()
+    assert old in text
+    write({edited: text.replace(old, new)})
+    assert digest_of() != before
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        (f"import runpy\n{RUN}runpy.run_path('a.py')\n", "run runs code by run_path, which is not followed"),
+        ("import sys\ndef run():\n    sys.path.insert(0, 'x')\n    import gone\n", "imports gone, which is not found"),
+        ("import sys\nsys.path.insert(0, 'x')\ndef run():\n    import json\n", None),
+    ],
+)
+def test_code_that_cannot_be_followed_is_named_unless_it_is_declared(write, nodes, said):
+    write({"toy/steps/nodes.py": nodes})
+    uncertain = fingerprint(function_of("toy.steps.nodes")).uncertain
+    assert uncertain == () if said is None else uncertain[0].endswith(said)
+    assert fingerprint(depends(files=["a.py"])(function_of("toy.steps.nodes"))).uncertain == ()
+
+
+def test_an_edit_of_the_same_size_and_time_counts(write):
+    before = digest_of()
+    file = Path(sys.path[0], "toy/steps/nodes.py")
+    status = file.stat()
+    write({"toy/steps/nodes.py": file.read_text().replace("1", "2")})
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert digest_of() != before
+
+
+FIRST, SECOND = (lambda x: x + 1), (lambda x: x + 2)  # in one line
+
+
+def test_lambdas_of_one_module_are_told_apart():
+    held = [functools.partial(print, [FIRST, SECOND]), functools.partial(print, [SECOND, FIRST]), FIRST, SECOND]
+    assert len({digest(each) for each in held}) == 4
+
+
+PYTHONS = [
+    found for name in ("python3.10", "python3.13", "python3.14") if (found := shutil.which(name, path=os.defpath))
+]
+OF_ALL_KINDS = """
+import functools, pathlib, fractions, enum
+class Size(enum.Enum):
+    SMALL = 1
+def outer(x, *, y=(1, -2.5, 3j, b"a", None, ...)):
+    '''A docstring.'''
+    with open(x) as one, open(f"a{x!r:>{y}}" "b" f"{x=}") as two:
+        inner = lambda z: {**z, "k": [*y]}
+    match x:
+        case {"a": [1, *rest]} if (n := len(rest)): return u"text", 10 ** 20, "\u00e9\U0001fae8"
+    return inner
+HELD = functools.partial(outer, pathlib.Path("a"), y=[fractions.Fraction(1, 3), Size.SMALL, outer, lambda: 1])
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_digest_is_that_of_any_python(tmp_path, python):
+    (tmp_path / "kinds.py").write_text(OF_ALL_KINDS)
+    text = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(Path(__file__).parents[2] / 'src')!r}]\n"
+    text += "import kinds, codeprint; print(codeprint.fingerprint(kinds.HELD).digest)"
+    digests = [
+        subprocess.run([each, "-c", text], capture_output=True, check=True).stdout for each in (sys.executable, python)
+    ]
+    assert digests[0] == digests[1] != b""
+
+
+HELPER = "def helper():\n    return "
+
+
+def test_what_has_changed_is_said_in_words_also_by_the_command(write, tmp_path, monkeypatch, capsys):
+    write({"told.py": "from helping import helper\ndef run():\n    return helper()\n", "helping.py": f"{HELPER}1\n"})
+    monkeypatch.setattr(sys, "argv", ["codeprint", "told:run", "--json"])
+    main()
+    (tmp_path / "before.json").write_text(capsys.readouterr().out)
+    write({"helping.py": f"LIMIT = 2\n{HELPER}LIMIT\n"})
+    monkeypatch.setattr(sys, "argv", ["codeprint", "told:run", "--before", str(tmp_path / "before.json")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().out) == (1, "helping.LIMIT is new\nhelping.helper changed\n")
+    monkeypatch.setattr(sys, "argv", ["codeprint", "told:ran"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "Expected module:function" in capsys.readouterr().err
 
 
 def test_what_a_package_gives_on_request_counts_for_those_who_ask_alone(write):

@@ -149,12 +149,10 @@ def test_a_place_is_the_same_wherever_the_project_lies(tmp_path, monkeypatch):
     assert place_of_entry({"source": "org/model"}) is place_of_entry({"base_url": "https://api.example.org/v1"}) is None
 
 
-def test_what_nobody_reads_in_a_folder_does_not_count(tmp_path):
-    entry = {"type": "x.CausalLMDataset", "source": str(tmp_path)}
-    (tmp_path / "config.json").write_text("{}")
-    before = digest_of_entry(entry)
-    for name in ("README.md", ".DS_Store", "generation_config.json"):
+def test_no_file_of_a_folder_is_left_out_by_its_name(tmp_path):
+    entry = {"type": "partitions.PartitionedDataset", "path": str(tmp_path), "dataset": "text.TextDataset"}
+    digests = {digest_of_entry(entry)}
+    for name in ("README.md", "LICENSE", "generation_config.json"):
         (tmp_path / name).write_text("something")
-    assert digest_of_entry(entry) == before
-    (tmp_path / "tokenizer.json").write_text("{}")
-    assert digest_of_entry(entry) != before
+        digests.add(digest_of_entry(entry))
+    assert len(digests) == 4

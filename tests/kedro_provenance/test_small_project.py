@@ -11,6 +11,16 @@ from small_project import by_airflow, by_kedro, by_notebook, by_server, by_setti
 ORDERS, PARAMETERS = "data/01_raw/orders.csv", "conf/base/parameters.yml"
 
 
+UNTOLD = """
+from kedro.io import AbstractDataset
+from kedro_datasets.pandas import ParquetDataset
+
+
+class Untold(ParquetDataset):
+    _exists = AbstractDataset._exists
+"""
+
+
 def again(folder, by=by_settings, edits=(None,)):
     """The nodes that sessions of one process make again after edits, by session."""
     return ran(repeated, folder, by, edits)
@@ -47,6 +57,27 @@ def test_what_reads_equal_data_is_kept(tmp_path):
     ran(by_settings, folder)
     edits = [(ORDERS, "2,-1", "2,-4"), (PARAMETERS, "1.2", "2"), (PARAMETERS, "2", "1.2")]
     assert again(folder, edits=edits) == [["clean"], ["total"], []]  # at the end, the first version is taken
+
+
+def test_what_leaves_nothing_runs_once(tmp_path):
+    folder = make_project(tmp_path, "files")
+    nodes = """Node(total, ["cleaned", "params:rate"], "totals", name="total"),
+        Node(lambda totals, title: print(title), ["totals", "params:title"], None, name="show"),
+        Node(lambda totals: totals, "totals", "halved", name="halve"),
+        Node(lambda halved: len(halved), "halved", "days", name="count"),"""
+    edit(
+        folder,
+        "src/shop/pipeline_registry.py",
+        'Node(total, ["cleaned", "params:rate"], "totals", name="total"),',
+        nodes,
+    )
+    edit(folder, "conf/base/catalog.yml", "cleaned: {type: pandas.ParquetDataset", "cleaned: {type: shop.untold.Untold")
+    (folder / "src/shop/untold.py").write_text(UNTOLD)
+    title, rate = (PARAMETERS, "sales", "turnover"), (PARAMETERS, "1.2", "2")
+    every = ["clean", "total", "show", "halve", "count"]
+    sessions = again(folder, edits=[None, None, title, rate])
+    assert not isinstance(sessions, str), sessions
+    assert [sorted(each) for each in sessions] == [sorted(every), [], ["show"], sorted(every[1:])]
 
 
 def test_a_notebook_sees_an_edit_once_it_reloads_the_project(tmp_path):

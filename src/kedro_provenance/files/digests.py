@@ -28,6 +28,10 @@ def with_text_keys(value: Any) -> Any:
         {'a': [{'1 (int)': 2, '1': 3}]}
     """
     if isinstance(value, Mapping):
-        names = {key: key if isinstance(key, str) else f"{key} ({type(key).__name__})" for key in value}
-        return {names[key]: with_text_keys(item) for key, item in value.items()}
+        return {text_key(key): with_text_keys(item) for key, item in value.items()}
     return [with_text_keys(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def text_key(key: Any) -> str:
+    """Return a key as a text that no other key has."""
+    return key if isinstance(key, str) else f"{key} ({type(key).__name__})"
