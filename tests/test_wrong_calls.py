@@ -135,6 +135,8 @@ PYTHON = {
         lambda: fit(timestamp_format="%Y"),
         "Column 'timestamp' of interactions has 840 of 840",
     ),
+    "no ids to exclude": (lambda: fit(exclude_items=[1.5]), "exclude_items[0] is 1.5: input"),
+    "no ids of strangers": (lambda: fit(unknown_ids={"user_id": [1.5]}), "unknown_ids.user_id"),
     "a word as day": (
         lambda: fit(plausible_times={"first_day": "soon"}),
         "plausible_times.first_day is 'soon': input should be a valid date",
@@ -164,7 +166,7 @@ REQUESTS = {
     "users in a dict": (lambda made: made.recommend({"K1": 1}), "users: {'K1': 1} is no id"),
     "a table without ids": (
         lambda made: made.recommend(pl.DataFrame({"a": ["K1"], "b": [1]})),
-        "users is a table with the columns a, b: give ids, or a table whose ids are in user_id.",
+        "users is a table with the columns a, b. Give ids, or a table whose ids are in user_id.",
     ),
     "users and visitors": (lambda made: made.recommend(["K1"], histories=[[]]), "recommend takes users or histories"),
     "a number as histories": (lambda made: made.recommend(histories=3), "histories is of type int, but each visitor"),
@@ -391,6 +393,13 @@ def test_a_command_is_refused_in_its_own_words(command, arguments, words, tmp_pa
     assert result.exit_code in (1, 2)
     assert words in result.output
     assert not [word for word in SCRIPTS_ALONE if word in result.output]
+
+
+def test_warnings_have_the_words_of_scripts(caplog):
+    fit(THINGS, exclude_items=["sku-98"])
+    told = " ".join(caplog.messages)
+    assert "1 of 1 ids and patterns of `exclude_items` match no item, such as sku-98" in told
+    assert not [word for word in RUN_ALONE if word in told]
 
 
 def test_a_fault_keeps_the_words_of_its_door_in_other_processes():

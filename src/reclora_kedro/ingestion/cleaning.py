@@ -308,14 +308,14 @@ def _typed_log(raw: RawColumns, seconds: pl.Series, columns: InteractionColumns)
     frame = pl.DataFrame(log)
     if impressions:
         frame = expand_impressions(frame, impressions)
-        frame = frame.with_columns(typed(frame["item_id"], pl.String(), f"Column {columns.item_id!r} of {raw.table}"))
+        frame = frame.with_columns(typed(frame["item_id"], pl.String(), Column(columns.item_id, Table(raw.table))))
     return _without_unknown_ids(frame, columns)
 
 
 def _without_unknown_ids(log: pl.DataFrame, columns: InteractionColumns) -> pl.DataFrame:
     """Replace ids that stand for unknown users or items by null."""
     for name, values in columns.unknown_ids.items():
-        parameter = f"{BLOCK}.unknown_ids.{name}"
+        parameter = Parameter(f"{BLOCK}.unknown_ids.{name}")
         unknown = typed(listed(values, name, parameter), log.schema[name], parameter).drop_nulls()
         log = log.with_columns(pl.when(~pl.col(name).is_in(unknown.implode())).then(name))
     return log

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from kedro_provenance.errors import Fault, Term
+
 BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 """White space of Unicode, no-break spaces included."""
 MAX_LENGTH = 200  # characters: what the service takes, and what an index of a database holds
@@ -175,7 +177,7 @@ def is_id(text: str, kind: pl.DataType) -> bool:
     return kind == pl.String or (WHOLE_NUMBER.fullmatch(text) is not None and -(2**63) <= int(text) < 2**63)
 
 
-def listed(values: Any, column: str, argument: str) -> pl.Series:
+def listed(values: Any, column: str, argument: str | Term) -> pl.Series:
     """Return ids that a script gives as texts, null for None and NaN.
 
     Args:
@@ -196,10 +198,8 @@ def listed(values: Any, column: str, argument: str) -> pl.Series:
     if hasattr(values, "columns"):
         columns = list(values.columns)
         if column not in columns and len(columns) != 1:
-            raise ValueError(
-                f"{argument} is a table with the columns {', '.join(map(str, columns))}: give ids, or a table whose "
-                f"ids are in {column}."
-            )
+            found = f"is a table with the columns {', '.join(map(str, columns))}"
+            raise Fault(argument, found, advice=f"Give ids, or a table whose ids are in {column}")
         values = values[column if column in columns else columns[0]]
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         values = [values]
@@ -208,10 +208,10 @@ def listed(values: Any, column: str, argument: str) -> pl.Series:
             return canonical(values, pl.String())
         return pl.Series([id_text(each) for each in values], dtype=pl.String)
     except ValueError as error:
-        raise ValueError(f"{argument}: {error} Correct the ids, or leave such values out.") from error
+        raise Fault(argument, "", str(error).rstrip("."), "Correct the ids, or leave such values out") from error
 
 
-def typed(texts: pl.Series, kind: pl.DataType, argument: str) -> pl.Series:
+def typed(texts: pl.Series, kind: pl.DataType, argument: str | Term) -> pl.Series:
     """Return ids that a script or a setting gives as a log has them, null where that cannot be.
 
     Raises:
@@ -220,10 +220,10 @@ def typed(texts: pl.Series, kind: pl.DataType, argument: str) -> pl.Series:
     try:
         return canonical(texts, kind)
     except IdError as error:
-        raise ValueError(f"{argument}: {error}") from error
+        raise Fault(argument, "", str(error).rstrip(".")) from error
 
 
-def look_up(values: Any, known: pl.Series, argument: str) -> pl.DataFrame:
+def look_up(values: Any, known: pl.Series, argument: str | Term) -> pl.DataFrame:
     """Look up ids that a script, a setting or a request gives in those of a log.
 
     Args:

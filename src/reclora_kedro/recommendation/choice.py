@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from kedro_provenance.errors import Parameter, worded
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -81,13 +82,13 @@ class MethodChoice:
         config.warn_of_unmatched(self.log.items)  # here alone, as rules are read at many places
         training = Training.of_split(self.log, self.trained, self.engine)
         sources = settings_of_sources(config, self.blocks, training, likes.settings, config.protocol == "live")
-        kind, reason = config.method, "it is named in recommendation.method"
+        kind, reason = config.method, "it is the method that is named"
         choice = Choice(kind="fusion" if kind == "validation" else kind, order=config.order, sources=sources)
         recommender = FittedRecommender.from_choice(training, choice, config, self.lens).as_measured(training)
         training.release()  # settings that were not chosen have transitions and near items of their own
         choice = choice.model_copy(update={"stage": self._learn_stage(recommender, likes.teaching), "reason": reason})
         if choice.kind == "ranker" and choice.stage.trees is None:
-            reason = "the ranker is named in recommendation.method, but no trees improve on the fusion"
+            reason = "the ranker is named, but no trees improve on the fusion"
             choice = choice.model_copy(update={"kind": "fusion", "reason": reason})
         choice, compared = self._best(replace(recommender, choice=choice), likes.choosing)
         at_test_moments = _at_test_moments(replace(recommender, choice=choice))
@@ -112,12 +113,9 @@ class MethodChoice:
         if len(listers) < 2:
             return choice, []
         if (users := likes["user_index"].n_unique()) < 2:
-            logger.warning(
-                "Validation likes should choose how items are found, but %d user(s) have likes of new items there, and "
-                "2 are needed: it is %s. Name recommendation.method.",
-                users,
-                choice.kind,
-            )
+            found = f"but {users} user(s) have likes of new items there, and 2 are needed: it is {choice.kind}. Name "
+            method = Parameter("recommendation.method")
+            logger.warning(worded("Validation likes should choose how items are found, ", found, method, "."))
             reason = f"{users} user(s) have likes of the validation split, too few to choose by"
             return choice.model_copy(update={"reason": reason}), []
         in_use = self.in_use.name if self.in_use is not None and self.in_use.name in listers else None

@@ -17,6 +17,8 @@ from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Real, Seed, 
 
 logger = logging.getLogger(__name__)
 
+EXCLUDE_ITEMS = Parameter("recommendation.exclude_items")
+
 SECOND_STAGES = ("fusion", "ranker")
 """Orders of the best items of all sources."""
 RERANKED = "_lens"
@@ -59,7 +61,7 @@ class RecommendationConfig(Block):
 
     def excluded(self, items: pl.DataFrame) -> np.ndarray:
         """Return the indices of the items that `exclude_items` names, by id or by a pattern such as ``POST*``."""
-        named = listed(self.exclude_items, "item_id", "recommendation.exclude_items").to_list()
+        named = listed(self.exclude_items, "item_id", EXCLUDE_ITEMS).to_list()
         ids = items["item_id"].cast(pl.String)
         is_excluded = ids.is_in(named).to_numpy().copy()
         if patterns := [translate(each) for each in named if {*each} & {*"*?["}]:
@@ -73,8 +75,8 @@ class RecommendationConfig(Block):
         Raises:
             ValueError: an id is a number that is written in another way than the log's ids.
         """
-        named = listed(self.exclude_items, "item_id", "recommendation.exclude_items")
-        typed(named, items.schema["item_id"], "recommendation.exclude_items")
+        named = listed(self.exclude_items, "item_id", EXCLUDE_ITEMS)
+        typed(named, items.schema["item_id"], EXCLUDE_ITEMS)
         found = {*items["item_id"].cast(pl.String).gather(self.excluded(items)).to_list()}
         if unmatched := [
             each for each in named if each not in found and not any(fnmatchcase(item, each) for item in found)
@@ -82,7 +84,7 @@ class RecommendationConfig(Block):
             logger.warning(
                 worded(
                     f"{len(unmatched)} of {len(self.exclude_items)} ids and patterns of ",
-                    Parameter("recommendation.exclude_items"),
+                    EXCLUDE_ITEMS,
                     f" match no item, such as {unmatched[0]}, so they exclude nothing: correct them, or leave them "
                     f"out. Ids of the {items.height:,} items are written like "
                     f"{', '.join(map(str, items['item_id'].head(3)))}.",

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kedro_provenance.errors import Fault, Parameter
 from reclora_kedro.history.log import InteractionLog
 
 
@@ -20,16 +21,15 @@ class Windows:
 
     @classmethod
     def from_log(cls, log: InteractionLog, length: int) -> Self:
-        """Cut training events into windows of up to `length` events before a target; raise ValueError without any."""
+        """Cut training events into windows of up to `length` events before a target; raise Fault without any."""
         training = log.training_events()
         begin = np.concatenate([[0], np.cumsum(training)])[log.sequences.offsets]
         count = np.diff(begin)
         windows = -(-(count - 1).clip(0) // length)
         if not windows.sum():
-            raise ValueError(
-                f"None of the {log.users.height} users has two events in the training split, so that there is no next "
-                "item to learn. Change history.split, or rank by neighbours or popularity."
-            )
+            found = f"has two events of none of {log.users.height} users, so that there is no next item to learn"
+            advice = "Change ", Parameter("history.split"), ", or rank by neighbours or popularity"
+            raise Fault("The training split", found, advice=advice)
         user = np.repeat(np.arange(len(count)), windows)
         earlier = np.arange(len(user)) - np.repeat(np.cumsum(windows) - windows, windows)  # windows of the user
         last = begin[1:][user] - 1 - earlier * length
