@@ -188,7 +188,10 @@ class TestFindUsers:
             ([7.5], "7.5 is no id"),
             ([[7]], r"\[7\] is no id"),
             ({7: 1}, "{7: 1} is no id"),
-            (pl.DataFrame({"a": [1], "b": [2]}), "users is a table with the columns a, b\. Give ids, or .* in user_id"),
+            (
+                pl.DataFrame({"a": [1], "b": [2]}),
+                r"users is a table with the columns a, b\. Give ids, or .* in user_id",
+            ),
         ],
     )
     def test_what_may_mean_another_user_is_refused(self, log, asked, words):

@@ -52,7 +52,7 @@ def test_users_with_one_event_have_no_next_item():
     ids=["one item", "one second per user"],
 )
 def test_a_log_without_sequences_is_refused(interactions):
-    with pytest.raises(ValueError, match=r"The validation split has \d+ likes .* has no sequences"):
+    with pytest.raises(ValueError, match=r"The validation split has \d+ likes, .* has no sequences"):
         validation_likes(cycle_log(interactions=interactions), None, 0)
 
 
