@@ -541,7 +541,7 @@ def _events_of_visitors(log: InteractionLog, histories: Sequence[Any]) -> pl.Dat
         if isinstance(history, Sequence) and any(isinstance(each, Mapping) for each in history):
             told = [dict(each) if isinstance(each, Mapping) else {"item_id": each} for each in history]
             history = [each.pop("item_id", None) for each in told]
-            texts += map(log.sequences.schema.text, told)
+            texts += (log.sequences.schema.text(each, f"histories[{place}]: ") for each in told)
         ids.append(listed(history, "item_id", f"histories[{place}]"))
         texts += [None] * (sum(map(len, ids)) - len(texts))
     visitor = np.repeat(np.arange(len(ids)), [*map(len, ids)])

@@ -103,7 +103,7 @@ def test_a_declared_column_goes_through_every_way_in_to_every_reader_that_it_nam
         [shown] = client.get(f"/users/{NEW_USER}").json()["latest"]
         assert shown[name] == sent
         told = client.post("/events", json={"events": [event | {name: {"no": "value"}}]})
-        assert (told.status_code, told.json()["where"]) == (422, f"events.0.{name}")
+        assert (told.status_code, told.json()["errors"][0]["where"]) == (422, f"/events/0/{name}")
         assert client.post("/events", json={"events": [event | {"unknown": 1}]}).status_code == 422
         history = {"history": [{"item": "3", "rating": 4, name: sent}], "n": 3}
         assert len(client.post("/recommend", json=history).json()["items"]) == 3
@@ -129,7 +129,7 @@ def test_a_declared_column_goes_through_every_way_in_to_every_reader_that_it_nam
     for place in range(len(log.sequences.rating)):
         assert schema.values_of(log.sequences.declared, place) == events.schema.values_of(events.declared, place)
 
-    visited, _ = api._with_visitors(replace(model.recommender, log=log), [[{"item_id": "3", name: sent}, 4]])
+    visited, _ = api.with_visitors(replace(model.recommender, log=log), [[{"item_id": "3", name: sent}, 4]])
     past = visited.log.sequences
     assert [past.schema.values_of(past.declared, event) for event in (-2, -1)] == [{name: sent}, {}]
 

@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 from pydantic import ConfigDict, Field, model_validator
 
+from kedro_provenance.errors import Fault, Value
 from kedro_provenance.parameters import Block
 from reclora_kedro.parameters import NonNegative, Positive
 
@@ -70,14 +71,6 @@ class DeclaredColumn(Block):
         """What a value has to be, for messages."""
         kinds = {"number": "a number", "weight": "a number, 0 or greater", "category": "a text"}
         return kinds.get(self.kind) or f"one of {', '.join(self.weights)}"
-
-
-class UnfitValueError(ValueError):
-    """A value that no event may have in a column."""
-
-    def __init__(self, column: str, found: Any, expected: str) -> None:
-        super().__init__(f"{column} is {found!r}: expected is {expected}.")
-        self.column, self.found, self.expected = column, found, expected
 
 
 class EventColumn(DeclaredColumn):
@@ -299,19 +292,24 @@ class EventSchema:
         values = {column.name: column.decoded(columns[column.name][event].item()) for column in read}
         return {name: value for name, value in values.items() if value is not None}
 
-    def text(self, values: Mapping[str, Any]) -> str | None:
+    def text(self, values: Mapping[str, Any], event: str) -> str | None:
         """Return the values of an event that was sent, by name, as the text of JSON that a journal keeps, if any.
 
+        Args:
+            event: how messages begin that name one of its columns.
+
         Raises:
-            UnfitValueError: a value is unfit, or of no declared column.
+            Fault: a value is unfit, or of no declared column.
         """
         columns, read = {column.name: column for column in self.declared}, dict[str, Any]()
         for name, value in values.items():
             if name not in columns:
-                others = f"only {', '.join(columns)}" if columns else "no further column"
-                raise UnfitValueError(name, value, f"left out: events of this log have {others}")
+                known = f"one of the columns {', '.join(columns)}" if columns else "no further column"
+                raise Fault(f"{event}{name}", ("is ", Value(value)), known, "Leave it out")
             if not columns[name].takes(value):
-                raise UnfitValueError(name, value, columns[name].expected)
+                raise Fault(
+                    f"{event}{name}", ("is ", Value(value)), columns[name].expected, "Correct it, or leave it out"
+                )
             if value is not None:
                 read[name] = value.strip() if isinstance(value, str) else float(value)
         return json.dumps(read, sort_keys=True, ensure_ascii=False) if read else None

@@ -18,7 +18,6 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 from kedro_provenance.errors import Fault, Value, quoted_value
 from reclora_kedro.history.fields import field_names, number_names
-from reclora_kedro.ingestion.events import UnfitValueError
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
 from reclora_kedro.ingestion.plausible_times import believed_seconds
 from reclora_kedro.serving import shapes
@@ -360,9 +359,9 @@ class Routes:
         if not first <= second <= last:
             raise _wrong(f"{where}/time", str(when), f"a time from {_rfc3339(first)} to {_rfc3339(last)}")
         try:
-            further = columns.events.text(event.model_extra or {})
-        except UnfitValueError as error:
-            raise _wrong(f"{where}/{error.column}", error.found, error.expected) from error
+            further = columns.events.text(event.model_extra or {}, f"{where}/")
+        except Fault as fault:
+            raise invalid_request(fault) from fault
         return Event(event_id, user, event.item, rating, second, request_id, further)
 
 
