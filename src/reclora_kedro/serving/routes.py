@@ -92,9 +92,9 @@ class Routes:
             [response] = await self._recommend([body])
             return response
         _require_most("requests", len(body.requests), self._config.max_requests, "max_requests")
-        return {"answers": await self._recommend(body.requests)}
+        return {"answers": await self._recommend(body.requests, "/requests/{}")}
 
-    async def _recommend(self, bodies: Sequence[Recommend]) -> list[Json]:
+    async def _recommend(self, bodies: Sequence[Recommend], pointer: str = "") -> list[Json]:
         recommendation = self.service.current_model.recommendation
         costs = []
         for body in bodies:
@@ -105,14 +105,15 @@ class Routes:
             costs.append(_Cost.of(body, self._model(body), pairs, shortlist if self._model(body) == "llm" else body.n))
         self._require_affordable(costs)
 
-        def recommendation_of(body: Recommend, now: Snapshot) -> Request:
-            request = self._request(body, now, body.candidates)
+        def recommendation_of(place: int, body: Recommend, now: Snapshot) -> Request:
+            within = pointer.format(place)
+            request = self._request(body, now, body.candidates, within)
             request.rank, request.n, request.include_seen = True, body.n, body.include_seen
-            request.excluded = _known_items(now.live, body.exclude, "exclude")
+            request.excluded = _known_items(now.live, body.exclude, f"{within}/exclude")
             request.allowed = _allowed(now.log.items, body.filter)
             return request
 
-        parts = [(partial(recommendation_of, body), cost.pairs) for body, cost in zip(bodies, costs, strict=True)]
+        parts = [(partial(recommendation_of, n, body), costs[n].pairs) for n, body in enumerate(bodies)]
         answers = await self.service.answer(parts)
         return [_response(body, answer) for body, answer in zip(bodies, answers, strict=True)]
 
@@ -285,7 +286,7 @@ class Routes:
         for place, event in enumerate(events):
             where = f"/events/{place}"
             if not is_id(event.user, self.service.live.user_type):
-                raise _wrong(f"{where}/user", event.user, "a whole number, as all users of the log are")
+                raise _wrong(f"{where}/user", event.user, "it must be a whole number, as all users of the log are")
             _require_as_written(f"{where}/item", event.item, self.service.live.item_type)
             rows.append(self._event(where, event, event.user, event.event_id or uuid4().hex, event.request_id))
         without_time = {row.event_id for row, event in zip(rows, events, strict=True) if event.time is None}
@@ -309,8 +310,12 @@ class Routes:
             _require_most("The request", pairs, self._config.max_pairs, "max_pairs", counted)
         _require_most("The request", prompts, self._config.max_prompts, "max_prompts", "prompts of the LLM")
 
-    def _request(self, body: OfOneUser, now: Snapshot, items: list[str] | None) -> Request:
-        """Build a request from the common members of a body for recommendations or scores."""
+    def _request(self, body: OfOneUser, now: Snapshot, items: list[str] | None, within: str = "") -> Request:
+        """Build a request from the common members of a body for recommendations or scores.
+
+        Args:
+            within: pointer to the body in that of many.
+        """
         model = self._model(body)
         if model == "llm" and now.current_model.llm is None:
             detail = (
@@ -320,15 +325,15 @@ class Routes:
             raise ProblemError(422, "no-llm", "The LLM is not served", detail)
         given = body.history or []
         _require_most("history", len(given), self._config.max_events, "max_events")
-        events = (self._event(f"/history/{place}", event, "", "") for place, event in enumerate(given))
+        events = (self._event(f"{within}/history/{place}", event, "", "") for place, event in enumerate(given))
         taken = [event for event in events if event.rating is not None]  # not those that were shown and not clicked
         if body.user is not None:
-            _require_as_written("/user", body.user, now.live.user_type)
+            _require_as_written(f"{within}/user", body.user, now.live.user_type)
         for place, event in enumerate(given):
-            _require_as_written(f"/history/{place}/item", event.item, now.live.item_type)
+            _require_as_written(f"{within}/history/{place}/item", event.item, now.live.item_type)
         history = tuple(event for event in taken if event.item_id in now.live.items)
         member = "items" if isinstance(body, Score) else "candidates"
-        indices = None if items is None else _known_items(now.live, items, member)
+        indices = None if items is None else _known_items(now.live, items, f"{within}/{member}")
         return Request(False, body.user, history, items=indices, explain=body.explain, model=model)
 
     def _event(self, where: str, event: PastEvent, user: str, event_id: str, request_id: str | None = None) -> Event:
@@ -343,11 +348,13 @@ class Routes:
         if columns.rating:
             low, high = ingestion.rating_min, ingestion.rating_max
             if event.rating is None or event.clicked is not None or not low <= event.rating <= high:
-                raise _wrong(f"{where}/rating", event.rating, f"a rating from {low:g} to {high:g}, and not clicked")
+                raise _wrong(f"{where}/rating", event.rating, f"it must be from {low:g} to {high:g}, and not clicked")
             rating = event.rating
         elif event.rating is not None or (event.clicked is None) == columns.has_impressions:
             expected = (
-                "clicked, true or false, and no rating" if columns.has_impressions else "neither rating nor clicked"
+                "it must have clicked, true or false, and no rating"
+                if columns.has_impressions
+                else "it must have neither rating nor clicked"
             )
             raise _wrong(where, event.model_dump(exclude_none=True, mode="json"), expected)
         elif event.clicked is False:
@@ -357,7 +364,7 @@ class Routes:
         first, last = believed_seconds(ingestion.plausible_times)
         last = min(last, int(now + self._config.clock_skew_seconds))
         if not first <= second <= last:
-            raise _wrong(f"{where}/time", str(when), f"a time from {_rfc3339(first)} to {_rfc3339(last)}")
+            raise _wrong(f"{where}/time", str(when), f"it must be a time from {_rfc3339(first)} to {_rfc3339(last)}")
         try:
             further = columns.events.text(event.model_extra or {}, f"{where}/")
         except Fault as fault:
@@ -449,10 +456,10 @@ def _because(live: LiveLog, reason: Reason) -> Json:
     return {"neighbours": near, "ranks": reason.ranks} | reason.counts | of_llm
 
 
-def _known_items(live: LiveLog, ids: Sequence[str], member: str) -> np.ndarray:
+def _known_items(live: LiveLog, ids: Sequence[str], where: str) -> np.ndarray:
     """Return the indices of known items, each once."""
     for place, item in enumerate(ids):
-        _require_as_written(f"/{member}/{place}", item, live.item_type)
+        _require_as_written(f"{where}/{place}", item, live.item_type)
     return np.array([live.items[item] for item in dict.fromkeys(ids) if item in live.items], dtype=np.int64)
 
 
