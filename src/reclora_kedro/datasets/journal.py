@@ -12,7 +12,7 @@ from reclora_kedro.datasets.forgotten_users import ForgottenUsersDataset
 from reclora_kedro.datasets.load_only import LoadOnlyDataset
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.serving.erasing import erase_events
-from reclora_kedro.serving.journal_databases import journal_database
+from reclora_kedro.serving.journal_databases import journal_database, reading
 from reclora_kedro.serving.journal_tables import JournalError, stored_events
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class JournalDataset(LoadOnlyDataset):
         try:
             if (connection := database.connect_to_read()) is None:
                 return pl.DataFrame(schema=SCHEMA)
-            with closing(connection):
+            with closing(connection), reading(database, connection):
                 events = stored_events(connection)
         except JournalError as error:
             raise DatasetError(f"{self.journal}: {error}") from error

@@ -22,8 +22,6 @@ from reclora_kedro.serving.journal_databases import JournalDatabase, reading
 from reclora_kedro.serving.journal_tables import (
     CHANGED,
     DELETE_DROPPED,
-    DELETE_EVENT,
-    DELETE_EVENTS,
     DROPPED,
     DROPPED_UNTIL,
     Connection,
@@ -31,6 +29,8 @@ from reclora_kedro.serving.journal_tables import (
     JournalError,
     Place,
     add_event,
+    delete_event,
+    delete_events,
     drop_until,
     erase_users,
     note_change,
@@ -181,7 +181,7 @@ class Journal:
                         continue
                     if not replace or stored.user_id != event.user_id:
                         raise EventConflictError(stored, event)
-                    connection.run(DELETE_EVENT, event_id=event.event_id)
+                    delete_event(connection, stored)
                     self._note_change(connection, event.user_id)
                 add_event(connection, event)
                 added += 1
@@ -197,7 +197,7 @@ class Journal:
         """
 
         def delete(connection: Connection) -> int:
-            deleted = int(connection.run(DELETE_EVENTS, user_id=user_id).rowcount)
+            deleted = delete_events(connection, user_id)
             if (deleted or is_known) and user_id not in self._excluded:
                 drop_until(connection, user_id, now)
                 self._note_change(connection, user_id)

@@ -13,7 +13,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from kedro_provenance.files.storage import is_remote
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.serving.journal_tables import (
+    READ_TOTALS,
     TABLES,
+    TOTALS,
     Connection,
     JournalError,
     add_checksums,
@@ -146,6 +148,7 @@ class SqliteFile(JournalDatabase):
                     driver.execute(f"ALTER TABLE events ADD COLUMN {name} {kind}")
             if "checksum" not in held:
                 add_checksums(connection)
+            connection.make_totals()
             driver.execute("COMMIT")
         except BaseException:
             connection.close()
@@ -267,13 +270,12 @@ class PostgresDatabase(JournalDatabase):
     def connect(self) -> Connection:
         connection = self._connected()
         try:
-            if not self._has_tables(connection):
+            is_current = self._has_tables(connection) and connection.driver.execute(HAS_COLUMNS).fetchone() is not None
+            if not (is_current and connection.has_totals() and connection.run(READ_TOTALS).fetchone()):
                 self.begin_writing(connection)
                 connection.make_tables()
-                connection.driver.execute("COMMIT")
-            elif connection.driver.execute(HAS_COLUMNS).fetchone() is None:  # of an earlier release
-                self.begin_writing(connection)
                 connection.driver.execute("ALTER TABLE events ADD COLUMN IF NOT EXISTS columns TEXT")
+                connection.make_totals()
                 connection.driver.execute("COMMIT")
         except BaseException:
             connection.close()
@@ -289,8 +291,9 @@ class PostgresDatabase(JournalDatabase):
 
     def _has_tables(self, connection: Connection) -> bool:
         """Return whether the journal's tables exist; raise JournalError if another program has one of that name."""
-        names = ", ".join(f"to_regclass('{name}') IS NOT NULL" for name in TABLES.tables)
-        exist = dict(zip(TABLES.tables, connection.driver.execute(f"SELECT {names}").fetchone(), strict=True))
+        tables = [name for name in TABLES.tables if name != TOTALS.name]  # which earlier releases lack
+        names = ", ".join(f"to_regclass('{name}') IS NOT NULL" for name in tables)
+        exist = dict(zip(tables, connection.driver.execute(f"SELECT {names}").fetchone(), strict=True))
         if len({*exist.values()}) > 1:
             names = ", ".join(name for name in exist if exist[name])
             raise JournalError(

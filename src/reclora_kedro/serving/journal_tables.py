@@ -4,6 +4,7 @@ SQLAlchemy writes each statement once for a database, and the database driver's 
 SQLAlchemy's connections, each statement would take 12 µs of CPU more, and storing an event takes a dozen of them.
 """
 
+import math
 import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -70,12 +71,26 @@ ERASURES = Table(
     # Of one row, drawn anew whenever users are erased: a restored backup has another one.
     Column("number", BigInteger, primary_key=True, autoincrement=False),
 )
+TOTALS = Table(
+    "totals",
+    TABLES,
+    # Of one row: what all events together must be, so that rows that are deleted or added by hand are noticed.
+    Column("events", BigInteger, primary_key=True, autoincrement=False),
+    Column("checksums", BigInteger, nullable=False),
+)
 
 OF_USER = bindparam("user_id", type_=Text)
 NONE = literal_column("0", Integer)
 ADD_EVENT = insert(EVENTS).inline()
 DELETE_EVENT = delete(EVENTS).where(EVENTS.c.event_id == bindparam("event_id"))
 DELETE_EVENTS = delete(EVENTS).where(EVENTS.c.user_id == OF_USER)
+SUMS = select(func.count(), func.coalesce(func.sum(EVENTS.c.checksum), NONE)).select_from(EVENTS)
+SUMS_OF_USER = SUMS.where(EVENTS.c.user_id == OF_USER)
+READ_TOTALS, ADD_TOTALS = select(TOTALS.c.events, TOTALS.c.checksums), insert(TOTALS).inline()
+COUNT = update(TOTALS).values(
+    events=TOTALS.c.events + bindparam("more", type_=BigInteger),
+    checksums=TOTALS.c.checksums + bindparam("further", type_=BigInteger),
+)
 # Whatever columns there are: a journal of an earlier release is read before a service takes it over.
 ALL_EVENTS = select(literal_column("*", Text)).select_from(EVENTS)
 EVENT = ALL_EVENTS.where(EVENTS.c.event_id == bindparam("event_id"))
@@ -128,6 +143,18 @@ class Connection:
         cursor.executemany(_text(self._dialect, statement, tuple(rows[0])), rows)
         return int(cursor.rowcount)
 
+    def has_totals(self) -> bool:
+        """Whether events are counted, as they are once a service has taken the journal over."""
+        is_file = self._dialect.name == "sqlite"
+        catalog = "FROM sqlite_schema WHERE name = 'totals'" if is_file else "WHERE to_regclass('totals') IS NOT NULL"
+        return self.driver.execute(f"SELECT 1 {catalog}").fetchone() is not None
+
+    def make_totals(self) -> None:
+        """Count the events, unless they are counted."""
+        if self.run(READ_TOTALS).fetchone() is None:
+            [[events, checksums]] = self.run(SUMS).fetchall()
+            self.run(ADD_TOTALS, events=events, checksums=int(checksums))
+
     def make_tables(self) -> None:
         """Create the tables that do not exist."""
         for table in TABLES.sorted_tables:
@@ -141,6 +168,17 @@ def _text(dialect: Dialect, statement: ClauseElement, columns: tuple[str, ...] =
     """Return a statement in the language of a database; an insertion has the columns that are given."""
     named: Any = {"column_keys": columns} if getattr(statement, "is_insert", False) else {}
     return str(statement.compile(dialect=dialect, **named))
+
+
+UNCHECKED = "unchecked"  # stands for the checksum in journals of earlier releases, which have none
+TEXT = (str, type(None))
+TYPES: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("event_id", "user_id", "item_id"), (str,)),
+    **dict.fromkeys(("request_id", "columns"), TEXT),
+    "rating": (float, int, type(None)),
+    "timestamp": (int,),
+}
+"""Types of what services write; SQLite keeps any."""
 
 
 class Event(NamedTuple):
@@ -192,20 +230,33 @@ def stored_events(connection: Connection, after: int = 0, user_id: str | None = 
         user_id: whose events are read; None for all.
 
     Raises:
-        JournalError: an event is not as it was written. Events of earlier releases have no checksum until a service
-            takes the journal over.
+        JournalError: an event is not as it was written, or there are others than were written. Those of earlier
+            releases have no checksum until a service takes the journal over.
     """
     of_user = {} if user_id is None else {"user_id": user_id}
     rows = connection.run(EVENTS_OF_USER if of_user else NEW_EVENTS, after=after, **of_user)
-    events = []
+    events, checksums = list[Event](), 0
     for event, sequence, stored in _rows(rows):
         events.append(_as_read(event))
-        if stored not in (None, checksum(event)):
+        checksums += (own := checksum(event))
+        if stored not in (UNCHECKED, own):
+            raise _damaged(sequence, "its checksum is another one" if stored is not None else "it has no checksum")
+    if not after and user_id is None and connection.has_totals():
+        counted = connection.run(READ_TOTALS).fetchone()
+        if counted is not None and tuple(counted) != (len(events), checksums):
             raise JournalError(
-                f"The journal is damaged: the event with the sequence {sequence} is not as it was written, by its "
-                f"checksum. Restore a backup, or drop that event: DELETE FROM events WHERE sequence = {sequence}."
+                f"The journal is damaged: it holds {len(events):,} events, which are not the {counted[0]:,} that were "
+                "written: rows were deleted or added by hand. Restore a backup, or go on with what it holds: DELETE "
+                "FROM totals."
             )
     return events
+
+
+def _damaged(sequence: int, fault: str) -> JournalError:
+    return JournalError(
+        f"The journal is damaged: the event with the sequence {sequence} is not as it was written, as {fault}. Restore "
+        f"a backup, or drop that event: DELETE FROM events WHERE sequence = {sequence}; DELETE FROM totals."
+    )
 
 
 def _as_read(event: Event) -> Event:
@@ -213,17 +264,40 @@ def _as_read(event: Event) -> Event:
     return event._replace(user_id=event.user_id.strip(BLANKS), item_id=event.item_id.strip(BLANKS))
 
 
-def _rows(cursor: Any) -> Iterator[tuple[Event, int, int | None]]:
-    """Yield the events of rows, with their sequence and checksum, whichever columns a journal has."""
+def _rows(cursor: Any) -> Iterator[tuple[Event, int, Any]]:
+    """Yield the events of rows, with their sequence and checksum, whichever columns a journal has.
+
+    Raises:
+        JournalError: a value is of another type than services write, or no number.
+    """
     names = [column[0] for column in cursor.description]
     for values in cursor:
         row: dict[str, Any] = dict(zip(names, values, strict=True))
         columns: Any = {name: row.get(name) for name in Event._fields}
-        yield Event(**columns), row["sequence"], row.get("checksum")
+        sequence, checked = row["sequence"], row.get("checksum", UNCHECKED)
+        for name, value in columns.items():
+            if not isinstance(value, TYPES[name]) or (isinstance(value, float) and not math.isfinite(value)):
+                raise _damaged(sequence, f"its {name} is {str(value)[:100]!r}")
+        yield Event(**columns), sequence, checked
 
 
 def add_event(connection: Connection, event: Event) -> None:
-    connection.run(ADD_EVENT, **event._asdict(), checksum=checksum(event))
+    own = checksum(event)
+    connection.run(ADD_EVENT, **event._asdict(), checksum=own)
+    connection.run(COUNT, more=1, further=own)
+
+
+def delete_event(connection: Connection, event: Event) -> None:
+    connection.run(DELETE_EVENT, event_id=event.event_id)
+    connection.run(COUNT, more=-1, further=-checksum(event))
+
+
+def delete_events(connection: Connection, user_id: str) -> int:
+    """Delete the events of a user, and return their number."""
+    [[events, checksums]] = connection.run(SUMS_OF_USER, user_id=user_id).fetchall()
+    connection.run(DELETE_EVENTS, user_id=user_id)
+    connection.run(COUNT, more=-events, further=-int(checksums))
+    return int(events)
 
 
 def add_checksums(connection: Connection) -> None:
@@ -256,7 +330,7 @@ def erase_users(connection: Connection, users: Iterable[str]) -> int:
         connection.run_for_each(statement, ids)
     connection.run(DELETE_ERASURE)
     connection.run(ADD_ERASURE, number=secrets.randbits(62))
-    return connection.run_for_each(DELETE_EVENTS, ids)
+    return sum(delete_events(connection, each["user_id"]) for each in ids)
 
 
 def read_place(connection: Connection) -> Place:
