@@ -38,6 +38,7 @@ from reclora_kedro.serving.journal_databases import PostgresDatabase, SqliteFile
 from reclora_kedro.serving.journal_tables import Event, JournalError, add_event, stored_events
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.service import Service
+from reclora_kedro.update.forgetting import Tables, forget_in_lens, forget_in_log
 from reclora_kedro.update.updates import append_events, clean_new_events
 
 HISTORY = HistoryConfig.model_construct(
@@ -268,3 +269,23 @@ def test_codes_of_a_category_stay_when_a_log_grows_and_lose_their_name_with_thei
     later = schema.after(first).coded(pl.LazyFrame({"shop": ["store", "phone"]}))
     assert later.declared[0].values == ("", "store", "phone")
     assert later.declared[0].encoded(pl.Series(["phone", None, "web"])).tolist() == [3, 0, 0]
+
+
+def test_a_text_that_only_a_forgotten_user_had_leaves_log_and_lens():
+    raw = raw_table("category").with_columns(
+        raw=pl.when(pl.col("user_id") == 5).then(pl.lit("secret")).otherwise("raw")
+    )
+    log, canonical = log_of(raw, declaring("shop", kind="category"))
+    others, lens = pl.col("user_id") != 5, small_model(with_vectors(log)).lens
+    left = Tables(canonical.filter(others).lazy(), small_tables()[1], small_tables()[2].filter(others))
+    after = forget_in_log(left, log, HISTORY)
+    [before], [now] = log.sequences.schema.declared, after.sequences.schema.declared
+    code = before.values.index("secret")
+    assert now.values == (*before.values[:code], "", *before.values[code + 1 :])
+    kept = forget_in_lens(lens, with_vectors(log), with_vectors(after))
+    [table], [former] = kept.event_tables, lens.event_tables
+    place = 1 + lens.sizes.event_values["shop"].index(code + 1)
+    assert torch.equal(table.weight[place], former.weight[0])
+    assert not torch.equal(former.weight[place], former.weight[0])
+    rest = [row for row in range(len(former.weight)) if row != place]
+    assert torch.equal(table.weight[rest], former.weight[rest])

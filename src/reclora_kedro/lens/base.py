@@ -96,11 +96,9 @@ class Lens(nn.Module):
         if sizes.event_numbers:
             self.event_numbers = MeasuredNumbers(len(sizes.event_numbers), dim)
             self.event_dim += self.event_numbers.output_dim
-        if sizes.event_values:  # a vector for each code, and one for all others
-            self.event_values = nn.ModuleList(
-                embedding_table(1 + len(codes), dim) for codes in sizes.event_values.values()
-            )
-            self.event_dim += dim * len(sizes.event_values)
+        # A vector for each code, and one for all others.
+        self.event_tables = nn.ModuleList(embedding_table(1 + len(codes), dim) for codes in sizes.event_values.values())
+        self.event_dim += dim * len(sizes.event_values)
         self.statistics = NumericFields(len(COLUMNS) if config.rating_statistics else 0, dim)
         if folds := config.co_occurrence_folds:
             self.register_buffer("co_occurrences", torch.zeros(folds, sizes.items, COMPONENTS))
@@ -191,7 +189,7 @@ class Lens(nn.Module):
         if events.numbers is not None:
             parts.append(self.event_numbers(events.numbers))
         if events.values is not None:
-            tables = zip(self.event_values, events.values.unbind(-1), strict=True)
+            tables = zip(self.event_tables, events.values.unbind(-1), strict=True)
             parts += [table(codes) for table, codes in tables]
         return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 

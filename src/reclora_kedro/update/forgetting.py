@@ -21,6 +21,7 @@ from reclora_kedro.history.splits import SPLIT_NAMES
 from reclora_kedro.ingestion.cleaning import k_core
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.entities import title_of_untitled
+from reclora_kedro.ingestion.events import NO_VALUE
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.lens.base import Lens
@@ -207,7 +208,7 @@ def keep_item_vectors(
 
 
 def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) -> Lens:
-    """Remove users from a frozen lens: the vectors of their ids, and of field values that only they had.
+    """Remove users from a frozen lens: the vectors of their ids, and of values of fields and events that only they had.
 
     Users and items later than the lens, as after a rollback, are the unknown id. No other weight changes, so logits of
     the remaining users stay the same to the last bit if their inputs do. These change only through rating statistics:
@@ -226,6 +227,10 @@ def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) ->
         "item_fields": drop_unused_values(kept.item, kept.sizes.item_fields),
     }
     kept.sizes = kept.sizes.model_copy(update=fields)
+    texts = {column.name: column.values for column in after.sequences.schema.declared}
+    for (name, codes), table in zip(kept.sizes.event_values.items(), kept.event_tables, strict=True):
+        gone = [place for place, code in enumerate(codes, 1) if texts[name][code - 1] == NO_VALUE]
+        table.weight.data[gone] = table.weight.data[0].clone()  # that of all unknown values
     return kept.freeze()
 
 
