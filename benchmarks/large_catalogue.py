@@ -183,7 +183,7 @@ def measure_methods(items: int, users: int, dim: int, stage: SecondStage | None)
 
 def find_all(recommender: FittedRecommender, asked: pl.DataFrame, at_once: int) -> None:
     for block in asked.iter_slices(at_once):
-        recommender.best(recommender.moments(block), recommender.config.shortlist)
+        recommender.best_lists(recommender.moments(block), recommender.config.shortlist)
 
 
 def compare_methods(catalogues: Sequence[int], users: int, dim: int) -> None:

@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits
 from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnSettings
 from reclora_kedro.candidates.item_model import ItemModel, Training
 from reclora_kedro.candidates.linear import Linear, LinearSettings
-from reclora_kedro.candidates.moments import best, ranks_of
+from reclora_kedro.candidates.moments import best_items, ranks_of
 from reclora_kedro.evaluation.metrics import ndcg
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
@@ -85,7 +85,7 @@ def measure(name: str, form: str, text_weight: float, users: int, rows: int, lis
     start, found, gains = time.process_time(), list[np.ndarray](), list[np.ndarray]()
     for of_block, block in moments.blocks():
         scores = model.scores(block)
-        found.append(best(scores, block, K).items)
+        found.append(best_items(scores, block, K).items)
         gains.append(ndcg(ranks_of(scores, block, target[of_block]), K))
     milliseconds = 1e3 * (time.process_time() - start) / max(1, len(target))
     np.save(lists, np.concatenate(found))

@@ -54,7 +54,7 @@ from reclora_kedro.recommendation.delivery import Delivery
 from reclora_kedro.recommendation.item_ranks import rank_test_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
-from reclora_kedro.recommendation.recommendations import recommend as first_items
+from reclora_kedro.recommendation.recommendations import best_of_shortlists
 from reclora_kedro.recommendation.recommender import FittedRecommender, learned_by_source
 from reclora_kedro.recommendation.sources import config_kinds
 
@@ -205,7 +205,7 @@ class Recommender(FittedRecommender):
         )
         lists = delivery(requested)
         delivery.warn_of_empty(requested, lists)
-        recommended = first_items(lists, None, n)
+        recommended = best_of_shortlists(lists, None, n)
         return recommended.select("user_id", "rank", "item_id", "title", "score", "because")
 
     @words_of(words_of_scripts)

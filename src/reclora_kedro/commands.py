@@ -62,7 +62,7 @@ def _run_cells(run: Run) -> None:
         cells = grid.plan_cells(grids | compared, config.seeds, runner.parameters)
         grid.require_models(config.models, cells, runner.parameters)
         trials = {name: run_search(search, runner, config.workers) for name, search in searches.items()}
-        compared = {name: search.comparison(search.best(trials[name])) for name, search in searches.items()}
+        compared = {name: search.comparison(search.best_trial(trials[name])) for name, search in searches.items()}
         cells = grid.plan_cells(grids | compared, config.seeds, runner.parameters)
         finished = runner.run(cells, results.cell_result, config.workers)
     except (ValueError, RuntimeError) as error:

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from random_logs import logs
 from reclora_kedro.candidates import moments as module
 from reclora_kedro.candidates.item_model import Training
-from reclora_kedro.candidates.moments import NO_ITEM, ItemOrder, Moments, best, ranks_of, scores_at
+from reclora_kedro.candidates.moments import NO_ITEM, ItemOrder, Moments, best_items, ranks_of, scores_at
 
 
 @dataclass
@@ -59,7 +59,9 @@ def asked(draw):
 @given(asked(), st.sampled_from([1, 2, module.PARTS]))
 def test_dense_and_sparse_scores_have_the_same_lists_by_score_and_then_by_the_order_of_equals(asked, parts):
     with patch.object(module, "PARTS", parts):
-        dense, sparse = (best(scores, asked.moments, asked.most) for scores in (asked.scores, csr_array(asked.scores)))
+        dense, sparse = (
+            best_items(scores, asked.moments, asked.most) for scores in (asked.scores, csr_array(asked.scores))
+        )
     for row, scores in enumerate(asked.scores):
         items = asked.all_in_order(row)[: asked.most]
         padding = asked.most - len(items)
@@ -91,7 +93,7 @@ def test_scores_that_are_no_numbers_are_refused():
     one = Asked(np.array([[1.0, np.nan, 2.0]]), [0, 1, 2], [[]], [None], 2)
     for scores in (one.scores, csr_array(one.scores)):
         with pytest.raises(ValueError, match=r"^1 of 3 scores are no numbers; train the model again\.$"):
-            best(scores, one.moments, 2)
+            best_items(scores, one.moments, 2)
 
 
 @given(logs(), st.booleans(), st.data())

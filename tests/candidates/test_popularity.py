@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from random_logs import interaction_tables, log_of, logs
 from reclora_kedro.candidates import popularity
 from reclora_kedro.candidates.item_model import Training, choose_settings
-from reclora_kedro.candidates.moments import best
+from reclora_kedro.candidates.moments import best_items
 from reclora_kedro.candidates.popularity import Likes, Popularity, PopularityConfig, PopularitySettings
 from reference_log import reference_log
 
@@ -51,7 +51,7 @@ def test_a_ranking_that_serves_all_users_of_a_second_is_that_of_the_scores(log, 
     model = Popularity.fit(training, PopularitySettings(days=None if seconds is None else seconds / DAY))
     moments = training.moments(log.now(pl.DataFrame({"user_index": range(4)})), repeat=repeat)
     for most in (1, 7, 3):  # the ranking of seven serves for three
-        found, expected = model.top(moments, most), best(model.scores(moments), moments, most)
+        found, expected = model.top(moments, most), best_items(model.scores(moments), moments, most)
         np.testing.assert_array_equal(found.items, expected.items)
         np.testing.assert_array_equal(found.scores, expected.scores)
 

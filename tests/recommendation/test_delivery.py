@@ -41,7 +41,7 @@ def test_each_user_gets_what_the_recommender_finds_best_now_with_reasons(log):
     lists, report = lists_of(log)
     recommends = made(log)
     moments = recommends.moments(log.now(log.find_users(log.users["user_id"])))
-    best = recommends.best(moments, 4)
+    best = recommends.best_lists(moments, 4)
     assert lists["user_id"].to_list() == np.repeat(log.users["user_id"], 4).tolist()
     assert lists["item_index"].to_list() == best.items.ravel().tolist()
     np.testing.assert_allclose(lists["score"], best.scores.ravel())

@@ -134,7 +134,7 @@ def best(recommender, users, requests, n):
         moments = replace(moments, allowed=[None] * len(users))
         may = [np.ones(ITEMS.height, bool) if request.allowed is None else request.allowed for request in requests]
         return recommender.rank(moments, [each.items[own[each.items]] for each, own in zip(requests, may, strict=True)])
-    return recommender.best(moments, n)
+    return recommender.best_lists(moments, n)
 
 
 def require_equal(items, scores, expected_items, expected_scores):
@@ -211,6 +211,6 @@ def test_the_lens_reorders_the_shortlist_and_nothing_behind_it(log, vectors, kin
     log = log.with_embeddings(vectors)
     first, reranked = (model_of_choice(log, kind, order, None).recommender for order in ("candidates", "lens"))
     asked = first.moments(log.now(pl.DataFrame({"user_index": range(USERS.height)}, {"user_index": pl.Int32})))
-    plain, by_lens = (recommender.best(asked, 6).items for recommender in (first, reranked))
+    plain, by_lens = (recommender.best_lists(asked, 6).items for recommender in (first, reranked))
     assert np.array_equal(np.sort(plain[:, :3]), np.sort(by_lens[:, :3]))
     assert np.array_equal(plain[:, 3:], by_lens[:, 3:])

@@ -17,7 +17,7 @@ from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.pipelines.question_nodes import build_prompts
 from reclora_kedro.recommendation.delivery import candidate_questions
-from reclora_kedro.recommendation.recommendations import as_lines, delivery_lines, recommend, titles_table
+from reclora_kedro.recommendation.recommendations import as_lines, best_of_shortlists, delivery_lines, titles_table
 from reclora_kedro.scoring.prompt_scores import score_prompts
 
 TEMPLATE = Path(__file__).parents[2].joinpath("conf/base/prompts/sections.jinja").read_text()
@@ -76,7 +76,7 @@ def prompts_and_inputs(prompts_of, lens, log):
 def rank(model, shortlist, prompts, inputs, top_n, tokens_per_batch):
     """What is recommended by the scores of a model."""
     scores = score_prompts(model, prompts, inputs, tokens_per_batch)
-    return recommend(shortlist, prompts.with_columns(score=scores), top_n)
+    return best_of_shortlists(shortlist, prompts.with_columns(score=scores), top_n)
 
 
 @pytest.mark.parametrize("kind", ["recent", "retrieved"])
@@ -151,7 +151,7 @@ def test_pairs_of_a_fallback_are_passed_by_and_keep_their_order(model_of, prompt
 
 def test_without_a_model_lists_stay_as_they_are_with_their_scores(shortlist):
     scores = pl.int_range(pl.len(), 0, -1).over("user_id") / 100
-    recommended = recommend(shortlist.with_columns(score=scores), None, top_n=3)
+    recommended = best_of_shortlists(shortlist.with_columns(score=scores), None, top_n=3)
     assert recommended["item_id"].to_list() == [0, 1, 2] * 5
     assert recommended["score"].to_list() == [0.12, 0.11, 0.1] * 5
 
@@ -159,7 +159,7 @@ def test_without_a_model_lists_stay_as_they_are_with_their_scores(shortlist):
 def test_reasons_are_one_text_in_a_csv_and_the_table_is_of_a_user_with_a_history(shortlist):
     because = pl.when(pl.col("item_id") == 0).then(pl.lit(["Heat", "Net"])).otherwise(pl.lit([], pl.List(pl.String)))
     mixed = shortlist.with_columns(because=because, fallback=pl.col("user_id") == 0)
-    recommended = recommend(mixed, None, top_n=2)
+    recommended = best_of_shortlists(mixed, None, top_n=2)
     lines = as_lines(recommended)
     assert lines["because"].to_list() == ["Heat; Net", ""] * 5
     assert "shown_history" not in lines.columns
@@ -173,7 +173,7 @@ def test_diversity_reorders_what_scores_order_and_shows_none(shortlist, log):
     scored = pl.DataFrame({"row": range(60), "score": np.tile(np.linspace(1, 0, 12), 5)})
     scored = scored.with_columns(shown_history=pl.lit([], pl.List(pl.String)))
     vectors = np.eye(6)[np.arange(12) // 2]
-    recommended = recommend(shortlist, scored, 3, diversity=0.99, vectors=vectors)
+    recommended = best_of_shortlists(shortlist, scored, 3, diversity=0.99, vectors=vectors)
     assert recommended["item_id"].to_list() == [0, 2, 4] * 5
     assert recommended["score"].null_count() == 15
 

@@ -36,19 +36,19 @@ def test_lists_keep_the_rules(log, kind):
     strict, lenient = (made(log, kind, exclude_items=[3], repeat=repeat) for repeat in (False, True))
     excluded = [np.array([user]) for user in range(5)]
     allowed = [np.array([0, 1, 2, 3, 9]), *[None] * 4]
-    for items, mine in zip(strict.best(now(strict, excluded=excluded), 12).items, range(5), strict=True):
+    for items, mine in zip(strict.best_lists(now(strict, excluded=excluded), 12).items, range(5), strict=True):
         assert {*items.tolist()} - {NO_ITEM} == {*range(12)} - taken[mine] - {3, mine}
-    [of_first, *others] = lenient.best(now(lenient, allowed=allowed), 12).items.tolist()
+    [of_first, *others] = lenient.best_lists(now(lenient, allowed=allowed), 12).items.tolist()
     assert {*of_first} == {0, 1, 2, 9, NO_ITEM}
     assert all({*items} == {*range(12)} - {3} | {NO_ITEM} for items in others)
     asked = now(strict, repeat=True)
-    assert {*strict.best(asked, 12).items[0].tolist()} == {*range(12)} - {3} | {NO_ITEM}
+    assert {*strict.best_lists(asked, 12).items[0].tolist()} == {*range(12)} - {3} | {NO_ITEM}
 
 
 def test_given_items_are_ranked_as_lists_are(log):
     recommender = made(log)
     moments = now(recommender, users=(2, 2))
-    [every, _] = recommender.best(moments, 12).items.tolist()
+    [every, _] = recommender.best_lists(moments, 12).items.tolist()
     given = [np.array(every[3:0:-1]), np.array(every[:5])]
     ranked = recommender.rank(moments, given).items.tolist()
     assert ranked == [[*every[1:4], NO_ITEM, NO_ITEM], every[:5]]
@@ -57,7 +57,7 @@ def test_given_items_are_ranked_as_lists_are(log):
 def test_reasons_are_the_users_own_events_nearest_first(log):
     recommender = made(log)
     moments = now(recommender)
-    lists = recommender.best(moments, 3).items
+    lists = recommender.best_lists(moments, 3).items
     reasons = recommender.explain(moments, lists)
     for user, (items, of_user) in enumerate(zip(lists, reasons, strict=True)):
         own = log.sequences.item_index[slice(*log.sequences.offsets[user : user + 2])]
@@ -75,9 +75,9 @@ def test_diversity_exchanges_items_of_the_shortlist_that_are_alike_and_shows_no_
     log = log.with_embeddings(np.eye(12)[np.arange(12) // 2])  # items by twos
     plain, diverse = (made(log, shortlist=12, top_n=5, diversity=strength) for strength in (0.0, 0.99))
     moments = now(plain)
-    lists = diverse.best(moments, 3)
+    lists = diverse.best_lists(moments, 3)
     assert np.isnan(lists.scores).all()
-    for first, items in zip(plain.best(moments, 12).items, lists.items, strict=True):
+    for first, items in zip(plain.best_lists(moments, 12).items, lists.items, strict=True):
         first = first[first != NO_ITEM]
         first_of_each_kind = first[np.sort(np.unique(first // 2, return_index=True)[1])][:3]
         assert items[: len(first_of_each_kind)].tolist() == first_of_each_kind.tolist()
@@ -104,7 +104,7 @@ def test_without_a_shared_clock_facts_of_items_never_count_events_that_are_held_
 
 def test_a_list_is_no_longer_than_the_catalogue(log):
     recommender = made(log)
-    assert recommender.best(now(recommender, repeat=True), 10**12).items.shape == (5, log.items.height)
+    assert recommender.best_lists(now(recommender, repeat=True), 10**12).items.shape == (5, log.items.height)
 
 
 def test_facts_of_items_count_what_others_did_until_the_moment_under_the_live_protocol(log):

@@ -46,7 +46,7 @@ from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.recommendation.delivery import items_of_users, lists_for_users
-from reclora_kedro.recommendation.recommendations import recommend
+from reclora_kedro.recommendation.recommendations import best_of_shortlists
 from reclora_kedro.recommendation.recommender import REASONS
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.serving import live_sequences
@@ -119,7 +119,7 @@ def offline(current_model, user, n=10):
     """What the recommendation step recommends to a user."""
     config = current_model.recommendation
     lists, _ = lists_for_users(current_model.recommender, [user], config.shortlist)
-    return recommend(lists, None, n)
+    return best_of_shortlists(lists, None, n)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_snapshot_brought_up_to_date_is_one_taken_anew(current_model):
         assert now.brought_up_to_date() is now
         np.testing.assert_array_equal(now.lens_scores(asked), anew.lens_scores(asked))
         of_users = asked.unique("user_index", maintain_order=True)
-        lists = [each.recommender.best(each.recommender.moments(of_users), 10) for each in (now, anew)]
+        lists = [each.recommender.best_lists(each.recommender.moments(of_users), 10) for each in (now, anew)]
         for found, expected in zip(*lists, strict=True):
             np.testing.assert_array_equal(found, expected)
 

@@ -34,7 +34,7 @@ from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.pipelines.question_nodes import build_prompts
 from reclora_kedro.pipelines.served_project import ServedProject
 from reclora_kedro.recommendation.delivery import candidate_questions, lists_for_users
-from reclora_kedro.recommendation.recommendations import recommend
+from reclora_kedro.recommendation.recommendations import best_of_shortlists
 from reclora_kedro.scoring.prompt_scores import score_prompts
 from reclora_kedro.serving.app import create_app
 from reclora_kedro.serving.metrics import Metrics
@@ -77,7 +77,7 @@ def offline(current_model, users):
     )
     inputs = gate_inputs(lens_states(current_model.lens, current_model.log, questions), "user")
     scores = score_prompts(llm.model, prompts, inputs, 4096)
-    return recommend(shortlist, prompts.with_columns(score=scores), config.top_n)
+    return best_of_shortlists(shortlist, prompts.with_columns(score=scores), config.top_n)
 
 
 @pytest.mark.parametrize("prompts_per_batch", [100, 15])

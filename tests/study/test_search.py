@@ -42,7 +42,7 @@ def test_the_first_trial_has_the_settings_as_they_are_and_the_best_one_beats_it(
     trials = search.run(cells, tmp_path, workers=1)
     assert {path: trials[0][path] for path in SPACE} == search.default
     assert (trials[0]["seeds"], trials[0]["validation_auc"]) == (3, pytest.approx(1 - 0.4771 - 0.2 + 0.008, abs=1e-3))
-    best = search.best(trials)
+    best = search.best_trial(trials)
     assert max(trials, key=lambda trial: trial["validation_auc"])["validation_auc"] > trials[0]["validation_auc"]
     assert search.comparison(best).axes == {"settings": {"as they are": {}, "best": best}}
     assert all(isinstance(trial["lens.layers"], int) and trial["lens.model"] in ("sim", "din") for trial in trials)

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from scipy.special import log_expit, logsumexp
 
 from reclora_kedro.evaluation.scores import join_all
-from reclora_kedro.finetuning.examples import Examples, Objective, Training
+from reclora_kedro.finetuning.examples import AdapterTask, Examples, Objective
 from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 from reclora_kedro.parameters import NonNegative, Positive
 
@@ -86,7 +86,7 @@ class Preference(Objective):
             )
         return self
 
-    def fine_tune(self, training: Training) -> pl.DataFrame:
+    def fine_tune(self, training: AdapterTask) -> pl.DataFrame:
         """See `Objective.fine_tune`; the inputs are the row and logit of each reference that is another variant."""
         rows = training.few_shot, training.questions
         pairs = self.pairs(training.model, *rows, training.tokens_per_batch, *training.inputs)

@@ -20,7 +20,7 @@ from reclora_extras.objectives.titles import (
 )
 from reclora_extras.objectives.unlabelled import CANDIDATES, UNLABELLED, of_one_history
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.finetuning.examples import Objective, Train, Training
+from reclora_kedro.finetuning.examples import AdapterTask, Objective, Train
 from reclora_kedro.history.questions import PromptRowsConfig
 from reclora_kedro.lens.states import gate_inputs
 from reclora_kedro.llm.answer_model import AnswerModel
@@ -141,7 +141,7 @@ class SelfGenerated(Objective):
         """Return the number of labelled pairs."""
         return round(self.seed_share * moments)
 
-    def fine_tune(self, training: Training) -> pl.DataFrame:
+    def fine_tune(self, training: AdapterTask) -> pl.DataFrame:
         """See `Objective.fine_tune`; the inputs are prompts and lens states of the moments' candidates.
 
         The log is that of `fine_tune_in_rounds`.

@@ -12,7 +12,7 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.candidates.moments import NOTHING, ItemOrder, Lists, Moments, Scores, best, ranks_of, scores_at
+from reclora_kedro.candidates.moments import NOTHING, ItemOrder, Lists, Moments, Scores, best_items, ranks_of, scores_at
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.evaluation.metrics import ndcg
 from reclora_kedro.evaluation.styles import Style
@@ -211,7 +211,7 @@ class ItemModel(ABC):
         """Return the best items that each moment may get."""
         lists = Lists.empty(len(moments), most)
         for rows, block in moments.blocks():
-            lists.items[rows], lists.scores[rows] = best(self._scored(block), block, most)
+            lists.items[rows], lists.scores[rows] = best_items(self._scored(block), block, most)
         return lists
 
     def score(self, moments: Moments, row: np.ndarray, item: np.ndarray) -> np.ndarray:

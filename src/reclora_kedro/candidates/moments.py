@@ -204,7 +204,7 @@ def why_empty(candidates: np.ndarray, excluded: np.ndarray) -> Nothing:
     return "took_all" if len(np.setdiff1d(candidates, excluded)) else "nothing_allowed"
 
 
-def best(scores: Scores, moments: Moments, most: int) -> Lists:
+def best_items(scores: Scores, moments: Moments, most: int) -> Lists:
     """Return the items with the highest scores, those first in the order among equals; see `Moments`.
 
     Raises:

@@ -69,7 +69,7 @@ Train = Callable[[Examples, "CheckpointStore | None"], pl.DataFrame]
 
 
 @dataclass(frozen=True)
-class Training:
+class AdapterTask:
     """Inputs of an objective that trains an adapter.
 
     Attributes:
@@ -118,7 +118,7 @@ class Objective(ExtensionBlock):
     def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
         """Raise ValueError, with the setting to change, for too few prompt rows."""
 
-    def fine_tune(self, training: Training) -> pl.DataFrame:
+    def fine_tune(self, training: AdapterTask) -> pl.DataFrame:
         """Train a model's fresh adapter in place and return the training log."""
         # Not abstract for mypy, as the registry looks subclasses up by this class.
         raise NotImplementedError(f"{type(self).__name__} must say how it trains: override fine_tune.")

@@ -168,4 +168,6 @@ def _at_test_moments(recommender: FittedRecommender) -> Concentration | None:
     if first.height < 2:
         return None
     drawn = first[np.sort(np.random.default_rng(config.seed).permutation(first.height)[:TESTED_LISTS])]
-    return Concentration.of_lists(recommender.best(recommender.moments(drawn), config.top_n).items, log.items.height)
+    return Concentration.of_lists(
+        recommender.best_lists(recommender.moments(drawn), config.top_n).items, log.items.height
+    )

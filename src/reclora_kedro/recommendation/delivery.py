@@ -134,7 +134,7 @@ class Delivery:
         moments = recommender.moments(
             asked, repeat=self.repeat, excluded=[self.excluded] * users.height, allowed=allowed
         )
-        lists = recommender.best(moments, self.most)
+        lists = recommender.best_lists(moments, self.most)
         items = lists.items
         row, place = np.nonzero(items != NO_ITEM)
         reasons = recommender.explain(moments, np.where(moments.has_events[:, None], items, NO_ITEM))

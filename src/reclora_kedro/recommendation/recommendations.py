@@ -10,7 +10,7 @@ from rich.table import Table
 from reclora_kedro.recommendation.diversity import diversify
 
 
-def recommend(
+def best_of_shortlists(
     shortlist: pl.DataFrame,
     scores: pl.DataFrame | None,
     top_n: int,

@@ -191,7 +191,7 @@ class FittedRecommender:
         may_repeat = rules["repeat"] if repeat is None else repeat
         return Moments.of(frame, self.log.sequences, self.order, repeat=may_repeat, excluded=without, allowed=allowed)
 
-    def best(self, moments: Moments, n: int) -> Lists:
+    def best_lists(self, moments: Moments, n: int) -> Lists:
         """Return the best items of moments by the chosen method: n, or as many as there are."""
         n = min(n, self.log.items.height)
         lists = Lists.empty(len(moments), n)
@@ -201,9 +201,9 @@ class FittedRecommender:
         return lists
 
     def rank(self, moments: Moments, items: Sequence[np.ndarray]) -> Lists:
-        """Return given items of each moment, by index, in the order of `best`."""
+        """Return given items of each moment, by index, in the order of `best_lists`."""
         only = replace(moments, allowed=[each.astype(np.int64) for each in items])
-        return self.best(only, max([1, *map(len, items)]))
+        return self.best_lists(only, max([1, *map(len, items)]))
 
     def explain(self, moments: Moments, items: np.ndarray) -> list[list[tuple[np.ndarray, np.ndarray]]]:
         """Return for each item of lists, (moments, n), the items of the user's events nearest to it, and their weights.

@@ -384,7 +384,7 @@ def _make_lists(now: Snapshot, answers: Sequence[Answer]) -> None:
     lengths = np.array([max(now.current_model.recommendation.shortlist, request.n) for request in requests])
     for length in np.unique(lengths).tolist():  # of which a diverse list is chosen, alone or beside others
         rows = np.flatnonzero(lengths == length)
-        lists = now.recommender.best(moments[rows], length)
+        lists = now.recommender.best_lists(moments[rows], length)
         for row, items, scores in zip(rows.tolist(), lists.items, lists.scores, strict=True):
             answer = answers[row]
             kept = np.flatnonzero(items != NO_ITEM)[: None if answer.request.model == "llm" else answer.request.n]

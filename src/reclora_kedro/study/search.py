@@ -177,7 +177,7 @@ class Search:
             best,
         )
 
-    def best(self, trials: Records) -> dict[str, Any]:
+    def best_trial(self, trials: Records) -> dict[str, Any]:
         """Return the settings of the best trial among those that had all seeds."""
         trial = max((trial for trial in trials if not trial["stopped"]), key=itemgetter(self.column))
         return {path: trial[path] for path in self.config.search}

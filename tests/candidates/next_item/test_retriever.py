@@ -6,7 +6,7 @@ import pytest
 
 from reclora_kedro.candidates import retriever as module
 from reclora_kedro.candidates.item_model import NoSettings, Training
-from reclora_kedro.candidates.moments import NO_ITEM, best
+from reclora_kedro.candidates.moments import NO_ITEM, best_items
 from reclora_kedro.candidates.retriever import RetrieverModel
 
 
@@ -34,7 +34,7 @@ def test_lists_are_new_items_by_their_scores_with_an_index_or_without(fitted, lo
         assert moments.allows(row, items).all()
         np.testing.assert_allclose(lists.scores[row, : len(items)], scores[row, items], atol=1e-5)
         assert (np.diff(lists.scores[row, : len(items)]) <= 1e-5).all()
-    exact = best(scores, moments, 6).items
+    exact = best_items(scores, moments, 6).items
     assert lists.items[[0, 4]].tolist() == exact[[0, 4]].tolist()  # without events, or among few: never by the index
     row, item = np.divmod(np.random.default_rng(0).permutation(5 * log.items.height), log.items.height)
     np.testing.assert_allclose(model.score(moments, row, item), scores[row, item], rtol=1e-5, atol=1e-5)

@@ -22,7 +22,7 @@ from reclora_extras.objectives.titles import score_titles, with_titles
 from reclora_extras.objectives.unlabelled import CANDIDATES
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.config import PrivacyConfig
-from reclora_kedro.finetuning.examples import Training
+from reclora_kedro.finetuning.examples import AdapterTask
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.history.questions import PromptRowsConfig
 
@@ -169,7 +169,7 @@ def test_moments_whose_histories_are_cut_differently_are_left_out(monkeypatch, c
     rows = torch.arange(3 * CANDIDATES)
     states = {"row": rows, "target": torch.zeros(len(rows), 2), "logit": torch.zeros(len(rows))}
     monkeypatch.setattr(self_generated, "fine_tune_in_rounds", lambda _, model, candidates, *rest, **seed: candidates)
-    training = Training(None, None, gates_decide(2), prompts, 400, None, 42, (prompts, states))
+    training = AdapterTask(None, None, gates_decide(2), prompts, 400, None, 42, (prompts, states))
     candidates = SelfGenerated(rounds=1, seed_share=0.5).fine_tune(training)
     assert candidates.prompts.rows.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
     assert candidates.starts.tolist() == [2] * 8

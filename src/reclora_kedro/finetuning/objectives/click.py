@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from reclora_kedro.finetuning.examples import Examples, Objective, Training
+from reclora_kedro.finetuning.examples import AdapterTask, Examples, Objective
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +33,6 @@ class Clicks(Examples):
 class Click(Objective):
     """Objective with each few-shot row as an example."""
 
-    def fine_tune(self, training: Training) -> pl.DataFrame:
+    def fine_tune(self, training: AdapterTask) -> pl.DataFrame:
         users = training.questions["user_index"].to_numpy()
         return training.train(Clicks(training.few_shot, users), training.checkpoints)

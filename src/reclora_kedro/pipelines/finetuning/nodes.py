@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.finetuning.examples import Examples, Training, require_both_labels
+from reclora_kedro.finetuning.examples import AdapterTask, Examples, require_both_labels
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.llm.prompts import PromptConfig
 
@@ -46,5 +46,5 @@ def train_adapter(
         return fine_tune(model, examples, validation, training, store)
 
     questions, budget = prompts.filter(use="few_shot"), training.tokens_per_batch
-    task = Training(train, model, few_shot, questions, budget, checkpoints, training.seed, inputs)
+    task = AdapterTask(train, model, few_shot, questions, budget, checkpoints, training.seed, inputs)
     return training.objective.fine_tune(task), adapter

@@ -96,7 +96,7 @@ def recommend(
     """
     report = {"pairs_scored": 0 if scores is None else scores.height}
     vectors = None if log is None else log.item_text_vectors()
-    recommended = recommendations.recommend(shortlist, scores, config.top_n, config.diversity, vectors)
+    recommended = recommendations.best_of_shortlists(shortlist, scores, config.top_n, config.diversity, vectors)
     return recommended, recommendations.as_lines(recommended), report
 
 
