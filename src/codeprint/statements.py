@@ -140,10 +140,11 @@ def _cached_statements(module: str, file: Path, package: str) -> list[Statement]
         tree = ast.parse(content, str(file))
     except (SyntaxError, ValueError):  # nothing can import it, such as a draft or a template among the pipelines
         return []
+    docs = _take_docs([tree])
     statements = [statement_of(each, package) for each in tree.body if not _is_skipped(each)]
-    if tree.body and _is_text(tree.body[0]):
-        docs, binds = digest(_docs(tree)), frozenset(["__doc__"])
-        statements[0] = replace(statements[0], digest="", docs=docs, binds=binds, texts=frozenset(), heads=frozenset())
+    if docs:
+        read_by_name = {"digest": "", "docs": digest(docs), "binds": frozenset(["__doc__"])}
+        statements.append(replace(statement_of(ast.Pass()), **read_by_name))  # type: ignore[arg-type]
     with suppress(OSError):  # where there is no cache, files are read each time
         write_cached(private_cache() / name, marshal.dumps((state, [astuple(each) for each in statements]), 4))
     return statements
@@ -192,23 +193,13 @@ def _first_line(function: Any) -> int:
     return min([function.lineno, *(each.lineno for each in getattr(function, "decorator_list", ()))])
 
 
-def _is_text(part: ast.AST) -> bool:
-    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) and isinstance(part.value.value, str)
-
-
-def _docs(part: ast.AST) -> str:
-    """Return the docstring of a module, a class or a function, without its indentation."""
-    documented: Any = part
-    return inspect.cleandoc(documented.body[0].value.value)
-
-
 def _take_docs(parts: Sequence[ast.AST]) -> list[str]:
-    """Remove the docstrings of classes and functions among the parts of a statement, and return them."""
-    documented: list[Any] = [each for each in parts if isinstance(each, ast.ClassDef | Function)]
-    documented = [each for each in documented if each.body and _is_text(each.body[0])]
-    docs = [_docs(each) for each in documented]
-    for each in documented:
-        del each.body[0]
+    """Remove the docstrings of modules, classes and functions, and return them without their indentation."""
+    docs = list[str]()
+    for each in parts:
+        if isinstance(each, ast.Module | ast.ClassDef | Function) and ast.get_docstring(each, clean=False) is not None:
+            said: Any = each.body.pop(0)
+            docs.append(inspect.cleandoc(said.value.value))
     return docs
 
 
