@@ -19,7 +19,7 @@ from codeprint.files import digest, private_cache, write_cached
 from codeprint.forms import form
 from codeprint.memory import remembered
 
-FORMAT = 3  # of what is kept in the cache
+FORMAT = 4  # of what is kept in the cache
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 MUTATORS = ("add", "append", "clear", "discard", "extend", "insert", "pop", "register", "remove", "set", "update")
 """Beginnings of the names of methods that change their object."""
@@ -28,7 +28,7 @@ READING = re.compile(r"open|read|__file__|__path__|__spec__|files|resource|get_d
 """Words of code that may read a file of a package."""
 DOCUMENTING = re.compile(r"__doc__|getdoc|docstring|json_schema|^schema(_json)?$")
 """Words of code that may read docstrings."""
-UNFOLLOWED = {"run_path", "run_module", "spec_from_file_location", "SourceFileLoader", "CDLL", "PyDLL", "LoadLibrary"}
+UNFOLLOWED = {"run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
 """Functions that run code of files whose names are known at run time only."""
 
 
