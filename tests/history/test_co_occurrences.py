@@ -61,7 +61,7 @@ def test_no_later_event_changes_one(log):
 
 def test_a_log_in_which_one_item_is_liked_is_refused(log):
     one = replace(log, sequences=replace(log.sequences, item_index=np.zeros_like(log.sequences.item_index)))
-    with pytest.raises(ValueError, match=r"4 users like 1 items .* name another encoder"):
+    with pytest.raises(ValueError, match=r"4 users like 1 items .* Name another encoder"):
         co_occurrence_vectors(one, 2, seed=7)
     parts = np.array([0, 0, 0, 1])[: USERS.height]
     with pytest.raises(

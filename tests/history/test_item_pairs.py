@@ -98,5 +98,5 @@ def test_a_log_without_pairs_is_refused(items, of_user):
         interactions, tables[0], tables[1].unique().sort("user_id"), 0,
         split=SplitConfig(kind="global_time", train=0.5, validation=0.25),
     )  # fmt: skip
-    with pytest.raises(ValueError, match=r"The training split holds no pair of items .* Change history\.split"):
+    with pytest.raises(ValueError, match=r"The training split holds no pair of items .* Change `history\.split`"):
         text_pairs(log, WINDOW)

@@ -277,7 +277,7 @@ BAD_INPUTS = [
     BadInput(
         "ratings outside of the scale",
         all_rows_with(rating=-3),
-        ("48 of 48 rows of raw_interactions have a rating outside 1 to 5", "'rating' ranges from -3", "rating_min"),
+        ("48 of 48 rows have a rating outside 1 to 5", "'rating' of raw_interactions ranges from -3", "rating_min"),
     ),
     BadInput(
         "lists of different lengths",
