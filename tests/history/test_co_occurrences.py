@@ -65,7 +65,7 @@ def test_a_log_in_which_one_item_is_liked_is_refused(log):
         co_occurrence_vectors(one, 2, seed=7)
     parts = np.array([0, 0, 0, 1])[: USERS.height]
     with pytest.raises(
-        ValueError, match=r"of 1 users in other parts than one, 1 users .* lens\.co_occurrence_folds to 0"
+        ValueError, match=r"of 1 users in other parts than one, 1 users .* `lens\.co_occurrence_folds` to 0"
     ):
         cross_fitted_vectors(log, parts, seed=7)
 
