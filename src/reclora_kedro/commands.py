@@ -4,9 +4,11 @@ A study runs the project once per cell before its own nodes tabulate the results
 events once its nodes have made everything in use without the users.
 """
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,12 +21,19 @@ from kedro.pipeline import Pipeline
 
 from kedro_provenance.archive import Archive
 from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.files.atomic import atomic_file
 from kedro_provenance.lock import lock_data
 from kedro_provenance.run import Run
 from reclora_kedro.cells import CellRunner, cell_runner, check_cell, run_cell
 from reclora_kedro.pipelines.checks import checks
 
 logger = logging.getLogger(__name__)
+
+CERTIFICATES = "08_reporting/forgetting"  # in the data folder
+NOT_SEARCHED = [
+    "weights and databases, whose entries and rows the run has made again or erased",
+    "copies outside of the data folder: backups, exports, MLflow, caches of other machines, the terminal's history",
+]
 
 
 def study(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:
@@ -124,13 +133,37 @@ def _erase(run: Run) -> None:
             catalog.save("recommendations_csv", lines.filter(~ids.is_in([id_text(user) for user in users])))
         if catalog.exists("learned_weights"):
             catalog.save("learned_weights", {})  # which are learned again, from the others
-        addresses = catalog.load("versions_to_erase")
-        Archive(catalog, run.stores).erase(addresses, catalog.load("champion")["versions"].items())
+        addresses, versions = catalog.load("versions_to_erase"), catalog.load("champion")["versions"]
+        Archive(catalog, run.stores).erase(addresses, versions.items())
+        if run.parameters["forget"]["erase"]:
+            _certify(run, {"journal_events_erased": events, "versions_erased": addresses, "versions_in_use": versions})
     except (ValueError, OSError, DatasetError) as error:
         raise RunRefusedError(
             f"The users are forgotten in what is in use, but not all that should be erased was: {error} Type the "
             "command again once the cause is gone."
         ) from error
+
+
+def _certify(run: Run, done: dict[str, Any]) -> None:
+    """Search all files of the data folder for the users, and write what was done and found to a file for auditors.
+
+    It holds no id.
+    """
+    from reclora_kedro.update.remains import Forgotten, files_that_name
+
+    users = run.parameters["forget"]["users"]
+    found = files_that_name(run.data, Forgotten.of(users, [], pl.Series(dtype=pl.String)))
+    now = datetime.now(UTC)
+    certificate = {"time": now.isoformat(timespec="seconds"), "users": len(users)} | done
+    certificate |= {"files_that_name_a_user": found, "not_searched": NOT_SEARCHED}
+    folder = run.data / CERTIFICATES
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{now:%Y-%m-%dT%H.%M.%SZ}.json"
+    atomic_file(file, json.dumps(certificate, indent=1).encode())
+    level = logging.WARNING if found else logging.INFO
+    logger.log(
+        level, "%d files of %s still name a forgotten user or cannot be read: see %s.", len(found), run.data, file
+    )
 
 
 @contextmanager

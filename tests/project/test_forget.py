@@ -113,6 +113,14 @@ def test_a_user_is_forgotten(finished_run):
     versions = Archive(catalog_of(project), [Store(str(project / "data/test/02_intermediate/study"))]).versions()
     assert all(version.stored.is_intact for version in versions if version.stored)
     gone = forget(project, user, erase=True, retrain=True)
+    [*_, newest] = sorted((project / "data/test/08_reporting/forgetting").iterdir())
+    certificate = json.loads(newest.read_text())
+    assert [file for file in certificate["files_that_name_a_user"] if not file.startswith("01_raw/")] == []
+    assert (certificate["users"], certificate["versions_in_use"]["log"]) == (
+        1,
+        gone.load("champion")["versions"]["log"],
+    )
+    assert certificate["versions_erased"]
     assert gone.load("forget_report")["rows"]
     assert not any(folder.exists() for folder in half_erased)
     assert not holding(project, user)

@@ -7,7 +7,14 @@ import pytest
 
 from reclora_kedro.pipelines.forget.nodes import show_remains
 from reclora_kedro.update.config import ForgetConfig
-from reclora_kedro.update.remains import Forgotten, find_remains, models_that_name, remains_table, stored_users
+from reclora_kedro.update.remains import (
+    Forgotten,
+    files_that_name,
+    find_remains,
+    models_that_name,
+    remains_table,
+    stored_users,
+)
 from terminal import printed
 
 
@@ -125,6 +132,23 @@ def test_the_ids_that_are_forgotten_are_printed(capsys):
     assert capsys.readouterr().out.startswith("Forgotten: '0042', '7'.\n")
 
 
+def test_all_files_of_a_folder_are_searched_by_their_content(tmp_path):
+    contents = {
+        "report.html": "<h2>Recommended to user 42</h2>",
+        "lists.csv": "user_id,rank\n7,1\n42,1\n",
+        "records.json": '[{"user_id": 42}]',
+        "other.html": "<p>42 rows of user 7</p>",
+        "counts.csv": "item,rows\n1,42\n",
+        "torn.json": "{",
+    }
+    for name, text in contents.items():
+        (tmp_path / name).write_text(text)
+    pl.DataFrame({"user_id": [42]}).write_ipc(tmp_path / "samples.arrow")
+    found = files_that_name(tmp_path, Forgotten(frozenset({"42"})))
+    assert found.pop("torn.json") == "cannot be read: JSONDecodeError"
+    assert sorted(found) == ["lists.csv", "records.json", "report.html", "samples.arrow"]
+
+
 def test_files_that_name_a_user(tmp_path):
     forgotten = Forgotten(frozenset({"42"}), frozenset({"7"}))
     tables = {
@@ -134,5 +158,5 @@ def test_files_that_name_a_user(tmp_path):
         "no_ids": ({"user_index": [42]}, None),
     }
     for name, (columns, expected) in tables.items():
-        pl.DataFrame(columns, strict=False).write_parquet(tmp_path / name)
-        assert forgotten.in_table(tmp_path / name) is expected, name
+        pl.DataFrame(columns, strict=False).write_parquet(file := tmp_path / f"{name}.parquet")
+        assert forgotten.in_table(file) is expected, name

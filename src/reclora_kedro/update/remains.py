@@ -3,9 +3,10 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -51,6 +52,14 @@ KNOWN_BY = ("users", "new_interactions", "quarantined_interactions")
 """Entries whose users can be forgotten: those of the latter two need not be among the former."""
 
 
+SCANS: Mapping[str, Callable[[Path], pl.LazyFrame]] = {
+    ".parquet": pl.scan_parquet,
+    ".arrow": pl.scan_ipc,
+    ".csv": partial(pl.scan_csv, infer_schema=False, truncate_ragged_lines=True),
+}
+TEXTS = (".html", ".txt", ".md", ".log")
+
+
 @dataclass(frozen=True)
 class Forgotten:
     """Identifiers that stored data may no longer contain: ids of users, and of items only they had, as texts."""
@@ -63,9 +72,33 @@ class Forgotten:
         ids = frozenset(filter(None, map(id_text, users)))
         return cls(ids, frozenset(items_of(ids, versions) - set(items.cast(pl.String))))
 
+    def in_file(self, file: Path) -> bool:
+        """Whether a file names any of them, by its suffix and content; False for those that hold no text or table."""
+        if file.suffix == ".json":
+            return self.in_records(json.loads(file.read_text("utf-8")))
+        if file.suffix in SCANS:
+            return bool(self.in_table(file))
+        if file.suffix in TEXTS:
+            return self.in_text(file.read_text("utf-8", errors="replace"))
+        return False
+
+    def in_text(self, text: str) -> bool:
+        """Whether a text names a user in words, or has the id of one as a word if that is no number.
+
+        Examples:
+            >>> forgotten = Forgotten(frozenset({"42", "ann-7"}))
+            >>> [forgotten.in_text(text) for text in ("for user 42", "user_id=42", "42 rows of user 7", "see ann-7.")]
+            [True, True, False, True]
+        """
+        named = re.findall(r"\buser(?:_id| id)?[ :=]+['\"]?([^\s'\"<>,;]+)", text, re.IGNORECASE)
+        words = (user for user in self.users if not user.isdigit())
+        return not self.users.isdisjoint(named) or any(
+            re.search(rf"(?<!\w){re.escape(each)}(?!\w)", text) for each in words
+        )
+
     def in_table(self, file: Path) -> bool | None:
-        """Whether a parquet file names any of them; None if it has no ids."""
-        table, ids = pl.scan_parquet(file), {"user_id": self.users, "item_id": self.items}
+        """Whether a parquet, Arrow or CSV file names any of them; None if it has no ids."""
+        table, ids = SCANS[file.suffix](file), {"user_id": self.users, "item_id": self.items}
         columns = ids.keys() & set(table.collect_schema())
         named = [pl.col(key).cast(pl.String).is_in(sorted(ids[key])).any() for key in columns]
         return table.select(pl.any_horizontal(named)).collect(engine="streaming").item() if named else None
@@ -136,6 +169,18 @@ def find_remains(versions: Sequence[ArchivedVersion], forgotten: Forgotten) -> R
     return Remains(rows, [version for version in kept if _was_made_of_rows(version, names, earlier)])
 
 
+def files_that_name(folder: Path, forgotten: Forgotten) -> dict[str, str]:
+    """Return the files of a folder that name a user, by their paths in it, and those that cannot be read."""
+    found = {}
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        try:
+            if forgotten.in_file(file):
+                found[str(file.relative_to(folder))] = "names a user"
+        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+            found[str(file.relative_to(folder))] = f"cannot be read: {type(error).__name__}"
+    return found
+
+
 def models_that_name(
     history: Iterable[ModelInHistory], rows: Iterable[ArchivedVersion], versions: Iterable[ArchivedVersion]
 ) -> list[ArchivedVersion]:
@@ -174,7 +219,7 @@ def _holds_rows(version: ArchivedVersion, forgotten: Forgotten, names: Mapping[s
     if version.content in names:
         return names[version.content]
     if version.layer == REPORTS or _is_one_of(version, WITHOUT_ROWS):
-        return any(forgotten.in_records(json.loads(file.read_text("utf-8"))) for file in version.files(".json"))
+        return any(forgotten.in_file(file) for suffix in (".json", *TEXTS) for file in version.files(suffix))
     return _was_made_of_rows(version, names)
 
 
