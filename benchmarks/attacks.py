@@ -1,15 +1,15 @@
 """What updates make of attacks and of clocks that are wrong: nights one after another, each with false rows.
 
     make bench-attacks
-    python benchmarks/attacks.py --env movietweetings
+    python benchmarks/attacks.py --env movietweetings --nights 10
 
-A lens learns from the first 70% of the log in one pass. Each night, an update takes in the next 5%, and the rows of an
-attack; the last 20%, which are as they were, tell what the lens in use is worth afterwards. Nobody accepts or rejects
-anything. `docs/results/faults.md` has the table.
+A lens learns from the first 70% of the log in one pass. Each of some nights, an update takes in its part of the next
+10%, and the rows of an attack; the last 20%, which are as they were, tell what the lens in use is worth afterwards.
+Nobody accepts or rejects anything. `docs/results/faults.md` has the table.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.llm.item_vectors import embed_items
 from reclora_kedro.pipelines.update import nodes
 
-FIRST, NIGHT, NIGHTS, LAST = 0.7, 0.05, 2, 0.8  # shares of the log: until the first update, of each, until the test
+FIRST, LAST = 0.7, 0.8  # shares of the log: until the first update, and until the test
 YEAR = 365 * 86_400
 FAKE = 10**9  # ids of fake users begin here
 
@@ -64,17 +64,56 @@ def turned(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(rating=6 - pl.col("rating"), label=1 - pl.col("label"))
 
 
-def bot(night: pl.DataFrame, number: int) -> pl.DataFrame:
+def bot(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.DataFrame:
     """The night, with 20,000 rows of one user."""
     rows = false_rows(night, 1, 20_000, number)
     return pl.concat([night, rows])
 
 
-def fakes(users: int, rows: int) -> Callable[[pl.DataFrame, int], pl.DataFrame]:
-    return lambda night, number: pl.concat([night, false_rows(night, users, rows, number)])
+def fakes(users: int, rows: int) -> "Attack":
+    return lambda night, number, known: pl.concat([night, false_rows(night, users, rows, number)])
 
 
-def lift(night: pl.DataFrame, number: int) -> pl.DataFrame:
+def votes(night: pl.DataFrame, users: Iterable[int], items: list[Any], liked: int) -> pl.DataFrame:
+    """The night, and the same vote of fake users for each of some items, in its last second."""
+    voters = pl.DataFrame({"user_id": [FAKE + user for user in users]})
+    rows = voters.join(pl.DataFrame({"item_id": items}), how="cross")
+    rows = rows.with_columns(rating=1.0 + 4 * liked, timestamp=night["timestamp"].max(), label=liked)
+    return pl.concat([night, rows.select(night.columns).cast(night.schema)])
+
+
+def lift_after_a_night(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.DataFrame:
+    """The night, with 120 fake users who like rare items at first, and from then on the one with the fewest rows."""
+    counts = known["item_id"].value_counts(sort=True)["item_id"].to_list()
+    return votes(night, range(120), counts[-6:-1] if number == 0 else counts[-1:], 1)
+
+
+def pull(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.DataFrame:
+    """The night, with 19 fakes who dislike the item with most rows, other ones each night."""
+    counts = known["item_id"].value_counts(sort=True)["item_id"].to_list()
+    return votes(night, range(19 * number, 19 * number + 19), counts[:1], 0)
+
+
+def to_likes(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.DataFrame:
+    """The night, and 751 known dislikes of the latest ones with a higher rating."""
+    dislikes = known.filter(pl.col("label") == 0).tail(751)
+    return pl.concat([night, dislikes.with_columns(rating=5.0, label=pl.lit(1, known.schema["label"]))])
+
+
+def corrections(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.DataFrame:
+    """The night, and 60 known ratings that their users correct, up or down."""
+    return pl.concat([night, turned(known.tail(5000).sample(60, seed=number))])
+
+
+def known_accounts(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.DataFrame:
+    """The night, and rows of four known users against their tastes."""
+    users = known["user_id"].value_counts(sort=True)["user_id"].head(4)
+    rows = turned(false_rows(night, 4, 480, number))
+    accounts = users.gather(rows["user_id"].to_numpy() % 4)
+    return pl.concat([night, rows.with_columns(accounts).unique(EVENT_KEY)])
+
+
+def lift(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.DataFrame:
     """The night, with 300 fake users who like the item with the fewest rows, and two popular ones."""
     counts = night["item_id"].value_counts(sort=True)["item_id"]
     items = [counts[-1], counts[0], counts[1]]
@@ -84,26 +123,33 @@ def lift(night: pl.DataFrame, number: int) -> pl.DataFrame:
     return pl.concat([night, liked])
 
 
-def in_the_future(night: pl.DataFrame, number: int) -> pl.DataFrame:
+def in_the_future(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.DataFrame:
     """The night, of whose rows 200 are a year ahead of the others."""
     ahead = night.sample(200, seed=number).with_columns(pl.col("timestamp") + YEAR)
     return pl.concat([night, ahead])
 
 
-def half_turned(night: pl.DataFrame, number: int) -> pl.DataFrame:
+def half_turned(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.DataFrame:
     """A first night with fake users, and a second one whose labels are all inverted."""
-    return fakes(60, 1800)(night, number) if number == 0 else turned(night)
+    return fakes(60, 1800)(night, number, known) if number == 0 else turned(night)
 
 
-ATTACKS: dict[str, Callable[[pl.DataFrame, int], pl.DataFrame]] = {
-    "none": lambda night, number: night,
-    "all labels inverted": lambda night, number: turned(night),
+Attack = Callable[[pl.DataFrame, int, pl.DataFrame], pl.DataFrame]
+"""Function from the rows of a night, its number and the rows before it to what an update is given."""
+ATTACKS: dict[str, Attack] = {
+    "none": lambda night, number, known: night,
+    "all labels inverted": lambda night, number, known: turned(night),
     "one user with 20,000 rows": bot,
     "60 fake users, 1,800 rows": fakes(60, 1800),
     "500 fake users, 15,000 rows": fakes(500, 15_000),
     "60 fake users, then all inverted": half_turned,
     "300 fake users lift an item": lift,
     "200 rows a year ahead": in_the_future,
+    "751 known dislikes become likes": to_likes,
+    "60 honest corrections": corrections,
+    "4 known accounts against their tastes": known_accounts,
+    "120 fake users wait a night, then lift an item": lift_after_a_night,
+    "19 fake users a night pull an item": pull,
 }
 
 
@@ -140,15 +186,17 @@ def auc_later(used: Used, tables: Tables, later: pl.DataFrame, project: Project,
     return float(roc_auc_score(samples["label"], LensReader(grow_lens(used.lens, log), log).logits(samples)))
 
 
-def nights(name: str, first: Used, tables: Tables, project: Project, encoders: list[Any]) -> Iterator[dict[str, Any]]:
+def nights(
+    name: str, count: int, first: Used, tables: Tables, project: Project, encoders: list[Any]
+) -> Iterator[dict[str, Any]]:
     """Yield what became of each night of an attack."""
     seconds = tables.interactions["timestamp"].to_numpy()
-    bounds = [int(seconds[int((FIRST + NIGHT * night) * len(seconds))]) for night in range(NIGHTS + 1)]
+    bounds = [int(seconds[int(share * len(seconds))]) for share in np.linspace(FIRST, LAST, count + 1)]
     later = tables.interactions.filter(pl.col("timestamp") >= int(seconds[int(LAST * len(seconds))]))
     used = first
     for night, (begin, end) in enumerate(pairwise(bounds)):
         honest = tables.interactions.filter(pl.col("timestamp").is_between(begin, end - 1))
-        rows = ATTACKS[name](honest, night)
+        rows = ATTACKS[name](honest, night, used.interactions)
         used, out, decision, report = updated(used, first, rows, project, encoders)
         kept_out = out.join(honest, on=[*EVENT_KEY, "label"], how="semi").height
         yield {
@@ -169,6 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="base", help="environment whose data are used")
     parser.add_argument("--attacks", nargs="*", default=[*ATTACKS], choices=[*ATTACKS], help="which of them")
+    parser.add_argument("--nights", type=int, default=2, help="number of updates")
     arguments = parser.parse_args()
     project = open_project(arguments.env)
     tables, history = read_tables(project), project.parameters["history"]
@@ -182,7 +231,8 @@ def main() -> None:
     log = log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
     lens, _ = fit_lens(log, project.parameters["lens"].model_copy(update={"max_epochs": 1}))
     first = Used(known.interactions, log, vectors, lens)
-    records = [night for name in arguments.attacks for night in nights(name, first, tables, project, encoders)]
+    count, inputs = arguments.nights, (first, tables, project, encoders)
+    records = [night for name in arguments.attacks for night in nights(name, count, *inputs)]
     print(markdown(records, digits=3))
 
 
