@@ -97,7 +97,7 @@ bench-attacks: $(READY)  ## what two updates make of inverted labels, fake users
 bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and what becomes of them when workers die
 	$(BIN)/python benchmarks/cluster.py
 
-bench-edits: $(READY)  ## what a run with --only-missing-outputs misses after 136 edits of a project, and what it runs needlessly
+bench-edits: $(READY)  ## what a run with --only-missing-outputs misses after 151 edits of a project, and what it runs needlessly
 	$(BIN)/python benchmarks/edits.py
 
 bench-kedro: $(READY)  ## the plug-in in five projects that know nothing of it, with Kedro 1.5, 1.6 and 1.7

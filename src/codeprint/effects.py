@@ -120,6 +120,8 @@ class Effects:
         }
         for chain in statement.at_import.called:
             called = self._resolve(module, statement, chain)
+            if not statement.runs:  # what decorates a function with a context enters it as the function is called
+                called = {key for key in called if not _makes_context(key)}
             changed |= {key for key in called if _is_method_of(key, chain)}
             changed |= self._changed_by(frozenset(called))
         return changed
@@ -174,6 +176,11 @@ def _statement_at(key: Key) -> Statement | None:
 def _is_variable(key: Key) -> bool:
     statement = _statement_at(key)
     return statement is not None and statement.is_variable
+
+
+def _makes_context(key: Key) -> bool:
+    statement = _statement_at(key)
+    return statement is not None and any(chain.endswith("contextmanager") for chain, _ in statement.decorators)
 
 
 def _is_method_of(key: Key, chain: str) -> bool:

@@ -63,6 +63,8 @@ BOTH = {
     "toy/models/sim.py": "__all__ = ['VALUE']\nfrom .base import MODELS\nMODELS['k'] = 1\nVALUE = 1\n",
     "toy/models/din.py": "from .base import MODELS\nMODELS['k'] = 2\n",
 }
+IN_CONTEXT = "from toy.models.base import within\n@within()\ndef run():\n    return 1\n"
+CONTEXT = "from contextlib import contextmanager\nV = []\n@contextmanager\ndef within():\n    V.append(1)\n    yield\n"
 SWAPPED = ["helpers import *\nfrom toy.models.sim", "models.sim import *\nfrom toy.helpers"]
 IN_PIPELINE = FILLED | {"toy/models/__init__.py": "", "toy/pipelines/sim/pipeline.py": "import toy.models.sim\n"}
 SUBCLASS = {
@@ -336,6 +338,14 @@ def test_what_has_changed_is_said_in_words_also_by_the_command(write, tmp_path, 
     with pytest.raises(SystemExit):
         main()
     assert "Expected module:function" in capsys.readouterr().err
+
+
+def test_a_function_in_a_context_changes_nothing_at_import(write):
+    write({"toy/models/base.py": CONTEXT, "toy/settings.py": IN_CONTEXT})
+    write({"toy/steps/nodes.py": f"from toy.models.base import V\n{RUN}V\n"})
+    before = digest_of()
+    write({"toy/settings.py": IN_CONTEXT.replace("1", "2")})
+    assert digest_of() == before
 
 
 def test_what_a_package_gives_on_request_counts_for_those_who_ask_alone(write):
