@@ -26,10 +26,7 @@ Start = tuple[str, str | Statement]
 
 
 class Description:
-    """Describes objects as plain data, by their content.
-
-    Args:
-        packages: names of packages whose code is the project's own wherever they are installed.
+    """Describes objects as plain data, by their content; `packages` as in `is_own`.
 
     Attributes:
         starts: the project's functions and classes that were found.

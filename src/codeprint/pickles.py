@@ -32,9 +32,6 @@ def pickled_kinds(file: Path, packages: Collection[str] = ()) -> set[str]:
     """Return the own classes and functions that unpickling a file would import, such as ``shop.models:Model``.
 
     Files that are no pickle have none. Arrays between the parts of a pickle, as joblib writes them, are passed over.
-
-    Args:
-        packages: names of packages whose code is the project's own wherever they are installed.
     """
     kinds = set[str]()
     for stream in _streams(file):

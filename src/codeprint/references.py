@@ -29,11 +29,7 @@ Key = tuple[str, int | str]
 
 
 class References:
-    """The references of own code.
-
-    Args:
-        packages: names of packages whose code is the project's own wherever they are installed.
-    """
+    """The references of own code; `packages` as in `is_own`."""
 
     def __init__(self, packages: frozenset[str]) -> None:
         self.packages = packages

@@ -191,11 +191,7 @@ def code_of(
 ) -> tuple[str, Mapping[str, str], tuple[str, ...]]:
     """Return the digest of all code that starts refer to, those of its parts, and what could not be followed.
 
-    Args:
-        starts: functions, classes and modules.
-        packages: names of packages whose code is the project's own wherever they are installed.
-        values: names of modules or of entry points among what the code reads.
-        imported: modules that the program imports in any case, in their order; ``name.*`` stands for all in a package.
+    The arguments are those of `codeprint.fingerprint`.
     """
     search = Search(_effects(packages, imported), values)
     parts = search.run(starts)

@@ -501,7 +501,10 @@ def test_digests_are_those_of_any_process(tmp_path):
         + """
 from functools import partial
 from codeprint import fingerprint
+from pydantic import validate_call
+def checked(x: int = 1): ...
 print(fingerprint(partial(print, {"one", "two", "three"}, frozenset({(1, "a"), (2, "b")}))).digest)
+print(fingerprint([validate_call(checked)]))
 """
     )
     command = [sys.executable, "-c", text]
