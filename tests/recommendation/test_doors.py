@@ -131,9 +131,9 @@ def best(recommender, users, requests, n):
         allowed=[None if request.allowed is None else np.flatnonzero(request.allowed) for request in requests],
     )
     if all(request.items is not None for request in requests):
-        moments = replace(moments, allowed=[None] * len(users))
         may = [np.ones(ITEMS.height, bool) if request.allowed is None else request.allowed for request in requests]
-        return recommender.rank(moments, [each.items[own[each.items]] for each, own in zip(requests, may, strict=True)])
+        given = [each.items[own[each.items]] for each, own in zip(requests, may, strict=True)]
+        return recommender.best_lists(replace(moments, allowed=given), max([1, *map(len, given)]))
     return recommender.best_lists(moments, n)
 
 

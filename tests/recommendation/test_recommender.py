@@ -50,7 +50,7 @@ def test_given_items_are_ranked_as_lists_are(log):
     moments = now(recommender, users=(2, 2))
     [every, _] = recommender.best_lists(moments, 12).items.tolist()
     given = [np.array(every[3:0:-1]), np.array(every[:5])]
-    ranked = recommender.rank(moments, given).items.tolist()
+    ranked = recommender.best_lists(replace(moments, allowed=given), 5).items.tolist()
     assert ranked == [[*every[1:4], NO_ITEM, NO_ITEM], every[:5]]
 
 

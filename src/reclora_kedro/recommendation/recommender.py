@@ -200,11 +200,6 @@ class FittedRecommender:
             lists.items[rows], lists.scores[rows] = self._lister.top(moments[rows], n)
         return lists
 
-    def rank(self, moments: Moments, items: Sequence[np.ndarray]) -> Lists:
-        """Return given items of each moment, by index, in the order of `best_lists`."""
-        only = replace(moments, allowed=[each.astype(np.int64) for each in items])
-        return self.best_lists(only, max([1, *map(len, items)]))
-
     def explain(self, moments: Moments, items: np.ndarray) -> list[list[tuple[np.ndarray, np.ndarray]]]:
         """Return for each item of lists, (moments, n), the items of the user's events nearest to it, and their weights.
 
