@@ -250,7 +250,7 @@ def test_attacks(benchmarks):
         timestamp=880_000_000 + 60 * place, label=(pl.col("rating") >= 4).cast(pl.Int8)
     )
     attacks = benchmarks.module("attacks").ATTACKS
-    made = {name: attack(night, 1) for name, attack in attacks.items()}
+    made = {name: attack(night, 1, night) for name, attack in attacks.items()}
     assert all(rows.schema == night.schema for rows in made.values())
     assert made.pop("none").equals(night)
     assert not any(rows.equals(night) for rows in made.values())
