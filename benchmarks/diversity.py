@@ -63,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     project = open_project(arguments.env)
     log, settings = project.load("log"), project.parameters
-    likes, training = draw_positives(log, arguments.split, None, arguments.likes, seed=0), Training.of_split(log)
+    likes, training = draw_positives(log, arguments.split, None, arguments.likes, seed=0), Training.from_split(log)
     teaching = draw_positives(log, "validation", None, settings["recommendation"].validation_likes, seed=0)
     models = {}
     for name, config in validated_configs(MODELS, settings).items():

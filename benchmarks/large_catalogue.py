@@ -78,10 +78,10 @@ def made_up(items: int, users: int, dim: int, seed: int) -> tuple[np.ndarray, np
     return vectors, first + second / 2 + random.standard_normal((users, dim), dtype=np.float32) / 2
 
 
-def best_by_scores(vectors: np.ndarray, states: np.ndarray, most: int) -> np.ndarray:
+def best_by_scores(vectors: np.ndarray, states: np.ndarray, limit: int) -> np.ndarray:
     table, found = torch.from_numpy(vectors).T, list[np.ndarray]()
     for block in torch.from_numpy(states).split(max(1, SCORES_AT_ONCE // len(vectors))):
-        found.append((block @ table).topk(most).indices.numpy())
+        found.append((block @ table).topk(limit).indices.numpy())
     return np.concatenate(found)
 
 
@@ -91,14 +91,14 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.process_time() - began
 
 
-def measure(vectors: np.ndarray, states: np.ndarray, most: int, index: ItemIndex) -> Iterator[dict[str, Any]]:
+def measure(vectors: np.ndarray, states: np.ndarray, limit: int, index: ItemIndex) -> Iterator[dict[str, Any]]:
     """Yield recall and time of exact scores, and of shares of the index's lists."""
-    best, exact = timed(lambda: best_by_scores(vectors, states, most))
+    best, exact = timed(lambda: best_by_scores(vectors, states, limit))
     yield {"search": "every item", "recall": 1.0, "milliseconds": 1e3 * exact / len(states), "ratio": 1.0}
     lists, chosen = index.lists.nlist, index.lists.nprobe
     for searched in sorted({max(1, chosen // 2), chosen, min(lists, 2 * chosen)}):
         index.lists.nprobe = searched
-        found, seconds = timed(lambda: index.search(states, most))
+        found, seconds = timed(lambda: index.search(states, limit))
         yield {
             "search": f"{searched} of {lists} lists" + (" (chosen)" if searched == chosen else ""),
             "recall": np.mean([np.isin(*rows).mean() for rows in zip(best, found, strict=True)]),
@@ -156,11 +156,11 @@ def measure_methods(items: int, users: int, dim: int, stage: SecondStage | None)
     reader, trained = LensReader(lens, log), {"retriever": untrained_retriever(log, dim)}
     choice = Choice(kind="ranker", order="candidates", sources=SOURCES)
     if stage is None:
-        of_split = FittedRecommender.from_choice(Training.of_split(log, trained), choice, config, reader)
+        of_split = FittedRecommender.from_choice(Training.from_split(log, trained), choice, config, reader)
         likes = draw_positives(log, "validation", None, TEACHING_LIKES, 0)
         stage = SecondStage.learned(of_split.reader, of_split.moments(likes), likes["item_index"].to_numpy(), 0)
     choice = choice.model_copy(update={"stage": stage})
-    of_all = FittedRecommender.from_choice(Training.of_all(log, trained), choice, config, reader)
+    of_all = FittedRecommender.from_choice(Training.from_log(log, trained), choice, config, reader)
     asked = log.now(log.find_users(log.users["user_id"][:users]))
     rows = []
     for name in METHODS:

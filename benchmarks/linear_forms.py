@@ -74,10 +74,10 @@ def fitted(form: str, text_weight: float, training: Training) -> ItemModel:
 def measure(name: str, form: str, text_weight: float, users: int, rows: int, lists: Path) -> dict[str, Any]:
     """Fit a form, store its lists at the moments of test likes, and return what it costs and finds."""
     torch.set_num_threads(1)
-    training = Training.of_split(load(name, users))
+    training = Training.from_split(load(name, users))
     likes = draw_positives(training.log, "test", None, rows, 0)
     moments, target = training.moments(likes), likes["item_index"].to_numpy()
-    assert training.taken.nnz  # is made before the fit
+    assert training.user_items.nnz  # is made before the fit
     reset_peak()
     start = time.process_time()
     model = fitted(form, text_weight, training)
@@ -91,7 +91,7 @@ def measure(name: str, form: str, text_weight: float, users: int, rows: int, lis
     np.save(lists, np.concatenate(found))
     return {
         "items": training.items,
-        "events": int(training.taken.nnz),
+        "events": int(training.user_items.nnz),
         "NDCG@10": float(np.concatenate(gains).mean()),
         "fit, CPU s": seconds,
         "peak GiB": gib,

@@ -105,7 +105,7 @@ def build_model(project: Project) -> Any:
         about={},
         lens=lens,
         retriever=None,
-        recommender=FittedRecommender.from_choice(Training.of_all(log), choice, config, LensReader(lens, log)),
+        recommender=FittedRecommender.from_choice(Training.from_log(log), choice, config, LensReader(lens, log)),
         table=None,
         llm=llm,
         ingestion=IngestionConfig.model_validate(parameters["ingestion"]),
@@ -465,7 +465,7 @@ def measure_processes(service: Callable[[], Any], requests: int) -> list[dict[st
     return rows
 
 
-async def send_events_and_kill(port: int, pid: int, kill: int, items: Sequence[Any], most: int) -> set[str]:
+async def send_events_and_kill(port: int, pid: int, kill: int, items: Sequence[Any], limit: int) -> set[str]:
     """Have clients send events, and kill the service under them; the ids of those that it acknowledged."""
     acknowledged = set[str]()
 
@@ -477,7 +477,7 @@ async def send_events_and_kill(port: int, pid: int, kill: int, items: Sequence[A
                 status, _ = await client.post("/events", {"events": [event] * 2})
                 assert status == 200
                 acknowledged.add(event_id)
-                if len(acknowledged) == most:
+                if len(acknowledged) == limit:
                     os.kill(pid, 9)
 
     ends = await asyncio.gather(*(send(own) for own in range(max(CLIENTS))), return_exceptions=True)

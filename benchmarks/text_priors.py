@@ -106,7 +106,7 @@ def chosen_regularizations(
         gains = []
         for regularization in REGULARIZATIONS:
             prior = np.float32(TEXT_WEIGHTS[-1]) * weights_of_vectors(vectors[kept], regularization)
-            weights = item_weights(among.taken, settings.regularization, prior)
+            weights = item_weights(among.user_items, settings.regularization, prior)
             gains.append(drawn.gains(weights, settings.recency).mean())
         chosen[name] = REGULARIZATIONS[int(np.argmax(gains))]
     return chosen
@@ -115,7 +115,7 @@ def chosen_regularizations(
 def measure(environment: str) -> list[dict[str, Any]]:
     """The NDCG of each encoder on a log, and differences from TF-IDF, by groups of likes."""
     project = open_project(environment)
-    training = Training.of_split(project.load("log_without_embeddings"))
+    training = Training.from_split(project.load("log_without_embeddings"))
     config = LinearConfig.model_validate(project.parameters["linear"])
     no_text = config.model_copy(update={"text_weights": ()})
     validation = draw_positives(training.log, "validation", None, LIKES, SEEDS[0])
@@ -125,17 +125,17 @@ def measure(environment: str) -> list[dict[str, Any]]:
     print(environment, settings, chosen, flush=True)
     choosing = Likes.of(training, validation)
     tests = [Likes.drawn(training, "test", LIKES, seed) for seed in SEEDS]
-    plain = item_weights(training.taken, settings.regularization)
+    plain = item_weights(training.user_items, settings.regularization)
     gains = {NO_TEXT: [likes.gains(plain, settings.recency) for likes in tests]}
     for name, prior in priors(training, dense, chosen):
-        added = item_weights(training.taken, settings.regularization, prior) - plain  # linear in the text weight
+        added = item_weights(training.user_items, settings.regularization, prior) - plain  # linear in the text weight
         by_weight = {
             each: choosing.gains(plain + np.float32(each) * added, settings.recency).mean() for each in TEXT_WEIGHTS
         }
         best = max(by_weight, key=lambda each: by_weight[each])
         gains[name] = [likes.gains(plain + np.float32(best) * added, settings.recency) for likes in tests]
         print(environment, name, best, by_weight, np.mean(gains[name][0]), flush=True)
-    events = np.bincount(training.log.sequences.item_index[training.known], minlength=training.items)
+    events = np.bincount(training.log.sequences.item_index[training.is_training_event], minlength=training.items)
     rows = []
     for group, is_in in (
         ("all", lambda target: target >= 0),

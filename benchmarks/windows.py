@@ -113,7 +113,7 @@ class Window:
             self._known[second] = Training(self.log, self.log.sequences.timestamp < second)
         recommender = FittedRecommender.from_choice(self._known[second], choice, self._config, reader)
         moments = recommender.moments(as_of(second, self.log, self.users))
-        return hits_and_gains(recommender.lister(choice.kind).top(moments, K).items, self._liked)
+        return hits_and_gains(recommender.list_maker(choice.kind).top(moments, K).items, self._liked)
 
 
 def measures(*values: float | None) -> dict[str, float | None]:

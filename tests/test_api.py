@@ -36,9 +36,9 @@ def recommender():
 
 
 def test_lists_are_those_of_the_step(recommender):
-    made = Recommender.from_choice(Training.of_all(recommender.log), recommender.choice, recommender.config)
+    made = Recommender.from_choice(Training.from_log(recommender.log), recommender.choice, recommender.config)
     users = ["K7", "nobody", "K1"]
-    expected, _ = lists_for_users(made, users, most=20)
+    expected, _ = lists_for_users(made, users, limit=20)
     expected = expected.filter(pl.int_range(pl.len()).over("user_id") < 10)
     lists = recommender.recommend(users, n=10)
     assert lists.columns == ["user_id", "rank", "item_id", "title", "score", "because"]
@@ -151,7 +151,7 @@ def test_a_loaded_recommender_makes_the_same_lists_and_is_no_pickle(recommender,
 
 def test_what_took_long_to_learn_is_not_learned_again_when_it_is_loaded(recommender, tmp_path, monkeypatch):
     monkeypatch.setattr(linear, "KEPT_FROM", 0)
-    recommender = Recommender.from_choice(Training.of_all(recommender.log), recommender.choice, recommender.config)
+    recommender = Recommender.from_choice(Training.from_log(recommender.log), recommender.choice, recommender.config)
     recommender.save(tmp_path / "model")
     expected = recommender.recommend()
     with monkeypatch.context() as patch:

@@ -143,11 +143,11 @@ def why(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None
     with opened(env, names) as run:
         require_node(node, run)
         steps = plan(run.pipeline.to_nodes(node), run.catalog)
-    told = [each for each in as_data(steps) if each["runs"] or each["node"] == node]
+    output = [each for each in as_data(steps) if each["runs"] or each["node"] == node]
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(output))
         return
-    for each in told:
+    for each in output:
         click.echo(f"{each['node']} {'runs' if each['runs'] else 'is up to date'}")
         for reason in each["reasons"]:
             click.echo(f"  {reason}")
@@ -155,9 +155,9 @@ def why(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None
 
 def require_node(node: str, run: Run) -> None:
     """Raise RunRefusedError for a node that is in none of the pipelines."""
-    known = [each.name for each in run.pipeline.nodes]
-    if node not in known:
-        raise RunRefusedError(f"{node} is no node of these pipelines, which have {', '.join(known)}.")
+    existing = [each.name for each in run.pipeline.nodes]
+    if node not in existing:
+        raise RunRefusedError(f"{node} is no node of these pipelines, which have {', '.join(existing)}.")
 
 
 @provenance.command("show")
@@ -173,16 +173,16 @@ def show(entry: str, version: str | None, env: str | None, as_json: bool) -> Non
         stored = run.catalog.stored(entry)
         if stored is None or stored.recipe is None:
             raise RunRefusedError(f"Nothing says what {entry} was made of{f' in {version}' if version else ''}.")
-        told = asdict(replace(stored, folder=None, lineage_folder=None)) | {"is_intact": stored.is_intact}
+        output = asdict(replace(stored, folder=None, lineage_folder=None)) | {"is_intact": stored.is_intact}
         described = [each.described() for each in stored.lineage]
-        told["lineage"] = [{name: value for name, value in each.items() if value} for each in described]
+        output["lineage"] = [{name: value for name, value in each.items() if value} for each in described]
     if as_json:
-        click.echo(json.dumps(told, default=str))
+        click.echo(json.dumps(output, default=str))
         return
     recipe = stored.recipe
     click.echo(f"{entry} {stored.version or '(no versions)'}")
     click.echo(f"  by {recipe.node} in {stored.seconds:.1f} s, run {stored.run}, revision {stored.revision}")
-    click.echo(f"  its files {'are as they were saved' if told['is_intact'] else 'were changed'}")
+    click.echo(f"  its files {'are as they were saved' if output['is_intact'] else 'were changed'}")
     for title, values in (("parameters", recipe.parameters), ("inputs", recipe.inputs)):
         for name, value in values.items():
             click.echo(f"  {title}: {name} = {value}")
@@ -201,21 +201,21 @@ def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
         versions = Archive(run.catalog).versions()
     for run_id in (one, other):
         require_run(run_id, versions)
-    told = {}
+    output = {}
     for entry in sorted({each.entry for each in versions}):
         before, after = (newest_until(run_id, entry, versions) for run_id in (one, other))
         if after and before is None:
-            told[entry] = [f"made in {after.version}"]
+            output[entry] = [f"made in {after.version}"]
         elif before and after and before.stored and after.stored and before.content != after.content:
             recipes = before.stored.recipe, after.stored.recipe
             reasons = [*differences(recipes[0], recipes[1])] if recipes[0] and recipes[1] else []
-            told[entry] = reasons or ["other content by the same recipe"]
+            output[entry] = reasons or ["other content by the same recipe"]
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(output))
         return
-    if not told:
+    if not output:
         click.echo("Their results are equal.")
-    for entry, reasons in told.items():
+    for entry, reasons in output.items():
         click.echo(entry)
         for reason in reasons:
             click.echo(f"  {reason}")
@@ -223,10 +223,10 @@ def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
 
 def require_run(run_id: str, versions: Sequence[ArchivedVersion]) -> None:
     """Raise RunRefusedError for the id of a run of which no results are left."""
-    known = {each.version for each in versions if each.version}
-    known |= {each.stored.run for each in versions if each.stored and each.stored.run}
-    if run_id not in known:
-        newest = ", ".join(sorted(known)[-SHOWN_RUNS:]) or "none"
+    existing = {each.version for each in versions if each.version}
+    existing |= {each.stored.run for each in versions if each.stored and each.stored.run}
+    if run_id not in existing:
+        newest = ", ".join(sorted(existing)[-SHOWN_RUNS:]) or "none"
         raise RunRefusedError(f"No result of a run {run_id} is kept. The newest runs with results are: {newest}.")
 
 
@@ -265,9 +265,9 @@ def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> Non
             except (ValueError, OSError) as error:
                 raise RunRefusedError(str(error)) from error
             prune(run.data / RECORDS / LINEAGE, states_in_records(run, archive))
-    told = [{"entry": each.entry, "version": each.version, "address": each.address} for each in removed]
+    output = [{"entry": each.entry, "version": each.version, "address": each.address} for each in removed]
     if as_json:
-        click.echo(json.dumps({"removed" if yes else "would_remove": told}))
+        click.echo(json.dumps({"removed" if yes else "would_remove": output}))
         return
     for each in removed:
         click.echo(each.address)
@@ -295,5 +295,5 @@ def force_node(node: str, names: Sequence[str], env: str | None, as_json: bool) 
         require_node(node, run)
         lock_data(run)
         force(run.catalog.records, node)
-        told = sorted(forced_nodes(run.catalog.records))
-    click.echo(json.dumps({"forced": told}) if as_json else f"The next run makes again: {', '.join(told)}.")
+        output = sorted(forced_nodes(run.catalog.records))
+    click.echo(json.dumps({"forced": output}) if as_json else f"The next run makes again: {', '.join(output)}.")

@@ -153,7 +153,7 @@ class Recommender(FittedRecommender):
         bootstrap = Bootstrap(**blocks["bootstrap"])
         chosen, _ = MethodChoice(log=log, config=config, blocks=configs, bootstrap=bootstrap).choose()
         logger.info("Lists are made by %s: %s.", chosen.kind, chosen.reason)
-        return cls.from_choice(Training.of_all(log), chosen, config)
+        return cls.from_choice(Training.from_log(log), chosen, config)
 
     @words_of(words_of_scripts)
     def recommend(
@@ -198,7 +198,7 @@ class Recommender(FittedRecommender):
         only = None if candidates is None else _item_indices(self.log, candidates, "candidates")
         delivery = Delivery(
             recommender=recommender,
-            most=n,
+            limit=n,
             allowed=None if only is None else dict.fromkeys(requested["user_id"].to_list(), only),
             repeat=repeat,
             excluded=NOTHING if exclude is None else _item_indices(self.log, exclude, "exclude"),
@@ -227,11 +227,11 @@ class Recommender(FittedRecommender):
         _require_length("k", k)
         blocks, log = default_parameters(("ranking", "evaluation"), self.config.seed), self.log
         blocks["ranking"] |= {"variant": None, "lens": False, "rows": likes, "cutoffs": (k,), "among_first": ()}
-        training = Training.of_split(log)
-        asked = FittedRecommender.from_choice(training, self.choice, self.config).as_measured(training)
-        ranks = rank_test_likes(asked, _validated(RankingConfig, blocks, "ranking"), None)
+        training = Training.from_split(log)
+        recommender = FittedRecommender.from_choice(training, self.choice, self.config).as_measured(training)
+        ranks = rank_test_likes(recommender, _validated(RankingConfig, blocks, "ranking"), None)
         methods, metrics = ranks["model"].unique(maintain_order=True).to_list(), ranking_metrics()
-        catalogue, bootstrap = Catalogue.from_log(log, training.known), Bootstrap(**blocks["bootstrap"])
+        catalogue, bootstrap = Catalogue.from_log(log, training.is_training_event), Bootstrap(**blocks["bootstrap"])
         records = compute_ranking_metrics(ranks, methods, catalogue, (k,), bootstrap, metrics=metrics)
         lines = pl.DataFrame(records).select(
             pl.col("model").alias("method"),
@@ -291,7 +291,7 @@ class Recommender(FittedRecommender):
         log, learned = InteractionLog.load(folder / LOG_FOLDER, mapped=False), load_file(folder / WEIGHTS_FILE)
         if unsound := [name for name, values in learned.items() if not np.isfinite(values).all()]:
             raise ValueError(f"{unsound[0]} in {folder / WEIGHTS_FILE} is not finite: fit the recommender again.")
-        return cls.from_choice(Training.of_all(log, learned_by_source(learned)), choice, config)
+        return cls.from_choice(Training.from_log(log, learned_by_source(learned)), choice, config)
 
 
 def _read_log(
@@ -492,24 +492,24 @@ def with_visitors(
     if hasattr(histories, "columns") or isinstance(histories, str | Mapping) or not isinstance(histories, Iterable):
         raise ValueError(f"histories is of type {type(histories).__name__}, {NO_HISTORY}")
     log, events, histories = recommender.log, recommender.log.sequences, [*histories]
-    taken = _events_of_visitors(log, histories)
-    lengths = np.bincount(taken["visitor"], minlength=len(histories))
+    visitor_events = _events_of_visitors(log, histories)
+    lengths = np.bincount(visitor_events["visitor"], minlength=len(histories))
     # One event per second, as they are in order; without a shared clock, the first one has 1.
     last = np.full(len(histories), log.last_second) if log.shared_clock else lengths
     seconds = [np.arange(end - length + 1, end + 1) for end, length in zip(last, lengths, strict=True)]
     new = {
-        "item_index": taken["item"].to_numpy(),
+        "item_index": visitor_events["item"].to_numpy(),
         "rating": np.full(lengths.sum(), events.rating.max()),
         "rating_level": np.full(lengths.sum(), events.rating_level.max()),
         "label": np.ones(lengths.sum()),
         "timestamp": np.concatenate([NOTHING, *seconds]),
     }
-    declared = events.schema.parsed(taken["columns"])
+    declared = events.schema.parsed(visitor_events["columns"])
     schema = events.schema.recognising(declared)
     new |= schema.encoded(declared)
     columns = {name: np.append(column, new[name].astype(column.dtype)) for name, column in events.columns.items()}
     offsets = np.concatenate([events.offsets, events.offsets[-1] + lengths.cumsum()])
-    grown = replace(log, sequences=Sequences.of_columns(offsets, schema, **columns))
+    grown = replace(log, sequences=Sequences.from_columns(offsets, schema, **columns))
     places = pl.int_range(len(histories), eager=True).alias("user_id")
     visitors = places.to_frame().with_columns(user_index=(places + log.users.height).cast(pl.Int32))
     return replace(recommender, log=grown), visitors
@@ -523,10 +523,10 @@ def list_of_visitor(recommender: FittedRecommender, n: int) -> dict[str, Any]:
     """
     log = recommender.log
     events = np.bincount(log.sequences.item_index, minlength=log.items.height)
-    taken = log.items[np.argsort(-events, kind="stable")[:3]]
-    visited, visitors = with_visitors(recommender, [taken["item_id"].to_list()])
-    lists = Delivery(recommender=visited, most=n)(visitors).with_row_index("rank", offset=1)
-    return {"taken": taken["title"].to_list(), "list": lists.select("rank", "title", "because").to_dicts()}
+    visitor_events = log.items[np.argsort(-events, kind="stable")[:3]]
+    visited, visitors = with_visitors(recommender, [visitor_events["item_id"].to_list()])
+    lists = Delivery(recommender=visited, limit=n)(visitors).with_row_index("rank", offset=1)
+    return {"taken": visitor_events["title"].to_list(), "list": lists.select("rank", "title", "because").to_dicts()}
 
 
 def _events_of_visitors(log: InteractionLog, histories: Sequence[Any]) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from reclora_kedro.history.taken_items import draw_positives
 
 
 def fit(log, known=None, **settings):
-    training = Training.of_all(log) if known is None else Training(log, known)
+    training = Training.from_log(log) if known is None else Training(log, known)
     return training, ItemKnn.fit(training, ItemKnnSettings(**settings))
 
 
@@ -77,7 +77,7 @@ def test_scores_are_those_of_the_formula(log, events, power, text_weight, seed):
 def test_with_changed_users_it_counts_as_if_fitted_to_their_events(log, seed, most_changes):
     random, events = np.random.default_rng(seed), log.sequences
     changed = np.flatnonzero(random.random(4) < 0.5)
-    item = np.where(np.isin(Training.of_all(log).user, changed), 4 - events.item_index, events.item_index)
+    item = np.where(np.isin(Training.from_log(log).user, changed), 4 - events.item_index, events.item_index)
     other = replace(log, sequences=replace(events, item_index=item.astype(np.int32)))
     training, model = fit(log, text_weight=0.5)
     users, end = np.arange(4), random.integers(events.starts, events.ends + 1)
@@ -128,7 +128,7 @@ def test_reasons_are_the_greatest_parts_of_a_score_without_those_that_hardly_add
     end, items = log.sequences.offsets[2] + 12, np.arange(log.items.height)
     moments = moments_at(training, [2], [end])
     [scores], history = model.scores(moments).toarray(), log.sequences.item_index[log.sequences.offsets[2] : end]
-    reasons = model.reasons(moments, 0, items, most=100)
+    reasons = model.reasons(moments, 0, items, limit=100)
     for item, (events, weights) in zip(items.tolist(), reasons, strict=True):
         assert (np.diff(weights) <= 0).all()
         assert (weights >= 0.1 * scores[item]).all()
@@ -139,7 +139,7 @@ def test_reasons_are_the_greatest_parts_of_a_score_without_those_that_hardly_add
             {event: part for event, part in parts.items() if part > 0 and part >= 0.1 * scores[item]}, rel=1e-4
         )
     assert [events.tolist()[:1] for events, _ in reasons] == [
-        events.tolist() for events, _ in model.reasons(moments, 0, items, most=1)
+        events.tolist() for events, _ in model.reasons(moments, 0, items, limit=1)
     ]
     assert max(len(events) for events, _ in reasons) > 1
 
@@ -169,7 +169,7 @@ def test_the_power_and_the_weight_that_rank_validation_likes_best_are_taken():
 
     def chosen(log):
         likes = draw_positives(log, "validation", None, None, 0)
-        return choose_settings(ItemKnn, Training.of_split(log), config, likes)
+        return choose_settings(ItemKnn, Training.from_split(log), config, likes)
 
     told = [twins.with_embeddings(vectors), log.with_embeddings(np.ones((21, 1))), log]
     assert [chosen(each).text_weight for each in told] == [1.0, 0.0, 0.0]

@@ -17,7 +17,7 @@ from reclora_kedro.history.taken_items import draw_positives
 @given(logs())
 def test_equal_items_come_by_their_likers_then_by_their_users_then_by_index(log):
     events = log.sequences
-    user, training = Training.of_all(log).user, Training.of_all(log)
+    user, training = Training.from_log(log).user, Training.from_log(log)
     pairs = list(zip(user.tolist(), events.item_index.tolist(), events.label.tolist(), strict=True))
     users = [len({user for user, other, _ in pairs if other == item}) for item in range(log.items.height)]
     likers = [
@@ -41,7 +41,7 @@ def test_among_some_items_all_else_is_as_if_the_others_were_not_there(log, kept,
     for name in ("rating", "label", "timestamp"):
         np.testing.assert_array_equal(getattr(among.log.sequences, name), getattr(log.sequences, name)[is_kept])
     np.testing.assert_array_equal(items[among.log.sequences.item_index], log.sequences.item_index[is_kept])
-    np.testing.assert_array_equal(among.known, known[is_kept])
+    np.testing.assert_array_equal(among.is_training_event, known[is_kept])
     np.testing.assert_array_equal(among.user, Training(log, known).user[is_kept])
 
     def histories(training, likes, name):
@@ -109,7 +109,10 @@ def ndcg_by_hand(training, settings, likes, repeat, items):
 @given(logs(), st.booleans(), st.sets(st.integers(0, 4), max_size=2))
 def test_the_settings_with_the_highest_ndcg_are_chosen_step_by_step(log, repeat, excluded):
     log = log_with_validation(log)
-    training, rules = Training.of_split(log), {"repeat": repeat, "excluded": np.array(sorted(excluded), dtype=np.int64)}
+    training, rules = (
+        Training.from_split(log),
+        {"repeat": repeat, "excluded": np.array(sorted(excluded), dtype=np.int64)},
+    )
     likes = draw_positives(log, "validation", None, None, 0, **rules)
     likes = likes.select("user_index", "item_index", "history_end", "timestamp")
     settings = ToySettings()

@@ -33,12 +33,12 @@ def chosen(log, **changes):
         "transition_weights": (0.5, 2.0),
     }
     config = LinearConfig.model_validate({**values, "max_items": 20_000, **changes})
-    return choose_settings(Linear, Training.of_split(log), config, draw_positives(log, "validation", None, None, 0))
+    return choose_settings(Linear, Training.from_split(log), config, draw_positives(log, "validation", None, None, 0))
 
 
 def scores_of(log, settings, ends=None):
     """Scores of all items for every user, after all events or a number of them."""
-    training, events = Training.of_split(log), log.sequences
+    training, events = Training.from_split(log), log.sequences
     end = events.ends if ends is None else ends
     frame = pl.DataFrame({"user_index": np.arange(len(end)), "history_end": end, "timestamp": np.zeros_like(end)})
     scores = Linear.fit(training, settings).scores(training.moments(frame))
@@ -77,7 +77,7 @@ def test_weights_of_more_rows_than_are_mirrored_at_once_are_the_same(monkeypatch
     np.testing.assert_allclose(item_weights(taken, 2.0, prior), whole, atol=1e-6)
 
 
-def scores_by_hand(log, of, most, user, end):
+def scores_by_hand(log, of, limit, user, end):
     """The formula, event by event, with the events' order within a second left out."""
     sequences, items = log.sequences, log.items.height
     taken = np.zeros((len(sequences.starts), items))
@@ -97,7 +97,7 @@ def scores_by_hand(log, of, most, user, end):
     alike = ease_by_lagrange(tfidf_vectors(describe_items(log.items))[0].toarray().T, 10.0)
     weights = ease_by_lagrange(taken, of.regularization, of.text_weight * alike)
     weights += of.transition_weight * transitions / np.sqrt(np.outer(users, users))
-    start, scores = max(sequences.offsets[user], end - most), np.zeros(items)
+    start, scores = max(sequences.offsets[user], end - limit), np.zeros(items)
     for event in range(start, end):
         same = np.flatnonzero(sequences.timestamp[start:end] == sequences.timestamp[event]) + start
         scores += of.recency ** np.mean(end - 1 - same) * weights[sequences.item_index[event]]
@@ -111,7 +111,7 @@ def test_scores_are_those_of_the_formula(log, directed, within_moments, text_wei
         text_weight=text_weight,
     )  # fmt: skip
     end = np.random.default_rng(seed).integers(log.sequences.starts, log.sequences.ends + 1)
-    training = Training.of_all(log)
+    training = Training.from_log(log)
     frame = pl.DataFrame({"user_index": range(4), "history_end": end, "timestamp": [9] * 4})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, "EVENTS", 4)
@@ -122,23 +122,23 @@ def test_scores_are_those_of_the_formula(log, directed, within_moments, text_wei
 
 def test_pairs_further_apart_count_where_all_nearer_ones_are_of_one_item():
     columns = {"item_index": np.array([0, 1, 0, 1]), "timestamp": np.arange(4)}
-    events = Sequences.of_columns(np.array([0, 4]), **columns)
+    events = Sequences.from_columns(np.array([0, 4]), **columns)
     found = follows(events, np.ones(4, dtype=bool), 2, window=5, decay=0.7)
     np.testing.assert_allclose(found.later.toarray(), [[0, 2 + 0.7**2], [1, 0]])
     assert not found.together.nnz
 
 
 @given(st.integers(1, 6), st.integers(0, 99))
-def test_an_item_keeps_the_greatest_of_its_transitions(most, seed):
+def test_an_item_keeps_the_greatest_of_its_transitions(limit, seed):
     random = np.random.default_rng(seed)
     weights = (random.permutation(36).reshape(6, 6) * (random.random((6, 6)) < 0.7)).astype(np.float32)
-    kept = np.where(weights >= np.sort(weights, axis=1)[:, [-most]], weights, 0)
+    kept = np.where(weights >= np.sort(weights, axis=1)[:, [-limit]], weights, 0)
     found = Follows(csr_array(weights), csr_array(weights.shape, dtype=np.float32))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MOST_OF_ITEM", most)
+        patch.setattr(module, "MOST_OF_ITEM", limit)
         made = transitions(found, np.ones(6), directed=True, within_moments=False)
     np.testing.assert_array_equal(made.toarray(), kept)
-    np.testing.assert_array_equal(greatest(csr_array(-weights), most).toarray(), -kept)
+    np.testing.assert_array_equal(greatest(csr_array(-weights), limit).toarray(), -kept)
 
 
 def test_likes_of_the_validation_split_choose_directed_transitions_where_items_follow_one_another():
@@ -204,7 +204,7 @@ def test_where_blocks_hold_a_part_of_the_items_the_best_ones_are_nearly_those_of
 @pytest.mark.parametrize("text_weight", [0.0, 0.8])
 def test_above_a_number_of_items_the_scores_are_sparse_and_those_of_the_formula(text_weight):
     log = circle_log()
-    training, end = Training.of_all(log), log.sequences.starts + 2
+    training, end = Training.from_log(log), log.sequences.starts + 2
     frame = pl.DataFrame({"user_index": np.arange(150), "history_end": end, "timestamp": np.zeros_like(end)})
     of = LinearSettings(regularization=2.0, text_weight=text_weight, transition_weight=0.5, max_items=20)
     model, moments = Linear.fit(training, of), training.moments(frame)
@@ -219,19 +219,19 @@ def test_above_a_number_of_items_the_scores_are_sparse_and_those_of_the_formula(
 @pytest.mark.parametrize("max_items", [20_000, 20])
 def test_learned_weights_are_taken_for_the_same_events_texts_and_settings_alone(max_items, monkeypatch):
     log, of = circle_log(), LinearSettings(regularization=2.0, text_weight=0.8, max_items=max_items)
-    assert not Linear.fit(Training.of_all(log), of).learned()  # of few items
+    assert not Linear.fit(Training.from_log(log), of).learned()  # of few items
     monkeypatch.setattr(linear, "KEPT_FROM", 0)
-    fitted = Linear.fit(Training.of_all(log), of)
+    fitted = Linear.fit(Training.from_log(log), of)
     kept = {"linear": {name: np.array(values) for name, values in fitted.learned().items()}}
     events, items = log.sequences, log.items
     renamed = items.with_columns(title=items["title"].reverse())
     swapped = replace(events, item_index=np.append(events.item_index[1:], events.item_index[:1]))
     learns, learned = list[bool](), linear._ease
     monkeypatch.setattr(linear, "_ease", lambda *arguments: learns.append(True) or learned(*arguments))
-    again = Linear.fit(Training.of_all(log, kept), of)
+    again = Linear.fit(Training.from_log(log, kept), of)
     assert not learns
     frame = pl.DataFrame({"user_index": [3], "history_end": events.ends[3:4], "timestamp": [0]})
-    scores = [model.scores(Training.of_all(log).moments(frame)) for model in (fitted, again)]
+    scores = [model.scores(Training.from_log(log).moments(frame)) for model in (fitted, again)]
     assert abs(scores[0] - scores[1]).max() == 0
     for changed, changed_settings in (
         (replace(log, sequences=swapped), of),
@@ -239,9 +239,9 @@ def test_learned_weights_are_taken_for_the_same_events_texts_and_settings_alone(
         (log, of.model_copy(update={"regularization": 3.0})),
         (log, of.model_copy(update={"text_weight": 0.5})),
     ):
-        Linear.fit(Training.of_all(changed, kept), changed_settings)
+        Linear.fit(Training.from_log(changed, kept), changed_settings)
         assert learns.pop(), changed_settings
-    Linear.fit(Training.of_split(log, kept), of)  # fewer events
+    Linear.fit(Training.from_split(log, kept), of)  # fewer events
     assert learns.pop()
 
 
@@ -253,7 +253,7 @@ def test_workers_share_the_closed_form(text_weight, workers_here, monkeypatch):
     monkeypatch.setattr(linear, "map_shards", lambda *shared: steps.append(shared[-1]) or map_shards(*shared))
     of, trainings = (
         LinearSettings(text_weight=text_weight),
-        [Training.of_all(circle_log(), engine=each) for each in (LOCAL, engine)],
+        [Training.from_log(circle_log(), engine=each) for each in (LOCAL, engine)],
     )
     with threadpool_limits(1):
         alone, shared = (Linear.fit(training, of).terms[0][1].weights for training in trainings)

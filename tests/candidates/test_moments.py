@@ -24,7 +24,7 @@ class Asked:
     order: list[int]
     hidden: list[list[int]]
     allowed: list[list[int] | None]
-    most: int
+    limit: int
 
     @property
     def moments(self):
@@ -52,7 +52,7 @@ def asked(draw):
         order=draw(st.permutations(range(items))),
         hidden=draw(st.lists(st.lists(item), min_size=rows, max_size=rows)),
         allowed=draw(st.lists(st.none() | st.lists(item, unique=True), min_size=rows, max_size=rows)),
-        most=draw(st.integers(1, items + 2)),
+        limit=draw(st.integers(1, items + 2)),
     )  # fmt: skip
 
 
@@ -60,11 +60,11 @@ def asked(draw):
 def test_dense_and_sparse_scores_have_the_same_lists_by_score_and_then_by_the_order_of_equals(asked, parts):
     with patch.object(module, "PARTS", parts):
         dense, sparse = (
-            best_items(scores, asked.moments, asked.most) for scores in (asked.scores, csr_array(asked.scores))
+            best_items(scores, asked.moments, asked.limit) for scores in (asked.scores, csr_array(asked.scores))
         )
     for row, scores in enumerate(asked.scores):
-        items = asked.all_in_order(row)[: asked.most]
-        padding = asked.most - len(items)
+        items = asked.all_in_order(row)[: asked.limit]
+        padding = asked.limit - len(items)
         for lists in (dense, sparse):
             assert lists.items[row].tolist() == items + [NO_ITEM] * padding
             np.testing.assert_array_equal(lists.scores[row], [*scores[items], *[np.nan] * padding])
@@ -98,7 +98,7 @@ def test_scores_that_are_no_numbers_are_refused():
 
 @given(logs(), st.booleans(), st.data())
 def test_a_user_gets_what_is_new_at_each_moment_of_their_own_or_anything_with_repeat(log, repeat, data):
-    training, events = Training.of_all(log), log.sequences
+    training, events = Training.from_log(log), log.sequences
     users = data.draw(st.lists(st.integers(0, 3), min_size=1))  # one may ask several times
     ends = [data.draw(st.integers(events.starts[user], events.ends[user])) for user in users]
     frame = pl.DataFrame({"user_index": users, "history_end": ends, "timestamp": [9] * len(users)})
@@ -114,7 +114,7 @@ def test_a_user_gets_what_is_new_at_each_moment_of_their_own_or_anything_with_re
 
 
 def test_blocks_are_all_rows_once_and_one_block_is_the_moments_themselves(log, monkeypatch):
-    moments = Training.of_all(log).moments(log.now(pl.DataFrame({"user_index": range(30)})))
+    moments = Training.from_log(log).moments(log.now(pl.DataFrame({"user_index": range(30)})))
     assert [(rows, block is moments) for rows, block in moments.blocks()] == [(slice(0, 30), True)]
     monkeypatch.setattr(module, "LEAST_AT_ONCE", 4)
     for scores, size in ((7 * moments.items, 7), (1, 4)):

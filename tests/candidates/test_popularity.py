@@ -39,7 +39,7 @@ def test_each_user_counts_once_in_a_window_that_ends_at_the_moment(likes, length
     expected = [[users(item, now) for item in range(3)] for now in moments]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(popularity, "CHANGES_OF_MARK", 4)
-        spans = Likes.of(*columns).spans(length)
+        spans = Likes.from_events(*columns).spans(length)
         assert spans.counts(moments, 3).tolist() == expected
         assert [spans.counts(moments[now:], 3)[0].tolist() for now in moments] == expected  # from an earlier second on
 
@@ -97,7 +97,7 @@ def log_of_shops(later=(), angry=0, loyal=0):
 
 
 def first_items(log, days):
-    training = Training.of_all(log)
+    training = Training.from_log(log)
     model = Popularity.fit(training, PopularitySettings(days=days))
     return model.top(training.moments(strangers(log)), 10).items[0].tolist()
 
@@ -114,12 +114,12 @@ def test_one_user_does_not_move_what_strangers_get(days, changes):
 
 def test_without_a_shared_clock_an_item_is_as_popular_at_every_moment(log):
     without = replace(log, shared_clock=False)
-    training = Training.of_split(without)
+    training = Training.from_split(without)
     model = Popularity.fit(training, PopularitySettings(days=1)).as_of_each_moment(training)
     frames = [strangers(without, second) for second in (0, 5, 10**9)]
     scores = [model.scores(training.moments(frame)).tolist() for frame in frames]
     assert scores[0] == scores[1] == scores[2]
-    is_liked = training.known & (log.sequences.label == 1)
+    is_liked = training.is_training_event & (log.sequences.label == 1)
     assert scores[0][0] == np.bincount(log.sequences.item_index[is_liked], minlength=log.items.height).tolist()
     assert Popularity.choices(PopularityConfig(days=(7,)), training) == []
 
@@ -139,7 +139,7 @@ def test_the_window_that_ranks_validation_likes_best_is_taken():
     ).unique(["user_id", "item_id"], keep="first", maintain_order=True)
     items = pl.DataFrame({"item_id": range(20), "title": [f"Film {i}" for i in range(20)]})
     log = reference_log(interactions, items, pl.DataFrame({"user_id": range(100)}), min_history=1)
-    training = Training.of_all(log)
+    training = Training.from_log(log)
     likes = log.samples.filter(pl.col("timestamp") >= 250 * DAY)
     config = PopularityConfig(days=(10, 10_000))
     assert choose_settings(Popularity, training, config, likes) == PopularitySettings(days=10)

@@ -28,11 +28,11 @@ def permuted(scores, model, rows, others):
 
 
 @pytest.mark.parametrize("most", [None, 150])
-def test_a_model_loses_what_it_reads(scores, most):
-    rows, others = permuted_rows(ROWS, most, seed=1)
+def test_a_model_loses_what_it_reads(scores, limit):
+    rows, others = permuted_rows(ROWS, limit, seed=1)
     tables = {model: permuted(scores, model, rows, others) for model in ("knowing", "guessing")}
     knowing, guessing = attribute(scores, BOOTSTRAP, **tables)
-    assert (knowing["model"], knowing["input"], knowing["rows"]) == ("knowing", "prompt", most or ROWS)
+    assert (knowing["model"], knowing["input"], knowing["rows"]) == ("knowing", "prompt", limit or ROWS)
     assert knowing["auc"] == 1.0
     assert knowing["permuted_auc"] == pytest.approx(0.5, abs=0.12)
     assert knowing["fall"] == pytest.approx(knowing["auc"] - knowing["permuted_auc"])

@@ -25,7 +25,7 @@ def test_levels_stay_where_no_rating_has_the_lowest_one(levels):
     ratings = np.array([1, 1, 1, 1, 2, 4, 5], dtype=np.float32)  # most are the lowest, so that two quantiles are one
     of_ratings = rating_levels(ratings, np.append(ratings, np.float32(0) if levels != 4 else []), levels)
     assert of_ratings.min() == 1
-    before = Sequences.of_columns(np.array([0, 7]), rating=ratings, rating_level=of_ratings)
+    before = Sequences.from_columns(np.array([0, 7]), rating=ratings, rating_level=of_ratings)
     np.testing.assert_array_equal(levels_as_before(ratings, before), of_ratings)
     assert levels_as_before(np.array([0.0, 9.0]), before).tolist() == [1, of_ratings[-1]]
 

@@ -181,15 +181,15 @@ def test_equal_weights_are_as_none_and_an_event_that_weighs_nothing_counts_nothi
         np.testing.assert_array_equal(of_plain, of_equal)
     unwanted = pl.col("item_id") == 3
     without = weighing(raw.with_columns(raw=pl.when(unwanted).then(0.0).otherwise(7.0)), kind="weight")
-    assert Training.of_all(without).users[3] == 0 < Training.of_all(plain).users[3]
+    assert Training.from_log(without).users[3] == 0 < Training.from_log(plain).users[3]
     assert all((scores[:, 3] == 0).all() for scores in scores_of(without)[:2])  # popularity and item-kNN without texts
 
 
 def test_a_user_counts_by_the_weightiest_like_so_far():
     columns = (np.zeros(3, int), np.zeros(3, int), np.array([1, 5, 9]))
-    spans = Likes.of(*columns, np.array([0.5, 2.0, 1.0], dtype=np.float32)).spans(None)
+    spans = Likes.from_events(*columns, np.array([0.5, 2.0, 1.0], dtype=np.float32)).spans(None)
     assert spans.counts(np.array([1, 2, 6, 10]), 1)[:, 0].tolist() == [0, 0.5, 2, 2]
-    in_window = Likes.of(*columns, np.array([0.5, 2.0, 1.0], dtype=np.float32)).spans(5)
+    in_window = Likes.from_events(*columns, np.array([0.5, 2.0, 1.0], dtype=np.float32)).spans(5)
     assert in_window.counts(np.array([2, 6, 14, 15]), 1)[:, 0].tolist() == [0.5, 2, 2, 0]
 
 

@@ -23,7 +23,7 @@ from reclora_kedro.ingestion import tables
 from reclora_kedro.ingestion.guess import read_raw_tables
 from reclora_kedro.ingestion.guess_tables import Guess, guess
 from reclora_kedro.new_log import command, environment
-from reclora_kedro.new_log.environment import DEFAULTS, environment_files, told, write_environment
+from reclora_kedro.new_log.environment import DEFAULTS, description, environment_files, write_environment
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
 ROWS = ["place"]  # numbers of rows, in place of times
@@ -284,7 +284,7 @@ def test_reads_layouts_that_new_users_came_with(name, project):
     assert len(questions) == (name == "artists")  # whether plays count
     assert (found.log.user, found.log.item) == READ[name].columns
     assert not found.unused
-    assert READ[name].note in str(told(found))
+    assert READ[name].note in str(description(found))
     write_guess(found, "new", project)
     catalog = run_ingestion(project / "conf", "new")
     assert counts(catalog)["interactions"] == READ[name].rows
@@ -319,7 +319,7 @@ def test_kinds_of_items_stand_in_for_titles_unless_they_have_many_items(project)
     found, _ = guessed([write(project / f"{name}.csv", rows) for name, rows in tables.items()])
     assert found.items is not None
     assert found.users is not None
-    assert ("title", "product_type (Ice 0, Ice 1), which items share") in told(found)
+    assert ("title", "product_type (Ice 0, Ice 1), which items share") in description(found)
     assert [each["name"] for each in found.items.fields] == ["brand", "product_type"]
     assert [each["name"] for each in found.users.fields] == ["household_size", "kids_count"]
     write_guess(found, "shared", project)
@@ -397,7 +397,7 @@ def test_columns_of_what_is_no_text_are_not_looked_into(project):
     )
     rows.write_parquet(project / "log.parquet")
     found, _ = guessed([project / "log.parquet"])
-    assert ("not used", "of log.parquet: picture, pictures, length") in told(found)
+    assert ("not used", "of log.parquet: picture, pictures, length") in description(found)
 
 
 BAD_FILES = {
@@ -530,13 +530,13 @@ def test_what_may_be_ratings_by_its_values_alone_is_asked_for_and_told(project):
     found, questions = guessed([log])
     assert questions == ["Which column of log.csv has the ratings, if any?\n  评分: 1, 2, 3\n"]
     assert found.log.rating == "评分"
-    assert dict(told(found))["or else"] == "ratings are read of 评分; they may be of none"
+    assert dict(description(found))["or else"] == "ratings are read of 评分; they may be of none"
     assert guess(read_raw_tables([log]), lambda question, answers, guessed: "none").log.kind == "purchases"
     [question] = guessed([a_log(project, "amount", [1, 2, 3, 4, 5])])[1]
     assert question == "Column 'amount' has 1, 2, 3, 4: does an event count by it?"
     for name, values in (("vote", ["up", "down"]), ("rating", ["80%", "20%"]), ("liked", ["1", ""])):
         found, _ = guessed([a_log(project, name, values)])
-        assert dict(told(found))["rating?"].startswith(name)
+        assert dict(description(found))["rating?"].startswith(name)
 
 
 def test_the_plainest_of_several_names_of_ratings_counts(project):
@@ -597,7 +597,7 @@ def test_some_times_that_are_none_are_refused(times, project):
 
 def test_times_without_a_known_format_are_told(project):
     found, _ = guessed([a_log(project, "rating", [1, 4], ["Sat Jan 01 2022 00:00:00"])])
-    assert "timestamp (Sat Jan 01 2022 00:00:00) has no known format" in dict(told(found))["time?"]
+    assert "timestamp (Sat Jan 01 2022 00:00:00) has no known format" in dict(description(found))["time?"]
 
 
 def test_what_spark_leaves_beside_the_parts_of_a_folder_is_no_part(project):
@@ -620,7 +620,7 @@ def test_values_of_files_never_leave_their_comment(project):
     found, _ = guessed([write(project / "log.csv", rows)])
     write_guess(found, "new", project)
     assert yaml.safe_load((project / "conf/new/parameters.yml").read_text()).keys() <= {"ingestion", "history"}
-    assert "\x1b" not in str(told(found)) + (project / "conf/new/parameters.yml").read_text()
+    assert "\x1b" not in str(description(found)) + (project / "conf/new/parameters.yml").read_text()
 
 
 def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatch):
@@ -683,9 +683,9 @@ def test_a_table_describes_items_or_users_and_nothing_else_that_it_is_numbered_a
     ]
     found, _ = guessed(files)
     assert found.items is not None
-    assert ("items", "table.csv, separator ',', by id (1, 2): 75% of the log's") in told(found)
+    assert ("items", "table.csv, separator ',', by id (1, 2): 75% of the log's") in description(found)
     other = write(project / "other.csv", [names("id,name"), *([n + 1_000, f"Red {n} Lamp"] for n in range(30))])
-    assert ("not used", "other.csv: it has none of the log's ids") in told(guessed([files[0], other])[0])
+    assert ("not used", "other.csv: it has none of the log's ids") in description(guessed([files[0], other])[0])
 
 
 def test_of_tables_that_fit_the_one_with_words_is_read_and_others_are_told(project):

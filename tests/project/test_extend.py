@@ -75,7 +75,7 @@ def test_a_lens_is_trained_and_loaded_by_its_dotted_path(log, config, tmp_path):
 
 
 def test_a_source_finds_items_by_its_dotted_path(log):
-    training = Training.of_all(log)
+    training = Training.from_log(log)
     [source] = validated_names(["my_package.source"])
     moments = training.moments(log.now(pl.DataFrame({"user_index": [0, 1]})))
     lists = model_of(source).fit(training, NoSettings()).top(moments, 5)
@@ -140,7 +140,7 @@ def test_a_metric_of_predictions_is_in_the_report_the_terminal_and_studies():
 def test_a_metric_of_lists_is_in_the_report_the_terminal_evaluate_and_studies(log):
     letters = log.items["title"].str.len_chars().to_numpy()
     likes = log.samples.filter(split="test", label=1)
-    ranks = rank_likes({"lens": ByItem(letters)}, moments_of(log, likes), likes, most=3)
+    ranks = rank_likes({"lens": ByItem(letters)}, moments_of(log, likes), likes, limit=3)
     catalogue, declared = Catalogue.from_log(log), ranking_metrics()
     [record] = metrics = compute_ranking_metrics(ranks, ["lens"], catalogue, (2,), BOOTSTRAP, metrics=declared)
     assert record["long_titles"] == np.mean([letters[items[:2]].mean() for items in ranks["top_items"].to_list()])

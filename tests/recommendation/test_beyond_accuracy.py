@@ -77,7 +77,7 @@ def test_each_segment_has_the_metrics_of_its_own_lists(log):
     log, likes = all_training(log)
     random = np.random.default_rng(0)
     models = {name: ByItem(random.integers(0, 4, log.items.height)) for name in ("popularity", "lens")}
-    ranks = rank_likes(models, moments_of(log, likes), likes, most=3)
+    ranks = rank_likes(models, moments_of(log, likes), likes, limit=3)
     records = compute_beyond_accuracy(ranks, log, [1, 3], BOOTSTRAP)
     catalogue, lens = Catalogue.from_log(log), ranks.filter(model="lens")
     [whole] = [record for record in records if (record["model"], record["k"], record["segment"]) == ("lens", 3, ALL)]
@@ -101,7 +101,7 @@ def test_each_segment_has_the_metrics_of_its_own_lists(log):
 
 def test_likes_of_the_time_of_the_event_before_are_a_segment_of_their_own(log):
     log, likes = all_training(log)
-    ranks = rank_likes({"popularity": ByItem(np.arange(log.items.height))}, moments_of(log, likes), likes, most=3)
+    ranks = rank_likes({"popularity": ByItem(np.arange(log.items.height))}, moments_of(log, likes), likes, limit=3)
     before = [record for record in compute_beyond_accuracy(ranks, log, [3], BOOTSTRAP) if record["by"] == EVENT_BEFORE]
     assert before == []  # histories end before the moment, by default
 

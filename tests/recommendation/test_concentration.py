@@ -17,7 +17,7 @@ def alike(overlap, first_share=0.1):
 def test_figures_are_those_of_all_pairs_of_lists():
     random = np.random.default_rng(0)
     lists = np.stack([random.permutation(40)[:6] for _ in range(12)])
-    figures = Concentration.of_lists(lists, catalogue=50)
+    figures = Concentration.from_lists(lists, catalogue=50)
     counts = np.bincount(lists.ravel(), minlength=50)
     shared = [len({*one} & {*other}) / 6 for one, other in permutations(lists.tolist(), 2)]
     assert figures.overlap == pytest.approx(np.mean(shared))
@@ -27,10 +27,10 @@ def test_figures_are_those_of_all_pairs_of_lists():
 
 
 def test_lists_that_end_early_count_by_their_items_and_a_single_one_has_no_figures():
-    figures = Concentration.of_lists(np.array([[3, NO_ITEM], [3, NO_ITEM]]), catalogue=4)
+    figures = Concentration.from_lists(np.array([[3, NO_ITEM], [3, NO_ITEM]]), catalogue=4)
     assert (figures.overlap, figures.coverage) == (1, 0.25)
-    assert Concentration.of_lists(np.array([[3, 1]]), catalogue=4) is None
-    assert Concentration.of_lists(np.full((2, 2), NO_ITEM), catalogue=4) is None
+    assert Concentration.from_lists(np.array([[3, 1]]), catalogue=4) is None
+    assert Concentration.from_lists(np.full((2, 2), NO_ITEM), catalogue=4) is None
 
 
 @pytest.mark.parametrize(

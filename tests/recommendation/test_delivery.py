@@ -29,12 +29,12 @@ def log(log):
 
 def made(log, lens=None, kind="item_knn", order="candidates", rules=RULES):
     choice = Choice(kind=kind, order=order, sources=SOURCES)
-    return FittedRecommender.from_choice(Training.of_all(log), choice, rules, lens and LensReader(lens, log))
+    return FittedRecommender.from_choice(Training.from_log(log), choice, rules, lens and LensReader(lens, log))
 
 
-def lists_of(log, users=None, most=4, table=None, engine=LOCAL, **choice):
+def lists_of(log, users=None, limit=4, table=None, engine=LOCAL, **choice):
     """The recommender's lists."""
-    return lists_for_users(made(log, **choice), users, most, table, engine)
+    return lists_for_users(made(log, **choice), users, limit, table, engine)
 
 
 def test_each_user_gets_what_the_recommender_finds_best_now_with_reasons(log):
@@ -74,7 +74,7 @@ def test_users_without_events_get_the_most_popular_items_without_scores_or_reaso
     users = pl.concat([log.users, pl.DataFrame({"user_id": [5], "gender": [None]})], how="vertical_relaxed")
     sequences = replace(log.sequences, offsets=np.append(log.sequences.offsets, log.sequences.offsets[-1]))
     log = replace(log, users=users, sequences=sequences)
-    lists, report = lists_of(log, (9, 2, 5), most=3)
+    lists, report = lists_of(log, (9, 2, 5), limit=3)
     assert lists["user_id"].to_list() == [9] * 3 + [2] * 3 + [5] * 3
     fallback = lists.filter("fallback")
     assert fallback["user_index"].to_list() == [None] * 3 + [5] * 3
@@ -129,7 +129,7 @@ def test_ids_of_a_table_are_read_as_those_of_raw_tables(log):
 
 
 def test_what_is_reported_is_of_known_users_first_items(log):
-    lists, _ = lists_of(log, (9, 0, 1, 2), most=4)
+    lists, _ = lists_of(log, (9, 0, 1, 2), limit=4)
     own = lists.filter(~pl.col("fallback")).group_by("user_id", maintain_order=True).head(2)
     figures = concentration(lists, 2, log.items.height)
     assert figures.lists == 3

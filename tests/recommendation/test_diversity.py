@@ -9,10 +9,10 @@ from reclora_kedro.recommendation.diversity import diversify
 VECTORS = unit_vectors(np.random.default_rng(0).normal(size=(12, 3)))
 
 
-def reference(items, strength, most):
+def reference(items, strength, limit):
     """Maximal marginal relevance of one list, by loops."""
     chosen, left = [], list(range(len(items)))
-    while left and len(chosen) < most:
+    while left and len(chosen) < limit:
 
         def gain(place):
             near = max((VECTORS[items[place]] @ VECTORS[items[other]] for other in chosen), default=0)
@@ -35,6 +35,6 @@ def test_lists_of_all_lengths_are_reranked_as_by_loops(monkeypatch, strength):
         schema=["user_id", "item_index", "fallback"],
         orient="row",
     )
-    diverse = diversify(pairs, VECTORS, strength, most=5)
+    diverse = diversify(pairs, VECTORS, strength, limit=5)
     expected = {user: reference(items, 0 if user == "e" else strength, 5) for user, items in lists.items()}
     assert diverse.group_by("user_id", maintain_order=True).agg("item_index").rows() == list(expected.items())

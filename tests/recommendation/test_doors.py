@@ -195,8 +195,8 @@ def _node_ranking_and_recommender_agree(now, recommender):
     delivered, _ = lists_for_users(recommender, IDS, n)
     recommended = recommender.recommend(IDS, n)
     likes = log.now(pl.DataFrame({"user_index": users, "item_index": 0})).with_row_index("row")
-    lister = recommender.lister(recommender.choice.kind, recommender.choice.order)
-    ranked = rank_likes({"method": lister}, recommender.moments(likes), likes, n)["top_items"]
+    list_maker = recommender.list_maker(recommender.choice.kind, recommender.choice.order)
+    ranked = rank_likes({"method": list_maker}, recommender.moments(likes), likes, n)["top_items"]
     for row, user in enumerate(IDS):
         items, scores = plain.items[row], plain.scores[row]
         own, kept = delivered.filter(user_id=user), items != NO_ITEM

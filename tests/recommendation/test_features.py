@@ -64,7 +64,7 @@ def test_what_a_second_stage_learns_from_knows_nothing_of_the_likes_that_it_lear
     other = replace(log, sequences=replace(log.sequences, item_index=item))
     likes, found = draw_positives(log, "validation", None, None, 0), []
     for each in (log, other):
-        training = Training.of_split(each)
+        training = Training.from_split(each)
         sources = {
             "item_knn": ItemKnn.fit(training, ItemKnnSettings(text_weight=1)),
             "linear": Linear.fit(training, LinearSettings(transition_weight=1, text_weight=1)),

@@ -59,10 +59,10 @@ def hashed(moments):
 
 
 @given(split_logs(), st.integers(1, 6), st.sampled_from([None, 1, 3]))
-def test_a_like_has_its_rank_among_what_its_user_may_get_equals_in_the_order_of_likers(log, most, sampled):
-    likes, training = positives(log), Training.of_split(log)
+def test_a_like_has_its_rank_among_what_its_user_may_get_equals_in_the_order_of_likers(log, limit, sampled):
+    likes, training = positives(log), Training.from_split(log)
     allowed = None if sampled is None else sampled_items(log, likes, sampled, seed=0)
-    ranks = rank_likes({"hashed": Scored(hashed)}, training.moments(likes, allowed=allowed), likes, most)
+    ranks = rank_likes({"hashed": Scored(hashed)}, training.moments(likes, allowed=allowed), likes, limit)
     assert ranks["row"].equals(likes["row"])
     for place, row in enumerate(ranks.iter_rows(named=True)):
         items = {*range(log.items.height)} - past_of(log, row)
@@ -73,8 +73,8 @@ def test_a_like_has_its_rank_among_what_its_user_may_get_equals_in_the_order_of_
         [scores] = hashed(training.moments(ranks[place]))
         expected = sorted(items, key=lambda item: (-scores[item], training.order.place[item]))
         rank = expected.index(row["item_index"]) + 1
-        assert row["rank"] == (rank if rank <= most else None)
-        assert row["top_items"] == expected[:most]
+        assert row["rank"] == (rank if rank <= limit else None)
+        assert row["top_items"] == expected[:limit]
         assert row["candidates"] == len(items)
 
 
@@ -103,7 +103,7 @@ def test_a_larger_draw_keeps_a_smaller_one_and_its_negatives(log):
 def recommender_of(log, lens):
     sources = {name: {} for name in METHODS if name != "fusion"}
     choice = Choice(kind="fusion", order="candidates", sources=sources)
-    return FittedRecommender.from_choice(Training.of_split(log), choice, RULES, LensReader(lens, log))
+    return FittedRecommender.from_choice(Training.from_split(log), choice, RULES, LensReader(lens, log))
 
 
 def test_the_lens_ranks_all_items_and_the_first_ones_of_each_method_at_the_likes_own_moment(log, lens):

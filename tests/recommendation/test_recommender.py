@@ -22,7 +22,7 @@ def log(log):
 def made(log, kind="item_knn", order="candidates", **changes):
     rules = RecommendationConfig.model_validate(PARAMETERS["recommendation"] | changes)
     choice = Choice(kind=kind, order=order, sources={"popularity": {}, "item_knn": {"text_weight": 1.0}})
-    return FittedRecommender.from_choice(Training.of_all(log), choice, rules)
+    return FittedRecommender.from_choice(Training.from_log(log), choice, rules)
 
 
 def now(recommender, users=(0, 1, 2, 3, 4), **rules):
@@ -97,7 +97,7 @@ def test_without_a_shared_clock_facts_of_items_never_count_events_that_are_held_
     )
     asked = recommender.as_of_each_moment(training)
     pairs = log.samples.select("user_index", "item_index", "history_end", "timestamp")
-    known = np.bincount(log.sequences.item_index[training.known], minlength=log.items.height)
+    known = np.bincount(log.sequences.item_index[training.is_training_event], minlength=log.items.height)
     events = asked.facts.features(log.sequences, pairs)["events"]
     np.testing.assert_allclose(events, np.log1p(known[pairs["item_index"]]))
 

@@ -57,7 +57,7 @@ def lists_before(window):
     frame = pl.DataFrame({"user_index": users, "history_end": end, "timestamp": window.start})
     moments = window.recommender.moments(frame)
     return {
-        kind: window.recommender.lister(kind).top(moments, 10).items.tolist()
+        kind: window.recommender.list_maker(kind).top(moments, 10).items.tolist()
         for kind in (*window.recommender.sources, *SECOND_STAGES)
     }
 

@@ -59,7 +59,7 @@ def rebuilt(rows, duplicates="highest_rating"):
 
 
 def nearest_items(log):
-    return ItemKnn.fit(Training.of_all(log), ItemKnnSettings())
+    return ItemKnn.fit(Training.from_log(log), ItemKnnSettings())
 
 
 @given(

@@ -81,7 +81,7 @@ def recommender_of(log, lens, kind="item_knn", order="lens", *, choice=None, tra
     """A recommender of all events of a log by a method, or by a whole choice."""
     choice = {"kind": kind, "order": order, "sources": SOURCES} | (choice or {})
     config = RecommendationConfig.model_validate(block("recommendation", sources=[*choice["sources"]], **settings))
-    training = Training.of_all(log, trained)
+    training = Training.from_log(log, trained)
     return FittedRecommender.from_choice(training, Choice.model_validate(choice), config, LensReader(lens, log))
 
 

@@ -35,4 +35,4 @@ class ByItem(Scored):
 
 def moments_of(log: InteractionLog, frame: pl.DataFrame, **rules: Any) -> Moments:
     """Return moments of a log whose equals are in the order of its training events."""
-    return Training.of_split(log).moments(frame, **rules)
+    return Training.from_split(log).moments(frame, **rules)

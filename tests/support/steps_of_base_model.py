@@ -51,9 +51,9 @@ def random_llm(tiny_llm, layers=6):
     return replace(tiny_llm, model=random_llama(layers).double().requires_grad_(False))
 
 
-def some_prompts(count=12, most=9):
+def some_prompts(count=12, limit=9):
     """Prompts of a few random tokens, whose last one tells the label."""
     random = np.random.default_rng(0)
     labels = np.arange(count) % 2
-    token_ids = [[*random.integers(3, 40, random.integers(2, most)).tolist(), 50 + int(label)] for label in labels]
+    token_ids = [[*random.integers(3, 40, random.integers(2, limit)).tolist(), 50 + int(label)] for label in labels]
     return PromptSet(np.arange(count), token_ids, labels)

@@ -96,7 +96,7 @@ def test_rows_and_traces_of_a_user(stored):
 
 def test_ids_of_users_and_of_items_that_they_alone_have(stored):
     assert stored_users(stored, pl.DataFrame({"user_id": ["41", "new"]})) == {"41", "42", "withheld", "new"}
-    forgotten = Forgotten.of([42], stored, pl.Series("item_id", ["a", "c"]))
+    forgotten = Forgotten.from_versions([42], stored, pl.Series("item_id", ["a", "c"]))
     assert forgotten == Forgotten(frozenset({"42"}), frozenset({"b"}))
     forgotten = Forgotten(frozenset({"none"}), frozenset({"b"}))
     assert [each.content for each in find_remains(stored[:3], forgotten).rows] == ["interactions1"]

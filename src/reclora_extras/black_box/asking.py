@@ -95,12 +95,12 @@ def ask(
     trials = search_hints(ask_api, validation, writer, config)
     best = max(trials, key=lambda trial: trial["auc"])
     options = {name: best[name] for name in config.choices}
-    told: dict[str, tuple[Sequence[PromptRecord], Options | None]] = {
+    requests: dict[str, tuple[Sequence[PromptRecord], Options | None]] = {
         "black_box": (test, options),
         "black_box_without_hints": (test, None),
         "black_box_shuffled_hint": (with_hints_of_others(test, config.seed), options),
     }
-    return trials, *answers_of({model: told[model] for model in config.models}, ask_api, writer, config.price)
+    return trials, *answers_of({model: requests[model] for model in config.models}, ask_api, writer, config.price)
 
 
 def with_hints_of_others(records: Sequence[PromptRecord], seed: int) -> list[PromptRecord]:
@@ -112,14 +112,14 @@ def with_hints_of_others(records: Sequence[PromptRecord], seed: int) -> list[Pro
 
 
 def answers_of(
-    told: Mapping[str, tuple[Sequence[PromptRecord], Options | None]],
+    requests: Mapping[str, tuple[Sequence[PromptRecord], Options | None]],
     ask_api: AskApi,
     writer: MessageWriter,
     price: PriceConfig,
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Answer records by models, each told hints with its own options; return scores and usage, see `ask`."""
     tables, usage = [], []
-    for model, (records, options) in told.items():
+    for model, (records, options) in requests.items():
         messages = writer.write(records, options)
         answers = ask_api(messages, model)
         usage.append({"model": model, **cost(answers, price)})

@@ -75,6 +75,8 @@ class BlackBoxConfig(Block):
     def _hints_name_templates(self) -> Self:
         if "template" not in self.choices:
             raise ValueError("hints names no template: list texts of hint_templates under hints.template")
-        if taken := self.choices.keys() & RESERVED:
-            raise ValueError(f"hints names {min(taken)}, which means something else in trials and templates: rename it")
+        if reserved := self.choices.keys() & RESERVED:
+            raise ValueError(
+                f"hints names {min(reserved)}, which means something else in trials and templates: rename it"
+            )
         return self

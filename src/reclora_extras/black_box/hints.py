@@ -71,21 +71,21 @@ def hinted_records(
     return [record | {"hint": dict(zip(names, hint, strict=True))} for record, hint in zip(records, hints, strict=True)]
 
 
-def nearest_events(questions: pl.DataFrame, log: InteractionLog, label: int, most: int) -> np.ndarray:
+def nearest_events(questions: pl.DataFrame, log: InteractionLog, label: int, limit: int) -> np.ndarray:
     """Return the history's events of a label whose items are nearest to the target by embeddings.
 
     Returns:
-        Flat event indices, shape (questions, most), the nearest first and of equals the latest; padded with -1.
+        Flat event indices, shape (questions, limit), the nearest first and of equals the latest; padded with -1.
     """
     assert log.item_embeddings is not None  # the log of the catalog has them
     vectors, sequences = unit_vectors(log.item_embeddings), log.sequences
-    events = np.full((questions.height, most), -1)
+    events = np.full((questions.height, limit), -1)
     rows = questions.select("user_index", "history_end", "item_index").iter_rows()
     for place, (user, end, item) in enumerate(rows):
         past = np.arange(sequences.offsets[user], end)[::-1]
         past = past[sequences.label[past] == label]
         likeness = vectors[sequences.item_index[past]] @ vectors[item]
-        near = past[np.argsort(-likeness.round(6), kind="stable")[:most]]
+        near = past[np.argsort(-likeness.round(6), kind="stable")[:limit]]
         events[place, : len(near)] = near
     return events
 

@@ -193,11 +193,11 @@ def answer_with_knowledge(
     trials = search_soft_prompt(ask_api, lambda z: informed(validation, z), writer, config)
     best = max(trials, key=lambda trial: trial["auc"])
     own = informed(test, best["z"])
-    told = {
+    requests = {
         "black_box_with_knowledge": (own, WITH_KNOWLEDGE),
         "black_box_shuffled_knowledge": (with_hints_of_others(own, config.seed), WITH_KNOWLEDGE),
     }
-    return trials, *answers_of(told, ask_api, writer, config.price)
+    return trials, *answers_of(requests, ask_api, writer, config.price)
 
 
 def search_soft_prompt(

@@ -13,7 +13,7 @@ from reclora_kedro.terminal import text_table
 def black_box_tables(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> Group:
     """The trials of the search for hints, what each model's answers took, and the results."""
     options = [name for name in trials[0] if name not in ("trial", "auc", *usage[0])]
-    taken = {"calls": (formats.count, "calls"), "prompt tokens": (formats.count, "prompt_tokens")}
+    tokens_used = {"calls": (formats.count, "calls"), "prompt tokens": (formats.count, "prompt_tokens")}
     costs = {
         "calls": ("{:,}\nof {:,}".format, "calls", "requests"),
         "retries": (formats.count, "retries"),
@@ -27,7 +27,7 @@ def black_box_tables(metrics: Records, comparisons: Records, trials: Records, us
         f"Hints on validation rows: those of trial {best['trial']} are taken",
         trials,
         {"trial": (str, "trial")} | {name: (str, name) for name in options},
-        {"AUC": (formats.metric, "auc"), **taken},
+        {"AUC": (formats.metric, "auc"), **tokens_used},
     )
     answered = text_table(
         "Answers on test rows; calls are those that were not kept from before", usage, {"model": (str, "model")}, costs

@@ -88,8 +88,8 @@ def merged_variants(names: PipelineNames) -> tuple[str, ...]:
     """
     given = names.parameters["merging"]["variants"]
     variants = tuple(map(str, given)) if isinstance(given, list | tuple) else ()
-    if taken := [variant for variant in names.variants if variant in (ITERIS, *BASELINES)]:
-        raise NameRefusedError(Fault(VARIANTS, f"names {taken[0]!r}, which is a way of merging", advice="Rename it"))
+    if reserved := [variant for variant in names.variants if variant in (ITERIS, *BASELINES)]:
+        raise NameRefusedError(Fault(VARIANTS, f"names {reserved[0]!r}, which is a way of merging", advice="Rename it"))
     if len({*variants, "merged"}) <= len(variants):
         found = f"is {', '.join(variants)}"
         raise NameRefusedError(Fault(MERGED, found, advice="Name each once, and not merged, which it makes"))

@@ -84,13 +84,15 @@ def measure_drift(
         ValueError: the log does not go on after the reference, or the choice reads a retriever, and there is none.
     """
     until, events = lens.sizes.trained_until, log.sequences
-    user, item, known = user_of_events(events.offsets), events.item_index, events.timestamp <= until
+    user, item, is_training_event = user_of_events(events.offsets), events.item_index, events.timestamp <= until
     reader = LensReader(grown := grow_lens(lens, log), log)
     trained = {} if retriever is None else {"retriever": grow_retriever(retriever, log)}
-    recommender = FittedRecommender.from_choice(Training(log, known, trained), choice, recommendation, reader)
+    recommender = FittedRecommender.from_choice(
+        Training(log, is_training_event, trained), choice, recommendation, reader
+    )
     of_events = {
         "users": np.arange(len(user)) - events.offsets[user],
-        "items": np.bincount(item[known], minlength=log.items.height)[item],
+        "items": np.bincount(item[is_training_event], minlength=log.items.height)[item],
         "ratings": events.rating,
     }
     samples = log.samples.filter(pl.col("label").is_not_null())
@@ -197,13 +199,13 @@ def _may_be_listed(recommender: FittedRecommender, samples: pl.DataFrame) -> npt
 
 def _hit_rate(recommender: FittedRecommender, likes: pl.DataFrame) -> float | None:
     choice = recommender.choice
-    listers = {choice.name: recommender.lister(choice.kind, choice.order)}
-    ranks = rank_likes(listers, recommender.moments(likes), likes, K)
+    list_makers = {choice.name: recommender.list_maker(choice.kind, choice.order)}
+    ranks = rank_likes(list_makers, recommender.moments(likes), likes, K)
     return _mean(ranks_in_lists(ranks) <= K)
 
 
-def _draw(rows: pl.DataFrame, most: int, seed: list[int]) -> pl.DataFrame:
-    return rows[np.sort(np.random.default_rng(seed).permutation(rows.height)[:most])]
+def _draw(rows: pl.DataFrame, limit: int, seed: list[int]) -> pl.DataFrame:
+    return rows[np.sort(np.random.default_rng(seed).permutation(rows.height)[:limit])]
 
 
 def _mean(values: npt.NDArray[Any]) -> float | None:

@@ -43,7 +43,7 @@ class TransitionRings(ItemModel):
 
     @classmethod
     def fit(cls, training: Training, settings: NoSettings) -> Self:
-        event = np.flatnonzero(training.known)
+        event = np.flatnonzero(training.is_training_event)
         user, item = training.user[event], training.log.sequences.item_index[event].astype(np.int64)
         follows = (user[1:] == user[:-1]) & (item[1:] != item[:-1])
         pairs, count = np.unique(item[:-1][follows] * training.items + item[1:][follows], return_counts=True)

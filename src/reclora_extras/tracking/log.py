@@ -151,15 +151,15 @@ def register_current_model(client: MlflowClient, name: str, run: Any, catalog: A
     results = digest(record["versions"])
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    known = [each for each in client.search_model_versions(f"name = '{name}'") if each.tags.get(RESULTS) == results]
-    if not known:
+    existing = [each for each in client.search_model_versions(f"name = '{name}'") if each.tags.get(RESULTS) == results]
+    if not existing:
         for entry, folder in weights(record["versions"], catalog):
             client.log_artifacts(run.run_id, str(folder), f"{ALIAS}/{entry}")
         addresses = {entry: location(catalog.get(entry)) for entry in record["versions"]}
         client.log_dict(run.run_id, record | {"addresses": addresses}, f"{ALIAS}/{ALIAS}.json")
         source = f"{run.artifact_uri}/{ALIAS}"
-        known = [client.create_model_version(name, source, run.run_id, tags={RESULTS: results})]
-    client.set_registered_model_alias(name, ALIAS, known[0].version)
+        existing = [client.create_model_version(name, source, run.run_id, tags={RESULTS: results})]
+    client.set_registered_model_alias(name, ALIAS, existing[0].version)
 
 
 def weights(versions: Mapping[str, str], catalog: AtomicCatalog) -> Iterator[tuple[str, Path]]:

@@ -81,12 +81,12 @@ def _numbers(log: InteractionLog, samples: pl.DataFrame, lens: Lens) -> np.ndarr
             lens.hide_items()
             cosines.append(lens.cosines(batch).numpy())
         numbers.append(np.concatenate(cosines))
-    known, delay = None, lens.config.statistics_delay
+    is_training_event, delay = None, lens.config.statistics_delay
     if delay == "frozen":
-        known, delay = log.sequences.timestamp <= lens.sizes.trained_until, 0
+        is_training_event, delay = log.sequences.timestamp <= lens.sizes.trained_until, 0
     elif not log.shared_clock:
-        known = log.training_events()
-    facts = ItemFacts(log, known, delay).features(log.sequences, samples)
+        is_training_event = log.training_events()
+    facts = ItemFacts(log, is_training_event, delay).features(log.sequences, samples)
     vectors = np.zeros((log.items.height, 1)) if log.item_embeddings is None else unit_vectors(log.item_embeddings)
     parts = [_ratings(log, part, vectors.astype(np.float32)) for part in samples.iter_slices(AT_ONCE)]
     columns = [*facts.values(), rated_alike(log, samples, lens.training)]

@@ -29,17 +29,17 @@ def rated_alike(log: InteractionLog, samples: pl.DataFrame, in_training: bool) -
     Args:
         in_training: whether the samples train: then a fifth of the users is read by the ratings of the other ones.
     """
-    events, known, user = log.sequences, log.training_events(), user_of_events(log.sequences.offsets)
+    events, is_training_event, user = log.sequences, log.training_events(), user_of_events(log.sequences.offsets)
     feature = np.zeros(samples.height, dtype=np.float32)
-    pairs = int((np.bincount(user[known]).astype(np.int64) ** 2).sum())
-    if not np.ptp(events.rating[known]) or pairs > MOST_PAIRS:
+    pairs = int((np.bincount(user[is_training_event]).astype(np.int64) ** 2).sum())
+    if not np.ptp(events.rating[is_training_event]) or pairs > MOST_PAIRS:
         if pairs > MOST_PAIRS:
             logger.info("Boosted trees do not read how others rate: %d pairs of items are too many.", pairs)
         return feature
     fold = np.arange(len(events.starts)) % FOLDS if in_training else np.full(len(events.starts), -1)
     fold_of_sample = fold[samples["user_index"].to_numpy()]
     for part in np.unique(fold_of_sample).tolist():
-        counted = np.flatnonzero(known & ((fold[user] != part) | (not in_training)))
+        counted = np.flatnonzero(is_training_event & ((fold[user] != part) | (not in_training)))
         base, likeness = _likeness(events.rating[counted], user[counted], events.item_index[counted], log.items.height)
         rows = np.flatnonzero(fold_of_sample == part)
         for some in np.split(rows, range(AT_ONCE, len(rows), AT_ONCE)):

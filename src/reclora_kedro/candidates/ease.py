@@ -15,7 +15,7 @@ ROWS_AT_ONCE = 1024
 DENSE_PAIRS = 500  # products of a dense matrix, in the time of one of a sparse one
 
 
-def item_weights(taken: csr_array, regularization: float, prior: np.ndarray | None = None) -> np.ndarray:
+def item_weights(user_items: csr_array, regularization: float, prior: np.ndarray | None = None) -> np.ndarray:
     """Return the weights of EASE^R (Steck, Embarrassingly Shallow Autoencoders for Sparse Data, arXiv 1905.03375).
 
     They minimise ``|X - X B|^2 + regularization |B - prior|^2`` among those whose diagonal is zero. With
@@ -23,7 +23,7 @@ def item_weights(taken: csr_array, regularization: float, prior: np.ndarray | No
     ``B = I + Q - P diag((1 + diag(Q)) / diag(P))``, without a prior ``I - P diag(1 / diag(P))``.
 
     Args:
-        taken: X, one if the user took the item, else zero, shape (users, items).
+        user_items: X, one if the user took the item, else zero, shape (users, items).
         regularization: added to the diagonal, > 0.
         prior: weights that B stays near, the more the rarer items are: zero diagonal, shape (items, items); None for 0.
 
@@ -37,27 +37,27 @@ def item_weights(taken: csr_array, regularization: float, prior: np.ndarray | No
                [0.67, 0.  , 0.  ],
                [0.  , 0.  , 0.  ]], dtype=float32)
     """
-    return weights_of_inverse(inverse((taken, regularization)), regularization, prior)
+    return weights_of_inverse(inverse((user_items, regularization)), regularization, prior)
 
 
-def gram(taken: csr_array) -> np.ndarray:
+def gram(user_items: csr_array) -> np.ndarray:
     """Return X'X of `item_weights`, float32, shape (items, items), in columns; only its lower triangle counts."""
-    taken, (users, items) = taken.astype(np.float32), taken.shape
-    if DENSE_PAIRS * (np.diff(taken.indptr).astype(np.float64) ** 2).sum() > users * float(items) ** 2:
+    user_items, (users, items) = user_items.astype(np.float32), user_items.shape
+    if DENSE_PAIRS * (np.diff(user_items.indptr).astype(np.float64) ** 2).sum() > users * float(items) ** 2:
         products = np.zeros((items, items), dtype=np.float32, order="F")
         for rows in _blocks(users):
-            products = blas.ssyrk(1.0, taken[rows].toarray().T, beta=1.0, c=products, lower=True, overwrite_c=True)
+            products = blas.ssyrk(1.0, user_items[rows].toarray().T, beta=1.0, c=products, lower=True, overwrite_c=True)
         return products
-    takers, products = taken.T.tocsr(), np.empty((items, items), dtype=np.float32, order="F")
+    takers, products = user_items.T.tocsr(), np.empty((items, items), dtype=np.float32, order="F")
     for rows in _blocks(items):
-        products.T[rows] = (takers[rows] @ taken).toarray()
+        products.T[rows] = (takers[rows] @ user_items).toarray()
     return products
 
 
 def inverse(regression: tuple[csr_array, float]) -> np.ndarray:
     """Return P of `item_weights` from X and the regularization, float32, shape (items, items)."""
-    taken, regularization = regression
-    return inverse_of_gram(gram(taken), regularization)
+    user_items, regularization = regression
+    return inverse_of_gram(gram(user_items), regularization)
 
 
 def inverse_of_gram(products: np.ndarray, regularization: float) -> np.ndarray:

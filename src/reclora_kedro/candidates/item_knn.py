@@ -54,12 +54,12 @@ class SharedUsers:
     product of how much each was taken, by the event that counts most.
 
     Args:
-        known: whether each event counts, shape (events,); None for all.
+        is_training_event: whether each event counts, shape (events,); None for all.
     """
 
-    def __init__(self, events: Sequences, items: int, known: np.ndarray | None = None) -> None:
+    def __init__(self, events: Sequences, items: int, is_training_event: np.ndarray | None = None) -> None:
         self._events, self.items = events, items
-        self._taken = self._taken_by(np.arange(len(events.starts)), known)
+        self._taken = self._taken_by(np.arange(len(events.starts)), is_training_event)
         self._takers = self._taken.T.tocsr()
         self._changes = csr_array(self._taken.shape, dtype=np.float32)  # since then
         self.users = (self._taken**2).sum(axis=0)
@@ -81,12 +81,12 @@ class SharedUsers:
             counts._takers = counts._taken.T.tocsr()
         return counts
 
-    def _taken_by(self, users: np.ndarray, known: np.ndarray | None = None) -> csr_array:
+    def _taken_by(self, users: np.ndarray, is_training_event: np.ndarray | None = None) -> csr_array:
         """Return whether each item is among the latest events of some users: float32, (all users, items)."""
         starts, ends = self._events.starts, self._events.ends
         event, user = places_of(starts[users], ends[users]), np.repeat(users, (ends - starts)[users])
-        if known is not None:
-            event, user = event[known[event]], user[known[event]]
+        if is_training_event is not None:
+            event, user = event[is_training_event[event]], user[is_training_event[event]]
         after = np.searchsorted(user, user, side="right") - 1 - np.arange(len(user))
         latest = event[after < EVENTS]
         pairs, weights = (
@@ -209,7 +209,9 @@ class ItemKnn(ItemModel):
     @classmethod
     def fit(cls, training: Training, settings: ItemKnnSettings) -> Self:
         log, vectors, power = training.log, training.log.item_embeddings, settings.popularity_power
-        shared = training.once("shared_users", lambda: SharedUsers(log.sequences, training.items, training.known))
+        shared = training.once(
+            "shared_users", lambda: SharedUsers(log.sequences, training.items, training.is_training_event)
+        )
         by_users = training.once(("nearest", power), lambda: NearestByUsers(shared, power))
         by_texts = None
         if settings.text_weight:
@@ -246,7 +248,7 @@ class ItemKnn(ItemModel):
             terms.append([(others, weight * cubes) for others, cubes in self.by_texts.rows(items)])
         return terms
 
-    def reasons(self, moments: Moments, row: int, items: np.ndarray, most: int) -> list[Row]:
+    def reasons(self, moments: Moments, row: int, items: np.ndarray, limit: int) -> list[Row]:
         """Return the items of a row's latest events that contribute most to the scores of items.
 
         Returns:
@@ -267,7 +269,7 @@ class ItemKnn(ItemModel):
         near = near[place_of_item]
         near *= weights
         near[near < REASON_SHARE * near.sum(axis=1, keepdims=True)] = 0
-        order = np.argsort(-near, axis=1, kind="stable")[:, :most]
+        order = np.argsort(-near, axis=1, kind="stable")[:, :limit]
         best = np.take_along_axis(near, order, axis=1)
         return [(history[row[each > 0]], each[each > 0]) for row, each in zip(order, best, strict=True)]
 
@@ -277,13 +279,13 @@ def _weighted(moments: Moments, nearest: NearestByUsers | NearestByTexts) -> csr
 
     def made() -> csr_array:
         latest = moments.latest(EVENTS, RECENCY)
-        taken, column = np.unique(latest.indices, return_inverse=True)
+        latest_items, column = np.unique(latest.indices, return_inverse=True)
         nothing = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
-        rows = nearest.rows(taken.astype(np.int64))
+        rows = nearest.rows(latest_items.astype(np.int64))
         items, weights = (np.concatenate(each) for each in zip(nothing, *rows, strict=True))
         ends = np.cumsum([0, *(len(near) for near, _ in rows)])
-        near = csr_array((weights.astype(np.float32), items, ends), shape=(len(taken), moments.items))
-        return csr_array((latest.data, column, latest.indptr), shape=(len(moments), len(taken))) @ near
+        near = csr_array((weights.astype(np.float32), items, ends), shape=(len(latest_items), moments.items))
+        return csr_array((latest.data, column, latest.indptr), shape=(len(moments), len(latest_items))) @ near
 
     return moments.once(nearest, made)
 
@@ -293,12 +295,12 @@ def _missing(items: np.ndarray, kept: Mapping[int, Row]) -> np.ndarray:
     return np.array(sorted(item for item in {*items.tolist()} if item not in kept), dtype=np.int64)
 
 
-def _greatest(weight: np.ndarray, most: int) -> np.ndarray:
-    """Return places, ascending, of at most `most` greatest numbers above 0; among equals the first ones."""
-    least = np.partition(weight, -most)[-most] if len(weight) > most else 0
+def _greatest(weight: np.ndarray, limit: int) -> np.ndarray:
+    """Return places, ascending, of at most `limit` greatest numbers above 0; among equals the first ones."""
+    least = np.partition(weight, -limit)[-limit] if len(weight) > limit else 0
     near = weight > least
     if least > 0:
-        near[np.flatnonzero(weight == least)[: most - near.sum()]] = True
+        near[np.flatnonzero(weight == least)[: limit - near.sum()]] = True
     return np.flatnonzero(near)
 
 

@@ -36,26 +36,26 @@ class Training:
     """What item models learn from: the known events of a log, and what several models make of them.
 
     Attributes:
-        known: whether each event is known, shape (events,).
+        is_training_event: whether each event is known, shape (events,).
         trained: weights that other steps have trained, or that models have `learned` before, by source.
         engine: whose workers share what takes long; in a worker, this process.
     """
 
     log: InteractionLog
-    known: np.ndarray
+    is_training_event: np.ndarray
     trained: Mapping[str, Any] = field(default_factory=dict)
     engine: EngineConfig = LOCAL
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
     @classmethod
-    def of_split(
+    def from_split(
         cls, log: InteractionLog, trained: Mapping[str, Any] | None = None, engine: EngineConfig = LOCAL
     ) -> Self:
         """Know the events of the training split."""
         return cls(log, log.training_events(), trained or {}, engine)
 
     @classmethod
-    def of_all(
+    def from_log(
         cls, log: InteractionLog, trained: Mapping[str, Any] | None = None, engine: EngineConfig = LOCAL
     ) -> Self:
         """Know all events."""
@@ -84,22 +84,22 @@ class Training:
         return self.once("user", lambda: user_of_events(self.log.sequences.offsets))
 
     @property
-    def taken(self) -> csr_array:
+    def user_items(self) -> csr_array:
         """How much users took items, that of the event that counts most: float32, shape (users, items).
 
         It is 1 unless the log declares weights; events that count 0 are left out.
         """
-        return self.once("taken", lambda: self._pairs(self.known))
+        return self.once("taken", lambda: self._pairs(self.is_training_event))
 
     @cached_property
     def users(self) -> np.ndarray:
         """Number of users of each item: float32, shape (items,)."""
-        return np.bincount(self.taken.indices, minlength=self.items).astype(np.float32)
+        return np.bincount(self.user_items.indices, minlength=self.items).astype(np.float32)
 
     @cached_property
     def order(self) -> ItemOrder:
         """Items by the number of users who liked them, then of those who took them, then by index."""
-        likers = self._pairs(self.known & (self.log.sequences.label == 1)).sum(axis=0)
+        likers = self._pairs(self.is_training_event & (self.log.sequences.label == 1)).sum(axis=0)
         return ItemOrder(np.lexsort((-self.users, -likers)).astype(np.int64))
 
     def _pairs(self, counts: np.ndarray) -> csr_array:
@@ -115,8 +115,8 @@ class Training:
         return pairs
 
     def moments(self, frame: pl.DataFrame, **rules: Any) -> Moments:
-        """Return moments of the log, see `Moments.of`."""
-        return Moments.of(frame, self.log.sequences, self.order, **rules)
+        """Return moments of the log, see `Moments.from_frame`."""
+        return Moments.from_frame(frame, self.log.sequences, self.order, **rules)
 
     def among(self, items: np.ndarray, likes: pl.DataFrame) -> tuple["Training", pl.DataFrame]:
         """Return the same without other items and their events, and the likes of these items, with new indices.
@@ -140,7 +140,7 @@ class Training:
             item_index=pl.Series(index[likes["item_index"].to_numpy()]),
             history_end=pl.Series(before[likes["history_end"].to_numpy()]),
         )
-        return Training(log, self.known[kept]), likes.filter(pl.col("item_index") >= 0)
+        return Training(log, self.is_training_event[kept]), likes.filter(pl.col("item_index") >= 0)
 
 
 def greatest_of_pairs(pairs: csr_array) -> csr_array:
@@ -207,11 +207,11 @@ class ItemModel(ABC):
     def scores(self, moments: Moments) -> Scores:
         """Return the scores of all items, (moments, items), from each user's events so far; dense or sparse."""
 
-    def top(self, moments: Moments, most: int) -> Lists:
+    def top(self, moments: Moments, limit: int) -> Lists:
         """Return the best items that each moment may get."""
-        lists = Lists.empty(len(moments), most)
+        lists = Lists.empty(len(moments), limit)
         for rows, block in moments.blocks():
-            lists.items[rows], lists.scores[rows] = best_items(self._scored(block), block, most)
+            lists.items[rows], lists.scores[rows] = best_items(self._scored(block), block, limit)
         return lists
 
     def score(self, moments: Moments, row: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -267,7 +267,7 @@ def choose_settings(
 
     Args:
         likes: item_index and the columns of `MOMENT`.
-        repeat, excluded: rules of the moments, see `Moments.of`.
+        repeat, excluded: rules of the moments, see `Moments.from_frame`.
         live: whether models also count what happened before each like, see `ItemModel.as_of_each_moment`.
     """
     settings, engine = model.Settings(), training.engine

@@ -164,7 +164,7 @@ def _stored(learned: Mapping[str, np.ndarray], items: int) -> Scores:
 def _digest(training: Training, settings: LinearSettings) -> np.ndarray:
     """Return a digest of all that EASE learns from, uint8, shape (32,)."""
     named = (training.items, settings.regularization, settings.text_weight, settings.max_items)
-    digest, matrices = blake2b(repr(named).encode(), digest_size=32), [training.taken]
+    digest, matrices = blake2b(repr(named).encode(), digest_size=32), [training.user_items]
     if settings.text_weight and (texts := _texts(training)) is not None:
         matrices.append(texts.vectors)
         digest.update(texts.of_item.data)
@@ -184,7 +184,7 @@ def _ease(training: Training, settings: LinearSettings, is_large: bool) -> Score
     if words is not None:
         prior = sparse_item_weights(words, WORDS_REGULARIZATION)
         prior *= np.float32(settings.text_weight)
-    return sparse_item_weights(training.taken, settings.regularization, prior)
+    return sparse_item_weights(training.user_items, settings.regularization, prior)
 
 
 def _closed_form(training: Training, settings: LinearSettings, words: csr_array | None) -> np.ndarray:
@@ -193,7 +193,7 @@ def _closed_form(training: Training, settings: LinearSettings, words: csr_array 
 
     regularization, prior = settings.regularization, None
     if training.items <= MOST_TAKEN:  # several settings are tried, and what they have in common is kept
-        products = training.once("gram", lambda: ease.gram(training.taken))
+        products = training.once("gram", lambda: ease.gram(training.user_items))
         if words is not None:
             prior = training.once("of_words", lambda: ease.item_weights(words, WORDS_REGULARIZATION)).copy()
             prior *= np.float32(settings.text_weight)
@@ -202,7 +202,7 @@ def _closed_form(training: Training, settings: LinearSettings, words: csr_array 
     engine = training.engine
     if engine.workers == 1 or engine.cpus_per_worker < ease.blas_threads():
         engine = engine.here()
-    regressions = [(training.taken, regularization)]
+    regressions = [(training.user_items, regularization)]
     if words is not None:
         regressions.append((words, WORDS_REGULARIZATION))
     of_items, *of_words = (
@@ -219,7 +219,7 @@ def _following(training: Training, settings: LinearSettings) -> Term:
 
     def made() -> Term:
         found = training.once(
-            "follows", lambda: follows(log.sequences, training.known, training.items, WINDOW, WINDOW_DECAY)
+            "follows", lambda: follows(log.sequences, training.is_training_event, training.items, WINDOW, WINDOW_DECAY)
         )
         return Term(transitions(found, training.users, *kind))
 

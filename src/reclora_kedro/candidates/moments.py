@@ -78,7 +78,7 @@ class Moments:
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
     @classmethod
-    def of(
+    def from_frame(
         cls,
         frame: pl.DataFrame,
         events: Events,
@@ -150,11 +150,11 @@ class Moments:
         """Return the columns of `MOMENT` and item_index of pairs of a row and an item."""
         return self.frame[row].with_columns(item_index=pl.Series(item, dtype=pl.Int32))
 
-    def latest(self, most: int, recency: float) -> csr_array:
+    def latest(self, limit: int, recency: float) -> csr_array:
         """Return the latest events of each row, weighted by recency, see `latest_events`: (moments, items)."""
         return self.once(
-            ("latest", most, recency),
-            lambda: latest_events(self.events, self.frame, self.items, most, recency),
+            ("latest", limit, recency),
+            lambda: latest_events(self.events, self.frame, self.items, limit, recency),
         )
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -188,13 +188,13 @@ class Moments:
             mask[row, hidden] = False
         return mask
 
-    def first(self, row: int, most: int, without: np.ndarray = NOTHING, among: np.ndarray | None = None) -> np.ndarray:
-        """Return the first items of an order (by default that of equals) that a row may get: at most `most`."""
+    def first(self, row: int, limit: int, without: np.ndarray = NOTHING, among: np.ndarray | None = None) -> np.ndarray:
+        """Return the first items of an order (by default that of equals) that a row may get: at most `limit`."""
         among = self.order.items if among is None else among
         if (only := self.allowed[row]) is not None:
             among = among[np.isin(among, only)]
-        among = among[: most + len(without) + len(self.hidden[row])]
-        return among[~np.isin(among, without) & ~np.isin(among, self.hidden[row])][:most]
+        among = among[: limit + len(without) + len(self.hidden[row])]
+        return among[~np.isin(among, without) & ~np.isin(among, self.hidden[row])][:limit]
 
 
 def why_empty(candidates: np.ndarray, excluded: np.ndarray) -> Nothing:
@@ -204,7 +204,7 @@ def why_empty(candidates: np.ndarray, excluded: np.ndarray) -> Nothing:
     return "took_all" if len(np.setdiff1d(candidates, excluded)) else "nothing_allowed"
 
 
-def best_items(scores: Scores, moments: Moments, most: int) -> Lists:
+def best_items(scores: Scores, moments: Moments, limit: int) -> Lists:
     """Return the items with the highest scores, those first in the order among equals; see `Moments`.
 
     Raises:
@@ -215,58 +215,58 @@ def best_items(scores: Scores, moments: Moments, most: int) -> Lists:
         count = np.count_nonzero(~np.isfinite(values))
         raise ValueError(f"{count} of {values.size} scores are no numbers; train the model again.")
     if isinstance(scores, np.ndarray):
-        return _best_of_dense(scores, moments, most)
-    return _best_of_sparse(scores, moments, most)
+        return _best_of_dense(scores, moments, limit)
+    return _best_of_sparse(scores, moments, limit)
 
 
-def _best_of_dense(scores: np.ndarray, moments: Moments, most: int) -> Lists:
-    lists = Lists.empty(len(moments), most)
-    most = min(most, moments.items)
+def _best_of_dense(scores: np.ndarray, moments: Moments, limit: int) -> Lists:
+    lists = Lists.empty(len(moments), limit)
+    limit = min(limit, moments.items)
     possible = np.where(moments.mask, scores, -np.inf)
-    row, item = np.nonzero((possible >= bound(possible, most)) & moments.mask)
+    row, item = np.nonzero((possible >= bound(possible, limit)) & moments.mask)
     of_pairs = possible[row, item]
     order = np.lexsort((moments.order.place[item], -of_pairs, row))
     rank = np.arange(len(row)) - np.searchsorted(row, np.arange(len(moments)))[row]
-    kept = rank < most
+    kept = rank < limit
     where, chosen = (row[kept], rank[kept]), order[kept]
     lists.items[where], lists.scores[where] = item[chosen], of_pairs[chosen]
     return lists
 
 
-def bound(scores: np.ndarray, most: int) -> np.ndarray:
-    """Return a number that `most` of the scores of each row, (rows, items), reach, and few others: (rows, 1).
+def bound(scores: np.ndarray, limit: int) -> np.ndarray:
+    """Return a number that `limit` of the scores of each row, (rows, items), reach, and few others: (rows, 1).
 
-    It is the lowest of the `most` greatest scores among the greatest ones of parts of the row, which takes a tenth of
+    It is the lowest of the `limit` greatest scores among the greatest ones of parts of the row, which takes a tenth of
     the time that these take among all.
     """
-    parts = PARTS * most
+    parts = PARTS * limit
     if (size := scores.shape[1] // parts) > 1:
         cut = size * parts
         greatest = scores[:, :cut].reshape(len(scores), size, parts).max(axis=1)
         scores = np.concatenate([greatest, scores[:, cut:]], axis=1)
-    return np.partition(scores, -most, axis=1)[:, -most, None]
+    return np.partition(scores, -limit, axis=1)[:, -limit, None]
 
 
-def _best_of_sparse(scores: csr_array, moments: Moments, most: int) -> Lists:
+def _best_of_sparse(scores: csr_array, moments: Moments, limit: int) -> Lists:
     """Return the best items where all items without a stored score have 0."""
-    lists, place = Lists.empty(len(moments), most), moments.order.place
+    lists, place = Lists.empty(len(moments), limit), moments.order.place
     for row in range(len(moments)):
         own = slice(*scores.indptr[row : row + 2])
         items, values = scores.indices[own], scores.data[own]
         counts = (values != 0) & moments.allows(row, items)
         items, values = items[counts], values[counts]
         everything_else = items
-        if len(items) > most:
-            near = values >= bound(values[None], most)[0]
+        if len(items) > limit:
+            near = values >= bound(values[None], limit)[0]
             items, values = items[near], values[near]
         order = np.lexsort((place[items], -values))
         items, values = items[order], values[order]
         above = int((values > 0).sum())
-        if above < most:
-            zeros = moments.first(row, most - above, without=everything_else)
+        if above < limit:
+            zeros = moments.first(row, limit - above, without=everything_else)
             items = np.concatenate([items[:above], zeros, items[above:]])
             values = np.concatenate([values[:above], np.zeros(len(zeros)), values[above:]])
-        count = min(len(items), most)
+        count = min(len(items), limit)
         lists.items[row, :count], lists.scores[row, :count] = items[:count], values[:count]
     return lists
 
@@ -277,10 +277,10 @@ def scores_at(scores: Scores, row: np.ndarray, item: np.ndarray) -> np.ndarray:
         return scores[row, item]
     found, of_row = np.empty(len(row)), np.zeros(scores.shape[1], dtype=scores.dtype)
     by_row = np.argsort(row, kind="stable")
-    for asked in np.split(by_row, np.flatnonzero(np.diff(row[by_row])) + 1) if len(row) else ():
-        stored = slice(*scores.indptr[row[asked[0]] :][:2])
+    for places in np.split(by_row, np.flatnonzero(np.diff(row[by_row])) + 1) if len(row) else ():
+        stored = slice(*scores.indptr[row[places[0]] :][:2])
         of_row[scores.indices[stored]] = scores.data[stored]
-        found[asked] = of_row[item[asked]]
+        found[places] = of_row[item[places]]
         of_row[scores.indices[stored]] = 0  # all are 0 again
     return found
 

@@ -50,7 +50,9 @@ class Likes:
     weight: np.ndarray | None  # float32, shape (likes,); None if each counts 1
 
     @classmethod
-    def of(cls, user: np.ndarray, item: np.ndarray, second: np.ndarray, weight: np.ndarray | None = None) -> Self:
+    def from_events(
+        cls, user: np.ndarray, item: np.ndarray, second: np.ndarray, weight: np.ndarray | None = None
+    ) -> Self:
         """Put likes in order; those of a user are in the order of time."""
         order = np.argsort(user.astype(np.int64) * (item.max(initial=0) + 1) + item, kind="stable")
         user, item, second = user[order], item[order], second[order]
@@ -144,13 +146,13 @@ class Popularity(ItemModel):
     def fit(cls, training: Training, settings: PopularitySettings) -> Self:
         log = training.log
         length = None if settings.days is None or not log.shared_clock else round(settings.days * SECONDS_PER_DAY)
-        spans, after = _spans(training, training.known, length)
+        spans, after = _spans(training, training.is_training_event, length)
         return cls(spans, length, after, log.shared_clock)
 
     def as_of_each_moment(self, training: Training) -> Self:
         if not self.has_clock:
             return self
-        spans, after = _spans(training, np.ones(len(training.known), dtype=bool), self.length)
+        spans, after = _spans(training, np.ones(len(training.is_training_event), dtype=bool), self.length)
         return replace(self, spans=spans, after=after, _counts={}, _first={})
 
     def scores(self, moments: Moments) -> np.ndarray:
@@ -159,12 +161,12 @@ class Popularity(ItemModel):
             return np.broadcast_to(self._counts_at(seconds[0], moments.items), (len(moments), moments.items))
         return self.spans.counts(seconds, moments.items)[row]
 
-    def top(self, moments: Moments, most: int) -> Lists:
+    def top(self, moments: Moments, limit: int) -> Lists:
         """Return the best items; those of one second, such as now, are ranked once."""
         seconds = np.unique(self._until(moments)).tolist()
         if len(seconds) != 1 or any(only is not None for only in moments.allowed):
-            return super().top(moments, most)
-        longest = most + max((len(items) for items in moments.hidden), default=0)
+            return super().top(moments, limit)
+        longest = limit + max((len(items) for items in moments.hidden), default=0)
         count = min(1 << longest.bit_length(), moments.items)
         counts = self._counts_at(seconds[0], moments.items)
         ranking = self._first.get(seconds[0])
@@ -173,9 +175,9 @@ class Popularity(ItemModel):
             ranking = near[np.lexsort((moments.order.place[near], -counts[near]))]
             self._first.clear()
             self._first[seconds[0]] = ranking
-        lists = Lists.empty(len(moments), most)
+        lists = Lists.empty(len(moments), limit)
         for row in range(len(moments)):
-            items = moments.first(row, most, among=ranking)
+            items = moments.first(row, limit, among=ranking)
             lists.items[row, : len(items)], lists.scores[row, : len(items)] = items, counts[items]
         return lists
 
@@ -203,17 +205,21 @@ def _greatest_so_far(weight: np.ndarray, begins: np.ndarray) -> np.ndarray:
     return place.select(pl.col("weight").cum_max().over("run")).to_series().to_numpy()
 
 
-def _spans(training: Training, known: np.ndarray, length: int | None) -> tuple[Spans, int]:
+def _spans(training: Training, is_training_event: np.ndarray, length: int | None) -> tuple[Spans, int]:
     """Return the spans of known likes, and the second after all known events but the latest thousandth."""
-    events, count, until = training.log.sequences, int(known.sum()), 1.0 if length is None else SHARE_OF_TIMES
+    events, count, until = (
+        training.log.sequences,
+        int(is_training_event.sum()),
+        1.0 if length is None else SHARE_OF_TIMES,
+    )
 
     def ordered() -> Likes:
-        likes = np.flatnonzero(known & (events.label == 1))
+        likes = np.flatnonzero(is_training_event & (events.label == 1))
         columns = training.user[likes], events.item_index[likes], events.timestamp[likes]
-        return Likes.of(*columns, events.weights(likes))
+        return Likes.from_events(*columns, events.weights(likes))
 
     def end() -> int:
-        return int(np.quantile(events.timestamp[known], until, method="lower")) + 1 if count else 0
+        return int(np.quantile(events.timestamp[is_training_event], until, method="lower")) + 1 if count else 0
 
     likes = training.once(("likes", count), ordered)  # the windows that are tried differ in their lengths alone
     return likes.spans(length), training.once(("end", count, until), end)

@@ -47,7 +47,7 @@ class RetrieverModel(ItemModel):
             )
         index = None
         if training.items >= INDEXED_FROM:
-            index = training.once("retriever_index", lambda: ItemIndex.of(retriever))
+            index = training.once("retriever_index", lambda: ItemIndex.from_retriever(retriever))
         reader = training.once("retriever_reader", lambda: RetrieverReader(retriever, training.log))
         return cls(reader, index)
 
@@ -55,13 +55,13 @@ class RetrieverModel(ItemModel):
         reader = self.reader.with_events(moments.events)
         return np.concatenate([scores.cpu().numpy() for _, scores in reader.blocks(moments.frame)])
 
-    def top(self, moments: Moments, most: int) -> Lists:
+    def top(self, moments: Moments, limit: int) -> Lists:
         if self.index is None:
-            return super().top(moments, most)
-        lists = Lists.empty(len(moments), most)
-        missing = self._search(self.index, moments, most, lists)
+            return super().top(moments, limit)
+        lists = Lists.empty(len(moments), limit)
+        missing = self._search(self.index, moments, limit, lists)
         if len(missing):  # most of what the index finds is hidden, or there are no events: exact scores
-            exact = super().top(moments[missing], most)
+            exact = super().top(moments[missing], limit)
             lists.items[missing], lists.scores[missing] = exact
         return lists
 
@@ -70,13 +70,13 @@ class RetrieverModel(ItemModel):
             return super().score(moments, row, item)
         return self.reader.with_events(moments.events).scores_of(moments.frame, row, item)
 
-    def _search(self, index: Any, moments: Moments, most: int, lists: Lists) -> np.ndarray:
+    def _search(self, index: Any, moments: Moments, limit: int, lists: Lists) -> np.ndarray:
         """Write the lists that the index finds; return the rows of the others."""
         reader, is_short = self.reader.with_events(moments.events), np.zeros(len(moments), dtype=bool)
         hidden = np.array([len(items) for items in moments.hidden], dtype=np.int64)
         is_open = np.array([only is None for only in moments.allowed]) & moments.has_events
         # One search finds equally many for all its states: powers of two make few searches.
-        counts = np.where(is_open, 2 ** np.ceil(np.log2(most + hidden)).astype(np.int64), 0)
+        counts = np.where(is_open, 2 ** np.ceil(np.log2(limit + hidden)).astype(np.int64), 0)
         is_short[~is_open] = True
         for count in np.unique(counts[is_open]).tolist():
             of_count, step = np.flatnonzero(counts == count), max(1, SEARCHED_AT_ONCE // count)
@@ -85,9 +85,9 @@ class RetrieverModel(ItemModel):
                 found = index.search(states.cpu().numpy(), count)
                 for row, items in zip(rows.tolist(), found, strict=True):
                     items = items[items != NO_ITEM]
-                    items = items[moments.allows(row, items)][:most]
+                    items = items[moments.allows(row, items)][:limit]
                     lists.items[row, : len(items)] = items
-                    is_short[row] = len(items) < most
+                    is_short[row] = len(items) < limit
         row, place = np.nonzero(lists.items != NO_ITEM)
         lists.scores[row, place] = reader.scores_of(moments.frame, row, lists.items[row, place])
         return np.flatnonzero(is_short)

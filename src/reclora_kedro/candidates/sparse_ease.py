@@ -28,7 +28,7 @@ HEAD_PAIRS = 2**28  # of an item of several blocks and one of every block, whose
 MOST_THREADS = 8  # each with half a GiB
 
 
-def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_array | None = None) -> csr_array:
+def sparse_item_weights(user_items: csr_array, regularization: float, prior: csr_array | None = None) -> csr_array:
     """Return the greatest weights of EASE, see `item_weights`, which are exact if one block holds all items.
 
     As Steck does (Markov Random Fields for Collaborative Filtering, arXiv 1910.09645), each row of
@@ -36,18 +36,18 @@ def sparse_item_weights(taken: csr_array, regularization: float, prior: csr_arra
     the row's block, which often occur together, and those with which these have most to do.
 
     Args:
-        taken: X, shape (users, items), most of it zeros.
+        user_items: X, shape (users, items), most of it zeros.
         prior: weights that B stays near, most of them zeros.
 
     Returns:
         B, float32, shape (items, items): row i has what an event of item i adds to each item's score. The rows of
         ``regularization P prior`` are those of the prior outside their block, times the diagonal.
     """
-    taken, prior = taken.astype(np.float32, copy=False), None if prior is None else prior.tocsr()
-    items, ridge = taken.shape[1], np.float32(regularization)
+    user_items, prior = user_items.astype(np.float32, copy=False), None if prior is None else prior.tocsr()
+    items, ridge = user_items.shape[1], np.float32(regularization)
     most = max(1, min(WEIGHTS_OF_ITEM, WEIGHTS // items))
-    found = _Found.of(items, most, prior is not None)
-    _solve_blocks(found, taken, ridge, prior)
+    found = _Found.empty(items, most, prior is not None)
+    _solve_blocks(found, user_items, ridge, prior)
     # Rows are written over those that they are made of, of which there are no fewer.
     data, indices, ends = found.weights.reshape(-1), found.place.reshape(-1), np.zeros(items + 1, dtype=np.int32)
     step = max(1, PAIRS_AT_ONCE // items)
@@ -80,11 +80,11 @@ class _Found:
     pulled: np.ndarray
 
     @classmethod
-    def of(cls, items: int, most: int, has_prior: bool) -> Self:
-        weights = np.zeros((items, most), dtype=np.float32)
+    def empty(cls, items: int, limit: int, has_prior: bool) -> Self:
+        weights = np.zeros((items, limit), dtype=np.float32)
         pulls = np.zeros_like(weights) if has_prior else None
         diagonal, pulled = np.zeros((2, items), dtype=np.float32)
-        return cls(np.zeros((items, most), dtype=np.int32), weights, pulls, diagonal, pulled)
+        return cls(np.zeros((items, limit), dtype=np.int32), weights, pulls, diagonal, pulled)
 
     def rows(self, part: slice) -> csr_array:
         """Return the weights of some items, with zeros among them."""
@@ -100,13 +100,13 @@ class _Found:
         return -(1 + self.pulled) / self.diagonal
 
 
-def _solve_blocks(found: _Found, taken: csr_array, ridge: np.float32, prior: csr_array | None) -> None:
+def _solve_blocks(found: _Found, user_items: csr_array, ridge: np.float32, prior: csr_array | None) -> None:
     """Find the weights of all items, block by block."""
-    users = taken.multiply(taken).sum(axis=0) + ridge
+    users = user_items.multiply(user_items).sum(axis=0) + ridge
     found.diagonal[:] = 1 / users  # as they are of items that have no other one near
-    near = _near(taken, users, prior)
+    near = _near(user_items, users, prior)
     clusters = list(_clusters(near))
-    blocks = _Blocks(taken, users, near)
+    blocks = _Blocks(user_items, users, near)
 
     def solve(solved: np.ndarray) -> int:
         block, own, inverse = blocks.inverse(solved)
@@ -145,11 +145,11 @@ class _Blocks:
         common: items of every block.
     """
 
-    def __init__(self, taken: csr_array, users: np.ndarray, near: csr_array) -> None:
-        self.users, self._near, self._takers = users, near, taken.T.tocsr()
+    def __init__(self, user_items: csr_array, users: np.ndarray, near: csr_array) -> None:
+        self.users, self._near, self._takers = users, near, user_items.T.tocsr()
         order = np.argsort(-near.sum(axis=0), kind="stable")
         self.common = order[:HEADS]
-        self._heads = taken[:, self.common].tocsr()
+        self._heads = user_items[:, self.common].tocsr()
         of_common = gram(self._heads)
         np.fill_diagonal(of_common, users[self.common])
         self._factor = _factor(of_common)
@@ -215,9 +215,9 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def _near(taken: csr_array, users: np.ndarray, prior: csr_array | None) -> csr_array:
+def _near(user_items: csr_array, users: np.ndarray, prior: csr_array | None) -> csr_array:
     """Return roughly how much each item has to do with its nearest ones, from drawn items of each row."""
-    few, items = _few_of_each_row(taken), taken.shape[1]
+    few, items = _few_of_each_row(user_items), user_items.shape[1]
     takers = few.T.tocsr()
     step = max(1, PAIRS_AT_ONCE // items)
 
@@ -231,15 +231,15 @@ def _near(taken: csr_array, users: np.ndarray, prior: csr_array | None) -> csr_a
         return vstack(list(threads.map(nearest, range(0, items, step))), format="csr")
 
 
-def _few_of_each_row(taken: csr_array) -> csr_array:
+def _few_of_each_row(user_items: csr_array) -> csr_array:
     """Draw at most `ITEMS_OF_ROW` items of each row."""
-    random, lengths, drawn = np.random.default_rng(0), np.diff(taken.indptr), np.ones(taken.nnz, dtype=bool)
+    random, lengths, drawn = np.random.default_rng(0), np.diff(user_items.indptr), np.ones(user_items.nnz, dtype=bool)
     for row in np.flatnonzero(lengths > ITEMS_OF_ROW).tolist():
         of_row = np.zeros(lengths[row], dtype=bool)
         of_row[random.permutation(lengths[row])[:ITEMS_OF_ROW]] = True
-        drawn[taken.indptr[row] : taken.indptr[row + 1]] = of_row
-    ends = np.append(0, np.minimum(lengths, ITEMS_OF_ROW).cumsum()).astype(taken.indptr.dtype)
-    return csr_array((taken.data[drawn], taken.indices[drawn], ends), shape=taken.shape)
+        drawn[user_items.indptr[row] : user_items.indptr[row + 1]] = of_row
+    ends = np.append(0, np.minimum(lengths, ITEMS_OF_ROW).cumsum()).astype(user_items.indptr.dtype)
+    return csr_array((user_items.data[drawn], user_items.indices[drawn], ends), shape=user_items.shape)
 
 
 def _clusters(near: csr_array) -> Iterator[np.ndarray]:

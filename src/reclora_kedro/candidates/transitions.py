@@ -86,7 +86,7 @@ def transitions(found: Follows, users: np.ndarray, directed: bool, within_moment
 
     Examples:
         >>> columns = {"item_index": np.array([0, 1, 2]), "timestamp": np.array([5, 9, 9])}
-        >>> events = Sequences.of_columns(np.array([0, 3]), **columns)
+        >>> events = Sequences.from_columns(np.array([0, 3]), **columns)
         >>> found = follows(events, np.ones(3, dtype=bool), 3, window=1, decay=0.5)
         >>> transitions(found, np.ones(3), directed=True, within_moments=True).toarray()
         array([[0., 1., 1.],
@@ -102,12 +102,12 @@ def transitions(found: Follows, users: np.ndarray, directed: bool, within_moment
     return greatest(weights, MOST_OF_ITEM).astype(np.float32)
 
 
-def greatest(matrix: csr_array, most: int) -> csr_array:
+def greatest(matrix: csr_array, limit: int) -> csr_array:
     """Keep the numbers of greatest absolute value in each row."""
     lengths = np.diff(matrix.indptr)
     kept = np.ones(matrix.nnz, dtype=bool)
-    for row in np.flatnonzero(lengths > most).tolist():
+    for row in np.flatnonzero(lengths > limit).tolist():
         own = slice(*matrix.indptr[row : row + 2])
-        kept[own][np.argpartition(-np.abs(matrix.data[own]), most - 1)[most:]] = False
-    ends = np.append(0, np.minimum(lengths, most).cumsum()).astype(np.int32)
+        kept[own][np.argpartition(-np.abs(matrix.data[own]), limit - 1)[limit:]] = False
+    ends = np.append(0, np.minimum(lengths, limit).cumsum()).astype(np.int32)
     return csr_array((matrix.data[kept], matrix.indices[kept], ends), shape=matrix.shape)

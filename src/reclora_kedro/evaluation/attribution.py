@@ -13,15 +13,15 @@ from reclora_kedro.evaluation.scores import PairedScores, align_scores
 from reclora_kedro.evaluation.significance import bootstrap_auc
 
 
-def permuted_rows(count: int, most: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw at most `most` of `count` rows uniformly, and pair each with another of them, each used once.
+def permuted_rows(count: int, limit: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw at most `limit` of `count` rows uniformly, and pair each with another of them, each used once.
 
     Examples:
         >>> rows, others = permuted_rows(1_000, 3, seed=0)
         >>> sorted(rows) == sorted(others), (rows == others).any()
         (True, np.False_)
     """
-    drawn = np.random.default_rng(seed).permutation(count)[:most]
+    drawn = np.random.default_rng(seed).permutation(count)[:limit]
     return drawn, np.roll(drawn, 1)
 
 

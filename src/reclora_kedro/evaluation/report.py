@@ -114,8 +114,8 @@ def models_table(metrics: Records, labels: Mapping[str, str] | None = None) -> T
         rows.append(dict.fromkeys(first) | constant)
     further = [metric for metric in row_metrics() if metric not in (AUC, GAUC, ACCURACY)]
     if labels is not None:
-        known = LABELS | dict(labels)
-        rows = [{**record, "label": known.get(record["model"], OF_VARIANT)} for record in rows]
+        descriptions = LABELS | dict(labels)
+        rows = [{**record, "label": descriptions.get(record["model"], OF_VARIANT)} for record in rows]
     return text_table(
         f"How well models predict likes: {first['rows']:,} test rows of {first['users']:,} users, "
         f"{first['positives']:,} of them likes",

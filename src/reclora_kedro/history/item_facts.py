@@ -24,17 +24,17 @@ class ItemFacts:
 
     Args:
         log: the log; item embeddings are compared if there are any.
-        known: whether each event counts, shape (events,); None for all.
+        is_training_event: whether each event counts, shape (events,); None for all.
         delay: age from which an event counts, in seconds.
     """
 
-    def __init__(self, log: InteractionLog, known: np.ndarray | None = None, delay: float = 0) -> None:
+    def __init__(self, log: InteractionLog, is_training_event: np.ndarray | None = None, delay: float = 0) -> None:
         item, second = log.sequences.item_index, log.sequences.timestamp
-        if known is None or known.all():
+        if is_training_event is None or is_training_event.all():
             [events] = log.sequences.by_item()
             self._times = events.log
         else:
-            item, second = item[known], second[known]
+            item, second = item[is_training_event], second[is_training_event]
             self._times = TimeLog(item, second)
         self._after, self._delay = second.max(initial=0) + 1, delay
         self._has_clock = log.shared_clock

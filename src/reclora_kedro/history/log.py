@@ -130,7 +130,7 @@ class InteractionLog:
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3, 7]}), pl.DataFrame({"item_id": [1]})
-            >>> log = InteractionLog(items, users, Sequences.of_columns(np.zeros(3, dtype=int)), pl.DataFrame())
+            >>> log = InteractionLog(items, users, Sequences.from_columns(np.zeros(3, dtype=int)), pl.DataFrame())
             >>> log.find_users(["7", 3, 7.0]).rows()
             [(7, 1), (3, 0)]
         """
@@ -169,7 +169,7 @@ class InteractionLog:
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3]}), pl.DataFrame({"item_id": [3, 7]})
-            >>> log = InteractionLog(items, users, Sequences.of_columns(np.zeros(2, dtype=int)), pl.DataFrame())
+            >>> log = InteractionLog(items, users, Sequences.from_columns(np.zeros(2, dtype=int)), pl.DataFrame())
             >>> log.find_items(["7", 3], "exclude").to_list()
             [1, 0]
         """
@@ -190,7 +190,7 @@ class InteractionLog:
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3, 7, 9]}), pl.DataFrame({"item_id": [1]})
-            >>> sequences = Sequences.of_columns(np.array([0, 1, 5, 9]))
+            >>> sequences = Sequences.from_columns(np.array([0, 1, 5, 9]))
             >>> log = InteractionLog(items, users, sequences, pl.DataFrame())
             >>> log.choose_users([9, "3"], None), log.choose_users(None, 2)
             (array([2, 0]), array([1, 2]))
@@ -224,7 +224,7 @@ class InteractionLog:
         with safe_open(folder / SEQUENCES_FILE, "numpy") as file:
             about = file.metadata() or {}
         schema = EventSchema.from_json(about.get(DECLARED, "[]"))
-        sequences = Sequences.of_columns(schema=schema, **arrays(folder / SEQUENCES_FILE))
+        sequences = Sequences.from_columns(schema=schema, **arrays(folder / SEQUENCES_FILE))
         log = cls(items, users, sequences, samples, shared_clock=about.get(SHARED_CLOCK) != "false")
         if repeats.exists():
             log = replace(log, repeats=pl.read_ipc(repeats, memory_map=mapped))

@@ -142,7 +142,7 @@ def build_log(
         levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
     schema = schema.scaled(gathered, trains)
     del trains
-    sequences = Sequences.of_columns(totals.offsets, schema, rating_level=levels, **gathered)
+    sequences = Sequences.from_columns(totals.offsets, schema, rating_level=levels, **gathered)
     repeats = None
     if draws:
         samples, repeats = _draw_for_parts(sequences, samples, config, engine, folder, in_memory, report)
@@ -494,9 +494,11 @@ def _draw_for_part(
         pools[split] = Pool(items, seconds, ends[split])
     together = []
     for first, last in pairwise(edges.tolist()):
-        taken = TakenItems(offsets, *(_read(scratch / name, *offsets[[first, last]]) for name in ("pairs", "places")))
+        taken_items = TakenItems(
+            offsets, *(_read(scratch / name, *offsets[[first, last]]) for name in ("pairs", "places"))
+        )
         some = samples.filter(pl.col("user_index").is_between(first, last, closed="left"))
-        together.append(draw_negatives(some, pools, taken, config.negatives, config.seed))
+        together.append(draw_negatives(some, pools, taken_items, config.negatives, config.seed))
     drawn = pl.concat(together).sort("row", maintain_order=True)
     left_out = samples.join(drawn, on="row", how="anti", maintain_order="left").drop("row")
     repeats = _stored(left_out.filter(label=1), folder and folder / "repeats", number)

@@ -47,7 +47,7 @@ def first_events(items: np.ndarray, seconds: np.ndarray) -> dict[str, np.ndarray
 
 
 def draw_negatives(
-    samples: pl.DataFrame, pools: dict[str, Pool], taken: TakenItems, config: NegativesConfig, seed: int
+    samples: pl.DataFrame, pools: dict[str, Pool], taken_items: TakenItems, config: NegativesConfig, seed: int
 ) -> pl.DataFrame:
     """Return the remaining samples and a negative for each positive, with its user, moment, history and split.
 
@@ -66,18 +66,18 @@ def draw_negatives(
         >>> samples = pl.DataFrame({"user_index": [0, 1], "item_index": [0, 1], "event": [0, 1],
         ...     "timestamp": [10, 20], "label": [1, 1], "history_end": [0, 1], "split": ["train", "train"]})
         >>> pool = Pool(items=np.array([0, 1]), seconds=np.array([10, 20]), ends=np.array([1, 2]))
-        >>> taken = TakenItems(np.array([0, 1, 2]), np.array([0, 1 << 32 | 1]), np.array([0, 0]))
+        >>> taken_items = TakenItems(np.array([0, 1, 2]), np.array([0, 1 << 32 | 1]), np.array([0, 0]))
         >>> config = NegativesConfig(kind="matched", per_positive=1)
-        >>> drawn = draw_negatives(samples, {"train": pool}, taken, config, seed=0)
+        >>> drawn = draw_negatives(samples, {"train": pool}, taken_items, config, seed=0)
         >>> drawn.select("user_index", "item_index", "label").rows()
         [(0, 0, 1), (1, 1, 1), (0, 1, 0), (1, 0, 0)]
     """
-    samples = samples.filter(~taken.before(samples))
+    samples = samples.filter(~taken_items.before(samples))
     together = [samples]
     for split, pool in pools.items():
         positives, drawn = samples.filter(label=1, split=split), list[np.ndarray]()
         for number in range(config.per_positive):
-            items = _draw(positives, pool, taken, drawn, config.kind, (seed, number))
+            items = _draw(positives, pool, taken_items, drawn, config.kind, (seed, number))
             negatives = positives.with_columns(
                 item_index=pl.Series(items, dtype=samples.schema["item_index"]),
                 label=pl.lit(0, dtype=samples.schema["label"]),
@@ -98,7 +98,7 @@ def warn_of_left_out(left_out: int, samples: int) -> None:
 def _draw(
     positives: pl.DataFrame,
     pool: Pool,
-    taken: TakenItems,
+    taken_items: TakenItems,
     earlier: list[np.ndarray],
     kind: str,
     stream: tuple[int, ...],
@@ -112,7 +112,7 @@ def _draw(
             break
         chance = _uniform(events[missing], *stream, attempt)
         proposed = pool.propose(places[missing], chance, kind, attempt)
-        unfit = taken.until(ends[missing], users[missing], proposed) | (proposed < 0)
+        unfit = taken_items.until(ends[missing], users[missing], proposed) | (proposed < 0)
         for items in earlier:
             unfit |= items[missing] == proposed
         chosen[missing[~unfit]] = proposed[~unfit]

@@ -51,11 +51,11 @@ class Sequences:
     declared: Mapping[str, np.ndarray] = field(default_factory=dict)  # the columns that it declares
 
     @classmethod
-    def of_columns(cls, offsets: np.ndarray, schema: EventSchema = PLAIN, **columns: np.ndarray) -> "Sequences":
+    def from_columns(cls, offsets: np.ndarray, schema: EventSchema = PLAIN, **columns: np.ndarray) -> "Sequences":
         """Return events with some columns by name; the others have zeros, and declared ones no values.
 
         Examples:
-            >>> sequences = Sequences.of_columns(np.array([0, 2]), item_index=np.array([5, 8]))
+            >>> sequences = Sequences.from_columns(np.array([0, 2]), item_index=np.array([5, 8]))
             >>> sequences.item_index, sequences.rating
             (array([5, 8]), array([0., 0.]))
         """
@@ -73,13 +73,13 @@ class Sequences:
         """Return the events of a mask, with changed columns of these; users keep their indices.
 
         Examples:
-            >>> sequences = Sequences.of_columns(np.array([0, 2, 3]), item_index=np.array([5, 8, 5]))
+            >>> sequences = Sequences.from_columns(np.array([0, 2, 3]), item_index=np.array([5, 8, 5]))
             >>> some = sequences.where(np.array([True, False, True]))
             >>> some.offsets, some.item_index
             (array([0, 1, 2]), array([5, 5]))
         """
         columns = {name: column[kept] for name, column in self.columns.items()} | changed
-        return self.of_columns(np.append(0, kept.cumsum())[self.offsets], self.schema, **columns)
+        return self.from_columns(np.append(0, kept.cumsum())[self.offsets], self.schema, **columns)
 
     def weights(self, events: np.ndarray) -> np.ndarray | None:
         """Return how much some events count to item models, float32; None if each counts 1."""
@@ -295,7 +295,7 @@ def levels_as_before(rating: np.ndarray, before: Sequences) -> np.ndarray:
 
     Examples:
         >>> ratings = {"rating": np.array([1.0, 4.0, 5.0]), "rating_level": np.array([0, 1, 2])}
-        >>> before = Sequences.of_columns(np.array([0, 3]), **ratings)
+        >>> before = Sequences.from_columns(np.array([0, 3]), **ratings)
         >>> levels_as_before(np.array([0.5, 2.0, 4.0, 9.0]), before)
         array([0, 0, 1, 2], dtype=uint8)
     """

@@ -30,12 +30,12 @@ class TakenItems:
         """Sort the events of all users.
 
         Examples:
-            >>> sequences = Sequences.of_columns(np.array([0, 3]), item_index=np.array([5, 8, 5]))
-            >>> taken = TakenItems.from_sequences(sequences)
-            >>> taken.until(np.array([1, 1, 2]), np.array([0, 0, 0]), np.array([5, 8, 8]))
+            >>> sequences = Sequences.from_columns(np.array([0, 3]), item_index=np.array([5, 8, 5]))
+            >>> is_taken = TakenItems.from_sequences(sequences)
+            >>> is_taken.until(np.array([1, 1, 2]), np.array([0, 0, 0]), np.array([5, 8, 8]))
             array([ True, False,  True])
             >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [0, 2]})
-            >>> taken.before(samples)
+            >>> is_taken.before(samples)
             array([False,  True])
         """
         users = len(sequences.offsets) - 1
@@ -59,19 +59,19 @@ def taken_before(sequences: Sequences, samples: pl.DataFrame) -> np.ndarray:
     """Return whether the history of each sample contains its item, a block of users at a time: shape (samples,).
 
     Examples:
-        >>> sequences = Sequences.of_columns(np.array([0, 3]), item_index=np.array([5, 8, 5]))
+        >>> sequences = Sequences.from_columns(np.array([0, 3]), item_index=np.array([5, 8, 5]))
         >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [2, 0]})
         >>> taken_before(sequences, samples)
         array([ True, False])
     """
-    user, taken = samples["user_index"].to_numpy(), np.empty(samples.height, dtype=bool)
+    user, is_taken = samples["user_index"].to_numpy(), np.empty(samples.height, dtype=bool)
     edges, by_user = edges_of_blocks(sequences.offsets, EVENTS_AT_ONCE), np.argsort(user, kind="stable")
     blocks = np.split(by_user, np.searchsorted(user[by_user], edges[1:-1]))
     for rows, (first, last) in zip(blocks, pairwise(edges.tolist()), strict=False):  # without users, one has no pair
         if len(rows):
             block = TakenItems(sequences.offsets, *sorted_pairs(sequences.offsets, sequences.item_index, first, last))
-            taken[rows] = block.before(samples[rows])
-    return taken
+            is_taken[rows] = block.before(samples[rows])
+    return is_taken
 
 
 def sorted_pairs(offsets: np.ndarray, item_index: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
@@ -146,19 +146,19 @@ def _new_likes(log: InteractionLog, split: str) -> pl.DataFrame:
     return likes.filter(~taken_before(log.sequences, likes))
 
 
-def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most: int, recency: float) -> csr_array:
+def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, limit: int, recency: float) -> csr_array:
     """Return the latest events of users at some moments, weighted by recency: float32, shape (moments, items).
 
     Where the log declares weights, an event counts as much besides.
 
     Args:
         moments: frame with user_index and history_end.
-        most: maximum number of events per user.
+        limit: maximum number of events per user.
         recency: weight of an event relative to the next later one; events of one second share the weight at their mean
             number of later events.
     """
     user, end = (moments[name].to_numpy() for name in ("user_index", "history_end"))
-    start = np.maximum(sequences.starts[user], end - most)
+    start = np.maximum(sequences.starts[user], end - limit)
     # Indices of 4 bytes, as weights of items have: a product of unequal ones copies all of one of them.
     event, moment = places_of(start, end), np.repeat(np.arange(len(end), dtype=np.int32), end - start)
     is_new = (np.diff(moment, prepend=-1) != 0) | (np.diff(sequences.timestamp[event], prepend=-1) != 0)

@@ -311,9 +311,9 @@ def plain(text: str) -> str:
     return CONTROL.sub(" ", text)
 
 
-def examples(column: Column, most: int) -> str:
+def examples(column: Column, limit: int) -> str:
     """Return some of a column's values, each of them once and none longer than a word or two."""
-    some = column.values.head(1_000).unique(maintain_order=True).head(most).to_list()
+    some = column.values.head(1_000).unique(maintain_order=True).head(limit).to_list()
     shown = [plain(str(value)) for value in some]
     return ", ".join(value if len(value) <= LONGEST_EXAMPLE else f"{value[: LONGEST_EXAMPLE - 1]}…" for value in shown)
 

@@ -107,9 +107,9 @@ class InteractionColumns(Block):
     @field_validator("columns", mode="after")
     @classmethod
     def _own_names(cls, columns: dict[str, DeclaredColumn]) -> dict[str, DeclaredColumn]:
-        if taken := sorted(TAKEN_NAMES & columns.keys()):
+        if reserved := sorted(TAKEN_NAMES & columns.keys()):
             raise ValueError(
-                f"{taken[0]} is a name that every log has for something else: declare the column by another"
+                f"{reserved[0]} is a name that every log has for something else: declare the column by another"
             )
         return columns
 
@@ -241,7 +241,7 @@ class ItemColumns(Block):
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        _require_distinct_names(self.fields, taken=NAMES_OF_ITEMS)
+        _require_distinct_names(self.fields, reserved=NAMES_OF_ITEMS)
         return self
 
 
@@ -261,7 +261,7 @@ class UserColumns(Block):
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        _require_distinct_names(self.fields, taken=FIXED_NAMES)
+        _require_distinct_names(self.fields, reserved=FIXED_NAMES)
         return self
 
 
@@ -294,13 +294,13 @@ class IngestionConfig(Block):
     @model_validator(mode="after")
     def _names_of_both_item_tables(self) -> Self:
         texts = [] if self.item_texts is None else self.item_texts.fields
-        taken = NAMES_OF_ITEMS.union(self.interactions.columns)  # which prompts have beside them
-        _require_distinct_names([*self.items.fields, *texts], taken=taken)
+        reserved = NAMES_OF_ITEMS.union(self.interactions.columns)  # which prompts have beside them
+        _require_distinct_names([*self.items.fields, *texts], reserved=reserved)
         return self
 
 
-def _require_distinct_names(fields: list[TextField], taken: set[str]) -> None:
+def _require_distinct_names(fields: list[TextField], reserved: set[str]) -> None:
     counts = Counter(field.name for field in fields)
-    repeated = sorted(name for name, count in counts.items() if count > 1 or name in taken)
+    repeated = sorted(name for name, count in counts.items() if count > 1 or name in reserved)
     if repeated:
         raise ValueError(f"fields need names of their own, but {repeated} occur twice or name a fixed column")

@@ -165,8 +165,8 @@ def items_in_log(log: Log) -> Entities | None:
     if log.explode or log.impressions:
         return None
     table = log.table.parts.rows if log.table.parts is not None else log.table
-    taken = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
-    others = [column for column in table.columns if column.name not in taken]
+    used = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
+    others = [column for column in table.columns if column.name not in used]
     determined = [column for column in others if not column.is_list and _values_per_id(log, log.item, column) <= 1.2]
     item = log.table.column(log.item)
     titled = [column for column in others if _title_likelihood(column, log.table.has_names)]
@@ -188,8 +188,8 @@ def items_in_log(log: Log) -> Entities | None:
 def users_in_log(log: Log) -> Entities | None:
     """Return profiles of users in the log itself, if any."""
     table = log.table.parts.columns if log.table.parts is not None else log.table
-    taken = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
-    others = [column for column in table.columns if column.name not in taken and column.words & PROFILE_WORDS]
+    used = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
+    others = [column for column in table.columns if column.name not in used and column.words & PROFILE_WORDS]
     kept = [column for column in others if column.distinct > 1 and _values_per_id(log, log.user, column) <= 1.05]
     fields = [{"name": _field_name(column), "column": column.name} for column in kept[:MOST_FIELDS]]
     return Entities(table, log.user, fields=fields, in_log=True) if fields else None

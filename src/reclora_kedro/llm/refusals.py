@@ -28,9 +28,9 @@ def refusing(load: Callable[..., T]) -> Callable[..., T]:
         except Exception as error:
             if isinstance(error, ValueError) and _is_own(error):
                 raise
-            told = " ".join(str(error).split())[:MOST_TOLD]
+            text = " ".join(str(error).split())[:MOST_TOLD]
             raise ValueError(
-                f"{source!r} cannot be read as a model ({type(error).__name__}: {told}). Copy or download it again. "
+                f"{source!r} cannot be read as a model ({type(error).__name__}: {text}). Copy or download it again. "
                 f"{OTHER_SOURCE} where it is of a kind that transformers does not know."
             ) from error
 

@@ -29,7 +29,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     from kedro_provenance.session import ResumingSession
     from reclora_kedro.ingestion.guess import read_raw_tables
     from reclora_kedro.ingestion.guess_tables import guess
-    from reclora_kedro.new_log.environment import environment_files, environment_name, told, write_environment
+    from reclora_kedro.new_log.environment import description, environment_files, environment_name, write_environment
     from reclora_kedro.new_log.notes import ask_of_no_goods
     from reclora_kedro.new_log.project import OF_EVERY_PROJECT, write_project
 
@@ -62,7 +62,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
         click.echo(f"{project} is a project now: conf/ has its settings, data/ will have its results.")
     click.echo(f"conf/{folder.name} is written, by these guesses; correct there what is wrong.\n")
     formatter = click.HelpFormatter(width=100)
-    formatter.write_dl(told(guessed))
+    formatter.write_dl(description(guessed))
     click.echo(formatter.getvalue())
     click.echo(f"Trying it: kedro run --env {folder.name} --pipelines ingestion\n")
     bootstrap_project(project)

@@ -80,7 +80,7 @@ def write_environment(files: Mapping[str, str], folder: Path) -> None:
 # ---- in words
 
 
-def told(guess: Guess) -> list[tuple[str, str]]:
+def description(guess: Guess) -> list[tuple[str, str]]:
     """Return the guess as pairs of a label and a description, in the order of display."""
     log, items, users = guess.log, guess.items, guess.users
     parts = log.table.parts

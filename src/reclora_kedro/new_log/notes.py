@@ -20,7 +20,7 @@ MOST_NO_GOODS = 20  # ids that are named
 
 
 def notes(guess: Guess) -> list[tuple[str, str]]:
-    """Return pairs of a label and a sentence, as `environment.told` does, with the setting or the step to take."""
+    """Return pairs of a label and a sentence, as `environment.description` does, with what to set or do."""
     return [*_missing(guess), *_unread(guess), *_no_goods(guess), *_nearly_equal(guess)]
 
 

@@ -26,10 +26,10 @@ def write_project(folder: Path) -> None:
     Raises:
         FileExistsError: the folder has some of these already.
     """
-    if taken := [name for name in ("conf", "pyproject.toml") if (folder / name).exists()]:
+    if existing := [name for name in ("conf", "pyproject.toml") if (folder / name).exists()]:
         raise FileExistsError(
-            f"{folder} has a {' and a '.join(taken)} already, and is no Kedro project: go to an empty folder, or to a "
-            "project."
+            f"{folder} has a {' and a '.join(existing)} already, and is no Kedro project: go to an empty folder, or to "
+            "a project."
         )
     sources = {name: CARRIED / name if CARRIED.exists() else CLONE / place for name, place in IN_A_CLONE.items()}
     with atomic_folder(folder / "conf") as draft:

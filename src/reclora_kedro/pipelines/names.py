@@ -194,11 +194,11 @@ def _name_faults(step: str, block: str, names: Collection[str]) -> Iterator[Faul
     reserved = _reserved_names()
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:
-            taken = f" other than {', '.join(sorted(reserved))}" if name in reserved else ""
+            others = f" other than {', '.join(sorted(reserved))}" if name in reserved else ""
             yield Fault(
                 parameter,
                 f"names {name!r}",
-                f"a name begins with a letter and has at most 64 letters, digits and underscores{taken}",
+                f"a name begins with a letter and has at most 64 letters, digits and underscores{others}",
                 "Rename it",
             )
 

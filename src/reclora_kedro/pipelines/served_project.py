@@ -158,7 +158,7 @@ class _Loading:
         trained: dict[str, Any] = {} if retriever is None else {"retriever": retriever}
         if self._catalog.exists("learned_weights"):
             trained |= learned_by_source(self._catalog.load("learned_weights"))
-        training = Training.of_all(log, trained)
+        training = Training.from_log(log, trained)
         variant, reader = self._params["service"]["variant"], LensReader(lens, log)
         about: dict[str, Any] = {"lens_metrics": self._lens_metrics()}
         if self._history:

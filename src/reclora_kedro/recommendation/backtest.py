@@ -79,14 +79,14 @@ def rank_window(window: Window, config: BacktestConfig) -> pl.DataFrame:
     """
     recommender, recommendation = window.recommender, window.recommender.config
     likes = draw(window.likes, config.likes, recommendation.seed)
-    listers = {kind: recommender.lister(kind) for kind in (*recommender.sources, *SECOND_STAGES)}
-    return rank_likes(listers, recommender.moments(likes), likes, recommendation.top_n)
+    list_makers = {kind: recommender.list_maker(kind) for kind in (*recommender.sources, *SECOND_STAGES)}
+    return rank_likes(list_makers, recommender.moments(likes), likes, recommendation.top_n)
 
 
 def window_metrics(window: Window, ranks: pl.DataFrame, bootstrap: Bootstrap) -> Records:
     """Return a record per method: window, from, until (its first and last day), and `compute_ranking_metrics`."""
     models = ranks["model"].unique(maintain_order=True).to_list()
-    catalogue = Catalogue.from_log(window.training.log, window.training.known)
+    catalogue = Catalogue.from_log(window.training.log, window.training.is_training_event)
     cutoff = (window.recommender.config.top_n,)
     records = compute_ranking_metrics(ranks, models, catalogue, cutoff, bootstrap, metrics=ranking_metrics())
     place = {"window": window.number, "from": day(window.start), "until": day(window.end - 1)}

@@ -80,7 +80,7 @@ class MethodChoice:
         """
         config, likes = self.config, ValidationLikes.draw(self.log, self.config)
         config.warn_of_unmatched(self.log.items)  # here alone, as rules are read at many places
-        training = Training.of_split(self.log, self.trained, self.engine)
+        training = Training.from_split(self.log, self.trained, self.engine)
         sources = settings_of_sources(config, self.blocks, training, likes.settings, config.protocol == "live")
         kind, reason = config.method, "it is the method that is named"
         choice = Choice(kind="fusion" if kind == "validation" else kind, order=config.order, sources=sources)
@@ -105,12 +105,12 @@ class MethodChoice:
     def _best(self, recommender: FittedRecommender, likes: pl.DataFrame) -> tuple[Choice, list[RankingMetrics]]:
         """Return the choice of a recommender with the method that ranks likes best, and the records of all methods."""
         choice, config = recommender.choice, self.config
-        listers = {
-            name: lister
-            for name, lister in recommender.listers(config.order).items()
+        list_makers = {
+            name: list_maker
+            for name, list_maker in recommender.list_makers(config.order).items()
             if name.removesuffix(RERANKED) in config.methods
         }
-        if len(listers) < 2:
+        if len(list_makers) < 2:
             return choice, []
         if (users := likes["user_index"].n_unique()) < 2:
             found = f"but {users} user(s) have likes of new items there, and 2 are needed: it is {choice.kind}. Name "
@@ -118,9 +118,9 @@ class MethodChoice:
             logger.warning(worded("Validation likes should choose how items are found, ", found, method, "."))
             reason = f"{users} user(s) have likes of the validation split, too few to choose by"
             return choice.model_copy(update={"reason": reason}), []
-        in_use = self.in_use.name if self.in_use is not None and self.in_use.name in listers else None
-        ranks = rank_likes(listers, recommender.moments(likes), likes, config.top_n, self.engine)
-        baselines = [in_use] if in_use else list(listers)
+        in_use = self.in_use.name if self.in_use is not None and self.in_use.name in list_makers else None
+        ranks = rank_likes(list_makers, recommender.moments(likes), likes, config.top_n, self.engine)
+        baselines = [in_use] if in_use else list(list_makers)
         catalogue = Catalogue.from_log(self.log, self.log.training_events())
         compared = compute_ranking_metrics(ranks, baselines, catalogue, (config.top_n,), self.bootstrap)
         best, reason = chosen_method(compared, in_use)
@@ -150,14 +150,14 @@ def chosen_method(compared: Sequence[RankingMetrics], before: str | None) -> tup
     )
 
 
-def halves_of_users(likes: pl.DataFrame, most: tuple[int | None, int | None], seed: int) -> tuple[pl.DataFrame, ...]:
+def halves_of_users(likes: pl.DataFrame, limit: tuple[int | None, int | None], seed: int) -> tuple[pl.DataFrame, ...]:
     """Return likes of either half of the users, drawn uniformly, with a maximum number for each."""
     users = np.random.default_rng(seed).permutation(likes["user_index"].unique().sort().to_numpy())
     is_first = np.isin(likes["user_index"].to_numpy(), users[: len(users) // 2])
     halves = (likes.filter(is_first), likes.filter(~is_first))
     return tuple(
         half[np.sort(np.random.default_rng([seed, 1]).permutation(half.height)[:count])]
-        for half, count in zip(halves, most, strict=True)
+        for half, count in zip(halves, limit, strict=True)
     )
 
 
@@ -168,6 +168,6 @@ def _at_test_moments(recommender: FittedRecommender) -> Concentration | None:
     if first.height < 2:
         return None
     drawn = first[np.sort(np.random.default_rng(config.seed).permutation(first.height)[:TESTED_LISTS])]
-    return Concentration.of_lists(
+    return Concentration.from_lists(
         recommender.best_lists(recommender.moments(drawn), config.top_n).items, log.items.height
     )

@@ -30,11 +30,11 @@ class Concentration(Block):
     most_frequent: float
 
     @classmethod
-    def of_lists(cls, items: np.ndarray, catalogue: int) -> Self | None:
+    def from_lists(cls, items: np.ndarray, catalogue: int) -> Self | None:
         """Measure lists of item indices, (lists, n), padded with `NO_ITEM`; None for fewer than two.
 
         Examples:
-            >>> Concentration.of_lists(np.array([[0, 1], [0, 2]]), catalogue=10).overlap
+            >>> Concentration.from_lists(np.array([[0, 1], [0, 2]]), catalogue=10).overlap
             0.5
         """
         listed = items[items != NO_ITEM]

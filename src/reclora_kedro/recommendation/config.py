@@ -92,18 +92,18 @@ class RecommendationConfig(Block):
             )
 
     def rules(self, items: pl.DataFrame) -> dict[str, Any]:
-        """Return the rules of all lists, see `Moments.of`."""
+        """Return the rules of all lists, see `Moments.from_frame`."""
         return {"repeat": self.repeat, "excluded": self.excluded(items)}
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        taken = {"validation", "lens", *SECOND_STAGES}
+        reserved = {"validation", "lens", *SECOND_STAGES}
         for source, name in zip(self.sources, self.names, strict=True):
-            if self.names.count(name) > 1 or name in taken or name.endswith(RERANKED):
+            if self.names.count(name) > 1 or name in reserved or name.endswith(RERANKED):
                 raise Fault(
                     Sibling("sources"),
                     f"names {source}, whose name {name} another source or method has",
-                    advice=f"Give its module another name, which is none of {', '.join(sorted(taken))} and does not "
+                    advice=f"Give its module another name, which is none of {', '.join(sorted(reserved))} and does not "
                     f"end in {RERANKED}",
                 )
         return self

@@ -72,14 +72,14 @@ class Delivery:
     """Makes the lists of users now, in the same way for nodes and for scripts.
 
     Attributes:
-        most: maximum length of a list.
+        limit: maximum length of a list.
         allowed: the only items of each user, by id; None for the whole catalogue.
         repeat: whether items that a user took may be recommended; None as in the settings.
         excluded: further items that nobody may get.
     """
 
     recommender: FittedRecommender
-    most: int
+    limit: int
     allowed: Mapping[Any, np.ndarray] | None = None
     repeat: bool | None = None
     excluded: np.ndarray = field(default_factory=lambda: NOTHING)
@@ -121,20 +121,20 @@ class Delivery:
     def _lists(self, users: pl.DataFrame) -> pl.DataFrame:
         recommender = self.recommender
         log = recommender.log
-        asked = log.now(users.with_columns(pl.col("user_index").fill_null(0)))
+        requests = log.now(users.with_columns(pl.col("user_index").fill_null(0)))
         is_unknown = users["user_index"].is_null().to_numpy()
-        asked = asked.with_columns(  # without events, whoever is at this index
+        requests = requests.with_columns(  # without events, whoever is at this index
             history_end=pl.Series(
-                np.where(is_unknown, log.sequences.starts[asked["user_index"].to_numpy()], asked["history_end"])
+                np.where(is_unknown, log.sequences.starts[requests["user_index"].to_numpy()], requests["history_end"])
             )
         )
         allowed = None
         if self.allowed is not None:
             allowed = [self.allowed.get(user, NOTHING) for user in users["user_id"].to_list()]
         moments = recommender.moments(
-            asked, repeat=self.repeat, excluded=[self.excluded] * users.height, allowed=allowed
+            requests, repeat=self.repeat, excluded=[self.excluded] * users.height, allowed=allowed
         )
-        lists = recommender.best_lists(moments, self.most)
+        lists = recommender.best_lists(moments, self.limit)
         items = lists.items
         row, place = np.nonzero(items != NO_ITEM)
         reasons = recommender.explain(moments, np.where(moments.has_events[:, None], items, NO_ITEM))
@@ -158,11 +158,11 @@ class Delivery:
 def lists_for_users(
     recommender: FittedRecommender,
     users: Any,
-    most: int,
+    limit: int,
     table: pl.DataFrame | None = None,
     engine: EngineConfig = LOCAL,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Return each user's best items now, best first, at most `most` of them.
+    """Return each user's best items now, best first, at most `limit` of them.
 
     A user without events, or unknown to the log, gets the most popular items, without scores (a fallback).
 
@@ -180,7 +180,7 @@ def lists_for_users(
     everyone = log.users["user_id"] if table is None else table["user_id"]
     requested = log.find_users(everyone if users is None else users)
     allowed = None if table is None else items_of_users(table, requested.schema["user_id"])
-    deliver = Delivery(recommender=recommender, most=most, allowed=allowed, repeat=None if allowed is None else True)
+    deliver = Delivery(recommender=recommender, limit=limit, allowed=allowed, repeat=None if allowed is None else True)
     shards = [requested[rows] for rows in engine.shards(requested.height)]
     lists = pl.concat(map_shards(deliver, shards, engine, "lists", one_thread=True))
     deliver.warn_of_empty(requested, lists)
@@ -200,7 +200,7 @@ def concentration(lists: pl.DataFrame, n: int, catalogue: int) -> Concentration 
     row = own.select(pl.col("user_id").rle_id()).to_series().to_numpy()
     items = np.full((int(row.max()) + 1 if len(row) else 0, n), NO_ITEM)
     items[row, own["place"].to_numpy()] = own["item_index"].to_numpy()
-    return Concentration.of_lists(items, catalogue)
+    return Concentration.from_lists(items, catalogue)
 
 
 def candidate_questions(log: InteractionLog, shortlist: pl.DataFrame) -> pl.DataFrame:

@@ -8,7 +8,7 @@ VALUES_AT_ONCE = 2**24  # of items' vectors that are compared together: 128 MiB
 
 
 def marginal_relevance(
-    vectors: np.ndarray, lengths: npt.NDArray[np.integer], strengths: np.ndarray, most: int
+    vectors: np.ndarray, lengths: npt.NDArray[np.integer], strengths: np.ndarray, limit: int
 ) -> npt.NDArray[np.intp]:
     """Return the places of the best items of many lists, the next best first (Carbonell and Goldstein, SIGIR 1998).
 
@@ -24,11 +24,11 @@ def marginal_relevance(
         strengths: from 0, which keeps the order, to less than 1, shape (lists,).
 
     Returns:
-        Shape (lists, min(most, n)); beyond a list's length, places mean nothing.
+        Shape (lists, min(limit, n)); beyond a list's length, places mean nothing.
 
     Examples:
         >>> vectors = np.array([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
-        >>> marginal_relevance(vectors, np.array([3]), np.array([0.5]), most=2)
+        >>> marginal_relevance(vectors, np.array([3]), np.array([0.5]), limit=2)
         array([[0, 2]])
     """
     lists, n, _ = vectors.shape
@@ -36,7 +36,7 @@ def marginal_relevance(
     gain = (1 - strengths[:, None]) / np.log2(np.arange(n) + 2)
     gain[np.arange(n) >= lengths[:, None]] = -np.inf
     nearest = np.zeros((lists, n))
-    chosen = np.empty((lists, min(most, n)), dtype=np.intp)
+    chosen = np.empty((lists, min(limit, n)), dtype=np.intp)
     for step in range(chosen.shape[1]):
         best = chosen[:, step] = np.argmax(gain - strengths[:, None] * nearest, axis=1)
         gain[every, best] = -np.inf
@@ -45,8 +45,8 @@ def marginal_relevance(
     return chosen
 
 
-def diversify(pairs: pl.DataFrame, vectors: np.ndarray, strength: float, most: int) -> pl.DataFrame:
-    """Keep the `most` best pairs of each user by `marginal_relevance`; a fallback's stay in their order.
+def diversify(pairs: pl.DataFrame, vectors: np.ndarray, strength: float, limit: int) -> pl.DataFrame:
+    """Keep the `limit` best pairs of each user by `marginal_relevance`; a fallback's stay in their order.
 
     Args:
         pairs: user_id, item_index and fallback, users together and the best items of each first.
@@ -64,7 +64,7 @@ def diversify(pairs: pl.DataFrame, vectors: np.ndarray, strength: float, most: i
     for first in range(0, len(starts), at_once):
         lists = slice(first, first + at_once)
         rows = starts[lists, None] + np.minimum(np.arange(n), lengths[lists, None] - 1)
-        order = marginal_relevance(vectors[item[rows]], lengths[lists], strengths[lists], most)
+        order = marginal_relevance(vectors[item[rows]], lengths[lists], strengths[lists], limit)
         is_item = np.arange(order.shape[1]) < lengths[lists, None]
         kept.append(np.take_along_axis(rows, order, axis=1)[is_item])
     return pairs[np.concatenate(kept)]

@@ -15,7 +15,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT, questions
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.recommendation.config import Protocol, RankingConfig
-from reclora_kedro.recommendation.second_stage import LensModel, Lister
+from reclora_kedro.recommendation.second_stage import LensModel, ListMaker
 
 if TYPE_CHECKING:
     from reclora_kedro.lens.base import Lens
@@ -37,14 +37,14 @@ def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, len
         Fault: the likes are of a single user, or `config.baseline` names no method.
     """
     log, rules = recommender.log, recommender.rules
-    listers = recommender.listers("candidates")
+    list_makers = recommender.list_makers("candidates")
     if lens is not None:
-        listers |= recommender.listers("lens") | {"lens": LensModel(lens)}
-    if config.baseline is not None and config.baseline not in listers:
+        list_makers |= recommender.list_makers("lens") | {"lens": LensModel(lens)}
+    if config.baseline is not None and config.baseline not in list_makers:
         raise Fault(
             Parameter("ranking.baseline"),
             f"is {config.baseline!r}",
-            f"the models that rank are {', '.join(listers)}",
+            f"the models that rank are {', '.join(list_makers)}",
             ("Name one of these, or write ", NULL, " to compare with the best"),
         )
     likes = draw_positives(log, "test", config.users, config.rows, config.seed, **rules)
@@ -60,9 +60,9 @@ def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, len
     allowed = None
     if config.candidates != "full":
         allowed = sampled_items(log, likes, config.candidates, config.seed)
-    asked = moments_of(likes, log, recommender.config.protocol)
+    requests = moments_of(likes, log, recommender.config.protocol)
     most = max(recommender.config.shortlist, *config.cutoffs, *config.among_first)
-    return rank_likes(listers, recommender.moments(asked, allowed=allowed), likes, most)
+    return rank_likes(list_makers, recommender.moments(requests, allowed=allowed), likes, most)
 
 
 def lens_reader(lens: "Lens", log: InteractionLog, protocol: Protocol) -> "LensReader | None":
@@ -107,14 +107,18 @@ def _end_of_training(log: InteractionLog) -> int:
 
 
 def rank_likes(
-    listers: Mapping[str, Lister], moments: Moments, likes: pl.DataFrame, most: int, engine: EngineConfig = LOCAL
+    list_makers: Mapping[str, ListMaker],
+    moments: Moments,
+    likes: pl.DataFrame,
+    limit: int,
+    engine: EngineConfig = LOCAL,
 ) -> pl.DataFrame:
     """Rank the item of each like in the lists of several methods, each at the like's own moment.
 
     Args:
         moments: one per like, which may get its item.
         likes: row, item_index and the columns of `MOMENT`.
-        most: length of the lists.
+        limit: length of the lists.
         engine: whose workers share the likes.
 
     Returns:
@@ -123,27 +127,30 @@ def rank_likes(
         of the list's items).
     """
     blocks = [slice(start, start + LIKES_AT_ONCE) for start in range(0, likes.height, LIKES_AT_ONCE)]
-    parts = list(map_shards(partial(_rank_block, listers, moments, likes, most), blocks, engine, "rank"))
-    return pl.concat([part[model] for model in listers for part in parts])
+    parts = list(map_shards(partial(_rank_block, list_makers, moments, likes, limit), blocks, engine, "rank"))
+    return pl.concat([part[model] for model in list_makers for part in parts])
 
 
 def _rank_block(
-    listers: Mapping[str, Lister], moments: Moments, likes: pl.DataFrame, most: int, rows: slice
+    list_makers: Mapping[str, ListMaker], moments: Moments, likes: pl.DataFrame, limit: int, rows: slice
 ) -> dict[str, pl.DataFrame]:
     block, own = moments[rows], likes[rows]
     counts = _candidates(block)
-    return {model: _ranked(model, own, lister.top(block, most).items, counts) for model, lister in listers.items()}
+    return {
+        model: _ranked(model, own, list_maker.top(block, limit).items, counts)
+        for model, list_maker in list_makers.items()
+    }
 
 
-def sampled_items(log: InteractionLog, likes: pl.DataFrame, most: int, seed: int) -> list[np.ndarray]:
+def sampled_items(log: InteractionLog, likes: pl.DataFrame, limit: int, seed: int) -> list[np.ndarray]:
     """Draw items for each like that its history lacks, with its own, independently of the other likes."""
     items, chosen = log.items.height, []
     for row, user, end, target in likes.select("row", "user_index", "history_end", "item_index").iter_rows():
         random = np.random.default_rng([seed, row])
-        taken = np.union1d(log.sequences.item_index[log.sequences.starts[user] : end], [target])
+        own_items = np.union1d(log.sequences.item_index[log.sequences.starts[user] : end], [target])
         # As many more as can be taken: what is left is a uniform draw of the rest.
-        drawn = random.choice(items, size=min(items, most + len(taken)), replace=False)
-        chosen.append(np.append(drawn[~np.isin(drawn, taken)][:most], target))
+        drawn = random.choice(items, size=min(items, limit + len(own_items)), replace=False)
+        chosen.append(np.append(drawn[~np.isin(drawn, own_items)][:limit], target))
     return chosen
 
 

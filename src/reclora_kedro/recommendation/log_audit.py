@@ -69,13 +69,13 @@ def audit_time(window: Window, config: BacktestConfig, bootstrap: Bootstrap) -> 
     linear, random = _alone(window, "linear", settings), np.random.default_rng(window.recommender.config.seed)
     ranks = []
     for model, shuffles in ((IN_ORDER, False), (SHUFFLED, True)):
-        recommender, asked = with_own_histories(linear, likes, random if shuffles else None)
-        ranks.append(rank_likes({model: recommender.lister("linear")}, recommender.moments(asked), likes, k))
+        recommender, requests = with_own_histories(linear, likes, random if shuffles else None)
+        ranks.append(rank_likes({model: recommender.list_maker("linear")}, recommender.moments(requests), likes, k))
     for length in (None, *DAYS):
         name = "ever" if length is None else f"in the last {length:g} days"
         popular = _alone(window, "popularity", {"days": length}).as_of_each_moment(window.training)
-        ranks.append(rank_likes({name: popular.lister("popularity")}, popular.moments(likes), likes, k))
-    catalogue = Catalogue.from_log(window.training.log, window.training.known)
+        ranks.append(rank_likes({name: popular.list_maker("popularity")}, popular.moments(likes), likes, k))
+    catalogue = Catalogue.from_log(window.training.log, window.training.is_training_event)
     measured = compute_ranking_metrics(pl.concat(ranks), [IN_ORDER], catalogue, (k,), bootstrap)
     in_order, shuffled, *popularity = measured
     difference = (shuffled["ndcg_difference"], shuffled["ndcg_difference_low"], shuffled["ndcg_difference_high"])
@@ -109,7 +109,7 @@ def with_own_histories(
     if random is not None:
         row = np.repeat(np.arange(len(end)), end - start)
         columns["item_index"] = columns["item_index"][np.lexsort((random.random(len(row)), row))]
-    own = replace(recommender.log, sequences=Sequences.of_columns(offsets, events.schema, **columns))
+    own = replace(recommender.log, sequences=Sequences.from_columns(offsets, events.schema, **columns))
     rows = pl.Series(np.arange(len(end)), dtype=pl.Int32)
     return replace(recommender, log=own), likes.with_columns(user_index=rows, history_end=pl.Series(offsets[1:]))
 

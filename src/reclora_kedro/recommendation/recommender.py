@@ -18,7 +18,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
 from reclora_kedro.recommendation.features import CandidateReader
-from reclora_kedro.recommendation.second_stage import Delivered, Lister, Ordered, Reranked
+from reclora_kedro.recommendation.second_stage import Delivered, ListMaker, Ordered, Reranked
 from reclora_kedro.recommendation.sources import model_of
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class FittedRecommender:
             popularity=popularity,
             knn=knn,
             order=training.order,
-            facts=ItemFacts(training.log, training.known),
+            facts=ItemFacts(training.log, training.is_training_event),
             rules=config.rules(training.log.items),
             lens=lens,
         )
@@ -141,7 +141,7 @@ class FittedRecommender:
     def reader(self) -> CandidateReader:
         return CandidateReader(self.sources, self.facts)
 
-    def lister(self, kind: str, order: Order = "candidates") -> Lister:
+    def list_maker(self, kind: str, order: Order = "candidates") -> ListMaker:
         """Return what makes the lists of a source or a second stage, reranked by the lens or not, as users get them."""
         first = self._first(kind)
         if order == "lens":
@@ -150,10 +150,10 @@ class FittedRecommender:
         vectors = self.log.item_embeddings if self.config.diversity else None
         return Delivered(first, self.popularity, vectors, self.config.diversity, self.config.shortlist)
 
-    def _first(self, kind: str) -> Lister:
+    def _first(self, kind: str) -> ListMaker:
         return Ordered(self.reader, self.choice.stage.order(kind)) if kind in SECOND_STAGES else self.sources[kind]
 
-    def listers(self, order: Order) -> dict[str, Lister]:
+    def list_makers(self, order: Order) -> dict[str, ListMaker]:
         """Return all methods of an order by name, to compare them.
 
         There is no fusion without learned weights, unless it is the chosen method, and no ranker without trees, which
@@ -162,11 +162,11 @@ class FittedRecommender:
         stage = self.choice.stage
         fusion = ["fusion"] if stage.weights is not None or self.choice.kind in SECOND_STAGES else []
         kinds = [*self.sources, *fusion, *(["ranker"] if stage.trees else [])]
-        return {kind + (RERANKED if order == "lens" else ""): self.lister(kind, order) for kind in kinds}
+        return {kind + (RERANKED if order == "lens" else ""): self.list_maker(kind, order) for kind in kinds}
 
     @cached_property
-    def _lister(self) -> Lister:
-        return self.lister(self.choice.kind, self.choice.order)
+    def _list_maker(self) -> ListMaker:
+        return self.list_maker(self.choice.kind, self.choice.order)
 
     def moments(
         self,
@@ -189,7 +189,9 @@ class FittedRecommender:
         if excluded is not None:
             without = [np.concatenate([rules["excluded"], each]) for each in excluded]
         may_repeat = rules["repeat"] if repeat is None else repeat
-        return Moments.of(frame, self.log.sequences, self.order, repeat=may_repeat, excluded=without, allowed=allowed)
+        return Moments.from_frame(
+            frame, self.log.sequences, self.order, repeat=may_repeat, excluded=without, allowed=allowed
+        )
 
     def best_lists(self, moments: Moments, n: int) -> Lists:
         """Return the best items of moments by the chosen method: n, or as many as there are."""
@@ -197,7 +199,7 @@ class FittedRecommender:
         lists = Lists.empty(len(moments), n)
         for start in range(0, len(moments), MOMENTS_AT_ONCE):
             rows = slice(start, start + MOMENTS_AT_ONCE)
-            lists.items[rows], lists.scores[rows] = self._lister.top(moments[rows], n)
+            lists.items[rows], lists.scores[rows] = self._list_maker.top(moments[rows], n)
         return lists
 
     def explain(self, moments: Moments, items: np.ndarray) -> list[list[tuple[np.ndarray, np.ndarray]]]:

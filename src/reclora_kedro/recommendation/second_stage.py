@@ -37,10 +37,10 @@ LABELS = {
 }
 
 
-class Lister(Protocol):
+class ListMaker(Protocol):
     """Makes lists of items: an item model, or an order of what models find."""
 
-    def top(self, moments: Moments, most: int) -> Lists:
+    def top(self, moments: Moments, limit: int) -> Lists:
         """Return the best items that each moment may get."""
 
 
@@ -86,18 +86,18 @@ class Ordered:
     reader: CandidateReader
     order: Callable[[pl.DataFrame], np.ndarray]
 
-    def top(self, moments: Moments, most: int) -> Lists:
+    def top(self, moments: Moments, limit: int) -> Lists:
         candidates = self.reader.read(moments)
         scores = self.order(candidates.features)
-        lists = Lists.empty(len(moments), most)
+        lists = Lists.empty(len(moments), limit)
         by_score = np.lexsort((np.arange(len(scores)), -scores, candidates.row))
         row, item, scores = candidates.row[by_score], candidates.item[by_score], scores[by_score]
         rank = np.arange(len(row)) - np.searchsorted(row, np.arange(len(moments)))[row]
-        kept = rank < most
+        kept = rank < limit
         lists.items[row[kept], rank[kept]], lists.scores[row[kept], rank[kept]] = item[kept], scores[kept]
         for short in np.flatnonzero(lists.items[:, -1] == NO_ITEM).tolist():
             own = lists.items[short][lists.items[short] != NO_ITEM]
-            others = moments.first(short, most - len(own), without=own)
+            others = moments.first(short, limit - len(own), without=own)
             lists.items[short, len(own) : len(own) + len(others)] = others
         return lists
 
@@ -106,12 +106,12 @@ class Ordered:
 class Reranked:
     """The first items of a list by the lens's probability of a like; the others stay behind, without scores."""
 
-    first: Lister
+    first: ListMaker
     lens: LensReader
     shortlist: int  # number of the first items
 
-    def top(self, moments: Moments, most: int) -> Lists:
-        lists = self.first.top(moments, max(most, self.shortlist))
+    def top(self, moments: Moments, limit: int) -> Lists:
+        lists = self.first.top(moments, max(limit, self.shortlist))
         scores = np.full(lists.scores.shape, np.nan)
         row, place = np.nonzero(lists.items[:, : self.shortlist] != NO_ITEM)
         if len(row):
@@ -119,7 +119,7 @@ class Reranked:
             scores[row, place] = expit(logits.astype(np.float64))
         order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")
         items, scores = (np.take_along_axis(each, order, axis=1) for each in (lists.items, scores))
-        return Lists(items[:, :most], scores[:, :most])
+        return Lists(items[:, :limit], scores[:, :limit])
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,26 +132,26 @@ class Delivered:
         shortlist: number of the first items, which then have no scores.
     """
 
-    first: Lister
+    first: ListMaker
     popularity: ItemModel
     vectors: np.ndarray | None
     diversity: float
     shortlist: int
 
-    def top(self, moments: Moments, most: int) -> Lists:
+    def top(self, moments: Moments, limit: int) -> Lists:
         is_known = moments.has_events
         if is_known.all():
-            return self._of_known(moments, most)
-        lists = Lists.empty(len(moments), most)
+            return self._of_known(moments, limit)
+        lists = Lists.empty(len(moments), limit)
         if is_known.any():
-            lists.items[is_known], lists.scores[is_known] = self._of_known(moments[is_known], most)
-        lists.items[~is_known] = self.popularity.top(moments[~is_known], most).items
+            lists.items[is_known], lists.scores[is_known] = self._of_known(moments[is_known], limit)
+        lists.items[~is_known] = self.popularity.top(moments[~is_known], limit).items
         return lists
 
-    def _of_known(self, moments: Moments, most: int) -> Lists:
+    def _of_known(self, moments: Moments, limit: int) -> Lists:
         if self.vectors is None:
-            return self.first.top(moments, most)
-        items, scores = self.first.top(moments, max(most, self.shortlist))
+            return self.first.top(moments, limit)
+        items, scores = self.first.top(moments, max(limit, self.shortlist))
         first = items[:, : self.shortlist]
         lengths = (first != NO_ITEM).sum(axis=1)
         vectors = unit_vectors(self.vectors[first.clip(0).ravel()]).reshape(*first.shape, -1)
@@ -160,7 +160,7 @@ class Delivered:
         is_item = np.arange(order.shape[1]) < lengths[:, None]
         items[:, : order.shape[1]] = np.where(is_item, np.take_along_axis(first, order, axis=1), NO_ITEM)
         scores[:, : order.shape[1]] = np.nan
-        return Lists(items[:, :most], scores[:, :most])
+        return Lists(items[:, :limit], scores[:, :limit])
 
 
 @dataclass(frozen=True, eq=False)

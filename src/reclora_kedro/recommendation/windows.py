@@ -151,8 +151,8 @@ def windows_of(
     sources, stage = dict[str, Any](), SecondStage()
     for number, (validates, start, end) in enumerate(zip(bounds, bounds[1:], bounds[2:], strict=False)):
         until_end = log_until(log, validates, start, end)
-        known = until_end.sequences.timestamp < start
-        training = Training(until_end, known, {} if train is None else train(until_end))
+        is_training_event = until_end.sequences.timestamp < start
+        training = Training(until_end, is_training_event, {} if train is None else train(until_end))
         likes = draw_positives(
             until_end, "test", None, None, recommendation.seed, **recommendation.rules(until_end.items)
         )

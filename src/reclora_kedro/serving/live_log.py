@@ -38,7 +38,7 @@ class CurrentLog(NamedTuple):
 
     log: InteractionLog
     users: _Users
-    taken: int  # number of first rows of users that have, or had, an id
+    n_named: int  # number of first rows of users that have, or had, an id
     before: InteractionLog | None  # the log that this one was made from; None if it was built anew
     changed: np.ndarray  # indices of the users whose events differ from those in `before`
 
@@ -87,9 +87,9 @@ class LiveLog:
                     self._rewritten |= users
                 self._pending += change.events
 
-    def some_users(self, most: int) -> list[str]:
+    def some_users(self, limit: int) -> list[str]:
         """Ids of the first users of the current model's log who are not forgotten."""
-        return list(islice(self._known, most))
+        return list(islice(self._known, limit))
 
     def current(self) -> CurrentLog:
         """Return the log with all changes; the same object until there are more."""
@@ -187,20 +187,20 @@ class LiveLog:
 
     def _with_events(self, before: CurrentLog, events: Sequence[Event]) -> CurrentLog:
         """Return the log with further events."""
-        log, users, taken = before.log, before.users, before.taken
+        log, users, n_named = before.log, before.users, before.n_named
         events = self._readable(events)
         new = [user for user in dict.fromkeys(event.user_id for event in events) if user not in users]
         if new:
-            if taken + len(new) >= log.users.height:
-                log = _with_rows_of_users(log, len(new) + max(SPARE_USERS, taken // 8))
-            spare = [None] * (log.users.height - taken - len(new))
-            ids = pl.concat([log.users["user_id"][:taken], pl.Series([*new, *spare]).cast(self.user_type)])
+            if n_named + len(new) >= log.users.height:
+                log = _with_rows_of_users(log, len(new) + max(SPARE_USERS, n_named // 8))
+            spare = [None] * (log.users.height - n_named - len(new))
+            ids = pl.concat([log.users["user_id"][:n_named], pl.Series([*new, *spare]).cast(self.user_type)])
             log = replace(log, users=log.users.with_columns(user_id=ids))
-            users = _Users({**users.maps[0], **{user: taken + place for place, user in enumerate(new)}}, self._known)
+            users = _Users({**users.maps[0], **{user: n_named + place for place, user in enumerate(new)}}, self._known)
         rows = [(users[event.user_id], event) for event in events]
         sequences = self._inserted(_live(log), rows)
         changed = np.unique(np.array([user for user, _ in rows], dtype=np.int64))
-        return CurrentLog(replace(log, sequences=sequences), users, taken + len(new), before.log, changed)
+        return CurrentLog(replace(log, sequences=sequences), users, n_named + len(new), before.log, changed)
 
     def _inserted(self, sequences: LiveSequences, rows: Sequence[tuple[int, Event]]) -> LiveSequences:
         if not rows:

@@ -16,8 +16,8 @@ SPARE_EVENTS = 2**16  # rows that are free at first, and a quarter more than the
 class _Room:
     """Number of used rows of columns."""
 
-    def __init__(self, taken: int) -> None:
-        self.taken = taken
+    def __init__(self, used: int) -> None:
+        self.used = used
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class LiveSequences(Sequences):
         for name, column in sequences.columns.items():
             columns[name] = np.zeros(len(events) + max(len(events) // 4 + SPARE_EVENTS, least_room), column.dtype)
             columns[name][: len(events)] = column[events]
-        roomy = sequences.of_columns(np.array([0, len(columns["label"])]), sequences.schema, **columns)
+        roomy = sequences.from_columns(np.array([0, len(columns["label"])]), sequences.schema, **columns)
         return cls(
             **vars(roomy) | {"offsets": np.empty(0, dtype=np.int64)},
             runs=np.stack([ends - lengths, ends]),
@@ -65,7 +65,7 @@ class LiveSequences(Sequences):
 
     @property
     def is_full(self) -> bool:
-        return len(self.label) - self.room.taken < SPARE_EVENTS // 2
+        return len(self.label) - self.room.used < SPARE_EVENTS // 2
 
     def by_item(self) -> tuple[ItemEvents, ...]:
         return self.parts
@@ -99,15 +99,15 @@ class LiveSequences(Sequences):
         self, users: np.ndarray, old: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], best: int
     ) -> Self:
         owner, item, second = (rows[name] for name in KEY)
-        if self.room.taken + len(owner) > len(self.label):
+        if self.room.used + len(owner) > len(self.label):
             return self.from_sequences(self, len(owner))._with_runs(users, old, rows, best)
         ranks = (-rank for rank in reversed(self.schema.ranks(rows)))
         order = np.lexsort((*ranks, -best * rows["rating"], item, second, owner))
         kept = order[_first_of_runs(owner[order], second[order], item[order])]
         kept = kept[np.lexsort((kept, second[kept], owner[kept]))]  # those of one second in the order of arrival
         new = {name: column[kept] for name, column in rows.items()}
-        place = self.room.taken
-        self.room.taken += len(kept)
+        place = self.room.used
+        self.room.used += len(kept)
         for name, column in self.columns.items():
             column[place : place + len(kept)] = new[name]
         lengths = np.bincount(np.searchsorted(users, new["user"]), minlength=len(users))

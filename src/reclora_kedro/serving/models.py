@@ -177,9 +177,9 @@ class Answer:
             return "probability of a like"
         return f"{SCALES.get(self.model, 'the score')} of {self.model}, which orders the list, greater first"
 
-    def split(self, most: int) -> list[Self]:
-        """Split into parts of at most `most` items each, still to be scored."""
-        parts = np.split(self.items, range(most, len(self.items), most))
+    def split(self, limit: int) -> list[Self]:
+        """Split into parts of at most `limit` items each, still to be scored."""
+        parts = np.split(self.items, range(limit, len(self.items), limit))
         return [replace(self, items=items, scores=None) for items in parts]
 
     def join(self, parts: Sequence[Self]) -> None:
@@ -294,14 +294,14 @@ class Snapshot:
         weights = llm.model.method.gate_weights(llm.model.model, self.reader.states(pair)["user"].to(llm.model.device))
         return None if weights is None else _rounded(weights[0])
 
-    def alike(self, item: int, most: int) -> list[tuple[int, float]]:
+    def alike(self, item: int, limit: int) -> list[tuple[int, float]]:
         """Return the items with the nearest vectors to an item's, and their cosines; none without vectors."""
         if (vectors := self.log.item_embeddings) is None:
             return []
         lengths = self.current_model.lengths
         cosines = vectors @ vectors[item] / (lengths * lengths[item])
         order = np.argsort(-cosines, kind="stable")
-        best = order[order != item][:most]
+        best = order[order != item][:limit]
         return list(zip(best.tolist(), _rounded(cosines[best]), strict=True))
 
     def learned_from(self, user: int) -> bool:

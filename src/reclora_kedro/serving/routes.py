@@ -102,7 +102,9 @@ class Routes:
                 _require_most(member, count, self._config.max_items, "max_items")
             pairs = len(body.candidates or ()) or max(self.service.current_model.listed_items, body.n)
             shortlist = min(pairs, max(recommendation.shortlist or pairs, body.n))
-            costs.append(_Cost.of(body, self._model(body), pairs, shortlist if self._model(body) == "llm" else body.n))
+            costs.append(
+                _Cost.from_body(body, self._model(body), pairs, shortlist if self._model(body) == "llm" else body.n)
+            )
         self._require_affordable(costs)
 
         def recommendation_of(place: int, body: Recommend, now: Snapshot) -> Request:
@@ -120,7 +122,7 @@ class Routes:
     async def score(self, body: Score) -> Json:
         """Estimate how likely the user is to like each of the items."""
         _require_most("items", len(body.items), self._config.max_items, "max_items")
-        cost = _Cost.of(body, self._model(body), len(body.items), len(body.items))
+        cost = _Cost.from_body(body, self._model(body), len(body.items), len(body.items))
         self._require_affordable([cost])
         [answer] = await self.service.answer([(lambda now: self._request(body, now, body.items), cost.pairs)])
         if answer.user is None:
@@ -326,12 +328,12 @@ class Routes:
         given = body.history or []
         _require_most("history", len(given), self._config.max_events, "max_events")
         events = (self._event(f"{within}/history/{place}", event, "", "") for place, event in enumerate(given))
-        taken = [event for event in events if event.rating is not None]  # not those that were shown and not clicked
+        rated = [event for event in events if event.rating is not None]  # not those that were shown and not clicked
         if body.user is not None:
             _require_as_written(f"{within}/user", body.user, now.live.user_type)
         for place, event in enumerate(given):
             _require_as_written(f"{within}/history/{place}/item", event.item, now.live.item_type)
-        history = tuple(event for event in taken if event.item_id in now.live.items)
+        history = tuple(event for event in rated if event.item_id in now.live.items)
         member = "items" if isinstance(body, Score) else "candidates"
         indices = None if items is None else _known_items(now.live, items, f"{within}/{member}")
         return Request(False, body.user, history, items=indices, explain=body.explain, model=model)
@@ -379,7 +381,7 @@ class _Cost(NamedTuple):
     prompts: int  # of the LLM
 
     @classmethod
-    def of(cls, body: OfOneUser, model: ModelName, scored: int, last: int) -> Self:
+    def from_body(cls, body: OfOneUser, model: ModelName, scored: int, last: int) -> Self:
         """Return the cost of scoring items with the lens, and of prompts or reasons for the last ones.
 
         Each event of a given history costs as much as a pair.
@@ -498,12 +500,12 @@ def _wrong(where: str, value: Any, expected: str) -> ProblemError:
     return invalid_request(Fault(Member(where), ("is ", Value(value)), expected, "Nothing of the request was stored"))
 
 
-def _require_most(member: str, count: int, most: int, parameter: str, counted: str = "") -> None:
-    if count > most:
+def _require_most(member: str, count: int, limit: int, parameter: str, counted: str = "") -> None:
+    if count > limit:
         counted = counted and f" {counted}"
         setting = f" (service.{parameter})" if parameter in ServiceConfig.model_fields else ""
-        detail = f"{member} takes {count:,}{counted}, but at most {most:,} are allowed{setting}."
-        raise ProblemError(422, "too-many", "More than the service allows", detail, found=count, expected=most)
+        detail = f"{member} takes {count:,}{counted}, but at most {limit:,} are allowed{setting}."
+        raise ProblemError(422, "too-many", "More than the service allows", detail, found=count, expected=limit)
 
 
 def _item(live: LiveLog, index: int) -> Json:

@@ -34,13 +34,13 @@ def _refused_in_words(tool: Callable[..., Awaitable[Json]]) -> Callable[..., Awa
     from mcp.server.mcpserver.exceptions import ToolError
 
     @wraps(tool)
-    async def told(*arguments: Any, **named: Any) -> Json:
+    async def answer(*arguments: Any, **named: Any) -> Json:
         try:
             return await tool(*arguments, **named)
         except (ProblemError, ValidationError) as error:
             raise ToolError(str(error)) from error
 
-    return told
+    return answer
 
 
 def tool_server(routes: Routes) -> Any:

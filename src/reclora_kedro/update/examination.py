@@ -96,15 +96,15 @@ def examine_events(
     rows_in_use = current.log.samples.join(trusted, on=MOMENT, how="semi")
     still = lens_auc(current, with_labels_of(rows_in_use, first.log), config.fall_rows)
     if still < mark - config.fall:
-        told = (
+        message = (
             f"the AUC of the lens in use is {still:.3f} on the test rows of the first log, and was {mark:.3f} at first"
         )
-        report.record("the lens in use has lost what it knew", trusted.height, told)
+        report.record("the lens in use has lost what it knew", trusted.height, message)
         logger.warning(
             "Alarm: %s. An earlier update took in false rows: kedro run --pipelines rollback takes the models back. "
             "The tables keep these rows, and the next update learns from them again, unless it begins from "
             "earlier tables: see 'False rows that were taken in' in docs/guides/lifelong.md.",
-            told,
+            message,
         )
     aucs, least_auc = dict[str, float](), mark - config.fall
     if added.height >= config.fall_rows and not np.isnan(mark):
@@ -115,9 +115,9 @@ def examine_events(
                 added = _divided(added, name, unit, scored, aucs, least_auc, config.fall_rows, config.new_users)
         for name in [name for name, auc in aucs.items() if auc < least_auc]:
             added = _without_accounts(added, name, scored, aucs, least_auc, config)
-    told = "the current model's AUC is {:.3f} {} them; the mark is {:.3f}"
+    message = "the current model's AUC is {:.3f} {} them; the mark is {:.3f}"
     alarms = {
-        name: told.format(auc, "with" if name.endswith(ACCOUNTS) else "on", mark)
+        name: message.format(auc, "with" if name.endswith(ACCOUNTS) else "on", mark)
         for name, auc in aucs.items()
         if auc < least_auc
     }
@@ -172,11 +172,11 @@ def keep_out(
                 "--pipelines update --params update.accept=[%s]. To keep them out for good: update.reject=[%s].",
                 *(rows, users, group, alarm, group, group),
             )
-    taken = unseen.join(out, on=EVENT_KEY, how="anti", maintain_order="left")
-    for item, told in moved_items(taken, log, established_users(current.log, first.log, config), config).items():
-        report.record(f"interactions of the item {item}", taken.filter(item_id=item).height, told)
-        logger.warning("New accounts may move the item %s: %s.", item, told)
-    return taken, pl.concat([rejected, out], how="diagonal")
+    accepted = unseen.join(out, on=EVENT_KEY, how="anti", maintain_order="left")
+    for item, message in moved_items(accepted, log, established_users(current.log, first.log, config), config).items():
+        report.record(f"interactions of the item {item}", accepted.filter(item_id=item).height, message)
+        logger.warning("New accounts may move the item %s: %s.", item, message)
+    return accepted, pl.concat([rejected, out], how="diagonal")
 
 
 def decided(
@@ -196,9 +196,9 @@ def decided(
         ValueError: there is no such group among the new interactions.
     """
     groups = examined["group"].unique().sort().to_list()
-    taken, rejected_now = groups if accept is True else [*(accept or ())], [*(reject or ())]
+    accepted, rejected_now = groups if accept is True else [*(accept or ())], [*(reject or ())]
     accounts = ACCOUNT + examined["user_id"].cast(pl.String)
-    for parameter, named, further in (("accept", taken, (LENS,)), ("reject", rejected_now, rejected)):
+    for parameter, named, further in (("accept", accepted, (LENS,)), ("reject", rejected_now, rejected)):
         for name in named:
             if groups and name not in {*groups, *further} and not (accounts == name).any():
                 raise ValueError(
@@ -207,7 +207,7 @@ def decided(
                 )
     is_rejected, is_taken = (
         pl.col("group").is_in(names) | (ACCOUNT + pl.col("user_id").cast(pl.String)).is_in(names)
-        for names in (rejected_now, taken)
+        for names in (rejected_now, accepted)
     )
     kept_out = examined.filter(is_rejected | (pl.col("alarm").is_not_null() & ~is_taken))
     return kept_out.with_columns(alarm=pl.when(is_rejected).then(pl.lit(REJECTED)).otherwise("alarm"))
@@ -255,15 +255,15 @@ def moved_items(
     is_lifted = (rank <= config.top) & (rank_without > 2 * pl.max_horizontal(rank, config.top / 2))
     moved = items.with_columns(ranks).join(added.lazy().select("item_id").unique(), on="item_id", how="semi")
     moved = moved.filter((pl.col("new_users") >= config.new_users) & (is_most | is_rated | is_lifted))
-    told = {}
+    message = {}
     for row in moved.sort("new_users", "item_id", descending=[True, False]).collect().iter_rows(named=True):
         rate = "none" if row["rate_without"] is None else f"{row['rate_without']:.2f}"
-        told[row["item_id"]] = (
+        message[row["item_id"]] = (
             f"{row['new_users']:,} of its {row['users']:,} users are new; {row['rate']:.2f} of its ratings are likes, "
             f"without them {rate}; its rank by users with a like is {row['rank_of_likers']:,}, without them "
             f"{row['rank_of_likers_without']:,}"
         )
-    return told
+    return message
 
 
 def without_known(new: pl.DataFrame, log: pl.LazyFrame) -> pl.DataFrame:

@@ -138,7 +138,7 @@ def split_moments(log: InteractionLog) -> tuple[int, int] | None:
     Examples:
         >>> from reclora_kedro.history.sequences import Sequences
         >>> samples = pl.DataFrame({"timestamp": [1, 2, 3, 4], "split": ["train", "validation", "validation", "test"]})
-        >>> log = InteractionLog(pl.DataFrame(), pl.DataFrame(), Sequences.of_columns(np.array([0])), samples)
+        >>> log = InteractionLog(pl.DataFrame(), pl.DataFrame(), Sequences.from_columns(np.array([0])), samples)
         >>> split_moments(log), split_moments(replace(log, samples=samples.reverse().with_columns(samples["split"])))
         ((2, 4), None)
     """

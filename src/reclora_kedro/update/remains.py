@@ -68,7 +68,7 @@ class Forgotten:
     items: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, users: Iterable[Any], versions: Iterable[ArchivedVersion], items: pl.Series) -> Self:
+    def from_versions(cls, users: Iterable[Any], versions: Iterable[ArchivedVersion], items: pl.Series) -> Self:
         ids = frozenset(filter(None, map(id_text, users)))
         return cls(ids, frozenset(items_of(ids, versions) - set(items.cast(pl.String))))
 

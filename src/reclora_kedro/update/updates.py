@@ -251,7 +251,7 @@ def has_grown(log: InteractionLog, before: InteractionLog) -> bool:
     return not (same and log.users.equals(before.users))
 
 
-def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: int) -> np.ndarray:
+def held_out_rows(log: InteractionLog, before: InteractionLog, limit: int, seed: int) -> np.ndarray:
     """Draw training samples of a grown log that were test samples of the earlier log; return their row numbers.
 
     Neither the current model nor, if they are left out of its training, the challenger has learned from them. They are
@@ -259,7 +259,7 @@ def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: 
     """
     tested = before.samples_in("test").select(MOMENT)
     rows = log.samples_in("train").join(tested, on=MOMENT, how="semi")["row"].to_numpy()
-    return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:limit])
 
 
 def with_labels_of(samples: pl.DataFrame, *earlier: InteractionLog) -> pl.DataFrame:
@@ -276,10 +276,10 @@ def with_labels_of(samples: pl.DataFrame, *earlier: InteractionLog) -> pl.DataFr
     return samples
 
 
-def trusted_rows(log: InteractionLog, first: InteractionLog, most: int, seed: int) -> pl.DataFrame:
+def trusted_rows(log: InteractionLog, first: InteractionLog, limit: int, seed: int) -> pl.DataFrame:
     """Draw samples of a grown log that were test samples of the first one, in their order, with their labels there."""
     rows = log.samples.join(first.samples_in("test").select(MOMENT).unique(), on=MOMENT, how="semi")
-    return with_labels_of(rows.sample(min(most, rows.height), seed=seed).sort("row"), first)
+    return with_labels_of(rows.sample(min(limit, rows.height), seed=seed).sort("row"), first)
 
 
 def known_moments(log: InteractionLog) -> pl.DataFrame:

@@ -118,11 +118,11 @@ def test_nothing_half_written_is_left_whichever_call_fails(tmp_path, before, wri
 
 
 @contextmanager
-def files_of_at_most(most):
+def files_of_at_most(limit):
     """Have the kernel refuse what would make any file larger than some bytes, whoever writes: Python, C++ or Rust."""
     resource = pytest.importorskip("resource")  # which Windows lacks
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
         yield
     finally:

@@ -69,7 +69,7 @@ def mixture(
 
 
 def choose_texts(
-    llm: LanguageModel, texts: Sequence[str], most: int, config: BaseModelConfig, seed: int
+    llm: LanguageModel, texts: Sequence[str], limit: int, config: BaseModelConfig, seed: int
 ) -> tuple[list[list[int]], Account]:
     """Return the tokens of randomly drawn texts, by `config.corpus.selection`, and the number that each filter leaves.
 
@@ -79,14 +79,14 @@ def choose_texts(
     from reclora_extras.base_models.corpus import choose_by_quality, clean
 
     corpus, tokens = config.corpus, config.tokens_per_batch
-    drawn = np.random.default_rng(seed).permutation(len(texts))[: most * corpus.candidates_per_text]
+    drawn = np.random.default_rng(seed).permutation(len(texts))[: limit * corpus.candidates_per_text]
     chosen, counts = [texts[place] for place in drawn], dict[str, int]()
     if corpus.selection == "quality":
         places, counts = choose_by_quality(llm, chosen, config.quality, corpus.max_tokens, tokens)
         chosen = [chosen[place] for place in sorted(places)]
         if not chosen:
             raise ValueError(f"No text to pretrain on is good enough, {counts}: loosen base_model.quality.")
-    return plain_ids(llm.tokenizer, [clean(text) for text in chosen[:most]], corpus.max_tokens), counts
+    return plain_ids(llm.tokenizer, [clean(text) for text in chosen[:limit]], corpus.max_tokens), counts
 
 
 def read(llm: LanguageModel, token_ids: list[list[int]], config: BaseModelConfig) -> tuple[LanguageModel, Account]:

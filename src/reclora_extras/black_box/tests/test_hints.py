@@ -70,8 +70,8 @@ def test_a_hint_is_what_lens_and_log_say_before_the_question(current_model, aske
     assert json.loads(json.dumps(records)) == records  # as they are stored
 
 
-def writer(hint="{{ prompt }}", question=QUESTION, most=10_000):
-    return MessageWriter(question, {"mine": hint}, PROMPT, most)
+def writer(hint="{{ prompt }}", question=QUESTION, limit=10_000):
+    return MessageWriter(question, {"mine": hint}, PROMPT, limit)
 
 
 def test_a_hint_that_says_nothing_leaves_the_message_as_it_is(records):
@@ -119,10 +119,10 @@ def test_hints_count_in_the_budget_and_the_oldest_history_goes_first(records):
     titles = [item["title"] for item in record["history"]]
     full = writer("{{ prompt }}" + "!" * 50).write([record], {"template": "mine"})[0]
     assert full.startswith("; ".join(titles))
-    [message] = writer("{{ prompt }}" + "!" * 50, most=len(full) - 1).write([record], {"template": "mine"})
+    [message] = writer("{{ prompt }}" + "!" * 50, limit=len(full) - 1).write([record], {"template": "mine"})
     assert message == full.removeprefix(f"{titles[0]}; ")
     with pytest.raises(ValueError, match=rf"message of row {record['row']} has \d+ characters .* budget of 60: raise"):
-        writer("{{ prompt }}" + "!" * 50, most=60).write([record], {"template": "mine"})
+        writer("{{ prompt }}" + "!" * 50, limit=60).write([record], {"template": "mine"})
 
 
 @pytest.mark.parametrize("text", ["{{ verdict.words }}", "{{ lens }}", "{{ ''.__class__.__mro__ }}"])

@@ -7,11 +7,11 @@ from reclora_kedro.candidates.item_model import NoSettings, Training
 from reference_log import reference_log
 
 
-def lists(log, most):
-    training = Training.of_all(log) if "split" not in log.samples.columns else Training.of_split(log)
+def lists(log, limit):
+    training = Training.from_log(log) if "split" not in log.samples.columns else Training.from_split(log)
     ends = log.sequences.starts + 1
     frame = pl.DataFrame({"user_index": np.arange(len(ends)), "history_end": ends, "timestamp": np.zeros_like(ends)})
-    return TransitionRings.fit(training, NoSettings()).top(training.moments(frame), most).items
+    return TransitionRings.fit(training, NoSettings()).top(training.moments(frame), limit).items
 
 
 def test_rings_follow_one_another_around_the_latest_item():

@@ -58,11 +58,11 @@ class ItemIndex:
 
     @classmethod
     @torch.inference_mode()
-    def of(cls, retriever: Retriever) -> Self:
+    def from_retriever(cls, retriever: Retriever) -> Self:
         """Build the index of the items that a frozen retriever can score."""
         items = retriever.scored.nonzero().squeeze(1)
         return cls(retriever.item_vectors(items).cpu().numpy(), items.cpu().numpy(), retriever.config.seed)
 
-    def search(self, states: np.ndarray, most: int) -> np.ndarray:
+    def search(self, states: np.ndarray, limit: int) -> np.ndarray:
         """Return the items of states, (n, dim), best first and padded with `NO_ITEM`: int64, (n, most)."""
-        return self._items[self._index.search(states, most)[1]]  # Faiss pads with -1: the last one
+        return self._items[self._index.search(states, limit)[1]]  # Faiss pads with -1: the last one

@@ -107,7 +107,7 @@ def find_remains(
         The report, and the addresses of the versions that a hook erases, in this order, after a successful run.
     """
     versions = archive.versions()
-    left = remains.find_remains(versions, Forgotten.of(forget.users, versions, items["item_id"]))
+    left = remains.find_remains(versions, Forgotten.from_versions(forget.users, versions, items["item_id"]))
     erased = [*left.rows, *(left.traces if forget.retrain else [])]
     old = remains.models_that_name(model_history, erased, versions)
     report: dict[str, Any] = {

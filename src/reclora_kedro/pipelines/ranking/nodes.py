@@ -44,10 +44,10 @@ def rank_items(
     All have learned from the training events; `recommendation.protocol` says what else they know.
     """
     chosen = stored_choice(candidate_choice)
-    training = Training.of_split(log, {} if retriever is None else {"retriever": retriever})
+    training = Training.from_split(log, {} if retriever is None else {"retriever": retriever})
     reader = None if lens is None else item_ranks.lens_reader(lens, log, recommendation.protocol)
-    asked = FittedRecommender.from_choice(training, chosen, recommendation, reader).as_measured(training)
-    ranks = item_ranks.rank_test_likes(asked, config, reader if config.lens else None)
+    recommender = FittedRecommender.from_choice(training, chosen, recommendation, reader).as_measured(training)
+    ranks = item_ranks.rank_test_likes(recommender, config, reader if config.lens else None)
     questions = item_ranks.reranking_questions(ranks, chosen.name, recommendation.shortlist)
     return ranks, questions
 

@@ -63,7 +63,7 @@ def shortlist_candidates(
     """Return each user's best candidates with reasons, questions about them, counts, and what took long to learn."""
     chosen, bare = stored_choice(candidate_choice), delivery.without_samples(log)
     table = delivery.candidate_table(recommendation_candidates, log) if config.candidates == "table" else None
-    training = Training.of_all(bare, _trained(retriever), engine)
+    training = Training.from_log(bare, _trained(retriever), engine)
     reader = None if lens is None else item_ranks.lens_reader(lens, bare, "live")
     fitted = FittedRecommender.from_choice(training, chosen, config, reader)
     training.release()
