@@ -207,11 +207,8 @@ def _greatest_so_far(weight: np.ndarray, begins: np.ndarray) -> np.ndarray:
 
 def _spans(training: Training, is_training_event: np.ndarray, length: int | None) -> tuple[Spans, int]:
     """Return the spans of known likes, and the second after all known events but the latest thousandth."""
-    events, count, until = (
-        training.log.sequences,
-        int(is_training_event.sum()),
-        1.0 if length is None else SHARE_OF_TIMES,
-    )
+    events, count = training.log.sequences, int(is_training_event.sum())
+    until = 1.0 if length is None else SHARE_OF_TIMES
 
     def ordered() -> Likes:
         likes = np.flatnonzero(is_training_event & (events.label == 1))
