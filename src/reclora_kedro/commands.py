@@ -152,7 +152,7 @@ def _certify(run: Run, done: dict[str, Any]) -> None:
     from reclora_kedro.update.remains import Forgotten, files_that_name
 
     users = run.parameters["forget"]["users"]
-    found = files_that_name(run.data, Forgotten.of(users, [], pl.Series(dtype=pl.String)))
+    found = files_that_name(run.data, Forgotten.from_versions(users, [], pl.Series(dtype=pl.String)))
     now = datetime.now(UTC)
     certificate = {"time": now.isoformat(timespec="seconds"), "users": len(users)} | done
     certificate |= {"files_that_name_a_user": found, "not_searched": NOT_SEARCHED}
