@@ -32,6 +32,7 @@ from reclora_kedro.ingestion.entities import describe_items
 from reclora_kedro.ingestion.events import EventColumn, EventSchema
 from reclora_kedro.ingestion.schema import Interactions, Items
 from reclora_kedro.lens.growth import grow_lens
+from reclora_kedro.lens.models import twin
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.serving.app import create_app
 from reclora_kedro.serving.journal_databases import PostgresDatabase, SqliteFile
@@ -289,3 +290,16 @@ def test_a_text_that_only_a_forgotten_user_had_leaves_log_and_lens():
     assert not torch.equal(former.weight[place], former.weight[0])
     rest = [row for row in range(len(former.weight)) if row != place]
     assert torch.equal(table.weight[rest], former.weight[rest])
+
+
+@pytest.mark.parametrize("model", ["autoint", "caser", "deepfm", "din", "gru4rec", "sasrec", "sim", "twin"])
+@pytest.mark.parametrize("kind", ["number", "category"])
+def test_every_lens_that_embeds_events_reads_declared_columns(monkeypatch, model, kind):
+    monkeypatch.setattr(twin, "RETRIEVED", 2)
+    log, _ = log_of(raw_table(kind), declaring("price", kind=kind))
+    others, _ = log_of(raw_table(kind, lambda place: place + 1), declaring("price", kind=kind))
+    log, others, samples = with_vectors(log), with_vectors(others), log.samples.tail(20)
+    lens = small_model(log, {"model": model}).lens
+    logits = [LensReader(lens, each).logits(samples) for each in (log, others)]
+    assert all(each.isfinite().all() for each in logits)
+    assert not torch.equal(*logits)

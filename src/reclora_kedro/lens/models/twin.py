@@ -46,9 +46,9 @@ class Twin(Lens):
         """Return the events that score highest for queries (batch, attention_dim): (batch, `RETRIEVED` or fewer)."""
         if history.item.shape[1] <= RETRIEVED:
             return history
-        own = history.map(lambda part: part.expand(len(query), -1))
+        own = history.map(lambda part: part.expand(len(query), *part.shape[1:]))
         items, place = distinct_indices(history.item, self.sizes.items)
         scores = (query @ self.key(self.item(items)).T).gather(1, place.expand_as(own.item))
         scores = (scores + self.of_rating.weight[history.rating, 0]).masked_fill(~own.mask, -torch.inf)
         top = scores.topk(RETRIEVED, dim=1, sorted=False).indices
-        return own.map(lambda part: part.gather(1, top))
+        return own.map(lambda part: part.take_along_dim(top if part.dim() == 2 else top.unsqueeze(-1), dim=1))
