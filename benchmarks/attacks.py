@@ -108,7 +108,7 @@ def corrections(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.Dat
 def known_accounts(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.DataFrame:
     """The night, and rows of four known users against their tastes."""
     users = known["user_id"].value_counts(sort=True)["user_id"].head(4)
-    rows = turned(false_rows(night, 4, 480, number))
+    rows = turned(false_rows(night, 4, 2000, number))
     accounts = users.gather(rows["user_id"].to_numpy() % 4)
     return pl.concat([night, rows.with_columns(accounts).unique(EVENT_KEY)])
 
