@@ -333,7 +333,7 @@ SHAPES = {
         finnish_with_prices, "pelaaja", "peli", ["aika"], title="otsikko", rating="arvio", asks=True
     ),
     "years and prices": Shape(games_with_years, "gracz", "gra", ["czas"], title="nazwa", rating="punkty", asks=True),
-    "no headers": Shape(no_headers, "user_id", "item_id", ["timestamp"], rating="rating"),
+    "no headers": Shape(no_headers, "column_1", "column_2", ["column_4"], title="column_2", rating="column_3"),
     "swapped": Shape(swapped, "user_id", "item_id", ["date"]),
     "swapped without words": Shape(swapped_without_words, "y", "x", ["z"], title="t"),
     "nothing tells": Shape(nothing_tells, "x", "y", ["z"], items=None, title=None, asks=True),

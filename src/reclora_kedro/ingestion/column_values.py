@@ -9,11 +9,8 @@ from itertools import product
 import numpy as np
 import polars as pl
 
+from reclora_kedro.ingestion import lexicon
 from reclora_kedro.ingestion.raw_tables import UNIX_UNITS, WRITTEN_LISTS, RawColumns
-
-
-def words_of(text: str) -> frozenset[str]:
-    return frozenset(text.split())
 
 
 def mean(values: pl.Series) -> float:
@@ -21,53 +18,6 @@ def mean(values: pl.Series) -> float:
     known = values.drop_nulls().to_numpy()
     return float(known.mean()) if len(known) else 0.0
 
-
-USER_WORDS = words_of(
-    "user usr customer cust client visitor member household reviewer buyer shopper account consumer person profile "
-    "guest patron reader listener viewer player uid msno email mail kunde kunden nutzer benutzer besucher hörer leser "
-    "cliente usuario utilisateur utente gebruiker klient użytkownik användare bruger"
-)
-ITEM_WORDS = words_of(
-    "item product prod article movie film book isbn asin track song artist art business game app anime video news sku "
-    "stock recipe course place venue poi beer wine joke offer hotel restaurant photo post ad listing goods good show "
-    "series album podcast program job vacancy image merchandise material food dish meal manga comic paper document doc "
-    "content banner ean gtin upc artikel produkt buch lied titel spiel rezept producto película pelicula libro livre "
-    "produit prodotto produto filme juego jeu vare"
-)
-ID_WORDS = words_of("id ids code no nr number num key asin isbn sku uid hash ean gtin upc msno")
-NO_ID_WORDS = words_of(
-    "name title type age gender count session category class group duration price rating score description url image "
-    "date time year author quantity index length size text review stars genre genres tags event status department aisle"
-)
-TIME_WORDS = words_of(
-    "time timestamp date datetime ts day dat at when created updated moment clock epoch zeit datum zeitpunkt fecha "
-    "heure quando czas tijd"
-)
-NO_TIME_WORDS = words_of("birth birthday release released duration published age first active listed submitted")
-ORDINAL_WORDS = words_of("number sequence seq step position week day")
-RATING_WORDS = words_of(
-    "rating ratings rate stars star score overall grade points vote bewertung sterne note nota calificación "
-    "calificacion puntuación puntuacion voto étoiles etoiles ocena betyg"
-)
-CLICK_WORDS = words_of(
-    "click clicked clicks label target liked like recommended recommend converted thumbs thumb upvote upvoted"
-)
-TITLE_WORDS = words_of("title headline caption titel titre título titulo titolo")
-NAME_WORDS = words_of("name label nom nombre nome naam bezeichnung")
-FREE_TEXT_WORDS = words_of("description desc abstract summary overview plot synopsis body content about text")
-QUANTITY_WORDS = words_of("quantity qty units amount count pieces menge anzahl cantidad quantité quantite quantità")
-PLAY_WORDS = words_of(
-    "plays play playcount listens listen hours minutes seconds watched watch views weight times stunden durée duree "
-    "horas playtime dwell"
-)
-PRICE_WORDS = words_of("price amount total value revenue preis betrag prix precio importe prezzo sales cost")
-ORDER_WORDS = words_of("invoice order basket transaction receipt purchase session bestellung rechnung pedido commande")
-PROFILE_WORDS = words_of(
-    "age gender sex country city state region occupation job language segment income location education household kids "
-    "children family marital land alter geschlecht stadt"
-)
-LIST_WORDS = words_of("genre genres category categories tag tags keyword keywords ingredients cast labels")
-LONG_NAMES = words_of("property attribute attr feature field")
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 LONGEST_EXAMPLE = 32  # characters that are shown of a value
@@ -102,7 +52,7 @@ def tokens(name: str) -> list[str]:
     words = list[str]()
     for word in re.split(r"[\W_]+", spaced.lower()):
         stem = re.sub(r"ids?$", "", word)
-        known = stem != word and stem in USER_WORDS | ITEM_WORDS | ORDER_WORDS | {"category"}
+        known = stem != word and stem in lexicon.USER | lexicon.ITEM | lexicon.ORDER | {"category"}
         words += [stem, "id"] if known else [word] if word else []
     return words
 
@@ -235,12 +185,12 @@ class Column:
             return []
         medians = {unit: float(np.median(self.numbers)) / ticks for unit, ticks in UNIX_UNITS.items()}
         fitting = [unit for unit, second in medians.items() if LAST_YEARS[0] <= second < LAST_YEARS[1]]
-        return fitting if self.distinct > 1 or self.words & TIME_WORDS else []
+        return fitting if self.distinct > 1 or self.words & lexicon.TIME else []
 
     @cached_property
     def separator(self) -> str | None:
         """Separator of several values in a text; `WRITTEN_LISTS` for lists written as text."""
-        text, is_named = self.text.head(2_000), bool(self.words & LIST_WORDS)
+        text, is_named = self.text.head(2_000), bool(self.words & lexicon.LIST)
         if len(text) and text.str.contains(r"^\[.*\]$").all() and self._reads_as_lists(text):
             return WRITTEN_LISTS
         if not (self.is_text or is_named):
@@ -325,11 +275,11 @@ def id_likelihood(column: Column, words: frozenset[str]) -> int:
         words: names of the entity, such as "item" and "product".
 
     Examples:
-        >>> [id_likelihood(Column(name, pl.Series([1, 2])), ITEM_WORDS) for name in ("movieId", "movie", "movie_name")]
+        >>> [id_likelihood(Column(name, pl.Series([1, 2])), lexicon.ITEM) for name in ("movieId", "movie", "a_name")]
         [4, 3, 0]
     """
     holds_lists = column.is_list or column.separator == WRITTEN_LISTS
     named = {word.removesuffix("s") for word in column.words} if holds_lists else column.words
-    if not named & words or named & NO_ID_WORDS or (column.raw.dtype.is_nested() and not holds_lists):
+    if not named & words or named & lexicon.NO_ID or (column.raw.dtype.is_nested() and not holds_lists):
         return 0
-    return 4 if column.words & ID_WORDS else 3 if len(column.words) == 1 else 2
+    return 4 if column.words & lexicon.ID else 3 if len(column.words) == 1 else 2

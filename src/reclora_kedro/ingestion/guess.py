@@ -21,25 +21,11 @@ import polars as pl
 
 from kedro_provenance.errors import Fault
 from reclora_kedro.errors import NameIds, Table
+from reclora_kedro.ingestion import lexicon
 from reclora_kedro.ingestion.column_values import (
-    CLICK_WORDS,
-    ID_WORDS,
-    ITEM_WORDS,
     LAST_YEARS,
     LEAST_IN_THEM,
-    LIST_WORDS,
-    NO_ID_WORDS,
-    NO_TIME_WORDS,
-    ORDER_WORDS,
-    ORDINAL_WORDS,
-    PLAY_WORDS,
-    PRICE_WORDS,
-    PROFILE_WORDS,
-    QUANTITY_WORDS,
-    RATING_WORDS,
     TIME_FORMATS,
-    TIME_WORDS,
-    USER_WORDS,
     Column,
     are_plausible,
     examples,
@@ -49,7 +35,6 @@ from reclora_kedro.ingestion.column_values import (
     plain,
     seconds_by,
     tokens,
-    words_of,
 )
 from reclora_kedro.ingestion.raw_tables import WRITTEN_LISTS, RawColumns
 from reclora_kedro.ingestion.tables import NAMELESS, TableFormat, find_format, null_marks, sample_file, typed
@@ -74,18 +59,6 @@ NEARLY_UNIQUE = 0.95  # distinct values of a key per row
 SHOWN = r"\S+-[01]"
 IMPRESSIONS = rf"^{SHOWN}( {SHOWN})*$"
 LEAST_SHOWN = 0.2  # share of the items of a click history that lists of impressions must show, too
-EVENT_WEIGHTS = {
-    0.2: words_of("view views click clicks pv impression detail visit listen play played seen open browse"),
-    0.5: words_of("cart addtocart basket fav favorite favourite like wishlist save share add bookmark watch watched"),
-    1.0: words_of(
-        "buy bought purchase purchased transaction order ordered sale checkout paid rent download install read"
-    ),
-}
-UNDONE = words_of(
-    "return returned returns refund refunded voided void cancel cancelled canceled remove removed delete deleted "
-    "unlike dislike chargeback storniert storno retoure retour annulé annule cancelado devuelto devolución"
-)
-NOBODY = words_of("0 -1 guest anonymous unknown null none na n/a gast invité")
 TAKEN = (
     "user_id",
     "item_id",
@@ -101,7 +74,6 @@ TAKEN = (
     "source",
 )
 """Names that no declared column may have."""
-CLOCK_WORDS = words_of("time hour hourmin hours clock minute tod uhrzeit heure hora")
 CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
 MARKS = [{"0", "1"}, {"0.0", "1.0"}, {"false", "true"}, {"no", "yes"}, {"n", "y"}, {"f", "t"}]
 POSITIVE = ("1", "1.0", "true", "yes", "y", "t")
@@ -142,11 +114,6 @@ class RawTable:
 
     def column(self, name: str) -> Column:
         return self.all_columns[name]
-
-    def renamed(self, names: Mapping[str, str]) -> "RawTable":
-        sample = self.sample.rename({name: new for name, new in names.items() if name in self.sample.columns})
-        form = self.form.model_copy(update={"names": sample.columns}) if self.form.names else self.form
-        return replace(self, sample=sample, form=form)
 
 
 @dataclass(frozen=True)
@@ -219,27 +186,6 @@ class Log:
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
     doubts: list[tuple[str, str]] = field(default_factory=list)
 
-    def renamed(self, names: Mapping[str, str]) -> "Log":
-        """Return the log with other names of its columns."""
-
-        def new(name: Any) -> Any:
-            return names.get(name, name)
-
-        history = self.click_history and self.click_history | {"column": new(self.click_history["column"])}
-        return replace(
-            self,
-            table=self.table.renamed(names),
-            user=new(self.user),
-            item=new(self.item),
-            rating=new(self.rating),
-            clicked=new(self.clicked),
-            times=[*map(new, self.times)],
-            explode=[*map(new, self.explode)],
-            drop={new(name): rule for name, rule in self.drop.items()},
-            columns={name: each | {"from": new(each["from"])} for name, each in self.columns.items()},
-            click_history=history,
-        )
-
 
 def read_raw_tables(paths: Iterable[Path]) -> list[RawTable]:
     """Sample files; a mark of missing values in one of them is one in all.
@@ -254,11 +200,8 @@ def read_raw_tables(paths: Iterable[Path]) -> list[RawTable]:
     for path, (sample, is_whole) in samples.items():
         is_text = forms[path].kind == "csv"
         form = forms[path].model_copy(update={"nulls": tuple(marks)}) if is_text else forms[path]
-        tables.append(
-            RawTable(
-                path, form, typed(sample, marks, decimal_commas=form.separator != ",") if is_text else sample, is_whole
-            )
-        )
+        sample = typed(sample, marks, decimal_commas=form.separator != ",") if is_text else sample
+        tables.append(RawTable(path, form, sample, is_whole))
     return tables
 
 
@@ -284,20 +227,20 @@ def _likeness_to_a_log(table: RawTable, tables: Sequence[RawTable]) -> tuple[Any
 
 def names_both_ids(table: RawTable) -> bool:
     """Whether a table has columns of users and of items by their names, as a log does."""
-    return all(any(id_likelihood(column, words) for column in table.columns) for words in (USER_WORDS, ITEM_WORDS))
+    return all(any(id_likelihood(column, words) for column in table.columns) for words in (lexicon.USER, lexicon.ITEM))
 
 
 def _parts_of_a_log(log: RawTable, tables: Sequence[RawTable]) -> Parts | None:
     """Return lines of orders, which have the items, and the orders, which have the users and times, by their key."""
     for lines, orders in permutations(tables, 2):
-        if lines.form.kind != orders.form.kind or any(id_likelihood(each, USER_WORDS) for each in lines.columns):
+        if lines.form.kind != orders.form.kind or any(id_likelihood(each, lexicon.USER) for each in lines.columns):
             continue
-        has_user = any(id_likelihood(column, USER_WORDS) for column in orders.columns)
+        has_user = any(id_likelihood(column, lexicon.USER) for column in orders.columns)
         lacks_times = all(column.seconds_format is None for column in lines.columns if column.numbers is None)
         has_times = lacks_times and any(each.seconds_format for each in orders.columns if each.numbers is None)
         for key in orders.columns if has_user or (has_times and lines is log) else ():
             is_shared = key.name in lines.sample.columns and lines.column(key.name).distinct < lines.sample.height
-            is_order = bool(key.words & ORDER_WORDS) or (has_times and _has_further_ids(orders, key))
+            is_order = bool(key.words & lexicon.ORDER) or (has_times and _has_further_ids(orders, key))
             if is_shared and key.is_id and key.distinct == len(key.values) and is_order:
                 return Parts(lines, orders, key.name)
     return None
@@ -321,7 +264,7 @@ def find_link(log: RawTable, table: RawTable) -> Link | None:
             share, reverse = met / len(ids), met / len(keys)
             named = _likeness_of_names(column, key, table) if log.has_names and table.has_names else 0
             named = 2 if is_list_of_impressions(column) else named
-            if column.words & ORDER_WORDS and log.has_names and named < 2:
+            if column.words & lexicon.ORDER and log.has_names and named < 2:
                 continue
             if share >= LEAST_SHARE or (named == 2 and not (log.is_whole and table.is_whole)):
                 fit = sqrt(share * reverse) if is_unique else -1
@@ -357,7 +300,9 @@ def _holds_several(column: Column) -> bool:
 def ids_of(column: Column) -> pl.Series:
     """Return the distinct ids of a column as texts, also of one with lists of ids; none if it holds no ids."""
     none = pl.Series(dtype=pl.String)
-    if column.words & (RATING_WORDS | QUANTITY_WORDS | TIME_WORDS) or (column.raw.dtype.is_nested() != column.is_list):
+    if column.words & (lexicon.RATING | lexicon.QUANTITY | lexicon.TIME) or (
+        column.raw.dtype.is_nested() != column.is_list
+    ):
         return none
     if column.is_list:
         return column.values.explode().cast(pl.String).drop_nulls().unique()
@@ -367,7 +312,7 @@ def ids_of(column: Column) -> pl.Series:
         return column.text.str.strip_chars("[]").str.split(",").explode().str.strip_chars(" '\"").unique()
     if column.id_separator:
         return column.text.str.split(column.id_separator).explode().drop_nulls().unique()
-    if column.is_id or column.is_text or column.words & ID_WORDS:
+    if column.is_id or column.is_text or column.words & lexicon.ID:
         text = column.text.str.replace(r"\.0$", "") if column.is_whole_float else column.text
         return text.unique()
     return none
@@ -379,10 +324,10 @@ def _singular(words: Iterable[str]) -> set[str]:
 
 def _likeness_of_names(column: Column, key: Column, table: RawTable) -> int:
     """Return 2 if a column has the name of a key, 1 if it has the name of the key or of the table in part, else 0."""
-    words = _singular(column.words - ID_WORDS)
+    words = _singular(column.words - lexicon.ID)
     if column.name == key.name and (words or column.words - {"id"}):
         return 2
-    return int(bool(words & _singular([*tokens(table.path.name.partition(".")[0]), *key.words - ID_WORDS])))
+    return int(bool(words & _singular([*tokens(table.path.name.partition(".")[0]), *key.words - lexicon.ID])))
 
 
 def _is_item(column: Column, table: RawTable, key: Column) -> float:
@@ -391,12 +336,12 @@ def _is_item(column: Column, table: RawTable, key: Column) -> float:
         return 9
     evidence = 0.0
     for each in (column, key):
-        evidence += id_likelihood(each, ITEM_WORDS) - id_likelihood(each, USER_WORDS)
+        evidence += id_likelihood(each, lexicon.ITEM) - id_likelihood(each, lexicon.USER)
     stem = _singular(tokens(table.path.name.partition(".")[0]))
-    evidence += 2 * bool(stem & _singular(ITEM_WORDS)) - 2 * bool(stem & _singular(USER_WORDS))
+    evidence += 2 * bool(stem & _singular(lexicon.ITEM)) - 2 * bool(stem & _singular(lexicon.USER))
     others = [each for each in table.columns if each.name != key.name]
     evidence += 2 * any(each.is_text and mean(each.text.str.contains(" ")) > 0.2 for each in others)
-    profiles = sum(bool(each.words & PROFILE_WORDS) for each in others)
+    profiles = sum(bool(each.words & lexicon.PROFILE) for each in others)
     evidence -= 1.5 * min(profiles, 2) + 1.5 * (not any(each.is_text and not each.is_url for each in others))
     return evidence
 
@@ -433,7 +378,7 @@ def read_log(table: RawTable, links: Iterable[Link], ask: AskUser, known: Mappin
     left = [each for each in left if each.name not in (meaning.get("rating"), meaning.get("clicked"))]
     drop, columns = reading.unwanted(left), dict[str, dict[str, Any]]()
     if not {"kind", "clicked"} & meaning.keys() or meaning.get("kind") == "ratings":
-        columns = reading.weights([each for each in left if each.name not in drop or _is_kind(each)], drop)
+        columns = reading.weights(left, drop)
     log = Log(
         exploded,
         user.name,
@@ -512,10 +457,10 @@ def _exploded(table: RawTable) -> tuple[list[str], str | None, RawTable]:
 def _lists_items(table: RawTable, name: str) -> bool:
     """Whether lists are those of items: by name, or as no other column may hold items."""
     column = table.column(name)
-    if column.words & LIST_WORDS:
+    if column.words & lexicon.LIST:
         return False
-    is_named = bool(_singular(column.words) & ITEM_WORDS)
-    others = [each for each in table.columns if each.name != name and id_likelihood(each, ITEM_WORDS)]
+    is_named = bool(_singular(column.words) & lexicon.ITEM)
+    others = [each for each in table.columns if each.name != name and id_likelihood(each, lexicon.ITEM)]
     return is_named or not others
 
 
@@ -543,7 +488,7 @@ def _is_click_history(column: Column, slates: Column) -> bool:
 
 
 def is_named_time(column: Column) -> bool:
-    return column.raw.dtype.is_temporal() or bool(column.words & TIME_WORDS and not column.words & NO_TIME_WORDS)
+    return column.raw.dtype.is_temporal() or bool(column.words & lexicon.TIME and not column.words & lexicon.NO_TIME)
 
 
 def is_mark(column: Column) -> bool:
@@ -597,7 +542,7 @@ class _Reading:
             repeated = [column for column in candidates if column.distinct < len(column.values)] or candidates
             if not repeated:
                 self._refuse_ids(candidates)
-            self.chosen = [max(repeated, key=lambda each: id_likelihood(each, USER_WORDS)), self.slates]
+            self.chosen = [max(repeated, key=lambda each: id_likelihood(each, lexicon.USER)), self.slates]
             return self.chosen[0], self.slates
         scored = {(user.name, item.name): self._evidence(user, item) for user, item in permutations(candidates, 2)}
         for place, what in enumerate(("user", "item")):
@@ -655,14 +600,16 @@ class _Reading:
         if column.name in self._scores:
             return self._scores[column.name]
         names_tell = self.table.has_names
-        user, item = (id_likelihood(column, words) if names_tell else 0 for words in (USER_WORDS, ITEM_WORDS))
+        user, item = (id_likelihood(column, words) if names_tell else 0 for words in (lexicon.USER, lexicon.ITEM))
         linked = self.evidence.get(column.name, 0.0)
         either = 0.0
         others = [each for each in self.table.columns if each.name != column.name]
         is_told = bool(user or item or linked)
         if names_tell:
-            either -= 2 * bool(column.words & NO_ID_WORDS and not linked) + 3 * bool(column.words & ORDER_WORDS)
-            either -= 2 * bool(column.words & (TIME_WORDS | RATING_WORDS | QUANTITY_WORDS | PLAY_WORDS) and not linked)
+            either -= 2 * bool(column.words & lexicon.NO_ID and not linked) + 3 * bool(column.words & lexicon.ORDER)
+            either -= 2 * bool(
+                column.words & (lexicon.TIME | lexicon.RATING | lexicon.QUANTITY | lexicon.PLAY) and not linked
+            )
         either -= 3 * any(self.decides(column, each) for each in self._times_by_values() if each.distinct > 2)
         if not is_told:
             decided = [
@@ -679,7 +626,7 @@ class _Reading:
         titles = [each for each in others if each.is_text and mean(each.text.str.contains(" ")) > 0.5]
         is_titled = any(self.decides(column, each) and each.distinct > 0.5 * column.distinct for each in titles)
         item_score = item + 2 * is_titled + 0.5 * max(linked, 0)
-        profiles = [each for each in others if each.words & PROFILE_WORDS and names_tell]
+        profiles = [each for each in others if each.words & lexicon.PROFILE and names_tell]
         user_score = user + 0.5 * max(-linked, 0) + any(self.decides(column, each) for each in profiles)
         user_score += 3 * (mean(column.text.str.contains(r"^\S+@\S+\.\w+$")) > 0.9)
         linked_bonus = 1.5 if linked else 0.0
@@ -694,7 +641,7 @@ class _Reading:
     def sentences(self, user: str, item: str) -> list[str]:
         """Return three events in words, as these columns would have it."""
         left = [each for each in self.table.columns if each.name not in (user, item)]
-        rating = next((each for each in left if each.words & RATING_WORDS and each.numbers is not None), None)
+        rating = next((each for each in left if each.words & lexicon.RATING and each.numbers is not None), None)
         time = next((each for each in left if is_named_time(each) and each.seconds_format), None)
         rows = self.table.sample.drop_nulls([user, item]).unique(user, maintain_order=True).head(3).to_dicts()
         told = list[str]()
@@ -715,14 +662,14 @@ class _Reading:
         """Whether plausible times are times: by name, as dates are written, or as numbers that grow."""
         if column.raw.dtype.is_temporal() or is_named_time(column):
             return True
-        if column.words & NO_TIME_WORDS and self.table.has_names:
+        if column.words & lexicon.NO_TIME and self.table.has_names:
             return False
         if column.numbers is None:
             return True
         seconds = seconds_by(column.text, str(column.seconds_format))
         is_growing = mean(seconds.diff().drop_nulls() >= 0) > 0.9
         return (is_growing or column.distinct > 0.5 * len(column.values)) and not id_likelihood(
-            column, ITEM_WORDS | USER_WORDS
+            column, lexicon.ITEM | lexicon.USER
         )
 
     def times(self, ids: set[str]) -> tuple[list[str], str, bool]:
@@ -740,7 +687,7 @@ class _Reading:
             if not has_clock(time_format) and (more := _with_clock(best, time_format, columns)) is not None:
                 return [best.name, more[0]], more[1], False
             return [best.name], time_format, False
-        ordinal = [each for each in columns if each.words & ORDINAL_WORDS and each.is_whole and each.distinct > 2]
+        ordinal = [each for each in columns if each.words & lexicon.ORDINAL and each.is_whole and each.distinct > 2]
         counted = [each for each in ordinal if not _named_id(each) and each.bounds[0] >= 1]
         return ([counted[0].name] if counted else [ROW_NUMBER]), "unix_seconds", True
 
@@ -798,17 +745,27 @@ class _Reading:
     def rating(self, left: list[Column]) -> Column | None:
         """Return the column of ratings: with the plainest name, or of a scale, which no user or item decides."""
         if self.table.has_names:
-            named = [each for each in left if each.words & RATING_WORDS and each.distinct > 1 and not is_mark(each)]
+            named = [each for each in left if each.words & lexicon.RATING and each.distinct > 1 and not is_mark(each)]
             ratings = [each for each in named if each.numbers is not None]
             if not ratings:
                 for each in named:
                     self._refuse_odd(each, _are_numbers(each.text), "ratings")
             if ratings:
                 return min(ratings, key=lambda each: (not self._is_free(each), len(each.words)))
-            if any(is_mark(each) and each.words & (CLICK_WORDS | RATING_WORDS) for each in left):
+            if any(is_mark(each) and each.words & (lexicon.CLICK | lexicon.RATING) for each in left):
                 return None
-        known = ID_WORDS | NO_ID_WORDS | TIME_WORDS | NO_TIME_WORDS | CLOCK_WORDS | ORDINAL_WORDS | QUANTITY_WORDS
-        known |= USER_WORDS | ITEM_WORDS | ORDER_WORDS | PROFILE_WORDS | LIST_WORDS | PLAY_WORDS | PRICE_WORDS
+        known = (
+            lexicon.ID
+            | lexicon.NO_ID
+            | lexicon.TIME
+            | lexicon.NO_TIME
+            | lexicon.CLOCK
+            | lexicon.ORDINAL
+            | lexicon.QUANTITY
+        )
+        known |= (
+            lexicon.USER | lexicon.ITEM | lexicon.ORDER | lexicon.PROFILE | lexicon.LIST | lexicon.PLAY | lexicon.PRICE
+        )
         candidates = [
             each
             for each in left
@@ -831,7 +788,7 @@ class _Reading:
         """Return a column of marks whose name is that of a click or rating, or that an answer says has clicks."""
         marks = [column for column in left if is_mark(column)]
         if self.table.has_names:
-            named = [column for column in marks if column.words & (CLICK_WORDS | RATING_WORDS)]
+            named = [column for column in marks if column.words & (lexicon.CLICK | lexicon.RATING)]
             return min(named, key=lambda column: not column.words & {"click", "clicked", "clicks"}, default=None)
         for column in marks:
             no, yes = sorted(column.text.str.to_lowercase().unique())
@@ -846,20 +803,20 @@ class _Reading:
         drop = dict[str, Any]()
         for column in left:
             if is_mark(column):
-                if column.words & UNDONE:
+                if column.words & lexicon.UNDONE:
                     drop[column.name] = [value for value in column.text.unique() if value.lower() in POSITIVE]
             elif _is_kind(column):
-                if undone := [value for value in column.text.unique().sort() if {*tokens(value)} & UNDONE]:
+                if undone := [value for value in column.text.unique().sort() if {*tokens(value)} & lexicon.UNDONE]:
                     drop[column.name] = undone
-            elif column.words & QUANTITY_WORDS and column.numbers is not None and column.bounds[0] <= 0:
+            elif column.words & lexicon.QUANTITY and column.numbers is not None and column.bounds[0] <= 0:
                 drop[column.name] = {"at_most": 0}
             elif (
-                column.words & QUANTITY_WORDS and column.text.str.contains(r"^-\d").any()
+                column.words & lexicon.QUANTITY and column.text.str.contains(r"^-\d").any()
             ):  # beside "1,000" or the like
                 drop[column.name] = {"values": ["0"], "starts_with": ["-"]}
             elif self._has_refunds(column):
                 drop[column.name] = {"starts_with": ["-"]}
-            elif column.words & ORDER_WORDS and mean(column.text.str.contains(r"^\d+$")) > 0.5:
+            elif column.words & lexicon.ORDER and mean(column.text.str.contains(r"^\d+$")) > 0.5:
                 prefixes = column.text.str.extract(r"^([A-Za-z]+)\d+$").drop_nulls().unique().sort().to_list()
                 drop |= {column.name: {"starts_with": prefixes}} if prefixes else {}
         return drop
@@ -868,7 +825,7 @@ class _Reading:
         """Whether the few negative amounts of a column are refunds: by its name, or of pairs that paid before."""
         if column.numbers is None or not 0 < (column.numbers < 0).mean() < 0.3:
             return False
-        if column.words & PRICE_WORDS:
+        if column.words & lexicon.PRICE:
             return True
         user, item = (each.name for each in self.chosen)
         rows = self.table.sample.select(user, item, value=pl.Series(column.raw.cast(pl.Float64, strict=False)))
@@ -882,9 +839,11 @@ class _Reading:
             if _is_kind(column):
                 return self._kinds_of_events(column, drop)
         counts = [each for each in left if each.numbers is not None and not is_mark(each) and each.distinct > 2]
-        counts = [each for each in counts if each.bounds[0] >= 0 or each.name in drop]
-        counts = [each for each in counts if not each.words & (PRICE_WORDS - QUANTITY_WORDS) and not _named_id(each)]
-        named = [each for each in counts if each.words & (QUANTITY_WORDS | PLAY_WORDS) and not is_named_time(each)]
+        counts = [each for each in counts if each.bounds[0] >= 0 or drop.get(each.name) == {"at_most": 0}]
+        counts = [
+            each for each in counts if not each.words & (lexicon.PRICE - lexicon.QUANTITY) and not _named_id(each)
+        ]
+        named = [each for each in counts if each.words & (lexicon.QUANTITY | lexicon.PLAY) and not is_named_time(each)]
         named = [each for each in named if "amount" not in each.words or each.is_whole]
         free = [each for each in named if self._is_free(each)]
         if not free:
@@ -931,7 +890,7 @@ def _column_name(name: str) -> str:
 
 def _weight_of_kind(value: str) -> float:
     words = {*tokens(value), value.lower().replace("_", "").replace(" ", "")}
-    return max((weight for weight, kinds in EVENT_WEIGHTS.items() if words & kinds), default=1.0)
+    return max((weight for weight, kinds in lexicon.EVENT_WEIGHTS.items() if words & kinds), default=1.0)
 
 
 def _is_kind(column: Column) -> bool:
@@ -939,11 +898,11 @@ def _is_kind(column: Column) -> bool:
     if not column.is_text or column.distinct > 12:
         return False
     words = {word for value in column.text.unique() for word in tokens(value)}
-    return bool(words & (UNDONE.union(*EVENT_WEIGHTS.values())))
+    return bool(words & (lexicon.UNDONE.union(*lexicon.EVENT_WEIGHTS.values())))
 
 
 def _named_id(column: Column) -> bool:
-    return max(id_likelihood(column, words) for words in (USER_WORDS, ITEM_WORDS)) > 0
+    return max(id_likelihood(column, words) for words in (lexicon.USER, lexicon.ITEM)) > 0
 
 
 def _are_numbers(text: pl.Series) -> pl.Series:
@@ -956,7 +915,7 @@ def _with_clock(day: Column, day_format: str, columns: list[Column]) -> tuple[st
         is_clock = column.numbers is None and bool(
             column.text.str.contains(r"^\d{1,2}:\d\d(:\d\d)?( ?[AaPp][Mm])?$").all()
         )
-        if column is day or not (is_clock or column.words & CLOCK_WORDS):
+        if column is day or not (is_clock or column.words & lexicon.CLOCK):
             continue
         frame = RawColumns(pl.DataFrame([day.raw, column.raw]).drop_nulls(), "sample")
         for clock in CLOCKS:
@@ -1045,4 +1004,4 @@ def _scale_of(rating: Column) -> dict[str, Any]:
 def _nobody(user: Column) -> list[str]:
     """Return ids of users with a large part of the log whose names stand for nobody, such as guests."""
     counts = user.text.value_counts(sort=True).head(3).rows()
-    return [value for value, count in counts if count > 0.1 * len(user.text) and value.lower() in NOBODY]
+    return [value for value, count in counts if count > 0.1 * len(user.text) and value.lower() in lexicon.NOBODY]

@@ -9,25 +9,10 @@ from typing import Any
 
 import polars as pl
 
-from reclora_kedro.ingestion.column_values import (
-    FREE_TEXT_WORDS,
-    ID_WORDS,
-    ITEM_WORDS,
-    LIST_WORDS,
-    LONG_NAMES,
-    NAME_WORDS,
-    PROFILE_WORDS,
-    TIME_WORDS,
-    TITLE_WORDS,
-    USER_WORDS,
-    Column,
-    mean,
-    tokens,
-    words_of,
-)
+from reclora_kedro.ingestion import lexicon
+from reclora_kedro.ingestion.column_values import Column, mean, tokens
 from reclora_kedro.ingestion.config import NAMES_OF_ITEMS, InteractionColumns
 from reclora_kedro.ingestion.guess import (
-    ROW_NUMBER,
     AskUser,
     Link,
     Log,
@@ -47,8 +32,6 @@ MOST_FIELDS = 6
 LEAST_INDICATORS = 3  # columns of 0 and 1 that are taken for kinds of items
 LEAST_KINDS, MOST_OF_A_KIND = 25, 50  # kinds of items, and items of each on average, that may stand in for titles
 LONG_TEXT = 40  # characters on average, beyond which a text is no category
-NO_TITLE_WORDS = words_of("type category group department aisle author index section brand colour color publisher")
-CATEGORY_WORDS = words_of("year category aisle department group genre brand class style section")
 
 
 @dataclass(frozen=True)
@@ -103,7 +86,7 @@ def read_items(link: Link) -> Entities:
     """Guess the columns of a table of items."""
     table, key = link.table, link.key
     others = [column for column in table.columns if column.name != key.name]
-    name = next((column for column in others if column.words & LONG_NAMES and column.is_text), None)
+    name = next((column for column in others if column.words & lexicon.LONG_NAMES and column.is_text), None)
     value = next((column for column in others if "value" in column.words), None)
     if name is not None and value is not None and key.distinct < table.sample.height:
         return replace(_of_properties(table, key, name, value), share=link.share)
@@ -117,7 +100,7 @@ def read_items(link: Link) -> Entities:
 
 def _finest_kind(columns: list[Column], rows: int) -> Column | None:
     """The column that names the kind of an item, such as product_type, most finely; None if kinds have many items."""
-    kinds = [column for column in columns if column.words & ITEM_WORDS - ID_WORDS and _is_category(column, rows)]
+    kinds = [column for column in columns if column.words & lexicon.ITEM - lexicon.ID and _is_category(column, rows)]
     finest = max((column for column in kinds if column.is_text), key=lambda column: column.distinct, default=None)
     is_fine = finest is not None and finest.distinct >= max(LEAST_KINDS, rows / MOST_OF_A_KIND)
     return finest if is_fine else None
@@ -139,7 +122,7 @@ def _of_properties(table: RawTable, key: Column, name: Column, value: Column) ->
             properties.append(Column(of, part["value"]))
     title = _title(properties, has_names=True)
     left = [column for column in properties if title is None or column.name != title.name]
-    free = [column for column in left if column.words & FREE_TEXT_WORDS and column.mean_length > LONG_TEXT]
+    free = [column for column in left if column.words & lexicon.FREE_TEXT and column.mean_length > LONG_TEXT]
     kept = [column for column in left if column in free or 1 < column.distinct <= 0.5 * len(column.values)]
     fields = [
         {"name": FREE_TEXT if column in free[:1] else _field_name(column), "column": column.name} for column in kept
@@ -152,7 +135,9 @@ def read_users(link: Link) -> Entities:
     """Guess the columns of a table of users."""
     table, key = link.table, link.key
     others = [column for column in table.columns if column.name != key.name]
-    profile = [column for column in others if column.words & PROFILE_WORDS or _is_category(column, table.sample.height)]
+    profile = [
+        column for column in others if column.words & lexicon.PROFILE or _is_category(column, table.sample.height)
+    ]
     kept = [
         column for column in profile if 1 < column.distinct <= max(0.5 * table.sample.height, 2) and not column.is_url
     ]
@@ -189,7 +174,7 @@ def users_in_log(log: Log) -> Entities | None:
     """Return profiles of users in the log itself, if any."""
     table = log.table.parts.columns if log.table.parts is not None else log.table
     used = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
-    others = [column for column in table.columns if column.name not in used and column.words & PROFILE_WORDS]
+    others = [column for column in table.columns if column.name not in used and column.words & lexicon.PROFILE]
     kept = [column for column in others if column.distinct > 1 and _values_per_id(log, log.user, column) <= 1.05]
     fields = [{"name": _field_name(column), "column": column.name} for column in kept[:MOST_FIELDS]]
     return Entities(table, log.user, fields=fields, in_log=True) if fields else None
@@ -214,20 +199,22 @@ def _title_likelihood(column: Column, has_names: bool) -> int:
     if not has_names:
         return int(mean(column.text.str.contains(" ")) > 0.2 and column.separator is None)
     words = column.words
-    if words & NO_TITLE_WORDS or words & USER_WORDS:
+    if words & lexicon.NO_TITLE or words & lexicon.USER:
         return 0
-    if words & TITLE_WORDS:
+    if words & lexicon.TITLE:
         return 6
-    if words & NAME_WORDS:
-        return 5 if words & ITEM_WORDS or len(words) == 1 else 3
-    if words & FREE_TEXT_WORDS:
+    if words & lexicon.NAME:
+        return 5 if words & lexicon.ITEM or len(words) == 1 else 3
+    if words & lexicon.FREE_TEXT:
         return 2 if column.mean_length <= 2 * LONG_TEXT and "review" not in words else 0
-    return 1 if words & ITEM_WORDS and not words & ID_WORDS and not column.is_id else 0
+    return 1 if words & lexicon.ITEM and not words & lexicon.ID and not column.is_id else 0
 
 
 def _names_each_item(column: Column) -> bool:
     """Whether a column, whatever its name, has some words of its own for nearly every item, such as "Bezeichnung"."""
-    if column.words & (NO_TITLE_WORDS | USER_WORDS | TIME_WORDS) or not _title_likelihood(column, has_names=False):
+    if column.words & (lexicon.NO_TITLE | lexicon.USER | lexicon.TIME) or not _title_likelihood(
+        column, has_names=False
+    ):
         return False
     return column.mean_length <= LONG_TEXT and column.distinct > 0.8 * len(column.values)
 
@@ -235,7 +222,7 @@ def _names_each_item(column: Column) -> bool:
 def _fields(columns: list[Column], rows: int) -> list[dict[str, Any]]:
     """Return text fields of items: categories, lists of categories, and one free text."""
     fields, free = list[dict[str, Any]](), None
-    texts = [column for column in columns if column.is_text and column.words & FREE_TEXT_WORDS]
+    texts = [column for column in columns if column.is_text and column.words & lexicon.FREE_TEXT]
     if texts:
         free = max(texts, key=lambda column: column.mean_length)
         free = free if free.mean_length > LONG_TEXT and not free.is_url else None
@@ -247,7 +234,7 @@ def _fields(columns: list[Column], rows: int) -> list[dict[str, Any]]:
         elif column.is_list:
             continue
         elif (mark := column.separator) is not None and not column.is_url:
-            if _comes_again(_elements(column, mark)) and (column.is_text or column.words & LIST_WORDS):
+            if _comes_again(_elements(column, mark)) and (column.is_text or column.words & lexicon.LIST):
                 fields.append({"name": _field_name(column), "column": column.name, "separator": mark})
         elif _is_category(column, rows) and not _has_named_twin(column, columns):
             fields.append({"name": _field_name(column), "column": column.name})
@@ -273,15 +260,15 @@ def _comes_again(elements: pl.Series) -> bool:
 
 def _is_category(column: Column, rows: int) -> bool:
     """Return whether a column holds categories: words, or numbers with a category's name, that many items share."""
-    few = 1 < column.distinct <= 0.5 * rows and not column.words & TIME_WORDS
-    is_named = bool(column.words & CATEGORY_WORDS) and column.is_whole
+    few = 1 < column.distinct <= 0.5 * rows and not column.words & lexicon.TIME
+    is_named = bool(column.words & lexicon.CATEGORY) and column.is_whole
     return few and (is_named or (column.is_text and column.mean_length <= LONG_TEXT and not column.is_url))
 
 
 def _has_named_twin(column: Column, columns: list[Column]) -> bool:
     """Return whether another column has the words for this column's codes, such as kind_name for kind_id."""
-    stem = column.words - ID_WORDS
-    return bool(column.words & ID_WORDS) and any(
+    stem = column.words - lexicon.ID
+    return bool(column.words & lexicon.ID) and any(
         other is not column and other.is_text and stem and stem <= other.words for other in columns
     )
 
@@ -293,7 +280,7 @@ def _field_name(column: Column) -> str:
         >>> _field_name(Column("Year-Of-Publication", pl.Series([1]))), _field_name(Column("rating", pl.Series([1])))
         ('year_of_publication', 'rating_')
     """
-    if all(word in LIST_WORDS for word in tokens(column.name)):
+    if all(word in lexicon.LIST for word in tokens(column.name)):
         name = column.name.lower()
     else:
         name = "_".join(tokens(column.name))
@@ -332,27 +319,15 @@ def guess(
     others = [table for table in tables if table.path not in parts]
     found = [link for table in others if (link := find_link(log_table, table)) is not None]
     found.sort(key=lambda link: (round(link.share, 1), _has_texts(link), link.fit), reverse=True)
-    read = _named(read_log(log_table, found, ask, known))
-    items = next(
-        (read_items(link) for link in found if link.column.name == _raw_name(read, read.item, log_table)), None
-    )
-    users = next(
-        (read_users(link) for link in found if link.column.name == _raw_name(read, read.user, log_table)), None
-    )
+    read = read_log(log_table, found, ask, known)
+    items = next((read_items(link) for link in found if link.column.name == read.item), None)
+    users = next((read_users(link) for link in found if link.column.name == read.user), None)
     items = items or items_in_log(read)
     users = users or users_in_log(read)
-    if items is not None and items.in_log and not log_table.has_names and items.title not in (None, read.item):
-        read = read.renamed({str(items.title): "title"})
-        items = replace(items, table=read.table, title="title")
     used = {*parts, *(each.table.path for each in (items, users) if each is not None)}
     describing = {link.table.path for link in found}
     unused = {each.path: _why_unused(log_table, each, describing) for each in others if each.path not in used}
-    return Guess(read, _with_names(items, "item_id"), _with_names(users, "user_id"), unused)
-
-
-def _raw_name(log: Log, name: str, table: RawTable) -> str:
-    """Return the name that a column of the log had before it got one."""
-    return table.sample.columns[log.table.sample.columns.index(name)]
+    return Guess(read, items, users, unused)
 
 
 def _has_texts(link: Link) -> bool:
@@ -368,33 +343,6 @@ def _why_unused(log: RawTable, table: RawTable, describing: set[Path]) -> str:
     if seems_another_log(log, table):
         return f"it seems to be another log, and {log.path.name} is read; write the rows of both to one file"
     return "it has none of the log's ids"
-
-
-def _named(log: Log) -> Log:
-    """Return the log with column names, if the file has none."""
-    if log.table.has_names:
-        return log
-    names = {log.user: "user_id", log.item: "item_id", str(log.rating): "rating", str(log.clicked): "clicked"}
-    names |= {time: "timestamp" for time in log.times if time != ROW_NUMBER and len(log.times) == 1}
-    names |= {name: "event" for name in log.drop if name not in names}
-    names |= {log.click_history["column"]: "history"} if log.click_history else {}
-    return log.renamed({name: new for name, new in names.items() if name in log.table.sample.columns})
-
-
-def _with_names(table: Entities | None, key: str) -> Entities | None:
-    """Return a table with column names, if the file has none."""
-    if table is None or table.in_log or table.table.has_names:
-        return table
-    names = {table.key: key} | ({table.title: "title"} if table.title else {})
-    several = len([each for each in table.fields if "separator" in each]) == 1
-    names |= {each["column"]: "categories" for each in table.fields if "separator" in each and several}
-    fields = [
-        each | {"name": names.get(each["column"], each["name"]), "column": names.get(each["column"], each["column"])}
-        for each in table.fields
-        if "column" in each  # indicators without names tell nothing
-    ]
-    title = names.get(str(table.title), table.title)
-    return replace(table, table=table.table.renamed(names), key=key, title=title, fields=fields)
 
 
 def ingestion_block(guess: Guess) -> dict[str, Any]:

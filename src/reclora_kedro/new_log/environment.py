@@ -213,12 +213,13 @@ def _catalog(guess: Guess, name: str, project: Path) -> str:
     else:
         of_rows = {column: kind for column, kind in types.items() if column in parts.rows.sample.columns}
         of_columns = {column: kind for column, kind in types.items() if column not in of_rows}
-        key = _common_type([parts.rows.column(parts.key), parts.columns.column(parts.key)])
+        of_keys = {_type(each, parts.key) for each in (parts.rows, parts.columns)}
+        key = of_keys.pop() if len(of_keys) == 1 else "String"
         rows = _entry(parts.rows, of_rows | {parts.key: key}, project, log.times == [ROW_NUMBER])
         columns = _entry(parts.columns, of_columns | {parts.key: key}, project)
         entries = {"raw_interactions": {"type": KEYED_TABLES, "key": parts.key, "rows": rows, "columns": columns}}
     for entry, each in described.items():
-        entries[entry] = NOTHING if each is None else _entry(each.table, _types_of(each, guess), project)
+        entries[entry] = NOTHING if each is None else _entry(each.table, _types_of(each), project)
     columns_of = {"raw_interactions": log.table} | {k: each.table for k, each in described.items() if each is not None}
 
     def comment(path: tuple[str, ...], value: Any) -> str:
@@ -251,48 +252,20 @@ def _entry(table: RawTable, types: Mapping[str, str], project: Path, is_numbered
 
 def _types_of_log(guess: Guess) -> dict[str, str]:
     log = guess.log
-    types = {log.user: _id_type(guess, log.user, guess.users), log.item: _id_type(guess, log.item, guess.items)}
-    for name in [*log.times, log.rating, log.clicked, *(each["from"] for each in log.columns.values() if HAS_COLUMNS)]:
-        if name is not None and name != ROW_NUMBER:
-            types[name] = _type(log.table, name)
-    types |= {name: _type(log.table, name) for name in [*log.drop, *log.explode] if name not in types}
-    if log.click_history is not None:
-        types[log.click_history["column"]] = "String"
-    if guess.items is not None and guess.items.in_log and guess.items.title == log.item:
-        types[log.item] = "String"
-    return types
+    names = [log.user, log.item, *log.times, log.rating, log.clicked, *log.drop, *log.explode]
+    names += [each["from"] for each in log.columns.values() if HAS_COLUMNS]
+    names += [log.click_history["column"]] if log.click_history is not None else []
+    return {name: _type(log.table, name) for name in names if name is not None and name != ROW_NUMBER}
 
 
-def _types_of(described: Entities, guess: Guess) -> dict[str, str]:
-    of_log = guess.log.item if described is guess.items else guess.log.user
-    types = {name: _type(described.table, name) for name in described.columns}
-    return types | {described.key: _id_type(guess, of_log, described, of_table=True)}
+def _types_of(described: Entities) -> dict[str, str]:
+    return {name: _type(described.table, name) for name in described.columns}
 
 
 def _type(table: RawTable, name: str) -> str:
     """Return the polars type of a column: that of the file, or of all of its values in delimited text."""
     dtype = table.exploded.get(name, table.sample.schema[name])
     return f"List,{dtype.inner}" if isinstance(dtype, pl.List) else str(dtype)
-
-
-def _common_type(columns: Iterable[Column]) -> str:
-    return "Int64" if all(column.is_whole for column in columns) else "String"
-
-
-def _id_type(guess: Guess, of_log: str, described: Entities | None, *, of_table: bool = False) -> str:
-    """Return the type of ids in the log or in the table that describes them: the same in both, except for gaps."""
-    log = guess.log
-    columns = [(log.table, log.table.column(of_log))]
-    columns += [(described.table, described.table.column(described.key))] if described is not None else []
-    table, column = columns[-1 if of_table else 0]
-    is_text = any(each.form.kind != "csv" and ids.raw.dtype == pl.String for each, ids in columns)
-    is_text |= bool(log.impressions and of_log == log.item)
-    if (lists := log.table.exploded.get(of_log)) is not None:
-        is_whole = isinstance(lists, pl.List) and lists.inner.is_integer()
-        return ("Int64" if is_whole else "String") if of_table else _type(table, column.name)
-    if is_text or not all(ids.is_whole_float for _, ids in columns):
-        return "String"
-    return _type(table, column.name) if table.form.kind != "csv" else "Int64" if column.is_whole else "Float64"
 
 
 def _parameters(guess: Guess, name: str, excluded: Sequence[str]) -> str:
@@ -305,8 +278,7 @@ def _parameters(guess: Guess, name: str, excluded: Sequence[str]) -> str:
     block = {"ingestion": ingestion_block(guess)}
     text = "\n".join([*head, *_yaml(block, _comment(guess))]) + "\n" + _merged(_defaults(guess))
     if excluded:
-        is_number = _id_type(guess, log.item, guess.items) == "Int64"
-        ids = [int(each) if is_number else each for each in excluded]
+        ids = [int(each) if log.table.column(log.item).is_whole else each for each in excluded]
         text += f"\nrecommendation:\n  exclude_items: {_flow(ids)}  # no goods, which are recommended to nobody\n"
     if log.kind == "purchases" and not has_sentence_encoder():
         text = text.replace("[tfidf, sentence_encoder]", "[tfidf]")

@@ -5,12 +5,13 @@ from unicodedata import is_normalized, normalize
 
 import polars as pl
 
-from reclora_kedro.ingestion.column_values import CLICK_WORDS, RATING_WORDS, examples, plain, tokens, words_of
+from reclora_kedro.ingestion import lexicon
+from reclora_kedro.ingestion.column_values import examples, plain, tokens
 from reclora_kedro.ingestion.guess import NONE, ROW_NUMBER, AskUser, ids_of, is_named_time
 from reclora_kedro.ingestion.guess_tables import Guess
 
 LEAST_MISSING = 0.001  # share of missing values that is told of
-NO_GOODS = words_of(
+NO_GOODS = lexicon.words_of(
     "postage shipping freight voucher vouchers coupon giftcard fee fees surcharge refund porto versand versandkosten "
     "gutschein envío envio livraison spedizione adjust adjustment"
 )
@@ -45,7 +46,7 @@ def _unread(guess: Guess) -> list[tuple[str, str]]:
         if column.name in read:
             continue
         shown = f"{column.name} ({examples(column, 2)})"
-        is_named = column.words & (RATING_WORDS | CLICK_WORDS) and (column.distinct > 1 or column.raw.null_count())
+        is_named = column.words & (lexicon.RATING | lexicon.CLICK) and (column.distinct > 1 or column.raw.null_count())
         if log.kind == "purchases" and is_named:
             text = "every row is a like; if it rates items, see `ingestion.interactions.rating` and `clicked`"
             lines.append(("rating?", f"{shown} is not read: {text}"))
