@@ -36,6 +36,7 @@ from reclora_kedro.ingestion.column_values import (
     seconds_by,
     tokens,
 )
+from reclora_kedro.ingestion.events import TAKEN_NAMES
 from reclora_kedro.ingestion.raw_tables import WRITTEN_LISTS, RawColumns
 from reclora_kedro.ingestion.tables import NAMELESS, TableFormat, find_format, null_marks, sample_file, typed
 
@@ -59,21 +60,6 @@ NEARLY_UNIQUE = 0.95  # distinct values of a key per row
 SHOWN = r"\S+-[01]"
 IMPRESSIONS = rf"^{SHOWN}( {SHOWN})*$"
 LEAST_SHOWN = 0.2  # share of the items of a click history that lists of impressions must show, too
-TAKEN = (
-    "user_id",
-    "item_id",
-    "rating",
-    "timestamp",
-    "label",
-    "user",
-    "item",
-    "clicked",
-    "liked",
-    "title",
-    "time",
-    "source",
-)
-"""Names that no declared column may have."""
 CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
 MARKS = [{"0", "1"}, {"0.0", "1.0"}, {"false", "true"}, {"no", "yes"}, {"n", "y"}, {"f", "t"}]
 POSITIVE = ("1", "1.0", "true", "yes", "y", "t")
@@ -276,12 +262,8 @@ def find_link(log: RawTable, table: RawTable) -> Link | None:
     if not is_unique and (seems_another_log(log, table) or named < 2):
         return None
     rival = next((pair for pair in pairs if pair[1] is not column and pair[0][0]), None)
-    is_clear = rival is None or pair_gap(pairs[0], rival) or named == 2
+    is_clear = rival is None or fit - rival[0][-1] > 0.15 or named == 2
     return Link(table, key, column, share, _is_item(column, table, key) * (1 if is_clear else 0.4), fit)
-
-
-def pair_gap(best: tuple[Any, ...], rival: tuple[Any, ...]) -> bool:
-    return bool(best[0][-1] - rival[0][-1] > 0.15)
 
 
 def seems_another_log(log: RawTable, table: RawTable) -> bool:
@@ -885,7 +867,7 @@ class _Reading:
 def _column_name(name: str) -> str:
     """Return the name of a declared column, which is in lower case and none of those that every log has."""
     stem = re.sub(r"[^a-z0-9_]", "_", "_".join(tokens(name))).strip("_") or "weight"
-    return f"{stem if stem[0].isalpha() else f'n_{stem}'}{'_' * (stem in TAKEN)}"
+    return f"{stem if stem[0].isalpha() else f'n_{stem}'}{'_' * (stem in TAKEN_NAMES)}"
 
 
 def _weight_of_kind(value: str) -> float:

@@ -11,7 +11,7 @@ import polars as pl
 
 from reclora_kedro.ingestion import lexicon
 from reclora_kedro.ingestion.column_values import Column, mean, tokens
-from reclora_kedro.ingestion.config import NAMES_OF_ITEMS, InteractionColumns
+from reclora_kedro.ingestion.config import NAMES_OF_ITEMS
 from reclora_kedro.ingestion.guess import (
     AskUser,
     Link,
@@ -26,7 +26,6 @@ from reclora_kedro.ingestion.guess import (
 from reclora_kedro.ingestion.keys import FREE_TEXT
 from reclora_kedro.ingestion.raw_tables import WRITTEN_LISTS
 
-HAS_COLUMNS = "columns" in InteractionColumns.model_fields  # whether ingestion reads how much events count
 TRAILING_ARTICLE = r", (The|A|An|La|Le|Les)( \(|$)"
 MOST_FIELDS = 6
 LEAST_INDICATORS = 3  # columns of 0 and 1 that are taken for kinds of items
@@ -356,7 +355,7 @@ def ingestion_block(guess: Guess) -> dict[str, Any]:
         "clicked": log.clicked,
         "impressions": log.impressions,
         "click_history": log.click_history,
-        "columns": log.columns if HAS_COLUMNS else None,
+        "columns": log.columns,
     }
     interactions: dict[str, Any] = {name: value for name, value in optional.items() if value}
     interactions |= {"user_id": log.user, "item_id": log.item, "rating": log.rating}

@@ -13,7 +13,7 @@ from reclora_kedro.extras import missing_extra
 from reclora_kedro.history.sequences import MOST_LEVELS
 from reclora_kedro.ingestion.column_values import Column, examples, plain, tokens
 from reclora_kedro.ingestion.guess import ROW_NUMBER, Log, RawTable
-from reclora_kedro.ingestion.guess_tables import HAS_COLUMNS, Entities, Guess, ingestion_block
+from reclora_kedro.ingestion.guess_tables import Entities, Guess, ingestion_block
 from reclora_kedro.new_log.notes import notes
 
 DEFAULTS = Path(__file__).parent / "defaults"
@@ -101,8 +101,7 @@ def description(guess: Guess) -> list[tuple[str, str]]:
         lines.append(("clicked", f"{_shown(log.table.column(log.clicked))}, 1, true or yes is a click"))
     for each in log.columns.values():
         weights = each.get("weights", "an event counts by it")
-        unread = "" if HAS_COLUMNS else " (ingestion does not read that yet)"
-        lines.append(("weight", plain(f"{_shown(log.table.column(each['from']))}: {weights}{unread}")))
+        lines.append(("weight", plain(f"{_shown(log.table.column(each['from']))}: {weights}")))
     lines += [("dropped", plain(f"{column}: {_flow(rule)}")) for column, rule in log.drop.items()]
     if log.unknown_users:
         lines.append(("no users", plain(f"{log.user}: {', '.join(log.unknown_users)}")))
@@ -253,7 +252,7 @@ def _entry(table: RawTable, types: Mapping[str, str], project: Path, is_numbered
 def _types_of_log(guess: Guess) -> dict[str, str]:
     log = guess.log
     names = [log.user, log.item, *log.times, log.rating, log.clicked, *log.drop, *log.explode]
-    names += [each["from"] for each in log.columns.values() if HAS_COLUMNS]
+    names += [each["from"] for each in log.columns.values()]
     names += [log.click_history["column"]] if log.click_history is not None else []
     return {name: _type(log.table, name) for name in names if name is not None and name != ROW_NUMBER}
 
