@@ -2,6 +2,7 @@
 
 import pytest
 
+from reclora_kedro.ingestion.events import TAKEN_NAMES
 from reclora_kedro.ingestion.guess import read_raw_tables
 from reclora_kedro.ingestion.guess_tables import guess
 from small_logs import SHAPES
@@ -28,5 +29,6 @@ def test_tables_of_many_shapes_mean_what_they_seem_to(name, order, tmp_path):
     assert (items and items.table.path.name, items and items.title) == (shape.items, shape.title)
     weights = [(each["from"], each.get("weights", {})) for each in log.columns.values()]
     assert weights == ([(shape.weight, shape.weights)] if shape.weight else [])
+    assert not TAKEN_NAMES & log.columns.keys()
     assert bool(questions) == shape.asks
     assert not found.unused

@@ -186,6 +186,7 @@ FIXED: Mapping[str, Fixed] = {
 SENT_NAMES = ("user", "item", "rating", "clicked", "liked", "title", "time", "event_id", "request_id", "columns")
 TAKEN_NAMES = frozenset(
     {*FIXED, *SENT_NAMES, "rating_level", "item_index", "user_index", "offsets", "source", "group", "alarm"}
+    | {"event", "history_end", "is_event", "is_sample", "row", "owner"}  # which tables of samples have
 )
 """Names that no declared column may have, as tables, requests or records have others of these names."""
 
