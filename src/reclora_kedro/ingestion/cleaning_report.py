@@ -1,7 +1,15 @@
 """Counts of rows that a cleaning read, dropped, changed and kept."""
 
 from collections import Counter
-from typing import Any
+from typing import TypedDict
+
+
+class CheckedRows(TypedDict):
+    """The number of rows that a check met, and what became of them."""
+
+    check: str
+    rows: int
+    rule: str
 
 
 class CleaningReport:
@@ -28,5 +36,5 @@ class CleaningReport:
         for (check, rule), rows in other._rows.items():
             self.record(check, rows, rule)
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[CheckedRows]:
         return [{"check": check, "rows": rows, "rule": rule} for (check, rule), rows in self._rows.items()]

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import polars as pl
 from rich.console import Group
@@ -190,15 +190,32 @@ def models_that_name(
     return [each for each in versions if each.entry == ALIAS and each.version in old]
 
 
-def described(version: ArchivedVersion) -> dict[str, str | None]:
+class Described(TypedDict):
+    """A stored version; the version is None for a file that has none."""
+
+    entry: str
+    version: str | None
+    address: str
+
+
+class ForgetReport(TypedDict):
+    """The number of forgotten users, and the stored versions with their rows, or with traces of them in weights."""
+
+    forgotten: int
+    rows: list[Described]
+    traces: list[Described]
+
+
+def described(version: ArchivedVersion) -> Described:
     return {"entry": version.entry, "version": version.version, "address": version.address}
 
 
-def remains_table(report: Mapping[str, Sequence[Mapping[str, Any]]], *, erase: bool, retrain: bool) -> Group:
+def remains_table(report: ForgetReport, *, erase: bool, retrain: bool) -> Group:
     """Tabulate the number of versions of each entry, and what happens to them under the settings."""
-    counts = {kind: Counter(each["entry"] for each in report[kind]) for kind in ("rows", "traces")}
+    versions = {"rows": report["rows"], "traces": report["traces"]}
+    counts = {kind: Counter(each["entry"] for each in versions[kind]) for kind in versions}
     records = [
-        {"entry": entry} | {kind: counts[kind][entry] or "" for kind in counts}
+        {"entry": entry} | {kind: str(counts[kind][entry] or "") for kind in counts}
         for entry in sorted({*counts["rows"], *counts["traces"]})
     ]
     if erase:

@@ -128,7 +128,7 @@ def clean_new_events(
                 advice="Give the ids as the log has them",
             )
         events.append(fitting.with_columns(source=pl.lit(name)))
-    future = sum(row["rows"] for row in report.records() if row["check"].startswith(IN_THE_FUTURE))
+    future = sum(each["rows"] for each in report.records() if each["check"].startswith(IN_THE_FUTURE))
     if future:
         logger.warning(
             worded(

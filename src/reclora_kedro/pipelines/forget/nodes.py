@@ -22,7 +22,7 @@ from reclora_kedro.terminal import show
 from reclora_kedro.update import remains
 from reclora_kedro.update.config import ForgetConfig
 from reclora_kedro.update.promotion import FORGOTTEN
-from reclora_kedro.update.remains import Forgotten
+from reclora_kedro.update.remains import ForgetReport, Forgotten
 
 if TYPE_CHECKING:
     from reclora_kedro.lens.base import Lens
@@ -100,7 +100,7 @@ def keep_adapter(adapter: str) -> str:
 
 def find_remains(
     archive: Archive, model_history: list[ModelInHistory], items: pl.DataFrame, forget: ForgetConfig, *weights: Any
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[ForgetReport, list[str]]:
     """List the stored versions with rows of the users, or traces of them in weights, once the new weights are stored.
 
     Returns:
@@ -110,12 +110,12 @@ def find_remains(
     left = remains.find_remains(versions, Forgotten.from_versions(forget.users, versions, items["item_id"]))
     erased = [*left.rows, *(left.traces if forget.retrain else [])]
     old = remains.models_that_name(model_history, erased, versions)
-    report: dict[str, Any] = {
+    report: ForgetReport = {
         "forgotten": len(forget.users),
         "rows": [remains.described(version) for version in (*old, *left.rows)],
         "traces": [remains.described(version) for version in left.traces],
     }
-    addresses = [each["address"] for kind in ("rows", "traces")[: 1 + forget.retrain] for each in report[kind]]
+    addresses = [each["address"] for each in (*report["rows"], *(report["traces"] if forget.retrain else []))]
     return report, addresses if forget.erase else []
 
 
@@ -142,7 +142,7 @@ def name_current_model(
     return CurrentModel(versions=versions, decision=decision, made_by=made["log"])
 
 
-def show_remains(forget_report: dict[str, Any], forget: ForgetConfig) -> None:
+def show_remains(forget_report: ForgetReport, forget: ForgetConfig) -> None:
     """Print the ids, which no file keeps, the entries with versions that hold their data, and what happens to these."""
     show(f"Forgotten: {', '.join(repr(str(user)) for user in forget.users)}.")
     show(remains.remains_table(forget_report, erase=forget.erase, retrain=forget.retrain))

@@ -6,7 +6,7 @@ import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.ingestion.cleaning import clean_interactions
-from reclora_kedro.ingestion.cleaning_report import CleaningReport
+from reclora_kedro.ingestion.cleaning_report import CheckedRows, CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.entities import add_item_texts, describe_items, describe_users
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
@@ -21,7 +21,7 @@ def build_canonical_tables(
     config: IngestionConfig,
     engine: EngineConfig,
     users_to_drop: pl.DataFrame | None = None,
-) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame, list[dict[str, Any]]]:
+) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame, list[CheckedRows]]:
     """Return the canonical log, items and users, and the report on their cleaning.
 
     One node, so that a fault in any of the raw tables stops the step before anything is written.
@@ -36,6 +36,6 @@ def build_canonical_tables(
     return interactions, items, users, report.records()
 
 
-def show_ingestion(ingestion_report: list[dict[str, Any]]) -> None:
+def show_ingestion(ingestion_report: list[CheckedRows]) -> None:
     """Print what became of the raw tables."""
     show(cleaning_table("Raw tables", ingestion_report))
