@@ -128,11 +128,11 @@ def clean_new_events(
                 advice="Give the ids as the log has them",
             )
         events.append(fitting.with_columns(source=pl.lit(name)))
-    future = sum(each["rows"] for each in report.records() if each["check"].startswith(IN_THE_FUTURE))
-    if future:
+    n_future = sum(each["rows"] for each in report.records() if each["check"].startswith(IN_THE_FUTURE))
+    if n_future:
         logger.warning(
             worded(
-                f"{future:,} new interactions are dropped, as their times are after {day_of(last)}: what sends them "
+                f"{n_future:,} new interactions are dropped, as their times are after {day_of(last)}: what sends them "
                 "has a wrong clock, or ",
                 Parameter("ingestion.plausible_times.last_day"),
                 " is too early.",
