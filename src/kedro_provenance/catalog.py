@@ -1,8 +1,10 @@
 """The catalog of a run, and the configuration of its entries."""
 
+import json
 import logging
 import os
 import pickle
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -26,12 +28,12 @@ from kedro.pipeline import Node
 
 from codeprint.paths import files_in
 from codeprint.pickles import kinds_in, pickled_kinds
+from kedro_provenance.aliases import is_alias
 from kedro_provenance.entry_digests import digest_of_entry
 from kedro_provenance.files.atomic import atomic_file, atomic_folder
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import ADDRESSES, OPEN_ARGS, StorageError, is_remote, storage_options
 from kedro_provenance.kedro_internals import AdaptingCatalog, reading_remote
-from kedro_provenance.layers import layer_of
 from kedro_provenance.lineage import LINEAGE
 from kedro_provenance.project import project_packages
 from kedro_provenance.recipe import (
@@ -48,6 +50,12 @@ from kedro_provenance.remote_versions import RemoteVersions
 from kedro_provenance.stores import Store
 
 logger = logging.getLogger(__name__)
+
+FORCED = "forced.json"  # file among the records
+RAW = "raw"
+LAYERS = (RAW, "intermediate", "primary", "feature", "model_input", "models", "model_output", "reporting")
+FOLDER = re.compile(rf"(?:^|/)0\d_({'|'.join(LAYERS)})/")
+"""Of the layers of Kedro's data engineering convention, by which kedro-viz sorts what it shows."""
 
 _configurations: WeakKeyDictionary[AbstractDataset, dict[str, Any]] = WeakKeyDictionary()
 
@@ -213,6 +221,17 @@ class AtomicCatalog(AdaptingCatalog):
     def _lineage(self) -> Path | None:
         """Folder of the descriptions of ancestors; None outside of runs, whose records have them."""
         return self.records / LINEAGE if self.records else None
+
+    @property
+    def forced(self) -> set[str]:
+        """Names of the nodes that the next run runs whatever fits, see ``kedro provenance force``."""
+        file = self.records / FORCED if self.records else None
+        return {*json.loads(file.read_bytes())} if file and file.exists() else set()
+
+    @forced.setter
+    def forced(self, nodes: set[str]) -> None:
+        assert self.records
+        atomic_file(self.records / FORCED, json.dumps(sorted(nodes)).encode())
 
     def _record_of_node(self, node: str) -> Path | None:
         return self.records / f"node-{digest(node)}.json" if self.records else None
@@ -522,6 +541,23 @@ def state_layer(dataset: Any, name: str) -> None:
     metadata = getattr(dataset, "metadata", None) or {}
     shown = metadata.get("kedro-viz") or {}
     dataset.metadata = metadata | {"kedro-viz": shown | {"layer": layer_of(name, location(dataset), metadata)}}
+
+
+def layer_of(name: str, address: str, metadata: Mapping[str, Any] | None = None) -> str:
+    """Return the layer of a catalog entry: the one that it states, else that of its folder, else ``raw``.
+
+    What a run takes from before it by an alias, such as ``production.model``, is raw: its step leaves newer versions.
+
+    Examples:
+        >>> layer_of("items", "s3://shop/03_primary/items.parquet")
+        'primary'
+        >>> layer_of("rates", "https://example.org/rates.csv"), layer_of("a", "", {"kedro-viz": {"layer": "feature"}})
+        ('raw', 'feature')
+    """
+    if is_alias(name):
+        return RAW
+    stated = ((metadata or {}).get("kedro-viz") or {}).get("layer")
+    return str(stated or (FOLDER.findall(address) or [RAW])[-1])
 
 
 def location(dataset: AbstractDataset | None) -> str:

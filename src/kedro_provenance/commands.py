@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +23,6 @@ from kedro_provenance.aliases import project_aliases
 from kedro_provenance.archive import Archive, ArchivedVersion
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.files.atomic import atomic_file
-from kedro_provenance.forced import force, forced_nodes
 from kedro_provenance.kedro_internals import catalog_of
 from kedro_provenance.lineage import LINEAGE, prune
 from kedro_provenance.lock import lock_data
@@ -46,16 +45,29 @@ SHOWN_RUNS = 5  # whose ids an error names
 
 
 @click.group(name="provenance")
-def provenance() -> None:
-    """What results were made of, and what is out of date."""
-
-
-@click.group(name="provenance")
 def commands() -> None:
     """Commands of the plug-in, for Kedro."""
 
 
-commands.add_command(provenance)
+@commands.group(name="provenance")
+def provenance() -> None:
+    """What results were made of, and what is out of date."""
+
+
+def command(name: str, *arguments: Callable[[Any], Any]) -> Callable[[Callable[..., None]], click.Command]:
+    """Register a function as a command with its own arguments and the options that all commands have."""
+
+    def register(function: Callable[..., None]) -> click.Command:
+        for argument in reversed([*arguments, env_option, json_option]):
+            function = argument(function)
+        return provenance.command(name)(function)
+
+    return register
+
+
+def echo(data: Any, lines: Iterable[str], as_json: bool) -> None:
+    """Print the result of a command: its data as JSON, or its lines."""
+    click.echo(json.dumps(data, default=str) if as_json else "\n".join(lines))
 
 
 @contextmanager
@@ -96,10 +108,7 @@ def as_data(steps: Sequence[Step]) -> list[dict[str, Any]]:
     return [{"node": step.node.name, "runs": bool(step.reasons), "reasons": [*step.reasons]} for step in steps]
 
 
-@provenance.command("plan")
-@pipelines_option
-@env_option
-@json_option
+@command("plan", pipelines_option)
 def show_plan(names: Sequence[str], env: str | None, as_json: bool) -> None:
     """Show which nodes `kedro run --only-missing-outputs` would run at most, and why."""
     with opened(env, names) as run:
@@ -110,10 +119,7 @@ def show_plan(names: Sequence[str], env: str | None, as_json: bool) -> None:
         Console().print(plan_table(steps))
 
 
-@provenance.command("viz")
-@pipelines_option
-@env_option
-@json_option
+@command("viz", pipelines_option)
 def show_in_viz(names: Sequence[str], env: str | None, as_json: bool) -> None:
     """Have the Workflow view of kedro-viz show what is out of date, until the next full run."""
     try:
@@ -125,32 +131,22 @@ def show_in_viz(names: Sequence[str], env: str | None, as_json: bool) -> None:
         file = run.project / EVENTS_DIR / EVENTS_FILE
         atomic_file(file, json.dumps([*viz_events(steps, run.catalog)], indent=1).encode())
     outdated = [step.node.name for step in steps if step.reasons]
-    if as_json:
-        click.echo(json.dumps({"file": str(file), "out_of_date": outdated}))
-    else:
-        click.echo(
-            f"{len(outdated)} of {len(steps)} nodes are out of date: `kedro viz run`, then Workflow, shows which."
-        )
+    said = f"{len(outdated)} of {len(steps)} nodes are out of date: `kedro viz run`, then Workflow, shows which."
+    echo({"file": str(file), "out_of_date": outdated}, [said], as_json)
 
 
-@provenance.command("why")
-@click.argument("node")
-@pipelines_option
-@env_option
-@json_option
+@command("why", click.argument("node"), pipelines_option)
 def why(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
     """Say why NODE is out of date, and the nodes before it because of which it is."""
     with opened(env, names) as run:
         require_node(node, run)
         steps = plan(run.pipeline.to_nodes(node), run.catalog)
     output = [each for each in as_data(steps) if each["runs"] or each["node"] == node]
-    if as_json:
-        click.echo(json.dumps(output))
-        return
+    lines = list[str]()
     for each in output:
-        click.echo(f"{each['node']} {'runs' if each['runs'] else 'is up to date'}")
-        for reason in each["reasons"]:
-            click.echo(f"  {reason}")
+        lines.append(f"{each['node']} {'runs' if each['runs'] else 'is up to date'}")
+        lines += [f"  {reason}" for reason in each["reasons"]]
+    echo(output, lines, as_json)
 
 
 def require_node(node: str, run: Run) -> None:
@@ -160,11 +156,7 @@ def require_node(node: str, run: Run) -> None:
         raise RunRefusedError(f"{node} is no node of these pipelines, which have {', '.join(existing)}.")
 
 
-@provenance.command("show")
-@click.argument("entry")
-@click.option("--version", default=None, help="Version; else the newest.")
-@env_option
-@json_option
+@command("show", click.argument("entry"), click.option("--version", default=None, help="Version; else the newest."))
 def show(entry: str, version: str | None, env: str | None, as_json: bool) -> None:
     """Show what the data of ENTRY were made of."""
     with opened(env) as run:
@@ -176,25 +168,20 @@ def show(entry: str, version: str | None, env: str | None, as_json: bool) -> Non
         output = asdict(replace(stored, folder=None, lineage_folder=None)) | {"is_intact": stored.is_intact}
         described = [each.described() for each in stored.lineage]
         output["lineage"] = [{name: value for name, value in each.items() if value} for each in described]
-    if as_json:
-        click.echo(json.dumps(output, default=str))
-        return
     recipe = stored.recipe
-    click.echo(f"{entry} {stored.version or '(no versions)'}")
-    click.echo(f"  by {recipe.node} in {stored.seconds:.1f} s, run {stored.run}, revision {stored.revision}")
-    click.echo(f"  its files {'are as they were saved' if output['is_intact'] else 'were changed'}")
-    for title, values in (("parameters", recipe.parameters), ("inputs", recipe.inputs)):
-        for name, value in values.items():
-            click.echo(f"  {title}: {name} = {value}")
-    click.echo(f"  code: {', '.join(recipe.parts) or recipe.code}")
-    click.echo(f"  made of: {', '.join(dict.fromkeys(each.entry for each in stored.lineage)) or 'nothing'}")
+    lines = [
+        f"{entry} {stored.version or '(no versions)'}",
+        f"  by {recipe.node} in {stored.seconds:.1f} s, run {stored.run}, revision {stored.revision}",
+        f"  its files {'are as they were saved' if output['is_intact'] else 'were changed'}",
+        *(f"  parameters: {name} = {value}" for name, value in recipe.parameters.items()),
+        *(f"  inputs: {name} = {value}" for name, value in recipe.inputs.items()),
+        f"  code: {', '.join(recipe.parts) or recipe.code}",
+        f"  made of: {', '.join(dict.fromkeys(each.entry for each in stored.lineage)) or 'nothing'}",
+    ]
+    echo(output, lines, as_json)
 
 
-@provenance.command("diff")
-@click.argument("one")
-@click.argument("other")
-@env_option
-@json_option
+@command("diff", click.argument("one"), click.argument("other"))
 def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
     """Say by what the results of two runs differ: ONE and OTHER are ids of runs, which are names of versions."""
     with opened(env) as run:
@@ -210,15 +197,8 @@ def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
             recipes = before.stored.recipe, after.stored.recipe
             reasons = [*differences(recipes[0], recipes[1])] if recipes[0] and recipes[1] else []
             output[entry] = reasons or ["other content by the same recipe"]
-    if as_json:
-        click.echo(json.dumps(output))
-        return
-    if not output:
-        click.echo("Their results are equal.")
-    for entry, reasons in output.items():
-        click.echo(entry)
-        for reason in reasons:
-            click.echo(f"  {reason}")
+    lines = [line for entry, reasons in output.items() for line in (entry, *(f"  {reason}" for reason in reasons))]
+    echo(output, lines or ["Their results are equal."], as_json)
 
 
 def require_run(run_id: str, versions: Sequence[ArchivedVersion]) -> None:
@@ -236,13 +216,13 @@ def newest_until(run_id: str, entry: str, versions: Sequence[ArchivedVersion]) -
     return max(earlier, key=lambda each: str(each.version), default=None)
 
 
-@provenance.command("gc")
-@click.option(
-    "--keep", type=click.IntRange(min=1), required=True, help="Number of newest versions of each entry to keep."
+@command(
+    "gc",
+    click.option(
+        "--keep", type=click.IntRange(min=1), required=True, help="Number of newest versions of each entry to keep."
+    ),
+    click.option("--yes", is_flag=True, help="Remove them; else they are listed alone."),
 )
-@click.option("--yes", is_flag=True, help="Remove them; else they are listed alone.")
-@env_option
-@json_option
 def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> None:
     """Remove versions that are neither among the newest nor in use by an alias."""
     with opened(env) as run:
@@ -266,12 +246,9 @@ def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> Non
                 raise RunRefusedError(str(error)) from error
             prune(run.data / RECORDS / LINEAGE, states_in_records(run, archive))
     output = [{"entry": each.entry, "version": each.version, "address": each.address} for each in removed]
-    if as_json:
-        click.echo(json.dumps({"removed" if yes else "would_remove": output}))
-        return
-    for each in removed:
-        click.echo(each.address)
-    click.echo(f"{len(removed)} versions {'are removed' if yes else 'would go: add --yes to remove them'}.")
+    said = f"{len(removed)} versions {'are removed' if yes else 'would go: add --yes to remove them'}."
+    lines = [*(each.address for each in removed), said]
+    echo({"removed" if yes else "would_remove": output}, lines, as_json)
 
 
 def states_in_records(run: Run, archive: Archive) -> set[str]:
@@ -284,16 +261,12 @@ def states_in_records(run: Run, archive: Archive) -> set[str]:
     return {id for each in (*stored, *read) if each for id in each.parents}
 
 
-@provenance.command("force")
-@click.argument("node")
-@pipelines_option
-@env_option
-@json_option
+@command("force", click.argument("node"), pipelines_option)
 def force_node(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
     """Have the next `kedro run --only-missing-outputs` run NODE, whatever fits."""
     with opened(env, names) as run:
         require_node(node, run)
         lock_data(run)
-        force(run.catalog.records, node)
-        output = sorted(forced_nodes(run.catalog.records))
-    click.echo(json.dumps({"forced": output}) if as_json else f"The next run makes again: {', '.join(output)}.")
+        run.catalog.forced |= {node}
+        output = sorted(run.catalog.forced)
+    echo({"forced": output}, [f"The next run makes again: {', '.join(output)}."], as_json)

@@ -15,11 +15,11 @@ from kedro.pipeline import Node, Pipeline
 
 import codeprint
 from kedro_provenance.aliases import Aliases
-from kedro_provenance.around import code_of_hook
 from kedro_provenance.check_parameters import BlockTypes, check_names, check_parameters
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
 from kedro_provenance.plan import leaves_nothing, recipe_of, version_by
+from kedro_provenance.project import code_of_hook
 from kedro_provenance.run import Checks, Run
 from kedro_provenance.runner import announce, finish, share
 from kedro_provenance.session_parameters import making_pipelines, parameters_in_use

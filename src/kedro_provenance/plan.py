@@ -9,22 +9,30 @@ from itertools import chain
 from operator import getitem
 from typing import Any
 
+from kedro.io import AbstractDataset
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
 from codeprint import Fingerprint, diff
 from kedro_provenance.aliases import is_alias
-from kedro_provenance.around import code_around
-from kedro_provenance.catalog import AtomicCatalog, cannot_tell, entry_name, is_in_memory, is_of_kind, is_scratch
-from kedro_provenance.entry_digests import of_this_process, place_of_entry
+from kedro_provenance.catalog import (
+    AtomicCatalog,
+    cannot_tell,
+    entry_name,
+    is_in_memory,
+    is_of_kind,
+    is_scratch,
+    kinds_of,
+    loaded_folder,
+    unversioned_path,
+)
+from kedro_provenance.entry_digests import digest_of_entry, of_this_process, place_of_entry
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
-from kedro_provenance.forced import forced_nodes
 from kedro_provenance.kedro_internals import names_in_dicts
 from kedro_provenance.lineage import Ancestor, remembered
 from kedro_provenance.parameters import deciding
-from kedro_provenance.project import all_pipelines, code_of
-from kedro_provenance.raw_data import code_of_dataset, digest_of_input, raw_ancestor
+from kedro_provenance.project import all_pipelines, code_around, code_of, project_packages
 from kedro_provenance.recipe import Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
@@ -81,7 +89,7 @@ def reasons_to_run(
         made_again: entries that earlier nodes will make again.
         recipe: the node's recipe, without these entries, if it is known.
     """
-    if node.name in forced_nodes(catalog.records):
+    if node.name in catalog.forced:
         yield "it was named by `kedro provenance force`"
     elif has_nothing_new(node, catalog):
         return
@@ -217,6 +225,36 @@ def is_untracked(name: str, catalog: AtomicCatalog) -> bool:
     if is_parameter(name) or not is_in_memory(catalog.get(name)) or catalog.stored(name):
         return False
     return "data" not in catalog.entry(name)
+
+
+def raw_ancestor(name: str, catalog: AtomicCatalog) -> Ancestor:
+    """Return an entry that no node made, as an ancestor of others."""
+    place = place_of_entry(catalog.entry(name))
+    return Ancestor(name, digest_of_input(name, catalog), place=place)
+
+
+def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
+    """Return the digest of an entry that no node made: configuration, files, and the project's code that reads them."""
+    if name not in catalog.raw_digests:
+        entry, dataset = catalog.entry(name), catalog.get(name)
+        read = {key: value for key, value in entry.items() if key not in getattr(dataset, "RESOURCES", ())}
+        content = digest_of_entry(read, lambda: catalog.load(name))
+        path = loaded_folder(dataset) or unversioned_path(dataset)
+        kinds = kinds_of(path) if path and path.exists() else ()
+        catalog.raw_digests[name] = digest([content, code_of_dataset(dataset, read, kinds)])
+    return catalog.raw_digests[name]
+
+
+def code_of_dataset(dataset: AbstractDataset | None, entry: Mapping[str, Any], values: Collection[str] = ()) -> str:
+    """Return the digest of the project's code that loads and saves an entry, such as its type and its validator.
+
+    Args:
+        entry: the arguments of the entry that count.
+        values: see `code_of`.
+    """
+    packages = project_packages()
+    named = {text for text in texts(entry) if text.partition(".")[0] in packages}
+    return code_of(type(dataset), {*values, *named}).digest
 
 
 def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values: Collection[str]) -> str:

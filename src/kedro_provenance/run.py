@@ -17,7 +17,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro_provenance.aliases import Aliases
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.files.storage import is_remote
-from kedro_provenance.project import store_folders
+from kedro_provenance.project import of_hooks
 from kedro_provenance.stores import Store
 
 Checks = Callable[[Pipeline, DataCatalog], Iterator[Callable[[], object]]]
@@ -83,7 +83,7 @@ class Run:
     @property
     def stores(self) -> list[Store]:
         """Stores of results by recipe: those of the project's hooks, and the shared cache, `cache` of the globals."""
-        stores = [Store(str(self.data / folder)) for folder in store_folders()]
+        stores = [Store(str(self.data / folder)) for folder in of_hooks("stores")]
         if address := configuration(self.context.config_loader, "globals").get("cache"):
             credentials = configuration(self.context.config_loader, "credentials")
             options = credentials.get(get_protocol(address), {}) if is_remote(address) else {}

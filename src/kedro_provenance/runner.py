@@ -9,10 +9,9 @@ from kedro.runner import SequentialRunner
 from kedro.runner.task import Task
 
 from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_scratch
-from kedro_provenance.forced import forced_nodes, unforce
 from kedro_provenance.kedro_internals import NodeByNodeRunner
 from kedro_provenance.plan import is_untracked, leaves_nothing, reasons_to_run, recipe_of, version_by
-from kedro_provenance.project import late_tags
+from kedro_provenance.project import of_hooks
 from kedro_provenance.recipe import Recipe, StoredVersion
 
 logger = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ class IncrementalRunner(NodeByNodeRunner):
 
         So a run fails early, such as for data that cannot be split, and not after hours of a training.
         """
-        late, nodes = late_tags(), list[Node]()
+        late, nodes = {*of_hooks("late_tags")}, list[Node]()
         if all(late.isdisjoint(node.tags) for node in pipeline.nodes):
             return list(pipeline.nodes)
         left, needed = list(pipeline.nodes), pipeline.node_dependencies
@@ -104,7 +103,7 @@ class IncrementalRunner(NodeByNodeRunner):
         """Return the node's outputs by the same recipe; None if there are none, or the recipe is incomplete."""
         if (
             not node.outputs
-            or node.name in forced_nodes(catalog.records)
+            or node.name in catalog.forced
             or any(is_untracked(name, catalog) for name in node.inputs)
             or recipe.uncertain
         ):
@@ -142,7 +141,8 @@ def share(node: Node, catalog: AtomicCatalog) -> None:
 def finish(node: Node, catalog: AtomicCatalog) -> None:
     """Remove a node's scratch data, as all of its outputs are saved."""
     catalog.node, catalog.making = None, {}
-    unforce(catalog.records, node.name)
+    if node.name in (forced := catalog.forced):
+        catalog.forced = forced - {node.name}
     for scratch in scratch_of(node, catalog):
         scratch.clear()
 

@@ -1,6 +1,6 @@
 """Kedro's configuration loader, context and session with additions of the plug-in; each is optional."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import chdir
 from copy import deepcopy
 from functools import reduce
@@ -13,15 +13,16 @@ from typing import Any
 
 import yaml
 from kedro.config import MissingConfigException, OmegaConfigLoader
-from kedro.framework.context import compose_classes
+from kedro.framework.context import CatalogCommandsMixin, compose_classes
 from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol, DatasetError
+from kedro.pipeline import Pipeline
 from kedro.runner import AbstractRunner, SequentialRunner
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic_core import to_jsonable_python
 
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.catalog_commands import CatalogCommands
 from kedro_provenance.failures import RunRefusedError, modules_of
 from kedro_provenance.kedro_internals import TypedContext, catalog_of, is_async
 from kedro_provenance.parameters import soft_merge, with_copies
@@ -138,6 +139,33 @@ class CachingConfigLoader(OmegaConfigLoader):
         """Return whether the folder of the environment is missing, and not files of one kind alone."""
         folder = Path(self.conf_source)
         return folder.is_dir() and not (folder / (self.env or self.default_run_env)).is_dir()
+
+
+class CatalogCommands(CatalogCommandsMixin):
+    """The commands of Kedro, with output that is plain YAML."""
+
+    def resolve_patterns(self: Any, pipelines: list[Pipeline] | None = None) -> dict[str, Any]:
+        """Return the configuration of each dataset of the catalog and of pipelines, see Kedro's own method."""
+        return {
+            name: plain_configuration(config)
+            for name, config in CatalogCommandsMixin.resolve_patterns(self, pipelines).items()
+        }
+
+
+def plain_configuration(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a dataset as in a catalog file, from Kedro's, which contains a dataset's objects.
+
+    Examples:
+        >>> from kedro.io import Version
+        >>> made = {"args": (), "kwargs": {"filepath": "a.json", "version": Version(None, "2026")}}
+        >>> plain_configuration({"type": "json.JSONDataset"} | made)
+        {'type': 'json.JSONDataset', 'filepath': 'a.json', 'versioned': True}
+    """
+    given = {**config, **config.get("kwargs", {})}
+    if "version" in given:
+        given["versioned"] = True
+    kept = {name: value for name, value in given.items() if name not in ("args", "kwargs", "version", "data")}
+    return to_jsonable_python(kept, fallback=str)
 
 
 class AtomicContext(TypedContext):

@@ -13,7 +13,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
 
 from codeprint import depends, forget
-from kedro_provenance import around
+from kedro_provenance import project as of_project
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.entry_digests import of_this_process
 from kedro_provenance.plan import plan
@@ -48,7 +48,7 @@ class Observing:
 def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for module in ("project", "raw_data", "catalog"):  # of whatever project was opened before
+    for module in ("project", "plan", "catalog"):  # of whatever project was opened before
         monkeypatch.setattr(f"kedro_provenance.{module}.project_packages", lambda: ())
     forget()
     yield tmp_path
@@ -88,9 +88,11 @@ def test_of_hooks_that_may_change_results_edits_are_seen(folder, monkeypatch, ma
     flow = Pipeline([Node(lambda: 1, None, "one", name="make")])
 
     def hooks(text):
-        monkeypatch.setattr(around, "_codes", {})
+        monkeypatch.setattr(of_project, "_codes", {})
         hook = eval(text, vars(import_module("own_hooks")))
-        monkeypatch.setattr(around, "project", SimpleNamespace(settings=SimpleNamespace(HOOKS=[hook])))
+        monkeypatch.setattr(
+            of_project, "project", SimpleNamespace(PACKAGE_NAME=None, settings=SimpleNamespace(HOOKS=[hook]))
+        )
 
     hooks(made)
     run(flow, catalog_of(folder, "one"))

@@ -7,11 +7,10 @@ from kedro.pipeline import Node, Pipeline
 
 from codeprint import forget
 from kedro_provenance import catalog as catalog_module
+from kedro_provenance import plan as plan_module
 from kedro_provenance import project as project_of_kedro
-from kedro_provenance import raw_data
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.plan import digest_of_dataset, plan
-from kedro_provenance.raw_data import digest_of_input
+from kedro_provenance.plan import digest_of_dataset, digest_of_input, plan
 from kedro_provenance.runner import IncrementalRunner
 
 FILES = {
@@ -40,7 +39,7 @@ def project(tmp_path_factory):
     (folder / "news.json").write_text("{}")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        for module in (project_of_kedro, raw_data, catalog_module):
+        for module in (project_of_kedro, plan_module, catalog_module):
             patch.setattr(module, "project_packages", lambda: ("seen",))
         forget()
         IncrementalRunner().run(flow_of(), catalog_of(folder), only_missing_outputs=True)
