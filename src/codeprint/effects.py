@@ -66,12 +66,7 @@ class Effects:
 
     @remembered
     def of_import(self, targets: frozenset[str], all_subclasses: bool) -> list[Effect]:
-        """Return the effects of the program and of all that is imported with targets.
-
-        Args:
-            targets: own modules.
-            all_subclasses: whether classes count that inherit from one that notes nothing.
-        """
+        """Return the effects of importing the program and targets, with or without all classes that inherit."""
         modules = {module for module, _ in self.order_with(targets)}
         return [each for module in sorted(modules) for each in self._of_module(module, all_subclasses)]
 

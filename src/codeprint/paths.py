@@ -45,12 +45,9 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 
 def digest_of_files(path: Path, leave_out: Collection[str] = ()) -> str:
-    """Return the digest of a file, or of the names and contents of all files in a folder, following links.
+    """Return the digest of a file, or of the names and contents of all files in a folder but those to leave out.
 
     Files are read once while they do not change, see `remembered_sha256`.
-
-    Args:
-        leave_out: names of files in the folder to ignore.
     """
     files = files_in(path) if path.is_dir() else [path]
     counted = [file for file in files if file.name not in leave_out]

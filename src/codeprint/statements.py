@@ -116,9 +116,6 @@ def read_source(module: str, file: Path | None, package: str) -> Source:
     """Read a module; one without a file, such as a package without ``__init__.py``, or of no valid Python is empty.
 
     What is found is kept in the user's cache with the digest of the file's content.
-
-    Args:
-        package: the package that relative imports begin from.
     """
     statements = _cached_statements(module, file, package) if file else []
     bindings: dict[str, list[int]] = {}
@@ -212,11 +209,7 @@ def _is_skipped(part: ast.stmt) -> bool:
 
 
 def statement_of(part: ast.AST, package: str = "") -> Statement:
-    """Return what is known of a statement, or of a function at any depth.
-
-    Args:
-        package: the package that relative imports begin from.
-    """
+    """Return what is known of a statement or function in a package, which relative imports begin from."""
     docs = _take_docs([*ast.walk(part)])
     imports, modules, stars = _imports(part, package)
     at_import = [*_at_import(part)]

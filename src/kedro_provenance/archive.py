@@ -170,11 +170,7 @@ class Archive:
             each.erase()
 
     def require_erasable(self, addresses: Sequence[str], in_use: Collection[tuple[str, str]]) -> list[ArchivedVersion]:
-        """Return the versions at these addresses, in this order, if all of them can be erased.
-
-        Args:
-            addresses: addresses of versions; missing ones are skipped.
-            in_use: entries and versions in use.
+        """Return the versions at these addresses that exist, in this order, if all of them can be erased.
 
         Raises:
             ValueError: a version is needed, or this user may not write there.

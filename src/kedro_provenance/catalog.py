@@ -139,8 +139,11 @@ class AtomicCatalog(AdaptingCatalog):
 
     def adapted(self, entry: dict[str, Any]) -> dict[str, Any]:
         """Return an entry with versions in an object storage as one that reads local copies of them."""
-        is_remote_version = entry.get("versioned") and is_remote(entry.get("filepath"))
-        return reading_copies(entry) if is_remote_version else entry
+        if not (entry.get("versioned") and is_remote(entry.get("filepath"))):
+            return entry
+        versions = RemoteVersions(entry["filepath"], storage_options(entry))
+        kind, _ = parse_dataset_definition({key: entry[key] for key in ("type", "versioned")})
+        return at_local_path(entry, versions.folder) | {"type": reading_remote(versions, kind)}
 
     def get(self, key: str, *args: Any, **kwargs: Any) -> AbstractDataset | None:
         """Return the dataset of an entry, of its pinned version if any; see :meth:`kedro.io.DataCatalog.get`.
@@ -252,7 +255,7 @@ class AtomicCatalog(AdaptingCatalog):
         if is_in_memory(dataset) or is_versioned(dataset) or is_scratch(dataset):
             return None
         if path := unversioned_path(dataset):
-            return provenance_of(path)
+            return path.with_name(f".{path.name}.{FILE}")  # hidden, next to the file
         return self.records / f"{ds_name}.json" if self.records else None
 
     def _content_without_versions(self, ds_name: str) -> str | None:
@@ -288,12 +291,7 @@ class AtomicCatalog(AdaptingCatalog):
         return any(folder.is_relative_to(address) for address in caches)
 
     def share(self, names: Sequence[str], key: str) -> None:
-        """Put the versions that a node has just saved, of all of its outputs, into the shared cache, if there is one.
-
-        Args:
-            names: the node's outputs.
-            key: key of its recipe.
-        """
+        """Put the versions that a node has just saved by the recipe with this key into the shared cache, if any."""
         folders = {name: version_folder(self[name]) for name in names}
         for store in self.stores:
             if not (store.is_cache and all(folders.values())):
@@ -514,13 +512,6 @@ def with_credentials(name: str, entry: Any, credentials: Mapping[str, Any]) -> A
     return {"credentials": given} | dict(entry) if given else entry
 
 
-def reading_copies(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of an entry in an object storage for its copies in the user's cache."""
-    versions = RemoteVersions(entry["filepath"], storage_options(entry))
-    kind, _ = parse_dataset_definition({key: entry[key] for key in ("type", "versioned")})
-    return at_local_path(entry, versions.folder) | {"type": reading_remote(versions, kind)}
-
-
 def at_local_path(entry: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return the configuration of an entry with another local file or folder."""
     moved = {**entry, "filepath": str(path)}
@@ -589,11 +580,6 @@ def unversioned_path(dataset: AbstractDataset | None) -> Path | None:
     """Return the local file or folder of a dataset that keeps no versions; None if it keeps some, or has none."""
     is_plain = isinstance(dataset, AbstractDataset) and not (is_versioned(dataset) or is_in_memory(dataset))
     return local_path(dataset) if is_plain else None
-
-
-def provenance_of(path: Path) -> Path:
-    """Return the hidden file with the recipe of a file without versions."""
-    return path.with_name(f".{path.name}.{FILE}")
 
 
 def is_in_memory(dataset: AbstractDataset | None) -> bool:

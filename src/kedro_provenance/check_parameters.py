@@ -15,7 +15,7 @@ from kedro.framework.project import pipelines
 from pydantic import TypeAdapter, ValidationError
 
 from kedro_provenance.errors import Fault, Faults, NameRefusedError
-from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.failures import refuse_faults
 from kedro_provenance.kedro_internals import TypesOfParameters
 from kedro_provenance.parameters import parameter_paths, soft_merge, structure_faults, value_faults
 from kedro_provenance.run import configuration
@@ -64,11 +64,9 @@ def check_parameters(
     refused = {fault.subject for fault in faults}
     values = check_values(parameters, types, list(parameter_paths(declared)))
     faults += [fault for fault in values if fault.subject not in refused]
-    if faults:
-        lines = [f"- {line}" for line in str(Faults(*faults)).splitlines()]
-        env = context.env or getattr(loader, "default_run_env", None) or "base"
-        remedy = f"Correct them in conf/{env}/ or conf/base/, or behind --params."
-        raise RunRefusedError("\n".join(["These parameters are refused. Nothing was written.", *lines, remedy]))
+    env = context.env or getattr(loader, "default_run_env", None) or "base"
+    advice = f"Correct them in conf/{env}/ or conf/base/, or behind --params."
+    refuse_faults("These parameters are refused.", str(Faults(*faults)).splitlines(), advice)
 
 
 def with_declared_blocks(parameters: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,10 +112,8 @@ def check_names(context: KedroContext) -> None:
             if f'"{name}"' in named or name.rstrip("0123456789") in alike:
                 continue
             near = get_close_matches(name, alike, n=1, cutoff=0.8)
-            faults += [f"- {name} ({kind}*.yml): nothing reads it. The nearest name is {each}." for each in near]
-    if faults:
-        lines = ["These names are misspelt. Nothing was written.", *faults]
-        raise RunRefusedError("\n".join([*lines, f"Correct them in conf/{env}/, or take them out."]))
+            faults += [f"{name} ({kind}*.yml): nothing reads it. The nearest name is {each}." for each in near]
+    refuse_faults("These names are misspelt.", faults, f"Correct them in conf/{env}/, or take them out.")
 
 
 def written_in(loader: OmegaConfigLoader, env: str, kind: str) -> dict[str, Any]:
@@ -136,13 +132,7 @@ def written_in(loader: OmegaConfigLoader, env: str, kind: str) -> dict[str, Any]
 
 
 def check_values(parameters: Mapping[str, Any], types: Mapping[str, Any], paths: list[str]) -> Iterator[Fault]:
-    """Yield a fault for each wrong value of the blocks that exist.
-
-    Args:
-        parameters: nested blocks of all parameters.
-        types: the type of each block, by its path.
-        paths: the paths of all parameters that exist.
-    """
+    """Yield a fault for each wrong value of the blocks that exist; `types` and `paths` have dotted paths."""
     for path, expected in types.items():
         try:
             block: Any = reduce(lambda outer, name: outer[name], path.split("."), parameters)

@@ -24,23 +24,21 @@ _words: ContextVar[Words] = ContextVar("words", default=str)
 
 
 @dataclass(frozen=True)
-class Parameter(Term):
+class PathTerm(Term):
+    """A parameter, which sentences quote."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class Parameter(PathTerm):
     """A parameter, by its path in the parameter files."""
 
-    path: str
 
-    def __str__(self) -> str:
-        return self.path
-
-
-@dataclass(frozen=True)
-class Sibling(Term):
+class Sibling(PathTerm):
     """A parameter of the block that is being checked, by its path within the block."""
-
-    path: str
-
-    def __str__(self) -> str:
-        return self.path
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def worded(*parts: str | Term) -> str:
 def _told(phrase: Phrase, words: Words) -> str:
     parts = phrase if isinstance(phrase, tuple) else (phrase,)
     return "".join(
-        part if isinstance(part, str) else f"`{words(part)}`" if isinstance(part, Parameter | Sibling) else words(part)
+        part if isinstance(part, str) else f"`{words(part)}`" if isinstance(part, PathTerm) else words(part)
         for part in parts
     )
 

@@ -32,13 +32,19 @@ class RunRefusedError(KedroCliError):
         print(f"Error: {self.message}", file=file or sys.stderr)
 
 
+def refuse_faults(heading: str, faults: Iterable[str], *advice: str) -> None:
+    """Raise RunRefusedError with a line per fault, if there are any."""
+    if lines := [f"- {fault}" for fault in dict.fromkeys(faults)]:
+        raise RunRefusedError("\n".join([f"{heading} Nothing was written.", *lines, *advice]))
+
+
 def explain_failure(error: Exception, run: Run) -> None:
     """Add notes to an error of a run on files and pipelines of entries, which the failed node does not know.
 
     Raises:
         RunRefusedError: for `kedro run`, if the message says what to do; the stack trace goes to the log.
     """
-    for note in (*notes_on_files(error, run), *next_steps(error, run.env), *kept_results(run)):
+    for note in (*notes_on_files(error, run), *next_steps(error, run)):
         error.add_note(note)
     if click.get_current_context(silent=True) and is_refusal(error):
         logger.debug("The run failed.", exc_info=error)
@@ -78,19 +84,15 @@ def notes_on_files(error: Exception, run: Run) -> Iterator[str]:
             yield f"The catalog entry {name} is the file {location(dataset)}."
 
 
-def next_steps(error: Exception, env: str | None) -> Iterator[str]:
-    """Yield what to do about an error whose remedy is a command."""
+def next_steps(error: Exception, run: Run) -> Iterator[str]:
+    """Yield what to do about an error whose remedy is a command, and how to go on with what the run has finished."""
     if isinstance(error, MismatchError):
-        yield from how_to_make(error.entries, "again", env)
+        yield from how_to_make(error.entries, "again", run.env)
     elif is_full_disk(error):
         yield (
             "Free some space, then go on with the --from-nodes named above, or with "
-            f"{command('--only-missing-outputs', env)} if no earlier run left these outputs."
+            f"{command('--only-missing-outputs', run.env)} if no earlier run left these outputs."
         )
-
-
-def kept_results(run: Run) -> Iterator[str]:
-    """Yield how to go on with what a failed run has finished."""
     if run.seconds:
         yield (
             f"{len(run.seconds)} of its nodes had finished: {command('--only-missing-outputs', run.env)} keeps what "

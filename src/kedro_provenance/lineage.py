@@ -69,11 +69,7 @@ def is_described(id: str, folder: Path | None) -> bool:
 
 
 def ancestors(ids: Iterable[str], folder: Path | None) -> Iterator[Ancestor]:
-    """Yield states and all that they were made of, each once.
-
-    Args:
-        ids: ids of the states.
-        folder: folder with their descriptions; None if they are known.
+    """Yield the states with these ids and all that they were made of, each once; `folder` describes unknown ones.
 
     Raises:
         FileNotFoundError: one is described nowhere.
@@ -88,13 +84,7 @@ def ancestors(ids: Iterable[str], folder: Path | None) -> Iterator[Ancestor]:
 
 
 def describe(ids: Iterable[str], source: Path | None, folder: Path) -> None:
-    """Write states, and all that they were made of, to a folder that has not got them.
-
-    Args:
-        ids: ids of the states.
-        source: folder with their descriptions; None if they are known.
-        folder: the folder to write to; what it describes, it describes with all ancestors.
-    """
+    """Write states, described in `source` or known, and all that they were made of to a folder that lacks them."""
     for id in ids:
         if not (file := _file(id, folder)).exists():
             each = _ancestor(id, source)
@@ -106,12 +96,7 @@ def describe(ids: Iterable[str], source: Path | None, folder: Path) -> None:
 
 
 def prune(folder: Path, ids: Iterable[str]) -> int:
-    """Remove the descriptions of all states but these and those that they were made of; return how many.
-
-    Args:
-        folder: folder with the descriptions.
-        ids: ids of the states that records name.
-    """
+    """Remove from a folder all states but those with these ids and what they were made of; return how many."""
     left, kept = [*ids], set[str]()
     while left:
         if (id := left.pop()) not in kept:

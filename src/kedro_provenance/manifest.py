@@ -58,11 +58,7 @@ def manifest_entry(catalog: DataCatalog) -> set[str]:
 
 
 def parameters_of(nodes: Iterable[Node], parameters: dict[str, Any], catalog: DataCatalog) -> dict[str, Any]:
-    """Return the parameters that nodes read, as nested blocks, without private fields.
-
-    Args:
-        parameters: nested blocks of all parameters.
-    """
+    """Return those of the nested parameters that nodes read, without private fields."""
     paths, private = set[str](), set[tuple[Any, ...]]()
     for node in nodes:
         for name in filter(is_parameter, node.inputs):

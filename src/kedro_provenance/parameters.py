@@ -261,12 +261,6 @@ def structure_faults(
 
     Blocks of named entries are not looked into, nor are blocks that are declared empty: those who read them check them.
 
-    Args:
-        parameters: nested blocks.
-        declared: nested blocks of all parameters that exist.
-        named: paths of the blocks whose entries have names of the user's choice.
-        parent: the path of `parameters`, with a dot at its end.
-
     Examples:
         >>> declared = {"model": {"depth": 8}, "history": {"short": {"recent": {"k": 10}}, "rating_levels": None}}
         >>> given = {"modle": {"depth": 3}, "history": {"short": {"latest": {}}, "rating_levels": {"step": 0.5}}}

@@ -81,14 +81,7 @@ def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
 def reasons_to_run(
     node: Node, catalog: AtomicCatalog, made_again: Collection[str] = (), recipe: Recipe | None = None
 ) -> Iterator[str]:
-    """Yield the reasons why a node has to run.
-
-    Args:
-        node: the node.
-        catalog: the catalog.
-        made_again: entries that earlier nodes will make again.
-        recipe: the node's recipe, without these entries, if it is known.
-    """
+    """Yield the reasons why a node has to run, where earlier nodes will make the entries `made_again`."""
     if node.name in catalog.forced:
         yield "it was named by `kedro provenance force`"
     elif has_nothing_new(node, catalog):
@@ -246,24 +239,14 @@ def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
 
 
 def code_of_dataset(dataset: AbstractDataset | None, entry: Mapping[str, Any], values: Collection[str] = ()) -> str:
-    """Return the digest of the project's code that loads and saves an entry, such as its type and its validator.
-
-    Args:
-        entry: the arguments of the entry that count.
-        values: see `code_of`.
-    """
+    """Return the digest of the project's code that loads and saves an entry, such as its type and its validator."""
     packages = project_packages()
     named = {text for text in texts(entry) if text.partition(".")[0] in packages}
     return code_of(type(dataset), {*values, *named}).digest
 
 
 def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values: Collection[str]) -> str:
-    """Return the digest of how the catalog loads or saves an entry: its arguments, and the project's code in them.
-
-    Args:
-        leave_out: arguments of the opposite direction.
-        values: see `code_of`.
-    """
+    """Return the digest of how an entry is loaded or saved, by its arguments but `leave_out`, and the code in them."""
     entry, dataset = catalog.entry(name), catalog.get(name)
     if is_in_memory(dataset):
         return digest({key: value for key, value in entry.items() if key not in ("type", "metadata")})

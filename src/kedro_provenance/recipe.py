@@ -134,12 +134,7 @@ def read_version(folder: Path) -> StoredVersion:
 
 
 def read_record(record: Path, content: Callable[[], str | None]) -> StoredVersion | None:
-    """Return the record of data without versions; None if there is none, or the data have changed since.
-
-    Args:
-        record: its file.
-        content: returns the digest of the data.
-    """
+    """Return the record of data without versions; None if there is none, or `content()` has another digest now."""
     try:
         stored = parse_version(record.read_bytes(), "", record.parent)
     except OSError:

@@ -23,9 +23,6 @@ class IncrementalRunner(NodeByNodeRunner):
     This is decided when the node's turn comes: a node whose inputs have not changed is not run ("early cutoff" in
     Mokhov, Mitchell and Peyton Jones, "Build systems à la carte", ICFP 2018). An earlier version made by the same
     recipe is copied. Nodes with outputs in memory run once a node that runs reads them.
-
-    Args:
-        is_async: load and save in threads.
     """
 
     def __init__(self, is_async: bool = False) -> None:

@@ -43,11 +43,7 @@ def session_parameters() -> Mapping[str, Any]:
 
 
 def base_parameters(conf_source: str | Path | None = None) -> dict[str, Any]:
-    """Return the parameters of the base environment alone.
-
-    Args:
-        conf_source: the folder or archive of the configuration; None for that of the project around the current folder.
-    """
+    """Return the parameters of the base environment alone, by default of the project around the current folder."""
     folder = find_kedro_project(Path.cwd()) or Path.cwd()
     arguments = dict(settings.CONFIG_LOADER_ARGS)
     arguments["default_run_env"] = arguments["base_env"]

@@ -25,7 +25,7 @@ from kedro_provenance.catalog import (
     location,
     remote_versions,
 )
-from kedro_provenance.failures import RunRefusedError, command, how_to_make
+from kedro_provenance.failures import RunRefusedError, command, how_to_make, refuse_faults
 from kedro_provenance.files.package_files import absent_package
 from kedro_provenance.files.storage import ADDRESSES, StorageError, is_remote, require_bucket, storage_options
 from kedro_provenance.lock import lock_data
@@ -115,15 +115,12 @@ def require_datasets(run: Run) -> None:
     for name in sorted(run.pipeline.datasets() | run.pipeline.inputs()):
         try:
             if run.catalog.get(name) is None and name in run.pipeline.inputs():
-                faults.append(f"- {name}: no such entry of the catalog, and no such parameter")
+                faults.append(f"{name}: no such entry of the catalog, and no such parameter")
         except DatasetError as error:
             lines = str(error).strip().removeprefix(f"An exception occurred when parsing config for dataset '{name}':")
-            faults.append(f"- {name}: {' '.join(lines.split())}")
-    if faults:
-        heading = "These entries of the catalog cannot be used. Nothing was written."
-        raise RunRefusedError(
-            "\n".join([heading, *faults, f"Correct them in conf/{run.env or 'base'}/ or conf/base/."])
-        )
+            faults.append(f"{name}: {' '.join(lines.split())}")
+    advice = f"Correct them in conf/{run.env or 'base'}/ or conf/base/."
+    refuse_faults("These entries of the catalog cannot be used.", faults, advice)
 
 
 def require_storage(run: Run) -> None:
@@ -139,9 +136,8 @@ def require_storage(run: Run) -> None:
         try:
             require_bucket(address, options)
         except StorageError as error:
-            faults.append(f"- {name}: {error}")
-    if faults:
-        raise RunRefusedError("\n".join(["This run's storage cannot be used. Nothing was written.", *faults]))
+            faults.append(f"{name}: {error}")
+    refuse_faults("This run's storage cannot be used.", faults)
 
 
 def require_past_versions(run: Run) -> None:
@@ -151,14 +147,13 @@ def require_past_versions(run: Run) -> None:
     for name in sorted((run.pipeline.datasets() | manifest_entry(run.catalog)) - named.keys()):
         dataset = run.catalog.get(name)
         if is_versioned(dataset) and (newest := loaded_version(dataset)) and newest > now:
-            ahead.append(f"- {name}: version {newest} in {location(dataset)}")
-    if ahead:
-        lines = "\n".join(ahead)
-        raise RunRefusedError(
-            f"Versions are there that are newer than this run, which begins at {now}. Nothing was written.\n{lines}\n"
-            "A clock was ahead when they were saved, and this run would read them in place of what it saves. If the "
-            "clock is right now, remove these versions, or move them away."
-        )
+            ahead.append(f"{name}: version {newest} in {location(dataset)}")
+    refuse_faults(
+        f"Versions are there that are newer than this run, which begins at {now}.",
+        ahead,
+        "A clock was ahead when they were saved, and this run would read them in place of what it saves. If the clock "
+        "is right now, remove these versions, or move them away.",
+    )
 
 
 def pin_versions(run: Run) -> None:
@@ -253,11 +248,10 @@ def require_inputs(run: Run) -> None:
         name: absent_package(run.catalog.entry(name)) or absence(run.catalog.get(name))
         for name in sorted(run.to_run.inputs())
     }
-    missing = {name: text for name, text in absences.items() if text}
-    if missing:
-        lines = [f"- {name}: {text}" for name, text in missing.items()]
-        remedy = [*how_to_make(map(entry_of, missing), "first", run.env)]
-        raise RunRefusedError("\n".join(["What this run reads is not there. Nothing was written.", *lines, *remedy]))
+    if missing := {name: text for name, text in absences.items() if text}:
+        lines = [f"{name}: {text}" for name, text in missing.items()]
+        advice = how_to_make(map(entry_of, missing), "first", run.env)
+        refuse_faults("What this run reads is not there.", lines, *advice)
 
 
 def absence(dataset: Any) -> str | None:
@@ -294,6 +288,4 @@ def try_checks(run: Run) -> None:
         except Exception as error:  # whatever it is, the run would fail by it
             logger.debug("A check failed.", exc_info=error)
             faults.append(f"{type(error).__name__}: {error}")
-    if faults:
-        lines = [f"- {fault}" for fault in dict.fromkeys(faults)]
-        raise RunRefusedError("\n".join(["This run would fail. Nothing was written.", *lines]))
+    refuse_faults("This run would fail.", faults)

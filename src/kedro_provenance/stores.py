@@ -31,12 +31,7 @@ class Store:
     is_cache: bool = False
 
     def versions(self, key: str, entry: str, file: str) -> Iterator[StoredVersion]:
-        """Yield the versions of an output by a recipe, the newest first; those of an object storage as local copies.
-
-        Args:
-            key: the recipe's key.
-            entry: name of the output.
-            file: name of its file.
+        """Yield the versions of an output by the recipe with this key, the newest first; remote ones as local copies.
 
         Raises:
             StorageError: the storage cannot be read, or the files of a version are not those that were saved.

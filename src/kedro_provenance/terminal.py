@@ -10,17 +10,11 @@ from tqdm import tqdm
 from kedro_provenance.project import project_packages
 
 
-def is_message(record: logging.LogRecord) -> bool:
-    """Return whether this handler shows a record; ``conf/logging.yml`` handles warnings."""
-    return logging.INFO <= record.levelno < logging.WARNING
-
-
 class TerminalHandler(RichHandler):
     """Prints messages above the progress bars."""
 
     def __init__(self) -> None:
         super().__init__(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)
-        self.addFilter(is_message)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message, above progress bars if there are any."""
@@ -30,10 +24,6 @@ class TerminalHandler(RichHandler):
 
 class PlainHandler(logging.Handler):
     """Writes messages to stderr, one per line."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.addFilter(is_message)
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr, flush=True)
@@ -48,6 +38,8 @@ def show_messages() -> None:
     if any(isinstance(each, RichHandler) and each.level <= logging.INFO for each in logging.getLogger().handlers):
         return
     handler = TerminalHandler() if sys.stderr.isatty() else PlainHandler()
+    handler.addFilter(lambda record: record.levelno < logging.WARNING)  # `conf/logging.yml` handles warnings
+    handler.setLevel(logging.INFO)
     for logger in loggers:
         if not any(isinstance(each, TerminalHandler | PlainHandler) for each in logger.handlers):
             logger.addHandler(handler)

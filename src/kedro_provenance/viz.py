@@ -18,20 +18,18 @@ from kedro_provenance.recipe import FILE
 
 
 def viz_events(steps: Sequence[Step], catalog: AtomicCatalog) -> Iterator[dict[str, Any]]:
-    """Yield the events that kedro-viz would write of a run whose nodes fail if they are out of date.
-
-    Args:
-        steps: the plan of all nodes that are shown.
-        catalog: the catalog that the plan was made with.
-    """
+    """Yield the events that kedro-viz would write of a run whose nodes fail if they are out of date."""
     from kedro_viz.integrations.kedro.hooks_utils import hash_node
+
+    def loaded_or_saved(name: str) -> dict[str, Any]:
+        return {"dataset": name, "node_id": hash_node(name), "status": "success"}
 
     now = datetime.now(UTC).isoformat()
     yield {"event": "before_pipeline_run", "timestamp": now}
     made = {name for step in steps for name in step.node.outputs}
     for name in sorted({name for step in steps for name in step.node.inputs} - made):
         if not is_parameter(name) and catalog.exists(name):
-            yield {"event": "after_dataset_loaded", "dataset": name, "node_id": hash_node(name), "status": "success"}
+            yield {"event": "after_dataset_loaded", **loaded_or_saved(name)}
     for step in steps:
         about = {"node": step.node.name, "node_id": hash_node(step.node)}
         if step.reasons:
@@ -45,13 +43,7 @@ def viz_events(steps: Sequence[Step], catalog: AtomicCatalog) -> Iterator[dict[s
         yield {"event": "after_node_run", **about, "duration": seconds, "status": "success"}
         for name, version in stored.items():
             size = size_of(version.folder) if version and version.folder else 0
-            yield {
-                "event": "after_dataset_saved",
-                "dataset": name,
-                "node_id": hash_node(name),
-                "status": "success",
-                "size": size,
-            }
+            yield {"event": "after_dataset_saved", **loaded_or_saved(name), "size": size}
     if outdated := sum(bool(step.reasons) for step in steps):
         error = f"{outdated} of {len(steps)} nodes are out of date"
         yield {"event": "on_pipeline_error", "error": error, "timestamp": now}

@@ -19,12 +19,9 @@ OWN = f"kedro-{socket.gethostname()}-"
 
 
 def scratch_folder(parent: str | None = None) -> tempfile.TemporaryDirectory:
-    """Return a folder that is removed with the object, or at the end of a `with` block.
+    """Return a folder in `parent` that is removed with the object, or at the end of a `with` block.
 
     Leftovers of killed processes of this machine next to it are removed.
-
-    Args:
-        parent: parent folder; None for the system's folder of temporary files.
 
     Examples:
         >>> with scratch_folder() as folder:

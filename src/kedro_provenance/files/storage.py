@@ -108,10 +108,7 @@ def require_bucket(address: str, options: Mapping[str, Any]) -> None:
 
 
 def states(address: str, options: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return size and state of each object at an address, by relative path; empty if there is none.
-
-    Args:
-        address: address of one object, of a folder, or a pattern of objects.
+    """Return size and state of each object at an address or in a folder, by relative path, or that fits a pattern.
 
     Raises:
         StorageError: the storage cannot be listed.
