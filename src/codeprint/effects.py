@@ -32,12 +32,7 @@ class Effect:
 
 
 class Effects:
-    """The effects of importing own modules.
-
-    Args:
-        references: the references between their statements.
-        imported: modules that the program imports in any case, in their order.
-    """
+    """The effects of importing own modules, after those that the program imports in any case, in their order."""
 
     def __init__(self, references: References, imported: tuple[str, ...]) -> None:
         self.references, self.imported = references, imported

@@ -54,11 +54,7 @@ def place_of(module: str) -> Place | None:
 
 @remembered
 def is_own(module: str, packages: frozenset[str] = frozenset()) -> bool:
-    """Whether a module is the project's own code: installed neither in site-packages nor with Python.
-
-    Args:
-        packages: names of packages whose code is the project's own wherever they are installed.
-    """
+    """Whether code is the project's: installed neither in site-packages nor with Python, or one of `packages`."""
     top = module.partition(".")[0]
     place = place_of(top) if top not in sys.stdlib_module_names else None
     return place is not None and (top in packages or any(map(_is_outside, place.folders or (place.file,))))

@@ -181,13 +181,7 @@ class References:
     def by_name(
         self, module: str, statements: Collection[Statement], values: Collection[str], words: Collection[str]
     ) -> Iterator[Key]:
-        """Yield what the texts of statements name, and modules that they may import by a name known at run time.
-
-        Args:
-            module: the module of the statements.
-            values: names of modules, or of entry points, that are known at run time.
-            words: words of all code that is reached.
-        """
+        """Yield what texts name, and modules that may be imported by names known at run time, such as `values`."""
         named_texts = set[str]().union(*(self._naming(each.texts) for each in statements))
         heads = set[str]().union(*(each.heads for each in statements))
         loads = any(not each.words.isdisjoint(LOADERS) for each in statements)

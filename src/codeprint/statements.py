@@ -289,22 +289,22 @@ def _imports(part: ast.AST, package: str) -> tuple[dict[str, list[str]], list[st
     modules, stars = list[str](), list[str]()
     at_once = {id(each) for each in _at_import(part)}
     for each in ast.walk(part):
-        targets: list[tuple[str, str]] = []
+        targets = list[str]()
         if isinstance(each, ast.Import):
-            targets = [(alias.asname or alias.name.partition(".")[0], alias.name) for alias in each.names]
+            targets = [alias.name for alias in each.names]
             for alias in each.names:
                 target = alias.name if alias.asname else alias.name.partition(".")[0]
                 names.setdefault(alias.asname or target, []).append(target)
         elif isinstance(each, ast.ImportFrom):
             module = _absolute(each, package)
-            targets = [(alias.name, f"{module}:{alias.name}") for alias in each.names]
+            targets = [f"{module}:{alias.name}" for alias in each.names]
             for alias in each.names:
                 if alias.name == "*":
                     stars.append(module)
                 else:
                     names.setdefault(alias.asname or alias.name, []).append(f"{module}:{alias.name}")
         if id(each) in at_once:
-            modules += [target for _, target in targets]
+            modules += targets
     return names, modules, stars
 
 

@@ -125,12 +125,7 @@ class ArchivedVersion:
 
 
 class Archive:
-    """All stored versions under the addresses of a catalog's entries, and in stores.
-
-    Args:
-        catalog: the catalog, including entries by a pattern, whatever their names were.
-        stores: stores of results by recipe.
-    """
+    """All versions that any run left under the addresses of a catalog's entries, patterns included, and in stores."""
 
     def __init__(self, catalog: AtomicCatalog, stores: Sequence[Store] = ()) -> None:
         resolver, self._stores = catalog.config_resolver, stores

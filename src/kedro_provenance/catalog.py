@@ -290,16 +290,17 @@ class AtomicCatalog(AdaptingCatalog):
         caches = (store.address for store in self.stores if store.is_cache and not is_remote(store.address))
         return any(folder.is_relative_to(address) for address in caches)
 
-    def share(self, names: Sequence[str], key: str) -> None:
-        """Put the versions that a node has just saved by the recipe with this key into the shared cache, if any."""
-        folders = {name: version_folder(self[name]) for name in names}
-        for store in self.stores:
-            if not (store.is_cache and all(folders.values())):
-                continue
+    def share(self, names: Sequence[str]) -> None:
+        """Put what a node has just saved into the shared cache, if others can tell that it is theirs, too."""
+        caches = [store for store in self.stores if store.is_cache]
+        stored = self.stored(names[0]) if caches and names else None
+        folders = {name: folder for name in names if (folder := version_folder(self[name]))}
+        if not (stored and stored.recipe) or stored.recipe.uncertain or len(folders) < len(names):
+            return
+        for store in caches:
             for name, folder in folders.items():
-                assert folder
                 try:
-                    store.put(key, name, folder.parent.name, folder)
+                    store.put(stored.recipe.key, name, folder.parent.name, folder)
                 except OSError as error:
                     logger.warning("%s is not in the cache for others: %s", name, error)
 

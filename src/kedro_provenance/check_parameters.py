@@ -76,11 +76,7 @@ def with_declared_blocks(parameters: Mapping[str, Any], declared: Mapping[str, A
 
 
 def types_of_blocks(parameters: Mapping[str, Any], block_types: Sequence[BlockTypes] = ()) -> dict[str, Any]:
-    """Make the requested pipelines from parameters; return the types of the blocks that their nodes read, by path.
-
-    Raises:
-        NameRefusedError: no pipelines can be made with names in the parameters.
-    """
+    """Make the requested pipelines from parameters; return the types of the blocks that their nodes read, by path."""
     use_parameters(parameters)
     made = dict(pipelines)
     read = set().union(*(pipeline.inputs() for pipeline in made.values()))
@@ -95,9 +91,6 @@ def check_names(context: KedroContext) -> None:
 
     A name counts as misspelt if no node reads it, no parameter names it, and one of the base environment differs from
     it by a slip, but not by a number at its end alone.
-
-    Raises:
-        RunRefusedError: a name is misspelt, or a file cannot be read.
     """
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)

@@ -72,11 +72,7 @@ def echo(data: Any, lines: Iterable[str], as_json: bool) -> None:
 
 @contextmanager
 def opened(env: str | None, names: Sequence[str] = ()) -> Iterator[Run]:
-    """Open a project as a run does, without starting one.
-
-    Raises:
-        RunRefusedError: the catalog records no provenance, or an entry cannot be used.
-    """
+    """Open a project as a run does, without starting one."""
     project = find_kedro_project(Path.cwd())
     if project is None:
         raise RunRefusedError("This folder is in no Kedro project. Change to one.")

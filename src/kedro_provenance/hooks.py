@@ -21,7 +21,7 @@ from kedro_provenance.manifest import save_manifest
 from kedro_provenance.plan import leaves_nothing, recipe_of, version_by
 from kedro_provenance.project import code_of_hook
 from kedro_provenance.run import Checks, Run
-from kedro_provenance.runner import announce, finish, share
+from kedro_provenance.runner import announce, finish
 from kedro_provenance.session_parameters import making_pipelines, parameters_in_use
 from kedro_provenance.start import start
 from kedro_provenance.terminal import show_messages
@@ -148,7 +148,7 @@ class ProvenanceHooks:
         catalog = self._run.catalog
         if catalog.made and leaves_nothing(node, catalog):
             catalog.note_run(node.name, catalog.made)
-        share(node, catalog)
+        catalog.share(node.outputs)
         finish(node, catalog)
 
     @hook_impl

@@ -20,12 +20,9 @@ LOCK_FILE = ".run.lock"
 
 
 def lock_data(run: Run) -> None:
-    """Hold a lock on the data folder during the run, with a note on who holds it.
+    """Refuse a run of a data folder that another run uses; else lock it, with a note on who holds it.
 
     The operating system releases the lock when the process dies. A folder in an object storage cannot be locked.
-
-    Raises:
-        RunRefusedError: another run holds it, or it cannot be opened.
     """
     file = run.data / LOCK_FILE
     lock = open_lock(file)

@@ -219,12 +219,7 @@ def _changed(entry: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 
 def with_copies(parameters: Mapping[str, Any], named: Collection[str], parent: str = "") -> dict[str, Any]:
-    """Return parameters in which entries of the named blocks that are ``like`` others are copies, see `copied`.
-
-    Args:
-        parameters: nested blocks.
-        named: paths of the blocks whose entries have names of the user's choice.
-        parent: the path of `parameters`.
+    """Return parameters in which entries of the blocks at the named paths may be ``like`` others, see `copied`.
 
     Raises:
         Fault: see `copied`.
@@ -289,9 +284,6 @@ def value_faults(error: ValidationError, block: Any, path: str, paths: Collectio
     """Return the faults of a block that its type refuses.
 
     A fault that a validator of the block raises is taken as it is, with the full paths of the block's parameters.
-
-    Args:
-        paths: the paths of all parameters that exist.
 
     Examples:
         >>> from pydantic import Field

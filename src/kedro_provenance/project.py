@@ -33,11 +33,7 @@ def of_hooks(attribute: str) -> list[str]:
 
 
 def code_of(value: Any, values: Collection[str] = ()) -> Fingerprint:
-    """Return the fingerprint of the project's code that an object runs.
-
-    Args:
-        values: texts among the parameters: names or dotted paths of modules, or names of entry points.
-    """
+    """Return the fingerprint of the project's code that an object runs, with these texts among its parameters."""
     packages = project_packages()
     begins = ("settings", "pipeline_registry", "pipelines.*")  # what Kedro imports before it runs anything
     imported = [f"{package}.{name}" for package in packages for name in begins]

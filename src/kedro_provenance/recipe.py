@@ -92,12 +92,7 @@ class StoredVersion:
         return self.folder is None or self.recipe is None or self.content == content_of(self.folder)
 
     def to_json(self, place: Path | None = None, lineage: Path | None = None) -> bytes:
-        """Return the record to store next to the data, without their location.
-
-        Args:
-            place: folder in which the record will lie.
-            lineage: folder for the descriptions of ancestors; None has them in the record.
-        """
+        """Return the record to store in `place`; without a folder for the lineage, it has the lineage itself."""
         stored = asdict(replace(self, folder=None, lineage_folder=None))
         del stored["version"], stored["folder"], stored["lineage_folder"]
         if place and lineage:
@@ -155,13 +150,7 @@ def local_versions(path: Path, key: str) -> Iterator[StoredVersion]:
 
 
 def parse_version(content: bytes, version: str, place: Path | None = None) -> StoredVersion:
-    """Return a version from the content of its record; without a recipe if the record has none, or its lineage is gone.
-
-    Args:
-        content: the content of the record.
-        version: name of the version.
-        place: folder in which the record lies; None in an object storage.
-    """
+    """Return a version from its record; without a recipe if the record has none, or its lineage is gone."""
     try:
         stored = json.loads(content)
         known = {each.name for each in fields(StoredVersion)} - {"version", "folder", "lineage_folder"}

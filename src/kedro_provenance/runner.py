@@ -126,15 +126,6 @@ def announce(node: Node, catalog: AtomicCatalog, version: StoredVersion) -> None
     catalog.node = node  # last: threads that load the inputs wait for it
 
 
-def share(node: Node, catalog: AtomicCatalog) -> None:
-    """Put what a node has left into the shared cache, if there is one and others can tell that it is theirs, too."""
-    if not any(store.is_cache for store in catalog.stores):
-        return
-    stored = [catalog.stored(name) for name in node.outputs]
-    if stored and stored[0] and stored[0].recipe and not stored[0].recipe.uncertain:
-        catalog.share(node.outputs, stored[0].recipe.key)
-
-
 def finish(node: Node, catalog: AtomicCatalog) -> None:
     """Remove a node's scratch data, as all of its outputs are saved."""
     catalog.node, catalog.making = None, {}

@@ -163,11 +163,7 @@ def pin_versions(run: Run) -> None:
 
 
 def show_plan(run: Run) -> None:
-    """Print the plan of `--only-missing-outputs` if the parameter `dry_run` is true.
-
-    Raises:
-        click.exceptions.Exit: the plan is printed, and nothing runs.
-    """
+    """Print the plan of `--only-missing-outputs`, and run nothing, if the parameter `dry_run` is true."""
     if run.parameters.get("dry_run"):
         Console().print(plan_table(plan(run.pipeline, run.catalog)))
         raise click.exceptions.Exit(0)
@@ -202,11 +198,7 @@ def plan_table(steps: list[Step]) -> Table:
 
 
 def require_one_origin(run: Run) -> None:
-    """Refuse a run that reads results of different origin, unless the parameter `allow_mixed` allows it.
-
-    Raises:
-        RunRefusedError: inputs come from different states of one entry.
-    """
+    """Refuse a run that reads results of different origin, unless the parameter `allow_mixed` allows it."""
     inputs = run.to_run.inputs() | run.aliases.entries_to_fit(run)
     run.mixed = mixed_origins(inputs, run.catalog) + foreign_origins(inputs, run.catalog)
     if run.mixed and not run.parameters.get("allow_mixed"):
@@ -274,11 +266,7 @@ def absence(dataset: Any) -> str | None:
 
 
 def try_checks(run: Run) -> None:
-    """Run the checks of the nodes' needs, such as a model or a device, which would otherwise fail hours later.
-
-    Raises:
-        RunRefusedError: some fail; names all.
-    """
+    """Refuse a run whose nodes lack what they need, such as a model or a device, and would fail hours later."""
     faults = []
     for check in chain.from_iterable(checks(run.to_run, run.catalog) for checks in run.checks):
         try:

@@ -36,7 +36,7 @@ def test_a_cache_that_cannot_be_used_hinders_no_run(version, tmp_path, caplog, m
     (tmp_path / "file").write_text("no folder")
     catalog.stores = [Store(str(tmp_path / "file"), is_cache=True), Store("memory://away", is_cache=True)]
     monkeypatch.setattr(Store, "versions", lambda *_: (_ for _ in ()).throw(StorageError("it does not answer")))
-    catalog.share(["model"], RECIPE.key)
+    catalog.share(["model"])
     made = catalog.made_before(["model"], RECIPE.key)
     assert made["model"].content == read_version(version).content
     assert "model is not in the cache for others" in caplog.text

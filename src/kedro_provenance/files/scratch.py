@@ -19,7 +19,7 @@ OWN = f"kedro-{socket.gethostname()}-"
 
 
 def scratch_folder(parent: str | None = None) -> tempfile.TemporaryDirectory:
-    """Return a folder in `parent` that is removed with the object, or at the end of a `with` block.
+    """Return a folder, by default among temporary files, that is removed with the object or at the end of `with`.
 
     Leftovers of killed processes of this machine next to it are removed.
 

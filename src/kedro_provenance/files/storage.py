@@ -108,7 +108,7 @@ def require_bucket(address: str, options: Mapping[str, Any]) -> None:
 
 
 def states(address: str, options: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return size and state of each object at an address or in a folder, by relative path, or that fits a pattern.
+    """Return size and state of each object that an address, a folder or a pattern names, by relative path.
 
     Raises:
         StorageError: the storage cannot be listed.
