@@ -59,7 +59,7 @@ HOOKS = (
         check_names=True,
         blocks=BLOCKS,
         block_types=[source_types],
-        late_tags=["gpu", "evaluation"],
+        late_tags=["gpu", "evaluation", "training"],
         aliases=CurrentModelAliases(readers=["recommendation", "export"]),
         stores=[cells.FOLDER],
     ),

@@ -126,7 +126,8 @@ MAKERS = {
 def assert_log(loaded, saved):
     for part in ("items", "users", "samples"):
         assert getattr(loaded, part).equals(getattr(saved, part))
-    for name, column in vars(saved.sequences).items():
+    assert loaded.sequences.schema == saved.sequences.schema
+    for name, column in saved.sequences.columns.items():
         found = getattr(loaded.sequences, name)
         assert found.dtype == column.dtype
         np.testing.assert_array_equal(found, column)

@@ -27,7 +27,7 @@ def permuted(scores, model, rows, others):
     return own[rows].select("row", "label", input=pl.lit("prompt"), score=own["score"].gather(others))
 
 
-@pytest.mark.parametrize("most", [None, 150])
+@pytest.mark.parametrize("limit", [None, 150])
 def test_a_model_loses_what_it_reads(scores, limit):
     rows, others = permuted_rows(ROWS, limit, seed=1)
     tables = {model: permuted(scores, model, rows, others) for model in ("knowing", "guessing")}

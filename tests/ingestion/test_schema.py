@@ -89,7 +89,7 @@ def test_interactions_refuses(broken: pl.DataFrame, named: str) -> None:
         (Items, ITEMS.with_columns(title=pl.lit("")), "title"),
         (Items, ITEMS.with_columns(title=pl.lit(None, pl.String)), "title"),
         (Items, pl.concat([ITEMS, ITEMS.head(1)]), "field_uniqueness"),
-        (Items, ITEMS.with_columns(year=1979), "text field"),
+        (Items, ITEMS.with_columns(year=1979), "a field is neither"),
         (Users, pl.concat([USERS, USERS.tail(1)]), "field_uniqueness"),
         (Users, USERS.with_columns(age=24), "profile field"),
     ],

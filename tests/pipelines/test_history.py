@@ -7,9 +7,10 @@ import yaml
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 
-from named import names_with
+from named import PARAMETERS, names_with
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.config import FewShotConfig, HistoryConfig, ItemEmbeddingConfig
+from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.llm import embedding
 from reclora_kedro.pipelines.history import create_pipeline, nodes
 
@@ -62,6 +63,7 @@ def catalog_of(tmp_path, monkeypatch):
             "base_llm": "any",
             "sentence_encoder": "any",
             "params:history": history,
+            "params:ingestion": IngestionConfig.model_validate(PARAMETERS["ingestion"]),
             "params:few_shot": FewShotConfig(),
             "params:engine": LOCAL,
         }.items():

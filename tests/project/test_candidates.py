@@ -23,7 +23,7 @@ def test_a_retriever_that_is_not_trained_yet_is_refused_with_what_to_do(finished
 @pytest.fixture(scope="module")
 def shown(finished_run):
     """What a run printed that trains a retriever and ranks by it."""
-    settings = {"recommendation": {"sources": SOURCES, "method": "validation", "order": "validation", "variant": None}}
+    settings = {"recommendation": {"sources": SOURCES, "method": "validation", "order": "candidates", "variant": None}}
     with redirect_stdout(StringIO()) as printed:
         kedro_run(finished_run.project, settings, pipeline_names=["candidates", "recommendation", "ranking"])
     return printed.getvalue()

@@ -30,7 +30,6 @@ def test_a_mistake_is_refused(changes, message):
 def test_all_methods_compete_unless_one_is_named():
     assert config().methods == ("popularity", "item_knn", "linear", "fusion", "ranker")
     assert config(method="ranker").methods == ("ranker",)
-    assert (config().orders, config(order="lens").orders) == (("candidates", "lens"), ("lens",))
 
 
 @pytest.mark.parametrize("ids", [["POST", "POST2", "85123A", "post"], [15, 105, 2]])

@@ -1,6 +1,6 @@
 """A moment has one list, whoever makes it: the node, ranking, Python, or the service, also after events."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 
 import lightgbm
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from live_service import LINEAR, block, ingestion, recommender_of
 from random_logs import ITEMS, USERS, item_embeddings, logs
+from reclora_kedro.api import Recommender
 from reclora_kedro.candidates.moments import NO_ITEM, NOTHING
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.history.sequences import Sequences, places_of
@@ -188,12 +189,16 @@ def _service_and_recommender_agree(now, anew, requests):
         require_equal(answer.items.tolist(), answer.scores, lists.items[0, kept].tolist(), lists.scores[0, kept])
 
 
+def vars_of(recommender):
+    return {field.name: getattr(recommender, field.name) for field in fields(recommender)}
+
+
 def _node_ranking_and_recommender_agree(now, recommender):
     log, n = recommender.log, recommender.config.shortlist
     users = [now.current.users.get(user, now.nobody) for user in IDS]
     plain = best(recommender, users, [Request(True, user) for user in IDS], n)
     delivered, _ = lists_for_users(recommender, IDS, n)
-    recommended = recommender.recommend(IDS, n)
+    recommended = Recommender(**vars_of(recommender)).recommend(IDS, n)
     likes = log.now(pl.DataFrame({"user_index": users, "item_index": 0})).with_row_index("row")
     list_maker = recommender.list_maker(recommender.choice.kind, recommender.choice.order)
     ranked = rank_likes({"method": list_maker}, recommender.moments(likes), likes, n)["top_items"]

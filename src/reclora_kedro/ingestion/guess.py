@@ -922,8 +922,8 @@ def _unpacked(table: RawTable) -> str:
     steps = "".join(f".explode({name!r})" for name in lists)
     steps += "".join(f".unnest({name!r}, separator='_')" for name in [*records, *lists])
     return (
-        f"{', '.join([*records, *lists])} {'hold' if records[1:] or lists[1:] or (records and lists) else 'holds'} "
-        f"records, whose fields are no columns yet: write them as such by polars, `pl.{reader}({table.path.name!r})"
+        f"columns of records, {', '.join([*records, *lists])}, have fields that are no columns yet: write them as such "
+        f"by polars, `pl.{reader}({table.path.name!r})"
         f"{steps}.write_parquet('{table.path.stem}-flat.parquet')`, and give the command that file. "
     )
 

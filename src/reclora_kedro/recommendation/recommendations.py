@@ -35,7 +35,7 @@ def best_of_shortlists(
         ...     {"user_id": [7, 7], "item_id": [1, 2], "title": ["Heat", "Net"], "score": [0.9, 0.4],
         ...      "because": [["Casino"], []], "fallback": [False, False]}
         ... )
-        >>> recommend(shortlist, None, top_n=1).select("user_id", "rank", "title", "score").rows()
+        >>> best_of_shortlists(shortlist, None, top_n=1).select("user_id", "rank", "title", "score").rows()
         [(7, 1, 'Heat', 0.9)]
     """
     nothing = pl.lit([], dtype=pl.List(pl.String))

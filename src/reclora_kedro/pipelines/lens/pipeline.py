@@ -19,7 +19,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 inputs={"log": "log", "config": "params:lens", "engine": "params:engine", **few_shot, **retriever},
                 outputs=["lens", "lens_training_log"],
                 name="train_lens",
-                tags=["gpu"],  # lists, which need none, come before it
+                tags=["training"],  # lists, which need none, come before it
             ),
             Node(
                 nodes.measure_lens,
