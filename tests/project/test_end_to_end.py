@@ -56,7 +56,8 @@ def test_metrics_are_a_list_of_records_one_per_model(finished_run):
     for record in metrics:
         assert set(record) == {
             "model", "rows", "positives", "users", "auc", "auc_low", "auc_high", "confidence", "gauc", "gauc_low",
-            "gauc_high", "gauc_users", "log_loss", "log_loss_low", "log_loss_high", "accuracy", "accuracy_low", "accuracy_high", "constant_log_loss", "constant_accuracy", "split_auc",
+            "gauc_high", "gauc_users", "log_loss", "log_loss_low", "log_loss_high", "accuracy", "accuracy_low",
+            "accuracy_high", "constant_log_loss", "constant_accuracy", "split_auc",
             "split_rows",
         }  # fmt: skip
         assert 0 <= record["auc_low"] <= record["auc"] <= record["auc_high"] <= 1
