@@ -49,8 +49,7 @@ def test_a_saved_lens_is_two_files_that_hold_all_of_it_and_their_digests(fitted,
     lens.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"lens.json", "lens.safetensors", DIGESTS}
     settings = json.loads((tmp_path / "lens.json").read_text())
-    assert settings.keys() == {"lens", "sizes"}
-    assert settings["lens"] == json.loads(lens.config.model_dump_json())
+    assert settings == {"lens": lens.config.model_dump(), "sizes": json.loads(lens.sizes.model_dump_json())}
     loaded = load_lens(tmp_path)
     assert (loaded.config, loaded.sizes) == (lens.config, lens.sizes)
     for name, tensor in lens.state_dict().items():

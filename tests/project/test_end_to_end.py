@@ -133,6 +133,7 @@ def test_dirty_rows_are_reported_not_dropped_silently(finished_run):
 
 def test_the_report_is_one_self_contained_page(finished_run):
     page = finished_run.catalog.load("evaluation_report")
+    assert "Recommended to a visitor who took " in page
     assert "Recommended to user" not in page
     assert "<html" in page
     assert all(model in page for model in MODELS)

@@ -65,11 +65,7 @@ def test_a_run_that_is_interrupted_goes_on_elsewhere_and_what_fits_is_kept(store
     assert catalog.load("run_manifest")["saved"]["scores"] == f"version {catalog.stored('scores').version}"
     left = {path for path in (stored_project / "data").rglob("*") if path.is_file() and path.parent.name != "lineage"}
     # A record, and states that it names, are of each file that has no versions.
-    assert {path.name for path in left if not path.name.startswith("node-")} == {
-        ".run.lock",
-        "recommendations_csv.json",
-        "learned_weights.json",
-    }
+    assert {path.name for path in left} == {".run.lock", "recommendations_csv.json", "learned_weights.json"}
 
     scores = bucket.objects("team/reclora/07_model_output")
     shutil.rmtree(private_cache("kedro-provenance"))
