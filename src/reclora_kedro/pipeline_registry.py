@@ -138,7 +138,7 @@ def load_step(step: str) -> ModuleType:
     else:
         if text is None or not getattr(module, "NEEDS_LLM", False):
             return module
-    without = command(f"--pipelines {','.join(STEPS_WITHOUT_LLM)}", None)
+    without = command(f"--pipelines {','.join(STEPS_OF_LISTS)}", None)
     raise RunRefusedError(f"{text}. Nothing was written. Without an LLM: {without}.")
 
 

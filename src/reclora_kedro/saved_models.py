@@ -18,7 +18,7 @@ M = TypeVar("M", bound=nn.Module)
 
 def save_model(model: nn.Module, folder: Path, name: str, config: BaseModel, sizes: BaseModel) -> None:
     """Write ``name.json``, ``name.safetensors`` and their digests."""
-    settings = {name: config.model_dump(mode="json"), "sizes": sizes.model_dump(mode="json", exclude_defaults=True)}
+    settings = {name: config.model_dump(mode="json"), "sizes": sizes.model_dump(mode="json")}
     (folder / f"{name}.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     save_file(model.state_dict(), folder / f"{name}.safetensors")
     seal(folder)

@@ -77,4 +77,4 @@ def test_without_the_extra_llm_recommending_loads_and_an_llm_is_refused_with_the
     assert {*STEPS_WITHOUT_LLM, "candidates", "ranking", "update", "forget", "monitoring"} <= {*loaded.split()}
     assert "finetuning" not in loaded
     assert "`pip install 'gguf>=" in said
-    assert "Without an LLM: `kedro run --pipelines ingestion,history,lens,recommendation`." in said
+    assert "Without an LLM: `kedro run --pipelines ingestion,history,recommendation`." in said
