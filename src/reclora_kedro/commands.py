@@ -120,7 +120,7 @@ def forget(project: Path, only_missing_outputs: bool = False, **session: Any) ->
 
 def _erase(run: Run) -> None:
     from reclora_kedro.ingestion.ids import id_text
-    from reclora_kedro.serving.erasing import erase_events
+    from reclora_kedro.serving.journal_databases import erase_events
 
     catalog, users = cast(Any, run.catalog), run.parameters["forget"]["users"]
     try:

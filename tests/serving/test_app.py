@@ -51,9 +51,9 @@ from reclora_kedro.recommendation.recommender import REASONS
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.serving import live_sequences
 from reclora_kedro.serving.app import _reload_when_told, create_app
-from reclora_kedro.serving.erasing import erase_events
 from reclora_kedro.serving.guard import Tokens
 from reclora_kedro.serving.journal import Changes, Content, UserContent
+from reclora_kedro.serving.journal_databases import erase_events
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics

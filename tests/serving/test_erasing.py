@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from reclora_kedro.serving.erasing import erase_events
+from reclora_kedro.serving.journal_databases import erase_events
 
 TABLES = """
 PRAGMA journal_mode = WAL;

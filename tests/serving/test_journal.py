@@ -13,7 +13,6 @@ from kedro.io import DatasetError
 from live_service import FILE
 from reclora_kedro import extras
 from reclora_kedro.datasets.journal import JournalDataset
-from reclora_kedro.serving.erasing import erase_events
 from reclora_kedro.serving.journal import (
     Added,
     Changes,
@@ -25,7 +24,7 @@ from reclora_kedro.serving.journal import (
     NotStoredError,
     UserContent,
 )
-from reclora_kedro.serving.journal_databases import SqliteFile, journal_database
+from reclora_kedro.serving.journal_databases import SqliteFile, erase_events, journal_database
 from reclora_kedro.serving.journal_tables import Event, JournalError, add_event
 
 

@@ -13,9 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from live_service import FILE
 from reclora_kedro.datasets.journal import JournalDataset
 from reclora_kedro.ingestion.forgotten import NOBODY
-from reclora_kedro.serving.erasing import erase_events
 from reclora_kedro.serving.journal import Content, EventConflictError, Journal
-from reclora_kedro.serving.journal_databases import journal_database
+from reclora_kedro.serving.journal_databases import erase_events, journal_database
 from reclora_kedro.serving.journal_tables import TABLES, Event
 
 USERS, IDS, SERVICES = ("ann", "bob"), ("e1", "e2", "e3", "e4"), (0, 1)
@@ -167,11 +166,11 @@ class PostgresMachine(JournalMachine):
                 connection.execute(statement)
 
     def copy_database(self):
-        copies = [f"CREATE TABLE backup.{table} AS TABLE {table}" for table in TABLES.tables]
+        copies = [f"CREATE TABLE backup.{table} AS TABLE {table}" for table in TABLES]
         self.execute("DROP SCHEMA IF EXISTS backup CASCADE; CREATE SCHEMA backup", *copies)
 
     def restore_database(self):
-        self.execute(*(f"DELETE FROM {table}; INSERT INTO {table} TABLE backup.{table}" for table in TABLES.tables))
+        self.execute(*(f"DELETE FROM {table}; INSERT INTO {table} TABLE backup.{table}" for table in TABLES))
 
     def remove_database(self):
         self.execute("DROP SCHEMA machine CASCADE")

@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
-from reclora_kedro.serving.journal_databases import JournalDatabase, reading
+from reclora_kedro.serving.journal_databases import JournalDatabase, in_a_line, reading
 from reclora_kedro.serving.journal_tables import (
     CHANGED,
     DELETE_DROPPED,
@@ -128,7 +128,7 @@ class Journal:
             self._place = read_place(self._reader)
         except (OSError, database.Error) as error:
             raise JournalError(
-                f"The journal cannot be kept in {database.address}: {_in_a_line(error)}. Name a file or a database "
+                f"The journal cannot be kept in {database.address}: {in_a_line(error)}. Name a file or a database "
                 "that can be written in service.journal."
             ) from error
         self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
@@ -217,7 +217,7 @@ class Journal:
                 place = self._read_place()
             except (OSError, self._database.Error, JournalError) as error:
                 self._next_look = monotonic() + PAUSE * (monotonic() - began)
-                self._seen, self._unread = None, f"{self._database.address} cannot be read: {_in_a_line(error)}."
+                self._seen, self._unread = None, f"{self._database.address} cannot be read: {in_a_line(error)}."
                 logger.warning("%s Answers go on without what is new there.", self._unread)
                 self._observe_fault("read")
                 return
@@ -291,7 +291,7 @@ class Journal:
         try:
             outcomes = self._commit(jobs)
         except Exception as error:  # whatever it is, the thread goes on
-            self._unstored = f"The journal {self._database.address} cannot be written: {_in_a_line(error)}."
+            self._unstored = f"The journal {self._database.address} cannot be written: {in_a_line(error)}."
             logger.warning("%s", self._unstored)
             self._observe_fault("commit")
             kind = MaybeStoredError if isinstance(error, MaybeStoredError) else NotStoredError
@@ -333,7 +333,7 @@ class Journal:
             connection.driver.execute("COMMIT")
         except self._database.Error as error:
             if self._database.is_lost(connection):
-                raise MaybeStoredError(_in_a_line(error)) from error
+                raise MaybeStoredError(in_a_line(error)) from error
             self._roll_back(connection)
             raise
         self._require_in_place()
@@ -342,13 +342,13 @@ class Journal:
     def _begin(self) -> Connection:
         """Begin a transaction, by another connection if the server has ended the one before."""
         try:
-            self._database.begin_writing(self._connection)
+            self._connection.driver.execute(self._database.begin_writing)
         except self._database.Error:
             if not self._database.is_lost(self._connection):
                 self._roll_back(self._connection)
                 raise
             self._connection = self._database.connect()
-            self._database.begin_writing(self._connection)
+            self._connection.driver.execute(self._database.begin_writing)
         return self._connection
 
     def _roll_back(self, connection: Connection) -> None:
@@ -417,7 +417,3 @@ def _changes_since(connection: Connection, place: Place) -> Changes:
         users[user_id] = UserContent(stored_events(connection, user_id=user_id), dropped and dropped[0])
     events = stored_events(connection, after=place.sequence)
     return Changes([event for event in events if event.user_id not in users], users)
-
-
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")

@@ -3,22 +3,21 @@
 import logging
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
-
-from sqlalchemy.dialects import postgresql, sqlite
+from typing import Any
 
 from kedro_provenance.files.storage import is_remote
 from reclora_kedro.extras import missing_extra
+from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.serving.journal_tables import (
     READ_TOTALS,
     TABLES,
-    TOTALS,
     Connection,
     JournalError,
     add_checksums,
+    erase_users,
     stored_event,
 )
 
@@ -51,11 +50,15 @@ class JournalDatabase(ABC):
         address: a file, or a URL without a password.
         Error: what the driver's errors are.
         begin_reading: the statement that begins a transaction which reads one state, whatever others commit.
+        begin_writing: the one that begins a transaction with the lock of the journal, which one writer of all has.
+        advice: what to do if the journal cannot be used.
     """
 
     address: str
     Error: type[Exception]
-    begin_reading: ClassVar[str]
+    begin_reading: str
+    begin_writing: str
+    advice: str
 
     @abstractmethod
     def connect(self) -> Connection:
@@ -65,33 +68,55 @@ class JournalDatabase(ABC):
     def connect_to_read(self) -> Connection | None:
         """Return a connection to a journal that is read alone; None if there is none."""
 
-    @abstractmethod
-    def begin_writing(self, connection: Connection) -> None:
-        """Begin a transaction that has the lock of the journal: no other writer of any service does."""
+    def check(self, connection: Connection) -> None:
+        """Raise `Error` if what a connection reads is no journal."""
+        if connection.has_table("events"):
+            stored_event(connection, "")
 
-    @abstractmethod
-    def require_usable(self) -> None:
-        """Raise JournalError, without writing anything, if the journal cannot be read, or is none."""
-
-    @abstractmethod
-    def require_events(self) -> None:
-        """Raise JournalError if a journal has lost all that it held; log a warning if there is none."""
-
-    @abstractmethod
     def is_lost(self, connection: Connection) -> bool:
         """Whether a connection that has failed is of no more use."""
+        return False
 
-    @abstractmethod
     def remove_remains(self, connection: Connection) -> bool:
-        """Remove what is left of deleted rows; return whether that is done."""
+        """Remove what is left of deleted rows, unless a server does; return whether that is done."""
+        return True
 
-    @abstractmethod
     def identify(self) -> Any:
         """Return what is behind the address; another value later means that the journal was replaced."""
+        return None
 
-    @abstractmethod
+    def require_usable(self) -> None:
+        """Raise JournalError, without writing anything, if the journal cannot be read, or is none."""
+        try:
+            if (connection := self.connect_to_read()) is not None:
+                with closing(connection):
+                    self.check(connection)
+        except self.Error as error:
+            raise JournalError(self.failure(error)) from error
+
+    def require_events(self) -> None:
+        """Raise JournalError if a journal has lost all that it held; log a warning if there is none.
+
+        A service makes a journal with its tables. One without them is what is left of another.
+        """
+        if (connection := self.connect_to_read()) is None:
+            text = "There is no journal in %s, though the model has read events of one: a new one begins."
+            logger.warning(text, self.address)
+            return
+        with closing(connection):
+            if not connection.has_table("events"):
+                raise JournalError(
+                    f"{self.address} is empty, but the model that is served has read events of a journal: restore a "
+                    "backup of it, or move the file away to begin a new one."
+                )
+
     def failure(self, error: object) -> str:
         """Say that the journal cannot be used because of an error, and what to do."""
+        return f"{self.address} cannot be used as a journal ({in_a_line(error)}): {self.advice}"
+
+
+def in_a_line(error: object) -> str:
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def journal_database(address: str) -> JournalDatabase:
@@ -123,12 +148,24 @@ def reading(database: JournalDatabase, connection: Connection) -> Iterator[Conne
         connection.driver.execute("COMMIT")
 
 
+@contextmanager
+def _closed_on_failure(connection: Connection) -> Iterator[Connection]:
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
+
+
 class SqliteFile(JournalDatabase):
     """A local file: its write-ahead log is flushed to disk at every commit."""
 
     Error = sqlite3.Error
-    begin_reading = "BEGIN"
-    _dialect: ClassVar = sqlite.dialect(paramstyle="named")
+    begin_reading, begin_writing = "BEGIN", "BEGIN IMMEDIATE"
+    advice = (
+        "an SQLite file that the service has made is expected, or none. Move it away, restore a copy of it, or name "
+        "another file in service.journal."
+    )
 
     def __init__(self, address: str) -> None:
         self.address, self._file = address, Path(address)
@@ -136,71 +173,32 @@ class SqliteFile(JournalDatabase):
     def connect(self) -> Connection:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         driver = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
-        connection = Connection(driver, self._dialect)
-        try:
+        with _closed_on_failure(Connection(driver, is_file=True)) as connection:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
                 driver.execute(f"PRAGMA {pragma}")
-            self.begin_writing(connection)
+            driver.execute(self.begin_writing)
             connection.make_tables()
-            held = {row[1] for row in driver.execute("PRAGMA table_info(events)")}
+            columns = {row[1] for row in driver.execute("PRAGMA table_info(events)")}
             for name, kind in (("checksum", "INTEGER"), ("columns", "TEXT")):  # which earlier releases lack
-                if name not in held:
+                if name not in columns:
                     driver.execute(f"ALTER TABLE events ADD COLUMN {name} {kind}")
-            if "checksum" not in held:
+            if "checksum" not in columns:
                 add_checksums(connection)
             connection.make_totals()
             driver.execute("COMMIT")
-        except BaseException:
-            connection.close()
-            raise
         return connection
 
     def connect_to_read(self) -> Connection | None:
         if not self._file.exists():
             return None
         database = f"{self._file.absolute().as_uri()}?mode=ro"
-        return Connection(sqlite3.connect(database, uri=True, timeout=PATIENCE), self._dialect)
+        return Connection(sqlite3.connect(database, uri=True, timeout=PATIENCE), is_file=True)
 
-    def begin_writing(self, connection: Connection) -> None:
-        connection.driver.execute("BEGIN IMMEDIATE")
-
-    def require_usable(self) -> None:
-        if not self._file.exists() or not self._file.stat().st_size:
-            return
-        try:
-            with self._read() as connection:
-                [[verdict]] = connection.driver.execute("PRAGMA quick_check(1)").fetchall()
-                if verdict != "ok":
-                    raise sqlite3.DatabaseError(verdict.replace("\n", " "))
-                if _has_events(connection):
-                    stored_event(connection, "")
-        except sqlite3.Error as error:
-            raise JournalError(self.failure(error)) from error
-
-    def require_events(self) -> None:
-        """Raise JournalError if the file has lost all that it held; log a warning if there is none.
-
-        The service makes a file with its tables. One without them is what is left of another.
-        """
-        if not self._file.exists():
-            warn_of_new_journal(self.address)
-            return
-        with self._read() as connection:
-            if not _has_events(connection):
-                raise JournalError(
-                    f"{self.address} is empty, but the model that is served has read events of a journal: restore a "
-                    "backup of it, or move the file away to begin a new one."
-                )
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        connection = self.connect_to_read()
-        assert connection is not None  # as the file exists
-        with closing(connection):
-            yield connection
-
-    def is_lost(self, connection: Connection) -> bool:
-        return False
+    def check(self, connection: Connection) -> None:
+        [[verdict]] = connection.driver.execute("PRAGMA quick_check(1)").fetchall()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        super().check(connection)
 
     def remove_remains(self, connection: Connection) -> bool:
         [(is_busy, *_)] = connection.driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -212,22 +210,13 @@ class SqliteFile(JournalDatabase):
         states = (file.stat() if file.exists() else None for file in files)
         return tuple(state and (state.st_dev, state.st_ino) for state in states)
 
-    def failure(self, error: object) -> str:
-        return (
-            f"{self.address} cannot be used as a journal ({error}): an SQLite file that the service has made is "
-            "expected, or none. Move it away, restore a copy of it, or name another file in service.journal."
-        )
-
-
-def _has_events(connection: Connection) -> bool:
-    return bool(connection.driver.execute("SELECT 1 FROM sqlite_schema WHERE name = 'events'").fetchall())
-
 
 class PostgresDatabase(JournalDatabase):
     """A schema of a PostgreSQL database: an acknowledged event is flushed to the server's disk."""
 
     begin_reading = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-    _dialect: ClassVar = postgresql.psycopg.dialect()
+    begin_writing = f"BEGIN; SELECT pg_advisory_xact_lock({LOCK})"
+    advice = "start the server, or correct service.journal."
 
     def __init__(self, address: str) -> None:
         if text := missing_extra("postgres", "service.journal, a database of PostgreSQL,"):
@@ -249,37 +238,15 @@ class PostgresDatabase(JournalDatabase):
         self.address, self.Error = address, psycopg.Error
         self._options: Any = {name: value for name, value in CONNECTING.items() if name not in given}
 
-    def _connected(self) -> Connection:
-        import psycopg
-
-        driver: Any = psycopg.connect(self.address, autocommit=True, **self._options)
-        connection = Connection(driver, self._dialect)
-        try:
-            if (encoding := driver.info.parameter_status("server_encoding")) != "UTF8":
-                raise JournalError(
-                    f"{self.address} has the encoding {encoding}, in which not all ids can be written: name a database "
-                    "with the encoding UTF8."
-                )
-            for statement in SESSION:
-                driver.execute(statement)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
     def connect(self) -> Connection:
-        connection = self._connected()
-        try:
+        with _closed_on_failure(self._connected()) as connection:
             is_current = self._has_tables(connection) and connection.driver.execute(HAS_COLUMNS).fetchone() is not None
-            if not (is_current and connection.has_totals() and connection.run(READ_TOTALS).fetchone()):
-                self.begin_writing(connection)
+            if not (is_current and connection.has_table("totals") and connection.run(READ_TOTALS).fetchone()):
+                connection.driver.execute(self.begin_writing)
                 connection.make_tables()
                 connection.driver.execute("ALTER TABLE events ADD COLUMN IF NOT EXISTS columns TEXT")
                 connection.make_totals()
                 connection.driver.execute("COMMIT")
-        except BaseException:
-            connection.close()
-            raise
         return connection
 
     def connect_to_read(self) -> Connection | None:
@@ -289,51 +256,58 @@ class PostgresDatabase(JournalDatabase):
         connection.close()
         return None
 
+    def _connected(self) -> Connection:
+        import psycopg
+
+        driver: Any = psycopg.connect(self.address, autocommit=True, **self._options)
+        with _closed_on_failure(Connection(driver, is_file=False)) as connection:
+            if (encoding := driver.info.parameter_status("server_encoding")) != "UTF8":
+                raise JournalError(
+                    f"{self.address} has the encoding {encoding}, in which not all ids can be written: name a database "
+                    "with the encoding UTF8."
+                )
+            for statement in SESSION:
+                driver.execute(statement)
+        return connection
+
     def _has_tables(self, connection: Connection) -> bool:
         """Return whether the journal's tables exist; raise JournalError if another program has one of that name."""
-        tables = [name for name in TABLES.tables if name != TOTALS.name]  # which earlier releases lack
-        names = ", ".join(f"to_regclass('{name}') IS NOT NULL" for name in tables)
-        exist = dict(zip(tables, connection.driver.execute(f"SELECT {names}").fetchone(), strict=True))
-        if len({*exist.values()}) > 1:
-            names = ", ".join(name for name in exist if exist[name])
+        tables = TABLES.keys() - {"totals"}  # which earlier releases lack
+        existing = sorted(name for name in tables if connection.has_table(name))
+        if existing and len(existing) < len(tables):
             raise JournalError(
-                f"{self.address} has tables {names}, but not all that a journal has: name a database or a schema of "
-                "its own in service.journal, such as postgresql://user@host/database?options=-csearch_path%3Dreclora."
+                f"{self.address} has tables {', '.join(existing)}, but not all that a journal has: name a database or "
+                "a schema of its own in service.journal, such as "
+                "postgresql://user@host/database?options=-csearch_path%3Dreclora."
             )
-        return all(exist.values())
-
-    def begin_writing(self, connection: Connection) -> None:
-        connection.driver.execute(f"BEGIN; SELECT pg_advisory_xact_lock({LOCK})")
-
-    def require_usable(self) -> None:
-        try:
-            if connection := self.connect_to_read():
-                connection.close()
-        except self.Error as error:
-            raise JournalError(self.failure(error)) from error
-
-    def require_events(self) -> None:
-        if connection := self.connect_to_read():
-            connection.close()
-        else:
-            warn_of_new_journal(self.address)
+        return bool(existing)
 
     def is_lost(self, connection: Connection) -> bool:
         driver: Any = connection.driver
         return bool(driver.closed)
 
-    def remove_remains(self, connection: Connection) -> bool:
-        return True  # VACUUM is the server's affair
 
-    def identify(self) -> Any:
-        return None
+def erase_events(address: str, users: Iterable[Any]) -> int:
+    """Delete all events of users for good and return their number, 0 if there is no journal; services notice at once.
 
-    def failure(self, error: object) -> str:
-        return (
-            f"{self.address} cannot be used as a journal ({' '.join(str(error).split())}): start the server, or "
-            "correct service.journal."
-        )
+    Args:
+        address: the journal, as in `service.journal`.
 
-
-def warn_of_new_journal(address: str) -> None:
-    logger.warning("There is no journal in %s, though the model has read events of one: a new one begins.", address)
+    Raises:
+        ValueError: the journal is locked, cannot be reached, or is none.
+    """
+    if is_remote(address):
+        return 0
+    database = journal_database(address)
+    try:
+        if (existing := database.connect_to_read()) is None:
+            return 0
+        existing.close()
+        with closing(database.connect()) as connection:
+            connection.driver.execute(database.begin_writing)
+            events = erase_users(connection, filter(None, map(id_text, users)))
+            connection.driver.execute("COMMIT")
+            database.remove_remains(connection)
+    except (JournalError, database.Error) as error:
+        raise ValueError(f"Events cannot be erased: {database.failure(error)}") from error
+    return events
