@@ -33,7 +33,8 @@ test: $(READY)  ## the tests of the recommender and of its plug-in, in a process
 test-benchmarks: $(READY)  ## each benchmark, on data of seconds
 	$(TESTS) -m benchmark tests/project/test_benchmarks.py
 
-test-extras: $(READY)  ## the tests of the published methods, which lie beside them
+test-extras: $(READY)  ## types and tests of the published methods, monitoring and tracking, a distribution of their own
+	$(BIN)/mypy src/reclora_extras
 	$(TESTS) src/reclora_extras
 
 lint: $(READY)  ## format, style, types and the import contracts
@@ -107,8 +108,8 @@ bench-kedro: $(READY)  ## the plug-in in five projects that know nothing of it, 
 			--with sqlalchemy --with scikit-learn --with plotly --with polars python benchmarks/foreign_projects.py || exit 1; \
 	done
 
-lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra demo --extra docs --extra large --extra llm --extra mcp \
+lock: $(BIN)/uv  ## compile requirements.lock from what both distributions need
+	echo reclora-kedro | $(BIN)/uv pip compile pyproject.toml src/reclora_extras/pyproject.toml --excludes /dev/stdin --group dev --extra black-box --extra demo --extra docs --extra large --extra llm --extra mcp \
 		--extra mlflow --extra postgres --extra pretraining --extra privacy --extra ray --extra s3 --extra search --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--output-file requirements.lock
 
@@ -123,9 +124,9 @@ INSTALL := $(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps
 CPU_TORCH = --torch-backend cpu --reinstall-package torch $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.lock)
 WITHOUT_TORCH := awk '/^[a-z]/ {left_out = /^(torch==|triton==|nvidia-|cuda-)/} !left_out' requirements.lock
 
-# The environment is ready when it holds the lock's packages and the project, editable. Two processes import the largest packages,
+# The environment is ready when it holds the lock's packages and both distributions of the project, editable. Two processes import the largest packages,
 # so that Python compiles them on two cores: the first run would take twice the time until its first node.
-$(READY): requirements.lock pyproject.toml $(BIN)/uv
+$(READY): requirements.lock pyproject.toml src/reclora_extras/pyproject.toml $(BIN)/uv
 	@if [ $(TORCH) = cpu ] && UV_HTTP_RETRIES=0 UV_HTTP_CONNECT_TIMEOUT=5 $(INSTALL) --dry-run $(CPU_TORCH) 2>/dev/null; then \
 		echo "PyTorch: the build for the CPU, as no NVIDIA GPU is seen (the environment takes 2.4 GB)."; \
 		$(INSTALL) $(CPU_TORCH) && $(WITHOUT_TORCH) | $(INSTALL) --requirements -; \
@@ -135,7 +136,7 @@ $(READY): requirements.lock pyproject.toml $(BIN)/uv
 			"(the environment takes 7 GB)."; \
 		$(INSTALL) --requirements requirements.lock; \
 	fi
-	@$(INSTALL) --editable .
+	@$(INSTALL) --editable . --editable src/reclora_extras
 	@$(BIN)/python -c 'import torch._dynamo, torch.distributed.tensor' & \
 		$(BIN)/python -c 'import pandas, pandera.polars, plotly.graph_objects, scipy.stats, sklearn.linear_model, transformers'; wait
 	@touch $@

@@ -5,7 +5,6 @@ from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
 from kedro_provenance.parameters import Block
-from reclora_extras.base_models.config import BaseModelConfig, PruneConfig
 from reclora_kedro.adapters.export import ExportConfig
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.finetuning.config import AdapterContinuationConfig
@@ -71,8 +70,6 @@ def test_a_boolean_is_no_id(block, settings):
     [
         (ItemEmbeddingConfig, {"encoders": ["tfidf", "tfidf"]}, "(?s)encoders.*names tfidf twice"),
         (ItemEmbeddingConfig, {"components": 100_000}, "(?s)components.*less than or equal to 4096"),
-        (BaseModelConfig, {"steps": ["prune", "prune"]}, "(?s)steps.*names prune twice in a row"),
-        (PruneConfig, {"ratio": 0.999}, "(?s)ratio.*less than or equal to 0.9"),
         (AdapterContinuationConfig, {"safeguard": ["none", "none"]}, "(?s)safeguard.*names none twice"),
         (RetrieverConfig, BASE["retriever"] | {"seed": 0, "batch_parts": 3}, "batch_parts is 3, which does not divide"),
     ],

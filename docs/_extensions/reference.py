@@ -12,7 +12,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_id
 
 from parameter_types import ROOT, type_of
-from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
+from reclora_kedro.extensions import named_blocks
 from yaml_comments import CommentedYaml
 
 
@@ -88,7 +88,7 @@ class YamlFiles(Reference):
 
 def _generic(path: str) -> str:
     """Return a path in which the user's own name of an entry is left open."""
-    for block in BLOCKS_OF_NAMED_ENTRIES:
+    for block in named_blocks():
         if path.startswith(f"{block}."):
             _, _, rest = path.removeprefix(f"{block}.").partition(".")
             return f"{block}.<name>.{rest}" if rest else path

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import distributions, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
@@ -22,6 +22,7 @@ from kedro_provenance.parameters import Block, nearest_path
 
 CONF_GROUP = "reclora_kedro.conf"
 HOOKS_GROUP = "reclora_kedro.kedro_hooks"  # no module has this name: code that names one counts as importing it
+NAMED_BLOCKS_GROUP = "reclora_kedro.named_blocks"
 DOTTED_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 T = TypeVar("T")
@@ -31,6 +32,17 @@ T = TypeVar("T")
 def installed(group: str) -> dict[str, str]:
     """Return the modules of a group of entry points by name."""
     return {point.name: point.value for point in sorted(entry_points(group=group))}
+
+
+def packages() -> list[str]:
+    """Return the packages that extend the recommender, by any entry point."""
+    points = (point for distribution in distributions() for point in distribution.entry_points)
+    return sorted({point.module.partition(".")[0] for point in points if point.group.startswith("reclora_kedro.")})
+
+
+def named_blocks() -> tuple[str, ...]:
+    """Return the paths of parameter blocks whose entries have user-chosen names, also those of packages."""
+    return ("history.short", "finetuning.variants", *installed(NAMED_BLOCKS_GROUP))
 
 
 def conf_folders() -> list[Path]:

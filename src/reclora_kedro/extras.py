@@ -21,23 +21,24 @@ def missing_extra(extra: str, needed_by: str) -> str | None:
     return f"{needed_by} needs the extra `{extra}`, of which {', '.join(missing)} are missing: `{line}`"
 
 
-def install_line(extra: str, names: Collection[str] | None = None) -> str:
+def install_line(extra: str, names: Collection[str] | None = None, distribution: str = DISTRIBUTION) -> str:
     """Return the line that installs packages of an extra: the same in a clone and beside a wheel.
 
     Args:
         names: of the packages; None for all.
+        distribution: whose extra it is.
 
     Examples:
         >>> install_line("ray").startswith("pip install 'ray")
         True
     """
-    packages = _packages(extra)
+    packages = _packages(extra, distribution)
     return " ".join(["pip install", *(f"'{packages[name]}'" for name in names or sorted(packages))])
 
 
-def _packages(extra: str) -> dict[str, str]:
+def _packages(extra: str, distribution: str = DISTRIBUTION) -> dict[str, str]:
     """Return the requirement of each package of an extra, by the package's name."""
-    lines = (line.partition(";") for line in requires(DISTRIBUTION) or ())
+    lines = (line.partition(";") for line in requires(distribution) or ())
     wanted = {requirement.strip() for requirement, _, marker in lines if re.search(rf"extra == .{extra}\W", marker)}
     return {re.split(r"[^\w-]", requirement)[0]: requirement for requirement in wanted}
 

@@ -1,4 +1,4 @@
-"""Types of numeric parameters, blocks that were saved, and parameter blocks with user-chosen names."""
+"""Types of numeric parameters, and blocks that were saved."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
@@ -49,9 +49,6 @@ def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 EachOnce = AfterValidator(_each_once)
 """Validator of tuples with distinct elements."""
 LearningRate = Annotated[Positive, Field(le=1)]
-
-BLOCKS_OF_NAMED_ENTRIES = ("history.short", "finetuning.variants", "black_box.hints")
-"""Parameter blocks with user-chosen names of entries."""
 
 
 def saved_settings(kind: type[B], saved: Mapping[str, Any], pipeline: str) -> B:

@@ -18,7 +18,6 @@ from kedro_provenance.plugin import (
 from reclora_kedro import cells, extensions
 from reclora_kedro.current_model import CurrentModelAliases
 from reclora_kedro.hooks import RecommenderHooks
-from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.pipelines.names import source_types
 from reclora_kedro.serving.config import ServiceConfig
@@ -54,7 +53,7 @@ BLOCKS = {
 """Types of the parameters that no node reads."""
 HOOKS = (
     ProvenanceHooks(
-        packages=["reclora_extras"],
+        packages=extensions.packages(),
         checks=[checks],
         check_names=True,
         blocks=BLOCKS,
@@ -71,7 +70,7 @@ CONFIG_LOADER_CLASS = CachingConfigLoader
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
-    "named_blocks": BLOCKS_OF_NAMED_ENTRIES,
+    "named_blocks": extensions.named_blocks(),
     "below_base": extensions.conf_folders(),
     "default_run_env": "local",
     # An environment that overrides one key of a parameter block keeps the block's other keys.

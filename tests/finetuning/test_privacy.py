@@ -11,13 +11,11 @@ from scipy.special import logsumexp
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
-from reclora_extras.objectives.preferences import Pairs
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.finetuning.config import AdapterContinuationConfig, PrivacyConfig
 from reclora_kedro.finetuning.continuation import continue_adapter
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.privacy import epsilons_after, private_rounds
-from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.llm.batching import TokenBudget
@@ -184,19 +182,3 @@ def test_settings_that_would_break_the_promise_are_refused(adapted, monkeypatch)
     assert not training_config().privacy.require_ready()
     with pytest.raises(ImportError, match=r"needs Opacus, .*`pip install 'opacus>="):
         private().require_ready()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("forked_groups")
-def test_two_processes_share_pairs_and_their_users(tiny_llm_folder):
-    few_shot, trained = gates_decide(32), []
-    pairs = Pairs(few_shot, np.arange(16) // 3, labels=np.ones(16), references=np.zeros(16))
-    everyone = {"kind": "user_level_dp", "users_per_round": 6, "noise_multiplier": 0.0, "max_epsilon": None}
-    for processes in (1, 2):
-        model = with_new_adapter(load_model(tiny_llm_folder), few_shot, gate_dropout=0.0)
-        config = training_config(epochs=3, processes=processes, privacy=everyone | {"clipping_norm": 0.01})
-        log = fine_tune(model, pairs, gates_decide(24, seed=1), config)
-        trained.append(adapter_weights(model.model))
-        assert log["rows"].to_list() == [32, 64, 96]
-    for name, weights in trained[0].items():
-        torch.testing.assert_close(trained[1][name], weights, rtol=1e-3, atol=1e-4)

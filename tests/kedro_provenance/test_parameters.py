@@ -12,7 +12,16 @@ from kedro.pipeline import Node, Pipeline
 from kedro.validation import type_extractor
 from omegaconf import OmegaConf
 
-from bad_parameters import MORE, PARAMETERS, is_helpful, one_of_each_kind, refusals, types_of_parameters, wrong_values
+from bad_parameters import (
+    DEFAULTS,
+    MORE,
+    PARAMETERS,
+    is_helpful,
+    one_of_each_kind,
+    refusals,
+    types_of_parameters,
+    wrong_values,
+)
 from kedro_provenance.check_parameters import check_names, check_parameters, check_values
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.kedro_internals import TypesOfParameters
@@ -42,7 +51,7 @@ def test_the_parameters_of_conf_base_are_welcome(types):
 
 
 def test_a_wrong_value_of_each_kind_is_refused_by_its_path(types):
-    cases = [*one_of_each_kind(wrong_values(PARAMETERS)), *MORE]
+    cases = [*one_of_each_kind(wrong_values(DEFAULTS)), *MORE]
     assert len(cases) > 100
     said = [(path, words, refusals(path, value, types)) for path, value, words in cases]
     assert [case for case in said if not is_helpful(case[2], case[0], case[1])] == []

@@ -33,6 +33,7 @@ from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.extensions import conf_folders
 from reclora_kedro.pipelines.evaluation.nodes import write_report
+from reclora_kedro.pipelines.registry import PIPELINES
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -46,9 +47,10 @@ LAYER_FOLDERS = {
     "model_output": "07_model_output",
     "reporting": "08_reporting",
 }
-ENVIRONMENTS = sorted(
-    path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("base", "local", "studies")
-)
+HAS_EXTRAS = "black_box" in PIPELINES.modules()
+OF_EXTRAS = ("amazon-beauty", "stages", "tasks", "two-domains")  # environments that set parameters of extras
+NO_ENVIRONMENTS = ("base", "local", "studies", *(() if HAS_EXTRAS else OF_EXTRAS))
+ENVIRONMENTS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NO_ENVIRONMENTS)
 BASE = [CONF / "base", *conf_folders()]
 PARAMETER_FILES = sorted(
     [*CONF.glob("**/parameters*.yml"), *CONF.glob("**/globals.yml")]
@@ -88,6 +90,10 @@ KNOWLEDGE = {
     "calls": 1200,
 }
 HELD_AGAINST_ANOTHER = {"kind": "preference", "references": ["shared_lora", "lens"]}
+WITH_EXTRAS = {
+    "finetuning": {"variants": {"reclora": {"training": {"objective": HELD_AGAINST_ANOTHER}}}},
+    "black_box": {"knowledge": KNOWLEDGE},
+}
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +103,7 @@ def project():
         "history": {"item_embedding": {"encoders": ["sentence_encoder", "tuned_item_encoder"]}},
         "recommendation": {"variant": "reclora"},
         "update": {"variant": "reclora", "retriever": True},
-        "finetuning": {"variants": {"reclora": {"training": {"objective": HELD_AGAINST_ANOTHER}}}},
-        "black_box": {"knowledge": KNOWLEDGE},
+        **(WITH_EXTRAS if HAS_EXTRAS else {}),
     }  # it has nodes that the default lacks
     with KedroSession.create(ROOT, runtime_params=with_llm) as session:
         context = session.load_context()

@@ -17,13 +17,12 @@ SETTINGS = {
         "sources": ["popularity", "third_party.shelf"], "method": "shelf", "order": "candidates", "variant": None,
     },
     "ranking": {"variant": None},
-    "monitoring": {"reference_days": 4, "period_days": 3, "alarms": {"least": 5}},
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def catalog(finished_run):
-    return kedro_run(finished_run.project, SETTINGS, pipeline_names=["recommendation", "ranking", "monitoring"])
+    return kedro_run(finished_run.project, SETTINGS, pipeline_names=["recommendation", "ranking"])
 
 
 def test_it_makes_the_delivered_lists(catalog):
@@ -45,12 +44,6 @@ def test_it_is_ranked_drawn_and_explained_beside_the_others(catalog):
     [line] = [line for line in catalog.load("hit_rate_figure").data if line.name == "shelf"]
     assert line.line.color == "#A1B2C3"
     assert "#A1B2C3" in catalog.load("ranking_figure").to_json()
-
-
-def test_the_drift_report_measures_its_lists(catalog):
-    records = catalog.load("drift")
-    assert {record["recommends"] for record in records} == {"shelf"}
-    assert any(record["hit_rate"] is not None for record in records)
 
 
 def test_the_service_answers_with_it_and_refuses_other_sources(finished_run, catalog, tmp_path, monkeypatch):

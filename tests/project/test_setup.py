@@ -36,7 +36,7 @@ def test_set_up_takes_the_build_of_pytorch_for_the_machine_and_says_which(gpu, u
     said = subprocess.run(make, env=environment, capture_output=True, text=True, check=True).stdout
     assert f"PyTorch: {build}" in said
     [*packages, project] = (tmp_path / "calls").read_text().splitlines()
-    assert project.endswith("--no-deps --editable .")
+    assert project.endswith("--no-deps --editable . --editable src/reclora_extras")
     if "for the CPU, as" not in build:
         [whole] = packages
         assert whole.endswith("--requirements requirements.lock")

@@ -1,10 +1,11 @@
 """Parameters that a run must refuse, as dotted path, value, and words of the refusal; made from the defaults."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 
@@ -19,8 +20,6 @@ ROOT = Path(__file__).parents[2]
 
 NULLABLE = {  # of the numbers
     "backtest.likes",
-    "black_box.rows",
-    "black_box.search.rows",
     "ranking.users",
     "service.reload_seconds",
     "ranking.rows",
@@ -31,7 +30,6 @@ NULLABLE = {  # of the numbers
     "history.prompt_rows.validation",
     "history.prompt_rows.test",
     "finetuning.variants.reclora.adapter.last_layers",
-    *(f"base_model.{step}.recovery.lora_rank" for step in ("prune", "drop_layers")),
 }
 SIGNED = {"ingestion.rating_min", "ingestion.rating_max", "ingestion.label_threshold"}
 REAL = {  # written as whole numbers
@@ -56,12 +54,10 @@ SHARES = {  # from 0 up to but without 1
     "history.split.train",
     "history.split.validation",
     *(f"retriever.{name}" for name in ("dropout", "item_id_dropout")),
-    *(f"base_model.{name}" for name in ("quality.drop_perplexing", "corpus.held_out_items", "prune.ratio")),
     *(f"lens.{name}" for name in ("dropout", "user_id_dropout", "item_id_dropout", "item_text_dropout")),
     "finetuning.variants.reclora.adapter.gate_dropout",
 }
 RECLORA = "finetuning.variants.reclora"
-OBJECTIVE = f"{RECLORA}.training.objective"
 CLICKS = {"user_id": "u", "item_id": "i", "rating": None, "timestamp": "t", "timestamp_format": "unix_seconds"}
 SLATES = {"separator": " ", "clicked": "-1", "not_clicked": "-0"}
 MORE = [
@@ -127,9 +123,6 @@ MORE = [
     ("ingestion.interactions.impressions", SLATES | {"not_clicked": "1"}, "Choose different ends"),
     ("ingestion.interactions.impressions", {"separator": " ", "clicked": "-1"}, "not_clicked is missing"),
     ("item_encoder.batch_size", 1, "greater than or equal to 2"),
-    ("black_box.models", ["black_box", "black_box"], "name each once"),
-    ("black_box.hints", {"template": None, "honest": [True]}, "hints names no template"),
-    ("base_model.steps", ["quantise"], "choose one of distill, drop_layers, pretrain, prune"),
     ("engine.kind", "spark", "'local' or 'ray'"),
     ("lens.batch_parts", 3, "does not divide batch_size 256"),
     ("lens.model", "sims", "choose one of autoint"),
@@ -168,9 +161,6 @@ MORE = [
     (f"{RECLORA}.adapter.num_meta_loras", 0, "greater than"),
     (f"{RECLORA}.training.learning_rate", 2, "less than or equal to 1"),
     (f"{RECLORA}.training.objective.kind", "clicks", "the nearest one is click"),
-    (OBJECTIVE, {"kind": "preference", "references": []}, "at least 1 item"),
-    (OBJECTIVE, {"kind": "preference", "references": ["lens", "lens"]}, "names lens twice"),
-    (OBJECTIVE, {"kind": "self_generated", "round": 3}, "round is no parameter. The nearest one is rounds"),
     (f"{RECLORA}.training.privacy", {"delta": 1.0}, "less than 1"),
     (f"{RECLORA}.training.privacy", {"epsilon": 1.0}, "The nearest one is max_epsilon"),
     (f"{RECLORA}.blend", "prior", "'none' or 'average'"),
@@ -184,8 +174,10 @@ MORE = [
 Case = tuple[str, Any, str]
 
 
-def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Case]:
-    """Values that steps must refuse, for each parameter of conf/base and for each of its blocks."""
+def wrong_values(
+    parameters: Mapping[str, Any], parent: str = "", nullable: Set[str] = NULLABLE, shares: Set[str] = SHARES
+) -> Iterator[Case]:
+    """Values that steps must refuse, for each parameter and for each block."""
     for name, value in sorted(parameters.items()):
         path = f"{parent}{name}"
         if path.startswith("_") or path in FREE:
@@ -197,14 +189,14 @@ def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Ca
             ):  # these are read by their blocks
                 yield f"{path}.hidden_dims", 3, "is no parameter. The nearest one is"
                 yield path, [1], "dictionary"
-            yield from wrong_values(value, f"{path}.")
+            yield from wrong_values(value, f"{path}.", nullable, shares)
         elif isinstance(value, bool):
             yield from ((path, bad, "should be") for bad in ("perhaps", 3, None))
         elif isinstance(value, int | float):
-            texts = ["many", {"of": value}, True, *([] if path in NULLABLE else [None])]
+            texts = ["many", {"of": value}, True, *([] if path in nullable else [None])]
             yield from ((path, bad, "input should be") for bad in (*texts, float("inf"), float("nan")))
             yield from ((path, bad, "input should be") for bad in ([] if path in SIGNED else [-1, -0.5]))
-            if path in SHARES:
+            if path in shares:
                 yield path, 1, "less than 1"
             if isinstance(value, int) and path not in REAL:
                 yield path, 2**32, "input should be less than"
@@ -216,7 +208,10 @@ def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Ca
             yield from ((path, bad, "should be a valid") for bad in (3.5, {"a": 1}))
 
 
-CASES = [*wrong_values(PARAMETERS), *MORE]
+WRITTEN = {name for file in ROOT.glob("conf/base/parameters*.yml") for name in yaml.safe_load(file.read_text())}
+DEFAULTS = {name: block for name, block in PARAMETERS.items() if name in WRITTEN}
+"""Parameters of conf/base alone, without those of installed packages."""
+CASES = [*wrong_values(DEFAULTS), *MORE]
 
 
 def one_of_each_kind(cases: Iterable[Case]) -> list[Case]:
@@ -228,12 +223,11 @@ def one_of_each_kind(cases: Iterable[Case]) -> list[Case]:
     return list(kinds.values())
 
 
-def types_of_parameters() -> dict[str, type]:
-    """What the blocks must be, by path: of all pipelines that conf/base makes, with a teacher, and of no node."""
+def types_of_parameters(parameters: Mapping[str, Any] = PARAMETERS) -> dict[str, type]:
+    """What the blocks must be, by path: of all pipelines that parameters make, and of no node."""
     bootstrap_project(ROOT)
-    distilled = PARAMETERS | {"base_model": PARAMETERS["base_model"] | {"steps": ["distill"], "variant": "reclora"}}
     pipelines.set_requested(None)
-    types = types_of_blocks(distilled, [source_types])
+    types = types_of_blocks(parameters, [source_types])
     return types | FLAGS | BLOCKS | {"update.adapter": AdapterContinuationConfig}  # which no node of conf/base reads
 
 

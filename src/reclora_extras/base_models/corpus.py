@@ -14,9 +14,9 @@ from types import MappingProxyType
 import numpy as np
 import polars as pl
 
+from reclora_extras import install_line
 from reclora_extras.base_models.config import CorpusConfig, QualityConfig
 from reclora_extras.base_models.tuning import losses_of_texts
-from reclora_kedro.extras import install_line
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import WindowConfig

@@ -10,13 +10,13 @@ import polars as pl
 from sklearn.metrics import roc_auc_score
 
 from kedro_provenance.errors import Parameter
+from reclora_extras import install_line
 from reclora_extras.black_box.chat_api import Answers
 from reclora_extras.black_box.config import BlackBoxConfig, PriceConfig
 from reclora_extras.black_box.hints import COUNTS, MessageWriter, Options
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.evaluation.scores import collect_scores
-from reclora_kedro.extras import install_line
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.rating_statistics import COLUMNS
 from reclora_kedro.history.retrieval import WindowConfig

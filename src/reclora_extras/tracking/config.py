@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pydantic import Field, field_validator
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.extras import install_line
+from reclora_extras import install_line
 
 
 class TrackingConfig(Block):

@@ -61,7 +61,7 @@ class TrainingConfig(Block):
         if self.objective.trains_in_rounds:
             raise ValueError(
                 f"objective.kind is {self.objective.kind}, whose rounds train the adapter further, but privacy "
-                "accounts for one training alone: set kind to preference or click, or privacy.kind to none"
+                "accounts for one training alone: set kind to one of a single round, or privacy.kind to none"
             )
         return self
 

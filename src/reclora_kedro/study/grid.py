@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kedro_provenance.parameters import copied, nearest_path, parameter_paths, soft_merge, value_faults
-from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
+from reclora_kedro.extensions import named_blocks
 from reclora_kedro.study.config import OUTPUTS, GridConfig, SearchConfig, Settings, Step
 
 
@@ -143,7 +143,7 @@ def require_parameters(grid: str, settings: Iterable[str], parameters: Mapping[s
     paths = sorted(parameter_paths({name: block for name, block in parameters.items() if name != "study"}))
     for path in settings:
         parent = path.rpartition(".")[0]
-        if path not in paths and not (parent in BLOCKS_OF_NAMED_ENTRIES and parent in paths):
+        if path not in paths and not (parent in named_blocks() and parent in paths):
             raise ValueError(
                 f"Grid {grid} sets {path}, which is no parameter. The nearest one is {nearest_path(path, paths)}."
             )

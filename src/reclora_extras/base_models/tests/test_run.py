@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import yaml
 from sklearn.metrics import roc_auc_score
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -11,6 +12,21 @@ from kedro_provenance.failures import RunRefusedError
 from projects import kedro_run
 from reclora_extras.base_models.nodes import show_base_model
 from reclora_kedro.llm.language_model import load_language_model
+
+SIZES = {
+    "variant": "reclora",
+    "corpus": {"max_texts": 20},
+    "prune": {"ratio": 0.5, "calibration_prompts": 8},
+    "drop_layers": {"layers": 1, "spare_first": 0, "spare_last": 1},
+    "distill": {"layers": 1, "blocks": 1},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sizes(finished_run):
+    """Sizes for the tiny LLM."""
+    file = finished_run.project / "conf/test/parameters_base_model.yml"
+    file.write_text(yaml.safe_dump({"base_model": SIZES}))
 
 
 def test_steps_that_the_llm_has_too_few_layers_for_are_refused_before_anything_is_run(finished_run):

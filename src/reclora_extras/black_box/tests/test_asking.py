@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bad_parameters import PARAMETERS
 from kedro_provenance.errors import MismatchError
 from live_service import block
+from named import PARAMETERS
 from reclora_extras.black_box.asking import ask, draw_questions, require_hints, scores_beside, search_hints, window_of
 from reclora_extras.black_box.chat_api import Answers
 from reclora_extras.black_box.config import BlackBoxConfig

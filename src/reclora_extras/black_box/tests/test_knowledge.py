@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from bad_parameters import PARAMETERS
 from live_service import block
-from named import names_with
+from named import PARAMETERS, names_with
 from reclora_extras.base_models.config import TuningConfig
 from reclora_extras.black_box import nodes
 from reclora_extras.black_box.chat_api import Answers

@@ -14,6 +14,7 @@ from scripted_chat import completion, scripted_chat
 
 CONF = Path(__file__).parents[1] / "conf"
 KEY = "sk-a-secret-key"
+SIZES = {"hints": {"neighbours": [2]}, "search": {"rows": 12, "calls": 36}, "rows": 30}
 HINT = re.compile(r"expects the answer (Yes|No)(?:, with (\d+)% certainty)?\.$")
 
 
@@ -30,6 +31,7 @@ def black_box(project, address, **changes):
     entry = yaml.safe_load((CONF / "catalog_black_box.yml").read_text())["black_box_llm"]
     entry |= {"base_url": address, "max_retries": 1}
     (project / "conf/test/catalog_black_box.yml").write_text(yaml.safe_dump({"black_box_llm": entry}))
+    (project / "conf/test/parameters_black_box.yml").write_text(yaml.safe_dump({"black_box": SIZES}))
     (project / "conf/test/credentials.yml").write_text(yaml.safe_dump({"black_box_llm": {"api_key": KEY}}))
     return kedro_run(project, {"black_box": changes} if changes else None, pipeline_names=["black_box"])
 

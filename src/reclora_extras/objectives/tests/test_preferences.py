@@ -16,6 +16,7 @@ from reclora_extras.objectives.preferences import Pairs, Preference, joint_margi
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.finetuning.gradients import set_gradients
+from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.llm.batching import TokenBudget
 
@@ -243,3 +244,19 @@ def test_few_shot_rows_without_a_pair_are_refused(tiny_model):
     few_shot = gates_decide(8)
     with pytest.raises(ValueError, match=r"within 30 days, but the 8 few-shot rows of 8 users have none: raise"):
         PREFERENCE.pairs(tiny_model, few_shot, rows_of(few_shot, users=8), 400)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked_groups")
+def test_two_processes_share_pairs_and_their_users(tiny_llm_folder):
+    few_shot, trained = gates_decide(32), []
+    pairs = Pairs(few_shot, np.arange(16) // 3, labels=np.ones(16), references=np.zeros(16))
+    everyone = {"kind": "user_level_dp", "users_per_round": 6, "noise_multiplier": 0.0, "max_epsilon": None}
+    for processes in (1, 2):
+        model = with_new_adapter(load_model(tiny_llm_folder), few_shot, gate_dropout=0.0)
+        config = training_config(epochs=3, processes=processes, privacy=everyone | {"clipping_norm": 0.01})
+        log = fine_tune(model, pairs, gates_decide(24, seed=1), config)
+        trained.append(adapter_weights(model.model))
+        assert log["rows"].to_list() == [32, 64, 96]
+    for name, weights in trained[0].items():
+        torch.testing.assert_close(trained[1][name], weights, rtol=1e-3, atol=1e-4)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bad_parameters import PARAMETERS
+from named import PARAMETERS
 from reclora_extras.text_sasrec.retriever import TextSasRec
 from reclora_kedro.candidates.next_item.base import require_retriever
 from reclora_kedro.candidates.next_item.config import RetrieverConfig, RetrieverSizes

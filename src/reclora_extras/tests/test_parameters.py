@@ -1,0 +1,54 @@
+"""Parameters of the methods that are refused before anything runs."""
+
+import pytest
+from pydantic import ValidationError
+
+from bad_parameters import DEFAULTS, NULLABLE, SHARES, is_helpful, refusals, types_of_parameters, wrong_values
+from kedro_provenance.check_parameters import check_values
+from kedro_provenance.parameters import parameter_paths
+from named import PARAMETERS
+from reclora_extras.base_models.config import BaseModelConfig, PruneConfig
+
+OWN = {name: block for name, block in PARAMETERS.items() if not (name in DEFAULTS or name.startswith("_"))}
+OF_RECOVERY = {f"base_model.{step}.recovery.lora_rank" for step in ("prune", "drop_layers")}
+OWN_NULLABLE = {"black_box.rows", "black_box.search.rows", *OF_RECOVERY}
+OWN_SHARES = {f"base_model.{name}" for name in ("quality.drop_perplexing", "corpus.held_out_items", "prune.ratio")}
+OBJECTIVE = "finetuning.variants.reclora.training.objective"
+MORE = [
+    ("black_box.models", ["black_box", "black_box"], "name each once"),
+    ("black_box.hints", {"template": None, "honest": [True]}, "hints names no template"),
+    ("base_model.steps", ["quantise"], "choose one of distill, drop_layers, pretrain, prune"),
+    (OBJECTIVE, {"kind": "preference", "references": []}, "at least 1 item"),
+    (OBJECTIVE, {"kind": "preference", "references": ["lens", "lens"]}, "names lens twice"),
+    (OBJECTIVE, {"kind": "self_generated", "round": 3}, "round is no parameter. The nearest one is rounds"),
+]
+
+
+@pytest.fixture(scope="module")
+def types():
+    """What the blocks must be, by path, where a step has a teacher."""
+    distilled = PARAMETERS["base_model"] | {"steps": ["distill"], "variant": "reclora"}
+    return types_of_parameters(PARAMETERS | {"base_model": distilled})
+
+
+def test_the_defaults_are_welcome(types):
+    assert list(check_values(PARAMETERS, types, list(parameter_paths(PARAMETERS)))) == []
+
+
+def test_a_wrong_value_is_refused_by_its_path(types):
+    cases = [*wrong_values(OWN, nullable=NULLABLE | OWN_NULLABLE, shares=SHARES | OWN_SHARES), *MORE]
+    assert {path.partition(".")[0] for path, *_ in cases} >= {*OWN}
+    said = [(path, words, refusals(path, value, types)) for path, value, words in cases]
+    assert [case for case in said if not is_helpful(case[2], case[0], case[1])] == []
+
+
+@pytest.mark.parametrize(
+    ("block", "settings", "refusal"),
+    [
+        (BaseModelConfig, {"steps": ["prune", "prune"]}, "(?s)steps.*names prune twice in a row"),
+        (PruneConfig, {"ratio": 0.999}, "(?s)ratio.*less than or equal to 0.9"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(block, settings, refusal):
+    with pytest.raises(ValidationError, match=refusal):
+        block(**settings)
