@@ -19,9 +19,9 @@ from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.update.config import ExaminationConfig
 from reclora_kedro.update.examination import (
     REJECTED,
+    Examination,
     Model,
     established_users,
-    keep_out,
     moved_items,
     without_known,
 )
@@ -69,17 +69,8 @@ def turned(rows):
 def divided(new, before, log, lens, first=None, withheld=NOTHING, accept=False, reject=()):
     """The rows to take in, those to keep out, and the report."""
     current, report = Model(lens, log), CleaningReport()
-    settings = (INGESTION, HISTORY, CONFIG, report)
-    parts = keep_out(
-        new.sort("timestamp"),
-        before.lazy(),
-        withheld,
-        current,
-        first or current,
-        *settings,
-        accept=accept,
-        reject=reject,
-    )
+    examination = Examination(before.lazy(), current, first or current, INGESTION, HISTORY, CONFIG, report)
+    parts = examination.keep_out(new.sort("timestamp"), withheld, accept, reject)
     return *parts, report
 
 

@@ -36,10 +36,9 @@ def create_app(
     newest: Callable[[], Hashable] = lambda: None,
     roll_back: Callable[[], Hashable] = lambda: None,
 ) -> FastAPI:
-    """Create the app of the service.
+    """Create the app of a service, whose requests need tokens, if any.
 
     Args:
-        tokens: which requests need; None: none.
         newest: returns what chooses the current model now, such as versions of its alias; a change triggers a reload.
         roll_back: names the previous model and returns what `newest` does then.
     """
@@ -124,40 +123,33 @@ async def _reload_when_told(service: Service, newest: Callable[[], Hashable]) ->
 
 
 def _add_problems(app: FastAPI, service: Service) -> None:
-    @app.exception_handler(ProblemError)
-    async def refused(_: Request, error: ProblemError) -> Response:
-        return error.response()
+    """Have errors answered by problems."""
+    config, again = service.config, {"retry-after": "1"}
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return invalid_request(*faults_of(error)).response()
-
-    @app.exception_handler(HTTPException)
-    async def refused_by_framework(request: Request, error: HTTPException) -> Response:
+    def refused_by_framework(request: Request, error: HTTPException) -> ProblemError:
         if error.status_code == 404:
-            return unknown("route", request.url.path, [getattr(route, "path", "") for route in app.routes]).response()
-        return ProblemError(error.status_code, "refused", "The request is refused", f"{error.detail}.").response()
+            return unknown("route", request.url.path, [getattr(route, "path", "") for route in app.routes])
+        return ProblemError(error.status_code, "refused", "The request is refused", f"{error.detail}.")
 
-    @app.exception_handler(Exception)
-    async def failed(_: Request, __: Exception) -> Response:
-        detail = "The service failed; its log says where. Nothing else is known of the request."
-        return ProblemError(500, "failed", "The service failed", detail).response()
+    failed = "The service failed; its log says where. Nothing else is known of the request."
+    ending = "The service ends, and did not compute the request. Send it to another one, or again later."
+    expired = f"It was not answered in {config.timeout_seconds:g} s (service.timeout_seconds). Try again later."
+    full = f"{config.max_waiting} requests wait already (service.max_waiting)."
+    problems: dict[type[Exception], Callable[[Request, Any], ProblemError]] = {
+        ProblemError: lambda _, error: error,
+        RequestValidationError: lambda _, error: invalid_request(*faults_of(error)),
+        HTTPException: refused_by_framework,
+        Exception: lambda *_: ProblemError(500, "failed", "The service failed", failed),
+        QueueFullError: lambda *_: too_many(full, 1),
+        QueueClosedError: lambda *_: ProblemError(503, "ending", "The service ends", ending, again),
+        RequestExpiredError: lambda *_: ProblemError(503, "timed-out", "The request timed out", expired, again),
+        ReloadRefusedError: lambda _, error: ProblemError(
+            503, "not-reloaded", "The current model was not reloaded", str(error)
+        ),
+    }
+    for kind, problem_of in problems.items():
 
-    @app.exception_handler(QueueFullError)
-    async def full(_: Request, __: Exception) -> Response:
-        return too_many(f"{service.config.max_waiting} requests wait already (service.max_waiting).", 1).response()
+        async def answer(request: Request, error: Exception, problem_of: Any = problem_of) -> Response:
+            return problem_of(request, error).response()
 
-    @app.exception_handler(QueueClosedError)
-    async def closed(_: Request, __: Exception) -> Response:
-        detail = "The service ends, and did not compute the request. Send it to another one, or again later."
-        return ProblemError(503, "ending", "The service ends", detail, headers={"retry-after": "1"}).response()
-
-    @app.exception_handler(RequestExpiredError)
-    async def expired(_: Request, __: Exception) -> Response:
-        seconds = service.config.timeout_seconds
-        detail = f"The request was not answered in {seconds:g} s (service.timeout_seconds). Try again later."
-        return ProblemError(503, "timed-out", "The request timed out", detail, headers={"retry-after": "1"}).response()
-
-    @app.exception_handler(ReloadRefusedError)
-    async def not_reloaded(_: Request, error: Exception) -> Response:
-        return ProblemError(503, "not-reloaded", "The current model was not reloaded", str(error)).response()
+        app.add_exception_handler(kind, answer)

@@ -40,7 +40,6 @@ class Batches(Generic[Part, Result]):
         self,
         name: str,
         answer: Callable[[Sequence[Part]], Sequence[Result]],
-        *,
         max_rows: int,
         max_waiting: int,
         delay: float,

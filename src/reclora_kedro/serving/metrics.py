@@ -1,6 +1,8 @@
 """Metrics of the service, for Prometheus."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -14,23 +16,25 @@ class Metrics:
     """Metrics of one service."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        requests, labels = ("reclora_requests", "Requests by route and status"), ("route", "method", "status")
-        self._requests = Counter(*requests, labels, registry=self._registry)
-        seconds = "reclora_request_seconds", "Seconds from a request to its answer"
-        self._seconds = Histogram(*seconds, ("route",), buckets=SECONDS, registry=self._registry)
-        rows = "reclora_batch_rows", "Pairs of user and item that were scored together"
-        self._rows = Histogram(*rows, ("queue",), buckets=ROWS, registry=self._registry)
-        self._waiting = Gauge("reclora_waiting_requests", "Requests that wait", ("queue",), registry=self._registry)
-        self._events = Counter("reclora_events", "Events by what became of them", ("outcome",), registry=self._registry)
-        faults = "reclora_journal_faults", "Reads and writes of the journal that failed, by the step that did"
-        self._faults = Counter(*faults, ("step",), registry=self._registry)
-        for counter, values in ((self._events, OUTCOMES), (self._faults, STEPS)):
-            for value in values:  # from 0 on, or else alerts do not see a first increase, or that there is none
-                counter.labels(value)
-        self._current_model = Gauge(
-            "reclora_champion", "1 for the one that answers", ("version",), registry=self._registry
+        registry = CollectorRegistry()
+        kinds: Any = [partial(kind, registry=registry) for kind in (Counter, Gauge, Histogram)]
+        counter, gauge, histogram = kinds
+        self.text = partial(generate_latest, registry)
+        self._requests = counter("reclora_requests", "Requests by route and status", ("route", "method", "status"))
+        self._seconds = histogram(
+            "reclora_request_seconds", "Seconds from a request to its answer", ("route",), buckets=SECONDS
         )
+        self._rows = histogram(
+            "reclora_batch_rows", "Pairs of user and item that were scored together", ("queue",), buckets=ROWS
+        )
+        self._waiting = gauge("reclora_waiting_requests", "Requests that wait", ("queue",))
+        self._events = counter("reclora_events", "Events by what became of them", ("outcome",))
+        text = "Reads and writes of the journal that failed, by the step that did"
+        self._faults = counter("reclora_journal_faults", text, ("step",))
+        for each, values in ((self._events, OUTCOMES), (self._faults, STEPS)):
+            for value in values:  # from 0 on, or else alerts do not see a first increase, or that there is none
+                each.labels(value)
+        self._current_model = gauge("reclora_champion", "1 for the one that answers", ("version",))
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         self._requests.labels(route, method, status).inc()
@@ -54,6 +58,3 @@ class Metrics:
     def current_model(self, version: str) -> None:
         self._current_model.clear()
         self._current_model.labels(version).set(1)
-
-    def text(self) -> bytes:
-        return generate_latest(self._registry)

@@ -117,7 +117,7 @@ class ServedModel:
         return columns + sum(weight.numel() * weight.element_size() for weight in weights)
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Request:
     """One request, as input of the models."""
 

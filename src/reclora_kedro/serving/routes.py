@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial, wraps
 from time import time
-from typing import Annotated, Any, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -95,44 +95,34 @@ class Routes:
         return {"answers": await self._recommend(body.requests, "/requests/{}")}
 
     async def _recommend(self, bodies: Sequence[Recommend], pointer: str = "") -> list[Json]:
-        recommendation = self.service.current_model.recommendation
-        costs = []
+        current_model, costs = self.service.current_model, []
         for body in bodies:
             for member, count in (("n", body.n), ("candidates", len(body.candidates or ()))):
                 _require_most(member, count, self._config.max_items, "max_items")
-            pairs = len(body.candidates or ()) or max(self.service.current_model.listed_items, body.n)
-            shortlist = min(pairs, max(recommendation.shortlist or pairs, body.n))
-            costs.append(
-                _Cost.from_body(body, self._model(body), pairs, shortlist if self._model(body) == "llm" else body.n)
-            )
+            pairs = len(body.candidates or ()) or max(current_model.listed_items, body.n)
+            shortlist = min(pairs, max(current_model.recommendation.shortlist or pairs, body.n))
+            costs.append(self._cost(body, pairs, shortlist if self._model(body) == "llm" else body.n))
         self._require_affordable(costs)
 
-        def recommendation_of(place: int, body: Recommend, now: Snapshot) -> Request:
-            within = pointer.format(place)
-            request = self._request(body, now, body.candidates, within)
-            request.rank, request.n, request.include_seen = True, body.n, body.include_seen
-            request.excluded = _known_items(now.live, body.exclude, f"{within}/exclude")
-            request.allowed = _allowed(now.log.items, body.filter)
-            return request
-
-        parts = [(partial(recommendation_of, n, body), costs[n].pairs) for n, body in enumerate(bodies)]
+        parts = [
+            (partial(self._request, body, pointer.format(place)), pairs)
+            for place, (body, (pairs, _)) in enumerate(zip(bodies, costs, strict=True))
+        ]
         answers = await self.service.answer(parts)
         return [_response(body, answer) for body, answer in zip(bodies, answers, strict=True)]
 
     async def score(self, body: Score) -> Json:
         """Estimate how likely the user is to like each of the items."""
         _require_most("items", len(body.items), self._config.max_items, "max_items")
-        cost = _Cost.from_body(body, self._model(body), len(body.items), len(body.items))
+        cost = self._cost(body, len(body.items), len(body.items))
         self._require_affordable([cost])
-        [answer] = await self.service.answer([(lambda now: self._request(body, now, body.items), cost.pairs)])
+        [answer] = await self.service.answer([(partial(self._request, body, ""), cost[0])])
         if answer.user is None:
             raise unknown("user", str(body.user), answer.now.current.users)
         response = _response(body, answer)
-        items = response.pop("items")
-        response["scores"] = [{name: value for name, value in item.items() if name != "rank"} for item in items]
-        for name in ("fallback", "method", "order"):
-            del response[name]
-        return response
+        scores = [{name: value for name, value in item.items() if name != "rank"} for item in response["items"]]
+        of_lists = ("items", "fallback", "method", "order")
+        return {name: value for name, value in response.items() if name not in of_lists} | {"scores": scores}
 
     async def add_events(self, body: Events) -> Json:
         """Add events, all or none; they are durable and part of the next answer once this is answered."""
@@ -198,9 +188,8 @@ class Routes:
         def look(now: Snapshot) -> Json:
             items, live = now.log.items, now.live
             title = pl.col("title").str.to_lowercase().str.contains(q.lower(), literal=True)
-            matches = items.with_row_index("place").filter(
-                title | (pl.col("item_id").cast(pl.String) == q.strip(BLANKS))
-            )
+            is_id_of = pl.col("item_id").cast(pl.String) == q.strip(BLANKS)
+            matches = items.with_row_index("place").filter(title | is_id_of)
             return {"items": [_item(live, place) for place in matches["place"].head(limit)], "found": matches.height}
 
         return await self.service.look(look)
@@ -304,20 +293,24 @@ class Routes:
     def _model(self, body: OfOneUser) -> ModelName:
         return body.model or self._config.model
 
-    def _require_affordable(self, costs: Sequence["_Cost"]) -> None:
+    def _cost(self, body: OfOneUser, scored: int, last: int) -> tuple[int, int]:
+        """Return the pairs for the lens and the prompts of a request that scores items, the last ones by the LLM.
+
+        Each event of a given history costs as much as a pair, and so do the reasons of an item several times.
+        """
+        reasons = PAIRS_OF_REASONS * last if body.explain else 0
+        return scored + len(body.history or ()) + reasons, last if self._model(body) == "llm" else 0
+
+    def _require_affordable(self, costs: Sequence[tuple[int, int]]) -> None:
         """Refuse a request with too much work; one user's request is limited by the settings and always admitted."""
-        pairs, prompts = sum(cost.pairs for cost in costs), sum(cost.prompts for cost in costs)
+        pairs, prompts = (sum(part) for part in zip(*costs, strict=True))
         if len(costs) > 1:
             counted = f"pairs of user and item (with reasons, a pair counts {1 + PAIRS_OF_REASONS} times)"
             _require_most("The request", pairs, self._config.max_pairs, "max_pairs", counted)
         _require_most("The request", prompts, self._config.max_prompts, "max_prompts", "prompts of the LLM")
 
-    def _request(self, body: OfOneUser, now: Snapshot, items: list[str] | None, within: str = "") -> Request:
-        """Build a request from the common members of a body for recommendations or scores.
-
-        Args:
-            within: pointer to the body in that of many.
-        """
+    def _request(self, body: Recommend | Score, within: str, now: Snapshot) -> Request:
+        """Build a request from a body, whose pointer in that of many is `within`."""
         model = self._model(body)
         if model == "llm" and now.current_model.llm is None:
             detail = (
@@ -334,9 +327,22 @@ class Routes:
         for place, event in enumerate(given):
             _require_as_written(f"{within}/history/{place}/item", event.item, now.live.item_type)
         history = tuple(event for event in rated if event.item_id in now.live.items)
-        member = "items" if isinstance(body, Score) else "candidates"
-        indices = None if items is None else _known_items(now.live, items, f"{within}/{member}")
-        return Request(False, body.user, history, items=indices, explain=body.explain, model=model)
+        if isinstance(body, Score):
+            items = _known_items(now.live, body.items, f"{within}/items")
+            return Request(False, body.user, history, items, explain=body.explain, model=model)
+        candidates = body.candidates
+        return Request(
+            rank=True,
+            user=body.user,
+            history=history,
+            items=None if candidates is None else _known_items(now.live, candidates, f"{within}/candidates"),
+            n=body.n,
+            excluded=_known_items(now.live, body.exclude, f"{within}/exclude"),
+            allowed=_allowed(now.log.items, body.filter),
+            include_seen=body.include_seen,
+            explain=body.explain,
+            model=model,
+        )
 
     def _event(self, where: str, event: PastEvent, user: str, event_id: str, request_id: str | None = None) -> Event:
         """Convert a sent event to the journal's.
@@ -374,45 +380,36 @@ class Routes:
         return Event(event_id, user, event.item, rating, second, request_id, further)
 
 
-class _Cost(NamedTuple):
-    """Work of a request for one user."""
-
-    pairs: int  # of user and item that the lens scores; those with reasons count for more
-    prompts: int  # of the LLM
-
-    @classmethod
-    def from_body(cls, body: OfOneUser, model: ModelName, scored: int, last: int) -> Self:
-        """Return the cost of scoring items with the lens, and of prompts or reasons for the last ones.
-
-        Each event of a given history costs as much as a pair.
-        """
-        return cls(
-            scored + len(body.history or ()) + (PAIRS_OF_REASONS * last if body.explain else 0),
-            last if model == "llm" else 0,
-        )
+FAILURES = {
+    NotStoredError: (
+        *(507, "not-stored", "The request is not stored"),
+        "{} Nothing of the request was stored. Free disk space, or repair it.",
+    ),
+    MaybeStoredError: (
+        *(503, "maybe-stored", "It is not known whether the request is stored"),
+        "{} The request is stored or not. Send it again: what has an event_id counts once.",
+    ),
+    NotAppliedError: (
+        *(500, "not-applied", "The request is stored, but answers do not show it"),
+        "The request is stored, and need not be sent again. {}",
+    ),
+}
 
 
 async def _written(write: "Future[T]") -> T:
     """Wait for a write of the journal; raise its errors as problems."""
     try:
         return await asyncio.wrap_future(write)
-    except NotStoredError as error:
-        detail = f"{error} Nothing of the request was stored. Free disk space, or repair it."
-        raise ProblemError(507, "not-stored", "The request is not stored", detail) from error
-    except MaybeStoredError as error:
-        detail = f"{error} The request is stored or not. Send it again: what has an event_id counts once."
-        raise ProblemError(503, "maybe-stored", "It is not known whether the request is stored", detail) from error
-    except NotAppliedError as error:
-        detail = f"The request is stored, and need not be sent again. {error}"
-        raise ProblemError(500, "not-applied", "The request is stored, but answers do not show it", detail) from error
+    except (NotStoredError, MaybeStoredError, NotAppliedError) as error:
+        status, kind, title, detail = FAILURES[type(error)]
+        raise ProblemError(status, kind, title, detail.format(error)) from error
     except EventConflictError as error:
         event_id, title = error.sent.event_id, "Another event has the event_id"
         hint = "give this one another event_id, or replace that one by PUT /events"
         if error.stored.user_id != error.sent.user_id:
             hint = "it is one of another user; give this one an event_id of its own"
-        detail = (
-            f"The journal has another event with the event_id {quoted_value(event_id)}: {hint}. Nothing was stored."
-        )
+        known = f"The journal has another event with the event_id {quoted_value(event_id)}"
+        detail = f"{known}: {hint}. Nothing was stored."
         raise ProblemError(409, "event-conflict", title, detail, found=event_id) from error
 
 

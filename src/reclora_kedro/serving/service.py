@@ -66,18 +66,18 @@ class Service:
             current_model.llm.result()
         if _has_read_journal(current_model):
             database.require_events()
-        self.journal = Journal(database, self._listen, metrics.journal_fault, forgotten)
+        self.journal = Journal(database, lambda change: self.live.apply(change), metrics.journal_fault, forgotten)
         try:
             self._take_over(current_model)
         except BaseException:
             self.journal.close()
             raise
-        shared: dict[str, Any] = {"max_waiting": config.max_waiting, "delay": config.deadline_ms / 1000}
+        limits = (config.max_waiting, config.deadline_ms / 1000)
         self._lens: Batches[Look, Any] = Batches(
-            "lens", self._answer_by_lens, max_rows=config.rows_per_batch, observe=metrics.rows("lens"), **shared
+            "lens", self._answer_by_lens, config.rows_per_batch, *limits, metrics.rows("lens")
         )
         self._llm: Batches[Answer, Answer] = Batches(
-            "llm", _answer_by_llm, max_rows=config.prompts_per_batch, observe=metrics.rows("llm"), **shared
+            "llm", _answer_by_llm, config.prompts_per_batch, *limits, metrics.rows("llm")
         )
         metrics.watch_queues({"lens": lambda: self._lens.waiting, "llm": lambda: self._llm.waiting})
 
@@ -90,21 +90,12 @@ class Service:
         return self._snapshot.live
 
     async def look(self, look: Callable[[Snapshot], T]) -> T:
-        """Return the result of a function of the current snapshot.
-
-        Raises:
-            QueueFullError: too many requests are waiting.
-            RequestExpiredError: it was not answered in time.
-        """
+        """Return the result of a function of the current snapshot; for what it raises, see `answer`."""
         [result] = await self._in_time(self._lens.submit([(look, 0)]))
         return result
 
     async def answer(self, parts: Sequence[tuple[Callable[[Snapshot], Request], int]]) -> list[Answer]:
-        """Answer the parts of a request, such as one per user.
-
-        Args:
-            parts: functions that make each part from the current snapshot, with the approximate number of pairs for the
-                lens.
+        """Answer the parts of a request: functions of the snapshot, with the approximate number of pairs of each.
 
         Raises:
             QueueFullError: too many requests are waiting.
@@ -185,9 +176,6 @@ class Service:
         self.journal.attach(swap)
         self.since = time()
         self.metrics.current_model(current_model.name)
-
-    def _listen(self, change: Changes | Content) -> None:
-        self.live.apply(change)
 
     def _answer_by_lens(self, looks: Sequence[Look]) -> list[Any]:
         self.journal.refresh()

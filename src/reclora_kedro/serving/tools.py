@@ -20,37 +20,25 @@ def add_tools(app: FastAPI, routes: Routes) -> AbstractAsyncContextManager[Any]:
     """Add the tools to an app, if the SDK is installed; enter the returned context while the app answers."""
     if find_spec("mcp") is None:
         return nullcontext()
-    from mcp.server.transport_security import TransportSecuritySettings
-
-    server = tool_server(routes)
-    unguarded = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the app's own guard sees to hosts
-    tools = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=unguarded)
-    app.router.routes.extend(tools.routes)
-    return server.session_manager.run()
-
-
-def _refused_in_words(tool: Callable[..., Awaitable[Json]]) -> Callable[..., Awaitable[Json]]:
-    """Wrap a tool so that its problems reach the caller; the SDK hides the texts of other errors."""
-    from mcp.server.mcpserver.exceptions import ToolError
-
-    @wraps(tool)
-    async def answer(*arguments: Any, **named: Any) -> Json:
-        try:
-            return await tool(*arguments, **named)
-        except (ProblemError, ValidationError) as error:
-            raise ToolError(str(error)) from error
-
-    return answer
-
-
-def tool_server(routes: Routes) -> Any:
-    """Return the server of the tools."""
     from mcp.server.mcpserver import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
+    from mcp.server.transport_security import TransportSecuritySettings
 
     server: Any = MCPServer("reclora", instructions=INSTRUCTIONS)
 
-    @server.tool()
-    @_refused_in_words
+    def tool(verb: Callable[..., Awaitable[Json]]) -> None:
+        """Add a tool whose problems reach the caller; the SDK hides the texts of other errors."""
+
+        @wraps(verb)
+        async def answer(*arguments: Any, **named: Any) -> Json:
+            try:
+                return await verb(*arguments, **named)
+            except (ProblemError, ValidationError) as error:
+                raise ToolError(str(error)) from error
+
+        server.tool()(answer)
+
+    @tool
     async def recommend(
         user: str | int, n: int = 10, model: str | None = None, filter: dict[str, list[str]] | None = None
     ) -> Json:
@@ -58,14 +46,12 @@ def tool_server(routes: Routes) -> Any:
         body = {"user": user, "n": n, "model": model, "filter": filter or {}, "explain": True}
         return await routes.recommend(Recommend.model_validate(body))
 
-    @server.tool()
-    @_refused_in_words
+    @tool
     async def score(user: str | int, items: list[str | int], model: str | None = None) -> Json:
         """Estimate how likely a user is to like each of the items, by id."""
         return await routes.score(Score.model_validate({"user": user, "items": items, "model": model}))
 
-    @server.tool()
-    @_refused_in_words
+    @tool
     async def add_event(
         user: str | int,
         item: str | int,
@@ -77,16 +63,17 @@ def tool_server(routes: Routes) -> Any:
         event = (columns or {}) | {"user": user, "item": item, "rating": rating, "clicked": clicked}
         return await routes.add_events(Events.model_validate({"events": [event]}))
 
-    @server.tool()
-    @_refused_in_words
+    @tool
     async def user(user: str | int) -> Json:
         """Return a user's profile and latest events."""
         return await routes.user(str(user))
 
-    @server.tool()
-    @_refused_in_words
+    @tool
     async def items(q: str, limit: int = 20) -> Json:
         """Find items by a text in their title; returns their ids."""
         return await routes.items(q, limit)
 
-    return server
+    unguarded = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the app's own guard sees to hosts
+    tools = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=unguarded)
+    app.router.routes.extend(tools.routes)
+    return server.session_manager.run()

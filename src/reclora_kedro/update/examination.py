@@ -7,6 +7,7 @@ Other ratings of known events are a group of their own.
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -54,129 +55,205 @@ class Model(NamedTuple):
     log: InteractionLog
 
 
-def examine_events(
-    new: pl.DataFrame,
-    log: pl.LazyFrame,
-    current: Model,
-    first: Model,
-    ingestion: IngestionConfig,
-    history: HistoryConfig,
-    config: ExaminationConfig,
-    report: CleaningReport,
-) -> pl.DataFrame:
-    """Return the new interactions that the log lacks, with their `group` and `alarm`, the reason or null.
+@dataclass(frozen=True)
+class Examination:
+    """What new interactions are compared with, and the report of what was found."""
 
-    All rows of a user with more than `user_rows` of them, and more than `user_share`, raise one. So do those of a group
-    on which the current model's AUC is lower by more than `fall` than the mark, measured on at least `fall_rows` each:
-    such a fall reveals inverted or random labels, as tastes change slowly. If few accounts are to blame, they are a
-    group, and the rest has no alarm. The mark is the first model's AUC on the test rows of its own log, which nothing
-    that came later can lower; the current model's fall there, with the labels of that log, is an alarm, too. Another
-    alarm is that known ratings turn into likes, or into dislikes.
+    log: pl.LazyFrame  # the canonical interactions so far
+    current: Model
+    first: Model  # with which the updates began
+    ingestion: IngestionConfig
+    history: HistoryConfig
+    config: ExaminationConfig
+    report: CleaningReport
 
-    Args:
-        new: canonical interactions with their `source`.
-        first: the model with which the updates began.
-    """
-    added = without_known(new, ingestion.interactions.events.complete(log))
-    users = added.group_by("user_id").len("rows")
-    most = (pl.col("rows") > config.user_rows) & (pl.col("rows") > config.user_share * added.height)
-    is_crowd = pl.col("user_id").is_in(users.filter(most)["user_id"].implode())
-    is_known = pl.col("user_id").is_in(established_users(current.log, first.log, config).implode())
-    source = pl.col("source").str.replace("raw_new_interactions", "table")
-    group = pl.format("{}-{}", source, pl.when(is_known).then(pl.lit("known-users")).otherwise(pl.lit(NEW_USERS)))
-    changed, is_changed = pl.format("{}-{}", source, pl.lit(CHANGED)), pl.col("was").is_not_null()
-    group = pl.when(is_crowd).then(pl.lit(ONE_USER)).when(is_changed).then(changed).otherwise(group)
-    added = added.with_columns(group=group)
-    turned = added.group_by("group").agg(
-        to_likes=(pl.col("was") < pl.col("label")).sum(), to_dislikes=(pl.col("was") > pl.col("label")).sum()
-    )
-    added = added.drop("was")
-    trusted = first.log.samples_in("test")
-    mark = lens_auc(first, trusted, config.fall_rows)
-    rows_in_use = current.log.samples.join(trusted, on=MOMENT, how="semi")
-    still = lens_auc(current, with_labels_of(rows_in_use, first.log), config.fall_rows)
-    if still < mark - config.fall:
-        message = (
-            f"the AUC of the lens in use is {still:.3f} on the test rows of the first log, and was {mark:.3f} at first"
+    def keep_out(
+        self,
+        new: pl.DataFrame,
+        withheld: pl.DataFrame,
+        accept: bool | Sequence[str],
+        reject: Literal[False] | Sequence[str],
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Divide new interactions into those to take in, and those to keep out: quarantined or rejected, now or before.
+
+        Args:
+            new: canonical interactions with their `source`.
+            withheld: interactions that were kept out before. Rejected ones stay out; quarantined ones are examined
+                again, whether their table still has them or not, but those of the journal only as long as it has them.
+            accept, reject: see `decided`.
+
+        Raises:
+            ValueError: `accept` or `reject` names no group of the new interactions.
+        """
+        report, config = self.report, self.config
+        whole = self.ingestion.interactions.events.complete(withheld)
+        typed = whole.with_columns(pl.col(name).cast(type, strict=False) for name, type in new.schema.items())
+        is_rejected = pl.col("alarm") == REJECTED
+        rejected, undecided = typed.filter(is_rejected), typed.filter(~is_rejected & (pl.col("source") != "journal"))
+        gone = undecided.select(new.columns).join(new, on=EVENT_KEY, how="anti")
+        report.record("quarantined interactions that are examined again", gone.height)
+        new = pl.concat([new, gone]).sort(MOMENT_KEY, maintain_order=True)
+        unseen = new.join(rejected, on=EVENT_KEY, how="anti", maintain_order="left")
+        report.record("new interactions that were rejected before", new.height - unseen.height)
+        out = decided(self.examine(unseen), accept, reject, rejected["group"].unique())
+        groups = out.group_by("group", "alarm", maintain_order=True).agg(pl.len(), pl.col("user_id").n_unique())
+        for group, alarm, rows, users in groups.iter_rows():
+            report.record(f"new interactions of {users:,} users kept out: {group}", rows, alarm)
+            if alarm != REJECTED:
+                logger.warning(
+                    "%d new interactions of %d users, the group %s, are quarantined: %s. To take them in: kedro run "
+                    "--pipelines update --params update.accept=[%s]. To keep them out for good: update.reject=[%s].",
+                    *(rows, users, group, alarm, group, group),
+                )
+        accepted = unseen.join(out, on=EVENT_KEY, how="anti", maintain_order="left")
+        established = established_users(self.current.log, self.first.log, config)
+        for item, message in moved_items(accepted, self.log, established, config).items():
+            report.record(f"interactions of the item {item}", accepted.filter(item_id=item).height, message)
+            logger.warning("New accounts may move the item %s: %s.", item, message)
+        return accepted, pl.concat([rejected, out], how="diagonal")
+
+    def examine(self, new: pl.DataFrame) -> pl.DataFrame:
+        """Return the new interactions that the log lacks, with their `group` and `alarm`, the reason or null.
+
+        All rows of a user with more than `user_rows` of them, and more than `user_share`, raise one. So do those of a
+        group on which the current model's AUC is lower by more than `fall` than the mark, measured on at least
+        `fall_rows` each: such a fall reveals inverted or random labels, as tastes change slowly. If few accounts are to
+        blame, they are a group, and the rest has no alarm. The mark is the first model's AUC on the test rows of its
+        own log, which nothing that came later can lower; the current model's fall there, with the labels of that log,
+        is an alarm, too. Another alarm is that known ratings turn into likes, or into dislikes.
+        """
+        config = self.config
+        added = self._grouped(without_known(new, self.ingestion.interactions.events.complete(self.log)))
+        turned = added.group_by("group").agg(
+            to_likes=(pl.col("was") < pl.col("label")).sum(), to_dislikes=(pl.col("was") > pl.col("label")).sum()
         )
-        report.record("the lens in use has lost what it knew", trusted.height, message)
-        logger.warning(
-            "Alarm: %s. An earlier update took in false rows: kedro run --pipelines rollback takes the models back. "
-            "The tables keep these rows, and the next update learns from them again, unless it begins from "
-            "earlier tables: see 'False rows that were taken in' in docs/guides/lifelong.md.",
-            message,
-        )
-    aucs, least_auc = dict[str, float](), mark - config.fall
-    if added.height >= config.fall_rows and not np.isnan(mark):
-        scored = _scored(added, log, current, ingestion, history)
-        aucs = _aucs(scored, added, config.fall_rows)
-        for unit in BURSTS:
-            for name in [name for name in added["group"].unique(maintain_order=True) if name.endswith(NEW_USERS)]:
-                added = _divided(added, name, unit, scored, aucs, least_auc, config.fall_rows, config.new_users)
-        for name in [name for name, auc in aucs.items() if auc < least_auc]:
-            added = _without_accounts(added, name, scored, aucs, least_auc, config)
-    message = "the current model's AUC is {:.3f} {} them; the mark is {:.3f}"
-    alarms = {
-        name: message.format(auc, "with" if name.endswith(ACCOUNTS) else "on", mark)
-        for name, auc in aucs.items()
-        if auc < least_auc
-    }
-    alarms[ONE_USER] = "one user has most of the new interactions"
-    for name, likes, dislikes in turned.iter_rows():
-        if likes + dislikes >= config.turned and max(likes, dislikes) > config.turned_share * (likes + dislikes):
-            alarms[name] = f"{likes:,} known ratings become likes, and {dislikes:,} dislikes"
-    return added.with_columns(alarm=pl.col("group").replace_strict(alarms, default=None, return_dtype=pl.String))
+        added, mark = added.drop("was"), self._mark()
+        aucs, least_auc = dict[str, float](), mark - config.fall
+        if added.height >= config.fall_rows and not np.isnan(mark):
+            scored = self._scored(added)
+            aucs = _aucs(scored, added, config.fall_rows)
+            for unit in BURSTS:
+                for name in [name for name in added["group"].unique(maintain_order=True) if name.endswith(NEW_USERS)]:
+                    added = self._divided(added, name, unit, scored, aucs, least_auc)
+            for name in [name for name, auc in aucs.items() if auc < least_auc]:
+                added = self._without_accounts(added, name, scored, aucs, least_auc)
+        message = "the current model's AUC is {:.3f} {} them; the mark is {:.3f}"
+        alarms = {
+            name: message.format(auc, "with" if name.endswith(ACCOUNTS) else "on", mark)
+            for name, auc in aucs.items()
+            if auc < least_auc
+        }
+        alarms[ONE_USER] = "one user has most of the new interactions"
+        for name, likes, dislikes in turned.iter_rows():
+            if likes + dislikes >= config.turned and max(likes, dislikes) > config.turned_share * (likes + dislikes):
+                alarms[name] = f"{likes:,} known ratings become likes, and {dislikes:,} dislikes"
+        return added.with_columns(alarm=pl.col("group").replace_strict(alarms, default=None, return_dtype=pl.String))
 
+    def _grouped(self, added: pl.DataFrame) -> pl.DataFrame:
+        """Return interactions, with the label that each `was`, in groups by source, by users, and by what changed."""
+        config, users = self.config, added.group_by("user_id").len("rows")
+        most = (pl.col("rows") > config.user_rows) & (pl.col("rows") > config.user_share * added.height)
+        is_crowd = pl.col("user_id").is_in(users.filter(most)["user_id"].implode())
+        established = established_users(self.current.log, self.first.log, config)
+        is_known = pl.col("user_id").is_in(established.implode())
+        kind = pl.when(is_known).then(pl.lit("known-users")).otherwise(pl.lit(NEW_USERS))
+        kind = pl.when(pl.col("was").is_not_null()).then(pl.lit(CHANGED)).otherwise(kind)
+        source = pl.col("source").str.replace("raw_new_interactions", "table")
+        group = pl.when(is_crowd).then(pl.lit(ONE_USER)).otherwise(pl.format("{}-{}", source, kind))
+        return added.with_columns(group=group)
 
-def keep_out(
-    new: pl.DataFrame,
-    log: pl.LazyFrame,
-    withheld: pl.DataFrame,
-    current: Model,
-    first: Model,
-    ingestion: IngestionConfig,
-    history: HistoryConfig,
-    config: ExaminationConfig,
-    report: CleaningReport,
-    *,
-    accept: bool | Sequence[str],
-    reject: Literal[False] | Sequence[str],
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Divide new interactions into those to take in, and those to keep out: quarantined or rejected, now or before.
-
-    Args:
-        withheld: interactions that were kept out before. Rejected ones stay out; quarantined ones are examined again,
-            whether their table still has them or not, but those of the journal only as long as it has them.
-        accept, reject: see `decided`.
-
-    Raises:
-        ValueError: `accept` or `reject` names no group of the new interactions.
-    """
-    whole = ingestion.interactions.events.complete(withheld)
-    typed = whole.with_columns(pl.col(name).cast(type, strict=False) for name, type in new.schema.items())
-    is_rejected = pl.col("alarm") == REJECTED
-    rejected, undecided = typed.filter(is_rejected), typed.filter(~is_rejected & (pl.col("source") != "journal"))
-    gone = undecided.select(new.columns).join(new, on=EVENT_KEY, how="anti")
-    report.record("quarantined interactions that are examined again", gone.height)
-    new = pl.concat([new, gone]).sort(MOMENT_KEY, maintain_order=True)
-    unseen = new.join(rejected, on=EVENT_KEY, how="anti", maintain_order="left")
-    report.record("new interactions that were rejected before", new.height - unseen.height)
-    examined = examine_events(unseen, log, current, first, ingestion, history, config, report)
-    out = decided(examined, accept, reject, rejected["group"].unique())
-    groups = out.group_by("group", "alarm", maintain_order=True).agg(pl.len(), pl.col("user_id").n_unique())
-    for group, alarm, rows, users in groups.iter_rows():
-        report.record(f"new interactions of {users:,} users kept out: {group}", rows, alarm)
-        if alarm != REJECTED:
-            logger.warning(
-                "%d new interactions of %d users, the group %s, are quarantined: %s. To take them in: kedro run "
-                "--pipelines update --params update.accept=[%s]. To keep them out for good: update.reject=[%s].",
-                *(rows, users, group, alarm, group, group),
+    def _mark(self) -> float:
+        """Return the first model's AUC on the test rows of its log; warn if the current model's is lower there."""
+        config, first = self.config, self.first
+        trusted = first.log.samples_in("test")
+        mark = lens_auc(first, trusted, config.fall_rows)
+        rows_in_use = self.current.log.samples.join(trusted, on=MOMENT, how="semi")
+        still = lens_auc(self.current, with_labels_of(rows_in_use, first.log), config.fall_rows)
+        if still < mark - config.fall:
+            message = (
+                f"the AUC of the lens in use is {still:.3f} on the test rows of the first log, and was {mark:.3f} at "
+                "first"
             )
-    accepted = unseen.join(out, on=EVENT_KEY, how="anti", maintain_order="left")
-    for item, message in moved_items(accepted, log, established_users(current.log, first.log, config), config).items():
-        report.record(f"interactions of the item {item}", accepted.filter(item_id=item).height, message)
-        logger.warning("New accounts may move the item %s: %s.", item, message)
-    return accepted, pl.concat([rejected, out], how="diagonal")
+            self.report.record("the lens in use has lost what it knew", trusted.height, message)
+            logger.warning(
+                "Alarm: %s. An earlier update took in false rows: kedro run --pipelines rollback takes the models "
+                "back. The tables keep these rows, and the next update learns from them again, unless it begins from "
+                "earlier tables: see 'False rows that were taken in' in docs/guides/lifelong.md.",
+                message,
+            )
+        return mark
+
+    def _scored(self, added: pl.DataFrame) -> pl.DataFrame:
+        """Return the samples of new interactions with the current model's logit; vectors of new items are zero."""
+        before, nothing, ingestion = self.current.log, RawEntities(), self.ingestion
+        interactions = append_events(self.log, added, ingestion, CleaningReport())
+        items = append_items(before.items, interactions, nothing, ingestion.items, None, CleaningReport())
+        users = append_users(before.users, interactions, nothing, ingestion.users, CleaningReport())
+        end = interactions.select(pl.col("timestamp").max()).collect().item() + 1
+        in_memory = LOCAL.model_copy(update={"rows_per_part": interactions.select(pl.len()).collect().item()})
+        growth, schema = Growth(before.sequences, end, end), ingestion.interactions.events
+        grown = build_log(interactions, items, users, self.history, in_memory, growth=growth, schema=schema)
+        assert isinstance(grown, InteractionLog)
+        if (vectors := before.item_embeddings) is not None:
+            padded = np.pad(vectors, ((0, items.height - len(vectors)), (0, 0)))
+            grown = grown.with_embeddings(padded, before.encoder_widths)
+        indices = users.select("user_id", user_index=pl.int_range(pl.len(), dtype=pl.Int32))
+        moments = added.join(indices, on="user_id").select("user_id", *MOMENT).unique()
+        samples = grown.samples.join(moments, on=MOMENT, maintain_order="left")
+        logits = LensReader(grow_lens(self.current.lens, grown), grown).logits(samples)
+        return samples.select("user_id", "timestamp", "label", logit=pl.Series(logits))
+
+    def _divided(
+        self,
+        added: pl.DataFrame,
+        group: str,
+        unit: str,
+        scored: pl.DataFrame,
+        aucs: dict[str, float],
+        least_auc: float,
+    ) -> pl.DataFrame:
+        """Take bursts out of a group of new users: those who came in one unit of time, if the AUC on them is too low.
+
+        A few users may be hard to predict, so that a burst has at least `new_users`. `aucs` are brought up to date.
+        """
+        least = self.config.fall_rows
+        came = pl.from_epoch(pl.col("timestamp").min().over("user_id"), time_unit="s").dt.strftime(unit)
+        rows = added.with_columns(burst=pl.format("{}-{}", "group", came)).filter(group=group)
+        many = rows.filter(pl.col("user_id").n_unique().over("burst") >= self.config.new_users)
+        measured = _aucs(scored, many.with_columns(group="burst"), least)
+        bursts = {name: auc for name, auc in measured.items() if auc < least_auc}
+        if not bursts:
+            return added
+        aucs |= bursts
+        aucs.pop(group, None)
+        is_burst = rows["burst"].is_in([*bursts])
+        aucs |= _aucs(scored, rows.filter(~is_burst), least)
+        names = rows.select(*EVENT_KEY, new=pl.when(is_burst).then("burst").otherwise("group"))
+        added = added.join(names, on=EVENT_KEY, how="left", maintain_order="left")
+        return added.with_columns(group=pl.coalesce("new", "group")).drop("new")
+
+    def _without_accounts(
+        self, added: pl.DataFrame, group: str, scored: pl.DataFrame, aucs: dict[str, float], least_auc: float
+    ) -> pl.DataFrame:
+        """Take the accounts out of a group that lower the AUC most, until the rest has no alarm; none if that is many.
+
+        `aucs` are brought up to date.
+        """
+        rows = added.filter(group=group)
+        moments = rows.select("user_id", "timestamp").unique()
+        own = scored.join(moments, on=["user_id", "timestamp"], maintain_order="left")
+        blamed, limit = list[Any](), self.config.accounts_share * own["user_id"].n_unique()
+        while len(blamed) < limit:
+            left = own.filter(~pl.col("user_id").is_in(blamed))
+            auc = _aucs(left, rows, self.config.fall_rows).get(group, 0.0)
+            if auc >= least_auc:
+                others = f"{group}{ACCOUNTS}"
+                aucs |= {others: aucs[group], group: auc}
+                is_blamed = (pl.col("group") == group) & pl.col("user_id").is_in(blamed)
+                return added.with_columns(group=pl.when(is_blamed).then(pl.lit(others)).otherwise("group"))
+            users = _shares_won(left).with_columns(lost=pl.col("rows") * (least_auc - pl.col("won")))
+            blamed.append(users.sort("lost", maintain_order=True)["user_id"][-1])
+        return added
 
 
 def decided(
@@ -280,91 +357,6 @@ def lens_auc(model: Model, samples: pl.DataFrame, least: int) -> float:
         return np.nan
     lens = grow_lens(model.lens, model.log)
     return float(roc_auc_score(samples["label"], LensReader(lens, model.log).logits(samples)))
-
-
-def _scored(
-    added: pl.DataFrame, log: pl.LazyFrame, current: Model, ingestion: IngestionConfig, history: HistoryConfig
-) -> pl.DataFrame:
-    """Return the samples of new interactions with the current model's logit; vectors of new items are zero as yet."""
-    before, nothing = current.log, RawEntities()
-    interactions = append_events(log, added, ingestion, CleaningReport())
-    items = append_items(before.items, interactions, nothing, ingestion.items, None, CleaningReport())
-    users = append_users(before.users, interactions, nothing, ingestion.users, CleaningReport())
-    end = interactions.select(pl.col("timestamp").max()).collect().item() + 1
-    in_memory = LOCAL.model_copy(update={"rows_per_part": interactions.select(pl.len()).collect().item()})
-    growth, schema = Growth(before.sequences, end, end), ingestion.interactions.events
-    grown = build_log(interactions, items, users, history, in_memory, growth=growth, schema=schema)
-    assert isinstance(grown, InteractionLog)
-    if (vectors := before.item_embeddings) is not None:
-        padded = np.pad(vectors, ((0, items.height - len(vectors)), (0, 0)))
-        grown = grown.with_embeddings(padded, before.encoder_widths)
-    indices = users.select("user_id", user_index=pl.int_range(pl.len(), dtype=pl.Int32))
-    moments = added.join(indices, on="user_id").select("user_id", *MOMENT).unique()
-    samples = grown.samples.join(moments, on=MOMENT, maintain_order="left")
-    logits = LensReader(grow_lens(current.lens, grown), grown).logits(samples)
-    return samples.select("user_id", "timestamp", "label", logit=pl.Series(logits))
-
-
-def _divided(
-    added: pl.DataFrame,
-    group: str,
-    unit: str,
-    scored: pl.DataFrame,
-    aucs: dict[str, float],
-    least_auc: float,
-    least: int,
-    least_users: int,
-) -> pl.DataFrame:
-    """Take bursts out of a group of new users: those who came in one unit of time, if the AUC on them is too low.
-
-    A few users may be hard to predict, so that a burst has at least `least_users`.
-
-    Args:
-        aucs: by group, which are brought up to date.
-    """
-    came = pl.from_epoch(pl.col("timestamp").min().over("user_id"), time_unit="s").dt.strftime(unit)
-    rows = added.with_columns(burst=pl.format("{}-{}", "group", came)).filter(group=group)
-    many = rows.filter(pl.col("user_id").n_unique().over("burst") >= least_users)
-    measured = _aucs(scored, many.with_columns(group="burst"), least)
-    bursts = {name: auc for name, auc in measured.items() if auc < least_auc}
-    if not bursts:
-        return added
-    aucs |= bursts
-    aucs.pop(group, None)
-    is_burst = rows["burst"].is_in([*bursts])
-    aucs |= _aucs(scored, rows.filter(~is_burst), least)
-    names = rows.select(*EVENT_KEY, new=pl.when(is_burst).then("burst").otherwise("group"))
-    added = added.join(names, on=EVENT_KEY, how="left", maintain_order="left")
-    return added.with_columns(group=pl.coalesce("new", "group")).drop("new")
-
-
-def _without_accounts(
-    added: pl.DataFrame,
-    group: str,
-    scored: pl.DataFrame,
-    aucs: dict[str, float],
-    least_auc: float,
-    config: ExaminationConfig,
-) -> pl.DataFrame:
-    """Take the accounts out of a group that lower the AUC most, until the rest has no alarm; none if it takes many.
-
-    Args:
-        aucs: by group, which are brought up to date.
-    """
-    rows = added.filter(group=group)
-    moments = rows.select("user_id", "timestamp").unique()
-    own = scored.join(moments, on=["user_id", "timestamp"], maintain_order="left")
-    blamed, limit = list[Any](), config.accounts_share * own["user_id"].n_unique()
-    while len(blamed) < limit:
-        left = own.filter(~pl.col("user_id").is_in(blamed))
-        auc = _aucs(left, rows, config.fall_rows).get(group, 0.0)
-        if auc >= least_auc:
-            aucs |= {f"{group}{ACCOUNTS}": aucs[group], group: auc}
-            is_blamed = (pl.col("group") == group) & pl.col("user_id").is_in(blamed)
-            return added.with_columns(group=pl.when(is_blamed).then(pl.lit(f"{group}{ACCOUNTS}")).otherwise("group"))
-        users = _shares_won(left).with_columns(lost=pl.col("rows") * (least_auc - pl.col("won")))
-        blamed.append(users.sort("lost", maintain_order=True)["user_id"][-1])
-    return added
 
 
 def _shares_won(scored: pl.DataFrame) -> pl.DataFrame:

@@ -80,21 +80,15 @@ def decide(
         PairedScores(("current", "challenger"), np.arange(len(labels)), users, labels, scores), bootstrap, weights
     )
     difference = auc.differences(np.array([1]), np.array([0]))
-    lower = float(difference.interval(1 - 2 * config.level)[0][0])
-    value = float(difference.value[0])
-    figures = {
-        "champion_auc": float(auc.value[0]),
-        "challenger_auc": float(auc.value[1]),
-        "difference": value,
-        "lower_bound": lower,
-    }
+    lower, value = float(difference.interval(1 - 2 * config.level)[0][0]), float(difference.value[0])
     if np.array_equal(current, challenger):
         chosen, reason = "champion", "the challenger learned nothing that validation preferred"
     elif lower > -config.margin:
         chosen, reason = "challenger", f"its AUC is {value:+.4f}, at least {lower:+.4f}: not worse by {config.margin:g}"
     else:
         chosen, reason = "champion", f"the challenger's AUC is {value:+.4f}, and may be {lower:+.4f}"
-    figures |= {"margin": config.margin, "level": config.level}
+    figures = dict(zip(("champion_auc", "challenger_auc"), map(float, auc.value), strict=True))
+    figures |= {"difference": value, "lower_bound": lower, "margin": config.margin, "level": config.level}
     return Decision.undecided(samples, reason).model_copy(update={"chosen": chosen, **figures})
 
 
@@ -155,36 +149,25 @@ def _weights_by_age(older: pl.DataFrame, rows: pl.DataFrame, half_life_days: flo
 def rolled_back(history: Sequence[ModelInHistory]) -> CurrentModel:
     """Return the previous model as the next one; repeated rollbacks each go one further back.
 
-    None goes back before the forgetting of a user, whom earlier versions still hold.
-
-    Args:
-        history: the current model, then those before it.
-
-    Raises:
-        ValueError: there is no earlier model.
+    None goes back before the forgetting of a user, whom earlier versions still hold: ValueError. The history begins
+    with the current model.
     """
     if not history:
         raise ValueError("There is no model yet to roll back from: `kedro run --pipelines update` makes the first.")
     present = history[0]
     forgotten = next((n for n, each in enumerate(history) if each["decision"].get("chosen") == FORGOTTEN), len(history))
     origin = present["decision"].get("to", present["version"])
-    earlier = [
-        each
-        for each in history[: forgotten + 1]
-        if each["version"] < origin and each["versions"] != present["versions"]
-    ]
-    if not earlier:
+    candidates = (each for each in history[: forgotten + 1] if each["version"] < origin)
+    before = next((each for each in candidates if each["versions"] != present["versions"]), None)
+    if before is None:
         raise ValueError(
             f"The current model {present['version']} has none before it that names other versions: it stays. Its "
             f"history has {len(history)} entries"
             + (", and goes back to where users were forgotten." if forgotten < len(history) else ".")
         )
-    decision = {
-        "chosen": "rollback",
-        "to": earlier[0]["decision"].get("to", earlier[0]["version"]),
-        "from": present["version"],
-    }
-    return {"versions": earlier[0]["versions"], "decision": decision, "made_by": earlier[0]["made_by"]}
+    to = before["decision"].get("to", before["version"])
+    decision = {"chosen": "rollback", "to": to, "from": present["version"]}
+    return {"versions": before["versions"], "decision": decision, "made_by": before["made_by"]}
 
 
 def current_model_table(current: CurrentModel) -> Table:
@@ -201,11 +184,9 @@ def update_table(news: Sequence[Mapping[str, Any]]) -> Table:
 
 def promotion_table(of: str, decision: Decision) -> Group:
     """Tabulate the comparison of the current model and the challenger on the newest events, and the decision."""
-    chosen = {decision.chosen: "chosen"}
-    models = [
-        {"model": "current", "auc": decision.champion_auc, "chosen": chosen.get("champion", "")},
-        {"model": "challenger", "auc": decision.challenger_auc, "chosen": chosen.get("challenger", "")},
-    ]
+    chosen: dict[str, str] = {decision.chosen: "chosen"}
+    aucs = {"champion": ("current", decision.champion_auc), "challenger": ("challenger", decision.challenger_auc)}
+    models = [{"model": of, "auc": auc, "chosen": chosen.get(name, "")} for name, (of, auc) in aucs.items()]
     title = f"{of} on the {decision.rows:,} newest rows, of {decision.users:,} users"
     column = {"AUC": (lambda value: "-" if value is None else f"{value:.4f}", "auc")}
     return Group(text_table(title, models, {"model": (str, "model"), "": (str, "chosen")}, column), decision.reason)

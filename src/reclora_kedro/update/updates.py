@@ -90,28 +90,27 @@ def clean_new_events(
         own = columns.model_copy(update={"click_history": None})
         sources.append(("raw_new_interactions", raw_interactions, own))
     report.record(JOURNAL_EVENTS, journal.height, "rows in")
-    dropped = pl.col("user_id").is_in(forgotten.among(journal["user_id"]).implode())
-    report.record("journal events of users who were forgotten", journal.filter(dropped).height)
-    journal = journal.filter(~dropped)
-    sound, future = pl.col("timestamp") >= first, pl.col("timestamp") > last
-    report.record("journal events in the future", journal.filter(future).height)
-    journal = journal.filter(~future)
-    if columns.rating:
-        sound &= pl.col("rating").is_between(config.rating_min, config.rating_max)
-    events_of_service = journal.filter(sound)
-    report.record("journal events without a plausible time or rating", journal.height - events_of_service.height)
-    if events_of_service.height:
-        marked = events_of_service.with_columns(clicked=pl.col("rating").is_not_null())
-        declared = columns.events.parsed(events_of_service["columns"]) if columns.columns else pl.DataFrame()
+    is_rated = pl.col("rating").is_between(config.rating_min, config.rating_max) if columns.rating else pl.lit(True)
+    checks = {
+        "of users who were forgotten": ~pl.col("user_id").is_in(forgotten.among(journal["user_id"]).implode()),
+        "in the future": pl.col("timestamp") <= last,
+        "without a plausible time or rating": (pl.col("timestamp") >= first) & is_rated,
+    }
+    for check, is_kept in checks.items():
+        before, journal = journal.height, journal.filter(is_kept)
+        report.record(f"journal events {check}", before - journal.height)
+    if journal.height:
+        marked = journal.with_columns(clicked=pl.col("rating").is_not_null())
+        declared = columns.events.parsed(journal["columns"]) if columns.columns else pl.DataFrame()
         sources.append(("journal", marked.hstack(declared), columns.of_service()))
     types = columns.events.complete(log).collect_schema()
     events = [types.to_frame().with_columns(source=pl.lit("journal"))]
     for name, raw, own in sources:
         if name == "journal" and items is not None:
             known = pl.concat([items, *(each["item_id"].cast(pl.String) for each in events)])
-            waiting = raw.filter(~pl.col("item_id").is_in(known.implode()))
-            report.record("journal events of unknown items", waiting.height, "they wait until a table has the item")
-            raw = raw.filter(pl.col("item_id").is_in(known.implode()))
+            before, raw = raw.height, raw.filter(pl.col("item_id").is_in(known.implode()))
+            waiting = before - raw.height
+            report.record("journal events of unknown items", waiting, "they wait until a table has the item")
             if raw.is_empty():
                 continue
         settings = config.model_copy(update={"interactions": own, **unlimited})
@@ -149,12 +148,12 @@ def _with_ids_of(log: pl.LazyFrame, cleaned: pl.DataFrame, table: str) -> pl.Dat
     """
     typed, types = list[pl.Series](), log.collect_schema()
     for name in ("user_id", "item_id"):
-        if table == "journal" or cleaned.schema[name] == types[name]:
-            typed.append(canonical(cleaned[name], types[name], strict=False))
-            continue
-        known = log.select(pl.col(name).unique()).collect(engine="streaming")[name]
         try:
-            typed.append(canonical_as(cleaned[name], known))
+            if table == "journal" or cleaned.schema[name] == types[name]:
+                typed.append(canonical(cleaned[name], types[name], strict=False))
+            else:
+                known = log.select(pl.col(name).unique()).collect(engine="streaming")[name]
+                typed.append(canonical_as(cleaned[name], known))
         except IdError as error:
             raise ValueError(f"{name} of {table} has {error} Give the ids as the log has them.") from error
     return cleaned.with_columns(typed)
@@ -247,8 +246,8 @@ def has_grown(log: InteractionLog, before: InteractionLog) -> bool:
     """Whether a log has other events, items or users than an earlier one."""
     now, then = log.sequences, before.sequences
     columns = zip((now.offsets, *now.columns.values()), (then.offsets, *then.columns.values()), strict=True)
-    same = all(np.array_equal(*pair) for pair in columns) and log.items.equals(before.items)
-    return not (same and log.users.equals(before.users))
+    same = log.items.equals(before.items) and log.users.equals(before.users)
+    return not (same and all(np.array_equal(*pair) for pair in columns))
 
 
 def held_out_rows(log: InteractionLog, before: InteractionLog, limit: int, seed: int) -> np.ndarray:
@@ -305,18 +304,15 @@ def new_split(interactions: pl.LazyFrame, users: pl.DataFrame, known: pl.DataFra
         (6, 7)
     """
     indices = users.lazy().select("user_id", user_index=pl.int_range(pl.len()).cast(known.schema["user_index"]))
-    labelled = interactions.filter(pl.col("label").is_not_null()).join(indices, on="user_id")
+    labelled = interactions.drop_nulls("label").join(indices, on="user_id")
     new = labelled.join(known.lazy(), on=MOMENT, how="anti").select("timestamp").collect(engine="streaming")
     seconds = np.sort(new["timestamp"].to_numpy())
     if not len(seconds):
         end = interactions.select(pl.col("timestamp").max()).collect().item() + 1
         return end, end
     ends = np.append(seconds, seconds[-1] + 1)
-    validation, test = (
-        int(ends[uncut(int(share * len(seconds)), seconds)])
-        for share in (SHARES.train, SHARES.train + SHARES.validation)
-    )
-    return validation, test
+    validation, test = (int(share * len(seconds)) for share in (SHARES.train, SHARES.train + SHARES.validation))
+    return int(ends[uncut(validation, seconds)]), int(ends[uncut(test, seconds)])
 
 
 def train_on_known(log: InteractionLog | LogInFiles, known: pl.DataFrame) -> InteractionLog | LogInFiles:
@@ -324,11 +320,12 @@ def train_on_known(log: InteractionLog | LogInFiles, known: pl.DataFrame) -> Int
     known = known.cast({"user_index": pl.Int32}).with_columns(is_known=pl.lit(True))
     samples = log.samples.lazy().join(known.lazy(), on=MOMENT, how="left", maintain_order="left")
     split = pl.when("is_known").then(pl.lit("train", SPLITS)).otherwise("split")
-    samples = samples.with_columns(split=split).drop("is_known")
-    repeats = None if log.repeats is None else log.repeats.lazy().join(known.lazy(), on=MOMENT, how="anti")
+    changed: dict[str, Any] = {"samples": samples.with_columns(split=split).drop("is_known")}
+    if log.repeats is not None:
+        changed["repeats"] = log.repeats.lazy().join(known.lazy(), on=MOMENT, how="anti")
     if isinstance(log, LogInFiles):
-        return replace(log, samples=samples, repeats=repeats)
-    return replace(log, samples=samples.collect(), repeats=None if repeats is None else repeats.collect())
+        return replace(log, **changed)
+    return replace(log, **{name: table.collect() for name, table in changed.items()})
 
 
 def is_new_to(lens: Lens, samples: pl.DataFrame, known: pl.DataFrame) -> np.ndarray:
@@ -337,9 +334,8 @@ def is_new_to(lens: Lens, samples: pl.DataFrame, known: pl.DataFrame) -> np.ndar
     Later ones may be in its log, if a challenger that had learned from them was refused.
     """
     arrived = samples.join(known, on=MOMENT, how="anti")["row"].to_numpy()
-    is_new = (samples["timestamp"] > lens.sizes.trained_until).to_numpy().copy()
-    is_new[arrived] = True
-    return is_new
+    is_late = (samples["timestamp"] > lens.sizes.trained_until).to_numpy()
+    return is_late | np.isin(np.arange(samples.height), arrived)
 
 
 def has_rows(raw: Any) -> bool:
@@ -360,9 +356,8 @@ def _listed(
     if not has_rows(raw):
         return former.select(key).clear()
     listed = listed_rows(raw, kind, columns, report, former[key], "raw_new_")
-    report.record(
-        f"{kind} rows of known ids", listed.join(former, on=key, how="semi").height, "read where nothing was known"
-    )
+    known = listed.join(former, on=key, how="semi").height
+    report.record(f"{kind} rows of known ids", known, "read where nothing was known")
     return listed
 
 

@@ -89,15 +89,12 @@ def append_interactions(
     Returns:
         All interactions, those that are kept out, and a report.
     """
-    from reclora_kedro.update import examination
-    from reclora_kedro.update.examination import Model
+    from reclora_kedro.update.examination import Examination, Model
 
     report = CleaningReport()
     current, first = Model(current_lens, current_log), Model(first_lens, first_log)
-    new, out = examination.keep_out(
-        new_interactions, previous_interactions, withheld, current, first, ingestion, history, config, report,
-        accept=accept, reject=reject,
-    )  # fmt: skip
+    examination = Examination(previous_interactions, current, first, ingestion, history, config, report)
+    new, out = examination.keep_out(new_interactions, withheld, accept, reject)
     return updates.append_events(previous_interactions, new, ingestion, report), out, report.records()
 
 
