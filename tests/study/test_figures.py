@@ -5,7 +5,7 @@ import pytest
 from reclora_kedro.evaluation.styles import model_styles
 from reclora_kedro.study.figures import plot_axes, plot_frontier
 from reclora_kedro.study.grid import Cell
-from reclora_kedro.study.results import summarise, tabulate
+from reclora_kedro.study.results import grids_of, tabulate
 from study_cells import CELLS, RUNS, cell_run
 
 RESULTS = tabulate(CELLS, RUNS, None)
@@ -17,7 +17,8 @@ def test_a_line_per_model_with_a_point_per_setting_and_its_interval():
     assert (lens.name, reclora.name) == ("lens", "reclora")
     assert list(reclora.x) == ["4", "16"]
     assert reclora.y == pytest.approx([0.71, 0.77])
-    summaries = [summary for summary in summarise(RESULTS, "rank", ["r"]) if summary["model"] == "reclora"]
+    [grid] = grids_of(RESULTS)
+    summaries = [summary for summary in grid.summarise(["r"]) if summary["model"] == "reclora"]
     assert list(reclora.error_y.array) == [summary["auc_high"] - summary["auc"] for summary in summaries]
     assert list(reclora.error_y.arrayminus) == [summary["auc"] - summary["auc_low"] for summary in summaries]
     assert list(lens.error_y.array) == [0, 0]

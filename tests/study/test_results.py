@@ -5,8 +5,13 @@ import pytest
 from scipy.stats import t as student_t
 
 from reclora_kedro.study.grid import Cell
-from reclora_kedro.study.results import axes_of, by_model, summarise, tabulate, tabulate_pairs
+from reclora_kedro.study.results import grids_of, grouped, tabulate, tabulate_pairs
 from study_cells import CELLS, RUNS, cell_run, lens_run
+
+
+def summarise(results, axes=None):
+    [grid] = grids_of(results)
+    return grid.summarise(axes)
 
 
 def test_a_record_per_cell_and_model():
@@ -23,7 +28,7 @@ def test_a_record_per_cell_and_model():
         "score_seconds": 4.0, "scored_rows": 100, "ms_per_row": 40.0, "digest": "0.7", "revision": "abc",
     }  # fmt: skip
     assert all(record.keys() == results[0].keys() for record in results)
-    assert (axes_of(results, "rank"), axes_of(results, "rows")) == (["r"], ["n"])
+    assert [(grid.name, grid.axes) for grid in grids_of(results)] == [("rank", ["r"]), ("rows", ["n"])]
 
 
 def test_models_are_chosen():
@@ -39,13 +44,13 @@ def test_lenses_measured_alone_have_intervals_over_their_seeds():
     results = tabulate(cells, [lens_run(0.7), lens_run(0.8)], None)
     names = ("auc_low", "confidence", "weights", "validation_auc", "train_seconds", "scored_rows", "ms_per_row")
     assert [results[0][name] for name in names] == [None, 0.95, 99, pytest.approx(0.69), 9.0, 50, 10.0]
-    [summary] = summarise(results, "lenses")
+    [summary] = summarise(results)
     half_width = student_t.ppf(0.975, 1) * np.std([0.7, 0.8], ddof=1) / np.sqrt(2)
     assert summary["auc_low"] == pytest.approx(0.75 - half_width)
 
 
 def test_means_are_over_seeds_with_students_interval():
-    four, sixteen = summarise(tabulate(CELLS, RUNS, ["reclora"]), "rank", ["r"])
+    four, sixteen = summarise(tabulate(CELLS, RUNS, ["reclora"]), ["r"])
     assert (four["place"], four["model"], four["seeds"]) == ({"r": "4"}, "reclora", 2)
     assert four["auc"] == pytest.approx(0.71)
     half_width = student_t.ppf(0.975, 1) * np.std([0.74, 0.80], ddof=1) / np.sqrt(2)
@@ -53,7 +58,7 @@ def test_means_are_over_seeds_with_students_interval():
 
 
 def test_other_axes_are_averaged_over_within_each_seed():
-    [summary] = summarise(tabulate(CELLS, RUNS, ["reclora"]), "rank", [])
+    [summary] = summarise(tabulate(CELLS, RUNS, ["reclora"]), [])
     assert (summary["place"], summary["seeds"]) == ({}, 2)
     assert summary["auc"] == pytest.approx(0.74)
     half_width = student_t.ppf(0.975, 1) * np.std([0.72, 0.76], ddof=1) / np.sqrt(2)
@@ -61,16 +66,16 @@ def test_other_axes_are_averaged_over_within_each_seed():
 
 
 def test_one_seed_has_no_interval():
-    summary, *_ = summarise(tabulate(CELLS[:1], RUNS[:1], None), "rank", ["r"])
+    summary, *_ = summarise(tabulate(CELLS[:1], RUNS[:1], None), ["r"])
     assert (summary["seeds"], summary["auc_low"], summary["auc_high"]) == (1, None, None)
 
 
 def test_a_missing_gauc_has_no_mean():
-    summary, *_ = summarise(tabulate(CELLS, [cell_run(0.7, gauc=None)] * 4, None), "rank", ["r"])
+    summary, *_ = summarise(tabulate(CELLS, [cell_run(0.7, gauc=None)] * 4, None), ["r"])
     assert summary["gauc"] is None
 
 
 def test_the_summaries_of_a_model_stand_in_the_order_of_the_places():
-    grouped = by_model(summarise(tabulate(CELLS, RUNS, None), "rank", ["r"]))
-    places = {model: [summary["place"]["r"] for summary in summaries] for model, summaries in grouped.items()}
+    of_models = grouped(summarise(tabulate(CELLS, RUNS, None), ["r"]), "model")
+    places = {model: [summary["place"]["r"] for summary in summaries] for model, summaries in of_models.items()}
     assert places == {"lens": ["4", "16"], "reclora": ["4", "16"]}

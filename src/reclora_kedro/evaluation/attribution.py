@@ -8,7 +8,7 @@ import polars as pl
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import Attribution
+from reclora_kedro.evaluation.records import Record
 from reclora_kedro.evaluation.scores import PairedScores, align_scores
 from reclora_kedro.evaluation.significance import bootstrap_auc
 
@@ -25,7 +25,7 @@ def permuted_rows(count: int, limit: int | None, seed: int) -> tuple[np.ndarray,
     return drawn, np.roll(drawn, 1)
 
 
-def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFrame) -> list[Attribution]:
+def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFrame) -> list[Record]:
     """Return each model's loss of AUC per permuted input, on the rows that were permuted.
 
     Args:
@@ -38,7 +38,7 @@ def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFra
     Raises:
         MismatchError: the scores lack a permuted model or row.
     """
-    records, aligned = list[Attribution](), align_scores(scores)
+    records, aligned = list[Record](), align_scores(scores)
     for model, table in permuted.items():
         for (name,), part in table.partition_by("input", as_dict=True, maintain_order=True).items():
             auc = bootstrap_auc(_original_and_permuted(aligned, model, part), bootstrap)

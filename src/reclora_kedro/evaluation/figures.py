@@ -64,21 +64,17 @@ def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
     k = metrics[0]["k"]
     first = [record for record in metrics if record["k"] == k]
     best = max(first, key=itemgetter("ndcg"))
+    likes = f"{best['rows']:,} likes of {best['users']:,} users"
+    figure = two_panels(
+        f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {likes}", *_list_metrics(k), shared_yaxes=True
+    )
     styles = model_styles((record["model"] for record in first), baselines)
-    titles = (f"Hit rate of the first {k}", f"NDCG of the first {k}")
-    figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.06, subplot_titles=titles)
     for record in first:
         for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
             figure.add_trace(_dot(metric, record, styles[record["model"]]), row=1, col=col)
     figure.update_xaxes(title=f"mean over likes and {formats.level(best['confidence'])} interval", rangemode="tozero")
     figure.update_yaxes(MODEL_AXIS)
-    likes = f"{best['rows']:,} likes of {best['users']:,} users"
-    return figure.update_layout(
-        template=TEMPLATE,
-        title_text=f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {likes}",
-        height=190 + 60 * len(first),
-        showlegend=False,
-    )
+    return figure.update_layout(height=190 + 60 * len(first), showlegend=False)
 
 
 def plot_backtest(records: Records, baselines: Styles) -> go.Figure:
@@ -88,67 +84,48 @@ def plot_backtest(records: Records, baselines: Styles) -> go.Figure:
     for record in records:
         means[record["model"]] = means.get(record["model"], 0.0) + record["ndcg"] / windows
     best = max(means, key=means.__getitem__)
-    titles = (f"Hit rate of the first {k}", f"NDCG of the first {k}")
-    figure = make_subplots(cols=2, horizontal_spacing=0.08, subplot_titles=titles)
+    title = f"{best} has the highest mean NDCG@{k} of {windows} windows: {means[best]:.3f}"
+    figure = two_panels(title, *_list_metrics(k))
     for model, style in model_styles(means, baselines).items():
         own = [record for record in records if record["model"] == model]
         for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
-            errors = {
-                "array": [record[f"{metric}_high"] - record[metric] for record in own],
-                "arrayminus": [record[metric] - record[f"{metric}_low"] for record in own],
-            }
-            figure.add_scatter(
-                x=[record["from"] for record in own],
-                y=[record[metric] for record in own],
-                error_y={**errors, "symmetric": False, "thickness": 1, "width": 0},
+            add_curve(
+                figure,
+                style,
+                [record["from"] for record in own],
+                [record[metric] for record in own],
+                error_y=error_bars(own, metric),
                 name=model,
                 legendgroup=model,
                 showlegend=col == 1,
-                mode="lines+markers",
-                line={"color": style.color, "dash": style.dash, "width": 2},
-                marker_symbol=style.symbol,
                 hovertemplate="%{y:.3f} from %{x}",
                 row=1,
                 col=col,
             )
-    figure.update_xaxes(title="first day of the window").update_yaxes(rangemode="tozero")
-    return figure.update_layout(
-        template=TEMPLATE,
-        title_text=f"{best} has the highest mean NDCG@{k} of {windows} windows: {means[best]:.3f}",
-        legend_y=1.12,
-        margin_t=140,
-    )
+    return figure.update_xaxes(title="first day of the window").update_yaxes(rangemode="tozero")
+
+
+def _list_metrics(k: int) -> tuple[str, str]:
+    return f"Hit rate of the first {k}", f"NDCG of the first {k}"
 
 
 def plot_second_stage(importance: Mapping[str, float], weights: Mapping[str, float]) -> go.Figure:
     """Draw how much the ranker's trees gain by each feature, and the weights of the fusion."""
-    titles = ("Ranker: share of the gain of its splits", "Fusion: weights")
-    figure = make_subplots(cols=2, horizontal_spacing=0.25, subplot_titles=titles)
+    title = f"The second stage orders candidates by {next(iter(importance), 'nothing')} above all"
+    panels = "Ranker: share of the gain of its splits", "Fusion: weights"
+    figure = two_panels(title, *panels, horizontal_spacing=0.25)
     for col, values in enumerate((importance, weights), start=1):
         bars = {"x": [*values.values()], "y": [*values], "orientation": "h", "marker_color": "#4C78A8"}
         figure.add_bar(**bars, hovertemplate="%{y}: %{x:.3g}<extra></extra>", row=1, col=col)
     figure.update_yaxes(MODEL_AXIS)
-    first = next(iter(importance), "nothing")
-    return figure.update_layout(
-        template=TEMPLATE,
-        title_text=f"The second stage orders candidates by {first} above all",
-        height=240 + 22 * len(importance),
-        showlegend=False,
-    )
+    return figure.update_layout(height=240 + 22 * len(importance), showlegend=False)
 
 
 def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], baselines: Styles) -> go.Figure:
     """Draw every model's hit rate by list length, see `ranking_metrics.hit_rate_curves`."""
     figure = go.Figure()
-    for (model, style), (lengths, shares) in zip(model_styles(curves, baselines).items(), curves.values(), strict=True):
-        figure.add_scatter(
-            x=lengths,
-            y=shares,
-            mode="lines",
-            name=model,
-            line={"color": style.color, "dash": style.dash, "width": 2},
-            hovertemplate="%{y:.1%} among the first %{x}",
-        )
+    for (model, style), curve in zip(model_styles(curves, baselines).items(), curves.values(), strict=True):
+        add_curve(figure, style, *curve, size=0, name=model, hovertemplate="%{y:.1%} among the first %{x}")
     figure.update_xaxes(title="First items of each list (log scale)", type="log")
     figure.update_yaxes(title="Share of the likes among them", rangemode="tozero")
     return figure.update_layout(template=TEMPLATE, title_text="Hit rate by list length", legend_y=1.1, margin_t=130)
@@ -168,14 +145,8 @@ def plot_roc(paired: PairedScores, baselines: Styles) -> go.Figure:
     figure.update_yaxes(range=[0, 1.005])
     for (model, style), (fpr, tpr) in zip(model_styles(paired.models, baselines).items(), curves, strict=True):
         kept = np.unique(np.searchsorted(fpr + tpr, np.linspace(0, 2, ROC_POINTS)).clip(max=len(fpr) - 1))
-        figure.add_scatter(
-            x=fpr[kept],
-            y=tpr[kept],
-            mode="lines",
-            name=model,
-            line={"color": style.color, "dash": style.dash, "width": 2},
-            hovertemplate="%{y:.0%} of the likes, %{x:.0%} of the dislikes",
-        )
+        hover = "%{y:.0%} of the likes, %{x:.0%} of the dislikes"
+        add_curve(figure, style, fpr[kept], tpr[kept], size=0, name=model, hovertemplate=hover)
     return figure
 
 
@@ -194,14 +165,13 @@ def plot_calibration(paired: PairedScores, baselines: Styles) -> go.Figure:
         diagonal="perfect calibration",
     )
     for (model, style), table, gap in zip(model_styles(paired.models, baselines).items(), tables, gaps, strict=True):
-        figure.add_scatter(
-            x=table["mean_score"].to_list(),
-            y=table["share_of_likes"].to_list(),
+        add_curve(
+            figure,
+            style,
+            table["mean_score"].to_list(),
+            table["share_of_likes"].to_list(),
             customdata=table["rows"].to_list(),
-            mode="lines+markers",
             name=f"{model} ({100 * gap:.1f} off)",
-            line={"color": style.color, "dash": style.dash, "width": 1.5},
-            marker={"symbol": style.symbol, "size": 8},
             hovertemplate="scored %{x:.3f}, liked %{y:.1%}, %{customdata:,} rows",
         )
     return figure
@@ -227,85 +197,82 @@ def calibration_table(labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.floa
 
 def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
     """Draw each model's losses and validation AUC by training rows seen; raise ValueError for a log without any AUC."""
-    figure = make_subplots(cols=2, horizontal_spacing=0.1, subplot_titles=("Loss (thin: training)", "Validation AUC"))
-    aucs = []
+    aucs = {model: kept_validation(log) for model, log in training_logs.items()}
+    for model, kept in aucs.items():
+        if kept is None:
+            rows = training_logs[model].height
+            raise ValueError(f"training log of {model!r}: no validation AUC in {rows} row(s). Train that model again.")
+    title = "Validation AUC: " + ", ".join(f"{model} {kept:.3f}" for model, kept in aucs.items())
+    figure = two_panels(title, "Loss (pale: training)", "Validation AUC")
     for (model, log), style in zip(training_logs.items(), model_styles(training_logs, {}).values(), strict=True):
-        if (kept := kept_validation(log)) is None:
-            raise ValueError(
-                f"training log of {model!r}: no validation AUC in {log.height} row(s). Train that model again."
-            )
-        aucs.append(f"{model} {kept:.3f}")
-        thin = {"mode": "lines", "line": {"color": style.color, "width": 1}, "opacity": 0.55}
-        thick = {
-            "mode": "lines+markers",
-            "line": {"color": style.color, "dash": style.dash, "width": 2},
-            "marker": {"symbol": style.symbol, "size": 8},
-        }
-        for column, col, drawn in (
-            ("train_loss", 1, thin),
-            ("validation_loss", 1, thick),
-            ("validation_auc", 2, thick),
-        ):
+        thin = {"size": 0, "opacity": 0.55}
+        for column, col, drawn in (("train_loss", 1, thin), ("validation_loss", 1, {}), ("validation_auc", 2, {})):
             validated = log.drop_nulls(column)
-            phase = "training" if column == "train_loss" else "validation"
-            figure.add_scatter(
-                x=validated["rows"].to_list(),
-                y=validated[column].to_list(),
+            add_curve(
+                figure,
+                style,
+                validated["rows"].to_list(),
+                validated[column].to_list(),
                 name=model,
                 legendgroup=model,
                 showlegend=col == 2,
-                hovertemplate=f"{phase} %{{y:.4f}} after %{{x:,}} rows",
+                hovertemplate=f"{'training' if drawn else 'validation'} %{{y:.4f}} after %{{x:,}} rows",
                 row=1,
                 col=col,
                 **drawn,
             )
     figure.update_xaxes(title="Training rows seen (log scale)", type="log", dtick=1)
-    figure.update_yaxes(title="Log loss (nats per row)", col=1)
-    title = "Validation AUC: " + ", ".join(aucs)
-    return figure.update_layout(template=TEMPLATE, title_text=title, legend_y=1.1, margin_t=110)
+    return figure.update_yaxes(title="Log loss (nats per row)", col=1)
 
 
 def plot_retriever(training_log: Records) -> go.Figure:
     """Draw a retriever's loss, and hit rate and NDCG of the validation likes, by epoch."""
-    titles = ("Loss of training (nats per event)", "Validation likes among the first ten")
-    figure = _curves(
-        training_log, "epoch", titles, {"loss": ("loss", 1), "hit_rate": ("hit rate", 2), "ndcg": ("NDCG", 2)}
-    )
     best = max(training_log, key=itemgetter("hit_rate", "ndcg"))
     title = f"Best epoch: {best['epoch']}, hit rate {best['hit_rate']:.3f} and NDCG {best['ndcg']:.3f}"
-    return figure.update_layout(title_text=title)
+    panels = {
+        "Loss of training (nats per event)": {"loss": "loss"},
+        "Validation likes among the first ten": {"hit_rate": "hit rate", "ndcg": "NDCG"},
+    }
+    return _plot_log(training_log, "epoch", title, panels)
 
 
 def plot_encoder(training_log: Records) -> go.Figure:
     """Draw an item encoder's losses and validation AUC by tuning step."""
-    titles = ("Loss (nats per text)", "AUC of the validation pairs")
-    columns = {"loss": ("training loss", 1), "validation_loss": ("validation loss", 1), "validation_auc": ("AUC", 2)}
-    figure = _curves(training_log, "step", titles, columns)
     first, best = training_log[0], max(training_log, key=itemgetter("validation_auc"))
     title = f"Best step: {best['step']}, AUC {best['validation_auc']:.3f}, untuned {first['validation_auc']:.3f}"
-    return figure.update_layout(title_text=title)
+    panels = {
+        "Loss (nats per text)": {"loss": "training loss", "validation_loss": "validation loss"},
+        "AUC of the validation pairs": {"validation_auc": "AUC"},
+    }
+    return _plot_log(training_log, "step", title, panels)
 
 
-def _curves(
-    training_log: Records, x: str, titles: tuple[str, str], columns: Mapping[str, tuple[str, int]]
-) -> go.Figure:
-    """Draw columns of a training log in two panels; `columns` maps each to its label and panel."""
-    figure = make_subplots(cols=2, horizontal_spacing=0.1, subplot_titles=titles)
-    for (column, (name, col)), style in zip(columns.items(), VARIANT_STYLES, strict=False):
-        measured = [record for record in training_log if record[column] is not None]
-        figure.add_scatter(
-            x=[record[x] for record in measured],
-            y=[record[column] for record in measured],
-            mode="lines+markers",
-            line={"color": style.color, "dash": style.dash, "width": 2},
-            marker={"symbol": style.symbol, "size": 6},
-            name=name,
-            row=1,
-            col=col,
-        )
-    figure.update_xaxes(title=x.capitalize())
-    figure.update_yaxes(rangemode="tozero", col=2)
-    return figure.update_layout(template=TEMPLATE, legend_y=1.1, margin_t=110)
+def _plot_log(log: Records, x: str, title: str, panels: Mapping[str, Mapping[str, str]]) -> go.Figure:
+    """Draw columns of a training log over one of them; `panels` has their labels by panel and column."""
+    figure, styles = two_panels(title, *panels), iter(VARIANT_STYLES)
+    for col, columns in enumerate(panels.values(), start=1):
+        for column, label in columns.items():
+            measured = [record for record in log if record[column] is not None]
+            points = [record[x] for record in measured], [record[column] for record in measured]
+            add_curve(figure, next(styles), *points, name=label, row=1, col=col)
+    return figure.update_xaxes(title=x.capitalize()).update_yaxes(rangemode="tozero", col=2)
+
+
+def two_panels(title: str, *panels: str, **spacing: Any) -> go.Figure:
+    """Return a figure of two panels side by side, with their titles above them."""
+    figure = make_subplots(cols=2, subplot_titles=panels, **{"horizontal_spacing": 0.08, **spacing})
+    return figure.update_layout(template=TEMPLATE, title_text=title, legend_y=1.1, margin_t=120)
+
+
+def add_curve(figure: go.Figure, style: Style, x: Any, y: Any, *, size: int = 8, **trace: Any) -> None:
+    """Draw a line in a model's style, with markers of a size unless it is 0."""
+    figure.add_scatter(
+        x=x,
+        y=y,
+        marker={"color": style.color, "symbol": style.symbol, "size": size},
+        line={"color": style.color, "dash": style.dash, "width": 2},
+        **{"mode": "lines+markers" if size else "lines", **trace},
+    )
 
 
 def error_bars(records: Records, metric: str) -> dict[str, Any] | None:
@@ -332,18 +299,9 @@ def _dot(metric: str, record: Mapping[str, Any], style: Style) -> go.Scatter:
 
 
 def _square_plot(title: str, x_title: str, y_title: str, diagonal: str) -> go.Figure:
-    x_axis = {"title": x_title, "range": [0, 1], "constrain": "domain"}
-    y_axis = {"title": y_title, "range": [0, 1], "scaleanchor": "x", "constrain": "domain"}
-    beside = {"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top"}  # above, it would cover the title
-    figure = go.Figure(
-        layout={
-            "template": TEMPLATE,
-            "title_text": title,
-            "xaxis": x_axis,
-            "yaxis": y_axis,
-            "height": 560,
-            "legend": beside,
-        }
-    )
+    figure = go.Figure().update_layout(template=TEMPLATE, title_text=title, height=560)
+    figure.update_layout(legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top"})  # above: over the title
+    figure.update_xaxes(title=x_title, range=[0, 1], constrain="domain")
+    figure.update_yaxes(title=y_title, range=[0, 1], constrain="domain", scaleanchor="x")
     line = {"color": INK, "width": 1, "dash": "dot"}
     return figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name=diagonal, line=line, hoverinfo="skip")

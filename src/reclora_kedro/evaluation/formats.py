@@ -9,8 +9,8 @@ Examples:
     ('0.760\n0.740-0.780', '0.760')
     >>> signed_estimate(0.01, -0.003, 0.023), signed_estimate(None, None, None)
     ('+0.010\n-0.003 to +0.023', '–')
-    >>> p_value(0.0421), p_value(0.00004), pair("reclora", "lens")
-    ('0.042', '< 0.001', 'reclora - lens')
+    >>> p_value(0.0421), p_value(0.00004)
+    ('0.042', '< 0.001')
 """
 
 DASH = "\N{EN DASH}"
@@ -52,7 +52,3 @@ def level(confidence: float) -> str:
 def p_value(value: float) -> str:
     """Format a p-value; small ones are "< 0.001"."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def pair(later: str, earlier: str) -> str:
-    return f"{later} - {earlier}"

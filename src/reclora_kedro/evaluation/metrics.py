@@ -1,7 +1,6 @@
 """Metrics of each model on the test rows."""
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +8,7 @@ import polars as pl
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap, Floats
 from reclora_kedro.evaluation.metric import RowMetric, columns_of, with_installed
-from reclora_kedro.evaluation.records import AucComparison, Gauc, ModelMetrics, Record, Records
+from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.scores import PairedScores, align_scores
 from reclora_kedro.evaluation.significance import AucBootstrap, bootstrap_auc, compare_models
 
@@ -80,14 +79,14 @@ def row_means(labels: npt.NDArray[np.bool_], scores: Floats) -> Record:
     return {metric.name: float(metric.values(len(labels), labels, scores).mean()) for metric in means}
 
 
-def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[list[ModelMetrics], list[AucComparison]]:
+def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[list[Record], list[Record]]:
     """Return every model's metrics and every pair's AUC difference, from the same bootstrap draws."""
     paired = align_scores(scores)
     auc = bootstrap_auc(paired, bootstrap)
     return compute_metrics(paired, auc, bootstrap), compare_models(auc, bootstrap.confidence)
 
 
-def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstrap) -> list[ModelMetrics]:
+def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstrap) -> list[Record]:
     """Return the `row_metrics` of every model, with intervals over users.
 
     Returns:
@@ -95,25 +94,23 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstra
         log_loss (nats per row) and accuracy (share of rows where `score >= 0.5` equals the label) with their ends
         `…_low` and `…_high`, and the same of each metric of an installed package.
     """
-    estimate = auc.estimate()
-    low, high = (end.clip(0, 1) for end in estimate.interval(bootstrap.confidence))
+    aucs = auc.estimate().records("auc", bootstrap.confidence)
     gaucs = grouped_auc(paired.users, paired.labels, paired.scores, bootstrap)
-    records = [
+    return [
         {
             "model": model,
             "rows": len(paired.labels),
             "positives": int(paired.labels.sum()),
             "users": auc.users,
-            "auc": float(estimate.value[index]),
-            "auc_low": float(low[index]),
-            "auc_high": float(high[index]),
+            **own_auc,
             "confidence": bootstrap.confidence,
-            **gaucs[index],
+            **gauc,
             **means,
         }
-        for index, (model, means) in enumerate(zip(paired.models, _means_over_rows(paired, bootstrap), strict=True))
+        for model, own_auc, gauc, means in zip(
+            paired.models, aucs, gaucs, _means_over_rows(paired, bootstrap), strict=True
+        )
     ]
-    return cast(list[ModelMetrics], records)
 
 
 def _means_over_rows(paired: PairedScores, bootstrap: Bootstrap) -> list[Record]:
@@ -131,11 +128,11 @@ def _means_over_rows(paired: PairedScores, bootstrap: Bootstrap) -> list[Record]
 
 
 def with_split_auc(
-    metrics: Sequence[ModelMetrics],
+    metrics: Sequence[Record],
     samples: pl.DataFrame,
     lens_metrics: Records,
     tables: Mapping[str, pl.DataFrame],
-) -> list[ModelMetrics]:
+) -> list[Record]:
     """Add each model's AUC on the whole test split to its record, as split_auc: None if it scored a part alone.
 
     Args:
@@ -151,7 +148,7 @@ def with_split_auc(
     return [record | {"split_auc": aucs.get(record["model"]), "split_rows": samples.height} for record in metrics]
 
 
-def with_constant(metrics: Sequence[ModelMetrics], share: float) -> list[ModelMetrics]:
+def with_constant(metrics: Sequence[Record], share: float) -> list[Record]:
     """Add what a constant, the share of likes in training, would have on the same rows: its log loss and accuracy.
 
     Its AUC is 0.5. A model with a greater log loss is worse calibrated than one that knows nothing of the row.
@@ -188,7 +185,7 @@ def grouped_auc(
     labels: npt.NDArray[np.bool_],
     scores: npt.NDArray[np.float64],
     bootstrap: Bootstrap,
-) -> list[Gauc]:
+) -> list[Record]:
     """Return each model's GAUC: the mean AUC within users, weighted by rows (Zhu et al., KDD 2018, arXiv 1706.06978).
 
     Unlike AUC, it does not reward knowing which users like much. `users` are indices, `labels` are True for a like,
@@ -203,11 +200,7 @@ def grouped_auc(
         return [{"gauc": None, "gauc_low": None, "gauc_high": None, "gauc_users": gauc_users} for _ in aucs]
     by_user = np.column_stack([model_aucs["auc"] for model_aucs in aucs])
     means = bootstrap.means(by_user, aucs[0]["rows"].to_numpy().astype(np.float64))
-    low, high = (end.clip(0, 1) for end in means.interval(bootstrap.confidence))
-    return [
-        {"gauc": value, "gauc_low": below, "gauc_high": above, "gauc_users": gauc_users}
-        for value, below, above in zip(means.value.tolist(), low.tolist(), high.tolist(), strict=True)
-    ]
+    return [record | {"gauc_users": gauc_users} for record in means.records("gauc", bootstrap.confidence)]
 
 
 def _user_aucs(

@@ -102,33 +102,43 @@ OF_VARIANT = "the LLM with a trained adapter"
 
 def models_table(metrics: Records, labels: Mapping[str, str] | None = None) -> Table:
     """Tabulate models by falling AUC, with a constant and, if labels are given, with what each is."""
-    first = metrics[0]
-    of_split = (
-        {f"AUC of all\n{first['split_rows']:,} rows": (formats.metric, "split_auc")}
-        if "split_rows" in first and labels is None
-        else {}
-    )
-    rows = sorted(metrics, key=itemgetter("auc"), reverse=True)
+    first, best_first = metrics[0], sorted(metrics, key=itemgetter("auc"), reverse=True)
     if "constant_log_loss" in first:
         constant = {"model": "constant", "auc": 0.5, "log_loss": first["constant_log_loss"]}
-        rows.append(dict.fromkeys(first) | constant)
-    further = [metric for metric in row_metrics() if metric not in (AUC, GAUC, ACCURACY)]
+        best_first.append(dict.fromkeys(first) | constant)
+    texts: dict[str, Any] = {"model": (str, "model")}
+    numbers: dict[str, Any] = {
+        "AUC": (formats.metric, "auc"),
+        f"{formats.level(first['confidence'])} interval": (formats.interval, "auc_low", "auc_high"),
+    }
+    further = {each.heading: (each.text, each.name) for each in row_metrics() if each not in (AUC, GAUC, ACCURACY)}
     if labels is not None:
-        descriptions = LABELS | dict(labels)
-        rows = [{**record, "label": descriptions.get(record["model"], OF_VARIANT)} for record in rows]
+        texts["what it is"] = lambda model: (LABELS | dict(labels)).get(model, OF_VARIANT), "model"
+        numbers |= further
+    else:
+        numbers |= {f"GAUC of\n{first['gauc_users']:,} users": (formats.metric, "gauc"), **further}
+        if "split_rows" in first:
+            numbers[f"AUC of all\n{first['split_rows']:,} rows"] = formats.metric, "split_auc"
     return text_table(
         f"How well models predict likes: {first['rows']:,} test rows of {first['users']:,} users, "
         f"{first['positives']:,} of them likes",
-        rows,
-        {"model": (str, "model")} | ({} if labels is None else {"what it is": (str, "label")}),
-        {
-            "AUC": (formats.metric, "auc"),
-            f"{formats.level(first['confidence'])} interval": (formats.interval, "auc_low", "auc_high"),
-        }
-        | ({} if labels is not None else {f"GAUC of\n{first['gauc_users']:,} users": (formats.metric, "gauc")})
-        | {metric.heading: (metric.text, metric.name) for metric in further}
-        | of_split,
+        best_first,
+        texts,
+        numbers,
     )
+
+
+def lens_table(metrics: Records) -> Table:
+    """Tabulate how well the lens, and similarity alone, predict on the whole test split."""
+    first = metrics[0]
+    numbers = {
+        "AUC": (formats.metric, "auc"),
+        f"{formats.level(first['confidence'])} interval": (formats.interval, "auc_low", "auc_high"),
+        f"GAUC of\n{first['gauc_users']:,} users": (formats.estimate, "gauc", "gauc_low", "gauc_high"),
+        "AUC of items\nnever trained on": (formats.metric, "auc_cold"),
+    }
+    title = f"All test rows: {first['rows']:,} of {first['users']:,} users, {first['positives']:,} of them likes"
+    return text_table(title, metrics, {"model": (str, "model")}, numbers)
 
 
 def results_tables(
@@ -151,13 +161,12 @@ def methods_shown(metrics: Records, chosen: str, reranked: str = "_lens") -> Rec
 
 def methods_table(metrics: Records, chosen: str, labels: Mapping[str, str]) -> Table:
     """Tabulate how well methods find what users liked, see `methods_shown`."""
-    first, rows = metrics[0], methods_shown(metrics, chosen)
-    k, level = first["k"], formats.level(first["confidence"])
+    first, k, level = metrics[0], metrics[0]["k"], formats.level(metrics[0]["confidence"])
     return text_table(
         f"How well methods find items: share of {first['rows']:,} validation likes among the first {k} "
         f"of {first['candidates']:,.0f} items",
-        [{**record, "label": labels.get(record["model"], "")} for record in rows],
-        {"method": (str, "model"), "what it is": (str, "label")},
+        methods_shown(metrics, chosen),
+        {"method": (str, "model"), "what it is": (lambda model: labels.get(model, ""), "model")},
         {
             f"HR@{k}": (formats.metric, "hit_rate"),
             f"{level} interval": (formats.interval, "hit_rate_low", "hit_rate_high"),
@@ -197,9 +206,9 @@ def backtest_tables(metrics: Records, methods: Records, winners: Records, audit:
     )
     checks = text_table(
         "Audit of the log",
-        [{**record, "value": formats.metric(record["value"])} for record in audit],
+        audit,
         {"check": (str, "check"), "how to read it": (str, "meaning")},
-        {"value": (str, "value")},
+        {"value": (formats.metric, "value")},
     )
     return Group(table, Text(winners_verdict(winners, k), style="bold"), checks)
 

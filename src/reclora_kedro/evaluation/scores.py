@@ -64,67 +64,28 @@ def align_scores(scores: pl.DataFrame) -> PairedScores:
 
     Raises:
         MismatchError: a column is missing.
-        ValueError: a score is not a probability; a label is not 0 or 1; a row has no user; a model scored a row twice,
-            or other rows, users or labels than the first model; or a class has fewer than two rows.
+        ValueError: there are no rows, a score is not a probability, a model scored a row twice, or models scored other
+            rows, users or labels; or a class has fewer than two rows.
     """
-    _check_values(scores)
-    models = scores.partition_by("model", as_dict=True, maintain_order=True)
-    tables = {str(model): table.sort("row") for (model,), table in models.items()}
-    reference, *others = tables
-    for model in others:
-        _check_same_rows(model, tables[model], reference, tables[reference])
-    rows, users, labels = (tables[reference][column].to_numpy() for column in ("row", "user", "label"))
-    advice = "Score more test rows, or check ", Parameter("ingestion.label_threshold")
-    require_both_classes(int(labels.sum()), len(labels), Table("scores"), advice, least=2)
-    paired = np.stack([table["score"].to_numpy() for table in tables.values()])
-    return PairedScores(tuple(tables), rows, users, labels == 1, paired)
-
-
-def _check_values(scores: pl.DataFrame) -> None:
     if missing := [column for column in COLUMNS if column not in scores.columns]:
         raise MismatchError(f"scores: missing column(s) {missing}, found {scores.columns}.", "scores")
     if scores.is_empty():
         raise ValueError("scores: the table has no rows; expected at least two of each class.")
-    checks = (
-        (
-            pl.col("score").is_between(0, 1),
-            "{} score(s) are no probability, the first of them {score} of model {model!r} for row {row}; expected a "
-            "number from 0 to 1. Check that model's training.",
-        ),
-        (
-            pl.col("label").is_in([0, 1]),
-            "{} label(s) are neither 0 nor 1, the first of them {label} for row {row}. Labels come from the ingestion "
-            "step.",
-        ),
-        (
-            pl.col("user").is_not_null(),
-            "{} row(s) have no user, the first of them row {row}; expected the user's index in the log. Score the test "
-            "rows again.",
-        ),
-        (
-            pl.struct("model", "row").is_first_distinct(),
-            "model {model!r} has several scores for {} row(s), the first of them row {row}; expected one score per row "
-            "and model.",
-        ),
-    )
-    for is_good, message in checks:
-        bad = scores.filter(~is_good.fill_null(False))  # `is_between` is null for a null and False for NaN
-        if not bad.is_empty():
-            raise ValueError("scores: " + message.format(bad.height, **bad.row(0, named=True)))
-
-
-def _check_same_rows(model: str, table: pl.DataFrame, reference: str, expected: pl.DataFrame) -> None:
-    missing = expected.join(table, on="row", how="anti").height
-    extra = table.join(expected, on="row", how="anti").height
-    if missing or extra:
+    bad = scores.filter(~pl.col("score").is_between(0, 1).fill_null(False))  # null for a null, and False for NaN
+    for first in bad.head(1).to_dicts():
         raise ValueError(
-            f"scores: model {model!r} was not scored on the rows of {reference!r}: {missing} row(s) are missing and "
-            f"{extra} are extra. Score all models on the same test rows."
+            f"scores: {bad.height} score(s) are no probability, the first of them {first['score']} of model "
+            f"{first['model']!r} for row {first['row']}; expected a number from 0 to 1. Check that model's training."
         )
-    for column in ("user", "label"):
-        disagreeing = table.filter(table[column] != expected[column])
-        if not disagreeing.is_empty():
-            raise ValueError(
-                f"scores: models {model!r} and {reference!r} disagree on the {column} of {disagreeing.height} row(s), "
-                f"the first of them row {disagreeing['row'][0]}. Score all models from the same samples."
-            )
+    models = scores["model"].unique(maintain_order=True).to_list()
+    table = scores.group_by("row", "user", "label", maintain_order=True).agg("model", "score").sort("row")
+    for odd in table.filter(pl.col("model") != pl.lit(models, pl.List(pl.String))).head(1).to_dicts():
+        raise ValueError(
+            f"scores: row {odd['row']} of user {odd['user']} with label {odd['label']} has scores of the models "
+            f"{odd['model']}, but expected one of each of {models}. Score all models on the same test rows."
+        )
+    rows, users, labels = (table[column].to_numpy() for column in ("row", "user", "label"))
+    advice = "Score more test rows, or check ", Parameter("ingestion.label_threshold")
+    require_both_classes(int(labels.sum()), len(labels), Table("scores"), advice, least=2)
+    paired = np.array(table["score"].to_list()).T
+    return PairedScores(tuple(models), rows, users, labels == 1, np.ascontiguousarray(paired))

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.evaluation.bootstrap import Integers
-from reclora_kedro.evaluation.records import SegmentAuc
+from reclora_kedro.evaluation.records import Record
 from reclora_kedro.evaluation.scores import PairedScores, join_all
 
 ALL = "all"  # the segment of all rows
@@ -60,7 +60,7 @@ def segment_rows(
     ]
 
 
-def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) -> list[SegmentAuc]:
+def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) -> list[Record]:
     """Return the AUC of every model on every segment that has rows.
 
     Returns:
@@ -68,7 +68,7 @@ def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) ->
     """
     from sklearn.metrics import roc_auc_score
 
-    records: list[SegmentAuc] = []
+    records: list[Record] = []
     for by, names, segments in segmentations:
         for place in np.unique(segments):
             chosen = segments == place

@@ -1,14 +1,14 @@
 """Bootstrap of the AUC, and tests of all pairs of models."""
 
 from itertools import combinations
-from typing import NamedTuple, Self, cast
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap, Estimate, Floats, Integers, holm
-from reclora_kedro.evaluation.records import AucComparison
+from reclora_kedro.evaluation.records import Record
 from reclora_kedro.evaluation.scores import PairedScores
 
 
@@ -127,7 +127,7 @@ def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap, row_weights: Float
     return AucBootstrap(paired.models, len(distinct), value, together[:, ~np.isnan(together[0])])
 
 
-def compare_models(auc: AucBootstrap, confidence: float) -> list[AucComparison]:
+def compare_models(auc: AucBootstrap, confidence: float) -> list[Record]:
     """Compare every pair of models on the same rows; `model_a` is the one that comes later in the scores.
 
     Returns:
@@ -147,4 +147,4 @@ def compare_models(auc: AucBootstrap, confidence: float) -> list[AucComparison]:
         "p_value": p_value,
         "p_adjusted": holm(p_value),
     }
-    return [cast(AucComparison, record) for record in pl.DataFrame(columns).to_dicts()]
+    return pl.DataFrame(columns).to_dicts()

@@ -12,7 +12,7 @@ from kedro_provenance.errors import Parameter, worded
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import RankingMetrics
+from reclora_kedro.evaluation.records import Record
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.recommendation.chosen import Choice
@@ -73,7 +73,7 @@ class MethodChoice:
     in_use: Choice | None = None
     engine: EngineConfig = LOCAL
 
-    def choose(self) -> tuple[Choice, list[RankingMetrics]]:
+    def choose(self) -> tuple[Choice, list[Record]]:
         """Return the choice, and the records of `compute_ranking_metrics` that it was based on.
 
         The baseline of the records is the method in use, or else the best one; there are none if likes do not choose.
@@ -102,7 +102,7 @@ class MethodChoice:
         logger.info("Weights of the fusion: %s", {name: round(each, 3) for name, each in (stage.weights or {}).items()})
         return stage
 
-    def _best(self, recommender: FittedRecommender, likes: pl.DataFrame) -> tuple[Choice, list[RankingMetrics]]:
+    def _best(self, recommender: FittedRecommender, likes: pl.DataFrame) -> tuple[Choice, list[Record]]:
         """Return the choice of a recommender with the method that ranks likes best, and the records of all methods."""
         choice, config = recommender.choice, self.config
         list_makers = {
@@ -127,7 +127,7 @@ class MethodChoice:
         return choice.model_copy(update={"kind": best.removesuffix(RERANKED), "reason": reason}), compared
 
 
-def chosen_method(compared: Sequence[RankingMetrics], before: str | None) -> tuple[str, str]:
+def chosen_method(compared: Sequence[Record], before: str | None) -> tuple[str, str]:
     """Return the best method and the reason, or the one in use until another is significantly better.
 
     Args:

@@ -1,7 +1,6 @@
 """Metrics of the lists of several methods with intervals over users, and comparisons of the methods."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,7 @@ from kedro_provenance.errors import NULL, Fault, MismatchError, Parameter
 from reclora_kedro.errors import Table
 from reclora_kedro.evaluation.bootstrap import Bootstrap, Floats, holm
 from reclora_kedro.evaluation.metric import RankingMetric, columns_of
-from reclora_kedro.evaluation.records import RankingMetrics, Record
+from reclora_kedro.evaluation.records import Record
 from reclora_kedro.recommendation.list_metrics import OWN_METRICS, Catalogue, RankedLists, ranks_in_lists
 
 CURVE_POINTS = 60
@@ -25,7 +24,7 @@ def compute_ranking_metrics(
     bootstrap: Bootstrap,
     among_first: tuple[int, ...] = (),
     metrics: Sequence[RankingMetric] = OWN_METRICS,
-) -> list[RankingMetrics]:
+) -> list[Record]:
     """Metrics of every model at every cutoff, means over likes, with intervals over users.
 
     Besides, the NDCG of every model is compared with that of the best baseline at the same cutoff, on the same draws of
@@ -70,7 +69,7 @@ def compute_ranking_metrics(
             record |= {f"among_{n}": (lists.rank <= n).mean() for n in among_first}
             records.append(record | {"coverage": (lists.items.sum(axis=0) > 0).mean().item()})
     differences = compare_with_baseline(ndcg, weights, baselines, bootstrap)
-    return [cast(RankingMetrics, record | differences[record["model"], record["k"]]) for record in records]
+    return [record | differences[record["model"], record["k"]] for record in records]
 
 
 def user_means(user_index: pl.Series, lists: RankedLists, metrics: Sequence[RankingMetric]) -> pl.DataFrame:

@@ -140,77 +140,77 @@ def tabulate_pairs(cells: Sequence[Cell], results: Sequence[CellResult], models:
     ]
 
 
-def axes_of(results: Records, grid: str) -> list[str]:
-    """Return the axes of a grid in a table of results.
+@dataclass(frozen=True)
+class GridResults:
+    """The rows of a table of results that are of one grid.
 
-    Examples:
-        >>> axes_of([{"grid": "rank", "r": "8", "k": None, "seed": 0, "model": "lens", "auc": 0.7}], "rank")
-        ['r']
+    Attributes:
+        metric: what the grid compares: auc, or hit_rate where it ranks whole catalogues.
+        label: name of it in tables and figures.
     """
-    first = next(record for record in results if record["grid"] == grid)
-    own = takewhile(lambda name: name != "seed", first)  # `_places` puts the axes of all grids between grid and seed
-    return [name for name in own if name != "grid" and first[name] is not None]
 
+    name: str
+    records: Records
+    axes: list[str]
+    seeds: list[int]
+    metric: str
+    label: str
 
-def grids_of(results: Records) -> list[str]:
-    return list(dict.fromkeys(record["grid"] for record in results))
+    def summarise(self, axes: Sequence[str] | None = None) -> list[Record]:
+        """Average each model over the seeds at every place of the grid.
 
+        Args:
+            axes: axes that define a place, None for all; other axes are averaged within each seed.
 
-def metric_of(results: Records, grid: str) -> str:
-    """Return the metric that a grid compares: auc, or hit_rate where it ranks whole catalogues."""
-    first = next(record for record in results if record["grid"] == grid)
-    return "hit_rate" if first["auc"] is None else "auc"
-
-
-def metric_label(results: Records, grid: str) -> str:
-    """Return the name of `metric_of` a grid in tables and figures."""
-    first = next(record for record in results if record["grid"] == grid)
-    return f"HR@{first['k']}" if first["auc"] is None else "AUC"
-
-
-def seeds_of(results: Records, grid: str) -> list[int]:
-    return sorted({record["seed"] for record in results if record["grid"] == grid})
-
-
-def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) -> list[Record]:
-    """Average each model over the seeds at every place of a grid.
-
-    Args:
-        axes: axes that define a place, None for all; other axes are averaged within each seed.
-
-    Returns:
-        Records of place (setting by axis), model, seeds (count), the means of all metrics and of `AVERAGED` (None where
-        a value is missing), and the ends of the interval of `metric_of` the grid, such as auc_low and auc_high:
-        Student's over the seeds, clipped to [0, 1] (None for one seed).
-    """
-    axes, metric = axes_of(results, grid) if axes is None else axes, metric_of(results, grid)
-    cells: dict[tuple[str, ...], dict[int, list[Mapping[str, Any]]]] = {}
-    for record in results:
-        if record["grid"] == grid:
+        Returns:
+            Records of place (setting by axis), model, seeds (count), the means of all metrics and of `AVERAGED` (None
+            where a value is missing), and the ends of the interval of `metric`, such as auc_low and auc_high:
+            Student's over the seeds, clipped to [0, 1] (None for one seed).
+        """
+        axes = self.axes if axes is None else axes
+        cells: dict[tuple[str, ...], dict[int, list[Mapping[str, Any]]]] = {}
+        for record in self.records:
             by_seed = cells.setdefault((record["model"], *(record[axis] for axis in axes)), {})
             by_seed.setdefault(record["seed"], []).append(record)
-    averaged = [*(each.name for each in (*row_metrics(), *ranking_metrics())), *AVERAGED]
-    summaries = []
-    for (model, *settings), by_seed in cells.items():
-        records = [by_seed[seed] for seed in sorted(by_seed)]
-        means = {
-            name: [_mean([one.get(name) for one in seed_records]) for seed_records in records] for name in averaged
-        }
-        low, high = None, None
-        if len(records) > 1:
-            ends = Estimate.from_sample(np.array(means[metric])).interval(records[0][0]["confidence"])
-            low, high = (float(end.clip(0, 1)) for end in ends)
-        summaries.append(
-            {"place": dict(zip(axes, settings, strict=True)), "model": model, "seeds": len(records)}
-            | {name: _mean(values) for name, values in means.items()}
-            | {f"{metric}_low": low, f"{metric}_high": high}
-        )
-    return summaries
+        averaged = [*(each.name for each in (*row_metrics(), *ranking_metrics())), *AVERAGED]
+        summaries = []
+        for (model, *settings), by_seed in cells.items():
+            seeds = [by_seed[seed] for seed in sorted(by_seed)]
+            means = {name: [_mean([one.get(name) for one in records]) for records in seeds] for name in averaged}
+            low, high = None, None
+            if len(seeds) > 1:
+                ends = Estimate.from_sample(np.array(means[self.metric])).interval(seeds[0][0]["confidence"])
+                low, high = (float(end.clip(0, 1)) for end in ends)
+            summaries.append(
+                {"place": dict(zip(axes, settings, strict=True)), "model": model, "seeds": len(seeds)}
+                | {name: _mean(values) for name, values in means.items()}
+                | {f"{self.metric}_low": low, f"{self.metric}_high": high}
+            )
+        return summaries
 
 
-def by_model(summaries: Sequence[Record]) -> dict[str, list[Record]]:
-    models = dict.fromkeys(summary["model"] for summary in summaries)
-    return {model: [summary for summary in summaries if summary["model"] == model] for model in models}
+def grids_of(results: Records) -> list[GridResults]:
+    """Return the parts of a table of results, by grid.
+
+    Examples:
+        >>> [grid] = grids_of([{"grid": "rank", "r": "8", "k": None, "seed": 0, "model": "lens", "auc": 0.7}])
+        >>> grid.axes, grid.seeds, grid.label
+        (['r'], [0], 'AUC')
+    """
+    grids = []
+    for name, records in grouped(results, "grid").items():
+        first = records[0]
+        own = takewhile(lambda column: column != "seed", first)  # `_places` puts the axes of all grids before the seed
+        axes = [column for column in own if column != "grid" and first[column] is not None]
+        metric, label = ("hit_rate", f"HR@{first['k']}") if first["auc"] is None else ("auc", "AUC")
+        grids.append(GridResults(name, records, axes, sorted({each["seed"] for each in records}), metric, label))
+    return grids
+
+
+def grouped(records: Records, column: str) -> dict[str, Records]:
+    """Return records by their value in a column, in order of first appearance."""
+    values = dict.fromkeys(record[column] for record in records)
+    return {value: [record for record in records if record[column] == value] for value in values}
 
 
 def _places(cells: Sequence[Cell]) -> list[Record]:

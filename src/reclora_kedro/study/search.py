@@ -164,18 +164,9 @@ class Search:
         described = ", ".join(
             f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}" for path, value in settings.items()
         )
-        end = f"after {len(values)} of {len(self.seeds)} seeds{', stopped' if stopped else ''}"
-        logger.info(
-            "%s: trial %d of %d, %s: %s %.4f %s; the best so far is %.4f.",
-            self.name,
-            number,
-            self.config.trials,
-            described,
-            self.column,
-            fmean(values),
-            end,
-            best,
-        )
+        trial = f"trial {number} of {self.config.trials}, {described}"
+        end = f"{fmean(values):.4f} after {len(values)} of {len(self.seeds)} seeds{', stopped' if stopped else ''}"
+        logger.info("%s: %s: %s %s; the best so far is %.4f.", self.name, trial, self.column, end, best)
 
     def best_trial(self, trials: Records) -> dict[str, Any]:
         """Return the settings of the best trial among those that had all seeds."""

@@ -8,7 +8,7 @@ import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.findings import lens_table
+from reclora_kedro.evaluation.report import lens_table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.terminal import show

@@ -43,7 +43,7 @@ def plot_frontier(study_results: Records) -> go.Figure:
 
 def write_study(study_results: Records, axes: go.Figure, frontier: go.Figure, study_grids: Grids) -> str:
     """Render the results as one HTML page."""
-    grids = load_grids(results.grids_of(study_results), study_grids)
+    grids = load_grids([grid.name for grid in results.grids_of(study_results)], study_grids)
     titles = {name: grid.title for name, grid in grids.items()}
     return report.render_study(study_results, titles, {"axes": axes, "frontier": frontier})
 
