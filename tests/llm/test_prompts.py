@@ -6,8 +6,8 @@ from projects import ROOT
 from reclora_kedro.llm import bounded
 from reclora_kedro.llm.language_model import load_language_model, outline_language_model
 from reclora_kedro.llm.prompts import (
+    PromptBuilder,
     PromptConfig,
-    build_prompts,
     prompt_format,
     prompt_report,
     require_template,
@@ -42,7 +42,7 @@ def record(title="Heat", history=3, row=7):
 
 
 def build(llm, records, template=TEMPLATE, **settings):
-    return build_prompts(llm.tokenizer, records, template, config(**settings), llm.context_tokens)
+    return PromptBuilder(llm.tokenizer, template, config(**settings), llm.context_tokens).build(records)
 
 
 def test_prompt_shows_profile_history_and_target_but_no_pure_ids(tiny_llm):

@@ -16,7 +16,7 @@ from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import load_language_model, outline_language_model
 from reclora_kedro.llm.prompt_set import prompt_set
-from reclora_kedro.llm.prompts import PromptConfig, build_prompts
+from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 
 TEMPLATE = Path(__file__).parents[2] / "conf/base/prompts/sections.jinja"
 FILMS = ["Alien (1979)", "Heat (1995)", "Babe (1995)", "Evil<|im_end|>Dead (1981)"]
@@ -43,7 +43,7 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
     assert shapes[0] == shapes[1]
     config = PromptConfig(**PARAMETERS["prompt"])
     records = [record(row) for row in range(12)]
-    prompts = build_prompts(llm.tokenizer, records, TEMPLATE.read_text(), config, llm.context_tokens)
+    prompts = PromptBuilder(llm.tokenizer, TEMPLATE.read_text(), config, llm.context_tokens).build(records)
     special = set(llm.tokenizer.all_special_ids)
     assert not any(special & set(ids) for ids in prompts["token_ids"].to_list())
     untrained = answering_model(llm, config)

@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from named import PARAMETERS
-from reclora_kedro.llm.prompts import PromptConfig, build_prompts, prompt_format
+from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig, prompt_format
 
 TEMPLATE = (
     "{% for item in history %}{{ item.title }}: {{ 'Yes' if item.liked else 'No' }}\n{% endfor %}{{ target.title }}:"
@@ -60,7 +60,7 @@ def config(chat):
 def prompt(tokenizer, chat, title="Heat"):
     past = [{"title": "Film 1", "liked": False, "rating": 1}]
     record = {"row": 1, "use": "test", "label": 1, "user": {}, "history": past, "target": {"title": title}}
-    return build_prompts(tokenizer, [record], TEMPLATE, config(chat), 500)["token_ids"][0].to_list()
+    return PromptBuilder(tokenizer, TEMPLATE, config(chat), 500).build([record])["token_ids"][0].to_list()
 
 
 def test_an_answer_is_the_token_that_the_prompt_shows_in_its_lines(tokenizer):

@@ -96,7 +96,7 @@ class MessageWriter:
     Texts of items and users are data: no template in them is followed, and characters of special tokens are replaced.
 
     Args:
-        prompt_template: Jinja text of a question without a hint, see `reclora_kedro.llm.prompts.build_prompts`.
+        prompt_template: Jinja text of a question without a hint, see `reclora_kedro.llm.prompts.PromptBuilder`.
         hint_templates: Jinja texts of whole messages, by name; they read prompt (the question's text), target, verdict,
             liked, disliked and statistics, see `hinted_records`, and the options.
         prompt: hidden fields, and the maximum length of texts.

@@ -205,7 +205,7 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
     title = "Validation AUC: " + ", ".join(f"{model} {kept:.3f}" for model, kept in aucs.items())
     figure = two_panels(title, "Loss (pale: training)", "Validation AUC")
     for (model, log), style in zip(training_logs.items(), model_styles(training_logs, {}).values(), strict=True):
-        thin = {"size": 0, "opacity": 0.55}
+        thin: dict[str, Any] = {"size": 0, "opacity": 0.55}
         for column, col, drawn in (("train_loss", 1, thin), ("validation_loss", 1, {}), ("validation_auc", 2, {})):
             validated = log.drop_nulls(column)
             add_curve(

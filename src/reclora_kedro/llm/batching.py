@@ -107,3 +107,14 @@ def pad_right(token_ids: Sequence[Sequence[int]], device: torch.device | str = "
     for row, ids in enumerate(token_ids):
         padded[row, : len(ids)] = ids
     return torch.from_numpy(padded).to(device), torch.tensor(lengths, device=device) - 1
+
+
+def mean_of_tokens(states: Tensor, last: Tensor) -> Tensor:
+    """Average the states of right-padded texts up to their last tokens: (batch, tokens, hidden) to (batch, hidden).
+
+    Examples:
+        >>> mean_of_tokens(torch.tensor([[[1.0], [3.0], [9.0]]]), last=torch.tensor([1]))
+        tensor([[2.]])
+    """
+    real = (torch.arange(states.shape[1], device=states.device) <= last[:, None]).unsqueeze(-1)
+    return (states.float() * real).sum(1) / real.sum(1)

@@ -52,10 +52,7 @@ def cached_gguf(file: Path, dtype: torch.dtype | None) -> str:
         if not folder.is_dir():
             with atomic_folder(folder, shared=True) as draft:
                 try:
-                    if dtype is None:
-                        outline_gguf(file, draft)
-                    else:
-                        dequantise_gguf(file, dtype, draft)
+                    dequantise_gguf(file, dtype, draft)
                 except (ValueError, KeyError, IndexError, RuntimeError, OverflowError, struct.error) as error:
                     raise ValueError(
                         f"{file} cannot be read as a GGUF file ({type(error).__name__}: {error}). Copy or download it "
@@ -78,20 +75,16 @@ def locked(cache: Path) -> Iterator[bool]:
             yield True
 
 
-def outline_gguf(file: Path, folder: Path) -> None:
-    """Write the configuration and the tokenizer of a GGUF file to ``folder``; see `dequantise_gguf`."""
-    with alone(file) as link_folder:
-        load_pretrained(AutoConfig, link_folder, gguf_file=file.name).save_pretrained(folder)
-        load_pretrained(AutoTokenizer, link_folder, gguf_file=file.name).save_pretrained(folder)
-
-
-def dequantise_gguf(file: Path, dtype: torch.dtype, folder: Path) -> None:
-    """Write a GGUF file's model, as ``dtype`` in safetensors, and its tokenizer to ``folder``.
+def dequantise_gguf(file: Path, dtype: torch.dtype | None, folder: Path) -> None:
+    """Write a GGUF file's model, as ``dtype`` in safetensors, and its tokenizer to ``folder``, see `cached_gguf`.
 
     Other files in the folder of the GGUF file, such as adapters or templates, are not read.
     """
     with alone(file) as link_folder:
-        tokenizer = load_pretrained(AutoTokenizer, link_folder, gguf_file=file.name)
+        load_pretrained(AutoTokenizer, link_folder, gguf_file=file.name).save_pretrained(folder)
+        if dtype is None:
+            load_pretrained(AutoConfig, link_folder, gguf_file=file.name).save_pretrained(folder)
+            return
         quantization = GgufConfig(dequantize=True)
         # Transformers draws a bar here that it does not leave out off a terminal, as it does its others.
         with redirect_stderr(sys.stderr if sys.stderr.isatty() else io.StringIO()):
@@ -105,7 +98,6 @@ def dequantise_gguf(file: Path, dtype: torch.dtype, folder: Path) -> None:
         plain = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     plain.load_state_dict(model.state_dict(), assign=True)
     plain.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 @contextmanager

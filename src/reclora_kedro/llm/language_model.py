@@ -15,7 +15,9 @@ from torch.nn import functional
 from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
 from reclora_kedro.extras import install_line
 from reclora_kedro.llm.attention import attends_to_all_before, use_causal_attention
+from reclora_kedro.llm.batching import mean_of_tokens
 from reclora_kedro.llm.frozen_layers import FrozenLayers
+from reclora_kedro.llm.prompts import plain_ids
 from reclora_kedro.llm.refusals import refusing
 
 Quantization = Literal["8bit", "4bit"]
@@ -49,6 +51,10 @@ class LanguageModel:
         return next(self.model.parameters()).device
 
     @property
+    def width(self) -> int:
+        return self.model.get_output_embeddings().weight.shape[1]
+
+    @property
     def context_tokens(self) -> int:
         """Maximum prompt length in tokens."""
         return context_of(self.model)
@@ -71,6 +77,14 @@ class LanguageModel:
     def last_hidden_states(self, token_ids: Tensor) -> Tensor:
         """Return the final hidden states of right-padded prompts, shape (batch, tokens, hidden)."""
         return self.frozen.last_hidden_states(self.model, token_ids)
+
+    def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
+        """Return at most `max_tokens` token ids of each text, without special tokens."""
+        return plain_ids(self.tokenizer, texts, min(max_tokens, self.context_tokens))
+
+    def encode(self, token_ids: Tensor, last: Tensor) -> Tensor:
+        """Return the mean final hidden states of right-padded texts (RecLoRA, section 3.2): (batch, hidden)."""
+        return mean_of_tokens(self.last_hidden_states(token_ids), last)
 
     def token_logits(self, hidden: Tensor, tokens: list[int] | slice) -> Tensor:
         """Return the logits of some tokens from final hidden states: (batch, hidden) to (batch, tokens).
@@ -105,6 +119,8 @@ def load_language_model(
     dtype: str = "auto",
     device: str = "auto",
     quantization: Quantization | None = None,
+    *,
+    outline: bool = False,
 ) -> LanguageModel:
     """Load a base LLM for fine-tuning: frozen, in eval mode, without running remote code.
 
@@ -117,6 +133,9 @@ def load_language_model(
             float32.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...; auto is the first GPU, or the CPU without one.
         quantization: ``8bit`` or ``4bit`` weights on a GPU, see :func:`quantization_config`; None for none.
+        outline: whether to load the tokenizer and, without weights, the layers alone, on the meta device, in a fraction
+            of a second. In a local folder, the names of the weights are checked, and that all are finite; of a GGUF
+            file, the weights are neither read nor dequantised.
 
     Raises:
         FileNotFoundError: the file, folder or hub id does not exist or has no safetensors weights.
@@ -126,19 +145,35 @@ def load_language_model(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from reclora_kedro.llm.gguf import cached_gguf
     from reclora_kedro.llm.pretrained import load_pretrained, mark_chat_tokens, require_sound
 
-    torch_device, weights_type, quantized, folder = _resolve(source, dtype, device, quantization)
-    revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
-    # Quantised weights are made where they will stay.
-    placement = {"quantization_config": quantized, "device_map": {"": torch_device}} if quantized else {}
+    target = choose_device(device)
+    weights_type = choose_dtype(dtype, target)
+    quantized = quantization_config(quantization, weights_type, target)
+    version: dict[str, Any] = {"revision": revision} if revision else {}
+    folder = source
+    if source.endswith(".gguf"):
+        folder = cached_gguf(Path(source), None if outline else weights_type)
     try:
-        tokenizer = load_pretrained(AutoTokenizer, folder, **revision_argument)
-        model = load_pretrained(AutoModelForCausalLM, folder, dtype=weights_type, **revision_argument, **placement)
+        tokenizer = load_pretrained(AutoTokenizer, folder, **version)
+        if outline:
+            model = _without_weights(folder, weights_type, version, is_dequantised=folder != source)
+        else:  # quantised weights are made where they will stay
+            placement = {"quantization_config": quantized, "device_map": {"": target}} if quantized else {}
+            model = load_pretrained(AutoModelForCausalLM, folder, dtype=weights_type, **version, **placement)
     except OSError as error:
-        raise _not_found(source, error) from error
+        raise FileNotFoundError(
+            f"The base LLM {source!r} could not be loaded: {error}\n"
+            "Expected a hub id, a local folder with config.json, tokenizer files and *.safetensors weights, or a "
+            ".gguf file. Change `source` of the catalog entry `base_llm`."
+        ) from error
+    require_sound(model, tokenizer, source)
+    mark_chat_tokens(tokenizer)
+    if outline:
+        return LanguageModel(model, tokenizer, source, {})
     model = model.requires_grad_(False).eval()
-    if torch_device.type == "cpu":
+    if target.type == "cpu":
         keep_freed_memory()
         if attends_to_all_before(model):
             use_causal_attention(model)
@@ -149,69 +184,27 @@ def load_language_model(
         "device": device,  # as requested: other machines may have other devices
         "quantization": quantization,
     }
-    require_sound(model, tokenizer, source)
-    mark_chat_tokens(tokenizer)
-    llm = LanguageModel(model if quantized else model.to(torch_device), tokenizer, source, arguments)
+    llm = LanguageModel(model if quantized else model.to(target), tokenizer, source, arguments)
     require_own_logits(llm)
     return llm
 
 
-@refusing
-def outline_language_model(
-    source: str,
-    revision: str | None = None,
-    dtype: str = "auto",
-    device: str = "auto",
-    quantization: Quantization | None = None,
-) -> LanguageModel:
-    """Load the tokenizer and the layers of a base LLM on the meta device, without weights, in a fraction of a second.
-
-    Arguments and errors are those of :func:`load_language_model`. In a local folder, the names of the weights are
-    checked, and that all are finite; of a GGUF file, the weights are neither read nor dequantised.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    from reclora_kedro.llm.pretrained import load_pretrained, mark_chat_tokens, require_safetensors, require_sound
-
-    _, weights_type, _, folder = _resolve(source, dtype, device, quantization, with_weights=False)
-    revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
-    try:
-        tokenizer = load_pretrained(AutoTokenizer, folder, **revision_argument)
-        config = load_pretrained(AutoConfig, folder, **revision_argument)
-        if Path(source).is_dir() and not hasattr(config, "quantization_config"):  # a hub's weights are not fetched yet
-            model = load_pretrained(AutoModelForCausalLM, folder, dtype=weights_type, device_map="meta")
-        else:
-            if folder == source:
-                require_safetensors(folder, **revision_argument)
-            with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config, dtype=weights_type, trust_remote_code=False)
-    except OSError as error:
-        raise _not_found(source, error) from error
-    require_sound(model, tokenizer, folder)
-    mark_chat_tokens(tokenizer)
-    return LanguageModel(model, tokenizer, source, {})
+outline_language_model = partial(load_language_model, outline=True)
 
 
-def _resolve(
-    source: str, dtype: str, device: str, quantization: str | None, *, with_weights: bool = True
-) -> tuple[torch.device, torch.dtype, Any, str]:
-    """Return the device, the weights' type, their quantization, and a hub id or folder."""
-    from reclora_kedro.llm.gguf import cached_gguf
+def _without_weights(folder: str, dtype: torch.dtype, version: dict[str, Any], *, is_dequantised: bool) -> Any:
+    """Load the layers of a base LLM on the meta device."""
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    target = choose_device(device)
-    weights_type = choose_dtype(dtype, target)
-    quantized = quantization_config(quantization, weights_type, target)
-    is_gguf = source.endswith(".gguf")
-    folder = cached_gguf(Path(source), weights_type if with_weights else None) if is_gguf else source
-    return target, weights_type, quantized, folder
+    from reclora_kedro.llm.pretrained import load_pretrained, require_safetensors
 
-
-def _not_found(source: str, reason: object) -> FileNotFoundError:
-    return FileNotFoundError(
-        f"The base LLM {source!r} could not be loaded: {reason}\n"
-        "Expected a hub id, a local folder with config.json, tokenizer files and *.safetensors weights, or a "
-        ".gguf file. Change `source` of the catalog entry `base_llm`."
-    )
+    config = load_pretrained(AutoConfig, folder, **version)
+    if not is_dequantised:
+        if Path(folder).is_dir() and not hasattr(config, "quantization_config"):
+            return load_pretrained(AutoModelForCausalLM, folder, dtype=dtype, device_map="meta")
+        require_safetensors(folder, **version)  # a hub's weights are not fetched yet
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
 
 
 @torch.inference_mode()

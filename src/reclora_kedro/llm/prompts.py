@@ -168,7 +168,13 @@ def plain_ids(tokenizer: Any, texts: list[str], limit: int | None = None) -> lis
 
 
 class PromptBuilder:
-    """Renders and tokenises prompts, see `build_prompts`; the template is compiled once."""
+    """Renders and tokenises one prompt per record, within the token budget; the template is compiled once.
+
+    A prompt over the budget loses the oldest events of its history, but never its question.
+
+    Raises:
+        ValueError: the budget exceeds the base LLM's context, or the template is no valid one.
+    """
 
     def __init__(self, tokenizer: Any, template: str, config: PromptConfig, context_tokens: int) -> None:
         require_context(config, context_tokens)
@@ -176,53 +182,33 @@ class PromptBuilder:
         self._render, self._budget = template_renderer(template, config), config.max_tokens
 
     def build(self, records: Sequence[PromptRecord]) -> pl.DataFrame:
+        """Return the prompts of records.
+
+        Args:
+            records: mappings with ``row``, ``use``, ``label``, ``user`` (profile fields), ``history`` (items with
+                ``title``, ``liked``, ``rating``, fields, and declared columns with their names in ``columns``, oldest
+                first) and ``target`` (``title`` and fields).
+
+        Returns:
+            Frame with row, use, label, prompt, token_ids, dropped_history (items left out for the budget),
+            shown_history (titles of the others, oldest first) and shown_likes (how many of these were liked).
+
+        Raises:
+            ValueError: the template does not fit a record, or a question alone exceeds the budget.
+        """
         texts, token_ids, dropped = fit_budget(self._encode, records, self._render, self._budget)
         histories = [record["history"][left_out:] for record, left_out in zip(records, dropped, strict=True)]
-        return pl.DataFrame(
-            {
-                "row": [record["row"] for record in records],
-                "use": [record["use"] for record in records],
-                "label": [record["label"] for record in records],
-                "prompt": texts,
-                "token_ids": token_ids,
-                "dropped_history": dropped,
-                "shown_history": [[item["title"] for item in history] for history in histories],
-                "shown_likes": [sum(item["liked"] for item in history) for history in histories],
-            },
-            schema={
-                "row": pl.UInt32,
-                "use": pl.String,
-                "label": pl.Int8,
-                "prompt": pl.String,
-                "token_ids": pl.List(pl.Int32),
-                "dropped_history": pl.Int32,
-                "shown_history": pl.List(pl.String),
-                "shown_likes": pl.Int32,
-            },
-        )
-
-
-def build_prompts(
-    tokenizer: Any, records: Sequence[PromptRecord], template: str, config: PromptConfig, context_tokens: int
-) -> pl.DataFrame:
-    """Render and tokenise one prompt per record, within the token budget.
-
-    A prompt over the budget loses the oldest events of its history, but never its question.
-
-    Args:
-        records: mappings with ``row``, ``use``, ``label``, ``user`` (profile fields), ``history`` (items with
-            ``title``, ``liked``, ``rating``, fields, and declared columns with their names in ``columns``, oldest
-            first) and ``target`` (``title`` and fields).
-
-    Returns:
-        Frame with row, use, label, prompt, token_ids, dropped_history (items left out for the budget), shown_history
-        (titles of the others, oldest first) and shown_likes (how many of these were liked).
-
-    Raises:
-        ValueError: the budget exceeds the base LLM's context, the template is broken, or a question alone exceeds
-            the budget.
-    """
-    return PromptBuilder(tokenizer, template, config, context_tokens).build(records)
+        columns: dict[str, tuple[Any, list[Any]]] = {
+            "row": (pl.UInt32, [record["row"] for record in records]),
+            "use": (pl.String, [record["use"] for record in records]),
+            "label": (pl.Int8, [record["label"] for record in records]),
+            "prompt": (pl.String, texts),
+            "token_ids": (pl.List(pl.Int32), token_ids),
+            "dropped_history": (pl.Int32, dropped),
+            "shown_history": (pl.List(pl.String), [[item["title"] for item in history] for history in histories]),
+            "shown_likes": (pl.Int32, [sum(item["liked"] for item in history) for history in histories]),
+        }
+        return pl.DataFrame([pl.Series(name, values, kind) for name, (kind, values) in columns.items()])
 
 
 def require_titles(records: Sequence[PromptRecord], unknown_title: str, config: PromptConfig) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reclora_kedro.devices import choose_device
-from reclora_kedro.llm.embedding import mean_of_tokens
+from reclora_kedro.llm.batching import mean_of_tokens
 from reclora_kedro.llm.language_model import LanguageModel, context_of
 from reclora_kedro.llm.refusals import refusing
 

@@ -57,7 +57,7 @@ def build_prompts(
     """Return the questions with the text and tokens of their prompts, and a report on lengths and cuts."""
     records = prompt_records(questions, log, short_history["events"])
     prompting.require_titles(records, unknown_title, config)
-    prompts = prompting.build_prompts(base_llm.tokenizer, records, template, config, base_llm.context_tokens)
+    prompts = prompting.PromptBuilder(base_llm.tokenizer, template, config, base_llm.context_tokens).build(records)
     prompts = questions.hstack(prompts.drop("row", "use", "label"))
     return prompts, prompting.prompt_report(prompts)
 
