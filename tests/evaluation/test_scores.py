@@ -34,18 +34,21 @@ def test_rows_are_aligned_and_models_keep_their_order():
         (table("lens").with_columns(score=pl.lit(None, pl.Float64)), "no probability, the first of them None"),
         (
             table("lens", rows=[0, 1, 1, 3], labels=[1, 0, 0, 1]),
-            r"row 1 of user 7 with label 0 has scores of the models \['lens', 'lens'\], but expected one of each of "
-            r"\['lens'\]",
+            r"1 row\(s\) have no one score of each model, the first of them row 1 of user 7 with label 0: it has those "
+            r"of \['lens', 'lens'\], but expected those of \['lens'\]",
         ),
         (
             pl.concat([table("lens"), table("reclora", rows=[0, 1, 7], labels=[1, 0, 1])]),
-            r"row 2 of user 8 with label 1 has scores of the models \['lens'\], but expected one of each of "
+            r"3 row\(s\) .* row 2 of user 8 with label 1: it has those of \['lens'\], but expected those of "
             r"\['lens', 'reclora'\]",
         ),
-        (pl.concat([table("lens"), table("reclora", labels=[1, 0, 0, 0])]), r"row 2 of user 8 with label \d has .*"),
+        (
+            pl.concat([table("lens"), table("reclora", labels=[1, 0, 0, 0])]),
+            r"2 row\(s\) .* row 2 of user 8 with label \d: ",
+        ),
         (
             pl.concat([table("lens"), table("reclora").with_columns(user=pl.lit(6, pl.Int64))]),
-            r"row 1 of user \d with label 0 has scores of the models \['(lens|reclora)'\]",
+            r"6 row\(s\) .* row 1 of user \d with label 0: it has those of \['(lens|reclora)'\]",
         ),
         (
             table("lens", labels=[1, 1, 1, 1]),

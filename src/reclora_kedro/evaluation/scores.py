@@ -79,10 +79,12 @@ def align_scores(scores: pl.DataFrame) -> PairedScores:
         )
     models = scores["model"].unique(maintain_order=True).to_list()
     table = scores.group_by("row", "user", "label", maintain_order=True).agg("model", "score").sort("row")
-    for odd in table.filter(pl.col("model") != pl.lit(models, pl.List(pl.String))).head(1).to_dicts():
+    odd = table.filter(pl.col("model") != pl.lit(models, pl.List(pl.String)))
+    for first in odd.head(1).to_dicts():
         raise ValueError(
-            f"scores: row {odd['row']} of user {odd['user']} with label {odd['label']} has scores of the models "
-            f"{odd['model']}, but expected one of each of {models}. Score all models on the same test rows."
+            f"scores: {odd.height} row(s) have no one score of each model, the first of them row {first['row']} of "
+            f"user {first['user']} with label {first['label']}: it has those of {first['model']}, but expected those "
+            f"of {models}. Score all models on the same test rows."
         )
     rows, users, labels = (table[column].to_numpy() for column in ("row", "user", "label"))
     advice = "Score more test rows, or check ", Parameter("ingestion.label_threshold")
