@@ -41,7 +41,8 @@ class ProvenanceHooks:
             name these blocks.
         check_names: refuse parameters that the base environment does not have, and entries of the catalog and globals
             of an environment whose names are most likely misspelt.
-        late_tags: tags of nodes that run after all others that do not depend on them, such as long trainings.
+        late_tags: tags of nodes that run after all others that do not depend on them, such as long trainings; those of
+            the last tag come last.
         aliases: the project's names for versions of entries from before a run, such as ``production.model``.
         stores: folders, relative to that of the data, with results by recipe, which runs take.
     """

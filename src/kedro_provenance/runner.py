@@ -51,15 +51,19 @@ class IncrementalRunner(NodeByNodeRunner):
     def ordered(self, pipeline: Pipeline) -> list[Node]:
         """Return the nodes in an order in which those with a late tag follow all others that do not depend on them.
 
-        So a run fails early, such as for data that cannot be split, and not after hours of a training.
+        So a run fails early, such as for data that cannot be split, and not after hours of a training. Of two late
+        tags, the nodes of the second one follow.
         """
-        late, nodes = {*of_hooks("late_tags")}, list[Node]()
-        if all(late.isdisjoint(node.tags) for node in pipeline.nodes):
+        late, nodes = of_hooks("late_tags"), list[Node]()
+        lateness = {
+            node: max((1 + late.index(tag) for tag in {*late} & node.tags), default=0) for node in pipeline.nodes
+        }
+        if not any(lateness.values()):
             return list(pipeline.nodes)
         left, needed = list(pipeline.nodes), pipeline.node_dependencies
         while left:
             ready = [node for node in left if needed[node].isdisjoint(left)]
-            nodes.append(next((node for node in ready if late.isdisjoint(node.tags)), ready[0]))
+            nodes.append(min(ready, key=lambda node: lateness[node]))
             left.remove(nodes[-1])
         return nodes
 

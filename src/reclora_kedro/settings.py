@@ -58,7 +58,7 @@ HOOKS = (
         check_names=True,
         blocks=BLOCKS,
         block_types=[source_types],
-        late_tags=["gpu", "evaluation", "training"],
+        late_tags=["training", "gpu", "evaluation"],
         aliases=CurrentModelAliases(readers=["recommendation", "export"]),
         stores=[cells.FOLDER],
     ),

@@ -133,7 +133,7 @@ def test_dirty_rows_are_reported_not_dropped_silently(finished_run):
 
 def test_the_report_is_one_self_contained_page(finished_run):
     page = finished_run.catalog.load("evaluation_report")
-    assert "Recommended to a visitor who took " in page
+    assert "Recommended to a visitor" not in page  # of lists that the lens reorders, or an LLM, there is no example
     assert "Recommended to user" not in page
     assert "<html" in page
     assert all(model in page for model in MODELS)
@@ -169,6 +169,8 @@ def test_a_run_that_stopped_goes_on_where_it_was_and_ends_with_titles_and_where_
     newest = sorted((finished_run.project / "data/test/07_model_output/scores.parquet").iterdir())
     for version in newest:
         shutil.rmtree(version)
+    for record in (finished_run.project / "data").rglob("node-*.json"):
+        record.unlink()  # what was shown and did not change since is not shown again
     catalog = kedro_run(finished_run.project, only_missing_outputs=True)
     assert catalog.load("scores").height > 0
     assert not any(name.endswith("train_adapter") for name in catalog.load("run_manifest")["nodes"])
