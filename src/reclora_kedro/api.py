@@ -55,7 +55,7 @@ from reclora_kedro.recommendation.item_ranks import rank_test_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.recommendations import best_of_shortlists
-from reclora_kedro.recommendation.recommender import FittedRecommender, learned_by_source
+from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.sources import config_kinds
 
 logger = logging.getLogger(__name__)
@@ -291,7 +291,7 @@ class Recommender(FittedRecommender):
         log, learned = InteractionLog.load(folder / LOG_FOLDER, mapped=False), load_file(folder / WEIGHTS_FILE)
         if unsound := [name for name, values in learned.items() if not np.isfinite(values).all()]:
             raise ValueError(f"{unsound[0]} in {folder / WEIGHTS_FILE} is not finite: fit the recommender again.")
-        return cls.from_choice(Training.from_log(log, learned_by_source(learned)), choice, config)
+        return cls.from_choice(Training.from_log(log, learned), choice, config)
 
 
 def _read_log(

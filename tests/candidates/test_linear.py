@@ -222,7 +222,7 @@ def test_learned_weights_are_taken_for_the_same_events_texts_and_settings_alone(
     assert not Linear.fit(Training.from_log(log), of).learned()  # of few items
     monkeypatch.setattr(linear, "KEPT_FROM", 0)
     fitted = Linear.fit(Training.from_log(log), of)
-    kept = {"linear": {name: np.array(values) for name, values in fitted.learned().items()}}
+    kept = {f"linear/{name}": np.array(values) for name, values in fitted.learned().items()}
     events, items = log.sequences, log.items
     renamed = items.with_columns(title=items["title"].reverse())
     swapped = replace(events, item_index=np.append(events.item_index[1:], events.item_index[:1]))

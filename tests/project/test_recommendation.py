@@ -121,6 +121,19 @@ def test_methods_compete_on_validation_likes_and_the_one_in_use_stays_until_anot
     assert choice["at_test_moments"]["lists"] > 1
 
 
+def test_the_report_has_the_list_of_a_visitor_where_all_lists_are_made_in_that_way(finished_run, log):
+    settings = {"method": "item_knn", "order": "candidates"}
+    example = recommend(finished_run, **settings, variant=None).load("shortlist_report")["example"]
+    items = finished_run.catalog.load("items").with_row_index()
+    counts = items.join(log.group_by("item_id").len(), on="item_id").sort("len", "index", descending=[True, False])
+    assert example["taken"] == counts["title"].head(3).to_list()
+    assert [each["rank"] for each in example["list"]] == list(range(1, 11))
+    assert not {each["title"] for each in example["list"]} & {*example["taken"]}
+    assert {title for each in example["list"] for title in each["because"]} <= {*example["taken"]}
+    for other in ({"order": "lens", "variant": None}, {"variant": "reclora"}):
+        assert recommend(finished_run, **settings | other).load("shortlist_report")["example"] is None
+
+
 def test_users_that_no_table_knows_get_what_most_users_liked(finished_run, log):
     parameters = {"recommendation": {"users": [UNKNOWN, 3, 3]}, "popularity": {"days": []}}  # all time
     catalog = kedro_run(finished_run.project, parameters, pipeline_names=["recommendation"])

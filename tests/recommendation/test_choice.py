@@ -126,6 +126,12 @@ def test_an_excluded_id_of_no_item_is_told_once(log, caplog):
     assert caplog.text.count("match no item, such as NOPE") == 1
 
 
+def test_a_wrong_id_of_a_user_is_refused_before_anything_is_fitted(log, monkeypatch):
+    monkeypatch.setattr(module.Training, "from_split", lambda *rest: pytest.fail("models are fitted"))
+    with pytest.raises(ValueError, match=r"recommendation\.users: '018': ids of this log are whole numbers: write 18"):
+        choose(log, users=[1, "018"])
+
+
 def test_likes_of_a_single_user_choose_nothing_and_that_is_said(log, caplog):
     other_user = pl.when(pl.col("user_index") > 1).then(pl.lit("train")).otherwise("split")
     few = replace(log, samples=log.samples.with_columns(split=other_user))

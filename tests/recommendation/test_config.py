@@ -4,7 +4,10 @@ import polars as pl
 import pytest
 
 from named import PARAMETERS
+from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
+
+USERS = pl.DataFrame({"user_id": [18]})
 
 
 def config(**changes):
@@ -20,6 +23,7 @@ def config(**changes):
         ({"method": "item_kn"}, "one of validation, popularity, item_knn, linear, fusion, ranker; .* item_knn"),
         ({"shortlist": 3}, "shortlist keeps 3 candidates of each user: `top_n` recommends 10. Raise it"),
         ({"users": []}, "users"),
+        ({"order": "lense"}, "candidates.* or .*lens"),
     ],
 )
 def test_a_mistake_is_refused(changes, message):
@@ -32,6 +36,13 @@ def test_all_methods_compete_unless_one_is_named():
     assert config(method="ranker").methods == ("ranker",)
 
 
+@pytest.mark.parametrize(("order", "suffix"), [("candidates", ""), ("lens", "_lens")])
+def test_all_methods_are_of_the_one_order_that_is_named(order, suffix):
+    assert config().order == "candidates"
+    choice = Choice(kind="linear", order=config(order=order).order, sources={})
+    assert choice.name == f"linear{suffix}"
+
+
 @pytest.mark.parametrize("ids", [["POST", "POST2", "85123A", "post"], [15, 105, 2]])
 def test_items_are_excluded_by_id_or_by_a_pattern(ids):
     items = pl.DataFrame({"item_id": ids})
@@ -42,18 +53,20 @@ def test_items_are_excluded_by_id_or_by_a_pattern(ids):
 
 def test_excluded_ids_and_patterns_of_no_item_are_told(caplog):
     items = pl.DataFrame({"item_id": ["POST1", "85123A", "85123B"]})
-    config(exclude_items=["85123B", "POST*"]).warn_of_unmatched(items)
+    config(exclude_items=["85123B", "POST*"]).check_ids(USERS, items)
     assert not caplog.records
-    config(exclude_items=["85123B", "POST*", "NOPE", "GIFT*"]).warn_of_unmatched(items)
+    config(exclude_items=["85123B", "POST*", "NOPE", "GIFT*"]).check_ids(USERS, items)
     assert caplog.messages == [
         "2 of 4 ids and patterns of `recommendation.exclude_items` match no item, such as NOPE, so they exclude "
         "nothing: correct them, or leave them out. Ids of the 3 items are written like POST1, 85123A, 85123B."
     ]
 
 
-def test_an_excluded_id_that_may_mean_another_is_refused():
-    with pytest.raises(ValueError, match=r"exclude_items: '018': ids of this log are whole numbers: write 18"):
-        config(exclude_items=["1*", "018"]).warn_of_unmatched(pl.DataFrame({"item_id": [18]}))
+@pytest.mark.parametrize("changes", [{"exclude_items": ["1*", "018"]}, {"users": [7, "018"]}])
+def test_an_id_that_may_mean_another_is_refused(changes):
+    [name] = changes
+    with pytest.raises(ValueError, match=rf"{name}: '018': ids of this log are whole numbers: write 18"):
+        config(**changes).check_ids(USERS, pl.DataFrame({"item_id": [18]}))
 
 
 def test_each_cutoff_is_named_once():

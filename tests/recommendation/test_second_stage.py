@@ -1,7 +1,6 @@
 """Orders of what sources find."""
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 
@@ -36,7 +35,7 @@ def test_the_best_items_of_all_sources_are_ordered_and_others_follow_without_sco
     sources = {"up": ByItem(np.arange(21.0)), "down": ByItem(-np.arange(21.0))}
     stage = SecondStage(weights={"up_rank": 1.0, "down_rank": 0.5})
     moments = moments_of(log, log.samples.filter(split="test")[:3], repeat=True)
-    lists = Ordered(reader_of(log, sources), stage.order("fusion")).top(moments, 30)
+    lists = Ordered(reader_of(log, sources), stage, "fusion").top(moments, 30)
     expected = {20: -0.5 * np.log(3), 19: -np.log(2) - 0.5 * np.log(3), 0: -np.log(3), 1: -np.log(3) - 0.5 * np.log(2)}
     best = sorted(expected, key=lambda item: -expected[item])
     others = [item for item in moments.order.items.tolist() if item not in expected]
@@ -59,23 +58,6 @@ def test_the_lens_reorders_the_shortlist_alone_and_shows_its_probabilities(log):
         assert np.isnan(lists.scores[:, 5:]).all()
 
 
-def test_the_lens_reads_a_pair_once_whoever_asks_for_it(log):
-    moments, asked = moments_of(log, log.samples.filter(split="test")[:3], repeat=True), []
-
-    def logits(pairs):
-        asked.extend(zip(pairs["user_index"], pairs["history_end"], pairs["item_index"], strict=True))
-        return torch.from_numpy((pairs["item_index"] + 100 * pairs["history_end"]).cast(pl.Float32).to_numpy())
-
-    lens, ends = Lens(logits), moments.ends
-    for row, item in (([0, 2, 2], [5, 1, 4]), ([2, 0, 1, 2], [4, 5, 0, 20]), ([1, 0], [0, 19])):
-        row, item = np.array(row), np.array(item)
-        found = features.lens_logits(lens, moments, row, item)
-        assert found.tolist() == (item + 100 * ends[row]).tolist()
-    assert len(asked) == len({*asked}) == 6
-    other = Lens(lambda pairs: torch.zeros(pairs.height))
-    assert features.lens_logits(other, moments, np.array([0]), np.array([5])).tolist() == [0]
-
-
 def test_the_ranker_learns_what_no_rank_tells(log):
     """Each user takes the item after the last one, of which a source knows that it is one of two."""
 
@@ -90,7 +72,7 @@ def test_the_ranker_learns_what_no_rank_tells(log):
     stage = SecondStage.learned(reader, moments_of(log, likes), likes["item_index"].to_numpy(), 0)
     moments, target = moments_of(log, test), test["item_index"].to_numpy()
     firsts = {
-        kind: (Ordered(reader, stage.order(kind)).top(moments, 1).items[:, 0] == target).sum()
+        kind: (Ordered(reader, stage, kind).top(moments, 1).items[:, 0] == target).sum()
         for kind in ("fusion", "ranker")
     }
     assert firsts["ranker"] > 1.3 * firsts["fusion"]
@@ -103,5 +85,5 @@ def test_without_a_like_among_the_candidates_nothing_is_learned_and_ranks_count(
     moments, nothing = moments_of(log, likes), np.full(likes.height, NO_ITEM)
     stage = SecondStage.learned(reader, moments, nothing, 0)
     assert stage == SecondStage()
-    by_rank = Ordered(reader, stage.order("ranker")).top(moments, 5)
+    by_rank = Ordered(reader, stage, "ranker").top(moments, 5)
     assert by_rank.items.tolist() == reader.sources["one"].top(moments, 5).items.tolist()

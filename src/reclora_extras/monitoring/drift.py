@@ -193,8 +193,8 @@ def _accuracy(scores: Values, labels: Values, least: int) -> Record:
 def _may_be_listed(recommender: FittedRecommender, samples: pl.DataFrame) -> npt.NDArray[np.bool_]:
     """Return whether the rules let each sample's item be recommended at its moment, shape (samples,)."""
     rules, item = recommender.rules, samples["item_index"].to_numpy()
-    listed = ~np.isin(item, rules["excluded"])
-    return listed if rules["repeat"] else listed & ~taken_before(recommender.log.sequences, samples)
+    listed = ~np.isin(item, rules.excluded)
+    return listed if rules.repeat else listed & ~taken_before(recommender.log.sequences, samples)
 
 
 def _hit_rate(recommender: FittedRecommender, likes: pl.DataFrame) -> float | None:

@@ -37,7 +37,7 @@ class Training:
 
     Attributes:
         is_training_event: whether each event is known, shape (events,).
-        trained: weights that other steps have trained, or that models have `learned` before, by source.
+        trained: what other steps have trained, by source, and what models have `learned` before, as ``source/name``.
         engine: whose workers share what takes long; in a worker, this process.
     """
 
@@ -223,7 +223,7 @@ class ItemModel(ABC):
         return scores
 
     def learned(self) -> dict[str, np.ndarray]:
-        """Return weights that took long to learn, which a later `fit` to the same events takes from `Training.trained`.
+        """Return weights that took long to learn, which a later `fit` to the same events finds in `Training.trained`.
 
         Returns:
             Arrays by name, with what tells whether the events are the same; none if all is learned in seconds.
@@ -256,9 +256,9 @@ def choose_settings(
     training: Training,
     config: Any,
     likes: pl.DataFrame,
-    *,
     repeat: bool = False,
     excluded: np.ndarray = NOTHING,
+    *,
     live: bool = False,
 ) -> Any:
     """Return the settings with the highest NDCG@10 for likes, each among the items that its user may get.

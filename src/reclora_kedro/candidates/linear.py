@@ -1,6 +1,5 @@
 """A linear model of items taken together, items taken next, and similar texts."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -13,7 +12,7 @@ from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, Step, Training
-from reclora_kedro.candidates.moments import Moments, Scores
+from reclora_kedro.candidates.moments import NOTHING, Moments, Scores
 from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.candidates.transitions import follows, transitions
 from reclora_kedro.distributed.engine import map_shards
@@ -147,18 +146,14 @@ def _together(training: Training, settings: LinearSettings, digest: np.ndarray |
     key = ("ease", settings.regularization, settings.text_weight, is_large)
 
     def made() -> Term:
-        kept = training.trained.get("linear")
-        if digest is not None and kept and np.array_equal(kept["digest"], digest):
-            return Term(_stored(kept, training.items))
-        return Term(_ease(training, settings, is_large))
+        trained = training.trained
+        if digest is None or not np.array_equal(trained.get("linear/digest", NOTHING), digest):
+            return Term(_ease(training, settings, is_large))
+        if "linear/weights" in trained:
+            return Term(trained["linear/weights"])
+        return Term(csr_array(tuple(trained[f"linear/{name}"] for name in SPARSE), shape=(training.items,) * 2))
 
     return training.once(key, made)
-
-
-def _stored(learned: Mapping[str, np.ndarray], items: int) -> Scores:
-    if "weights" in learned:
-        return learned["weights"]
-    return csr_array(tuple(learned[name] for name in SPARSE), shape=(items, items))
 
 
 def _digest(training: Training, settings: LinearSettings) -> np.ndarray:

@@ -58,6 +58,26 @@ class Lists(NamedTuple):
         return cls(np.full((moments, n), NO_ITEM, dtype=np.int64), np.full((moments, n), np.nan))
 
 
+def rows_of_lists(user: pl.Series, item: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of each user's list and their items, padded with `NO_ITEM`: both of shape (users, longest).
+
+    Args:
+        user: user of each row, all rows of one together.
+
+    Examples:
+        >>> rows_of_lists(pl.Series(["bob", "bob", "ann"]), pl.Series([7, 5, 7]))[1]
+        array([[ 7,  5],
+               [ 7, -1]])
+    """
+    number = user.rle_id().to_numpy().astype(np.int64)
+    place = np.arange(len(number)) - np.searchsorted(number, number)
+    rows = np.full((number.max(initial=-1) + 1, place.max(initial=-1) + 1), NO_ITEM)
+    rows[number, place] = np.arange(len(number))
+    items = rows.copy()
+    items[number, place] = item.to_numpy()
+    return rows, items
+
+
 @dataclass(frozen=True, eq=False)
 class Moments:
     """Lists to make, one per row, whoever the user is: two requests of one user are two rows.

@@ -28,7 +28,7 @@ from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.recommendation import delivery
 from reclora_kedro.recommendation.chosen import Choice, stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.recommender import FittedRecommender, learned_by_source
+from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.scoring.config import ScoringConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.guard import Tokens
@@ -157,7 +157,7 @@ class _Loading:
             table = delivery.items_of_users(pairs, pl.String())
         trained: dict[str, Any] = {} if retriever is None else {"retriever": retriever}
         if self._catalog.exists("learned_weights"):
-            trained |= learned_by_source(self._catalog.load("learned_weights"))
+            trained |= self._catalog.load("learned_weights")
         training = Training.from_log(log, trained)
         variant, reader = self._params["service"]["variant"], LensReader(lens, log)
         about: dict[str, Any] = {"lens_metrics": self._lens_metrics()}

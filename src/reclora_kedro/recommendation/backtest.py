@@ -15,11 +15,11 @@ from reclora_kedro.history.config import CO_OCCURRENCE
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommendation.config import SECOND_STAGES, BacktestConfig, RecommendationConfig
-from reclora_kedro.recommendation.item_ranks import rank_likes
+from reclora_kedro.recommendation.item_ranks import draw, rank_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
 from reclora_kedro.recommendation.log_audit import audit_time
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
-from reclora_kedro.recommendation.windows import Window, day, draw, windows_of
+from reclora_kedro.recommendation.windows import Window, day, windows_of
 
 if TYPE_CHECKING:
     from reclora_kedro.candidates.next_item.config import RetrieverConfig

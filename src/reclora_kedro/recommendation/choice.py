@@ -18,7 +18,7 @@ from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.concentration import Concentration
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, RecommendationConfig
-from reclora_kedro.recommendation.item_ranks import moments_of, rank_likes
+from reclora_kedro.recommendation.item_ranks import draw, moments_of, rank_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.recommender import FittedRecommender
@@ -43,7 +43,7 @@ class ValidationLikes(NamedTuple):
 
     @classmethod
     def draw(cls, log: InteractionLog, config: RecommendationConfig) -> "ValidationLikes":
-        rules, rows = config.rules(log.items), (None, config.validation_likes)
+        rules, rows = config.rules(log.items)._asdict(), (None, config.validation_likes)
         every, some = (draw_positives(log, "validation", None, count, config.seed, **rules) for count in rows)
         every, some = (moments_of(likes, log, config.protocol) for likes in (every, some))
         return cls(some, *halves_of_users(every, (config.teaching_likes, config.validation_likes), config.seed))
@@ -59,8 +59,7 @@ class MethodChoice:
     Attributes:
         blocks: the block of parameters of each source, by its name or dotted path.
         lens: reorders lists where `recommendation.order` is lens.
-        trained: what other steps have trained, see `Training.trained`.
-        in_use: the choice in use, if any.
+        trained: see `Training.trained`.
         engine: whose workers share the settings, the fit and the likes.
     """
 
@@ -79,7 +78,7 @@ class MethodChoice:
         The baseline of the records is the method in use, or else the best one; there are none if likes do not choose.
         """
         config, likes = self.config, ValidationLikes.draw(self.log, self.config)
-        config.warn_of_unmatched(self.log.items)  # here alone, as rules are read at many places
+        config.check_ids(self.log.users, self.log.items)  # here alone, as rules are read at many places
         training = Training.from_split(self.log, self.trained, self.engine)
         sources = settings_of_sources(config, self.blocks, training, likes.settings, config.protocol == "live")
         kind, reason = config.method, "it is the method that is named"
@@ -105,12 +104,7 @@ class MethodChoice:
     def _best(self, recommender: FittedRecommender, likes: pl.DataFrame) -> tuple[Choice, list[Record]]:
         """Return the choice of a recommender with the method that ranks likes best, and the records of all methods."""
         choice, config = recommender.choice, self.config
-        list_makers = {
-            name: list_maker
-            for name, list_maker in recommender.list_makers(config.order).items()
-            if name.removesuffix(RERANKED) in config.methods
-        }
-        if len(list_makers) < 2:
+        if len(config.methods) == 1:
             return choice, []
         if (users := likes["user_index"].n_unique()) < 2:
             found = f"but {users} user(s) have likes of new items there, and 2 are needed: it is {choice.kind}. Name "
@@ -118,21 +112,20 @@ class MethodChoice:
             logger.warning(worded("Validation likes should choose how items are found, ", found, method, "."))
             reason = f"{users} user(s) have likes of the validation split, too few to choose by"
             return choice.model_copy(update={"reason": reason}), []
-        in_use = self.in_use.name if self.in_use is not None and self.in_use.name in list_makers else None
+        list_makers, in_use = recommender.list_makers(config.order), self.in_use.name if self.in_use else None
         ranks = rank_likes(list_makers, recommender.moments(likes), likes, config.top_n, self.engine)
-        baselines = [in_use] if in_use else list(list_makers)
-        catalogue = Catalogue.from_log(self.log, self.log.training_events())
+        baselines = [in_use] if in_use in list_makers else [*list_makers]
+        catalogue = Catalogue.from_log(self.log)
         compared = compute_ranking_metrics(ranks, baselines, catalogue, (config.top_n,), self.bootstrap)
         best, reason = chosen_method(compared, in_use)
         return choice.model_copy(update={"kind": best.removesuffix(RERANKED), "reason": reason}), compared
 
 
 def chosen_method(compared: Sequence[Record], before: str | None) -> tuple[str, str]:
-    """Return the best method and the reason, or the one in use until another is significantly better.
+    """Return the best method and the reason, or the one in use before until another is significantly better.
 
     Args:
         compared: records of `compute_ranking_metrics`, with the method in use, if it competes, as the baseline.
-        before: the method in use, if any.
     """
     best = max(compared, key=lambda record: record["ndcg"])
     figures = f"NDCG@{best['k']} {best['ndcg']:.3f} on {best['rows']:,} validation likes"
@@ -155,10 +148,7 @@ def halves_of_users(likes: pl.DataFrame, limit: tuple[int | None, int | None], s
     users = np.random.default_rng(seed).permutation(likes["user_index"].unique().sort().to_numpy())
     is_first = np.isin(likes["user_index"].to_numpy(), users[: len(users) // 2])
     halves = (likes.filter(is_first), likes.filter(~is_first))
-    return tuple(
-        half[np.sort(np.random.default_rng([seed, 1]).permutation(half.height)[:count])]
-        for half, count in zip(halves, limit, strict=True)
-    )
+    return tuple(draw(half, count, [seed, 1]) for half, count in zip(halves, limit, strict=True))
 
 
 def _at_test_moments(recommender: FittedRecommender) -> Concentration | None:
@@ -167,7 +157,5 @@ def _at_test_moments(recommender: FittedRecommender) -> Concentration | None:
     first = log.samples_in("test", "user_index", "history_end", "timestamp").unique("user_index", maintain_order=True)
     if first.height < 2:
         return None
-    drawn = first[np.sort(np.random.default_rng(config.seed).permutation(first.height)[:TESTED_LISTS])]
-    return Concentration.from_lists(
-        recommender.best_lists(recommender.moments(drawn), config.top_n).items, log.items.height
-    )
+    moments = recommender.moments(draw(first, TESTED_LISTS, config.seed))
+    return Concentration.from_lists(recommender.best_lists(moments, config.top_n).items, log.items.height)

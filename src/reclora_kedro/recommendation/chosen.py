@@ -9,7 +9,7 @@ from pydantic import JsonValue, ValidationError
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.recommendation.concentration import Concentration
-from reclora_kedro.recommendation.config import RERANKED, Order
+from reclora_kedro.recommendation.config import Order, method_name
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.recommendation.sources import model_of
 
@@ -17,35 +17,23 @@ logger = logging.getLogger(__name__)
 
 
 class Choice(Block):
-    """How items are found: the method and the settings of all sources.
+    """How items are found: the method and the settings of all sources."""
 
-    Attributes:
-        kind: name of a source, or of a second stage.
-        order: whether the lens reranks its first items.
-        sources: settings by source, a name or dotted path.
-        reason: why it is this one, in a sentence.
-        at_test_moments: how alike lists at test moments are, by models that know the training events.
-    """
-
-    kind: str
+    kind: str  # name of a source, or of a second stage
     order: Order
-    sources: dict[str, dict[str, JsonValue]]
+    sources: dict[str, dict[str, JsonValue]]  # settings by source, a name or dotted path
     stage: SecondStage = SecondStage()
-    reason: str = ""
-    at_test_moments: Concentration | None = None
+    reason: str = ""  # in a sentence
+    at_test_moments: Concentration | None = None  # how alike lists are there, by models that know the training events
 
     @property
     def name(self) -> str:
         """Name of the method as tables have it."""
-        return self.kind + (RERANKED if self.order == "lens" else "")
+        return method_name(self.kind, self.order)
 
 
 def stored_choice(record: Mapping[str, Any]) -> Choice:
-    """Return the choice of a stored record.
-
-    Raises:
-        ValueError: it is none, such as one of an earlier release.
-    """
+    """Return the choice of a stored record; raise ValueError if it is none, such as one of an earlier release."""
     remedy = "Choose anew with `kedro run --pipelines recommendation`."
     try:
         choice = Choice.model_validate(record)
@@ -57,8 +45,8 @@ def stored_choice(record: Mapping[str, Any]) -> Choice:
         raise ValueError(
             f"candidate_choice is of an earlier release: {error.title} has {name}: {first['msg']}. {remedy}"
         ) from error
-    features = re.search(r"^feature_names=(.*)$", choice.stage.trees or "", re.MULTILINE)
-    if "lens" in (choice.stage.weights or {}) or (features and "lens" in features[1].split()):
+    reads_lens = re.search(r"^feature_names=(.* )?lens( |$)", choice.stage.trees or "", re.MULTILINE)
+    if reads_lens or "lens" in (choice.stage.weights or {}):
         raise ValueError(
             f"candidate_choice is of an earlier release, in which fusion and ranker read the click model. {remedy}"
         )

@@ -13,21 +13,13 @@ TIMES, LEAST_MORE = 1.5, 0.05  # by which delivered lists may be more alike than
 
 
 class Concentration(Block):
-    """Figures of the lists of at least two users.
+    """Figures of the lists of at least two users."""
 
-    Attributes:
-        lists: number of them.
-        coverage: share of the catalogue in any list.
-        first_share: share of all places that the ten most frequent items take.
-        overlap: mean share of a list that another user's list has, too.
-        most_frequent: share of the lists that have the most frequent item.
-    """
-
-    lists: int
-    coverage: float
-    first_share: float
-    overlap: float
-    most_frequent: float
+    lists: int  # their number
+    coverage: float  # share of the catalogue in any list
+    first_share: float  # share of all places that the ten most frequent items take
+    overlap: float  # mean share of a list that another user's list has, too
+    most_frequent: float  # share of the lists that have the most frequent item
 
     @classmethod
     def from_lists(cls, items: np.ndarray, catalogue: int) -> Self | None:

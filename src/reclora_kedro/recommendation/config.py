@@ -3,7 +3,7 @@
 import logging
 import re
 from fnmatch import fnmatchcase, translate
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,7 @@ from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Real, Seed, 
 
 logger = logging.getLogger(__name__)
 
-EXCLUDE_ITEMS = Parameter("recommendation.exclude_items")
+EXCLUDE_ITEMS, USERS = Parameter("recommendation.exclude_items"), Parameter("recommendation.users")
 
 SECOND_STAGES = ("fusion", "ranker")
 """Orders of the best items of all sources."""
@@ -27,6 +27,18 @@ Protocol = Literal["live", "published"]
 """What models know of a like when they are taught and measured, see `item_ranks.moments_of`."""
 Order = Literal["candidates", "lens"]
 """Order of the first items of a list: as they are found, or by the lens."""
+
+
+def method_name(kind: str, order: Order) -> str:
+    """Return what tables call the lists of a source or a second stage in an order."""
+    return kind + (RERANKED if order == "lens" else "")
+
+
+class Rules(NamedTuple):
+    """Rules of all lists, see `Moments.from_frame`."""
+
+    repeat: bool
+    excluded: np.ndarray
 
 
 class RecommendationConfig(Block):
@@ -69,14 +81,15 @@ class RecommendationConfig(Block):
             is_excluded |= [matches(item) is not None for item in ids.to_list()]
         return np.flatnonzero(is_excluded)
 
-    def warn_of_unmatched(self, items: pl.DataFrame) -> None:
+    def check_ids(self, users: pl.DataFrame, items: pl.DataFrame) -> None:
         """Warn of ids and patterns of `exclude_items` that are those of no item, as mistyped ones are.
 
         Raises:
-            ValueError: an id is a number that is written in another way than the log's ids.
+            ValueError: an id of `exclude_items` or `users` is a number that is written in another way than the log's.
         """
         named = listed(self.exclude_items, "item_id", EXCLUDE_ITEMS)
         typed(named, items.schema["item_id"], EXCLUDE_ITEMS)
+        typed(listed(self.users or (), "user_id", USERS), users.schema["user_id"], USERS)
         found = {*items["item_id"].cast(pl.String).gather(self.excluded(items)).to_list()}
         if unmatched := [
             each for each in named if each not in found and not any(fnmatchcase(item, each) for item in found)
@@ -91,9 +104,8 @@ class RecommendationConfig(Block):
                 )
             )
 
-    def rules(self, items: pl.DataFrame) -> dict[str, Any]:
-        """Return the rules of all lists, see `Moments.from_frame`."""
-        return {"repeat": self.repeat, "excluded": self.excluded(items)}
+    def rules(self, items: pl.DataFrame) -> Rules:
+        return Rules(self.repeat, self.excluded(items))
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

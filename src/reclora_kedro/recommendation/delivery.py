@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from reclora_kedro.candidates.moments import NO_ITEM, NOTHING, why_empty
+from reclora_kedro.candidates.moments import NO_ITEM, NOTHING, rows_of_lists, why_empty
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import questions
@@ -69,20 +69,13 @@ def items_of_users(table: pl.DataFrame, user_type: pl.DataType) -> dict[Any, np.
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """Makes the lists of users now, in the same way for nodes and for scripts.
-
-    Attributes:
-        limit: maximum length of a list.
-        allowed: the only items of each user, by id; None for the whole catalogue.
-        repeat: whether items that a user took may be recommended; None as in the settings.
-        excluded: further items that nobody may get.
-    """
+    """Makes the lists of users now, in the same way for nodes and for scripts."""
 
     recommender: FittedRecommender
-    limit: int
-    allowed: Mapping[Any, np.ndarray] | None = None
-    repeat: bool | None = None
-    excluded: np.ndarray = field(default_factory=lambda: NOTHING)
+    limit: int  # maximum length of a list
+    allowed: Mapping[Any, np.ndarray] | None = None  # the only items of each user, by id; None for the whole catalogue
+    repeat: bool | None = None  # whether items that a user took may be recommended; None as in the settings
+    excluded: np.ndarray = field(default_factory=lambda: NOTHING)  # further items that nobody may get
 
     def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
         """Return the lists of users, see `lists_for_users`.
@@ -104,7 +97,7 @@ class Delivery:
     def warn_of_empty(self, requested: pl.DataFrame, lists: pl.DataFrame) -> None:
         """Say how many users get no items, and why."""
         users, everything = requested.join(lists, on="user_id", how="anti")["user_id"], self.recommender.order.items
-        excluded = np.concatenate([self.recommender.rules["excluded"], self.excluded])
+        excluded = np.concatenate([self.recommender.rules.excluded, self.excluded])
         reasons = dict[str, list[Any]]()
         for user in users.to_list():
             candidates = everything if self.allowed is None else self.allowed.get(user, NOTHING)
@@ -122,15 +115,11 @@ class Delivery:
         recommender = self.recommender
         log = recommender.log
         requests = log.now(users.with_columns(pl.col("user_index").fill_null(0)))
-        is_unknown = users["user_index"].is_null().to_numpy()
-        requests = requests.with_columns(  # without events, whoever is at this index
-            history_end=pl.Series(
-                np.where(is_unknown, log.sequences.starts[requests["user_index"].to_numpy()], requests["history_end"])
-            )
-        )
-        allowed = None
-        if self.allowed is not None:
-            allowed = [self.allowed.get(user, NOTHING) for user in users["user_id"].to_list()]
+        starts = pl.Series(log.sequences.starts[requests["user_index"].to_numpy()])
+        is_known = users["user_index"].is_not_null()  # else it has no events, whoever is at this index
+        requests = requests.with_columns(history_end=requests["history_end"].zip_with(is_known, starts))
+        only = self.allowed
+        allowed = None if only is None else [only.get(user, NOTHING) for user in users["user_id"].to_list()]
         moments = recommender.moments(
             requests, repeat=self.repeat, excluded=[self.excluded] * users.height, allowed=allowed
         )
@@ -142,11 +131,9 @@ class Delivery:
             [self._titles[events].tolist() for events, _ in own] if own else [[]] * int((of_row != NO_ITEM).sum())
             for own, of_row in zip(reasons, items, strict=True)
         ]
-        found = log.items[items[row, place]]
         return users[row].select(
             "user_id",
-            found["item_id"],
-            found["title"],
+            *log.items[items[row, place]].select("item_id", "title"),
             "user_index",
             item_index=pl.Series(items[row, place], dtype=pl.Int32),
             score=pl.Series(lists.scores[row, place]).fill_nan(None),
@@ -195,12 +182,8 @@ def lists_for_users(
 
 def concentration(lists: pl.DataFrame, n: int, catalogue: int) -> Concentration | None:
     """Return how alike the first n items of known users' lists are; None for fewer than two users."""
-    place = pl.int_range(pl.len()).over("user_id")
-    own = lists.filter(~pl.col("fallback")).select("user_id", "item_index", place=place).filter(pl.col("place") < n)
-    row = own.select(pl.col("user_id").rle_id()).to_series().to_numpy()
-    items = np.full((int(row.max()) + 1 if len(row) else 0, n), NO_ITEM)
-    items[row, own["place"].to_numpy()] = own["item_index"].to_numpy()
-    return Concentration.from_lists(items, catalogue)
+    own = lists.filter(~pl.col("fallback"))
+    return Concentration.from_lists(rows_of_lists(own["user_id"], own["item_index"])[1][:, :n], catalogue)
 
 
 def candidate_questions(log: InteractionLog, shortlist: pl.DataFrame) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -12,9 +12,6 @@ from reclora_kedro.candidates.moments import NO_ITEM, Moments
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.history.item_facts import ItemFacts
 
-if TYPE_CHECKING:
-    from reclora_kedro.lens.states import LensReader
-
 BEST_PER_SOURCE = 50  # best items of each source that are ordered
 RANK, SCORE, GAP = "_rank", "_score", "_gap"
 
@@ -22,16 +19,13 @@ RANK, SCORE, GAP = "_rank", "_score", "_gap"
 class Candidates(NamedTuple):
     """The best items of each source at given moments, by moment, and within one in the order of equals.
 
-    Attributes:
-        row: the moment of each candidate, shape (candidates,).
-        item: its item index, shape (candidates,).
-        features: one row per candidate; for each source the rank (negative logarithm of 1, 2, …, greater is better),
-            the score, and the score minus the moment's best; and those of `ItemFacts`.
+    Features are of each source the rank (negative logarithm of 1, 2, …, greater is better), the score, and the score
+    minus the moment's best; and those of `ItemFacts`.
     """
 
-    row: np.ndarray
-    item: np.ndarray
-    features: pl.DataFrame
+    row: np.ndarray  # the moment of each candidate, shape (candidates,)
+    item: np.ndarray  # its item index, shape (candidates,)
+    features: pl.DataFrame  # one row per candidate
 
 
 class CandidateReader:
@@ -61,11 +55,7 @@ class CandidateReader:
             np.concatenate(each) for each in zip(*[(start + row, *rest) for start, row, *rest in parts], strict=True)
         )
         starts = np.flatnonzero(np.diff(row, prepend=-1))
-        best = (
-            np.repeat(np.maximum.reduceat(scores, starts), np.diff(starts, append=len(row)), axis=0)
-            if len(row)
-            else scores
-        )
+        best = np.repeat(np.maximum.reduceat(scores, starts), np.diff(starts, append=len(row)), axis=0)
         columns = dict[str, np.ndarray]()
         for kind, values in ((RANK, -np.log(ranks)), (SCORE, scores), (GAP, scores - best)):
             columns |= {source + kind: values[:, place] for place, source in enumerate(self.sources)}
@@ -85,28 +75,6 @@ class CandidateReader:
         items = moments.order.items[places]
         scores = [source.score(moments, rows, items) for source in self.sources.values()]
         return rows, items, ranks, np.stack(scores, axis=1)
-
-
-def lens_logits(lens: "LensReader", moments: Moments, row: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """Return the lens's logits of pairs of a moment and an item, float32, shape (pairs,).
-
-    Those that have been asked for of the same moments are not computed again: methods have most of their items in
-    common.
-    """
-    pairs, known = row * moments.items + item, moments.once((lens, "logits"), _Logits)
-    if (is_new := ~np.isin(pairs, known.pairs)).any():
-        new = lens.logits(moments.pairs(row[is_new], item[is_new])).numpy()
-        known.pairs, known.values = np.append(known.pairs, pairs[is_new]), np.append(known.values, new)
-        order = np.argsort(known.pairs, kind="stable")
-        known.pairs, known.values = known.pairs[order], known.values[order]
-    return known.values[np.searchsorted(known.pairs, pairs)]
-
-
-class _Logits:
-    """Logits of pairs, by number in ascending order."""
-
-    def __init__(self) -> None:
-        self.pairs, self.values = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
 
 
 def _read_rows(reader: CandidateReader, moments: Moments, rows: np.ndarray) -> Candidates:

@@ -23,14 +23,10 @@ def learn_weights(lists: TaughtLists) -> dict[str, float]:
     They weigh the logarithms of the sources' ranks in a conditional logit (McFadden, Conditional logit analysis of
     qualitative choice behavior, 1974).
     """
-    names = _columns(lists.features)
+    names = [name for name in lists.features.columns if name.endswith(RANK)]
     values = lists.features.select(names).to_numpy().astype(np.float64)
     weights = _conditional_logit(values, lists.liked, lists.moment)
     return {name: weight for name, weight in zip(names, weights, strict=True) if weight}
-
-
-def _columns(features: pl.DataFrame) -> list[str]:
-    return [name for name in features.columns if name.endswith(RANK)]
 
 
 def _conditional_logit(values: np.ndarray, liked: np.ndarray, moment: np.ndarray) -> list[float]:

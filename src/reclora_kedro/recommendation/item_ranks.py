@@ -36,7 +36,7 @@ def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, len
     Raises:
         Fault: the likes are of a single user, or `config.baseline` names no method.
     """
-    log, rules = recommender.log, recommender.rules
+    log = recommender.log
     list_makers = recommender.list_makers("candidates")
     if lens is not None:
         list_makers |= recommender.list_makers("lens") | {"lens": LensModel(lens)}
@@ -47,7 +47,7 @@ def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, len
             f"the models that rank are {', '.join(list_makers)}",
             ("Name one of these, or write ", NULL, " to compare with the best"),
         )
-    likes = draw_positives(log, "test", config.users, config.rows, config.seed, **rules)
+    likes = draw_positives(log, "test", config.users, config.rows, config.seed, **recommender.rules._asdict())
     if (users := likes["user_index"].n_unique()) < 2:
         least, split, limit = Parameter("history.min_history"), Parameter("history.split"), Parameter("ranking.rows")
         advice: Phrase = "Lower ", least, ", or leave more samples to the test split by ", split
@@ -119,7 +119,6 @@ def rank_likes(
         moments: one per like, which may get its item.
         likes: row, item_index and the columns of `MOMENT`.
         limit: length of the lists.
-        engine: whose workers share the likes.
 
     Returns:
         One line per like and method: model, row, user_index, item_index (the like's own), history_end, timestamp, rank
@@ -140,6 +139,11 @@ def _rank_block(
         model: _ranked(model, own, list_maker.top(block, limit).items, counts)
         for model, list_maker in list_makers.items()
     }
+
+
+def draw(likes: pl.DataFrame, rows: int | None, seed: int | list[int]) -> pl.DataFrame:
+    """Draw likes uniformly, in their order; None for all."""
+    return likes[np.sort(np.random.default_rng(seed).permutation(likes.height)[:rows])]
 
 
 def sampled_items(log: InteractionLog, likes: pl.DataFrame, limit: int, seed: int) -> list[np.ndarray]:

@@ -25,17 +25,11 @@ LISTS_AT_ONCE = 2**13  # whose vectors are summed together
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """The items that lists are of.
+    """The items that lists are of."""
 
-    Attributes:
-        items: item_id, title and further columns.
-        events: training events of each item, shape (items,).
-        embeddings: vectors of texts, shape (items, d); None if the log has none.
-    """
-
-    items: pl.DataFrame
-    events: npt.NDArray[np.integer]
-    embeddings: np.ndarray | None = None
+    items: pl.DataFrame  # item_id, title and further columns
+    events: npt.NDArray[np.integer]  # training events of each item, shape (items,)
+    embeddings: np.ndarray | None = None  # vectors of texts, shape (items, d)
 
     @classmethod
     def from_log(cls, log: InteractionLog, is_training_event: npt.NDArray[np.bool_] | None = None) -> Self:
@@ -90,21 +84,13 @@ class Catalogue:
 
 @dataclass(frozen=True, eq=False)
 class RankedLists:
-    """The lists of one method, one for each row, of which metrics read the first k items.
+    """The lists of one method, one for each row, of which metrics read the first k items."""
 
-    Attributes:
-        rank: rank of the row's item in its list, infinite where the list lacks it, shape (rows,).
-        top_items: item indices of each list, the best first.
-        k: number of items that count.
-        catalogue: all items.
-        popular_rank: rank of the row's item in the list of popular items, shape (rows,); None if there is no such list.
-    """
-
-    rank: Floats
-    top_items: pl.Series
+    rank: Floats  # of the row's item in its list, infinite where the list lacks it, shape (rows,)
+    top_items: pl.Series  # item indices of each list, the best first
     k: int
     catalogue: Catalogue
-    popular_rank: Floats | None = None
+    popular_rank: Floats | None = None  # of the row's item in the list of popular items, if there is such a list
 
     @classmethod
     def from_ranks(

@@ -11,11 +11,11 @@ from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.sequences import Sequences, places_of
 from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import BacktestConfig
-from reclora_kedro.recommendation.item_ranks import rank_likes
+from reclora_kedro.recommendation.item_ranks import draw, rank_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.recommender import FittedRecommender
-from reclora_kedro.recommendation.windows import Window, draw
+from reclora_kedro.recommendation.windows import Window
 
 IN_ORDER, SHUFFLED = "in order", "shuffled"
 READS_ORDER = {"recency": 0.8, "transition_weight": 1.0, "directed": True}

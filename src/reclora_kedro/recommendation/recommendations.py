@@ -23,7 +23,7 @@ def best_of_shortlists(
         scores: row, score (a probability of a like) and shown_history of the shortlist's questions, which order it;
             None: the first items stay, with their own scores, and no prompt showed anything.
         diversity: strength of a re-ranking of what scores order, see `diversify`.
-        vectors: vectors of the items at unit length, shape (items, d), for that.
+        vectors: vectors of the items, shape (items, d), for that.
 
     Returns:
         Frame with user_id, rank (from 1), item_id, title, score (what orders the list; null where nothing does, as in a

@@ -1,7 +1,7 @@
 """The Recommender: item models, a second stage over their best items, the lens where it helps, and rules."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +16,7 @@ from reclora_kedro.candidates.popularity import Popularity, PopularitySettings
 from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation.chosen import Choice
-from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, Order, RecommendationConfig
+from reclora_kedro.recommendation.config import SECOND_STAGES, Order, RecommendationConfig, Rules, method_name
 from reclora_kedro.recommendation.features import CandidateReader
 from reclora_kedro.recommendation.second_stage import Delivered, ListMaker, Ordered, Reranked
 from reclora_kedro.recommendation.sources import model_of
@@ -28,66 +28,45 @@ logger = logging.getLogger(__name__)
 
 REASONS = 3  # events of the user that explain a recommendation, at most
 MOMENTS_AT_ONCE = 128  # lists that are made together
-TESTED_LISTS = 1000  # at test moments, that delivered ones are compared with
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FittedRecommender:
-    """Makes the lists of a project: for its nodes, the live service, reports and studies; scripts call `Recommender`.
+    """Makes the lists of a project: for nodes, the live service, reports and studies; scripts call `Recommender`."""
 
-    Attributes:
-        log: users, items and events that histories are read from.
-        sources: fitted item models by name.
-        popularity: serves users without events.
-        knn: explains lists.
-        order: of items whose scores are equal.
-        facts: of items, for the second stage.
-        rules: of all lists, see `RecommendationConfig.rules`.
-        lens: reads the log, if there is one; without it, methods that need it are not served.
-    """
-
-    log: InteractionLog
+    log: InteractionLog  # that histories are read from
     config: RecommendationConfig
     choice: Choice
-    sources: Mapping[str, ItemModel]
-    popularity: Popularity
-    knn: ItemKnn
-    order: ItemOrder
-    facts: ItemFacts
-    rules: Mapping[str, Any]
-    lens: "LensReader | None" = None
+    sources: Mapping[str, ItemModel]  # fitted, by name
+    popularity: Popularity  # serves users without events
+    knn: ItemKnn  # explains lists
+    order: ItemOrder  # of items whose scores are equal
+    facts: ItemFacts  # of items, for the second stage
+    rules: Rules
+    lens: "LensReader | None" = None  # reads the log; without it, methods that need it are not served
 
     @classmethod
     def from_choice(
         cls, training: Training, choice: Choice, config: RecommendationConfig, lens: "LensReader | None" = None
     ) -> Self:
-        """Fit the sources of a choice to known events.
-
-        Raises:
-            ValueError: the choice reads a lens or a retriever, and there is none.
-        """
+        """Fit the sources of a choice to known events; raise ValueError if it reads a missing lens or retriever."""
         if lens is None and choice.order == "lens":
             raise ValueError(
                 "recommendation.order is lens, but there is no lens: train it, or set it to candidates and choose anew."
             )
-        models = {
-            source.rpartition(".")[2]: model_of(source).fit(
-                training, model_of(source).Settings.model_validate(settings)
-            )
-            for source, settings in choice.sources.items()
-        }
-        popularity, knn = models.get("popularity"), models.get("item_knn")
-        if not isinstance(popularity, Popularity):
-            popularity = Popularity.fit(training, PopularitySettings())
-        if not isinstance(knn, ItemKnn):
-            knn = ItemKnn.fit(training, ItemKnnSettings())
+        models, kinds = dict[str, ItemModel](), {source: model_of(source) for source in choice.sources}
+        for source, settings in choice.sources.items():
+            settings_ = kinds[source].Settings.model_validate(settings)
+            models[source.rpartition(".")[2]] = kinds[source].fit(training, settings_)
+        popularity = next((each for each in models.values() if isinstance(each, Popularity)), None)
+        knn = next((each for each in models.values() if isinstance(each, ItemKnn)), None)
         return cls(
             log=training.log,
             config=config,
             choice=choice,
             sources=models,
-            popularity=popularity,
-            knn=knn,
+            popularity=popularity or Popularity.fit(training, PopularitySettings()),
+            knn=knn or ItemKnn.fit(training, ItemKnnSettings()),
             order=training.order,
             facts=ItemFacts(training.log, training.is_training_event),
             rules=config.rules(training.log.items),
@@ -101,18 +80,11 @@ class FittedRecommender:
     def as_of_each_moment(self, training: Training) -> Self:
         """Return a copy that also counts what happened before each moment, as a service that is updated at once would.
 
-        Popularity and facts of items count it; the models' weights stay as they were learned.
-
-        Args:
-            training: what it was fitted to.
+        Popularity and facts of items count it; the models' weights stay as they were learned from the training.
         """
-        models = {name: model.as_of_each_moment(training) for name, model in self.sources.items()}
-        popularity = models.get("popularity")
-        if not isinstance(popularity, Popularity):
-            popularity = self.popularity.as_of_each_moment(training)
         has_clock = training.log.shared_clock  # without one, events after a moment cannot be told from those before it
         facts = ItemFacts(training.log) if has_clock else self.facts
-        return replace(self, sources=models, popularity=popularity, facts=facts)
+        return replace(self._with_models(lambda model: model.as_of_each_moment(training)), facts=facts)
 
     def with_events(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:
         """Return a copy for a log that grew from its own: histories and neighbours have its events.
@@ -122,20 +94,18 @@ class FittedRecommender:
         Args:
             changed: indices, ascending, of the users whose events differ; None for all.
         """
-        models = {name: model.with_events(log, changed) for name, model in self.sources.items()}
-        knn = models.get("item_knn")
-        return replace(
-            self,
-            log=log,
-            sources=models,
-            knn=knn if isinstance(knn, ItemKnn) else self.knn.with_events(log, changed),
-            lens=None if self.lens is None else self.lens.with_log(log),
-        )
+        lens = None if self.lens is None else self.lens.with_log(log)
+        return replace(self._with_models(lambda model: model.with_events(log, changed)), log=log, lens=lens)
+
+    def _with_models(self, change: Callable[[ItemModel], Any]) -> Self:
+        changed = {model: change(model) for model in (*self.sources.values(), self.popularity, self.knn)}
+        sources = {name: changed[model] for name, model in self.sources.items()}
+        return replace(self, sources=sources, popularity=changed[self.popularity], knn=changed[self.knn])
 
     def learned(self) -> dict[str, np.ndarray]:
         """Return what the sources took long to learn, see `ItemModel.learned`, each array as ``source/name``."""
-        learned = {name: model.learned() for name, model in self.sources.items()}
-        return {f"{source}/{name}": array for source, own in learned.items() for name, array in own.items()}
+        models = self.sources.items()
+        return {f"{source}/{name}": array for source, model in models for name, array in model.learned().items()}
 
     @cached_property
     def reader(self) -> CandidateReader:
@@ -143,15 +113,12 @@ class FittedRecommender:
 
     def list_maker(self, kind: str, order: Order = "candidates") -> ListMaker:
         """Return what makes the lists of a source or a second stage, reranked by the lens or not, as users get them."""
-        first = self._first(kind)
+        first: ListMaker = self.sources[kind] if kind in self.sources else Ordered(self.reader, self.choice.stage, kind)
         if order == "lens":
             assert self.lens is not None  # of a choice that reads it
             first = Reranked(first, self.lens, self.config.shortlist)
         vectors = self.log.item_embeddings if self.config.diversity else None
         return Delivered(first, self.popularity, vectors, self.config.diversity, self.config.shortlist)
-
-    def _first(self, kind: str) -> ListMaker:
-        return Ordered(self.reader, self.choice.stage.order(kind)) if kind in SECOND_STAGES else self.sources[kind]
 
     def list_makers(self, order: Order) -> dict[str, ListMaker]:
         """Return all methods of an order by name, to compare them.
@@ -162,7 +129,7 @@ class FittedRecommender:
         stage = self.choice.stage
         fusion = ["fusion"] if stage.weights is not None or self.choice.kind in SECOND_STAGES else []
         kinds = [*self.sources, *fusion, *(["ranker"] if stage.trees else [])]
-        return {kind + (RERANKED if order == "lens" else ""): self.list_maker(kind, order) for kind in kinds}
+        return {method_name(kind, order): self.list_maker(kind, order) for kind in kinds}
 
     @cached_property
     def _list_maker(self) -> ListMaker:
@@ -179,18 +146,15 @@ class FittedRecommender:
         """Return moments under the rules of the settings.
 
         Args:
-            frame: user_index, history_end and timestamp, see `InteractionLog.now`.
+            frame: see `InteractionLog.now`.
             repeat: whether items that a user took may be recommended, by row or for all; None as in the settings.
             excluded: further item indices that each row may not get.
             allowed: the only item indices that each row may get.
         """
-        rules = self.rules
-        without: np.ndarray | list[np.ndarray] = rules["excluded"]
-        if excluded is not None:
-            without = [np.concatenate([rules["excluded"], each]) for each in excluded]
-        may_repeat = rules["repeat"] if repeat is None else repeat
+        may_repeat, without = self.rules.repeat if repeat is None else repeat, self.rules.excluded
+        hidden = without if excluded is None else [np.concatenate([without, each]) for each in excluded]
         return Moments.from_frame(
-            frame, self.log.sequences, self.order, repeat=may_repeat, excluded=without, allowed=allowed
+            frame, self.log.sequences, self.order, repeat=may_repeat, excluded=hidden, allowed=allowed
         )
 
     def best_lists(self, moments: Moments, n: int) -> Lists:
@@ -207,17 +171,5 @@ class FittedRecommender:
 
         There are at most `REASONS`, none for users without events, and none that add little to the item's score.
         """
-        reasons = []
-        for row, of_row in enumerate(items):
-            own = of_row[of_row != NO_ITEM]
-            reasons.append(self.knn.reasons(moments, row, own, REASONS) if len(own) else [])
-        return reasons
-
-
-def learned_by_source(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Return what `Recommender.learned` has returned as `Training.trained` has it."""
-    by_source = dict[str, dict[str, np.ndarray]]()
-    for name, array in arrays.items():
-        source, _, own = name.partition("/")
-        by_source.setdefault(source, {})[own] = array
-    return by_source
+        lists = (of_row[of_row != NO_ITEM] for of_row in items)
+        return [self.knn.reasons(moments, row, own, REASONS) if len(own) else [] for row, own in enumerate(lists)]

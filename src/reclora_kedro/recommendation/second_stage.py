@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
@@ -14,10 +14,9 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, NoSettings, Training
 from reclora_kedro.candidates.moments import NO_ITEM, Lists, Moments
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
-from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.recommendation import fusion, ranker
 from reclora_kedro.recommendation.diversity import marginal_relevance
-from reclora_kedro.recommendation.features import CandidateReader, lens_logits, read_lists
+from reclora_kedro.recommendation.features import CandidateReader, read_lists
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -29,8 +28,6 @@ NOTES = {
     "ranker": "the fusion, corrected by trees of ranks, scores, popularity, age and texts, by validation likes",
     "lens": "all items, by the click model",
 }
-
-
 LABELS = {
     "fusion": "the best of all of these, weighted",
     "ranker": "the fusion, corrected by boosted trees",
@@ -67,16 +64,10 @@ class SecondStage(Block):
 
         return plot_second_stage({} if self.trees is None else ranker.importance(self.trees), self.weights or {})
 
-    def order(self, kind: str) -> Callable[[pl.DataFrame], np.ndarray]:
-        """Return the function from the features of candidates to their scores by `fusion` or `ranker`."""
-        return self._by_fusion if kind == "fusion" else self._by_ranker
-
-    def _by_fusion(self, features: pl.DataFrame) -> np.ndarray:
-        return fusion.score(features, self.weights)
-
-    def _by_ranker(self, features: pl.DataFrame) -> np.ndarray:
-        base = self._by_fusion(features)
-        return base if self.trees is None else base + ranker.score(features, self.trees)
+    def score(self, kind: str, features: pl.DataFrame) -> np.ndarray:
+        """Return the scores of candidates by `fusion` or `ranker`."""
+        base = fusion.score(features, self.weights)
+        return base if kind == "fusion" or self.trees is None else base + ranker.score(features, self.trees)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +75,12 @@ class Ordered:
     """The best items of all sources, by a second stage; other items follow in the order of equals, without scores."""
 
     reader: CandidateReader
-    order: Callable[[pl.DataFrame], np.ndarray]
+    stage: SecondStage
+    kind: str
 
     def top(self, moments: Moments, limit: int) -> Lists:
         candidates = self.reader.read(moments)
-        scores = self.order(candidates.features)
+        scores = self.stage.score(self.kind, candidates.features)
         lists = Lists.empty(len(moments), limit)
         by_score = np.lexsort((np.arange(len(scores)), -scores, candidates.row))
         row, item, scores = candidates.row[by_score], candidates.item[by_score], scores[by_score]
@@ -115,8 +107,8 @@ class Reranked:
         scores = np.full(lists.scores.shape, np.nan)
         row, place = np.nonzero(lists.items[:, : self.shortlist] != NO_ITEM)
         if len(row):
-            logits = lens_logits(self.lens, moments, row, lists.items[row, place])
-            scores[row, place] = expit(logits.astype(np.float64))
+            logits = self.lens.logits(moments.pairs(row, lists.items[row, place]))
+            scores[row, place] = expit(logits.numpy().astype(np.float64))
         order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")
         items, scores = (np.take_along_axis(each, order, axis=1) for each in (lists.items, scores))
         return Lists(items[:, :limit], scores[:, :limit])
@@ -124,23 +116,17 @@ class Reranked:
 
 @dataclass(frozen=True, eq=False)
 class Delivered:
-    """The lists of a method as users get them: popular items where they have no events, and unlike ones if asked for.
-
-    Attributes:
-        vectors: of items, by which the first items of a list are made unlike; None for no such change.
-        diversity: how strongly, see `marginal_relevance`.
-        shortlist: number of the first items, which then have no scores.
-    """
+    """The lists of a method as users get them: popular items where they have no events, unlike ones if asked for."""
 
     first: ListMaker
     popularity: ItemModel
-    vectors: np.ndarray | None
-    diversity: float
-    shortlist: int
+    vectors: np.ndarray | None  # of items, by which the first items of a list are made unlike; None for no such change
+    diversity: float  # how strongly, see `marginal_relevance`
+    shortlist: int  # number of the first items, which then have no scores
 
     def top(self, moments: Moments, limit: int) -> Lists:
         is_known = moments.has_events
-        if is_known.all():
+        if is_known.all():  # so that what is made of these moments serves further calls
             return self._of_known(moments, limit)
         lists = Lists.empty(len(moments), limit)
         if is_known.any():
@@ -153,13 +139,9 @@ class Delivered:
             return self.first.top(moments, limit)
         items, scores = self.first.top(moments, max(limit, self.shortlist))
         first = items[:, : self.shortlist]
-        lengths = (first != NO_ITEM).sum(axis=1)
-        vectors = unit_vectors(self.vectors[first.clip(0).ravel()]).reshape(*first.shape, -1)
-        strengths = np.full(len(moments), self.diversity)
-        order = marginal_relevance(vectors, np.maximum(lengths, 1), strengths, self.shortlist)
-        is_item = np.arange(order.shape[1]) < lengths[:, None]
-        items[:, : order.shape[1]] = np.where(is_item, np.take_along_axis(first, order, axis=1), NO_ITEM)
-        scores[:, : order.shape[1]] = np.nan
+        order = marginal_relevance(first, self.vectors, self.diversity, self.shortlist)
+        items[:, : self.shortlist] = np.where(order >= 0, np.take_along_axis(first, order, axis=1), NO_ITEM)
+        scores[:, : self.shortlist] = np.nan
         return Lists(items[:, :limit], scores[:, :limit])
 
 

@@ -42,15 +42,11 @@ def labels(sources: Mapping[str, Any]) -> dict[str, str]:
 
 
 def settings_of_sources(
-    config: RecommendationConfig,
-    configs: Mapping[str, Any],
-    training: Training,
-    likes: pl.DataFrame,
-    live: bool,
+    config: RecommendationConfig, configs: Mapping[str, Any], training: Training, likes: pl.DataFrame, live: bool
 ) -> dict[str, Any]:
     """Return the settings of each source that likes choose, see `choose_settings`; as a `Choice` has them."""
-    rules = config.rules(training.log.items) | {"live": live}
-    return {
-        source: choose_settings(model_of(source), training, configs.get(source), likes, **rules).model_dump(mode="json")
-        for source in config.sources
-    }
+    rules, chosen = config.rules(training.log.items), dict[str, Any]()
+    for source in config.sources:
+        settings = choose_settings(model_of(source), training, configs.get(source), likes, *rules, live=live)
+        chosen[source] = settings.model_dump(mode="json")
+    return chosen

@@ -19,6 +19,7 @@ from reclora_kedro.history.splits import split_of
 from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
+from reclora_kedro.recommendation.item_ranks import draw
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.recommendation.sources import settings_of_sources
@@ -29,22 +30,14 @@ Train = Callable[[InteractionLog], Mapping[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """A window whose likes are ranked by models that were fitted before it.
+    """A window whose likes are ranked by models that were fitted before it."""
 
-    Attributes:
-        number: 0 for the one that teaches, from 1 on for those that test.
-        start, end: its first second, and the first one after it.
-        training: the log until its end, whose events before its start are known.
-        recommender: fitted to these.
-        likes: of the window, in its test split.
-    """
-
-    number: int
-    start: int
-    end: int
-    training: Training
-    recommender: FittedRecommender
-    likes: pl.DataFrame
+    number: int  # 0 for the one that teaches, from 1 on for those that test
+    start: int  # its first second
+    end: int  # the first second after it
+    training: Training  # the log until its end, whose events before its start are known
+    recommender: FittedRecommender  # fitted to these
+    likes: pl.DataFrame  # of the window, in its test split
 
 
 def bounds_of_windows(seconds: np.ndarray, config: BacktestConfig) -> list[int]:
@@ -153,9 +146,8 @@ def windows_of(
         until_end = log_until(log, validates, start, end)
         is_training_event = until_end.sequences.timestamp < start
         training = Training(until_end, is_training_event, {} if train is None else train(until_end))
-        likes = draw_positives(
-            until_end, "test", None, None, recommendation.seed, **recommendation.rules(until_end.items)
-        )
+        rules = recommendation.rules(until_end.items)._asdict()
+        likes = draw_positives(until_end, "test", None, None, recommendation.seed, **rules)
         if likes["user_index"].n_unique() < 2:
             raise ValueError(
                 f"The window from {day(start)} to {day(end - 1)} has likes of {likes['user_index'].n_unique()} user(s) "
@@ -177,8 +169,3 @@ def windows_of(
 def day(second: int) -> str:
     """Return the day of a second, such as 2013-09-01."""
     return str(np.datetime64(second, "s").astype("datetime64[D]"))
-
-
-def draw(likes: pl.DataFrame, rows: int | None, seed: int) -> pl.DataFrame:
-    """Draw likes uniformly, in their order; None for all."""
-    return likes[np.sort(np.random.default_rng(seed).permutation(likes.height)[:rows])]

@@ -18,7 +18,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import CANDIDATE, questions
 from reclora_kedro.history.rating_statistics import events_and_likes
 from reclora_kedro.history.records import prompt_records
-from reclora_kedro.history.retrieval import WindowConfig, unit_vectors
+from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import GateInput
@@ -196,8 +196,7 @@ class Answer:
         config, n, embeddings = self.now.current_model.recommendation, self.request.n, self.now.log.item_embeddings
         self._keep(np.argsort(-self.scores, kind="stable"))
         if config.diversity and embeddings is not None:
-            vectors, lengths = unit_vectors(embeddings[self.items])[None], np.array([len(self.items)])
-            self._keep(marginal_relevance(vectors, lengths, np.array([config.diversity]), n)[0])
+            self._keep(marginal_relevance(self.items[None], embeddings, config.diversity, n)[0])
             self.scores = None
         else:
             self._keep(np.arange(min(n, len(self.items))))
@@ -265,7 +264,7 @@ class Snapshot:
 
     def why_empty(self, request: Request) -> Nothing:
         _, candidates = self.rules(replace(request, allowed=None))
-        excluded = [self.recommender.rules["excluded"], request.excluded]
+        excluded = [self.recommender.rules.excluded, request.excluded]
         if request.allowed is not None:
             excluded.append(np.flatnonzero(~request.allowed))
         return why_empty(self.recommender.order.items if candidates is None else candidates, np.concatenate(excluded))

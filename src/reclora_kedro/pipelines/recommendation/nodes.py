@@ -67,7 +67,8 @@ def shortlist_candidates(
     reader = None if lens is None else item_ranks.lens_reader(lens, bare, "live")
     fitted = FittedRecommender.from_choice(training, chosen, config, reader)
     training.release()
-    example = list_of_visitor(fitted, config.top_n) if reader is None and table is None else None
+    shows_example = reader is None and table is None and config.variant is None  # else users get other lists
+    example = list_of_visitor(fitted, config.top_n) if shows_example else None
     learned, users = fitted.learned(), len(log.users if config.users is None else config.users)
     with in_files(fitted, engine, users) as fitted:
         shortlist, report = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
@@ -95,7 +96,7 @@ def recommend(
     A log is given if `config.diversity` compares the items that a variant has scored.
     """
     report = {"pairs_scored": 0 if scores is None else scores.height}
-    vectors = None if log is None else log.item_text_vectors()
+    vectors = None if log is None else log.item_embeddings
     recommended = recommendations.best_of_shortlists(shortlist, scores, config.top_n, config.diversity, vectors)
     return recommended, recommendations.as_lines(recommended), report
 
