@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reclora_extras.mtl_lora.settings import MtlLoraSettings
-from reclora_kedro.adapters.personalized import PersonalizedMethod
+from reclora_kedro.adapters.base import PersonalizedMethod
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from torch import Tensor
 
+    from reclora_kedro.adapters.tuner import PersonalizedConfig
     from reclora_kedro.adapters.user_loras import UserLoras
 
 
@@ -24,15 +26,9 @@ class AdapterSettings(Protocol):
 class TrainedOn:
     """What an adapter was trained on; part of PEFT's ``adapter_config.json``."""
 
-    base_llm: dict[str, Any] | None = field(
-        default=None, metadata={"help": "name and digests of the base LLM that the adapter was trained on"}
-    )
-    gate_input: str | None = field(
-        default=None, metadata={"help": "name of what the gates were trained to read, for whoever scores or exports"}
-    )
-    gate_dim: int | None = field(
-        default=None, metadata={"help": "width of the gates' inputs; needed where there are several meta-LoRAs"}
-    )
+    base_llm: dict[str, Any] | None = field(default=None, metadata={"help": "name and digests of the base LLM"})
+    gate_input: str | None = field(default=None, metadata={"help": "name of what the gates were trained to read"})
+    gate_dim: int | None = field(default=None, metadata={"help": "width of the gates' inputs, if there are gates"})
 
 
 class AdapterMethod:
@@ -97,3 +93,34 @@ class AdapterMethod:
             note: further instructions for servers besides loading the LoRAs; empty for none.
         """
         raise NotImplementedError
+
+
+class PersonalizedMethod(AdapterMethod):
+    """A method whose tuner is a `PersonalizedTuner`."""
+
+    @abstractmethod
+    def config_class(self) -> type[PersonalizedConfig]:
+        """Import its tuner, which registers itself; return its PEFT configuration class, with its settings' fields."""
+
+    def register(self) -> None:
+        self.config_class()
+
+    def require(self, model: Any, settings: Any) -> None:
+        from reclora_kedro.adapters.base_llm import require_target_modules
+
+        require_target_modules(model, settings.target_modules)
+
+    def peft_config(self, model: Any, settings: Any, trained_on: TrainedOn) -> PersonalizedConfig:
+        """Return the PEFT configuration of a fresh adapter; targets ``auto`` are the attention projections."""
+        from reclora_kedro.adapters.base_llm import attention_projections
+
+        values = asdict(settings) | asdict(trained_on)
+        if settings.target_modules == "auto":
+            values["target_modules"] = attention_projections(model)
+        return self.config_class()(task_type="CAUSAL_LM", **values)
+
+    def prepare(self, adapted: PeftModel, gate_inputs: Tensor) -> None:
+        adapted.base_model.fit_gates(gate_inputs)
+
+    def context(self, adapted: PeftModel, gate_inputs: Tensor | None) -> AbstractContextManager[None]:
+        return adapted.base_model.gate_context(gate_inputs)

@@ -22,7 +22,6 @@ ATTENTION_PROJECTIONS = (
 )
 """Candidates for `target_modules: auto`, which takes the first that the base LLM has."""
 
-
 SUMS_PER_TENSOR = 1024
 """Number of sums that represent a tensor in a digest, each over every 1024th group of four weights."""
 
@@ -45,51 +44,42 @@ def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
     if targets == "auto":
         attention_projections(model)
         return
-    decoder = decoder_prefix(model)
+    decoder, linear = decoder_prefix(model), linear_layers(model)
+    paths = [path for path, _ in model.named_modules() if path.startswith(decoder)]
     for target in [targets] if isinstance(targets, str) else targets:
-        matched = [
-            (path, part)
-            for path, part in model.named_modules()
-            if path.startswith(decoder)
-            and (re.fullmatch(target, path) if isinstance(targets, str) else f".{path}".endswith(f".{target}"))
-        ]
-        wrong = [path for path, part in matched if not _in_block(path) or not is_linear(part)]
+        pattern = target if isinstance(targets, str) else rf"(.*\.)?{re.escape(target)}"
+        matched = [path for path in paths if re.fullmatch(pattern, path)]
+        wrong = [path for path in matched if path not in linear]
         if wrong or not matched:
             fault = f"has as {wrong[0]}, which is no linear layer in a block" if wrong else "lacks in its decoder"
             raise ValueError(
                 f"adapter.target_modules names {target}, which the base LLM {fault}; "
-                f"its linear layers are {', '.join(sorted(linear_layers(model)))}: name some of these."
+                f"its linear layers are {', '.join(names_of(linear))}: name some of these."
             )
 
 
-def is_linear(part: torch.nn.Module) -> bool:
-    """Whether a part of a model is a linear layer, also one written as GPT-2's."""
+def linear_layers(model: Any) -> list[str]:
+    """Return the paths of the linear layers, also those written as GPT-2's, in the numbered blocks of a decoder."""
     from transformers.pytorch_utils import Conv1D
 
-    return isinstance(part, torch.nn.Linear | Conv1D)
-
-
-def linear_layers(model: Any) -> set[str]:
-    """Return the names of the linear layers in the blocks of a model's decoder, without their paths."""
     decoder = decoder_prefix(model)
-    layers = (path for path, part in model.named_modules() if is_linear(part) and _in_block(path))
-    return {path.rsplit(".", 1)[-1] for path in layers if path.startswith(decoder)}
+    linear = [path for path, part in model.named_modules() if isinstance(part, torch.nn.Linear | Conv1D)]
+    return [path for path in linear if path.startswith(decoder) and any(map(str.isdigit, path.split(".")))]
 
 
-def _in_block(path: str) -> bool:
-    """Whether a layer is in one of the model's numbered blocks, unlike the head."""
-    return any(part.isdigit() for part in path.split("."))
+def names_of(layers: list[str]) -> list[str]:
+    return sorted({path.rpartition(".")[2] for path in layers})
 
 
 def attention_projections(model: Any) -> list[str]:
     """Return the names of the query and value, or else input, projections; raise ValueError if none are known."""
-    linear = linear_layers(model)
+    linear = names_of(linear_layers(model))
     for names in ATTENTION_PROJECTIONS:
-        if linear.issuperset(names):
+        if set(names) <= {*linear}:
             return list(names)
     raise ValueError(
         f"adapter.target_modules is auto, but none of the base LLM's linear layers is known as an attention "
-        f"projection: name some of {', '.join(sorted(linear))}."
+        f"projection: name some of {', '.join(linear)}."
     )
 
 

@@ -83,13 +83,6 @@ def saved_config(folder: str) -> Any:
     return PeftConfig.from_pretrained(folder)
 
 
-def adapter_of(model: Any, lora: Lora) -> "PeftModel":
-    """Add an ordinary LoRA as an adapter of the default method, in eval mode."""
-    from reclora_kedro.adapters.reclora import export
-
-    return export.adapter_of(model, lora)
-
-
 def lora_of(model: Any, folder: str) -> Lora:
     """Return a saved adapter as a single LoRA for all users; the base LLM is left without an adapter.
 
@@ -106,7 +99,9 @@ def lora_of(model: Any, folder: str) -> Lora:
     adapted = load_adapter(model, folder)
     try:
         loras = user_loras(adapted, torch.empty(1, 0), ["all"])
-        return Lora.from_tensors(loras.config, {name: factors[0] for name, factors in loras.tensors().items()})
+        return Lora.from_tensors(
+            loras.config, {name: factors[0] for name, factors in loras.tensors(slice(None)).items()}
+        )
     finally:
         adapted.unload()
 

@@ -1,12 +1,13 @@
-"""Settings that all LoRA methods share."""
+"""Settings that all LoRA methods share, and those of the export of users' LoRAs."""
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from reclora_kedro.parameters import Count, Positive
+from kedro_provenance.parameters import Block
+from reclora_kedro.parameters import Count, Id, Positive
 
 
 @dataclass
@@ -35,3 +36,20 @@ class LoraSettings:
                 f"last_layers is {self.last_layers}, but target_modules is a regular expression, which chooses layers "
                 "itself: set last_layers to null, or list target_modules by name."
             )
+
+
+class ExportConfig(Block):
+    """Which users' LoRAs to export, and from which adapter."""
+
+    variant: str = Field(min_length=1)
+    users: tuple[Id, ...] | None
+    most_active: Count | None
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if (self.users is None) == (self.most_active is None) or self.users == ():
+            raise ValueError(
+                f"export.users is {self.users} and export.most_active is {self.most_active}: give at least one id "
+                "under users, or a number as most_active, and set the other one to null"
+            )
+        return self

@@ -21,9 +21,7 @@ from reclora_kedro.adapters.linear import PersonalizedLayer
 class PersonalizedConfig(TrainedOn, PeftConfig):
     """PEFT configuration of an adapter besides its method's settings."""
 
-    layers_to_transform: list[int] | None = field(
-        default=None, metadata={"help": "numbers of the transformer layers to adapt, from 0; None: all"}
-    )
+    layers_to_transform: list[int] | None = field(default=None, metadata={"help": "layers to adapt, from 0; None: all"})
 
     def __post_init__(self) -> None:
         PeftConfig.__post_init__(self)

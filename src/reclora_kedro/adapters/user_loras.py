@@ -1,8 +1,7 @@
 """LoRAs of single users, written as ordinary PEFT checkpoints that any LoRA server loads."""
 
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,32 +20,36 @@ USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class UserLoras(ABC):
+class UserLoras:
     """LoRAs of several users under an adapter, ready to be written.
 
     Attributes:
         user_ids: ids of the users, which also name their folders.
         config: PEFT's configuration of each of these LoRAs.
-        base_llm: name of the base LLM.
         note: further instructions for servers besides loading the LoRAs; empty for none.
+        tensors: returns the LoRAs of some users: per layer ``lora_A`` (users, rank, in), ``lora_B`` (users, out, rank).
+        gate_entropy: mean entropy of each user's gates, from 0 for a single meta-LoRA to 1 for a plain average; None
+            without gates.
     """
 
     user_ids: list[Any]
     config: "LoraConfig"
     base_llm: str
     note: str
-
-    @abstractmethod
-    def tensors(self, users: slice = slice(None)) -> dict[str, Tensor]:
-        """Return the LoRAs of some users: per layer ``lora_A`` (users, rank, in), ``lora_B`` (users, out, rank)."""
-
-    @abstractmethod
-    def table(self) -> list[dict[str, Any]]:
-        """Return one record per user: user_id, folder, and values of the method."""
+    tensors: Callable[[slice], dict[str, Tensor]]
+    gate_entropy: Sequence[float | None]
 
     @property
     def folders(self) -> list[str]:
         return [user_folder(user_id) for user_id in self.user_ids]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return one record per user: user_id, folder, rank and gate_entropy."""
+        columns = zip(self.user_ids, self.folders, self.gate_entropy, strict=True)
+        return [
+            {"user_id": user_id, "folder": folder, "rank": self.config.r, "gate_entropy": entropy}
+            for user_id, folder, entropy in columns
+        ]
 
     def save(self, folder: Path, before: Path | None = None) -> None:
         """Write a README.md and a PEFT checkpoint per user; LoRAs unchanged since the export `before` are linked."""

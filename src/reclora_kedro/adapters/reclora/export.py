@@ -1,7 +1,5 @@
 """LoRAs of users from a personalized one, and an ordinary LoRA as an adapter of RecLoRA."""
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,44 +9,11 @@ from torch import Tensor
 from reclora_kedro.adapters.base_llm import describe_base_llm
 from reclora_kedro.adapters.lora import PEFT_PREFIX, Lora
 from reclora_kedro.adapters.reclora import RecLoraConfig  # whose import lets PEFT know the method
+from reclora_kedro.adapters.reclora.gates import gate_entropy
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
 from reclora_kedro.adapters.user_loras import UserLoras
 
 COMMON = ("r", "lora_alpha", "target_modules", "layers_to_transform")  # to PEFT's LoRA and ours
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecLoraUserLoras(UserLoras):
-    """LoRAs of users whose meta-LoRAs are mixed by fixed gate weights."""
-
-    layers: dict[str, RecLoraLayer]  # the adapted layers, by their path in the base LLM
-    weights: Tensor  # gate weights per layer and user, shape (layers, users, N)
-    adapter_name: str
-    adapter: RecLoraConfig
-    dtype: torch.dtype  # type of the base LLM, in which the LoRAs are written
-
-    @torch.no_grad()
-    def tensors(self, users: slice = slice(None)) -> dict[str, Tensor]:
-        """Return the LoRAs of some users: per layer ``lora_A`` (users, rank, in), ``lora_B`` (users, out, rank)."""
-        tensors = {}
-        for (path, layer), weights in zip(self.layers.items(), self.weights[:, users], strict=True):
-            A, B = layer.reclora_A[self.adapter_name], layer.reclora_B[self.adapter_name]
-            for name, factors in zip("AB", lora_factors(A, B, weights, self.adapter), strict=True):
-                tensors[f"base_model.model.{path}.lora_{name}.weight"] = factors.to("cpu", self.dtype)
-        return tensors
-
-    def table(self) -> list[dict[str, Any]]:
-        """Return one record per user: user_id, folder, rank and gate_entropy.
-
-        The entropy is the mean over the layers, as a share of log N: 1 for a plain average of the meta-LoRAs, 0 for a
-        single one; null if N is 1.
-        """
-        N = self.weights.shape[-1]
-        entropy = torch.special.entr(self.weights).sum(-1).mean(0) / math.log(max(N, 2))
-        return [
-            {"user_id": user_id, "folder": folder, "rank": self.config.r, "gate_entropy": share if N > 1 else None}
-            for user_id, folder, share in zip(self.user_ids, self.folders, entropy.tolist(), strict=True)
-        ]
 
 
 def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
@@ -60,25 +25,32 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], not
     Raises:
         ValueError: the states, shape (users, gate_dim), have another width than the adapter's.
     """
-    config = adapted.active_peft_config
-    name = adapted.active_adapter
-    tuner = adapted.base_model
+    config, name, tuner = adapted.active_peft_config, adapted.active_adapter, adapted.base_model
     modules = tuner.model.named_modules()
     layers = {path: part for path, part in modules if isinstance(part, RecLoraLayer) and name in part.reclora_A}
     with torch.no_grad():
         weights = tuner.gate_weights(user_states)
     if weights is None:
         weights = torch.ones(1, len(user_ids), 1)
-    return RecLoraUserLoras(
+    weights = weights.expand(len(layers), -1, -1)  # shape (layers, users, N)
+    entropy = gate_entropy(weights.transpose(0, 1)).tolist() if config.num_meta_loras > 1 else [None] * len(user_ids)
+
+    @torch.no_grad()
+    def tensors(users: slice) -> dict[str, Tensor]:
+        loras = {}
+        for (path, layer), own in zip(layers.items(), weights[:, users], strict=True):
+            factors = lora_factors(layer.reclora_A[name], layer.reclora_B[name], own, config)
+            for letter, factor in zip("AB", factors, strict=True):
+                loras[f"{PEFT_PREFIX}{path}.lora_{letter}.weight"] = factor.to("cpu", adapted.dtype)
+        return loras
+
+    return UserLoras(
         user_ids=user_ids,
         config=lora_config(config),
         base_llm=(config.base_llm or {}).get("name", config.base_model_name_or_path),
         note=note,
-        layers=layers,
-        weights=weights.expand(len(layers), -1, -1),
-        adapter_name=name,
-        adapter=config,
-        dtype=adapted.dtype,
+        tensors=tensors,
+        gate_entropy=entropy,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from reclora_kedro.adapters.personalized import PersonalizedMethod
+from reclora_kedro.adapters.base import PersonalizedMethod
 from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 
 if TYPE_CHECKING:

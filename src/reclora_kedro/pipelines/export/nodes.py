@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from reclora_kedro.adapters.export import ExportConfig
+from reclora_kedro.adapters.settings import ExportConfig
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.blend import SERVER_NOTES
