@@ -84,7 +84,7 @@ def merge_users(
 def choose_merged(base_llm: LanguageModel, merged_loras: str, config: MergingConfig) -> nn.Module:
     """Return the LoRA of the chosen method as an adapter."""
     from reclora_kedro.adapters.lora import Lora
-    from reclora_kedro.adapters.reclora.export import adapter_of
+    from reclora_kedro.adapters.methods import adapter_of
 
     return adapter_of(base_llm.model, Lora.load(Path(merged_loras, config.method)))
 

@@ -83,6 +83,13 @@ def saved_config(folder: str) -> Any:
     return PeftConfig.from_pretrained(folder)
 
 
+def adapter_of(model: Any, lora: Lora) -> "PeftModel":
+    """Add an ordinary LoRA as an adapter of the default method, in eval mode."""
+    from reclora_kedro.adapters.reclora import export
+
+    return export.adapter_of(model, lora)
+
+
 def lora_of(model: Any, folder: str) -> Lora:
     """Return a saved adapter as a single LoRA for all users; the base LLM is left without an adapter.
 

@@ -16,8 +16,7 @@ from reclora_extras.merging.config import MergingConfig
 from reclora_extras.merging.merging import merge_loras
 from reclora_extras.merging.nodes import choose_merged, merge_variants
 from reclora_kedro.adapters.lora import Lora, load_user_loras
-from reclora_kedro.adapters.methods import lora_of
-from reclora_kedro.adapters.reclora.export import adapter_of
+from reclora_kedro.adapters.methods import adapter_of, lora_of
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.scoring.config import ScoringConfig
 
