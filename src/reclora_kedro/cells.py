@@ -15,7 +15,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -28,11 +27,11 @@ from kedro.pipeline import Pipeline
 from kedro.runner.task import Task
 
 from kedro_provenance.catalog import AtomicCatalog, is_scratch
-from kedro_provenance.files.lifetime import end_with_parent
 from kedro_provenance.kedro_internals import catalog_of, open_context
 from kedro_provenance.plan import recipe_of
 from kedro_provenance.run import Checks, Run
 from kedro_provenance.runner import IncrementalRunner
+from reclora_kedro.distributed.engine import process_pool
 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -92,7 +91,6 @@ class CellRunner:
         parameters: nested blocks of all parameters of the session.
         revision: git revision of the project.
         checks: checks of nodes, before any cell is run.
-        share_cores: gives a process its share of the cores, of as many processes as there are.
     """
 
     project: Path
@@ -103,7 +101,6 @@ class CellRunner:
     parameters: Mapping[str, Any]
     revision: str | None
     checks: Sequence[Checks]
-    share_cores: Callable[[int], None] | None = None
 
     def run(self, cells: Sequence[Cell], result: Callable[[Any], R], workers: int) -> list[R]:
         """Run the nodes that no earlier cell or run has run.
@@ -132,28 +129,20 @@ class CellRunner:
         Raises:
             RuntimeError: a cell failed, or a process died.
         """
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=begin, initargs=(self, workers))
-        with pool:
-            try:
+        try:
+            with process_pool(workers, begin, self.project) as pool:
                 yield pool
-            except BrokenProcessPool as error:
-                raise RuntimeError(
-                    "A process that ran cells died. If it printed no reason above, it was killed, most likely for want "
-                    "of memory: lower study.workers. What had been finished is kept, and the same command goes on."
-                ) from error
-            except RuntimeError as error:  # of a process; raised here, it is the project's own, without a stack trace
-                raise RuntimeError(str(error)) from error
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "A process that ran cells died. If it printed no reason above, it was killed, most likely for want "
+                "of memory: lower study.workers. What had been finished is kept, and the same command goes on."
+            ) from error
+        except RuntimeError as error:  # of a process; raised here, it is the project's own, without a stack trace
+            raise RuntimeError(str(error)) from error
 
 
-def cell_runner(run: Run, share_cores: Callable[[int], None] | None = None) -> CellRunner:
-    """Return the runner of the default flow with other parameters, in a run's project and environment.
-
-    Args:
-        run: the run.
-        share_cores: gives a process its share of the cores, of as many processes as there are.
-    """
+def cell_runner(run: Run) -> CellRunner:
+    """Return the runner of the default flow with other parameters, in a run's project and environment."""
     loader = run.context.config_loader
     return CellRunner(
         project=run.project,
@@ -164,7 +153,6 @@ def cell_runner(run: Run, share_cores: Callable[[int], None] | None = None) -> C
         parameters=run.parameters,
         revision=run.revision,
         checks=run.checks,
-        share_cores=share_cores,
     )
 
 
@@ -173,13 +161,10 @@ def cells_of(run: Run) -> Path:
     return run.data / FOLDER
 
 
-def begin(runner: CellRunner, workers: int) -> None:
-    """Initialise a process: end with the session, bootstrap the project, and take a share of the cores."""
-    end_with_parent()
-    os.chdir(runner.project)
-    bootstrap_project(runner.project)
-    if workers > 1 and runner.share_cores:
-        runner.share_cores(workers)
+def begin(project: Path) -> None:
+    """Bootstrap the project in a process that runs cells."""
+    os.chdir(project)
+    bootstrap_project(project)
 
 
 def check_cell(runner: CellRunner, cell: Cell) -> None:

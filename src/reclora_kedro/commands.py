@@ -58,7 +58,7 @@ def _run_cells(run: Run) -> None:
     from reclora_kedro.study.config import GridConfig, StudyConfig
     from reclora_kedro.study.search import Search
 
-    config, runner = StudyConfig.model_validate(run.parameters["study"]), cell_runner(run, share_cores)
+    config, runner = StudyConfig.model_validate(run.parameters["study"]), cell_runner(run)
     try:
         loaded = grid.load_grids(config.grid, run.catalog.load("study_grids"))
         grids = {name: each for name, each in loaded.items() if isinstance(each, GridConfig)}
@@ -79,13 +79,6 @@ def _run_cells(run: Run) -> None:
     studied = [results.StudiedCell(cell, result) for cell, result in zip(cells, finished, strict=True)]
     run.catalog.save("study_searches", trials)
     run.catalog.save("study_cells", [each.to_json() for each in studied])
-
-
-def share_cores(processes: int) -> None:
-    """Use a share of the cores in this process, of as many processes as there are."""
-    import torch
-
-    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
 
 def run_search(search: Any, runner: CellRunner, workers: int) -> list[dict[str, Any]]:

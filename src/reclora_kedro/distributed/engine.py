@@ -335,20 +335,46 @@ def _written(value: Any, engine: EngineConfig) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _processes(shards: Sequence[S], engine: EngineConfig) -> int:
-    """Return the number of processes of this machine among which shards of one thread are worth sharing."""
+@contextmanager
+def process_pool(processes: int, begin: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
+    """Give processes that share this machine's cores, end with this process, and have called `begin`.
+
+    Those of joblib would end, with what they keep, once they have read 300 MB of a file, which they take for a leak.
+    """
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin_process, (processes, begin, *arguments))
+    with pool:
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin_process(processes: int, begin: Callable[..., None], *arguments: Any) -> None:
+    import torch
+
+    end_with_parent()
+    if processes > 1:
+        threads = max(1, min(torch.get_num_threads(), _cores() // processes))
+        torch.set_num_threads(threads)
+        threadpool_limits(threads)
+    begin(*arguments)
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use, also within the quota of a container."""
     from joblib import cpu_count
 
-    cores = 1 if engine.spreads else cpu_count()
+    return cpu_count()
+
+
+def _processes(shards: Sequence[S], engine: EngineConfig) -> int:
+    """Return the number of processes of this machine among which shards of one thread are worth sharing."""
+    cores = 1 if engine.spreads else _cores()
     return cores if len(shards) >= SHARDS_PER_CORE * cores else 1
 
 
 def _map_on_cores(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig, processes: int) -> Iterator[R]:
-    # Processes of joblib end, with what they keep, once they have read 300 MB of a file, which they take for a leak.
-    with (
-        _written(work, engine) as folder,
-        ProcessPoolExecutor(processes, get_context("spawn"), _begin, (folder,)) as pool,
-    ):
+    with _written(work, engine) as folder, process_pool(processes, _begin, folder) as pool:
         yield from pool.map(_run_kept, shards)
 
 
@@ -356,14 +382,9 @@ _kept: Callable[[Any], Any]
 
 
 def _begin(folder: Path) -> None:
-    """Initialise a process with one thread: load the function, whose arrays stay in the file."""
-    import torch
-
+    """Load the function, whose arrays stay in the file."""
     global _kept
-    end_with_parent()
     Progress.hidden = True  # the process that waits for the shards shows how many are done
-    torch.set_num_threads(1)
-    threadpool_limits(1)
     _kept = mapped.read(folder)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reclora_kedro.distributed.group import Group
+from reclora_kedro.distributed.group import ALONE, Group
 from reclora_kedro.finetuning.examples import Examples
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
@@ -18,7 +18,7 @@ def set_gradients(
     chosen: np.ndarray,
     weights: list[Tensor],
     budget: TokenBudget,
-    group: Group | None = None,
+    group: Group = ALONE,
 ) -> Tensor:
     """Set the gradient of the mean loss over ``chosen`` examples, by all processes; return losses, shape (chosen,).
 
@@ -37,12 +37,10 @@ def set_gradients(
             each = examples.losses(model, replace(batch, gate_inputs=None), chosen[part])
             return each.detach(), torch.autograd.grad(each.sum() / len(chosen), weights, materialize_grads=True)
 
-    share = np.arange(len(chosen)) if group is None else np.arange(group.rank, len(chosen), group.size)
+    share = np.arange(group.rank, len(chosen), group.size)
     for part, (each, gradients) in budget.run(share, examples.lengths[chosen], forward_and_backward):
         losses[torch.from_numpy(part)] = each
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad += gradient
-    if group is None:
-        return losses
     group.sum_gradients(weights)
     return group.sum(losses)

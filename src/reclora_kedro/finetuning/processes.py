@@ -1,5 +1,6 @@
 """Fine-tuning in this process, in several local ones, or on the workers of an engine."""
 
+from collections.abc import Callable
 from functools import partial
 
 import polars as pl
@@ -35,11 +36,19 @@ def fine_tune(
         RuntimeError: the processes failed; the message holds the reason of the first.
         ValueError: there are fewer GPUs than processes.
     """
+    train = partial(
+        train_adapter,
+        examples=examples,
+        validation=validation,
+        config=config,
+        checkpoints=checkpoints,
+        proximal_weight=proximal_weight,
+    )
     if not model.engine.spreads and config.processes == 1:
-        return train_adapter(model, examples, validation, config, checkpoints, proximal_weight=proximal_weight)
-    train = partial(_train_packed, model.packed(), examples, validation, config, checkpoints, proximal_weight)
+        return train(model)
+    train_packed = partial(_train_packed, model.packed(), train)
     if model.engine.spreads:
-        weights, log = train_together(train, model.engine, "fine-tuning")
+        weights, log = train_together(train_packed, model.engine, "fine-tuning")
     else:
         gpus = torch.cuda.device_count()
         if model.device.type == "cuda" and gpus < config.processes:
@@ -51,7 +60,7 @@ def fine_tune(
         model.model.to("cpu")
         torch.cuda.empty_cache()
         try:
-            weights, log = train_in_processes(train, config.processes, "Fine-tuning")
+            weights, log = train_in_processes(train_packed, config.processes, "Fine-tuning")
         finally:
             model.model.to(device)
     from peft import set_peft_model_state_dict
@@ -61,16 +70,8 @@ def fine_tune(
     return log
 
 
-def _train_packed(
-    packed: PackedModel,
-    examples: Examples,
-    validation: PromptSet,
-    config: TrainingConfig,
-    checkpoints: CheckpointStore | None,
-    proximal_weight: float,
-    group: Group,
-) -> tuple[bytes, pl.DataFrame]:
+def _train_packed(packed: PackedModel, train: Callable[..., pl.DataFrame], group: Group) -> tuple[bytes, pl.DataFrame]:
     """Train in one process of a group; return the trained adapter's weights and the log."""
     model = packed.load(trainable=True)
-    log = train_adapter(model, examples, validation, config, checkpoints, group, proximal_weight=proximal_weight)
+    log = train(model, group=group)
     return model.packed().adapter["adapter_model.safetensors"], log

@@ -109,9 +109,8 @@ class AnswerModel:
     ) -> np.ndarray:
         """Return the LLM's own logit of each prompt, float64, shape (prompts,).
 
-        Args:
-            share: number of this process and count of processes; each scores its share and leaves the other logits 0,
-                so that the sum over all processes is complete.
+        With a `share`, the number of this process and the count of processes, only this share is scored, and other
+        logits are 0, so that the sum over all processes is complete.
         """
         if share == (0, 1) and (self.engine.spreads or self.finished is not None):
             return self._llm_logits_in_shards(prompts, tokens_per_batch, description)
@@ -135,7 +134,8 @@ class AnswerModel:
         def run(places: Sequence[int]) -> Iterator[np.ndarray]:
             pending = [prompts.take(shards[place]) for place in places]
             if self.engine.spreads:
-                return scorer.on_workers(partial(_all_llm_logits, tokens_per_batch), pending, description)
+                score = partial(AnswerModel.all_llm_logits, tokens_per_batch=tokens_per_batch, description="score")
+                return scorer.on_workers(score, [(shard,) for shard in pending], description)
             return (scorer.all_llm_logits(shard, tokens_per_batch, description) for shard in pending)
 
         if self.finished is None:
@@ -147,7 +147,7 @@ class AnswerModel:
         return logits
 
     def on_workers(
-        self, answer: Callable[["AnswerModel", Any], np.ndarray], shards: Sequence[Any], step: str
+        self, answer: Callable[..., np.ndarray], shards: Sequence[tuple[Any, ...]], step: str
     ) -> Iterator[np.ndarray]:
         """Yield results, in order, of a picklable function of model and shard, on workers that load the model once."""
         work = OncePerWorker(partial(_answering, self.packed(), answer))
@@ -174,11 +174,7 @@ def answering_model(
     blend: Blend = "none",
     finished: FinishedShards | None = None,
 ) -> AnswerModel:
-    """Build the model that answers prompts from the parts that a catalog holds.
-
-    Args:
-        adapter: folder of a saved adapter; None for the LLM alone.
-        gate_inputs: gate inputs of the prompts, whose kind and width are checked against the adapter's.
+    """Build the model that answers prompts from the parts that a catalog holds, with the adapter in a folder, if any.
 
     Raises:
         MismatchError: the adapter belongs to another base LLM or was trained on other gate inputs.
@@ -215,9 +211,6 @@ def name_of(prompts: PromptSet) -> str:
     return digest([prompts.token_ids, hashlib.sha256(gate_inputs).hexdigest()])
 
 
-def _answering(packed: PackedModel, answer: Callable[[AnswerModel, Any], np.ndarray]) -> Callable[[Any], np.ndarray]:
-    return partial(answer, packed.load())
-
-
-def _all_llm_logits(tokens_per_batch: int, model: AnswerModel, prompts: PromptSet) -> np.ndarray:
-    return model.all_llm_logits(prompts, tokens_per_batch, "score")
+def _answering(packed: PackedModel, answer: Callable[..., np.ndarray]) -> Callable[[tuple[Any, ...]], np.ndarray]:
+    model = packed.load()
+    return lambda shard: answer(model, *shard)

@@ -42,10 +42,7 @@ class TokenBudget:
         """Apply ``work`` to batches of similar length within the budget; yield each batch and its result.
 
         When memory is exceeded, the remaining rows continue in smaller batches, so work that raises must have changed
-        nothing.
-
-        Raises:
-            MemoryError: a single row exceeds the memory.
+        nothing. MemoryError is raised for a single row that exceeds it.
         """
         pending = self._split(rows, lengths)
         while pending:

@@ -25,17 +25,10 @@ def embed_texts(
     tokens_per_batch: int,
     engine: EngineConfig = LOCAL,
 ) -> np.ndarray:
-    """Embed texts: mean hidden states from an LLM, pooled vectors from a sentence encoder.
+    """Embed the first `max_tokens` tokens of texts, float32, shape (texts, hidden); an empty text gets a zero vector.
 
     Equal texts, such as those of products of one kind, are embedded once. A sentence encoder multiplies in bfloat16
     where the device does so fast, in half the time.
-
-    Args:
-        texts: one description per item; an empty one gets a zero vector.
-        max_tokens: maximum tokens read per text; the rest is cut off.
-
-    Returns:
-        Float32, shape (texts, hidden).
     """
     distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     if len(distinct) < len(texts):

@@ -18,10 +18,7 @@ class FrozenLayers:
 
     Untrained, shared and personalized models read the same prompts, as do all validations during training; the layers
     below the first adapted one compute the same states each time. A batch is identified by all of its token ids,
-    padding included, so that results stay equal to the last bit. States are kept on the CPU.
-
-    Args:
-        capacity: maximum bytes to cache; later batches are computed each time.
+    padding included, so that results stay equal to the last bit. States are kept on the CPU, up to `capacity` bytes.
     """
 
     def __init__(self, capacity: int = 2**30) -> None:

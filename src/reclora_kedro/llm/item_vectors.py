@@ -25,10 +25,7 @@ def embed_items(
     seed: int,
     engine: EngineConfig = LOCAL,
 ) -> Arrays:
-    """Embed items with each encoder and keep the principal components, side by side.
-
-    Args:
-        encoders: language models and sentence encoders by name, and the log for co-occurrences.
+    """Embed items with each encoder (by name; for co-occurrences, the log) and keep the principal components.
 
     Returns:
         embeddings (items, d), encoders (their names in UTF-8, one per line), encoder_widths (columns of each encoder);
@@ -62,11 +59,7 @@ def embed_new_items(
     encoders: Mapping[str, Any],
     engine: EngineConfig = LOCAL,
 ) -> Arrays:
-    """Extend what `embed_items` returned by vectors of new items; an earlier vector changes only if its text did.
-
-    Args:
-        texts: one description per item, earlier items first.
-        texts_before: descriptions from which the earlier vectors were made.
+    """Extend what `embed_items` returned of `texts_before` by new items; an earlier vector changes if its text did.
 
     Raises:
         MismatchError: the earlier vectors were made by other encoders.
@@ -176,11 +169,8 @@ def principal_components(
 ) -> tuple[np.ndarray, Projection]:
     """Project centred embeddings, (items, hidden), onto their directions of greatest variance (RecLoRA, section 3.2).
 
-    Args:
-        components: dimensions to keep; reduced to items and hidden, and for a sparse matrix to one less.
-
-    Returns:
-        Float32, shape (items, min(components, items, hidden)), and the projection for later embeddings.
+    There are at most as many as items and as hidden dimensions, and for a sparse matrix one less. The result is
+    float32, shape (items, components), with the projection for later embeddings.
     """
     from sklearn.decomposition import PCA
 

@@ -129,10 +129,9 @@ def load_language_model(
     Args:
         source: hub id such as ``Qwen/Qwen3-0.6B``, local folder, or ``.gguf`` file.
         revision: branch, tag or commit of a hub id; pin it to keep runs reproducible.
-        dtype: ``auto`` or a torch type such as ``bfloat16``; auto is bfloat16 where the device multiplies it fast, else
-            float32.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...; auto is the first GPU, or the CPU without one.
-        quantization: ``8bit`` or ``4bit`` weights on a GPU, see :func:`quantization_config`; None for none.
+        dtype: see :func:`reclora_kedro.devices.choose_dtype`.
+        device: see :func:`reclora_kedro.devices.choose_device`.
+        quantization: see :func:`quantization_config`.
         outline: whether to load the tokenizer and, without weights, the layers alone, on the meta device, in a fraction
             of a second. In a local folder, the names of the weights are checked, and that all are finite; of a GGUF
             file, the weights are neither read nor dequantised.

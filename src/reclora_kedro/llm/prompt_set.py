@@ -48,12 +48,9 @@ class PromptSet:
 
 
 def prompt_set(prompts: pl.DataFrame, use: str, gate_inputs: GateInputs | None = None) -> PromptSet:
-    """Return the prompts of one use with the gate inputs of their rows.
+    """Return the prompts of one use (``few_shot``, ``validation``, ``test``, ``candidate``) with their gate inputs.
 
-    Args:
-        prompts: frame with row, use, label and token_ids.
-        use: ``few_shot``, ``validation``, ``test`` or ``candidate``.
-        gate_inputs: gate inputs of at least these rows, in any order; None for none.
+    `prompts` has row, use, label and token_ids; `gate_inputs` are of at least these rows, in any order.
 
     Raises:
         MismatchError: a row has no gate input.

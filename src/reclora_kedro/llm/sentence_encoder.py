@@ -127,9 +127,7 @@ def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -
 def load_sentence_encoder(source: str, revision: str | None = None, device: str = "auto") -> SentenceEncoder:
     """Load a sentence encoder in the layout of sentence-transformers, from safetensors, without running remote code.
 
-    Args:
-        source: hub id such as ``sentence-transformers/all-MiniLM-L6-v2``, or local folder.
-        revision: branch, tag or commit of a hub id; pin it to keep runs reproducible.
+    `source` is a hub id such as ``sentence-transformers/all-MiniLM-L6-v2``, or a local folder.
 
     Raises:
         FileNotFoundError: the folder or hub id does not exist, has no safetensors weights, or holds invalid JSON.

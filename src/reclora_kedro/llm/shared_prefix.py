@@ -107,7 +107,8 @@ def score_candidates(
         _, place = np.unique(groups, return_inverse=True)
         parts = [np.flatnonzero(np.isin(place, part)) for part in model.engine.shards(int(place.max()) + 1)]
         shards = [(prompts.take(rows), groups[rows]) for rows in parts]
-        batches = zip(parts, model.on_workers(partial(_score_shard, tokens_per_batch), shards, "rank"), strict=True)
+        score = partial(score_candidates, tokens_per_batch=tokens_per_batch)
+        batches = zip(parts, model.on_workers(score, shards, "rank"), strict=True)
     else:
         batches = (
             (rows, torch.sigmoid(logits.double()).cpu().numpy())
@@ -135,10 +136,6 @@ def common_prefix(token_ids: list[list[int]]) -> int:
     return min(common, min(map(len, token_ids)) - 1)
 
 
-def _score_shard(tokens_per_batch: int, model: AnswerModel, shard: tuple[PromptSet, np.ndarray]) -> np.ndarray:
-    return score_candidates(model, *shard, tokens_per_batch)
-
-
 def _scored_batches(
     model: AnswerModel, prompts: PromptSet, groups: np.ndarray, budget: TokenBudget
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
@@ -159,10 +156,8 @@ def _scored_batches(
 
 
 def _share_gates(model: AnswerModel, prompts: PromptSet, rows: np.ndarray) -> bool:
-    if not model.has_gates or prompts.gate_inputs is None:
-        return True
-    values = prompts.gate_inputs.values
-    return bool((values[rows] == values[rows[0]]).all())
+    inputs = prompts.gate_inputs
+    return not model.has_gates or inputs is None or bool((inputs.values[rows] == inputs.values[rows[0]]).all())
 
 
 def _shared_batches(
