@@ -16,6 +16,7 @@ from projects import MODELS, copy_project, kedro_command, stored
 from reclora_kedro import cells, commands
 from reclora_kedro.cells import CellRunner, check_cell, open_cell, run_cell
 from reclora_kedro.commands import run_search
+from reclora_kedro.distributed import engine
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.study.config import OUTPUTS, SearchConfig
 from reclora_kedro.study.grid import Cell, pipelines_of
@@ -41,7 +42,7 @@ def studied(tmp_path_factory):
     """A study that was killed in its first training, and then finished: its project, traces then and now, catalog."""
     project = copy_project(tmp_path_factory.mktemp("project"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cells, "get_context", lambda _: FORKED)
+        patch.setattr(engine, "get_context", lambda _: FORKED)
         with patch.context() as first:
             first.setattr(cells, "begin", begin_and_die)
             with pytest.raises(RunRefusedError, match="A process that ran cells died"):
@@ -152,7 +153,7 @@ def test_a_cell_that_ranks_whole_catalogues_compares_hit_rates(in_this_process):
 
 
 def test_trials_of_a_search_share_the_nodes_before_what_they_change(in_this_process, monkeypatch):
-    monkeypatch.setattr(cells, "get_context", lambda _: FORKED)
+    monkeypatch.setattr(engine, "get_context", lambda _: FORKED)
     before = Counter(node for node, _ in traces(in_this_process.project).values())
     config = SearchConfig(
         title="Mine",
@@ -191,7 +192,7 @@ def test_a_cell_whose_nodes_would_fail_is_refused_before_any_is_run(in_this_proc
 
 
 def test_a_wrong_cell_is_refused_by_its_name_and_parameter(in_this_process, monkeypatch):
-    monkeypatch.setattr(cells, "get_context", lambda _: FORKED)
+    monkeypatch.setattr(engine, "get_context", lambda _: FORKED)
     cell = Cell("wrong", {"rank": "0"}, 42, {"finetuning.variants.reclora.adapter.r": 0})
     with pytest.raises(
         RuntimeError, match=r"The cell wrong: rank 0, seed 42 cannot be run, so none was:(.|\n)*\br\b"

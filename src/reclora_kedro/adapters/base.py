@@ -85,13 +85,7 @@ class AdapterMethod:
         return None
 
     def user_loras(self, adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
-        """Return the LoRA of each user under an adapter.
-
-        Args:
-            user_states: the lens states ``user``, which the gates read, shape (users, gate_dim).
-            user_ids: ids of these users, which also name the folders.
-            note: further instructions for servers besides loading the LoRAs; empty for none.
-        """
+        """Return the LoRA of each user, whose lens states ``user`` the gates read, shape (users, gate_dim)."""
         raise NotImplementedError
 
 

@@ -36,10 +36,7 @@ def decoder_prefix(model: Any) -> str:
 def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
     """Raise ValueError if targets match nothing in a base LLM's decoder, or anything but linear layers in its blocks.
 
-    Its weights may be on the meta device.
-
-    Args:
-        targets: suffixes of the layers' paths, a regular expression of whole paths, or ``auto``.
+    Targets are suffixes of the layers' paths, a regular expression of whole paths, or ``auto``.
     """
     if targets == "auto":
         attention_projections(model)
@@ -84,11 +81,7 @@ def attention_projections(model: Any) -> list[str]:
 
 
 def require_base_llm(model: Any, expected: Mapping[str, str], folder: str) -> None:
-    """Refuse a base LLM other than the `expected` one, see `describe_base_llm`, of an adapter in `folder`.
-
-    Raises:
-        MismatchError: it is another one, or the adapter does not name its base LLM.
-    """
+    """Raise MismatchError unless a base LLM is the `expected` one, see `describe_base_llm`, of a folder's adapter."""
     given = describe_base_llm(model)
     if "weights" not in expected:
         raise MismatchError(

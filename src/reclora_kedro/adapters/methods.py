@@ -44,11 +44,7 @@ def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, 
 
 
 def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_dim: int | None = None) -> "PeftModel":
-    """Add a saved adapter, frozen and in eval mode.
-
-    Args:
-        model: the causal LM that the adapter was trained on, in any precision, see `describe_base_llm`.
-        gate_input: name of the gate inputs that it will read; None skips the check.
+    """Add a saved adapter, frozen and in eval mode, that will read gate inputs of this name and width (None: any).
 
     Raises:
         MismatchError: the adapter names another base LLM or none, or was trained on other gate inputs.

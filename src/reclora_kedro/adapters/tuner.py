@@ -182,11 +182,7 @@ class PersonalizedTuner(BaseTuner):
 
 
 def register(kind: str, config: type[PersonalizedConfig], tuner: type[PersonalizedTuner]) -> None:
-    """Let PEFT create, save and load a method's adapters like those of its own methods.
-
-    Args:
-        kind: value of its configurations' ``peft_type``.
-    """
+    """Let PEFT create, save and load a method's adapters, of ``peft_type`` `kind`, like those of its own methods."""
     PEFT_TYPE_TO_CONFIG_MAPPING[kind] = config
     PEFT_TYPE_TO_TUNER_MAPPING[kind] = tuner
     PEFT_TYPE_TO_PREFIX_MAPPING[kind] = tuner.prefix

@@ -34,12 +34,8 @@ class CheckpointStore:
     """The newest two checkpoints of a training, in a local folder or an object storage.
 
     A checkpoint is a safetensors file, with the JSON values as metadata, that is written atomically. Its name ends in
-    a digest of its content, which reveals damaged files.
-
-    Args:
-        folder: path or address such as ``s3://bucket/folder``; created on the first save.
-        training: key of the training, such as that of its recipe; names a subfolder.
-        options: options of the object storage, see :mod:`kedro_provenance.files.storage`.
+    a digest of its content, which reveals damaged files. `folder` may be an address such as ``s3://bucket/folder``,
+    with options as in :mod:`kedro_provenance.files.storage`; the key of the training names a subfolder.
 
     Examples:
         >>> import tempfile

@@ -137,10 +137,8 @@ def map_shards(
 
     On Ray, the function, shards and results are pickled (see `OncePerWorker` for what cannot be); each worker receives
     the function once, and the shards of a lost worker are run by others. Workers without GPUs stay for the next map.
-
-    Args:
-        one_thread: whether the function uses one core; where there is no Ray, processes on all cores of this machine
-            then share many shards. They map arrays of the function into memory, which they share, from a file.
+    Without Ray, processes on all cores share many shards of a function that uses `one_thread`; they map its arrays into
+    memory, which they share, from a file.
 
     Raises:
         ConnectionError, ImportError, ValueError: see `connect`.
@@ -309,11 +307,8 @@ def _join(train: "Callable[[Group], R]", address: str, port: int, size: int, ran
 def in_files(value: T, engine: EngineConfig, rows: int) -> Iterator[T]:
     """Yield a copy of what a function of `map_shards` reads, with its large arrays in a file that processes share.
 
-    If the caller lets go of the value, memory holds the arrays once. Where there will be no processes, the value itself
-    is yielded.
-
-    Args:
-        rows: number of rows that will be mapped in shards, one thread each.
+    If the caller lets go of the value, memory holds the arrays once. Where `rows` are too few for processes, the value
+    itself is yielded.
     """
     if _processes(engine.shards(rows), engine) == 1:
         yield value

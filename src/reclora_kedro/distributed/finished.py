@@ -14,12 +14,8 @@ from kedro_provenance.files.storage import is_remote, names_in, read, remove_dra
 class FinishedShards:
     """One array per finished shard, in a local folder or an object storage.
 
-    A file's name holds the shard's name and a digest of the content; damaged files do not count.
-
-    Args:
-        folder: path or address such as ``s3://bucket/folder``; created on the first save.
-        work: key of the step, such as that of a node's recipe; names a subfolder.
-        options: options of the object storage, see :mod:`kedro_provenance.files.storage`.
+    A file's name holds the shard's name and a digest of the content; damaged files do not count. `work`, the key of the
+    step, names a subfolder; see `CheckpointStore` for the others.
 
     Examples:
         >>> import tempfile
@@ -40,12 +36,8 @@ class FinishedShards:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yield place and result of every shard: first those already finished, then the others, which are saved.
 
-        Args:
-            names: digest of what each shard's result depends on besides the step.
-            run: computes the results of the shards at the given places, in order.
-
-        Raises:
-            OSError: a result cannot be written.
+        A name is the digest of what a shard's result depends on besides the step; `run` computes the results of the
+        shards at the given places, in order. OSError is raised for a result that cannot be written.
         """
         remove_drafts(self.folder)
         missing, files = [], dict[str, list[str]]()

@@ -28,8 +28,7 @@ def permuted_rows(count: int, limit: int | None, seed: int) -> tuple[np.ndarray,
 def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFrame) -> list[Record]:
     """Return each model's loss of AUC per permuted input, on the rows that were permuted.
 
-    Args:
-        permuted: by model, a frame of row, label, input and score, with the input taken from another row.
+    `permuted` has, by model, a frame of row, label, input and score, with the input taken from another row.
 
     Returns:
         Records of model, input, rows, auc (on these rows), permuted_auc, fall (auc - permuted_auc), low, high and

@@ -24,14 +24,9 @@ class PairedScores:
 
 
 def collect_scores(test_questions: pl.DataFrame, **tables: pl.DataFrame) -> pl.DataFrame:
-    """Return the scores of all models on the test rows as one long table.
+    """Return the scores of all models on the test rows as one long table: row, user, label, model and score.
 
-    Args:
-        test_questions: row, user_index and label of the test rows.
-        tables: by model, a table with row and score; rows outside the test are dropped.
-
-    Returns:
-        Frame with row, user (index in the log), label, model and score, models in the order given.
+    `tables` have row and score by model; rows outside the test are dropped.
 
     Raises:
         MismatchError: a model has no score for a test row.

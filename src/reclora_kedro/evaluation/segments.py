@@ -29,10 +29,7 @@ def segment_rows(
 ) -> list[Segmentation]:
     """Segment the test rows by cold items, new users, history length and item popularity in the training split.
 
-    Args:
-        samples: samples of the log, see `log_builder.build_log`.
-        offsets: start of each user's events, shape (users + 1,).
-        event_items: item index of each event, shape (events,).
+    `offsets` are the starts of the users' events, shape (users + 1,), and `event_items` their items, shape (events,).
 
     Raises:
         MismatchError: a scored row is no sample of the log, or of another user.

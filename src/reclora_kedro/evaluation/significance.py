@@ -103,11 +103,7 @@ def auc_over_users(users: Integers, labels: npt.NDArray[np.bool_], scores: Float
 def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap, row_weights: Floats | None = None) -> AucBootstrap:
     """Bootstrap the AUC of every model over users; draws of a single class (at most about a quarter) are dropped.
 
-    Args:
-        row_weights: of the rows, shape (n,); None if all weigh the same.
-
-    Raises:
-        ValueError: fewer than two users have a like, or fewer than two a dislike.
+    Rows may have weights, shape (n,). ValueError is raised if fewer than two users have a like, or a dislike.
     """
     distinct, users = np.unique(paired.users, return_inverse=True)
     likers, dislikers = (len(np.unique(users[chosen])) for chosen in (paired.labels, ~paired.labels))

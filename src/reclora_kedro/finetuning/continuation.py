@@ -59,10 +59,9 @@ def continue_adapter(
     config: AdapterContinuationConfig,
     training: TrainingConfig,
 ) -> pl.DataFrame:
-    """Train a model's adapter in place with each safeguard, keep the best weights, and return all training logs.
+    """Train a model's adapter in place with each safeguard, see `continuations`, and return all training logs.
 
-    The adapter stays unchanged if no safeguard improves its validation AUC. For arguments and errors see
-    `continuations`.
+    The best weights by validation AUC are kept, possibly those of the unchanged adapter.
     """
     logs: list[pl.DataFrame] = []
     best: dict[str, Tensor] = {}
@@ -92,18 +91,10 @@ def continuations(
     initialises the short-term LoRA afresh; here it starts from the long-term one, since averaging weights combines two
     models only where their weights are near each other.
 
-    Args:
-        model: a base LLM with a trained adapter, which may be frozen.
-        is_new: whether each of these rows is new, shape (rows,).
-        training: settings of the adapter's training, except for the learning rate.
-
-    Yields:
-        The training log of each safeguard, see `train_adapter`, with a first column `safeguard`. The unchanged adapter
-        and `short_term` have one row, their validation.
-
-    Raises:
-        FloatingPointError, MemoryError, OSError, ShardError, RuntimeError: see `fine_tune`.
-        ValueError: see `fine_tune` and `require_further_training`.
+    Of the few-shot rows, `is_new` tells the new ones, shape (rows,); `training` has the settings of the adapter's
+    training, but for the learning rate. The yielded logs are those of `train_adapter` with a first column `safeguard`;
+    the unchanged adapter and `short_term` have one row, their validation. Errors are those of `fine_tune` and
+    `require_further_training`.
     """
     require_further_training(training)
     model.model.set_adapter(model.model.active_adapter)  # which lets it train

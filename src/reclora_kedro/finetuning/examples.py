@@ -56,12 +56,7 @@ class Examples(ABC):
 
     @abstractmethod
     def losses(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
-        """Return losses of examples, shape (n,).
-
-        Args:
-            batch: the prompts of these examples, see :meth:`batch`, whose gate inputs are in effect already.
-            examples: numbers of the examples, shape (n,).
-        """
+        """Return losses of examples, shape (n,), from their prompts, whose gate inputs are in effect already."""
 
 
 Train = Callable[[Examples, "CheckpointStore | None"], pl.DataFrame]

@@ -34,10 +34,7 @@ def tune_encoder(
     """Tune a copy of an encoder and keep the weights of the best validation AUC, possibly the initial ones.
 
     The loss is InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) over cosines with in-batch negatives, in both
-    directions; pairs that share a text are not negatives of each other.
-
-    Args:
-        encoder: a sentence encoder, or an LLM with mean pooling.
+    directions; pairs that share a text are not negatives of each other. An LLM is tuned with mean pooling.
 
     Returns:
         The tuned encoder, frozen, and its training log, one record per validation: step, pairs (seen so far), loss

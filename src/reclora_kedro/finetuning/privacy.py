@@ -82,13 +82,8 @@ class PrivateRounds:
 def private_rounds(users: np.ndarray | None, epochs: int, config: PrivacyConfig, group: Group) -> PrivateRounds:
     """Draw the rounds of a private training: for `epochs` expected times per user, or as many as `max_epsilon` allows.
 
-    Users and noise are drawn from the operating system's randomness, never from a seed, by which noise could be
-    subtracted.
-
-    Args:
-        users: user of each example, shape (examples,).
-        epochs: expected number of times that each user takes part.
-        group: the processes that train, which get the same rounds.
+    Users (of each example, shape (examples,)) and noise are drawn from the operating system's randomness, never from a
+    seed, by which noise could be subtracted; the processes of a group get the same ones.
 
     Raises:
         ValueError: `delta` is not below 1 / users, or the first round alone would exceed `max_epsilon`.
@@ -131,9 +126,7 @@ def private_rounds(users: np.ndarray | None, epochs: int, config: PrivacyConfig,
 def epsilons_after(rounds: int, rate: float, config: PrivacyConfig) -> np.ndarray:
     """Return epsilon at `delta` after each round by Opacus's Rényi accountant (Mironov 2017), shape (rounds,).
 
-    Args:
-        rounds: number of rounds.
-        rate: probability of each user to take part in a round.
+    Each user takes part in a round with the probability `rate`.
     """
     if not config.noise_multiplier:
         return np.full(rounds, np.inf)

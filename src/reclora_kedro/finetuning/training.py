@@ -35,9 +35,7 @@ from reclora_kedro.progress import Progress
 logger = logging.getLogger(__name__)
 
 MAX_GRAD_NORM = 1.0  # the usual bound; on few rows, a single one could otherwise undo the steps before
-WEIGHT_DECAY = (
-    0.0  # an adapter of few weights, trained for few steps and chosen by its validation, wants no other restraint
-)
+WEIGHT_DECAY = 0.0  # an adapter of few weights, trained for few steps and chosen by its validation, wants no restraint
 
 
 def train_adapter(
@@ -56,11 +54,8 @@ def train_adapter(
 
     In a group of processes, each computes its share of every step and of the validation; gradients are summed over the
     processes, so that all hold the same weights. An interrupted run resumes from its last checkpoint and, on a CPU,
-    ends with exactly the weights of an uninterrupted run.
-
-    Args:
-        config: training settings, except for ``processes`` and ``objective``, which callers read.
-        proximal_weight: weight of `proximal_term`, which keeps the weights near the initial ones.
+    ends with exactly the weights of an uninterrupted run. `proximal_weight` is that of `proximal_term`, which keeps the
+    weights near the initial ones.
 
     Returns:
         Training log, one row per step: rows (seen so far), train_loss, learning_rate, validation_loss, validation_auc,
@@ -238,10 +233,7 @@ def random_states_of_all(group: Group, device: torch.device) -> dict[str, Tensor
 
 
 def resume(checkpoint: Checkpoint, run: TrainingRun, device: torch.device, group: Group) -> None:
-    """Restore a run and this process's random state from a checkpoint.
-
-    A process that the interrupted run did not have keeps its own fresh random state.
-    """
+    """Restore a run and, where the interrupted one had this process too, its random state from a checkpoint."""
     run.restore(checkpoint)
     states = {n.partition("/")[2]: t for n, t in checkpoint.tensors.items() if n.startswith("random/")}
     if group.rank < len(states["torch"]):

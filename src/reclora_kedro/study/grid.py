@@ -117,11 +117,7 @@ def require_models(models: Sequence[str] | None, cells: Sequence[Cell], paramete
 def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters: Mapping[str, Any]) -> list[Cell]:
     """Return the cells of each grid, one per place and seed, seed by seed so that a stopped study has whole grids.
 
-    Args:
-        seeds: seeds of grids without seeds of their own.
-
-    Raises:
-        ValueError: a grid sets an unknown parameter, or sets one twice.
+    ValueError is raised for a grid that sets an unknown parameter, or one twice.
     """
     cells = [
         Cell(name, place, seed, settings, OUTPUTS[grid.until], pipelines_of(grid.until))

@@ -157,10 +157,7 @@ class GridResults:
     label: str
 
     def summarise(self, axes: Sequence[str] | None = None) -> list[Record]:
-        """Average each model over the seeds at every place of the grid.
-
-        Args:
-            axes: axes that define a place, None for all; other axes are averaged within each seed.
+        """Average each model over the seeds at every place of some axes (None: all); others within each seed.
 
         Returns:
             Records of place (setting by axis), model, seeds (count), the means of all metrics and of `AVERAGED` (None

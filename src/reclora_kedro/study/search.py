@@ -49,16 +49,7 @@ def measure(cell: FinishedCell, column: str) -> Measured:
 
 
 class Search:
-    """A search of a study.
-
-    Args:
-        name: of its file.
-        seeds: those of `study.seeds`.
-        parameters: nested blocks of the session's parameters.
-
-    Raises:
-        ValueError: it sets or searches an unknown parameter, or its space lacks the settings as they are.
-    """
+    """A search of a study; ValueError for unknown parameters, or a space that lacks the settings as they are."""
 
     def __init__(self, name: str, config: SearchConfig, seeds: Sequence[int], parameters: Mapping[str, Any]) -> None:
         require_parameters(name, [*config.settings, *config.search], parameters)

@@ -16,11 +16,8 @@ def mixed_factors(
     (out, N·r) and (batch, N·r). ``product_of_sums``, (Σ α_k B_k)(Σ α_k A_k), mixes each sample's factors of rank r
     first, which is N times less work on its tokens: (batch, r, in), (batch, out, r) and None.
 
-    Args:
-        A: down projections, shape (N, r, in).
-        B: up projections, shape (out, N, r).
-        weights: gate weights, shape (batch, N); None when N is 1.
-        scaling: ``lora_alpha / r``.
+    A has the shape (N, r, in), B (out, N, r), the gate weights (batch, N), or None when N is 1; ``scaling`` is
+    ``lora_alpha / r``.
     """
     if weights is not None and composition == "product_of_sums":
         down = torch.einsum("bn,nri->bri", weights.to(A), A)
