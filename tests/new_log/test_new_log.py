@@ -645,7 +645,6 @@ def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatc
 def test_an_empty_folder_becomes_a_project_that_reads_what_is_installed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command.LOGGING, "configure", lambda settings: None)
-    monkeypatch.setattr(environment, "find_spec", lambda name: None)  # no sentence encoder
     monkeypatch.setattr(environment, "missing_extra", lambda extra, needed_by: "transformers are missing")
     tables = [str(path) for path in LOGS["food_com"](tmp_path)]
     refused = CliRunner().invoke(cli.cli, ["new-log", *tables, "--name", "base"])
@@ -657,11 +656,19 @@ def test_an_empty_folder_becomes_a_project_that_reads_what_is_installed(tmp_path
     assert {path.name for path in (tmp_path / "conf").iterdir()} == {"base", "local", "logging.yml", "mine", "studies"}
     assert [*(tmp_path / "data/mine/03_primary/interactions.parquet").glob("*/interactions.parquet")]
     written = yaml.safe_load((tmp_path / "conf/mine/parameters.yml").read_text())
-    assert written["history"]["item_embedding"]["encoders"] == ["tfidf"]
+    assert "item_embedding" not in written["history"]  # as what is installed reads titles
     assert written["service"] == {"variant": None}
     (tmp_path / "pyproject.toml").unlink()
     refused = CliRunner().invoke(cli.cli, ["new-log", *tables]).output
     assert "has a conf already, and is no Kedro project: go to an empty folder" in refused
+
+
+def test_titles_of_purchases_are_read_by_what_is_installed(project, monkeypatch):
+    found, _ = guessed(LOGS["shop"](project))
+    for installed, encoders in (("sentence_encoder", ["tfidf", "sentence_encoder"]), ("tfidf", ["tfidf"])):
+        monkeypatch.setattr(environment, "default_encoders", lambda installed=installed: (installed,))
+        written = yaml.safe_load(environment_files(found, "new", project)["parameters.yml"])
+        assert written["history"]["item_embedding"]["encoders"] == encoders
 
 
 def test_a_file_without_a_header_gets_the_questions_that_its_values_leave_open(project):

@@ -79,9 +79,8 @@ def clean_interactions(
         folder = scratch_folder(engine.scratch)
         scratch, bounds = Path(folder.name), _bounds_of_parts(raw_log, config, chunks, engine)
     sound, of_chunks = dict[int, list[pl.LazyFrame]](), list[_Cleaned]()
-    for cleaned in map_shards(
-        partial(_clean_chunk, raw_log, config, forgotten, bounds, scratch), chunks, engine, "cleaning"
-    ):
+    clean = partial(_clean_chunk, raw_log, config, forgotten, bounds, scratch)
+    for cleaned in map_shards(clean, chunks, engine, "cleaning"):
         report.add(cleaned.report)
         of_chunks.append(cleaned)
         for part, frame in cleaned.parts.items():
@@ -103,14 +102,9 @@ def clean_interactions(
         is_later = pl.col("timestamp") > last
         if later := log.select(is_later.sum()).collect(engine="streaming").item():
             report.record(f"timestamp long after {day_of(last)}, the last plausible day", later)
-            logger.warning(
-                worded(
-                    f"{later:,} rows are dropped, as their times are long after {day_of(last)}, where all others end: "
-                    "if they are right, set ",
-                    Parameter("ingestion.plausible_times.last_day"),
-                    ".",
-                )
-            )
+            found = f"{later:,} rows are dropped, as their times are long after {day_of(last)}, where all others end"
+            parameter = Parameter("ingestion.plausible_times.last_day")
+            logger.warning(worded(found, ": if they are right, set ", parameter, "."))
             log = log.filter(~is_later)
     if columns.click_history is not None:
         raw = chunks[0].read(raw_log, columns)
@@ -148,8 +142,8 @@ class _Chunk(NamedTuple):
 def _dropped(raw: RawColumns, name: str, rule: DropRule) -> pl.Series:
     parameter = f"{BLOCK}.drop"
     dropped = raw.holds(name, rule.values, parameter)
-    if rule.starts_with:
-        dropped |= raw.starts(name, rule.starts_with, parameter)
+    for prefix in rule.starts_with:
+        dropped |= raw.texts(name, parameter).str.starts_with(prefix).fill_null(False)
     if rule.at_most is not None:
         dropped |= (raw.numbers(name, parameter) <= rule.at_most).fill_null(False)
     if rule.at_least is not None:
@@ -172,9 +166,7 @@ def _bounds_of_parts(
 ) -> np.ndarray:
     """Return the seconds that divide the log into parts of about `engine.rows_per_part` rows each."""
     columns = config.interactions
-    head = (
-        chunks[0]._replace(rows=GLANCE).read(raw_log, columns)
-    )  # a column that is missing or unreadable is told at once
+    head = chunks[0]._replace(rows=GLANCE).read(raw_log, columns)  # missing or unreadable columns are told at once
     _sound_rows(head, _read_seconds(head, config), config, CleaningReport())
     step = max(1, engine.rows_per_part // (PRECISION * len(chunks)))
     needed = {*columns.timestamps, *columns.explode, *columns.drop}
@@ -296,11 +288,12 @@ def _typed_log(raw: RawColumns, seconds: pl.Series, columns: InteractionColumns)
         log["item_id"] = raw.lists(columns.item_id, f"{BLOCK}.item_id", impressions.separator)
     else:
         log["item_id"] = raw.ids(columns.item_id, f"{BLOCK}.item_id")
-    log["rating"] = pl.repeat(1.0, raw.frame.height, eager=True)
     if columns.rating is not None:
         log["rating"] = raw.numbers(columns.rating, f"{BLOCK}.rating")
-    if columns.clicked is not None:
+    elif columns.clicked is not None:
         log["rating"] = raw.marks(columns.clicked, f"{BLOCK}.clicked")
+    else:
+        log["rating"] = pl.repeat(1.0, raw.frame.height, eager=True)
     log["timestamp"] = seconds
     for column in columns.events.declared:
         read = raw.texts if column.is_coded else raw.numbers
@@ -345,16 +338,14 @@ def _require_scale(
     """Raise Fault for a log with too many ratings outside the scale, which most likely has another scale."""
     count = report.rows(_outside_scale(config))
     if count > config.max_ratings_outside * rows:
-        lowest, highest, threshold, most = (
-            Parameter(f"ingestion.{name}")
-            for name in ("rating_min", "rating_max", "label_threshold", "max_ratings_outside")
-        )
-        scale = "Set ", lowest, ", ", highest, " and ", threshold, " to its scale, or name what is no rating in "
+        names = ("rating_min", "rating_max", "label_threshold", "interactions.drop", "max_ratings_outside")
+        lowest, highest, threshold, drop, most = (Parameter(f"ingestion.{name}") for name in names)
+        scale = "Set ", lowest, ", ", highest, " and ", threshold, " to its scale, or name what is no rating in ", drop
+        found = f"ranges from {min(extremes):g} to {max(extremes):g}, and {count:,} of {rows:,} rows have a "
         raise Fault(
             Column(str(config.interactions.rating), Table(table)),
-            f"ranges from {min(extremes):g} to {max(extremes):g}, and {count:,} of {rows:,} rows have a "
-            f"{_outside_scale(config)}",
-            advice=(*scale, Parameter(f"{BLOCK}.drop"), "; if such rows are to be dropped, raise ", most),
+            found + _outside_scale(config),
+            advice=(*scale, "; if such rows are to be dropped, raise ", most),
         )
 
 
@@ -436,16 +427,11 @@ def _warn_of_one_id(log: pl.LazyFrame, rows: int, config: IngestionConfig, repor
         value, count = counts.collect(engine="streaming").row(0)
         if count > config.max_share_of_one_id * rows:
             report.record(f"rows of {name} {value}", count, f"kept; more than {config.max_share_of_one_id:.0%} of all")
-            logger.warning(
-                worded(
-                    f"{name} {value!r} has {count / rows:.0%} of the log. If it stands for many or for none, name it "
-                    "in ",
-                    Parameter(f"{BLOCK}.unknown_ids.{name}"),
-                    ", and its rows are dropped; if not, raise ",
-                    Parameter("ingestion.max_share_of_one_id"),
-                    ".",
-                )
+            found = (
+                f"{name} {value!r} has {count / rows:.0%} of the log. If it stands for many or for none, name it in "
             )
+            unknown, share = Parameter(f"{BLOCK}.unknown_ids.{name}"), Parameter("ingestion.max_share_of_one_id")
+            logger.warning(worded(found, unknown, ", and its rows are dropped; if not, raise ", share, "."))
 
 
 def k_core(interactions: pl.LazyFrame, k: int) -> pl.LazyFrame:

@@ -19,6 +19,7 @@ def mean(values: pl.Series) -> float:
     return float(known.mean()) if len(known) else 0.0
 
 
+SHOWN = r"\S+-[01]"  # an item of a list of impressions
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 LONGEST_EXAMPLE = 32  # characters that are shown of a value
 LAST_YEARS = (631_152_000, 4_102_444_800)  # seconds from 1990 to 2099 that are believed in a sample
@@ -102,13 +103,8 @@ class Column:
 
     @cached_property
     def bounds(self) -> tuple[float, float]:
-        """Return the lowest and the highest number.
-
-        Raises:
-            ValueError: a value is no number.
-        """
-        if self.numbers is None:
-            raise ValueError(f"column {self.name!r} does not hold numbers")
+        """The lowest and the highest number of a column of numbers."""
+        assert self.numbers is not None
         return float(self.numbers.min()), float(self.numbers.max())
 
     @cached_property
@@ -174,10 +170,9 @@ class Column:
     def seconds_format(self) -> str | None:
         """Likeliest time format; None if the column holds no times. The order of the rows tells day from month."""
         formats = self.time_formats
-        if len(formats) > 1:
-            ascending = {each: _share_ascending(seconds_by(self.text, each)) for each in formats}
-            return max(formats, key=lambda each: ascending[each])
-        return formats[0] if formats else None
+        if len(formats) < 2:
+            return next(iter(formats), None)
+        return max(formats, key=lambda each: mean(seconds_by(self.text, each).diff() >= 0))
 
     def _units(self) -> list[str]:
         """Return the units since 1970 by which all numbers are plausible times."""
@@ -218,12 +213,47 @@ class Column:
                 return mark
         return None
 
+    @cached_property
+    def is_slate(self) -> bool:
+        """Whether the values list what was shown at once, and whether it was clicked, such as "N1-1 N2-0"."""
+        some = self.text.head(100)
+        is_shown = bool(len(some)) and some.str.contains(rf"^{SHOWN}( {SHOWN})*$").all()
+        return bool(is_shown and some.str.contains(" ").any())
+
+    @cached_property
+    def list_separator(self) -> str | None:
+        """What separates the ids or numbers of a text; None where most texts have one or none."""
+        return WRITTEN_LISTS if self.separator == WRITTEN_LISTS else self.id_separator
+
+    @property
+    def holds_several(self) -> bool:
+        """Whether the values are lists, or texts of several ids or numbers."""
+        return self.is_list or self.is_slate or self.list_separator is not None
+
+    @cached_property
+    def ids(self) -> pl.Series:
+        """The distinct ids of the column as texts, also of one with lists of ids; none if it holds no ids."""
+        if self.is_slate:
+            return self.text.str.extract_all(SHOWN).explode().str.replace(r"-[01]$", "").drop_nulls().unique()
+        if self.is_list:
+            found = self.values.explode().cast(pl.String)
+        elif self.list_separator is not None:
+            found = self.elements(self.list_separator)
+        else:
+            found = self.text.str.replace(r"\.0$", "") if self.is_whole_float else self.text
+            found = found if self.is_id or self.is_text or self.words & lexicon.ID else found.clear()
+        return found.clear() if self.words & lexicon.NUMBERED else found.drop_nulls().unique()
+
+    def elements(self, mark: str) -> pl.Series:
+        """Return what a separator parts in the values, without brackets and quotation marks."""
+        text, mark = (self.text.str.strip_chars("[]"), ",") if mark == WRITTEN_LISTS else (self.text, mark)
+        return text.str.split(mark).explode().str.strip_chars(" '\"")
+
     def _reads_as_lists(self, text: pl.Series) -> bool:
-        try:
-            RawColumns(pl.DataFrame({"x": text}), "sample").lists("x", "separator", WRITTEN_LISTS)
-        except ValueError:
-            return False
-        return True
+        with suppress(ValueError):
+            RawColumns(text.to_frame("x"), "sample").lists("x", "separator", WRITTEN_LISTS)
+            return True
+        return False
 
     def _all_match(self, pattern: str) -> bool:
         return bool(len(self.text)) and bool(self.text.str.contains(pattern).all())
@@ -231,24 +261,19 @@ class Column:
 
 def seconds_by(text: pl.Series, time_format: str) -> pl.Series:
     """Return times as seconds since 1970; raise ValueError for one that is not of the format."""
-    return RawColumns(pl.DataFrame({"t": text}), "sample").seconds(["t"], "timestamp", time_format, "timestamp_format")
+    return RawColumns(text.to_frame("t"), "sample").seconds(["t"], "timestamp", time_format, "timestamp_format")
 
 
 def _fits(text: pl.Series, time_format: str, least: float = LEAST_IN_THEM) -> bool:
-    try:
+    with suppress(ValueError, pl.exceptions.PolarsError):
         return mean(seconds_by(text, time_format).is_between(*LAST_YEARS)) >= least
-    except (ValueError, pl.exceptions.PolarsError):
-        return False
+    return False
 
 
 def are_plausible(text: pl.Series, time_format: str) -> pl.Series:
     """Return which texts are plausible times of a strptime format."""
     seconds = text.str.to_datetime(time_format.replace("%z", "%#z"), strict=False).dt.epoch("s")
     return seconds.is_between(*LAST_YEARS).fill_null(False)
-
-
-def _share_ascending(seconds: pl.Series) -> float:
-    return mean(seconds.diff() >= 0)
 
 
 def has_clock(time_format: str) -> bool:

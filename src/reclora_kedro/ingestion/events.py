@@ -1,21 +1,18 @@
 """The schema of events: the columns of the log, those that every log has and those that a project declares.
 
 A column is declared in one place, `ingestion.interactions.columns` (or `Recommender.fit(..., columns=...)`), and
-nothing else names it. Whatever holds events asks the `EventSchema` for their columns: cleaning, the canonical table and
-its validation, the log and its files, the live log, the journal, updates and quarantine. Whatever reads events asks it
-for the columns that are declared for it (`EventSchema.read_by`): lens, second stage and prompts; item models ask how
-much events count (`EventSchema.weights`).
+nothing else names it: whatever holds events asks the `EventSchema` for their columns, whatever reads events asks it for
+those that are declared for it (`EventSchema.read_by`), and item models ask how much events count
+(`EventSchema.weights`).
 
-A column describes the event that has it. At a moment, earlier events are known and the next one is not: readers see the
-columns of a history, never those of the event that they predict. What is known of an item before anybody takes it, such
-as its price today, is a field of the items, see `ingestion.items.fields`.
-
-The schema travels with the events: a log stores it with what was fitted to its events (the texts behind the codes of a
-category, the unit of a weight), which logs that grow from it keep.
+A column describes the event that has it. Readers see the columns of a history, never those of the event that they
+predict. What is known of an item before anybody takes it, such as its price today, is a field of the items, see
+`ingestion.items.fields`. The schema travels with the events: a log stores it with what was fitted to its events, which
+logs that grow from it keep.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
@@ -116,11 +113,12 @@ class EventColumn(DeclaredColumn):
     def fault(self) -> pl.Expr:
         """Return which rows of a table have a value that no event may have."""
         value = pl.col(self.name)
-        if not self.is_coded:
-            return ~value.is_between(
-                0 if self.weighs else -MOST_NUMBER, MOST_NUMBER, closed="none" if self.kind == "number" else "left"
-            )
-        return ~value.is_in([*self.weights]) if self.kind == "event" else pl.lit(False)
+        unfit = {
+            "number": value.abs() >= MOST_NUMBER,
+            "weight": ~value.is_between(0, MOST_NUMBER, closed="left"),
+            "event": ~value.is_in([*self.weights]),
+        }
+        return unfit.get(self.kind, pl.lit(False))
 
     def takes(self, value: Any) -> bool:
         """Whether an event that is sent may have a value; None, and so an event without one, always."""
@@ -219,8 +217,7 @@ class EventSchema:
         """
         held = table.lazy().collect_schema()
         columns = [
-            pl.col(name) if name in held else pl.lit(None, column_type).alias(name)
-            for name, column_type in self.table.items()
+            pl.col(name) if name in held else pl.lit(None, kind).alias(name) for name, kind in self.table.items()
         ]
         return table.select(*columns, *(name for name in held if name in ("source", "group", "alarm")))
 
@@ -249,43 +246,41 @@ class EventSchema:
 
         Texts that have a code keep it, and lose their name if no event has them any more.
         """
-        columns = list[EventColumn]()
-        for column in self.declared:
-            if column.is_coded:
-                counts = table.select(pl.col(column.name).alias("value")).drop_nulls().group_by("value").len()
-                ordered = counts.sort("len", "value", descending=[True, False]).collect(engine="streaming")["value"]
-                found = set(ordered)
-                kept = tuple(value if value in found else NO_VALUE for value in column.values)
-                column = column.model_copy(update={"values": kept}).with_texts(ordered)
-            columns.append(column)
-        return replace(self, declared=tuple(columns))
+
+        def with_codes(column: EventColumn) -> EventColumn:
+            if not column.is_coded:
+                return column
+            counts = table.select(pl.col(column.name).alias("value")).drop_nulls().group_by("value").len()
+            ordered = counts.sort("len", "value", descending=[True, False]).collect(engine="streaming")["value"]
+            found = set(ordered)
+            kept = tuple(value if value in found else NO_VALUE for value in column.values)
+            return column.model_copy(update={"values": kept}).with_texts(ordered)
+
+        return self._changed(with_codes)
 
     def recognising(self, table: pl.DataFrame) -> Self:
         """Return a copy with codes for all texts of further events."""
-        columns = (c.with_texts(table[c.name].drop_nulls()) if c.is_coded else c for c in self.declared)
-        return replace(self, declared=tuple(columns))
+        return self._changed(lambda each: each.with_texts(table[each.name].drop_nulls()) if each.is_coded else each)
 
     def scaled(self, columns: Mapping[str, np.ndarray], training: np.ndarray) -> Self:
         """Return a copy whose weights have the median of the training events as their unit, if they had none."""
-        scaled = list[EventColumn]()
-        for column in self.declared:
-            if column.kind == "weight" and column.unit is None:
-                known = columns[column.name][training]
-                known = known[known > 0]
-                column = column.model_copy(update={"unit": float(np.median(known)) if len(known) else 1.0})
-            scaled.append(column)
-        return replace(self, declared=tuple(scaled))
+
+        def with_unit(column: EventColumn) -> EventColumn:
+            if column.kind != "weight" or column.unit is not None:
+                return column
+            known = columns[column.name][training]
+            known = known[known > 0]
+            return column.model_copy(update={"unit": float(np.median(known)) if len(known) else 1.0})
+
+        return self._changed(with_unit)
 
     def after(self, before: Self) -> Self:
         """Return a copy with what was fitted to earlier events, as far as they had these columns."""
-        fitted = {column.name: column for column in before.declared}
-        columns = (
-            column.model_copy(update={"values": known.values, "unit": known.unit})
-            if (known := fitted.get(column.name)) and known.kind == column.kind
-            else column
-            for column in self.declared
-        )
-        return replace(self, declared=tuple(columns))
+        fitted = {(each.name, each.kind): {"values": each.values, "unit": each.unit} for each in before.declared}
+        return self._changed(lambda each: each.model_copy(update=fitted.get((each.name, each.kind), {})))
+
+    def _changed(self, change: Callable[[EventColumn], EventColumn]) -> Self:
+        return replace(self, declared=tuple(map(change, self.declared)))
 
     def values_of(self, columns: Mapping[str, np.ndarray], event: int, reader: Reader | None = None) -> dict[str, Any]:
         """Return what the declared columns of a reader, or all, say of an event of a log, without missing values."""
@@ -304,13 +299,11 @@ class EventSchema:
         """
         columns, read = {column.name: column for column in self.declared}, dict[str, Any]()
         for name, value in values.items():
-            if name not in columns:
-                known = f"one of the columns {', '.join(columns)}" if columns else "no further column"
-                raise Fault(f"{event}{name}", ("is ", Value(value)), known, "Leave it out")
-            if not columns[name].takes(value):
-                raise Fault(
-                    f"{event}{name}", ("is ", Value(value)), columns[name].expected, "Correct it, or leave it out"
-                )
+            known = f"one of the columns {', '.join(columns)}" if columns else "no further column"
+            expected = columns[name].expected if name in columns else known
+            if name not in columns or not columns[name].takes(value):
+                advice = "Correct it, or leave it out" if name in columns else "Leave it out"
+                raise Fault(f"{event}{name}", ("is ", Value(value)), expected, advice)
             if value is not None:
                 read[name] = value.strip() if isinstance(value, str) else float(value)
         return json.dumps(read, sort_keys=True, ensure_ascii=False) if read else None

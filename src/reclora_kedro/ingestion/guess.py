@@ -20,9 +20,11 @@ from typing import Any
 import polars as pl
 
 from kedro_provenance.errors import Fault
+from reclora_kedro.errors import Column as TableColumn
 from reclora_kedro.errors import NameIds, Table
 from reclora_kedro.ingestion import lexicon
 from reclora_kedro.ingestion.column_values import (
+    CLOCKS,
     LAST_YEARS,
     LEAST_IN_THEM,
     TIME_FORMATS,
@@ -38,7 +40,7 @@ from reclora_kedro.ingestion.column_values import (
 )
 from reclora_kedro.ingestion.events import TAKEN_NAMES
 from reclora_kedro.ingestion.raw_tables import WRITTEN_LISTS, RawColumns
-from reclora_kedro.ingestion.tables import NAMELESS, TableFormat, find_format, null_marks, sample_file, typed
+from reclora_kedro.ingestion.tables import NAMELESS, TableFormat, find_format, sample_file, typed, typed_tables
 
 AskUser = Callable[[str, Sequence[str], str], str]
 """Asks a question: its text, the possible answers (none: any), and the guess; returns the answer."""
@@ -57,10 +59,7 @@ DECIDES = 0.95  # share of the repeated ids with one value of a column, from whi
 LEAST_IDS = 4  # repeated ids that can show that
 LEAST_SHARE = 0.2  # of a column's ids that a table must have to describe them
 NEARLY_UNIQUE = 0.95  # distinct values of a key per row
-SHOWN = r"\S+-[01]"
-IMPRESSIONS = rf"^{SHOWN}( {SHOWN})*$"
 LEAST_SHOWN = 0.2  # share of the items of a click history that lists of impressions must show, too
-CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
 MARKS = [{"0", "1"}, {"0.0", "1.0"}, {"false", "true"}, {"no", "yes"}, {"n", "y"}, {"f", "t"}]
 POSITIVE = ("1", "1.0", "true", "yes", "y", "t")
 
@@ -85,21 +84,29 @@ class RawTable:
     exploded: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def all_columns(self) -> dict[str, Column]:
-        """Columns by name."""
+    def _columns(self) -> dict[str, Column]:
         return {name: Column(name, self.sample[name]) for name in self.sample.columns}
 
     @property
     def columns(self) -> list[Column]:
         """Columns that have a name and values."""
-        return [column for column in self.all_columns.values() if column.name and len(column.values)]
+        return [column for column in self._columns.values() if column.name and len(column.values)]
 
     @property
     def has_names(self) -> bool:
         return self.form.has_names and not all(re.fullmatch(NAMELESS.format(r"\d+"), n) for n in self.sample.columns)
 
+    @property
+    def name_words(self) -> list[str]:
+        """The words of the file's name."""
+        return tokens(self.path.name.partition(".")[0])
+
     def column(self, name: str) -> Column:
-        return self.all_columns[name]
+        return self._columns[name]
+
+    def others(self, *names: str) -> list[Column]:
+        """Return the columns but for some."""
+        return [column for column in self.columns if column.name not in names]
 
 
 @dataclass(frozen=True)
@@ -172,6 +179,14 @@ class Log:
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
     doubts: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def read(self) -> list[str]:
+        """Columns to read."""
+        names = [self.user, self.item, *self.times, self.rating, self.clicked, *self.drop, *self.explode]
+        names += [each["from"] for each in self.columns.values()]
+        names += [self.click_history["column"]] if self.click_history is not None else []
+        return [name for name in dict.fromkeys(names) if name not in (None, ROW_NUMBER)]
+
 
 def read_raw_tables(paths: Iterable[Path]) -> list[RawTable]:
     """Sample files; a mark of missing values in one of them is one in all.
@@ -181,14 +196,12 @@ def read_raw_tables(paths: Iterable[Path]) -> list[RawTable]:
     """
     forms = {path: find_format(path) for path in paths}
     samples = {path: sample_file(path, form) for path, form in forms.items()}
-    marks = null_marks(sample for path, (sample, _) in samples.items() if forms[path].kind == "csv")
-    tables = list[RawTable]()
-    for path, (sample, is_whole) in samples.items():
-        is_text = forms[path].kind == "csv"
-        form = forms[path].model_copy(update={"nulls": tuple(marks)}) if is_text else forms[path]
-        sample = typed(sample, marks, decimal_commas=form.separator != ",") if is_text else sample
-        tables.append(RawTable(path, form, sample, is_whole))
-    return tables
+    frames, marks = typed_tables({path: sample for path, (sample, _) in samples.items()}, forms)
+    nulls = {"nulls": tuple(marks)}
+    return [
+        RawTable(path, form.model_copy(update=nulls if form.kind == "csv" else {}), frames[path], samples[path][1])
+        for path, form in forms.items()
+    ]
 
 
 # ---- which table is what
@@ -204,8 +217,10 @@ def choose_log(tables: Sequence[RawTable]) -> RawTable:
 
 def _likeness_to_a_log(table: RawTable, tables: Sequence[RawTable]) -> tuple[Any, ...]:
     others = [other for other in tables if other is not table]
-    described = sum(link.fit for other in others if (link := find_link(table, other)) is not None and link.fit > 0)
-    describing = sum(link.fit for other in others if (link := find_link(other, table)) is not None and link.fit > 0)
+    described, describing = (
+        sum(max(link.fit, 0) for link in links if link is not None)
+        for links in ([find_link(table, other) for other in others], [find_link(other, table) for other in others])
+    )
     repeated = [column for column in table.columns if _may_be_id(column)]
     has_times = any(is_named_time(column) and column.seconds_format for column in table.columns)
     return round(described - describing, 1), names_both_ids(table), len(repeated) > 1, has_times, table.sample.height
@@ -226,30 +241,25 @@ def _parts_of_a_log(log: RawTable, tables: Sequence[RawTable]) -> Parts | None:
         has_times = lacks_times and any(each.seconds_format for each in orders.columns if each.numbers is None)
         for key in orders.columns if has_user or (has_times and lines is log) else ():
             is_shared = key.name in lines.sample.columns and lines.column(key.name).distinct < lines.sample.height
-            is_order = bool(key.words & lexicon.ORDER) or (has_times and _has_further_ids(orders, key))
+            has_ids = any(each.is_id and _may_be_id(each) for each in orders.others(key.name))
+            is_order = bool(key.words & lexicon.ORDER) or (has_times and has_ids)
             if is_shared and key.is_id and key.distinct == len(key.values) and is_order:
                 return Parts(lines, orders, key.name)
     return None
 
 
-def _has_further_ids(table: RawTable, key: Column) -> bool:
-    return any(column.is_id and _may_be_id(column) for column in table.columns if column.name != key.name)
-
-
 def find_link(log: RawTable, table: RawTable) -> Link | None:
     """Return the likeliest pair of a repeated column and a key: unique, with the same ids, then of the same name."""
-    pairs = []
+    pairs, has_names = [], log.has_names and table.has_names
     for key in table.columns:
-        keys = ids_of(key)
-        is_unique = key.distinct >= NEARLY_UNIQUE * len(key.values) and not key.is_list
+        keys, is_unique = key.ids, key.distinct >= NEARLY_UNIQUE * len(key.values) and not key.is_list
         for column in log.columns if len(keys) else ():
-            ids = ids_of(column)
-            if not len(ids) or (column.distinct == len(column.values) and not _holds_several(column)):
+            ids = column.ids
+            if not len(ids) or (column.distinct == len(column.values) and not column.holds_several):
                 continue
             met = int(ids.is_in(keys.implode()).sum())
             share, reverse = met / len(ids), met / len(keys)
-            named = _likeness_of_names(column, key, table) if log.has_names and table.has_names else 0
-            named = 2 if is_list_of_impressions(column) else named
+            named = 2 if column.is_slate else _likeness_of_names(column, key, table) if has_names else 0
             if column.words & lexicon.ORDER and log.has_names and named < 2:
                 continue
             if share >= LEAST_SHARE or (named == 2 and not (log.is_whole and table.is_whole)):
@@ -270,36 +280,6 @@ def seems_another_log(log: RawTable, table: RawTable) -> bool:
     return names_both_ids(table) or table.sample.columns == log.sample.columns
 
 
-def _holds_several(column: Column) -> bool:
-    return (
-        column.is_list
-        or column.separator == WRITTEN_LISTS
-        or is_list_of_impressions(column)
-        or bool(column.id_separator)
-    )
-
-
-def ids_of(column: Column) -> pl.Series:
-    """Return the distinct ids of a column as texts, also of one with lists of ids; none if it holds no ids."""
-    none = pl.Series(dtype=pl.String)
-    if column.words & (lexicon.RATING | lexicon.QUANTITY | lexicon.TIME) or (
-        column.raw.dtype.is_nested() != column.is_list
-    ):
-        return none
-    if column.is_list:
-        return column.values.explode().cast(pl.String).drop_nulls().unique()
-    if is_list_of_impressions(column):
-        return column.text.str.extract_all(SHOWN).explode().str.replace(r"-[01]$", "").drop_nulls().unique()
-    if column.separator == WRITTEN_LISTS:
-        return column.text.str.strip_chars("[]").str.split(",").explode().str.strip_chars(" '\"").unique()
-    if column.id_separator:
-        return column.text.str.split(column.id_separator).explode().drop_nulls().unique()
-    if column.is_id or column.is_text or column.words & lexicon.ID:
-        text = column.text.str.replace(r"\.0$", "") if column.is_whole_float else column.text
-        return text.unique()
-    return none
-
-
 def _singular(words: Iterable[str]) -> set[str]:
     return {word.removesuffix("s") for word in words}
 
@@ -309,23 +289,21 @@ def _likeness_of_names(column: Column, key: Column, table: RawTable) -> int:
     words = _singular(column.words - lexicon.ID)
     if column.name == key.name and (words or column.words - {"id"}):
         return 2
-    return int(bool(words & _singular([*tokens(table.path.name.partition(".")[0]), *key.words - lexicon.ID])))
+    return int(bool(words & _singular([*table.name_words, *key.words - lexicon.ID])))
 
 
 def _is_item(column: Column, table: RawTable, key: Column) -> float:
     """Return the evidence that a table describes items (positive) or users (negative)."""
-    if is_list_of_impressions(column):
+    if column.is_slate:
         return 9
-    evidence = 0.0
-    for each in (column, key):
-        evidence += id_likelihood(each, lexicon.ITEM) - id_likelihood(each, lexicon.USER)
-    stem = _singular(tokens(table.path.name.partition(".")[0]))
+    stem, others = _singular(table.name_words), table.others(key.name)
+    evidence = (
+        sum(id_likelihood(each, lexicon.ITEM) - id_likelihood(each, lexicon.USER) for each in (column, key)) + 0.0
+    )
     evidence += 2 * bool(stem & _singular(lexicon.ITEM)) - 2 * bool(stem & _singular(lexicon.USER))
-    others = [each for each in table.columns if each.name != key.name]
     evidence += 2 * any(each.is_text and mean(each.text.str.contains(" ")) > 0.2 for each in others)
-    profiles = sum(bool(each.words & lexicon.PROFILE) for each in others)
-    evidence -= 1.5 * min(profiles, 2) + 1.5 * (not any(each.is_text and not each.is_url for each in others))
-    return evidence
+    evidence -= 1.5 * min(sum(bool(each.words & lexicon.PROFILE) for each in others), 2)
+    return evidence - 1.5 * (not any(each.is_text and not each.is_url for each in others))
 
 
 # ---- the log
@@ -344,13 +322,12 @@ def read_log(table: RawTable, links: Iterable[Link], ask: AskUser, known: Mappin
             ratings are none.
     """
     evidence = {link.column.name: link.is_item for link in reversed([*links])}
-    slates = next((column for column in table.columns if is_list_of_impressions(column)), None)
+    slates = next((column for column in table.columns if column.is_slate), None)
     lists, separator, exploded = ([], None, table) if slates is not None else _exploded(table)
-    reading = _Reading(exploded, evidence, slates, ask)
-    user, item = reading.ids(known)
+    reading = _Reading(exploded, evidence, ask)
+    user, item = reading.ids(known) if slates is None else (reading.user_of(slates), slates)
     times = reading.times({user.name, item.name})
-    left = [each for each in exploded.columns if each.name not in (user.name, item.name, *times[0])]
-    meaning: dict[str, Any] = {}
+    left, meaning = exploded.others(user.name, item.name, *times[0]), dict[str, Any]()
     if slates is not None:
         meaning = _impressions(left, slates)
     elif (rating := reading.rating(left)) is not None:
@@ -358,9 +335,8 @@ def read_log(table: RawTable, links: Iterable[Link], ask: AskUser, known: Mappin
     elif (clicked := reading.clicked(left)) is not None:
         meaning = {"kind": "impressions", "clicked": clicked.name}
     left = [each for each in left if each.name not in (meaning.get("rating"), meaning.get("clicked"))]
-    drop, columns = reading.unwanted(left), dict[str, dict[str, Any]]()
-    if not {"kind", "clicked"} & meaning.keys() or meaning.get("kind") == "ratings":
-        columns = reading.weights(left, drop)
+    drop = reading.unwanted(left)
+    columns = reading.weights(left, drop) if meaning.get("kind") != "impressions" else {}
     log = Log(
         exploded,
         user.name,
@@ -380,12 +356,14 @@ def read_log(table: RawTable, links: Iterable[Link], ask: AskUser, known: Mappin
 
 def _require_repeats(log: Log, ask: AskUser) -> None:
     """Refuse a log most of whose users have one event, or all of whose times are the same."""
-    path = log.table.path
+    table = Table(str(log.table.path))
     if log.times != [ROW_NUMBER] and all(log.table.column(name).distinct < 2 for name in log.times):
         time = log.table.column(log.times[0])
-        raise ValueError(
-            f"All times in column {time.name!r} of {path} are {examples(time, 1)}, so histories have no order: give "
-            "the log a column with the time of each event, or leave this one out, and rows are read in their order."
+        raise Fault(
+            TableColumn(time.name, table),
+            f"has the time {examples(time, 1)} throughout",
+            "by it, histories have no order",
+            "Give the log a column with the time of each event, or leave this one out to read rows in their order",
         )
     if not log.table.is_whole:
         return  # of some rows, most users may have one
@@ -395,61 +373,44 @@ def _require_repeats(log: Log, ask: AskUser) -> None:
         f"Of the {len(counts):,} users in column {log.user!r}, {share:.0%} have two events or more: are they users?"
     )
     if len(counts) > 1 and share < LEAST_REPEATED and ask(question, [YES, NO], NO) == NO:
-        raise ValueError(
-            f"{path} tells too little of its users: {share:.0%} of the {len(counts):,} in column {log.user!r} have two "
-            "events or more, and at least half must, since items are recommended by what a user had before. If another "
-            "column has the users, name it user_id; if not, give a log that covers more of their events."
+        raise Fault(
+            table,
+            f"tells too little of its users: {share:.0%} of the {len(counts):,} in column {log.user!r} have two events "
+            "or more",
+            "at least half must, since items are recommended by what a user had before",
+            "If another column has the users, name it user_id; if not, give a log that covers more of their events",
         )
 
 
 def _exploded(table: RawTable) -> tuple[list[str], str | None, RawTable]:
     """Return columns of lists that belong together as they are equally long, their separator, and a row per element."""
-    found = dict[str, tuple[str | None, pl.Series]]()
+    found, alike = dict[str, tuple[str | None, pl.Series]](), dict[tuple[Any, ...], list[str]]()
     for column in table.columns:
-        if column.is_list:
-            found[column.name] = None, column.raw
-        elif column.separator == WRITTEN_LISTS or (mark := column.id_separator):
-            mark = WRITTEN_LISTS if column.separator == WRITTEN_LISTS else mark
-            found[column.name] = mark, RawColumns(table.sample, "log").lists(column.name, "separator", mark)
-    together = list[str]()
-    for mark, lists in found.values():
-        twins = [
-            other
-            for other, (its_mark, its_lists) in found.items()
-            if its_mark == mark and lists.list.len().eq_missing(its_lists.list.len()).all()
-        ]
-        together = twins if len(twins) > max(len(together), 1) and lists.list.len().n_unique() > 1 else together
-    if not together:
-        plainly = [
-            name for name, (mark, _) in found.items() if mark in (None, WRITTEN_LISTS) and _lists_items(table, name)
-        ]
-        together = plainly[:1]
+        mark = None if column.is_list else column.list_separator
+        if column.is_list or mark is not None:
+            raw = RawColumns(table.sample, "log")
+            found[column.name] = mark, column.raw if mark is None else raw.lists(column.name, "separator", mark)
+            alike.setdefault((mark, *found[column.name][1].list.len()), []).append(column.name)
+    of_items = [
+        name for name, (mark, _) in found.items() if mark in (None, WRITTEN_LISTS) and _lists_items(table, name)
+    ]
+    several = [names for (_, *lengths), names in alike.items() if len(names) > 1 and len({*lengths}) > 1]
+    together = max(several, key=len, default=of_items[:1])
     if not together:
         return [], None, table
     sample = table.sample.with_columns(found[name][1].alias(name) for name in together)
-    sample = sample.explode(together, empty_as_null=False, keep_nulls=False)
-    marks = {found[name][0] for name in together}
-    return (
-        together,
-        next(iter(marks)),
-        replace(table, sample=typed(sample), exploded={name: table.sample.schema[name] for name in together}),
-    )
+    sample = typed(sample.explode(together, empty_as_null=False, keep_nulls=False))
+    exploded = {name: table.sample.schema[name] for name in together}
+    return together, found[together[0]][0], replace(table, sample=sample, exploded=exploded)
 
 
 def _lists_items(table: RawTable, name: str) -> bool:
     """Whether lists are those of items: by name, or as no other column may hold items."""
-    column = table.column(name)
-    if column.words & lexicon.LIST:
+    words = table.column(name).words
+    if words & lexicon.LIST:
         return False
-    is_named = bool(_singular(column.words) & lexicon.ITEM)
-    others = [each for each in table.columns if each.name != name and id_likelihood(each, lexicon.ITEM)]
-    return is_named or not others
-
-
-def is_list_of_impressions(column: Column) -> bool:
-    """Whether a column lists what was shown at once, and whether it was clicked."""
-    lists = column.text.head(100)
-    return bool(len(lists)) and bool(lists.str.contains(IMPRESSIONS).all()) and bool(lists.str.contains(" ").any())
+    is_named = bool(_singular(words) & lexicon.ITEM)
+    return is_named or not any(id_likelihood(each, lexicon.ITEM) for each in table.others(name))
 
 
 def _impressions(left: list[Column], slates: Column) -> dict[str, Any]:
@@ -465,8 +426,7 @@ def _is_click_history(column: Column, slates: Column) -> bool:
     """Whether a column lists items clicked before, of which many are among those that lists of impressions show."""
     if column.raw.dtype.is_nested() or not column.text.str.contains(" ").any():
         return False
-    shown = slates.text.str.extract_all(SHOWN).explode().str.replace(r"-[01]$", "").unique()
-    return mean(column.text.str.split(" ").explode().unique().is_in(shown.implode())) >= LEAST_SHOWN
+    return mean(column.text.str.split(" ").explode().unique().is_in(slates.ids.implode())) >= LEAST_SHOWN
 
 
 def is_named_time(column: Column) -> bool:
@@ -480,15 +440,16 @@ def is_mark(column: Column) -> bool:
 
 def _may_be_id(column: Column) -> bool:
     """Whether a column may hold users or items: ids, codes or names, some of which come again."""
-    if column.raw.dtype.is_nested() or column.raw.dtype.is_temporal() or column.is_url:
-        return False
-    if is_mark(column) and not _named_id(column):
-        return False
-    if not 1 < column.distinct < len(column.values):
-        return False
-    if column.numbers is not None and not (column.is_whole_float or column.is_padded):
-        return False
-    if column.seconds_format is not None and (column.numbers is None or is_named_time(column)):
+    is_time = column.seconds_format is not None and (column.numbers is None or is_named_time(column))
+    if (
+        column.raw.dtype.is_nested()
+        or column.raw.dtype.is_temporal()
+        or column.is_url
+        or is_time
+        or not 1 < column.distinct < len(column.values)
+        or (is_mark(column) and not _named_id(column))
+        or (column.numbers is not None and not (column.is_whole_float or column.is_padded))
+    ):
         return False
     return column.is_id or column.is_code or (column.is_text and column.mean_length <= 80)
 
@@ -496,8 +457,8 @@ def _may_be_id(column: Column) -> bool:
 class _Reading:
     """The reading of a log whose lists are taken apart."""
 
-    def __init__(self, table: RawTable, evidence: Mapping[str, float], slates: Column | None, ask: AskUser) -> None:
-        self.table, self.evidence, self.slates, self.ask = table, evidence, slates, ask
+    def __init__(self, table: RawTable, evidence: Mapping[str, float], ask: AskUser) -> None:
+        self.table, self.evidence, self.ask = table, evidence, ask
         self.doubts = list[tuple[str, str]]()
         self.chosen = list[Column]()  # users and items
         self._scores = dict[str, dict[str, float]]()
@@ -510,8 +471,7 @@ class _Reading:
             pairs = self.table.sample.select(key=column.name, value=pl.col(other.name).cast(pl.String, strict=False))
             counts = pairs.drop_nulls().group_by("key").agg(pl.len(), pl.col("value").n_unique())
             several = counts.filter(pl.col("len") > 1)
-            is_one = several["value"] == 1
-            self._decided[key] = several.height >= LEAST_IDS and mean(is_one) >= DECIDES
+            self._decided[key] = several.height >= LEAST_IDS and mean(several["value"] == 1) >= DECIDES
         return self._decided[key]
 
     # ---- users and items
@@ -519,13 +479,6 @@ class _Reading:
     def ids(self, known: Mapping[str, str]) -> tuple[Column, Column]:
         """Return the columns of users and items, after a question if another reading is close."""
         candidates = [each for each in self.table.columns if _may_be_id(each) or each.name in known.values()]
-        if self.slates is not None:
-            candidates = [column for column in self.table.columns if column.is_id and column.distinct > 1]
-            repeated = [column for column in candidates if column.distinct < len(column.values)] or candidates
-            if not repeated:
-                self._refuse_ids(candidates)
-            self.chosen = [max(repeated, key=lambda each: id_likelihood(each, lexicon.USER)), self.slates]
-            return self.chosen[0], self.slates
         scored = {(user.name, item.name): self._evidence(user, item) for user, item in permutations(candidates, 2)}
         for place, what in enumerate(("user", "item")):
             scored = {pair: score for pair, score in scored.items() if known.get(what, pair[place]) == pair[place]}
@@ -537,16 +490,23 @@ class _Reading:
         if len(close) > 1:
             shown = {f"{n}": f"users {user}, items {item}" for n, (user, item) in enumerate(close, 1)}
             question = f"Which columns of {self.table.path.name} have the users and the items?"
-            for number, pair in zip(shown, close, strict=True):
-                question += f"\n  {number}: {shown[number]}" + "".join(
-                    f"\n     {each}" for each in self.sentences(*pair)
-                )
+            for (number, text), pair in zip(shown.items(), close, strict=True):
+                question += "\n     ".join([f"\n  {number}: {text}", *self.sentences(*pair)])
             answer = self.ask(f"{question}\n", [*shown], "1")
             chosen = close[int(answer) - 1]
             others = "; ".join(text for number, text in shown.items() if number != answer)
             self.doubts.append(("or else", f"{shown[answer]} is how the log is read; almost as likely: {others}"))
         self.chosen = [self.table.column(name) for name in chosen]
         return self.chosen[0], self.chosen[1]
+
+    def user_of(self, slates: Column) -> Column:
+        """Return the column of the users to whom lists of impressions were shown."""
+        candidates = [column for column in self.table.columns if column.is_id and column.distinct > 1]
+        repeated = [column for column in candidates if column.distinct < len(column.values)] or candidates
+        if not repeated:
+            self._refuse_ids(candidates)
+        self.chosen = [max(repeated, key=lambda each: id_likelihood(each, lexicon.USER)), slates]
+        return self.chosen[0]
 
     def _refuse_ids(self, candidates: list[Column]) -> None:
         names = ", ".join(column.name for column in candidates) or "none"
@@ -565,11 +525,10 @@ class _Reading:
         evidence = sum(sides) + (2 * LEAST_EVIDENCE if min(sides) < -1 else 0)
         if self.decides(user, item) or self.decides(item, user):
             evidence -= 4
-        places = [*self.table.sample.columns]
+        places = self.table.sample.columns
         evidence += 0.4 * (places.index(user.name) < places.index(item.name))
         evidence += 1.0 * (user.is_id and item.is_text and not (item.is_id or item.is_code))
-        evidence += 0.5 * (self._runs(user) - self._runs(item))
-        return evidence
+        return evidence + 0.5 * (self._runs(user) - self._runs(item))
 
     def _runs(self, column: Column) -> float:
         """Return how much a log is grouped by a column, from 0 to 1, as logs sorted by user are."""
@@ -581,59 +540,49 @@ class _Reading:
         """Return the evidence that a column holds users, that it holds items, and that it holds ids of either."""
         if column.name in self._scores:
             return self._scores[column.name]
-        names_tell = self.table.has_names
-        user, item = (id_likelihood(column, words) if names_tell else 0 for words in (lexicon.USER, lexicon.ITEM))
-        linked = self.evidence.get(column.name, 0.0)
-        either = 0.0
-        others = [each for each in self.table.columns if each.name != column.name]
-        is_told = bool(user or item or linked)
-        if names_tell:
-            either -= 2 * bool(column.words & lexicon.NO_ID and not linked) + 3 * bool(column.words & lexicon.ORDER)
-            either -= 2 * bool(
-                column.words & (lexicon.TIME | lexicon.RATING | lexicon.QUANTITY | lexicon.PLAY) and not linked
-            )
+        words = column.words if self.table.has_names else set[str]()
+        user, item = (id_likelihood(column, kind) if words else 0 for kind in (lexicon.USER, lexicon.ITEM))
+        linked, others = self.evidence.get(column.name, 0.0), self.table.others(column.name)
+        either = 1.5 * bool(linked) - 3 * bool(words & lexicon.ORDER)
+        if not linked:
+            either -= 2 * bool(words & lexicon.NO_ID) + 2 * bool(words & (lexicon.NUMBERED | lexicon.PLAY))
         either -= 3 * any(self.decides(column, each) for each in self._times_by_values() if each.distinct > 2)
-        if not is_told:
-            decided = [
-                each
-                for each in others
-                if _may_be_id(each)
+        if not (user or item or linked):
+            is_decided = any(
+                _may_be_id(each)
                 and self.decides(each, column)
                 and not (self.decides(column, each) and column.is_id >= each.is_id)
-            ]
-            either -= (2.5 if column.distinct < MANY_KINDS else 1.5) * bool(decided) + 1.5 * bool(_is_rating(column))
+                for each in others
+            )
+            either -= (2.5 if column.distinct < MANY_KINDS else 1.5) * is_decided + 1.5 * _is_rating(column)
             either -= 1.5 * (column.is_text and not column.is_id and not column.is_code and column.distinct < 20)
         either += min(column.distinct, 50) / 50  # kinds of things are few
         either -= 8 * column.raw.null_count() / max(len(column.raw), 1)  # rows without an id are dropped
         titles = [each for each in others if each.is_text and mean(each.text.str.contains(" ")) > 0.5]
         is_titled = any(self.decides(column, each) and each.distinct > 0.5 * column.distinct for each in titles)
         item_score = item + 2 * is_titled + 0.5 * max(linked, 0)
-        profiles = [each for each in others if each.words & lexicon.PROFILE and names_tell]
+        profiles = [each for each in others if each.words & lexicon.PROFILE and words]
         user_score = user + 0.5 * max(-linked, 0) + any(self.decides(column, each) for each in profiles)
         user_score += 3 * (mean(column.text.str.contains(r"^\S+@\S+\.\w+$")) > 0.9)
-        linked_bonus = 1.5 if linked else 0.0
-        scores = {
-            "user": user_score - item_score * 0.5,
-            "item": item_score - user_score * 0.5,
-            "any": either + linked_bonus,
-        }
-        self._scores[column.name] = scores
-        return scores
+        sides = {"user": user_score - item_score * 0.5, "item": item_score - user_score * 0.5, "any": either}
+        self._scores[column.name] = sides
+        return sides
 
     def sentences(self, user: str, item: str) -> list[str]:
         """Return three events in words, as these columns would have it."""
-        left = [each for each in self.table.columns if each.name not in (user, item)]
-        rating = next((each for each in left if each.words & lexicon.RATING and each.numbers is not None), None)
-        time = next((each for each in left if is_named_time(each) and each.seconds_format), None)
-        rows = self.table.sample.drop_nulls([user, item]).unique(user, maintain_order=True).head(3).to_dicts()
-        told = list[str]()
-        for row in rows:
-            verb = "took item" if rating is None else "rated item"
-            text = f"user {row[user]} {verb} {row[item]}"
-            text += "" if rating is None else f" with {row[rating.name]}"
-            text += "" if time is None else f" on {row[time.name]}"
-            told.append(plain(text))
-        return told
+        left = self.table.others(user, item)
+        rating = next((each.name for each in left if each.words & lexicon.RATING and each.numbers is not None), None)
+        time = next((each.name for each in left if is_named_time(each) and each.seconds_format), None)
+        rows = self.table.sample.drop_nulls([user, item]).unique(user, maintain_order=True).head(3)
+        verb = "took" if rating is None else "rated"
+        return [
+            plain(
+                f"user {row[user]} {verb} item {row[item]}"
+                + ("" if rating is None else f" with {row[rating]}")
+                + ("" if time is None else f" on {row[time]}")
+            )
+            for row in rows.to_dicts()
+        ]
 
     # ---- times
 
@@ -656,7 +605,7 @@ class _Reading:
 
     def times(self, ids: set[str]) -> tuple[list[str], str, bool]:
         """Return columns of the time, their format, and whether they count from the log's beginning."""
-        columns = [column for column in self.table.columns if column.name not in ids]
+        columns = self.table.others(*ids)
         named = [column for column in columns if is_named_time(column)]
         told = [column for column in columns if column.seconds_format is not None and self._is_time(column)]
         if self.table.has_names and not [column for column in told if column in named]:
@@ -664,7 +613,16 @@ class _Reading:
         decided = [each for each in told if any(self.decides(self.table.column(name), each) for name in ids)]
         told = [each for each in told if each not in decided or each in named] or told
         if told:
-            best = max(told, key=lambda each: self._likelihood_of_a_time(each, each in decided))
+            best = max(
+                told,
+                key=lambda each: (
+                    len(each.values) > 0.95 * len(each.raw),
+                    each not in decided,
+                    each.distinct > 1,
+                    each in named,
+                    has_clock(each.seconds_format or ""),
+                ),
+            )
             time_format = self._day_or_month_first(best)
             if not has_clock(time_format) and (more := _with_clock(best, time_format, columns)) is not None:
                 return [best.name, more[0]], more[1], False
@@ -672,16 +630,6 @@ class _Reading:
         ordinal = [each for each in columns if each.words & lexicon.ORDINAL and each.is_whole and each.distinct > 2]
         counted = [each for each in ordinal if not _named_id(each) and each.bounds[0] >= 1]
         return ([counted[0].name] if counted else [ROW_NUMBER]), "unix_seconds", True
-
-    def _likelihood_of_a_time(self, column: Column, is_decided: bool) -> tuple[Any, ...]:
-        is_full = len(column.values) > 0.95 * len(column.raw)
-        return (
-            is_full,
-            not is_decided,
-            column.distinct > 1,
-            is_named_time(column),
-            has_clock(column.seconds_format or ""),
-        )
 
     def _refuse_odd_times(self, columns: list[Column]) -> None:
         """Refuse a column of times of which some are none."""
@@ -692,17 +640,18 @@ class _Reading:
             for each in TIME_FORMATS:
                 if mean(are_plausible(some, each)) > 0.5:
                     self._refuse_odd(column, are_plausible(column.text, each), f"times of the format {each}")
-            numbers = column.text.filter(_are_numbers(column.text))
-            if Column(column.name, numbers).time_formats:
-                self._refuse_odd(column, _are_numbers(column.text), "times as numbers")
+            is_number = _are_numbers(column.text)
+            if Column(column.name, column.text.filter(is_number)).time_formats:
+                self._refuse_odd(column, is_number, "times as numbers")
 
     def _refuse_odd(self, column: Column, fitting: pl.Series, what: str) -> None:
         """Refuse a column most of whose values are what its name says, and some are not."""
         if 0.5 < mean(fitting) < 1:
-            raise ValueError(
-                f"Column {column.name!r} of {self.table.path} seems to hold {what}, but {(~fitting).sum():,} of "
-                f"{len(fitting):,} values are none, the first of them {column.text.filter(~fitting)[0]!r}: correct "
-                "these, leave missing ones empty, or rename the column if it holds something else."
+            raise Fault(
+                TableColumn(column.name, Table(str(self.table.path))),
+                f"seems to hold {what}, but {(~fitting).sum():,} of {len(fitting):,} values are none, the first of "
+                f"them {column.text.filter(~fitting)[0]!r}",
+                advice="Correct these, leave missing ones empty, or rename the column if it holds something else",
             )
 
     def _day_or_month_first(self, column: Column) -> str:
@@ -736,23 +685,9 @@ class _Reading:
                 return min(ratings, key=lambda each: (not self._is_free(each), len(each.words)))
             if any(is_mark(each) and each.words & (lexicon.CLICK | lexicon.RATING) for each in left):
                 return None
-        known = (
-            lexicon.ID
-            | lexicon.NO_ID
-            | lexicon.TIME
-            | lexicon.NO_TIME
-            | lexicon.CLOCK
-            | lexicon.ORDINAL
-            | lexicon.QUANTITY
-        )
-        known |= (
-            lexicon.USER | lexicon.ITEM | lexicon.ORDER | lexicon.PROFILE | lexicon.LIST | lexicon.PLAY | lexicon.PRICE
-        )
-        candidates = [
-            each
-            for each in left
-            if _is_rating(each) and self._is_free(each) and not (self.table.has_names and each.words & known)
-        ]
+        candidates = [each for each in left if _is_rating(each) and self._is_free(each)]
+        if self.table.has_names:
+            candidates = [each for each in candidates if not each.words & lexicon.NO_RATING]
         if not candidates:
             return None
         best = max(candidates, key=_likeness_to_ratings)
@@ -792,9 +727,7 @@ class _Reading:
                     drop[column.name] = undone
             elif column.words & lexicon.QUANTITY and column.numbers is not None and column.bounds[0] <= 0:
                 drop[column.name] = {"at_most": 0}
-            elif (
-                column.words & lexicon.QUANTITY and column.text.str.contains(r"^-\d").any()
-            ):  # beside "1,000" or the like
+            elif column.words & lexicon.QUANTITY and column.text.str.contains(r"^-\d").any():  # beside "1,000"
                 drop[column.name] = {"values": ["0"], "starts_with": ["-"]}
             elif self._has_refunds(column):
                 drop[column.name] = {"starts_with": ["-"]}
@@ -820,21 +753,24 @@ class _Reading:
         for column in left:
             if _is_kind(column):
                 return self._kinds_of_events(column, drop)
-        counts = [each for each in left if each.numbers is not None and not is_mark(each) and each.distinct > 2]
-        counts = [each for each in counts if each.bounds[0] >= 0 or drop.get(each.name) == {"at_most": 0}]
-        counts = [
-            each for each in counts if not each.words & (lexicon.PRICE - lexicon.QUANTITY) and not _named_id(each)
-        ]
-        named = [each for each in counts if each.words & (lexicon.QUANTITY | lexicon.PLAY) and not is_named_time(each)]
-        named = [each for each in named if "amount" not in each.words or each.is_whole]
-        free = [each for each in named if self._is_free(each)]
-        if not free:
+        best = next((each for each in left if self._may_weigh(each, drop) and self._is_free(each)), None)
+        if best is None:
             return {}
-        best = free[0]
         question = f"Column {best.name!r} has {examples(best, 4)}: does an event count by it?"
         if self.ask(question, [YES, NO], YES) != YES:
             return {}
         return {_column_name(best.name): {"from": best.name, "kind": "weight"}}
+
+    def _may_weigh(self, column: Column, drop: Mapping[str, Any]) -> bool:
+        """Whether a column has numbers by whose name events count: of plays, hours or pieces, but not of money."""
+        if column.numbers is None or is_mark(column) or is_named_time(column) or _named_id(column):
+            return False
+        is_positive = column.bounds[0] >= 0 or drop.get(column.name) == {"at_most": 0}
+        is_money = column.words & (lexicon.PRICE - lexicon.QUANTITY) or (
+            "amount" in column.words and not column.is_whole
+        )
+        is_count = column.words & (lexicon.QUANTITY | lexicon.PLAY)
+        return bool(is_count) and not is_money and is_positive and column.distinct > 2
 
     def _kinds_of_events(self, column: Column, drop: dict[str, Any]) -> dict[str, dict[str, Any]]:
         counts = column.text.value_counts(sort=True)
@@ -849,14 +785,11 @@ class _Reading:
             f"Column {column.name!r} has kinds of events ({shown}). Which count, and how much? {guess}. Type those "
             "that are interactions, with a weight each or without, separated by commas."
         )
-        answer = self.ask(question, [], ", ".join(f"{value} {weight:g}" for value, weight in weights.items()))
         typed_weights = dict[str, float]()
-        for part in answer.split(","):
-            value, _, weight = part.strip().rpartition(" ")
-            is_weight = bool(value) and re.fullmatch(r"\d*\.?\d+", weight) is not None
-            typed_weights[value if is_weight else part.strip()] = (
-                float(weight) if is_weight else weights.get(part.strip(), 1)
-            )
+        for part in map(str.strip, self.ask(question, [], guess).split(",")):
+            value, _, weight = part.rpartition(" ")
+            is_weighed = bool(value) and re.fullmatch(r"\d*\.?\d+", weight) is not None
+            typed_weights[value if is_weighed else part] = float(weight) if is_weighed else weights.get(part, 1)
         if left_out := [value for value in counts[column.name] if value not in typed_weights]:
             drop[column.name] = left_out
         if len({*typed_weights.values()}) < 2:

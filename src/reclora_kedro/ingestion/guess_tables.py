@@ -75,26 +75,20 @@ class Entities:
         described = [name for each in self.fields for name in each.get("indicators", [each.get("column")])]
         return list(dict.fromkeys(name for name in [self.key, self.title, *described] if name is not None))
 
-    @property
-    def indicators(self) -> list[str]:
-        """Columns of 0 and 1 that a field gathers."""
-        return [name for each in self.fields for name in each.get("indicators", [])]
-
 
 def read_items(link: Link) -> Entities:
     """Guess the columns of a table of items."""
     table, key = link.table, link.key
-    others = [column for column in table.columns if column.name != key.name]
+    others, rows = table.others(key.name), table.sample.height
     name = next((column for column in others if column.words & lexicon.LONG_NAMES and column.is_text), None)
     value = next((column for column in others if "value" in column.words), None)
-    if name is not None and value is not None and key.distinct < table.sample.height:
+    if name is not None and value is not None and key.distinct < rows:
         return replace(_of_properties(table, key, name, value), share=link.share)
     title = _title(others, table.has_names) or next(filter(_names_each_item, others), None)
-    left = [column for column in others if title is None or column.name != title.name]
-    fields = _fields(left, table.sample.height)
+    fields = _fields([column for column in others if column is not title], rows)
     if title is None and table.has_names:
-        title = _finest_kind(others, table.sample.height)
-    return Entities(table, key.name, title.name if title is not None else None, fields, share=link.share)
+        title = _finest_kind(others, rows)
+    return Entities(table, key.name, title.name if title else None, fields, share=link.share)
 
 
 def _finest_kind(columns: list[Column], rows: int) -> Column | None:
@@ -112,36 +106,29 @@ def _of_properties(table: RawTable, key: Column, name: Column, value: Column) ->
     )
     properties = list[Column]()
     for (of,), part in rows.drop_nulls().partition_by("name", as_dict=True, maintain_order=True).items():
-        items = part["key"].n_unique()
-        if (
-            items >= 0.3 * key.distinct
-            and part.select("key", "value").n_unique() <= 1.5 * items
-            and any(map(str.isalpha, of))
-        ):
+        items, pairs = part["key"].n_unique(), part.select("key", "value").n_unique()
+        if items >= 0.3 * key.distinct and pairs <= 1.5 * items and any(map(str.isalpha, of)):
             properties.append(Column(of, part["value"]))
     title = _title(properties, has_names=True)
-    left = [column for column in properties if title is None or column.name != title.name]
+    left = [column for column in properties if column is not title]
     free = [column for column in left if column.words & lexicon.FREE_TEXT and column.mean_length > LONG_TEXT]
     kept = [column for column in left if column in free or 1 < column.distinct <= 0.5 * len(column.values)]
-    fields = [
-        {"name": FREE_TEXT if column in free[:1] else _field_name(column), "column": column.name} for column in kept
-    ]
+    fields = [_field(column) | ({"name": FREE_TEXT} if column in free[:1] else {}) for column in kept]
     long = {"property": name.name, "value": value.name}
-    return Entities(table, key.name, title.name if title is not None else None, fields[:MOST_FIELDS], long)
+    return Entities(table, key.name, title.name if title else None, fields[:MOST_FIELDS], long)
 
 
 def read_users(link: Link) -> Entities:
     """Guess the columns of a table of users."""
-    table, key = link.table, link.key
-    others = [column for column in table.columns if column.name != key.name]
-    profile = [
-        column for column in others if column.words & lexicon.PROFILE or _is_category(column, table.sample.height)
+    rows = link.table.sample.height
+    fields = [
+        _field(column)
+        for column in link.table.others(link.key.name)
+        if (column.words & lexicon.PROFILE or _is_category(column, rows))
+        and 1 < column.distinct <= max(0.5 * rows, 2)
+        and not column.is_url
     ]
-    kept = [
-        column for column in profile if 1 < column.distinct <= max(0.5 * table.sample.height, 2) and not column.is_url
-    ]
-    fields = [{"name": _field_name(column), "column": column.name} for column in kept[:MOST_FIELDS]]
-    return Entities(table, key.name, fields=fields, share=link.share)
+    return Entities(link.table, link.key.name, fields=fields[:MOST_FIELDS], share=link.share)
 
 
 def items_in_log(log: Log) -> Entities | None:
@@ -149,38 +136,37 @@ def items_in_log(log: Log) -> Entities | None:
     if log.explode or log.impressions:
         return None
     table = log.table.parts.rows if log.table.parts is not None else log.table
-    used = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
-    others = [column for column in table.columns if column.name not in used]
-    determined = [column for column in others if not column.is_list and _values_per_id(log, log.item, column) <= 1.2]
-    item = log.table.column(log.item)
-    titled = [column for column in others if _title_likelihood(column, log.table.has_names)]
+    item, has_names = log.table.column(log.item), log.table.has_names
+    values = {column.name: _values_per_id(log, log.item, column) for column in table.others(*log.read)}
     titled = [
         column
-        for column in titled
-        if _values_per_id(log, log.item, column) <= 1.5 and column.distinct > 0.5 * item.distinct
+        for column in table.others(*log.read)
+        if _title_likelihood(column, has_names) and values[column.name] <= 1.5 and column.distinct > 0.5 * item.distinct
     ]
-    title = _title(titled, log.table.has_names)
+    title = _title(titled, has_names)
     if title is None and item.is_text and not item.is_id:
         title = item  # items by their titles
-    words = [column for column in determined if title is None or column.name != title.name]
-    fields = _fields(words, item.distinct) if log.table.has_names else []
-    if title is None and not fields:
-        return None
-    return Entities(table, log.item, title.name if title is not None else None, fields, in_log=True)
+    words = [
+        column
+        for column in table.others(*log.read)
+        if column is not title and not column.is_list and values[column.name] <= 1.2
+    ]
+    fields = _fields(words, item.distinct) if has_names else []
+    return Entities(table, log.item, title.name if title else None, fields, in_log=True) if title or fields else None
 
 
 def users_in_log(log: Log) -> Entities | None:
     """Return profiles of users in the log itself, if any."""
     table = log.table.parts.columns if log.table.parts is not None else log.table
-    used = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
-    others = [column for column in table.columns if column.name not in used and column.words & lexicon.PROFILE]
-    kept = [column for column in others if column.distinct > 1 and _values_per_id(log, log.user, column) <= 1.05]
-    fields = [{"name": _field_name(column), "column": column.name} for column in kept[:MOST_FIELDS]]
-    return Entities(table, log.user, fields=fields, in_log=True) if fields else None
+    others = [each for each in table.others(*log.read) if each.words & lexicon.PROFILE and each.distinct > 1]
+    fields = [_field(column) for column in others if _values_per_id(log, log.user, column) <= 1.05]
+    return Entities(table, log.user, fields=fields[:MOST_FIELDS], in_log=True) if fields else None
 
 
 def _values_per_id(log: Log, key: str, column: Column) -> float:
     """Return the mean number of distinct values per id; infinite if the sample has too few rows per id."""
+    if column.raw.dtype.is_nested():
+        return float("inf")
     pairs = log.table.sample.select(key, column.name).drop_nulls()
     ids = pairs[key].n_unique()
     return pairs.n_unique() / ids if ids and pairs.height >= 1.5 * ids else float("inf")
@@ -211,44 +197,36 @@ def _title_likelihood(column: Column, has_names: bool) -> int:
 
 def _names_each_item(column: Column) -> bool:
     """Whether a column, whatever its name, has some words of its own for nearly every item, such as "Bezeichnung"."""
-    if column.words & (lexicon.NO_TITLE | lexicon.USER | lexicon.TIME) or not _title_likelihood(
-        column, has_names=False
-    ):
-        return False
-    return column.mean_length <= LONG_TEXT and column.distinct > 0.8 * len(column.values)
+    is_named_otherwise = column.words & (lexicon.NO_TITLE | lexicon.USER | lexicon.TIME)
+    is_short = column.mean_length <= LONG_TEXT and column.distinct > 0.8 * len(column.values)
+    return bool(_title_likelihood(column, has_names=False) and not is_named_otherwise and is_short)
+
+
+def _field(column: Column) -> dict[str, Any]:
+    return {"name": _field_name(column), "column": column.name}
 
 
 def _fields(columns: list[Column], rows: int) -> list[dict[str, Any]]:
     """Return text fields of items: categories, lists of categories, and one free text."""
-    fields, free = list[dict[str, Any]](), None
+    fields = list[dict[str, Any]]()
     texts = [column for column in columns if column.is_text and column.words & lexicon.FREE_TEXT]
-    if texts:
-        free = max(texts, key=lambda column: column.mean_length)
-        free = free if free.mean_length > LONG_TEXT and not free.is_url else None
+    free = max(texts, key=lambda column: column.mean_length, default=None)
+    if free is not None and (free.mean_length <= LONG_TEXT or free.is_url):
+        free = None
     for column in columns:
-        if column is free:
-            continue
-        if column.is_list and _comes_again(column.values.explode().cast(pl.String)):
-            fields.append({"name": _field_name(column), "column": column.name})
-        elif column.is_list:
-            continue
-        elif (mark := column.separator) is not None and not column.is_url:
-            if _comes_again(_elements(column, mark)) and (column.is_text or column.words & lexicon.LIST):
-                fields.append({"name": _field_name(column), "column": column.name, "separator": mark})
-        elif _is_category(column, rows) and not _has_named_twin(column, columns):
-            fields.append({"name": _field_name(column), "column": column.name})
+        mark = None if column.is_url else column.separator
+        if column.is_list:
+            is_field = _comes_again(column.values.explode().cast(pl.String))
+        elif mark is not None:
+            is_field = _comes_again(column.elements(mark)) and bool(column.is_text or column.words & lexicon.LIST)
+        else:
+            is_field = _is_category(column, rows) and not _has_named_twin(column, columns)
+        if is_field and column is not free:
+            fields.append(_field(column) | ({} if mark is None else {"separator": mark}))
     marks = [column for column in columns if column.text.is_in(["0", "1"]).all()]
     if sum(column.distinct == 2 for column in marks) >= LEAST_INDICATORS:
         fields.insert(0, {"name": "kinds", "indicators": [column.name for column in marks]})
-    fields = fields[:MOST_FIELDS]
-    return [*fields, {"name": FREE_TEXT, "column": free.name}] if free is not None else fields
-
-
-def _elements(column: Column, mark: str) -> pl.Series:
-    text = column.text
-    if mark == WRITTEN_LISTS:
-        text, mark = text.str.strip_chars("[]"), ","
-    return text.str.split(mark).explode().str.strip_chars(" '\"")
+    return [*fields[:MOST_FIELDS], *([{"name": FREE_TEXT, "column": free.name}] if free is not None else [])]
 
 
 def _comes_again(elements: pl.Series) -> bool:
@@ -347,17 +325,10 @@ def _why_unused(log: RawTable, table: RawTable, describing: set[Path]) -> str:
 def ingestion_block(guess: Guess) -> dict[str, Any]:
     """Return the settings of ingestion by which the tables are read as guessed."""
     log, items, users = guess.log, guess.items, guess.users
-    optional: dict[str, Any] = {
-        "explode": log.explode,
-        "explode_separator": log.explode_separator,
-        "drop": log.drop,
-        "unknown_ids": {"user_id": log.unknown_users} if log.unknown_users else None,
-        "clicked": log.clicked,
-        "impressions": log.impressions,
-        "click_history": log.click_history,
-        "columns": log.columns,
-    }
-    interactions: dict[str, Any] = {name: value for name, value in optional.items() if value}
+    optional = ("explode", "explode_separator", "drop", "clicked", "impressions", "click_history", "columns")
+    interactions = {name: value for name in optional if (value := getattr(log, name))}
+    if log.unknown_users:
+        interactions["unknown_ids"] = {"user_id": log.unknown_users}
     interactions |= {"user_id": log.user, "item_id": log.item, "rating": log.rating}
     times = log.times[0] if len(log.times) == 1 else log.times
     block: dict[str, Any] = {"interactions": interactions | {"timestamp": times, "timestamp_format": log.time_format}}
@@ -365,9 +336,8 @@ def ingestion_block(guess: Guess) -> dict[str, Any]:
         block["plausible_times"] = {"first_day": date(1970, 1, 1)}
     if log.kind == "ratings":
         block |= {"rating_min": log.scale[0], "rating_max": log.scale[1], "label_threshold": log.threshold}
-    if items is None:
-        block["items"] = {"title": None, "fields": []}
-    else:
+    block["items"] = {"title": None, "fields": []}
+    if items is not None:
         block["items"] = {"item_id": items.key, **({"long": items.long} if items.long else {}), "title": items.title}
         if items.in_log and items.title is not None:
             block["items"]["title_choice"] = "most_frequent"

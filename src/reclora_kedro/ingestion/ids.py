@@ -21,11 +21,9 @@ from kedro_provenance.errors import Fault, Term
 BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 """White space of Unicode, no-break spaces included."""
 MAX_LENGTH = 200  # characters: what the service takes, and what an index of a database holds
-LARGEST_EXACT_FLOAT = 2**53
-"""Largest integer up to which 64-bit floats are exact."""
+LARGEST_EXACT_FLOAT = 2**53  # the largest integer up to which 64-bit floats are exact
 WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 MAX_NAMED = 5  # ids in a message
-
 WHOLE_OR_TEXT = "ids are whole numbers or text"
 
 
@@ -33,8 +31,7 @@ class IdError(ValueError):
     """Values of a column are no ids, or are written in a way that the log's ids are not.
 
     Attributes:
-        unfit: whether each value is.
-        expected: what it should be.
+        unfit: whether each value is; None for all of them.
     """
 
     def __init__(self, values: pl.Series, unfit: pl.Series | None, expected: str) -> None:
@@ -49,10 +46,7 @@ def canonical(values: pl.Series, kind: pl.DataType | None = None, *, strict: boo
     Args:
         kind: the type of the log's ids; None for that of the values. Texts that a log of whole numbers cannot have as
             ids are null.
-        strict: whether numbers that are written in another way than the log's raise an error, or are null as well.
-
-    Raises:
-        IdError: a value is no id, or is written in another way than the log's.
+        strict: whether a number that is written in another way than the log's raises IdError, or is null as well.
 
     Examples:
         >>> canonical(pl.Series([18.0, None])).to_list(), canonical(pl.Series([" ann ", "018", ""])).to_list()
@@ -78,9 +72,6 @@ def canonical(values: pl.Series, kind: pl.DataType | None = None, *, strict: boo
 
 def canonical_as(values: pl.Series, known: pl.Series) -> pl.Series:
     """Return the ids of a table as a log has them, see `canonical`.
-
-    Args:
-        known: the log's ids.
 
     Raises:
         IdError: also for whole numbers where the log has texts such as 018: they may have lost their zeros.
@@ -116,8 +107,7 @@ def _in_own_type(values: pl.Series, kind: pl.DataType | None) -> pl.Series:
         text = values.str.strip_chars(BLANKS)
         text = text.set(text == "", None)
         unfit = (text.str.len_chars() > MAX_LENGTH) | text.str.contains("\0", literal=True)
-        if unfit.any():
-            raise IdError(values, unfit, f"an id has at most {MAX_LENGTH} characters, and none that is NUL")
+        _refuse(values, unfit, f"an id has at most {MAX_LENGTH} characters, and none that is NUL")
         return text
     if values.dtype == pl.Null and kind is not None:
         return values.cast(kind)
@@ -125,26 +115,24 @@ def _in_own_type(values: pl.Series, kind: pl.DataType | None) -> pl.Series:
         values = values.cast(pl.Float64)
     if values.dtype.is_float():
         values = values.fill_nan(None)
-        for unfit, expected in (
-            (values % 1 != 0, WHOLE_OR_TEXT),
-            (values.abs() >= LARGEST_EXACT_FLOAT, "whole numbers this large are exact only as integers or text"),
-        ):
-            if unfit.any():
-                raise IdError(values, unfit, expected)
+        too_large = "whole numbers this large are exact only as integers or text"
+        _refuse(values, values % 1 != 0, WHOLE_OR_TEXT)
+        _refuse(values, values.abs() >= LARGEST_EXACT_FLOAT, too_large)
     elif not values.dtype.is_integer():
         raise IdError(values, None, WHOLE_OR_TEXT)
     ids = values.cast(pl.Int64, strict=False)
     lost = ids.is_null() & values.is_not_null()
-    if lost.any():
-        raise IdError(values, lost, "ids are signed 64-bit integers, or text where they are larger")
+    _refuse(values, lost, "ids are signed 64-bit integers, or text where they are larger")
     return ids
 
 
-def id_text(value: Any) -> str | None:
-    """Return an id as its text, None for None, NaN and blank texts.
+def _refuse(values: pl.Series, unfit: pl.Series, expected: str) -> None:
+    if unfit.any():
+        raise IdError(values, unfit, expected)
 
-    Raises:
-        ValueError: it is no id, such as True or 1.5.
+
+def id_text(value: Any) -> str | None:
+    """Return an id as its text, None for None, NaN and blank texts; raise ValueError for what is none, such as 1.5.
 
     Examples:
         >>> id_text(18), id_text(18.0), id_text(" ann"), id_text(float("nan"))
@@ -154,17 +142,16 @@ def id_text(value: Any) -> str | None:
         return value.strip(BLANKS) or None
     if value is None or type(value).__name__ in ("NAType", "NaTType"):  # of pandas
         return None
-    if isinstance(value, bool | np.bool_ | Iterable):
-        raise ValueError(f"{value!r} is no id: {WHOLE_OR_TEXT}.")
-    if isinstance(value, Integral):
-        return str(int(value))
     if isinstance(value, float | np.floating | Decimal):
         if value != value:
             return None
-        if value % 1 != 0 or (not isinstance(value, Decimal) and abs(float(value)) >= LARGEST_EXACT_FLOAT):
-            raise ValueError(f"{value!r} is no id: {WHOLE_OR_TEXT}.")
+        if value % 1 == 0 and (isinstance(value, Decimal) or abs(float(value)) < LARGEST_EXACT_FLOAT):
+            return str(int(value))
+    elif isinstance(value, Integral) and not isinstance(value, bool):
         return str(int(value))
-    return str(value)
+    elif not isinstance(value, bool | np.bool_ | Iterable):
+        return str(value)
+    raise ValueError(f"{value!r} is no id: {WHOLE_OR_TEXT}.")
 
 
 def is_id(text: str, kind: pl.DataType) -> bool:
@@ -182,10 +169,7 @@ def listed(values: Any, column: str, argument: str | Term) -> pl.Series:
 
     Args:
         values: an id, several ids, or a table with them in `column`, or in its only column.
-        argument: for messages.
-
-    Raises:
-        ValueError: a value is no id, or the table has no such column.
+        argument: what the Fault names if a value is no id, or the table has no such column.
 
     Examples:
         >>> listed(7, "user_id", "users").to_list(), listed(["ann", 7.0], "user_id", "users").to_list()
@@ -214,8 +198,7 @@ def listed(values: Any, column: str, argument: str | Term) -> pl.Series:
 def typed(texts: pl.Series, kind: pl.DataType, argument: str | Term) -> pl.Series:
     """Return ids that a script or a setting gives as a log has them, null where that cannot be.
 
-    Raises:
-        ValueError: a number is written in another way than the log's ids.
+    Raises Fault, which names the argument, for a number that is written in another way than the log's ids.
     """
     try:
         return canonical(texts, kind)
@@ -227,16 +210,12 @@ def look_up(values: Any, known: pl.Series, argument: str | Term) -> pl.DataFrame
     """Look up ids that a script, a setting or a request gives in those of a log.
 
     Args:
-        values: see `listed`.
+        values: see `listed`, and `typed`, for errors that name the argument.
         known: the ids of the log's users or items.
-        argument: for messages.
 
     Returns:
         Frame with a row per value: given (its text, null for None and NaN), id (of the log's type, null where that has
         none) and index (Int32, null for an unknown one).
-
-    Raises:
-        ValueError: a value is no id, or a number that is written in another way than the log's ids.
 
     Examples:
         >>> look_up(["7", 9, "ann"], pl.Series([3, 7]), "users").rows()

@@ -46,10 +46,6 @@ def as_polars(table: Any, name: str) -> pl.DataFrame:
     Raises:
         Fault: it is no frame; or a pandas frame has two columns of one name, a column of mixed types, or an index
             that most likely is the first field of rows with more fields than the header.
-
-    Examples:
-        >>> as_polars(pl.LazyFrame({"rating": [4, 5]}), "raw_interactions").height
-        2
     """
     if isinstance(table, pl.LazyFrame):
         table = table.collect()
@@ -67,10 +63,8 @@ def _from_pandas(table: Any, name: str) -> pl.DataFrame:
         kind = "holds nothing" if table is None else f"is of type {type(table).__name__}"
         raise Fault(Table(name), kind, "a table is expected", GiveTable(Table(name)))
     if not table.columns.is_unique:
-        twice = table.columns[table.columns.duplicated()][0]
-        raise Fault(
-            Table(name), f"has the column {twice!r} twice", advice="Name each column once in the file or the query"
-        )
+        found = f"has the column {table.columns[table.columns.duplicated()][0]!r} twice"
+        raise Fault(Table(name), found, advice="Name each column once in the file or the query")
     if table.index.name is None and table.index.nlevels == 1 and not table.index.is_unique:
         raise Fault(
             Table(name),
@@ -79,26 +73,16 @@ def _from_pandas(table: Any, name: str) -> pl.DataFrame:
             "first ones, which shifts all others",
             "Correct the file, or reset the index of a table that has one",
         )
-    for column in table.columns:
-        _require_one_type(table[column], name)
+    for column in (each for _, each in table.items() if each.dtype == object):
+        try:
+            pl.from_pandas(column)
+        except (OverflowError, TypeError, pl.exceptions.PolarsError, ArrowException) as error:
+            large = (i for i, value in enumerate(column) if isinstance(value, int) and not -(2**63) <= value < 2**63)
+            row = next(large, None)
+            cause = f"row {row + 1:,} holds {column.iloc[row]}, beyond a 64-bit integer" if row is not None else error
+            advice = "Correct the file, or load the column as text", Loading(Table(name))
+            raise Fault(Column(column.name, Table(name)), f"cannot be read: {cause}", advice=advice) from error
     return pl.from_pandas(table)
-
-
-def _require_one_type(column: Any, table: str) -> None:
-    """Refuse a column of a pandas frame that polars cannot hold, naming the first such row."""
-    if column.dtype != object:
-        return
-    try:
-        pl.from_pandas(column)
-    except (OverflowError, TypeError, pl.exceptions.PolarsError, ArrowException) as error:
-        large = (i for i, value in enumerate(column) if isinstance(value, int) and not -(2**63) <= value < 2**63)
-        row = next(large, None)
-        cause = f"row {row + 1:,} holds {column.iloc[row]}, beyond a 64-bit integer" if row is not None else error
-        raise Fault(
-            Column(column.name, Table(table)),
-            f"cannot be read: {cause}",
-            advice=("Correct the file, or load the column as text", Loading(Table(table))),
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -141,15 +125,14 @@ Set `ingestion.interactions.item_id` to one of them.
             texts = [name for name in names if self._column(name, parameter).dtype == pl.String]
             lists = [self.lists(name, parameter, separator) for name in texts]
             return replace(self, frame=self.frame.with_columns(lists)).exploded(names, None, parameter)
+        expected = f"its lists must be as long as those of {names[0]!r}"
         counts = list[pl.Series]()
         for name in names:
             column = self._column(name, parameter)
             if not isinstance(column.dtype, pl.List):
                 self._refuse(column, parameter, "it must hold lists, an element per interaction")
             counts.append(column.list.len().fill_null(0))
-            self._refuse_where(
-                counts[-1] != counts[0], column, parameter, f"its lists must be as long as those of {names[0]!r}"
-            )
+            self._refuse_where(counts[-1] != counts[0], column, parameter, expected)
         return self._with_rows(lambda table: table.explode(*names, empty_as_null=False, keep_nulls=False))
 
     def holds(self, name: str, values: Sequence[bool | float | str], parameter: str) -> pl.Series:
@@ -169,12 +152,6 @@ Set `ingestion.interactions.item_id` to one of them.
         if unfit.any():
             self._refuse(column, parameter, f"it is to be compared with {values[unfit.arg_true()[0]]!r}")
         return (_stripped(column) if column.dtype == pl.String else column).is_in(wanted.implode()).fill_null(False)
-
-    def starts(self, name: str, prefixes: Sequence[str], parameter: str) -> pl.Series:
-        text, starts = self.texts(name, parameter), pl.repeat(False, self.frame.height, eager=True)
-        for prefix in prefixes:
-            starts |= text.str.starts_with(prefix).fill_null(False)
-        return starts
 
     def where(self, kept: pl.Series) -> "RawColumns":
         return self._with_rows(lambda table: table.filter(kept))

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -28,6 +28,7 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.errors import GiveTable, Table
 from reclora_kedro.ingestion.raw_tables import as_polars
 
+K = TypeVar("K", str, Path)
 HEAD = 2**21  # bytes at the beginning of a file, unpacked, that tell its format
 LINES = 500  # of the head that tell separators and headers
 PIECES, PIECE = 16, 2**16  # parts of the rest of a long file that a sample has, and their bytes
@@ -50,6 +51,7 @@ OTHERS = {
 }
 HIDDEN = ("_", ".")  # with which the names of files begin that are no parts of a table
 NAMELESS = "column_{}"  # columns of a file without a header, from 1
+LINE_END = re.compile(r"\r\n?|\n")
 ROW_NAME = "row"  # the column of row names, over which R writes no name
 
 csv.field_size_limit(max(HEAD, csv.field_size_limit()))  # a stray quotation mark makes a field of all that follows
@@ -97,7 +99,7 @@ def read_tables(tables: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
         ValueError: one is neither, or a file cannot be read; the message says what to do.
         FileNotFoundError: there is no such file.
     """
-    frames, texts, commas = dict[str, pl.DataFrame](), dict[str, pl.DataFrame](), dict[str, bool]()
+    frames, forms = dict[str, pl.DataFrame](), dict[str, TableFormat]()
     for name, table in tables.items():
         if not isinstance(table, str | PathLike):
             frames[name] = as_polars(table, name)
@@ -107,13 +109,10 @@ def read_tables(tables: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
             raise Fault(Table(name), "is an empty path", advice=GiveTable(Table(name)))
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist: correct the path, or give a frame.")
-        form = find_format(path)
-        commas[name] = form.separator != ","
+        forms[name] = find_format(path)
         with _naming(path):
-            (texts if form.kind == "csv" else frames)[name] = as_polars(_read(path, form, None), name)
-    marks = null_marks(texts.values())
-    read = {name: typed(text, marks, decimal_commas=commas[name]) for name, text in texts.items()}
-    return {name: frames[name] if name in frames else read[name] for name in tables}
+            frames[name] = as_polars(_read(path, forms[name], None), name)
+    return typed_tables(frames, forms)[0]
 
 
 def read_file(path: Path, form: TableFormat, types: Mapping[str, Any]) -> pl.DataFrame | pl.LazyFrame:
@@ -135,7 +134,7 @@ def _dtype(name: str) -> Any:
     of, _, inner = name.partition(",")
     kind = getattr(pl, of, None)
     if kind is None:
-        raise ValueError(f"{name!r} is no polars type: write String, Int64, Float64, or List,String.")
+        raise Fault(repr(name), "is no polars type", advice="Write String, Int64, Float64, or List,String")
     return kind(_dtype(inner)) if inner else kind
 
 
@@ -168,6 +167,16 @@ def sample_file(path: Path, form: TableFormat) -> tuple[pl.DataFrame, bool]:
         if form.kind != "csv" or path.stat().st_size <= WHOLE or _packing(path) or form.encoding == "utf-16":
             return _read(path, form, None).lazy().collect(), True
         return _pieces(path, form), False
+
+
+def typed_tables(
+    tables: Mapping[K, pl.DataFrame], forms: Mapping[K, TableFormat]
+) -> tuple[dict[K, pl.DataFrame], list[str]]:
+    """Return tables with typed columns where they were read as texts, and what marks missing values in all of these."""
+    texts = {name: table for name, table in tables.items() if name in forms and forms[name].kind == "csv"}
+    marks = null_marks(texts.values())
+    read = {name: typed(text, marks, decimal_commas=forms[name].separator != ",") for name, text in texts.items()}
+    return {name: read.get(name, table) for name, table in tables.items()}, marks
 
 
 def null_marks(tables: Iterable[pl.DataFrame]) -> list[str]:
@@ -228,17 +237,16 @@ def _floats(text: pl.Series) -> pl.Series:
 
 def _cast(frame: pl.DataFrame, types: Mapping[str, Any], path: Path) -> pl.DataFrame:
     if missing := [name for name in types if name not in frame.columns]:
-        raise ValueError(f"{path} has no column {missing[0]!r}, only: {', '.join(frame.columns)}. Name one of them.")
+        found = f"has no column {missing[0]!r}, only: {', '.join(frame.columns)}"
+        raise Fault(str(path), found, advice="Name one of them")
     columns = []
     for name, kind in types.items():
         text = frame[name]
         new = text if kind == pl.String else (_floats(text) if kind.is_float() else text).cast(kind, strict=False)
         unfit = (new.is_null() & text.is_not_null()).arg_true()
         if len(unfit):
-            raise ValueError(
-                f"{path} holds {text[unfit[0]]!r} in column {name!r} of row {unfit[0] + 1:,}, which is no {kind}: "
-                f"correct it, or read the column as String."
-            )
+            found = f"holds {text[unfit[0]]!r} in column {name!r} of row {unfit[0] + 1:,}, which is no {kind}"
+            raise Fault(str(path), found, advice="Correct it, or read the column as String")
         columns.append(new)
     return pl.DataFrame(columns)
 
@@ -281,15 +289,14 @@ def _read_delimited(path: Path, form: TableFormat, content: bytes | None = None)
 
 def _refuse_uneven(path: Path, form: TableFormat) -> None:
     """Refuse a file of which a line has more fields than its first row, with the number of the line."""
-    lines = re.split(r"\r\n?|\n", str(_bytes(path), form.encoding, errors="replace"))[form.skip_lines :]
-    rows = _rows(lines, form.separator, form.quote, form.escape, keep_empty=True)
+    lines = LINE_END.split(str(_bytes(path), form.encoding, errors="replace"))[form.skip_lines :]
+    rows = _rows(lines, form.separator, form.quote, form.escape)
     width = len(form.names or rows[0])
     place = next((number for number, row in enumerate(rows) if len(row) > width), None)
     if place is not None:
-        raise ValueError(
-            f"{path} cannot be read: line {form.skip_lines + place + 1:,} has {len(rows[place])} fields, and the first "
-            f"row {width}: {form.separator.join(rows[place])[:80]!r}. Quote the field that holds a separator."
-        )
+        line, text = form.skip_lines + place + 1, form.separator.join(rows[place])[:80]
+        found = f"cannot be read: line {line:,} has {len(rows[place])} fields, and the first row {width}: {text!r}"
+        raise Fault(str(path), found, advice="Quote the field that holds a separator")
 
 
 def _pieces(path: Path, form: TableFormat) -> pl.DataFrame:
@@ -319,7 +326,7 @@ def find_format(path: Path) -> TableFormat:
             return TableFormat(kind="parquet")
         for magic, advice in OTHERS.items():
             if _starts(path, magic):
-                raise ValueError(f"{path} is {advice}.")
+                raise Fault(str(path), f"is {advice}")
         encoding = _encoding(path)
         with _open(path) as file:
             head = file.read(HEAD)
@@ -327,7 +334,7 @@ def find_format(path: Path) -> TableFormat:
         text = str(head, encoding, errors="replace").lstrip("\ufeff")
         start = text.lstrip()[:1]
         if not start:
-            raise ValueError(f"{path} is empty.")
+            raise Fault(str(path), "is empty", advice="Fill it, or leave it out")
         if start in "{[":
             return _json_format(path, text)
         line_end = "\n" if "\n" in text else "\r" if "\r" in text else "\n"
@@ -335,32 +342,31 @@ def find_format(path: Path) -> TableFormat:
 
 
 def _delimited_format(path: Path, text: str, encoding: str, line_end: str) -> TableFormat:
-    lines = re.split(r"\r\n?|\n", text)[:LINES]
+    lines = LINE_END.split(text)[:LINES]
     named = re.fullmatch(r"sep=(.)", lines[0].strip("\"' ")) if lines else None  # which Excel writes
     separator, (share, width, first) = _separator(lines, [named[1]] if named else SEPARATORS)
     if share < ALIKE or width < 2:
-        raise ValueError(
-            f"No separator parts the lines of {path} into fields, of {', '.join(map(repr, SEPARATORS))}; the first "
-            f"line is {lines[0][:80]!r}. Save it as CSV, JSON lines or parquet, with one row per line."
-        )
+        found = f"parts the lines of {path} into fields, of {', '.join(map(repr, SEPARATORS))}"
+        advice = "Save it as CSV, JSON lines or parquet, with one row per line"
+        raise Fault("No separator", found, f"the first line is {lines[0][:80]!r}", advice)
     comment = _comment(lines[first:], separator, width)
-    quote, escape = _quoting(path, text, separator)
-    rows = [row for row in _rows(lines[first:], separator, quote, escape) if not (comment and row[0][:1] == comment)]
+    quote, escape = _quoting(text, separator)
+    rows = [row for row in _rows(lines[first:], separator, quote, escape) if row and row[0][:1] != comment]
     form: dict[str, Any] = {"separator": separator, "encoding": encoding, "quote": quote, "escape": escape}
     form |= {"line_end": line_end, "comment": comment, "skip_lines": first}
     before = _rows(lines[first - 1 : first], separator, quote, escape) if first else []
-    if before and width > 2 and len(before[0]) == width - 1 and _names_columns(before[0], _without_row_names(rows)):
+    if before and width > 2 and len(before[0]) == width - 1 and _names_columns(before[0], [row[1:] for row in rows]):
         is_trailing = all(row[-1] == "" for row in rows if len(row) == width)
         names = [*before[0], ""] if is_trailing else [ROW_NAME, *before[0]]
         form |= {"skip_lines": first - 1, "names": [name.strip() for name in names]}
     elif not _names_columns(rows[0], rows[1:]):
         form |= {"header": False, "names": [NAMELESS.format(n + 1) for n in range(width)]}
     elif not rows[1:]:
-        raise ValueError(f"{path} has no row below its header: fill it, or leave it out.")
+        raise Fault(str(path), "has no row below its header", advice="Fill it, or leave it out")
     else:
         names = [name.strip() for name in rows[0] if name.strip()]
         if repeated := [name for name, count in Counter(names).items() if count > 1]:
-            raise ValueError(f"{path} has two columns of one name, {repeated[0]!r}: name each once.")
+            raise Fault(str(path), f"has two columns of one name, {repeated[0]!r}", advice="Name each once")
     result = TableFormat(**form)
     if quote and not _reads(path, result) and _reads(path, unquoted := result.model_copy(update={"quote": None})):
         return unquoted
@@ -387,7 +393,7 @@ def _shape(lines: Sequence[str], separator: str, quote: str | None) -> tuple[flo
 
     Lines before the first one are no rows: a title, a comment, or a header that lacks a name.
     """
-    rows = _rows(lines, separator, quote, None, keep_empty=True)
+    rows = _rows(lines, separator, quote, None)
     if quote:  # a field that is cut by the separator, or blanks that leave what separates rows and fields elsewhere
         elsewhere = r"[\t\n]" if separator == " " else r"(?!)"
         is_whole = [all(cell.count(quote) % 2 == 0 and not re.search(elsewhere, cell) for cell in row) for row in rows]
@@ -406,45 +412,39 @@ def _comment(lines: Sequence[str], separator: str, width: int) -> str | None:
     return "#" if marked and all(len(row) != width for row in _rows(marked, separator, None, None)) else None
 
 
-def _without_row_names(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
-    return [row[1:] for row in rows]
-
-
-def _rows(
-    lines: Iterable[str], separator: str, quote: str | None, escape: str | None, *, keep_empty: bool = False
-) -> list[list[str]]:
+def _rows(lines: Iterable[str], separator: str, quote: str | None, escape: str | None) -> list[list[str]]:
+    """Return the fields of each line, or of several where a quoted field has a line break; none of an empty line."""
     if len(separator) > 1:
-        rows = [line.split(separator) if line else [] for line in lines]
-    else:
-        rows = [
-            *csv.reader(
-                [f"{line}\n".replace("\0", "") for line in lines],
-                delimiter=separator,
-                quotechar=quote,
-                quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-                escapechar=escape,
-                doublequote=escape is None,
-            )
-        ]
-    return rows if keep_empty else [row for row in rows if row]
+        return [line.split(separator) if line else [] for line in lines]
+    return [
+        *csv.reader(
+            [f"{line}\n".replace("\0", "") for line in lines],
+            delimiter=separator,
+            quotechar=quote,
+            quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+            escapechar=escape,
+            doublequote=escape is None,
+        )
+    ]
 
 
-def _quoting(path: Path, text: str, separator: str) -> tuple[str | None, str | None]:
+def _quoting(text: str, separator: str) -> tuple[str | None, str | None]:
     """Return the quote character and the escape character within quotes; None for either that is not used."""
-    lines = re.split(r"\r\n?|\n", text)
     if len(separator) > 1 or '"' not in text:
         return (None if separator in ("::", "\t", "|", "\x01") else '"'), None
+    lines = LINE_END.split(text)
     quoted = re.compile(rf'(^|{re.escape(separator)})"')
     if not any(quoted.search(line) for line in lines):
         return None, None
     if '\\"' in text:
         return '"', "\\"
-    plain, with_quotes = (_widths_alike(_rows(lines, separator, quote, None)) for quote in (None, '"'))
+    plain, with_quotes = (_share_as_wide_as_first(_rows(lines, separator, quote, None)) for quote in (None, '"'))
     return ('"' if with_quotes >= plain else None), None
 
 
-def _widths_alike(rows: Sequence[Sequence[str]]) -> float:
-    return sum(len(row) == len(rows[0]) for row in rows) / len(rows) if rows else 0.0
+def _share_as_wide_as_first(rows: Iterable[Sequence[str]]) -> float:
+    widths = [len(row) for row in rows if row]
+    return widths.count(widths[0]) / len(widths) if widths else 0.0
 
 
 def _reads(path: Path, form: TableFormat) -> bool:
@@ -479,19 +479,20 @@ def _json_format(path: Path, text: str) -> TableFormat:
     if text.lstrip()[0] == "[":
         return TableFormat(kind="json")
     if _is_one_object(text):
-        raise ValueError(
-            f"{path} is one JSON object, not a table. If it has a record per id, write them as lines with their ids by "
+        raise Fault(
+            str(path),
+            "is one JSON object, not a table",
+            advice="If it has a record per id, write them as lines with their ids by "
             f"`jq -c 'to_entries[] | {{id: .key}} + .value' {path.name} > {path.stem}.jsonl`; if it has a list of "
-            "records, by `jq -c '.NAME_OF_THE_LIST[]'`."
+            "records, by `jq -c '.NAME_OF_THE_LIST[]'`",
         )
     first = text.lstrip().partition("\n")[0]
     try:
         json.loads(first)
     except ValueError as error:
-        raise ValueError(
-            f"{path} begins as lines of JSON do, but its first line is no JSON: {error}. Lines that Python printed "
-            "need double quotation marks: write them anew by `json.dumps`."
-        ) from error
+        found = f"begins as lines of JSON do, but its first line is no JSON: {error}"
+        advice = "Lines that Python printed need double quotation marks: write them anew by `json.dumps`"
+        raise Fault(str(path), found, advice=advice) from error
     return TableFormat(kind="ndjson")
 
 
@@ -513,7 +514,7 @@ def _parts(path: Path) -> Any:
         return path
     parts = sorted(file for file in path.rglob("*.parquet") if not file.name.startswith(HIDDEN))
     if not parts:
-        raise ValueError(f"{path} has no parquet file: name a file, or a folder of parquet files.")
+        raise Fault(str(path), "has no parquet file", advice="Name a file, or a folder of parquet files")
     return parts
 
 
@@ -538,9 +539,10 @@ def _open_zip(path: Path) -> Any:
     archive = zipfile.ZipFile(path)
     names = [name for name in archive.namelist() if not (name.endswith("/") or name.startswith("__MACOSX"))]
     if "[Content_Types].xml" in names:
-        raise ValueError(f"{path} is a spreadsheet: save it as CSV.")
+        raise Fault(str(path), "is a spreadsheet", advice="Save it as CSV")
     if len(names) != 1:
-        raise ValueError(f"{path} holds {len(names)} files, {', '.join(names[:5])}: unpack it, and name the table.")
+        found = f"holds {len(names)} files, {', '.join(names[:5])}"
+        raise Fault(str(path), found, advice="Unpack it, and name the table")
     return archive.open(names[0])
 
 
@@ -575,4 +577,5 @@ def _naming(path: Path) -> Iterator[None]:
         if isinstance(error, FileNotFoundError):
             raise
         [message, *_] = str(error).splitlines() or [type(error).__name__]
-        raise ValueError(f"{path} cannot be read: {message}. Correct it, or copy or save it again.") from error
+        advice = "Correct it, or copy or save it again"
+        raise Fault(str(path), f"cannot be read: {message}", advice=advice) from error

