@@ -104,15 +104,6 @@ class InteractionColumns(Block):
             columns=declared,
         )
 
-    @field_validator("columns", mode="after")
-    @classmethod
-    def _own_names(cls, columns: dict[str, DeclaredColumn]) -> dict[str, DeclaredColumn]:
-        if reserved := sorted(TAKEN_NAMES & columns.keys()):
-            raise ValueError(
-                f"{reserved[0]} is a name that every log has for something else: declare the column by another"
-            )
-        return columns
-
     @property
     def has_impressions(self) -> bool:
         """Whether the log has impressions without a click."""
@@ -122,6 +113,15 @@ class InteractionColumns(Block):
     def timestamps(self) -> list[str]:
         """The columns of the time: one, or several such as a date and a time of day."""
         return [self.timestamp] if isinstance(self.timestamp, str) else self.timestamp
+
+    @field_validator("columns", mode="after")
+    @classmethod
+    def _own_names(cls, columns: dict[str, DeclaredColumn]) -> dict[str, DeclaredColumn]:
+        if reserved := sorted(TAKEN_NAMES & columns.keys()):
+            raise ValueError(
+                f"{reserved[0]} is a name that every log has for something else: declare it by another one"
+            )
+        return columns
 
     @field_validator("timestamp", mode="before")
     @classmethod
@@ -146,15 +146,9 @@ class InteractionColumns(Block):
 
     @model_validator(mode="after")
     def _a_column_for_each(self) -> Self:
-        meanings = [
-            *(
-                (name, column)
-                for name in ("user_id", "item_id", "rating", "clicked")
-                if (column := getattr(self, name))
-            ),
-            *(("timestamp", column) for column in self.timestamps),
-        ]
-        for column in {column for _, column in meanings}:
+        names = {name: getattr(self, name) for name in ("user_id", "item_id", "rating", "clicked")}
+        meanings = [*names.items(), *(("timestamp", column) for column in self.timestamps)]
+        for column in {column for _, column in meanings if column}:
             named = [name for name, other in meanings if other == column]
             if len(named) > 1:
                 found = "names the same column as ", Sibling(named[1]), f", {column!r}"
@@ -203,20 +197,17 @@ class TextField(Block):
         return 9.5 if self.kind == "number" else f"some {self.name}"
 
     @model_validator(mode="after")
-    def _numbers_are_columns(self) -> Self:
-        if self.kind == "number" and (self.column is None or self.separator is not None or self.values):
+    def _one_source(self) -> Self:
+        is_plain = self.separator is None and not self.values
+        if self.kind == "number" and (self.column is None or not is_plain):
             raise ValueError(
                 f"field {self.name!r} is a number: it has a `column`, and neither `separator` nor `values`"
             )
         if self.kind == "number" and not re.fullmatch(NAME, self.name):
             raise ValueError(f"field {self.name!r} is a number, whose name has lower-case letters, digits and _ alone")
-        return self
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
         if (self.column is None) == (self.indicators is None):
             raise ValueError(f"field {self.name!r} needs either a `column` or a list of `indicators`")
-        if self.indicators is not None and (self.separator is not None or self.values):
+        if self.indicators is not None and not is_plain:
             raise ValueError(f"field {self.name!r}: `separator` and `values` want a `column`, not `indicators`")
         return self
 

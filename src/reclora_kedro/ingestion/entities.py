@@ -28,10 +28,8 @@ def describe_items(
     """Return the canonical items: one row per item of the log or of the raw table, sorted by item_id.
 
     Columns are item_id, title, and the text fields, with several values of one field separated by commas (by spaces in
-    `FREE_TEXT`).
-
-    Raises:
-        ValueError: a column is missing or unreadable, or the ids don't meet those of the log.
+    `FREE_TEXT`). Here and below, Fault names a column that is missing or unreadable, or ids that do not meet those of
+    the log.
 
     Examples:
         >>> raw = pl.DataFrame({"id": [2, 1], "name": ["Heat (1995)", "Net, The (1995)"], "kind": ["Crime|Drama", ""]})
@@ -42,11 +40,10 @@ def describe_items(
         >>> describe_items(raw, pl.LazyFrame({"item_id": [2]}), columns, CleaningReport()).rows()
         [(1, 'The Net (1995)', None), (2, 'Heat (1995)', 'Crime, Drama')]
     """
+    logged = _distinct_ids(interactions, "item_id")
     if raw_items is None and columns.title is None and not columns.fields:
-        logged = _distinct_ids(interactions, "item_id")
         report.record("items", logged.height, "rows kept; no item table, ids only")
         return logged.sort("item_id").with_columns(title=title_of_untitled(columns))
-    logged = _distinct_ids(interactions, "item_id")
     listed = listed_rows(raw_items, "item", columns, report, logged["item_id"])
     _require_shared_ids(logged, listed, "raw_items", "ingestion.items.item_id")
     items = listed.join(logged, on="item_id", how="full", coalesce=True).sort("item_id")
@@ -57,16 +54,11 @@ def describe_items(
     report.record("items", items.height, f"rows kept; {logged.height:,} occur in the log")
     untitled = items["title"].null_count()
     if columns.title and untitled > MOST_UNTITLED * items.height:
-        logger.warning(
-            worded(
-                f"{untitled:,} of {items.height:,} items have no title, and are {columns.missing_title!r} to prompts "
-                "and encoders: see ",
-                Parameter("ingestion.items.title"),
-                ", and the ids of ",
-                Table("raw_items"),
-                ".",
-            )
+        found = (
+            f"{untitled:,} of {items.height:,} items have no title, and are {columns.missing_title!r} to prompts and "
         )
+        parameter = Parameter("ingestion.items.title")
+        logger.warning(worded(found, "encoders: see ", parameter, ", and the ids of ", Table("raw_items"), "."))
     return items.with_columns(pl.col("title").fill_null(title_of_untitled(columns)))
 
 
@@ -81,9 +73,6 @@ def add_item_texts(
     """Add the text fields of a second table to the canonical items, null for items that it lacks.
 
     Without ``columns`` there is no such table, and the items are returned unchanged.
-
-    Raises:
-        ValueError: a column is missing or unreadable, or the ids don't meet those of the items.
 
     Examples:
         >>> items = pl.DataFrame({"item_id": [1, 2], "title": ["Heat", "Net"]})
@@ -109,21 +98,17 @@ def describe_users(
 
     Columns are user_id and the profile fields, null if unknown; without ``columns`` there is no user table.
 
-    Raises:
-        ValueError: a column is missing or unreadable, or the ids don't meet those of the log.
-
     Examples:
         >>> columns = UserColumns(user_id="id", fields=[TextField(name="age", column="age")])
         >>> raw = pl.DataFrame({"id": [1], "age": [24]})
         >>> describe_users(raw, pl.LazyFrame({"user_id": [2, 1, 2]}), columns, CleaningReport()).rows()
         [(1, '24'), (2, None)]
     """
-    if columns is None:
-        users = _distinct_ids(interactions, "user_id").sort("user_id")
-        report.record("users", users.height, "rows kept; no user table, ids only")
-        return users
-    _require_table(raw_users, "users")
     logged = _distinct_ids(interactions, "user_id")
+    if columns is None:
+        report.record("users", logged.height, "rows kept; no user table, ids only")
+        return logged.sort("user_id")
+    _require_table(raw_users, "users")
     listed = listed_rows(raw_users, "user", columns, report, logged["user_id"])
     _require_shared_ids(logged, listed, "raw_users", "ingestion.users.user_id")
     silent = listed.join(logged, on="user_id", how="anti").height
@@ -257,13 +242,10 @@ def _require_shared_ids(logged: pl.DataFrame, listed: pl.DataFrame, table: str, 
     key = listed.columns[0]
     if logged.join(listed, on=key, how="semi").is_empty():
         own = f"its own are like {names(listed[key].sort())}" if listed.height else "none of its own is one"
-        raise Fault(
-            Table(table),
-            f"has none of the log's {key}s",
-            f"those are {logged.schema[key]}, such as {names(logged[key].sort())}, {own}",
-            (
-                "Change ",
-                Parameter(parameter),
-                ", or write the ids alike in both tables (zero-padded ones must be text in both)",
-            ),
+        expected = f"those are {logged.schema[key]}, such as {names(logged[key].sort())}, {own}"
+        advice = (
+            "Change ",
+            Parameter(parameter),
+            ", or write the ids alike in both tables (zero-padded ones as text)",
         )
+        raise Fault(Table(table), f"has none of the log's {key}s", expected, advice)

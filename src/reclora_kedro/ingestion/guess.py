@@ -9,8 +9,8 @@ for; `Guess.doubts` keeps what was decided without an answer.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from itertools import permutations
 from math import sqrt
@@ -297,8 +297,8 @@ def _is_item(column: Column, table: RawTable, key: Column) -> float:
     if column.is_slate:
         return 9
     stem, others = _singular(table.name_words), table.others(key.name)
-    evidence = (
-        sum(id_likelihood(each, lexicon.ITEM) - id_likelihood(each, lexicon.USER) for each in (column, key)) + 0.0
+    evidence = float(
+        sum(id_likelihood(each, lexicon.ITEM) - id_likelihood(each, lexicon.USER) for each in (column, key))
     )
     evidence += 2 * bool(stem & _singular(lexicon.ITEM)) - 2 * bool(stem & _singular(lexicon.USER))
     evidence += 2 * any(each.is_text and mean(each.text.str.contains(" ")) > 0.2 for each in others)
@@ -359,24 +359,19 @@ def _require_repeats(log: Log, ask: AskUser) -> None:
     table = Table(str(log.table.path))
     if log.times != [ROW_NUMBER] and all(log.table.column(name).distinct < 2 for name in log.times):
         time = log.table.column(log.times[0])
-        raise Fault(
-            TableColumn(time.name, table),
-            f"has the time {examples(time, 1)} throughout",
-            "by it, histories have no order",
-            "Give the log a column with the time of each event, or leave this one out to read rows in their order",
-        )
+        found = f"has the time {examples(time, 1)} throughout", "by it, histories have no order"
+        advice = "Give the log a column with the time of each event, or leave this one out to read rows in their order"
+        raise Fault(TableColumn(time.name, table), *found, advice)
     if not log.table.is_whole:
         return  # of some rows, most users may have one
     counts = log.table.sample.select(log.user).drop_nulls().group_by(log.user).len()["len"]
     share = mean(counts > 1)
-    question = (
-        f"Of the {len(counts):,} users in column {log.user!r}, {share:.0%} have two events or more: are they users?"
-    )
+    several = f"{share:.0%} have two events or more"
+    question = f"Of the {len(counts):,} users in column {log.user!r}, {several}: are they users?"
     if len(counts) > 1 and share < LEAST_REPEATED and ask(question, [YES, NO], NO) == NO:
         raise Fault(
             table,
-            f"tells too little of its users: {share:.0%} of the {len(counts):,} in column {log.user!r} have two events "
-            "or more",
+            f"tells too little of its users: of the {len(counts):,} in column {log.user!r}, {several}",
             "at least half must, since items are recommended by what a user had before",
             "If another column has the users, name it user_id; if not, give a log that covers more of their events",
         )
@@ -414,19 +409,14 @@ def _lists_items(table: RawTable, name: str) -> bool:
 
 
 def _impressions(left: list[Column], slates: Column) -> dict[str, Any]:
-    history = next((column.name for column in left if _is_click_history(column, slates)), None)
+    """Return how lists of impressions are read, and which column lists items clicked before, that many of them show."""
+    shares = {each.name: mean(each.elements(" ").unique().is_in(slates.ids.implode())) for each in left}
+    listing = [each.name for each in left if each.text.str.contains(" ").any() and shares[each.name] >= LEAST_SHOWN]
     return {
         "kind": "impressions",
         "impressions": {"separator": " ", "clicked": "-1", "not_clicked": "-0"},
-        "click_history": {"column": history, "separator": " "} if history else None,
+        "click_history": {"column": listing[0], "separator": " "} if listing else None,
     }
-
-
-def _is_click_history(column: Column, slates: Column) -> bool:
-    """Whether a column lists items clicked before, of which many are among those that lists of impressions show."""
-    if column.raw.dtype.is_nested() or not column.text.str.contains(" ").any():
-        return False
-    return mean(column.text.str.split(" ").explode().unique().is_in(slates.ids.implode())) >= LEAST_SHOWN
 
 
 def is_named_time(column: Column) -> bool:
@@ -461,7 +451,7 @@ class _Reading:
         self.table, self.evidence, self.ask = table, evidence, ask
         self.doubts = list[tuple[str, str]]()
         self.chosen = list[Column]()  # users and items
-        self._scores = dict[str, dict[str, float]]()
+        self._sides = dict[str, tuple[float, float]]()
         self._decided = dict[tuple[str, str], bool]()
 
     def decides(self, column: Column, other: Column) -> bool:
@@ -520,8 +510,7 @@ class _Reading:
 
     def _evidence(self, user: Column, item: Column) -> float:
         """Return the evidence that two columns are users and items, in this order."""
-        of_user, of_item = self._evidence_of_one(user), self._evidence_of_one(item)
-        sides = of_user["user"] + of_user["any"], of_item["item"] + of_item["any"]
+        sides = self._evidence_of_one(user)[0], self._evidence_of_one(item)[1]
         evidence = sum(sides) + (2 * LEAST_EVIDENCE if min(sides) < -1 else 0)
         if self.decides(user, item) or self.decides(item, user):
             evidence -= 4
@@ -536,10 +525,10 @@ class _Reading:
         rows = max(len(column.raw) - column.distinct, 1)
         return max(0.0, 1 - (changes - column.distinct) / rows)
 
-    def _evidence_of_one(self, column: Column) -> dict[str, float]:
-        """Return the evidence that a column holds users, that it holds items, and that it holds ids of either."""
-        if column.name in self._scores:
-            return self._scores[column.name]
+    def _evidence_of_one(self, column: Column) -> tuple[float, float]:
+        """Return the evidence that a column holds users, and that it holds items."""
+        if column.name in self._sides:
+            return self._sides[column.name]
         words = column.words if self.table.has_names else set[str]()
         user, item = (id_likelihood(column, kind) if words else 0 for kind in (lexicon.USER, lexicon.ITEM))
         linked, others = self.evidence.get(column.name, 0.0), self.table.others(column.name)
@@ -564,9 +553,8 @@ class _Reading:
         profiles = [each for each in others if each.words & lexicon.PROFILE and words]
         user_score = user + 0.5 * max(-linked, 0) + any(self.decides(column, each) for each in profiles)
         user_score += 3 * (mean(column.text.str.contains(r"^\S+@\S+\.\w+$")) > 0.9)
-        sides = {"user": user_score - item_score * 0.5, "item": item_score - user_score * 0.5, "any": either}
-        self._scores[column.name] = sides
-        return sides
+        self._sides[column.name] = either + user_score - item_score * 0.5, either + item_score - user_score * 0.5
+        return self._sides[column.name]
 
     def sentences(self, user: str, item: str) -> list[str]:
         """Return three events in words, as these columns would have it."""
@@ -574,15 +562,10 @@ class _Reading:
         rating = next((each.name for each in left if each.words & lexicon.RATING and each.numbers is not None), None)
         time = next((each.name for each in left if is_named_time(each) and each.seconds_format), None)
         rows = self.table.sample.drop_nulls([user, item]).unique(user, maintain_order=True).head(3)
-        verb = "took" if rating is None else "rated"
-        return [
-            plain(
-                f"user {row[user]} {verb} item {row[item]}"
-                + ("" if rating is None else f" with {row[rating]}")
-                + ("" if time is None else f" on {row[time]}")
-            )
-            for row in rows.to_dicts()
-        ]
+        template = "user {} took item {}" if rating is None else "user {} rated item {} with {}"
+        template += "" if time is None else " on {}"
+        read = [name for name in (user, item, rating, time) if name is not None]
+        return [plain(template.format(*(row[name] for name in read))) for row in rows.to_dicts()]
 
     # ---- times
 
@@ -597,11 +580,8 @@ class _Reading:
             return False
         if column.numbers is None:
             return True
-        seconds = seconds_by(column.text, str(column.seconds_format))
-        is_growing = mean(seconds.diff().drop_nulls() >= 0) > 0.9
-        return (is_growing or column.distinct > 0.5 * len(column.values)) and not id_likelihood(
-            column, lexicon.ITEM | lexicon.USER
-        )
+        is_growing = mean(seconds_by(column.text, str(column.seconds_format)).diff() >= 0) > 0.9
+        return (is_growing or column.distinct > 0.5 * len(column.values)) and not _named_id(column)
 
     def times(self, ids: set[str]) -> tuple[list[str], str, bool]:
         """Return columns of the time, their format, and whether they count from the log's beginning."""
@@ -637,9 +617,8 @@ class _Reading:
             if _named_id(column):
                 continue
             some = column.text.unique(maintain_order=True).head(20)
-            for each in TIME_FORMATS:
-                if mean(are_plausible(some, each)) > 0.5:
-                    self._refuse_odd(column, are_plausible(column.text, each), f"times of the format {each}")
+            for each in (each for each in TIME_FORMATS if mean(are_plausible(some, each)) > 0.5):
+                self._refuse_odd(column, are_plausible(column.text, each), f"times of the format {each}")
             is_number = _are_numbers(column.text)
             if Column(column.name, column.text.filter(is_number)).time_formats:
                 self._refuse_odd(column, is_number, "times as numbers")
@@ -660,11 +639,8 @@ class _Reading:
         if len(formats) < 2:
             return guess
         some = column.text.unique(maintain_order=True).head(3)
-        read = {
-            each: ", ".join(f"{datetime.fromtimestamp(second, UTC):%-d %B %Y}" for second in seconds_by(some, each))
-            for each in formats
-        }
-        shown = "".join(f"\n  {each}: {days}" for each, days in read.items())
+        read = {each: pl.from_epoch(seconds_by(some, each)).dt.strftime("%-d %B %Y") for each in formats}
+        shown = "".join(f"\n  {each}: {', '.join(days)}" for each, days in read.items())
         return self.ask(f"Column {column.name!r} has {examples(column, 3)}: which format?{shown}\n", formats, guess)
 
     # ---- ratings, clicks, weights, and what is no interaction
@@ -677,12 +653,10 @@ class _Reading:
         """Return the column of ratings: with the plainest name, or of a scale, which no user or item decides."""
         if self.table.has_names:
             named = [each for each in left if each.words & lexicon.RATING and each.distinct > 1 and not is_mark(each)]
-            ratings = [each for each in named if each.numbers is not None]
-            if not ratings:
-                for each in named:
-                    self._refuse_odd(each, _are_numbers(each.text), "ratings")
-            if ratings:
+            if ratings := [each for each in named if each.numbers is not None]:
                 return min(ratings, key=lambda each: (not self._is_free(each), len(each.words)))
+            for each in named:
+                self._refuse_odd(each, _are_numbers(each.text), "ratings")
             if any(is_mark(each) and each.words & (lexicon.CLICK | lexicon.RATING) for each in left):
                 return None
         candidates = [each for each in left if _is_rating(each) and self._is_free(each)]
@@ -694,12 +668,12 @@ class _Reading:
         if not self.table.has_names and len(candidates) == 1:
             return best
         guess = best.name if _likeness_to_ratings(best) > 0 else NONE
-        names = [each.name for each in candidates]
-        question = f"Which column of {self.table.path.name} has the ratings, if any?{_shown(candidates)}\n"
-        chosen = self.ask(question, [*names, NONE], guess)
-        others = [name for name in [*names, NONE] if name != chosen]
-        self.doubts.append(("or else", f"ratings are read of {chosen}; they may be of {', '.join(others)}"))
-        return None if chosen == NONE else candidates[names.index(chosen)]
+        shown = "".join(f"\n  {each.name}: {examples(each, 3)}" for each in candidates)
+        names = [*(each.name for each in candidates), NONE]
+        chosen = self.ask(f"Which column of {self.table.path.name} has the ratings, if any?{shown}\n", names, guess)
+        others = ", ".join(name for name in names if name != chosen)
+        self.doubts.append(("or else", f"ratings are read of {chosen}; they may be of {others}"))
+        return None if chosen == NONE else self.table.column(chosen)
 
     def clicked(self, left: list[Column]) -> Column | None:
         """Return a column of marks whose name is that of a click or rating, or that an answer says has clicks."""
@@ -766,11 +740,10 @@ class _Reading:
         if column.numbers is None or is_mark(column) or is_named_time(column) or _named_id(column):
             return False
         is_positive = column.bounds[0] >= 0 or drop.get(column.name) == {"at_most": 0}
-        is_money = column.words & (lexicon.PRICE - lexicon.QUANTITY) or (
-            "amount" in column.words and not column.is_whole
-        )
-        is_count = column.words & (lexicon.QUANTITY | lexicon.PLAY)
-        return bool(is_count) and not is_money and is_positive and column.distinct > 2
+        words = column.words
+        is_money = words & (lexicon.PRICE - lexicon.QUANTITY) or ("amount" in words and not column.is_whole)
+        is_count = bool(words & (lexicon.QUANTITY | lexicon.PLAY))
+        return is_count and not is_money and is_positive and column.distinct > 2
 
     def _kinds_of_events(self, column: Column, drop: dict[str, Any]) -> dict[str, dict[str, Any]]:
         counts = column.text.value_counts(sort=True)
@@ -827,20 +800,16 @@ def _are_numbers(text: pl.Series) -> pl.Series:
 def _with_clock(day: Column, day_format: str, columns: list[Column]) -> tuple[str, str] | None:
     """Return the column of the time of day that belongs to a column of days, and their joint format."""
     for column in columns:
-        is_clock = column.numbers is None and bool(
-            column.text.str.contains(r"^\d{1,2}:\d\d(:\d\d)?( ?[AaPp][Mm])?$").all()
-        )
+        is_clock = column.numbers is None and column.text.str.contains(r"^\d\d?:\d\d(:\d\d)?( ?[AaPp][Mm])?$").all()
         if column is day or not (is_clock or column.words & lexicon.CLOCK):
             continue
         frame = RawColumns(pl.DataFrame([day.raw, column.raw]).drop_nulls(), "sample")
         for clock in CLOCKS:
             time_format = f"{'%Y-%m-%d' if day.raw.dtype.is_temporal() else day_format} {clock}"
-            try:
+            with suppress(ValueError, pl.exceptions.PolarsError):
                 seconds = frame.seconds([day.name, column.name], "timestamp", time_format, "timestamp_format")
-            except (ValueError, pl.exceptions.PolarsError):
-                continue
-            if mean(seconds.is_between(*LAST_YEARS)) >= LEAST_IN_THEM:
-                return column.name, time_format
+                if mean(seconds.is_between(*LAST_YEARS)) >= LEAST_IN_THEM:
+                    return column.name, time_format
     return None
 
 
@@ -876,10 +845,6 @@ def _likeness_to_ratings(column: Column) -> float:
     low, high = column.bounds
     at_lowest = float((column.numbers == low).mean())
     return 2 / column.distinct + 0.05 - at_lowest + (float(column.numbers.mean()) - low) / (high - low) * 0.1
-
-
-def _shown(columns: list[Column]) -> str:
-    return "".join(f"\n  {column.name}: {examples(column, 3)}" for column in columns)
 
 
 def _scale_of(rating: Column) -> dict[str, Any]:

@@ -37,10 +37,8 @@ def refuse_times(
     times, stated = config.interactions.timestamps, config.interactions.timestamp_format
     column = raw.times(times, "ingestion.interactions.timestamp")
     fitting = _fitting_unit(column.gather(unfit), first, last) if stated in UNIX_UNITS else None
-    time_format, plausible = (
-        Parameter("ingestion.interactions.timestamp_format"),
-        Parameter("ingestion.plausible_times"),
-    )
+    time_format = Parameter("ingestion.interactions.timestamp_format")
+    plausible = Parameter("ingestion.plausible_times")
     advice: Phrase = "Correct the file or ", time_format, "; if the times are right, change ", plausible
     if fitting:
         units = f"They look like {fitting.removeprefix('unix_')}, but were read as {stated.removeprefix('unix_')}: set "

@@ -71,7 +71,6 @@ class Interactions(pa.DataFrameModel):
 
     @pa.dataframe_check(error="a row without a rating was shown and not clicked, but its label is not 0")
     def events_have_ratings(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera
-        """Only rows with label 0 may lack a rating."""
         return data.lazyframe.select(pl.col("rating").is_not_null() | pl.col("label").eq_missing(0))
 
 
