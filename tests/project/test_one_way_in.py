@@ -1,4 +1,7 @@
-"""A log with ids of every kind, ties and zones, through every door: `new-log`, a run, Python, HTTP, update, forget."""
+"""A log through every door: `new-log`, a run, Python, HTTP, update, forget.
+
+It has ids of every kind, ties, zones, and declared columns: plays, which `new-log` finds, and shops, by conf alone.
+"""
 
 import csv
 import json
@@ -6,6 +9,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 import pytest
+import yaml
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 
@@ -36,6 +40,8 @@ USERS = [
 ]
 ITEMS = ["-dQw4w9WgXc", "007", "7", "+7", "7.0", "@x", "NaN", "item\u200b", "=SUM(A1)", "0", "ß", "i" * 200]
 PADDED = {"lead": " lead", "018": "018\xa0", "7": "\u30007 "}  # as some rows have them
+SHOPS = ["=1+1", "NA", "+49 Łódź", "007", None]
+HEADER = ["user_id", "item_id", "rating", "timestamp", "plays", "shop"]
 TITLES = ["=HYPERLINK(1)", "-1", "plain"]
 SMALL = {
     "history": {"min_history": 1, "item_embedding": {"encoders": ["tfidf"], "components": 2}},
@@ -59,7 +65,8 @@ def rows():
             minute = 8 * user + place - (place == 4)
             hour, zone = (3, "+02:00") if place % 2 else (1, "+00:00")
             time = f"2001-09-{9 + minute // 60:02}T{hour:02}:{minute % 60:02}:40{zone}"
-            yield name, ITEMS[item], 1 + (user + item) % 5, time
+            plays, shop = 1 + (user * 7 + place * 3) % 6, SHOPS[(user + place) % len(SHOPS)]
+            yield name, ITEMS[item], 1 + (user + item) % 5, time, plays, shop
 
 
 def written(folder, name, header, lines):
@@ -75,7 +82,7 @@ def tables(tmp_path_factory):
         (PADDED.get(user, user) if place % 3 else user, PADDED.get(item, item) if place % 2 else item, *rest)
         for place, (user, item, *rest) in enumerate(rows())
     ]
-    log = written(folder, "log.csv", ["user_id", "item_id", "rating", "timestamp"], padded)
+    log = written(folder, "log.csv", HEADER, padded)
     titles = [(item, f"{TITLES[place % 3]} {place}") for place, item in enumerate(ITEMS)]
     return log, written(folder, "items.csv", ["item_id", "title"], titles)
 
@@ -88,13 +95,23 @@ def project(tables, tmp_path_factory):
         patch.chdir(project)
         done = CliRunner().invoke(cli.cli, ["new-log", *tables, "--name", "trap", "--yes"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
+    conf = project / "conf/trap"
+    parameters, catalog = (
+        yaml.safe_load((conf / f"{name}.yml").read_text(encoding="utf-8")) for name in ("parameters", "catalog")
+    )
+    declared = parameters["ingestion"]["interactions"]["columns"]
+    assert declared == {"plays": {"from": "plays", "kind": "weight"}}
+    declared["shop"] = {"kind": "category"}
+    catalog["raw_interactions"]["columns"]["shop"] = "String"
+    (conf / "parameters.yml").write_text(yaml.safe_dump(parameters), encoding="utf-8")
+    (conf / "catalog.yml").write_text(yaml.safe_dump(catalog), encoding="utf-8")
     kedro_run(project, SMALL, env="trap", to_outputs=["recommendations_csv", "lens"])
     return project
 
 
 def events(catalog):
     table = catalog.load("interactions").collect()
-    return sorted(table.select("user_id", "item_id", "rating", "timestamp").rows())
+    return sorted(table.select(HEADER).rows(), key=str)
 
 
 def lists_of(table):
@@ -103,10 +120,16 @@ def lists_of(table):
 
 def test_ids_mean_one_thing_at_every_door_and_leave_as_they_came(tables, project, monkeypatch):
     catalog = catalog_of(project, "trap")
-    expected = sorted((user, item, float(rating), second(time)) for user, item, rating, time in rows())
-    assert events(catalog) == expected
+    expected = [
+        (user, item, float(rating), second(time), float(plays), shop)
+        for user, item, rating, time, plays, shop in rows()
+    ]
+    assert events(catalog) == sorted(expected, key=str)
 
-    recommender = Recommender.fit(*tables, method="item_knn", order="candidates", encoders=["tfidf"], min_history=1)
+    declared = {"plays": {"kind": "weight"}, "shop": {"kind": "category"}}
+    settings = {"method": "item_knn", "order": "candidates", "encoders": ["tfidf"], "min_history": 1}
+    recommender = Recommender.fit(*tables, columns=declared, **settings)
+    assert recommender.log.sequences.schema.arrays.keys() >= {"plays", "shop"}
     assert sorted(recommender.log.users["user_id"]) == sorted(USERS)
     assert sorted(recommender.log.items["item_id"]) == sorted(ITEMS)
     listed = lists_of(catalog.load("recommendations"))
@@ -133,21 +156,27 @@ def test_ids_mean_one_thing_at_every_door_and_leave_as_they_came(tables, project
             for entry in answer["items"]
         ]
         assert sorted(answered) == listed
-        new = [{"user": f" {user}", "item": f"{ITEMS[0]}\xa0", "rating": 5, "time": NEW} for user in ("lead", "+44")]
+        new = [
+            {"user": f" {user}", "item": f"{ITEMS[0]}\xa0", "rating": 5, "time": NEW, "plays": 7, "shop": " +49 Łódź "}
+            for user in ("lead", "+44")
+        ]
         assert client.post("/events", json={"events": new}).json()["unknown_items"] == []
         assert client.get("/users/lead").json()["events"] == 9
-        assert client.get("/users/%2B44").json()["events"] == 1
+        shown = client.get("/users/%2B44").json()
+        assert (shown["events"], shown["latest"][0]["plays"], shown["latest"][0]["shop"]) == (1, 7, "+49 Łódź")
 
-    news = [("\u3000lead", "7\xa0", 4, "2001-09-12T00:00:00Z"), ("018", "+8", 4, "2001-09-12T00:00:00Z")]
-    file = written(project, "news.csv", ["user_id", "item_id", "rating", "timestamp"], news)
+    news = [
+        ("\u3000lead", "7\xa0", 4, "2001-09-12T00:00:00Z", 2, " 007"),
+        ("018", "+8", 4, "2001-09-12T00:00:00Z", 3, ""),
+    ]
+    file = written(project, "news.csv", HEADER, news)
     entry = {"type": "polars.CSVDataset", "filepath": file, "load_args": {"infer_schema": False}}
     (project / "conf/trap/catalog_update.yml").write_text(json.dumps({"raw_new_interactions": entry}))
     updated = kedro_run(project, SMALL, env="trap", pipeline_names=["update"])
-    added = [(user, ITEMS[0], 5.0, NEW) for user in ("lead", "+44")]
-    added += [
-        (user, item.strip(), 4.0, second(time)) for (_, item, _, time), user in zip(news, ("lead", "018"), strict=True)
-    ]
-    assert events(updated) == sorted(expected + added)
+    added = [(user, ITEMS[0], 5.0, NEW, 7.0, "+49 Łódź") for user in ("lead", "+44")]
+    midnight = second("2001-09-12T00:00:00Z")
+    added += [("lead", "7", 4.0, midnight, 2.0, "007"), ("018", "+8", 4.0, midnight, 3.0, None)]
+    assert events(updated) == sorted(expected + added, key=str)
     assert set(updated.load("users")["user_id"]) == {*USERS, "+44"}
 
     settings = SMALL | {"forget": {"users": [" +491701234"]}}

@@ -58,7 +58,7 @@ def tokens(name: str) -> list[str]:
     return words
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Column:
     """A column of a sample."""
 
@@ -90,7 +90,6 @@ class Column:
 
     @cached_property
     def distinct(self) -> int:
-        """Number of distinct values."""
         return self.text.n_unique()
 
     @cached_property
@@ -201,14 +200,16 @@ class Column:
         return None
 
     @cached_property
-    def id_separator(self) -> str | None:
-        """Separator of several ids or numbers in a text, such as "12 15 19"; None if most hold one or other texts."""
+    def list_separator(self) -> str | None:
+        """Separator of several ids or numbers in a text, such as "12 15 19"; None if most texts have one, or others."""
         text = self.text.head(2_000)
+        if self.separator == WRITTEN_LISTS:
+            return WRITTEN_LISTS
         if not len(text) or self.raw.dtype.is_temporal() or self.is_id or self.seconds_format is not None:
             return None
+        element = r"[\w.:-]*\d[\w.:-]*"
         for mark in ("|", ";", ",", " "):
             has_several = mean(text.str.contains(mark, literal=True)) > 0.5
-            element = r"[\w.:-]*\d[\w.:-]*"
             if has_several and text.str.contains(rf"^{element}([{mark}]{element})*$").all():
                 return mark
         return None
@@ -219,11 +220,6 @@ class Column:
         some = self.text.head(100)
         is_shown = bool(len(some)) and some.str.contains(rf"^{SHOWN}( {SHOWN})*$").all()
         return bool(is_shown and some.str.contains(" ").any())
-
-    @cached_property
-    def list_separator(self) -> str | None:
-        """What separates the ids or numbers of a text; None where most texts have one or none."""
-        return WRITTEN_LISTS if self.separator == WRITTEN_LISTS else self.id_separator
 
     @property
     def holds_several(self) -> bool:

@@ -118,9 +118,7 @@ class InteractionColumns(Block):
     @classmethod
     def _own_names(cls, columns: dict[str, DeclaredColumn]) -> dict[str, DeclaredColumn]:
         if reserved := sorted(TAKEN_NAMES & columns.keys()):
-            raise ValueError(
-                f"{reserved[0]} is a name that every log has for something else: declare it by another one"
-            )
+            raise ValueError(f"{reserved[0]} is a name that every log has for something else: choose another one")
         return columns
 
     @field_validator("timestamp", mode="before")

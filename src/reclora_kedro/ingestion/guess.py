@@ -68,11 +68,9 @@ POSITIVE = ("1", "1.0", "true", "yes", "y", "t")
 class RawTable:
     """A raw table, or a sample of it.
 
-    Args:
+    Attributes:
         path: file, or folder of parquet files; for a frame, what messages call it.
-        sample: rows; those of delimited text are typed.
         is_whole: whether the sample has all rows.
-        parts: the two tables of a joined one.
         exploded: types of the columns of lists that the sample has taken apart.
     """
 
@@ -129,7 +127,7 @@ class Parts:
 class Link:
     """A table, its key, and the column of the log whose ids it describes.
 
-    Args:
+    Attributes:
         share: share of the column's distinct ids in the sample that the table's sample has.
         is_item: evidence that these are items, if positive, or users, if negative.
     """
@@ -144,17 +142,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Log:
-    """The log, and the meaning of its columns.
+    """The log, and the meaning of its columns, most of them as in `ingestion.interactions`.
 
-    Args:
+    Attributes:
         kind: ratings, purchases (positives only of any kind), or impressions.
-        times: columns of the time; row numbers if there are none.
-        time_format: `timestamp_format` of ingestion.
         from_zero: whether times count from the log's beginning instead of 1970.
         likes: share of likes in the sample of a log of ratings.
-        drop: rules of ingestion's `drop`, by column.
         unknown_users: ids that stand for nobody.
-        columns: `ingestion.interactions.columns`: how much events count.
         doubts: what was decided without an answer, by label.
     """
 
@@ -189,11 +183,7 @@ class Log:
 
 
 def read_raw_tables(paths: Iterable[Path]) -> list[RawTable]:
-    """Sample files; a mark of missing values in one of them is one in all.
-
-    Raises:
-        ValueError: a file is no table.
-    """
+    """Sample files, or raise Fault for one that is no table; a mark of missing values in one of them is one in all."""
     forms = {path: find_format(path) for path in paths}
     samples = {path: sample_file(path, form) for path, form in forms.items()}
     frames, marks = typed_tables({path: sample for path, (sample, _) in samples.items()}, forms)
@@ -310,15 +300,10 @@ def _is_item(column: Column, table: RawTable, key: Column) -> float:
 
 
 def read_log(table: RawTable, links: Iterable[Link], ask: AskUser, known: Mapping[str, str]) -> Log:
-    """Guess the meaning of a log's columns.
-
-    Args:
-        links: tables that describe ids of the log.
-        ask: called where two answers are close.
-        known: the columns of "user" and "item", as far as they are known.
+    """Guess the meaning of a log's columns, also by tables that describe its ids, see `guess_tables.guess`.
 
     Raises:
-        ValueError: there are no users or no items, most users have one event, all times are the same, or some times or
+        Fault: there are no users or no items, most users have one event, all times are the same, or some times or
             ratings are none.
     """
     evidence = {link.column.name: link.is_item for link in reversed([*links])}
@@ -379,24 +364,20 @@ def _require_repeats(log: Log, ask: AskUser) -> None:
 
 def _exploded(table: RawTable) -> tuple[list[str], str | None, RawTable]:
     """Return columns of lists that belong together as they are equally long, their separator, and a row per element."""
-    found, alike = dict[str, tuple[str | None, pl.Series]](), dict[tuple[Any, ...], list[str]]()
-    for column in table.columns:
-        mark = None if column.is_list else column.list_separator
-        if column.is_list or mark is not None:
-            raw = RawColumns(table.sample, "log")
-            found[column.name] = mark, column.raw if mark is None else raw.lists(column.name, "separator", mark)
-            alike.setdefault((mark, *found[column.name][1].list.len()), []).append(column.name)
-    of_items = [
-        name for name, (mark, _) in found.items() if mark in (None, WRITTEN_LISTS) and _lists_items(table, name)
-    ]
+    found, alike = dict[str, pl.Series](), dict[tuple[Any, ...], list[str]]()
+    marks = {column.name: column.list_separator for column in table.columns if column.is_list or column.list_separator}
+    for name, mark in marks.items():
+        found[name] = RawColumns(table.sample, "log").lists(name, "lists", mark) if mark else table.sample[name]
+        alike.setdefault((mark, *found[name].list.len()), []).append(name)
+    of_items = [name for name, mark in marks.items() if mark in (None, WRITTEN_LISTS) and _lists_items(table, name)]
     several = [names for (_, *lengths), names in alike.items() if len(names) > 1 and len({*lengths}) > 1]
     together = max(several, key=len, default=of_items[:1])
     if not together:
         return [], None, table
-    sample = table.sample.with_columns(found[name][1].alias(name) for name in together)
+    sample = table.sample.with_columns(found[name].alias(name) for name in together)
     sample = typed(sample.explode(together, empty_as_null=False, keep_nulls=False))
     exploded = {name: table.sample.schema[name] for name in together}
-    return together, found[together[0]][0], replace(table, sample=sample, exploded=exploded)
+    return together, marks[together[0]], replace(table, sample=sample, exploded=exploded)
 
 
 def _lists_items(table: RawTable, name: str) -> bool:

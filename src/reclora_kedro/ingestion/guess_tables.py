@@ -35,13 +35,9 @@ LONG_TEXT = 40  # characters on average, beyond which a text is no category
 
 @dataclass(frozen=True)
 class Entities:
-    """A table of items or users, and the meaning of its columns.
+    """A table of items or users, and the columns of its ids and titles; fields are as in the parameters of ingestion.
 
-    Args:
-        table: the table, which may be that of the log.
-        key: column of the ids.
-        title: column of the titles; None for users, and for items without titles.
-        fields: text fields, as in the parameters of ingestion.
+    Attributes:
         long: names of the columns of properties and values, if the table has a row per property.
         in_log: whether the log itself is the table.
         share: share of the log's ids that the table has, in samples of both.
@@ -137,20 +133,12 @@ def items_in_log(log: Log) -> Entities | None:
         return None
     table = log.table.parts.rows if log.table.parts is not None else log.table
     item, has_names = log.table.column(log.item), log.table.has_names
-    values = {column.name: _values_per_id(log, log.item, column) for column in table.others(*log.read)}
-    titled = [
-        column
-        for column in table.others(*log.read)
-        if _title_likelihood(column, has_names) and values[column.name] <= 1.5 and column.distinct > 0.5 * item.distinct
-    ]
+    others = {column: _values_per_id(log, log.item, column) for column in table.others(*log.read)}
+    titled = [column for column, values in others.items() if values <= 1.5 and column.distinct > 0.5 * item.distinct]
     title = _title(titled, has_names)
     if title is None and item.is_text and not item.is_id:
         title = item  # items by their titles
-    words = [
-        column
-        for column in table.others(*log.read)
-        if column is not title and not column.is_list and values[column.name] <= 1.2
-    ]
+    words = [each for each, values in others.items() if each is not title and not each.is_list and values <= 1.2]
     fields = _fields(words, item.distinct) if has_names else []
     return Entities(table, log.item, title.name if title else None, fields, in_log=True) if title or fields else None
 
@@ -283,13 +271,12 @@ def guess(
     """Guess which table is the log, which tables describe its items and users, and the meaning of their columns.
 
     Args:
-        tables: in any order.
         ask: called where two answers are close.
-        log: the log, if it is known.
+        log: one of the tables, if it is known.
         known: the columns of its "user" and its "item", as far as they are known.
 
     Raises:
-        ValueError: the log has no users or no items, or does not say enough of them.
+        Fault: the log has no users or no items, or does not say enough of them.
     """
     log_table = log or choose_log(tables)
     parts = [log_table.path] if log_table.parts is None else [log_table.path, log_table.parts.columns.path]

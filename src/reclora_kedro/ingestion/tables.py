@@ -61,13 +61,13 @@ class TableFormat(Block):
     """How a file of a table is written.
 
     Args:
-        separator: what separates the fields of delimited text; one character or several.
+        separator: one character or several.
         quote: quotation mark around fields; None where it is a character like any other.
         escape: character before a quotation mark within a field; None where marks are doubled.
         skip_lines: lines before the header or, without one, before the first row.
         comment: beginning of lines that are no rows.
         header: whether a line names the columns.
-        names: names of the columns in place of those of the header.
+        names: of the columns, in place of those of the header.
         nulls: texts that stand for missing values.
     """
 
@@ -90,13 +90,12 @@ class TableFormat(Block):
 
 
 def read_tables(tables: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
-    """Return frames, or the tables in files, as polars frames by name; what marks missing values does so in all files.
+    """Return frames of polars or pandas, or tables in files, as polars frames, by what messages call a frame.
 
-    Args:
-        tables: frames of polars or pandas, or paths of files, by what messages call a frame.
+    What marks missing values in one file does so in all.
 
     Raises:
-        ValueError: one is neither, or a file cannot be read; the message says what to do.
+        Fault: one is neither frame nor path, or a file cannot be read.
         FileNotFoundError: there is no such file.
     """
     frames, forms = dict[str, pl.DataFrame](), dict[str, TableFormat]()
@@ -119,7 +118,7 @@ def read_file(path: Path, form: TableFormat, types: Mapping[str, Any]) -> pl.Dat
     """Read columns of a file as polars types, given as such or by name; parquet lazily, whose columns have theirs.
 
     Raises:
-        ValueError: the file is damaged, or lacks a column, or a value is of another type.
+        Fault: the file is damaged, or lacks a column, or a value is of another type.
     """
     with _naming(path):
         if form.kind == "parquet":
@@ -151,10 +150,8 @@ def _read(path: Path, form: TableFormat, types: Mapping[str, Any] | None) -> pl.
 def sample_file(path: Path, form: TableFormat) -> tuple[pl.DataFrame, bool]:
     """Return a table of at most some megabytes, or rows from its beginning and from places all over it.
 
-    Texts keep the marks of missing values, so that `null_marks` of several tables can be read from samples.
-
-    Returns:
-        The rows, and whether they are all of them.
+    Texts keep the marks of missing values, so that `null_marks` of several tables can be read from samples. The second
+    value is whether the rows are all of them.
     """
     with _naming(path):
         if form.kind == "parquet":
@@ -319,7 +316,7 @@ def find_format(path: Path) -> TableFormat:
     """Find out how the table in a file is written.
 
     Raises:
-        ValueError: it is neither delimited text nor JSON nor parquet, or it is damaged.
+        Fault: it is neither delimited text nor JSON nor parquet, or it is damaged.
     """
     with _naming(path):
         if path.is_dir() or path.suffix == ".parquet" or _starts(path, b"PAR1"):
@@ -334,7 +331,7 @@ def find_format(path: Path) -> TableFormat:
         text = str(head, encoding, errors="replace").lstrip("\ufeff")
         start = text.lstrip()[:1]
         if not start:
-            raise Fault(str(path), "is empty", advice="Fill it, or leave it out")
+            raise Fault(str(path), "is empty")
         if start in "{[":
             return _json_format(path, text)
         line_end = "\n" if "\n" in text else "\r" if "\r" in text else "\n"
@@ -362,7 +359,7 @@ def _delimited_format(path: Path, text: str, encoding: str, line_end: str) -> Ta
     elif not _names_columns(rows[0], rows[1:]):
         form |= {"header": False, "names": [NAMELESS.format(n + 1) for n in range(width)]}
     elif not rows[1:]:
-        raise Fault(str(path), "has no row below its header", advice="Fill it, or leave it out")
+        raise Fault(str(path), "has no row below its header", "fill it, or leave it out")
     else:
         names = [name.strip() for name in rows[0] if name.strip()]
         if repeated := [name for name, count in Counter(names).items() if count > 1]:

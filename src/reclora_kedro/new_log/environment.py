@@ -52,10 +52,9 @@ def environment_name(guess: Guess) -> str:
 
 
 def environment_files(guess: Guess, name: str, project: Path, excluded: Sequence[str] = ()) -> dict[str, str]:
-    """Return the texts of an environment's files by name.
+    """Return the texts of an environment's files by name; paths inside the project are written relative to it.
 
     Args:
-        project: folder of the project; paths inside it are written relative to it.
         excluded: ids of items that are never recommended.
 
     Raises:
