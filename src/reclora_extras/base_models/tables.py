@@ -3,6 +3,7 @@
 from rich.console import Group
 
 from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.metrics import AUC
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.terminal import text_table
 
@@ -17,7 +18,7 @@ def base_model_tables(base_model_report: Records) -> Group:
         "ms per row": ("{:.1f}".format, "milliseconds_per_row"),
     }
     auc = {
-        "AUC": (formats.estimate, "auc", "auc_low", "auc_high"),
+        "AUC": (AUC.estimate, "auc", "auc_low", "auc_high"),
         f"less that of {base_model_report[0]['step']}": (
             formats.signed_estimate,
             "auc_difference",

@@ -5,8 +5,6 @@ Examples:
     ('0.765', '–', '1,234', '+0.012', '99.5%')
     >>> interval(0.74, 0.78), interval(None, None), signed_interval(-0.003, 0.005)
     ('0.740 to 0.780', '–', '-0.003 to +0.005')
-    >>> estimate(0.76, 0.74, 0.78), estimate(0.76, None, None)
-    ('0.760\n0.740-0.780', '0.760')
     >>> signed_estimate(0.01, -0.003, 0.023), signed_estimate(None, None, None)
     ('+0.010\n-0.003 to +0.023', '–')
     >>> p_value(0.0421), p_value(0.00004)
@@ -34,11 +32,6 @@ def interval(low: float | None, high: float | None) -> str:
 
 def signed_interval(low: float, high: float) -> str:
     return f"{low:+.3f} to {high:+.3f}"
-
-
-def estimate(value: float, low: float | None, high: float | None) -> str:
-    """Format a value above its interval, for a narrow column."""
-    return metric(value) if low is None else f"{value:.3f}\n{low:.3f}-{high:.3f}"
 
 
 def signed_estimate(value: float | None, low: float, high: float) -> str:

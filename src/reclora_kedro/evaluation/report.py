@@ -134,7 +134,7 @@ def lens_table(metrics: Records) -> Table:
     numbers = {
         "AUC": (formats.metric, "auc"),
         f"{formats.level(first['confidence'])} interval": (formats.interval, "auc_low", "auc_high"),
-        f"GAUC of\n{first['gauc_users']:,} users": (formats.estimate, "gauc", "gauc_low", "gauc_high"),
+        f"GAUC of\n{first['gauc_users']:,} users": (GAUC.estimate, "gauc", "gauc_low", "gauc_high"),
         "AUC of items\nnever trained on": (formats.metric, "auc_cold"),
     }
     title = f"All test rows: {first['rows']:,} of {first['users']:,} users, {first['positives']:,} of them likes"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class FrozenLayers:
         if (states := self._states.get(batch)) is not None:
             with layers_replaced(decoder, decoder.layers[first:]):
                 return decoder(inputs_embeds=states.to(token_ids.device), use_cache=False).last_hidden_state
-        with self._remembering(decoder.layers[first], batch):
+        with decoder.layers[first].register_forward_pre_hook(partial(self._remember, batch)):
             return decoder(input_ids=token_ids, use_cache=False).last_hidden_state
 
     def _start(self, model: Any, decoder: Any, tokens: int) -> int | None:
@@ -56,16 +57,11 @@ class FrozenLayers:
             self._states.clear()
         return self._first_layer
 
-    @contextmanager
-    def _remembering(self, layer: nn.Module, batch: tuple[torch.Size, bytes]) -> Iterator[None]:
-        def remember(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if inputs[0].nbytes <= self._free_bytes:
-                self._free_bytes -= inputs[0].nbytes
-                with torch.inference_mode(False):  # states cached while scoring may serve training too
-                    self._states[batch] = inputs[0].detach().to("cpu", copy=True)
-
-        with layer.register_forward_pre_hook(remember):
-            yield
+    def _remember(self, batch: tuple[torch.Size, bytes], _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].nbytes <= self._free_bytes:
+            self._free_bytes -= inputs[0].nbytes
+            with torch.inference_mode(False):  # states cached while scoring may serve training too
+                self._states[batch] = inputs[0].detach().to("cpu", copy=True)
 
 
 def _is_adapted(layer: nn.Module) -> bool:

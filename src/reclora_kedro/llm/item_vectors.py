@@ -134,21 +134,15 @@ def tfidf_vectors(texts: Sequence[str], vocabulary: TfidfWords | None = None) ->
     if vocabulary:
         words.idf_ = vocabulary.idf
         return sparse.csr_array(words.transform(texts)), vocabulary
+    advice = "Give items a title, or name another encoder in ", ENCODERS
     try:
         vectors = sparse.csr_array(words.fit_transform(texts))
     except ValueError as error:
-        raise Fault(
-            Table("raw_items"),
-            f"has no word for TF-IDF in the descriptions of {len(texts)} items",
-            advice=("Give items a title, or name another encoder in ", ENCODERS),
-        ) from error
+        found = f"has no word for TF-IDF in the descriptions of {len(texts)} items"
+        raise Fault(Table("raw_items"), found, advice=advice) from error
     if min(vectors.shape) < 2 or (vectors.max(axis=0) != vectors.min(axis=0)).nnz == 0:
-        raise Fault(
-            Table("raw_items"),
-            f"has {len(texts)} items whose descriptions, such as {texts[0]!r}, have too few different words for TF-IDF "
-            "to tell them apart",
-            advice=("Give items texts, or name another encoder in ", ENCODERS),
-        )
+        found = f"has {len(texts)} items whose descriptions, such as {texts[0]!r}, have too few different words for "
+        raise Fault(Table("raw_items"), f"{found}TF-IDF to tell them apart", advice=advice)
     return vectors, TfidfWords(words.get_feature_names_out().tolist(), words.idf_)
 
 

@@ -3,10 +3,11 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from traceback import walk_tb
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -18,9 +19,14 @@ from reclora_kedro.llm.attention import attends_to_all_before, use_causal_attent
 from reclora_kedro.llm.batching import mean_of_tokens
 from reclora_kedro.llm.frozen_layers import FrozenLayers
 from reclora_kedro.llm.prompts import plain_ids
-from reclora_kedro.llm.refusals import refusing
+
+T = TypeVar("T")
 
 Quantization = Literal["8bit", "4bit"]
+
+OTHER_SOURCE = "Change `source` of the catalog entry"
+
+MOST_TOLD = 300  # characters of an error of another library
 
 LOGIT_SCALES = {"logit_scale": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
 """Configuration settings by which logits are multiplied (1) or divided (-1)."""
@@ -110,6 +116,36 @@ def context_of(model: Any) -> int:
     config = model.config.get_text_config()
     limits = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
     return next((limit for limit in limits if limit is not None), sys.maxsize)
+
+
+def refusing(load: Callable[..., T]) -> Callable[..., T]:
+    """Wrap a function that loads a model from a `source`, so that whatever is wrong with that is a ValueError.
+
+    A header that lies, sizes that do not fit or a truncated file fail anywhere in transformers, with any exception.
+    """
+
+    @wraps(load)
+    def loading(source: str, *arguments: Any, **named: Any) -> T:
+        try:
+            return load(source, *arguments, **named)
+        except (OSError, ImportError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if isinstance(error, ValueError) and _is_own(error):
+                raise
+            text = " ".join(str(error).split())[:MOST_TOLD]
+            raise ValueError(
+                f"{source!r} cannot be read as a model ({type(error).__name__}: {text}). Copy or download it again. "
+                f"{OTHER_SOURCE} where it is of a kind that transformers does not know."
+            ) from error
+
+    return loading
+
+
+def _is_own(error: Exception) -> bool:
+    """Whether this project's code raised an error, whose message says what to do."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__")).startswith("reclora_")
 
 
 @refusing
@@ -235,20 +271,16 @@ def quantization_config(quantization: str | None, dtype: torch.dtype, device: to
     """
     if quantization is None:
         return None
+    setting = f"quantization of the catalog entry `base_llm` is {quantization!r}"
     if quantization not in get_args(Quantization):
-        raise ValueError(
-            f"quantization of the catalog entry `base_llm` is {quantization!r}; expected 8bit, 4bit or null."
-        )
+        raise ValueError(f"{setting}; expected 8bit, 4bit or null.")
     if device.type != "cuda":
         raise ValueError(
-            f"quantization of the catalog entry `base_llm` is {quantization}, which needs an NVIDIA GPU, but the LLM "
-            f"would be on the device {device}: set quantization to null, or use a machine with a GPU."
+            f"{setting}, which needs an NVIDIA GPU, but the LLM would be on the device {device}: set quantization to "
+            "null, or use a machine with a GPU."
         )
     if find_spec("bitsandbytes") is None:
-        raise ImportError(
-            f"quantization of the catalog entry `base_llm` is {quantization}, which needs bitsandbytes: "
-            f"`{install_line('gpu')}`, or set quantization to null."
-        )
+        raise ImportError(f"{setting}, which needs bitsandbytes: `{install_line('gpu')}`, or set quantization to null.")
     from transformers import BitsAndBytesConfig
 
     if quantization == "8bit":

@@ -15,7 +15,7 @@ from transformers import modeling_utils
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils.logging import disable_progress_bar
 
-from reclora_kedro.llm.refusals import OTHER_SOURCE
+from reclora_kedro.llm.language_model import OTHER_SOURCE
 
 UNREAD = "pooler."  # prefix of weights
 CONSTRUCTORS = (
@@ -204,19 +204,17 @@ def require_safetensors(source: str, **version: str) -> None:
     index = weights if weights.endswith(".index.json") else SAFE_WEIGHTS_INDEX_NAME
     shards = {str(name) for name in read_json(source, index, **version).get("weight_map", {}).values()}
     named = shards | {weights}
-    if outside := sorted(name for name in named if Path(name).is_absolute() or ".." in Path(name).parts):
-        raise ValueError(
-            f"The weights of {source!r} are to be read from {', '.join(outside)} ({index} or `transformers_weights` in "
-            "config.json says so), which is not in its folder. Expected the names of files in it: get the index again. "
-            f"{OTHER_SOURCE} where it is not yours."
-        )
-    other = sorted(name for name in named - {index} if not name.endswith(".safetensors"))
-    if other:
-        raise ValueError(
-            f"The weights of {source!r} are to be read from {', '.join(other)} ({index} or `transformers_weights` in "
-            "config.json says so). Expected *.safetensors alone, since other files can hold code: convert the weights "
-            f"with save_pretrained. {OTHER_SOURCE} where that is not possible."
-        )
+    outside = [name for name in named if Path(name).is_absolute() or ".." in Path(name).parts]
+    other = [name for name in named - {index} if not name.endswith(".safetensors")]
+    for wrong, advice in (
+        (outside, "They are not in its folder, as all files of a model are expected to be: get the index again"),
+        (other, "Expected *.safetensors alone, as other files can hold code: convert the weights with save_pretrained"),
+    ):
+        if wrong:
+            raise ValueError(
+                f"The weights of {source!r} are to be read from {', '.join(sorted(wrong))} ({index} or "
+                f"`transformers_weights` in config.json says so). {advice}. {OTHER_SOURCE} where it is not yours."
+            )
     folder = Path(source)
     if folder.is_dir() and not shards and not (folder / weights).is_file():
         present = ", ".join(sorted(file.name for file in folder.iterdir())) or "nothing"

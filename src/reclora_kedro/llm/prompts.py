@@ -117,12 +117,11 @@ def chat_wrapping(tokenizer: Any, system_message: str | None, arguments: dict[st
         text = call_bounded(lambda: _render_chat(tokenizer, marker, system_message, arguments))
     except TimeoutError as error:
         raise ValueError(f"The base LLM's chat template was stopped: {error}. {OTHER_CHAT_TEMPLATE}") from error
-    before, separator, after = text.partition(marker)
-    if not separator:
-        raise ValueError(f"The base LLM's chat template leaves out the message of the user. {OTHER_CHAT_TEMPLATE}")
-    if marker in after:
-        raise ValueError(f"The base LLM's chat template repeats the message of the user. {OTHER_CHAT_TEMPLATE}")
-    return before, after
+    before, *rest = text.split(marker)
+    if len(rest) != 1:
+        fault = f"{'repeats' if rest else 'leaves out'} the message of the user"
+        raise ValueError(f"The base LLM's chat template {fault}. {OTHER_CHAT_TEMPLATE}")
+    return before, rest[0]
 
 
 def _render_chat(tokenizer: Any, message: str, system_message: str | None, arguments: dict[str, Any]) -> str:

@@ -14,13 +14,12 @@ from torch.nn import functional
 
 from reclora_kedro.devices import choose_device
 from reclora_kedro.llm.batching import mean_of_tokens
-from reclora_kedro.llm.language_model import LanguageModel, context_of
-from reclora_kedro.llm.refusals import refusing
+from reclora_kedro.llm.language_model import LanguageModel, context_of, refusing
 
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
 """Supported settings of ``1_Pooling/config.json`` and the pooling that each selects."""
 
-POOLING = "1_Pooling"
+POOLING, PROMPTS = "1_Pooling", "config_sentence_transformers.json"
 MODULES = {"": "Transformer", POOLING: "Pooling", "2_Normalize": "Normalize"}
 """Modules of a sentence-transformers model in order, by folder."""
 
@@ -79,9 +78,9 @@ class SentenceEncoder:
         files = {
             "modules.json": modules,
             "sentence_bert_config.json": {"max_seq_length": self.context_tokens},
-            "1_Pooling/config.json": {"word_embedding_dimension": self.width, **pooling},
+            f"{POOLING}/config.json": {"word_embedding_dimension": self.width, **pooling},
         }
-        (folder / "1_Pooling").mkdir()
+        (folder / POOLING).mkdir()
         for name, content in files.items():
             (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
@@ -168,26 +167,22 @@ def read_pooling(source: str, **version: str) -> str:
         for module in read_json(source, "modules.json", list, **version)
     }
     kinds = [*modules.values()]
-    if modules and (kinds not in ([*MODULES.values()], [*MODULES.values()][:2]) or modules.get("") != "Transformer"):
-        parts = ", ".join(f"{kind} in {path or 'its folder'}" for path, kind in modules.items())
-        raise ValueError(
-            f"The sentence encoder {source!r} is made of {parts} (modules.json). Expected a Transformer in its folder, "
-            "Pooling and, if any, Normalize: what else there is would be left out. Choose another `source` of its "
-            "catalog entry."
-        )
-    prompts = read_json(source, "config_sentence_transformers.json", **version)
-    if prompt := (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name")):
-        raise ValueError(
-            f"The sentence encoder {source!r} reads each text behind the prompt {prompt!r} "
-            "(config_sentence_transformers.json), which this project does not add. Choose another `source` of its "
-            "catalog entry."
-        )
+    prompts = read_json(source, PROMPTS, **version)
+    prompt = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name"))
     folder = next((path for path, kind in modules.items() if kind == "Pooling"), POOLING)
     settings = read_json(source, f"{folder}/config.json", **version)
     chosen = [name for name, value in settings.items() if name.startswith("pooling_mode_") and value]
-    if settings and (len(chosen) != 1 or chosen[0] not in POOLINGS):
-        raise ValueError(
-            f"The sentence encoder {source!r} pools by {', '.join(chosen) or 'nothing'}; expected one of "
-            f"{', '.join(POOLINGS)}. Choose another `source` of its catalog entry."
+    fault = ""
+    if modules and (kinds not in ([*MODULES.values()], [*MODULES.values()][:2]) or modules.get("") != "Transformer"):
+        parts = ", ".join(f"{kind} in {path or 'its folder'}" for path, kind in modules.items())
+        fault = (
+            f"is made of {parts} (modules.json). Expected a Transformer in its folder, Pooling and, if any, Normalize: "
+            "what else there is would be left out."
         )
+    elif prompt:
+        fault = f"reads each text behind the prompt {prompt!r} ({PROMPTS}), which this project does not add."
+    elif settings and (len(chosen) != 1 or chosen[0] not in POOLINGS):
+        fault = f"pools by {', '.join(chosen) or 'nothing'}; expected one of {', '.join(POOLINGS)}."
+    if fault:
+        raise ValueError(f"The sentence encoder {source!r} {fault} Choose another `source` of its catalog entry.")
     return POOLINGS[chosen[0]] if chosen else "mean"

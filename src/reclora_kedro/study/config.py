@@ -40,21 +40,31 @@ def metric_columns() -> list[str]:
     return ["rows", "positives", "users", *AUCS, *columns_of(means), "k", *columns_of(ranking_metrics())]
 
 
-class GridConfig(Block):
-    """A grid of settings; each combination of one setting per axis is a cell.
+class CellsConfig(Block):
+    """Settings of cells.
 
     Attributes:
+        title: heading in the report.
         until: last step of a cell: the metrics of all models, the lens, or the ranking of whole catalogues.
+        seeds: of each cell; None for `study.seeds`.
         settings: values of all cells by the dotted paths of parameters.
-        axes: by axis and setting, values by path; {} changes nothing.
     """
-
-    model_config = ConfigDict(coerce_numbers_to_str=True)  # names of settings are often numbers
 
     title: str
     until: Step = "metrics"
     seeds: list[Seed] | None = Field(None, min_length=1)
     settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class GridConfig(CellsConfig):
+    """A grid of settings; each combination of one setting per axis is a cell.
+
+    Attributes:
+        axes: by axis and setting, values by path; {} changes nothing.
+    """
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # names of settings are often numbers
+
     axes: dict[str, dict[str, dict[str, Any]]] = Field(min_length=1)
 
     @field_validator("axes")
@@ -86,23 +96,15 @@ Space = NumberRange | Annotated[list[bool | int | float | str | None], Field(min
 """Values that a search tries for a parameter."""
 
 
-class SearchConfig(Block):
-    """A search for the settings that validate best, see `reclora_kedro.study.search`.
+class SearchConfig(CellsConfig):
+    """A search for the settings that validate best, see `reclora_kedro.study.search`; `until` is of the comparison.
 
     Attributes:
-        title: heading in the report.
-        until: as of `GridConfig`, for the best and the default settings, which are compared once the search is done.
-        seeds: seeds of each trial and of the comparison; None for `study.seeds`.
-        settings: values of all trials by the dotted paths of parameters.
         maximise: entry and column of a training log, such as ``lens_training_log.validation_auc``.
         trials: number of trials, the default settings among them.
         search: by the dotted path of a parameter, the range of a number or a list of values.
     """
 
-    title: str
-    until: Step = "metrics"
-    seeds: list[Seed] | None = Field(None, min_length=1)
-    settings: dict[str, Any] = Field(default_factory=dict)
     maximise: str = Field(pattern=r"^.+\..+$")
     trials: Annotated[Count, Field(ge=2)]
     search: dict[str, Space] = Field(min_length=1)
