@@ -342,10 +342,9 @@ def _require_scale(
         lowest, highest, threshold, drop, most = (Parameter(f"ingestion.{name}") for name in names)
         scale = "Set ", lowest, ", ", highest, " and ", threshold, " to its scale, or name what is no rating in ", drop
         found = f"ranges from {min(extremes):g} to {max(extremes):g}, and {count:,} of {rows:,} rows have a "
+        advice = *scale, "; if such rows are to be dropped, raise ", most
         raise Fault(
-            Column(str(config.interactions.rating), Table(table)),
-            found + _outside_scale(config),
-            advice=(*scale, "; if such rows are to be dropped, raise ", most),
+            Column(str(config.interactions.rating), Table(table)), found + _outside_scale(config), advice=advice
         )
 
 

@@ -134,12 +134,9 @@ class InteractionColumns(Block):
     @model_validator(mode="after")
     def _several_times_are_text(self) -> Self:
         if not isinstance(self.timestamp, str) and "%" not in self.timestamp_format:
-            raise Fault(
-                Sibling("timestamp_format"),
-                f"is {self.timestamp_format!r}",
-                f"the times in {' and '.join(self.timestamp)} are joined by blanks to one text",
-                "Set it to a strptime format such as '%Y-%m-%d %H:%M'",
-            )
+            expected = f"the times in {' and '.join(self.timestamp)} are joined by blanks to one text"
+            advice = "Set it to a strptime format such as '%Y-%m-%d %H:%M'"
+            raise Fault(Sibling("timestamp_format"), f"is {self.timestamp_format!r}", expected, advice)
         return self
 
     @model_validator(mode="after")

@@ -153,8 +153,8 @@ def listed_rows(
     listed = [ids.alias(key)]
     if isinstance(columns, ItemColumns):
         titles = pl.repeat(None, table.height, dtype=pl.String, eager=True)
-        if columns.title is not None:
-            titles = raw.texts(columns.title, f"{parameter}.title").str.replace_all(REORDERING, "")
+        if title is not None:
+            titles = raw.texts(title, f"{parameter}.title").str.replace_all(REORDERING, "")
         listed.append(_articles_first(titles, columns.trailing_articles).alias("title"))
     listed += [_field(raw, field, f"{parameter}.fields[{field.name}]").alias(field.name) for field in columns.fields]
     named = pl.DataFrame(listed).drop_nulls(key)
@@ -176,15 +176,11 @@ def _gathered(raw: RawColumns, columns: ItemColumns | ItemTextColumns, parameter
     """A row per item of a table that has one per property: lists of its distinct values, and the first title."""
     assert columns.long is not None
     title, key = columns.title if isinstance(columns, ItemColumns) else None, columns.item_id
-    named = [title, *(field.column for field in columns.fields)]
-    names = list(dict.fromkeys(name for name in named if name is not None))
-    rows = pl.DataFrame(
-        {
-            key: raw.ids(key, f"{parameter}.item_id"),
-            "property": raw.texts(columns.long.property, f"{parameter}.long.property"),
-            "value": raw.texts(columns.long.value, f"{parameter}.long.value"),
-        }
-    )
+    named = dict.fromkeys([title, *(field.column for field in columns.fields)])
+    names = [name for name in named if name is not None]
+    properties = raw.texts(columns.long.property, f"{parameter}.long.property").alias("property")
+    values = raw.texts(columns.long.value, f"{parameter}.long.value").alias("value")
+    rows = pl.DataFrame([raw.ids(key, f"{parameter}.item_id").alias(key), properties, values])
     for name in names:
         if name not in rows["property"]:
             some = ", ".join(rows["property"].drop_nulls().unique(maintain_order=True).head(PROPERTIES_NAMED))

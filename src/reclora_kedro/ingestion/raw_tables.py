@@ -66,13 +66,12 @@ def _from_pandas(table: Any, name: str) -> pl.DataFrame:
         found = f"has the column {table.columns[table.columns.duplicated()][0]!r} twice"
         raise Fault(Table(name), found, advice="Name each column once in the file or the query")
     if table.index.name is None and table.index.nlevels == 1 and not table.index.is_unique:
-        raise Fault(
-            Table(name),
-            f"has an index whose values repeat, the first of them {table.index[0]!r}",
+        found = f"has an index whose values repeat, the first of them {table.index[0]!r}"
+        longer = (
             f"where rows hold more fields than the {len(table.columns)} of the header, pandas makes an index of the "
-            "first ones, which shifts all others",
-            "Correct the file, or reset the index of a table that has one",
         )
+        expected = f"{longer}first ones, which shifts all others"
+        raise Fault(Table(name), found, expected, "Correct the file, or reset the index of a table that has one")
     for column in (each for _, each in table.items() if each.dtype == object):
         try:
             pl.from_pandas(column)
@@ -110,11 +109,8 @@ Set `ingestion.interactions.item_id` to one of them.
 
     def __post_init__(self) -> None:
         if self.frame.is_empty() and self.places is None:
-            raise Fault(
-                Table(self.table),
-                f"has no row, only the columns {', '.join(self.frame.columns)}",
-                advice=("Fill it, or ", GiveTable(Table(self.table))),
-            )
+            found = f"has no row, only the columns {', '.join(self.frame.columns)}"
+            raise Fault(Table(self.table), found, advice=("Fill it, or ", GiveTable(Table(self.table))))
 
     def row(self, place: int) -> int:
         return self.rows_before + (place if self.places is None else int(self.places[place])) + 1
@@ -270,12 +266,12 @@ Set `ingestion.interactions.item_id` to one of them.
         unreadable = (times.is_null() & column.is_not_null()).arg_true()
         if len(unreadable):
             first = unreadable[0]
-            raise Fault(
-                self._subject(column),
+            found = (
                 f"has {len(unreadable):,} of {len(column):,} values that don't match the format {time_format!r}, the "
-                f"first is {column[first]!r} in row {self.row(first):,}",
-                advice=("Change ", Parameter(parameter), ", or correct the file"),
             )
+            found += f"first is {column[first]!r} in row {self.row(first):,}"
+            advice = "Change ", Parameter(parameter), ", or correct the file"
+            raise Fault(Column(column.name, Table(self.table)), found, advice=advice)
         return times
 
     def _numeric(self, column: pl.Series, parameter: str, expected: str) -> pl.Series:
@@ -301,21 +297,15 @@ Set `ingestion.interactions.item_id` to one of them.
                 advice += [" (", none, " where there are none)"]
             if twice:
                 advice.append(f", and name each column once in the file, which has {', '.join(twice)} twice")
-            raise Fault(
-                Table(self.table),
-                f"has no column {name!r}, only: {', '.join(each for each in columns if each != ROW)}",
-                advice=tuple(advice),
-            )
+            found = f"has no column {name!r}, only: {', '.join(each for each in columns if each != ROW)}"
+            raise Fault(Table(self.table), found, advice=tuple(advice))
         if name in twice:
             raise Fault(Table(self.table), f"has the column {name!r} twice", advice="Name each column once in the file")
         column = self.frame[name]
         if column.dtype.is_decimal():  # NUMERIC, in SQL
             whole = column.cast(pl.Int64, strict=False)
-            column = (
-                whole
-                if (whole == column).all() and whole.null_count() == column.null_count()
-                else column.cast(pl.Float64)
-            )
+            is_exact = (whole == column).all() and whole.null_count() == column.null_count()
+            column = whole if is_exact else column.cast(pl.Float64)
         return column.fill_nan(None) if column.dtype.is_float() else column
 
     def _refuse_where(self, unfit: pl.Series, column: pl.Series, parameter: str, expected: str) -> None:
@@ -331,10 +321,8 @@ Set `ingestion.interactions.item_id` to one of them.
         example = f" (row {self.row(rows[0]):,} holds {column.gather(rows[:1]).to_list()[0]!r})" if len(rows) else ""
         retype = ", correct the file, or load the column with another type", Loading(Table(self.table))
         advice = "Change ", Parameter(parameter), *retype
-        raise Fault(self._subject(column), f"is of type {column.dtype}{example}", expected, advice)
-
-    def _subject(self, column: pl.Series) -> Column:
-        return Column(column.name, Table(self.table))
+        subject = Column(column.name, Table(self.table))
+        raise Fault(subject, f"is of type {column.dtype}{example}", expected, advice)
 
 
 def _stripped(column: pl.Series) -> pl.Series:

@@ -15,7 +15,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -218,12 +218,8 @@ def _typed_column(text: pl.Series, decimal_commas: bool) -> pl.Series:
     if known.str.contains(r"^(-?[1-9]\d{0,18}|0)$").all():
         whole = text.cast(pl.Int64, strict=False)
         return whole if whole.null_count() == text.null_count() else text
-    has_comma = known.str.contains(",", literal=True).any()
-    if (
-        not known.str.contains(NUMBER).all()
-        or (has_comma and not decimal_commas)
-        or known.str.contains(r"^[-+]?0\d|^\+").any()
-    ):
+    is_number = known.str.contains(NUMBER).all() and not known.str.contains(r"^[-+]?0\d|^\+").any()
+    if not is_number or (not decimal_commas and known.str.contains(",", literal=True).any()):
         return text
     return _floats(text) if known.str.contains(r"[.,]").any() else text  # 12e4 among whole numbers is an id
 
@@ -305,10 +301,8 @@ def _pieces(path: Path, form: TableFormat) -> pl.DataFrame:
         for n in range(PIECES):
             file.seek(HEAD + max(size - HEAD - PIECE, 0) * n // (PIECES - 1))
             piece = file.read(PIECE).partition(end)[2].rpartition(end)[0]
-            try:
+            with suppress(pl.exceptions.PolarsError):
                 frames += [_read_delimited(path, within, piece)] if piece else []
-            except pl.exceptions.PolarsError:
-                continue
     return pl.concat(frames)
 
 
@@ -446,10 +440,9 @@ def _share_as_wide_as_first(rows: Iterable[Sequence[str]]) -> float:
 
 def _reads(path: Path, form: TableFormat) -> bool:
     """Whether a file that is not too long can be parted into fields by its quotation marks."""
-    try:
+    with suppress(pl.exceptions.PolarsError):
         return path.stat().st_size > DECODED or _read_delimited(path, form).width > 0
-    except pl.exceptions.PolarsError:
-        return False
+    return False
 
 
 def _names_columns(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:

@@ -11,7 +11,7 @@ from kedro_provenance.files.atomic import atomic_folder
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.history.config import SENTENCE_ENCODER, default_encoders
 from reclora_kedro.history.sequences import MOST_LEVELS
-from reclora_kedro.ingestion.column_values import Column, examples, plain, tokens
+from reclora_kedro.ingestion.column_values import examples, plain
 from reclora_kedro.ingestion.guess import ROW_NUMBER, Log, RawTable
 from reclora_kedro.ingestion.guess_tables import Entities, Guess, ingestion_block
 from reclora_kedro.new_log.notes import notes
@@ -47,8 +47,7 @@ WHAT = {  # comments of settings that are no column with examples
 
 def environment_name(guess: Guess) -> str:
     """Return a name for the environment, from the log's file name."""
-    stem = guess.log.table.path.name.partition(".")[0]
-    return "-".join(word for word in tokens(stem) if word.isascii()) or "my-log"
+    return "-".join(word for word in guess.log.table.name_words if word.isascii()) or "my-log"
 
 
 def environment_files(guess: Guess, name: str, project: Path, excluded: Sequence[str] = ()) -> dict[str, str]:
@@ -80,33 +79,30 @@ def write_environment(files: Mapping[str, str], folder: Path) -> None:
 
 def description(guess: Guess) -> list[tuple[str, str]]:
     """Return the guess as pairs of a label and a description, in the order of display."""
-    log, items, users = guess.log, guess.items, guess.users
-    parts = log.table.parts
-    further = f" with {parts.columns.path.name} by {parts.key}" if parts is not None else ""
-    lines = [("log", f"{log.table.path.name}{further}, {_format(log.table)}: {KINDS[log.kind]}")]
-    lines += [(what, _shown(log.table.column(name))) for what, name in (("user", log.user), ("item", log.item))]
+    log, table = guess.log, guess.log.table
+    joined = f" with {table.parts.columns.path.name} by {table.parts.key}" if table.parts is not None else ""
+    lines = [("log", f"{table.path.name}{joined}, {_format(table)}: {KINDS[log.kind]}")]
+    lines += [("user", _shown(table, log.user)), ("item", _shown(table, log.item))]
     if log.times == [ROW_NUMBER]:
         told_time = "no column tells it: the number of the row stands in, so rows of a user must be in order"
     else:
         count = ", counted from the log's beginning" if log.from_zero else f", as {log.time_format}"
-        told_time = " and ".join(_shown(log.table.column(name)) for name in log.times) + count
+        told_time = _shown(table, *log.times) + count
     lines.append(("time", told_time))
     if log.rating is not None:
         low, high = log.scale
         liked = f"from {log.threshold:g} on a like: {log.likes:.0%} of the sample"
-        lines.append(("rating", f"{_shown(log.table.column(log.rating))}, {low:g} to {high:g}, {liked}"))
+        lines.append(("rating", f"{_shown(table, log.rating)}, {low:g} to {high:g}, {liked}"))
     if log.clicked is not None:
-        lines.append(("clicked", f"{_shown(log.table.column(log.clicked))}, 1, true or yes is a click"))
+        lines.append(("clicked", f"{_shown(table, log.clicked)}, 1, true or yes is a click"))
     for each in log.columns.values():
-        lines.append(
-            ("weight", f"{_shown(log.table.column(each['from']))}: {each.get('weights', 'an event counts by it')}")
-        )
+        lines.append(("weight", f"{_shown(table, each['from'])}: {each.get('weights', 'an event counts by it')}"))
     lines += [("dropped", f"{column}: {_flow(rule)}") for column, rule in log.drop.items()]
     if log.unknown_users:
         lines.append(("no users", f"{log.user}: {', '.join(log.unknown_users)}"))
-    lines += [*_told_of("items", items, log), *_told_of("users", users, log)]
-    read = {table.path: (table, {*log.read}) for table in _tables_of_log(log)}
-    for described in (items, users):
+    read = {each.path: (each, {*log.read}) for each in _tables_of_log(log)}
+    for what, described in (("items", guess.items), ("users", guess.users)):
+        lines += _told_of(what, described)
         if described is not None:
             read.setdefault(described.table.path, (described.table, set()))[1].update(described.columns)
     for table, names in read.values():
@@ -120,17 +116,17 @@ def _tables_of_log(log: Log) -> list[RawTable]:
     return [log.table] if log.table.parts is None else [log.table.parts.rows, log.table.parts.columns]
 
 
-def _told_of(what: str, described: Entities | None, log: Log) -> list[tuple[str, str]]:
+def _told_of(what: str, described: Entities | None) -> list[tuple[str, str]]:
     if described is None:
         return [(what, "no table: ids stand in for titles" if what == "items" else "no table")]
     table = described.table
     place = "in the log" if described.in_log else f"{table.path.name}, {_format(table)}"
     share = "" if described.in_log else f": {described.share:.0%} of the log's"
-    lines = [(what, f"{place}, by {_shown(table.column(described.key))}{share}")]
+    lines = [(what, f"{place}, by {_shown(table, described.key)}{share}")]
     if what == "items":
         shown = described.title
         if described.title is not None and described.long is None:
-            shown = _shown(table.column(described.title)) + ", which items share" * described.shares_titles
+            shown = _shown(table, described.title) + ", which items share" * described.shares_titles
         lines.append(("title", shown or "no column: ids stand in"))
     fields = [
         each["name"] + (f" (separator {each['separator']!r})" if "separator" in each else "")
@@ -139,9 +135,9 @@ def _told_of(what: str, described: Entities | None, log: Log) -> list[tuple[str,
     return [*lines, ("fields", ", ".join(fields))] if fields else lines
 
 
-def _shown(column: Column) -> str:
-    """Return a column's name and some of its values."""
-    return f"{column.name} ({examples(column, 2)})"
+def _shown(table: RawTable, *names: str) -> str:
+    """Return the names of columns, each with some of its values."""
+    return " and ".join(f"{name} ({examples(table.column(name), 2)})" for name in names)
 
 
 def _format(table: RawTable) -> str:
