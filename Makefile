@@ -22,13 +22,19 @@ run: $(READY)  ## ratings to recommender: the whole pipeline, its table, plots a
 serve: $(READY)  ## answers over HTTP with the champion, which knows every event at once
 	$(BIN)/kedro serve
 
-# Processes that test side by side share the cores: threads of each that wait for one another would take them all.
+# Processes that test side by side share the cores: threads of each that wait for one another would take them all. What
+# waits for a server, a database, Ray or a kill (the mark `waits`) runs beside what computes, in a process more.
 TESTS := $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+WAITING := $(BIN)/pytest --numprocesses 2 --dist worksteal -m waits
 test test-benchmarks test-extras: export OMP_NUM_THREADS := 1
 test test-benchmarks test-extras: export POLARS_MAX_THREADS := 1
 test test-benchmarks test-extras: export RAYON_NUM_THREADS := 1
 test: $(READY)  ## the tests of the recommender and of its plug-in, in a process per core
-	$(TESTS)
+	@mkdir -p build
+	@$(WAITING) >build/tests-that-wait.txt 2>&1 & waiting=$$!; \
+	$(TESTS) -m 'not benchmark and not waits'; computed=$$?; \
+	wait $$waiting; waited=$$?; \
+	echo "Tests that wait:"; cat build/tests-that-wait.txt; exit $$((computed | waited))
 
 test-benchmarks: $(READY)  ## each benchmark, on data of seconds
 	$(TESTS) -m benchmark tests/project/test_benchmarks.py

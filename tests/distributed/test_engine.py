@@ -47,6 +47,8 @@ from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.shared_prefix import score_candidates
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 
+pytestmark = pytest.mark.waits
+
 CONF = Path(__file__).parents[2] / "conf" / "base"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import signal
 
@@ -233,20 +234,28 @@ def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(pri
 
 
 @pytest.mark.parametrize(
-    ("parameters", "pattern"),
+    "refused",
     [
-        ({"history.min_histry": 3}, "min_histry"),
-        ({"finetuning.variants.reclora.training.epoch": 3}, "epoch"),
-        ({"prompt.positive_answer": "Certainly"}, "Certainly"),
-        ({"finetuning.variants.reclora.gate_input": "item"}, "gate_input"),
-        ({"finetuning.variants.reclora.adapter.rang": 4}, "rang"),
-        ({"finetuning.variants.reclora.adapter.top_k": 9}, "top_k is 9; it must be at most num_meta_loras, 8"),
-        ({"finetuning.variants.reclora.history": "latest"}, r"reclora\.history is 'latest'"),
-        ({"prompt.template": "other"}, r"other\.prompt_template: no file .*Beside it: answers\.jinja, "),
+        {  # all at once
+            "history.min_histry": (3, "min_histry"),
+            "finetuning.variants.reclora.training.epoch": (3, "epoch"),
+            "finetuning.variants.reclora.gate_input": ("item", "gate_input"),
+            "finetuning.variants.reclora.adapter.rang": (4, "rang"),
+        },
+        {
+            "finetuning.variants.reclora.adapter.top_k": (9, "top_k is 9; it must be at most num_meta_loras, 8"),
+            "finetuning.variants.reclora.history": ("latest", r"reclora\.history is 'latest'"),
+        },
+        {"prompt.positive_answer": ("Certainly", "Certainly")},
+        {"prompt.template": ("other", r"other\.prompt_template: no file .*Beside it: answers\.jinja, ")},
     ],
+    ids=lambda refused: ",".join(refused),
 )
-def test_a_wrong_parameter_stops_the_run_with_its_name(finished_run, parameters, pattern):
+def test_wrong_parameters_stop_the_run_with_their_names(finished_run, refused):
     before = versions(finished_run.project, "*")
-    with pytest.raises(Exception, match=pattern):
-        kedro_run(finished_run.project, pipeline_names=["finetuning", "history"], runtime_params=nested(parameters))
+    parameters = nested({name: value for name, (value, _) in refused.items()})
+    patterns = [pattern for _, pattern in refused.values()]
+    with pytest.raises(Exception, match=patterns[0]) as told:
+        kedro_run(finished_run.project, pipeline_names=["finetuning", "history"], runtime_params=parameters)
+    assert [pattern for pattern in patterns if not re.search(pattern, str(told.value))] == []
     assert versions(finished_run.project, "*") == before

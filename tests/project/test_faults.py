@@ -1,11 +1,8 @@
 """What a run of the project must survive, or refuse before it begins."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 from click.exceptions import Exit
@@ -16,7 +13,7 @@ from polars.testing import assert_frame_equal
 from dying import score_and_die
 from forked import exit_code
 from kedro_provenance.failures import RunRefusedError
-from projects import kedro_run, stored
+from projects import kedro_run, stored, type_command
 
 # A dataset that kills its own process, as a user, a scheduler or the kernel might.
 DYING_TABLE = '''
@@ -65,12 +62,9 @@ def test_a_run_that_was_killed_while_it_saved_goes_on(fabricated_project, finish
         "filepath": "data/test/03_primary/items.parquet",
     }
     dying.write_text(json.dumps({"items": entry | {"versioned": True}}))
-    (fabricated_project / "killing").mkdir()
-    (fabricated_project / "killing/dying_table.py").write_text(DYING_TABLE)
-    path = os.pathsep.join([str(fabricated_project / "killing"), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "kedro", "run", "--env", "test", "--pipelines", "ingestion"]
-    killed = subprocess.run(command, cwd=fabricated_project, timeout=300, env=os.environ | {"PYTHONPATH": path})
-    assert killed.returncode == -signal.SIGKILL
+    (fabricated_project / "src/dying_table.py").write_text(DYING_TABLE)
+    command = ("run", "--env", "test", "--pipelines", "ingestion")
+    assert exit_code(type_command, fabricated_project, *command) == -signal.SIGKILL
     dying.unlink()
     assert list(fabricated_project.glob("data/test/03_primary/items.parquet/.unfinished-*/**/*.parquet"))
 

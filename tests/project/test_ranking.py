@@ -1,5 +1,7 @@
 """`kedro run --pipelines ranking` on a finished run."""
 
+import re
+
 import polars as pl
 import pytest
 
@@ -69,21 +71,27 @@ def test_without_a_variant_no_llm_is_needed(finished_run):
 
 
 @pytest.mark.parametrize(
-    ("changes", "pattern"),
+    ("changes", "patterns"),
     [
-        ({"variant": "recolra"}, r"ranking\.variant is 'recolra': `finetuning\.variants` names .*reclora"),
-        ({"candidates": "some"}, "candidates"),
-        ({"cutoffs": [10, 10]}, "cutoffs"),
+        (  # all at once
+            {"variant": "recolra", "candidates": "some", "cutoffs": [10, 10]},
+            [
+                r"ranking\.variant is 'recolra': `finetuning\.variants` names .*reclora",
+                r"ranking\.candidates",
+                r"ranking\.cutoffs",
+            ],
+        ),
         (
             {"lens": False, "baseline": "lens"},
-            r"ranking\.baseline is 'lens': the models that rank are popularity, item_knn",
+            [r"ranking\.baseline is 'lens': the models that rank are popularity, item_knn"],
         ),
     ],
 )
-def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, pattern):
+def test_mistakes_are_refused_before_anything_is_written(finished_run, changes, patterns):
     before = stored(finished_run.project)
-    with pytest.raises(Exception, match=pattern):
+    with pytest.raises(Exception, match=patterns[0]) as told:
         rank(finished_run, **changes)
+    assert [pattern for pattern in patterns if not re.search(pattern, str(told.value))] == []
     assert stored(finished_run.project) == before
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from functools import partial
 
 import numpy as np
@@ -198,21 +199,24 @@ def test_an_unknown_user_gets_a_list_and_an_id_of_another_type_none(finished_run
 
 
 @pytest.mark.parametrize(
-    ("changes", "pattern"),
+    ("changes", "patterns"),
     [
-        ({"variant": "recolra"}, r"recommendation\.variant is 'recolra': `finetuning\.variants` names .*reclora"),
-        ({"users": []}, "users"),
-        ({"shortlist": 3}, "shortlist keeps 3 candidates of each user: `recommendation.top_n` recommends 10"),
-        ({"candidates": "table"}, "recommendation_candidates holds nothing"),
-        ({"candidates": "all"}, "candidates"),
-        ({"method": "itemknn"}, r"method is 'itemknn': it must be one of .*; the nearest one is item_knn"),
-        ({"sources": ["outside.nothing"]}, r"recommendation\.sources: .*outside\.nothing"),
+        (  # all at once
+            {"users": [], "candidates": "all", "shortlist": "many"},
+            [r"recommendation\.users", r"recommendation\.candidates", r"recommendation\.shortlist"],
+        ),
+        ({"variant": "recolra"}, [r"recommendation\.variant is 'recolra': `finetuning\.variants` names .*reclora"]),
+        ({"sources": ["outside.nothing"]}, [r"recommendation\.sources: .*outside\.nothing"]),
+        ({"method": "itemknn"}, [r"method is 'itemknn': it must be one of .*; the nearest one is item_knn"]),
+        ({"shortlist": 3}, ["shortlist keeps 3 candidates of each user: `recommendation.top_n` recommends 10"]),
+        ({"candidates": "table"}, ["recommendation_candidates holds nothing"]),
     ],
 )
-def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, pattern):
+def test_mistakes_are_refused_before_anything_is_written(finished_run, changes, patterns):
     before = stored(finished_run.project)
-    with pytest.raises(Exception, match=pattern):
+    with pytest.raises(Exception, match=patterns[0]) as told:
         recommend(finished_run, **changes)
+    assert [pattern for pattern in patterns if not re.search(pattern, str(told.value))] == []
     assert stored(finished_run.project) == before
 
 

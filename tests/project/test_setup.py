@@ -11,6 +11,8 @@ import pytest
 
 from projects import ROOT
 
+pytestmark = pytest.mark.waits
+
 UV = """#!/bin/sh
 case "$*" in *--dry-run*) exit ${UNREACHABLE:-0};; esac
 echo "$*" >> "$CALLS"

@@ -26,6 +26,8 @@ from reclora_kedro.serving.guard import Guard
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.service import Service
 
+pytestmark = pytest.mark.waits
+
 KILLS, CLIENTS, EVENTS = 2, 4, 20  # events that are acknowledged, at least, before each kill
 
 

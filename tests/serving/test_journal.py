@@ -27,6 +27,8 @@ from reclora_kedro.serving.journal import (
 from reclora_kedro.serving.journal_databases import SqliteFile, erase_events, journal_database
 from reclora_kedro.serving.journal_tables import Event, JournalError, add_event
 
+pytestmark = pytest.mark.waits
+
 
 def ignore(change):
     pass

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import mkdtemp
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -16,6 +17,8 @@ from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.serving.journal import Content, EventConflictError, Journal
 from reclora_kedro.serving.journal_databases import erase_events, journal_database
 from reclora_kedro.serving.journal_tables import TABLES, Event
+
+pytestmark = pytest.mark.waits
 
 USERS, IDS, SERVICES = ("ann", "bob"), ("e1", "e2", "e3", "e4"), (0, 1)
 EVENTS = st.builds(
