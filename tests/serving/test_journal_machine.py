@@ -22,7 +22,10 @@ pytestmark = pytest.mark.waits
 
 USERS, IDS, SERVICES = ("ann", "bob"), ("e1", "e2", "e3", "e4"), (0, 1)
 EVENTS = st.builds(
-    Event, st.sampled_from(IDS), st.sampled_from(USERS), st.sampled_from("xy"), st.just(4.0), st.integers(1, 2)
+    Event,
+    *(st.sampled_from(IDS), st.sampled_from(USERS), st.sampled_from("xy"), st.just(4.0), st.integers(1, 2)),
+    request_id=st.sampled_from([None, "r"]),  # what a service sends has no NUL, which PostgreSQL cannot store
+    columns=st.sampled_from([None, '{"price": 2.5}']),
 )
 
 

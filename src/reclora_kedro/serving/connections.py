@@ -16,6 +16,18 @@ MAX_RECEIVED_BYTES = 8 * ServiceConfig.max_body_bytes  # of a body with its fram
 RESERVE = 64  # connections beyond the limits that are open at once
 LINGER_SECONDS = 2  # for a client to read why it is refused, while what it still sends is thrown away
 
+TOO_LARGE = ProblemError(
+    *(431, "headers-too-large", "The headers are too large"),
+    f"The path and headers of a request have at most {MAX_HEADER_BYTES:,} bytes and {MAX_HEADERS} lines, its body with "
+    f"its framing {MAX_RECEIVED_BYTES:,} bytes. Nothing was stored.",
+)
+TOO_MANY = ProblemError(
+    *(503, "too-many-connections", "Too many connections"),
+    "As many connections are open as the service takes (service.max_connections and max_connections_per_client): "
+    "close some, or try again later. Nothing was stored.",
+    {"retry-after": "1"},
+)
+
 
 def connections_of(max_connections: int, max_of_client: int, seconds: float) -> type[asyncio.Protocol]:
     """Return the protocol of a server's connections, which must send headers within some seconds.
@@ -37,7 +49,7 @@ def connections_of(max_connections: int, max_of_client: int, seconds: float) -> 
             if len(clients) > max_connections or clients.count((self.client or ("",))[0]) > max_of_client:
                 reserve.append(self)
                 if len(reserve) > RESERVE:
-                    reserve.popleft().refuse(_too_many(), lingers=False)
+                    reserve.popleft().refuse(TOO_MANY, lingers=False)
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
@@ -51,19 +63,19 @@ def connections_of(max_connections: int, max_of_client: int, seconds: float) -> 
             self._bytes += len(data)
             super().data_received(data)
             if self._bytes > (MAX_HEADER_BYTES if self.awaits_headers else MAX_RECEIVED_BYTES):
-                self.refuse(_too_large())
+                self.refuse(TOO_LARGE)
 
         def on_header(self, name: bytes, value: bytes) -> None:
             super().on_header(name, value)
             size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if len(self.headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
-                self.refuse(_too_large())
+                self.refuse(TOO_LARGE)
                 raise ValueError  # which ends the parser
 
         def on_headers_complete(self) -> None:
             self._stop_waiting()
             if self in reserve and not self.url.startswith(b"/health/"):
-                self.refuse(_too_many())
+                self.refuse(TOO_MANY)
                 raise ValueError
             self._bytes = 0
             super().on_headers_complete()
@@ -101,7 +113,8 @@ def connections_of(max_connections: int, max_of_client: int, seconds: float) -> 
 
         def _expire(self) -> None:
             if self._bytes:
-                self.refuse(_too_slow(seconds))
+                detail = f"The headers did not come in {seconds:g} s (service.receive_seconds). Nothing was stored."
+                self.refuse(ProblemError(408, "too-slow", "The headers came too slowly", detail))
             else:
                 self.transport.close()
 
@@ -138,24 +151,3 @@ class _Lingering:
             self._transport.write_eof()
             self._transport.resume_reading()
             self._protocol.loop.call_later(LINGER_SECONDS, self._transport.abort)
-
-
-def _too_large() -> ProblemError:
-    detail = (
-        f"The path and headers of a request have at most {MAX_HEADER_BYTES:,} bytes and {MAX_HEADERS} lines, its body "
-        f"with its framing {MAX_RECEIVED_BYTES:,} bytes. Nothing was stored."
-    )
-    return ProblemError(431, "headers-too-large", "The headers are too large", detail)
-
-
-def _too_many() -> ProblemError:
-    detail = (
-        "As many connections are open as the service takes (service.max_connections and max_connections_per_client): "
-        "close some, or try again later. Nothing was stored."
-    )
-    return ProblemError(503, "too-many-connections", "Too many connections", detail, headers={"retry-after": "1"})
-
-
-def _too_slow(seconds: float) -> ProblemError:
-    detail = f"The headers did not come in {seconds:g} s (service.receive_seconds). Nothing was stored."
-    return ProblemError(408, "too-slow", "The headers came too slowly", detail)

@@ -27,6 +27,7 @@ READING = ("GET", "HEAD", "OPTIONS")
 READING_PATHS = ("/recommend", "/score")  # whose requests have a body
 ADMINISTRATION_PATHS = ("/model/reload", "/model/rollback", "/page/rollback")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
+INSUFFICIENT = 'Bearer error="insufficient_scope"'
 GONE = 499  # the status under which requests are counted whose client has gone; nobody reads it
 MOST_CLIENTS = 10_000  # whose rate is remembered
 SAFE_HEADERS = {
@@ -106,22 +107,14 @@ class Guard:
         host = headers.get("host", "")
         name = (host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host).lower()
         if {"*", name}.isdisjoint(map(str.lower, config.allowed_hosts)):
-            raise ProblemError(
-                421,
-                "unknown-host",
-                "The service does not answer for this host",
-                f"The request is for {name[:100]!r}: add it to service.allowed_hosts if it is yours.",
-            )
+            detail = f"The request is for {name[:100]!r}: add it to service.allowed_hosts if it is yours."
+            raise ProblemError(421, "unknown-host", "The service does not answer for this host", detail)
         origin = headers.get("origin")
         allowed = {origin, "*"} & {*config.allowed_origins}
         if scope["method"] not in READING and not allowed and not _is_own(headers, origin):
-            raise ProblemError(
-                403,
-                "other-origin",
-                "Pages of other origins are refused",
-                f"A browser sent this for a page of {(origin or 'another origin')[:100]}: add it to "
-                "service.allowed_origins if it is yours.",
-            )
+            page = (origin or "another origin")[:100]
+            detail = f"A browser sent this for a page of {page}: add it to service.allowed_origins if it is yours."
+            raise ProblemError(403, "other-origin", "Pages of other origins are refused", detail)
         if self._tokens is not None and scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
             self._require_token(headers, needed_token(scope["method"], scope["path"]), self._tokens)
         if config.requests_per_second is not None:
@@ -131,21 +124,11 @@ class Guard:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         is_allowed = tokens.allow(token.encode("latin-1"), needed)  # the header's bytes, which starlette decodes so
         if is_allowed is None or scheme.lower() != "bearer":
-            raise ProblemError(
-                401,
-                "token-needed",
-                "A token is needed",
-                "Send the header `Authorization: Bearer TOKEN` with the service's token.",
-                headers={"www-authenticate": "Bearer"},
-            )
+            detail, needs = "Send the header `Authorization: Bearer TOKEN` with the service's token.", "Bearer"
+            raise ProblemError(401, "token-needed", "A token is needed", detail, {"www-authenticate": needs})
         if not is_allowed:
-            raise ProblemError(
-                403,
-                "other-token-needed",
-                "This token is for less",
-                f"This request needs the token for {needed}: send that one.",
-                headers={"www-authenticate": 'Bearer error="insufficient_scope"'},
-            )
+            detail, needs = f"This request needs the token for {needed}: send that one.", INSUFFICIENT
+            raise ProblemError(403, "other-token-needed", "This token is for less", detail, {"www-authenticate": needs})
 
     def _require_rate(self, client: str, rate: float) -> None:
         """Take one request from a client's allowance, which refills with time up to a second's worth."""
@@ -160,9 +143,8 @@ class Guard:
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
         """Read the whole body within the limits of size and time; return None if the client disconnects."""
-        config, body = self._config, bytearray()
+        config, body, more, close = self._config, bytearray(), True, {"connection": "close"}
         most, length = config.max_body_bytes, Headers(scope=scope).get("content-length", "0")
-        more = True
         try:
             async with asyncio.timeout(config.receive_seconds):
                 while more and len(body) <= most and (not length.isdigit() or int(length) <= most):
@@ -172,31 +154,17 @@ class Guard:
                     body += message.get("body", b"")
                     more = message.get("more_body", False)
         except TimeoutError:
-            raise ProblemError(
-                408,
-                "too-slow",
-                "The body came too slowly",
-                f"{len(body):,} bytes came in {config.receive_seconds:g} s (service.receive_seconds). Nothing was "
-                "stored.",
-                headers={"connection": "close"},
-            ) from None
+            came = f"{len(body):,} bytes came in {config.receive_seconds:g} s (service.receive_seconds)"
+            detail = f"{came}. Nothing was stored."
+            raise ProblemError(408, "too-slow", "The body came too slowly", detail, close) from None
         if more or len(body) > most:
-            raise ProblemError(
-                413,
-                "too-large",
-                "The body is too large",
-                f"A body has at most {most:,} bytes: send it in parts. Nothing was stored.",
-                headers={"connection": "close"},
-            )
+            detail = f"A body has at most {most:,} bytes: send it in parts. Nothing was stored."
+            raise ProblemError(413, "too-large", "The body is too large", detail, close)
         try:
             body.decode()
         except UnicodeDecodeError as error:
-            raise ProblemError(
-                400,
-                "not-utf-8",
-                "The body is no UTF-8",
-                f"Byte {error.start} of the body, {body[error.start]:#04x}, is no UTF-8: send JSON in UTF-8.",
-            ) from None
+            detail = f"Byte {error.start} of the body, {body[error.start]:#04x}, is no UTF-8: send JSON in UTF-8."
+            raise ProblemError(400, "not-utf-8", "The body is no UTF-8", detail) from None
         return bytes(body)
 
 

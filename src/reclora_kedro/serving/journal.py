@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Lock, Thread
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
@@ -103,12 +103,10 @@ class Journal:
     """A journal, which other services may use at the same time.
 
     Args:
-        database: where it is kept, which is usable; made if it does not exist.
         listen: called with the changes of each commit, before their senders are answered, and by `refresh` with those
             of other services; after users were erased, or a connection was lost, with the journal's whole content.
-        observe_fault: called with the step that failed: commit, checkpoint, read or listener.
-        forgotten: returns who is forgotten now; called at every commit, and before the content is read. If it fails,
-            nothing is stored.
+        observe_fault: called with the step that failed, one of `metrics.STEPS`.
+        forgotten: returns who is forgotten now, at every commit and before reading; if it fails, nothing is stored.
 
     Raises:
         JournalError: the database cannot be written.
@@ -162,14 +160,10 @@ class Journal:
     def add(
         self, events: Sequence[Event], replace: bool = False, without_time: Collection[str] = ()
     ) -> "Future[Added]":
-        """Add events, all or none, each event_id once.
+        """Add events, all or none, each event_id once; known ones, and those of forgotten users, are left out.
 
-        Events of forgotten users are dropped, and stored events are not added again. The future raises
-        `EventConflictError` if the event_id belongs to another event that is not to be replaced.
-
-        Args:
-            replace: whether an event replaces one of the same user with its event_id.
-            without_time: ids of events sent without a time, which equal stored ones of any time.
+        An event may `replace` one of the same user with its event_id; the future raises `EventConflictError` for any
+        other event with it. Events sent `without_time`, by id, equal stored ones of any time.
         """
 
         def insert(connection: Connection) -> Added:
@@ -190,10 +184,9 @@ class Journal:
         return self._submit(insert)
 
     def drop_user(self, user_id: str, now: int, is_known: bool) -> "Future[int]":
-        """Delete a user's events, and record that the user has none until `now`, in seconds.
+        """Delete a user's events, whose number the future has, and record that there are none until the second `now`.
 
-        The future has the number of deleted events. For a forgotten user, and for an unknown one without events,
-        nothing is recorded.
+        For a forgotten user, and for an unknown one without events, nothing is recorded.
         """
 
         def delete(connection: Connection) -> int:
@@ -237,19 +230,20 @@ class Journal:
 
     def content(self) -> Content:
         with self._reading:
-            self._read_place()
-            with reading(self._database, self._reader) as connection:
-                return self._content(connection, erases=False)
+            return self._whole(erases=False)[1]
 
     def attach(self, work: Callable[[Content], None]) -> None:
         """Call a function with the journal's content; the listener is called with later commits alone."""
         with self._reading:
-            self._read_place()
-            with reading(self._database, self._reader) as connection:
-                place, content = read_place(connection), self._content(connection)
+            place, content = self._whole()
             work(content)
             self._seen = self._place = place
             self._is_behind, self._unread = False, None
+
+    def _whole(self, erases: bool = True) -> tuple[Place, Content]:
+        self._read_place()
+        with reading(self._database, self._reader) as connection:
+            return read_place(connection), self._content(connection, erases)
 
     def try_out(self) -> "Future[None]":
         """Write without changing anything; `fault` is None afterwards if that succeeded."""
@@ -276,11 +270,8 @@ class Journal:
         is_open = True
         while is_open:
             jobs = [self._waiting.get()]
-            while True:
-                try:
-                    jobs.append(self._waiting.get_nowait())
-                except Empty:
-                    break
+            while not self._waiting.empty():  # nobody else takes from it
+                jobs.append(self._waiting.get())
             is_open = None not in jobs
             started = [job for job in jobs if job is not None and job.future.set_running_or_notify_cancel()]
             if started:
@@ -311,7 +302,7 @@ class Journal:
 
     def _commit(self, jobs: Sequence[_Job]) -> list[tuple[Any, Exception | None]]:
         """Run all jobs in one transaction, or raise; return the result of each, or its refusal."""
-        outcomes = list[tuple[Any, Exception | None]]()
+        outcomes, is_committing = list[tuple[Any, Exception | None]](), False
         self._require_in_place()
         connection = self._begin()
         try:
@@ -326,13 +317,10 @@ class Journal:
                     connection.driver.execute("ROLLBACK TO job")
                     outcomes.append((None, error))
                 connection.driver.execute("RELEASE job")
-        except Exception:
-            self._roll_back(connection)
-            raise
-        try:
+            is_committing = True
             connection.driver.execute("COMMIT")
-        except self._database.Error as error:
-            if self._database.is_lost(connection):
+        except Exception as error:
+            if is_committing and self._database.is_lost(connection):
                 raise MaybeStoredError(in_a_line(error)) from error
             self._roll_back(connection)
             raise

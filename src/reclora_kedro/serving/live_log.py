@@ -80,12 +80,11 @@ class LiveLog:
                 self._forget(change.forgotten)
                 log = self._without_dropped(change.dropped)
                 self._current = CurrentLog(log, _Users({}, self._known), self._base.users.height, None, UNCHANGED)
-                self._pending, self._rewritten = [*change.events], {}
-            else:
-                if users := change.users:
-                    self._pending = [event for event in self._pending if event.user_id not in users]
-                    self._rewritten |= users
-                self._pending += change.events
+                self._pending, self._rewritten = [], {}
+            elif users := change.users:
+                self._pending = [event for event in self._pending if event.user_id not in users]
+                self._rewritten |= users
+            self._pending += change.events
 
     def some_users(self, limit: int) -> list[str]:
         """Ids of the first users of the current model's log who are not forgotten."""
@@ -122,20 +121,16 @@ class LiveLog:
             self._forgotten, self._known = forgotten, known
 
     def _without_dropped(self, dropped: dict[str, int]) -> InteractionLog:
-        """Return the current model's log without samples and events that are dropped or of forgotten users.
-
-        It has rows for future users.
-        """
+        """Return the current model's log without samples and what is dropped or forgotten, with rows for new users."""
         log = replace(self._base, samples=self._base.samples.clear())
         until = {self._known[user]: moment for user, moment in dropped.items() if user in self._known}
         until |= dict.fromkeys(self._gone, ALWAYS)
+        sequences = log.sequences
         if until:
-            sequences, user = log.sequences, user_of_events(log.sequences.offsets)
             last = np.full(log.users.height, -1)
             last[list(until)] = list(until.values())
-            kept = sequences.timestamp > last[user]
-            log = replace(log, sequences=sequences.where(kept))
-        log = replace(log, sequences=LiveSequences.from_sequences(log.sequences))
+            sequences = sequences.where(sequences.timestamp > last[user_of_events(sequences.offsets)])
+        log = replace(log, sequences=LiveSequences.from_sequences(sequences))
         return _with_rows_of_users(log, SPARE_USERS)
 
     def _with_rewritten(self, current: CurrentLog) -> tuple[CurrentLog, np.ndarray]:
@@ -165,11 +160,10 @@ class LiveLog:
         columns = {name: np.append(column[kept], of_journal[name]) for name, column in base.columns.items()}
         columns["user"] = np.append(np.searchsorted(base.ends, kept, side="right"), of_journal["user"])
         users_changed = np.array(sorted(changed))
-        log = replace(current.log, sequences=sequences.with_runs(users_changed, columns, self._best))
+        log = replace(current.log, sequences=sequences.with_events(columns, self._best, users_changed))
         if without_events:
             is_free = pl.int_range(pl.len()).is_in([users[user] for user in without_events])
-            ids = pl.when(~is_free).then(pl.col("user_id"))
-            log = replace(log, users=log.users.with_columns(user_id=ids))
+            log = replace(log, users=log.users.with_columns(user_id=pl.when(~is_free).then("user_id")))
             added = {user: index for user, index in users.maps[0].items() if user not in without_events}
             users = _Users(added, self._known)
         return current._replace(log=log, users=users), users_changed
@@ -198,9 +192,9 @@ class LiveLog:
             log = replace(log, users=log.users.with_columns(user_id=ids))
             users = _Users({**users.maps[0], **{user: n_named + place for place, user in enumerate(new)}}, self._known)
         rows = [(users[event.user_id], event) for event in events]
-        sequences = self._inserted(_live(log), rows)
         changed = np.unique(np.array([user for user, _ in rows], dtype=np.int64))
-        return CurrentLog(replace(log, sequences=sequences), users, n_named + len(new), before.log, changed)
+        log = replace(log, sequences=self._inserted(_live(log), rows))
+        return CurrentLog(log, users, n_named + len(new), before.log, changed)
 
     def _inserted(self, sequences: LiveSequences, rows: Sequence[tuple[int, Event]]) -> LiveSequences:
         if not rows:

@@ -74,33 +74,22 @@ class LiveSequences(Sequences):
         """Return a copy with further users, without events."""
         return replace(self, runs=np.pad(self.runs, ((0, 0), (0, users))))
 
-    def with_events(self, rows: Mapping[str, np.ndarray], best: int) -> Self:
+    def with_events(self, rows: Mapping[str, np.ndarray], best: int, users: np.ndarray | None = None) -> Self:
         """Return a copy with further events; of one user, item and second, one is kept.
 
         Args:
             rows: columns and user of the events.
             best: 1 to keep the event with the highest rating, -1 for the lowest.
+            users: who have these events alone, ascending; None: the events are added to those of their users.
         """
-        users = np.unique(rows["user"])
+        adds = users is None
+        users = np.unique(rows["user"]) if users is None else users
         old = self._of_users(users)
-        return self._with_runs(users, old, {name: np.append(column, rows[name]) for name, column in old.items()}, best)
-
-    def with_runs(self, users: np.ndarray, rows: Mapping[str, np.ndarray], best: int) -> Self:
-        """Return a copy in which some users, ascending, have the given events alone; see `with_events`."""
-        return self._with_runs(users, self._of_users(users), rows, best)
-
-    def _of_users(self, users: np.ndarray) -> dict[str, np.ndarray]:
-        starts, ends = self.starts[users], self.ends[users]
-        events = places_of(starts, ends)
-        own = {name: column[events] for name, column in self.columns.items()}
-        return {"user": np.repeat(users, ends - starts)} | own
-
-    def _with_runs(
-        self, users: np.ndarray, old: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], best: int
-    ) -> Self:
+        if adds:
+            rows = {name: np.append(column, rows[name]) for name, column in old.items()}
         owner, item, second = (rows[name] for name in KEY)
         if self.room.used + len(owner) > len(self.label):
-            return self.from_sequences(self, len(owner))._with_runs(users, old, rows, best)
+            return self.from_sequences(self, len(owner)).with_events(rows, best, users)
         ranks = (-rank for rank in reversed(self.schema.ranks(rows)))
         order = np.lexsort((*ranks, -best * rows["rating"], item, second, owner))
         kept = order[_first_of_runs(owner[order], second[order], item[order])]
@@ -116,11 +105,17 @@ class LiveSequences(Sequences):
         runs[0, users] = runs[1, users] - lengths
         removed, added = _differences(old, new)
         newest = max(self.newest, int(new["timestamp"].max(initial=0)))
-        sequences = replace(self, runs=runs, newest=newest)
         if len(removed.user) and removed.timestamp.max() == self.newest:
             last = runs[1, runs[1] > runs[0]] - 1
-            sequences = replace(sequences, newest=int(self.timestamp[last].max(initial=0)))
+            newest = int(self.timestamp[last].max(initial=0))
+        sequences = replace(self, runs=runs, newest=newest)
         return replace(sequences, parts=sequences._parts_with(removed, added))
+
+    def _of_users(self, users: np.ndarray) -> dict[str, np.ndarray]:
+        starts, ends = self.starts[users], self.ends[users]
+        events = places_of(starts, ends)
+        own = {name: column[events] for name, column in self.columns.items()}
+        return {"user": np.repeat(users, ends - starts)} | own
 
     def _parts_with(self, removed: ItemEvents, added: ItemEvents) -> tuple[ItemEvents, ...]:
         """Return the parts with changes; all in one once what was removed is not few beside the largest part."""

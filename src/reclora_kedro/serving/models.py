@@ -338,24 +338,22 @@ def answer_by_llm(answers: Sequence[Answer]) -> None:
         states.append(gate_inputs(states_of_questions(answer.now.reader.states(to_score), to_score), llm.gate_input))
         row += to_score.height
     prompts = pl.concat(tables)
-    inputs = GateInputs(
-        torch.cat([each.rows for each in states]),
-        llm.gate_input,
-        torch.cat([each.values for each in states]),
-        torch.cat([each.lens_logits for each in states]),
+    rows, values, logits = (
+        torch.cat([getattr(each, name) for each in states]) for name in ("rows", "values", "lens_logits")
     )
+    inputs = GateInputs(rows, llm.gate_input, values, logits)
     groups = prompts.select(pl.struct("answer", "dropped_history").rank("dense")).to_series().to_numpy()
     scores = score_candidates(llm.model, prompt_set(prompts, CANDIDATE, inputs), groups, llm.tokens_per_batch)
     mixes = llm.model.method.gate_weights(llm.model.model, inputs.values.to(llm.model.device))
     start = 0
     for answer in answers:
-        rows = slice(start, start := start + len(answer.items))
+        own = slice(start, start := start + len(answer.items))
         if answer.request.explain:
             answer.because = [
                 replace(reason, prompt=prompts["prompt"][row], gates=None if mixes is None else _rounded(mixes[row]))
-                for row, reason in enumerate(_reasons(answer), rows.start)
+                for row, reason in enumerate(_reasons(answer), own.start)
             ]
-        answer.scores = scores[rows]
+        answer.scores = scores[own]
 
 
 def _opened(request: Request, now: Snapshot) -> Answer:

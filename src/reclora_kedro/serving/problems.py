@@ -1,7 +1,7 @@
 """Problem details of refused requests (RFC 9457)."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -18,12 +18,7 @@ MOST_ERRORS = 10  # that the answer to one request names
 
 
 class ProblemError(Exception):
-    """A request is refused.
-
-    Args:
-        kind: kind of problem, the end of the answer's ``type``.
-        members: further members of the answer, such as ``found`` and ``expected``.
-    """
+    """A request is refused; `kind` ends the answer's ``type``, and `members` are further ones of it, as ``found``."""
 
     def __init__(
         self, status: int, kind: str, title: str, detail: str, headers: dict[str, str] | None = None, **members: Any
@@ -38,16 +33,12 @@ class ProblemError(Exception):
 
 
 def unknown(kind: str, name: str, names: Collection[str], status: int = 404) -> ProblemError:
-    nearest = get_close_matches(name, islice(_alike(name, names), MOST_COMPARED), cutoff=0.5)
+    alike = (each for each in names if each[:1] == name[:1] or each[-1:] == name[-1:])
+    nearest = get_close_matches(name, islice(alike, MOST_COMPARED), cutoff=0.5)
     hint = f" Did you mean {', '.join(nearest)}?" if nearest else ""
     detail = f"{kind.capitalize()} {quoted_value(name)} is none of the {len(names)} that are known.{hint}"
-    return ProblemError(
-        status, f"unknown-{kind}", f"The {kind} is not known", detail, found=name[:200], nearest=nearest
-    )
-
-
-def _alike(spelling: str, names: Iterable[str]) -> Iterable[str]:
-    return (name for name in names if name[:1] == spelling[:1] or name[-1:] == spelling[-1:])
+    title = f"The {kind} is not known"
+    return ProblemError(status, f"unknown-{kind}", title, detail, found=name[:200], nearest=nearest)
 
 
 @dataclass(frozen=True)
@@ -74,11 +65,7 @@ def faults_of(error: RequestValidationError) -> Iterator[Fault]:
 
 
 def invalid_request(*faults: Fault) -> ProblemError:
-    """Return the problem of a request with members that are not as expected: where, what was found, what is expected.
-
-    Args:
-        faults: whose subjects are members, and which end in the value that was found.
-    """
+    """Return the problem of a request with members that are not as expected; the faults end in the found values."""
     errors = [
         {"where": str(fault.subject), "found": str(fault.args[1][-1]), "expected": str(fault.expected)}
         for fault in faults[:MOST_ERRORS]

@@ -121,10 +121,7 @@ class Service:
             raise RequestExpiredError from None
 
     def reload(self, chosen_by: Hashable = None) -> bool:
-        """Load the current model and let it take over; return whether it is another one.
-
-        Args:
-            chosen_by: what has chosen it; the current model stays if the same chose that. None always loads.
+        """Load the model `chosen_by` something, unless the same chose the current one; return whether it is another.
 
         Raises:
             ReloadRefusedError: it cannot be loaded, does not answer, or there is not enough memory for two.

@@ -43,15 +43,9 @@ def require_users(
     before: ForgottenUsers = NOBODY,
     show: Callable[[str], None] = lambda nearest: None,
 ) -> None:
-    """Refuse ids of nobody who is stored or was forgotten before.
+    """Raise ValueError for no ids, or one of nobody who is stored or was forgotten before.
 
-    Error messages are logged, so this one contains no id.
-
-    Args:
-        show: called with the stored ids most similar to an unknown one.
-
-    Raises:
-        ValueError: there are no ids, or one is unknown.
+    Error messages are logged, so this one contains no id: `show` is called with the stored ids most similar to it.
 
     Examples:
         >>> require_users(["ann"], {"anna", "bob"})
@@ -79,10 +73,7 @@ def forget_in_tables(tables: Tables, ids: Iterable[Any], config: IngestionConfig
     """Return the canonical tables as ingestion would make them from raw tables without these users.
 
     Rows that thereby leave the k-core are dropped too, if the log was one, which it need not be after an update; so are
-    items without other rows that have neither a title nor a text.
-
-    Raises:
-        ValueError: nothing is left.
+    items without other rows that have neither a title nor a text. If nothing is left, it raises ValueError.
     """
     interactions = tables.interactions.filter(~of_users(ids))
     if config.k_core > 1 and is_k_core(tables.interactions, config.k_core):
@@ -117,10 +108,7 @@ def forget_in_log(
     """Return the log of tables without some users, with unchanged boundaries of the splits and rating levels.
 
     Both were chosen by counting events of all users. Keeping them keeps training rows out of the test split, and levels
-    as the model has learned them.
-
-    Raises:
-        ValueError: a split holds one class without the users.
+    as the model has learned them. A split with one class alone raises ValueError.
     """
     schema = log.sequences.schema
     if moments := split_moments(log):
@@ -179,11 +167,10 @@ def keep_item_vectors(
 ) -> dict[str, np.ndarray]:
     """Return the item embeddings, and the fitted arrays beside them, for the remaining items.
 
-    Items known to the current lens keep the vectors that it reads.
+    Items known to the current lens keep the vectors that it reads, which may be those of the first items only.
 
     Args:
-        vectors: `embeddings`, shape (items, d), and fitted arrays.
-        current: those that the lens reads, possibly of the first items only.
+        vectors, current: `embeddings`, shape (items, d), and fitted arrays.
 
     Raises:
         MismatchError: these are other items, or the fitted arrays differ from the current lens's.
@@ -212,10 +199,7 @@ def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) ->
 
     Users and items later than the lens, as after a rollback, are the unknown id. No other weight changes, so logits of
     the remaining users stay the same to the last bit if their inputs do. These change only through rating statistics:
-    those of an item, also of one in a history, count the events of all users.
-
-    Raises:
-        MismatchError: see `kept_rows`.
+    those of an item, also of one in a history, count the events of all users. For what it raises, see `kept_rows`.
     """
     users, items = (
         torch.tensor(kept_rows(getattr(before, table)[key], getattr(after, table)[key]))

@@ -113,7 +113,6 @@ def decide_among_three(
         trusted: the first model's test rows.
         scores: scores of the newest, the older and the trusted rows by `champion` (the current model), `challenger` and
             `first` (the first model).
-        accept: whether to promote a challenger in spite of an alarm.
     """
     current, challenger, first = (scores[name] for name in ("champion", "challenger", "first"))
     rows, both = newest.height, pl.concat([newest, held_out])
@@ -125,12 +124,10 @@ def decide_among_three(
         "first": decide(both, first[: both.height], challenger[: both.height], config, bootstrap),
         "trusted": decide(trusted, first[known], challenger[known], config, bootstrap),
     }
-    places = {
-        "held_out": f"on {held_out.height:,} older rows",
-        "first": "beside the first model",
-        "trusted": f"on {trusted.height:,} test rows of the first model",
-    }
-    alarms = [f"{places[name]}, {other.reason}" for name, other in others.items() if other.chosen == "champion"]
+    on_trusted = f"on {trusted.height:,} test rows of the first model"
+    places = (f"on {held_out.height:,} older rows", "beside the first model", on_trusted)
+    pairs = zip(places, others.values(), strict=True)
+    alarms = [f"{place}, {other.reason}" for place, other in pairs if other.chosen == "champion"]
     chosen, reason = decision.chosen, decision.reason
     if chosen == "challenger" and alarms:
         alarm = f"{'; '.join(alarms)} (on {rows:,} newest rows, {reason})"

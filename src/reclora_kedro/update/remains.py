@@ -19,30 +19,11 @@ from reclora_kedro.current_model import ALIAS, ModelInHistory
 from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.terminal import text_table
 
-TRAINED = (
-    "*lens",
-    "item_embeddings",
-    "retriever",
-    "tuned_item_encoder",
-    "prepared_llm",
-    "*.adapter",
-    "user_adapters",
-    "merged_loras",
-    "candidate_choice",  # without which no service starts
-)
+SUMS = ("retriever", "tuned_item_encoder", "prepared_llm", "*.adapter", "candidate_choice")
+"""Entries with trained weights that hold only sums over rows of users; without the last one, no service starts."""
+TRAINED = ("*lens", "item_embeddings", "user_adapters", "merged_loras", *SUMS)
 """Entries with trained weights, which may hold traces of users."""
-WITHOUT_ROWS = (
-    "retriever",
-    "tuned_item_encoder",
-    "prepared_llm",
-    "*.adapter",
-    "candidate_choice",
-    "*_log",
-    "*_report",
-    "champion",
-    "versions_to_erase",
-    "forgotten_users",
-)
+WITHOUT_ROWS = (*SUMS, "*_log", "*_report", "champion", "versions_to_erase", "forgotten_users")
 """Entries made from rows of users that hold only sums over them, unless they name a user."""
 REPORTS = "reporting"
 """The layer of further such entries."""
@@ -91,10 +72,8 @@ class Forgotten:
             [True, True, False, True]
         """
         named = re.findall(r"\buser(?:_id| id)?[ :=]+['\"]?([^\s'\"<>,;]+)", text, re.IGNORECASE)
-        words = (user for user in self.users if not user.isdigit())
-        return not self.users.isdisjoint(named) or any(
-            re.search(rf"(?<!\w){re.escape(each)}(?!\w)", text) for each in words
-        )
+        words = (rf"(?<!\w){re.escape(user)}(?!\w)" for user in self.users if not user.isdigit())
+        return not self.users.isdisjoint(named) or any(re.search(word, text) for word in words)
 
     def in_table(self, file: Path) -> bool | None:
         """Whether a parquet, Arrow or CSV file names any of them; None if it has no ids."""
@@ -210,6 +189,16 @@ def described(version: ArchivedVersion) -> Described:
     return {"entry": version.entry, "version": version.version, "address": version.address}
 
 
+OUTCOMES = {
+    (True, True): "Versions with rows are erased, and weights with traces, too.",
+    (True, False): "Versions with rows are erased; weights stay.",
+    (False, True): "All are kept: forget.erase=true erases those with rows, and weights with traces.",
+    (False, False): "All are kept: forget.erase=true erases those with rows; with forget.retrain=true weights are "
+    "trained again.",
+}
+"""What happens to stored versions, by `forget.erase` and `forget.retrain`."""
+
+
 def remains_table(report: ForgetReport, *, erase: bool, retrain: bool) -> Group:
     """Tabulate the number of versions of each entry, and what happens to them under the settings."""
     versions = {"rows": report["rows"], "traces": report["traces"]}
@@ -218,13 +207,7 @@ def remains_table(report: ForgetReport, *, erase: bool, retrain: bool) -> Group:
         {"entry": entry} | {kind: str(counts[kind][entry] or "") for kind in counts}
         for entry in sorted({*counts["rows"], *counts["traces"]})
     ]
-    if erase:
-        outcome = "Versions with rows are erased" + (
-            ", and weights with traces, too." if retrain else "; weights stay."
-        )
-    else:
-        outcome = "All are kept: forget.erase=true erases those with rows"
-        outcome += ", and weights with traces." if retrain else "; with forget.retrain=true weights are trained again."
+    outcome = OUTCOMES[erase, retrain]
     numbers = {"with rows of the users": (str, "rows"), "weights with traces": (str, "traces")}
     table = text_table("Stored versions that know the users", records, {"entry": (str, "entry")}, numbers)
     return Group(table, outcome) if records else Group("No stored version knows the users.")

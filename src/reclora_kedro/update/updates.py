@@ -72,8 +72,7 @@ def clean_new_events(
 
     Args:
         raw_interactions: a frame as ingestion reads it; None or empty for none.
-        journal: events of the service: user_id, item_id, rating (null: shown, not clicked), timestamp, and declared
-            columns as JSON.
+        journal: events of the service, as `JournalDataset` loads them.
         log: the canonical interactions so far, which define the types of ids.
         items: ids of the items that tables describe, as texts. Events of the service with others wait in the journal,
             unless the raw interactions have the item, since anybody can send ids. None: none wait.
@@ -127,16 +126,10 @@ def clean_new_events(
                 advice="Give the ids as the log has them",
             )
         events.append(fitting.with_columns(source=pl.lit(name)))
-    n_future = sum(each["rows"] for each in report.records() if each["check"].startswith(IN_THE_FUTURE))
-    if n_future:
-        logger.warning(
-            worded(
-                f"{n_future:,} new interactions are dropped, as their times are after {day_of(last)}: what sends them "
-                "has a wrong clock, or ",
-                Parameter("ingestion.plausible_times.last_day"),
-                " is too early.",
-            )
-        )
+    if future := sum(each["rows"] for each in report.records() if each["check"].startswith(IN_THE_FUTURE)):
+        text = f"{future:,} new interactions are dropped, as their times are after {day_of(last)}: what sends them has "
+        setting = Parameter("ingestion.plausible_times.last_day")
+        logger.warning(worded(f"{text}a wrong clock, or ", setting, " is too early."))
     return distinct_rows(pl.concat(events), config, report)
 
 
@@ -162,11 +155,9 @@ def _with_ids_of(log: pl.LazyFrame, cleaned: pl.DataFrame, table: str) -> pl.Dat
 def append_events(
     log: pl.LazyFrame, new: pl.DataFrame, config: IngestionConfig, report: CleaningReport
 ) -> pl.LazyFrame:
-    """Append new interactions: late events are inserted in time, repeated ones count once.
+    """Append new interactions: late events are inserted in time, repeated ones count once, as in ingestion.
 
-    The columns are those of the schema, also where the log is from before one was declared.
-
-    Of several rows of one user, item and second, the one that ingestion would keep stays. Only events from the first
+    The columns are those of the schema, also where the log is from before one was declared. Only events from the first
     new one on are in memory.
     """
     report.record("new interactions", new.height, "rows in")
@@ -187,9 +178,7 @@ def append_events(
         logger.warning(
             "%d of %d new interactions are earlier than the newest one before, of %s: they are late, or that has a "
             "wrong time.",
-            late,
-            added.height,
-            day_of(last),
+            *(late, added.height, day_of(last)),
         )
     report.record("interactions added", added.height, "rows kept")
     return pl.concat([log.filter(pl.col("timestamp") < first), merged.lazy()])
@@ -292,10 +281,7 @@ def known_moments(log: InteractionLog) -> pl.DataFrame:
 
 
 def new_split(interactions: pl.LazyFrame, users: pl.DataFrame, known: pl.DataFrame) -> tuple[int, int]:
-    """Return the first seconds of validation and test: `SHARES` of the new rows by time, rounded up to moments.
-
-    Args:
-        known: moments of the rows that are not new, see `known_moments`.
+    """Return the first seconds of validation and test: `SHARES` of the rows beside `known_moments`, in whole moments.
 
     Examples:
         >>> log = pl.LazyFrame({"user_id": [7] * 8, "timestamp": [1, 9, 3, 4, 5, 6, 6, 7], "label": [1] * 8})
@@ -329,9 +315,9 @@ def train_on_known(log: InteractionLog | LogInFiles, known: pl.DataFrame) -> Int
 
 
 def is_new_to(lens: Lens, samples: pl.DataFrame, known: pl.DataFrame) -> np.ndarray:
-    """Return which samples a model's lens has not learned from: later ones, and any that its log did not have.
+    """Return which samples a model's lens has not learned from: any that its log lacks, and all later ones.
 
-    Later ones may be in its log, if a challenger that had learned from them was refused.
+    The latter may be in its log, if a challenger that had learned from them was refused.
     """
     arrived = samples.join(known, on=MOMENT, how="anti")["row"].to_numpy()
     is_late = (samples["timestamp"] > lens.sizes.trained_until).to_numpy()

@@ -118,16 +118,11 @@ class Page:
             described = await self._routes.user(user) if is_known else None
         except (ProblemError, ValidationError) as error:
             return self._html("problem.html.jinja", problem=str(error))
-        current_model = self._routes.service.current_model
-        content = {
-            "described": described,
-            "recommended": recommended,
-            "ingestion": current_model.ingestion,
-            "asked": model,
-        }
-        shown: dict[str, Any] = {"choice": current_model.choice, "labels": labels(current_model.choice.sources)}
-        shown["takes"] = is_id(recommended["user"], self._routes.service.live.user_type)
-        return self._html("user.html.jinja", user=user, note=note, users=users, **content, **shown)
+        service, choice = self._routes.service, self._routes.service.current_model.choice
+        shown: Json = {"user": user, "note": note, "users": users, "described": described, "recommended": recommended}
+        shown |= {"asked": model, "takes": is_id(recommended["user"], service.live.user_type)}
+        shown |= {"choice": choice, "labels": labels(choice.sources), "ingestion": service.current_model.ingestion}
+        return self._html("user.html.jinja", **shown)
 
     def _html(self, template: str, **content: Any) -> Response:
         text = self._templates.get_template(template).render(**content)
