@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 class AdapterSettings(Protocol):
     """Settings of a method's adapters, the block ``adapter`` of a variant: a dataclass checked by pydantic."""
 
-    method: str
-    """Name of the method."""
+    method: str  # name of the method
 
 
 @dataclass
@@ -40,16 +39,12 @@ class AdapterMethod:
     four, are imported where they are used, PEFT by `register`.
     """
 
-    name: ClassVar[str]
-    """Value of ``adapter.method``."""
-    settings: ClassVar[type]
-    """Its `AdapterSettings`."""
+    name: ClassVar[str]  # value of ``adapter.method``
+    settings: ClassVar[type]  # its `AdapterSettings`
     measures: ClassVar[tuple[str, ...]] = ()
     """Columns of the training log that :meth:`measure` returns at each validation."""
-    gate_input: ClassVar[str] = ""
-    """Prefix of the names of the gate inputs that its adapters read."""
-    exports_loras: ClassVar[bool] = False
-    """Whether its adapters yield one LoRA per user, see :meth:`user_loras`."""
+    gate_input: ClassVar[str] = ""  # prefix of the names of the gate inputs that its adapters read
+    exports_loras: ClassVar[bool] = False  # whether its adapters yield one LoRA per user, see :meth:`user_loras`
 
     def register(self) -> None:
         """Make PEFT know its adapters, unless importing its module has done so."""

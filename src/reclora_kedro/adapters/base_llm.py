@@ -22,8 +22,7 @@ ATTENTION_PROJECTIONS = (
 )
 """Candidates for `target_modules: auto`, which takes the first that the base LLM has."""
 
-SUMS_PER_TENSOR = 1024
-"""Number of sums that represent a tensor in a digest, each over every 1024th group of four weights."""
+SUMS_PER_TENSOR = 1024  # that represent a tensor in a digest, each over every 1024th group of four weights
 
 
 def decoder_prefix(model: Any) -> str:

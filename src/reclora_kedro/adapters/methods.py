@@ -126,11 +126,6 @@ def require_one_lora_per_user(config: Any) -> None:
 
 
 def user_loras(adapted: "PeftModel", user_states: Tensor, user_ids: list[Any], note: str = "") -> UserLoras:
-    """Return the LoRA of each user under an adapter, see `AdapterMethod.user_loras`.
-
-    Raises:
-        ValueError: `require_one_lora_per_user` refuses the adapter, or the states have another width than the
-            adapter's.
-    """
+    """Return the LoRA of each user under an adapter that has one for each, see `require_one_lora_per_user`."""
     require_one_lora_per_user(adapted.active_peft_config)
     return method_of(adapted).user_loras(adapted, user_states, user_ids, note)

@@ -21,11 +21,7 @@ def adapter_method(name: str) -> AdapterMethod:
 
 
 def read_settings(block: Any) -> AdapterSettings:
-    """Return the settings in a block of parameters.
-
-    Raises:
-        ValueError: the ``method`` or a setting is unknown, or PEFT is not installed.
-    """
+    """Return the settings in a block of parameters; raise ValueError for unknown ones, or if PEFT is not installed."""
     if text := missing_extra("llm", "An adapter"):
         raise ValueError(text)
     method = block.get("method", DEFAULT) if isinstance(block, Mapping) else getattr(block, "method", DEFAULT)

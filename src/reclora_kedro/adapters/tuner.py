@@ -147,10 +147,7 @@ class PersonalizedTuner(BaseTuner):
         """Personalize forward passes inside the context: row i of a batch by row i of ``gate_inputs``, if any.
 
         The gates are computed here, once for all layers. A backward pass with gradient checkpointing computes
-        activations again, so it belongs inside the context too.
-
-        Raises:
-            ValueError: the inputs, shape (batch, gate_dim), have another width than the adapter's.
+        activations again, so it belongs inside the context too. ValueError is raised for inputs of another width.
         """
         personalized = []
         for name in self.active_adapters if gate_inputs is not None else ():

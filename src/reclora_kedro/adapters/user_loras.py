@@ -23,21 +23,15 @@ USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once
 class UserLoras:
     """LoRAs of several users under an adapter, ready to be written.
 
-    Attributes:
-        user_ids: ids of the users, which also name their folders.
-        config: PEFT's configuration of each of these LoRAs.
-        note: further instructions for servers besides loading the LoRAs; empty for none.
-        tensors: returns the LoRAs of some users: per layer ``lora_A`` (users, rank, in), ``lora_B`` (users, out, rank).
-        gate_entropy: mean entropy of each user's gates, from 0 for a single meta-LoRA to 1 for a plain average; None
-            without gates.
+    ``tensors`` returns those of some users: per layer ``lora_A`` (users, rank, in) and ``lora_B`` (users, out, rank).
     """
 
-    user_ids: list[Any]
-    config: "LoraConfig"
-    base_llm: str
-    note: str
+    user_ids: list[Any]  # which also name the folders
+    config: "LoraConfig"  # of each of these LoRAs
+    base_llm: str  # its name
+    note: str  # further instructions for servers besides loading the LoRAs; empty for none
     tensors: Callable[[slice], dict[str, Tensor]]
-    gate_entropy: Sequence[float | None]
+    gate_entropy: Sequence[float | None]  # 0 for a single meta-LoRA to 1 for a plain average; None without gates
 
     @property
     def folders(self) -> list[str]:

@@ -53,8 +53,7 @@ class CheckpointStore:
     def save(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> str:
         """Write the checkpoint after `step` steps, remove all but the newest two, and return its path or address.
 
-        Raises:
-            OSError: the file cannot be written, such as on a full disk; earlier checkpoints stay.
+        With an OSError, such as on a full disk, earlier checkpoints stay.
         """
         metadata = {"values": json.dumps(values, allow_nan=False)}
         content = safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)

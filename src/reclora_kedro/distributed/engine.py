@@ -141,8 +141,7 @@ def map_shards(
     memory, which they share, from a file.
 
     Raises:
-        ConnectionError, ImportError, ValueError: see `connect`.
-        ShardError: a shard failed on a worker, or the cluster was lost; names step, shard and cause.
+        ShardError: a shard failed on a worker, or the cluster was lost; names step, shard, cause. See also `connect`.
 
     Examples:
         >>> list(map_shards(sum, [[1, 2], [3]], LOCAL, "add"))
@@ -165,8 +164,7 @@ def train_together(train: "Callable[[Group], R]", engine: EngineConfig, step: st
     The function is pickled. A group that loses a worker starts again, up to three times, from its checkpoints if any.
 
     Raises:
-        ConnectionError, ImportError, ValueError: see `connect`.
-        ShardError: the function failed on a worker, or the cluster was lost; names the step and the cause.
+        ShardError: the function failed on a worker, or the cluster was lost; names step and cause. See also `connect`.
     """
     if not engine.spreads:
         from reclora_kedro.distributed.group import ALONE
@@ -189,10 +187,7 @@ def train_together(train: "Callable[[Group], R]", engine: EngineConfig, step: st
 def connect(engine: EngineConfig) -> Any:
     """Return the module ``ray``, connected to the cluster at the address, or to one started on this machine.
 
-    Raises:
-        ConnectionError: no cluster answers at that address.
-        ImportError: Ray is not installed.
-        ValueError: the cluster is too small for the workers.
+    ImportError is raised without Ray, ConnectionError without a cluster, ValueError for one too small for the workers.
     """
     if find_spec("ray") is None:
         raise ImportError(

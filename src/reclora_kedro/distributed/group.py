@@ -80,9 +80,7 @@ def train_in_processes(train: Callable[[Group], R], processes: int, step: str) -
     """Call `train`, which is pickled, with a :class:`Group` of new processes; return the result of process 0.
 
     The processes share this process's threads, take one GPU each where there are GPUs, and end with this process.
-
-    Raises:
-        RuntimeError: a process failed; the message names the step and the reason of the first failure.
+    RuntimeError names the step and the reason of the first failure.
     """
     with scratch_folder() as folder:
         threads = max(1, torch.get_num_threads() // processes)

@@ -33,9 +33,6 @@ def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFra
     Returns:
         Records of model, input, rows, auc (on these rows), permuted_auc, fall (auc - permuted_auc), low, high and
         confidence. An input whose interval contains 0 has no significant effect.
-
-    Raises:
-        MismatchError: the scores lack a permuted model or row.
     """
     records, aligned = list[Record](), align_scores(scores)
     for model, table in permuted.items():
@@ -43,19 +40,10 @@ def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFra
             auc = bootstrap_auc(_original_and_permuted(aligned, model, part), bootstrap)
             fall = auc.differences(np.array([0]), np.array([1]))
             low, high = fall.interval(bootstrap.confidence)
-            records.append(
-                {
-                    "model": model,
-                    "input": name,
-                    "rows": part.height,
-                    "auc": float(auc.value[0]),
-                    "permuted_auc": float(auc.value[1]),
-                    "fall": float(fall.value[0]),
-                    "low": float(low[0]),
-                    "high": float(high[0]),
-                    "confidence": bootstrap.confidence,
-                }
-            )
+            numbers = map(float, (*auc.value, fall.value[0], low[0], high[0]))
+            measured = dict(zip(("auc", "permuted_auc", "fall", "low", "high"), numbers, strict=True))
+            record = {"model": model, "input": name, "rows": part.height, **measured}
+            records.append(record | {"confidence": bootstrap.confidence})
     return records
 
 

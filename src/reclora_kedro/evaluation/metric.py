@@ -47,11 +47,7 @@ class Metric:
         return self.heading.replace("@{k}", "").replace("-\n", "").replace("\n", " ").strip()
 
     def values(self, rows: int, *inputs: Any) -> Floats:
-        """Return its value for each row, shape (rows,).
-
-        Raises:
-            ValueError: `per_row` returned something else.
-        """
+        """Return its value for each row, shape (rows,); raise ValueError if `per_row` returned something else."""
         assert self.per_row is not None
         values = np.asarray(self.per_row(*inputs), dtype=np.float64)
         if values.shape != (rows,) or not np.isfinite(values).all():
@@ -90,11 +86,7 @@ M = TypeVar("M", bound=Metric)
 
 
 def with_installed(own: tuple[M, ...], kind: type[M]) -> tuple[M, ...]:
-    """Return metrics of a kind, and those that installed packages declare.
-
-    Raises:
-        ValueError: a package's is no metric, or has the name of another one.
-    """
+    """Return metrics of a kind, and those that packages declare; ValueError for what is none, or has a name twice."""
     metrics = {metric.name: metric for metric in own}
     for name, metric in entry_point_objects(METRICS_GROUP):
         if not isinstance(metric, RowMetric | RankingMetric):

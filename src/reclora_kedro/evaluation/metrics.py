@@ -133,11 +133,7 @@ def with_split_auc(
     lens_metrics: Records,
     tables: Mapping[str, pl.DataFrame],
 ) -> list[Record]:
-    """Add each model's AUC on the whole test split to its record, as split_auc: None if it scored a part alone.
-
-    Args:
-        tables: row and score of the rows that other models scored, by model.
-    """
+    """Add each model's AUC on the whole test split to its record, as split_auc: None if its table has a part alone."""
     from sklearn.metrics import roc_auc_score
 
     aucs = {record["model"]: record["auc"] for record in lens_metrics}

@@ -4,5 +4,4 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Record = dict[str, Any]
-Records = Sequence[Mapping[str, Any]]
-"""Rows of a table, whose columns its maker describes."""
+Records = Sequence[Mapping[str, Any]]  # rows of a table, whose columns its maker describes

@@ -15,7 +15,7 @@ from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.metrics import ACCURACY, AUC, GAUC, row_metrics
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.records import Records
-from reclora_kedro.terminal import Columns, text_table
+from reclora_kedro.terminal import text_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -234,33 +234,28 @@ def winners_verdict(winners: Records, k: int) -> str:
 
 def retriever_table(training_log: Records) -> Table:
     """Tabulate the epochs of a retriever's training, with the kept one in bold."""
-    best = max(training_log, key=itemgetter("hit_rate", "ndcg"))
-    columns: Columns = {
-        "epoch": (str, "epoch"),
-        "loss": (formats.metric, "loss"),
-        "HR@10": ("{:.4f}".format, "hit_rate"),
-        "NDCG@10": ("{:.4f}".format, "ndcg"),
-        "seconds": ("{:.0f}".format, "seconds"),
-    }
-    return _training_table(f"Retriever, validation likes: epoch {best['epoch']} is kept", training_log, best, columns)
+    best, four = max(training_log, key=itemgetter("hit_rate", "ndcg")), "{:.4f}".format
+    columns = {"loss": (formats.metric, "loss"), "HR@10": (four, "hit_rate"), "NDCG@10": (four, "ndcg")}
+    return _training_table("Retriever, validation likes", "epoch", training_log, best, columns)
 
 
 def encoder_table(training_log: Records) -> Table:
     """Tabulate the validations of an item encoder's tuning, with the kept one in bold."""
     best = max(training_log, key=itemgetter("validation_auc"))
-    columns: Columns = {
-        "step": (formats.count, "step"),
+    columns = {
         "pairs": (formats.count, "pairs"),
         "loss": (formats.metric, "loss"),
         "validation loss": (formats.metric, "validation_loss"),
         "validation AUC": (formats.metric, "validation_auc"),
-        "seconds": ("{:.0f}".format, "seconds"),
     }
-    return _training_table(f"Item encoder, validation pairs: step {best['step']} is kept", training_log, best, columns)
+    return _training_table("Item encoder, validation pairs", "step", training_log, best, columns)
 
 
-def _training_table(title: str, training_log: Records, best: Mapping[str, Any], columns: Columns) -> Table:
-    table = text_table(title, training_log, {}, columns)
+def _training_table(
+    title: str, unit: str, training_log: Records, best: Mapping[str, Any], columns: Mapping[str, Any]
+) -> Table:
+    columns = {unit: (formats.count, unit), **columns, "seconds": ("{:.0f}".format, "seconds")}
+    table = text_table(f"{title}: {unit} {best[unit]} is kept", training_log, {}, columns)
     table.rows[training_log.index(best)].style = "bold"
     return table
 
@@ -280,7 +275,6 @@ def render_report(
         tables: "attribution" (see `attribute`), "segments" (`compute_segments`), "ingestion_report" and
             "history_report" (check, rows, rule), "negatives_report" (`check_negatives`), "training_report".
         figures: "auc", "roc", "calibration" and "training"; "second_stage" if there is one.
-        notes: description of each baseline by name.
         allow_mixed: whether inputs may stem from different runs, of which the page then warns.
         found: a visitor's list ("example"), the "methods" that found it (see `methods_shown`), their "labels", if the
             run recommends.

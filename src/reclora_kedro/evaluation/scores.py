@@ -26,10 +26,7 @@ class PairedScores:
 def collect_scores(test_questions: pl.DataFrame, **tables: pl.DataFrame) -> pl.DataFrame:
     """Return the scores of all models on the test rows as one long table: row, user, label, model and score.
 
-    `tables` have row and score by model; rows outside the test are dropped.
-
-    Raises:
-        MismatchError: a model has no score for a test row.
+    `tables` have row and score by model; rows outside the test are dropped. MismatchError is raised for a missing one.
     """
     test_rows, parts = test_questions.select("row", "label", user="user_index"), []
     for model, table in tables.items():
@@ -43,8 +40,7 @@ def collect_scores(test_questions: pl.DataFrame, **tables: pl.DataFrame) -> pl.D
 def join_all(rows: pl.DataFrame, table: pl.DataFrame, on: list[str], refusal: str, *entries: str) -> pl.DataFrame:
     """Left-join a table that must hold every row, keeping the order of the rows.
 
-    Raises:
-        MismatchError: it lacks some; `refusal` is formatted with their number and the first of them.
+    MismatchError has the text `refusal`, formatted with the number of missing rows and the first of them.
     """
     joined = rows.join(table, on=on, how="left", maintain_order="left")
     missing = joined.filter(pl.any_horizontal(pl.exclude(rows.columns).is_null()))["row"]

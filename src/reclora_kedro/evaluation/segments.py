@@ -30,9 +30,7 @@ def segment_rows(
     """Segment the test rows by cold items, new users, history length and item popularity in the training split.
 
     `offsets` are the starts of the users' events, shape (users + 1,), and `event_items` their items, shape (events,).
-
-    Raises:
-        MismatchError: a scored row is no sample of the log, or of another user.
+    MismatchError is raised for a scored row that is no sample of the log, or of another user.
     """
     scored = pl.DataFrame({"row": paired.rows, "user_index": paired.users})
     rows = join_all(
@@ -58,11 +56,7 @@ def segment_rows(
 
 
 def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) -> list[Record]:
-    """Return the AUC of every model on every segment that has rows.
-
-    Returns:
-        Records of by, segment, rows, positives, users, model and auc (None for one class or under `LEAST_ROWS` rows).
-    """
+    """Return the AUC of every model on every segment that has rows; None for one class or under `LEAST_ROWS` rows."""
     from sklearn.metrics import roc_auc_score
 
     records: list[Record] = []
@@ -71,20 +65,11 @@ def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) ->
             chosen = segments == place
             labels = paired.labels[chosen]
             positives, users = int(labels.sum()), len(np.unique(paired.users[chosen]))
+            counts = {"rows": len(labels), "positives": positives, "users": users}
             defined = len(labels) >= LEAST_ROWS and 0 < positives < len(labels)
             for model, scores in zip(paired.models, paired.scores, strict=True):
                 auc = float(roc_auc_score(labels, scores[chosen])) if defined else None
-                records.append(
-                    {
-                        "by": by,
-                        "segment": names[place],
-                        "rows": len(labels),
-                        "positives": positives,
-                        "users": users,
-                        "model": model,
-                        "auc": auc,
-                    }
-                )
+                records.append({"by": by, "segment": names[place], **counts, "model": model, "auc": auc})
     return records
 
 

@@ -36,12 +36,9 @@ def model_styles(models: Iterable[str], baselines: Mapping[str, Style]) -> dict[
     """
     models, fixed = list(models), {**FIXED_STYLES, **baselines}
     variants = [model for model in models if model not in fixed]
-    own = {model: _style_of_variant(number) for number, model in enumerate(variants)}
-    return {model: fixed.get(model) or own[model] for model in models}
-
-
-def _style_of_variant(number: int) -> Style:
-    # Colours repeat after four variants, each time with another marker and dash.
     count = len(VARIANT_STYLES)
-    color, (_, symbol, dash) = VARIANT_STYLES[number % count].color, VARIANT_STYLES[(number + number // count) % count]
-    return Style(color, symbol, dash)
+    for number, model in enumerate(variants):  # colours repeat after four, each time with another marker and dash
+        fixed[model] = VARIANT_STYLES[(number + number // count) % count]._replace(
+            color=VARIANT_STYLES[number % count].color
+        )
+    return {model: fixed[model] for model in models}

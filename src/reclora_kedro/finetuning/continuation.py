@@ -17,8 +17,7 @@ from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.optimization import assign, copy_of
 
 PROXIMAL_WEIGHT = 1.0  # of the divergence beside the loss, with the safeguard `proximal`
-START = "start"
-"""Value of `safeguard` in training logs for the adapter before any further training."""
+START = "start"  # value of `safeguard` in training logs for the adapter before any further training
 
 
 def draw_rows(samples: pl.DataFrame, known: pl.DataFrame, config: AdapterContinuationConfig, seed: int) -> pl.DataFrame:

@@ -27,17 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examples(ABC):
-    """Prompts of a training, equally many per example, and the loss of each example.
+    """Prompts of a training, equally many per example, and the loss of each example."""
 
-    Attributes:
-        prompts: the prompts of the first example, then those of the second one, and so on.
-        users: user of each example, shape (examples,); None if no training with privacy reads it.
-    """
-
-    prompts: PromptSet
-    users: np.ndarray | None = None
-    prompts_each: ClassVar[int] = 1
-    """Prompts per example."""
+    prompts: PromptSet  # those of the first example, then those of the second one, and so on
+    users: np.ndarray | None = None  # of each example, shape (examples,); None if no training with privacy reads it
+    prompts_each: ClassVar[int] = 1  # per example
 
     def __len__(self) -> int:
         return len(self.prompts.labels) // self.prompts_each
@@ -65,23 +59,16 @@ Train = Callable[[Examples, "CheckpointStore | None"], pl.DataFrame]
 
 @dataclass(frozen=True)
 class AdapterTask:
-    """Inputs of an objective that trains an adapter.
-
-    Attributes:
-        train: trains on examples, with checkpoints in a store.
-        model: a base LLM with a fresh adapter, which does not change its answers yet.
-        few_shot: prompts of the few-shot rows, with gate inputs.
-        inputs: contents of the entries of `Objective.inputs`, in their order.
-    """
+    """Inputs of an objective that trains an adapter."""
 
     train: Train
-    model: AnswerModel
-    few_shot: PromptSet
+    model: AnswerModel  # a base LLM with a fresh adapter, which does not change its answers yet
+    few_shot: PromptSet  # prompts of the few-shot rows, with gate inputs
     questions: pl.DataFrame
     tokens_per_batch: int
     checkpoints: CheckpointStore | None
     seed: int
-    inputs: tuple[Any, ...] = ()
+    inputs: tuple[Any, ...] = ()  # contents of the entries of `Objective.inputs_from`, in their order
 
 
 CLICK = "click"

@@ -19,8 +19,7 @@ from reclora_kedro.llm.sentence_encoder import SentenceEncoder, lower_layers
 from reclora_kedro.optimization import TrainingLog, assign, require_finite
 from reclora_kedro.progress import Progress
 
-LENGTH_GROUPS = 8
-"""Number of forward passes per batch; texts are grouped by length to reduce padding."""
+LENGTH_GROUPS = 8  # number of forward passes per batch; texts are grouped by length to reduce padding
 
 WEIGHT_DECAY = 0.01  # AdamW's usual one
 VALIDATION_PAIRS = 300  # of a validation like and an earlier training like; each has 299 negatives
@@ -40,10 +39,6 @@ def tune_encoder(
         The tuned encoder, frozen, and its training log, one record per validation: step, pairs (seen so far), loss
         (mean since the previous validation; None at first), validation_loss, validation_auc (share of negatives that
         are farther from a text than its own pair's text), seconds.
-
-    Raises:
-        FloatingPointError: the loss is not finite.
-        ValueError: the encoder has fewer layers than `config.layers`.
     """
     advice = f"lower item_encoder.learning_rate, which is {config.learning_rate:g}. Nothing was saved."
     random = np.random.default_rng(config.seed)
@@ -62,13 +57,16 @@ def tune_encoder(
         weights = {name: weight for name, weight in tuned.model.named_parameters() if weight.requires_grad}
         optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
         started, losses = time.perf_counter(), list[float]()
+
+        def require_finite_loss(loss: Tensor, kind: str, step: int) -> None:
+            subject = f"The {kind} loss of the item encoder"
+            require_finite(loss, subject, f"at step {step} of {config.max_steps}", advice)
+
         for step in range(config.max_steps + 1):
             if step % config.steps_per_validation == 0 or step == config.max_steps:
                 with torch.inference_mode():
                     loss, auc = info_nce(tuned, token_ids, validation, config.temperature)
-                require_finite(
-                    loss, "The validation loss of the item encoder", f"at step {step} of {config.max_steps}", advice
-                )
+                require_finite_loss(loss, "validation", step)
                 log.records.append(
                     {
                         "step": step,
@@ -87,9 +85,7 @@ def tune_encoder(
             if step < config.max_steps:
                 batch = pairs.training[random.choice(len(pairs.training), size, replace=False)]
                 loss, _ = info_nce(tuned, token_ids, batch, config.temperature)
-                require_finite(
-                    loss, "The training loss of the item encoder", f"at step {step + 1} of {config.max_steps}", advice
-                )
+                require_finite_loss(loss, "training", step + 1)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -18,8 +18,7 @@ from reclora_kedro.llm.batching import TokenBudget
 logger = logging.getLogger(__name__)
 
 
-PRIVACY_SPENT = ("epsilon", "delta")
-"""Columns of the log of a training with privacy."""
+PRIVACY_SPENT = ("epsilon", "delta")  # columns of the log of a training with privacy
 
 
 @dataclass(frozen=True)
@@ -30,21 +29,14 @@ class PrivateRounds:
 
     In each, every user takes part with the same probability. Users' gradients, of the mean loss over their examples,
     are clipped to a norm C; the noise on the sum has the standard deviation noise_multiplier · C.
-
-    Attributes:
-        steps: numbers of the examples of the users of each round.
-        epsilons: epsilon spent after each round, at `config.delta`, shape (rounds,).
-        users: user of each example, shape (examples,).
-        users_each: expected number of users per round.
-        random: source of the noise, the same in every process of a group.
     """
 
-    steps: list[np.ndarray]
-    epsilons: np.ndarray
-    users: np.ndarray
-    users_each: int
+    steps: list[np.ndarray]  # numbers of the examples of the users of each round
+    epsilons: np.ndarray  # epsilon spent after each round, at `config.delta`, shape (rounds,)
+    users: np.ndarray  # user of each example, shape (examples,)
+    users_each: int  # expected number of users per round
     config: PrivacyConfig
-    random: torch.Generator
+    random: torch.Generator  # source of the noise, the same in every process of a group
 
     def set_gradients(
         self,
@@ -83,10 +75,8 @@ def private_rounds(users: np.ndarray | None, epochs: int, config: PrivacyConfig,
     """Draw the rounds of a private training: for `epochs` expected times per user, or as many as `max_epsilon` allows.
 
     Users (of each example, shape (examples,)) and noise are drawn from the operating system's randomness, never from a
-    seed, by which noise could be subtracted; the processes of a group get the same ones.
-
-    Raises:
-        ValueError: `delta` is not below 1 / users, or the first round alone would exceed `max_epsilon`.
+    seed, by which noise could be subtracted; the processes of a group get the same ones. ValueError is raised for a
+    `delta` that is not below 1 / users, or if the first round alone would exceed `max_epsilon`.
     """
     assert users is not None  # objectives that train with privacy name them
     everyone = np.unique(users)
@@ -110,10 +100,7 @@ def private_rounds(users: np.ndarray | None, epochs: int, config: PrivacyConfig,
         logger.warning(
             "Training ends after %d of %d rounds, before epsilon passes training.privacy.max_epsilon, %g. Raise "
             "noise_multiplier, which is %g, or lower users_per_round, for more rounds.",
-            within,
-            rounds,
-            config.max_epsilon,
-            config.noise_multiplier,
+            *(within, rounds, config.max_epsilon, config.noise_multiplier),
         )
     secret = group.sum(torch.tensor(secrets.randbits(62) if group.rank == 0 else 0))
     random = np.random.default_rng(int(secret))

@@ -109,7 +109,8 @@ def train_adapter(
                 records.append(entry | {"rows": run.rows, "seconds": time.perf_counter() - start})
                 if checkpoints and run.is_due(config.rows_per_checkpoint, rows.size):
                     tensors, values = run.checkpoint()
-                    tensors |= random_states_of_all(group, model.device)
+                    states = random_states(model.device).items()
+                    tensors |= {f"random/{name}": group.gather(state) for name, state in states}
                     if group.rank == 0:
                         checkpoints.save(run.step, tensors, values)
                 progress.update(rows.size)
@@ -226,10 +227,6 @@ def validate(model: AnswerModel, validation: PromptSet, run: TrainingRun, group:
     if group.rank == 0:
         logger.info("after %d rows: validation AUC %.4f, log loss %.4f", run.rows, auc, loss)
     return {"validation_auc": auc, "validation_loss": loss, **measured}
-
-
-def random_states_of_all(group: Group, device: torch.device) -> dict[str, Tensor]:
-    return {f"random/{name}": group.gather(state) for name, state in random_states(device).items()}
 
 
 def resume(checkpoint: Checkpoint, run: TrainingRun, device: torch.device, group: Group) -> None:

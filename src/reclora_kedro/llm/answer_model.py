@@ -196,13 +196,12 @@ class PackedModel:
 
     def load(self, *, trainable: bool = False) -> AnswerModel:
         llm = self.load_llm()
-        if not self.adapter:
-            return AnswerModel(llm, self.prompt_format, self.blend)
-        with scratch_folder() as folder:
-            for name, content in self.adapter.items():
-                Path(folder, name).write_bytes(content)
-            adapted = restore_adapter(llm.model, folder, trainable=trainable)
-        return AnswerModel(llm.with_model(adapted), self.prompt_format, self.blend)
+        if self.adapter:
+            with scratch_folder() as folder:
+                for name, content in self.adapter.items():
+                    Path(folder, name).write_bytes(content)
+                llm = llm.with_model(restore_adapter(llm.model, folder, trainable=trainable))
+        return AnswerModel(llm, self.prompt_format, self.blend)
 
 
 def name_of(prompts: PromptSet) -> str:

@@ -5,14 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-ATTENTION = "reclora_causal"
-"""Name of `causal_attention` in transformers' registry of attention functions."""
+ATTENTION = "reclora_causal"  # name of `causal_attention` in transformers' registry of attention functions
 
 PLAIN_MODELS = ("llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
 """Architectures with plain causal attention: each token attends to all earlier ones, or to those in a window."""
 
-QUERIES_AT_ONCE = 64
-"""Queries per block: its scores fit in a core's cache, and keys after the block are skipped."""
+QUERIES_AT_ONCE = 64  # queries per block: its scores fit in a core's cache, and keys after the block are skipped
 
 
 def causal_attention(

@@ -15,8 +15,7 @@ CHARACTERS = 2**20
 def call_bounded(function: Callable[[], str]) -> str:
     """Return ``function()``, computed in a fork of this process within bounds.
 
-    The bounds are 2 s of CPU time, one minute in all, 1 GiB of memory and 2^20 characters. A process can be stopped
-    at any point; a thread cannot, nor can Python while it loops in C.
+    A process can be stopped at any point; a thread cannot, nor can Python while it loops in C.
 
     Raises:
         TimeoutError: it exceeded the time.

@@ -45,11 +45,14 @@ class FrozenLayers:
 
     def _start(self, model: Any, decoder: Any, tokens: int) -> int | None:
         """Return the first layer to compute from cached states; None or 0 if nothing can be cached."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
         config = model.config.get_text_config()
         random = decoder.training and any(getattr(config, dropout, 0) for dropout in DROPOUTS)
         if random or not attends_to_all_before(model, tokens):
             return None
-        first = next((index for index, layer in enumerate(decoder.layers) if _is_adapted(layer)), None)
+        adapted = (any(isinstance(part, BaseTunerLayer) for part in layer.modules()) for layer in decoder.layers)
+        first = next((index for index, is_adapted in enumerate(adapted) if is_adapted), None)
         if first is None:
             return self._first_layer
         if self._first_layer is None or first < self._first_layer:
@@ -62,12 +65,6 @@ class FrozenLayers:
             self._free_bytes -= inputs[0].nbytes
             with torch.inference_mode(False):  # states cached while scoring may serve training too
                 self._states[batch] = inputs[0].detach().to("cpu", copy=True)
-
-
-def _is_adapted(layer: nn.Module) -> bool:
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    return any(isinstance(part, BaseTunerLayer) for part in layer.modules())
 
 
 @contextmanager

@@ -25,10 +25,9 @@ logger = logging.getLogger(__name__)
 def cached_gguf(file: Path, dtype: torch.dtype | None) -> str:
     """Return the folder with the dequantised weights and tokenizer of a GGUF file, made on first use.
 
-    With `dtype` None, it holds the configuration and the tokenizer alone, which take a tenth of the time.
-
-    The folder's name contains a digest of the file, so that a changed file gets another folder. Each use verifies the
-    folder's files and makes a damaged folder again.
+    With `dtype` None, it holds the configuration and the tokenizer alone, which take a tenth of the time. Its name has
+    a digest of the file, so that a changed file gets another folder. Each use verifies the folder's files and makes a
+    damaged folder again.
 
     Raises:
         FileNotFoundError: the file does not exist.

@@ -61,8 +61,7 @@ def embed_new_items(
 ) -> Arrays:
     """Extend what `embed_items` returned of `texts_before` by new items; an earlier vector changes if its text did.
 
-    Raises:
-        MismatchError: the earlier vectors were made by other encoders.
+    MismatchError is raised for earlier vectors of other encoders.
     """
     encoders_before = _decode(before["encoders"])
     if encoders_before != [*config.encoders]:
@@ -114,10 +113,8 @@ class TfidfWords(NamedTuple):
 def tfidf_vectors(texts: Sequence[str], vocabulary: TfidfWords | None = None) -> tuple[sparse.csr_array, TfidfWords]:
     """Return TF-IDF vectors of texts, of unit length or, without a word, zero; and the words.
 
-    With a `vocabulary`, only its words count, with its frequencies.
-
-    Raises:
-        ValueError: no text has a word, or all have the same ones.
+    With a `vocabulary`, only its words count, with its frequencies. Without, Fault is raised if no text has a word, or
+    all have the same ones.
 
     Examples:
         >>> vectors, words = tfidf_vectors(["Red Nail Polish", "Nail File", "Shampoo"])

@@ -23,9 +23,7 @@ from reclora_kedro.llm.prompts import plain_ids
 T = TypeVar("T")
 
 Quantization = Literal["8bit", "4bit"]
-
 OTHER_SOURCE = "Change `source` of the catalog entry"
-
 MOST_TOLD = 300  # characters of an error of another library
 
 LOGIT_SCALES = {"logit_scale": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
@@ -34,8 +32,7 @@ LOGIT_SCALES = {"logit_scale": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
 LOGIT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 """Configuration settings that cap logits: cap · tanh(logits / cap)."""
 
-LOGITS_TOLERANCE = 0.05
-"""Largest relative difference of logits that may stem from rounding to bfloat16."""
+LOGITS_TOLERANCE = 0.05  # largest relative difference of logits that may stem from rounding to bfloat16
 
 
 @dataclass(frozen=True)
@@ -165,9 +162,7 @@ def load_language_model(
     Args:
         source: hub id such as ``Qwen/Qwen3-0.6B``, local folder, or ``.gguf`` file.
         revision: branch, tag or commit of a hub id; pin it to keep runs reproducible.
-        dtype: see :func:`reclora_kedro.devices.choose_dtype`.
-        device: see :func:`reclora_kedro.devices.choose_device`.
-        quantization: see :func:`quantization_config`.
+        dtype, device, quantization: see `choose_dtype`, `choose_device` and `quantization_config`.
         outline: whether to load the tokenizer and, without weights, the layers alone, on the meta device, in a fraction
             of a second. In a local folder, the names of the weights are checked, and that all are finite; of a GGUF
             file, the weights are neither read nor dequantised.
@@ -187,9 +182,7 @@ def load_language_model(
     weights_type = choose_dtype(dtype, target)
     quantized = quantization_config(quantization, weights_type, target)
     version: dict[str, Any] = {"revision": revision} if revision else {}
-    folder = source
-    if source.endswith(".gguf"):
-        folder = cached_gguf(Path(source), None if outline else weights_type)
+    folder = cached_gguf(Path(source), None if outline else weights_type) if source.endswith(".gguf") else source
     try:
         tokenizer = load_pretrained(AutoTokenizer, folder, **version)
         if outline:
@@ -212,13 +205,8 @@ def load_language_model(
         keep_freed_memory()
         if attends_to_all_before(model):
             use_causal_attention(model)
-    arguments = {
-        "source": source,
-        "revision": revision,
-        "dtype": str(weights_type).removeprefix("torch."),
-        "device": device,  # as requested: other machines may have other devices
-        "quantization": quantization,
-    }
+    dtype = str(weights_type).removeprefix("torch.")  # but the device as requested: other machines may have others
+    arguments = {"source": source, "revision": revision, "dtype": dtype, "device": device, "quantization": quantization}
     llm = LanguageModel(model if quantized else model.to(target), tokenizer, source, arguments)
     require_own_logits(llm)
     return llm
@@ -263,11 +251,8 @@ def quantization_config(quantization: str | None, dtype: torch.dtype, device: to
 
     ``8bit`` is LLM.int8() (Dettmers et al. 2022, arXiv 2208.07339), as in the RecLoRA paper. ``4bit`` is QLoRA's
     (Dettmers et al. 2023, arXiv 2305.14314): NormalFloat-4 with double quantisation, which costs no accuracy there and
-    saves another 0.4 bits per weight; products are computed in ``dtype``.
-
-    Raises:
-        ImportError: bitsandbytes is not installed.
-        ValueError: ``quantization`` is neither ``8bit`` nor ``4bit`` nor None, or the device is no GPU.
+    saves another 0.4 bits per weight; products are computed in ``dtype``. ImportError is raised without bitsandbytes,
+    ValueError without a GPU or for another setting.
     """
     if quantization is None:
         return None

@@ -50,10 +50,7 @@ modeling_utils.local_torch_dtype = ThreadDtype  # for good: restored after a loa
 def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     """Return ``kind.from_pretrained(source, ...)`` of one of transformers' Auto classes, from safetensors.
 
-    Progress bars are switched off without a terminal.
-
-    Args:
-        arguments: further arguments of ``from_pretrained``; with ``gguf_file``, weights are read from that file.
+    Progress bars are switched off without a terminal. With ``gguf_file``, weights are read from that file.
 
     Raises:
         OSError: the source does not exist, lacks a file, or holds invalid JSON; see `require_config`.
@@ -168,12 +165,7 @@ def require_config(source: str) -> None:
 
 
 def require_base_model_alone(source: str, **version: str) -> None:
-    """Refuse adapter files in a model's folder, which PEFT would load, and attention code from the hub.
-
-    Raises:
-        OSError: config.json is not valid JSON.
-        ValueError: such a file or setting exists.
-    """
+    """Raise ValueError for adapter files in a model's folder, which PEFT would load, or attention code from a hub."""
     adapters = {file.name for file in Path(source).glob("adapter_model.*")}
     if found_file(source, ADAPTER_CONFIG_NAME, **version):
         adapters.add(ADAPTER_CONFIG_NAME)

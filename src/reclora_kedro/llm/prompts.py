@@ -17,8 +17,7 @@ from reclora_kedro.parameters import Count, Real
 
 PromptRecord = dict[str, Any]
 
-YEAR = re.compile(r"\s*\((1[89]|20)\d\d\)\s*$")
-"""The year in brackets at the end of a film's title."""
+YEAR = re.compile(r"\s*\((1[89]|20)\d\d\)\s*$")  # the year in brackets at the end of a film's title
 
 OTHER_CHAT_TEMPLATE = "Set prompt.chat_template to false, or choose another base LLM."
 OVER_TOKENS = (
@@ -77,13 +76,11 @@ def prompt_format(tokenizer: Any, config: PromptConfig) -> PromptFormat:
     """Return the format of prompts for a tokenizer, with the token ids of the two answers.
 
     An answer follows a space unless the prompt ends in white space, as chat templates do. Its tokens are those that it
-    adds to preceding text, since SentencePiece would put a space before an answer that stands alone.
-
-    Raises:
-        ValueError: there is no chat template, it refuses the system message or an argument, or an answer is not one
-            token.
+    adds to preceding text, since SentencePiece would put a space before an answer that stands alone. ValueError is
+    raised if there is no chat template, it refuses the system message or an argument, or an answer is not one token.
     """
-    start, before, after = [tokenizer.bos_token_id] if adds_bos(tokenizer) else [], "", ""
+    bos, before, after = tokenizer.bos_token_id, "", ""
+    start = [bos] if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else []
     if config.chat_template:
         before, after = chat_wrapping(tokenizer, config.system_message, config.chat_template_arguments)
     opening, space = ("x:\n", "") if after[-1:].isspace() else ("x:", " ")
@@ -152,12 +149,6 @@ class _NoClock:
             "The base LLM's chat template reads the clock. Where it takes a date as an argument, give one in "
             f"prompt.chat_template_arguments, such as {{date_string: 1 Jan 2026}}. {OTHER_CHAT_TEMPLATE}"
         )
-
-
-def adds_bos(tokenizer: Any) -> bool:
-    """Whether the tokenizer begins ordinary text with its beginning-of-sequence token."""
-    ids = tokenizer("a")["input_ids"]
-    return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 
 
 def plain_ids(tokenizer: Any, texts: list[str], limit: int | None = None) -> list[list[int]]:
@@ -239,13 +230,8 @@ def fit_budget(
 ) -> tuple[list[str], list[Encoded], list[int]]:
     """Render prompts within a budget; return texts, encodings, and the number of oldest events left out of each.
 
-    The smallest numbers are found by bisection over all prompts at once, so that long histories take few rounds.
-
-    Args:
-        over_budget: text of the error, with placeholders row, length and budget.
-
-    Raises:
-        ValueError: a prompt without any history exceeds the budget.
+    The smallest numbers are found by bisection over all prompts at once, so that long histories take few rounds. For a
+    prompt that exceeds the budget without any history, ValueError has the text `over_budget`.
     """
     texts = [render(record, 0) for record in records]
     encoded = encode(texts)

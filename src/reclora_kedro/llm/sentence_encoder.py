@@ -86,11 +86,7 @@ class SentenceEncoder:
 
 
 def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -> SentenceEncoder:
-    """Return a float32 copy with the first layers (None: all).
-
-    Raises:
-        ValueError: the encoder has fewer layers, is quantised, or lacks weights that its architecture asks for.
-    """
+    """Return a float32 copy with the first layers (None: all); ValueError for fewer layers, or unfit weights."""
     from transformers import AutoModel
 
     if getattr(encoder.model, "is_quantized", False):
@@ -156,9 +152,7 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
 def read_pooling(source: str, **version: str) -> str:
     """Return the pooling of an encoder, ``mean`` or ``first``; ``mean`` if no file names one.
 
-    Raises:
-        OSError: one of its files is not valid JSON.
-        ValueError: it has other modules, pools differently, or puts a prompt before each text.
+    ValueError is raised for other modules or poolings, or a prompt before each text.
     """
     from reclora_kedro.llm.pretrained import read_json
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import takewhile
+from os.path import commonprefix
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,8 @@ from reclora_kedro.progress import Progress
 ATTENTION = "reclora_shared_prefix"
 """Name of `shared_prefix_attention` in transformers' registry of attention functions."""
 
-LEAST_SAVING = 0.25
-"""Minimum share of a group's tokens that a shared prefix must save."""
-
-POSITIONS_PER_TOKEN = 256
-"""Attended positions that need as much memory as one token of a batch; a lower bound for most LLMs."""
+LEAST_SAVING = 0.25  # minimum share of a group's tokens that a shared prefix must save
+POSITIONS_PER_TOKEN = 256  # attended positions that need the memory of one token of a batch; fewer than in most LLMs
 
 
 class SharedPrefix:
@@ -130,10 +127,7 @@ def common_prefix(token_ids: list[list[int]]) -> int:
         >>> common_prefix([[5, 6], [5, 6]])
         1
     """
-    # The smallest and the greatest prompt in lexicographic order differ no later than any other two.
-    low, high = min(token_ids), max(token_ids)
-    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False)))
-    return min(common, min(map(len, token_ids)) - 1)
+    return min(len(commonprefix(token_ids)), min(map(len, token_ids)) - 1)  # noqa: RUF071 - of lists, not of paths
 
 
 def _scored_batches(

@@ -41,31 +41,20 @@ def metric_columns() -> list[str]:
 
 
 class CellsConfig(Block):
-    """Settings of cells.
+    """Settings of cells."""
 
-    Attributes:
-        title: heading in the report.
-        until: last step of a cell: the metrics of all models, the lens, or the ranking of whole catalogues.
-        seeds: of each cell; None for `study.seeds`.
-        settings: values of all cells by the dotted paths of parameters.
-    """
-
-    title: str
-    until: Step = "metrics"
-    seeds: list[Seed] | None = Field(None, min_length=1)
-    settings: dict[str, Any] = Field(default_factory=dict)
+    title: str  # heading in the report
+    until: Step = "metrics"  # last step of a cell: metrics of all models, the lens, or the ranking of whole catalogues
+    seeds: list[Seed] | None = Field(None, min_length=1)  # of each cell; None for `study.seeds`
+    settings: dict[str, Any] = Field(default_factory=dict)  # values of all cells by the dotted paths of parameters
 
 
 class GridConfig(CellsConfig):
-    """A grid of settings; each combination of one setting per axis is a cell.
-
-    Attributes:
-        axes: by axis and setting, values by path; {} changes nothing.
-    """
+    """A grid of settings; each combination of one setting per axis is a cell."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)  # names of settings are often numbers
 
-    axes: dict[str, dict[str, dict[str, Any]]] = Field(min_length=1)
+    axes: dict[str, dict[str, dict[str, Any]]] = Field(min_length=1)  # by axis and setting, values by path; {}: none
 
     @field_validator("axes")
     @classmethod
@@ -97,17 +86,11 @@ Space = NumberRange | Annotated[list[bool | int | float | str | None], Field(min
 
 
 class SearchConfig(CellsConfig):
-    """A search for the settings that validate best, see `reclora_kedro.study.search`; `until` is of the comparison.
+    """A search for the settings that validate best, see `reclora_kedro.study.search`; `until` is of the comparison."""
 
-    Attributes:
-        maximise: entry and column of a training log, such as ``lens_training_log.validation_auc``.
-        trials: number of trials, the default settings among them.
-        search: by the dotted path of a parameter, the range of a number or a list of values.
-    """
-
-    maximise: str = Field(pattern=r"^.+\..+$")
-    trials: Annotated[Count, Field(ge=2)]
-    search: dict[str, Space] = Field(min_length=1)
+    maximise: str = Field(pattern=r"^.+\..+$")  # entry and column of a log, such as lens_training_log.validation_auc
+    trials: Annotated[Count, Field(ge=2)]  # their number, the default settings among them
+    search: dict[str, Space] = Field(min_length=1)  # by dotted path, the range of a number or a list of values
 
 
 class StudyConfig(Block):

@@ -146,11 +146,7 @@ def require_parameters(grid: str, settings: Iterable[str], parameters: Mapping[s
 
 
 def combinations(name: str, grid: GridConfig) -> Iterator[tuple[dict[str, str], Settings]]:
-    """Yield every choice of one setting per axis as (place, values by path).
-
-    Raises:
-        ValueError: two axes, or an axis and the settings of all cells, set the same parameter.
-    """
+    """Yield every choice of one setting per axis as (place, values by path); ValueError if two set one parameter."""
     for chosen in product(*(axis.items() for axis in grid.axes.values())):
         settings = dict(grid.settings)
         for axis, (setting, values) in zip(grid.axes, chosen, strict=True):

@@ -114,11 +114,7 @@ def model_costs(record: Mapping[str, Any], cell: FinishedCell) -> Record:
 
 
 def tabulate(cells: Sequence[Cell], results: Sequence[CellResult], models: Sequence[str] | None) -> list[Record]:
-    """Return one record per cell and model (None: all): grid, setting on every axis, seed, metrics and costs.
-
-    Raises:
-        ValueError: no cell has one of the models.
-    """
+    """Return one record per cell and model (None: all): grid, setting on every axis, seed, metrics and costs."""
     scored = dict.fromkeys(record["model"] for result in results for record in result.models)
     if unknown := [model for model in models or () if model not in scored]:
         raise ValueError(f"study.models names {unknown[0]!r}, but the cells have {', '.join(scored)}.")
@@ -142,19 +138,14 @@ def tabulate_pairs(cells: Sequence[Cell], results: Sequence[CellResult], models:
 
 @dataclass(frozen=True)
 class GridResults:
-    """The rows of a table of results that are of one grid.
-
-    Attributes:
-        metric: what the grid compares: auc, or hit_rate where it ranks whole catalogues.
-        label: name of it in tables and figures.
-    """
+    """The rows of a table of results that are of one grid."""
 
     name: str
     records: Records
     axes: list[str]
     seeds: list[int]
-    metric: str
-    label: str
+    metric: str  # what the grid compares: auc, or hit_rate where it ranks whole catalogues
+    label: str  # name of it in tables and figures
 
     def summarise(self, axes: Sequence[str] | None = None) -> list[Record]:
         """Average each model over the seeds at every place of some axes (None: all); others within each seed.

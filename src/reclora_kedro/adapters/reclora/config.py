@@ -17,9 +17,6 @@ class RecLoraType(StrEnum):
 class RecLoraConfig(RecLoraSettings, PersonalizedConfig):
     """PEFT configuration of a personalized LoRA: its settings and what it is trained on.
 
-    Raises:
-        ValueError: a value is outside its range; the message names the field.
-
     Examples:
         >>> RecLoraConfig(num_meta_loras=8, gate_dim=128).composition
         'product_of_sums'

@@ -20,10 +20,8 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], not
     """Return the LoRA of each user under a personalized adapter; all gates are computed in one batch.
 
     With fixed weights α over the meta-LoRAs the adapter *is* a LoRA: of rank r for ``product_of_sums``, and for
-    ``sum_of_products`` of rank N·r, or top_k·r if only top_k meta-LoRAs are kept.
-
-    Raises:
-        ValueError: the states, shape (users, gate_dim), have another width than the adapter's.
+    ``sum_of_products`` of rank N·r, or top_k·r if only top_k meta-LoRAs are kept. ValueError is raised for states,
+    shape (users, gate_dim), of another width than the adapter's.
     """
     config, name, tuner = adapted.active_peft_config, adapted.active_adapter, adapted.base_model
     modules = tuner.model.named_modules()
