@@ -16,7 +16,6 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 import polars as pl
-from polars import selectors as cs
 from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 
@@ -40,12 +39,12 @@ from reclora_kedro.history.sequences import Sequences
 from reclora_kedro.ingestion import entities
 from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
-from reclora_kedro.ingestion.config import NAMES_OF_ITEMS, IngestionConfig
+from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.guess import ROW_NUMBER, RawTable
-from reclora_kedro.ingestion.guess_tables import guess, ingestion_block
+from reclora_kedro.ingestion.guess_tables import guess, ingestion_block, item_fields
 from reclora_kedro.ingestion.ids import listed
 from reclora_kedro.ingestion.raw_tables import ROW, UNIX_UNITS
-from reclora_kedro.ingestion.tables import DATE, TableFormat, read_tables
+from reclora_kedro.ingestion.tables import TableFormat, read_tables
 from reclora_kedro.llm.item_vectors import embed_items
 from reclora_kedro.recommendation.choice import MethodChoice
 from reclora_kedro.recommendation.chosen import Choice
@@ -399,8 +398,7 @@ def _usual_columns(
     title = columns.get("title", "title")
     if key not in raw_items.columns or not (title is None or title in raw_items.columns):
         return None
-    texts = [each.name for each in raw_items.select(cs.by_dtype(pl.String, pl.List(pl.String))) if not _are_dates(each)]
-    fields = [{"name": name, "column": name} for name in texts if name not in {key, title, *NAMES_OF_ITEMS}]
+    fields = item_fields(RawTable(Path("items"), FRAME, raw_items), key, title)
     return {"interactions": named, "items": {"item_id": key, "title": title, "fields": fields}}
 
 
@@ -468,10 +466,6 @@ def _with_dates(raw: pl.DataFrame, name: str | None) -> pl.DataFrame:
             "'%d/%m/%Y' or '%m/%d/%Y %H:%M', or correct the file."
         )
     return raw.with_columns(times.alias(name))
-
-
-def _are_dates(column: pl.Series) -> bool:
-    return column.dtype == pl.String and bool(column.drop_nulls().str.contains(DATE).all())
 
 
 def _tell_of_dropped_rows(report: CleaningReport) -> None:

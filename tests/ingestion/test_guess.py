@@ -2,10 +2,13 @@
 
 import pytest
 
+from public_logs import KINDS, TITLES
+from reclora_kedro import api
 from reclora_kedro.ingestion.events import TAKEN_NAMES
 from reclora_kedro.ingestion.guess import read_raw_tables
 from reclora_kedro.ingestion.guess_tables import guess
-from small_logs import SHAPES
+from reclora_kedro.ingestion.tables import read_tables
+from small_logs import ITEMS, SHAPES, events, table
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -32,3 +35,20 @@ def test_tables_of_many_shapes_mean_what_they_seem_to(name, order, tmp_path):
     assert not TAKEN_NAMES & log.columns.keys()
     assert bool(questions) == shape.asks
     assert not found.unused
+
+
+def test_python_reads_the_texts_of_items_that_new_log_does(tmp_path):
+    rows = ([e.user + 1, e.item, e.stars, int(e.at.timestamp())] for e in events(1))
+    log = table(tmp_path, "log.csv", "user_id,item_id,rating,timestamp", rows)
+    films = (
+        [n, TITLES[n], KINDS[n % 4], f"No {n}", f"{TITLES[n]} steht lange im Garten am Haus" * 2] for n in range(ITEMS)
+    )
+    items = table(tmp_path, "items.csv", "item_id,title,genre,label,Inhalt", films)
+    found = guess(read_raw_tables([log, items]), lambda question, answers, guessed: guessed)
+    fields = [{"name": "genre", "column": "genre"}, {"name": "description", "column": "Inhalt"}]
+    assert found.items is not None
+    assert found.items.fields == fields
+    tables = read_tables({"interactions": log, "items": items})
+    block = api._usual_columns(tables["interactions"], tables["items"], {})
+    assert block is not None
+    assert block["items"] == {"item_id": "item_id", "title": "title", "fields": fields}

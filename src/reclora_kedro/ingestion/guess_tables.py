@@ -194,13 +194,17 @@ def _field(column: Column) -> dict[str, Any]:
     return {"name": _field_name(column), "column": column.name}
 
 
+def item_fields(table: RawTable, key: str, title: str | None) -> list[dict[str, Any]]:
+    """Return the text fields of a table of items whose ids and titles are known."""
+    return _fields(table.others(key, title or key), table.sample.height)
+
+
 def _fields(columns: list[Column], rows: int) -> list[dict[str, Any]]:
     """Return text fields of items: categories, lists of categories, and one free text."""
     fields = list[dict[str, Any]]()
-    texts = [column for column in columns if column.is_text and column.words & lexicon.FREE_TEXT]
-    free = max(texts, key=lambda column: column.mean_length, default=None)
-    if free is not None and (free.mean_length <= LONG_TEXT or free.is_url):
-        free = None
+    texts = [each for each in columns if each.is_text and not each.is_url and each.mean_length > LONG_TEXT]
+    texts = [each for each in texts if each.words & lexicon.FREE_TEXT or each.separator is None]
+    free = max(texts, key=lambda each: (bool(each.words & lexicon.FREE_TEXT), each.mean_length), default=None)
     for column in columns:
         mark = None if column.is_url else column.separator
         if column.is_list:
