@@ -155,7 +155,7 @@ def assert_adapter(folder, saved):
 
 def assert_users(folder, saved):
     assert {path.name for path in Path(folder).iterdir()} == {"README.md", *saved.folders}
-    expected = saved.tensors()
+    expected = saved.tensors(slice(None))
     for place, name in enumerate(saved.folders):
         weights = load_file(Path(folder, name, "adapter_model.safetensors"))
         assert weights.keys() == expected.keys()
