@@ -61,57 +61,34 @@ class Cell(Protocol):
 
 @dataclass(frozen=True)
 class FinishedCell:
-    """A cell whose nodes have all been run, by it or before.
+    """A cell whose nodes have all been run, by it or before."""
 
-    Attributes:
-        outputs: outputs that it was run for.
-        flow: its nodes.
-        catalog: loads their outputs and recipes.
-        nodes_run: number of nodes that this cell ran.
-        seconds: duration of its run.
-    """
-
-    outputs: Sequence[str]
-    flow: Pipeline
-    catalog: AtomicCatalog
-    nodes_run: int
-    seconds: float
+    outputs: Sequence[str]  # that it was run for
+    flow: Pipeline  # its nodes
+    catalog: AtomicCatalog  # loads their outputs and recipes
+    nodes_run: int  # by this cell
+    seconds: float  # of its run
 
 
 @dataclass(frozen=True)
 class CellRunner:
-    """Runs cells in the project, the environment and the runtime parameters of a session.
-
-    Attributes:
-        project: folder of the project.
-        cells: folder of the outputs of cells.
-        conf_source: folder of its configuration.
-        env: environment; None for the default.
-        runtime_params: parameters of `--params`.
-        parameters: nested blocks of all parameters of the session.
-        revision: git revision of the project.
-        checks: checks of nodes, before any cell is run.
-    """
+    """Runs cells in the project, the environment and the runtime parameters of a session."""
 
     project: Path
-    cells: Path
-    conf_source: str
+    cells: Path  # folder of the outputs of cells
+    conf_source: str  # folder of the project's configuration
     env: str | None
-    runtime_params: Mapping[str, Any]
-    parameters: Mapping[str, Any]
-    revision: str | None
-    checks: Sequence[Checks]
+    runtime_params: Mapping[str, Any]  # of `--params`
+    parameters: Mapping[str, Any]  # nested blocks of all parameters of the session
+    revision: str | None  # of the project in git
+    checks: Sequence[Checks]  # of nodes, before any cell is run
 
     def run(self, cells: Sequence[Cell], result: Callable[[Any], R], workers: int) -> list[R]:
-        """Run the nodes that no earlier cell or run has run.
+        """Run the nodes that no earlier cell or run has run, in processes that share the machine's cores and its GPU.
 
-        Args:
-            cells: the cells; parameters and requirements of all are checked before the first one runs.
-            result: returns the result for a `FinishedCell`, in the process that has run it.
-            workers: number of processes, which share the machine's cores and its GPU.
-
-        Raises:
-            RuntimeError: a cell failed; finished nodes are kept, and the same command continues.
+        Parameters and requirements of all cells are checked before the first one runs; `result` is called with each
+        `FinishedCell` in the process that has run it. RuntimeError is raised for a cell that failed; finished nodes are
+        kept, and the same command continues.
         """
         with self.processes(min(workers, len(cells))) as pool:
             for checked in [pool.submit(check_cell, self, cell) for cell in cells]:
@@ -124,11 +101,7 @@ class CellRunner:
 
     @contextmanager
     def processes(self, workers: int) -> Iterator[ProcessPoolExecutor]:
-        """Give processes that check and run cells, see `check_cell` and `run_cell`.
-
-        Raises:
-            RuntimeError: a cell failed, or a process died.
-        """
+        """Give processes that check and run cells; raise RuntimeError if a cell failed, or a process died."""
         try:
             with process_pool(workers, begin, self.project) as pool:
                 yield pool
@@ -178,11 +151,7 @@ def check_cell(runner: CellRunner, cell: Cell) -> None:
 
 
 def run_cell(runner: CellRunner, cell: Cell, result: Callable[[Any], R]) -> tuple[R, str]:
-    """Run the nodes of a cell that have not been run by the same recipe; return the result and a sentence about it.
-
-    Raises:
-        RuntimeError: a node failed.
-    """
+    """Run the nodes of a cell that have not been run by the same recipe; return the result and a sentence about it."""
     start = time.perf_counter()
     try:
         flow, catalog = open_cell(runner, cell)
@@ -218,11 +187,7 @@ def configuration_of(runner: CellRunner, runtime_params: Mapping[str, Any], cell
 
 
 class NodeRunner(IncrementalRunner):
-    """Runs the nodes of a cell unless they have been run by the same recipe.
-
-    Args:
-        folder: folder of their outputs, with a subfolder per recipe.
-    """
+    """Runs the nodes of a cell unless they have been run by the same recipe; `folder` has a subfolder per recipe."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
