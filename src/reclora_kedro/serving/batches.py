@@ -29,11 +29,8 @@ class Batches(Generic[Part, Result]):
     """A queue of requests, whose parts one thread answers in batches.
 
     A batch takes one part of each request in turn, so that a small request waits for at most two batches, however large
-    the others are. Parts of a request whose client has disconnected are not computed.
-
-    Args:
-        answer: returns the result of each part of a batch; an error as a result concerns its part only.
-        delay: seconds that the first part of a batch waits for others.
+    the others are; the first part waits `delay` seconds for others. Parts of a request whose client has disconnected
+    are not computed. `answer` returns the result of each part; an error as a result concerns its part only.
     """
 
     def __init__(

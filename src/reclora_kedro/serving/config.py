@@ -45,16 +45,12 @@ class ServiceConfig(Block):
     requests_per_second: Positive | None
 
     @model_validator(mode="after")
-    def _a_token_for_everything(self) -> Self:
+    def _what_is_needed_is_named(self) -> Self:
         if self.token_variable is None and (self.write_token_variable or self.read_token_variable):
             raise ValueError(
                 "token_variable is null, but there are tokens for writing or reading, so that nobody could administer "
                 "the service: name the variable of the token for everything"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _an_llm_that_answers_is_loaded(self) -> Self:
         if self.model == "llm" and self.variant is None:
             raise ValueError(
                 "model is llm, but variant is null, so that no LLM is loaded: name one, or set model to lens"

@@ -62,7 +62,7 @@ def connections_of(max_connections: int, max_of_client: int, seconds: float) -> 
                 return
             self._bytes += len(data)
             super().data_received(data)
-            if self._bytes > (MAX_HEADER_BYTES if self.awaits_headers else MAX_RECEIVED_BYTES):
+            if self._bytes > (MAX_RECEIVED_BYTES if self._expiry is None else MAX_HEADER_BYTES):
                 self.refuse(TOO_LARGE)
 
         def on_header(self, name: bytes, value: bytes) -> None:
@@ -88,10 +88,6 @@ def connections_of(max_connections: int, max_of_client: int, seconds: float) -> 
 
         def send_400_response(self, msg: str) -> None:
             self.refuse(ProblemError(400, "not-http", "The request is no HTTP", f"{msg} Nothing was stored."))
-
-        @property
-        def awaits_headers(self) -> bool:
-            return self._expiry is not None
 
         def refuse(self, problem: ProblemError, lingers: bool = True) -> None:
             """Close with a problem as the answer, unless another one has begun; see `_Lingering`."""

@@ -87,7 +87,7 @@ class LiveLog:
             self._pending += change.events
 
     def some_users(self, limit: int) -> list[str]:
-        """Ids of the first users of the current model's log who are not forgotten."""
+        """Return ids of the first users of the current model's log who are not forgotten."""
         return list(islice(self._known, limit))
 
     def current(self) -> CurrentLog:
@@ -95,10 +95,7 @@ class LiveLog:
         with self._lock:
             before = self._current
             if self._rewritten or self._pending:
-                current, changed = self._with_rewritten(before)
-                current = self._with_events(current, self._pending)
-                changed = np.union1d(changed, current.changed)
-                self._current = current._replace(before=before.log, changed=changed)
+                self._current = self._changed(before)
                 self._rewritten, self._pending = {}, []
             elif (sequences := _live(before.log)).is_full:  # of events of visitors
                 roomy = replace(before.log, sequences=LiveSequences.from_sequences(sequences))
@@ -108,9 +105,11 @@ class LiveLog:
     def with_visitor(self, log: InteractionLog, history: Sequence[Event]) -> tuple[InteractionLog, int]:
         """Return a log with the events of a user who is not stored, and that user's index."""
         visitor = log.users.height - 1  # at least one row is always spare
-        with self._lock:
-            sequences = self._inserted(_live(log), [(visitor, event) for event in history])
-        return replace(log, sequences=sequences), visitor
+        if history:
+            with self._lock:
+                sequences, columns = self._read(_live(log), [(visitor, event) for event in history])
+                log = replace(log, sequences=sequences.with_events(columns, np.array([visitor]), self._best))
+        return log, visitor
 
     def _forget(self, forgotten: ForgottenUsers) -> None:
         """Take the ids of forgotten users off the current model's; their rows stay, without events."""
@@ -133,40 +132,47 @@ class LiveLog:
         log = replace(log, sequences=LiveSequences.from_sequences(sequences))
         return _with_rows_of_users(log, SPARE_USERS)
 
-    def _with_rewritten(self, current: CurrentLog) -> tuple[CurrentLog, np.ndarray]:
-        """Return the log with the events that rewritten users have now, and the indices of these users.
-
-        Those without an index, all of whose events are new, are left to the pending events.
-        """
-        users, rows, base = current.users, list[tuple[int, Event]](), self._base.sequences
-        changed, of_base, without_events = list[int](), [UNCHANGED], list[str]()
-        for user, content in self._rewritten.items():
-            events = self._readable(content.events)
-            index = users.get(user)
-            if index is None:
-                self._pending += events
-                continue
-            changed.append(index)
-            rows += [(index, event) for event in events]
-            if user in self._known:
-                own = np.arange(base.starts[index], base.ends[index])
-                of_base.append(own if content.until is None else own[base.timestamp[own] > content.until])
-            elif not events:
-                without_events.append(user)
-        if not changed:
-            return current, UNCHANGED
-        kept = np.concatenate(of_base)
-        sequences, of_journal = self._read(_live(current.log), rows)
-        columns = {name: np.append(column[kept], of_journal[name]) for name, column in base.columns.items()}
-        columns["user"] = np.append(np.searchsorted(base.ends, kept, side="right"), of_journal["user"])
-        users_changed = np.array(sorted(changed))
-        log = replace(current.log, sequences=sequences.with_events(columns, self._best, users_changed))
-        if without_events:
-            is_free = pl.int_range(pl.len()).is_in([users[user] for user in without_events])
+    def _changed(self, before: CurrentLog) -> CurrentLog:
+        """Return the log with the events that rewritten users have now, and with pending ones of any user."""
+        log, users, base, rewritten = before.log, before.users, self._base.sequences, self._rewritten
+        of_rewritten = (event for content in rewritten.values() for event in content.events)
+        events = self._readable([*of_rewritten, *self._pending])
+        named = dict.fromkeys(event.user_id for event in events)
+        replaced = [users[user] for user in rewritten if user in users]
+        if gone := {user for user in rewritten if user in users.maps[0] and user not in named}:
+            is_free = pl.int_range(pl.len()).is_in([users[user] for user in gone])
             log = replace(log, users=log.users.with_columns(user_id=pl.when(~is_free).then("user_id")))
-            added = {user: index for user, index in users.maps[0].items() if user not in without_events}
-            users = _Users(added, self._known)
-        return current._replace(log=log, users=users), users_changed
+            users = _Users({user: index for user, index in users.maps[0].items() if user not in gone}, self._known)
+        new = [user for user in named if user not in users]
+        log, users, n_named = self._with_users(log, users, before.n_named, new)
+        rows = [(users[event.user_id], event) for event in events]
+        added = np.setdiff1d([user for user, _ in rows], replaced).astype(np.int64)
+        changed = np.union1d(added, replaced).astype(np.int64)
+        if len(changed):
+            sequences, columns = self._read(_live(log), rows)
+            of_base = [UNCHANGED]
+            for user in filter(self._known.__contains__, rewritten):
+                own, until = np.arange(base.starts[users[user]], base.ends[users[user]]), rewritten[user].until
+                of_base.append(own if until is None else own[base.timestamp[own] > until])
+            kept = np.concatenate(of_base)
+            parts = [{name: column[kept] for name, column in base.columns.items()}, sequences.of_users(added), columns]
+            parts[0]["user"] = np.searchsorted(base.ends, kept, side="right")
+            columns = {name: np.concatenate([part[name] for part in parts]) for name in columns}
+            log = replace(log, sequences=sequences.with_events(columns, changed, self._best))
+        return CurrentLog(log, users, n_named, before.log, changed)
+
+    def _with_users(
+        self, log: InteractionLog, users: _Users, n_named: int, new: Sequence[str]
+    ) -> tuple[InteractionLog, _Users, int]:
+        """Give new users rows that are spare, of which at least one is left."""
+        if not new:
+            return log, users, n_named
+        if n_named + len(new) >= log.users.height:
+            log = _with_rows_of_users(log, len(new) + max(SPARE_USERS, n_named // 8))
+        spare = [None] * (log.users.height - n_named - len(new))
+        ids = pl.concat([log.users["user_id"][:n_named], pl.Series([*new, *spare]).cast(self.user_type)])
+        users = _Users({**users.maps[0], **{user: n_named + place for place, user in enumerate(new)}}, self._known)
+        return replace(log, users=log.users.with_columns(user_id=ids)), users, n_named + len(new)
 
     def _readable(self, events: Sequence[Event]) -> list[Event]:
         """Return events without impressions that were not clicked, ids of other types, and what updates keep out."""
@@ -178,29 +184,6 @@ class LiveLog:
             and is_id(event.user_id, self.user_type)
             and (event.user_id, event.item_id, event.timestamp) not in self._withheld
         ]
-
-    def _with_events(self, before: CurrentLog, events: Sequence[Event]) -> CurrentLog:
-        """Return the log with further events."""
-        log, users, n_named = before.log, before.users, before.n_named
-        events = self._readable(events)
-        new = [user for user in dict.fromkeys(event.user_id for event in events) if user not in users]
-        if new:
-            if n_named + len(new) >= log.users.height:
-                log = _with_rows_of_users(log, len(new) + max(SPARE_USERS, n_named // 8))
-            spare = [None] * (log.users.height - n_named - len(new))
-            ids = pl.concat([log.users["user_id"][:n_named], pl.Series([*new, *spare]).cast(self.user_type)])
-            log = replace(log, users=log.users.with_columns(user_id=ids))
-            users = _Users({**users.maps[0], **{user: n_named + place for place, user in enumerate(new)}}, self._known)
-        rows = [(users[event.user_id], event) for event in events]
-        changed = np.unique(np.array([user for user, _ in rows], dtype=np.int64))
-        log = replace(log, sequences=self._inserted(_live(log), rows))
-        return CurrentLog(log, users, n_named + len(new), before.log, changed)
-
-    def _inserted(self, sequences: LiveSequences, rows: Sequence[tuple[int, Event]]) -> LiveSequences:
-        if not rows:
-            return sequences
-        sequences, columns = self._read(sequences, rows)
-        return sequences.with_events(columns, self._best)
 
     @property
     def _best(self) -> int:

@@ -74,22 +74,17 @@ class LiveSequences(Sequences):
         """Return a copy with further users, without events."""
         return replace(self, runs=np.pad(self.runs, ((0, 0), (0, users))))
 
-    def with_events(self, rows: Mapping[str, np.ndarray], best: int, users: np.ndarray | None = None) -> Self:
-        """Return a copy with further events; of one user, item and second, one is kept.
+    def with_events(self, rows: Mapping[str, np.ndarray], users: np.ndarray, best: int) -> Self:
+        """Return a copy in which users, ascending, have the given events alone; one of each user, item and second.
 
         Args:
             rows: columns and user of the events.
             best: 1 to keep the event with the highest rating, -1 for the lowest.
-            users: who have these events alone, ascending; None: the events are added to those of their users.
         """
-        adds = users is None
-        users = np.unique(rows["user"]) if users is None else users
-        old = self._of_users(users)
-        if adds:
-            rows = {name: np.append(column, rows[name]) for name, column in old.items()}
+        old = self.of_users(users)
         owner, item, second = (rows[name] for name in KEY)
         if self.room.used + len(owner) > len(self.label):
-            return self.from_sequences(self, len(owner)).with_events(rows, best, users)
+            return self.from_sequences(self, len(owner)).with_events(rows, users, best)
         ranks = (-rank for rank in reversed(self.schema.ranks(rows)))
         order = np.lexsort((*ranks, -best * rows["rating"], item, second, owner))
         kept = order[_first_of_runs(owner[order], second[order], item[order])]
@@ -111,7 +106,8 @@ class LiveSequences(Sequences):
         sequences = replace(self, runs=runs, newest=newest)
         return replace(sequences, parts=sequences._parts_with(removed, added))
 
-    def _of_users(self, users: np.ndarray) -> dict[str, np.ndarray]:
+    def of_users(self, users: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the columns and user of the events of users."""
         starts, ends = self.starts[users], self.ends[users]
         events = places_of(starts, ends)
         own = {name: column[events] for name, column in self.columns.items()}
@@ -126,7 +122,7 @@ class LiveSequences(Sequences):
             others = with_part(others, removed)
         if LEAST_RATIO * sum(len(part.user) for part in others) <= len(counted[0].user):
             return (*counted, *others)
-        every = self._of_users(np.arange(len(self.starts)))
+        every = self.of_users(np.arange(len(self.starts)))
         return (ItemEvents(*(every[name] for name in PART)),)
 
 

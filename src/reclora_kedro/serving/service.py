@@ -106,11 +106,11 @@ class Service:
     async def _answer(self, parts: Sequence[tuple[Callable[[Snapshot], Request], int]]) -> list[Answer]:
         answers: list[Answer] = await self._lens.submit(parts)
         shortlists = [answer for answer in answers if answer.request.model == "llm" and answer.fallback is None]
-        pieces = {id(answer): answer.split(self.config.prompts_per_batch) for answer in shortlists}
-        if prompts := [(piece, len(piece.items)) for answer in shortlists for piece in pieces[id(answer)]]:
+        pieces = [answer.split(self.config.prompts_per_batch) for answer in shortlists]
+        if prompts := [(piece, len(piece.items)) for own in pieces for piece in own]:
             await self._llm.submit(prompts)
-        for answer in shortlists:
-            answer.join(pieces[id(answer)])
+        for answer, own in zip(shortlists, pieces, strict=True):
+            answer.join(own)
         return answers
 
     async def _in_time(self, result: Coroutine[Any, Any, T]) -> T:
@@ -153,8 +153,7 @@ class Service:
     def _take_over(self, current_model: ServedModel, probe: Callable[[Snapshot], None] = lambda _: None) -> None:
         """Let a model that passes a probe answer from now on, with all that the journal holds.
 
-        Requests in flight finish with the old one. Events are accepted meanwhile: those that arrive while the
-        model's snapshot is made are added to it.
+        Requests in flight finish with the old one. Events that arrive while its snapshot is made are added to it.
         """
         before = self.journal.content()
         rows = self._withheld().select(pl.col("user_id", "item_id").cast(pl.String), "timestamp").rows()
@@ -188,8 +187,8 @@ class Service:
 
 def _has_read_journal(current_model: ServedModel) -> bool:
     """Whether an update that led to a model has read events of the service."""
-    decisions = (each.get("decision", {}) for each in current_model.about.get("history", ()))
-    return any(decision.get("journal_events", 0) for decision in decisions)
+    history = current_model.about.get("history", ())
+    return any(each.get("decision", {}).get("journal_events", 0) for each in history)
 
 
 def _answer_by_llm(answers: Sequence[Answer]) -> Sequence[Answer]:

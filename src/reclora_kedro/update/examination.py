@@ -311,10 +311,8 @@ def moved_items(
     New accounts cost nothing. Those of earlier updates count as long as they are new.
     """
     columns = ["item_id", "user_id", "label"]
-    votes = pl.concat([each.lazy().select(columns) for each in (log, added)], how="vertical_relaxed").drop_nulls(
-        "label"
-    )
-    votes = votes.with_columns(is_new=~pl.col("user_id").is_in(established.implode()))
+    votes = pl.concat([each.lazy().select(columns) for each in (log, added)], how="vertical_relaxed")
+    votes = votes.drop_nulls("label").with_columns(is_new=~pl.col("user_id").is_in(established.implode()))
     is_like, is_old = pl.col("label") == 1, ~pl.col("is_new")
     items = votes.group_by("item_id").agg(
         users=pl.col("user_id").n_unique(),
