@@ -1,5 +1,6 @@
 """Incremental training of an adapter in an update, and its promotion."""
 
+import numpy as np
 import polars as pl
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -9,7 +10,7 @@ from reclora_kedro.finetuning.training_log import LOG_SCHEMA
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.prompt_set import prompt_set
+from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
 from reclora_kedro.optimization import assign, copy_of
 from reclora_kedro.update.config import PromotionConfig
 from reclora_kedro.update.promotion import Decision, decide
@@ -29,6 +30,12 @@ def update_questions(
     test = samples.filter(split="test")
     drawn = test.sample(min(newest or test.height, test.height), seed=seed).sort("row")
     return pl.concat([draw_rows(samples, known, config, seed), questions(drawn, "test")])
+
+
+def learned_rows(prompts: pl.DataFrame, gate_inputs: GateInputs) -> tuple[PromptSet, np.ndarray, PromptSet]:
+    learned = prompts.filter(pl.col("use").is_in(["few_shot", "replay"]))
+    few_shot = prompt_set(learned.with_columns(use=pl.lit("few_shot")), "few_shot", gate_inputs)
+    return few_shot, (learned["use"] == "few_shot").to_numpy(), prompt_set(prompts, "validation", gate_inputs)
 
 
 def update_adapter(
@@ -53,10 +60,8 @@ def update_adapter(
     model.model.set_adapter(model.model.active_adapter)  # which lets it train
     weights = trained_weights(model)
     start = copy_of(weights)
-    learned = prompts.filter(pl.col("use").is_in(["few_shot", "replay"]))
-    few_shot = prompt_set(learned.with_columns(use=pl.lit("few_shot")), "few_shot", gate_inputs)
-    is_new = (learned["use"] == "few_shot").to_numpy()
-    validation, newest = (prompt_set(prompts, use, gate_inputs) for use in ("validation", "test"))
+    few_shot, is_new, validation = learned_rows(prompts, gate_inputs)
+    newest = prompt_set(prompts, "test", gate_inputs)
     model.model.eval()
     current = model.scores(newest, training.tokens_per_batch, "champion")
     log = continue_adapter(model, few_shot, is_new, validation, config, training)
