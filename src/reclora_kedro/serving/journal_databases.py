@@ -120,10 +120,7 @@ def in_a_line(error: object) -> str:
 
 
 def journal_database(address: str) -> JournalDatabase:
-    """Return the database of a journal.
-
-    Args:
-        address: a local file, or a URL such as postgresql://user@host/database.
+    """Return the database of a journal: a local file, or a URL such as postgresql://user@host/database.
 
     Raises:
         JournalError: the address is neither, or holds a password.
@@ -289,9 +286,6 @@ class PostgresDatabase(JournalDatabase):
 
 def erase_events(address: str, users: Iterable[Any]) -> int:
     """Delete all events of users for good and return their number, 0 if there is no journal; services notice at once.
-
-    Args:
-        address: the journal, as in `service.journal`.
 
     Raises:
         ValueError: the journal is locked, cannot be reached, or is none.

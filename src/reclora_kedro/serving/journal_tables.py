@@ -137,10 +137,7 @@ def stored_event(connection: Connection, event_id: str) -> Event | None:
 
 
 def stored_events(connection: Connection, after: int = 0, user_id: str | None = None) -> list[Event]:
-    """Return the events of a journal behind a place, in the order in which they were acknowledged.
-
-    Args:
-        user_id: whose events are read; None for all.
+    """Return the events of a journal, or of a user, behind a place, in the order in which they were acknowledged.
 
     Raises:
         JournalError: an event is not as it was written, or there are others than were written. Those of earlier

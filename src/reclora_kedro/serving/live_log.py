@@ -143,8 +143,10 @@ class LiveLog:
             is_free = pl.int_range(pl.len()).is_in([users[user] for user in gone])
             log = replace(log, users=log.users.with_columns(user_id=pl.when(~is_free).then("user_id")))
             users = _Users({user: index for user, index in users.maps[0].items() if user not in gone}, self._known)
-        new = [user for user in named if user not in users]
-        log, users, n_named = self._with_users(log, users, before.n_named, new)
+        n_named = before.n_named
+        if new := [user for user in named if user not in users]:
+            log = self._with_users(log, n_named, new)
+            users = _Users({**users.maps[0], **{user: n_named + n for n, user in enumerate(new)}}, self._known)
         rows = [(users[event.user_id], event) for event in events]
         added = np.setdiff1d([user for user, _ in rows], replaced).astype(np.int64)
         changed = np.union1d(added, replaced).astype(np.int64)
@@ -159,20 +161,15 @@ class LiveLog:
             parts[0]["user"] = np.searchsorted(base.ends, kept, side="right")
             columns = {name: np.concatenate([part[name] for part in parts]) for name in columns}
             log = replace(log, sequences=sequences.with_events(columns, changed, self._best))
-        return CurrentLog(log, users, n_named, before.log, changed)
+        return CurrentLog(log, users, n_named + len(new), before.log, changed)
 
-    def _with_users(
-        self, log: InteractionLog, users: _Users, n_named: int, new: Sequence[str]
-    ) -> tuple[InteractionLog, _Users, int]:
+    def _with_users(self, log: InteractionLog, n_named: int, new: Sequence[str]) -> InteractionLog:
         """Give new users rows that are spare, of which at least one is left."""
-        if not new:
-            return log, users, n_named
         if n_named + len(new) >= log.users.height:
             log = _with_rows_of_users(log, len(new) + max(SPARE_USERS, n_named // 8))
         spare = [None] * (log.users.height - n_named - len(new))
         ids = pl.concat([log.users["user_id"][:n_named], pl.Series([*new, *spare]).cast(self.user_type)])
-        users = _Users({**users.maps[0], **{user: n_named + place for place, user in enumerate(new)}}, self._known)
-        return replace(log, users=log.users.with_columns(user_id=ids)), users, n_named + len(new)
+        return replace(log, users=log.users.with_columns(user_id=ids))
 
     def _readable(self, events: Sequence[Event]) -> list[Event]:
         """Return events without impressions that were not clicked, ids of other types, and what updates keep out."""

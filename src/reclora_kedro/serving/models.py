@@ -73,10 +73,7 @@ class ServedModel:
 
     @property
     def name(self) -> str:
-        """Newest of its versions, by which answers refer to it, then that of the choice where it is another one.
-
-        A choice lasts over updates and rollbacks, so that it may be newer than all that tells models apart.
-        """
+        """Newest of its versions, by which answers refer to it, then that of the choice, which may be a newer one."""
         others = dict(self.versions)
         choice = others.pop("candidate_choice", None)
         newest = max(others.values(), default="unversioned")
@@ -113,8 +110,7 @@ class ServedModel:
         """Memory of its weights and its log's columns."""
         modules: list[Any] = [self.lens, self.retriever, None if self.llm is None else self.llm.result().model.model]
         weights = [weight for module in modules if module is not None for weight in module.state_dict().values()]
-        columns = sum(column.nbytes for column in self.log.sequences.columns.values())
-        return columns + sum(weight.numel() * weight.element_size() for weight in weights)
+        return sum(each.nbytes for each in (*weights, *self.log.sequences.columns.values()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -97,9 +97,10 @@ class Routes:
     async def _recommend(self, bodies: Sequence[Recommend], pointer: str = "") -> list[Json]:
         current_model, costs = self.service.current_model, []
         for body in bodies:
-            for member, count in (("n", body.n), ("candidates", len(body.candidates or ()))):
-                _require_most(member, count, self._config.max_items, "max_items")
-            pairs = len(body.candidates or ()) or max(current_model.listed_items, body.n)
+            candidates = len(body.candidates or ())
+            _require_most("n", body.n, self._config.max_items, "max_items")
+            _require_most("candidates", candidates, self._config.max_items, "max_items")
+            pairs = candidates or max(current_model.listed_items, body.n)
             shortlist = min(pairs, max(current_model.recommendation.shortlist or pairs, body.n))
             costs.append(self._cost(body, pairs, shortlist if self._model(body) == "llm" else body.n))
         self._require_affordable(costs)
@@ -171,9 +172,8 @@ class Routes:
                 | events.schema.values_of(events.declared, event)
                 for event in newest_first
             ]
-            profile = log.users.row(user, named=True)
-            names = [*field_names(log.users), *number_names(log.users)]
-            fields = {name: profile[name] for name in names if profile[name] is not None}
+            profile = log.users.select(*field_names(log.users), *number_names(log.users)).row(user, named=True)
+            fields = {name: value for name, value in profile.items() if value is not None}
             response = {"user": user_id, "profile": fields, "events": end - first, "latest": latest}
             return response | {"lens_has_learned_from_user": now.learned_from(user), "gates": now.gates_of(user)}
 
@@ -345,11 +345,7 @@ class Routes:
         )
 
     def _event(self, where: str, event: PastEvent, user: str, event_id: str, request_id: str | None = None) -> Event:
-        """Convert a sent event to the journal's.
-
-        Raises:
-            ProblemError: it lacks a rating although the log has ratings, is in the future, or the like.
-        """
+        """Convert a sent event to the journal's; refuse one without a rating in a log of ratings, and the like."""
         ingestion, now = self.service.current_model.ingestion, time()
         columns = ingestion.interactions
         rating: float | None = 1.0
@@ -359,11 +355,8 @@ class Routes:
                 raise _wrong(f"{where}/rating", event.rating, f"it must be from {low:g} to {high:g}, and not clicked")
             rating = event.rating
         elif event.rating is not None or (event.clicked is None) == columns.has_impressions:
-            expected = (
-                "it must have clicked, true or false, and no rating"
-                if columns.has_impressions
-                else "it must have neither rating nor clicked"
-            )
+            of_impressions = "clicked, true or false, and no rating"
+            expected = f"it must have {of_impressions if columns.has_impressions else 'neither rating nor clicked'}"
             raise _wrong(where, event.model_dump(exclude_none=True, mode="json"), expected)
         elif event.clicked is False:
             rating = None

@@ -39,14 +39,11 @@ class ReloadRefusedError(RuntimeError):
 
 
 class Service:
-    """A model that answers, and the events since it was made.
+    """A model that answers, and the events since it was made; JournalError if the journal is of no use.
 
     Args:
         forgotten: returns who is forgotten now, of whom nothing is stored or answered.
         withheld: returns the events that updates keep out (user_id, item_id, timestamp), which no answer reads.
-
-    Raises:
-        JournalError: the journal cannot be written, or is not valid.
     """
 
     def __init__(

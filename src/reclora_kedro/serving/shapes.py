@@ -135,11 +135,16 @@ class Score(OfOneUser):
     items: list[Id] = Field(min_length=1)
 
 
-class ScoredItem(BaseModel):
-    """An item and what orders it."""
+class Item(BaseModel):
+    """An item of the log."""
 
     item: str
     title: str
+
+
+class ScoredItem(Item):
+    """An item and what orders it."""
+
     score: float | None = Field(
         description="what orders a list, greater first: a probability of a like where lens or LLM order it, as for "
         "given items; null where nothing does, as in a fallback"
@@ -196,13 +201,6 @@ class Dropped(BaseModel):
     user: str
     deleted_from_journal: int
     note: str
-
-
-class Item(BaseModel):
-    """An item of the log."""
-
-    item: str
-    title: str
 
 
 class UserEvent(Item):

@@ -80,10 +80,7 @@ class Examination:
             new: canonical interactions with their `source`.
             withheld: interactions that were kept out before. Rejected ones stay out; quarantined ones are examined
                 again, whether their table still has them or not, but those of the journal only as long as it has them.
-            accept, reject: see `decided`.
-
-        Raises:
-            ValueError: `accept` or `reject` names no group of the new interactions.
+            accept, reject: see `decided`, and for what is raised.
         """
         report, config = self.report, self.config
         whole = self.ingestion.interactions.events.complete(withheld)
@@ -170,10 +167,8 @@ class Examination:
         rows_in_use = self.current.log.samples.join(trusted, on=MOMENT, how="semi")
         still = lens_auc(self.current, with_labels_of(rows_in_use, first.log), config.fall_rows)
         if still < mark - config.fall:
-            message = (
-                f"the AUC of the lens in use is {still:.3f} on the test rows of the first log, and was {mark:.3f} at "
-                "first"
-            )
+            then = f"on the test rows of the first log, and was {mark:.3f} at first"
+            message = f"the AUC of the lens in use is {still:.3f} {then}"
             self.report.record("the lens in use has lost what it knew", trusted.height, message)
             logger.warning(
                 "Alarm: %s. An earlier update took in false rows: kedro run --pipelines rollback takes the models "
@@ -266,11 +261,8 @@ def decided(
 
     Args:
         accept: groups, and accounts (``account:`` and the id), to take in in spite of their alarm; True for all.
-        reject: groups and accounts to keep out for good; False for none.
-        rejected: groups that were rejected before.
-
-    Raises:
-        ValueError: there is no such group among the new interactions.
+        reject: groups and accounts to keep out for good; False for none. Another name than of a group, or of those
+            `rejected` before, raises ValueError.
     """
     groups = examined["group"].unique().sort().to_list()
     accepted, rejected_now = groups if accept is True else [*(accept or ())], [*(reject or ())]

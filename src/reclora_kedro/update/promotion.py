@@ -64,11 +64,8 @@ def decide(
     """Decide whether the challenger replaces the current model: if it is worse by at most a margin (non-inferiority).
 
     That is shown if the lower end of the one-sided interval of the difference of AUCs, over draws of users, is above
-    minus the margin. If it cannot be measured, or nothing was learned, the current model stays.
-
-    Args:
-        samples: user_index and label of the newest events; possibly empty.
-        weights: of the samples, in AUCs; None if all weigh the same.
+    minus the margin. If it cannot be measured, or nothing was learned, the current model stays. The samples, of the
+    newest events, may weigh differently in AUCs.
     """
     labels, users = samples["label"].to_numpy() == 1, samples["user_index"].to_numpy()
     likers, dislikers = (len(np.unique(users[chosen])) for chosen in (labels, ~labels))
@@ -118,7 +115,8 @@ def decide_among_three(
     rows, both = newest.height, pl.concat([newest, held_out])
     new, old, known = slice(rows), slice(rows, both.height), slice(both.height, None)
     decision = decide(newest, current[new], challenger[new], config, bootstrap)
-    weights = _weights_by_age(held_out, both, config.half_life_days)
+    age = both["timestamp"].max() - held_out["timestamp"].to_numpy() if held_out.height else np.zeros(0)
+    weights = np.exp2(-age / (config.half_life_days * SECONDS_PER_DAY))
     others = {
         "held_out": decide(held_out, current[old], challenger[old], config, bootstrap, weights),
         "first": decide(both, first[: both.height], challenger[: both.height], config, bootstrap),
@@ -136,11 +134,6 @@ def decide_among_three(
         else:
             chosen, reason = "champion", f"{alarm}: update.accept=[lens] takes it all the same"
     return DecisionAmongThree(**dict(decision) | others | {"chosen": chosen, "reason": reason})
-
-
-def _weights_by_age(older: pl.DataFrame, rows: pl.DataFrame, half_life_days: float) -> np.ndarray:
-    age = rows["timestamp"].max() - older["timestamp"].to_numpy() if older.height else np.zeros(0)
-    return np.exp2(-age / (half_life_days * SECONDS_PER_DAY))
 
 
 def rolled_back(history: Sequence[ModelInHistory]) -> CurrentModel:

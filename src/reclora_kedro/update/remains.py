@@ -102,16 +102,12 @@ class Forgotten:
 
 @dataclass(frozen=True)
 class Remains:
-    """Stored versions with data of forgotten users.
+    """Stored versions with data of forgotten users."""
 
-    Attributes:
-        rows: versions with their rows or ids, or with values computed from these; tables come last, and interactions
-            last of these, since only they tell whose an item was.
-        traces: versions with weights that were, or may have been, trained on their rows.
-    """
-
+    # With their rows or ids, or values computed from these; tables come last, and interactions last of these, as only
+    # they tell whose an item was.
     rows: list[ArchivedVersion]
-    traces: list[ArchivedVersion]
+    traces: list[ArchivedVersion]  # with weights that were, or may have been, trained on their rows
 
 
 def stored_users(versions: Iterable[ArchivedVersion], journal: pl.DataFrame) -> set[str]:
