@@ -152,7 +152,7 @@ def test_what_a_version_was_made_of_tells_its_seconds_and_its_code(project):
 
 
 def test_what_is_tagged_as_late_waits_for_all_others_that_do_not_wait_for_it(monkeypatch):
-    monkeypatch.setattr("kedro_provenance.runner.of_hooks", lambda _: {"gpu"})
+    monkeypatch.setattr("kedro_provenance.runner.of_hooks", lambda _: ["gpu"])
 
     def node(name, inputs, tags=()):
         return Node(lambda *_: 1, inputs, f"{name}.out", name=name, tags=tags)
