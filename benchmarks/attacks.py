@@ -20,7 +20,7 @@ from results import markdown
 from running import Project, open_project
 from sklearn.metrics import roc_auc_score
 
-from reclora_kedro.datasets.withheld_interactions import SCHEMA
+from reclora_kedro.datasets.newest_versions import WITHHELD
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
@@ -161,7 +161,7 @@ def updated(
     history, update, config = settings["history"], settings["update"], settings["ingestion"]
     new = rows.sort("timestamp", "user_id").with_columns(source=pl.lit("journal"))
     interactions, out, report = nodes.append_interactions(
-        new, used.interactions.lazy(), pl.DataFrame(schema=SCHEMA), used.log, used.lens, first.log, first.lens,
+        new, used.interactions.lazy(), pl.DataFrame(schema=WITHHELD), used.log, used.lens, first.log, first.lens,
         config, history, update["examination"], False, (),
     )  # fmt: skip
     items, users, _ = nodes.append_entities(interactions, used.log.items, used.log.users, None, None, None, config)

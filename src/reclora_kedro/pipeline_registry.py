@@ -72,7 +72,7 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
         steps |= create_pipelines(["evaluation"], replace(names, report_reads_choice=True))
     needed = {
         "encoders": TUNED_ENCODER in names.item_encoders,
-        "candidates": names.lens_reads_retriever or names.recommendation_reads_retriever,
+        "candidates": names.lens_reads_retriever or bool(names.retriever),
     }
     has_llm = missing_extra("llm", "") is None
     kept = STEPS_OF_LISTS if names.likes_alone else DEFAULT_STEPS if has_llm else STEPS_WITHOUT_LLM

@@ -29,9 +29,9 @@ from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
 TYPES = {
     "log": "reclora_kedro.datasets.interaction_log.InteractionLogDataset",
     "embedded_log": "reclora_kedro.datasets.interaction_log.EmbeddedLogDataset",
-    "lens": "reclora_kedro.datasets.lens.LensDataset",
-    "retriever": "reclora_kedro.datasets.retriever.RetrieverDataset",
-    "item_encoder": "reclora_kedro.datasets.item_encoder.ItemEncoderDataset",
+    "lens": "reclora_kedro.datasets.folders.LensDataset",
+    "retriever": "reclora_kedro.datasets.folders.RetrieverDataset",
+    "item_encoder": "reclora_kedro.datasets.folders.ItemEncoderDataset",
     "adapter": "reclora_kedro.datasets.folders.PeftAdapterDataset",
     "user_adapters": "reclora_kedro.datasets.folders.UserAdaptersDataset",
 }

@@ -11,8 +11,8 @@ from kedro_provenance.session import CachingConfigLoader
 from live_service import FILE
 from projects import ROOT
 from reclora_kedro import settings
-from reclora_kedro.datasets.forgotten_users import ForgottenUsersDataset
 from reclora_kedro.datasets.journal import SCHEMA, JournalDataset
+from reclora_kedro.datasets.newest_versions import ForgottenUsersDataset
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.serving.journal import Journal
 from reclora_kedro.serving.journal_databases import SqliteFile, journal_database

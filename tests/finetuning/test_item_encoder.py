@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from random_encoder import save_random_encoder
-from reclora_kedro.datasets.item_encoder import ItemEncoderDataset
+from reclora_kedro.datasets.folders import ItemEncoderDataset
 from reclora_kedro.finetuning.config import EncoderTuningConfig
 from reclora_kedro.finetuning.item_encoder import info_nce, tune_encoder
 from reclora_kedro.history.item_pairs import TextPairs

@@ -10,7 +10,7 @@ import torch
 
 from cleaned_tables import SETTINGS
 from parity_log import ITEMS, USERS
-from reclora_kedro.datasets.withheld_interactions import SCHEMA
+from reclora_kedro.datasets.newest_versions import WITHHELD
 from reclora_kedro.history.config import HistoryConfig, NegativesConfig
 from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.history.splits import SplitConfig
@@ -34,7 +34,7 @@ HISTORY = HistoryConfig.model_construct(
 )  # fmt: skip
 FLOORS = {"user_rows": 100, "fall_rows": 50}  # of small logs
 CONFIG = ExaminationConfig(user_share=0.5, fall=0.1).model_copy(update=FLOORS)
-NOTHING = pl.DataFrame(schema=SCHEMA)
+NOTHING = pl.DataFrame(schema=WITHHELD)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     """The newest log and the current model's models in; a table of periods with alarms, a figure and a page out."""
     # A choice from before this run lasts over updates, and need not be of what these have read since.
     choice = "candidate_choice" if "recommendation" in (requested_pipelines() or ()) else "champion.candidate_choice"
-    retriever = ["champion.retriever"] if names.recommendation_reads_retriever else []
+    retriever = [f"champion.{name}" for name in names.retriever]
     return Pipeline(
         [
             Node(

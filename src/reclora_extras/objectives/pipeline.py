@@ -9,9 +9,9 @@ from kedro_provenance.errors import Fault, NameRefusedError, Parameter
 from reclora_extras.objectives import nodes
 from reclora_extras.objectives.preferences import LENS, UNTRAINED, Preference
 from reclora_kedro.finetuning.examples import objective_class
-from reclora_kedro.pipelines.finetuning.pipeline import PARAMETERS, of_variant
+from reclora_kedro.pipelines.finetuning.pipeline import PARAMETERS, READ
 from reclora_kedro.pipelines.names import PipelineNames
-from reclora_kedro.pipelines.questions import prompts_pipeline
+from reclora_kedro.pipelines.questions import of_variant, prompts_pipeline
 
 REFERENCES = "finetuning.variants.{}.training.objective.references"
 
@@ -34,12 +34,12 @@ def reference_pipeline(variant: str, history: str) -> Pipeline:
     """The logits that a trained variant gives the few-shot rows, for variants that are held against it."""
     scoring = Node(
         nodes.score_few_shot,
-        inputs=["base_llm", "prompts", "learning_states", "adapter", *PARAMETERS],
+        inputs=[*READ, "adapter", *PARAMETERS],
         outputs="few_shot_logits",
         name="score_few_shot",
         tags=["gpu"],
     )
-    return of_variant(variant, history, scoring)
+    return of_variant(variant, scoring, f"learning.{history}.prompts")
 
 
 def unlabelled_pipeline(names: PipelineNames) -> Pipeline:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from reclora_kedro.datasets.pretrained import PretrainedDataset
+from reclora_kedro.datasets.load_only import PretrainedDataset
 
 
 class CausalLMDataset(PretrainedDataset):

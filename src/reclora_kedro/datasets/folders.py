@@ -1,4 +1,4 @@
-"""Versioned folders of files, and those of adapters."""
+"""Versioned folders of models and adapters."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from safetensors import SafetensorError, safe_open
 
 from kedro_provenance.files.storage import is_remote
-from reclora_kedro.datasets.preview_types import JSONPreview
+from reclora_kedro.datasets.previews import JSONPreview
 
 
 class FolderDataset(AbstractVersionedDataset[Any, Any]):
@@ -103,6 +103,51 @@ class JSONFolderDataset(FolderDataset):
 
     def preview(self) -> JSONPreview:
         return JSONPreview((Path(self._get_load_path()) / self.FILES[0]).read_text(encoding="utf-8"))
+
+
+class LensDataset(JSONFolderDataset):
+    """Saves and loads a frozen :class:`reclora_kedro.lens.base.Lens`: its settings, sizes and weights."""
+
+    FILES: ClassVar = ("lens.json", "lens.safetensors")
+
+    def read(self, folder: Path) -> Any:
+        from reclora_kedro.lens.base import load_lens
+
+        return load_lens(folder)
+
+
+class RetrieverDataset(JSONFolderDataset):
+    """Saves and loads settings, sizes and weights of :class:`reclora_kedro.candidates.next_item.base.Retriever`."""
+
+    FILES: ClassVar = ("retriever.json", "retriever.safetensors")
+
+    def read(self, folder: Path) -> Any:
+        from reclora_kedro.candidates.next_item.base import load_retriever
+
+        return load_retriever(folder)
+
+
+class ItemEncoderDataset(JSONFolderDataset):
+    """Saves and loads a :class:`reclora_kedro.llm.sentence_encoder.SentenceEncoder`, frozen and in eval mode."""
+
+    FILES: ClassVar = ("config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json")
+    RESOURCES: ClassVar = ("device",)  # which changes no result
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        device: str = "auto",
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(filepath=filepath, version=version, metadata=metadata)
+        self._device = device
+
+    def read(self, folder: Path) -> Any:
+        from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
+
+        return load_sentence_encoder(str(folder), device=self._device)
 
 
 class BaseLLMDataset(JSONFolderDataset):

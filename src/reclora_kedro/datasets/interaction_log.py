@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from reclora_kedro.datasets.folders import FolderDataset
-from reclora_kedro.datasets.preview_types import TablePreview
+from reclora_kedro.datasets.previews import TablePreview
 
 
 class InteractionLogDataset(FolderDataset):

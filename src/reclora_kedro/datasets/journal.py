@@ -8,8 +8,8 @@ import polars as pl
 from kedro.io import DatasetError
 
 from kedro_provenance.files.storage import is_remote
-from reclora_kedro.datasets.forgotten_users import ForgottenUsersDataset
 from reclora_kedro.datasets.load_only import LoadOnlyDataset
+from reclora_kedro.datasets.newest_versions import ForgottenUsersDataset
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.serving.journal_databases import erase_events, journal_database, reading
 from reclora_kedro.serving.journal_tables import JournalError, stored_events

@@ -1,9 +1,10 @@
 """The base classes of load-only datasets."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
-from kedro.io import AbstractDataset, AbstractVersionedDataset, DatasetError, Version
+from kedro.io import AbstractDataset, DatasetError
+
+from kedro_provenance.files.storage import local_copy
 
 
 class LoadOnlyDataset(AbstractDataset[NoReturn, Any]):
@@ -13,24 +14,22 @@ class LoadOnlyDataset(AbstractDataset[NoReturn, Any]):
         raise DatasetError(f"{self} is read only: save to another catalog entry.")
 
 
-class NewestVersionDataset(LoadOnlyDataset):
-    """Loads the newest version of another entry, if there is any, by the path of its versions."""
+class PretrainedDataset(LoadOnlyDataset):
+    """A load-only dataset of a pretrained model; `arguments` of the loading function hold a `source`."""
 
-    RESOURCES: ClassVar = ("path",)  # the data decide what is made, and not where they are written down
-    KIND: ClassVar[Callable[..., AbstractVersionedDataset[Any, Any]]]
-    """Type of that entry's dataset."""
+    RESOURCES: ClassVar = ("device",)
+    """Arguments that do not change results."""
 
     def __init__(
-        self, *, path: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
+        self, arguments: dict[str, Any], credentials: dict[str, Any] | None, metadata: dict[str, Any] | None
     ) -> None:
-        self._path = path
-        self._newest = self.KIND(filepath=path, version=Version(None, None), credentials=credentials)
+        self._arguments = arguments
+        self._credentials = credentials or {}
         self.metadata = metadata
 
-    def newest(self) -> Any | None:
-        """Return the data of the newest version now; None if there is none."""
-        self._newest.release()  # it may remember which versions there were
-        return self._newest.load() if self._newest.exists() else None
+    def _at_hand(self) -> dict[str, Any]:
+        """Return the arguments with a local source, downloading one in an object storage."""
+        return self._arguments | {"source": local_copy(self._arguments["source"], self._credentials)}
 
     def _describe(self) -> dict[str, Any]:
-        return {"path": self._path}
+        return self._arguments

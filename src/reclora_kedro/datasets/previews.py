@@ -1,12 +1,16 @@
-"""Datasets of other packages, with previews of their contents for kedro-viz."""
+"""Datasets of other packages, with previews of their contents for kedro-viz.
+
+The names of the types of previews tell it how to render them; it knows those of this private module only.
+"""
 
 import json
 from html import escape
 
+from kedro_datasets._typing import HTMLPreview, JSONPreview, TablePreview
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.polars import EagerPolarsDataset
 
-from reclora_kedro.datasets.preview_types import HTMLPreview, TablePreview
+__all__ = ["HTMLPreview", "JSONPreview", "ListsDataset", "PromptsDataset", "RecordsDataset", "TablePreview"]
 
 
 class RecordsDataset(JSONDataset):

@@ -1,28 +1,33 @@
-"""A dataset of tensors."""
+"""Datasets of tensors, which import torch when they load or save: a catalog that does neither needs none."""
 
 from typing import Any
 
-from kedro.io.core import get_filepath_str
 from kedro_datasets_experimental.safetensors import SafetensorsDataset
+
+from reclora_kedro.datasets.whole_files import file_content, replace_file
 
 
 class TensorsDataset(SafetensorsDataset):
-    """Named torch tensors in a safetensors file.
-
-    With ``backend: torch``, the class that it extends imports torch for a catalog that loads nothing.
-    """
+    """Saves and loads named torch tensors as a safetensors file."""
 
     def load(self) -> Any:
         from safetensors.torch import load
 
-        path = get_filepath_str(self._get_load_path(), self._protocol)
-        with self._fs.open(path, **self._fs_open_args_load) as file:
-            return load(file.read())
+        return load(file_content(self))
 
     def save(self, data: Any) -> None:
         from safetensors.torch import save
 
-        path = get_filepath_str(self._get_save_path(), self._protocol)
-        with self._fs.open(path, **self._fs_open_args_save) as file:
-            file.write(save(data))
-        self._invalidate_cache()
+        replace_file(self, save(data))
+
+
+class GateInputsDataset(SafetensorsDataset):
+    """Saves and loads :class:`reclora_kedro.gate_inputs.GateInputs` as a safetensors file."""
+
+    def load(self) -> Any:
+        from reclora_kedro.gate_inputs import GateInputs
+
+        return GateInputs.from_bytes(file_content(self))
+
+    def save(self, data: Any) -> None:
+        replace_file(self, data.to_bytes())

@@ -39,8 +39,14 @@ class WholeCSVDataset(CSVDataset):
         replace_file(self, lines.write_csv(**self._save_args).encode())
 
 
+def file_content(dataset: Any) -> bytes:
+    """Return the content of the file of a dataset of kedro-datasets, which has its filesystem in `_fs`."""
+    with dataset._fs.open(get_filepath_str(dataset._get_load_path(), dataset._protocol), "rb") as file:
+        return file.read()
+
+
 def replace_file(dataset: Any, content: bytes) -> None:
-    """Write the file of a dataset of kedro-datasets, which has its filesystem in `_fs`."""
+    """Write the file of such a dataset."""
     path = get_filepath_str(dataset._get_save_path(), dataset._protocol)
     if dataset._protocol == "file":
         atomic_file(Path(path), content)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PRETRAINED = (
     "reclora_kedro.datasets.causal_lm.CausalLMDataset",
     "reclora_kedro.datasets.sentence_encoder.SentenceEncoderDataset",
-    "reclora_kedro.datasets.item_encoder.ItemEncoderDataset",
+    "reclora_kedro.datasets.folders.ItemEncoderDataset",
 )
 """Types of catalog entries that the packages of the extra ``llm`` read."""
 UNREAD_ADDRESSES = ("zip:", "tar:", "libarchive:", "simplecache:", "filecache:", "blockcache:")

@@ -136,8 +136,9 @@ class PipelineNames:
         return bool(self.parameters["recommendation"]["order"] == "lens")
 
     @property
-    def recommendation_reads_retriever(self) -> bool:
-        return "retriever" in self.sources
+    def retriever(self) -> list[str]:
+        """The entry of the retriever, if it is among the sources."""
+        return [source for source in self.sources if source == "retriever"]
 
     @property
     def source_settings(self) -> dict[str, str]:

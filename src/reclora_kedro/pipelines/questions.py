@@ -3,10 +3,8 @@
 The tables are ``learning`` (few-shot and validation rows), ``test``, ``recommendation`` and ``ranking``.
 """
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
-from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.names import PipelineNames
@@ -17,83 +15,56 @@ from reclora_kedro.pipelines.question_nodes import (
     compute_gate_inputs,
     score_questions,
 )
+from reclora_kedro.pipelines.wiring import in_namespace, node
+
+SETTINGS = ("params:prompt", "params:variant")
+OWN = ("adapter", "checkpoints", "finished_shards")
 
 
 def prompts_pipeline(name: str, names: PipelineNames, histories: Sequence[str]) -> Pipeline:
     """Build ``<name>.<history>.prompts`` from ``<name>_questions``, for each of the short histories."""
-    assemble = Node(
+    assemble = node(
         assemble_histories,
-        inputs=["log", "questions", "params:history"],
-        outputs={history: f"{history}.short_history" for history in histories},
-        name="assemble_histories",
+        ["log", "questions", "params:history"],
+        {history: f"{history}.short_history" for history in histories},
     )
-    return _in_namespace(name, [assemble, *(_prompt_node(names, history) for history in histories)])
+    nodes = [assemble, *(_prompt_node(names, history) for history in histories)]
+    return in_namespace(name, nodes, {"questions": f"{name}_questions"})
 
 
 def answers_pipeline(name: str, names: PipelineNames, variant: str) -> Pipeline:
     """Build ``<name>_scores``, the answers of one variant, from ``<name>_questions``."""
     history = names.variants[variant]
     nodes = [
-        Node(
-            assemble_history,
-            inputs=["log", "questions", "params:history", "params:variant"],
-            outputs=f"{history}.short_history",
-            name="assemble_history",
-        ),
+        node(assemble_history, ["log", "questions", "params:history", "params:variant"], f"{history}.short_history"),
         _prompt_node(names, history),
-        Node(
-            compute_gate_inputs,
-            inputs=["lens", "log", "questions", "params:variant", "params:engine"],
-            outputs="gate_inputs",
-            name="compute_gate_inputs",
-        ),
-        Node(
+        node(compute_gate_inputs, ["lens", "log", "questions", "params:variant", "params:engine"], "gate_inputs"),
+        node(
             score_questions,
-            inputs=[
-                "base_llm",
-                "adapter",
-                f"{history}.prompts",
-                "gate_inputs",
-                "params:prompt",
-                "params:variant",
-                "params:scoring",
-                "params:engine",
-            ],
-            outputs="scores",
-            name="score_questions",
+            ["base_llm", "adapter", f"{history}.prompts", "gate_inputs", *SETTINGS, "params:scoring", "params:engine"],
+            "scores",
             tags=["gpu"],
         ),
     ]
-    own = {"adapter": f"{variant}.adapter", "params:variant": f"params:finetuning.variants.{variant}"}
-    return _in_namespace(name, nodes, own | {"scores": f"{name}_scores"})
+    renamed = {"questions": f"{name}_questions", "adapter": f"{variant}.adapter", "scores": f"{name}_scores"}
+    return in_namespace(name, nodes, renamed | settings_of(variant))
+
+
+def of_variant(variant: str, node: Node, prompts: str) -> Pipeline:
+    """Put a node into the namespace of a variant, which has weights and shards of its own."""
+    return in_namespace(variant, [node], {"prompts": prompts} | settings_of(variant), OWN)
+
+
+def settings_of(variant: str) -> dict[str, str]:
+    return {"params:variant": f"params:finetuning.variants.{variant}"}
 
 
 def _prompt_node(names: PipelineNames, history: str) -> Node:
-    return Node(
+    read = ["base_llm", names.prompt_template, "log", "questions", f"{history}.short_history"]
+    return node(
         build_prompts,
-        inputs=[
-            "base_llm",
-            names.prompt_template,
-            "log",
-            "questions",
-            f"{history}.short_history",
-            "params:prompt",
-            "params:ingestion.items.missing_title",
-        ],
-        outputs=[f"{history}.prompts", f"{history}.prompt_report"],
+        [*read, "params:prompt", "params:ingestion.items.missing_title"],
+        [f"{history}.prompts", f"{history}.prompt_report"],
         name=f"build_{history}_prompts",
         tags=["gpu"],  # it loads the LLM: nodes that need none run before it
-    )
-
-
-def _in_namespace(name: str, nodes: list[Node], renamed: Mapping[str, str] = MappingProxyType({})) -> Pipeline:
-    """Put nodes into a namespace, except for entries that other steps share."""
-    free = Pipeline(nodes)
-    names = {entry: entry for entry in free.inputs()} | {"questions": f"{name}_questions", **renamed}
-    return Pipeline(
-        nodes,
-        namespace=name,
-        inputs={entry: names[entry] for entry in free.inputs() if not is_parameter(entry)},
-        outputs={entry: names[entry] for entry in free.outputs() & names.keys()},
-        parameters={entry: names[entry] for entry in free.inputs() if is_parameter(entry)},
     )

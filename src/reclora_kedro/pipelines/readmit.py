@@ -3,10 +3,11 @@
 from typing import Any
 
 import polars as pl
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.pipelines.names import PipelineNames
+from reclora_kedro.pipelines.wiring import node, step
 from reclora_kedro.update.config import ForgetConfig
 
 
@@ -17,8 +18,4 @@ def readmit_users(users_to_drop: pl.DataFrame, forget: ForgetConfig) -> dict[str
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Remove readmitted users from the forgotten ones."""
-    return Pipeline(
-        [Node(readmit_users, ["users_to_drop", "params:forget"], "forgotten_users", name="readmit_users")],
-        namespace="readmit",
-        prefix_datasets_with_namespace=False,
-    )
+    return step("readmit", node(readmit_users, ["users_to_drop", "params:forget"], "forgotten_users"))

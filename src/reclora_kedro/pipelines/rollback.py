@@ -1,9 +1,10 @@
 """Make the previous model the present one again; on request."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from reclora_kedro.current_model import CurrentModel, ModelInHistory
 from reclora_kedro.pipelines.names import PipelineNames
+from reclora_kedro.pipelines.wiring import node, step
 from reclora_kedro.terminal import show
 from reclora_kedro.update.promotion import current_model_table, rolled_back
 
@@ -17,8 +18,4 @@ def roll_back(model_history: list[ModelInHistory]) -> CurrentModel:
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Name a new model with the versions of the previous one."""
-    return Pipeline(
-        [Node(roll_back, inputs="model_history", outputs="champion", name="roll_back")],
-        namespace="rollback",
-        prefix_datasets_with_namespace=False,
-    )
+    return step("rollback", node(roll_back, "model_history", "champion"))

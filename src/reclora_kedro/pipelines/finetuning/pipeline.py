@@ -1,17 +1,19 @@
 """The finetuning pipeline."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pkgutil import resolve_name
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from reclora_kedro.finetuning import training_log
 from reclora_kedro.finetuning.examples import objective_class
 from reclora_kedro.pipelines.finetuning import nodes
 from reclora_kedro.pipelines.names import PipelineNames
-from reclora_kedro.pipelines.questions import prompts_pipeline
+from reclora_kedro.pipelines.questions import SETTINGS, of_variant, prompts_pipeline
+from reclora_kedro.pipelines.wiring import node, step
 
-PARAMETERS = ("params:prompt", "params:variant", "params:engine")
+READ = ("base_llm", "prompts", "learning_states")
+PARAMETERS = (*SETTINGS, "params:engine")
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
@@ -19,14 +21,16 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     parts = []
     for variant, history in names.variants.items():
         inputs = objective_inputs(variant, names)
-        parts += [train_pipeline(variant, history, inputs), *inputs.values()]
-    report = Node(
-        training_log.training_report,
-        {variant: f"{variant}.training_log" for variant in names.variants},
-        "training_report",
-        name="report_training",
-    )
-    parts.append(Pipeline([report], namespace="finetuning", prefix_datasets_with_namespace=False))
+        train = node(
+            nodes.train_adapter,
+            [*READ, "checkpoints", *PARAMETERS, *inputs],
+            ["training_log", "adapter"],  # the adapter last: checkpoints are removed when it is saved
+            tags=["gpu"],
+        )
+        parts += [of_variant(variant, train, f"learning.{history}.prompts"), *inputs.values()]
+    logs = {variant: f"{variant}.training_log" for variant in names.variants}
+    report = node(training_log.training_report, logs, "training_report", name="report_training")
+    parts.append(step("finetuning", report))
     return sum(parts, start=prompts_pipeline("learning", names, names.short_histories))
 
 
@@ -37,34 +41,3 @@ def objective_inputs(variant: str, names: PipelineNames) -> Mapping[str, Pipelin
     except ValueError:  # an unknown kind, which the check of the variant's values refuses
         return {}
     return resolve_name(objective.inputs_from)(variant, names) if objective.inputs_from else {}
-
-
-def train_pipeline(variant: str, history: str, inputs: Iterable[str]) -> Pipeline:
-    """Return the training of one variant on the prompts of its history, and on the inputs of its objective."""
-    train = Node(
-        nodes.train_adapter,
-        inputs=["base_llm", "prompts", "learning_states", "checkpoints", *PARAMETERS, *inputs],
-        outputs=["training_log", "adapter"],  # the adapter last: checkpoints are removed when it is saved
-        name="train_adapter",
-        tags=["gpu"],
-    )
-    return of_variant(variant, history, train, *inputs)
-
-
-def of_variant(variant: str, history: str, node: Node, *shared: str) -> Pipeline:
-    """Put a node into a variant's namespace, except for entries that it shares with other variants."""
-    return Pipeline(
-        [node],
-        namespace=variant,
-        inputs={
-            "base_llm": "base_llm",
-            "prompts": f"learning.{history}.prompts",
-            "learning_states": "learning_states",
-            **{name: name for name in shared},
-        },
-        parameters={
-            "params:prompt": "params:prompt",
-            "params:engine": "params:engine",
-            "params:variant": f"params:finetuning.variants.{variant}",
-        },
-    )

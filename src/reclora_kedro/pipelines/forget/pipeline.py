@@ -1,9 +1,10 @@
 """The forget pipeline."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from reclora_kedro.pipelines.forget import nodes
 from reclora_kedro.pipelines.names import PipelineNames
+from reclora_kedro.pipelines.wiring import named, node, params, step
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
@@ -13,89 +14,44 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     """
     variants_in_use = {names.optional_variant_of(step) for step in ("recommendation", "update")} - {None}
     trained, adapters = names.retrained_weights, [f"{variant}.adapter" for variant in sorted(map(str, variants_in_use))]
+    tables = ["previous.interactions", "previous.items", "previous.users"]
+    settings = params("forget", "ingestion", "history", "engine")
     kept = [
-        Node(
+        node(
             nodes.keep_item_vectors,
-            inputs=[
-                "previous.item_embeddings",
-                "champion.item_embeddings",
-                "previous.items",
-                "log_without_embeddings",
-            ],
-            outputs=["item_embeddings", "log"],
-            name="keep_item_vectors",
+            ["previous.item_embeddings", "champion.item_embeddings", "previous.items", "log_without_embeddings"],
+            ["item_embeddings", "log"],
         ),
-        Node(
-            nodes.forget_in_lens,
-            inputs=["champion.lens", "champion.log", "log"],
-            outputs="lens",
-            name="forget_in_lens",
-        ),
+        node(nodes.forget_in_lens, ["champion.lens", "champion.log", "log"], "lens"),
     ]
     kept += [
-        Node(
-            nodes.keep_adapter, inputs=f"champion.{adapter}", outputs=adapter, name=f"keep_{adapter.replace('.', '_')}"
-        )
+        node(nodes.keep_adapter, f"champion.{adapter}", adapter, name=f"keep_{adapter.replace('.', '_')}")
         for adapter in adapters
     ]
     weights = trained or ("lens", *adapters)
-    return Pipeline(
-        [
-            Node(
-                nodes.forget_in_tables_and_log,
-                inputs=[
-                    "previous.interactions",
-                    "previous.items",
-                    "previous.users",
-                    "archive",
-                    "journal",
-                    "users_to_drop",
-                    "champion.log",
-                    "params:forget",
-                    "params:ingestion",
-                    "params:history",
-                    "params:engine",
-                ],
-                outputs=["interactions", "items", "users", "log_without_embeddings"],
-                name="forget_in_tables_and_log",
-            ),
-            Node(
-                nodes.remember_users,
-                inputs=["users_to_drop", "params:forget", "users"],
-                outputs="forgotten_users",
-                name="remember_users",
-            ),
-            Node(
-                nodes.forget_in_quarantine,
-                inputs=["withheld_interactions", "params:forget", "users"],
-                outputs="quarantined_interactions",
-                name="forget_in_quarantine",
-            ),
-            *([] if trained else kept),
-            Node(
-                nodes.find_remains,
-                inputs=["archive", "model_history", "items", "params:forget", *weights, "quarantined_interactions"],
-                outputs=["forget_report", "versions_to_erase"],
-                name="find_remains",
-            ),
-            Node(
-                nodes.name_current_model,
-                inputs={
-                    name: name
-                    for name in (
-                        "model_history",
-                        "versions_in_use",
-                        "archive",
-                        "versions_to_erase",
-                        "forgotten_users",
-                        *weights,
-                    )
-                },
-                outputs="champion",
-                name="name_current_model",
-            ),
-            Node(nodes.show_remains, inputs=["forget_report", "params:forget"], outputs=None, name="show_remains"),
-        ],
-        namespace="forget",
-        prefix_datasets_with_namespace=False,
+    return step(
+        "forget",
+        node(
+            nodes.forget_in_tables_and_log,
+            [*tables, "archive", "journal", "users_to_drop", "champion.log", *settings],
+            ["interactions", "items", "users", "log_without_embeddings"],
+        ),
+        node(nodes.remember_users, ["users_to_drop", "params:forget", "users"], "forgotten_users"),
+        node(
+            nodes.forget_in_quarantine,
+            ["withheld_interactions", "params:forget", "users"],
+            "quarantined_interactions",
+        ),
+        *([] if trained else kept),
+        node(
+            nodes.find_remains,
+            ["archive", "model_history", "items", "params:forget", *weights, "quarantined_interactions"],
+            ["forget_report", "versions_to_erase"],
+        ),
+        node(
+            nodes.name_current_model,
+            named("model_history", "versions_in_use", "archive", "versions_to_erase", "forgotten_users", *weights),
+            "champion",
+        ),
+        node(nodes.show_remains, ["forget_report", "params:forget"], None),
     )

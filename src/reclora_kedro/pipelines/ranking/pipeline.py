@@ -1,99 +1,47 @@
 """The ranking pipeline."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import answers_pipeline
 from reclora_kedro.pipelines.ranking import nodes
+from reclora_kedro.pipelines.wiring import named, node, step
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Rank the test split's likes as they would be recommended and, if any, by a variant; compute metrics."""
     variant = names.optional_variant_of("ranking")
     names.require_ranking_baseline()
-    reads_lens = names.lists_read_lens or names.parameters["ranking"]["lens"]
-    lens = {"lens": "lens"} if reads_lens else {}
-    retriever = {"retriever": "retriever"} if names.recommendation_reads_retriever else {}
+    lens = ["lens"] if names.lists_read_lens or names.parameters["ranking"]["lens"] else []
     of_variant = [] if variant is None else ["reranked_item_ranks"]
-    ranking = Pipeline(
-        [
-            Node(
-                nodes.rank_items,
-                inputs={
-                    "log": "log",
-                    "candidate_choice": "candidate_choice",
-                    "config": "params:ranking",
-                    "recommendation": "params:recommendation",
-                    **lens,
-                    **retriever,
-                },
-                outputs=["item_ranks", "ranking_questions"],
-                name="rank_items",
-            ),
-            *(
-                Node(
-                    nodes.rerank_items,
-                    inputs=[
-                        "item_ranks",
-                        "ranking_scores",
-                        "candidate_choice",
-                        "params:ranking",
-                        "params:recommendation",
-                    ],
-                    outputs=ranks,
-                    name="rerank_items",
-                )
-                for ranks in of_variant
-            ),
-            Node(
-                nodes.compute_ranking_metrics,
-                inputs=["log", "params:ranking", "params:bootstrap", "item_ranks", *of_variant],
-                outputs="ranking_metrics",
-                name="compute_ranking_metrics",
-            ),
-            Node(
-                nodes.compute_beyond_accuracy,
-                inputs=["log", "params:ranking", "params:bootstrap", "item_ranks", *of_variant],
-                outputs="beyond_accuracy",
-                name="compute_beyond_accuracy",
-            ),
-            Node(
-                nodes.plot_ranking,
-                inputs=["ranking_metrics", "candidate_choice"],
-                outputs="ranking_figure",
-                name="plot_ranking",
-            ),
-            Node(
-                nodes.plot_hit_rates,
-                inputs=["candidate_choice", "item_ranks", *of_variant],
-                outputs="hit_rate_figure",
-                name="plot_hit_rates",
-            ),
-            Node(
-                nodes.plot_second_stage,
-                inputs="candidate_choice",
-                outputs="second_stage_figure",
-                name="plot_second_stage",
-            ),
-            Node(
-                nodes.write_ranking_report,
-                inputs={
-                    "metrics": "ranking_metrics",
-                    "beyond_accuracy": "beyond_accuracy",
-                    "candidate_choice": "candidate_choice",
-                    **{name: f"{name}_figure" for name in ("ranking", "hit_rate", "second_stage")},
-                },
-                outputs="ranking_report",
-                name="write_ranking_report",
-            ),
-            Node(
-                nodes.show_ranking,
-                inputs=["ranking_metrics", "beyond_accuracy", "candidate_choice"],
-                outputs=None,
-                name="show_ranking",
-            ),
-        ],
-        namespace="ranking",
-        prefix_datasets_with_namespace=False,
+    measured = ["log", "params:ranking", "params:bootstrap", "item_ranks", *of_variant]
+    ranking = step(
+        "ranking",
+        node(
+            nodes.rank_items,
+            named("log", "candidate_choice", *lens, *names.retriever)
+            | {"config": "params:ranking", "recommendation": "params:recommendation"},
+            ["item_ranks", "ranking_questions"],
+        ),
+        *(
+            node(
+                nodes.rerank_items,
+                ["item_ranks", "ranking_scores", "candidate_choice", "params:ranking", "params:recommendation"],
+                ranks,
+            )
+            for ranks in of_variant
+        ),
+        node(nodes.compute_ranking_metrics, measured, "ranking_metrics"),
+        node(nodes.compute_beyond_accuracy, measured, "beyond_accuracy"),
+        node(nodes.plot_ranking, ["ranking_metrics", "candidate_choice"], "ranking_figure"),
+        node(nodes.plot_hit_rates, ["candidate_choice", "item_ranks", *of_variant], "hit_rate_figure"),
+        node(nodes.plot_second_stage, "candidate_choice", "second_stage_figure"),
+        node(
+            nodes.write_ranking_report,
+            named("beyond_accuracy", "candidate_choice", metrics="ranking_metrics")
+            | {name: f"{name}_figure" for name in ("ranking", "hit_rate", "second_stage")},
+            "ranking_report",
+        ),
+        node(nodes.show_ranking, ["ranking_metrics", "beyond_accuracy", "candidate_choice"], None),
     )
     return ranking if variant is None else ranking + answers_pipeline("ranking", names, variant)
