@@ -101,7 +101,7 @@ def test_metrics_of_another_lens_are_not_said_to_be_those_of_the_current_model(m
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"variant": "nope"}, "service.variant is 'nope', but finetuning.variants names "),
+        ({"variant": "nope"}, "service.variant is 'nope': `finetuning.variants` names "),
         ({"token_variable": "NO_SUCH_TOKEN"}, "NO_SUCH_TOKEN, but this environment variable is not set"),
         ({"read_token_variable": "HOME"}, "token_variable is null, but there are tokens for writing or reading"),
         (

@@ -1,7 +1,7 @@
 """Names of catalog entries that depend on parameters, by which pipelines are built."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from kedro_provenance.errors import Fault, NameRefusedError, Parameter, Value, quoted_value
 from reclora_kedro.baselines.registry import BASELINES
 from reclora_kedro.candidates import ITEM_MODELS
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.extensions import Registry
 from reclora_kedro.history.config import CO_OCCURRENCE, TFIDF, default_encoders
 from reclora_kedro.pipelines.registry import PIPELINES
@@ -23,36 +24,16 @@ class PipelineNames:
     """Names by which the pipelines of a session are built.
 
     A step takes parameters that only it reads from `parameters`.
-
-    Attributes:
-        short_histories: names of the short histories of prompts, the keys of ``history.short``.
-        variants: short history of each variant of ``finetuning.variants``.
-        item_encoders: catalog entries for embedding items, by ``history.item_embedding.encoders``: an encoder has the
-            name of its entry; tfidf needs none, and co_occurrence needs the log.
-        prompt_template: catalog entry of the Jinja text of prompts, by ``prompt.template``.
-        lens_reads_retriever: whether the lens is trained on negatives of the retriever, ``lens.retrieved_negatives``.
-        sources: names and dotted paths of item models, ``recommendation.sources``.
-        report_reads_choice: whether the evaluation report draws the second stage of the recommendations: in the default
-            flow.
-        retrained_weights: catalog entries of weights to train again after users are forgotten: all in use with
-            ``forget.retrain``, else none.
     """
 
     parameters: Mapping[str, Any]
-    short_histories: tuple[str, ...]
-    variants: Mapping[str, str]
-    item_encoders: tuple[str, ...]
-    prompt_template: str
-    lens_reads_retriever: bool
-    sources: tuple[str, ...]
-    report_reads_choice: bool
-    retrained_weights: tuple[str, ...]
+    short_histories: tuple[str, ...]  # names of the short histories of prompts, the keys of ``history.short``
+    variants: Mapping[str, str]  # short history of each variant of ``finetuning.variants``
+    report_reads_choice: bool = False  # whether the evaluation report shows how lists are made: in the default flow
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> "PipelineNames":
-        """Return the names in parameters.
-
-        An environment drops a short history or a variant of conf/base by setting it to null.
+        """Return the names in parameters; null drops a short history or a variant of conf/base.
 
         Raises:
             NameRefusedError: there is no short history or no variant, a name is unfit for catalog entries and paths, a
@@ -70,25 +51,8 @@ class PipelineNames:
         ]
         if faults:
             raise NameRefusedError(*faults)
-        item_encoders = _item_encoders(parameters)
-        sources = tuple(parameters["recommendation"]["sources"])
-        weights = (
-            "lens",
-            *(f"{variant}.adapter" for variant in variants),
-            *(name for name in sources if name == "retriever"),
-            *(name for name in item_encoders if name == TUNED_ENCODER),
-        )
-        return cls(
-            parameters=MappingProxyType(dict(parameters)),
-            short_histories=tuple(short_histories),
-            variants=MappingProxyType({variant: block["history"] for variant, block in variants.items()}),
-            item_encoders=item_encoders,
-            prompt_template=f"{parameters['prompt']['template']}.prompt_template",
-            lens_reads_retriever=bool(parameters["lens"]["retrieved_negatives"]),
-            sources=sources,
-            report_reads_choice=False,
-            retrained_weights=weights if parameters["forget"]["retrain"] else (),
-        )
+        histories = {variant: block["history"] for variant, block in variants.items()}
+        return cls(MappingProxyType(dict(parameters)), tuple(short_histories), MappingProxyType(histories))
 
     def variant_of(self, step: str) -> str:
         """Return the variant of a step, ``<step>.variant``, or raise NameRefusedError for an unknown one."""
@@ -136,6 +100,38 @@ class PipelineNames:
         return bool(self.parameters["recommendation"]["order"] == "lens")
 
     @property
+    def item_encoders(self) -> tuple[str, ...]:
+        """Catalog entries for embedding items, by ``history.item_embedding.encoders``.
+
+        An encoder has the name of its entry; tfidf needs none, and co_occurrence needs the log.
+        """
+        encoders = _inner_block(self.parameters["history"], "item_embedding").get("encoders", ())
+        encoders = default_encoders() if encoders is None else encoders
+        named = [name for name in encoders if isinstance(name, str)] if isinstance(encoders, list | tuple) else []
+        return tuple("log_without_embeddings" if name == CO_OCCURRENCE else name for name in named if name != TFIDF)
+
+    @property
+    def prompt_template(self) -> str:
+        """The catalog entry of the Jinja text of prompts."""
+        return f"{self.parameters['prompt']['template']}.prompt_template"
+
+    @property
+    def lens_reads_retriever(self) -> bool:
+        """Whether the lens is trained on negatives of the retriever."""
+        return bool(self.parameters["lens"]["retrieved_negatives"])
+
+    @property
+    def retrained_weights(self) -> tuple[str, ...]:
+        """Catalog entries of weights to train again after users are forgotten: all in use, or none."""
+        adapters, tuned = [f"{variant}.adapter" for variant in self.variants], {TUNED_ENCODER} & {*self.item_encoders}
+        return ("lens", *adapters, *self.retriever, *tuned) if self.parameters["forget"]["retrain"] else ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names and dotted paths of item models."""
+        return tuple(self.parameters["recommendation"]["sources"])
+
+    @property
     def retriever(self) -> list[str]:
         """The entry of the retriever, if it is among the sources."""
         return [source for source in self.sources if source == "retriever"]
@@ -156,23 +152,17 @@ class PipelineNames:
 
 
 def source_types(parameters: Mapping[str, Any], read: Collection[str]) -> dict[str, Any]:
-    """Return the types of the blocks of sources that nodes read, by the block's name.
-
-    Args:
-        parameters: all parameters.
-        read: names of what the nodes read.
-    """
-    sources = parameters["recommendation"]["sources"]
-    return _config_types([source for source in sources if f"params:{source.rpartition('.')[2]}" in read])
+    """Return the types of the blocks of sources, by the block's name, if they are among the inputs that nodes read."""
+    sources = [name for name in parameters["recommendation"]["sources"] if f"params:{name.rpartition('.')[2]}" in read]
+    trained = {"retriever": RetrieverConfig} if "retriever" in sources else {}
+    return _config_types(sources) | trained
 
 
-def _config_types(sources: Collection[str]) -> dict[str, Any]:
+def _config_types(sources: Iterable[str]) -> dict[str, Any]:
     """Return the types of the settings of the sources that have any, by the name of their block."""
-    from reclora_kedro.candidates.item_model import NoSettings
-    from reclora_kedro.recommendation.sources import model_of
+    from reclora_kedro.recommendation.sources import config_kinds
 
-    types = {source.rpartition(".")[2]: model_of(source).Config for source in sources}
-    return {block: kind for block, kind in types.items() if kind is not NoSettings}
+    return {source.rpartition(".")[2]: kind for source, kind in config_kinds(tuple(sources)).items()}
 
 
 def _inner_block(block: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -206,16 +196,11 @@ def _name_faults(step: str, block: str, names: Collection[str]) -> Iterator[Faul
 
 def _reserved_names() -> set[str]:
     """Return the names that entries, reports and namespaces already use for other things."""
-    models = {"lens", "untrained", *BASELINES.modules(), *ITEM_MODELS.modules(), *SECOND_STAGES}
-    reranked = {f"{name}{RERANKED}" for name in (*ITEM_MODELS.modules(), *SECOND_STAGES)}
-    questions = "learning test champion previous"
-    inputs_beside_variants = "log prompts scores config base_llm test_questions bootstrap"
-    return {
-        *models,
-        *reranked,
-        *PIPELINES.modules(),
-        *f"{questions} {inputs_beside_variants}".split(),
-    }
+    methods = (*ITEM_MODELS.modules(), *SECOND_STAGES)
+    models = {"lens", "untrained", *BASELINES.modules(), *methods, *(f"{name}{RERANKED}" for name in methods)}
+    questions = ("learning", "test", "champion", "previous")
+    beside_variants = ("log", "prompts", "scores", "config", "base_llm", "test_questions", "bootstrap")
+    return {*models, *PIPELINES.modules(), *questions, *beside_variants}
 
 
 def _history_faults(variants: Mapping[str, Any], short_histories: Collection[str]) -> Iterator[Fault]:
@@ -246,10 +231,3 @@ def _module_faults(path: str, named: Any, modules: Registry) -> Iterator[Fault]:
             modules.require(str(name))
         except ValueError as error:
             yield Fault(Parameter(path), "", str(error))
-
-
-def _item_encoders(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    encoders = _inner_block(parameters["history"], "item_embedding").get("encoders", ())
-    encoders = default_encoders() if encoders is None else encoders
-    named = [name for name in encoders if isinstance(name, str)] if isinstance(encoders, list | tuple) else []
-    return tuple("log_without_embeddings" if name == CO_OCCURRENCE else name for name in named if name != TFIDF)

@@ -13,6 +13,7 @@ from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
 
 from kedro_provenance.catalog import AtomicCatalog, loaded_version
+from kedro_provenance.errors import NameRefusedError
 from kedro_provenance.failures import RunRefusedError, command
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import grow_retriever
@@ -25,6 +26,7 @@ from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.lens.states import LensReader, gate_inputs, states_of_questions
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
+from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.recommendation import delivery
 from reclora_kedro.recommendation.chosen import Choice, stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
@@ -61,16 +63,11 @@ class ServedProject:
     def settings(self) -> ServiceConfig:
         """Return the block `service`, or raise RunRefusedError for an invalid value."""
         params = self._context.params
-        block, variants = params["service"], params["finetuning"]["variants"]
-        config = ServiceConfig.model_validate(block)
-        if config.variant is not None and config.variant not in variants:
-            raise RunRefusedError(
-                f"service.variant is {config.variant!r}, but finetuning.variants names {', '.join(variants)}: choose "
-                "one of these, or null to serve no LLM."
-            )
+        config = ServiceConfig.model_validate(params["service"])
         try:
+            PipelineNames(params, (), params["finetuning"]["variants"]).optional_variant_of("service")
             journal_database(config.journal)
-        except JournalError as error:
+        except (NameRefusedError, JournalError) as error:
             raise RunRefusedError(str(error)) from error
         if "://" not in config.journal:
             return config.model_copy(update={"journal": str(self._path / config.journal)})
