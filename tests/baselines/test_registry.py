@@ -64,7 +64,7 @@ def test_a_baseline_has_a_style_and_a_note_in_every_figure_and_report():
     assert len(set(drawn.values())) == len(drawn)
     label = pl.Series([0, 1, 0, 1])
     table = pl.DataFrame({"row": range(4), "user": 0, "label": label, "model": "toy", "score": label * 0.5 + 0.1})
-    assert evaluation.plot_roc(table, ["toy"]).data[1].line.color == "#123456"
+    assert evaluation.plot_scores(table, ["toy"])[0].data[1].line.color == "#123456"
 
 
 def test_no_variant_takes_the_name_of_a_baseline():
@@ -79,6 +79,6 @@ def test_a_figure_is_drawn_anew_for_an_edit_of_a_baseline_that_it_shows_alone():
 
     baselines = {"boosted_trees", "lens_probe", "statistics_probe", "prompt_likes"}
     for node in create_evaluation(names_with({})).nodes:
-        if node.short_name in ("plot_auc", "plot_roc", "plot_calibration", "write_report"):
+        if node.short_name in ("plot_auc", "plot_scores", "write_report"):
             assert "params:scoring.baselines" in node.inputs
             assert read(node, "lens_probe") & baselines == {"lens_probe"}

@@ -24,10 +24,10 @@ def test_states_and_scores_follow_the_order_of_the_rows(fitted, log) -> None:
     assert states["row"].dtype == torch.int64
     assert states["row"].tolist() == rows.tolist()
     assert scores.dtype == np.float64
-    assert states.keys() == {"row", "logit", *lens.state_kinds, *lens.field_kinds}
-    for kind in lens.state_kinds + lens.field_kinds:
+    assert states.keys() == {"row", "logit", *lens.state_dims}
+    for kind in lens.state_dims:
         assert states[kind].dtype == torch.float32
-        assert states[kind].shape == (3, lens.state_dim(kind))
+        assert states[kind].shape == (3, lens.state_dims[kind])
     for place, row in enumerate(rows):
         [alone] = lens_scores(lens_states(lens, log, log.samples[[row]]))
         assert alone == pytest.approx(scores[place], abs=1e-6)
@@ -40,7 +40,7 @@ def test_states_are_those_that_the_lens_computes_its_logits_from(fitted, log) ->
     [(_, batch)] = LensLoader(log, lens).batches(log.samples[rows], 3)
     with torch.no_grad():
         assert torch.equal(states["logit"], lens(batch))
-        for kind in lens.state_kinds:
+        for kind in lens.state_dims:
             assert torch.equal(states[kind], lens.states(batch, kind))
 
 
@@ -112,7 +112,7 @@ def test_a_users_state_is_that_of_a_row_after_its_last_event(fitted, log) -> Non
     lens, _ = fitted
     users = np.array([4, 0])
     states = user_states(lens, log, users)
-    assert states.shape == (2, lens.state_dim("user"))
+    assert states.shape == (2, lens.state_dims["user"])
     for item in (1, 5):  # whatever the target
         now = log.now(pl.DataFrame({"user_index": users, "item_index": [item, item]}))
         torch.testing.assert_close(states, lens_states(lens, log, now.with_row_index("row"))["user"])

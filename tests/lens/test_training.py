@@ -27,7 +27,7 @@ def auc_in(split, lens, log) -> float:
 @pytest.mark.parametrize("model", LENS_MODELS.modules())
 def test_an_easy_log_is_learned_without_statistics(log, config, model) -> None:
     lens, _ = fit_lens(log, config.model_copy(update={"model": model, "rating_statistics": False}))
-    assert "rating_statistics" not in lens.state_kinds
+    assert "rating_statistics" not in lens.state_dims
     assert auc_in("test", lens, log) > 0.9
 
 
@@ -176,7 +176,7 @@ def test_users_unseen_in_training_are_unknown_and_scored(log, config) -> None:
 def test_users_without_a_profile(log, config) -> None:
     bare = replace(log, users=log.users.select("user_id"))
     lens, _ = fit_lens(bare, config.model_copy(update={"max_epochs": 1}))
-    assert lens.state_dim("user") == 8 + 4 * 8
+    assert lens.state_dims["user"] == 8 + 4 * 8
 
 
 def where(condition):

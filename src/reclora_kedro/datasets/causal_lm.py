@@ -33,14 +33,8 @@ class CausalLMDataset(PretrainedDataset):
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        arguments = {
-            "source": source,
-            "revision": revision,
-            "dtype": dtype,
-            "device": device,
-            "quantization": quantization,
-        }
-        super().__init__(arguments, credentials, metadata)
+        arguments = {"source": source, "revision": revision, "dtype": dtype, "device": device}
+        super().__init__(arguments | {"quantization": quantization}, credentials, metadata)
         self._frozen: Any = None  # what all that is loaded here remembers of the same frozen layers
 
     def load(self) -> Any:

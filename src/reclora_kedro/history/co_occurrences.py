@@ -17,16 +17,10 @@ SMALLEST_SINGULAR_VALUE = 1e-6  # of a matrix whose greatest is 1; below it, a d
 def cross_fitted_vectors(log: InteractionLog, user_folds: np.ndarray, seed: int) -> np.ndarray:
     """Return, for each fold of the users, item vectors from the likes of all users outside the fold.
 
-    Training samples then have cosines like new ones, as the vectors do not contain their own likes.
-
-    Args:
-        user_folds: fold of each user, from 0, shape (users,); with a single fold, all likes count.
-
-    Returns:
-        Float32, shape (folds, items, `COMPONENTS`), of unit length, or zero for items without such a like.
-
-    Raises:
-        ValueError: fewer than two users, or items, have a training like outside a fold.
+    Training samples then have cosines like new ones, as the vectors do not contain their own likes. `user_folds` has
+    the fold of each user, from 0, shape (users,); with a single fold, all likes count. Vectors are float32, shape
+    (folds, items, `COMPONENTS`), of unit length, or zero for items without such a like; Fault as of
+    `co_occurrence_vectors`.
     """
     folds = int(user_folds.max()) + 1
     counted = [user_folds != fold for fold in range(folds)] if folds > 1 else [user_folds == 0]
@@ -43,16 +37,14 @@ def co_occurrence_vectors(
     """Return item vectors by singular value decomposition of the training likes, normalised by both degrees.
 
     Each like of a user and an item is 1 / √(likes of the user · likes of the item); the vectors span the
-    co-occurrences that GF-CF's ideal low-pass filter keeps (Shen et al. 2021, arXiv 2108.07567).
+    co-occurrences that GF-CF's ideal low-pass filter keeps (Shen et al. 2021, arXiv 2108.07567). They are float32,
+    shape (items, at most components); zero for items without a training like.
 
     Args:
         users: users whose likes count, bool, shape (users,); None for all.
 
-    Returns:
-        Float32, shape (items, at most components); zero for items without a training like.
-
     Raises:
-        ValueError: fewer than two users, or items, have a training like.
+        Fault: fewer than two users, or items, have a training like.
     """
     from sklearn.decomposition import TruncatedSVD
 

@@ -31,7 +31,7 @@ class ItemFacts:
     def __init__(self, log: InteractionLog, is_training_event: np.ndarray | None = None, delay: float = 0) -> None:
         item, second = log.sequences.item_index, log.sequences.timestamp
         if is_training_event is None or is_training_event.all():
-            [events] = log.sequences.by_item()
+            [events] = log.sequences.by_item
             self._times = events.log
         else:
             item, second = item[is_training_event], second[is_training_event]
@@ -44,8 +44,7 @@ class ItemFacts:
     def features(self, events: Sequences, pairs: pl.DataFrame) -> dict[str, np.ndarray]:
         """Return the features of pairs with histories among events: by name, shape (pairs,).
 
-        Args:
-            pairs: frame with user_index, item_index, history_end and timestamp.
+        Pairs have the columns user_index, item_index, history_end and timestamp.
         """
         item, now, end = (pairs[name].to_numpy() for name in ("item_index", "timestamp", "history_end"))
         start = events.starts[pairs["user_index"].to_numpy()]

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from tempfile import TemporaryDirectory
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -45,11 +46,7 @@ class InteractionLog:
     def with_embeddings(
         self, item_embeddings: np.ndarray, encoder_widths: Sequence[int] | np.ndarray | None = None
     ) -> Self:
-        """Return a copy with item vectors, (items, d), and each encoder's number of columns; None for a single encoder.
-
-        Raises:
-            MismatchError: there is not one vector per item.
-        """
+        """Return a copy with one vector per item, (items, d), and the number of columns of each encoder, if several."""
         if len(item_embeddings) != self.items.height:
             raise MismatchError(
                 f"item_embeddings has {len(item_embeddings)} rows, but the log has {self.items.height} items: they "
@@ -117,13 +114,10 @@ class InteractionLog:
         return pairs.with_columns(pl.Series(name, values, dtype=pl.Int64) for name, values in moment.items())
 
     def find_users(self, ids: Any) -> pl.DataFrame:
-        """Look up users by id, each once, in the given order; warn of unknown ones, and of what is no id of this log.
+        """Look up users by id, see `ids.listed`, each once, in the given order.
 
-        Args:
-            ids: see `ids.listed`. None, NaN, and texts in a log of whole numbers are left out.
-
-        Returns:
-            Frame with user_id, of the type of the log's, and user_index (Int32), null for an unknown id.
+        A warning names unknown ones, and what is no id of this log and left out: None, NaN, and texts in a log of whole
+        numbers. The frame has user_id, of the type of the log's, and user_index (Int32), null for an unknown id.
 
         Raises:
             ValueError: a value is no id, or a number that is written in another way than the log's ids.
@@ -155,17 +149,9 @@ class InteractionLog:
         return users.select(user_id="id", user_index="index")
 
     def find_items(self, ids: Any, argument: str) -> pl.Series:
-        """Look up items by id; warn of unknown ones.
+        """Return the indices (Int32) of items by id, see `ids.listed`; null, with a warning, for an unknown one.
 
-        Args:
-            ids: see `ids.listed`.
-            argument: what they are, for messages.
-
-        Returns:
-            Their indices (Int32), in the given order, null for an unknown one.
-
-        Raises:
-            ValueError: a value is no id, or a number that is written in another way than the log's ids.
+        Messages call the items by `argument`; ValueError as of `find_users`.
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3]}), pl.DataFrame({"item_id": [3, 7]})
@@ -235,22 +221,24 @@ class InteractionLog:
         return log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 
-class Tables(Protocol):
-    """What a log consists of besides samples and embeddings."""
+@dataclass(frozen=True)
+class LogInFiles:
+    """A log whose samples are in temporary files, which are removed with it; for saving as an `InteractionLog`."""
 
-    @property
-    def items(self) -> pl.DataFrame: ...
-    @property
-    def users(self) -> pl.DataFrame: ...
-    @property
-    def sequences(self) -> Sequences: ...
-    @property
-    def shared_clock(self) -> bool: ...
-    @property
-    def repeats(self) -> pl.DataFrame | pl.LazyFrame | None: ...
+    items: pl.DataFrame
+    users: pl.DataFrame
+    sequences: Sequences
+    samples: pl.LazyFrame  # scans the files, in order
+    rows: int  # of the samples
+    scratch: TemporaryDirectory  # the folder of the samples
+    shared_clock: bool
+    repeats: pl.LazyFrame | None
+
+    def save(self, folder: Path) -> None:
+        save_tables(folder, self, self.samples, self.rows)
 
 
-def save_tables(folder: Path, log: Tables, samples: pl.LazyFrame, rows: int) -> None:
+def save_tables(folder: Path, log: InteractionLog | LogInFiles, samples: pl.LazyFrame, rows: int) -> None:
     """Write the files of a log without embeddings to an existing folder; the samples have `rows` rows, not numbered."""
     log.items.write_parquet(folder / "items.parquet")
     log.users.write_parquet(folder / "users.parquet")

@@ -7,11 +7,9 @@ are written to files.
 """
 
 import shutil
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +19,7 @@ from kedro_provenance.errors import Fault, Parameter
 from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.history.config import HistoryConfig
-from reclora_kedro.history.log import InteractionLog, save_tables
+from reclora_kedro.history.log import InteractionLog, LogInFiles
 from reclora_kedro.history.negatives import Pool, draw_negatives, first_events, warn_of_left_out
 from reclora_kedro.history.sequences import (
     Sequences,
@@ -46,23 +44,6 @@ from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY
 SAMPLE_COLUMNS = ("user_index", "item_index", "label", "timestamp", "event", "history_end")
 NO_SAMPLES = "no samples; events stay in histories"
 SCRATCH_COLUMNS = {"items": "i4", "seconds": "i8", "pairs": "i8", "places": "i4"}  # of `Pool` and `TakenItems`
-
-
-@dataclass(frozen=True)
-class LogInFiles:
-    """A log whose samples are in temporary files, which are removed with it; for saving as an `InteractionLog`."""
-
-    items: pl.DataFrame
-    users: pl.DataFrame
-    sequences: Sequences
-    samples: pl.LazyFrame  # scans the files, in order
-    rows: int  # of the samples
-    scratch: TemporaryDirectory  # the folder of the samples
-    shared_clock: bool
-    repeats: pl.LazyFrame | None
-
-    def save(self, folder: Path) -> None:
-        save_tables(folder, self, self.samples, self.rows)
 
 
 class Growth(NamedTuple):

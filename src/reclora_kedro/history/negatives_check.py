@@ -20,12 +20,9 @@ HOUR, WEEK = 3_600, 7 * 86_400  # seconds
 def check_negatives(log: InteractionLog, seed: int) -> Records:
     """Measure how well single numbers of an item before the moment separate likes from drawn negatives.
 
-    A split with more than `MOST_ROWS` rows is sampled with the seed. Warnings are also logged.
-
-    Returns:
-        One record per number and split: number (in words), split, rows, auc (of the number, or of its negative if that
-        is higher), and warning, a sentence if the AUC is over `MOST_AUC` and two standard errors above one half, else
-        null.
+    A split with more than `MOST_ROWS` rows is sampled with the seed. A record per number and split has number (in
+    words), split, rows, auc (of the number, or of its negative if that is higher), and warning, a sentence, which is
+    also logged, if the AUC is over `MOST_AUC` and two standard errors above one half, else null.
     """
     sequences = log.sequences
     time_log, records = TimeLog(sequences.item_index, sequences.timestamp), list[Record]()

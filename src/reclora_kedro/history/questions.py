@@ -33,17 +33,13 @@ SPLITS = {"few_shot": "train", "validation": "validation", "test": "test"}
 
 
 class PromptRowsConfig(Block):
-    """Number of rows, or of likes of whole impressions, of each split for the LLM; null for all.
-
-    Attributes:
-        unlabelled: number of pairs of titles that an objective has the LLM choose itself, one per moment.
-    """
+    """Number of rows, or of likes of whole impressions, of each split for the LLM; null for all."""
 
     unit: Literal["rows", "likes"]
     few_shot: Count | None
     validation: Count | None
     test: Count | None
-    unlabelled: CountOrZero = 0
+    unlabelled: CountOrZero = 0  # pairs of titles that an objective has the LLM choose itself, one per moment
 
 
 def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRowsConfig, seed: int) -> pl.DataFrame:
@@ -51,10 +47,8 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
 
     Each use is drawn uniformly without replacement from its split by its own random stream: another size of one use
     leaves other uses unchanged, and a larger size keeps the rows of a smaller one. With unit likes, whole impressions
-    (the samples of one moment) are drawn until they hold that many likes.
-
-    Raises:
-        ValueError: the training split is too small (a smaller validation or test split is used as a whole).
+    (the samples of one moment) are drawn until they hold that many likes. A training split that is too small is refused
+    by a Fault; a smaller validation or test split is used as a whole.
     """
     draws = []
     for use in uses:

@@ -71,7 +71,7 @@ class RatingStatistics:
 
     def _read(self, sequences: Sequences) -> None:
         summed, self._events = self._sums, sequences
-        self._sums = {part: summed.get(part) or self._sums_of(part) for part in sequences.by_item()}
+        self._sums = {part: summed.get(part) or self._sums_of(part) for part in sequences.by_item}
         only, *others = self._sums
         self._leniencies: np.ndarray | None = None
         if not others and only.item_index is sequences.item_index:  # all in advance, as these are the flat events

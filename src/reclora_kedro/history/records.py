@@ -13,10 +13,9 @@ from reclora_kedro.history.log import InteractionLog
 def prompt_records(questions: pl.DataFrame, log: InteractionLog, history: np.ndarray) -> list[dict[str, Any]]:
     """Return what a prompt may show of each question and its `history`, see `InteractionLog.histories`.
 
-    Returns:
-        One record per question, in their order: row, use, label; user: the profile's fields; history: oldest first,
-        one dict per event of the item's fields, rating, liked and declared columns; target: the item's fields. Absent
-        fields are left out.
+    One record per question, in their order: row, use, label; user: the profile's fields; history: oldest first, one
+    dict per event of the item's fields, rating, liked and declared columns; target: the item's fields. Absent fields
+    are left out.
     """
     sequences = log.sequences
     is_event = np.unique(history[history >= 0])

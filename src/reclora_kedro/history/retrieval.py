@@ -27,17 +27,10 @@ class WindowConfig(Block):
 def assemble_history(
     samples: pl.DataFrame, sequences: Sequences, item_embeddings: np.ndarray | None, window: WindowConfig
 ) -> np.ndarray:
-    """Return the history of each sample by the window's kind.
+    """Return the history of each sample by the window's kind; a retrieved one needs item embeddings, (items, d).
 
-    Args:
-        item_embeddings: shape (items, d), of any length; read if the history is retrieved.
-
-    Returns:
-        int32 flat event indices, shape (rows, length of the longest history, from 1 to k): in time order, left-aligned,
-        padded with -1.
-
-    Raises:
-        ValueError: the history is retrieved and there are no item embeddings.
+    Histories are int32 flat event indices, shape (rows, length of the longest one, from 1 to k): in time order,
+    left-aligned, padded with -1.
     """
     if window.kind == "recent":
         return recent_events(samples, sequences, window.k)

@@ -21,14 +21,9 @@ def check_retrieval(log: InteractionLog, seed: int) -> Records:
     """Measure how often similar items belong together, compared with items drawn with the seed.
 
     There is one check per categorical field, whether the nearest other item shares a value, and one of users' training
-    likes: whether the item liked next is among the ten nearest (by chance: items that others liked next).
-
-    Returns:
-        One record per check: check (in words), asked (number of items or pairs), share (how often it holds), chance
-        (how often it holds for random items) and lift, their ratio, null if chance is 0.
-
-    Raises:
-        ValueError: the log has no item embeddings.
+    likes: whether the item liked next is among the ten nearest (by chance: items that others liked next). A record per
+    check has check (in words), asked (number of items or pairs), share (how often it holds), chance (how often it holds
+    for random items) and lift, their ratio, null if chance is 0.
     """
     if log.item_embeddings is None:
         raise ValueError("The log has no item embeddings to be checked.")

@@ -97,11 +97,8 @@ class Sequences:
     def last_second(self) -> int:
         return int(self.timestamp.max())
 
-    def by_item(self) -> "tuple[ItemEvents, ...]":
-        return self._by_item
-
     @cached_property
-    def _by_item(self) -> "tuple[ItemEvents, ...]":
+    def by_item(self) -> "tuple[ItemEvents, ...]":
         user = user_of_events(self.offsets)
         return (ItemEvents(user, self.item_index, self.timestamp, self.label, self.rating),)
 
@@ -257,10 +254,7 @@ def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: Rati
 
     Ratings beyond the training ratings get the first or last level. With None, each distinct training rating is a
     level; a number gives quantiles with about equally many training ratings; a step gives its multiples. Ratings get
-    the nearest level.
-
-    Raises:
-        ValueError: there would be more than 256 levels.
+    the nearest level; more than 256 levels are refused by a Fault.
 
     Examples:
         >>> rating_levels(np.array([1.2, 7.35, 9.9]), np.array([1.0, 7.0, 7.3, 8.0]), levels=2)

@@ -117,11 +117,7 @@ def draw_positives(
 
 
 def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.DataFrame:
-    """Return at most `rows` random validation likes of items new to a nonempty history: item_index and `MOMENT`.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """Return at most `rows` random validation likes of items new to a nonempty history: item_index and `MOMENT`."""
     new = _new_likes(log, "validation").drop("row")
     likes = new.filter(new["history_end"].to_numpy() > log.sequences.starts[new["user_index"].to_numpy()])
     if likes.is_empty():

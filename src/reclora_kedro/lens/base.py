@@ -113,16 +113,16 @@ class Lens(nn.Module):
     def build_head(self, fields_dim: int, user_dim: int | None = None, interaction_dim: int = 0) -> None:
         """Add the MLP over the fields and the output layer.
 
-        Args:
-            user_dim: width of the user state; None for a model without one.
-            interaction_dim: width that `interact` adds to the last hidden layer.
+        `user_dim` is the width of the user state, None for a model without one, and `interaction_dim` the width that
+        `interact` adds to the last hidden layer.
         """
-        hidden_dim = self.config.hidden_dim
-        self._state_dims = {"target": hidden_dim + interaction_dim, "fields": fields_dim}
-        if user_dim is not None:
-            self._state_dims["user"] = user_dim
-        if self.config.rating_statistics:
-            self._state_dims["rating_statistics"] = len(COLUMNS)
+        hidden_dim, fields = self.config.hidden_dim, self.sizes.item_fields | self.sizes.user_fields
+        widths = hidden_dim + interaction_dim, user_dim, fields_dim, len(COLUMNS) * self.config.rating_statistics
+        # Widths of the states by kind.
+        self.state_dims: dict[str, int] = {
+            kind: width for kind, width in zip(STATE_KINDS, widths, strict=True) if width
+        }
+        self.state_dims |= {FIELD + name: len(of) for name, of in fields.items() if 0 < len(of) <= MOST_VALUES}
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise([fields_dim] + [hidden_dim] * self.config.hidden_layers):
             layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(self.config.dropout)]
@@ -152,10 +152,7 @@ class Lens(nn.Module):
 
         Co-occurrence vectors are made of likes of users in other folds than the sample's. Vectors of different folds
         lie in different spaces, so that only their cosines are comparable. They are zero for a target whose id is
-        hidden in training, and for an item without likes.
-
-        Returns:
-            Shape (batch, 4 or a multiple).
+        hidden in training, and for an item without likes. The shape is (batch, 4 or a multiple).
         """
         recent, long = batch.recent_history, batch.long_history
         parts = self._cosines(batch, recent)
@@ -225,7 +222,7 @@ class Lens(nn.Module):
         return torch.addmm(user_part, torch.cat(own, dim=1), torch.cat(weights, dim=1).T)
 
     def states(self, batch: LensBatch, kind: str) -> Tensor:
-        """Return the states of samples that drive the gates (RecLoRA, section 3.3): (batch, state_dim(kind)).
+        """Return the states of samples that drive the gates (RecLoRA, section 3.3): (batch, state_dims[kind]).
 
         Kind `target` is the input of the output layer, which is the last hidden layer of most models; `user`: the
         user's fields and history, the same for every target; `fields`: the fields' vectors; `rating_statistics`: those
@@ -235,7 +232,11 @@ class Lens(nn.Module):
         Raises:
             ValueError: the model has no such state.
         """
-        self._require_state(kind)
+        if kind not in self.state_dims:
+            kinds = ", ".join(self.state_dims)
+            raise ValueError(
+                f"the lens {self.config.model!r} has no state {kind!r}: choose one of {kinds}, or another lens.model"
+            )
         if kind == "user":
             return self.user_state(batch)
         if kind == "rating_statistics":
@@ -253,32 +254,6 @@ class Lens(nn.Module):
         before = sum(len(values) for values in list(fields.values())[:place])
         codes = (entity.field_codes[index, place] - before).clamp(min=0)  # from 1; 0 for none
         return torch.zeros(len(index), 1 + len(fields[name]), device=index.device).scatter(1, codes, 1.0)[:, 1:]
-
-    @property
-    def state_kinds(self) -> tuple[str, ...]:
-        return tuple(kind for kind in STATE_KINDS if kind in self._state_dims)
-
-    @property
-    def field_kinds(self) -> tuple[str, ...]:
-        """Kinds of state that indicate values of categorical fields."""
-        return tuple(self._field_dims)
-
-    @property
-    def _field_dims(self) -> dict[str, int]:
-        values = self.sizes.item_fields | self.sizes.user_fields
-        return {FIELD + name: len(of) for name, of in values.items() if 0 < len(of) <= MOST_VALUES}
-
-    def state_dim(self, kind: str) -> int:
-        """Return the width of the states of a kind, or raise ValueError for a kind that the model lacks."""
-        self._require_state(kind)
-        return self._field_dims[kind] if kind.startswith(FIELD) else self._state_dims[kind]
-
-    def _require_state(self, kind: str) -> None:
-        if kind not in (possible := self.state_kinds + self.field_kinds):
-            kinds = ", ".join(possible)
-            raise ValueError(
-                f"the lens {self.config.model!r} has no state {kind!r}: choose one of {kinds}, or another lens.model"
-            )
 
     def freeze(self) -> Self:
         """Disable gradients and dropout for good."""

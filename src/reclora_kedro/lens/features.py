@@ -53,8 +53,7 @@ def coded_values(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> dict[
 def encode_fields(table: pl.DataFrame, coded: dict[str, tuple[str, ...]]) -> Tensor:
     """Return the codes of the fields' values, from 1 and padded with 0: int64, shape (rows, fields, width).
 
-    Raises:
-        MismatchError: the table lacks a field.
+    A table without one of the fields is refused by a MismatchError.
 
     Examples:
         >>> items = pl.DataFrame({"item_id": [7, 8, 9], "genre": ["War, Drama", "Drama", "Western"]})
@@ -84,10 +83,7 @@ def encode_fields(table: pl.DataFrame, coded: dict[str, tuple[str, ...]]) -> Ten
 def numbers_of(table: pl.DataFrame, names: Sequence[str]) -> Tensor | None:
     """Return numeric fields of a canonical users or items table, float32, NaN where there is none: (rows, fields).
 
-    None without fields.
-
-    Raises:
-        MismatchError: the table lacks a field.
+    The result is None without fields; a table that lacks one is refused by a MismatchError.
     """
     if missing := set(names).difference(number_names(table)):
         message = f"The lens reads the numbers {', '.join(sorted(missing))}, which a table of the log lacks."
@@ -96,11 +92,7 @@ def numbers_of(table: pl.DataFrame, names: Sequence[str]) -> Tensor | None:
 
 
 class EventReader:
-    """Reads the columns of a log's events that a lens reads.
-
-    Raises:
-        MismatchError: the log lacks one of them.
-    """
+    """Reads the columns of a log's events that a lens reads; MismatchError if the log lacks one."""
 
     def __init__(self, lens: Lens) -> None:
         self._numbers, self._places = lens.sizes.event_numbers, dict[str, np.ndarray]()
@@ -136,10 +128,8 @@ class LensLoader:
     """
 
     def __init__(self, log: InteractionLog, lens: Lens, targets: bool = True) -> None:
-        for entity, rows, expected in (
-            ("users", log.users.height, lens.sizes.users),
-            ("items", log.items.height, lens.sizes.items),
-        ):
+        rows_of = {"users": (log.users.height, lens.sizes.users), "items": (log.items.height, lens.sizes.items)}
+        for entity, (rows, expected) in rows_of.items():
             if rows != expected:
                 message = f"The log has {rows} {entity}, but the lens knows {expected}: they stem from different runs."
                 raise MismatchError(message, "log", "lens")

@@ -30,20 +30,14 @@ def grow_lens(lens: Lens, log: InteractionLog) -> Lens:
     Raises:
         MismatchError: the log has fewer users or items than the lens, lacks their fields, or has other rating levels.
     """
-    return rearrange_lens(
-        lens,
-        log,
-        _followed(lens.sizes.users, log.users.height, "users"),
-        _followed(lens.sizes.items, log.items.height, "items"),
-    )
+    users = _followed(lens.sizes.users, log.users.height, "users")
+    return rearrange_lens(lens, log, users, _followed(lens.sizes.items, log.items.height, "items"))
 
 
 def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor) -> Lens:
     """Return a frozen lens with its tables in the order of another log; only dropped users and items are forgotten.
 
-    Args:
-        users: index in the lens of each user of the log, or -1 for a new one: int64, (users,).
-        items: index in the lens of each item of the log, or -1 for a new one: int64, (items,).
+    `users` and `items` have the index in the lens of each one of the log, or -1 for a new one: int64, shape (count,).
 
     Raises:
         MismatchError: the log lacks fields that the lens reads, or has other rating levels.
@@ -57,24 +51,15 @@ def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor
             "lens",
         )
     lens = copy.deepcopy(lens)
-    user_codes, item_codes = (
-        encode_fields(log.users, sizes.user_fields),
-        encode_fields(log.items, sizes.item_fields),
-    )
+    user_codes, item_codes = encode_fields(log.users, sizes.user_fields), encode_fields(log.items, sizes.item_fields)
     lens.user.rearrange(users, user_codes, numbers_of(log.users, sizes.user_numbers))
     texts = torch.from_numpy(log.item_text_vectors()) if lens.config.item_text else None
     lens.item.rearrange(items, item_codes, numbers_of(log.items, sizes.item_numbers), texts)
     if lens.config.co_occurrence_folds:
         lens.user_folds = lens.user_folds[users].masked_fill(users < 0, 0)  # nobody's vectors know a new user's likes
         lens.co_occurrences = functional.pad(lens.co_occurrences, (0, 0, 1, 0))[:, 1 + items]
-    lens.sizes = sizes.model_copy(
-        update={
-            "users": len(users),
-            "user_width": user_codes.shape[-1],
-            "items": len(items),
-            "item_width": item_codes.shape[-1],
-        }
-    )
+    widths = {"user_width": user_codes.shape[-1], "item_width": item_codes.shape[-1]}
+    lens.sizes = sizes.model_copy(update={"users": len(users), "items": len(items), **widths})
     return lens.freeze()
 
 
@@ -89,14 +74,9 @@ def continue_lens(
 
     An epoch has all new samples and a fresh draw of old ones, against forgetting. Users and items get vectors of their
     own with their first training sample. The grown lens is kept as it is if no epoch improves the validation AUC, or if
-    there are no new samples or none to validate on.
-
-    Args:
-        is_new: whether each sample is new, shape (samples,); None for those later than the last training sample.
-
-    Returns:
-        The frozen lens on the CPU, and its training log, whose first row is the grown lens before training; empty if it
-        was not trained.
+    there are no new samples or none to validate on. `is_new` says which samples are new, shape (samples,); None for
+    those later than the last training sample. The frozen lens is on the CPU; the first row of the training log is the
+    grown lens before training, and the log is empty if it was not trained.
 
     Raises:
         MismatchError: see `grow_lens`.

@@ -21,9 +21,6 @@ class EntityEmbedding(nn.Module):
     Args:
         width: maximum number of values of one field in one row.
         values: number of distinct field values, all fields together.
-        text_width: width of the texts' vectors, 0 for none.
-        text_dropout: dropout rate of the texts' vectors.
-        numbers: number of numeric fields.
     """
 
     id_codes: Tensor
@@ -39,7 +36,7 @@ class EntityEmbedding(nn.Module):
         values: int,
         embedding_dim: int,
         id_dropout: float,
-        text_width: int = 0,
+        text_width: int = 0,  # 0: no texts
         text_dropout: float = 0.0,
         numbers: int = 0,
     ) -> None:

@@ -20,11 +20,10 @@ ROWS_AT_ONCE = 4096  # rows whose histories' vectors are in memory at once
 def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Measure a frozen lens on all test samples and, if it reads item embeddings, their similarity alone.
 
-    Returns:
-        A record of the ``lens``, with the fields of `reclora_kedro.evaluation.metrics.compute_metrics` (the interval of
-        the AUC is None with one user, and means over rows have none); auc_cold, the AUC on items without a training
-        event, None where these have one class; and weights, the number of trained ones. Then one of ``similarity``, see
-        `similarity_to_recent_items`, without means over rows such as log_loss, as it is no probability.
+    The record of the ``lens`` has the fields of `reclora_kedro.evaluation.metrics.compute_metrics` (the interval of the
+    AUC is None with one user, and means over rows have none); auc_cold, the AUC on items without a training event, None
+    where these have one class; and weights, the number of trained ones. That of ``similarity``, see
+    `similarity_to_recent_items`, has no means over rows such as log_loss, as it is no probability.
     """
     samples = log.samples_in("test")
     labels = samples["label"].to_numpy() == 1

@@ -28,14 +28,8 @@ def permuted_scores(
 ) -> pl.DataFrame:
     """Score labelled questions with one input at a time taken from the previous question of the batch.
 
-    Batches have about equal sizes, so that none has a single question.
-
-    Args:
-        questions: labelled questions in random order.
-        inputs: names of `INPUTS` to permute; those that the lens does not have are skipped.
-
-    Returns:
-        Frame with row, label, input and score.
+    Questions are in random order, and batches have about equal sizes, so that none has a single one. Of the `INPUTS`
+    named, those that the lens does not have are skipped. The frame has row, label, input and score.
     """
     device = choose_device(lens.config.device)
     lens.to(device)

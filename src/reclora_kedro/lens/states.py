@@ -24,8 +24,7 @@ from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader
 class LensReader:
     """Reads samples of a log with a frozen lens, on `lens.config.device`.
 
-    Args:
-        tabulate: whether `logits` precomputes the vectors of all items, even if it needs few.
+    With `tabulate`, `logits` precomputes the vectors of all items, even if it needs few.
     """
 
     def __init__(self, lens: Lens, log: InteractionLog, tabulate: bool = False) -> None:
@@ -60,14 +59,13 @@ class LensReader:
         return self._loader.statistics(samples)
 
     def states(self, samples: pl.DataFrame) -> dict[str, Tensor]:
-        """Return float32 states of samples by kind, (n, state_dim(kind)), and ``logit``, (n,), all on the CPU.
+        """Return float32 states of samples by kind, (n, state_dims[kind]), and ``logit``, (n,), all on the CPU.
 
         Samples have the columns user_index, item_index, history_end and timestamp.
         """
         lens, batches = self._lens, self._loader.batches(samples, SCORING_BATCH_SIZE)
         parts = [_describe(lens, batch.to(self._device)) for _, batch in batches]
-        kinds = lens.state_kinds + lens.field_kinds
-        nothing = {kind: torch.empty(0, lens.state_dim(kind)) for kind in kinds} | {"logit": torch.empty(0)}
+        nothing = {kind: torch.empty(0, width) for kind, width in lens.state_dims.items()} | {"logit": torch.empty(0)}
         return {kind: torch.cat([empty, *(part[kind] for part in parts)]) for kind, empty in nothing.items()}
 
     @torch.inference_mode()
@@ -136,17 +134,14 @@ def _describe(lens: Lens, batch: LensBatch) -> dict[str, Tensor]:
     fields = lens.states(batch, "fields")
     target = lens.interact(fields)
     states = {"fields": fields, "target": target, "logit": lens.output(target).squeeze(-1)}
-    kinds = lens.state_kinds + lens.field_kinds
-    states |= {kind: lens.states(batch, kind) for kind in kinds if kind not in states}
+    states |= {kind: lens.states(batch, kind) for kind in lens.state_dims if kind not in states}
     return {kind: state.cpu() for kind, state in states.items()}
 
 
 @torch.inference_mode()
 def user_states(lens: Lens, log: InteractionLog, user_index: np.ndarray) -> Tensor:
-    """Compute states of kind `user` after all events of each user: float32 on the CPU, (n, state_dim("user"))."""
-    pairs = pl.DataFrame(
-        {"user_index": user_index, "item_index": np.zeros_like(user_index)}
-    )  # a user state depends on no item
+    """Compute states of kind `user` after all events of each user: float32 on the CPU, (n, state_dims["user"])."""
+    pairs = pl.DataFrame({"user_index": user_index}).with_columns(item_index=0)  # a user state depends on no item
     device = choose_device(lens.config.device)
     lens.to(device)
     batches = LensLoader(log, lens, targets=False).batches(log.now(pairs), SCORING_BATCH_SIZE)

@@ -46,10 +46,7 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
     """Train a lens on the training samples and keep the epoch with the best validation AUC.
 
     Workers share the parts of each step's rows (`config.batch_parts`) and sum their gradients, so that the result does
-    not depend on their number, except for rounding.
-
-    Returns:
-        The frozen lens on the CPU, and its training log with one row per epoch.
+    not depend on their number, except for rounding: the frozen lens on the CPU, and a log with one row per epoch.
 
     Raises:
         FloatingPointError: training diverged.
@@ -58,12 +55,8 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
     """
     for split in ("train", "validation"):
         labels = log.samples_in(split, "label")["label"]
-        require_both_classes(
-            int(labels.sum()),
-            len(labels),
-            f"The {split} split of the samples",
-            ("Change ", Parameter("history.split"), ", or move ", Parameter("ingestion.label_threshold")),
-        )
+        advice = "Change ", Parameter("history.split"), ", or move ", Parameter("ingestion.label_threshold")
+        require_both_classes(int(labels.sum()), len(labels), f"The {split} split of the samples", advice)
     engine.require_parts(config.batch_parts, "lens")
     lens, training_log = train_together(partial(_fit, log, config), engine, "train the lens")
     rows, auc = training_log["rows"].to_list(), training_log["validation_auc"].to_list()

@@ -9,7 +9,6 @@ from typing import Any
 from kedro_provenance.errors import Fault, NameRefusedError, Parameter, Value, quoted_value
 from reclora_kedro.baselines.registry import BASELINES
 from reclora_kedro.candidates import ITEM_MODELS
-from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.extensions import Registry
 from reclora_kedro.history.config import CO_OCCURRENCE, TFIDF, default_encoders
 from reclora_kedro.pipelines.registry import PIPELINES
@@ -154,8 +153,7 @@ class PipelineNames:
 def source_types(parameters: Mapping[str, Any], read: Collection[str]) -> dict[str, Any]:
     """Return the types of the blocks of sources, by the block's name, if they are among the inputs that nodes read."""
     sources = [name for name in parameters["recommendation"]["sources"] if f"params:{name.rpartition('.')[2]}" in read]
-    trained = {"retriever": RetrieverConfig} if "retriever" in sources else {}
-    return _config_types(sources) | trained
+    return _config_types(sources)
 
 
 def _config_types(sources: Iterable[str]) -> dict[str, Any]:

@@ -118,9 +118,7 @@ class ServedProject:
     def roll_back(self) -> tuple[str | None, str | None]:
         """Name the previous model, by a run of the pipeline `rollback`; return what `chosen_by` does then.
 
-        Raises:
-            ValueError: there is no previous model.
-            RunRefusedError: the run is refused, for example because another one is running.
+        ValueError if there is none, and RunRefusedError if the run is refused, such as while another one is running.
         """
         with self._session() as session:
             session.run(pipeline_names=["rollback"])
@@ -174,11 +172,7 @@ class _Loading:
         )
 
     def _choice(self, config: RecommendationConfig) -> Choice:
-        """Return the stored choice, which new items and events leave as it is.
-
-        Raises:
-            RunRefusedError: there is none, or it was made of other sources, or by another method or order.
-        """
+        """Return the stored choice, which new items and events leave as it is; one of other settings is refused."""
         try:
             chosen = stored_choice(self._load(CHOICE))
         except ValueError as error:

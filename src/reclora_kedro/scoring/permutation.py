@@ -17,11 +17,8 @@ def permuted_scores(
 ) -> pl.DataFrame:
     """Score prompts with one input at a time permuted among the rows.
 
-    Args:
-        llm_logits: the model's own logits of the prompts, see `AnswerModel.all_llm_logits`, shape (prompts,).
-
-    Returns:
-        Frame with row, label, input (prompt; gate inputs and lens logit if the model reads them) and score.
+    `llm_logits`, shape (prompts,), are those of `AnswerModel.all_llm_logits` for the prompts as they are. The frame has
+    row, label, input (prompt; gate inputs and lens logit if the model reads them) and score.
     """
     rows, others = permuted_rows(len(prompts.labels), config.permuted_rows, config.seed)
     # One pass serves two inputs: row i's gate inputs with row j's prompt permute the prompt of i and the inputs of j.

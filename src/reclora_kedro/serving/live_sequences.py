@@ -47,7 +47,7 @@ class LiveSequences(Sequences):
             **vars(roomy) | {"offsets": np.empty(0, dtype=np.int64)},
             runs=np.stack([ends - lengths, ends]),
             newest=sequences.last_second if len(events) else 0,
-            parts=sequences.by_item(),
+            parts=sequences.by_item,
             room=_Room(len(events)),
         )
 
@@ -67,6 +67,7 @@ class LiveSequences(Sequences):
     def is_full(self) -> bool:
         return len(self.label) - self.room.used < SPARE_EVENTS // 2
 
+    @property
     def by_item(self) -> tuple[ItemEvents, ...]:
         return self.parts
 

@@ -14,8 +14,8 @@ from torch.nn import functional
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.history.config import HistoryConfig
-from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.log_builder import Growth, LogInFiles, build_log, require_training
+from reclora_kedro.history.log import InteractionLog, LogInFiles
+from reclora_kedro.history.log_builder import Growth, build_log, require_training
 from reclora_kedro.history.sequences import levels_as_before
 from reclora_kedro.history.splits import SPLIT_NAMES
 from reclora_kedro.ingestion.cleaning import k_core

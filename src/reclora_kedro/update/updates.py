@@ -16,8 +16,7 @@ import polars as pl
 from kedro_provenance.errors import Fault, MismatchError, Parameter, worded
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.errors import Table
-from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.log_builder import LogInFiles
+from reclora_kedro.history.log import InteractionLog, LogInFiles
 from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.history.splits import SPLITS, SplitShares, uncut
 from reclora_kedro.ingestion.cleaning import clean_interactions, distinct_rows

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from kedro_provenance.parameters import reads
+from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation import report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -29,13 +30,30 @@ def backtest_methods(
     recommendation: RecommendationConfig,
     history: HistoryConfig,
     bootstrap: Bootstrap,
-    engine: EngineConfig,
     **sources: Any,
 ) -> tuple[Records, Records]:
     """Rank likes of each window by models fitted before it; return the metrics, and an audit of the last window."""
     configs = validated_configs(recommendation.sources, sources)
-    trained = (sources["retriever"], engine) if "retriever" in sources else None
-    return backtest.run(log, config, recommendation, configs, bootstrap, history.item_embedding.encoders, trained)
+    return backtest.run(log, config, recommendation, configs, bootstrap, history.item_embedding.encoders)
+
+
+@reads(history=["item_embedding"])
+def backtest_with_retriever(
+    log: InteractionLog,
+    config: BacktestConfig,
+    recommendation: RecommendationConfig,
+    history: HistoryConfig,
+    bootstrap: Bootstrap,
+    retriever: RetrieverConfig,
+    engine: EngineConfig,
+    **sources: Any,
+) -> tuple[Records, Records]:
+    """Do the same with a retriever that is trained before each window.
+
+    A node of its own, as Kedro wants one type for each parameter, and an optional one is another.
+    """
+    configs, encoders = validated_configs(recommendation.sources, sources), history.item_embedding.encoders
+    return backtest.run(log, config, recommendation, configs, bootstrap, encoders, (retriever, engine))
 
 
 def audit_log(interactions: pl.LazyFrame, audited: Records) -> Records:

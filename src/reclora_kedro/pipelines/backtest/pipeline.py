@@ -9,13 +9,13 @@ from reclora_kedro.pipelines.wiring import named, node, step
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Rank likes of windows of time by models that were fitted before each, and audit the log."""
-    settings = ["recommendation", "history", "bootstrap", "engine", *names.retriever]
+    trained = ["retriever", "engine"] if names.retriever else []
     return step(
         "backtest",
         node(
-            nodes.backtest_methods,
+            nodes.backtest_with_retriever if trained else nodes.backtest_methods,
             named("log", config="params:backtest")
-            | {name: f"params:{name}" for name in settings}
+            | {name: f"params:{name}" for name in ("recommendation", "history", "bootstrap", *trained)}
             | names.source_settings,
             ["backtest_metrics", "backtest_audit_of_time"],
         ),

@@ -46,18 +46,12 @@ def plot_auc(metrics: Records, baselines: list[str]) -> go.Figure:
     return figures.plot_auc(metrics, attributes("STYLE", baselines))
 
 
-def plot_roc(scores: pl.DataFrame, baselines: list[str]) -> go.Figure:
-    """Plot the ROC curve of every model."""
+def plot_scores(scores: pl.DataFrame, baselines: list[str]) -> tuple[go.Figure, go.Figure]:
+    """Plot the ROC curve of every model, and the share of likes against the mean score, in quantile bins."""
     from reclora_kedro.evaluation import figures
 
-    return figures.plot_roc(align_scores(scores), attributes("STYLE", baselines))
-
-
-def plot_calibration(scores: pl.DataFrame, baselines: list[str]) -> go.Figure:
-    """Plot the share of likes against the mean score, in quantile bins."""
-    from reclora_kedro.evaluation import figures
-
-    return figures.plot_calibration(align_scores(scores), attributes("STYLE", baselines))
+    paired, styles = align_scores(scores), attributes("STYLE", baselines)
+    return figures.plot_roc(paired, styles), figures.plot_calibration(paired, styles)
 
 
 def plot_training(**training_logs: pl.DataFrame) -> go.Figure:

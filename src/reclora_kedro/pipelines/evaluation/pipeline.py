@@ -29,8 +29,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
         node(nodes.compute_segments, ["scores", "log"], "segments"),
         node(attribution.attribute, named("scores", bootstrap="params:bootstrap") | permuted, "attribution"),
         node(nodes.plot_auc, ["metrics", BASELINES], "auc_figure"),
-        node(nodes.plot_roc, ["scores", BASELINES], "roc_figure"),
-        node(nodes.plot_calibration, ["scores", BASELINES], "calibration_figure"),
+        node(nodes.plot_scores, ["scores", BASELINES], ["roc_figure", "calibration_figure"]),
         node(nodes.plot_training, training_logs, "training_figure"),
         node(
             nodes.write_report,

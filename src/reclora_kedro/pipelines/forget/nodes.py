@@ -12,8 +12,7 @@ from reclora_kedro.current_model import CurrentModel, ModelInHistory
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.records import Record
 from reclora_kedro.history.config import HistoryConfig
-from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.log_builder import LogInFiles
+from reclora_kedro.history.log import InteractionLog, LogInFiles
 from reclora_kedro.history.questions import draw_questions
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
@@ -103,8 +102,7 @@ def find_remains(
 ) -> tuple[ForgetReport, list[str]]:
     """List the stored versions with rows of the users, or traces of them in weights, once the new weights are stored.
 
-    Returns:
-        The report, and the addresses of the versions that a hook erases, in this order, after a successful run.
+    A hook erases the versions at the returned addresses, in this order, after a successful run.
     """
     versions = archive.versions()
     left = remains.find_remains(versions, Forgotten.from_versions(forget.users, versions, items["item_id"]))

@@ -12,8 +12,7 @@ from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history import log_builder, retrieval_check
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
-from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.log_builder import LogInFiles
+from reclora_kedro.history.log import InteractionLog, LogInFiles
 from reclora_kedro.history.questions import draw_questions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig

@@ -97,24 +97,15 @@ def compute_beyond_accuracy(
     return beyond_accuracy.compute_beyond_accuracy(together, log, config.cutoffs, bootstrap)
 
 
-def plot_ranking(metrics: Records, candidate_choice: Record) -> go.Figure:
-    """Plot hit rate and NDCG of every model with their intervals."""
+def plot_ranking(
+    metrics: Records, candidate_choice: Record, *ranks: pl.DataFrame
+) -> tuple[go.Figure, go.Figure, go.Figure]:
+    """Plot hit rate and NDCG of every model, its hit rate by the length of the list, and the second stage."""
     from reclora_kedro.evaluation import figures
 
-    return figures.plot_ranking(metrics, attributes("STYLE", candidate_choice["sources"]))
-
-
-def plot_hit_rates(candidate_choice: Record, *ranks: pl.DataFrame) -> go.Figure:
-    """Plot the hit rate of every model by the length of its list."""
-    from reclora_kedro.evaluation import figures
-
-    curves = ranking_metrics.hit_rate_curves(pl.concat(ranks))
-    return figures.plot_hit_rates(curves, attributes("STYLE", candidate_choice["sources"]))
-
-
-def plot_second_stage(candidate_choice: Record) -> go.Figure:
-    """Plot the gain of the ranker's trees by feature, and the weights of the fusion."""
-    return stored_choice(candidate_choice).stage.figure()
+    styles, curves = attributes("STYLE", candidate_choice["sources"]), ranking_metrics.hit_rate_curves(pl.concat(ranks))
+    second_stage = stored_choice(candidate_choice).stage.figure()
+    return figures.plot_ranking(metrics, styles), figures.plot_hit_rates(curves, styles), second_stage
 
 
 def write_ranking_report(

@@ -33,9 +33,11 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
         ),
         node(nodes.compute_ranking_metrics, measured, "ranking_metrics"),
         node(nodes.compute_beyond_accuracy, measured, "beyond_accuracy"),
-        node(nodes.plot_ranking, ["ranking_metrics", "candidate_choice"], "ranking_figure"),
-        node(nodes.plot_hit_rates, ["candidate_choice", "item_ranks", *of_variant], "hit_rate_figure"),
-        node(nodes.plot_second_stage, "candidate_choice", "second_stage_figure"),
+        node(
+            nodes.plot_ranking,
+            ["ranking_metrics", "candidate_choice", "item_ranks", *of_variant],
+            ["ranking_figure", "hit_rate_figure", "second_stage_figure"],
+        ),
         node(
             nodes.write_ranking_report,
             named("beyond_accuracy", "candidate_choice", metrics="ranking_metrics")

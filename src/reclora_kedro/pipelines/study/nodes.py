@@ -27,18 +27,11 @@ def tabulate_cells(
     return results.tabulate(cells, runs, study.models), results.tabulate_pairs(cells, runs, study.models), trials
 
 
-def plot_axes(study_results: Records) -> go.Figure:
-    """Plot AUC or hit rate by setting, one panel per grid and axis."""
+def plot_study(study_results: Records) -> tuple[go.Figure, go.Figure]:
+    """Plot AUC or hit rate by setting, and against milliseconds per row and seconds of training."""
     from reclora_kedro.study import figures
 
-    return figures.plot_axes(study_results)
-
-
-def plot_frontier(study_results: Records) -> go.Figure:
-    """Plot AUC or hit rate against milliseconds per row and seconds of training."""
-    from reclora_kedro.study import figures
-
-    return figures.plot_frontier(study_results)
+    return figures.plot_axes(study_results), figures.plot_frontier(study_results)
 
 
 def write_study(study_results: Records, axes: go.Figure, frontier: go.Figure, study_grids: Grids) -> str:

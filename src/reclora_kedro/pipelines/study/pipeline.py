@@ -19,8 +19,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ["study_cells", "study_searches", "params:study"],
             ["study_results", "study_comparisons", "study_trials"],
         ),
-        node(nodes.plot_axes, "study_results", "study_axes_figure"),
-        node(nodes.plot_frontier, "study_results", "study_frontier_figure"),
+        node(nodes.plot_study, "study_results", ["study_axes_figure", "study_frontier_figure"]),
         node(
             nodes.write_study,
             ["study_results", "study_axes_figure", "study_frontier_figure", "study_grids"],

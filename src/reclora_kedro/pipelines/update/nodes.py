@@ -19,8 +19,8 @@ from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history import log_builder
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
-from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.log_builder import Growth, LogInFiles
+from reclora_kedro.history.log import InteractionLog, LogInFiles
+from reclora_kedro.history.log_builder import Growth
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
@@ -84,10 +84,8 @@ def append_interactions(
 ) -> tuple[pl.LazyFrame, pl.DataFrame, Records]:
     """Append the new interactions without alarms, and those of accepted groups, quarantined ones of before included.
 
-    One node, so that nothing reads the interactions before they are examined.
-
-    Returns:
-        All interactions, those that are kept out, and a report.
+    One node, so that nothing reads the interactions before they are examined. It returns all interactions, those that
+    are kept out, and a report.
     """
     from reclora_kedro.update.examination import Examination, Model
 
@@ -252,9 +250,7 @@ def name_current_model(
 ) -> CurrentModel:
     """Return the versions that this update has made, or the current model unchanged if there was nothing new.
 
-    Args:
-        variant: which was trained with the lens, if any.
-        ranked_by: the one that ranks lists.
+    `variant` was trained with the lens, if any, and `ranked_by` ranks lists.
     """
     before = model_history[0]
     if not promotion_report["log_has_grown"]:
