@@ -172,8 +172,9 @@ class Routes:
                 | events.schema.values_of(events.declared, event)
                 for event in newest_first
             ]
-            profile = log.users.select(*field_names(log.users), *number_names(log.users)).row(user, named=True)
-            fields = {name: value for name, value in profile.items() if value is not None}
+            profile = log.users.row(user, named=True)
+            names = [*field_names(log.users), *number_names(log.users)]
+            fields = {name: profile[name] for name in names if profile[name] is not None}
             response = {"user": user_id, "profile": fields, "events": end - first, "latest": latest}
             return response | {"lens_has_learned_from_user": now.learned_from(user), "gates": now.gates_of(user)}
 
