@@ -133,6 +133,14 @@ def forked_groups(monkeypatch):
     monkeypatch.setattr("torch.multiprocessing.spawn", fork_groups)
 
 
+@pytest.fixture
+def forked_cores(monkeypatch):
+    """Has the processes that share the cores begin with all imports done."""
+    from forked import FORKED
+
+    monkeypatch.setattr("reclora_kedro.distributed.engine.get_context", lambda _: FORKED)
+
+
 @pytest.fixture(scope="session")
 def storage_endpoint():
     """Address of an object storage on this machine that speaks S3."""

@@ -54,6 +54,7 @@ CONF = Path(__file__).parents[2] / "conf" / "base"
 
 @pytest.fixture(scope="module")
 def engine():
+    """A Ray takes 10 s to start, and each of its workers as long for its first imports."""
     engine = LOCAL.model_copy(update={"kind": "ray", "workers": 2, "rows_per_shard": 3})
     ray = connect(engine)
     yield engine
@@ -266,6 +267,8 @@ def test_a_group_is_started_again_for_what_may_be_the_loss_of_a_worker_alone(err
 
 @pytest.mark.slow
 def test_what_fails_in_one_of_a_group_ends_it_with_its_cause(engine, tmp_path):
+    """It takes 5 s and more: Ray starts each worker of a group from nothing."""
+
     def train(group):
         with (tmp_path / "tries").open("a") as tries:
             tries.write(".")

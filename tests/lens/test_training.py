@@ -228,6 +228,7 @@ def test_a_training_that_cannot_succeed_is_refused(log, config, changes, setting
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_groups")
 def test_three_processes_train_the_lens_that_one_trains(log, config):
+    """It takes 6 s: three processes train together."""
     parts = config.model_copy(update={"batch_parts": 4, "max_epochs": 2})
     expected, expected_log = fit_lens(log, parts)
     lens, training_log = train_in_processes(partial(_fit, log, parts), 3, "The lens's training")

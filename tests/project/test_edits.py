@@ -48,6 +48,7 @@ def interrupted_run(project, settings, saves):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_run_ends_with_what_a_clean_run_leaves(seed, clean_run, tmp_path):
+    """A seed takes up to 9 s: each makes two runs of the whole flow, and the second one a clean run to compare with."""
     project = shutil.copytree(clean_run(0), tmp_path / "project")
     sequence, generator = Sequence(project, seed), random.Random(seed)
     for _ in range(generator.randint(1, 3)):

@@ -190,6 +190,7 @@ def test_a_run_that_stopped_goes_on_where_it_was_and_ends_with_titles_and_where_
 
 
 def test_a_run_that_was_killed_while_it_trained_goes_on_from_its_checkpoint(finished_run, tmp_path, caplog):
+    """It takes 6 s: a variant is trained in a process that is killed, and on in this one."""
     project = shutil.copytree(finished_run.project, tmp_path / "project")
     for folder in project.glob("data/test/0*/reclora"):
         shutil.rmtree(folder)
@@ -212,6 +213,7 @@ def test_a_run_that_was_killed_while_it_trained_goes_on_from_its_checkpoint(fini
 
 
 def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(pristine_run, tmp_path):
+    """It takes 6 s: four variants are trained and scored."""
     project = shutil.copytree(pristine_run, tmp_path / "project")
     baselines = yaml.safe_load((project / "conf/baselines/parameters.yml").read_text())
     variants = baselines["finetuning"]["variants"]

@@ -59,6 +59,7 @@ def events_in(journal):
 
 
 def test_a_user_is_forgotten(finished_run):
+    """It takes 20 s: forgetting is one story of nine runs, three of which are refused and one of which is killed."""
     project, before = finished_run.project, finished_run.catalog
     users, lines = before.load("users")["user_id"].to_list(), before.load("recommendations_csv")
     user = users[3]

@@ -119,6 +119,7 @@ def lists_of(table):
 
 
 def test_ids_mean_one_thing_at_every_door_and_leave_as_they_came(tables, project, monkeypatch):
+    """It takes 8 s: two runs, a service, an update and a forgotten user, in a log of its own."""
     catalog = catalog_of(project, "trap")
     expected = [
         (user, item, float(rating), second(time), float(plays), shop)

@@ -14,7 +14,10 @@ from reclora_kedro.serving.journal_tables import Event
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project with prices in its raw logs, and with the line that declares them, after a run and an update."""
+    """A project with prices in its raw logs, and with the line that declares them, after a run and an update.
+
+    It takes 5 s: a flow to the adapters, and an update.
+    """
     project = copy_project(tmp_path_factory.mktemp("priced"))
     raw = project / "data/01_raw/fabricated"
     for name in ("interactions", "new_interactions"):

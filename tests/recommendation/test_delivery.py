@@ -55,6 +55,7 @@ def test_each_user_gets_what_the_recommender_finds_best_now_with_reasons(log):
     assert report == {"users": 5, "fallbacks": 0, "empty_candidate_sets": 0}
 
 
+@pytest.mark.usefixtures("forked_cores")
 @pytest.mark.parametrize("kind", ["item_knn", "fusion"])
 def test_lists_are_the_same_whatever_is_made_at_once(log, lens, monkeypatch, workers_here, kind):
     users = (3, 9, 0, 4)

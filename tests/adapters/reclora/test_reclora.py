@@ -460,5 +460,6 @@ def test_only_linear_layers_are_adapted():
 
 
 def test_peft_knows_the_method_of_an_ordinary_lora_where_nothing_else_has_made_an_adapter():
+    """It takes 6 s: a process imports PEFT, and nothing before it."""
     known = "from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING as known; assert 'RECLORA' in known"
     subprocess.run([sys.executable, "-c", f"import reclora_kedro.adapters.reclora.export; {known}"], check=True)

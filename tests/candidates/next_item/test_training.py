@@ -100,6 +100,7 @@ def test_fewer_parts_than_workers_are_refused(log, config):
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_groups")
 def test_two_processes_train_the_retriever_that_one_trains(log, config):
+    """It takes up to 9 s: two processes train together."""
     config = config.model_copy(update={"max_epochs": 2, "full_softmax_items": 1, "batch_parts": 4})
     expected, expected_log = fit_retriever(log, config)
     retriever, training_log = train_in_processes(partial(_fit, log, config, None), 2, "The retriever's training")
