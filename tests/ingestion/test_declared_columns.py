@@ -31,6 +31,7 @@ from reclora_kedro.ingestion.config import ItemColumns, TextField
 from reclora_kedro.ingestion.entities import describe_items
 from reclora_kedro.ingestion.events import EventColumn, EventSchema
 from reclora_kedro.ingestion.schema import Interactions, Items
+from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.models import twin
 from reclora_kedro.lens.states import LensReader
@@ -292,14 +293,14 @@ def test_a_text_that_only_a_forgotten_user_had_leaves_log_and_lens():
     assert torch.equal(table.weight[rest], former.weight[rest])
 
 
-@pytest.mark.parametrize("model", ["autoint", "caser", "deepfm", "din", "gru4rec", "sasrec", "sim", "twin"])
+@pytest.mark.parametrize("model", LENS_MODELS.modules())
 @pytest.mark.parametrize("kind", ["number", "category"])
-def test_every_lens_that_embeds_events_reads_declared_columns(monkeypatch, model, kind):
+def test_every_lens_reads_declared_columns(monkeypatch, model, kind):
     monkeypatch.setattr(twin, "RETRIEVED", 2)
     log, _ = log_of(raw_table(kind), declaring("price", kind=kind))
     others, _ = log_of(raw_table(kind, lambda place: place + 1), declaring("price", kind=kind))
     log, others, samples = with_vectors(log), with_vectors(others), log.samples.tail(20)
-    lens = small_model(log, {"model": model}).lens
+    lens = small_model(log, {"model": model, "item_text": model == "text_transformer"}).lens
     logits = [LensReader(lens, each).logits(samples) for each in (log, others)]
     assert all(each.isfinite().all() for each in logits)
     assert not torch.equal(*logits)

@@ -95,10 +95,10 @@ class Lens(nn.Module):
             self.event_dim += dim
         if sizes.event_numbers:
             self.event_numbers = MeasuredNumbers(len(sizes.event_numbers), dim)
-            self.event_dim += self.event_numbers.output_dim
         # A vector for each code, and one for all others.
         self.event_tables = nn.ModuleList(embedding_table(1 + len(codes), dim) for codes in sizes.event_values.values())
-        self.event_dim += dim * len(sizes.event_values)
+        self.columns_dim = dim * (len(sizes.event_numbers) + len(sizes.event_values))
+        self.event_dim += self.columns_dim
         self.statistics = NumericFields(len(COLUMNS) if config.rating_statistics else 0, dim)
         if folds := config.co_occurrence_folds:
             self.register_buffer("co_occurrences", torch.zeros(folds, sizes.items, COMPONENTS))
@@ -183,12 +183,14 @@ class Lens(nn.Module):
         parts = [self.embed_items(events.item.masked_fill(~mask, 0))]
         if self.sizes.rating_levels > 1:
             parts.append(self.rating(events.rating))
-        if events.numbers is not None:
-            parts.append(self.event_numbers(events.numbers))
-        if events.values is not None:
-            tables = zip(self.event_tables, events.values.unbind(-1), strict=True)
-            parts += [table(codes) for table, codes in tables]
+        parts += self.embed_columns(events)
         return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+
+    def embed_columns(self, events: History) -> list[Tensor]:
+        """Return the vectors of declared columns that the lens reads: together (batch, length, columns_dim)."""
+        numbers = [] if events.numbers is None else [self.event_numbers(events.numbers)]
+        codes = () if events.values is None else events.values.unbind(-1)
+        return [*numbers, *(table(of_column) for table, of_column in zip(self.event_tables, codes, strict=True))]
 
     def embed_items(self, item: Tensor) -> Tensor:
         """Return the vectors of items by index, (…) to (…, item width); each distinct item is computed once."""

@@ -33,6 +33,8 @@ class TextTransformer(Lens):
         super().__init__(config, sizes)
         self.read_item = nn.Linear(sizes.item_text_width, WIDTH)
         self.read_rating = nn.Embedding(sizes.rating_levels, WIDTH)
+        if self.columns_dim:
+            self.read_columns = nn.Linear(self.columns_dim, WIDTH)
         self.position = nn.Embedding(1 + config.recent_length, WIDTH)  # counted from the target, which is at 0
         for table in (self.read_rating, self.position):
             nn.init.normal_(table.weight, std=0.02)
@@ -63,7 +65,8 @@ class TextTransformer(Lens):
     def _events(self, past: History) -> Tensor:
         """Return the transformer's inputs for events: (batch, length, WIDTH)."""
         place = self.position(1 + recency(past.mask, len(self.position.weight) - 1))
-        return self._read_item(past.item) + self.read_rating(past.rating) + place
+        events, columns = self._read_item(past.item) + self.read_rating(past.rating) + place, self.embed_columns(past)
+        return events + self.read_columns(torch.cat(columns, dim=-1)) if columns else events
 
     def _read(self, tokens: Tensor) -> Tensor:
         return self.norm(read_causally(self.blocks, tokens))
