@@ -25,9 +25,7 @@ def rated_alike(log: InteractionLog, samples: pl.DataFrame, in_training: bool) -
     Ratings are less their item's and their user's mean; weights are correlations over the users of training events
     (Sarwar et al., Item-based collaborative filtering, 2001), shrunk towards 0. It is 0 where nobody rated both, or
     where ratings do not differ. Training events may be later than a training sample; for test samples all are earlier.
-
-    Args:
-        in_training: whether the samples train: then a fifth of the users is read by the ratings of the other ones.
+    If the samples train, each fifth of the users is read by the ratings of the other ones.
     """
     events, is_training_event, user = log.sequences, log.training_events(), user_of_events(log.sequences.offsets)
     feature = np.zeros(samples.height, dtype=np.float32)

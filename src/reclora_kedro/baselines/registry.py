@@ -27,10 +27,7 @@ def attributes(name: str, models: Iterable[str]) -> dict[str, Any]:
 
 
 def inputs(name: str, prompts: str) -> list[str]:
-    """Return the catalog entries that a baseline's ``scores`` reads, in the order of its arguments.
-
-    Args:
-        prompts: the entry with the prompts that the untrained LLM reads.
+    """Return the catalog entries that a baseline's ``scores`` reads; `prompts` is that of the untrained LLM's prompts.
 
     Examples:
         >>> inputs("lens_probe", "test.recent.prompts")

@@ -11,11 +11,8 @@ class CheckpointStoreDataset(LoadOnlyDataset):
 
     It is an input without versions, so that a session finds what an earlier one left. The runner sets `recipe_key`, the
     key of the node's recipe, so that checkpoints of other recipes are ignored, and clears the folder once the node's
-    outputs are saved, see :class:`kedro_provenance.runner.IncrementalRunner`.
-
-    Args:
-        filepath: folder of the checkpoints, local or in an object storage such as ``s3://bucket/folder``.
-        credentials: credentials of the object storage, for fsspec.
+    outputs are saved, see :class:`kedro_provenance.runner.IncrementalRunner`. It may be in an object storage, such as
+    ``s3://bucket/folder``, with credentials for fsspec.
     """
 
     recipe_key = "by-hand"

@@ -11,11 +11,9 @@ class DatabaseTableDataset(PolarsDatabaseDataset):
     """Saves a table's rows in place of those that a table of a database has, in one transaction, and loads them.
 
     Whoever reads the table meanwhile sees all of the former rows, or all of the new ones. The table is created if it
-    does not exist; else it stays with its indexes, grants and views, and its columns have to be those of the data.
-
-    Args:
-        table_name: of the table, such as `recommendations` or `shop.recommendations`.
-        credentials: `con`, the database's address for SQLAlchemy, such as postgresql+psycopg://user:password@host/shop.
+    does not exist; else it stays with its indexes, grants and views, and its columns have to be those of the data. Its
+    name may have a schema, such as `shop.recommendations`; `con` of the credentials is the database's address for
+    SQLAlchemy, such as postgresql+psycopg://user:password@host/shop.
     """
 
     def __init__(self, *, table_name: str, credentials: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:

@@ -11,11 +11,9 @@ from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
 class StudyGridsDataset(LoadOnlyDataset):
-    """Grids by file name, from the project and from installed packages; each is read when called.
+    """Grids by file name, from the project's folder, `path`, and from those of installed packages; read when called.
 
-    Args:
-        path: the project's folder of grids, whose files replace a package's of the same name.
-        packages: by name of a package's configuration, the ``path`` of its folder of grids.
+    The project's files replace a package's of the same name.
     """
 
     def __init__(

@@ -20,12 +20,9 @@ class ItemFacts:
     Further ones are of what a log declares. A number of the items is that of the pair's item, and how far it lies above
     those of the user's latest ones. A column of the events is that of the latest one, for numbers also the mean.
 
-    Without a shared clock, all known events count at any moment, and ages are 0.
-
-    Args:
-        log: the log; item embeddings are compared if there are any.
-        is_training_event: whether each event counts, shape (events,); None for all.
-        delay: age from which an event counts, in seconds.
+    Without a shared clock, all known events count at any moment, and ages are 0. Item embeddings are compared if the
+    log has any. `is_training_event` says which events count, shape (events,), None for all, and `delay` from which age,
+    in seconds.
     """
 
     def __init__(self, log: InteractionLog, is_training_event: np.ndarray | None = None, delay: float = 0) -> None:

@@ -80,12 +80,9 @@ def build_log(
     not clicked has the `event` of a click of the same moment, or null where there was none.
 
     Where negatives are drawn, items that the user took before are no samples; likes of these are `repeats`, with the
-    columns of samples and row numbers that follow theirs.
-
-    Args:
-        growth: replaces `config.split` and `config.rating_levels`; splits may then have one class or be empty, see
-            `require_training`.
-        schema: of the interactions; columns that these lack have no values.
+    columns of samples and row numbers that follow theirs. Growth replaces `config.split` and `config.rating_levels`;
+    splits may then have one class or be empty, see `require_training`. Columns of the schema that the interactions lack
+    have no values.
 
     Raises:
         MismatchError: the tables are of different runs.

@@ -182,8 +182,7 @@ class RatingStatistics:
     def _count_latest(self, ranges: Ranges, width: int) -> np.ndarray:
         """Return how many events of each range are since the tenth latest one that counts: (parts, rows).
 
-        Args:
-            width: number of events, at least ten and those of the range that do not count.
+        The latest `width` events are looked at: at least ten and those of the range that do not count.
         """
         moments, signs = [], []
         for part, (first, last) in zip(self._sums, ranges, strict=True):

@@ -105,8 +105,7 @@ def require_addresses(pipeline: Pipeline, catalog: DataCatalog) -> None:
 def require_one_data_set(raw_tables: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise ValueError for raw tables of several data sets, such as a log and conf/base's users, with lines to add.
 
-    Args:
-        raw_tables: catalog entries by name; `metadata.data_set` of an entry names its data set.
+    `metadata.data_set` of a catalog entry names its data set.
     """
     tables = {name: entry for name, entry in raw_tables.items() if "data" not in entry or entry["data"] is not None}
     data_sets = {name: (entry.get("metadata") or {}).get("data_set") for name, entry in tables.items()}
