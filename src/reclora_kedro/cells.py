@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from filelock import lock_descriptor
 from kedro.config import OmegaConfigLoader
@@ -35,28 +35,10 @@ from reclora_kedro.distributed.engine import process_pool
 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
+Cell: TypeAlias = Any  # a `study.grid.Cell`, which is of a layer above
 
 FOLDER = "02_intermediate/study"
 """Folder of the outputs of cells, in that of the data: a store of results by recipe."""
-
-
-class Cell(Protocol):
-    """A run with parameters of its own; its text describes them."""
-
-    @property
-    def outputs(self) -> Sequence[str]:
-        """Outputs that it is run for."""
-
-    @property
-    def pipelines(self) -> Sequence[str]:
-        """Names of the pipelines that have its nodes."""
-
-    @property
-    def globals(self) -> Mapping[str, Any]:
-        """Values for ``${globals:name}`` in parameters."""
-
-    def runtime_params(self, given: Mapping[str, Any], session: Mapping[str, Any]) -> dict[str, Any]:
-        """Return nested blocks of its runtime parameters, from all given ones and the session's."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +101,7 @@ def cell_runner(run: Run) -> CellRunner:
     loader = run.context.config_loader
     return CellRunner(
         project=run.project,
-        cells=cells_of(run),
+        cells=run.data / FOLDER,
         conf_source=str(loader.conf_source),
         env=run.context.env,
         runtime_params=loader.runtime_params or {},
@@ -127,11 +109,6 @@ def cell_runner(run: Run) -> CellRunner:
         revision=run.revision,
         checks=run.checks,
     )
-
-
-def cells_of(run: Run) -> Path:
-    """Return the folder of the outputs of cells, one folder per recipe."""
-    return run.data / FOLDER
 
 
 def begin(project: Path) -> None:

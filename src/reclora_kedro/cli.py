@@ -180,11 +180,7 @@ def list_pipelines() -> None:
 
 
 def enter_project() -> Path:
-    """Change to the project of this folder, whose relative addresses are those of the project, and return its folder.
-
-    Raises:
-        click.ClickException: the folder is in no project.
-    """
+    """Change to the project of this folder, from which relative addresses count, and return its folder."""
     path = find_kedro_project(Path.cwd())
     if path is None:
         raise click.ClickException(NO_PROJECT.format(folder=Path.cwd()))

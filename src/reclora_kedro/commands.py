@@ -37,10 +37,7 @@ NOT_SEARCHED = [
 
 
 def study(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:
-    """Run the cells of a study that have not finished, then the pipeline that compares them.
-
-    Args:
-        session: arguments of Kedro's session, such as ``env`` and ``runtime_params``.
+    """Run the cells of a study that have not finished, then the pipeline that compares them, in a session of Kedro.
 
     Raises:
         RunRefusedError: a grid or a cell is invalid, or a cell failed; finished nodes are kept.
@@ -98,9 +95,6 @@ def run_search(search: Any, runner: CellRunner, workers: int) -> list[dict[str, 
 
 def forget(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:
     """Run the pipeline that forgets users, then erase them in files that have no versions, and the versions it listed.
-
-    Args:
-        session: arguments of Kedro's session, such as ``env`` and ``runtime_params``.
 
     Raises:
         RunRefusedError: something could not be erased.

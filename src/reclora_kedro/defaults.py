@@ -15,11 +15,7 @@ BASE = (CARRIED if CARRIED.exists() else Path(__file__).parents[2]) / "conf" / "
 
 
 def default_parameters(steps: Collection[str], seed: Any = None) -> dict[str, Any]:
-    """Return the blocks of the parameter files of some steps.
-
-    Args:
-        seed: of every random draw; None for the one in globals.yml.
-    """
+    """Return the blocks of the parameter files of some steps, with one seed of all draws, by default globals.yml's."""
     return _read([f"parameters_{step}.yml" for step in steps], {} if seed is None else {"seed": seed})
 
 
@@ -48,9 +44,10 @@ def change_settings(
 ) -> None:
     """Change parameters by their paths, or by the last name of the path where only one ends in it.
 
+    Values that are blocks change what they have, and keep the rest.
+
     Args:
         blocks: changed in place.
-        settings: values by name; blocks change what they have, and keep the rest.
         caller: named in messages.
         unread: paths of parameters that it does not read.
 

@@ -49,9 +49,6 @@ def conf_folders() -> list[Path]:
     """Return the folders ``conf/`` of the packages in the group ``reclora_kedro.conf``.
 
     Values of conf/base, of a run's environment and of runtime parameters override theirs.
-
-    Raises:
-        ModuleNotFoundError: a package is not installed.
     """
     return [folder_of(package) / "conf" for package in installed(CONF_GROUP).values()]
 
@@ -101,20 +98,15 @@ def folder_of(package: str) -> Path:
 class Registry:
     """Modules of one kind by name: the recommender's own, those of installed packages, and any by dotted path.
 
-    Attributes:
-        group: package of the recommender's own modules, and group of the entry points that add others.
-        own: names of the recommender's own modules; None for all modules of the package but the helpers.
-        helpers: modules of the package that are none of the kind.
-
     Examples:
         >>> models = Registry("reclora_kedro.lens.models")
         >>> models.module_name("sim"), models.module_name("reclora_kedro.lens.layers")
         ('reclora_kedro.lens.models.sim', 'reclora_kedro.lens.layers')
     """
 
-    group: str
-    own: tuple[str, ...] | None = None
-    helpers: tuple[str, ...] = ()
+    group: str  # package of the recommender's own modules, and group of the entry points that add others
+    own: tuple[str, ...] | None = None  # the recommender's own modules; None for all of the package but the helpers
+    helpers: tuple[str, ...] = ()  # modules of the package that are none of the kind
 
     def modules(self) -> dict[str, str]:
         """Full names of the modules by name; entry points do not replace own modules."""

@@ -9,14 +9,7 @@ from torch import Tensor
 
 
 class TrainingLog:
-    """Records of a training, and the weights of its best validation.
-
-    Attributes:
-        patience: validations without a better score before the training ends; None: it never does.
-        records: one record per epoch, step or validation, in the order of the training.
-        best: copy of the weights of the best validation by name; empty before the first one.
-        score: numbers of that validation, of which later ones break ties; empty before the first one.
-        validations_since_best: validations after that one.
+    """Records of a training, and the weights of its best validation, which are empty before the first one.
 
     Examples:
         >>> log, weights = TrainingLog(patience=1), {"w": torch.zeros(1)}
@@ -27,10 +20,10 @@ class TrainingLog:
     """
 
     def __init__(self, patience: int | None) -> None:
-        self.patience = patience
-        self.records: list[dict[str, Any]] = []
-        self.best: dict[str, Tensor] = {}
-        self.score: tuple[float, ...] = ()
+        self.patience = patience  # validations without a better score before the training ends; None: it never does
+        self.records: list[dict[str, Any]] = []  # one per epoch, step or validation, in the order of the training
+        self.best: dict[str, Tensor] = {}  # copy of the weights of the best validation by name
+        self.score: tuple[float, ...] = ()  # numbers of that validation, of which later ones break ties
         self.validations_since_best = 0
 
     def keep_if_best(

@@ -10,15 +10,9 @@ from kedro_provenance.parameters import Block
 B = TypeVar("B", bound=Block)
 
 
-def _no_bool(value: Any) -> Any:
+def _no_bool(value: Any, expected: str = "input should be a number") -> Any:
     if isinstance(value, bool):
-        raise ValueError("input should be a number, not true or false")
-    return value
-
-
-def _no_bool_as_id(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("an id is a whole number or a text, not true or false")
+        raise ValueError(f"{expected}, not true or false")
     return value
 
 
@@ -35,7 +29,7 @@ Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
 Share = Annotated[Real, Field(ge=0, lt=1)]
 """A share in [0, 1), such as a dropout rate."""
-Id = Annotated[int | str, BeforeValidator(_no_bool_as_id)]
+Id = Annotated[int | str, BeforeValidator(lambda value: _no_bool(value, "an id is a whole number or a text"))]
 """Id of a user or an item."""
 
 
@@ -52,10 +46,9 @@ LearningRate = Annotated[Positive, Field(le=1)]
 
 
 def saved_settings(kind: type[B], saved: Mapping[str, Any], pipeline: str) -> B:
-    """Return the settings that were saved with a model, of an earlier release, too.
+    """Return the settings that were saved with a model, of an earlier release, too, where constants were settings.
 
     Args:
-        kind: type of the block. What is a constant of it may be saved as a setting.
         pipeline: name of the pipeline that trains the model.
 
     Raises:

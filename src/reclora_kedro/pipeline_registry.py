@@ -109,11 +109,7 @@ def loadable(steps: Collection[str]) -> list[str]:
 
 
 def without_llm(pipelines: dict[str, Pipeline]) -> dict[str, Pipeline]:
-    """Return the pipelines that no LLM's settings enter, where the packages of an LLM are not installed; else all.
-
-    Raises:
-        RunRefusedError: recommendations are by an LLM.
-    """
+    """Return the pipelines that no LLM's settings enter, where the packages of an LLM are not installed; else all."""
     text = missing_extra("llm", "recommendation.variant")
     if text is None:
         return pipelines

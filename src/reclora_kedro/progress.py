@@ -21,9 +21,6 @@ class Progress:
         delay: seconds before there is a bar; a step that ends sooner shows none.
         at_most: whether the step may end before its total, as a training does that no longer improves.
 
-    Attributes:
-        hidden: whether none is shown in this process.
-
     Examples:
         >>> with Progress("lens", 300, "rows") as progress:
         ...     for rows in (100, 200):
@@ -32,7 +29,7 @@ class Progress:
         300
     """
 
-    hidden: ClassVar[bool] = False
+    hidden: ClassVar[bool] = False  # whether none is shown in this process
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from reclora_kedro.candidates.next_item.windows import Windows
+from reclora_kedro.candidates.next_item.training import Windows
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import Sequences

@@ -35,16 +35,13 @@ class NoSettings(Block):
 class Training:
     """What item models learn from: the known events of a log, and what several models make of them.
 
-    Attributes:
-        is_training_event: whether each event is known, shape (events,).
-        trained: what other steps have trained, by source, and what models have `learned` before, as ``source/name``.
-        engine: whose workers share what takes long; in a worker, this process.
+    What other steps have trained is known by the source's name, and what models have `learned` as ``source/name``.
     """
 
     log: InteractionLog
-    is_training_event: np.ndarray
+    is_training_event: np.ndarray  # whether each event is known, shape (events,)
     trained: Mapping[str, Any] = field(default_factory=dict)
-    engine: EngineConfig = LOCAL
+    engine: EngineConfig = LOCAL  # whose workers share what takes long; in a worker, this process
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
     @classmethod
@@ -163,14 +160,10 @@ def greatest_of_pairs(pairs: csr_array) -> csr_array:
 
 @dataclass(frozen=True)
 class Step:
-    """Settings to choose among together, as changes of those chosen so far; among equals, the first.
-
-    Attributes:
-        most_items: number of items, those with the most users, in a catalogue of which they are chosen; None for all.
-    """
+    """Settings to choose among together, as changes of those chosen so far; among equals, the first."""
 
     changes: Sequence[Mapping[str, Any]]
-    most_items: int | None = None
+    most_items: int | None = None  # with the most users, in a catalogue of which they are chosen; None for all
 
 
 class ItemModel(ABC):
@@ -225,8 +218,7 @@ class ItemModel(ABC):
     def learned(self) -> dict[str, np.ndarray]:
         """Return weights that took long to learn, which a later `fit` to the same events finds in `Training.trained`.
 
-        Returns:
-            Arrays by name, with what tells whether the events are the same; none if all is learned in seconds.
+        What tells whether the events are the same is among them; there are none if all is learned in seconds.
         """
         return {}
 
@@ -235,11 +227,7 @@ class ItemModel(ABC):
         return moments.once((self, "scores"), lambda: self.scores(moments))
 
     def as_of_each_moment(self, training: Training) -> Self:
-        """Return a copy that also counts, at each moment, what happened before it; what was learned stays.
-
-        Args:
-            training: the events that it was fitted to, and others of its log.
-        """
+        """Return a copy that also counts, at each moment, what happened before it; what was learned stays."""
         return self
 
     def with_events(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from itertools import product
+from operator import matmul
 from typing import Annotated, ClassVar, Self
 
 import numpy as np
@@ -52,12 +53,9 @@ class LinearSettings(Block):
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """Scores of weighted histories, (moments, items) to (moments, items), by a matrix (items, items)."""
+    """Scores of weighted histories, (moments, items), by a matrix (items, items)."""
 
     weights: Scores
-
-    def __call__(self, histories: csr_array) -> Scores:
-        return histories @ self.weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +126,7 @@ class Linear(ItemModel):
         histories = moments.latest(EVENTS, self.settings.recency)
         total: Scores | None = None
         for weight, term in self.terms:
-            made = moments.once((term, self.settings.recency), partial(term, histories))
+            made = moments.once((term, self.settings.recency), partial(matmul, histories, term.weights))
             added = made if weight == 1 else np.float32(weight) * made
             if isinstance(total, np.ndarray) and not isinstance(added, np.ndarray):
                 added = added.toarray()

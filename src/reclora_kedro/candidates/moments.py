@@ -43,15 +43,10 @@ class ItemOrder:
 
 
 class Lists(NamedTuple):
-    """The best items of moments, best first.
+    """The best items of moments, best first."""
 
-    Attributes:
-        items: item indices, padded with `NO_ITEM`: int64, shape (moments, n).
-        scores: the scores that order them, NaN where there is none: float64, shape (moments, n).
-    """
-
-    items: np.ndarray
-    scores: np.ndarray
+    items: np.ndarray  # item indices, padded with `NO_ITEM`: int64, shape (moments, n)
+    scores: np.ndarray  # the scores that order them, NaN where there is none: float64, shape (moments, n)
 
     @classmethod
     def empty(cls, moments: int, n: int) -> Self:
@@ -80,21 +75,13 @@ def rows_of_lists(user: pl.Series, item: pl.Series) -> tuple[np.ndarray, np.ndar
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Lists to make, one per row, whoever the user is: two requests of one user are two rows.
+    """Lists to make, one per row, whoever the user is: two requests of one user are two rows."""
 
-    Attributes:
-        frame: user_index, history_end (flat index behind the user's events so far) and timestamp, see `MOMENT`.
-        events: the events that these indices are of.
-        order: decides between equal scores.
-        hidden: items that each row may not get.
-        allowed: the only items that each row may get; None for all.
-    """
-
-    frame: pl.DataFrame
-    events: Events
-    order: ItemOrder
-    hidden: Sequence[np.ndarray]
-    allowed: Sequence[np.ndarray | None]
+    frame: pl.DataFrame  # user_index, history_end (flat index behind the user's events so far), timestamp: `MOMENT`
+    events: Events  # that these indices are of
+    order: ItemOrder  # decides between equal scores
+    hidden: Sequence[np.ndarray]  # items that each row may not get
+    allowed: Sequence[np.ndarray | None]  # the only items that each row may get; None for all
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
     @classmethod
@@ -172,10 +159,8 @@ class Moments:
 
     def latest(self, limit: int, recency: float) -> csr_array:
         """Return the latest events of each row, weighted by recency, see `latest_events`: (moments, items)."""
-        return self.once(
-            ("latest", limit, recency),
-            lambda: latest_events(self.events, self.frame, self.items, limit, recency),
-        )
+        key = ("latest", limit, recency)
+        return self.once(key, lambda: latest_events(self.events, self.frame, self.items, limit, recency))
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what has been made of these moments under a key, or make it."""
@@ -225,11 +210,7 @@ def why_empty(candidates: np.ndarray, excluded: np.ndarray) -> Nothing:
 
 
 def best_items(scores: Scores, moments: Moments, limit: int) -> Lists:
-    """Return the items with the highest scores, those first in the order among equals; see `Moments`.
-
-    Raises:
-        ValueError: a score is not a number.
-    """
+    """Return the items with the highest scores, the first in the order among equals; ValueError if one is no number."""
     values = scores if isinstance(scores, np.ndarray) else scores.data
     if not np.isfinite(values).all():
         count = np.count_nonzero(~np.isfinite(values))

@@ -37,16 +37,12 @@ class Likes:
     """Likes by user and item, those of one pair by time, which windows of any length are made of.
 
     Where the log declares weights, a user counts for an item as the greatest of their joined likes so far.
-
-    Attributes:
-        again: whether the like before is of the same user and item, shape (likes,).
-        in_time: places of the likes in the order of time, int32, shape (likes,).
     """
 
     item: np.ndarray  # shape (likes,)
     second: np.ndarray  # int64, shape (likes,)
-    again: np.ndarray
-    in_time: np.ndarray
+    again: np.ndarray  # whether the like before is of the same user and item, shape (likes,)
+    in_time: np.ndarray  # places of the likes in the order of time, int32, shape (likes,)
     weight: np.ndarray | None  # float32, shape (likes,); None if each counts 1
 
     @classmethod

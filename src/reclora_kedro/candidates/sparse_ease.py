@@ -64,20 +64,13 @@ def sparse_item_weights(user_items: csr_array, regularization: float, prior: csr
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """What the blocks give: of each item, the greatest weights before they are scaled.
+    """What the blocks give: of each item, the greatest weights before they are scaled."""
 
-    Attributes:
-        place, weights: other items and their numbers in the inverse, shape (items, most).
-        pulls: what the prior adds to these, shape (items, most); None without one.
-        diagonal: of the inverse, shape (items,).
-        pulled: what the prior adds to the diagonal, shape (items,).
-    """
-
-    place: np.ndarray
-    weights: np.ndarray
-    pulls: np.ndarray | None
-    diagonal: np.ndarray
-    pulled: np.ndarray
+    place: np.ndarray  # other items, shape (items, most)
+    weights: np.ndarray  # their numbers in the inverse, shape (items, most)
+    pulls: np.ndarray | None  # what the prior adds to these, shape (items, most); None without one
+    diagonal: np.ndarray  # of the inverse, shape (items,)
+    pulled: np.ndarray  # what the prior adds to the diagonal, shape (items,)
 
     @classmethod
     def empty(cls, items: int, limit: int, has_prior: bool) -> Self:
@@ -139,14 +132,10 @@ class _Blocks:
     Each block is of the common items and a tail of others. With G their part of X'X + ridge, its Cholesky factor is
     ``[[L, 0], [R, F]]``, where ``L L' = G[common, common]``, ``R = G[tail, common] L'^-1`` and
     ``F F' = G[tail, tail] - R R'``: L is made once, and so are the rows of R of items that are in several blocks.
-
-    Attributes:
-        users: the diagonal of X'X + ridge.
-        common: items of every block.
     """
 
     def __init__(self, user_items: csr_array, users: np.ndarray, near: csr_array) -> None:
-        self.users, self._near, self._takers = users, near, user_items.T.tocsr()
+        self.users, self._near, self._takers = users, near, user_items.T.tocsr()  # users: the diagonal
         order = np.argsort(-near.sum(axis=0), kind="stable")
         self.common = order[:HEADS]
         self._heads = user_items[:, self.common].tocsr()

@@ -14,15 +14,10 @@ MOST_PLACES = 64  # apart, of events that are compared: a moment of more events 
 
 
 class Follows(NamedTuple):
-    """How often users take one item after another, float64, each of shape (items, items).
+    """How often users take one item after another, float64, each of shape (items, items)."""
 
-    Attributes:
-        later: weights of items taken in later moments (columns) than those of the rows.
-        together: numbers of pairs of one moment, in both directions.
-    """
-
-    later: csr_array
-    together: csr_array
+    later: csr_array  # weights of items taken in later moments (columns) than those of the rows
+    together: csr_array  # numbers of pairs of one moment, in both directions
 
 
 def follows(sequences: Sequences, usable: np.ndarray, items: int, window: int, decay: float) -> Follows:
@@ -34,7 +29,6 @@ def follows(sequences: Sequences, usable: np.ndarray, items: int, window: int, d
 
     Args:
         usable: whether an event counts, shape (events,).
-        items: number of items.
         window: maximum number of moments between two events.
         decay: factor per further moment between them.
     """

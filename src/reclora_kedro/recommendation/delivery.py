@@ -46,10 +46,7 @@ def require_table(table: Any) -> pl.DataFrame:
 
 
 def candidate_table(table: Any, log: InteractionLog) -> pl.DataFrame:
-    """Return the pairs of the entry `recommendation_candidates`; warn of unknown items.
-
-    Returns:
-        Frame with user_id (text) and item_index, null for an unknown item.
+    """Return user_id (text) and item_index, null for an unknown one, of `recommendation_candidates`; warn of these.
 
     Raises:
         ValueError: the table is unfit or missing.

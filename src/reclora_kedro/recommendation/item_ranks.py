@@ -167,11 +167,7 @@ def reranking_questions(item_ranks: pl.DataFrame, first_stage: str, shortlist: i
 def rerank(
     item_ranks: pl.DataFrame, scores: pl.DataFrame, first_stage: str, shortlist: int, model: str
 ) -> pl.DataFrame:
-    """Rank each like by a model's scores in the shortlist, and by the first stage after it, as in `item_ranks`.
-
-    Raises:
-        ValueError: a score is not a number.
-    """
+    """Rank each like by a model's scores in the shortlist, and by the first stage after it, as in `item_ranks`."""
     if not scores["score"].is_finite().all():
         raise ValueError(f"{model}: some of the {scores.height} scores are no numbers; train it again.")
     first = item_ranks.filter(model=first_stage)

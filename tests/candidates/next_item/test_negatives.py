@@ -7,8 +7,7 @@ import polars as pl
 import pytest
 
 from cycle_log import catalogue_scores, changed
-from reclora_kedro.candidates.next_item.negatives import with_retrieved_negatives
-from reclora_kedro.candidates.next_item.reader import RetrieverReader
+from reclora_kedro.candidates.next_item.reader import RetrieverReader, with_retrieved_negatives
 from reclora_kedro.candidates.next_item.training import fit_retriever
 from reclora_kedro.history.config import NegativesConfig
 from reclora_kedro.history.splits import SPLIT_NAMES

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from cycle_log import EVENTS, USERS, cycle_log
-from reclora_kedro.candidates.next_item.windows import Windows
+from reclora_kedro.candidates.next_item.training import Windows
 from reclora_kedro.history.taken_items import validation_likes
 
 

@@ -28,9 +28,6 @@ class ItemIndex:
     Args:
         vectors: float32, shape (n, dim), n at least 16.
         items: their items' indices, int64, shape (n,).
-
-    Raises:
-        ImportError: Faiss is not installed.
     """
 
     def __init__(self, vectors: np.ndarray, items: np.ndarray, seed: int) -> None:

@@ -1,7 +1,8 @@
-"""Scores of a retriever at moments of users, for the whole catalogue or for pairs."""
+"""Scores of a retriever at moments of users, for the whole catalogue or for pairs, and hard negatives by them."""
 
 from collections.abc import Iterator
 from copy import copy
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -23,20 +24,13 @@ LOWEST_SCORE = float(np.finfo(np.float32).min)
 
 
 class RetrieverReader:
-    """Reads histories of a log with a frozen retriever, on `retriever.config.device`.
-
-    Raises:
-        MismatchError: the retriever was built for other items than the log's.
-    """
+    """Reads histories of a log with a frozen retriever, which is of the same items, on `retriever.config.device`."""
 
     @torch.inference_mode()
     def __init__(self, retriever: Retriever, log: InteractionLog) -> None:
         if log.items.height != retriever.sizes.items:
-            message = (
-                f"The log has {log.items.height} items, but the retriever knows {retriever.sizes.items}: they stem "
-                "from different runs."
-            )
-            raise MismatchError(message, "log", "retriever")
+            known = f"the retriever knows {retriever.sizes.items}: they stem from different runs."
+            raise MismatchError(f"The log has {log.items.height} items, but {known}", "log", "retriever")
         self._device = choose_device(retriever.config.device)
         self._retriever, self.events = retriever.to(self._device).eval(), log.sequences
         self._vectors = retriever.item_vectors(torch.arange(retriever.sizes.items, device=self._device))
@@ -92,3 +86,36 @@ class RetrieverReader:
         mask = torch.from_numpy(events >= 0).to(self._device)
         items = torch.from_numpy(self.events.item_index[events.clip(0)]).to(self._device)
         return last_event(self._retriever(self._vectors[items]), mask), mask.any(dim=1)
+
+
+@torch.inference_mode()
+def with_retrieved_negatives(log: InteractionLog, retriever: Retriever, first: int, seed: int) -> InteractionLog:
+    """Replace the drawn negatives of the training and validation splits by items that a retriever ranks high.
+
+    Each is drawn from the `first` items with the highest scores for the history that it shares with its like, without
+    items that the user takes until the split ends; it stays unchanged if none is left. Rated samples and test samples
+    stay.
+
+    Raises:
+        ValueError: no negative was drawn, or the log's negatives are impressions without a click.
+    """
+    random = np.random.default_rng(seed)
+    own_item = pl.Series(log.sequences.item_index).gather(log.samples["event"])
+    end = pl.col("event").max().over("user_index", "split") + 1
+    learned = pl.col("split").is_in(["train", "validation"])
+    behind_own = pl.col("event") == pl.col("event").shift()  # impressions come in the order of their items
+    drawn = log.samples.with_columns(end=end, behind_own=behind_own)
+    drawn = drawn.filter(learned, pl.col("item_index") != own_item, label=0)
+    if drawn.is_empty() or not drawn["behind_own"].all():
+        raise ValueError(
+            f"lens.retrieved_negatives is {first}, but history drew no negatives that could be drawn anew: set "
+            "history.negatives.kind to matched or uniform or, for a log of impressions, lens.retrieved_negatives to 0."
+        )
+    items, numbers = log.samples["item_index"].to_numpy(writable=True), drawn["row"].to_numpy()
+    for rows, scores in RetrieverReader(retriever, log).blocks(drawn, drawn["end"].to_numpy()):
+        best = scores.topk(min(first, scores.shape[1]))
+        left = best.values.isfinite().sum(dim=1).cpu().numpy()
+        place = (random.random(len(left)) * left).astype(np.int64)
+        chosen = best.indices.cpu().numpy()[np.arange(len(left)), place]
+        items[numbers[rows]] = np.where(left > 0, chosen, items[numbers[rows]])
+    return replace(log, samples=log.samples.with_columns(item_index=pl.Series(items)))

@@ -31,7 +31,7 @@ def train_lens(
 
     It may be trained on the few-shot rows among `learning_questions` only, and on negatives that a retriever proposes.
     """
-    from reclora_kedro.candidates.next_item.negatives import with_retrieved_negatives
+    from reclora_kedro.candidates.next_item.reader import with_retrieved_negatives
     from reclora_kedro.lens.training import fit_lens
 
     if config.training_rows == "few_shot":
