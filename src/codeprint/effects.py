@@ -1,34 +1,32 @@
 """What modules do when they are imported, besides binding names: they register, patch and set options."""
 
+import ast
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from codeprint.memory import remembered
 from codeprint.modules import source_of
 from codeprint.references import Key, References
-from codeprint.statements import Statement
+from codeprint.statements import Statement, statement_of
 
 HARMLESS = {"logging", "warnings", "print", "__future__"}
 """What module-level statements may call without a change of any result."""
 REGISTERING = re.compile(r"register|accessor|extension|plugin|implements|listens_for|subscribe|handler|converter")
 """Names of the decorators of libraries that note what they decorate."""
+NOTHING = statement_of(ast.Pass())
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a statement does when its module is imported.
+    """What a statement does when its module is imported."""
 
-    Attributes:
-        key: the statement.
-        touched: variables, functions and classes that it changes; none if it changes something outside of the project.
-        spreads: whether it calls something, which may change more than what is known.
-        name: name by which code reads what it adds to a library; empty if there is none.
-    """
-
-    key: Key
-    touched: frozenset[Key]
-    spreads: bool = False
-    name: str = ""
+    key: Key  # the statement
+    touched: frozenset[
+        Key
+    ]  # variables, functions and classes that it changes; none if these are outside of the project
+    spreads: bool = False  # whether it calls something, which may change more than what is known
+    name: str = ""  # by which code reads what it adds to a library, if anything
 
 
 class Effects:
@@ -81,37 +79,28 @@ class Effects:
         if statement.at_import.changed == {"sys.path"}:  # what is found there counts where it is imported
             return None
         for chain, text in statement.decorators:
-            if REGISTERING.search(chain) and all(not key[0] for key in self._resolve(module, statement, chain)):
+            if REGISTERING.search(chain) and all(not key[0] for key in self._resolve(module, statement, [chain])):
                 return Effect((module, index), frozenset(), name=text if "accessor" in chain else "")
         touched = self._changed(module, statement)
-        if statement.is_class:
-            touched |= {key for key in self._bases(module, statement) if all_subclasses or self._registers(key)}
+        bases = {key for key in self._resolve(module, statement, statement.bases) if key[0]}
+        touched |= {key for key in bases if all_subclasses or self._registers(key)}
         if statement.runs:
-            touched |= {
-                key
-                for chain in statement.at_import.read
-                for key in self._resolve(module, statement, chain)
-                if _is_variable(key)
-            }
+            read = self._resolve(module, statement, statement.at_import.read)
+            touched |= {key for key in read if _statement_at(key).is_variable}
         if not touched and (not statement.runs or self._is_harmless(module, statement)):
             return None
         return Effect((module, index), frozenset(touched), statement.runs and bool(statement.at_import.called))
 
-    def _resolve(self, module: str, statement: Statement, chain: str) -> set[Key]:
-        return self.references.resolve(module, statement, chain.split("."))
+    def _resolve(self, module: str, statement: Statement, chains: Iterable[str]) -> set[Key]:
+        return {key for chain in chains for key in self.references.resolve(module, statement, chain.split("."))}
 
     def _changed(self, module: str, statement: Statement) -> set[Key]:
         """Return what a statement assigns to in place or calls, and what the functions change that it calls."""
-        changed = {
-            key
-            for chain in statement.at_import.changed
-            for key in self._resolve(module, statement, chain)
-            if _statement_at(key)
-        }
+        changed = _statements_among(self._resolve(module, statement, statement.at_import.changed))
         for chain in statement.at_import.called:
-            called = self._resolve(module, statement, chain)
+            called = self._resolve(module, statement, [chain])
             if not statement.runs:  # what decorates a function with a context enters it as the function is called
-                called = {key for key in called if not _makes_context(key)}
+                called = {key for key in called if not _makes_context(_statement_at(key))}
             changed |= {key for key in called if _is_method_of(key, chain)}
             changed |= self._changed_by(frozenset(called))
         return changed
@@ -123,59 +112,49 @@ class Effects:
         while left:
             key = left.pop()
             statement = _statement_at(key)
-            if key in seen or statement is None or statement.is_variable:
+            if key in seen or statement.is_variable:
                 continue
             seen.add(key)
             names = statement.constructing or statement.names
-            for chain in names.changed:
-                changed |= {each for each in self._resolve(key[0], statement, chain) if _statement_at(each)}
-            left += [each for chain in names.read for each in self._resolve(key[0], statement, chain)]
+            changed |= _statements_among(self._resolve(key[0], statement, names.changed))
+            left += self._resolve(key[0], statement, names.read)
         return changed
-
-    def _bases(self, module: str, statement: Statement) -> set[Key]:
-        bases = {key for base in statement.bases for key in self._resolve(module, statement, base)}
-        return {key for key in bases if key[0]}
 
     def _registers(self, key: Key, seen: frozenset[Key] = frozenset()) -> bool:
         """Whether a class, or one that it inherits from, notes the classes that inherit from it."""
         statement = _statement_at(key)
-        if key in seen or statement is None:
-            return False
-        bases = self._bases(key[0], statement)
-        return statement.registers or any(self._registers(base, seen | {key}) for base in bases)
+        bases = self._resolve(key[0], statement, statement.bases)
+        return statement.registers or any(self._registers(base, seen | {key}) for base in bases - seen - {key})
 
     def _is_harmless(self, module: str, statement: Statement) -> bool:
         """Whether a statement calls nothing but what shows messages."""
-        roots = statement.at_import.called
-        targets = {target for chain in roots for target in self._external(module, statement, chain)}
-        return bool(roots) and targets <= HARMLESS and not statement.at_import.changed
+        called = statement.at_import.called
+        targets = {target for chain in called for target in self._external(module, statement, chain)}
+        return bool(called) and targets <= HARMLESS and not statement.at_import.changed
 
     def _external(self, module: str, statement: Statement, chain: str) -> set[str]:
         """Return the top-level modules outside of the project that a chain refers to, or its first name."""
-        keys = self._resolve(module, statement, chain)
-        if not keys:
+        if not (keys := self._resolve(module, statement, [chain])):
             return {chain.partition(".")[0]}
         return {module or re.split("[=:.]", str(text))[1] for module, text in keys if module or "=" in str(text)}
 
 
-def _statement_at(key: Key) -> Statement | None:
+def _statement_at(key: Key) -> Statement:
+    """Return a statement; one that does nothing for a whole module, and for what is outside of the project."""
     module, index = key
-    return source_of(module).statements[index] if module and isinstance(index, int) else None
+    return source_of(module).statements[index] if module and isinstance(index, int) else NOTHING
 
 
-def _is_variable(key: Key) -> bool:
-    statement = _statement_at(key)
-    return statement is not None and statement.is_variable
+def _statements_among(keys: set[Key]) -> set[Key]:
+    return {key for key in keys if _statement_at(key) is not NOTHING}
 
 
-def _makes_context(key: Key) -> bool:
-    statement = _statement_at(key)
-    return statement is not None and any(chain.endswith("contextmanager") for chain, _ in statement.decorators)
+def _makes_context(statement: Statement) -> bool:
+    return any(chain.endswith("contextmanager") for chain, _ in statement.decorators)
 
 
 def _is_method_of(key: Key, chain: str) -> bool:
     """Whether a chain calls a variable, or a method of a function or class, which may change either."""
     statement = _statement_at(key)
-    if statement is None:
-        return False
-    return statement.is_variable or ("." in chain and chain.rpartition(".")[2] not in statement.binds)
+    is_method = "." in chain and chain.rpartition(".")[2] not in statement.binds
+    return statement.is_variable or (is_method and statement is not NOTHING)

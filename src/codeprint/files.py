@@ -17,7 +17,7 @@ SMALL = 2**18  # bytes: to hash less takes no longer than to look it up
 LARGE = 2**26  # bytes of a file whose digest is stored at once: to hash it takes a while
 CLOCK_TICK = 2 * 10**9  # ns; what changed less long ago may change again without another time
 
-State = tuple[int, int, int, int]  # of a file: size, times of change of content and status in ns, inode
+State = tuple[int, ...]  # of a file: size, times of change of content and status in ns, inode
 Digests = dict[str, tuple[State, str]]  # by a file's path
 _found: Digests = {}  # by this process, and not stored yet
 
@@ -100,7 +100,7 @@ def _stored_digests() -> Digests:
     atexit.register(store_digests)
     try:
         stored = json.loads((private_cache() / STORED).read_bytes())
-        return {path: ((*map(int, state),), str(content)) for path, (state, content) in stored.items()}  # type: ignore[misc]
+        return {path: ((*map(int, state),), str(content)) for path, (state, content) in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 

@@ -14,13 +14,10 @@ SHOWN_DIGITS = 8
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The code of an object.
+    """The code of an object: its digest, the same in every version of Python.
 
-    Attributes:
-        digest: digest of all of it, in every version of Python.
-        parts: short digests of what it consists of by module and name, such as ``shop.nodes.train``, and versions of
-            packages that it declares.
-        uncertain: sentences on what could not be compared or followed, such as a lock that it holds.
+    `parts` are short digests of what it consists of by module and name, such as ``shop.nodes.train``, and versions of
+    packages that it declares; `uncertain` are sentences on what could not be compared or followed, such as a lock.
     """
 
     digest: str

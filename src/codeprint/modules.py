@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib.machinery import all_suffixes
 from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
 
 from codeprint.memory import remembered
 from codeprint.statements import Source, read_source
@@ -18,15 +18,10 @@ STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a module lies.
+    """Where a module lies."""
 
-    Attributes:
-        file: its file; None for a package without ``__init__.py``.
-        folders: folders of a package; None for any other module.
-    """
-
-    file: Path | None
-    folders: tuple[Path, ...] | None
+    file: Path | None  # None for a package without `__init__.py`
+    folders: tuple[Path, ...] | None  # of a package; None for any other module
 
 
 @remembered
@@ -107,24 +102,14 @@ def modules_in(package: str) -> list[str]:
 @remembered
 def packages_around(module: str) -> list[str]:
     """Return the packages that a module is in, at any height, with itself if it is one."""
-    packages = [package_of(module)]
-    while packages[-1]:
-        packages.append(packages[-1].rpartition(".")[0])
-    return packages[:-1]
-
-
-class PackageFile(NamedTuple):
-    """A file of a package that is no module, with its name, and the name to show of it."""
-
-    path: Path
-    name: str
-    shown: str
+    package = package_of(module)
+    return list(accumulate(package.split("."), "{}.{}".format)) if package else []
 
 
 @remembered
-def files_of_package(package: str) -> list[PackageFile]:
-    """Return the files of a package besides its modules, also those in subfolders that are no packages."""
-    place, files = place_of(package), list[PackageFile]()
+def files_of_package(package: str) -> dict[Path, str]:
+    """Return the names to show of a package's files besides its modules, also of those in folders without modules."""
+    place, files = place_of(package), dict[Path, str]()
     for folder in (place and place.folders) or ():
         left = [folder]
         while left:
@@ -132,7 +117,7 @@ def files_of_package(package: str) -> list[PackageFile]:
                 if path.name.startswith(".") or path.name in ("__pycache__", "tests"):
                     continue
                 if path.is_file() and path.suffix != ".py":
-                    files.append(PackageFile(path, path.name, f"{package} {path.relative_to(folder).as_posix()}"))
+                    files[path] = f"{package} {path.relative_to(folder).as_posix()}"
                 elif path.is_dir() and not (path / "__init__.py").exists():
                     left.append(path)
     return files

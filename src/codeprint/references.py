@@ -136,7 +136,8 @@ class References:
     @remembered
     def own_targets(self, statement: Statement) -> frozenset[str]:
         """Return the own modules that a statement imports."""
-        return frozenset(name for target in _targets(statement) if (name := self.module_of(target)))
+        imported = (statement.modules, *statement.imports.values())
+        return frozenset(name for targets in imported for target in targets if (name := self.module_of(target)))
 
     @remembered
     def named_by(self, value: str) -> frozenset[Key]:
@@ -229,10 +230,3 @@ class References:
 def _in_order(module: str, name: str, sources: list[str]) -> set[Key]:
     """Return the order of modules that give a name, of which the last one counts."""
     return {("", f"{name} in {module} from {', '.join(sources)}")} if len(sources) > 1 else set()
-
-
-def _targets(statement: Statement) -> Iterator[str]:
-    """Yield the targets of all imports of a statement."""
-    yield from statement.modules
-    for targets in statement.imports.values():
-        yield from targets

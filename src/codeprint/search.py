@@ -1,7 +1,9 @@
 """The search for all code that objects refer to, and its digests."""
 
+import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from functools import cache
 
 from codeprint.effects import Effects
 from codeprint.files import digest, remembered_sha256
@@ -9,8 +11,14 @@ from codeprint.memory import remembered
 from codeprint.modules import files_of_package, modules_in, packages_around, place_of, source_of
 from codeprint.objects import Start
 from codeprint.references import Key, References
-from codeprint.statements import READING, Statement
+from codeprint.statements import Statement
 
+READING = re.compile(r"open|read|__file__|__path__|__spec__|files|resource|get_data|getfile|Loader|package_file")
+"""Words of code that may read a file of a package."""
+DOCUMENTING = re.compile(r"__doc__|getdoc|docstring|json_schema|^schema(_json)?$")
+"""Words of code that may read docstrings."""
+UNFOLLOWED = {"run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
+"""Functions that run code of files whose names are known at run time only."""
 UNREAD_FILES = ("README", "LICENSE", "CHANGELOG")
 """Beginnings of the names of files that count where a text names them alone, whatever else code reads."""
 
@@ -24,22 +32,17 @@ class Search:
     Args:
         effects: the references between statements, and what these do at import.
         values: names of modules or of entry points among what code reads.
-
-    Attributes:
-        reached: statements and whole modules, without functions within others.
-        uncertain: sentences on what could not be followed.
     """
 
     def __init__(self, effects: Effects, values: frozenset[str]) -> None:
         self.effects, self.references, self.values = effects, effects.references, values
-        self.reached = set[Key]()
-        self.uncertain = dict[str, None]()
+        self.reached = set[Key]()  # statements and whole modules, without functions within others
+        self.uncertain = dict[str, None]()  # sentences on what could not be followed
         self._statements = dict[str, list[Statement]]()  # by module, with functions within others
         self._within = list[tuple[str, Statement]]()
         self._words, self._imported = set[str](), set[str]()
         self._referred = set[str]()  # modules of all that is referred to, before what is done at import is added
         self._acting = set[Key]()  # what is done at import
-        self._reads = self._reads_docs = False
 
     def run(self, starts: Collection[Start]) -> dict[str, str]:
         """Return digests of all code that functions, classes and modules refer to, by its names."""
@@ -75,15 +78,12 @@ class Search:
                 self._statements.setdefault(module, [])
                 if isinstance(index, int):  # also all of a module that is reached as a whole
                     found.append((module, source_of(module).statements[index]))
-            else:
-                self._words.add(str(index).rpartition(":")[2])
-                self._reads = self._reads or ("=" in str(index) and bool(READING.search(str(index))))
+            elif "=" in str(index):  # an import
+                self._words |= {str(index), str(index).rpartition(":")[2]}
         self.reached |= new
         for module, statement in found:
             self._statements.setdefault(module, []).append(statement)
             self._words |= statement.words
-            self._reads = self._reads or statement.reads
-            self._reads_docs = self._reads_docs or statement.reads_docs
             self._imported |= self.references.own_targets(statement)
             self.uncertain |= dict.fromkeys(_unfollowed(module, statement))
         changed = {module for module, _ in (*new, *found) if module}
@@ -112,13 +112,14 @@ class Search:
         return self._acting
 
     def _digests(self) -> Iterator[tuple[str, str]]:
+        reads_docs = self._has_word(DOCUMENTING)
         for module, statement in self._within:
-            yield f"{module}.{_name(statement)}:{statement.digest[:6]}", self._digest(statement)
+            yield f"{module}.{_name(statement)}:{statement.digest[:6]}", _digest(statement, reads_docs)
         for module, index in self.reached:
             if not module:
                 yield str(index), ""
             elif isinstance(index, int):
-                if content := self._digest(source_of(module).statements[index]):
+                if content := _digest(source_of(module).statements[index], reads_docs):
                     yield _name_at(module, index), content
             elif index == "*":
                 place = place_of(module)
@@ -131,13 +132,14 @@ class Search:
         """Yield names and digests of the files of packages besides modules that the code may read."""
         texts = {text for each in self._statements.values() for statement in each for text in statement.texts}
         named = {text.rpartition("/")[2] for text in texts}
+        reads = self._has_word(READING)
         for package in {package for module in self._statements for package in packages_around(module)}:
-            for file in files_of_package(package):
-                if file.name in named or (self._reads and not file.name.startswith(UNREAD_FILES)):
-                    yield file.shown, remembered_sha256(file.path)
+            for file, shown in files_of_package(package).items():
+                if file.name in named or (reads and not file.name.startswith(UNREAD_FILES)):
+                    yield shown, remembered_sha256(file)
 
-    def _digest(self, statement: Statement) -> str:
-        return statement.digest + (statement.docs if self._reads_docs else "")
+    def _has_word(self, pattern: re.Pattern[str]) -> bool:
+        return any(_is_like(word, pattern) for word in self._words)
 
     def _orders(self) -> Iterator[tuple[str, str]]:
         """Yield digests of the order of what modules do at import: in each, and among modules that change something."""
@@ -155,6 +157,15 @@ class Search:
             yield "the order of imports", digest([each.digest for each in statements])
 
 
+@cache
+def _is_like(word: str, pattern: re.Pattern[str]) -> bool:
+    return bool(pattern.search(word))
+
+
+def _digest(statement: Statement, reads_docs: bool) -> str:
+    return statement.digest + (statement.docs if reads_docs else "")
+
+
 def _name(statement: Statement) -> str:
     return ", ".join(sorted(statement.binds)) or f"(statement {statement.digest[:6]})"
 
@@ -169,7 +180,7 @@ def _name_at(module: str, index: int) -> str:
 
 def _unfollowed(module: str, statement: Statement) -> Iterator[str]:
     """Yield sentences on code that a statement runs and that cannot be found before."""
-    for word in statement.unfollowed:
+    for word in sorted(statement.words & UNFOLLOWED):
         yield f"{module}.{_name(statement)} runs code by {word}, which is not followed"
     if "sys.path" in statement.names.changed - statement.at_import.changed:
         tops = {

@@ -7,7 +7,6 @@ import ast
 import hashlib
 import inspect
 import marshal
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, fields, replace
@@ -19,97 +18,51 @@ from codeprint.files import digest, private_cache, write_cached
 from codeprint.forms import form
 from codeprint.memory import remembered
 
-FORMAT = 4  # of what is kept in the cache
+FORMAT = 5  # of what is kept in the cache
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 MUTATORS = ("add", "append", "clear", "discard", "extend", "insert", "pop", "register", "remove", "set", "update")
 """Beginnings of the names of methods that change their object."""
 CONSTRUCTORS = {"__init__", "__new__", "__post_init__"}
-READING = re.compile(r"open|read|__file__|__path__|__spec__|files|resource|get_data|getfile|Loader|package_file")
-"""Words of code that may read a file of a package."""
-DOCUMENTING = re.compile(r"__doc__|getdoc|docstring|json_schema|^schema(_json)?$")
-"""Words of code that may read docstrings."""
-UNFOLLOWED = {"run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
-"""Functions that run code of files whose names are known at run time only."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """What a part of a module refers to, as dotted chains such as ``np.random.seed``.
+    """What a part of a module refers to, as dotted chains such as ``np.random.seed``."""
 
-    Attributes:
-        read: names and chains of attributes.
-        called: what is called, and what decorates functions and classes.
-        changed: what is assigned to in place, or changed by a method.
-    """
-
-    read: frozenset[str]
-    called: frozenset[str]
-    changed: frozenset[str]
+    read: frozenset[str]  # names and chains of attributes
+    called: frozenset[str]  # what is called, and what decorates functions and classes
+    changed: frozenset[str]  # what is assigned to in place, or changed by a method
 
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """A statement of a module.
+    """A statement of a module."""
 
-    Attributes:
-        digest: digest of its form without docstrings; empty for an import, which counts by what it imports, and for
-            the docstring of a module.
-        docs: digest of its docstrings; empty without any.
-        binds: names that it binds in the module.
-        imports: targets of its imports by the names that they bind, such as ``pkg.models:Model``.
-        modules: modules that it imports, by target, at once; those in functions are imported when these run.
-        stars: modules of which it imports all names.
-        names: what it refers to, at any depth.
-        at_import: what it refers to outside of the bodies of functions.
-        texts: its string constants.
-        heads: string constants at the beginning of a composed text.
-        words: names, attributes and imported names.
-        reads: whether it may read a file.
-        reads_docs: whether it may read docstrings.
-        unfollowed: functions that it uses and that run code of files with names known at run time only.
-        decorators: what decorates the function or class, each with its first argument if this is a text.
-        bases: base classes of a class, and its metaclass.
-        is_class: whether it defines a class.
-        registers: whether the classes that inherit from this one are noted somewhere.
-        constructing: what the methods of a class refer to that make its objects.
-        is_variable: whether it binds a value that may be changed in place.
-        runs: whether it does something at import besides binding names.
-    """
-
-    digest: str
-    docs: str
-    binds: frozenset[str]
-    imports: Mapping[str, tuple[str, ...]]
-    modules: tuple[str, ...]
-    stars: tuple[str, ...]
-    names: Names
-    at_import: Names
-    texts: frozenset[str]
-    heads: frozenset[str]
-    words: frozenset[str]
-    reads: bool = False
-    reads_docs: bool = False
-    unfollowed: tuple[str, ...] = ()
-    decorators: tuple[tuple[str, str], ...] = ()
-    bases: tuple[str, ...] = ()
-    is_class: bool = False
-    registers: bool = False
-    constructing: Names | None = None
-    is_variable: bool = False
-    runs: bool = False
+    digest: str  # of its form without docstrings; empty for an import, which counts by what it imports
+    docs: str  # digest of its docstrings; empty without any
+    binds: frozenset[str]  # names that it binds in the module
+    imports: Mapping[str, tuple[str, ...]]  # targets, such as `pkg.models:Model`, by the names that they are bound to
+    modules: tuple[str, ...]  # targets that it imports at once; those in functions are imported when these run
+    stars: tuple[str, ...]  # modules of which it imports all names
+    names: Names  # what it refers to, at any depth
+    at_import: Names  # what it refers to outside of the bodies of functions
+    texts: frozenset[str]  # its string constants
+    heads: frozenset[str]  # string constants at the beginning of a composed text
+    words: frozenset[str]  # names, attributes and imported names
+    decorators: tuple[tuple[str, str], ...]  # of a function or class, each with its first argument if this is a text
+    bases: tuple[str, ...]  # base classes of a class, and its metaclass
+    registers: bool  # whether the classes that inherit from this one are noted somewhere
+    constructing: Names | None  # of a class, what the methods refer to that make its objects
+    is_variable: bool  # whether it binds a value that may be changed in place
+    runs: bool  # whether it does something at import besides binding names
 
 
 @dataclass(frozen=True)
 class Source:
-    """A module.
+    """A module."""
 
-    Attributes:
-        statements: its statements at the top level.
-        bindings: indices of the statements that bind a name.
-    """
-
-    statements: Sequence[Statement]
-    bindings: Mapping[str, Sequence[int]]
+    statements: Sequence[Statement]  # at the top level
+    bindings: Mapping[str, Sequence[int]]  # indices of the statements that bind a name
 
 
 def read_source(module: str, file: Path | None, package: str) -> Source:
@@ -140,8 +93,8 @@ def _cached_statements(module: str, file: Path, package: str) -> list[Statement]
     docs = _take_docs([tree])
     statements = [statement_of(each, package) for each in tree.body if not _is_skipped(each)]
     if docs:
-        read_by_name = {"digest": "", "docs": digest(docs), "binds": frozenset(["__doc__"])}
-        statements.append(replace(statement_of(ast.Pass()), **read_by_name))  # type: ignore[arg-type]
+        of_module = replace(statement_of(ast.Pass()), digest="", docs=digest(docs), binds=frozenset(["__doc__"]))
+        statements.append(of_module)
     with suppress(OSError):  # where there is no cache, files are read each time
         write_cached(private_cache() / name, marshal.dumps((state, [astuple(each) for each in statements]), 4))
     return statements
@@ -211,18 +164,15 @@ def _is_skipped(part: ast.stmt) -> bool:
 def statement_of(part: ast.AST, package: str = "") -> Statement:
     """Return what is known of a statement or function in a package, which relative imports begin from."""
     docs = _take_docs([*ast.walk(part)])
-    imports, modules, stars = _imports(part, package)
-    at_import = [*_at_import(part)]
+    imports, modules = _imports(part, package)
+    at_import, everywhere = [*_at_import(part)], [*ast.walk(part)]
     is_import = isinstance(part, ast.Import | ast.ImportFrom)
-    everywhere = [*ast.walk(part)]
     texts, heads = _texts(everywhere)
-    words = frozenset(_words(everywhere))
-    bases: list[str] = []
-    registers, constructing = False, None
+    bases, registers, constructing = list[str](), False, None
     if isinstance(part, ast.ClassDef):
-        bases = [chain for base in part.bases if (chain := _chain(_unsubscripted(base)))]
+        inherited = [*part.bases, *(each.value for each in part.keywords if each.arg == "metaclass")]
+        bases = [*filter(None, map(_root, inherited))]
         methods = {each.name: each for each in part.body if isinstance(each, Function)}
-        bases += [chain for each in part.keywords if each.arg == "metaclass" and (chain := _chain(each.value))]
         registers = "__init_subclass__" in methods or "type" in bases
         constructing = _names([inner for name in CONSTRUCTORS & methods.keys() for inner in ast.walk(methods[name])])
     return Statement(
@@ -231,18 +181,14 @@ def statement_of(part: ast.AST, package: str = "") -> Statement:
         binds=frozenset(_bound(part)),
         imports={name: tuple(targets) for name, targets in imports.items()},
         modules=tuple(modules),
-        stars=tuple(stars),
+        stars=tuple(target.removesuffix(":*") for target in modules if target.endswith(":*")),
         names=_names(everywhere),
         at_import=_names(at_import),
         texts=frozenset(texts),
         heads=frozenset(heads),
-        words=words,
-        reads=any(map(READING.search, words)),
-        reads_docs=any(map(DOCUMENTING.search, words)),
-        unfollowed=tuple(sorted(words & UNFOLLOWED)),
+        words=frozenset(_words(everywhere)),
         decorators=tuple(_decorators(part)),
         bases=tuple(bases),
-        is_class=isinstance(part, ast.ClassDef),
         registers=registers,
         constructing=constructing,
         is_variable=_is_variable(part),
@@ -283,29 +229,23 @@ def _runs(part: ast.AST) -> bool:
     return False
 
 
-def _imports(part: ast.AST, package: str) -> tuple[dict[str, list[str]], list[str], list[str]]:
-    """Return targets by name, modules that are imported at once, and those whose names are all imported."""
+def _imports(part: ast.AST, package: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Return targets by name, and those that are imported at once."""
     names: dict[str, list[str]] = {}
-    modules, stars = list[str](), list[str]()
-    at_once = {id(each) for each in _at_import(part)}
+    modules, at_once = list[str](), {id(each) for each in _at_import(part)}
     for each in ast.walk(part):
-        targets = list[str]()
         if isinstance(each, ast.Import):
             targets = [alias.name for alias in each.names]
-            for alias in each.names:
-                target = alias.name if alias.asname else alias.name.partition(".")[0]
-                names.setdefault(alias.asname or target, []).append(target)
+            bound = [alias.name if alias.asname else alias.name.partition(".")[0] for alias in each.names]
         elif isinstance(each, ast.ImportFrom):
-            module = _absolute(each, package)
-            targets = [f"{module}:{alias.name}" for alias in each.names]
-            for alias in each.names:
-                if alias.name == "*":
-                    stars.append(module)
-                else:
-                    names.setdefault(alias.asname or alias.name, []).append(f"{module}:{alias.name}")
-        if id(each) in at_once:
-            modules += targets
-    return names, modules, stars
+            bound = targets = [f"{_absolute(each, package)}:{alias.name}" for alias in each.names]
+        else:
+            continue
+        for alias, target in zip(each.names, bound, strict=True):
+            if alias.name != "*":
+                names.setdefault(alias.asname or alias.name.partition(".")[0], []).append(target)
+        modules += targets if id(each) in at_once else []
+    return names, modules
 
 
 def _absolute(part: ast.ImportFrom, package: str) -> str:
@@ -321,10 +261,8 @@ def _bound(part: ast.AST) -> Iterator[str]:
         match each:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name
-            case ast.Import(names=aliases):
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
                 yield from (alias.asname or alias.name.partition(".")[0] for alias in aliases)
-            case ast.ImportFrom(names=aliases):
-                yield from (alias.asname or alias.name for alias in aliases)
             case ast.Name(id=name, ctx=ast.Store()):
                 yield name
             case ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
@@ -343,12 +281,6 @@ def _chain(part: ast.AST) -> str | None:
         names.append(part.attr)
         part = part.value
     return ".".join([part.id, *reversed(names)]) if isinstance(part, ast.Name) else None
-
-
-def _unsubscripted(part: ast.AST) -> ast.AST:
-    while isinstance(part, ast.Subscript | ast.Call):
-        part = part.value if isinstance(part, ast.Subscript) else part.func
-    return part
 
 
 def _root(part: ast.AST) -> str | None:
