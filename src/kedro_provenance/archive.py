@@ -32,21 +32,13 @@ from kedro_provenance.stores import Store
 
 @dataclass(frozen=True)
 class ArchivedVersion:
-    """A version of an entry, or the remains of an interrupted node.
+    """A version of an entry, or the remains of an interrupted node."""
 
-    Attributes:
-        entry: name of the entry, also of a variant that is no longer configured.
-        layer: layer of the entry in kedro-viz.
-        address: address of its folder.
-        options: options of its storage.
-        stored: its recipe and lineage; None for the remains of an interrupted node.
-    """
-
-    entry: str
-    layer: str
-    address: str
-    options: Mapping[str, Any]
-    stored: StoredVersion | None
+    entry: str  # its name, also of a variant that is no longer configured
+    layer: str  # in kedro-viz
+    address: str  # of its folder
+    options: Mapping[str, Any]  # of its storage
+    stored: StoredVersion | None  # None for the remains of an interrupted node
 
     @property
     def version(self) -> str | None:

@@ -80,35 +80,20 @@ class AtomicCatalog(AdaptingCatalog):
 
     The provenance of data is saved with them: in the folder of a version, in a hidden file next to a single local file,
     or in this catalog for data in memory. A version whose files have changed is refused.
-
-    Attributes:
-        node: the present node, once its outputs are announced.
-        making: provenance of the next version of each entry, by name.
-        made: provenance of what that node leaves.
-        begun: start of that node, on the clock of `time.perf_counter`.
-        raw_digests: digests of contents of entries that no node made, as far as they are known.
-        outdated: names of entries that `exists` does not count, as they are out of date: so Kedro's own
-            `only_missing_outputs` makes them again.
-        resumes: whether the run continues an interrupted one.
-        revision: git revision of the project's code, to save with outputs.
-        stores: where earlier results by the same recipe may be found, besides this catalog's versions.
-        records: folder of the records of data that are not in local files, such as tables of a database, and of nodes
-            that leave nothing.
-        read: names of the entries that the nodes of the run read.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.node: Node | None = None
-        self.making: dict[str, StoredVersion] = {}
-        self.made: StoredVersion | None = None
-        self.begun = time.perf_counter()
-        self.raw_digests: dict[str, str] = {}
-        self.outdated: set[str] = set()
-        self.resumes = False
-        self.revision: str | None = None
-        self.stores: Sequence[Store] = ()
-        self.records: Path | None = None
-        self.read: Set[str] = frozenset()
+        self.node: Node | None = None  # the present one, once its outputs are announced
+        self.making: dict[str, StoredVersion] = {}  # provenance of the next version of each entry
+        self.made: StoredVersion | None = None  # provenance of what the node leaves
+        self.begun = time.perf_counter()  # of the node
+        self.raw_digests: dict[str, str] = {}  # of contents of entries that no node made, as far as they are known
+        self.outdated: set[str] = set()  # entries that `exists` does not count, so that Kedro makes them again
+        self.resumes = False  # whether the run continues an interrupted one
+        self.revision: str | None = None  # git revision of the project's code, to save with outputs
+        self.stores: Sequence[Store] = ()  # of earlier results by recipe, besides this catalog's versions
+        self.records: Path | None = None  # folder of the records of data in no local file, and of nodes without data
+        self.read: Set[str] = frozenset()  # entries that the nodes of the run read
         self._drafts: dict[str, AbstractDataset] = {}
         self._stored: dict[str, StoredVersion | None] = {}
         self._pinned: dict[str, AbstractDataset] = {}

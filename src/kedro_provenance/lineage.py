@@ -23,29 +23,17 @@ _known: dict[str, "Ancestor"] = {}
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A state of an entry that something was made from.
-
-    Attributes:
-        entry: its name.
-        content: digest of the state's content.
-        node: node that made it; None for raw data, and if it is not recorded.
-        key: key of that node's recipe.
-        run: run of that node, or the version if the node is not recorded; None for entries without versions.
-        inputs: digest of the content of each entry that the node loaded.
-        place: location of raw data; None for models.
-        parents: ids of the states that it was made of.
-        folder: folder with the descriptions of its parents; None if these are all known.
-    """
+    """A state of an entry that something was made from."""
 
     entry: str
-    content: str
-    node: str | None = None
-    key: str | None = None
-    run: str | None = None
-    inputs: Mapping[str, str] | None = None
-    place: str | None = None
-    parents: tuple[str, ...] = ()
-    folder: Path | None = field(default=None, compare=False)
+    content: str  # digest of the state's content
+    node: str | None = None  # that made it; None for raw data, and if it is not recorded
+    key: str | None = None  # of that node's recipe
+    run: str | None = None  # of that node, or the version if no node is recorded; None for entries without versions
+    inputs: Mapping[str, str] | None = None  # digest of the content of each entry that the node loaded
+    place: str | None = None  # of raw data; None for models
+    parents: tuple[str, ...] = ()  # ids of the states that it was made of
+    folder: Path | None = field(default=None, compare=False)  # of its parents' descriptions; None if these are known
 
     @cached_property
     def id(self) -> str:

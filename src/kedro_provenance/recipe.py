@@ -21,25 +21,15 @@ FILE = "provenance.json"
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines the outputs of a node, and its name.
-
-    Attributes:
-        node: its name.
-        code: digest of the project's code that it runs.
-        parameters: its parameters by name, without those that do not change results.
-        inputs: digest of the content of each entry that it loads.
-        entries: digest of how the catalog loads or saves each of its entries.
-        parts: short digests of what its code consists of, by name, to say what has changed.
-        uncertain: reasons why nothing tells whether what it has left is what it would leave now.
-    """
+    """Everything that determines the outputs of a node, and its name."""
 
     node: str
-    code: str
-    parameters: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    entries: Mapping[str, str]
-    parts: Mapping[str, str] = field(default_factory=dict)
-    uncertain: tuple[str, ...] = ()
+    code: str  # digest of the project's code that it runs
+    parameters: Mapping[str, Any]  # without those that do not change results
+    inputs: Mapping[str, str]  # digest of the content of each entry that it loads
+    entries: Mapping[str, str]  # digest of how the catalog loads or saves each of its entries
+    parts: Mapping[str, str] = field(default_factory=dict)  # short digests of its code by name, to say what has changed
+    uncertain: tuple[str, ...] = ()  # why nothing tells whether what it has left is what it would leave now
 
     @cached_property
     def key(self) -> str:
@@ -50,33 +40,19 @@ class Recipe:
 
 @dataclass(frozen=True)
 class StoredVersion:
-    """A version of an entry, with its location and what it was made from.
+    """A version of an entry, with its location and what it was made from."""
 
-    Attributes:
-        recipe: its recipe; None if it is not recorded.
-        content: digest of its files.
-        run: the run that made it.
-        seconds: duration of its node until it was saved, loading included.
-        revision: git revision of the code; None outside of git.
-        parents: ids of the states that it was made of, see `kedro_provenance.lineage`.
-        values: texts among the parameters of its node and of its lineage, which may name modules.
-        kinds: the project's classes among its data, such as ``shop.models:Model``: what reads it runs their code.
-        version: its name.
-        folder: folder of its files; None in an object storage.
-        lineage_folder: folder with the descriptions of its parents; None if these are known.
-    """
-
-    recipe: Recipe | None
-    content: str = ""
-    run: str | None = None
-    seconds: float = 0.0
-    revision: str | None = None
-    parents: tuple[str, ...] = ()
-    values: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = ()
-    version: str = ""
-    folder: Path | None = None
-    lineage_folder: Path | None = None
+    recipe: Recipe | None  # None if it is not recorded
+    content: str = ""  # digest of its files
+    run: str | None = None  # the run that made it
+    seconds: float = 0.0  # duration of its node until it was saved, loading included
+    revision: str | None = None  # git revision of the code; None outside of git
+    parents: tuple[str, ...] = ()  # ids of the states that it was made of, see `kedro_provenance.lineage`
+    values: tuple[str, ...] = ()  # texts among the parameters of its node and of its lineage, which may name modules
+    kinds: tuple[str, ...] = ()  # the project's classes among its data: what reads it runs their code
+    version: str = ""  # its name
+    folder: Path | None = None  # of its files; None in an object storage
+    lineage_folder: Path | None = None  # with the descriptions of its parents; None if these are known
 
     @cached_property
     def lineage(self) -> tuple[Ancestor, ...]:
@@ -183,9 +159,8 @@ def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         >>> list(flat({"model": {"kind": "trees", "depths": [8, 4]}}))
         [('model.kind', 'trees'), ('model.depths.0', 8), ('model.depths.1', 4)]
     """
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
-    if value and items:
-        for key, item in items:
+    if value and isinstance(value, Mapping | list | tuple):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from flat(item, f"{path}.{key}" if path else str(key))
     else:
         yield path, value

@@ -26,31 +26,19 @@ Checks = Callable[[Pipeline, DataCatalog], Iterator[Callable[[], object]]]
 
 @dataclass
 class Run:
-    """One run.
-
-    Attributes:
-        params: Kedro's parameters of the command, such as `pipeline_names`.
-        pipeline: the requested nodes.
-        checks: the project's own checks before its nodes run.
-        aliases: the project's aliases.
-        to_run: the nodes to run: all, or with `--only-missing-outputs` those that are out of date.
-        pinned: versions that aliases have the run load in place of the newest ones, by entry.
-        mixed: sentences about entries that are read and do not fit together.
-        seconds: duration of each finished node.
-        held: resources to release at the end, such as the lock.
-    """
+    """One run."""
 
     context: KedroContext
-    params: Mapping[str, Any]
-    pipeline: Pipeline
+    params: Mapping[str, Any]  # Kedro's parameters of the command, such as `pipeline_names`
+    pipeline: Pipeline  # the requested nodes
     catalog: AtomicCatalog
-    checks: Sequence[Checks] = ()
+    checks: Sequence[Checks] = ()  # the project's own checks before its nodes run
     aliases: Aliases = field(default_factory=Aliases)
-    to_run: Pipeline = field(init=False)
-    pinned: dict[str, str] = field(default_factory=dict)
-    mixed: list[str] = field(default_factory=list)
-    seconds: dict[Node, float] = field(default_factory=dict)
-    held: ExitStack = field(default_factory=ExitStack)
+    to_run: Pipeline = field(init=False)  # all nodes, or with `--only-missing-outputs` those that are out of date
+    pinned: dict[str, str] = field(default_factory=dict)  # versions that aliases have the run load, by entry
+    mixed: list[str] = field(default_factory=list)  # sentences about entries that are read and do not fit together
+    seconds: dict[Node, float] = field(default_factory=dict)  # duration of each finished node
+    held: ExitStack = field(default_factory=ExitStack)  # resources to release at the end, such as the lock
 
     def __post_init__(self) -> None:
         self.to_run = self.pipeline

@@ -18,17 +18,11 @@ from kedro_provenance.remote_versions import RemoteVersions
 
 @dataclass(frozen=True)
 class Store:
-    """Results by recipe in a local folder or an object storage.
-
-    Attributes:
-        address: its address.
-        options: options of an object storage.
-        is_cache: whether runs put their results there for others; else they only look there.
-    """
+    """Results by recipe in a local folder or an object storage."""
 
     address: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    is_cache: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)  # of an object storage
+    is_cache: bool = False  # whether runs put their results there for others; else they only look there
 
     def versions(self, key: str, entry: str, file: str) -> Iterator[StoredVersion]:
         """Yield the versions of an output by the recipe with this key, the newest first; remote ones as local copies.
@@ -43,14 +37,7 @@ class Store:
             yield from local_versions(Path(place), key)
 
     def put(self, key: str, entry: str, file: str, folder: Path) -> None:
-        """Add a version of an output, unless there is one by this recipe; it appears as a whole.
-
-        Args:
-            folder: its local folder.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Add a version in a local folder, as a whole, unless there is one by this recipe; raise OSError on failure."""
         place = f"{self.address}/{key}/{entry}/{file}"
         if is_remote(place):
             remote = RemoteVersions(place, self.options)
