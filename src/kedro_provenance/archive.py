@@ -20,8 +20,9 @@ from kedro_provenance.files.storage import (
     download,
     is_remote,
     names_in,
-    open_storage,
     remove,
+    states,
+    storage_at,
     storage_options,
 )
 from kedro_provenance.lineage import Ancestor
@@ -97,13 +98,11 @@ class ArchivedVersion:
         if not is_remote(self.address):
             yield from sorted(Path(self.address).rglob(f"*{suffix}"))
             return
-        storage, path = open_storage(self.address, self.options)
-        for name in sorted(storage.find(path)):
+        for name in states(self.address, self.options):
             if name.endswith(suffix):
                 with scratch_folder() as folder:
-                    rest = name.removeprefix(path).lstrip("/")
-                    download(self.address, self.options, [rest], Path(folder))
-                    yield Path(folder, rest)
+                    download(self.address, self.options, [name], Path(folder))
+                    yield Path(folder, name)
 
     def erase(self) -> None:
         """Remove it as a whole, or raise OSError."""
@@ -202,9 +201,9 @@ def placeholders_at(address: str, options: Mapping[str, Any]) -> list[dict[str, 
     """Return the values of the placeholders in an address at each existing place; a plain address is one place."""
     if "{" not in address:
         return [{}]
-    storage, path = open_storage(address, options)
-    parsed = (parse(path, place.rstrip("/")) for place in sorted(storage.glob(re.sub(r"\{\w+\}", "*", path))))
-    return [each.named for each in parsed if each]
+    with storage_at(address, options) as (storage, path):
+        parsed = (parse(path, place.rstrip("/")) for place in sorted(storage.glob(re.sub(r"\{\w+\}", "*", path))))
+        return [each.named for each in parsed if each]
 
 
 def type_of(entry: Mapping[str, Any]) -> type[AbstractDataset]:

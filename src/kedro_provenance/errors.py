@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Term:
-    """What each way in names in its own words."""
+    """What each way in names in its own words; a run, in those of `in_run`, with the fields of the term in braces."""
+
+    in_run: ClassVar[str]
+
+    def __str__(self) -> str:
+        return self.in_run.format_map(vars(self))
 
 
 Words = Callable[[Term], str]
@@ -27,10 +32,8 @@ _words: ContextVar[Words] = ContextVar("words", default=str)
 class PathTerm(Term):
     """A parameter, which sentences quote."""
 
+    in_run = "{path}"
     path: str
-
-    def __str__(self) -> str:
-        return self.path
 
 
 class Parameter(PathTerm):

@@ -14,17 +14,7 @@ from typing import Any
 from codeprint.files import private_cache
 from kedro_provenance.files.atomic import atomic_folder
 from kedro_provenance.files.digests import digest
-from kedro_provenance.files.storage import (
-    StorageError,
-    download,
-    exists,
-    explained,
-    names_in,
-    open_storage,
-    read,
-    remove,
-    states,
-)
+from kedro_provenance.files.storage import StorageError, download, exists, names_in, read, remove, states, storage_at
 from kedro_provenance.recipe import FILE, StoredVersion, content_of, made_by, parse_version
 
 logger = logging.getLogger(__name__)
@@ -122,12 +112,11 @@ class RemoteVersions:
         Raises:
             StorageError: it cannot be written; no part of it is left if the storage can be reached.
         """
-        storage, path = open_storage(f"{self.address}/{version}", self.options)
         files = sorted(file for file in draft.rglob("*") if file.is_file())
-        objects = [f"{path}/{file.relative_to(draft).as_posix()}" for file in files]
         try:
-            with explained(f"{self.address}/{version}"):
+            with storage_at(f"{self.address}/{version}", self.options) as (storage, path):
                 self._remove_leftovers()
+                objects = [f"{path}/{file.relative_to(draft).as_posix()}" for file in files]
                 storage.pipe_file(f"{path}/{STARTED}", b"")
                 storage.put([str(file) for file in files], objects)
                 storage.rm_file(f"{path}/{STARTED}")
@@ -154,8 +143,8 @@ class RemoteVersions:
             address = f"{self.address}/{version}"
             if not exists(f"{address}/{STARTED}", self.options):
                 continue
-            storage, path = open_storage(address, self.options)
-            changes = [storage.modified(name) for name in storage.find(path)]
+            with storage_at(address, self.options) as (storage, path):
+                changes = [storage.modified(name) for name in storage.find(path)]
             if changes and max(changes) < datetime.now(changes[0].tzinfo) - LEFTOVER:
                 logger.warning("Removing %s: an earlier run ended while it saved there.", address)
                 remove(address, self.options)

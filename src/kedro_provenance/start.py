@@ -17,14 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from kedro_provenance.aliases import entry_of
-from kedro_provenance.catalog import (
-    AtomicCatalog,
-    cannot_tell,
-    is_versioned,
-    loaded_version,
-    location,
-    remote_versions,
-)
+from kedro_provenance.catalog import AtomicCatalog, cannot_tell, is_versioned, loaded_version, location, remote_versions
 from kedro_provenance.failures import RunRefusedError, command, how_to_make, refuse_faults
 from kedro_provenance.files.package_files import absent_package
 from kedro_provenance.files.storage import ADDRESSES, StorageError, is_remote, require_bucket, storage_options

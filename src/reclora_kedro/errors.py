@@ -9,59 +9,48 @@ from kedro_provenance.errors import Fault, Parameter, Phrase, Term
 class Table(Term):
     """A raw table, by its catalog entry."""
 
+    in_run = "{name}"
     name: str
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True)
 class Column(Term):
     """A column of a raw table."""
 
+    in_run = "Column {name!r} of {table}"
     name: str
     table: Table
-
-    def __str__(self) -> str:
-        return f"Column {self.name!r} of {self.table}"
 
 
 @dataclass(frozen=True)
 class NameColumn(Term):
     """Advice: name one of a table's columns in a parameter."""
 
+    in_run = "set `{parameter}` to one of them"
     parameter: Parameter
-
-    def __str__(self) -> str:
-        return f"set `{self.parameter}` to one of them"
 
 
 @dataclass(frozen=True)
 class NameIds(Term):
     """Advice: name the columns of users and items."""
 
-    def __str__(self) -> str:
-        return "name them user_id and item_id, or write the environment by hand, as docs/guides/swap-data.md tells"
+    in_run = "name them user_id and item_id, or write the environment by hand, as docs/guides/swap-data.md tells"
 
 
 @dataclass(frozen=True)
 class GiveTable(Term):
     """Advice: give another table."""
 
+    in_run = "point the catalog entry {table} at another table, by a dataset of polars or pandas"
     table: Table
-
-    def __str__(self) -> str:
-        return f"point the catalog entry {self.table} at another table, by a dataset of polars or pandas"
 
 
 @dataclass(frozen=True)
 class Loading(Term):
     """Where a way in sets with what types a table is loaded."""
 
+    in_run = ", by load_args of the catalog entry {table}"
     table: Table
-
-    def __str__(self) -> str:
-        return f", by load_args of the catalog entry {self.table}"
 
 
 def require_both_classes(likes: int, rows: int, subject: Term | str, advice: Phrase, least: int = 1) -> None:

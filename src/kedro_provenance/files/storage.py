@@ -35,6 +35,10 @@ class StorageError(OSError):
     """An object storage cannot be used."""
 
 
+class MissingError(StorageError, FileNotFoundError):
+    """Nothing is at an address in an object storage."""
+
+
 def is_remote(address: Any) -> bool:
     """Whether a value is the address of an object or a folder in an object storage.
 
@@ -53,15 +57,24 @@ def storage_options(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def explained(address: str) -> Iterator[None]:
-    """Convert any error of a storage to a StorageError with address, cause and remedy."""
+def storage_at(address: str, options: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
+    """Yield the filesystem of an address and the path in it.
+
+    Raises:
+        StorageError: for any error of the storage, with address, cause and remedy; it is a FileNotFoundError, too, if
+            nothing is there.
+    """
     try:
-        yield
+        # Listings are not remembered: other machines write there, too.
+        given = {"use_listings_cache": False, **options} if is_remote(address) else {}
+        storage = fsspec.filesystem(get_protocol(address), **given)
+        yield storage, storage._strip_protocol(address).rstrip("/")
     except StorageError:
         raise
     except Exception as error:
+        kind = MissingError if isinstance(error, FileNotFoundError) else StorageError
         cause = " ".join(f"{error}".split()) or type(error).__name__
-        raise StorageError(f"{address} cannot be used: {cause.rstrip('.')}. {remedy(error, address)}") from error
+        raise kind(f"{address} cannot be used: {cause.rstrip('.')}. {remedy(error, address)}") from error
 
 
 def remedy(error: Exception, address: str) -> str:
@@ -82,39 +95,23 @@ def remedy(error: Exception, address: str) -> str:
     )
 
 
-def open_storage(address: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """Return the filesystem of an address and the path in it, or raise StorageError."""
-    with explained(address):
-        # Listings are not remembered: other machines write there, too.
-        options = {"use_listings_cache": False, **options} if is_remote(address) else {}
-        storage = fsspec.filesystem(get_protocol(address), **options)
-        return storage, storage._strip_protocol(address).rstrip("/")
-
-
 def require_bucket(address: str, options: Mapping[str, Any]) -> None:
     """Raise StorageError for a storage that cannot be listed or lacks the bucket; the address need not exist."""
-    storage, path = open_storage(address, options)
-    with explained(address):
+    with storage_at(address, options) as (storage, path):
         try:
             storage.ls(path)
         except FileNotFoundError:
             bucket = path.strip("/").partition("/")[0]
-            try:
-                storage.info(bucket)
-            except FileNotFoundError:
-                raise FileNotFoundError(f"there is no bucket {bucket}") from None
-            except PermissionError:  # where only the folder may be listed, it may
-                pass
+            with suppress(PermissionError):  # where only the folder may be listed, it may
+                try:
+                    storage.info(bucket)
+                except FileNotFoundError:
+                    raise FileNotFoundError(f"there is no bucket {bucket}") from None
 
 
 def states(address: str, options: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return size and state of each object that an address, a folder or a pattern names, by relative path.
-
-    Raises:
-        StorageError: the storage cannot be listed.
-    """
-    storage, path = open_storage(address, options)
-    with explained(address):
+    """Return size and state of each object that an address, a folder or a pattern names, by relative path."""
+    with storage_at(address, options) as (storage, path):
         files = storage.glob(path, detail=True) if has_magic(path) else storage.find(path, detail=True)
     return {
         name.removeprefix(path).lstrip("/"): [
@@ -128,13 +125,10 @@ def states(address: str, options: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 def names_in(folder: str, options: Mapping[str, Any]) -> list[str]:
     """Return the names of the objects, files and folders in a folder; none if it does not exist."""
-    storage, path = open_storage(folder, options)
-    with explained(folder):
-        try:
-            paths = [name.rstrip("/") for name in storage.ls(path, detail=False)]
-        except FileNotFoundError:
-            return []
-    return [name.rpartition("/")[2] for name in paths if name != path]
+    with suppress(FileNotFoundError), storage_at(folder, options) as (storage, path):
+        paths = [name.rstrip("/") for name in storage.ls(path, detail=False)]
+        return [name.rpartition("/")[2] for name in paths if name != path]
+    return []
 
 
 def remove_drafts(folder: str) -> None:
@@ -145,37 +139,22 @@ def remove_drafts(folder: str) -> None:
 
 def exists(address: str, options: Mapping[str, Any]) -> bool:
     """Whether there is an object or a folder at an address."""
-    storage, path = open_storage(address, options)
-    with explained(address):
-        try:
-            storage.info(path)
-        except FileNotFoundError:
-            return False
-    return True
+    with suppress(FileNotFoundError), storage_at(address, options) as (storage, path):
+        return bool(storage.info(path))
+    return False
 
 
 def read(address: str, options: Mapping[str, Any]) -> bytes:
-    """Read an object or a file.
-
-    Raises:
-        FileNotFoundError: it does not exist.
-        StorageError: it cannot be read.
-    """
-    storage, path = open_storage(address, options)
-    with explained(address):
-        try:
-            return storage.cat_file(path)
-        except FileNotFoundError as error:
-            missing = error
-    raise missing
+    """Read an object or a file; raise StorageError as `storage_at` does."""
+    with storage_at(address, options) as (storage, path):
+        return storage.cat_file(path)
 
 
 def write_whole(address: str, content: bytes, options: Mapping[str, Any]) -> None:
     """Write or replace an object or a file atomically, or raise OSError and leave the old one."""
     if not is_remote(address):
         return atomic_file(Path(address), content)
-    storage, path = open_storage(address, options)
-    with explained(address):
+    with storage_at(address, options) as (storage, path):
         storage.pipe_file(path, content)
 
 
@@ -185,13 +164,12 @@ def download(address: str, options: Mapping[str, Any], names: list[str], folder:
     Raises:
         StorageError: one cannot be read, or its name would lead out of the local folder.
     """
-    storage, path = open_storage(address, options)
     files = [folder / name for name in names]
     for name, file in zip(names, files, strict=True):
         if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
             raise StorageError(f"{address} holds an object named {name!r}, which leads out of it. Nothing was read.")
         file.parent.mkdir(parents=True, exist_ok=True)
-    with explained(address):
+    with storage_at(address, options) as (storage, path):
         storage.get([f"{path}/{name}" for name in names], [str(file) for file in files])
 
 
@@ -207,9 +185,8 @@ def local_copy(address: str, options: Mapping[str, Any]) -> str:
     """
     if not is_remote(address):
         return address
-    files = states(address, options)
-    if not files:
-        with explained(address):
+    with storage_at(address, options):
+        if not (files := states(address, options)):
             raise FileNotFoundError("there is no such object or folder")
     parent, _, name = address.rstrip("/").rpartition("/")
     names = [f"{name}/{rest}".rstrip("/") for rest in files]
@@ -232,6 +209,5 @@ def _is_whole_copy(folder: Path) -> bool:
 
 def remove(address: str, options: Mapping[str, Any]) -> None:
     """Remove an object, a file, or a folder with its content, if it exists; raise StorageError on failure."""
-    storage, path = open_storage(address, options)
-    with explained(address), suppress(FileNotFoundError):
+    with suppress(FileNotFoundError), storage_at(address, options) as (storage, path):
         storage.rm(path, recursive=True)
