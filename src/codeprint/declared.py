@@ -10,14 +10,10 @@ from codeprint.files import digest
 from codeprint.paths import digest_of_files, paths_at
 
 F = TypeVar("F", bound=Callable[..., Any])
+Texts = tuple[str, ...] | list[str]  # no text alone, which is a sequence of texts, too
 
 
-def depends(
-    *,
-    files: tuple[str, ...] | list[str] = (),
-    env: tuple[str, ...] | list[str] = (),
-    packages: tuple[str, ...] | list[str] = (),
-) -> Callable[[F], F]:
+def depends(*, files: Texts = (), env: Texts = (), packages: Texts = ()) -> Callable[[F], F]:
     """Declare what a function depends on besides its code and its arguments: a change of it changes its fingerprint.
 
     What could not be followed in its code is then no longer called uncertain.
@@ -45,12 +41,12 @@ def declarations(function: Any) -> Iterator[tuple[str, str]]:
     """Yield what a function depends on by its declaration, and a digest or version of each."""
     if isinstance(function, partial):
         yield from declarations(function.func)
-    declared = getattr(function, "depends", {})
-    for pattern in declared.get("files", ()):
+    declared = getattr(function, "depends", {"files": (), "env": (), "packages": ()})
+    for pattern in declared["files"]:
         yield f"file {pattern}", digest([(str(path), digest_of_files(path)) for path in paths_at(pattern)])
-    for name in declared.get("env", ()):
+    for name in declared["env"]:
         yield f"environment variable {name}", digest(os.environ.get(name))
-    for name in declared.get("packages", ()):
+    for name in declared["packages"]:
         try:
             yield f"package {name}", version(name)
         except PackageNotFoundError:

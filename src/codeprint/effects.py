@@ -10,8 +10,7 @@ from codeprint.modules import source_of
 from codeprint.references import Key, References
 from codeprint.statements import Statement, statement_of
 
-HARMLESS = {"logging", "warnings", "print", "__future__"}
-"""What module-level statements may call without a change of any result."""
+HARMLESS = {"logging", "warnings", "print", "__future__"}  # what a module may call without a change of any result
 REGISTERING = re.compile(r"register|accessor|extension|plugin|implements|listens_for|subscribe|handler|converter")
 """Names of the decorators of libraries that note what they decorate."""
 NOTHING = statement_of(ast.Pass())

@@ -4,8 +4,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-UNCOUNTED = {"ctx", "kind", "type_comment"}
-"""Fields of syntax trees that say nothing of what the code does."""
+UNCOUNTED = {"ctx", "kind", "type_comment"}  # fields of syntax trees that say nothing of what the code does
 
 
 def form(part: ast.AST) -> str:

@@ -67,9 +67,8 @@ def is_beside_sources(module: str) -> bool:
     Where the working directory is on the path, any folder beside ``pyproject.toml`` can be imported.
     """
     place = place_of(module)
-    if place is None or place.file is not None:
-        return False
-    return all((folder.parent / "pyproject.toml").is_file() for folder in place.folders or ())
+    folders = place.folders if place and not place.file else None
+    return folders is not None and all((folder.parent / "pyproject.toml").is_file() for folder in folders)
 
 
 def package_of(module: str) -> str:
@@ -78,12 +77,16 @@ def package_of(module: str) -> str:
     return module if place and place.folders is not None else module.rpartition(".")[0]
 
 
+def source_file(module: str) -> Path | None:
+    """Return the Python file of a module; None for an extension, a folder, or a module that is not there."""
+    place = place_of(module)
+    return place.file if place and place.file and place.file.suffix == ".py" else None
+
+
 @remembered
 def source_of(module: str) -> Source:
-    """Return the statements of a module; none of an extension, or of one that is not there."""
-    place = place_of(module)
-    file = place.file if place and place.file and place.file.suffix == ".py" else None
-    return read_source(module, file, package_of(module))
+    """Return the statements of a module; none of one without a Python file."""
+    return read_source(module, source_file(module), package_of(module))
 
 
 @remembered

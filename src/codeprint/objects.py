@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -15,27 +16,21 @@ from typing import Any
 
 from codeprint.files import digest
 from codeprint.forms import form
-from codeprint.modules import is_own, package_of, place_of
+from codeprint.modules import is_own, package_of, source_file
 from codeprint.statements import Statement, inner_function
 
-CALLED_BEFORE = ("dispatch_cache", "cache_token")
-"""Variables in which functions of `functools.singledispatch` note of which types earlier arguments were."""
+CALLED_BEFORE = ("dispatch_cache", "cache_token")  # where `functools.singledispatch` notes types of arguments
 
 Start = tuple[str, str | Statement]
 """A module of the project's own with the name of a function or class in it, a function without one, or "" for all."""
 
 
 class Description:
-    """Describes objects as plain data, by their content; `packages` as in `is_own`.
-
-    Attributes:
-        starts: the project's functions and classes that were found.
-        uncompared: types of values that have no content to compare.
-    """
+    """Describes objects as plain data, by their content; `packages` as in `is_own`."""
 
     def __init__(self, packages: frozenset[str]) -> None:
-        self.starts = set[Start]()
-        self.uncompared = list[str]()
+        self.starts = set[Start]()  # the project's functions and classes that were found
+        self.uncompared = list[str]()  # types of values that have no content to compare
         self._packages = packages
         self._described = dict[int, Any]()
         self._kept = list[Any]()  # so that no other object takes the place of one that was described
@@ -153,10 +148,10 @@ class Description:
 
 def _within(module: str, code: CodeType) -> Statement | None:
     """Return the statement of a function within another one, or of a lambda; None for a function of its module."""
-    place = place_of(module)
-    is_within = code.co_flags & inspect.CO_NESTED or code.co_name == "<lambda>"
-    is_read = is_within and place and place.file and place.file.suffix == ".py"
-    return inner_function(place.file, code, package_of(module)) if is_read and place and place.file else None
+    if not (code.co_flags & inspect.CO_NESTED or code.co_name == "<lambda>"):
+        return None
+    file = source_file(module)
+    return inner_function(file, code, package_of(module)) if file else None
 
 
 def _held(function: FunctionType) -> list[Any]:
@@ -164,10 +159,7 @@ def _held(function: FunctionType) -> list[Any]:
     held: list[Any] = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     dispatches = function.__globals__.get("__name__") == functools.__name__
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        if dispatches and name in CALLED_BEFORE:
-            continue
-        try:
-            held.append(cell.cell_contents)
-        except ValueError:  # it is empty
-            continue
+        if not (dispatches and name in CALLED_BEFORE):
+            with suppress(ValueError):  # it is empty
+                held.append(cell.cell_contents)
     return [*held, *([function.__wrapped__] if hasattr(function, "__wrapped__") else [])]

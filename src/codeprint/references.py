@@ -16,12 +16,9 @@ from codeprint.modules import (
 )
 from codeprint.statements import Statement
 
-LOADERS = {"import_module", "__import__", "iter_modules", "walk_packages"}
-"""Functions that import or list modules whose names stand nowhere in the code."""
-DYNAMIC = {"globals", "vars", "exec", "eval", "__dict__", "__getattr__"}
-"""Words of code that may refer to anything of its module."""
-NAME = re.compile(r"[A-Za-z_][\w.:-]*")
-"""Of a module, of an object in one, or of an entry point."""
+LOADERS = {"import_module", "__import__", "iter_modules", "walk_packages"}  # by names that stand nowhere in the code
+DYNAMIC = {"globals", "vars", "exec", "eval", "__dict__", "__getattr__"}  # may refer to anything of a module
+NAME = re.compile(r"[A-Za-z_][\w.:-]*")  # of a module, of an object in one, or of an entry point
 DOTTED = re.compile(r"[A-Za-z_]\w*([.:][A-Za-z_]\w*)*[.:]?")
 
 Key = tuple[str, int | str]
@@ -78,13 +75,10 @@ class References:
     def in_module(
         self, module: str, path: list[str], seen: frozenset[str] = frozenset(), else_whole: bool = True
     ) -> set[Key]:
-        """Return what a chain of names refers to in a module; the whole module if nothing in it has the name.
+        """Return what a chain of names refers to in a module, which was reached by the imports `seen`.
 
-        Args:
-            module: name of the module.
-            path: the names; none for the module itself.
-            seen: imports on the way here.
-            else_whole: False for names that may be built in, or local ones of a function.
+        Without a name, this is the whole module. So it is if nothing in it has the name, but with `else_whole=False`,
+        which is for names that may be built in, or local ones of a function.
         """
         if not path or (step := f"{module}:{path[0]}") in seen:
             return {(module, "*")} if not path else set()
@@ -185,13 +179,13 @@ class References:
         """Yield what texts name, and modules that may be imported by names known at run time, such as `values`."""
         named_texts = set[str]().union(*(self._naming(each.texts) for each in statements))
         heads = set[str]().union(*(each.heads for each in statements))
-        loads = any(not each.words.isdisjoint(LOADERS) for each in statements)
-        roots, found = set[str](), False
+        own_words = set[str]().union(*(each.words for each in statements))
+        loads, roots, found = not own_words.isdisjoint(LOADERS), set[str](), False
         for text in named_texts:
             if not DOTTED.fullmatch(text) and text not in heads:
                 continue
             path, named = self._path_of(text) or ("", "")
-            if not ("." in path or loads or text in heads):
+            if "." not in path and not loads and text not in heads:
                 continue
             found = True
             if text in heads or (text == named and (loads or "." in named)):
@@ -200,7 +194,7 @@ class References:
             if text not in heads:
                 yield from self.in_module(named, path.removeprefix(named).split(".")[1:], else_whole=False)
         if loads:
-            roots.update(self._roots_around(module, statements))
+            roots.update(self._roots_around(module, own_words))
         if not roots and not found and "entry_points" not in words:
             return
         texts = set[str]().union(*(each.texts for each in statements))
@@ -217,10 +211,9 @@ class References:
                 else:
                     yield "", installed_version(re.split("[.:]", member)[0])
 
-    def _roots_around(self, module: str, statements: Collection[Statement]) -> Iterator[str]:
-        """Yield the packages whose modules statements may import by their own place, or by that of an import."""
-        words = set[str]().union(*(each.words for each in statements))
-        if words & {"__package__", "__name__", "__path__", "__file__"}:
+    def _roots_around(self, module: str, words: Collection[str]) -> Iterator[str]:
+        """Yield the packages whose modules code with these words may import by its place, or by that of an import."""
+        if not {"__package__", "__name__", "__path__", "__file__"}.isdisjoint(words):
             yield package_of(module)
         if "__path__" in words:
             for statement in source_of(module).statements:

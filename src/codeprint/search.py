@@ -15,12 +15,10 @@ from codeprint.statements import Statement
 
 READING = re.compile(r"open|read|__file__|__path__|__spec__|files|resource|get_data|getfile|Loader|package_file")
 """Words of code that may read a file of a package."""
-DOCUMENTING = re.compile(r"__doc__|getdoc|docstring|json_schema|^schema(_json)?$")
-"""Words of code that may read docstrings."""
+DOCUMENTING = re.compile(r"__doc__|getdoc|docstring|json_schema|^schema(_json)?$")  # words that may read docstrings
 UNFOLLOWED = {"run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
 """Functions that run code of files whose names are known at run time only."""
-UNREAD_FILES = ("README", "LICENSE", "CHANGELOG")
-"""Beginnings of the names of files that count where a text names them alone, whatever else code reads."""
+UNREAD_FILES = ("README", "LICENSE", "CHANGELOG")  # files with such names count only where a text names them
 
 
 class Search:
@@ -29,9 +27,7 @@ class Search:
     First comes what is referred to, then what is found by a name known at run time, and then what is done when modules
     are imported; each of these may refer to more.
 
-    Args:
-        effects: the references between statements, and what these do at import.
-        values: names of modules or of entry points among what code reads.
+    `values` are names of modules or of entry points among what code reads.
     """
 
     def __init__(self, effects: Effects, values: frozenset[str]) -> None:
@@ -122,8 +118,7 @@ class Search:
                 if content := _digest(source_of(module).statements[index], reads_docs):
                     yield _name_at(module, index), content
             elif index == "*":
-                place = place_of(module)
-                file = place.file if place else None
+                file = getattr(place_of(module), "file", None)
                 yield module, remembered_sha256(file) if file and file.suffix != ".py" else ""  # an extension
         yield from self._orders()
         yield from self._other_files()
@@ -183,9 +178,7 @@ def _unfollowed(module: str, statement: Statement) -> Iterator[str]:
     for word in sorted(statement.words & UNFOLLOWED):
         yield f"{module}.{_name(statement)} runs code by {word}, which is not followed"
     if "sys.path" in statement.names.changed - statement.at_import.changed:
-        tops = {
-            target.partition(":")[0].partition(".")[0] for targets in statement.imports.values() for target in targets
-        }
+        tops = {re.split("[.:]", target)[0] for targets in statement.imports.values() for target in targets}
         if missing := sorted(top for top in tops - sys.stdlib_module_names if not place_of(top)):
             yield f"{module}.{_name(statement)} changes sys.path and imports {', '.join(missing)}, which is not found"
 
@@ -200,10 +193,7 @@ def _effects(packages: frozenset[str], imported: tuple[str, ...]) -> Effects:
 def code_of(
     starts: frozenset[Start], packages: frozenset[str], values: frozenset[str], imported: tuple[str, ...]
 ) -> tuple[str, Mapping[str, str], tuple[str, ...]]:
-    """Return the digest of all code that starts refer to, those of its parts, and what could not be followed.
-
-    The arguments are those of `codeprint.fingerprint`.
-    """
+    """Return the digest of all code that starts refer to, those of its parts, and what could not be followed."""
     search = Search(_effects(packages, imported), values)
     parts = search.run(starts)
     return digest(sorted(parts.items())), parts, tuple(search.uncertain)

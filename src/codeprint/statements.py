@@ -66,10 +66,7 @@ class Source:
 
 
 def read_source(module: str, file: Path | None, package: str) -> Source:
-    """Read a module; one without a file, such as a package without ``__init__.py``, or of no valid Python is empty.
-
-    What is found is kept in the user's cache with the digest of the file's content.
-    """
+    """Read a module; one without a file, such as a package without ``__init__.py``, or of no valid Python is empty."""
     statements = _cached_statements(module, file, package) if file else []
     bindings: dict[str, list[int]] = {}
     for index, statement in enumerate(statements):
@@ -79,6 +76,7 @@ def read_source(module: str, file: Path | None, package: str) -> Source:
 
 
 def _cached_statements(module: str, file: Path, package: str) -> list[Statement]:
+    """Return the statements of a file, which are kept in the user's cache with the digest of its content."""
     content = file.read_bytes()
     state = (FORMAT, package, hashlib.sha256(content).hexdigest())
     name = f"code/{digest([str(file), module])}"
@@ -102,11 +100,9 @@ def _cached_statements(module: str, file: Path, package: str) -> list[Statement]
 
 def _from_plain(plain: Sequence[Any]) -> Statement:
     """Return a statement from what `astuple` makes of it."""
-    kinds = (each.name for each in fields(Statement))
-    values = dict(zip(kinds, plain, strict=True))
-    for name in ("names", "at_import", "constructing"):
-        values[name] = values[name] and Names(*values[name])
-    return Statement(**values)
+    values = dict(zip((each.name for each in fields(Statement)), plain, strict=True))
+    names = {name: Names(*values[name]) for name in ("names", "at_import", "constructing") if values[name]}
+    return Statement(**values | names)
 
 
 @remembered

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from fsspec.utils import get_protocol
@@ -30,22 +30,14 @@ from codeprint.paths import files_in
 from codeprint.pickles import kinds_in, pickled_kinds
 from kedro_provenance.aliases import is_alias
 from kedro_provenance.entry_digests import digest_of_entry
+from kedro_provenance.errors import quoted_value
 from kedro_provenance.files.atomic import atomic_file, atomic_folder
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import ADDRESSES, OPEN_ARGS, StorageError, is_remote, storage_options
 from kedro_provenance.kedro_internals import AdaptingCatalog, reading_remote
 from kedro_provenance.lineage import LINEAGE
 from kedro_provenance.project import project_packages
-from kedro_provenance.recipe import (
-    FILE,
-    Recipe,
-    StoredVersion,
-    content_of,
-    local_versions,
-    parse_version,
-    read_record,
-    read_version,
-)
+from kedro_provenance.recipe import FILE, Recipe, StoredVersion, content_of, local_versions, read_record, read_version
 from kedro_provenance.remote_versions import RemoteVersions
 from kedro_provenance.stores import Store
 
@@ -54,17 +46,9 @@ logger = logging.getLogger(__name__)
 FORCED = "forced.json"  # file among the records
 RAW = "raw"
 LAYERS = (RAW, "intermediate", "primary", "feature", "model_input", "models", "model_output", "reporting")
-FOLDER = re.compile(rf"(?:^|/)0\d_({'|'.join(LAYERS)})/")
-"""Of the layers of Kedro's data engineering convention, by which kedro-viz sorts what it shows."""
+FOLDER = re.compile(rf"(?:^|/)0\d_({'|'.join(LAYERS)})/")  # of the layers of Kedro's data engineering convention
 
 _configurations: WeakKeyDictionary[AbstractDataset, dict[str, Any]] = WeakKeyDictionary()
-
-
-@runtime_checkable
-class HasPreviousVersion(Protocol):
-    """A dataset that receives the folder of the version before the one to save, if any."""
-
-    before: Path | None
 
 
 class AtomicCatalog(AdaptingCatalog):
@@ -107,17 +91,12 @@ class AtomicCatalog(AdaptingCatalog):
     def from_config(
         cls, catalog: dict[str, dict[str, Any]] | None, credentials: Any = None, *args: Any, **kwargs: Any
     ) -> DataCatalog:
-        """Make a catalog from configuration, see :meth:`kedro.io.DataCatalog.from_config`.
-
-        Raises:
-            DatasetError: an entry is not a block with a type, or names unknown credentials.
-        """
+        """Make a catalog from configuration; raise DatasetError for an entry that is no block."""
         for name, entry in (catalog or {}).items():
             if not isinstance(entry, Mapping):
-                shown_entry = "null" if entry is None else repr(entry)
                 raise DatasetError(
-                    f"The catalog entry {name} is {shown_entry}, but an entry is a block with "
-                    "a `type`. A table that is not there is `{type: MemoryDataset, data: null}`"
+                    f"The catalog entry {name} is {quoted_value(entry)}, but an entry is a block with a `type`. A "
+                    "table that is not there is `{type: MemoryDataset, data: null}`"
                 )
         entries = {name: with_credentials(name, entry, credentials or {}) for name, entry in (catalog or {}).items()}
         return super().from_config(entries, credentials, *args, **kwargs)
@@ -131,10 +110,7 @@ class AtomicCatalog(AdaptingCatalog):
         return at_local_path(entry, versions.folder) | {"type": reading_remote(versions, kind)}
 
     def get(self, key: str, *args: Any, **kwargs: Any) -> AbstractDataset | None:
-        """Return the dataset of an entry, of its pinned version if any; see :meth:`kedro.io.DataCatalog.get`.
-
-        It states its layer, for kedro-viz.
-        """
+        """Return the dataset of an entry, of its pinned version if any, which states its layer for kedro-viz."""
         dataset = self._pinned.get(key) or super().get(key, *args, **kwargs)
         if dataset is not None and self._with_layer.get(key) is not dataset and not is_parameter(key):
             state_layer(dataset, key)
@@ -160,13 +136,11 @@ class AtomicCatalog(AdaptingCatalog):
         """Validate data and save them to an entry.
 
         Raises:
-            DatasetNotFoundError: there is no such entry.
-            DatasetError: the dataset cannot save the data, or its version is there already.
+            DatasetError: there is no such entry, it cannot save the data, or its version is there already.
             OSError: the version does not fit on the disk, or cannot be moved into its place.
         """
         dataset = self[ds_name]
-        folder = version_folder(dataset)
-        if folder is None:
+        if (folder := version_folder(dataset)) is None:
             self._save_file(ds_name, data)
             return
         if folder.exists() or folder.parent.is_file():  # Kedro refuses both, and says why
@@ -178,7 +152,7 @@ class AtomicCatalog(AdaptingCatalog):
             # Load versions may be null: Kedro gives and takes them so, whatever its annotation of what it takes says.
             drafts = DataCatalog.from_config(config, credentials, load_versions, folder.name)  # type: ignore[arg-type]
             self._drafts[ds_name] = drafted = drafts[ds_name]
-            if isinstance(drafted, HasPreviousVersion) and (before := loaded_folder(dataset)):
+            if hasattr(drafted, "before") and (before := loaded_folder(dataset)):  # it takes the version before, if any
                 drafted.before = before / folder.parent.name
             try:
                 super().save(ds_name, data)
@@ -227,7 +201,8 @@ class AtomicCatalog(AdaptingCatalog):
     def last_run(self, node: str) -> Recipe | None:
         """Return the recipe by which a node last ran that leaves nothing stored; None if none is recorded."""
         record = self._record_of_node(node)
-        return parse_version(record.read_bytes(), "", record.parent).recipe if record and record.exists() else None
+        stored = read_record(record, lambda: "") if record else None
+        return stored.recipe if stored else None
 
     def note_run(self, node: str, made: StoredVersion) -> None:
         """Record by what recipe a node has run that leaves nothing stored."""
@@ -253,12 +228,7 @@ class AtomicCatalog(AdaptingCatalog):
         return None
 
     def take(self, made: Mapping[str, StoredVersion]) -> None:
-        """Save versions of earlier runs, by entry, as new ones: as links to their files where these can be made.
-
-        Raises:
-            DatasetError: an object storage cannot be used.
-            OSError: a version does not fit on the disk.
-        """
+        """Save versions of earlier runs, by entry, as new ones: as links to their files where these can be made."""
         for ds_name, stored in made.items():
             folder = version_folder(self[ds_name])
             assert folder
@@ -317,12 +287,7 @@ class AtomicCatalog(AdaptingCatalog):
                 dataset.release()  # it may remember which files or versions there were
 
     def load(self, ds_name: str, version: str | None = None) -> Any:
-        """Load an entry.
-
-        Raises:
-            DatasetNotFoundError: there is no such entry.
-            DatasetError: the dataset cannot load the data, or their files are not those that were saved.
-        """
+        """Load an entry; raise DatasetError if it cannot be loaded, or its files are not those that were saved."""
         dataset = self.get(ds_name)
         if (remote := remote_versions(dataset)) and (named := version or loaded_version(dataset)):
             try:
@@ -366,14 +331,13 @@ class AtomicCatalog(AdaptingCatalog):
         The configuration of a dataset that code has put into the catalog, such as a hook, is in its arguments.
         """
         if ds_name not in self._entries:
-            made = self._in_code.get(ds_name)
-            if made is None:
-                self._entries[ds_name] = self.config_resolver.resolve_pattern(ds_name)
-            elif configuration(made):
-                config, credentials, *_ = AtomicCatalog({ds_name: made}).to_config()
-                self._entries[ds_name] = CatalogConfigResolver(config, credentials).resolve_pattern(ds_name)
-            else:
-                self._entries[ds_name] = {}
+            resolver, made = self.config_resolver, self._in_code.get(ds_name)
+            if made:
+                config, credentials, *_ = (
+                    AtomicCatalog({ds_name: made}).to_config() if configuration(made) else ({}, {})
+                )
+                resolver = CatalogConfigResolver(config, credentials)
+            self._entries[ds_name] = resolver.resolve_pattern(ds_name)
         return self._entries[ds_name]
 
     def keep_in_memory(self, ds_name: str, made: StoredVersion) -> None:
@@ -474,10 +438,7 @@ def is_scratch(dataset: AbstractDataset | type[AbstractDataset] | None) -> bool:
 
 
 def configuration(dataset: AbstractDataset | None) -> dict[str, Any]:
-    """Return the configuration of a dataset, as in a catalog file.
-
-    Empty for data in memory, and for a dataset that a hook has made of what cannot be copied, such as a connection.
-    """
+    """Return the configuration of a dataset; empty in memory, and if it holds what cannot be copied: a connection."""
     if dataset is None:
         return {}
     if dataset not in _configurations:
@@ -491,8 +452,6 @@ def configuration(dataset: AbstractDataset | None) -> dict[str, Any]:
 
 def with_credentials(name: str, entry: Any, credentials: Mapping[str, Any]) -> Any:
     """Add the credentials of its name or protocol to a catalog entry, if it has none and they exist."""
-    if not isinstance(entry, Mapping):
-        return entry
     protocols = [get_protocol(entry[key]) for key in ADDRESSES if is_remote(entry.get(key))]
     given = next((block for block in (name, *protocols) if block in credentials), None)
     return {"credentials": given} | dict(entry) if given else entry
@@ -521,9 +480,7 @@ def state_layer(dataset: Any, name: str) -> None:
 
 
 def layer_of(name: str, address: str, metadata: Mapping[str, Any] | None = None) -> str:
-    """Return the layer of a catalog entry: the one that it states, else that of its folder, else ``raw``.
-
-    What a run takes from before it by an alias, such as ``production.model``, is raw: its step leaves newer versions.
+    """Return the layer of a catalog entry: the one that it states or of its folder, else ``raw``, as of aliases.
 
     Examples:
         >>> layer_of("items", "s3://shop/03_primary/items.parquet")
@@ -594,10 +551,7 @@ def loaded_version(dataset: AbstractDataset | None) -> str | None:
 
 
 def loaded_folder(dataset: AbstractDataset | None, version: str | None = None) -> Path | None:
-    """Return the folder of a version that a dataset loads, by default the newest.
-
-    None if there is none, or if the dataset keeps no versions in local files.
-    """
+    """Return the folder of a version that a dataset loads, by default the newest; None without one in local files."""
     if remote_versions(dataset):
         return None
     path, version = local_path(dataset), version or loaded_version(dataset)

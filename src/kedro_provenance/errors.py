@@ -21,10 +21,8 @@ class Term:
         return self.in_run.format_map(vars(self))
 
 
-Words = Callable[[Term], str]
-"""How a way in names terms; ``str`` for a run."""
-Phrase = str | Term | tuple[str | Term, ...]
-"""A part of a sentence; parameters in it are quoted."""
+Words = Callable[[Term], str]  # how a way in names terms; ``str`` for a run
+Phrase = str | Term | tuple[str | Term, ...]  # a part of a sentence; parameters in it are quoted
 _words: ContextVar[Words] = ContextVar("words", default=str)
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
+from dataclasses import dataclass, field
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -30,6 +31,7 @@ from kedro_provenance.unfinished import forget, note_failure
 logger = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ProvenanceHooks:
     """Kedro hooks of a run, with any of Kedro's sessions and runners; a process has one run at a time.
 
@@ -49,22 +51,17 @@ class ProvenanceHooks:
 
     changes_results = False
 
-    def __init__(
-        self,
-        *,
-        packages: Sequence[str] = (),
-        checks: Sequence[Checks] = (),
-        blocks: Mapping[str, Any] | None = None,
-        block_types: Sequence[BlockTypes] = (),
-        check_names: bool = False,
-        late_tags: Sequence[str] = (),
-        aliases: Aliases | None = None,
-        stores: Sequence[str] = (),
-    ) -> None:
+    packages: Sequence[str] = ()
+    checks: Sequence[Checks] = ()
+    blocks: Mapping[str, Any] = field(default_factory=dict)
+    block_types: Sequence[BlockTypes] = ()
+    check_names: bool = False
+    late_tags: Sequence[str] = ()
+    aliases: Aliases = field(default_factory=Aliases)
+    stores: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
         codeprint.forget()  # settings are imported anew with the project's modules, as by `%reload_kedro` in a notebook
-        self.packages, self._checks, self._blocks = packages, checks, blocks or {}
-        self.aliases, self.stores = aliases or Aliases(), stores
-        self._check_names, self.late_tags, self._block_types = check_names, late_tags, block_types
         self._session = threading.local()  # a server may load the contexts of two requests at the same time
         self._run: Run | None = None
         self._thread = threading.current_thread()  # of the run
@@ -77,8 +74,8 @@ class ProvenanceHooks:
             code_of_hook(hook)  # before any of them knows this session
         self._session.began = time.time()
         with making_pipelines:
-            check_parameters(context, self._blocks, self._block_types, self._check_names)
-            if self._check_names:
+            check_parameters(context, self.blocks, self.block_types, self.check_names)
+            if self.check_names:
                 check_names(context)
             self._session.parameters = parameters_in_use()
         self._session.context = context
@@ -100,7 +97,7 @@ class ProvenanceHooks:
             self._end_run()
         self._thread = threading.current_thread()
         context = self._session.context
-        self._run = Run(context, run_params, pipeline, catalog, self._checks, self.aliases)
+        self._run = Run(context, run_params, pipeline, catalog, self.checks, self.aliases)
         # Kedro's own sessions, such as those of Airflow's tasks, stay where the process began.
         self._run.held.enter_context(chdir(self._run.project))
         try:

@@ -37,10 +37,8 @@ from kedro_provenance.recipe import Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
 """Keys of an entry that locate data without describing them."""
-MOST_PARTS = 60
-"""Of more parts of code than these, a record names their modules alone."""
-MOST_CHANGES = 6
-"""Number of changes of code that a reason names."""
+MOST_PARTS = 60  # of more parts of code than these, a record names their modules alone
+MOST_CHANGES = 6  # number of changes of code that a reason names
 
 
 @dataclass(frozen=True)
