@@ -59,16 +59,12 @@ class ArchivedVersion:
     def comes_from(
         self, contents: Collection[str], earlier: Mapping[str, "ArchivedVersion"] | None = None
     ) -> tuple[set[str], set[str]] | None:
-        """Return the contents that it was made from, up to the first of `contents` on each path.
+        """Return those of `contents` that it was made from, the first on each path, and the entries where others end.
 
         Args:
-            contents: digests of contents at which a path ends.
+            contents: digests of contents at which a path ends; other paths end at raw data.
             earlier: versions by content, through which paths continue where something was made from an earlier version
                 of itself; None skips such inputs.
-
-        Returns:
-            Those of the contents that it was made from, and the names of entries at which other paths end, such as raw
-            data.
         """
         if self.stored is None or self.stored.recipe is None:
             return None
@@ -146,21 +142,12 @@ class Archive:
             yield from versions_at(place, options, name, layer, not entry.get("versioned"))
 
     def erase(self, addresses: Sequence[str], in_use: Collection[tuple[str, str]]) -> None:
-        """Remove versions one by one, in this order, if none of them is needed.
-
-        Raises:
-            ValueError: see `require_erasable`; none is removed.
-            OSError: one cannot be removed.
-        """
+        """Remove versions one by one, in this order, or none of them if `require_erasable` raises."""
         for each in self.require_erasable(addresses, in_use):
             each.erase()
 
     def require_erasable(self, addresses: Sequence[str], in_use: Collection[tuple[str, str]]) -> list[ArchivedVersion]:
-        """Return the versions at these addresses that exist, in this order, if all of them can be erased.
-
-        Raises:
-            ValueError: a version is needed, or this user may not write there.
-        """
+        """Return the existing versions at addresses; raise ValueError if one is needed, or may not be removed."""
         listed = {each.address: each for each in self.versions()}
         erased = [listed[address] for address in addresses if address in listed]
         if obstacles := [*self._obstacles(erased, in_use)]:

@@ -26,7 +26,7 @@ from kedro.io import (
 from kedro.io.core import VersionNotFoundError, get_protocol_and_path, is_parameter, parse_dataset_definition
 from kedro.pipeline import Node
 
-from codeprint.paths import files_in
+from codeprint.files import files_in
 from codeprint.pickles import kinds_in, pickled_kinds
 from kedro_provenance.aliases import is_alias
 from kedro_provenance.entry_digests import digest_of_entry
@@ -331,13 +331,14 @@ class AtomicCatalog(AdaptingCatalog):
         The configuration of a dataset that code has put into the catalog, such as a hook, is in its arguments.
         """
         if ds_name not in self._entries:
-            resolver, made = self.config_resolver, self._in_code.get(ds_name)
-            if made:
-                config, credentials, *_ = (
-                    AtomicCatalog({ds_name: made}).to_config() if configuration(made) else ({}, {})
-                )
-                resolver = CatalogConfigResolver(config, credentials)
-            self._entries[ds_name] = resolver.resolve_pattern(ds_name)
+            made = self._in_code.get(ds_name)
+            if made is None:
+                self._entries[ds_name] = self.config_resolver.resolve_pattern(ds_name)
+            elif configuration(made):
+                config, credentials, *_ = AtomicCatalog({ds_name: made}).to_config()
+                self._entries[ds_name] = CatalogConfigResolver(config, credentials).resolve_pattern(ds_name)
+            else:
+                self._entries[ds_name] = {}
         return self._entries[ds_name]
 
     def keep_in_memory(self, ds_name: str, made: StoredVersion) -> None:

@@ -21,11 +21,7 @@ from kedro_provenance.parameters import parameter_paths, soft_merge, structure_f
 from kedro_provenance.run import configuration
 from kedro_provenance.session_parameters import base_parameters, use_parameters
 
-FLAGS: dict[str, Any] = {
-    "dry_run": bool,
-    "allow_mixed": bool,
-}
-"""Types of the parameters that the start of a run reads, where a project has them."""
+FLAGS: dict[str, Any] = {"dry_run": bool, "allow_mixed": bool}  # what the start of a run reads, where a project has it
 BlockTypes = Callable[[Mapping[str, Any], Collection[str]], Mapping[str, Any]]
 """Function that returns types of blocks from all parameters and the names of what the nodes read."""
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
@@ -34,19 +30,15 @@ SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten 
 def check_parameters(
     context: KedroContext, blocks: Mapping[str, Any], block_types: Sequence[BlockTypes] = (), names: bool = False
 ) -> None:
-    """Make the pipelines from the parameters of a session, and refuse parameters that they do not take.
+    """Make the pipelines from the parameters of a session; refuse those that they do not take, all in one message.
 
     Kedro's own `ParameterValidator` logs each fault and keeps only its text, so its types are used with pydantic's
     errors, one line per fault.
 
     Args:
-        context: context of the session.
         blocks: types of blocks that no node reads.
         block_types: return the types of blocks that nodes read without a type of their own.
         names: refuse parameters that the base environment does not have, too.
-
-    Raises:
-        RunRefusedError: parameters are unknown or have invalid values; the message names all.
     """
     loader = context.config_loader
     parameters = configuration(loader, "parameters")

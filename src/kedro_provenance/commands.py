@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,16 @@ from kedro.framework.cli.utils import split_string
 from kedro.framework.project import pipelines, settings
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from kedro.io.core import generate_timestamp
+from kedro.io.core import generate_timestamp, is_parameter
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 from kedro.utils import find_kedro_project
 from rich.console import Console
 
+from codeprint.files import files_in
 from kedro_provenance.aliases import project_aliases
 from kedro_provenance.archive import Archive, ArchivedVersion
+from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.files.atomic import atomic_file
 from kedro_provenance.kedro_internals import catalog_of
@@ -31,7 +35,6 @@ from kedro_provenance.recipe import FILE as RECORD
 from kedro_provenance.recipe import parse_version
 from kedro_provenance.run import Run
 from kedro_provenance.start import RECORDS, pin_versions, plan_table, require_catalog, require_datasets
-from kedro_provenance.viz import viz_events
 
 env_option = click.option("--env", "-e", default=None, help="Environment of the configuration.")
 json_option = click.option(
@@ -131,6 +134,48 @@ def show_in_viz(names: Sequence[str], env: str | None, as_json: bool) -> None:
     echo({"file": str(file), "out_of_date": outdated}, [said], as_json)
 
 
+def viz_events(steps: Sequence[Step], catalog: AtomicCatalog) -> Iterator[dict[str, Any]]:
+    """Yield the events that kedro-viz would write of a run whose nodes fail if they are out of date.
+
+    Its Workflow view has no other status than success and failure; the reasons are shown as an error.
+    """
+    from kedro_viz.integrations.kedro.hooks_utils import hash_node
+
+    def loaded_or_saved(name: str) -> dict[str, Any]:
+        return {"dataset": name, "node_id": hash_node(name), "status": "success"}
+
+    now = datetime.now(UTC).isoformat()
+    yield {"event": "before_pipeline_run", "timestamp": now}
+    made = {name for step in steps for name in step.node.outputs}
+    for name in sorted({name for step in steps for name in step.node.inputs} - made):
+        if not is_parameter(name) and catalog.exists(name):
+            yield {"event": "after_dataset_loaded", **loaded_or_saved(name)}
+    for step in steps:
+        about = {"node": step.node.name, "node_id": hash_node(step.node)}
+        if step.reasons:
+            error = f"Out of date: {'; '.join(step.reasons)}"
+            yield {"event": "on_node_error", **about, "error": error, "timestamp": now}
+            for name in step.node.outputs:
+                yield {"event": "on_pipeline_error", "dataset": name, **about, "error": error, "operation": "saving"}
+            continue
+        stored = {name: catalog.stored(name) for name in step.node.outputs}
+        seconds = max((version.seconds for version in stored.values() if version), default=0.0)
+        yield {"event": "after_node_run", **about, "duration": seconds, "status": "success"}
+        for name, version in stored.items():
+            size = size_of(version.folder) if version and version.folder else 0
+            yield {"event": "after_dataset_saved", **loaded_or_saved(name), "size": size}
+    if outdated := sum(bool(step.reasons) for step in steps):
+        error = f"{outdated} of {len(steps)} nodes are out of date"
+        yield {"event": "on_pipeline_error", "error": error, "timestamp": now}
+    else:
+        yield {"event": "after_pipeline_run", "timestamp": now}
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in (files_in(path) if path.is_dir() else [path]) if file.name != RECORD)
+
+
 @command("why", click.argument("node"), pipelines_option)
 def why(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
     """Say why NODE is out of date, and the nodes before it because of which it is."""
@@ -147,8 +192,7 @@ def why(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None
 
 def require_node(node: str, run: Run) -> None:
     """Raise RunRefusedError for a node that is in none of the pipelines."""
-    existing = [each.name for each in run.pipeline.nodes]
-    if node not in existing:
+    if node not in (existing := [each.name for each in run.pipeline.nodes]):
         raise RunRefusedError(f"{node} is no node of these pipelines, which have {', '.join(existing)}.")
 
 
@@ -182,8 +226,11 @@ def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
     """Say by what the results of two runs differ: ONE and OTHER are ids of runs, which are names of versions."""
     with opened(env) as run:
         versions = Archive(run.catalog).versions()
-    for run_id in (one, other):
-        require_run(run_id, versions)
+    existing = {each.version for each in versions if each.version}
+    existing |= {each.stored.run for each in versions if each.stored and each.stored.run}
+    if missing := [run_id for run_id in (one, other) if run_id not in existing]:
+        newest = ", ".join(sorted(existing)[-SHOWN_RUNS:]) or "none"
+        raise RunRefusedError(f"No result of a run {missing[0]} is kept. The newest runs with results are: {newest}.")
     output = {}
     for entry in sorted({each.entry for each in versions}):
         before, after = (newest_until(run_id, entry, versions) for run_id in (one, other))
@@ -195,15 +242,6 @@ def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
             output[entry] = reasons or ["other content by the same recipe"]
     lines = [line for entry, reasons in output.items() for line in (entry, *(f"  {reason}" for reason in reasons))]
     echo(output, lines or ["Their results are equal."], as_json)
-
-
-def require_run(run_id: str, versions: Sequence[ArchivedVersion]) -> None:
-    """Raise RunRefusedError for the id of a run of which no results are left."""
-    existing = {each.version for each in versions if each.version}
-    existing |= {each.stored.run for each in versions if each.stored and each.stored.run}
-    if run_id not in existing:
-        newest = ", ".join(sorted(existing)[-SHOWN_RUNS:]) or "none"
-        raise RunRefusedError(f"No result of a run {run_id} is kept. The newest runs with results are: {newest}.")
 
 
 def newest_until(run_id: str, entry: str, versions: Sequence[ArchivedVersion]) -> ArchivedVersion | None:
@@ -223,15 +261,13 @@ def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> Non
     """Remove versions that are neither among the newest nor in use by an alias."""
     with opened(env) as run:
         in_use = run.aliases.versions_in_use(run.catalog)
-        by_entry: dict[str, list[ArchivedVersion]] = {}
         archive = Archive(run.catalog)
-        for each in archive.versions():
-            if each.version:
-                by_entry.setdefault(each.entry, []).append(each)
+        versions = [each for each in archive.versions() if each.version]
+        versions.sort(key=lambda each: (each.entry, str(each.version)), reverse=True)
         removed = [
             each
-            for entry, versions in by_entry.items()
-            for each in sorted(versions, key=lambda version: str(version.version), reverse=True)[keep:]
+            for entry, of_entry in groupby(versions, key=lambda each: each.entry)
+            for each in [*of_entry][keep:]
             if (entry, each.version) not in in_use
         ]
         if yes:

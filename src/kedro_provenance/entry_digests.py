@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from codeprint.paths import digest_of_files, paths_at
+from codeprint.files import digest_of_files, paths_at
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import ADDRESSES, is_remote, states, storage_options
 

@@ -13,10 +13,9 @@ from kedro_provenance.errors import Fault, Faults, Parameter, Value
 from kedro_provenance.files.digests import digest, text_key
 
 T = TypeVar("T")
-_RESOURCE = object()
+_RESOURCE, _PRIVATE = object(), object()
 Resource = Annotated[T, _RESOURCE]
 """A field that decides where and how results are computed, but not their values: another value remakes nothing."""
-_PRIVATE = object()
 Private = Annotated[T, _PRIVATE]
 """A field whose value is never stored: recipes have its digest, and run manifests leave it out."""
 

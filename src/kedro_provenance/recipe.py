@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from codeprint.paths import digest_of_files
+from codeprint.files import digest_of_files
 from kedro_provenance.files.digests import digest
 from kedro_provenance.lineage import Ancestor, ancestors, describe, is_described, parse_ancestor, remembered
 

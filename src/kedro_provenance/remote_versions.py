@@ -30,11 +30,7 @@ class RemoteVersions:
     A version exists once its marker, which is uploaded last, exists. Versions never change: each is fetched once to the
     user's cache, where datasets read local files. The newest version is found once, or is the one saved here, so that a
     run reads nothing that other machines save meanwhile. Every method raises a StorageError if the storage cannot be
-    used.
-
-    Args:
-        address: address of the folder of versions.
-        options: options of the storage, see :mod:`kedro_provenance.files.storage`.
+    used, whose options :mod:`kedro_provenance.files.storage` explains.
     """
 
     def __init__(self, address: str, options: Mapping[str, Any]) -> None:
@@ -81,12 +77,7 @@ class RemoteVersions:
                 yield replace(self.stored(version), folder=self.folder / version)
 
     def fetch(self, version: str) -> None:
-        """Make sure that the cache holds the version, complete and unchanged.
-
-        Raises:
-            StorageError: it does not exist, cannot be read, or its files have changed.
-            OSError: the copy cannot be written.
-        """
+        """Have the cache hold the version, or raise OSError: complete and with the files that were saved."""
         copy, address = self.folder / version, f"{self.address}/{version}"
         if not self.has(version):
             raise StorageError(f"{address} is not there, or not whole: it has no {MARKER}.")
@@ -107,11 +98,7 @@ class RemoteVersions:
                 )
 
     def upload(self, draft: Path, version: str) -> None:
-        """Save a folder of files as a version; remove uploads that were interrupted at least a day ago.
-
-        Raises:
-            StorageError: it cannot be written; no part of it is left if the storage can be reached.
-        """
+        """Save a folder of files as a version, or no part of it; remove uploads that ended a day ago or earlier."""
         files = sorted(file for file in draft.rglob("*") if file.is_file())
         try:
             with storage_at(f"{self.address}/{version}", self.options) as (storage, path):

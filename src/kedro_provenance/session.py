@@ -146,10 +146,8 @@ class CatalogCommands(CatalogCommandsMixin):
 
     def resolve_patterns(self: Any, pipelines: list[Pipeline] | None = None) -> dict[str, Any]:
         """Return the configuration of each dataset of the catalog and of pipelines, see Kedro's own method."""
-        return {
-            name: plain_configuration(config)
-            for name, config in CatalogCommandsMixin.resolve_patterns(self, pipelines).items()
-        }
+        resolved = CatalogCommandsMixin.resolve_patterns(self, pipelines)
+        return {name: plain_configuration(config) for name, config in resolved.items()}
 
 
 def plain_configuration(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,9 +179,7 @@ class ResumingSession(KedroSession):
     """A session that runs with `IncrementalRunner`: a repeated command continues an interrupted one."""
 
     def run(self, *args: Any, runner: AbstractRunner | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Run pipelines, see ``KedroSession.run``, with IncrementalRunner in place of SequentialRunner.
-
-        Relative addresses are relative to the project, in any working directory.
+        """Run pipelines as ``KedroSession.run`` does, by IncrementalRunner, with addresses relative to the project.
 
         Raises:
             RunRefusedError: a node or entry is unknown, or an entry is invalid.

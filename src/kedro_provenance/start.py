@@ -34,14 +34,10 @@ RECORDS = ".provenance"  # folder of the records of data that are not in local f
 
 
 def start(run: Run) -> None:
-    """Refuse a run that would fail or mix results, and prepare any other.
+    """Refuse a run that would fail or mix results, by RunRefusedError, and prepare any other.
 
     Nothing is written before `lock_data`; a dry run ends before it. Later steps hold the lock, so that no other run
     changes anything meanwhile.
-
-    Raises:
-        RunRefusedError: the run cannot begin.
-        click.exceptions.Exit: the run only shows its plan.
     """
     require_runner(run)
     require_catalog(run)
@@ -62,11 +58,8 @@ def start(run: Run) -> None:
 
 
 def require_runner(run: Run) -> None:
-    """Raise RunRefusedError for a runner that does not run nodes one after the other in this process.
-
-    Kedro gives hooks the runner's text alone; None, without any, means its SequentialRunner.
-    """
-    text = run.params["runner"]
+    """Raise RunRefusedError for a runner that does not run nodes one after the other in this process."""
+    text = run.params["runner"]  # all that Kedro gives hooks; None, without any, means its SequentialRunner
     if text != str(None) and f"{SequentialRunner.__name__} object" not in text:
         runner = text.partition(" object at ")[0].rpartition(".")[2]
         raise RunRefusedError(
@@ -99,11 +92,7 @@ def tell_unused_pipelines(run: Run) -> None:
 
 
 def require_datasets(run: Run) -> None:
-    """Make the dataset of each entry that the run loads or saves.
-
-    Raises:
-        RunRefusedError: an entry is missing, names no type of datasets, or arguments that its type does not take.
-    """
+    """Make the datasets of the run; raise RunRefusedError for entries that are missing, or that make no dataset."""
     faults = []
     for name in sorted(run.pipeline.datasets() | run.pipeline.inputs()):
         try:
@@ -118,18 +107,17 @@ def require_datasets(run: Run) -> None:
 
 def require_storage(run: Run) -> None:
     """List one folder of each bucket that the run uses; raise RunRefusedError if one cannot be listed."""
-    buckets: dict[str, tuple[str, str, dict[str, Any]]] = {}
+    faults, listed = [], set[str]()
     for name in sorted(run.pipeline.datasets() | manifest_entry(run.catalog)):
         entry = run.catalog.entry(name)
         for address in (entry[key] for key in ADDRESSES if is_remote(entry.get(key))):
-            bucket = "/".join(address.split("/")[:3])
-            buckets.setdefault(bucket, (name, address, storage_options(entry)))
-    faults = []
-    for name, address, options in buckets.values():
-        try:
-            require_bucket(address, options)
-        except StorageError as error:
-            faults.append(f"{name}: {error}")
+            if (bucket := "/".join(address.split("/")[:3])) in listed:
+                continue
+            listed.add(bucket)
+            try:
+                require_bucket(address, storage_options(entry))
+            except StorageError as error:
+                faults.append(f"{name}: {error}")
     refuse_faults("This run's storage cannot be used.", faults)
 
 
@@ -165,8 +153,7 @@ def show_plan(run: Run) -> None:
 def choose_nodes(run: Run) -> None:
     """Find the nodes to run, with `--only-missing-outputs` or to continue a run that was killed.
 
-    Kedro's own runner then takes outputs that are out of date as missing; `IncrementalRunner` decides again when a
-    node's turn comes.
+    Kedro's own runner takes outputs that are out of date as missing; `IncrementalRunner` decides again in each node.
     """
     catalog = run.catalog
     catalog.revision = run.revision
@@ -214,29 +201,28 @@ def remedy(run: Run) -> str:
 
 
 def require_inputs(run: Run) -> None:
-    """Refuse a run with missing inputs: raw files, and versions that an earlier pipeline makes.
-
-    Raises:
-        RunRefusedError: one is missing, or a version is named of an output of the run; says where it comes from.
-    """
-    if made := sorted((run.params["load_versions"] or {}).keys() & run.to_run.all_outputs()):
+    """Refuse a run with missing inputs, and say where they come from; refuse named versions that it does not read."""
+    named = (run.params["load_versions"] or {}).keys()
+    if made := sorted(named & run.to_run.all_outputs()):
         raise RunRefusedError(
             f"--load-versions names {', '.join(made)}, which this run makes itself. Nothing was written. Leave it out "
             "there, or name pipelines or nodes that read it alone."
         )
-    if unread := sorted((run.params["load_versions"] or {}).keys() - run.pipeline.inputs() - run.to_run.inputs()):
+    if unread := sorted(named - run.pipeline.inputs() - run.to_run.inputs()):
         raise RunRefusedError(
             f"--load-versions names {', '.join(unread)}, which this run does not read. Nothing was written. Leave it "
             "out, or name the pipelines that read it."
         )
-    absences = {
-        name: absent_package(run.catalog.entry(name)) or absence(run.catalog.get(name))
+    missing = {
+        name: text
         for name in sorted(run.to_run.inputs())
+        if (text := absent_package(run.catalog.entry(name)) or absence(run.catalog.get(name)))
     }
-    if missing := {name: text for name, text in absences.items() if text}:
+    if missing:
         lines = [f"{name}: {text}" for name, text in missing.items()]
-        advice = how_to_make(map(entry_of, missing), "first", run.env)
-        refuse_faults("What this run reads is not there.", lines, *advice)
+        refuse_faults(
+            "What this run reads is not there.", lines, *how_to_make(map(entry_of, missing), "first", run.env)
+        )
 
 
 def absence(dataset: Any) -> str | None:

@@ -25,16 +25,10 @@ class Store:
     is_cache: bool = False  # whether runs put their results there for others; else they only look there
 
     def versions(self, key: str, entry: str, file: str) -> Iterator[StoredVersion]:
-        """Yield the versions of an output by the recipe with this key, the newest first; remote ones as local copies.
-
-        Raises:
-            StorageError: the storage cannot be read, or the files of a version are not those that were saved.
-        """
+        """Yield the versions of an output by the recipe with this key, the newest first, as local copies."""
         place = f"{self.address}/{key}/{entry}/{file}"
-        if is_remote(place):
-            yield from RemoteVersions(place, self.options).made_by(key)
-        else:
-            yield from local_versions(Path(place), key)
+        is_local = not is_remote(place)
+        yield from local_versions(Path(place), key) if is_local else RemoteVersions(place, self.options).made_by(key)
 
     def put(self, key: str, entry: str, file: str, folder: Path) -> None:
         """Add a version in a local folder, as a whole, unless there is one by this recipe; raise OSError on failure."""

@@ -6,8 +6,7 @@ import os
 import pytest
 
 from codeprint import files
-from codeprint.files import digest
-from codeprint.paths import digest_of_files
+from codeprint.files import digest, digest_of_files
 
 
 def test_a_file_is_known_by_its_content(tmp_path):

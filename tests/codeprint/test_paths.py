@@ -1,6 +1,6 @@
 """Local paths by their addresses."""
 
-from codeprint.paths import files_in, paths_at
+from codeprint.files import files_in, paths_at
 
 
 def test_an_address_names_what_is_there(tmp_path):

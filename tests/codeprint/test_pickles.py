@@ -13,11 +13,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from codeprint import fingerprint
+from codeprint.files import paths_at
 from codeprint.fingerprints import Fingerprint
-from codeprint.paths import paths_at
 from codeprint.pickles import pickled_kinds
 
-FOUND = {"codeprint.fingerprints:Fingerprint", "codeprint.fingerprints:fingerprint", "codeprint.paths:paths_at"}
+FOUND = {"codeprint.fingerprints:Fingerprint", "codeprint.fingerprints:fingerprint", "codeprint.files:paths_at"}
 ELEMENTS = [
     np.arange(100_000),  # with the bytes of other operations between those of the pickle
     *range(70_000),  # in several frames
@@ -43,12 +43,12 @@ def test_other_files_name_none(tmp_path):
     pickled = pickle.dumps(ELEMENTS)
     with zipfile.ZipFile(tmp_path / "weights.pt", "w") as archive:  # as `torch.save` writes it
         archive.writestr("weights/data.pkl", pickled)
-        archive.writestr("weights/data/0", b"codeprint.paths")
+        archive.writestr("weights/data/0", b"codeprint.files")
     assert pickled_kinds(tmp_path / "weights.pt") == FOUND
     for name, content in (
         ("empty", b""),
-        ("text.json", b'["codeprint.paths:paths_at"]'),
-        ("table.csv.gz", gzip.compress(b"codeprint.paths\npaths_at\n")),
+        ("text.json", b'["codeprint.files:paths_at"]'),
+        ("table.csv.gz", gzip.compress(b"codeprint.files\npaths_at\n")),
         ("broken.bz2", bz2.compress(pickled)[:100]),
         ("x.txt", b"x y z"),
         ("broken.zip", b"PK\3\4..."),

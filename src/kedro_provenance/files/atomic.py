@@ -50,11 +50,7 @@ def atomic_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
 
 
 def atomic_file(file: Path, content: bytes) -> None:
-    """Write or replace a file atomically.
-
-    Raises:
-        OSError: the file cannot be written; the old one is unchanged, and a note says so if the disk is full.
-    """
+    """Write or replace a file atomically; an OSError leaves the old one unchanged, with a note if the disk is full."""
     with _draft_of(file) as draft:
         draft.write_bytes(content)
         _sync(draft)
@@ -62,13 +58,7 @@ def atomic_file(file: Path, content: bytes) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder atomically, even if the process is killed.
-
-    A kill leaves a hidden folder, which the next run removes as it does unfinished ones.
-
-    Raises:
-        OSError: the folder does not exist, or may not be removed.
-    """
+    """Remove a folder atomically, or raise OSError; a kill leaves a hidden one, which the next run removes."""
     with own_folder(folder.parent, UNFINISHED) as hidden:
         folder.rename(Path(hidden, folder.name))
         _sync(folder.parent)
@@ -112,11 +102,8 @@ def _draft_of(target: Path) -> Iterator[Path]:
 
 
 def _let_others_read(file: Path) -> None:
-    mode = file.stat().st_mode
-    readable = mode | file.parent.stat().st_mode & 0o044
-    if readable != mode:
-        with suppress(PermissionError):  # a link to a file of another owner
-            file.chmod(readable)
+    with suppress(PermissionError):  # a link to a file of another owner
+        file.chmod(file.stat().st_mode | file.parent.stat().st_mode & 0o044)
 
 
 def _sync(path: Path) -> None:

@@ -15,8 +15,7 @@ from typing import Any
 import fsspec
 from fsspec.utils import get_protocol
 
-from codeprint.files import private_cache
-from codeprint.paths import digest_of_files
+from codeprint.files import digest_of_files, private_cache
 from kedro_provenance.files.atomic import UNFINISHED, atomic_file, atomic_folder
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.scratch import remove_abandoned
@@ -159,11 +158,7 @@ def write_whole(address: str, content: bytes, options: Mapping[str, Any]) -> Non
 
 
 def download(address: str, options: Mapping[str, Any], names: list[str], folder: Path) -> None:
-    """Copy the objects of a folder by their names in it.
-
-    Raises:
-        StorageError: one cannot be read, or its name would lead out of the local folder.
-    """
+    """Copy the objects of a folder by their names in it; raise StorageError for a name that leads out of the folder."""
     files = [folder / name for name in names]
     for name, file in zip(names, files, strict=True):
         if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
@@ -178,10 +173,6 @@ def local_copy(address: str, options: Mapping[str, Any]) -> str:
 
     A digest of the files is stored with them, so that a damaged copy is fetched again. A local path is returned
     unchanged.
-
-    Raises:
-        StorageError: nothing exists at the address, or it cannot be read.
-        OSError: the copy cannot be written.
     """
     if not is_remote(address):
         return address

@@ -14,7 +14,7 @@ from kedro.io import DataCatalog
 from kedro.io.core import is_parameter
 from kedro.pipeline import Pipeline
 
-from codeprint.paths import files_in, paths_at
+from codeprint.files import files_in, paths_at
 from kedro_provenance.files.storage import is_remote
 from reclora_kedro.extras import missing_extra, require_extra
 from reclora_kedro.ingestion.config import IngestionConfig
