@@ -127,15 +127,12 @@ class Effects:
 
     def _is_harmless(self, module: str, statement: Statement) -> bool:
         """Whether a statement calls nothing but what shows messages."""
-        called = statement.at_import.called
-        targets = {target for chain in called for target in self._external(module, statement, chain)}
-        return bool(called) and targets <= HARMLESS and not statement.at_import.changed
-
-    def _external(self, module: str, statement: Statement, chain: str) -> set[str]:
-        """Return the top-level modules outside of the project that a chain refers to, or its first name."""
-        if not (keys := self._resolve(module, statement, [chain])):
-            return {chain.partition(".")[0]}
-        return {module or re.split("[=:.]", str(text))[1] for module, text in keys if module or "=" in str(text)}
+        tops = set[str]()  # of the modules outside of the project that it calls, or names that are built in
+        for chain in statement.at_import.called:
+            keys = self._resolve(module, statement, [chain])
+            outside = {own or re.split("[=:.]", str(text))[1] for own, text in keys if own or "=" in str(text)}
+            tops |= outside if keys else {chain.partition(".")[0]}
+        return bool(statement.at_import.called) and tops <= HARMLESS and not statement.at_import.changed
 
 
 def _statement_at(key: Key) -> Statement:

@@ -26,8 +26,10 @@ def form(part: ast.AST) -> str:
                 words.append(each)
             case list():
                 left += ["]", *reversed(each), "["]
+            case ast.Constant(value=int(value)) if not isinstance(value, bool):
+                words.append(f"int:{value:x}")  # Python writes no decimal number of over 4,300 digits
             case ast.Constant(value=value):
-                words.append(f"{type(value).__name__}:{_constant(value)}")
+                words.append(f"{type(value).__name__}:{value!a}")
             case ast.AST():
                 left += [")", *(word for pair in reversed([*_fields(each)]) for word in reversed(pair))]
                 words.append(f"{type(each).__name__}(")
@@ -56,8 +58,3 @@ def _joined(values: list[ast.expr]) -> list[ast.expr]:
             case _:
                 joined.append(value)
     return joined
-
-
-def _constant(value: Any) -> str:
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return f"{value:x}" if is_whole else ascii(value)  # Python writes no decimal number of over 4,300 digits

@@ -121,25 +121,18 @@ class Archive:
 
     def versions(self) -> list[ArchivedVersion]:
         """All versions, and the remains of interrupted nodes."""
-        listed = [each for pattern in self._entries for each in self._versions_of(pattern)]
+        listed = list[ArchivedVersion]()
+        for pattern, entry in self._entries.items():
+            address, options = entry.get("filepath"), storage_options(entry)
+            if address and (entry.get("versioned") or is_scratch(type_of(entry))):
+                for names in placeholders_at(address, options):
+                    listed += versions_at(address.format_map(names), options, pattern.format_map(names), entry)
         for store in self._stores:
             for name, place in store.addresses():
                 # The catalog may have the entry no longer.
                 entry = next((entry for pattern, entry in self._entries.items() if parse(pattern, name)), {})
-                layer = layer_of(name, str(entry.get("filepath")), entry.get("metadata"))
-                is_work = bool(entry) and is_scratch(type_of(entry))
-                listed += versions_at(place, store.options, name, layer, is_work)
+                listed += versions_at(place, store.options, name, entry)
         return list({each.address: each for each in reversed(listed)}.values())  # patterns match the names of others
-
-    def _versions_of(self, pattern: str) -> Iterator[ArchivedVersion]:
-        entry = self._entries[pattern]
-        address, options = entry.get("filepath"), storage_options(entry)
-        layer = layer_of(pattern, str(address), entry.get("metadata"))
-        if not address or not (entry.get("versioned") or is_scratch(type_of(entry))):
-            return
-        for names in placeholders_at(address, options):
-            place, name = address.format_map(names), pattern.format_map(names)
-            yield from versions_at(place, options, name, layer, not entry.get("versioned"))
 
     def erase(self, addresses: Sequence[str], in_use: Collection[tuple[str, str]]) -> None:
         """Remove versions one by one, in this order, or none of them if `require_erasable` raises."""
@@ -172,16 +165,18 @@ class Archive:
 
 
 def versions_at(
-    place: str, options: Mapping[str, Any], entry: str, layer: str, is_work: bool
+    place: str, options: Mapping[str, Any], name: str, entry: Mapping[str, Any]
 ) -> Iterator[ArchivedVersion]:
-    """Yield the versions in a folder, or the folder itself if it has the remains of an interrupted node's work."""
+    """Yield the versions of an entry in a folder, or the folder if it has the remains of an interrupted node's work."""
+    layer = layer_of(name, str(entry.get("filepath")), entry.get("metadata"))
+    is_work = bool(entry) and not entry.get("versioned") and is_scratch(type_of(entry))
     versions = sorted(version for version in names_in(place, options) if not version.startswith("."))
     if is_work and versions:
-        yield ArchivedVersion(entry, layer, place, options, None)
+        yield ArchivedVersion(name, layer, place, options, None)
     for version in versions if not is_work else ():
         remote = RemoteVersions(place, options) if is_remote(place) else None
         stored = remote.stored(version) if remote else read_version(Path(place, version))
-        yield ArchivedVersion(entry, layer, f"{place}/{version}", options, stored)
+        yield ArchivedVersion(name, layer, f"{place}/{version}", options, stored)
 
 
 def placeholders_at(address: str, options: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -77,7 +77,9 @@ class CachingConfigLoader(OmegaConfigLoader):
                     settings = {name: below[name] for name in below if not name.startswith("_")} | settings
                 self[key] = with_copies(settings, self.named_blocks) if key == "parameters" else settings
             except MissingConfigException as error:
-                if key not in OWN_KINDS or not self._lacks_environment():
+                folder = Path(self.conf_source)
+                has_environment = (folder / (self.env or self.default_run_env)).is_dir()
+                if key not in OWN_KINDS or has_environment or not folder.is_dir():
                     raise
                 raise RunRefusedError(f"{error}. Correct --env. Nothing was written.") from error
             except yaml.YAMLError as error:
@@ -134,11 +136,6 @@ class CachingConfigLoader(OmegaConfigLoader):
             return False
         patterns = chain.from_iterable(self.config_patterns.values())
         return not any(path.is_file() for pattern in patterns for path in folder.glob(pattern))
-
-    def _lacks_environment(self) -> bool:
-        """Return whether the folder of the environment is missing, and not files of one kind alone."""
-        folder = Path(self.conf_source)
-        return folder.is_dir() and not (folder / (self.env or self.default_run_env)).is_dir()
 
 
 class CatalogCommands(CatalogCommandsMixin):

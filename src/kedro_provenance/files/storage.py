@@ -182,20 +182,15 @@ def local_copy(address: str, options: Mapping[str, Any]) -> str:
     parent, _, name = address.rstrip("/").rpartition("/")
     names = [f"{name}/{rest}".rstrip("/") for rest in files]
     folder = private_cache("kedro-provenance") / "objects" / digest([address, files])
-    if folder.is_dir() and not _is_whole_copy(folder):
+    fetched = folder / DIGEST
+    if folder.is_dir() and not (fetched.exists() and fetched.read_text() == digest_of_files(folder, [DIGEST])):
         logger.warning("%s is damaged, its files are not what was fetched: it is fetched again.", folder)
         shutil.rmtree(folder)
     if not folder.is_dir():
         with atomic_folder(folder, shared=True) as draft:
             download(parent, options, names, draft)
-            (draft / DIGEST).write_text(digest_of_files(draft), encoding="utf-8")
+            (draft / DIGEST).write_text(digest_of_files(draft))
     return str(folder / name)
-
-
-def _is_whole_copy(folder: Path) -> bool:
-    """Whether the files of a local copy are those that were fetched."""
-    file = folder / DIGEST
-    return file.is_file() and file.read_text(encoding="utf-8") == digest_of_files(folder, leave_out=[DIGEST])
 
 
 def remove(address: str, options: Mapping[str, Any]) -> None:
