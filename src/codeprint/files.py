@@ -72,8 +72,7 @@ def sha256_of(file: Path) -> str:
 def remembered_sha256(file: Path) -> str:
     """Return the SHA-256 of a file, which is read once while its size, its times of change and its inode stay.
 
-    Digests of files of 256 KiB or more are stored in the user's cache as the process ends, and those of 64 MiB or more
-    at once.
+    Digests of files that are not `SMALL` are stored in the user's cache, those of `LARGE` ones at once.
     """
     status = file.stat()
     return _digest_of_file(file, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
@@ -154,10 +153,7 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 
 def digest_of_files(path: Path, leave_out: Collection[str] = ()) -> str:
-    """Return the digest of a file, or of the names and contents of all files in a folder but those to leave out.
-
-    Files are read once while they do not change, see `remembered_sha256`.
-    """
+    """Return the digest of a file, or of the names and contents of all files in a folder but those to leave out."""
     files = files_in(path) if path.is_dir() else [path]
     counted = [file for file in files if file.name not in leave_out]
     return digest([(str(file.relative_to(path)), remembered_sha256(file)) for file in counted])

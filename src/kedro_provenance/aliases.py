@@ -15,13 +15,9 @@ if TYPE_CHECKING:
 
 
 class Aliases:
-    """The aliases of a project, by default none; a project derives its own, and gives it to `ProvenanceHooks`.
+    """The aliases of a project, by default none; a project derives its own, and gives it to `ProvenanceHooks`."""
 
-    Attributes:
-        names: aliases, such as ``production``: an entry ``production.model`` is a version of ``model``.
-    """
-
-    names: Collection[str] = ()
+    names: Collection[str] = ()  # such as `production`: an entry `production.model` is a version of `model`
 
     def versions_to_load(self, run: "Run") -> dict[str, str]:
         """Return the versions that a run loads in place of the newest ones, by entry."""

@@ -54,9 +54,8 @@ _configurations: WeakKeyDictionary[AbstractDataset, dict[str, Any]] = WeakKeyDic
 class AtomicCatalog(AdaptingCatalog):
     """Catalog that saves each version of files as a whole, and loads complete versions only.
 
-    While an entry saves, a dataset of the same configuration writes to a draft in its place; the complete version is
-    then moved among the others. A kill, a full disk or an error leaves no partial version, and earlier versions never
-    change. Entries in memory or without versions are saved as by Kedro.
+    While an entry saves, a dataset of the same configuration writes to a draft; the complete version is then moved
+    among the others, which never change. Entries in memory or without versions are saved as by Kedro.
 
     Versions in an object storage are uploaded from drafts and fetched to the user's cache, see
     :class:`kedro_provenance.remote_versions.RemoteVersions`; the entry's dataset reads that copy. An entry without
@@ -133,12 +132,7 @@ class AtomicCatalog(AdaptingCatalog):
             self._in_code[key] = value
 
     def save(self, ds_name: str, data: Any) -> None:
-        """Validate data and save them to an entry.
-
-        Raises:
-            DatasetError: there is no such entry, it cannot save the data, or its version is there already.
-            OSError: the version does not fit on the disk, or cannot be moved into its place.
-        """
+        """Validate data and save them to an entry; raise DatasetError, or OSError where they do not fit on the disk."""
         dataset = self[ds_name]
         if (folder := version_folder(dataset)) is None:
             self._save_file(ds_name, data)
@@ -430,10 +424,9 @@ def link_or_copy(source: str, target: str) -> None:
 
 
 def is_scratch(dataset: AbstractDataset | type[AbstractDataset] | None) -> bool:
-    """Return whether a dataset, or a type of datasets, keeps a node's work for the case of an interruption.
+    """Whether a dataset, or a type of datasets, keeps a node's work for the case of an interruption: checkpoints.
 
-    Such a dataset, for example of checkpoints, receives the key of the node's recipe as its attribute `recipe_key`
-    before loading, and has a method `clear` that removes everything.
+    Before it is loaded, its `recipe_key` is set to that of the node's recipe; its `clear` removes everything.
     """
     return hasattr(dataset, "recipe_key")
 
@@ -502,7 +495,7 @@ def location(dataset: AbstractDataset | None) -> str:
 
 
 def local_path(dataset: AbstractDataset | None) -> Path | None:
-    """Return the local file or folder in the configuration of a dataset, or of the one that a cached dataset saves to.
+    """Return the local file or folder of a dataset, or of the one that a cached dataset saves to.
 
     A dataset that notes in its folder what was read has none: the folder is not what was saved.
     """
@@ -522,8 +515,7 @@ def is_of_kind(dataset: AbstractDataset | None, name: str) -> bool:
 
 def unversioned_path(dataset: AbstractDataset | None) -> Path | None:
     """Return the local file or folder of a dataset that keeps no versions; None if it keeps some, or has none."""
-    is_plain = isinstance(dataset, AbstractDataset) and not (is_versioned(dataset) or is_in_memory(dataset))
-    return local_path(dataset) if is_plain else None
+    return None if is_versioned(dataset) or is_in_memory(dataset) else local_path(dataset)
 
 
 def is_in_memory(dataset: AbstractDataset | None) -> bool:

@@ -25,11 +25,8 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
     In an object storage, sizes and states, such as an ETag, count as contents. Models of a hub and web pages are
     identified by their address alone. For a dataset without an address, with a query alone, or with the URL of a
     database, the data count, too; data that cannot be hashed count as changed in each process. Any text of the entry
-    may name a file; the name of a folder outside of `ADDRESSES` has a slash.
-
-    Args:
-        entry: the configuration of the entry; relative paths are those of the working directory.
-        load: loads the entry.
+    may name a file; the name of a folder outside of `ADDRESSES` has a slash. Relative paths begin in the working
+    directory.
     """
     is_known_by_data, contents = any(map(_is_known_by_its_data, _datasets_in(entry))), list[str]()
     description = _without_contents("", entry, entry, contents)

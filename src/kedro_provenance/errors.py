@@ -56,13 +56,7 @@ NULL = Value(None)
 
 
 class Fault(ValueError):  # noqa: N818 - as all of this project calls it
-    """Something is wrong with a subject.
-
-    Args:
-        subject: what is wrong, such as a parameter, a table or a column.
-        found: what was found there, a predicate to the subject.
-        expected: what it should be.
-        advice: what to do.
+    """What is wrong with a subject, such as a parameter: what was found (a predicate), what was expected, what to do.
 
     Examples:
         >>> fault = Fault(
@@ -119,9 +113,7 @@ class NameRefusedError(Faults):
 class MismatchError(ValueError):
     """Stored artefacts do not fit one another, most likely because they stem from different runs.
 
-    Args:
-        message: what was found, where, and what was expected.
-        entries: names of the catalog entries that have to be made again.
+    `entries` are the names of the catalog entries that have to be made again.
 
     Examples:
         >>> MismatchError("item_embeddings has 2 rows, but the log has 9 items.", "item_embeddings").entries

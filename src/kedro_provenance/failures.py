@@ -41,8 +41,7 @@ def refuse_faults(heading: str, faults: Iterable[str], *advice: str) -> None:
 def explain_failure(error: Exception, run: Run) -> None:
     """Add notes to an error of a run on files and pipelines of entries, which the failed node does not know.
 
-    Raises:
-        RunRefusedError: for `kedro run`, if the message says what to do; the stack trace goes to the log.
+    If the message says what to do, raise RunRefusedError for `kedro run`; the stack trace goes to the log.
     """
     for note in (*notes_on_files(error, run), *next_steps(error, run)):
         error.add_note(note)

@@ -57,11 +57,7 @@ def is_described(id: str, folder: Path | None) -> bool:
 
 
 def ancestors(ids: Iterable[str], folder: Path | None) -> Iterator[Ancestor]:
-    """Yield the states with these ids and all that they were made of, each once; `folder` describes unknown ones.
-
-    Raises:
-        FileNotFoundError: one is described nowhere.
-    """
+    """Yield the states with these ids and all that they were made of, each once; `folder` describes unknown ones."""
     left, seen = [(id, folder) for id in ids], set[str]()
     while left:
         id, place = left.pop()

@@ -173,11 +173,8 @@ def soft_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
 def copied(value: Any, path: str, entries: Mapping[str, Any]) -> Any:
     """Return ``{like: name, ...}`` as a changed copy of the entry of that name, and any other value as it is.
 
-    Args:
-        entries: the block that has the parameter and the entry to copy.
-
     Raises:
-        Fault: the block has no such entry, or the changes replace all of it.
+        Fault: there is no such entry beside it, or the changes replace all of it.
 
     Examples:
         >>> copied({"like": "recent", "k": 5}, "history.short.latest", {"recent": {"kind": "recent", "k": 10}})
@@ -219,9 +216,6 @@ def _changed(entry: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 def with_copies(parameters: Mapping[str, Any], named: Collection[str], parent: str = "") -> dict[str, Any]:
     """Return parameters in which entries of the blocks at the named paths may be ``like`` others, see `copied`.
-
-    Raises:
-        Fault: see `copied`.
 
     Examples:
         >>> short = {"recent": {"kind": "recent", "k": 9}, "last": {"like": "recent"}}

@@ -51,12 +51,7 @@ class CachingConfigLoader(OmegaConfigLoader):
         super().__init__(*args, **kwargs)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """The configuration of a kind, such as ``parameters``; a copy, which may be changed.
-
-        Raises:
-            RunRefusedError: there is no such environment, a file is not valid YAML, two files of an environment have
-                the same key, a value refers to one that is not there, or the globals name no folder for data.
-        """
+        """A copy of the configuration of a kind, such as ``parameters``; what is wrong with files is refused."""
         if key not in self:
             if key in OWN_KINDS:
                 self._require_readable()
@@ -176,11 +171,7 @@ class ResumingSession(KedroSession):
     """A session that runs with `IncrementalRunner`: a repeated command continues an interrupted one."""
 
     def run(self, *args: Any, runner: AbstractRunner | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Run pipelines as ``KedroSession.run`` does, by IncrementalRunner, with addresses relative to the project.
-
-        Raises:
-            RunRefusedError: a node or entry is unknown, or an entry is invalid.
-        """
+        """Run pipelines as ``KedroSession.run`` does, by IncrementalRunner, with addresses relative to the project."""
         if runner is None or type(runner) is SequentialRunner:
             runner = IncrementalRunner(is_async(runner))
         try:

@@ -10,11 +10,8 @@ from typing import Any
 def package_file(package: str, path: str) -> str:
     """Return the absolute path of a file or folder inside a package, without importing it.
 
-    For a package that is not installed, return the path that the file would have, as another environment may replace
-    it.
-
-    Raises:
-        FileNotFoundError: the package is installed and has no such file.
+    Without the package, it is the path that the file would have, as another environment may replace it; a package that
+    lacks the file is a FileNotFoundError.
 
     Examples:
         >>> package_file("kedro", "__main__.py").endswith("__main__.py")

@@ -57,12 +57,7 @@ def storage_options(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def storage_at(address: str, options: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
-    """Yield the filesystem of an address and the path in it.
-
-    Raises:
-        StorageError: for any error of the storage, with address, cause and remedy; it is a FileNotFoundError, too, if
-            nothing is there.
-    """
+    """Yield the filesystem of an address and the path in it; any error is a StorageError with cause and remedy."""
     try:
         # Listings are not remembered: other machines write there, too.
         given = {"use_listings_cache": False, **options} if is_remote(address) else {}
