@@ -1,19 +1,15 @@
-"""Fingerprints of code, by what two of them differ, and what a function depends on that its code does not show."""
+"""Fingerprints of code: `fingerprint` makes them, and `diff` says by what two of them differ."""
 
-import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar
+from typing import Any
 
-from codeprint.files import digest, digest_of_files, paths_at
+from codeprint.declared import declarations
+from codeprint.files import digest
 from codeprint.objects import Description
 from codeprint.search import code_of
 
 SHOWN_DIGITS = 8
-F = TypeVar("F", bound=Callable[..., Any])
-Texts = tuple[str, ...] | list[str]  # no text alone, which is a sequence of texts, too
 
 
 @dataclass(frozen=True)
@@ -90,43 +86,3 @@ def diff(before: Fingerprint, after: Fingerprint) -> list[str]:
 def _shown(name: str) -> str:
     """Return the name of a part without the mark that tells it from others of this name."""
     return name if name.startswith(("file ", "package ", "environment ")) else name.partition(":")[0]
-
-
-def depends(*, files: Texts = (), env: Texts = (), packages: Texts = ()) -> Callable[[F], F]:
-    """Declare what a function depends on besides its code and its arguments: a change of it changes its fingerprint.
-
-    What could not be followed in its code is then no longer called uncertain.
-
-    Args:
-        files: paths or patterns of files and folders, relative to the working directory, that it reads by itself.
-        env: names of environment variables; their values are stored as digests.
-        packages: names of installed distributions, whose versions count.
-
-    Examples:
-        >>> @depends(env=["REGION"], packages=["numpy"])
-        ... def load_prices(orders): ...
-        >>> [name for name, _ in declarations(load_prices)]
-        ['environment variable REGION', 'package numpy']
-    """
-
-    def declare(function: F) -> F:
-        vars(function)["depends"] = {"files": tuple(files), "env": tuple(env), "packages": tuple(packages)}
-        return function
-
-    return declare
-
-
-def declarations(function: Any) -> Iterator[tuple[str, str]]:
-    """Yield what a function depends on by its declaration, and a digest or version of each."""
-    if isinstance(function, partial):
-        yield from declarations(function.func)
-    declared = getattr(function, "depends", {"files": (), "env": (), "packages": ()})
-    for pattern in declared["files"]:
-        yield f"file {pattern}", digest([(str(path), digest_of_files(path)) for path in paths_at(pattern)])
-    for name in declared["env"]:
-        yield f"environment variable {name}", digest(os.environ.get(name))
-    for name in declared["packages"]:
-        try:
-            yield f"package {name}", version(name)
-        except PackageNotFoundError:
-            yield f"package {name}", "not installed"

@@ -117,7 +117,7 @@ def test_what_a_function_declares_is_seen(folder, monkeypatch):
     assert reasons(flow, catalog_of(folder, "one")) == {}
     (folder / "rates-2.csv").write_text("2")
     monkeypatch.setenv("REGION", "other")
-    monkeypatch.setattr("codeprint.fingerprints.version", lambda name: "99")
+    monkeypatch.setattr("codeprint.declared.version", lambda name: "99")
     [(seen,)] = reasons(flow, catalog_of(folder, "one")).values()
     assert seen.startswith("its code: environment variable REGION changed, file rates*.csv changed, package kedro ")
     assert seen.endswith(" -> 99")
