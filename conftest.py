@@ -12,6 +12,7 @@ import shutil
 import sys
 from functools import cache
 from io import StringIO
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -78,8 +79,12 @@ def texts_of_configuration_are_parsed_once():
 
     parse = OmegaConf.load
     parsed = cache(lambda text: pickle.dumps(parse(StringIO(text))))  # Kedro changes what it gets
+
+    def load(file):
+        return pickle.loads(parsed(file.read() if hasattr(file, "read") else Path(file).read_text("utf-8")))
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OmegaConf, "load", staticmethod(lambda file: pickle.loads(parsed(file.read()))))
+        patch.setattr(OmegaConf, "load", staticmethod(load))
         yield
 
 
