@@ -7,16 +7,18 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import polars as pl
+from rich.console import Group
 
 from reclora_extras.base_models.config import BaseModelConfig
 from reclora_extras.base_models.steps import Material
-from reclora_extras.base_models.tables import base_model_tables
+from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.metrics import AUC
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
-from reclora_kedro.terminal import show
+from reclora_kedro.terminal import show, text_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,3 +88,32 @@ def report_base_model(base_model_steps: Records, base_model_scores: pl.DataFrame
 def show_base_model(base_model_report: Records) -> None:
     """Print the report of the steps."""
     show(base_model_tables(base_model_report))
+
+
+def base_model_tables(base_model_report: Records) -> Group:
+    """A base LLM as it came and after each step: its size and speed, its AUC, and what stages of pretraining left."""
+    step, level = {"step": (str, "step")}, formats.level(base_model_report[0]["confidence"])
+    size = {
+        "parameters": (formats.count, "parameters"),
+        "seconds": ("{:.0f}".format, "seconds"),
+        "perplexity": ("{:.2f}".format, "perplexity"),
+        "ms per row": ("{:.1f}".format, "milliseconds_per_row"),
+    }
+    auc = {
+        "AUC": (AUC.estimate, "auc", "auc_low", "auc_high"),
+        f"less that of {base_model_report[0]['step']}": (
+            formats.signed_estimate,
+            "auc_difference",
+            "difference_low",
+            "difference_high",
+        ),
+    }
+    title = f"AUC on validation rows ({level} intervals)"
+    tables = [text_table("Base LLM", base_model_report, step, size), text_table(title, base_model_report, step, auc)]
+    if stages := [stage for record in base_model_report for stage in record["account"].get("stages", ())]:
+        read = {name: (formats.count, name) for name in ("texts", "tokens")}
+        left = {"perplexity": ("{:.2f}".format, "perplexity")}
+        if "general_perplexity" in stages[0]:
+            left["of general texts"] = ("{:.2f}".format, "general_perplexity")
+        tables.append(text_table("Stages of pretraining", stages, {"stage": (str, "stage")}, read | left))
+    return Group(*tables)

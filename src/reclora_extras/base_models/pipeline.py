@@ -1,14 +1,16 @@
 """Pretrain, prune and distill the base LLM before adapters are trained; on request."""
 
-from kedro.pipeline import Node, Pipeline
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
 
 from reclora_extras.base_models import nodes
-from reclora_extras.base_models.checks import checks
 from reclora_extras.base_models.steps import load_step
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
-
-__all__ = ["checks", "create_pipeline"]
+from reclora_kedro.pipelines.wiring import node, params, step
 
 NEEDS_LLM = True
 
@@ -18,33 +20,22 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     teacher = teaching_variant(names)
     history = names.variants[teacher] if teacher else names.short_histories[0]
     read = ["learning_states", f"{teacher}.adapter", f"params:finetuning.variants.{teacher}"] if teacher else []
-    steps = Pipeline(
-        [
-            Node(
-                nodes.distill_llm if teacher else nodes.prepare_llm,
-                inputs=[
-                    "base_llm",
-                    "log_without_embeddings",
-                    f"learning.{history}.prompts",
-                    "further_texts",
-                    "params:base_model",
-                    "params:prompt",
-                    *read,
-                ],
-                outputs=["prepared_llm", "base_model_steps", "base_model_scores"],
-                name="prepare_llm",
-                tags=["gpu"],
-            ),
-            Node(
-                nodes.report_base_model,
-                inputs=["base_model_steps", "base_model_scores", "params:bootstrap"],
-                outputs="base_model_report",
-                name="report_base_model",
-            ),
-            Node(nodes.show_base_model, "base_model_report", outputs=None, name="show_base_model"),
-        ],
-        namespace="base_model",
-        prefix_datasets_with_namespace=False,
+    prompts = f"learning.{history}.prompts"
+    steps = step(
+        "base_model",
+        node(
+            nodes.distill_llm if teacher else nodes.prepare_llm,
+            ["base_llm", "log_without_embeddings", prompts, "further_texts", *params("base_model", "prompt"), *read],
+            ["prepared_llm", "base_model_steps", "base_model_scores"],
+            name="prepare_llm",
+            tags=["gpu"],
+        ),
+        node(
+            nodes.report_base_model,
+            ["base_model_steps", "base_model_scores", "params:bootstrap"],
+            "base_model_report",
+        ),
+        node(nodes.show_base_model, "base_model_report", None),
     )
     return prompts_pipeline("learning", names, names.short_histories) + steps
 
@@ -60,3 +51,19 @@ def teaching_variant(names: PipelineNames) -> str | None:
     except (ValueError, TypeError):  # no list of steps, which the check of its values refuses
         return None
     return names.variant_of("base_model") if has_teacher else None
+
+
+def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
+    """Yield checks of the steps, without loading the base LLM's weights, and of the texts of a stored log."""
+    if {"base_llm", "params:base_model"} <= pipeline.inputs():
+        from reclora_extras.base_models.preparing import require_steps
+
+        base_llm: Any = catalog.get("base_llm")
+        if hasattr(base_llm, "outline"):
+            yield lambda: require_steps(base_llm.outline(), catalog.load("params:base_model"))
+    if {"log_without_embeddings", "params:base_model"} <= pipeline.inputs():
+        from reclora_extras.base_models.corpus import held_out_items, require_sources
+
+        corpus = catalog.load("params:base_model").corpus
+        yield lambda: held_out_items(catalog.load("log_without_embeddings"), corpus)
+        yield lambda: require_sources(corpus, catalog.load("further_texts"))

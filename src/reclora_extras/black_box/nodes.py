@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import polars as pl
+from rich.console import Group
 
 from kedro_provenance.parameters import reads
 from reclora_extras.black_box.chat_api import ChatApi
 from reclora_extras.black_box.config import BlackBoxConfig
-from reclora_extras.black_box.tables import black_box_tables
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.distributed.finished import FinishedShards
-from reclora_kedro.evaluation import metrics
+from reclora_kedro.evaluation import formats, metrics
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records
+from reclora_kedro.evaluation.report import results_tables
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.prompts import PromptConfig, PromptRecord
-from reclora_kedro.terminal import show
+from reclora_kedro.terminal import show, text_table
 
 if TYPE_CHECKING:
     from reclora_extras.black_box.hints import MessageWriter
@@ -145,3 +147,28 @@ def evaluate(
 def show_results(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> None:
     """Print the trials of the search, the costs, and the results."""
     show(black_box_tables(metrics, comparisons, trials, usage))
+
+
+def black_box_tables(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> Group:
+    """The trials of the search for hints, what each model's answers took, and the results."""
+    options = [name for name in trials[0] if name not in ("trial", "auc", *usage[0])]
+    tokens_used = {"calls": (formats.count, "calls"), "prompt tokens": (formats.count, "prompt_tokens")}
+    costs = {
+        "calls": ("{:,}\nof {:,}".format, "calls", "requests"),
+        "retries": (formats.count, "retries"),
+        "by text": (formats.count, "by_text"),
+        "unread": (formats.count, "unreadable"),
+        "tokens": ("{:,}\n+ {:,}".format, "prompt_tokens", "completion_tokens"),
+        "price": ("{:.2f}".format, "price"),
+    }
+    best = max(trials, key=itemgetter("auc"))
+    searched = text_table(
+        f"Hints on validation rows: those of trial {best['trial']} are taken",
+        trials,
+        {"trial": (str, "trial")} | {name: (str, name) for name in options},
+        {"AUC": (formats.metric, "auc"), **tokens_used},
+    )
+    answered = text_table(
+        "Answers on test rows; calls are those that were not kept from before", usage, {"model": (str, "model")}, costs
+    )
+    return Group(searched, answered, results_tables(metrics, comparisons, []))

@@ -1,16 +1,15 @@
 """Ask an LLM behind an API about test rows, with and without hints of the lens; on request."""
 
-from kedro.pipeline import Node, Pipeline
+from collections.abc import Callable, Iterator
+
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
 
 from reclora_extras.black_box import nodes
-from reclora_extras.black_box.checks import checks
+from reclora_kedro.llm.prompts import require_template
+from reclora_kedro.pipelines.checks import configured_fields
 from reclora_kedro.pipelines.names import PipelineNames
-
-__all__ = ["checks", "create_pipeline"]
-
-
-ASKED = ("black_box_llm", "black_box_answers", "black_box_records")
-SETTINGS = ("params:black_box", "params:prompt")
+from reclora_kedro.pipelines.wiring import node, params, step
 
 NEEDS_LLM = True
 
@@ -20,60 +19,57 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 
     Where ``black_box.knowledge`` is set, a small language model writes what the LLM is told, too.
     """
-    results, template = ["black_box_metrics", "black_box_comparisons"], names.parameters["black_box"]["template"]
+    results, settings = ["black_box_metrics", "black_box_comparisons"], params("black_box", "prompt")
+    template = f"{names.parameters['black_box']['template']}.prompt_template"
+    asked = ["black_box_llm", "black_box_answers", "black_box_records", template]
     parts = [
-        Node(
+        node(
             nodes.describe_questions,
-            inputs=[
-                "lens",
-                "log",
-                "learning_questions",
-                "test_questions",
-                "params:history",
-                "params:black_box",
-                "params:engine",
-            ],
-            outputs="black_box_records",
-            name="describe_questions",
+            ["lens", "log", "learning_questions", "test_questions", *params("history", "black_box", "engine")],
+            "black_box_records",
         ),
-        Node(
+        node(
             nodes.ask,
-            inputs=[*ASKED, f"{template}.prompt_template", "hint_templates", *SETTINGS],
-            outputs=["black_box_trials", "black_box_scores", "black_box_usage"],
-            name="ask",
+            [*asked, "hint_templates", *settings],
+            ["black_box_trials", "black_box_scores", "black_box_usage"],
         ),
-        Node(
-            nodes.show_results,
-            inputs=[*results, "black_box_trials", "black_box_usage"],
-            outputs=None,
-            name="show_results",
-        ),
+        node(nodes.show_results, [*results, "black_box_trials", "black_box_usage"], None),
     ]
     scores = ["black_box_scores"]
     if names.parameters["black_box"].get("knowledge"):
         scores.append("knowledge_scores")
         parts += [
-            Node(
+            node(
                 nodes.teach_writer,
-                inputs=[*ASKED, f"{template}.prompt_template", "hint_templates", *SETTINGS, "prepared_llm"],
-                outputs=["knowledge_llm", "knowledge_lessons"],
-                name="teach_writer",
+                [*asked, "hint_templates", *settings, "prepared_llm"],
+                ["knowledge_llm", "knowledge_lessons"],
                 tags=["gpu"],
             ),
-            Node(
+            node(
                 nodes.answer_with_knowledge,
-                inputs=[*ASKED, f"{template}.prompt_template", *SETTINGS, "knowledge_llm"],
-                outputs=["knowledge_trials", "knowledge_scores", "knowledge_usage"],
-                name="answer_with_knowledge",
+                [*asked, *settings, "knowledge_llm"],
+                ["knowledge_trials", "knowledge_scores", "knowledge_usage"],
                 tags=["gpu"],
             ),
         ]
-    parts.append(
-        Node(
-            nodes.evaluate,
-            inputs=["scores", "test_questions", "params:black_box", "params:bootstrap", *scores],
-            outputs=results,
-            name="evaluate",
-        )
-    )
-    return Pipeline(parts, namespace="black_box", prefix_datasets_with_namespace=False)
+    compared = ["scores", "test_questions", *params("black_box", "bootstrap"), *scores]
+    return step("black_box", *parts, node(nodes.evaluate, compared, results))
+
+
+def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
+    """Yield a check of the templates of messages, then one small call, which may cost something."""
+    from reclora_extras.black_box.asking import require_hints
+    from reclora_extras.black_box.hints import MessageWriter
+
+    if "black_box_llm" not in pipeline.inputs():
+        return
+    config, prompt, fields = catalog.load("params:black_box"), catalog.load("params:prompt"), configured_fields(catalog)
+
+    def require_messages() -> None:
+        template = catalog.load(f"{config.template}.prompt_template")
+        require_template(template, prompt, *fields)
+        hints = {name: load() for name, load in catalog.load("hint_templates").items()}
+        require_hints(MessageWriter(template, hints, prompt, config.max_characters), config, *fields)
+
+    yield require_messages
+    yield catalog.load("black_box_llm").require

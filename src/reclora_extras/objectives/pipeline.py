@@ -3,7 +3,7 @@
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from kedro_provenance.errors import Fault, NameRefusedError, Parameter
 from reclora_extras.objectives import nodes
@@ -12,6 +12,7 @@ from reclora_kedro.finetuning.examples import objective_class
 from reclora_kedro.pipelines.finetuning.pipeline import PARAMETERS, READ
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import of_variant, prompts_pipeline
+from reclora_kedro.pipelines.wiring import node, step
 
 REFERENCES = "finetuning.variants.{}.training.objective.references"
 
@@ -32,33 +33,21 @@ def unlabelled_moments(variant: str, names: PipelineNames) -> dict[str, Pipeline
 
 def reference_pipeline(variant: str, history: str) -> Pipeline:
     """The logits that a trained variant gives the few-shot rows, for variants that are held against it."""
-    scoring = Node(
-        nodes.score_few_shot,
-        inputs=[*READ, "adapter", *PARAMETERS],
-        outputs="few_shot_logits",
-        name="score_few_shot",
-        tags=["gpu"],
-    )
+    scoring = node(nodes.score_few_shot, [*READ, "adapter", *PARAMETERS], "few_shot_logits", tags=["gpu"])
     return of_variant(variant, scoring, f"learning.{history}.prompts")
 
 
 def unlabelled_pipeline(names: PipelineNames) -> Pipeline:
     """Items that users might take next: their questions, prompts by all short histories, and lens states."""
-    made = [
-        Node(
-            nodes.draw_unlabelled_questions,
-            inputs=["log_without_embeddings", "params:history"],
-            outputs="unlabelled_questions",
-            name="draw_unlabelled_questions",
-        ),
-        Node(
+    questions = step(
+        "unlabelled",
+        node(nodes.draw_unlabelled_questions, ["log_without_embeddings", "params:history"], "unlabelled_questions"),
+        node(
             nodes.compute_unlabelled_states,
-            inputs=["lens", "log", "unlabelled_questions", "params:engine"],
-            outputs="unlabelled_states",
-            name="compute_unlabelled_states",
+            ["lens", "log", "unlabelled_questions", "params:engine"],
+            "unlabelled_states",
         ),
-    ]
-    questions = Pipeline(made, namespace="unlabelled", prefix_datasets_with_namespace=False)
+    )
     return questions + prompts_pipeline("unlabelled", names, names.short_histories)
 
 

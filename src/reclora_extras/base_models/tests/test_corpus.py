@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reclora_extras.base_models.checks import checks
 from reclora_extras.base_models.config import CorpusConfig, StageConfig
 from reclora_extras.base_models.corpus import (
     GENERAL_TEXTS,
@@ -19,6 +18,7 @@ from reclora_extras.base_models.corpus import (
     tell_corpus,
     tell_histories,
 )
+from reclora_extras.base_models.pipeline import checks
 from reclora_extras.base_models.steps import Material, pretrain
 from reclora_extras.base_models.steps.pretrain import Pretrain, told_prompts
 from reclora_extras.base_models.tuning import losses_of_texts

@@ -2,7 +2,7 @@
 
 import re
 
-from reclora_extras.black_box.tables import black_box_tables
+from reclora_extras.black_box.nodes import black_box_tables
 from terminal import printed
 
 RESULT = {

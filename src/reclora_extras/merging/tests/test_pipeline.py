@@ -6,7 +6,7 @@ import yaml
 from named import names_with
 from projects import ROOT
 from reclora_extras.merging import pipeline
-from reclora_extras.merging.checks import require_alike
+from reclora_extras.merging.pipeline import require_alike
 from reclora_kedro.adapters.registry import read_settings
 
 HISTORIES = {"retrieved": {"kind": "retrieved", "k": 5}, "recent": {"kind": "recent", "k": 5}}
