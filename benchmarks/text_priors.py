@@ -26,7 +26,7 @@ from reclora_kedro.evaluation.metrics import ndcg
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.history.taken_items import draw_positives
-from reclora_kedro.llm.embedding import embed_texts
+from reclora_kedro.llm.sentence_encoder import embed_texts
 
 SEEDS, LIKES, K = (42, 7, 1), 2000, 10  # of the draws of likes, and length of lists
 RARE = 5  # training events of an item, at most

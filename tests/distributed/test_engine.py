@@ -43,7 +43,7 @@ from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.ingestion.config import IngestionConfig
-from reclora_kedro.llm.embedding import embed_texts
+from reclora_kedro.llm.sentence_encoder import embed_texts
 from reclora_kedro.llm.shared_prefix import score_candidates
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 

@@ -11,9 +11,8 @@ from reclora_kedro.datasets.folders import ItemEncoderDataset
 from reclora_kedro.finetuning.config import EncoderTuningConfig
 from reclora_kedro.finetuning.item_encoder import info_nce, tune_encoder
 from reclora_kedro.history.item_pairs import TextPairs
-from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import load_language_model
-from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
+from reclora_kedro.llm.sentence_encoder import embed_texts, load_sentence_encoder
 
 TEXTS = [*"abcdefghij", "a [SEP] c"]
 PAIRS = TextPairs(TEXTS, np.arange(10).reshape(5, 2), np.arange(10).reshape(5, 2)[::-1].copy())

@@ -20,8 +20,8 @@ from few_rows import (
 from reclora_kedro.adapters.methods import load_adapter
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.finetuning.gradients import set_gradients
 from reclora_kedro.finetuning.objectives.click import Clicks
+from reclora_kedro.finetuning.privacy import set_gradients
 from reclora_kedro.finetuning.training import shuffled_steps, train_adapter
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reclora_kedro.ingestion.html import read_html, read_html_columns
+from reclora_kedro.ingestion.entities import read_html, read_html_columns
 
 
 @pytest.mark.parametrize(

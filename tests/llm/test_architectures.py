@@ -12,11 +12,10 @@ from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.adapters.reclora.settings import RecLoraSettings
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import LanguageModel, require_own_logits
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
-from reclora_kedro.llm.sentence_encoder import lower_layers
+from reclora_kedro.llm.sentence_encoder import embed_texts, lower_layers
 
 YES, NO, VOCABULARY = 5, 9, 64
 LENGTHS = (2, 17, 9, 30)

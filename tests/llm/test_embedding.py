@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from reclora_kedro.llm.embedding import embed_texts
+from reclora_kedro.llm.sentence_encoder import embed_texts
 
 
 def test_embeddings_are_means_of_last_hidden_states_whatever_the_batch(tiny_llm):

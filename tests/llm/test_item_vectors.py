@@ -7,7 +7,7 @@ from scipy import sparse
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.history.config import ItemEmbeddingConfig
 from reclora_kedro.history.retrieval import unit_vectors
-from reclora_kedro.llm import embedding
+from reclora_kedro.llm import sentence_encoder
 from reclora_kedro.llm.item_vectors import (
     embed_items,
     embed_new_items,
@@ -27,7 +27,7 @@ def config(*encoders):
 def read_by_letters(monkeypatch):
     """Texts become the counts of some letters."""
     monkeypatch.setattr(
-        embedding,
+        sentence_encoder,
         "embed_texts",
         lambda encoder, texts, *_: np.array([[text.count(letter) for letter in "rebdglu"] for text in texts], "f4"),
     )

@@ -3,7 +3,7 @@ from tokenizers import AddedToken
 
 from named import PARAMETERS
 from projects import ROOT
-from reclora_kedro.llm import bounded
+from reclora_kedro.llm import prompts as prompting
 from reclora_kedro.llm.language_model import load_language_model, outline_language_model
 from reclora_kedro.llm.prompts import (
     PromptBuilder,
@@ -126,7 +126,7 @@ def test_a_chat_template_that_would_spoil_prompts_is_refused(tiny_llm, template,
     ],
 )
 def test_a_chat_template_that_takes_for_ever_or_too_much_is_stopped(tiny_llm, monkeypatch, template, message):
-    monkeypatch.setattr(bounded, "CPU_SECONDS", 1)
+    monkeypatch.setattr(prompting, "CPU_SECONDS", 1)
     tiny_llm.tokenizer.chat_template = template
     with pytest.raises(ValueError, match=message):
         prompt_format(tiny_llm.tokenizer, config(chat_template=True))

@@ -14,8 +14,7 @@ from transformers import RobertaConfig, RobertaModel
 from random_encoder import save_random_encoder
 from reclora_kedro.datasets.sentence_encoder import SentenceEncoderDataset
 from reclora_kedro.llm import sentence_encoder
-from reclora_kedro.llm.embedding import embed_texts
-from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
+from reclora_kedro.llm.sentence_encoder import embed_texts, load_sentence_encoder
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["red nail polish", "", "nail file", "a b c d e f g"]

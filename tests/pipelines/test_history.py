@@ -11,7 +11,7 @@ from named import PARAMETERS, names_with
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.config import FewShotConfig, HistoryConfig, ItemEmbeddingConfig
 from reclora_kedro.ingestion.config import IngestionConfig
-from reclora_kedro.llm import embedding
+from reclora_kedro.llm import sentence_encoder
 from reclora_kedro.pipelines.history import create_pipeline, nodes
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
@@ -45,7 +45,7 @@ def canonical_tables(one_class: bool = False) -> dict[str, pl.DataFrame]:
 def catalog_of(tmp_path, monkeypatch):
     """The shipped catalog of the step, under tmp_path, with the given tables and parameters."""
     monkeypatch.setattr(
-        embedding,
+        sentence_encoder,
         "embed_texts",
         lambda llm, texts, max_tokens, tokens_per_batch, engine: (
             np.random.default_rng(1).normal(size=(len(texts), HIDDEN)).astype(np.float32)

@@ -42,8 +42,7 @@ from reclora_kedro.recommendation.sources import model_of
 from reclora_kedro.study.config import OUTPUTS
 from reclora_kedro.study.figures import plot_axes, plot_frontier
 from reclora_kedro.study.grid import Cell
-from reclora_kedro.study.report import render_study
-from reclora_kedro.study.results import tabulate
+from reclora_kedro.study.results import render_study, tabulate
 from scored import ByItem, moments_of
 from study_cells import finished
 from terminal import printed

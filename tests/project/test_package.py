@@ -13,7 +13,7 @@ from hatchling.builders.wheel import WheelBuilder
 from projects import ROOT
 from reclora_kedro.__main__ import main
 from reclora_kedro.cli import cli
-from reclora_kedro.new_log.project import IN_A_CLONE
+from reclora_kedro.new_log.environment import IN_A_CLONE
 from reclora_kedro.pipeline_registry import STEPS_WITHOUT_LLM
 
 PROJECT = Path("reclora_kedro/project")

@@ -5,8 +5,7 @@ import re
 from reclora_kedro.evaluation.formats import DASH
 from reclora_kedro.study.figures import plot_axes, plot_frontier
 from reclora_kedro.study.grid import Cell
-from reclora_kedro.study.report import best_settings, render_study, study_tables
-from reclora_kedro.study.results import tabulate
+from reclora_kedro.study.results import best_settings, render_study, study_tables, tabulate
 from study_cells import CELLS, RUNS, cell_run
 from terminal import printed
 

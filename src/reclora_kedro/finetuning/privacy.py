@@ -1,17 +1,16 @@
-"""User-level privacy of a training (DP-SGD by user): sampled users, with clipped gradients and Gaussian noise."""
+"""Gradients of a training step, also with user-level privacy (DP-SGD): sampled users, clipped gradients, noise."""
 
 import logging
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reclora_kedro.distributed.group import Group
+from reclora_kedro.distributed.group import ALONE, Group
 from reclora_kedro.finetuning.config import PrivacyConfig
 from reclora_kedro.finetuning.examples import Examples
-from reclora_kedro.finetuning.gradients import set_gradients
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
 
@@ -47,7 +46,7 @@ class PrivateRounds:
         budget: TokenBudget,
         group: Group,
     ) -> Tensor:
-        """Set the noisy mean of the clipped gradients of a round's users, see `gradients.set_gradients`."""
+        """Set the noisy mean of the clipped gradients of a round's users, see `set_gradients` of this module."""
         losses = torch.zeros(len(chosen), device=weights[0].device)
         sums = [torch.zeros_like(weight) for weight in weights]
         for user in np.unique(self.users[chosen])[group.rank :: group.size]:
@@ -124,3 +123,37 @@ def epsilons_after(rounds: int, rate: float, config: PrivacyConfig) -> np.ndarra
     divergence = compute_rdp(q=rate, noise_multiplier=config.noise_multiplier, steps=1, orders=orders)
     counts = range(1, rounds + 1)
     return np.array([get_privacy_spent(orders=orders, rdp=divergence * n, delta=config.delta)[0] for n in counts])
+
+
+def set_gradients(
+    model: AnswerModel,
+    examples: Examples,
+    chosen: np.ndarray,
+    weights: list[Tensor],
+    budget: TokenBudget,
+    group: Group = ALONE,
+) -> Tensor:
+    """Set the gradient of the mean loss over ``chosen`` examples, by all processes; return losses, shape (chosen,).
+
+    The examples are split into forward passes within the token budget. The gradient of a pass is added once it is
+    complete, so that a pass that exceeds the GPU's memory contributes nothing.
+    """
+    model.model.train()
+    losses = torch.zeros(len(chosen), device=model.device)
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+
+    def forward_and_backward(part: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
+        batch = examples.batch(chosen[part], model.device)
+        # Gradient checkpointing computes layers again in the backward pass, which needs the gates too.
+        with model.gate_context(batch.gate_inputs):
+            each = examples.losses(model, replace(batch, gate_inputs=None), chosen[part])
+            return each.detach(), torch.autograd.grad(each.sum() / len(chosen), weights, materialize_grads=True)
+
+    share = np.arange(group.rank, len(chosen), group.size)
+    for part, (each, gradients) in budget.run(share, examples.lengths[chosen], forward_and_backward):
+        losses[torch.from_numpy(part)] = each
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad += gradient
+    group.sum_gradients(weights)
+    return group.sum(losses)

@@ -23,8 +23,7 @@ from reclora_kedro.distributed.checkpoints import (
 from reclora_kedro.distributed.group import ALONE, Group
 from reclora_kedro.finetuning.config import TrainingConfig
 from reclora_kedro.finetuning.examples import Examples
-from reclora_kedro.finetuning.gradients import set_gradients
-from reclora_kedro.finetuning.privacy import PRIVACY_SPENT, private_rounds
+from reclora_kedro.finetuning.privacy import PRIVACY_SPENT, private_rounds, set_gradients
 from reclora_kedro.finetuning.training_log import LOG_SCHEMA
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches

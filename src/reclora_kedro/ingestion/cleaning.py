@@ -19,10 +19,9 @@ from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.errors import Column, Table
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
-from reclora_kedro.ingestion.config import DropRule, IngestionConfig, InteractionColumns
+from reclora_kedro.ingestion.config import DropRule, ImpressionList, IngestionConfig, InteractionColumns
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
-from reclora_kedro.ingestion.ids import listed, typed
-from reclora_kedro.ingestion.impressions import expand_impressions, starting_histories
+from reclora_kedro.ingestion.ids import canonical, listed, typed
 from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY, comes_after_previous
 from reclora_kedro.ingestion.plausible_times import believed_seconds, day_of, newest_plausible, outside, refuse_times
 from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
@@ -458,3 +457,51 @@ def _nothing_left(report: CleaningReport, columns: InteractionColumns, table: Ta
     parameters = [part for name in named for part in (Parameter(f"ingestion.{name}"), ", ")]
     advice = "Check the table, ", *parameters[:-1], " and ", Parameter("ingestion.k_core")
     return Fault(table, f"has no interaction left after cleaning ({dropped})", advice=advice)
+
+
+def expand_impressions(log: pl.DataFrame, marks: ImpressionList) -> pl.DataFrame:
+    """Return one row per item of the lists in `item_id`, with rating 1 if clicked and 0 if not.
+
+    An item without a mark has no rating; an empty list leaves a row without an item.
+
+    Examples:
+        >>> log = pl.DataFrame({"user_id": ["U1"], "item_id": [["N7-1", "N8-0"]], "timestamp": [60]})
+        >>> expand_impressions(log, ImpressionList(separator=" ", clicked="-1", not_clicked="-0")).rows()
+        [('U1', 'N7', 60, 1.0), ('U1', 'N8', 60, 0.0)]
+    """
+    item, rows = pl.col("item_id"), log.explode("item_id", empty_as_null=True)
+    clicked, not_clicked = item.str.ends_with(marks.clicked), item.str.ends_with(marks.not_clicked)
+    stripped = pl.when(clicked).then(item.str.strip_suffix(marks.clicked))
+    item_id = stripped.when(not_clicked).then(item.str.strip_suffix(marks.not_clicked)).otherwise(item)
+    return rows.with_columns(
+        item_id=pl.when(item_id != "").then(item_id), rating=pl.when(clicked).then(1.0).when(not_clicked).then(0.0)
+    )
+
+
+def starting_histories(clicks: pl.DataFrame, item_type: pl.DataType) -> pl.DataFrame:
+    """Return the clicks from before the log, from the list in each user's first row: rating 1, label null.
+
+    As they have no dates, the last one gets the second before the user's first row, and each earlier one a second less.
+
+    Examples:
+        >>> clicks = pl.DataFrame({"user_id": [1, 1], "timestamp": [90, 60], "item_id": [["a", "b"], ["a"]]})
+        >>> starting_histories(clicks, pl.String()).rows()
+        [(1, 'a', 1.0, 59, None)]
+    """
+    items, seconds = pl.col("item_id"), pl.col("timestamp")
+    events = (
+        clicks.filter(pl.col("user_id").is_not_null() & (seconds > 0))
+        .sort("timestamp", maintain_order=True)
+        .unique("user_id", keep="first", maintain_order=True)
+        .filter(items.list.len() > 0)
+        .with_columns(items.list.reverse(), steps_back=pl.int_ranges(1, items.list.len() + 1))
+        .explode("item_id", "steps_back", empty_as_null=True)
+        .select(
+            "user_id",
+            "item_id",
+            rating=pl.lit(1.0),
+            timestamp=seconds - pl.col("steps_back"),
+            label=pl.lit(None, pl.Int8),
+        )
+    )
+    return events.with_columns(canonical(events["item_id"], item_type, strict=False))

@@ -90,7 +90,7 @@ def embed_new_items(
 
 
 def _embedded(encoder: Any, texts: Sequence[str], config: ItemEmbeddingConfig, engine: EngineConfig) -> np.ndarray:
-    from reclora_kedro.llm.embedding import embed_texts  # imports torch, which TF-IDF does without
+    from reclora_kedro.llm.sentence_encoder import embed_texts  # imports torch, which TF-IDF does without
 
     return embed_texts(encoder, texts, config.max_tokens, config.tokens_per_batch, engine)
 

@@ -29,9 +29,15 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     from kedro_provenance.session import ResumingSession
     from reclora_kedro.ingestion.guess import read_raw_tables
     from reclora_kedro.ingestion.guess_tables import guess
-    from reclora_kedro.new_log.environment import description, environment_files, environment_name, write_environment
+    from reclora_kedro.new_log.environment import (
+        OF_EVERY_PROJECT,
+        description,
+        environment_files,
+        environment_name,
+        write_environment,
+        write_project,
+    )
     from reclora_kedro.new_log.notes import ask_of_no_goods
-    from reclora_kedro.new_log.project import OF_EVERY_PROJECT, write_project
 
     def ask(question: str, answers: Sequence[str], guessed: str) -> str:
         if yes:

@@ -1,22 +1,28 @@
-"""Metrics and costs of a study's cells, as one long table and as means over the seeds."""
+"""Metrics and costs of a study's cells: as one long table, as means over the seeds, on the terminal and as a page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
+from operator import itemgetter
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import polars as pl
+from rich.console import Group
+from rich.table import Table
 
 from kedro_provenance.recipe import StoredVersion
 from reclora_kedro.adapters.registry import adapter_method
 from reclora_kedro.cells import FinishedCell
+from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.bootstrap import Estimate
 from reclora_kedro.evaluation.metrics import kept_validation, row_metrics
+from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.recommendation.list_metrics import ranking_metrics
 from reclora_kedro.study.config import metric_columns
-from reclora_kedro.study.grid import Cell
+from reclora_kedro.study.grid import Cell, describe
+from reclora_kedro.terminal import text_table
 
 LOGGED = {"validation_auc": "validation_auc", "validation_hit_rate": "hit_rate"}  # columns of training logs, by metric
 AVERAGED = ("auc_cold", "gauc_users", *LOGGED, "train_seconds", "ms_per_row")  # over the seeds, as metrics are
@@ -209,3 +215,53 @@ def _places(cells: Sequence[Cell]) -> list[Record]:
 
 def _mean(values: Sequence[Any]) -> float | None:
     return None if None in values else float(np.mean(values))
+
+
+def best_settings(results: Records) -> list[str]:
+    """State for each grid and model the place that validates best, and its metric on test rows."""
+    sentences = []
+    for grid in grids_of(results):
+        validation = f"validation_{grid.metric}"
+        for model, summaries in grouped(grid.summarise(), "model").items():
+            validated = [summary for summary in summaries if summary[validation] is not None]
+            if len({summary[validation] for summary in validated}) > 1:  # else the grid does not touch the model
+                best = max(validated, key=itemgetter(validation))
+                sentences.append(
+                    f"{grid.name}: validation chooses {describe(best['place'])} for {model} ({best[validation]:.3f}); "
+                    f"its {grid.label} on test rows is {best[grid.metric]:.3f}."
+                )
+    return sentences
+
+
+def study_tables(results: Records) -> Group:
+    """Tabulate AUC or hit rate of every model at every place, one table per grid."""
+    return Group(*map(_table_of, grids_of(results)))
+
+
+def _table_of(grid: GridResults) -> Table:
+    summaries, metric = grid.summarise(), grid.metric
+    seeds, interval = summaries[0]["seeds"], f"{formats.level(grid.records[0]['confidence'])} interval"
+    over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+    numbers: dict[str, tuple[Any, ...]] = {grid.label: (formats.metric, metric)}
+    if seeds > 1:
+        numbers[interval] = (formats.interval, f"{metric}_low", f"{metric}_high")
+    return text_table(
+        f"{grid.name}: {grid.label} on test rows, {over}",
+        [summary | summary["place"] for summary in summaries],
+        {axis: (str, axis) for axis in grid.axes} | {"model": (str, "model")},
+        numbers | {"validation": (formats.metric, f"validation_{metric}")},
+    )
+
+
+def render_study(results: Records, titles: Mapping[str, str], figures: Mapping[str, Any]) -> str:
+    """Render the self-contained HTML page of a study: best settings, a table per grid, and the figures."""
+    return render_page(
+        "reclora_kedro.study",
+        "study.html.jinja",
+        figures,
+        sentences=best_settings(results),
+        grids=grids_of(results),
+        grid_titles=titles,
+        further={"auc": row_metrics(), "hit_rate": ranking_metrics()},
+        confidence=results[0]["confidence"],
+    )

@@ -15,7 +15,7 @@ from kedro_provenance.errors import MismatchError
 from reclora_extras.objectives.preferences import Pairs, Preference, joint_margins, pair_rows
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.finetuning.gradients import set_gradients
+from reclora_kedro.finetuning.privacy import set_gradients
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.llm.batching import TokenBudget

@@ -10,7 +10,7 @@ from reclora_kedro.adapters.base_llm import describe_base_llm
 from reclora_kedro.adapters.lora import PEFT_PREFIX, Lora
 from reclora_kedro.adapters.reclora import RecLoraConfig  # whose import lets PEFT know the method
 from reclora_kedro.adapters.reclora.gates import gate_entropy
-from reclora_kedro.adapters.reclora.layer import RecLoraLayer
+from reclora_kedro.adapters.reclora.model import RecLoraLayer
 from reclora_kedro.adapters.user_loras import UserLoras
 
 COMMON = ("r", "lora_alpha", "target_modules", "layers_to_transform")  # to PEFT's LoRA and ours

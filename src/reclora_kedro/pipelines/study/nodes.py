@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from reclora_kedro.evaluation.records import Records
-from reclora_kedro.study import report, results
+from reclora_kedro.study import results
 from reclora_kedro.study.config import StudyConfig
 from reclora_kedro.study.grid import load_grids
 from reclora_kedro.terminal import show
@@ -38,9 +38,9 @@ def write_study(study_results: Records, axes: go.Figure, frontier: go.Figure, st
     """Render the results as one HTML page."""
     grids = load_grids([grid.name for grid in results.grids_of(study_results)], study_grids)
     titles = {name: grid.title for name, grid in grids.items()}
-    return report.render_study(study_results, titles, {"axes": axes, "frontier": frontier})
+    return results.render_study(study_results, titles, {"axes": axes, "frontier": frontier})
 
 
 def show_study(study_results: Records, study_report: str) -> None:
     """Print the results; the unused report as an input puts this node after it."""
-    show(report.study_tables(study_results))
+    show(results.study_tables(study_results))
