@@ -80,12 +80,8 @@ class Whole(NamedTuple):
 
 KNOWLEDGE = {
     "rows": 128,
-    "max_tokens": 24,
     "tuning": {"lora_rank": 8, "epochs": 3, "batch_size": 8, "learning_rate": 3.0e-4},
     "tokens_per_batch": 2048,
-    "soft_tokens": 5,
-    "dimensions": 8,
-    "radius": 3.0,
     "trials": 12,
     "calls": 1200,
 }

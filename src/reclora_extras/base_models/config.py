@@ -13,17 +13,6 @@ STEPS = Registry("reclora_extras.base_models.steps")
 """Modules for the values of ``base_model.steps``, each with one subclass of `reclora_extras.base_models.steps.Step`."""
 
 
-class QualityConfig(Block):
-    """Filters of texts."""
-
-    # What is shorter or repeats itself more is no text in any language; of longer ones, perplexity tells more.
-    min_words: ClassVar[int] = 3
-    max_repetition: ClassVar[float] = 0.8  # share of words that occur in the text before
-
-    drop_perplexing: Share
-    max_similarity: Annotated[Share, Field(gt=0)]
-
-
 class StageConfig(Block):
     """One stage of pretraining: tokens to learn from, and which share of them each source of texts has."""
 
@@ -65,8 +54,9 @@ class TuningConfig(Block):
 class ImportanceConfig(Block):
     """Criterion of importance, and recovery after the least important weights are removed."""
 
+    calibration_prompts: ClassVar[int] = 64  # at most; each takes one gradient of all weights
+
     importance: Literal["loss", "taylor", "random"]
-    calibration_prompts: Count
     recovery: TuningConfig
 
 
@@ -112,7 +102,6 @@ class BaseModelConfig(Block):
     variant: str | None
     tokens_per_batch: Resource[Count]
     seed: Seed
-    quality: QualityConfig
     corpus: CorpusConfig
     pretrain: TuningConfig
     prune: PruneConfig

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from reclora_extras import install_line
-from reclora_extras.base_models.config import CorpusConfig, QualityConfig
+from reclora_extras.base_models.config import CorpusConfig
 from reclora_extras.base_models.tuning import losses_of_texts
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
@@ -24,11 +24,17 @@ from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig, plain_ids, without_year
 
+# What is shorter or repeats itself more is no text in any language; of longer ones, perplexity tells more.
+MIN_WORDS = 3
+MAX_REPETITION = 0.8  # share of words that occur in the text before
+DROPPED = 0.1  # share of texts, those of greatest perplexity: mostly broken ones
+MAX_SIMILARITY = 0.8  # Jaccard similarity of triples of words: more is the same text, edited
+
 PERMUTATIONS = 128
 """Hash functions of a MinHash: its estimate of a similarity has a standard deviation of at most 0.04."""
 
 SEARCHED = 0.8
-"""Share of the greatest similarity from which on texts are compared, as the index may miss those that just reach it."""
+"""Share of `MAX_SIMILARITY` from which on texts are compared, as the index may miss those that just reach it."""
 
 SHINGLE = 3
 """Words next to one another that are compared as one."""
@@ -200,7 +206,7 @@ def clean(text: str) -> str:
 
 
 def choose_by_quality(
-    llm: LanguageModel, texts: Sequence[str], config: QualityConfig, max_tokens: int, tokens_per_batch: int
+    llm: LanguageModel, texts: Sequence[str], max_tokens: int, tokens_per_batch: int
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Return places of the texts that pass the filters, by rising perplexity, and the number left by each filter.
 
@@ -223,36 +229,35 @@ def choose_by_quality(
     counts["cleaned"] = len(places)
     token_ids = plain_ids(llm.tokenizer, [cleaned[place] for place in places], max_tokens)
     perplexing = losses_of_texts(llm, token_ids, tokens_per_batch)
-    kept = np.argsort(perplexing, kind="stable")[: len(places) - int(config.drop_perplexing * len(places))]
+    kept = np.argsort(perplexing, kind="stable")[: len(places) - int(DROPPED * len(places))]
     places = places[kept]
     counts["not_perplexing"] = len(places)
-    places = places[[follows_rules(cleaned[place], config) for place in places]]
+    places = places[[follows_rules(cleaned[place]) for place in places]]
     counts["by_rules"] = len(places)
-    places = places[distinct([cleaned[place] for place in places], config.max_similarity)]
+    places = places[distinct([cleaned[place] for place in places])]
     counts["without_near_duplicates"] = len(places)
     return places, counts
 
 
-def follows_rules(text: str, config: QualityConfig) -> bool:
+def follows_rules(text: str) -> bool:
     """Return whether a text has enough words and few enough repeated ones.
 
     Examples:
-        >>> rules = QualityConfig(drop_perplexing=0, max_similarity=0.8)
-        >>> [follows_rules(text, rules) for text in ("Heat", "Heat of the night", "Heat heat heat heat heat heat")]
+        >>> [follows_rules(text) for text in ("Heat", "Heat of the night", "Heat heat heat heat heat heat")]
         [False, True, False]
     """
     words = text.lower().split()
-    return len(words) >= config.min_words and 1 - len(set(words)) / len(words) <= config.max_repetition
+    return len(words) >= MIN_WORDS and 1 - len(set(words)) / len(words) <= MAX_REPETITION
 
 
-def distinct(texts: Sequence[str], max_similarity: float) -> list[int]:
+def distinct(texts: Sequence[str]) -> list[int]:
     """Return places of texts that differ from all kept before: Jaccard similarity of shingles, by MinHash.
 
     Raises:
         ImportError: datasketch is not installed.
 
     Examples:
-        >>> distinct(["the heat of the night", "The heat  of the night", "a night at the opera"], 0.8)
+        >>> distinct(["the heat of the night", "The heat  of the night", "a night at the opera"])
         [0, 2]
     """
     try:
@@ -263,9 +268,9 @@ def distinct(texts: Sequence[str], max_similarity: float) -> list[int]:
             "base_model.corpus.selection and few_shot.selection to uniform."
         ) from error
     signatures = list(MinHash.bulk(map(shingles_of, texts), num_perm=PERMUTATIONS))
-    index, kept = MinHashLSH(threshold=SEARCHED * max_similarity, num_perm=PERMUTATIONS), list[int]()
+    index, kept = MinHashLSH(threshold=SEARCHED * MAX_SIMILARITY, num_perm=PERMUTATIONS), list[int]()
     for place, signature in enumerate(signatures):
-        if all(signatures[other].jaccard(signature) <= max_similarity for other in index.query(signature)):
+        if all(signatures[other].jaccard(signature) <= MAX_SIMILARITY for other in index.query(signature)):
             index.insert(place, signature)
             kept.append(place)
     return kept

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from kedro_provenance.parameters import Block, Resource
 from reclora_extras.base_models.config import TuningConfig
 from reclora_extras.black_box.chat_api import USAGE
-from reclora_kedro.parameters import Count, NonNegative, Positive, Seed
+from reclora_kedro.parameters import Count, NonNegative, Seed
 
 BlackBoxModel = Literal["black_box", "black_box_without_hints", "black_box_shuffled_hint"]
 """With the hints that were found; without any; with the whole hint of another row: the null control."""
@@ -33,12 +33,8 @@ class KnowledgeConfig(Block):
     """Knowledge by a small language model, and budget of the search for its soft prompt."""
 
     rows: Count
-    max_tokens: Count
     tuning: TuningConfig
     tokens_per_batch: Resource[Count]
-    soft_tokens: Count
-    dimensions: Count
-    radius: Positive
     trials: Count
     calls: Count
 
@@ -49,7 +45,6 @@ class BlackBoxConfig(Block):
     template: str
     history: str
     max_characters: Count
-    nearest: Count
     hints: dict[str, Annotated[tuple[bool | int | float | str, ...], Field(min_length=1)] | None]
     search: SearchConfig
     knowledge: KnowledgeConfig | None

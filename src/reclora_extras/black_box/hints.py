@@ -30,12 +30,13 @@ from reclora_kedro.llm.prompts import (
 
 Options = Mapping[str, Any]
 """What the search chooses: ``template``, and values that templates read by other names."""
+NEAREST = 5  # most events of either kind that a hint may show, as a message has a budget
 COUNTS = ("item_ratings", "user_ratings")
 PLAIN = str.maketrans("<>[]", "\u2039\u203a()")
 """Characters that special tokens of chats are written with, such as <|im_end|> and [INST], and what stands for them."""
 OVER_CHARACTERS = (
     "The message of row {row} has {length} characters without any history, over the budget of {budget}: raise "
-    "black_box.max_characters, or lower black_box.nearest or prompt.max_characters."
+    "black_box.max_characters, or lower prompt.max_characters."
 )
 
 
@@ -44,7 +45,6 @@ def hinted_records(
     log: InteractionLog,
     questions: pl.DataFrame,
     history: WindowConfig,
-    nearest: int,
     engine: EngineConfig = LOCAL,
 ) -> list[PromptRecord]:
     """Return records for prompts of questions, see `prompt_records`, with a further field ``hint``.
@@ -56,13 +56,12 @@ def hinted_records(
     Args:
         questions: see `reclora_kedro.history.questions`.
         history: events for the prompts.
-        nearest: maximum of events of either kind.
     """
     verdicts = lens_scores(lens_states(lens, log, questions, engine))
     statistics = statistics_of(lens)(log).compute(questions)
     statistics = statistics.with_columns((pl.col(COUNTS).exp() - 1).round().cast(pl.Int64))
     liked, disliked = (
-        [record["history"] for record in prompt_records(questions, log, nearest_events(questions, log, label, nearest))]
+        [record["history"] for record in prompt_records(questions, log, nearest_events(questions, log, label, NEAREST))]
         for label in (1, 0)
     )
     hints = zip(verdicts.tolist(), liked, disliked, statistics.to_dicts(), strict=True)

@@ -29,6 +29,10 @@ from reclora_kedro.progress import Progress
 KNOWLEDGE = {"knowledge": "{{ knowledge }}\n\n{{ prompt }}"}
 """Template of a message with what the small model wrote."""
 WITH_KNOWLEDGE = {"template": "knowledge"}
+SOFT_TOKENS = 5  # embeddings before a question
+DIMENSIONS = 8  # random directions: few, as a Gaussian process of a dozen trials tells no more apart
+RADIUS = 3.0  # greatest distance along each: three standard deviations of an embedding
+MAX_TOKENS = 24  # that it writes, about one sentence
 RANDOM_TRIALS = 5
 """Trials of the soft prompt before those that a Gaussian process suggests; the first one has none of its directions."""
 
@@ -180,14 +184,12 @@ def answer_with_knowledge(
         The trials, see `search_soft_prompt`; and the results of `reclora_extras.black_box.asking.ask` for two models:
         black_box_with_knowledge, and black_box_shuffled_knowledge with that of another row: the null control.
     """
-    settings = config.knowledge
-    assert settings is not None
     validation, test = ([record for record in records if record["use"] == use] for use in ("validation", "test"))
-    soft = SoftPrompt.drawn(llm, settings.soft_tokens, settings.dimensions, config.seed)
+    soft = SoftPrompt.drawn(llm, SOFT_TOKENS, DIMENSIONS, config.seed)
 
     def informed(rows: Sequence[PromptRecord], z: Sequence[float]) -> list[PromptRecord]:
         questions = writer.write(rows, None)
-        texts = write_knowledge(llm, soft.at(z), questions, settings.max_tokens)
+        texts = write_knowledge(llm, soft.at(z), questions, MAX_TOKENS)
         return [row | {"hint": row["hint"] | {"knowledge": text}} for row, text in zip(rows, texts, strict=True)]
 
     trials = search_soft_prompt(ask_api, lambda z: informed(validation, z), writer, config)
@@ -213,7 +215,7 @@ def search_soft_prompt(
 
     Args:
         informed: returns validation rows with the small model's knowledge for a z.
-        config: dimensions, their radius, trials, calls and seed.
+        config: trials, calls and seed.
 
     Raises:
         ImportError: Optuna is not installed.
@@ -224,12 +226,12 @@ def search_soft_prompt(
     optuna = load_optuna()
     sampler = optuna.samplers.GPSampler(seed=config.seed, n_startup_trials=RANDOM_TRIALS)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    names = [f"z{place}" for place in range(settings.dimensions)]
+    names = [f"z{place}" for place in range(DIMENSIONS)]
     study.enqueue_trial(dict.fromkeys(names, 0.0))
     tried, trials = set[str](), list[dict[str, Any]]()
     for number in range(1, settings.trials + 1):
         suggested = study.ask()
-        z = [suggested.suggest_float(name, -settings.radius, settings.radius) for name in names]
+        z = [suggested.suggest_float(name, -RADIUS, RADIUS) for name in names]
         rows = informed(z)
         messages = writer.write(rows, WITH_KNOWLEDGE)
         if len(tried.union(messages)) > settings.calls:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from reclora_kedro.llm.language_model import LanguageModel
 
 
-@reads(history=["short"], config=["search.rows", "knowledge", "rows", "history", "nearest", "seed"])
+@reads(history=["short"], config=["search.rows", "knowledge", "rows", "history", "seed"])
 def describe_questions(
     lens: Lens,
     log: InteractionLog,
@@ -44,7 +44,7 @@ def describe_questions(
     from reclora_extras.black_box.hints import hinted_records
 
     questions = asking.draw_questions(learning_questions, test_questions, config)
-    return hinted_records(lens, log, questions, asking.window_of(history, config), config.nearest, engine)
+    return hinted_records(lens, log, questions, asking.window_of(history, config), engine)
 
 
 def _message_writer(

@@ -15,7 +15,7 @@ from scipy.special import log_expit, logsumexp
 from reclora_kedro.evaluation.scores import join_all
 from reclora_kedro.finetuning.examples import AdapterTask, Examples, Objective
 from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
-from reclora_kedro.parameters import NonNegative, Positive
+from reclora_kedro.parameters import NonNegative
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 UNTRAINED, LENS = "untrained", "lens"
 """References that need no other variant: the LLM without an adapter, and the lens."""
+
+CLIP = 0.1  # of the other references' log probabilities, as a share of the first one's: MRPO's
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +70,7 @@ class Preference(Objective):
     inputs_from: ClassVar[str] = "reclora_extras.objectives.pipeline:logits_of_references"
 
     references: list[str] = Field(default_factory=lambda: [UNTRAINED], min_length=1)
-    reference_clip: NonNegative = 0.1
     reference_weights: list[NonNegative] | None = None
-    beta: Positive = 1.0
     max_days_apart: NonNegative = 30.0
 
     @model_validator(mode="after")
@@ -131,9 +131,9 @@ class Preference(Objective):
             return logits[::2] - logits[1::2]
 
         margins = np.array([margins_of(reference) for reference in self.references])
-        joint = joint_margins(margins, self.reference_clip, self.reference_weights)
+        joint = joint_margins(margins, CLIP, self.reference_weights)
         first_users = users.to_numpy()[places[:, 0]]
-        return Pairs(prompts, first_users, labels=np.ones(len(places)), references=joint, beta=self.beta)
+        return Pairs(prompts, first_users, labels=np.ones(len(places)), references=joint)
 
 
 def _logits_of_rows(scored: pl.DataFrame, rows: np.ndarray, reference: str) -> np.ndarray:

@@ -27,8 +27,10 @@ from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.prompt_set import PromptBatch, prompt_set
 from reclora_kedro.optimization import assign, copy_of
-from reclora_kedro.parameters import CountOrZero, NonNegative, Positive, Share
+from reclora_kedro.parameters import CountOrZero, Share
 
+BETA, EXTRAPOLATION = 0.1, 0.5
+"""Weight of the margins, and how far beyond the policy labels are doubted in the first round: the paper's."""
 DOUBTED_SHARE = 0.1
 """Share of the labels that are doubted, the least confident ones."""
 SMOOTHING = 0.1
@@ -121,8 +123,6 @@ class SelfGenerated(Objective):
 
     rounds: CountOrZero = 2
     seed_share: Share = 0.05
-    beta: Positive = 0.1
-    extrapolation: NonNegative = 0.5
 
     def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
         """Raise ValueError for too few moments for a labelled pair, and one for each round."""
@@ -214,7 +214,7 @@ def fine_tune_in_rounds(
             titles.prompts,
             labels=np.ones(len(chosen)),
             references=np.subtract(*likelihoods[chosen].T),
-            beta=config.beta,
+            beta=BETA,
             starts=titles.starts,
             reference_states=tuple(states[place] for place in chosen.ravel()) if states else (),
             extrapolation=extrapolation,
@@ -230,7 +230,7 @@ def fine_tune_in_rounds(
                 model, candidates.take(scored), tokens_per_batch, "score candidates"
             )
             chosen = preferred_first(moments, likelihoods, untrained, random)
-            extrapolation = config.extrapolation / 2 ** (number - 1)
+            extrapolation = EXTRAPOLATION / 2 ** (number - 1)
             examples = pairs_of(chosen, likelihoods, dict(zip(scored, states, strict=True)), extrapolation)
         store = checkpoints and CheckpointStore(
             f"{checkpoints.folder}/round-{number}", checkpoints.training, checkpoints.options

@@ -24,7 +24,7 @@ INPUTS = ["base_llm", "params:base_model", "params:prompt"]
 
 @reads(
     history=[*LEARNING, "seed"],
-    base_model=["quality", "tokens_per_batch", "seed"],
+    base_model=["tokens_per_batch", "seed"],
     prompt=["positive_answer", "negative_answer"],
 )
 def draw_learning_questions(
@@ -75,7 +75,7 @@ def choose_few_shot(
         llm: LLM whose perplexity scores the rows.
         pool: questions of the training split.
         size: number of rows to draw.
-        config: filters, and events per text.
+        config: events per text.
         prompt: the two answers.
 
     Raises:
@@ -85,12 +85,12 @@ def choose_few_shot(
     from reclora_extras.base_models.corpus import choose_by_quality, tell_samples
 
     texts, most = tell_samples(log, pool, config.corpus.events_per_text, prompt), config.corpus.max_tokens
-    places, counts = choose_by_quality(llm, texts, config.quality, most, config.tokens_per_batch)
+    places, counts = choose_by_quality(llm, texts, most, config.tokens_per_batch)
     if len(places) < size:
         stages = ", ".join(f"{stage} {count}" for stage, count in counts.items())
         raise ValueError(
             f"history.prompt_rows.few_shot asks for {size} rows, but few_shot.selection is quality, and of the rows "
             f"that it chooses from only {len(places)} are good enough ({stages}): lower history.prompt_rows.few_shot, "
-            "or loosen base_model.quality."
+            "or set few_shot.selection to uniform."
         )
     return pool[np.sort(np.random.default_rng(config.seed).permutation(places)[:size])]

@@ -82,10 +82,10 @@ def choose_texts(
     drawn = np.random.default_rng(seed).permutation(len(texts))[: limit * corpus.candidates_per_text]
     chosen, counts = [texts[place] for place in drawn], dict[str, int]()
     if corpus.selection == "quality":
-        places, counts = choose_by_quality(llm, chosen, config.quality, corpus.max_tokens, tokens)
+        places, counts = choose_by_quality(llm, chosen, corpus.max_tokens, tokens)
         chosen = [chosen[place] for place in sorted(places)]
         if not chosen:
-            raise ValueError(f"No text to pretrain on is good enough, {counts}: loosen base_model.quality.")
+            raise ValueError(f"No text to pretrain on is good enough, {counts}: set corpus.selection to uniform.")
     return plain_ids(llm.tokenizer, [clean(text) for text in chosen[:limit]], corpus.max_tokens), counts
 
 

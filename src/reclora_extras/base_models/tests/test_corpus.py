@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from reclora_extras.base_models import corpus as corpus_of
 from reclora_extras.base_models.config import CorpusConfig, StageConfig
 from reclora_extras.base_models.corpus import (
     GENERAL_TEXTS,
@@ -27,7 +28,11 @@ from reclora_kedro.llm.prompts import PromptFormat
 from steps_of_base_model import TOKENS, config, some_prompts, tuning
 
 ANSWERS = SimpleNamespace(positive_answer="Yes", negative_answer="No")
-QUALITY = config().quality
+
+
+def with_rules(monkeypatch, **rules):
+    for name, value in rules.items():
+        monkeypatch.setattr(corpus_of, name, value)
 
 
 def test_the_corpus_tells_training_events_alone_and_none_of_an_item_that_is_held_out(log):
@@ -72,17 +77,17 @@ def test_each_history_is_in_the_order_of_time_and_of_one_user(log):
     assert tell_histories(titled, events, 10, ANSWERS) == histories
 
 
-def test_each_stage_leaves_what_is_good_enough_the_least_perplexing_first(tiny_llm):
+def test_each_stage_leaves_what_is_good_enough_the_least_perplexing_first(tiny_llm, monkeypatch):
     words = ["one film about the sea and a boat", "another film about two cities and a train"]
     texts = [*words, f"{words[0]} ", "", "so", "no no no no no no", f"{words[1]} ride", "Heat of the night shift"]
-    rules = QUALITY.model_copy(update={"min_words": 2, "max_repetition": 0.5, "max_similarity": 0.6})
-    places, counts = choose_by_quality(tiny_llm, texts, rules, 40, TOKENS)
+    with_rules(monkeypatch, DROPPED=0, MIN_WORDS=2, MAX_REPETITION=0.5, MAX_SIMILARITY=0.6)
+    places, counts = choose_by_quality(tiny_llm, texts, 40, TOKENS)
     assert counts == {"drawn": 8, "cleaned": 6, "not_perplexing": 6, "by_rules": 4, "without_near_duplicates": 3}
     perplexing = losses_of_texts(tiny_llm, [ids[:40] for ids in tiny_llm.tokenizer(texts)["input_ids"]], TOKENS)
     kept = {0, 7, 1 if perplexing[1] < perplexing[6] else 6}
     assert places.tolist() == sorted(kept, key=perplexing.__getitem__)
-    half = rules.model_copy(update={"drop_perplexing": 0.5, "min_words": 1, "max_repetition": 0.99})
-    least, counts = choose_by_quality(tiny_llm, texts, half, 40, TOKENS)
+    with_rules(monkeypatch, DROPPED=0.5, MIN_WORDS=1, MAX_REPETITION=0.99)
+    least, counts = choose_by_quality(tiny_llm, texts, 40, TOKENS)
     assert counts["not_perplexing"] == 3
     assert set(least) <= set(np.argsort(np.where([not text for text in texts], np.inf, perplexing))[:3].tolist())
 
@@ -133,12 +138,12 @@ def test_a_stage_of_texts_that_are_not_there_is_refused():
         require_sources(corpus.model_copy(update={"general": "items"}), ["sea"])
 
 
-def test_without_a_text_that_is_good_enough_nothing_is_pretrained(tiny_llm):
-    rules = config(quality=QUALITY.model_copy(update={"min_words": 99}))
+def test_without_a_text_that_is_good_enough_nothing_is_pretrained(tiny_llm, monkeypatch):
+    with_rules(monkeypatch, MIN_WORDS=99)
     material = Material(
         Corpus({"items": ["a film"], "histories": ["a boat"]}, []), some_prompts(), some_prompts(), None
     )
     with pytest.raises(
-        ValueError, match=r"No text to pretrain on is good enough, .*'by_rules': 0.*: loosen base_model"
+        ValueError, match=r"No text to pretrain on is good enough, .*'by_rules': 0.*: set corpus\.selection"
     ):
-        Pretrain.take(tiny_llm, material, rules)
+        Pretrain.take(tiny_llm, material, config())

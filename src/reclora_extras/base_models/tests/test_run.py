@@ -16,7 +16,7 @@ from reclora_kedro.llm.language_model import load_language_model
 SIZES = {
     "variant": "reclora",
     "corpus": {"max_texts": 20},
-    "prune": {"ratio": 0.5, "calibration_prompts": 8},
+    "prune": {"ratio": 0.5},
     "drop_layers": {"layers": 1, "spare_first": 0, "spare_last": 1},
     "distill": {"layers": 1, "blocks": 1},
 }

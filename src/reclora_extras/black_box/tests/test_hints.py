@@ -31,7 +31,7 @@ def asked(current_model):
 
 @pytest.fixture(scope="module")
 def records(current_model, asked):
-    return hinted_records(current_model.lens, current_model.log, asked, WindowConfig(kind="recent", k=4), 3)
+    return hinted_records(current_model.lens, current_model.log, asked, WindowConfig(kind="recent", k=4))
 
 
 def test_nearest_events_are_those_of_plain_loops(current_model, asked):

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from live_service import block
 from named import PARAMETERS, names_with
 from reclora_extras.base_models.config import TuningConfig
+from reclora_extras.black_box import knowledge as knowledge_of
 from reclora_extras.black_box import nodes
 from reclora_extras.black_box.chat_api import Answers
 from reclora_extras.black_box.config import BlackBoxConfig
@@ -38,9 +39,15 @@ TUNING = {"lora_rank": None, "epochs": 60, "batch_size": 2, "learning_rate": 1e-
 HINTS = {"true": "It is {{ verdict }}. {{ prompt }}", "false": "It is {{ 1 - verdict }}. {{ prompt }}"}
 
 
+@pytest.fixture(autouse=True)
+def _sizes(monkeypatch):
+    """Sizes for the tiny LLM."""
+    for name, value in {"MAX_TOKENS": 6, "SOFT_TOKENS": 2, "DIMENSIONS": 2}.items():
+        monkeypatch.setattr(knowledge_of, name, value)
+
+
 def config(**knowledge):
-    settings = {"rows": 9, "max_tokens": 6, "tuning": TUNING, "tokens_per_batch": 400, "soft_tokens": 2}
-    settings |= {"dimensions": 2, "radius": 3.0, "trials": 8, "calls": 1000}
+    settings = {"rows": 9, "tuning": TUNING, "tokens_per_batch": 400, "trials": 8, "calls": 1000}
     changes = {"hints": {"template": ["false", "true"]}, "search": {"rows": 9, "calls": 99}}
     return BlackBoxConfig.model_validate(PARAMETERS["black_box"] | changes | {"knowledge": settings | knowledge})
 
@@ -173,7 +180,7 @@ def test_stored_models_are_taught_and_write(tiny_llm_folder):
     api = SimpleNamespace(ask=lambda texts, prompt, kept, step: believes(texts, step))
     rows = [record(row, use) for use in ("few_shot", "validation", "test") for row in range(4)]
     templates = {name: partial(str, text) for name, text in HINTS.items()}
-    settings = config(rows=4, trials=1, max_tokens=2, tuning=TUNING | {"epochs": 1})
+    settings = config(rows=4, trials=1, tuning=TUNING | {"epochs": 1})
     folder = str(tiny_llm_folder)
     asked = (api, None, rows, "{{ target.title }}?")
     taught, [account] = nodes.teach_writer(*asked, templates, settings, PROMPT, folder)

@@ -15,19 +15,20 @@ from steps_of_base_model import TOKENS, config
 
 __all__ = ["log"]  # the fixture
 ANSWERS = SimpleNamespace(positive_answer="Yes", negative_answer="No")
-QUALITY = config().quality
 
 
-def test_few_shot_rows_are_drawn_from_those_of_the_pool_that_are_good_enough(log, tiny_llm):
+def test_few_shot_rows_are_drawn_from_those_of_the_pool_that_are_good_enough(log, tiny_llm, monkeypatch):
     pool, size = draw_pool(log.samples, PromptRowsConfig(unit="rows", few_shot=6, validation=None, test=None), 4, 0)
     assert (pool.height, size) == (24, 6)
     told = tell_samples(log, pool, 2, ANSWERS)
     target = f"Item {pool['item_index'][5]}: {'Yes' if pool['label'][5] else 'No'}"
     before = np.arange(pool["history_end"][5] - 2, pool["history_end"][5])
     assert told[5].splitlines() == [*tell_histories(log, before, 1, ANSWERS), target]
-    half = config(quality=QUALITY.model_copy(update={"drop_perplexing": 0.5, "max_similarity": 0.99}))
+    monkeypatch.setattr(corpus, "DROPPED", 0.5)
+    monkeypatch.setattr(corpus, "MAX_SIMILARITY", 0.99)
+    half = config()
     chosen = choose_few_shot(tiny_llm, log, pool, size, half, ANSWERS)
-    good, _ = choose_by_quality(tiny_llm, tell_samples(log, pool, 10, ANSWERS), half.quality, 256, TOKENS)
+    good, _ = choose_by_quality(tiny_llm, tell_samples(log, pool, 10, ANSWERS), 256, TOKENS)
     assert (chosen.height, chosen["use"].unique().to_list()) == (6, ["few_shot"])
     assert chosen["row"].is_sorted()
     assert set(chosen["row"]) <= set(pool["row"].gather(good))

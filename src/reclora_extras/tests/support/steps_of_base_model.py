@@ -11,7 +11,6 @@ from reclora_extras.base_models.config import (
     DistillConfig,
     DropLayersConfig,
     PruneConfig,
-    QualityConfig,
     TuningConfig,
 )
 from reclora_kedro.llm.prompt_set import PromptSet
@@ -26,13 +25,12 @@ def tuning(**settings):
 
 
 def importance(**settings):
-    return {"importance": "taylor", "calibration_prompts": 6, "recovery": tuning(epochs=0)} | settings
+    return {"importance": "taylor", "recovery": tuning(epochs=0)} | settings
 
 
 def config(**blocks):
     settings = {
         "steps": ["pretrain"], "variant": "shared_lora", "tokens_per_batch": TOKENS, "seed": 0,
-        "quality": QualityConfig(drop_perplexing=0.0, max_similarity=0.8),
         "corpus": CorpusConfig(
             selection="quality", held_out_items=0.3, max_texts=99, stages=None, general=None,
         ),
