@@ -18,10 +18,10 @@ from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import draw_positives
-from reclora_kedro.recommendation.beyond_accuracy import compute_beyond_accuracy
+from reclora_kedro.recommendation.chosen import model_of, validated_configs
 from reclora_kedro.recommendation.diversity import diversify
 from reclora_kedro.recommendation.item_ranks import rank_likes
-from reclora_kedro.recommendation.sources import model_of, validated_configs
+from reclora_kedro.recommendation.ranking_metrics import compute_beyond_accuracy
 from reclora_kedro.terminal import show, text_table
 
 K = 10

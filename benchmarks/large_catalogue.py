@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import Retriever, fresh_retriever
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
-from reclora_kedro.candidates.next_item.index import SEARCHED_SHARE, ItemIndex
+from reclora_kedro.candidates.next_item.reader import SEARCHED_SHARE, ItemIndex
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.history.taken_items import draw_positives

@@ -17,9 +17,8 @@ from scipy.stats import ttest_1samp
 
 from reclora_kedro.candidates.ease import item_weights
 from reclora_kedro.candidates.item_model import Training, choose_settings
-from reclora_kedro.candidates.linear import EVENTS, WORDS_REGULARIZATION, Linear, LinearConfig, LinearSettings
+from reclora_kedro.candidates.linear import EVENTS, WORDS_REGULARIZATION, Linear, LinearConfig, LinearSettings, Texts
 from reclora_kedro.candidates.moments import ranks_of
-from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.evaluation.bootstrap import holm
 from reclora_kedro.evaluation.figures import TEMPLATE
 from reclora_kedro.evaluation.metrics import ndcg

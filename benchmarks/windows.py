@@ -35,11 +35,10 @@ from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.recommendation.choice import MethodChoice
-from reclora_kedro.recommendation.chosen import Choice
+from reclora_kedro.recommendation.chosen import Choice, validated_configs
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import validated_configs
 
 DAYS, WINDOWS, SEEDS = 7, 6, 3  # days of a window, windows at the end of the log, and seeds of the lenses
 K = 10  # items that are recommended

@@ -24,8 +24,8 @@ from kedro_provenance.files.atomic import atomic_folder
 from kedro_provenance.files.sealed import damage, is_sealed, seal
 from kedro_provenance.parameters import Block, parameter_paths, soft_merge, value_faults
 from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.candidates.linear import Texts
 from reclora_kedro.candidates.moments import NOTHING
-from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.defaults import change_settings, default_entry, default_parameters
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.errors import Column, GiveTable, Loading, NameColumn, NameIds, Table
@@ -47,7 +47,7 @@ from reclora_kedro.ingestion.raw_tables import ROW, UNIX_UNITS
 from reclora_kedro.ingestion.tables import TableFormat, read_tables
 from reclora_kedro.llm.item_vectors import embed_items
 from reclora_kedro.recommendation.choice import MethodChoice
-from reclora_kedro.recommendation.chosen import Choice
+from reclora_kedro.recommendation.chosen import Choice, config_kinds
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.delivery import Delivery
 from reclora_kedro.recommendation.item_ranks import rank_test_likes
@@ -55,7 +55,6 @@ from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.recommendations import best_of_shortlists
 from reclora_kedro.recommendation.recommender import FittedRecommender
-from reclora_kedro.recommendation.sources import config_kinds
 
 logger = logging.getLogger(__name__)
 

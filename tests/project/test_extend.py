@@ -33,12 +33,12 @@ from reclora_kedro.evaluation.significance import bootstrap_auc
 from reclora_kedro.history.questions import questions
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.pipelines import scoring
+from reclora_kedro.recommendation.chosen import model_of
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.ranking_report import ranking_tables, render_ranking
-from reclora_kedro.recommendation.sources import model_of
 from reclora_kedro.study.config import OUTPUTS
 from reclora_kedro.study.figures import plot_axes, plot_frontier
 from reclora_kedro.study.grid import Cell

@@ -7,7 +7,6 @@ import pytest
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
-from reclora_kedro.recommendation.beyond_accuracy import compute_beyond_accuracy
 from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.recommendation.list_metrics import (
     DIVERSITY,
@@ -18,6 +17,7 @@ from reclora_kedro.recommendation.list_metrics import (
     RankedLists,
     gini,
 )
+from reclora_kedro.recommendation.ranking_metrics import compute_beyond_accuracy
 from scored import ByItem, moments_of
 
 LISTS = pl.Series([[0, 1, 2], [1, 5, 3], [0, 4, 1]])

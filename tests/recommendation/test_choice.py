@@ -13,7 +13,7 @@ from reclora_kedro.candidates.popularity import PopularityConfig
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.recommendation import choice as module
-from reclora_kedro.recommendation import ranker
+from reclora_kedro.recommendation import second_stage
 from reclora_kedro.recommendation.choice import MethodChoice, chosen_method, halves_of_users
 from reclora_kedro.recommendation.chosen import Choice, choice_before, stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
@@ -115,7 +115,7 @@ def test_what_is_named_is_taken_without_a_comparison(log, monkeypatch):
         choice, compared = choose(log, method=method)
         assert (choice.kind, choice.order, compared) == (method, "candidates", [])
         assert choice.reason == "it is the method that is named"
-    monkeypatch.setattr(ranker, "LEAST_USERS", 1000)
+    monkeypatch.setattr(second_stage, "LEAST_USERS", 1000)
     choice, _ = choose(log, method="ranker")
     assert (choice.kind, choice.stage.trees) == ("fusion", None)
     assert "no trees improve on the fusion" in choice.reason

@@ -70,5 +70,5 @@ def test_an_id_that_may_mean_another_is_refused(changes):
 
 
 def test_each_cutoff_is_named_once():
-    with pytest.raises(ValueError, match="name each length once"):
+    with pytest.raises(ValueError, match="names 10 twice: name each once"):
         RankingConfig.model_validate(PARAMETERS["ranking"] | {"cutoffs": [10, 10]})

@@ -21,7 +21,7 @@ from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.recommendation import features, ranker
+from reclora_kedro.recommendation import features, second_stage
 from reclora_kedro.recommendation.delivery import lists_for_users
 from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.serving.journal import Changes, Content
@@ -98,7 +98,7 @@ def trees():
     random = np.random.default_rng(0)
     values = random.normal(size=(400, len(names)))
     data = lightgbm.Dataset(values, random.random(400) < 0.3, group=[10] * 40, feature_name=names)
-    return lightgbm.train(ranker.SETTINGS | {"min_data_in_leaf": 5}, data, 8).model_to_string()
+    return lightgbm.train(second_stage.SETTINGS | {"min_data_in_leaf": 5}, data, 8).model_to_string()
 
 
 def model_of_choice(log, kind, order, weights, **rules):

@@ -159,9 +159,9 @@ def test_the_published_protocol_needs_samples_of_training(log):
 
 
 def test_likes_of_a_single_user_are_refused(log, lens):
-    message = r"draws likes of 1 user\(s\), .*at least 2 are expected.* Raise `ranking\.users`"
+    message = r"draws likes of 1 user\(s\), .*at least 2 are expected.* Raise `ranking\.rows`"
     with pytest.raises(ValueError, match=message):
-        rank_test_likes(recommender_of(log, lens), CONFIG.model_copy(update={"users": 1}), None)
+        rank_test_likes(recommender_of(log, lens), CONFIG.model_copy(update={"rows": 1}), None)
 
 
 def test_what_a_second_stage_reads_is_computed_once_for_all_methods(log, lens):

@@ -8,7 +8,7 @@ from circle_log import circle_log
 from reclora_kedro.candidates.moments import NO_ITEM
 from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.taken_items import draw_positives
-from reclora_kedro.recommendation import features, ranker
+from reclora_kedro.recommendation import features, second_stage
 from reclora_kedro.recommendation.features import CandidateReader
 from reclora_kedro.recommendation.second_stage import Ordered, Reranked, SecondStage
 from scored import ByItem, Scored, moments_of
@@ -76,7 +76,7 @@ def test_the_ranker_learns_what_no_rank_tells(log):
         for kind in ("fusion", "ranker")
     }
     assert firsts["ranker"] > 1.3 * firsts["fusion"]
-    assert sum(ranker.importance(stage.trees).values()) == pytest.approx(1)
+    assert sum(second_stage.importance(stage.trees).values()) == pytest.approx(1)
 
 
 def test_without_a_like_among_the_candidates_nothing_is_learned_and_ranks_count(log):

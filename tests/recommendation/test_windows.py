@@ -9,9 +9,9 @@ import pytest
 from named import PARAMETERS
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation import backtest, ranker
+from reclora_kedro.recommendation import backtest, second_stage
+from reclora_kedro.recommendation.chosen import validated_configs
 from reclora_kedro.recommendation.config import SECOND_STAGES, BacktestConfig, RecommendationConfig
-from reclora_kedro.recommendation.sources import validated_configs
 from reclora_kedro.recommendation.windows import bounds_of_windows, log_until, windows_of
 from reference_log import reference_log
 
@@ -64,7 +64,7 @@ def lists_before(window):
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_nothing_of_a_window_is_read_by_what_is_fitted_before_it(log, number, monkeypatch):
-    monkeypatch.setattr(ranker, "LEAST_USERS", 3)
+    monkeypatch.setattr(second_stage, "LEAST_USERS", 3)
     start = bounds_of_windows(log.sequences.timestamp, CONFIG)[number + 1]
     before, after = (
         [*windows_of(each, CONFIG, RECOMMENDATION, CONFIGS)][number]

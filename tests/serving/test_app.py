@@ -37,7 +37,7 @@ from live_service import (
 )
 from reclora_kedro.candidates import retriever
 from reclora_kedro.candidates.item_knn import REASON_SHARE
-from reclora_kedro.candidates.next_item import index
+from reclora_kedro.candidates.next_item import reader
 from reclora_kedro.candidates.next_item.base import fresh_retriever
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.candidates.next_item.reader import RetrieverReader
@@ -198,7 +198,7 @@ def test_scores_fall_with_the_rank_or_there_are_none(tmp_path, current_model, ki
 
 
 def test_an_index_that_reads_all_its_lists_recommends_what_exact_scores_do(tmp_path, current_model, monkeypatch):
-    monkeypatch.setattr(index, "SEARCHED_SHARE", 1)
+    monkeypatch.setattr(reader, "SEARCHED_SHARE", 1)
     log = current_model.log
     items = torch.from_numpy(log.sequences.item_index[log.training_events()].astype(np.int64))
     config = RetrieverConfig.model_validate(block("candidates", "retriever", device="cpu", dim=8))

@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[2]
 
 NULLABLE = {  # of the numbers
     "backtest.likes",
-    "ranking.users",
     "service.reload_seconds",
     "ranking.rows",
     "recommendation.validation_likes",
@@ -144,7 +143,7 @@ MORE = [
     ("export.users", [1], "export.most_active is 100: give at least one id"),
     ("export", {"variant": "reclora", "users": [], "most_active": None}, "give at least one id under users"),
     ("export", {"variant": "reclora", "users": [], "most_active": 5}, "give at least one id under users"),
-    ("ranking.cutoffs", [10, 10], "name each length once"),
+    ("ranking.cutoffs", [10, 10], "10 twice"),
     ("ranking.cutoffs", [0], "greater than or equal to 1"),
     ("ranking.cutoffs", [], "at least 1 item"),
     ("recommendation.shortlist", 5, "keeps 5 candidates of each user: `recommendation.top_n` recommends 10"),

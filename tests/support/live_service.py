@@ -15,12 +15,11 @@ from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.lens.training import fit_lens
-from reclora_kedro.recommendation import fusion, ranker
 from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.features import read_lists
 from reclora_kedro.recommendation.recommender import FittedRecommender
-from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.recommendation.second_stage import SETTINGS, SecondStage, _data, fused_scores, learn_weights
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.metrics import Metrics
@@ -90,9 +89,9 @@ def second_stage(log, lens):
     recommender, likes = recommender_of(log, lens, "fusion", "candidates"), log.samples.filter(label=1)
     moments, target = recommender.moments(likes, repeat=True), likes["item_index"].to_numpy()
     lists = read_lists(recommender.reader, moments, target)
-    weights = fusion.learn_weights(lists)
-    data = ranker._data(lists, fusion.score(lists.features, weights))
-    trees = lightgbm.train(ranker.SETTINGS | {"min_data_in_leaf": 5}, data, 5).model_to_string()
+    weights = learn_weights(lists)
+    data = _data(lists, fused_scores(lists.features, weights))
+    trees = lightgbm.train(SETTINGS | {"min_data_in_leaf": 5}, data, 5).model_to_string()
     return SecondStage(weights=weights, trees=trees)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from reclora_kedro.candidates.item_model import ItemModel, NoSettings, Training
+from reclora_kedro.candidates.linear import Texts
 from reclora_kedro.candidates.moments import Moments
-from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.evaluation.styles import Style
 
 QUOTAS = (7, 2, 1)  # first items of each ring, in lists of ten

@@ -9,5 +9,5 @@ from reclora_kedro.extensions import Registry
 # Their names do not stand here: the recipe of a node that reads this module counts those that its parameters name.
 ITEM_MODELS = Registry(
     "reclora_kedro.candidates",
-    helpers=("ease", "item_model", "moments", "next_item", "sparse_ease", "texts", "transitions"),
+    helpers=("ease", "item_model", "moments", "next_item", "sparse_ease", "transitions"),
 )

@@ -14,10 +14,12 @@ from scipy.sparse import csr_array
 from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, Step, Training
 from reclora_kedro.candidates.moments import NOTHING, Moments, Scores
-from reclora_kedro.candidates.texts import Texts
 from reclora_kedro.candidates.transitions import follows, transitions
 from reclora_kedro.distributed.engine import map_shards
 from reclora_kedro.evaluation.styles import Style
+from reclora_kedro.history.fields import describe_items
+from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.llm.item_vectors import tfidf_vectors
 from reclora_kedro.parameters import Count, NonNegative, Positive, Real
 
 EVENTS = 50  # latest ones of each user that count
@@ -49,6 +51,26 @@ class LinearSettings(Block):
     directed: bool = False
     within_moments: bool = True
     max_items: Count = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """TF-IDF vectors of the items' descriptions; equal descriptions have one."""
+
+    vectors: csr_array  # vectors of length one, float32, shape (descriptions, words)
+    of_item: np.ndarray  # the description of each item, shape (items,)
+
+    @classmethod
+    def from_log(cls, log: InteractionLog) -> Self | None:
+        """Return the vectors of a log's items; None if their descriptions have too few words."""
+        descriptions = describe_items(log.items)
+        try:
+            vectors = tfidf_vectors(descriptions)[0].astype(np.float32)
+        except ValueError:
+            return None
+        number = {text: place for place, text in enumerate(dict.fromkeys(descriptions))}
+        of_item = np.array([number[text] for text in descriptions])
+        return cls(vectors[np.unique(of_item, return_index=True)[1]], of_item)
 
 
 @dataclass(frozen=True, eq=False)

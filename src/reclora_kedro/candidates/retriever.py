@@ -32,8 +32,7 @@ class RetrieverModel(ItemModel):
     @classmethod
     def fit(cls, training: Training, settings: Any) -> Self:
         """Read the trained retriever of `training.trained`; raise ValueError if there is none."""
-        from reclora_kedro.candidates.next_item.index import ItemIndex
-        from reclora_kedro.candidates.next_item.reader import RetrieverReader
+        from reclora_kedro.candidates.next_item.reader import ItemIndex, RetrieverReader
 
         if (retriever := training.trained.get("retriever")) is None:
             raise ValueError(

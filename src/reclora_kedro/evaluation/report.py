@@ -188,7 +188,7 @@ def finding_verdict(metrics: Records, chosen: str) -> str:
 def backtest_tables(metrics: Records, methods: Records, winners: Records, audit: Records) -> Group:
     """Tabulate the NDCG of methods by window, say whether each window's order holds in the next, and show the audit.
 
-    See `recommendation.backtest` and `recommendation.log_audit` for the records.
+    See `recommendation.backtest` for the records.
     """
     k, best_first = metrics[0]["k"], sorted(methods, key=itemgetter("ndcg"), reverse=True)
     windows = {record["window"]: record for record in metrics}

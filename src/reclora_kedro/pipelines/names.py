@@ -158,7 +158,7 @@ def source_types(parameters: Mapping[str, Any], read: Collection[str]) -> dict[s
 
 def _config_types(sources: Iterable[str]) -> dict[str, Any]:
     """Return the types of the settings of the sources that have any, by the name of their block."""
-    from reclora_kedro.recommendation.sources import config_kinds
+    from reclora_kedro.recommendation.chosen import config_kinds
 
     return {source.rpartition(".")[2]: kind for source, kind in config_kinds(tuple(sources)).items()}
 

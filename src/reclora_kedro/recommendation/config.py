@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import polars as pl
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from kedro_provenance.errors import Fault, Parameter, Sibling, worded
 from kedro_provenance.parameters import Block, nearest_path
@@ -139,22 +139,14 @@ class RecommendationConfig(Block):
 class RankingConfig(Block):
     """Likes of the test split to rank, their candidates, the models, and the metrics."""
 
-    users: Count | None
     rows: Count | None
     candidates: Literal["full"] | Count
-    cutoffs: tuple[Count, ...] = Field(min_length=1)
+    cutoffs: Annotated[tuple[Count, ...], Field(min_length=1), EachOnce]
     variant: str | None
     lens: bool
     baseline: str | None
     among_first: tuple[Count, ...]
     seed: Seed
-
-    @field_validator("cutoffs")
-    @classmethod
-    def _cutoffs_are_lengths(cls, cutoffs: tuple[Count, ...]) -> tuple[int, ...]:
-        if len(set(cutoffs)) < len(cutoffs):
-            raise ValueError(f"cutoffs are {list(cutoffs)}: name each length once")
-        return cutoffs
 
 
 class BacktestConfig(Block):

@@ -47,15 +47,13 @@ def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, len
             f"the models that rank are {', '.join(list_makers)}",
             ("Name one of these, or write ", NULL, " to compare with the best"),
         )
-    likes = draw_positives(log, "test", config.users, config.rows, config.seed, **recommender.rules._asdict())
+    likes = draw_positives(log, "test", None, config.rows, config.seed, **recommender.rules._asdict())
     if (users := likes["user_index"].n_unique()) < 2:
         least, split, limit = Parameter("history.min_history"), Parameter("history.split"), Parameter("ranking.rows")
         advice: Phrase = "Lower ", least, ", or leave more samples to the test split by ", split
-        if likes.height == config.rows or users == config.users:
-            limit = limit if likes.height == config.rows else Parameter("ranking.users")
+        if likes.height == config.rows:
             advice = "Raise ", limit, ", or write ", NULL, " to take all"
-        limited = Value(config.rows if limit.path == "ranking.rows" else config.users)
-        found = "is ", limited, f", which draws likes of {users} user(s), of items that are new to them"
+        found = "is ", Value(config.rows), f", which draws likes of {users} user(s), of items that are new to them"
         raise Fault(limit, found, "at least 2 are expected, since intervals are made by drawing users", advice)
     allowed = None
     if config.candidates != "full":

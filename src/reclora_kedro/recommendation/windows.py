@@ -17,12 +17,11 @@ from reclora_kedro.candidates.popularity import SECONDS_PER_DAY
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.splits import split_of
 from reclora_kedro.history.taken_items import draw_positives
-from reclora_kedro.recommendation.chosen import Choice
+from reclora_kedro.recommendation.chosen import Choice, settings_of_sources
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import draw
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.recommendation.sources import settings_of_sources
 
 Train = Callable[[InteractionLog], Mapping[str, Any]]
 """Trains weights on the training split of a log: by source, as `Training.trained` has them."""

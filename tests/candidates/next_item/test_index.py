@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from reclora_kedro.candidates.next_item.index import ItemIndex
+from reclora_kedro.candidates.next_item.reader import ItemIndex
 
 ITEMS, DIM, MOST = 4_000, 16, 100
 

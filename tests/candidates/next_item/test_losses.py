@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from reclora_kedro.candidates.next_item import losses
-from reclora_kedro.candidates.next_item.losses import draw_items, full_cross_entropy, sampled_cross_entropy
+from reclora_kedro.candidates.next_item import training
+from reclora_kedro.candidates.next_item.training import draw_items, full_cross_entropy, sampled_cross_entropy
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def expected(states, vectors, targets):
 
 @pytest.mark.parametrize("at_once", [1, 20, 1000])
 def test_the_full_loss_and_its_gradients_are_those_of_pytorch(batch, at_once, monkeypatch):
-    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(training, "LOGITS_AT_ONCE", at_once)
     loss = full_cross_entropy(*batch)
     torch.testing.assert_close((loss, *torch.autograd.grad(loss * 3, batch[:2])), expected(*batch))
 

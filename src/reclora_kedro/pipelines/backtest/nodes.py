@@ -14,9 +14,9 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation import backtest, log_audit
+from reclora_kedro.recommendation import backtest
+from reclora_kedro.recommendation.chosen import attributes, validated_configs
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
-from reclora_kedro.recommendation.sources import attributes, validated_configs
 from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def backtest_with_retriever(
 
 def audit_log(interactions: pl.LazyFrame, audited: Records) -> Records:
     """Return what the log's figures may rest on: ties and the order of rows, sequence, and time."""
-    return [*log_audit.audit_ties(interactions), *audited]
+    return [*backtest.audit_ties(interactions), *audited]
 
 
 def summarize_windows(metrics: Records) -> tuple[Records, Records]:

@@ -13,8 +13,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation import sources
-from reclora_kedro.recommendation.chosen import stored_choice
+from reclora_kedro.recommendation.chosen import labels, stored_choice
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.terminal import show
 
@@ -94,7 +93,7 @@ def write_report(
         found = {
             "example": shortlist_report.get("example"),
             "methods": report.methods_shown(candidate_metrics or [], chosen.name),
-            "labels": sources.labels(chosen.sources),
+            "labels": labels(chosen.sources),
             "reason": chosen.reason,
         }
     return report.render_report(metrics, comparisons, tables, figures, notes, allow_mixed, found)

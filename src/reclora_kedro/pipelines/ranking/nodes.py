@@ -11,17 +11,15 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import (
-    beyond_accuracy,
     item_ranks,
     list_metrics,
     ranking_metrics,
     ranking_report,
 )
-from reclora_kedro.recommendation.chosen import stored_choice
+from reclora_kedro.recommendation.chosen import attributes, stored_choice
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import NOTES
-from reclora_kedro.recommendation.sources import attributes
 from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
@@ -94,7 +92,7 @@ def compute_beyond_accuracy(
 ) -> Records:
     """Return the metrics beyond accuracy of every model's lists, for all likes and by segments of them."""
     together = pl.concat([ranks, *of_variant])
-    return beyond_accuracy.compute_beyond_accuracy(together, log, config.cutoffs, bootstrap)
+    return ranking_metrics.compute_beyond_accuracy(together, log, config.cutoffs, bootstrap)
 
 
 def plot_ranking(

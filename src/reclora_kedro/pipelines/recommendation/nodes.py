@@ -16,10 +16,9 @@ from reclora_kedro.evaluation.report import methods_table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import delivery, item_ranks, recommendations
 from reclora_kedro.recommendation.choice import MethodChoice
-from reclora_kedro.recommendation.chosen import choice_before, stored_choice
+from reclora_kedro.recommendation.chosen import choice_before, labels, stored_choice, validated_configs
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.recommender import FittedRecommender
-from reclora_kedro.recommendation.sources import labels, validated_configs
 from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:

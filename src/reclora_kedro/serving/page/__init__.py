@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 
 from reclora_kedro.ingestion.ids import is_id
-from reclora_kedro.recommendation.sources import labels
+from reclora_kedro.recommendation.chosen import labels
 from reclora_kedro.serving.problems import ProblemError
 from reclora_kedro.serving.routes import Json, Routes
 from reclora_kedro.serving.service import ReloadRefusedError
