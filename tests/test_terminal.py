@@ -7,7 +7,7 @@ import pytest
 
 from kedro_provenance.catalog import AtomicCatalog
 from reclora_kedro import hooks
-from reclora_kedro.recommendation.recommendations import titles_table
+from reclora_kedro.recommendation.delivery import titles_table
 from reclora_kedro.terminal import show
 
 TITLES = ["[/]", "[bold]x", "[red]Heat[/red]", "\\[b]", ":smile: (1990)", "[link=http://a.b]c[/link]"]

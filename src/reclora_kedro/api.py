@@ -49,11 +49,10 @@ from reclora_kedro.llm.item_vectors import embed_items
 from reclora_kedro.recommendation.choice import MethodChoice
 from reclora_kedro.recommendation.chosen import Choice, config_kinds
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
-from reclora_kedro.recommendation.delivery import Delivery
+from reclora_kedro.recommendation.delivery import Delivery, best_of_shortlists
 from reclora_kedro.recommendation.item_ranks import rank_test_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
-from reclora_kedro.recommendation.recommendations import best_of_shortlists
 from reclora_kedro.recommendation.recommender import FittedRecommender
 
 logger = logging.getLogger(__name__)

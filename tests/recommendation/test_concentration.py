@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reclora_kedro.candidates.moments import NO_ITEM
-from reclora_kedro.recommendation.concentration import Concentration
+from reclora_kedro.recommendation.chosen import Concentration
 
 
 def alike(overlap, first_share=0.1):

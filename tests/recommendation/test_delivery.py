@@ -51,7 +51,7 @@ def test_each_user_gets_what_the_recommender_finds_best_now_with_reasons(log):
     assert lists["because"].to_list() == reasons
     assert max(map(len, reasons)) > 0
 
-    assert lists.schema == delivery._no_pairs(log.find_users([0]), log).schema
+    assert lists.schema == delivery.Delivery(recommender=recommends, limit=4)(log.find_users([])).schema
     assert report == {"users": 5, "fallbacks": 0, "empty_candidate_sets": 0}
 
 

@@ -16,8 +16,13 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.pipelines.question_nodes import build_prompts
-from reclora_kedro.recommendation.delivery import candidate_questions
-from reclora_kedro.recommendation.recommendations import as_lines, best_of_shortlists, delivery_lines, titles_table
+from reclora_kedro.recommendation.delivery import (
+    as_lines,
+    best_of_shortlists,
+    candidate_questions,
+    delivery_lines,
+    titles_table,
+)
 from reclora_kedro.scoring.prompt_scores import score_prompts
 
 TEMPLATE = Path(__file__).parents[2].joinpath("conf/base/prompts/sections.jinja").read_text()

@@ -45,8 +45,7 @@ from reclora_kedro.datasets.journal import JournalDataset
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.lens.growth import grow_lens
-from reclora_kedro.recommendation.delivery import items_of_users, lists_for_users
-from reclora_kedro.recommendation.recommendations import best_of_shortlists
+from reclora_kedro.recommendation.delivery import best_of_shortlists, items_of_users, lists_for_users
 from reclora_kedro.recommendation.recommender import REASONS
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.serving import live_sequences

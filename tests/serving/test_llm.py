@@ -33,8 +33,7 @@ from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.pipelines.question_nodes import build_prompts
 from reclora_kedro.pipelines.served_project import ServedProject
-from reclora_kedro.recommendation.delivery import candidate_questions, lists_for_users
-from reclora_kedro.recommendation.recommendations import best_of_shortlists
+from reclora_kedro.recommendation.delivery import best_of_shortlists, candidate_questions, lists_for_users
 from reclora_kedro.scoring.prompt_scores import score_prompts
 from reclora_kedro.serving.app import create_app
 from reclora_kedro.serving.metrics import Metrics

@@ -1,6 +1,7 @@
 """Item-kNN: items with the same users as the user's latest ones, or with similar texts."""
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -89,10 +90,8 @@ class SharedUsers:
             event, user = event[is_training_event[event]], user[is_training_event[event]]
         after = np.searchsorted(user, user, side="right") - 1 - np.arange(len(user))
         latest = event[after < EVENTS]
-        pairs, weights = (
-            user[after < EVENTS] * self.items + self._events.item_index[latest],
-            self._events.weights(latest),
-        )
+        pairs = user[after < EVENTS] * self.items + self._events.item_index[latest]
+        weights = self._events.weights(latest)
         if weights is None:
             pairs = np.sort(pairs, kind="stable")
             pairs = pairs[np.diff(pairs, prepend=-1) != 0]  # each once; np.unique takes 70 times as long
@@ -125,11 +124,10 @@ class SharedUsers:
         return counted
 
 
-class NearestByUsers:
-    """The nearest items of each item by shared users, over both items' users to a power; found at the first request."""
+class Nearest(ABC):
+    """The nearest items of each item, found at the first request in each process."""
 
-    def __init__(self, shared: SharedUsers, power: float) -> None:
-        self.shared, self._power = shared, power
+    def __init__(self) -> None:
         self._near: dict[int, Row] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -137,44 +135,51 @@ class NearestByUsers:
 
     def rows(self, items: np.ndarray) -> list[Row]:
         """Return the nearest items of each of some items, ascending, and their weights; the first ones among equals."""
-        missing, scale = _missing(items, self._near), self._scale
-        step = max(1, PAIRS_AT_ONCE // self.shared.items)
-        for start in range(0, len(missing), step):
-            for item, (others, users) in self.shared.rows(missing[start : start + step]).items():
+        for item, others, weight in self.weights(np.array(sorted({*items.tolist()} - self._near.keys()), np.int64)):
+            near = _greatest(weight, NEAREST)
+            self._near[item] = others[near], weight[near]
+        return [self._near[item] for item in items.tolist()]
+
+    @abstractmethod
+    def weights(self, items: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Yield each of some ascending items, with others, ascending, and their weights."""
+
+
+class NearestByUsers(Nearest):
+    """The nearest items by shared users, over both items' users to a power."""
+
+    def __init__(self, shared: SharedUsers, power: float) -> None:
+        super().__init__()
+        self.shared, self._power = shared, power
+
+    def weights(self, items: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        scale, step = self._scale, max(1, PAIRS_AT_ONCE // self.shared.items)
+        for start in range(0, len(items), step):
+            for item, (others, users) in self.shared.rows(items[start : start + step]).items():
                 weight = users * scale[item] * scale[others]
                 weight[others == item] = 0
-                near = _greatest(weight, NEAREST)
-                self._near[item] = others[near], weight[near]
-        return [self._near[item] for item in items.tolist()]
+                yield item, others, weight
 
     @cached_property
     def _scale(self) -> np.ndarray:
         return np.maximum(self.shared.users, 1) ** -self._power
 
 
-class NearestByTexts:
-    """The nearest items of each item by the cubed cosine of their vectors, found at the first request."""
+class NearestByTexts(Nearest):
+    """The nearest items by the cubed cosine of their vectors."""
 
     def __init__(self, vectors: np.ndarray) -> None:
+        super().__init__()
         self._vectors = unit_vectors(vectors).astype(np.float32)
-        self._near: dict[int, Row] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_near": {}}
-
-    def rows(self, items: np.ndarray) -> list[Row]:
-        missing = _missing(items, self._near)
-        for block in np.unique(missing // ROWS_TOGETHER).tolist():
-            start = block * ROWS_TOGETHER
-            of_block = missing[(missing >= start) & (missing < start + ROWS_TOGETHER)]
+    def weights(self, items: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        for start in (np.unique(items // ROWS_TOGETHER) * ROWS_TOGETHER).tolist():
+            of_block = items[(items >= start) & (items < start + ROWS_TOGETHER)]
             cosines = (self._vectors[start : start + ROWS_TOGETHER] @ self._vectors.T)[of_block - start]
             least = np.maximum(bound(cosines, min(NEAREST, cosines.shape[1])), 0)
             for item, own, may in zip(of_block.tolist(), cosines, cosines >= least, strict=True):
                 others = np.flatnonzero(may)
-                weight = own[others] ** 3
-                near = _greatest(weight, NEAREST)
-                self._near[item] = others[near], weight[near]
-        return [self._near[item] for item in items.tolist()]
+                yield item, others, own[others] ** 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +279,7 @@ class ItemKnn(ItemModel):
         return [(history[row[each > 0]], each[each > 0]) for row, each in zip(order, best, strict=True)]
 
 
-def _weighted(moments: Moments, nearest: NearestByUsers | NearestByTexts) -> csr_array:
+def _weighted(moments: Moments, nearest: Nearest) -> csr_array:
     """Return sums over histories of the weights of the items near their events: (moments, items)."""
 
     def made() -> csr_array:
@@ -288,11 +293,6 @@ def _weighted(moments: Moments, nearest: NearestByUsers | NearestByTexts) -> csr
         return csr_array((latest.data, column, latest.indptr), shape=(len(moments), len(latest_items))) @ near
 
     return moments.once(nearest, made)
-
-
-def _missing(items: np.ndarray, kept: Mapping[int, Row]) -> np.ndarray:
-    """Return the items that are not kept, ascending."""
-    return np.array(sorted(item for item in {*items.tolist()} if item not in kept), dtype=np.int64)
 
 
 def _greatest(weight: np.ndarray, limit: int) -> np.ndarray:
@@ -310,14 +310,8 @@ def _row(matrix: csr_array, row: int) -> Row:
 
 
 def _sum(row: Row, other: Row) -> Row:
-    (items, numbers), (others, more) = row, other
-    place = np.searchsorted(items, others)
-    held = place < len(items)
-    held[held] = items[place[held]] == others[held]
-    if held.all():
-        numbers = numbers.copy()
-    else:
-        items, numbers = np.insert(items, place[~held], others[~held]), np.insert(numbers, place[~held], 0)
-        place = np.searchsorted(items, others)
-    numbers[place] += more
+    items = np.union1d(row[0], other[0])
+    numbers = np.zeros(len(items), dtype=row[1].dtype)
+    for others, more in (row, other):
+        numbers[np.searchsorted(items, others)] += more
     return items, numbers

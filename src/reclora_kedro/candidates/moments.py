@@ -114,11 +114,8 @@ class Moments:
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Moments":
         """Return some of the rows, by a slice, their numbers or a mask."""
-        if isinstance(rows, slice):
-            return Moments(self.frame[rows], self.events, self.order, self.hidden[rows], self.allowed[rows])
-        places = np.flatnonzero(rows) if rows.dtype == bool else rows
-        hidden = [self.hidden[place] for place in places.tolist()]
-        allowed = [self.allowed[place] for place in places.tolist()]
+        places = np.arange(len(self))[rows]
+        hidden, allowed = ([each[place] for place in places.tolist()] for each in (self.hidden, self.allowed))
         return Moments(self.frame[places], self.events, self.order, hidden, allowed)
 
     @property
@@ -295,8 +292,10 @@ def ranks_of(scores: Scores, moments: Moments, target: np.ndarray) -> np.ndarray
     if isinstance(scores, csr_array) and scores.nnz < DENSE_SHARE * len(target) * moments.items:
         return np.array([_rank_of_sparse(scores, moments, row, item) for row, item in enumerate(target.tolist())])
     place, ranks = moments.order.place, np.empty(len(target), dtype=np.int64)
-    for rows, dense in _dense(scores):
-        items = target[rows]
+    step = max(1, len(target) if isinstance(scores, np.ndarray) else SCORES_AT_ONCE // moments.items)
+    for start in range(0, len(target), step):  # so few dense rows that memory is used again
+        rows = slice(start, start + step)
+        dense, items = scores[rows] if isinstance(scores, np.ndarray) else scores[rows].toarray(), target[rows]
         own = dense[np.arange(len(items)), items][:, None]
         is_before = (dense > own) | ((dense == own) & (place < place[items][:, None]))
         ranks[rows] = 1 + (is_before & moments.mask[rows]).sum(axis=1)
@@ -314,14 +313,3 @@ def _rank_of_sparse(scores: csr_array, moments: Moments, row: int, item: int) ->
         end = place[item] if score == 0 else moments.items
         before += moments.count(row, end) - int((place[items] < end).sum())
     return 1 + before
-
-
-def _dense(scores: Scores) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield dense rows, so few of them that memory is used again."""
-    if isinstance(scores, np.ndarray):
-        yield slice(0, len(scores)), scores
-        return
-    step = max(1, SCORES_AT_ONCE // scores.shape[1])
-    for start in range(0, scores.shape[0], step):
-        rows = slice(start, start + step)
-        yield rows, scores[rows].toarray()

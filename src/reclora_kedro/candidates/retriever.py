@@ -67,14 +67,13 @@ class RetrieverModel(ItemModel):
 
     def _search(self, index: Any, moments: Moments, limit: int, lists: Lists) -> np.ndarray:
         """Write the lists that the index finds; return the rows of the others."""
-        reader, is_short = self.reader.with_events(moments.events), np.zeros(len(moments), dtype=bool)
+        reader = self.reader.with_events(moments.events)
         hidden = np.array([len(items) for items in moments.hidden], dtype=np.int64)
         is_open = np.array([only is None for only in moments.allowed]) & moments.has_events
         # One search finds equally many for all its states: powers of two make few searches.
-        counts = np.where(is_open, 2 ** np.ceil(np.log2(limit + hidden)).astype(np.int64), 0)
-        is_short[~is_open] = True
+        counts, is_short = 2 ** np.ceil(np.log2(limit + hidden)).astype(np.int64), ~is_open
         for count in np.unique(counts[is_open]).tolist():
-            of_count, step = np.flatnonzero(counts == count), max(1, SEARCHED_AT_ONCE // count)
+            of_count, step = np.flatnonzero(is_open & (counts == count)), max(1, SEARCHED_AT_ONCE // count)
             for rows in np.split(of_count, range(step, len(of_count), step)):
                 states, _ = reader.states(moments.frame[rows])
                 found = index.search(states.cpu().numpy(), count)

@@ -15,8 +15,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import draw_positives
-from reclora_kedro.recommendation.chosen import Choice, settings_of_sources
-from reclora_kedro.recommendation.concentration import Concentration
+from reclora_kedro.recommendation.chosen import Choice, Concentration, settings_of_sources
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import draw, moments_of, rank_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue

@@ -76,7 +76,9 @@ def ranking_tables(metrics: Records, beyond_accuracy: Records, notes: Mapping[st
     ]
     by_event_before = [each for each in beyond_accuracy if (each["by"], each["k"]) == (EVENT_BEFORE, max(by_cutoff))]
     for _, of_segment in groupby(by_event_before, key=itemgetter("segment")):
-        tables.append(_segment_table(list(of_segment)))
+        likes = [*of_segment]
+        title = f"{likes[0]['rows']:,} likes where {EVENT_BEFORE} is {likes[0]['segment']}"
+        tables.append(text_table(title, likes, model, _estimates(likes[0]["k"], HIT_RATE, NDCG)))
     for k, records in by_cutoff.items():
         baseline, names = records[0]["baseline"], ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high")
         others = [record for record in records if record["model"] != baseline]
@@ -88,16 +90,6 @@ def ranking_tables(metrics: Records, beyond_accuracy: Records, notes: Mapping[st
         tables.append(text_table(f"NDCG@{k} less that of {baseline} ({tests})", others, model, columns))
     baselines = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
     return Group(*tables, *(Text(f"{name}: {notes[name]}") for name in baselines))
-
-
-def _segment_table(records: Records) -> Table:
-    first, k = records[0], records[0]["k"]
-    return text_table(
-        f"{first['rows']:,} likes where {EVENT_BEFORE} is {first['segment']}",
-        records,
-        {"model": (str, "model")},
-        _estimates(k, HIT_RATE, NDCG),
-    )
 
 
 def render_ranking(

@@ -193,17 +193,11 @@ def learn_weights(lists: TaughtLists) -> dict[str, float]:
     They weigh the logarithms of the sources' ranks in a conditional logit (McFadden, Conditional logit analysis of
     qualitative choice behavior, 1974).
     """
-    names = [name for name in lists.features.columns if name.endswith(RANK)]
-    values = lists.features.select(names).to_numpy().astype(np.float64)
-    weights = _conditional_logit(values, lists.liked, lists.moment)
-    return {name: weight for name, weight in zip(names, weights, strict=True) if weight}
-
-
-def _conditional_logit(values: np.ndarray, liked: np.ndarray, moment: np.ndarray) -> list[float]:
-    """Return nonnegative weights of the candidates' columns that maximise the likelihood of the likes."""
     from scipy.optimize import minimize
 
-    scale = np.maximum(values.std(axis=0), 1e-6)
+    names = [name for name in lists.features.columns if name.endswith(RANK)]
+    values = lists.features.select(names).to_numpy().astype(np.float64)
+    liked, moment, scale = lists.liked, lists.moment, np.maximum(values.std(axis=0), 1e-6)
     values = values / scale
     starts, likes = np.flatnonzero(np.diff(moment, prepend=-1)), np.bincount(moment, liked)
     total, count = values[liked].sum(axis=0), likes.sum()
@@ -219,7 +213,7 @@ def _conditional_logit(values: np.ndarray, liked: np.ndarray, moment: np.ndarray
 
     bounds = [(0, None)] * values.shape[1]
     optimum = minimize(loss, np.full(values.shape[1], 0.1), jac=True, method="L-BFGS-B", bounds=bounds)
-    return (optimum.x / scale).tolist()
+    return {name: weight for name, weight in zip(names, (optimum.x / scale).tolist(), strict=True) if weight}
 
 
 def learn_trees(lists: TaughtLists, base: np.ndarray, seed: int) -> str | None:

@@ -14,7 +14,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.report import methods_table
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation import delivery, item_ranks, recommendations
+from reclora_kedro.recommendation import delivery, item_ranks
 from reclora_kedro.recommendation.choice import MethodChoice
 from reclora_kedro.recommendation.chosen import choice_before, labels, stored_choice, validated_configs
 from reclora_kedro.recommendation.config import RecommendationConfig
@@ -96,17 +96,17 @@ def recommend(
     """
     report = {"pairs_scored": 0 if scores is None else scores.height}
     vectors = None if log is None else log.item_embeddings
-    recommended = recommendations.best_of_shortlists(shortlist, scores, config.top_n, config.diversity, vectors)
-    return recommended, recommendations.as_lines(recommended), report
+    recommended = delivery.best_of_shortlists(shortlist, scores, config.top_n, config.diversity, vectors)
+    return recommended, delivery.as_lines(recommended), report
 
 
 def show_recommendations(
     recommended: pl.DataFrame, candidate_metrics: Records, candidate_choice: Record, shortlist_report: Record
 ) -> None:
     """Print the recommendations of one user, how well methods find items, and how lists are made."""
-    show(recommendations.titles_table(recommended))
+    show(delivery.titles_table(recommended))
     chosen = stored_choice(candidate_choice)
     named = labels(chosen.sources)
     if candidate_metrics:
         show(methods_table(candidate_metrics, chosen.name, named))
-    show(recommendations.delivery_lines(chosen.name, named[chosen.name], chosen.reason, shortlist_report))
+    show(delivery.delivery_lines(chosen.name, named[chosen.name], chosen.reason, shortlist_report))
