@@ -17,14 +17,13 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 from lifelong import LOGS, read_tables
-from plotly.subplots import make_subplots
 from results import publish
 from running import Project, open_project
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 from windows import METRICS, Window, configs_by_seed, rules, summarize, train_ranker
 
-from reclora_kedro.evaluation.figures import TEMPLATE
+from reclora_kedro.evaluation.figures import empty_figure
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
@@ -152,7 +151,7 @@ def follow(project: Project, requests: int, users: int, least: int, seeds: int) 
 def draw(by_request: Records) -> go.Figure:
     """The measures after each request by lens, a plot per measure."""
     frame = pl.DataFrame(by_request, infer_schema_length=None)
-    figure = make_subplots(cols=len(MEASURES), subplot_titles=MEASURES, horizontal_spacing=0.05)
+    figure = empty_figure(cols=len(MEASURES), subplot_titles=MEASURES, horizontal_spacing=0.05)
     for col, name in enumerate(MEASURES, start=1):
         for lens, colour in ((TRAINED, "#757B85"), (FORGET, "#E76F51"), (ANEW, "#264653")):
             part = frame.filter(lens=lens)
@@ -161,7 +160,7 @@ def draw(by_request: Records) -> go.Figure:
                 mode="lines+markers", line_color=colour, row=1, col=col,
             )  # fmt: skip
     figure.update_xaxes(title_text="forgotten users")
-    return figure.update_layout(template=TEMPLATE, legend_y=1.2, legend_orientation="h")
+    return figure.update_layout(legend_y=1.2, legend_orientation="h")
 
 
 def main() -> None:

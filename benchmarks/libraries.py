@@ -27,7 +27,7 @@ from results import publish
 from running import BENCHMARKS, ROOT, Project, open_project
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.figures import TEMPLATE
+from reclora_kedro.evaluation.figures import empty_figure
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.recommendation.list_metrics import Catalogue
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
@@ -179,7 +179,7 @@ def measure(name: str, arguments: argparse.Namespace, bootstrap: Bootstrap) -> t
 
 def draw(records: Records) -> go.Figure:
     """NDCG against the CPU seconds to fit, a colour per log."""
-    figure = go.Figure()
+    figure = empty_figure()
     for name in dict.fromkeys(record["log"] for record in records):
         own = [record for record in records if record["log"] == name]
         figure.add_scatter(
@@ -187,7 +187,7 @@ def draw(records: Records) -> go.Figure:
             text=[record["model"] for record in own], mode="markers+text", textposition="top center", name=name,
         )  # fmt: skip
     figure.update_xaxes(title_text="CPU seconds to fit", type="log").update_yaxes(title_text=f"NDCG@{K}")
-    return figure.update_layout(template=TEMPLATE)
+    return figure
 
 
 def main() -> None:

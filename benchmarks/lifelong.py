@@ -18,14 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
-from plotly.subplots import make_subplots
 from results import publish
 from running import Project, open_project
 from tqdm import tqdm
 
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.figures import TEMPLATE
+from reclora_kedro.evaluation.figures import empty_figure
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.segments import Segmentation, compute_segments
 from reclora_kedro.evaluation.significance import bootstrap_auc, compare_models
@@ -244,7 +243,7 @@ def draw(by_block: list[dict[str, Any]]) -> go.Figure:
     """AUC per block of every policy, a plot per log."""
     frame = pl.DataFrame(by_block)
     names = frame["log"].unique(maintain_order=True).to_list()
-    figure = make_subplots(cols=len(names), subplot_titles=names, horizontal_spacing=0.06)
+    figure = empty_figure(cols=len(names), subplot_titles=names, horizontal_spacing=0.06)
     colours = ("#757B85", "#2A9D8F", "#E76F51", "#264653", "#E9C46A", "#457B9D", "#9B5DE5")
     for col, name in enumerate(names, start=1):
         for policy, colour in zip(frame["policy"].unique(maintain_order=True), colours, strict=False):
@@ -254,7 +253,7 @@ def draw(by_block: list[dict[str, Any]]) -> go.Figure:
                 line_color=colour, row=1, col=col,
             )  # fmt: skip
     figure.update_yaxes(title_text="AUC", col=1).update_xaxes(title_text="first day of the block")
-    return figure.update_layout(template=TEMPLATE, legend_y=1.1)
+    return figure.update_layout(legend_y=1.1)
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ import sys
 from typing import Any, NamedTuple
 
 import numpy as np
-import plotly.graph_objects as go
 from results import publish
 from running import Project, open_project
 from scipy.stats import ttest_1samp
@@ -20,7 +19,7 @@ from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.candidates.linear import EVENTS, WORDS_REGULARIZATION, Linear, LinearConfig, LinearSettings, Texts
 from reclora_kedro.candidates.moments import ranks_of
 from reclora_kedro.evaluation.bootstrap import holm
-from reclora_kedro.evaluation.figures import TEMPLATE
+from reclora_kedro.evaluation.figures import empty_figure
 from reclora_kedro.evaluation.metrics import ndcg
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.retrieval import unit_vectors
@@ -176,8 +175,10 @@ def main() -> None:
     for row, adjusted in zip(tested, holm(np.array([row["p"] for row in tested])), strict=True):
         row["p, Holm"] = float(adjusted)
     names = [f"{row['log']}, {row['events']}, {row['texts']}" for row in rows]
-    figure = go.Figure(go.Bar(x=[row["less TF-IDF"] for row in rows], y=names, orientation="h")).update_layout(
-        template=TEMPLATE, title=f"NDCG@{K} less that of TF-IDF"
+    figure = (
+        empty_figure()
+        .add_bar(x=[row["less TF-IDF"] for row in rows], y=names, orientation="h")
+        .update_layout(title=f"NDCG@{K} less that of TF-IDF")
     )
     publish("text_priors", {f"NDCG@{K} of test likes": rows}, figure, digits=4)
 

@@ -18,7 +18,6 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 from lifelong import FROZEN, LOGS, POLICIES, as_of, blocks_of, read_tables, update
-from plotly.subplots import make_subplots
 from results import publish
 from running import Project, open_project
 from sklearn.metrics import roc_auc_score
@@ -26,7 +25,7 @@ from tqdm import tqdm
 
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.popularity import SECONDS_PER_DAY
-from reclora_kedro.evaluation.figures import TEMPLATE
+from reclora_kedro.evaluation.figures import empty_figure
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import draw_positives
@@ -166,7 +165,7 @@ def summarize(records: Records, measures: Sequence[str], *by: str) -> Records:
 def draw(by_window: Records) -> go.Figure:
     """The metrics of each window by policy, a plot per metric."""
     frame = pl.DataFrame(by_window, infer_schema_length=None)
-    figure = make_subplots(cols=len(METRICS), subplot_titles=METRICS, horizontal_spacing=0.06)
+    figure = empty_figure(cols=len(METRICS), subplot_titles=METRICS, horizontal_spacing=0.06)
     colours = ("#B8BCC4", "#17777B", "#757B85", "#2A9D8F", "#E76F51", "#264653")
     for col, name in enumerate(METRICS, start=1):
         for policy, colour in zip(frame["policy"].unique(maintain_order=True), colours, strict=True):
@@ -176,7 +175,7 @@ def draw(by_window: Records) -> go.Figure:
                 line_color=colour, row=1, col=col,
             )  # fmt: skip
     figure.update_xaxes(title_text="first day of the window")
-    return figure.update_layout(template=TEMPLATE, legend_y=1.2, legend_orientation="h")
+    return figure.update_layout(legend_y=1.2, legend_orientation="h")
 
 
 def main() -> None:

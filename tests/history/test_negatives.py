@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from random_logs import ITEMS, USERS, interaction_tables, log_of
+from reclora_kedro.history.checks import check_negatives
 from reclora_kedro.history.config import HistoryConfig, NegativesConfig
 from reclora_kedro.history.log_builder import build_log
-from reclora_kedro.history.negatives_check import check_negatives
 from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.history.taken_items import TakenItems
 from reference_log import add_negatives, reference_log

@@ -5,14 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 from rich.console import Group
 from rich.text import Text
 
 from reclora_extras.monitoring.config import AlarmConfig, MonitoringConfig
 from reclora_extras.monitoring.drift import POPULATIONS, K
 from reclora_kedro.evaluation import formats
-from reclora_kedro.evaluation.figures import TEMPLATE
+from reclora_kedro.evaluation.figures import empty_figure
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.terminal import text_table
@@ -82,7 +81,7 @@ def plot_drift(records: Records, alarms: AlarmConfig) -> go.Figure:
         "Unknown ids, share of events": {"unknown users": "unknown_users", "unknown items": "unknown_items"},
     }
     bounds = {"PSI to the reference": alarms.psi, "Unknown ids, share of events": alarms.unknown}
-    figure = make_subplots(rows=2, cols=2, subplot_titles=list(panels), vertical_spacing=0.14)
+    figure = empty_figure(rows=2, cols=2, subplot_titles=list(panels), vertical_spacing=0.14)
     dates = [day(record["begin"]) for record in records]
     for place, (title, lines) in enumerate(panels.items()):
         row, col = divmod(place, 2)
@@ -92,7 +91,7 @@ def plot_drift(records: Records, alarms: AlarmConfig) -> go.Figure:
         if (bound := bounds.get(title)) is not None:
             figure.add_hline(y=bound, line_dash="dot", row=row + 1, col=col + 1)
     figure.update_yaxes(rangemode="tozero")
-    return figure.update_layout(template=TEMPLATE, title_text=summary(records), height=640, margin_t=90)
+    return figure.update_layout(title_text=summary(records), height=640, margin_t=90)
 
 
 def render_drift(records: Records, figure: go.Figure, config: MonitoringConfig) -> str:

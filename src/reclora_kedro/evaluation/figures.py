@@ -3,16 +3,15 @@
 Transparent backgrounds and mid-grey inks suit light and dark pages. `baselines` holds the baselines' styles by name.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import plotly.graph_objects as go
 import polars as pl
-from plotly.subplots import make_subplots
-from sklearn.metrics import roc_curve
 
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.metrics import kept_validation
@@ -20,12 +19,15 @@ from reclora_kedro.evaluation.records import Records
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.styles import VARIANT_STYLES, Style, model_styles
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 Styles = Mapping[str, Style]
 
 INK, GRID = "#757B85", "rgba(128,134,145,0.25)"
 AXIS = {"gridcolor": GRID, "linecolor": INK, "showline": True, "ticks": "outside", "tickcolor": INK, "zeroline": False}
-TEMPLATE = go.layout.Template(
-    layout={
+TEMPLATE = {
+    "layout": {
         "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": INK},
         "title": {"x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 12}, "font": {"size": 16}},
         "paper_bgcolor": "rgba(0,0,0,0)",
@@ -36,7 +38,7 @@ TEMPLATE = go.layout.Template(
         "yaxis": AXIS,
         "height": 440,
     }
-)
+}
 ROC_POINTS = 400  # vertices per curve: finer than a screen, small enough for a report
 CALIBRATION_BINS = 10
 MODEL_AXIS = {"autorange": "reversed", "showgrid": False, "automargin": True}  # the first one on top
@@ -47,10 +49,9 @@ def plot_auc(metrics: Records, baselines: Styles) -> go.Figure:
     """Draw a dot plot of every model's AUC with its interval."""
     best = max(metrics, key=itemgetter("auc"))
     styles = model_styles((record["model"] for record in metrics), baselines)
-    figure = go.Figure([_dot("auc", record, styles[record["model"]]) for record in metrics])
+    figure = empty_figure().add_traces([_dot("auc", record, styles[record["model"]]) for record in metrics])
     figure.update_yaxes(MODEL_AXIS)
     return figure.update_layout(
-        template=TEMPLATE,
         title_text=f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows",
         xaxis_title=f"AUC and {formats.level(best['confidence'])} interval (0.5: chance)",
         height=150 + 60 * len(metrics),
@@ -123,16 +124,18 @@ def plot_second_stage(importance: Mapping[str, float], weights: Mapping[str, flo
 
 def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], baselines: Styles) -> go.Figure:
     """Draw every model's hit rate by list length, see `ranking_metrics.hit_rate_curves`."""
-    figure = go.Figure()
+    figure = empty_figure()
     for (model, style), curve in zip(model_styles(curves, baselines).items(), curves.values(), strict=True):
         add_curve(figure, style, *curve, size=0, name=model, hovertemplate="%{y:.1%} among the first %{x}")
     figure.update_xaxes(title="First items of each list (log scale)", type="log")
     figure.update_yaxes(title="Share of the likes among them", rangemode="tozero")
-    return figure.update_layout(template=TEMPLATE, title_text="Hit rate by list length", legend_y=1.1, margin_t=130)
+    return figure.update_layout(title_text="Hit rate by list length", legend_y=1.1, margin_t=130)
 
 
 def plot_roc(paired: PairedScores, baselines: Styles) -> go.Figure:
     """Draw the ROC curves of all models on the same rows, thinned to `ROC_POINTS` vertices each."""
+    from sklearn.metrics import roc_curve
+
     curves = [roc_curve(paired.labels, scores)[:2] for scores in paired.scores]
     recalls = [float(np.interp(TITLE_FPR, fpr, tpr)) for fpr, tpr in curves]
     best = int(np.argmax(recalls))
@@ -260,8 +263,15 @@ def _plot_log(log: Records, x: str, title: str, panels: Mapping[str, Mapping[str
 
 def two_panels(title: str, *panels: str, **spacing: Any) -> go.Figure:
     """Return a figure of two panels side by side, with their titles above them."""
-    figure = make_subplots(cols=2, subplot_titles=panels, **{"horizontal_spacing": 0.08, **spacing})
-    return figure.update_layout(template=TEMPLATE, title_text=title, legend_y=1.1, margin_t=120)
+    figure = empty_figure(cols=2, subplot_titles=panels, **{"horizontal_spacing": 0.08, **spacing})
+    return figure.update_layout(title_text=title, legend_y=1.1, margin_t=120)
+
+
+def empty_figure(**panels: Any) -> go.Figure:
+    """Return a figure in the style of all, with panels as of plotly's ``make_subplots``."""
+    from plotly.subplots import make_subplots  # not where this is imported: see `reclora_kedro.pipelines`
+
+    return make_subplots(**panels).update_layout(template=TEMPLATE, overwrite=True)
 
 
 def add_curve(figure: go.Figure, style: Style, x: Any, y: Any, *, size: int = 8, **trace: Any) -> None:
@@ -284,22 +294,23 @@ def error_bars(records: Records, metric: str) -> dict[str, Any] | None:
     return {"array": above, "arrayminus": below, "thickness": 2, "width": 6}
 
 
-def _dot(metric: str, record: Mapping[str, Any], style: Style) -> go.Scatter:
-    return go.Scatter(
-        x=[record[metric]],
-        y=[record["model"]],
-        error_x=error_bars([record], metric),
-        mode="markers+text",
-        text=[f"{record[metric]:.3f}"],
-        textposition="top center",
-        marker={"color": style.color, "symbol": style.symbol, "size": 12},
-        name=record["model"],
-        hovertemplate=f"%{{x:.4f}} [{record[f'{metric}_low']:.4f}, {record[f'{metric}_high']:.4f}]",
-    )
+def _dot(metric: str, record: Mapping[str, Any], style: Style) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "x": [record[metric]],
+        "y": [record["model"]],
+        "error_x": error_bars([record], metric),
+        "mode": "markers+text",
+        "text": [f"{record[metric]:.3f}"],
+        "textposition": "top center",
+        "marker": {"color": style.color, "symbol": style.symbol, "size": 12},
+        "name": record["model"],
+        "hovertemplate": f"%{{x:.4f}} [{record[f'{metric}_low']:.4f}, {record[f'{metric}_high']:.4f}]",
+    }
 
 
 def _square_plot(title: str, x_title: str, y_title: str, diagonal: str) -> go.Figure:
-    figure = go.Figure().update_layout(template=TEMPLATE, title_text=title, height=560)
+    figure = empty_figure().update_layout(title_text=title, height=560)
     figure.update_layout(legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top"})  # above: over the title
     figure.update_xaxes(title=x_title, range=[0, 1], constrain="domain")
     figure.update_yaxes(title=y_title, range=[0, 1], constrain="domain", scaleanchor="x")

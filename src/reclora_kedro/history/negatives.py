@@ -54,7 +54,7 @@ def draw_negatives(
     An item that the user takes until the split ends is never their negative; one that they take in a later split may
     be, as the training must not know that. `matched` draws the items of the next likes of the split, of all users:
     either is an item about to be taken, of which no event of that moment counts yet, so that neither the time since the
-    item's last event nor the number of its events tells the two apart, see `negatives_check`. `uniform` draws each item
+    item's last event nor the number of its events tells the two apart, see `check_negatives`. `uniform` draws each item
     that occurred before the moment with the same probability. A positive for which no item is left stays without a
     negative. Samples of items that their user had taken before are left out, as their history would distinguish them
     from any negative; their events stay in histories.

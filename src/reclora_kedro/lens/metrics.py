@@ -1,18 +1,20 @@
 """Ranking metrics of a lens on the whole test split, of which the LLM scores a sample."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metrics import grouped_auc, row_means
 from reclora_kedro.evaluation.significance import auc_over_users
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import recent_events, unit_vectors
-from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import LensReader, lens_scores
+
+if TYPE_CHECKING:
+    from reclora_kedro.lens.base import Lens
 
 ROWS_AT_ONCE = 4096  # rows whose histories' vectors are in memory at once
 
@@ -25,6 +27,8 @@ def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[
     where these have one class; and weights, the number of trained ones. That of ``similarity``, see
     `similarity_to_recent_items`, has no means over rows such as log_loss, as it is no probability.
     """
+    from reclora_kedro.lens.states import LensReader, lens_scores
+
     samples = log.samples_in("test")
     labels = samples["label"].to_numpy() == 1
     scores = lens_scores({"logit": LensReader(lens, log).logits(samples)})
@@ -60,6 +64,8 @@ def similarity_to_recent_items(log: InteractionLog, samples: pl.DataFrame, event
 def _ranking_metrics(
     log: InteractionLog, samples: pl.DataFrame, scores: np.ndarray, bootstrap: Bootstrap
 ) -> dict[str, Any]:
+    from sklearn.metrics import roc_auc_score
+
     users, labels = samples["user_index"].to_numpy(), samples["label"].to_numpy() == 1
     trained = np.zeros(log.items.height, dtype=bool)
     trained[log.sequences.item_index[log.samples_in("train", "event")["event"].drop_nulls().to_numpy()]] = True

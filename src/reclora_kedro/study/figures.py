@@ -1,16 +1,19 @@
 """Figures of a study, in the style of the evaluation's."""
 
-from operator import itemgetter
+from __future__ import annotations
 
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
 from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import formats
-from reclora_kedro.evaluation.figures import TEMPLATE, add_curve, error_bars, two_panels
+from reclora_kedro.evaluation.figures import add_curve, empty_figure, error_bars, two_panels
 from reclora_kedro.evaluation.styles import Style, model_styles
 from reclora_kedro.study.grid import describe
 from reclora_kedro.study.results import GridResults, Records, grids_of, grouped
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 PANEL_HEIGHT = 360  # pixels
 
@@ -19,7 +22,7 @@ def plot_axes(results: Records) -> go.Figure:
     """Draw AUC or hit rate by setting, one panel per grid and axis: means over seeds and other axes, with intervals."""
     grids, styles = grids_of(results), _styles(results)
     panels = [(grid, axis) for grid in grids for axis in grid.axes]
-    figure = make_subplots(
+    figure = empty_figure(
         rows=len(panels),
         subplot_titles=[f"{grid.name}: by {axis}" for grid, axis in panels],
         vertical_spacing=0.3 / len(panels),
@@ -48,7 +51,6 @@ def plot_axes(results: Records) -> go.Figure:
     figure.update_xaxes(type="category")
     legend = {"y": -70 / (PANEL_HEIGHT * len(panels)), "yanchor": "top"}  # below the last panel and its axis
     return figure.update_layout(
-        template=TEMPLATE,
         title_text=f"{' and '.join(_labels(grids))} by setting ({over})",
         height=170 + PANEL_HEIGHT * len(panels),
         legend=legend,

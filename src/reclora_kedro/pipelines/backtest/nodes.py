@@ -9,7 +9,7 @@ import polars as pl
 from kedro_provenance.parameters import reads
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.evaluation import report
+from reclora_kedro.evaluation import figures, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.config import HistoryConfig
@@ -68,8 +68,6 @@ def summarize_windows(metrics: Records) -> tuple[Records, Records]:
 
 def plot_backtest(metrics: Records, recommendation: RecommendationConfig) -> go.Figure:
     """Plot hit rate and NDCG of every method by window."""
-    from reclora_kedro.evaluation import figures
-
     return figures.plot_backtest(metrics, attributes("STYLE", recommendation.sources))
 
 

@@ -12,8 +12,6 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from reclora_kedro.candidates.next_item.base import Retriever
     from reclora_kedro.distributed.checkpoints import CheckpointStore
 
@@ -26,13 +24,6 @@ def train_retriever(
 
     retriever, training_log = fit_retriever(log, config, engine, checkpoints)
     return training_log, retriever
-
-
-def plot_retriever(training_log: Records) -> go.Figure:
-    """Plot the epochs of the retriever's training."""
-    from reclora_kedro.evaluation import figures
-
-    return figures.plot_retriever(training_log)
 
 
 def show_retriever(training_log: Records) -> None:

@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
+from reclora_kedro.evaluation import figures
 from reclora_kedro.pipelines.candidates import nodes
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.wiring import node, step
@@ -15,6 +16,6 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ["log", "retriever_checkpoints", "params:retriever", "params:engine"],
             ["retriever_training_log", "retriever"],  # the latter last: checkpoints go when it is saved
         ),
-        node(nodes.plot_retriever, "retriever_training_log", "retriever_curve"),
+        node(figures.plot_retriever, "retriever_training_log", "retriever_curve"),
         node(nodes.show_retriever, "retriever_training_log", None),
     )

@@ -14,8 +14,6 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from reclora_kedro.llm.language_model import LanguageModel
     from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 
@@ -32,13 +30,6 @@ def tune_item_encoder(
 
     pairs = text_pairs(log_without_embeddings, config.window)
     return tune_encoder(encoder, pairs, config, history.item_embedding.max_tokens)
-
-
-def plot_encoder(training_log: Records) -> go.Figure:
-    """Plot the validations of the encoder's tuning."""
-    from reclora_kedro.evaluation import figures
-
-    return figures.plot_encoder(training_log)
 
 
 def show_encoder(training_log: Records) -> None:

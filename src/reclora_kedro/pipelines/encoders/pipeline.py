@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
+from reclora_kedro.evaluation import figures
 from reclora_kedro.pipelines.encoders import nodes
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 from reclora_kedro.pipelines.wiring import node, step
@@ -18,6 +19,6 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             [TUNED_ENCODER, "encoder_training_log"],
             tags=["gpu"],
         ),
-        node(nodes.plot_encoder, "encoder_training_log", "encoder_curve"),
+        node(figures.plot_encoder, "encoder_training_log", "encoder_curve"),
         node(nodes.show_encoder, "encoder_training_log", None),
     )

@@ -8,7 +8,7 @@ import polars as pl
 from rich.text import Text
 
 from reclora_kedro.baselines.registry import attributes
-from reclora_kedro.evaluation import metrics, report, segments
+from reclora_kedro.evaluation import figures, metrics, report, segments
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.scores import align_scores
@@ -40,24 +40,13 @@ def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
 
 def plot_auc(metrics: Records, baselines: list[str]) -> go.Figure:
     """Plot the AUC of every model with its interval."""
-    from reclora_kedro.evaluation import figures
-
     return figures.plot_auc(metrics, attributes("STYLE", baselines))
 
 
 def plot_scores(scores: pl.DataFrame, baselines: list[str]) -> tuple[go.Figure, go.Figure]:
     """Plot the ROC curve of every model, and the share of likes against the mean score, in quantile bins."""
-    from reclora_kedro.evaluation import figures
-
     paired, styles = align_scores(scores), attributes("STYLE", baselines)
     return figures.plot_roc(paired, styles), figures.plot_calibration(paired, styles)
-
-
-def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
-    """Plot the losses and validation AUCs of every training."""
-    from reclora_kedro.evaluation import figures
-
-    return figures.plot_training(**training_logs)
 
 
 def write_report(
@@ -74,11 +63,11 @@ def write_report(
     candidate_choice: dict[str, Any] | None = None,
     candidate_metrics: Records | None = None,
     shortlist_report: Record | None = None,
-    **figures: go.Figure,
+    **drawn: go.Figure,
 ) -> str:
     """Render all results as one HTML page, which opens with a visitor's titles and with how well methods find items."""
     if candidate_choice is not None and (stage := stored_choice(candidate_choice).stage) != SecondStage():
-        figures["second_stage"] = stage.figure()
+        drawn["second_stage"] = stage.figure()
     tables = {
         "attribution": attribution,
         "segments": segments,
@@ -96,7 +85,7 @@ def write_report(
             "labels": labels(chosen.sources),
             "reason": chosen.reason,
         }
-    return report.render_report(metrics, comparisons, tables, figures, notes, allow_mixed, found)
+    return report.render_report(metrics, comparisons, tables, drawn, notes, allow_mixed, found)
 
 
 def show_results(

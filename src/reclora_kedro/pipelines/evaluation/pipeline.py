@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from reclora_kedro.evaluation import attribution
+from reclora_kedro.evaluation import attribution, figures
 from reclora_kedro.pipelines.evaluation import nodes
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.wiring import named, node, step
@@ -30,7 +30,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
         node(attribution.attribute, named("scores", bootstrap="params:bootstrap") | permuted, "attribution"),
         node(nodes.plot_auc, ["metrics", BASELINES], "auc_figure"),
         node(nodes.plot_scores, ["scores", BASELINES], ["roc_figure", "calibration_figure"]),
-        node(nodes.plot_training, training_logs, "training_figure"),
+        node(figures.plot_training, training_logs, "training_figure"),
         node(
             nodes.write_report,
             results

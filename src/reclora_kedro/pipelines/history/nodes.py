@@ -9,7 +9,7 @@ import polars as pl
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.records import Records
-from reclora_kedro.history import log_builder, retrieval_check
+from reclora_kedro.history import checks, log_builder
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog, LogInFiles
@@ -47,10 +47,8 @@ def build_log(
 @reads(history=["negatives", "seed"])
 def check_negatives(log_without_embeddings: InteractionLog, history: HistoryConfig) -> Records:
     """Check whether single numbers tell drawn negatives from likes; empty without drawn negatives."""
-    from reclora_kedro.history import negatives_check
-
     drawn = history.negatives.kind != "none"
-    return negatives_check.check_negatives(log_without_embeddings, history.seed) if drawn else []
+    return checks.check_negatives(log_without_embeddings, history.seed) if drawn else []
 
 
 @reads(history=["prompt_rows.unit", "prompt_rows.test", "seed"])
@@ -81,7 +79,7 @@ def assemble_log(log_without_embeddings: InteractionLog, item_embeddings: Arrays
 def check_retrieval(log: InteractionLog, history: HistoryConfig) -> Records:
     """Measure how often items with similar vectors belong together."""
     encoders = ", ".join(history.item_embedding.encoders)
-    return [{"encoders": encoders, **record} for record in retrieval_check.check_retrieval(log, history.seed)]
+    return [{"encoders": encoders, **record} for record in checks.check_retrieval(log, history.seed)]
 
 
 def show_history(history_report: Records) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.report import lens_table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.config import LensConfig
@@ -40,13 +39,6 @@ def train_lens(
     if retriever is not None:
         log = with_retrieved_negatives(log, retriever, config.retrieved_negatives, config.seed)
     return fit_lens(log, config, engine)
-
-
-def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Measure the lens, and the similarity of items alone, on the whole test split."""
-    from reclora_kedro.lens import metrics
-
-    return metrics.measure_lens(lens, log, bootstrap)
 
 
 def show_lens(lens_metrics: list[dict[str, Any]]) -> None:

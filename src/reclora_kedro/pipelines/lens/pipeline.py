@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
+from reclora_kedro.lens.metrics import measure_lens
 from reclora_kedro.pipelines.lens import nodes
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.wiring import named, node, step
@@ -21,7 +22,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             tags=["training"],  # lists, which need none, come before it
         ),
         node(
-            nodes.measure_lens,
+            measure_lens,
             ["lens", "log", "params:bootstrap"],
             "lens_metrics",
             tags=["evaluation"],  # lists and their tables come before it

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from reclora_kedro.candidates.item_model import Training
+from reclora_kedro.evaluation import figures
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.history.log import InteractionLog
@@ -99,18 +100,16 @@ def plot_ranking(
     metrics: Records, candidate_choice: Record, *ranks: pl.DataFrame
 ) -> tuple[go.Figure, go.Figure, go.Figure]:
     """Plot hit rate and NDCG of every model, its hit rate by the length of the list, and the second stage."""
-    from reclora_kedro.evaluation import figures
-
     styles, curves = attributes("STYLE", candidate_choice["sources"]), ranking_metrics.hit_rate_curves(pl.concat(ranks))
     second_stage = stored_choice(candidate_choice).stage.figure()
     return figures.plot_ranking(metrics, styles), figures.plot_hit_rates(curves, styles), second_stage
 
 
 def write_ranking_report(
-    metrics: Records, beyond_accuracy: Records, candidate_choice: Record, **figures: go.Figure
+    metrics: Records, beyond_accuracy: Records, candidate_choice: Record, **drawn: go.Figure
 ) -> str:
     """Render all results as one HTML page."""
-    return ranking_report.render_ranking(metrics, beyond_accuracy, figures, _notes(candidate_choice))
+    return ranking_report.render_ranking(metrics, beyond_accuracy, drawn, _notes(candidate_choice))
 
 
 def show_ranking(metrics: Records, beyond_accuracy: Records, candidate_choice: Record) -> None:

@@ -46,10 +46,10 @@ def permute_lens_inputs(
     lens: Lens, log: InteractionLog, test_questions: pl.DataFrame, config: ScoringConfig
 ) -> pl.DataFrame:
     """Score with one of the lens's inputs permuted at a time."""
-    from reclora_kedro.lens import permutation as lens_permutation
+    from reclora_kedro.scoring.permutation import permuted_lens_scores
 
     places, _ = permuted_rows(test_questions.height, config.permuted_rows, config.seed)
-    return lens_permutation.permuted_scores(lens, log, test_questions[places], config.permuted_inputs)
+    return permuted_lens_scores(lens, log, test_questions[places], config.permuted_inputs)
 
 
 @reads(config=["tokens_per_batch", "permuted_inputs", "permuted_rows", "seed"])

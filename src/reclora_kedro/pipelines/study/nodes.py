@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from reclora_kedro.evaluation.records import Records
-from reclora_kedro.study import results
+from reclora_kedro.study import figures, results
 from reclora_kedro.study.config import StudyConfig
 from reclora_kedro.study.grid import load_grids
 from reclora_kedro.terminal import show
@@ -29,8 +29,6 @@ def tabulate_cells(
 
 def plot_study(study_results: Records) -> tuple[go.Figure, go.Figure]:
     """Plot AUC or hit rate by setting, and against milliseconds per row and seconds of training."""
-    from reclora_kedro.study import figures
-
     return figures.plot_axes(study_results), figures.plot_frontier(study_results)
 
 

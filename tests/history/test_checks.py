@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from reclora_kedro.history.checks import check_retrieval, nearest_items
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.retrieval_check import check_retrieval, nearest_items
 from reference_log import reference_log
 
 USERS, ITEMS, EVENTS = 40, 60, 12
