@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from reclora_kedro.baselines import rated_alike
+from reclora_kedro.baselines import boosted_trees
 from reclora_kedro.baselines.boosted_trees import scores
 from reclora_kedro.lens.training import fit_lens
 
@@ -60,6 +60,6 @@ def test_trees_read_how_the_user_rated_what_is_like_the_target(log, config, monk
     texts = np.array([[1.0, 0.1], [0.1, 1.0]])[np.arange(log.items.height) % 2]
     nothing_else = {"item_text": False, "statistics_delay": 1e9}
     assert auc_of_trees(replace(log, item_embeddings=None), config, **nothing_else) > 0.85  # which others' ratings tell
-    monkeypatch.setattr(rated_alike, "MOST_PAIRS", 0)
+    monkeypatch.setattr(boosted_trees, "MOST_PAIRS", 0)
     assert auc_of_trees(log.with_embeddings(texts), config, **nothing_else) > 0.85
     assert auc_of_trees(replace(log, item_embeddings=None), config, **nothing_else) < 0.8

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reclora_kedro.baselines import rated_alike as module
-from reclora_kedro.baselines.rated_alike import rated_alike
+from reclora_kedro.baselines import boosted_trees as module
+from reclora_kedro.baselines.boosted_trees import rated_alike
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def by_definition(log, sample, is_counted):
 
 @pytest.mark.parametrize("in_training", [True, False])
 def test_it_is_the_mean_rating_by_the_correlations_of_items(log, in_training, monkeypatch):
-    monkeypatch.setattr(module, "AT_ONCE", 7)
+    monkeypatch.setattr(module, "ALIKE_AT_ONCE", 7)
     samples = log.samples_in("train" if in_training else "test")[:12]
     expected = [
         by_definition(

@@ -27,8 +27,8 @@ from reclora_kedro.lens.config import LensConfig, LensSizes
 from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
 
 TYPES = {
-    "log": "reclora_kedro.datasets.interaction_log.InteractionLogDataset",
-    "embedded_log": "reclora_kedro.datasets.interaction_log.EmbeddedLogDataset",
+    "log": "reclora_kedro.datasets.folders.InteractionLogDataset",
+    "embedded_log": "reclora_kedro.datasets.folders.EmbeddedLogDataset",
     "lens": "reclora_kedro.datasets.folders.LensDataset",
     "retriever": "reclora_kedro.datasets.folders.RetrieverDataset",
     "item_encoder": "reclora_kedro.datasets.folders.ItemEncoderDataset",

@@ -64,7 +64,6 @@ MORE = [
     ("history.short.recent.kind", "latest", "'retrieved' or 'recent'"),
     ("history.short.near", {"kind": "retreived", "k": 8}, "'retrieved' or 'recent'"),
     ("history.prompt_rows", {"unit": "rows", "few_shot": 1, "validation": 1}, "missing"),
-    ("history.rating_levels", {"step": 0}, "rating_levels.step is 0"),
     ("history.rating_levels", 257, "less than or equal to 256"),
     ("history.rating_levels", 1, "greater than or equal to 2"),
     ("history.split.train", 0.95, "leaves no rows to test"),

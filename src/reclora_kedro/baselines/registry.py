@@ -17,7 +17,7 @@ from typing import Any
 from reclora_kedro.extensions import Registry
 
 # Their names do not stand here: the recipe of a node that reads this module counts those that its parameters name.
-BASELINES = Registry("reclora_kedro.baselines", helpers=("base", "rated_alike", "registry"))
+BASELINES = Registry("reclora_kedro.baselines", helpers=("base", "registry"))
 
 
 def attributes(name: str, models: Iterable[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Versioned folders of models and adapters."""
+"""Versioned folders of the log, models and adapters."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from safetensors import SafetensorError, safe_open
 
 from kedro_provenance.files.storage import is_remote
-from reclora_kedro.datasets.previews import JSONPreview
+from reclora_kedro.datasets.previews import JSONPreview, TablePreview
 
 
 class FolderDataset(AbstractVersionedDataset[Any, Any]):
@@ -96,6 +96,32 @@ def check_file(file: Path) -> None:
         pl.read_parquet_schema(file)
     elif file.suffix == ".arrow":
         pl.read_ipc_schema(file)
+
+
+class InteractionLogDataset(FolderDataset):
+    """Saves and loads :class:`reclora_kedro.history.log.InteractionLog` without item embeddings."""
+
+    FILES: ClassVar[tuple[str, ...]] = (
+        "items.parquet",
+        "users.parquet",
+        "samples.arrow",
+        "sequences.safetensors",
+    )
+
+    def read(self, folder: Path) -> Any:
+        from reclora_kedro.history.log import InteractionLog
+
+        return InteractionLog.load(folder)
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        samples = pl.read_ipc(Path(self._get_load_path()) / "samples.arrow", n_rows=nrows)
+        return samples.to_pandas().to_dict(orient="split")
+
+
+class EmbeddedLogDataset(InteractionLogDataset):
+    """Saves and loads the log with item embeddings."""
+
+    FILES: ClassVar = (*InteractionLogDataset.FILES, "item_embeddings.safetensors")
 
 
 class JSONFolderDataset(FolderDataset):

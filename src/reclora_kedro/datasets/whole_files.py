@@ -1,6 +1,7 @@
 """Datasets of files without versions, which other programs may read at any time.
 
-The classes that they extend write over the former file, half of which could be read meanwhile.
+The classes that they extend write over the former file, half of which could be read meanwhile. Those of tensors import
+torch when they load or save: a catalog that does neither needs none.
 """
 
 from collections.abc import Mapping
@@ -24,6 +25,32 @@ class ArraysDataset(SafetensorsDataset):
         from safetensors.numpy import save
 
         replace_file(self, save(dict(data)))
+
+
+class TensorsDataset(SafetensorsDataset):
+    """Saves and loads named torch tensors as a safetensors file."""
+
+    def load(self) -> Any:
+        from safetensors.torch import load
+
+        return load(file_content(self))
+
+    def save(self, data: Any) -> None:
+        from safetensors.torch import save
+
+        replace_file(self, save(data))
+
+
+class GateInputsDataset(SafetensorsDataset):
+    """Saves and loads :class:`reclora_kedro.gate_inputs.GateInputs` as a safetensors file."""
+
+    def load(self) -> Any:
+        from reclora_kedro.gate_inputs import GateInputs
+
+        return GateInputs.from_bytes(file_content(self))
+
+    def save(self, data: Any) -> None:
+        replace_file(self, data.to_bytes())
 
 
 class WholeCSVDataset(CSVDataset):

@@ -472,9 +472,8 @@ def _draw_for_part(
         pools[split] = Pool(items, seconds, ends[split])
     together = []
     for first, last in pairwise(edges.tolist()):
-        taken_items = TakenItems(
-            offsets, *(_read(scratch / name, *offsets[[first, last]]) for name in ("pairs", "places"))
-        )
+        events = slice(*offsets[[first, last]])
+        taken_items = TakenItems(offsets, *(_mapped(scratch / name)[events] for name in ("pairs", "places")))
         some = samples.filter(pl.col("user_index").is_between(first, last, closed="left"))
         together.append(draw_negatives(some, pools, taken_items, config.negatives, config.seed))
     drawn = pl.concat(together).sort("row", maintain_order=True)
@@ -487,11 +486,6 @@ def _mapped(file: Path) -> np.ndarray:
     """Map a column file into memory; return an empty array if it is missing."""
     dtype = SCRATCH_COLUMNS[file.name]
     return np.memmap(file, dtype, mode="r") if file.exists() and file.stat().st_size else np.empty(0, dtype)
-
-
-def _read(file: Path, first: int, last: int) -> np.ndarray:
-    dtype = np.dtype(SCRATCH_COLUMNS[file.name])
-    return np.fromfile(file, dtype, count=last - first, offset=first * dtype.itemsize)
 
 
 def _append(folder: Path, **columns: np.ndarray) -> None:

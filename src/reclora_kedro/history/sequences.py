@@ -1,7 +1,7 @@
 """Each user's events stored once as flat arrays, and the levels of their ratings."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -10,10 +10,9 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from kedro_provenance.errors import NULL, Fault, MismatchError, Parameter, Phrase
-from kedro_provenance.parameters import Block
+from kedro_provenance.errors import NULL, Fault, MismatchError, Parameter
 from reclora_kedro.ingestion.events import PLAIN, EventSchema
-from reclora_kedro.parameters import Count, Positive
+from reclora_kedro.parameters import Count
 
 FIXED_COLUMNS = ("item_index", "rating", "rating_level", "label", "timestamp")
 """Columns of the events of every log."""
@@ -23,14 +22,8 @@ MOST_LEVELS = 256  # a level is stored as 8 bits
 LEAST_RATIO = 32  # of the sizes of parts of the events: with few, parts are many; with many, merging takes long
 
 
-class RatingStep(Block):
-    """Levels of ratings at a fixed distance."""
-
-    step: Positive
-
-
-RatingLevels = Annotated[Count, Field(ge=2, le=MOST_LEVELS)] | RatingStep | None
-"""A number of quantiles of the training ratings; or levels at a fixed distance; or each rating as a level."""
+RatingLevels = Annotated[Count, Field(ge=2, le=MOST_LEVELS)] | None
+"""A number of quantiles of the training ratings; or each rating as a level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,14 +214,10 @@ class ItemEvents:
         return self.timestamp[rows] << 31 | self.user[rows]
 
     def joined_with(self, others: Self) -> Self:
-        pairs = zip(self._columns, others._columns, strict=True)
-        columns = [np.concatenate(pair) for pair in pairs]
+        names = [each.name for each in fields(self)]
+        columns = [np.concatenate([getattr(part, name) for part in (self, others)]) for name in names]
         order = np.argsort(columns[0], kind="stable")
         return type(self)(*(column[order] for column in columns))
-
-    @property
-    def _columns(self) -> tuple[np.ndarray, ...]:
-        return self.user, self.item_index, self.timestamp, self.label, self.rating
 
 
 class RemovedEvents(ItemEvents):
@@ -253,28 +242,22 @@ def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: Rati
     """Return the levels of ratings, uint8, from 0; the levels depend on the training ratings only.
 
     Ratings beyond the training ratings get the first or last level. With None, each distinct training rating is a
-    level; a number gives quantiles with about equally many training ratings; a step gives its multiples. Ratings get
-    the nearest level; more than 256 levels are refused by a Fault.
+    level, and ratings get the nearest one; more than 256 levels are refused by a Fault. A number gives quantiles with
+    about equally many training ratings.
 
     Examples:
         >>> rating_levels(np.array([1.2, 7.35, 9.9]), np.array([1.0, 7.0, 7.3, 8.0]), levels=2)
         array([0, 1, 1], dtype=uint8)
-        >>> rating_levels(np.array([0.5, 2.9, 9.9]), np.array([1.0, 4.0]), levels=RatingStep(step=0.5))
-        array([0, 4, 6], dtype=uint8)
         >>> rating_levels(np.array([1.0, 4.0, 5.0, 3.9, 9.9]), np.array([4.0, 1.0, 5.0]), levels=None)
         array([0, 1, 2, 1, 2], dtype=uint8)
     """
     if not len(training_ratings):
         return np.zeros(len(rating), dtype=np.uint8)
-    if isinstance(levels, RatingStep):
-        low, high = (round(float(end) / levels.step) for end in (training_ratings.min(), training_ratings.max()))
-        made = f"has the step {levels.step:g}, which makes {high - low + 1} levels"
-        _require_few(high - low + 1, made, "Set a larger step")
-        edges = (np.arange(low, high) + 0.5) * levels.step
-    elif levels is None:
-        values = np.unique(training_ratings)
-        found = "is ", NULL, f", but the ratings have {len(values)} distinct values"
-        _require_few(len(values), found, "Set it to a number, such as 10, or a step")
+    if levels is None:
+        if len(values := np.unique(training_ratings)) > MOST_LEVELS:
+            found = "is ", NULL, f", but the ratings have {len(values)} distinct values"
+            expected = f"at most {MOST_LEVELS} can be levels of their own"
+            raise Fault(Parameter("history.rating_levels"), found, expected, "Set it to a number, such as 10")
         edges = (values[1:].astype(float) + values[:-1]) / 2
     else:
         edges = np.unique(np.quantile(training_ratings, np.arange(1, levels) / levels))
@@ -319,9 +302,3 @@ def with_indices(rows: pl.DataFrame, **entities: pl.DataFrame) -> pl.DataFrame:
                 f"{entity}s",
             )
     return rows
-
-
-def _require_few(levels: int, found: Phrase, advice: str) -> None:
-    if levels > MOST_LEVELS:
-        expected = f"at most {MOST_LEVELS} can be levels of their own"
-        raise Fault(Parameter("history.rating_levels"), found, expected, advice)

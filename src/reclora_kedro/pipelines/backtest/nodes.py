@@ -30,30 +30,15 @@ def backtest_methods(
     recommendation: RecommendationConfig,
     history: HistoryConfig,
     bootstrap: Bootstrap,
+    # None where no retriever is trained; Kedro wants one type for each parameter, and an optional one is another.
+    retriever: RetrieverConfig = None,  # type: ignore[assignment]
+    engine: EngineConfig = None,  # type: ignore[assignment]
     **sources: Any,
 ) -> tuple[Records, Records]:
     """Rank likes of each window by models fitted before it; return the metrics, and an audit of the last window."""
-    configs = validated_configs(recommendation.sources, sources)
-    return backtest.run(log, config, recommendation, configs, bootstrap, history.item_embedding.encoders)
-
-
-@reads(history=["item_embedding"])
-def backtest_with_retriever(
-    log: InteractionLog,
-    config: BacktestConfig,
-    recommendation: RecommendationConfig,
-    history: HistoryConfig,
-    bootstrap: Bootstrap,
-    retriever: RetrieverConfig,
-    engine: EngineConfig,
-    **sources: Any,
-) -> tuple[Records, Records]:
-    """Do the same with a retriever that is trained before each window.
-
-    A node of its own, as Kedro wants one type for each parameter, and an optional one is another.
-    """
     configs, encoders = validated_configs(recommendation.sources, sources), history.item_embedding.encoders
-    return backtest.run(log, config, recommendation, configs, bootstrap, encoders, (retriever, engine))
+    trained = (retriever, engine) if retriever else None
+    return backtest.run(log, config, recommendation, configs, bootstrap, encoders, trained)
 
 
 def audit_log(interactions: pl.LazyFrame, audited: Records) -> Records:

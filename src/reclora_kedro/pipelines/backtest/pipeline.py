@@ -13,7 +13,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     return step(
         "backtest",
         node(
-            nodes.backtest_with_retriever if trained else nodes.backtest_methods,
+            nodes.backtest_methods,
             named("log", config="params:backtest")
             | {name: f"params:{name}" for name in ("recommendation", "history", "bootstrap", *trained)}
             | names.source_settings,
