@@ -38,10 +38,8 @@ def scores(
 def probe_scores(few_shot: Tensor, labels: np.ndarray, states: Tensor) -> np.ndarray:
     """Return probabilities of a like, (n,), by logistic regression on lens states `target`, (n, state_dim).
 
-    It is trained on the few-shot rows' states, (f, state_dim), which are centred and divided by one scale as for gates.
-
-    Raises:
-        ValueError: the labels, shape (f,), are all the same.
+    It is trained on the few-shot rows' states, (f, state_dim), which are centred and divided by one scale as for gates;
+    ValueError if their labels, shape (f,), are all the same.
 
     Examples:
         >>> import torch

@@ -18,10 +18,7 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
 
     Data are saved by their own ``save(folder)`` and loaded as the folder's path, unless a subclass overrides this. The
     catalog saves atomically, see :class:`kedro_provenance.catalog.AtomicCatalog`; a version with missing or truncated
-    files does not exist, and loading it is refused.
-
-    Raises:
-        DatasetError: the folder is in an object storage and has no versions.
+    files does not exist, and loading it is refused, as is a folder in an object storage without versions.
     """
 
     FILES: ClassVar[tuple[str, ...]]

@@ -11,16 +11,13 @@ class JoinedTablesDataset(LoadOnlyDataset):
     """Raw tables of several data sets, concatenated, with a column that names the data set of each row.
 
     Ids are prefixed with the data set's name, so that equal ids of two data sets stay different. Missing columns are
-    null.
+    null. ValueError is raised for a table that already has the new column, or lacks a named one.
 
     Args:
         tables: by name of a data set, its ``dataset``, an ordinary catalog entry, and optionally ``multiply``, factors
             of columns, such as ratings on another scale.
         ids: columns of ids.
         column: name of the new column.
-
-    Raises:
-        ValueError: a table already has the new column, or lacks a named one.
     """
 
     def __init__(
@@ -59,15 +56,9 @@ class JoinedTablesDataset(LoadOnlyDataset):
 class KeyedTablesDataset(LoadOnlyDataset):
     """The rows of a table with the columns of another one, such as lines of orders with the users and times of these.
 
-    Columns are null where the other table lacks the key of a row.
-
-    Args:
-        rows: an ordinary catalog entry.
-        columns: likewise, of a table with one row per key; of two columns of one name, that of ``rows`` stays.
-        key: column of both.
-
-    Raises:
-        ValueError: a table lacks the key, the types of the keys differ, or ``columns`` repeats one.
+    ``rows`` and ``columns`` are ordinary catalog entries, the latter of a table with one row per ``key``, a column of
+    both. Of two columns of one name, that of ``rows`` stays; columns are null where the other table lacks the key of a
+    row. ValueError is raised if a table lacks the key, the types of the keys differ, or ``columns`` repeats one.
     """
 
     def __init__(

@@ -35,10 +35,8 @@ class JournalDataset(LoadOnlyDataset):
     epoch) and columns (declared ones as JSON, see `EventSchema.parsed`). Events are identified by user, item and
     second, so that an update may read the whole journal again.
 
-    Args:
-        journal: a local SQLite file, or a database of PostgreSQL, as in `service.journal`.
-        path: of the entry `forgotten_users`; None if nobody is.
-        credentials: of that path.
+    `journal` is a local SQLite file, or a database of PostgreSQL, as in `service.journal`; `path` and `credentials` are
+    of the entry `forgotten_users`, None if nobody is.
     """
 
     RESOURCES: ClassVar = ("path",)  # as in `ForgottenUsersDataset`

@@ -28,11 +28,9 @@ def permuted_rows(count: int, limit: int | None, seed: int) -> tuple[np.ndarray,
 def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFrame) -> list[Record]:
     """Return each model's loss of AUC per permuted input, on the rows that were permuted.
 
-    `permuted` has, by model, a frame of row, label, input and score, with the input taken from another row.
-
-    Returns:
-        Records of model, input, rows, auc (on these rows), permuted_auc, fall (auc - permuted_auc), low, high and
-        confidence. An input whose interval contains 0 has no significant effect.
+    `permuted` has, by model, a frame of row, label, input and score, with the input taken from another row. Records
+    have model, input, rows, auc (on these rows), permuted_auc, fall (auc - permuted_auc), low, high and confidence. An
+    input whose interval contains 0 has no significant effect.
     """
     records, aligned = list[Record](), align_scores(scores)
     for model, table in permuted.items():

@@ -89,10 +89,8 @@ def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[list[Re
 def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstrap) -> list[Record]:
     """Return the `row_metrics` of every model, with intervals over users.
 
-    Returns:
-        Records of model, rows, positives, users, auc, auc_low, auc_high, confidence, the fields of `grouped_auc`,
-        log_loss (nats per row) and accuracy (share of rows where `score >= 0.5` equals the label) with their ends
-        `…_low` and `…_high`, and the same of each metric of an installed package.
+    Records have model, rows, positives, users, auc, auc_low, auc_high, confidence, the fields of `grouped_auc`, and of
+    each other metric, those of installed packages included, the mean over rows with its ends `…_low` and `…_high`.
     """
     aucs = auc.estimate().records("auc", bootstrap.confidence)
     gaucs = grouped_auc(paired.users, paired.labels, paired.scores, bootstrap)
@@ -185,11 +183,8 @@ def grouped_auc(
     """Return each model's GAUC: the mean AUC within users, weighted by rows (Zhu et al., KDD 2018, arXiv 1706.06978).
 
     Unlike AUC, it does not reward knowing which users like much. `users` are indices, `labels` are True for a like,
-    both of shape (rows,); `scores` have shape (models, rows).
-
-    Returns:
-        One record per model: gauc, gauc_low, gauc_high and gauc_users (users with both likes and dislikes, over whom
-        the mean is taken); below `LEAST_USERS` users, the others are None.
+    both of shape (rows,); `scores` have shape (models, rows). A record has gauc, gauc_low, gauc_high and gauc_users
+    (users with both likes and dislikes, over whom the mean is taken); below `LEAST_USERS` users, the others are None.
     """
     aucs = [_user_aucs(users, labels, scores_of_model) for scores_of_model in scores]
     if (gauc_users := aucs[0].height) < LEAST_USERS:

@@ -271,13 +271,9 @@ def render_report(
 ) -> str:
     """Render the self-contained HTML report: summary, tables, figures, and how to read them.
 
-    Args:
-        tables: "attribution" (see `attribute`), "segments" (`compute_segments`), "ingestion_report" and
-            "history_report" (check, rows, rule), "negatives_report" (`check_negatives`), "training_report".
-        figures: "auc", "roc", "calibration" and "training"; "second_stage" if there is one.
-        allow_mixed: whether inputs may stem from different runs, of which the page then warns.
-        found: a visitor's list ("example"), the "methods" that found it (see `methods_shown`), their "labels", if the
-            run recommends.
+    `tables` and `figures` have the names of the node `write_report`. With `allow_mixed`, the page warns that inputs may
+    stem from different runs. Where the run recommends, `found` has a visitor's list ("example"), the "methods" that
+    found it (see `methods_shown`), and their "labels".
     """
     best_first = sorted(metrics, key=itemgetter("auc"), reverse=True)
     return render_page(
@@ -290,13 +286,11 @@ def render_report(
         notes={record["model"]: notes[record["model"]] for record in metrics if record["model"] in notes},
         comparisons=comparisons,
         tests=describe_tests(metrics, comparisons),
-        attribution=tables["attribution"],
         allow_mixed=allow_mixed,
         warnings=[record["warning"] for record in tables["negatives_report"] if record["warning"]]
         + unread_prompts(tables["attribution"]),
         segmentations=_segments_by_model(tables["segments"], [record["model"] for record in best_first]),
-        **{name: tables[name] for name in ("ingestion_report", "history_report", "negatives_report")},
-        training_report=tables["training_report"],
+        **tables,
         training_measures=[
             name
             for name in dict.fromkeys(chain.from_iterable(tables["training_report"]))

@@ -53,10 +53,8 @@ def join_all(rows: pl.DataFrame, table: pl.DataFrame, on: list[str], refusal: st
 def align_scores(scores: pl.DataFrame) -> PairedScores:
     """Align the scores of all models, as `collect_scores` returns them, on the same ascending rows.
 
-    Raises:
-        MismatchError: a column is missing.
-        ValueError: there are no rows, a score is not a probability, a model scored a row twice, or models scored other
-            rows, users or labels; or a class has fewer than two rows.
+    MismatchError is raised for a missing column; ValueError if there are no rows, a score is not a probability, a model
+    scored a row twice, models scored other rows, users or labels, or a class has fewer than two rows.
     """
     if missing := [column for column in COLUMNS if column not in scores.columns]:
         raise MismatchError(f"scores: missing column(s) {missing}, found {scores.columns}.", "scores")

@@ -126,9 +126,8 @@ def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap, row_weights: Float
 def compare_models(auc: AucBootstrap, confidence: float) -> list[Record]:
     """Compare every pair of models on the same rows; `model_a` is the one that comes later in the scores.
 
-    Returns:
-        Records of model_a, model_b, auc_difference (a - b), low, high and two-sided p_value (all of this pair alone),
-        and p_adjusted (for the number of pairs, see `holm`).
+    Records have model_a, model_b, auc_difference (a - b), low, high and two-sided p_value (all of this pair alone), and
+    p_adjusted (for the number of pairs, see `holm`).
     """
     earlier, later = np.array(list(combinations(range(len(auc.models)), 2)), dtype=int).reshape(-1, 2).T
     difference = auc.differences(later, earlier)

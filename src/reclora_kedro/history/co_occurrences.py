@@ -38,13 +38,8 @@ def co_occurrence_vectors(
 
     Each like of a user and an item is 1 / √(likes of the user · likes of the item); the vectors span the
     co-occurrences that GF-CF's ideal low-pass filter keeps (Shen et al. 2021, arXiv 2108.07567). They are float32,
-    shape (items, at most components); zero for items without a training like.
-
-    Args:
-        users: users whose likes count, bool, shape (users,); None for all.
-
-    Raises:
-        Fault: fewer than two users, or items, have a training like.
+    shape (items, at most components); zero for items without a training like. `users` says whose likes count, bool,
+    shape (users,), None for all; a Fault is raised if fewer than two users, or items, have a training like.
     """
     from sklearn.decomposition import TruncatedSVD
 

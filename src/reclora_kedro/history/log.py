@@ -117,10 +117,8 @@ class InteractionLog:
         """Look up users by id, see `ids.listed`, each once, in the given order.
 
         A warning names unknown ones, and what is no id of this log and left out: None, NaN, and texts in a log of whole
-        numbers. The frame has user_id, of the type of the log's, and user_index (Int32), null for an unknown id.
-
-        Raises:
-            ValueError: a value is no id, or a number that is written in another way than the log's ids.
+        numbers. The frame has user_id, of the type of the log's, and user_index (Int32), null for an unknown id. A
+        value that is no id, or a number that is written in another way than the log's ids, is refused by a ValueError.
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3, 7]}), pl.DataFrame({"item_id": [1]})

@@ -84,10 +84,8 @@ def build_log(
     splits may then have one class or be empty, see `require_training`. Columns of the schema that the interactions lack
     have no values.
 
-    Raises:
-        MismatchError: the tables are of different runs.
-        Fault: the log is too short, no sample trains, or settings do not fit a log of impressions.
-        ShardError: any of these, on a worker.
+    Tables of different runs are refused by a MismatchError; a log that is too short, or none of whose samples trains,
+    and settings that do not fit a log of impressions by a Fault; any of these on a worker by a ShardError.
     """
     interactions, report = schema.complete(interactions.lazy()), report or CleaningReport()
     schema = (schema.after(growth.before.schema) if growth else schema).coded(interactions)

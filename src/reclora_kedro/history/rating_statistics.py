@@ -41,13 +41,10 @@ Ranges = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 class RatingStatistics:
-    """Precomputed sums of the log for statistics of any samples.
+    """Precomputed sums of the log for statistics of any samples; fields of items, such as genres, say which are alike.
 
-    Args:
-        log: the log; fields of its items, such as genres, define which items are alike.
-        delay: seconds until an event becomes visible.
-        until: second after which events stay invisible, if any.
-        scale: ratings that are scaled to 0 and 1, clipping others; None for the lowest and the highest.
+    An event becomes visible after `delay` seconds, or never if it is later than the second `until`. Ratings are scaled
+    to 0 and 1 from `scale`, clipping others, or from the lowest and the highest.
     """
 
     def __init__(

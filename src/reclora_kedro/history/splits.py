@@ -49,11 +49,8 @@ def split_of(place: pl.Expr, validation_begins: pl.Expr | int, test_begins: pl.E
     `per_user_last_out` this holds within each user only: other users' training rows may be later than a test row, which
     reveals what was popular then. A test row's history may hold earlier test events, as when serving.
 
-    Args:
-        place: place among all samples in the order of time (global_time), or the second (per_user_last_out), or with
-            ties in order the row's own event.
-        validation_begins: first place of the validation split, or the user's second to last second, or event.
-        test_begins: first place of the test split, or the user's last second, or event.
+    `place` is that among all samples in the order of time (global_time), or the second (per_user_last_out), or with
+    ties in order the row's own event; the others are the first ones of the validation and test splits.
 
     Examples:
         >>> config = SplitConfig(kind="global_time", train=0.6, validation=0.2)

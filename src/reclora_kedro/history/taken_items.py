@@ -145,13 +145,9 @@ def _new_likes(log: InteractionLog, split: str) -> pl.DataFrame:
 def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, limit: int, recency: float) -> csr_array:
     """Return the latest events of users at some moments, weighted by recency: float32, shape (moments, items).
 
+    `moments` have user_index and history_end, and `limit` bounds the events per user. `recency` is the weight of an
+    event relative to the next later one; events of one second share the weight at their mean number of later events.
     Where the log declares weights, an event counts as much besides.
-
-    Args:
-        moments: frame with user_index and history_end.
-        limit: maximum number of events per user.
-        recency: weight of an event relative to the next later one; events of one second share the weight at their mean
-            number of later events.
     """
     user, end = (moments[name].to_numpy() for name in ("user_index", "history_end"))
     start = np.maximum(sequences.starts[user], end - limit)

@@ -229,10 +229,7 @@ class Lens(nn.Module):
         Kind `target` is the input of the output layer, which is the last hidden layer of most models; `user`: the
         user's fields and history, the same for every target; `fields`: the fields' vectors; `rating_statistics`: those
         that the lens reads, standardised over the training samples; `field:<name>`: one indicator per value of this
-        field of the user, or of the item if users have no such field.
-
-        Raises:
-            ValueError: the model has no such state.
+        field of the user, or of the item if users have no such field. ValueError if the model has no such state.
         """
         if kind not in self.state_dims:
             kinds = ", ".join(self.state_dims)

@@ -121,10 +121,8 @@ class LensLoader:
     A sample is a position in its user's sequence, so that memory does not grow with samples times history length.
     Retrieval is faster the more samples of a user it handles at once, so it takes as many as `WINDOW_EVENTS` allows.
 
-    Without `targets`, the inputs that depend on the target item, a long history and statistics, are left out.
-
-    Raises:
-        MismatchError: the lens was built for other users or items than the log's.
+    Without `targets`, the inputs that depend on the target item, a long history and statistics, are left out. A lens
+    that was built for other users or items than the log's is refused by a MismatchError.
     """
 
     def __init__(self, log: InteractionLog, lens: Lens, targets: bool = True) -> None:

@@ -25,10 +25,7 @@ def grow_lens(lens: Lens, log: InteractionLog) -> Lens:
 
     Until they are trained, new ids are the unknown id, and new field values are ignored. Scores of samples without
     anything new are the same to the last bit if the log's events keep their rating levels (`levels_as_before`) and its
-    items their embeddings.
-
-    Raises:
-        MismatchError: the log has fewer users or items than the lens, lacks their fields, or has other rating levels.
+    items their embeddings. MismatchError if it has fewer users or items than the lens, or see `rearrange_lens`.
     """
     users = _followed(lens.sizes.users, log.users.height, "users")
     return rearrange_lens(lens, log, users, _followed(lens.sizes.items, log.items.height, "items"))
@@ -38,9 +35,7 @@ def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor
     """Return a frozen lens with its tables in the order of another log; only dropped users and items are forgotten.
 
     `users` and `items` have the index in the lens of each one of the log, or -1 for a new one: int64, shape (count,).
-
-    Raises:
-        MismatchError: the log lacks fields that the lens reads, or has other rating levels.
+    MismatchError if the log lacks fields that the lens reads, or has other rating levels.
     """
     sizes, levels = lens.sizes, int(log.sequences.rating_level.max(initial=0)) + 1
     if levels > sizes.rating_levels:
@@ -76,11 +71,8 @@ def continue_lens(
     own with their first training sample. The grown lens is kept as it is if no epoch improves the validation AUC, or if
     there are no new samples or none to validate on. `is_new` says which samples are new, shape (samples,); None for
     those later than the last training sample. The frozen lens is on the CPU; the first row of the training log is the
-    grown lens before training, and the log is empty if it was not trained.
-
-    Raises:
-        MismatchError: see `grow_lens`.
-        ShardError: the workers failed.
+    grown lens before training, and the log is empty if it was not trained. MismatchError is raised as by `grow_lens`,
+    and ShardError if the workers failed.
     """
     lens = grow_lens(lens, log)
     if is_new is None:

@@ -16,11 +16,8 @@ class EntityEmbedding(nn.Module):
 
     A field with several values is the mean of their vectors; a field without any is zero. In training, a share of ids
     is replaced by the unknown id, so that later users (items) find a trained vector there. The code tables and the
-    texts' vectors are buffers, which a saved lens contains.
-
-    Args:
-        width: maximum number of values of one field in one row.
-        values: number of distinct field values, all fields together.
+    texts' vectors are buffers, which a saved lens contains. There are `values` distinct field values, all fields
+    together, and at most `width` of one field in one row.
     """
 
     id_codes: Tensor

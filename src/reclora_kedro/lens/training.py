@@ -48,10 +48,8 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
     Workers share the parts of each step's rows (`config.batch_parts`) and sum their gradients, so that the result does
     not depend on their number, except for rounding: the frozen lens on the CPU, and a log with one row per epoch.
 
-    Raises:
-        FloatingPointError: training diverged.
-        ShardError: the workers failed.
-        ValueError: the training or validation split holds one class, or there are more workers than parts.
+    FloatingPointError is raised if training diverged, ShardError if the workers failed, and ValueError if the training
+    or validation split holds one class, or there are more workers than parts.
     """
     for split in ("train", "validation"):
         labels = log.samples_in(split, "label")["label"]
@@ -122,12 +120,8 @@ class LensTraining:
         An epoch is a pass over the rows or, if these are many, over `EPOCH_ROWS` of them that the pass has not had; it
         then has to be better by `LEAST_GAIN`, and steps have `LONG_PASS_BATCHES` times as many rows.
 
-        Args:
-            max_epochs: maximum of passes.
-            replay: row numbers from which each pass draws further samples.
-            replayed: number of samples drawn per pass.
-            keep_start: whether the initial weights count as epoch 0.
-            max_rows: maximum of rows in all passes, to the next epoch; None for no other bound.
+        Each of at most `max_epochs` passes draws `replayed` further samples from the rows `replay`; all together have
+        at most `max_rows` rows, to the next epoch. With `keep_start`, the initial weights count as epoch 0.
         """
         log, started, seen = TrainingLog(patience), time.perf_counter(), 0
         start = [NO_ROWS] if keep_start else []

@@ -34,10 +34,8 @@ class PipelineNames:
     def from_parameters(cls, parameters: Mapping[str, Any]) -> "PipelineNames":
         """Return the names in parameters; null drops a short history or a variant of conf/base.
 
-        Raises:
-            NameRefusedError: there is no short history or no variant, a name is unfit for catalog entries and paths, a
-                variant has the name of a short history, or names an unknown one, or a baseline is no module. The
-                message lists all faults.
+        A NameRefusedError lists all faults: no short history or no variant, a name that is unfit for catalog entries
+        and paths, a variant that has the name of a short history, or names an unknown one, a baseline without a module.
         """
         short_histories = _entries(parameters, "history", "short")
         variants = _entries(parameters, "finetuning", "variants")

@@ -12,8 +12,7 @@ HEADS = 2
 class AutoInt(Lens):
     """Multi-head self-attention over the fields, one layer, and an MLP; the history enters as its mean.
 
-    Raises:
-        ValueError: the heads cannot share the width of an embedding.
+    ValueError if the heads cannot share the width of an embedding.
     """
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:

@@ -21,10 +21,7 @@ class TextTransformer(Lens):
     """A transformer over the texts of the recent events, oldest first, and then of the target.
 
     Its output at the target (early fusion) is a field of the MLP, like the target itself. Items without training events
-    are treated as any other.
-
-    Raises:
-        ValueError: the lens does not read texts.
+    are treated as any other. ValueError if the lens does not read texts.
     """
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:

@@ -128,10 +128,7 @@ def name_current_model(
     """Name the current model with the versions that this run has made without the users.
 
     It is saved last, so that the service reads it, with the users among the forgotten ones, before the journal loses
-    their events.
-
-    Raises:
-        ValueError: a version that should be erased is needed.
+    their events. ValueError if a version that should be erased is needed.
     """
     made = versions_in_use([*TABLES, *weights])
     versions = dict(sorted({**model_history[0]["versions"], **made}.items()))
