@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import polars as pl
 from kedro.io import AbstractDataset
 
 from reclora_kedro.datasets.load_only import LoadOnlyDataset
@@ -32,13 +33,9 @@ class JoinedTablesDataset(LoadOnlyDataset):
         self._datasets = {name: AbstractDataset.from_config(name, table["dataset"]) for name, table in tables.items()}
 
     def load(self) -> Any:
-        import polars as pl
-
         return pl.concat([self._table(name) for name in self._datasets], how="diagonal_relaxed")
 
     def _table(self, name: str) -> Any:
-        import polars as pl
-
         from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
 
         table, factors = as_polars(self._datasets[name].load(), name), self._tables[name].get("multiply", {})

@@ -35,14 +35,4 @@ class PromptsDataset(EagerPolarsDataset):
     """A table of prompts, previewed by the text of the first one."""
 
     def preview(self) -> HTMLPreview:
-        return preformatted(self.load()["prompt"].first() or "")
-
-
-def preformatted(text: str) -> HTMLPreview:
-    """Return text as preformatted HTML with escaped markup.
-
-    Examples:
-        >>> preformatted("<b>Heat</b>")
-        '<pre>&lt;b&gt;Heat&lt;/b&gt;</pre>'
-    """
-    return HTMLPreview(f"<pre>{escape(text)}</pre>")
+        return HTMLPreview(f"<pre>{escape(self.load()['prompt'].first() or '')}</pre>")

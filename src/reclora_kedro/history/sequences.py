@@ -157,14 +157,9 @@ class TimeLog:
         self._keys = keys[self.order]
         self._offsets = np.append(0, np.bincount(index).cumsum())
 
-    def range_of(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the first and last places in `order` of the items' events."""
-        first, last = (self._offsets[np.minimum(each, len(self._offsets) - 1)] for each in (index, index + 1))
-        return first, last
-
     def range_before(self, index: np.ndarray, timestamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the places in `order` of the items' first events and of those at the given seconds or later."""
-        first, end = self.range_of(index)
+        first, end = (self._offsets[np.minimum(each, len(self._offsets) - 1)] for each in (index, index + 1))
         if (timestamp > self._last).all():  # which needs no search
             return first, end
         return first, np.searchsorted(self._keys, self._key(index, timestamp))

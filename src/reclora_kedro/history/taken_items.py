@@ -43,16 +43,13 @@ class TakenItems:
 
     def until(self, ends: np.ndarray, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return whether each user's events before a flat index contain the item: shape (n,)."""
-        return self._first_places(users, items) < ends - self.offsets[users]
+        pairs = pair_of(users, items)
+        first = np.searchsorted(self.pairs, pairs).clip(max=len(self.pairs) - 1)
+        return np.where(self.pairs[first] == pairs, self.places[first], BEHIND_ALL) < ends - self.offsets[users]
 
     def before(self, samples: pl.DataFrame) -> np.ndarray:
         """Return whether the history of each sample contains its item: shape (samples,)."""
         return self.until(*(samples[name].to_numpy() for name in ("history_end", "user_index", "item_index")))
-
-    def _first_places(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        pairs = pair_of(users, items)
-        first = np.searchsorted(self.pairs, pairs).clip(max=len(self.pairs) - 1)
-        return np.where(self.pairs[first] == pairs, self.places[first], BEHIND_ALL)
 
 
 def taken_before(sequences: Sequences, samples: pl.DataFrame) -> np.ndarray:

@@ -20,7 +20,6 @@ from reclora_kedro.lens.layers import (
     EntityEmbedding,
     MeasuredNumbers,
     NumericFields,
-    concat_fields,
     mean_pool,
     products,
     summarise,
@@ -144,8 +143,10 @@ class Lens(nn.Module):
         return [*numbers, (self.similarities, self.cosines(batch))] if self.similarities.output_dim else numbers
 
     def fields_state(self, batch: LensBatch) -> Tensor:
-        """Concatenate the vectors of all fields: (batch, fields_dim)."""
-        return concat_fields(*self.fields(batch), *(layer(numbers) for layer, numbers in self.numeric_fields(batch)))
+        """Concatenate the vectors of all fields, of which samples may share one of a row: (batch, fields_dim)."""
+        parts = [*self.fields(batch), *(layer(numbers) for layer, numbers in self.numeric_fields(batch))]
+        rows = max(map(len, parts))
+        return torch.cat([part.expand(rows, -1) for part in parts], dim=-1)
 
     def cosines(self, batch: LensBatch) -> Tensor:
         """Return `SIMILARITIES` of the target and each history: for each text encoder, then for co-occurrences.
@@ -209,7 +210,7 @@ class Lens(nn.Module):
     def hide_items(self) -> None:
         """In training, draw the items whose ids and co-occurrences are hidden until the next draw."""
         if self.training and self.config.co_occurrence_folds:
-            self.item.hide_ids()
+            self.item.hidden = torch.rand(self.sizes.items, device=self.item.id_codes.device) < self.item.id_dropout
 
     def _first_layer(self, batch: LensBatch) -> Tensor:
         """Compute the MLP's first layer as a sum over fields, (batch, hidden_dim), multiplying shared fields once."""

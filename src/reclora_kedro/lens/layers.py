@@ -54,12 +54,8 @@ class EntityEmbedding(nn.Module):
             self.of_numbers = MeasuredNumbers(numbers, embedding_dim)
             self.output_dim += self.of_numbers.output_dim
         self.text_width, self.text_dropout, self.number_count = text_width, text_dropout, numbers
-        self.hidden: Tensor | None = None
+        self.hidden: Tensor | None = None  # ids that the unknown id replaces, bool (count,); None to draw them by index
         self.table: Tensor | None = None
-
-    def hide_ids(self) -> None:
-        """Draw the ids to replace by the unknown id until the next draw: `hidden`, bool (count,)."""
-        self.hidden = torch.rand(self.id_codes.shape, device=self.id_codes.device) < self.id_dropout
 
     def tabulate(self) -> None:
         """Precompute the vectors of all users (items); the weights must not change afterwards."""
@@ -193,12 +189,6 @@ def summarise(similarities: Tensor, mask: Tensor) -> Tensor:
 def shared(events: Tensor) -> Tensor:
     """Return events as a factor of matrix products, without copies if all samples share one row of them."""
     return events[0] if len(events) == 1 else events
-
-
-def concat_fields(*parts: Tensor) -> Tensor:
-    """Concatenate fields, (batch, width) each; a field of one row is shared by all samples."""
-    rows = max(map(len, parts))
-    return torch.cat([part.expand(rows, -1) for part in parts], dim=-1)
 
 
 def mean_pool(events: Tensor, mask: Tensor) -> Tensor:

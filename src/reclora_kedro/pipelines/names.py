@@ -108,11 +108,6 @@ class PipelineNames:
         return tuple("log_without_embeddings" if name == CO_OCCURRENCE else name for name in named if name != TFIDF)
 
     @property
-    def prompt_template(self) -> str:
-        """The catalog entry of the Jinja text of prompts."""
-        return f"{self.parameters['prompt']['template']}.prompt_template"
-
-    @property
     def lens_reads_retriever(self) -> bool:
         """Whether the lens is trained on negatives of the retriever."""
         return bool(self.parameters["lens"]["retrieved_negatives"])
@@ -178,7 +173,12 @@ def _name_faults(step: str, block: str, names: Collection[str]) -> Iterator[Faul
     parameter = Parameter(f"{step}.{block}")
     if not names:
         yield Fault(parameter, "names nothing", "it needs at least one entry", f"See conf/base/parameters_{step}.yml")
-    reserved = _reserved_names()
+    # Names that entries, reports and namespaces already use for other things.
+    methods = (*ITEM_MODELS.modules(), *SECOND_STAGES)
+    models = {"lens", "untrained", *BASELINES.modules(), *methods, *(f"{name}{RERANKED}" for name in methods)}
+    questions = ("learning", "test", "champion", "previous")
+    beside_variants = ("log", "prompts", "scores", "config", "base_llm", "test_questions", "bootstrap")
+    reserved = {*models, *PIPELINES.modules(), *questions, *beside_variants}
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:
             others = f" other than {', '.join(sorted(reserved))}" if name in reserved else ""
@@ -188,15 +188,6 @@ def _name_faults(step: str, block: str, names: Collection[str]) -> Iterator[Faul
                 f"a name begins with a letter and has at most 64 letters, digits and underscores{others}",
                 "Rename it",
             )
-
-
-def _reserved_names() -> set[str]:
-    """Return the names that entries, reports and namespaces already use for other things."""
-    methods = (*ITEM_MODELS.modules(), *SECOND_STAGES)
-    models = {"lens", "untrained", *BASELINES.modules(), *methods, *(f"{name}{RERANKED}" for name in methods)}
-    questions = ("learning", "test", "champion", "previous")
-    beside_variants = ("log", "prompts", "scores", "config", "base_llm", "test_questions", "bootstrap")
-    return {*models, *PIPELINES.modules(), *questions, *beside_variants}
 
 
 def _history_faults(variants: Mapping[str, Any], short_histories: Collection[str]) -> Iterator[Fault]:

@@ -60,7 +60,8 @@ def settings_of(variant: str) -> dict[str, str]:
 
 
 def _prompt_node(names: PipelineNames, history: str) -> Node:
-    read = ["base_llm", names.prompt_template, "log", "questions", f"{history}.short_history"]
+    template = f"{names.parameters['prompt']['template']}.prompt_template"
+    read = ["base_llm", template, "log", "questions", f"{history}.short_history"]
     return node(
         build_prompts,
         [*read, "params:prompt", "params:ingestion.items.missing_title"],

@@ -66,8 +66,6 @@ def write_report(
     **drawn: go.Figure,
 ) -> str:
     """Render all results as one HTML page, which opens with a visitor's titles and with how well methods find items."""
-    if candidate_choice is not None and (stage := stored_choice(candidate_choice).stage) != SecondStage():
-        drawn["second_stage"] = stage.figure()
     tables = {
         "attribution": attribution,
         "segments": segments,
@@ -77,8 +75,10 @@ def write_report(
         "training_report": training_report,
     }
     notes, found = attributes("NOTE", baselines), None
-    if candidate_choice is not None and shortlist_report is not None:
-        chosen = stored_choice(candidate_choice)
+    chosen = None if candidate_choice is None else stored_choice(candidate_choice)
+    if chosen and chosen.stage != SecondStage():
+        drawn["second_stage"] = chosen.stage.figure()
+    if chosen and shortlist_report is not None:
         found = {
             "example": shortlist_report.get("example"),
             "methods": report.methods_shown(candidate_metrics or [], chosen.name),
