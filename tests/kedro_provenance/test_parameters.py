@@ -90,7 +90,7 @@ def refusal(tmp_path):
 
 SOUND = """
 _mine: &mine {min_history: 3}
-history: {<<: *mine, rating_levels: {step: 0.5}, short: {near: {kind: retrieved, k: 3}}}
+history: {<<: *mine, rating_levels: 10, short: {near: {kind: retrieved, k: 3}}}
 ingestion: {users: null, item_texts: {item_id: id, fields: [{name: plot, column: plot}]}}
 prompt: {chat_template_arguments: {enable_thinking: false}}
 """
