@@ -39,8 +39,8 @@ from results import publish
 from running import Project, open_project, run
 from tqdm import tqdm
 
+from reclora_kedro.distributed.checkpoints import FinishedShards
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, connect, map_shards
-from reclora_kedro.distributed.finished import FinishedShards
 
 STEPS = ("LLM scoring", "lens training")
 CHOICE, LISTS = RECOMMENDATION = ("choice of the method", "everyone's lists")

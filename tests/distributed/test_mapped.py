@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from reclora_kedro.distributed import mapped
-from reclora_kedro.distributed.engine import LOCAL, in_files
-from reclora_kedro.distributed.mapped import LEAST_BYTES, read, write
+from reclora_kedro.distributed import engine as engine_module
+from reclora_kedro.distributed.engine import LEAST_BYTES, LOCAL, in_files, read_mapped, write_mapped
 
 
 @pytest.fixture
@@ -36,8 +35,8 @@ def arrays():
 
 def test_a_value_is_read_as_it_was_written_and_each_large_array_once(folders):
     value = arrays()
-    write(value, folders[0])
-    copy = read(folders[0])
+    write_mapped(value, folders[0])
+    copy = read_mapped(folders[0])
     for name in (names := ("large", "by_column", "part", "small", "none")):
         np.testing.assert_array_equal(copy[name], value[name])
     assert [name for name in names if copy[name].flags.writeable] == ["part", "small", "none"]  # these are pickled
@@ -48,11 +47,11 @@ def test_a_value_is_read_as_it_was_written_and_each_large_array_once(folders):
 
 
 def test_arrays_of_a_file_are_not_written_again(folders):
-    write(arrays(), folders[0])
-    first = read(folders[0])
-    write({"first": first, "rows": first["large"][16:128], "other": first["large"] + 1}, folders[1])
+    write_mapped(arrays(), folders[0])
+    first = read_mapped(folders[0])
+    write_mapped({"first": first, "rows": first["large"][16:128], "other": first["large"] + 1}, folders[1])
     assert (folders[1] / "arrays").stat().st_size == first["part"].nbytes + first["large"].nbytes  # and of the other
-    second = read(folders[1])
+    second = read_mapped(folders[1])
     np.testing.assert_array_equal(second["rows"], first["large"][16:128])
     np.testing.assert_array_equal(second["other"], first["large"] + 1)
 
@@ -68,10 +67,10 @@ def test_memory_holds_the_arrays_of_a_value_in_files_once(monkeypatch, shards):
         gc.collect()
         assert (own() is None) == (shards == 2)
         assert value["large"].sum() == total
-        assert len(mapped._files) == shards - 1
+        assert len(engine_module._files) == shards - 1
     del value
     gc.collect()
-    assert len(mapped._files) == 0
+    assert len(engine_module._files) == 0
 
 
 def test_where_the_disk_is_full_another_folder_is_advised(monkeypatch, tmp_path):

@@ -8,8 +8,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from few_rows import GATE_DIM, PROMPT_FORMAT, random_prompts, with_adapter
 from kedro_provenance.errors import MismatchError
 from named import PARAMETERS
+from reclora_kedro.distributed.checkpoints import FinishedShards
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.llm.answer_model import AnswerModel, answering_model
 from reclora_kedro.llm.batching import pad_right

@@ -48,7 +48,7 @@ from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.recommendation.delivery import best_of_shortlists, items_of_users, lists_for_users
 from reclora_kedro.recommendation.recommender import REASONS
 from reclora_kedro.recommendation.second_stage import SecondStage
-from reclora_kedro.serving import live_sequences
+from reclora_kedro.serving import live_log as live_log_module
 from reclora_kedro.serving.app import _reload_when_told, create_app
 from reclora_kedro.serving.guard import Tokens
 from reclora_kedro.serving.journal import Changes, Content, UserContent
@@ -360,7 +360,7 @@ def test_a_snapshot_brought_up_to_date_is_one_taken_anew(current_model):
 
 
 def test_what_a_user_changes_costs_no_more_than_their_events(current_model, monkeypatch):
-    monkeypatch.setattr(live_sequences, "LEAST_RATIO", 2)  # as in a log with more events
+    monkeypatch.setattr(live_log_module, "LEAST_RATIO", 2)  # as in a log with more events
     live = LiveLog(current_model.log, current_model.ingestion, Content([], {}))
     before = Snapshot.take(current_model, live)
     for content in (UserContent([Event("a", "2", "7", 5.0, BEGIN + 999)], None), UserContent([], BEGIN + 10_000)):

@@ -16,7 +16,7 @@ from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.history import rating_statistics, sequences
 from reclora_kedro.history.rating_statistics import RatingStatistics
 from reclora_kedro.history.sequences import places_of
-from reclora_kedro.serving import live_sequences
+from reclora_kedro.serving import live_log as live_log_module
 from reclora_kedro.serving.journal import Changes, Content, UserContent
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import SPARE_USERS, LiveLog
@@ -74,7 +74,7 @@ def test_what_is_read_of_events_in_any_order_is_that_of_a_log_of_all_of_them(bat
             (item_knn, "MOST_CHANGES", 6),
             (item_knn, "EVENTS", 8),
             (item_knn, "NEAREST", 5),
-            (live_sequences, "SPARE_EVENTS", 1),
+            (live_log_module, "SPARE_EVENTS", 1),
         ):
             patch.setattr(module, name, value)
         live_log = live(duplicates=duplicates)
@@ -120,9 +120,9 @@ CHANGES = st.lists(
 @given(CHANGES, st.sampled_from([1, 3, 1000]))
 def test_a_log_with_changed_users_is_one_of_what_the_journal_has_now(changes, least_ratio):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (sequences, live_sequences):
+        for module in (sequences, live_log_module):
             patch.setattr(module, "LEAST_RATIO", least_ratio)
-        patch.setattr(live_sequences, "SPARE_EVENTS", 1)
+        patch.setattr(live_log_module, "SPARE_EVENTS", 1)
         patch.setattr(rating_statistics, "RECENT", 2)
         live_log, events, dropped = live(), [], {}
         log = live_log.current().log
@@ -218,7 +218,7 @@ def test_a_rating_is_a_like_where_ingestion_takes_it_for_one():
 
 
 def test_visitors_take_room_and_more_is_made_in_time(monkeypatch):
-    monkeypatch.setattr(live_sequences, "SPARE_EVENTS", 20)
+    monkeypatch.setattr(live_log_module, "SPARE_EVENTS", 20)
     live_log = live()
     first, visits = live_log.current(), 0
     while live_log.current() is first:

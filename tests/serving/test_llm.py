@@ -100,12 +100,12 @@ def test_scores_are_those_of_a_run_whether_all_users_share_a_batch_or_take_turns
         assert current_model.log.items["item_id"].gather(answer.items).to_list() == own["item_id"].to_list()
         np.testing.assert_allclose(answer.scores, own["score"], atol=1e-4)
     because = [answer.because[0] for answer in answers]
-    assert all(len(reason.gates) == 4 for reason in because)
+    assert all(len(reason["gates"]) == 4 for reason in because)
     for answer in answers:
         titles = current_model.log.items["title"].gather(answer.items)
         for title, reason in zip(titles, answer.because, strict=True):
-            assert f"New item: {title}" in reason.prompt
-    assert len({tuple(reason.gates) for reason in because}) == len(users)
+            assert f"New item: {title}" in reason["prompt"]
+    assert len({tuple(reason["gates"]) for reason in because}) == len(users)
     text = service.metrics.text().decode()
     rows = sum(len(answer.items) for answer in answers)
     assert ('reclora_batch_rows_count{queue="llm"} 1.0' in text) == (prompts_per_batch == 100)

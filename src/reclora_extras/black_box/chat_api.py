@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from kedro_provenance.files.digests import digest
 from reclora_extras import install_line
-from reclora_kedro.distributed.finished import FinishedShards
+from reclora_kedro.distributed.checkpoints import FinishedShards
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.parameters import Count, CountOrZero, Positive
 from reclora_kedro.progress import Progress

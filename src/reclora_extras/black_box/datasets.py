@@ -54,8 +54,8 @@ class KeptAnswersDataset(CheckpointStoreDataset):
     """Load a folder of answers by content, which stay after the node: each call is paid once."""
 
     def load(self) -> Any:
-        """Return the folder as :class:`reclora_kedro.distributed.finished.FinishedShards`."""
-        from reclora_kedro.distributed.finished import FinishedShards
+        """Return the folder as :class:`reclora_kedro.distributed.checkpoints.FinishedShards`."""
+        from reclora_kedro.distributed.checkpoints import FinishedShards
 
         return FinishedShards(self._filepath, "answers", self._credentials)
 

@@ -12,8 +12,8 @@ from rich.console import Group
 from kedro_provenance.parameters import reads
 from reclora_extras.black_box.chat_api import ChatApi
 from reclora_extras.black_box.config import BlackBoxConfig
+from reclora_kedro.distributed.checkpoints import FinishedShards
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.evaluation import formats, metrics
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records

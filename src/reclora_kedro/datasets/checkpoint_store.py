@@ -41,7 +41,7 @@ class FinishedShardsDataset(CheckpointStoreDataset):
     """Provides a scoring with its folder of finished shards, likewise."""
 
     def load(self) -> Any:
-        """Return the folder as :class:`reclora_kedro.distributed.finished.FinishedShards`."""
-        from reclora_kedro.distributed.finished import FinishedShards
+        """Return the folder as :class:`reclora_kedro.distributed.checkpoints.FinishedShards`."""
+        from reclora_kedro.distributed.checkpoints import FinishedShards
 
         return FinishedShards(self._filepath, self.recipe_key, self._credentials)

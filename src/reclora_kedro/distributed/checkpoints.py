@@ -1,16 +1,20 @@
-"""Training checkpoints, stored under a key of the training so that an interrupted run resumes."""
+"""What a killed run need not repeat: checkpoints of a training, and results of finished shards of a step.
+
+They are stored under a key of the training, or of the step.
+"""
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.numpy
 import torch
-from safetensors.torch import load
-from safetensors.torch import save as safetensors_bytes
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -56,8 +60,8 @@ class CheckpointStore:
         With an OSError, such as on a full disk, earlier checkpoints stay.
         """
         metadata = {"values": json.dumps(values, allow_nan=False)}
-        content = safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
-        name = f"step-{step:08d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+        content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
+        name = f"step-{step:08d}-{_digest(content)}.safetensors"
         file = f"{self.folder}/{self.training}/{name}"
         try:
             write_whole(file, content, self.options)
@@ -77,7 +81,7 @@ class CheckpointStore:
         for name in names:
             file = f"{self.folder}/{self.training}/{name}"
             content = read(file, self.options)
-            if hashlib.sha256(content).hexdigest()[:16] != name.removesuffix(".safetensors").rpartition("-")[2]:
+            if _digest(content) != name.removesuffix(".safetensors").rpartition("-")[2]:
                 logger.warning("%s is damaged (its content does not match its digest) and is skipped.", file)
                 continue
             header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -93,6 +97,57 @@ class CheckpointStore:
     def _names(self, training: str) -> list[str]:
         names = names_in(f"{self.folder}/{training}", self.options)
         return sorted((name for name in names if name.startswith("step-")), reverse=True)
+
+
+class FinishedShards:
+    """One array per finished shard, in a local folder or an object storage.
+
+    A file's name holds the shard's name and a digest of the content; damaged files do not count. `work`, the key of the
+    step, names a subfolder; see `CheckpointStore` for the others.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     finished = FinishedShards(folder, "a key")
+        ...     run = lambda places: (np.array(place) for place in places)
+        ...     _ = next(finished.resume(["first", "second"], run))  # and the run is killed
+        ...     list(finished.resume(["first", "second"], run))
+        [(0, array(0)), (1, array(1))]
+    """
+
+    def __init__(self, folder: str | Path, work: str, options: Mapping[str, Any] | None = None) -> None:
+        self.folder = f"{folder if is_remote(folder) else Path(folder).absolute()}/{work}"
+        self.options = options or {}
+
+    def resume(
+        self, names: Sequence[str], run: Callable[[Sequence[int]], Iterable[np.ndarray]]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield place and result of every shard: first those already finished, then the others, which are saved.
+
+        A name is the digest of what a shard's result depends on besides the step; `run` computes the results of the
+        shards at the given places, in order. OSError is raised for a result that cannot be written.
+        """
+        remove_drafts(self.folder)
+        missing, files = [], dict[str, list[str]]()
+        for file in names_in(self.folder, self.options):
+            files.setdefault(file.rpartition("-")[0], []).append(file)
+        for place, name in enumerate(names):
+            if (result := self._read(name, files.get(name, ()))) is None:
+                missing.append(place)
+            else:
+                yield place, result
+        for place, result in zip(missing, run(missing), strict=True):
+            content = safetensors.numpy.save({"result": result})
+            write_whole(f"{self.folder}/{names[place]}-{_digest(content)}.safetensors", content, self.options)
+            yield place, result
+
+    def _read(self, name: str, files: Sequence[str]) -> np.ndarray | None:
+        """Read a shard's result from its first intact file; None if it has none."""
+        for file in files:
+            content = read(f"{self.folder}/{file}", self.options)
+            if file == f"{name}-{_digest(content)}.safetensors":
+                return safetensors.numpy.load(content)["result"]
+        return None
 
 
 def training_tensors(
@@ -130,3 +185,7 @@ def restore_random_states(states: dict[str, Tensor], device: torch.device) -> No
     torch.set_rng_state(states["torch"].cpu().clone())  # PyTorch crashes on a view into a larger tensor
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"].cpu().clone(), device)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -5,7 +5,9 @@ Steps map a function over shards of their rows (`map_shards`), or train data-par
 """
 
 import logging
+import mmap
 import os
+import pickle
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +17,8 @@ from functools import cached_property, partial
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Literal, Self, TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -24,7 +27,6 @@ from kedro_provenance.files.atomic import note_full_disk
 from kedro_provenance.files.lifetime import end_with_parent
 from kedro_provenance.files.scratch import scratch_folder
 from kedro_provenance.parameters import Block, Resource
-from reclora_kedro.distributed import mapped
 from reclora_kedro.extras import install_line
 from reclora_kedro.parameters import MAX_INT32, Count, NonNegative, Positive
 from reclora_kedro.progress import Progress
@@ -38,8 +40,13 @@ T = TypeVar("T")
 
 MAX_FAILURES = 3  # retries of a shard whose worker is lost, and of a group that loses a worker
 SHARDS_PER_CORE = 2  # from which on processes start, each of which takes some seconds until it works
+LEAST_BYTES = 2**16  # of an array that processes map from a file; smaller ones are pickled
+ALIGNMENT = 64  # bytes, of such an array in its file
 MAKE_ROOM_AFTER = 30  # seconds without a result; a finished worker then ends, as a lost one may wait for its place
 
+Place = tuple[str, int, int]  # path of a file, first byte of an array in it, and the byte after its last one
+
+_files: WeakValueDictionary[str, mmap.mmap] = WeakValueDictionary()  # that this process has mapped, by path
 _idle: list[Any] = []  # workers without GPUs, kept for the next map, since starting one takes seconds
 
 
@@ -140,8 +147,7 @@ def map_shards(
     Without Ray, processes on all cores share many shards of a function that uses `one_thread`; they map its arrays into
     memory, which they share, from a file.
 
-    Raises:
-        ShardError: a shard failed on a worker, or the cluster was lost; names step, shard, cause. See also `connect`.
+    ShardError names step, shard and cause if a shard failed on a worker, or the cluster was lost. See also `connect`.
 
     Examples:
         >>> list(map_shards(sum, [[1, 2], [3]], LOCAL, "add"))
@@ -162,9 +168,7 @@ def train_together(train: "Callable[[Group], R]", engine: EngineConfig, step: st
     """Call a function with a `Group`: this process, or all workers of a Ray; return the first one's result.
 
     The function is pickled. A group that loses a worker starts again, up to three times, from its checkpoints if any.
-
-    Raises:
-        ShardError: the function failed on a worker, or the cluster was lost; names step and cause. See also `connect`.
+    ShardError names step and cause if the function failed on a worker, or the cluster was lost. See also `connect`.
     """
     if not engine.spreads:
         from reclora_kedro.distributed.group import ALONE
@@ -310,19 +314,73 @@ def in_files(value: T, engine: EngineConfig, rows: int) -> Iterator[T]:
         return
     with _written(value, engine) as folder:
         del value
-        yield mapped.read(folder)
+        yield read_mapped(folder)
 
 
 @contextmanager
 def _written(value: Any, engine: EngineConfig) -> Iterator[Path]:
     with scratch_folder(engine.scratch) as folder:
         try:
-            mapped.write(value, Path(folder))
+            write_mapped(value, Path(folder))
         except OSError as error:
             note_full_disk(error, Path(folder), "Name a folder with more room in engine.scratch.")
             raise
         del value
         yield Path(folder)
+
+
+def write_mapped(value: Any, folder: Path) -> None:
+    """Write a value to an empty folder, for `read_mapped`; arrays that were read from another folder stay there."""
+    path, places = folder / "arrays", list[Place]()
+    with path.open("wb") as file:
+
+        def keep(buffer: pickle.PickleBuffer) -> bool:
+            raw = buffer.raw()
+            if raw.nbytes < LEAST_BYTES:
+                return True  # pickle it
+            places.append(_place(raw) or _append(raw, file))
+            return False
+
+        content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=keep)
+    with (folder / "value").open("wb") as file:
+        pickle.dump((places, content), file)
+
+
+def read_mapped(folder: Path) -> Any:
+    """Return the value of a folder that this machine wrote; its large arrays are read-only, and in files."""
+    with (folder / "value").open("rb") as file:
+        places, content = pickle.load(file)
+    files = {path: _mapped(path) for path, *_ in places}
+    return pickle.loads(content, buffers=[files[path][start:end] for path, start, end in places])
+
+
+def _mapped(path: str) -> memoryview:
+    memory = _files.get(path)
+    if memory is None:
+        with Path(path).open("rb") as file:
+            memory = _files[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return memoryview(memory)
+
+
+def _append(raw: memoryview, file: BinaryIO) -> Place:
+    file.write(bytes(-file.tell() % ALIGNMENT))
+    start = file.tell()
+    file.write(raw)
+    return file.name, start, file.tell()
+
+
+def _place(raw: memoryview) -> Place | None:
+    """Return where bytes are in a file that this process has mapped; None if they are in none."""
+    address = _address(raw)
+    for path, memory in _files.items():
+        start = address - _address(memory)
+        if 0 <= start < len(memory):
+            return path, start, start + raw.nbytes
+    return None
+
+
+def _address(buffer: memoryview | mmap.mmap) -> int:
+    return np.frombuffer(buffer, np.uint8).ctypes.data
 
 
 @contextmanager
@@ -375,7 +433,7 @@ def _begin(folder: Path) -> None:
     """Load the function, whose arrays stay in the file."""
     global _kept
     Progress.hidden = True  # the process that waits for the shards shows how many are done
-    _kept = mapped.read(folder)
+    _kept = read_mapped(folder)
 
 
 def _run_kept(shard: Any) -> Any:

@@ -16,8 +16,8 @@ from kedro_provenance.files.digests import digest
 from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.adapters.base import AdapterMethod
 from reclora_kedro.adapters.methods import load_adapter, method_of, restore_adapter
+from reclora_kedro.distributed.checkpoints import FinishedShards
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
-from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.blend import Blend

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from functools import wraps
 from importlib.metadata import version
+from importlib.util import find_spec
 from math import inf
 from typing import Any
 
@@ -13,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from reclora_kedro.serving.batches import QueueClosedError, QueueFullError
@@ -21,13 +24,14 @@ from reclora_kedro.serving.connections import connections_of
 from reclora_kedro.serving.guard import OPEN_PATHS, Guard, Tokens, too_many
 from reclora_kedro.serving.page import Page
 from reclora_kedro.serving.problems import ProblemError, faults_of, invalid_request, unknown
-from reclora_kedro.serving.routes import Routes
+from reclora_kedro.serving.routes import Json, Routes
 from reclora_kedro.serving.service import CLOSING_SHARE, ReloadRefusedError, RequestExpiredError, Service
-from reclora_kedro.serving.tools import add_tools
+from reclora_kedro.serving.shapes import Events, Recommend, Score
 
 logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 600  # seconds between two tries to load a model, of which each failure doubles the number
+INSTRUCTIONS = "Recommendations of a trained recommender. Events that are added count in the next answer."
 
 
 def create_app(
@@ -38,9 +42,8 @@ def create_app(
 ) -> FastAPI:
     """Create the app of a service, whose requests need tokens, if any.
 
-    Args:
-        newest: returns what chooses the current model now, such as versions of its alias; a change triggers a reload.
-        roll_back: names the previous model and returns what `newest` does then.
+    `newest` returns what chooses the current model now, such as versions of its alias; a change triggers a reload.
+    `roll_back` names the previous model and returns what `newest` does then.
     """
 
     @asynccontextmanager
@@ -70,7 +73,7 @@ def create_app(
     routes = Routes(service, roll_back)
     routes.add_to(app)
     Page(routes).add_to(app)
-    tools = add_tools(app, routes)
+    tools = _add_tools(app, routes)
     if tokens is not None:
         _describe_token(app)
     return app
@@ -153,3 +156,69 @@ def _add_problems(app: FastAPI, service: Service) -> None:
             return problem_of(request, error).response()
 
         app.add_exception_handler(kind, answer)
+
+
+def _add_tools(app: FastAPI, routes: Routes) -> AbstractAsyncContextManager[Any]:
+    """Add routes as tools of the Model Context Protocol, at /mcp, if its SDK, the extra `mcp`, is installed.
+
+    Enter the returned context while the app answers.
+    """
+    if find_spec("mcp") is None:
+        return nullcontext()
+    from mcp.server.mcpserver import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    server: Any = MCPServer("reclora", instructions=INSTRUCTIONS)
+
+    def tool(verb: Callable[..., Awaitable[Json]]) -> None:
+        """Add a tool whose problems reach the caller; the SDK hides the texts of other errors."""
+
+        @wraps(verb)
+        async def answer(*arguments: Any, **named: Any) -> Json:
+            try:
+                return await verb(*arguments, **named)
+            except (ProblemError, ValidationError) as error:
+                raise ToolError(str(error)) from error
+
+        server.tool()(answer)
+
+    @tool
+    async def recommend(
+        user: str | int, n: int = 10, model: str | None = None, filter: dict[str, list[str]] | None = None
+    ) -> Json:
+        """Recommend items to a user, with reasons; `filter` has allowed values by field of items, such as genres."""
+        body = {"user": user, "n": n, "model": model, "filter": filter or {}, "explain": True}
+        return await routes.recommend(Recommend.model_validate(body))
+
+    @tool
+    async def score(user: str | int, items: list[str | int], model: str | None = None) -> Json:
+        """Estimate how likely a user is to like each of the items, by id."""
+        return await routes.score(Score.model_validate({"user": user, "items": items, "model": model}))
+
+    @tool
+    async def add_event(
+        user: str | int,
+        item: str | int,
+        rating: float | None = None,
+        clicked: bool | None = None,
+        columns: dict[str, Any] | None = None,
+    ) -> Json:
+        """Store that a user took an item; it counts in the next answer. `columns` are those that the log declares."""
+        event = (columns or {}) | {"user": user, "item": item, "rating": rating, "clicked": clicked}
+        return await routes.add_events(Events.model_validate({"events": [event]}))
+
+    @tool
+    async def user(user: str | int) -> Json:
+        """Return a user's profile and latest events."""
+        return await routes.user(str(user))
+
+    @tool
+    async def items(q: str, limit: int = 20) -> Json:
+        """Find items by a text in their title; returns their ids."""
+        return await routes.items(q, limit)
+
+    unguarded = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the app's own guard sees to hosts
+    tools = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=unguarded)
+    app.router.routes.extend(tools.routes)
+    return server.session_manager.run()

@@ -55,13 +55,9 @@ class Batches(Generic[Part, Result]):
         return len(self._requests)
 
     async def submit(self, parts: Sequence[tuple[Part, int]]) -> list[Result]:
-        """Return the results of a request's parts, each given with its number of rows.
+        """Return the results of a request's parts, each given with its number of rows; raise one of the errors above.
 
         When the caller is cancelled, parts that are not being computed leave the queue.
-
-        Raises:
-            QueueFullError: too many requests are waiting.
-            QueueClosedError: the service is ending.
         """
         waiting = deque(_Waiting(part, rows, Future()) for part, rows in parts)
         futures = [each.future for each in waiting]

@@ -108,8 +108,7 @@ class Journal:
         observe_fault: called with the step that failed, one of `metrics.STEPS`.
         forgotten: returns who is forgotten now, at every commit and before reading; if it fails, nothing is stored.
 
-    Raises:
-        JournalError: the database cannot be written.
+    JournalError is raised if the database cannot be written.
     """
 
     def __init__(

@@ -44,21 +44,13 @@ HAS_COLUMNS = "SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('events')
 
 
 class JournalDatabase(ABC):
-    """Where a journal is kept.
+    """Where a journal is kept."""
 
-    Attributes:
-        address: a file, or a URL without a password.
-        Error: what the driver's errors are.
-        begin_reading: the statement that begins a transaction which reads one state, whatever others commit.
-        begin_writing: the one that begins a transaction with the lock of the journal, which one writer of all has.
-        advice: what to do if the journal cannot be used.
-    """
-
-    address: str
-    Error: type[Exception]
-    begin_reading: str
-    begin_writing: str
-    advice: str
+    address: str  # a file, or a URL without a password
+    Error: type[Exception]  # of the driver
+    begin_reading: str  # the statement that begins a transaction which reads one state, whatever others commit
+    begin_writing: str  # the one that begins a transaction with the lock of the journal, which one writer of all has
+    advice: str  # what to do if the journal cannot be used
 
     @abstractmethod
     def connect(self) -> Connection:
@@ -120,11 +112,7 @@ def in_a_line(error: object) -> str:
 
 
 def journal_database(address: str) -> JournalDatabase:
-    """Return the database of a journal: a local file, or a URL such as postgresql://user@host/database.
-
-    Raises:
-        JournalError: the address is neither, or holds a password.
-    """
+    """Return the database of a local file or of postgresql://user@host/database; JournalError for another address."""
     if address.startswith(("postgresql://", "postgres://")):
         return PostgresDatabase(address)
     if is_remote(address) or "://" in address:
@@ -256,7 +244,7 @@ class PostgresDatabase(JournalDatabase):
     def _connected(self) -> Connection:
         import psycopg
 
-        driver: Any = psycopg.connect(self.address, autocommit=True, **self._options)
+        driver = psycopg.connect(self.address, autocommit=True, **self._options)
         with _closed_on_failure(Connection(driver, is_file=False)) as connection:
             if (encoding := driver.info.parameter_status("server_encoding")) != "UTF8":
                 raise JournalError(
@@ -280,15 +268,13 @@ class PostgresDatabase(JournalDatabase):
         return bool(existing)
 
     def is_lost(self, connection: Connection) -> bool:
-        driver: Any = connection.driver
-        return bool(driver.closed)
+        return bool(connection.driver.closed)
 
 
 def erase_events(address: str, users: Iterable[Any]) -> int:
     """Delete all events of users for good and return their number, 0 if there is no journal; services notice at once.
 
-    Raises:
-        ValueError: the journal is locked, cannot be reached, or is none.
+    ValueError is raised for a journal that is locked or cannot be reached, and for what is no journal.
     """
     if is_remote(address):
         return 0

@@ -5,8 +5,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from reclora_kedro.ingestion.ids import BLANKS
 
@@ -41,24 +40,16 @@ PLACE = (
 )
 
 
-class DriverConnection(Protocol):
-    """What the connections of sqlite3 and Psycopg have in common."""
-
-    def execute(self, statement: str, parameters: Any = ..., /) -> Any: ...
-
-    def close(self) -> None: ...
-
-
 class Connection:
-    """A connection that commits each statement unless a transaction has begun."""
+    """A connection, by sqlite3 or Psycopg, that commits each statement unless a transaction has begun."""
 
-    def __init__(self, driver: DriverConnection, *, is_file: bool) -> None:
+    def __init__(self, driver: Any, *, is_file: bool) -> None:
         self.driver, self._is_file = driver, is_file
         self.close = driver.close
 
     def run(self, statement: str, **values: Any) -> Any:
         """Run a statement with a value for each `:name`, and return the driver's cursor."""
-        return self.driver.execute(statement if self._is_file else _for_psycopg(statement), values)
+        return self.driver.execute(statement if self._is_file else re.sub(r":(\w+)", r"%(\1)s", statement), values)
 
     def has_table(self, name: str) -> bool:
         catalog = "FROM sqlite_schema WHERE name = :name" if self._is_file else "WHERE to_regclass(:name) IS NOT NULL"
@@ -76,11 +67,6 @@ class Connection:
         if self.run(READ_TOTALS).fetchone() is None:
             [[events, checksums]] = self.run(SUMS).fetchall()
             self.run("INSERT INTO totals VALUES (:events, :checksums)", events=events, checksums=int(checksums))
-
-
-@cache
-def _for_psycopg(statement: str) -> str:
-    return re.sub(r":(\w+)", r"%(\1)s", statement)
 
 
 UNCHECKED = "unchecked"  # stands for the checksum in journals of earlier releases, which have none
@@ -139,15 +125,15 @@ def stored_event(connection: Connection, event_id: str) -> Event | None:
 def stored_events(connection: Connection, after: int = 0, user_id: str | None = None) -> list[Event]:
     """Return the events of a journal, or of a user, behind a place, in the order in which they were acknowledged.
 
-    Raises:
-        JournalError: an event is not as it was written, or there are others than were written. Those of earlier
-            releases have no checksum until a service takes the journal over.
+    JournalError is raised if an event is not as it was written, or there are others than were written. Those of earlier
+    releases have no checksum until a service takes the journal over.
     """
     of_user = "" if user_id is None else " AND user_id = :user_id"
     rows = connection.run(f"{NEW_EVENTS}{of_user} ORDER BY sequence", after=after, user_id=user_id)
     events, checksums = list[Event](), 0
     for event, sequence, stored in _rows(rows):
-        events.append(_as_read(event))
+        # Ids are as they are read everywhere: earlier releases stored blanks around them.
+        events.append(event._replace(user_id=event.user_id.strip(BLANKS), item_id=event.item_id.strip(BLANKS)))
         checksums += (own := checksum(event))
         if stored not in (UNCHECKED, own):
             raise _damaged(sequence, "its checksum is another one" if stored is not None else "it has no checksum")
@@ -169,16 +155,10 @@ def _damaged(sequence: int, fault: str) -> JournalError:
     )
 
 
-def _as_read(event: Event) -> Event:
-    """Return an event with ids as they are read everywhere: earlier releases stored blanks around them."""
-    return event._replace(user_id=event.user_id.strip(BLANKS), item_id=event.item_id.strip(BLANKS))
-
-
 def _rows(cursor: Any) -> Iterator[tuple[Event, int, Any]]:
     """Yield the events of rows, with their sequence and checksum, whichever columns a journal has.
 
-    Raises:
-        JournalError: a value is of another type than services write, or no number.
+    JournalError is raised for a value of another type than services write, and for one that is no number.
     """
     names = [column[0] for column in cursor.description]
     for values in cursor:

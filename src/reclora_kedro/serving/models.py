@@ -129,17 +129,6 @@ class Request:
     model: ModelName = "lens"  # which one decides the order
 
 
-@dataclass(frozen=True)
-class Reason:
-    """Why an item is in an answer."""
-
-    neighbours: list[tuple[int, float]]  # items of the user's events nearest to it, by index, and their weights
-    counts: dict[str, int]  # ratings and likes of the item, and of the user, before the moment
-    ranks: dict[str, int]  # the item's place among the best of each source, where several make a list
-    prompt: str | None = None  # that the LLM has read, if it answers
-    gates: list[float] | None = None  # how the LLM's gates mix for it; None without gates
-
-
 @dataclass
 class Answer:
     """Items and scores, best first if ranked; scores are None where nothing orders the items."""
@@ -150,7 +139,7 @@ class Answer:
     items: np.ndarray
     scores: np.ndarray | None = None
     fallback: Fallback | None = None
-    because: list[Reason] | None = None
+    because: list[dict[str, Any]] | None = None  # why each item is in the answer, see `_reasons`
 
     @property
     def model(self) -> str:
@@ -346,7 +335,7 @@ def answer_by_llm(answers: Sequence[Answer]) -> None:
         own = slice(start, start := start + len(answer.items))
         if answer.request.explain:
             answer.because = [
-                replace(reason, prompt=prompts["prompt"][row], gates=None if mixes is None else _rounded(mixes[row]))
+                reason | {"prompt": prompts["prompt"][row], "gates": None if mixes is None else _rounded(mixes[row])}
                 for row, reason in enumerate(_reasons(answer), own.start)
             ]
         answer.scores = scores[own]
@@ -405,8 +394,8 @@ def _pairs(answers: Sequence[Answer]) -> pl.DataFrame:
     return answers[0].now.log.now(pl.DataFrame(pairs))
 
 
-def _reasons(answer: Answer) -> list[Reason]:
-    """Return reasons for each item: the user's events nearest to it, and its rating statistics."""
+def _reasons(answer: Answer) -> list[dict[str, Any]]:
+    """Return for each item the user's events nearest to it, its places in several sources, and rating statistics."""
     now, pairs = answer.now, _pairs([answer])
     assert answer.user is not None  # nothing is scored for an unknown user
     statistics = now.reader.statistics(pairs).numpy()
@@ -415,11 +404,14 @@ def _reasons(answer: Answer) -> list[Reason]:
     ranks = now.recommender.reader.ranks(moments) if now.current_model.choice.kind in SECOND_STAGES else {}
     names = ("item_ratings", "item_likes", "user_ratings", "user_likes")
     return [
-        Reason(
-            neighbours=list(zip(items.tolist(), _rounded(weights), strict=True)),
-            counts=dict(zip(names, events_and_likes(values), strict=True)),
-            ranks=ranks.get(item, {}),
-        )
+        {
+            "neighbours": [
+                now.live.item(near) | {"weight": weight}
+                for near, weight in zip(items.tolist(), _rounded(weights), strict=True)
+            ],
+            "ranks": ranks.get(item, {}),
+        }
+        | dict(zip(names, events_and_likes(values), strict=True))
         for item, (items, weights), values in zip(answer.items.tolist(), nearest, statistics, strict=True)
     ]
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial, wraps
+from itertools import compress
 from time import time
 from typing import Annotated, Any, TypeVar
 from uuid import uuid4
@@ -26,7 +27,7 @@ from reclora_kedro.serving.config import ModelName, ServiceConfig
 from reclora_kedro.serving.journal import EventConflictError, MaybeStoredError, NotAppliedError, NotStoredError
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import LiveLog
-from reclora_kedro.serving.models import Answer, Reason, Request, Snapshot
+from reclora_kedro.serving.models import Answer, Request, Snapshot
 from reclora_kedro.serving.problems import PROBLEM_JSON, Member, ProblemError, invalid_request, unknown
 from reclora_kedro.serving.service import PAIRS_OF_REASONS, Service
 from reclora_kedro.serving.shapes import Events, NewEvent, OfOneUser, PastEvent, Recommend, RecommendBody, Score
@@ -166,7 +167,7 @@ class Routes:
             first, end = int(events.starts[user]), int(events.ends[user])
             newest_first = range(end - 1, max(first, end - EVENTS_SHOWN) - 1, -1)
             latest = [
-                _item(now.live, int(events.item_index[event]))
+                now.live.item(int(events.item_index[event]))
                 | {"rating": round(float(events.rating[event]), 6), "liked": bool(events.label[event])}
                 | {"time": _rfc3339(int(events.timestamp[event]))}
                 | events.schema.values_of(events.declared, event)
@@ -191,7 +192,7 @@ class Routes:
             title = pl.col("title").str.to_lowercase().str.contains(q.lower(), literal=True)
             is_id_of = pl.col("item_id").cast(pl.String) == q.strip(BLANKS)
             matches = items.with_row_index("place").filter(title | is_id_of)
-            return {"items": [_item(live, place) for place in matches["place"].head(limit)], "found": matches.height}
+            return {"items": [live.item(place) for place in matches["place"].head(limit)], "found": matches.height}
 
         return await self.service.look(look)
 
@@ -206,9 +207,9 @@ class Routes:
             near, weights = now.recommender.knn.nearest(item)
             by_users = near[np.argsort(-weights, kind="stable")[:limit]]
             weight_of = dict(zip(near.tolist(), weights.tolist(), strict=True))
-            response = _item(live, item)
-            response["by_users"] = [_item(live, other) | {"weight": weight_of[other]} for other in by_users.tolist()]
-            response["by_text"] = [_item(live, other) | {"cosine": near} for other, near in now.alike(item, limit)]
+            response = live.item(item)
+            response["by_users"] = [live.item(other) | {"weight": weight_of[other]} for other in by_users.tolist()]
+            response["by_text"] = [live.item(other) | {"cosine": near} for other, near in now.alike(item, limit)]
             return response
 
         return await self.service.look(look)
@@ -279,7 +280,6 @@ class Routes:
             where = f"/events/{place}"
             if not is_id(event.user, self.service.live.user_type):
                 raise _wrong(f"{where}/user", event.user, "it must be a whole number, as all users of the log are")
-            _require_as_written(f"{where}/item", event.item, self.service.live.item_type)
             rows.append(self._event(where, event, event.user, event.event_id or uuid4().hex, event.request_id))
         without_time = {row.event_id for row, event in zip(rows, events, strict=True) if event.time is None}
         written = await _written(self.service.journal.add(rows, replace, without_time))
@@ -321,13 +321,11 @@ class Routes:
             raise ProblemError(422, "no-llm", "The LLM is not served", detail)
         given = body.history or []
         _require_most("history", len(given), self._config.max_events, "max_events")
-        events = (self._event(f"{within}/history/{place}", event, "", "") for place, event in enumerate(given))
-        rated = [event for event in events if event.rating is not None]  # not those that were shown and not clicked
+        events = [self._event(f"{within}/history/{place}", event, "", "") for place, event in enumerate(given)]
+        is_read = (event.rating is not None and event.item_id in now.live.items for event in events)  # None: no click
+        history = tuple(compress(events, is_read))
         if body.user is not None:
             _require_as_written(f"{within}/user", body.user, now.live.user_type)
-        for place, event in enumerate(given):
-            _require_as_written(f"{within}/history/{place}/item", event.item, now.live.item_type)
-        history = tuple(event for event in rated if event.item_id in now.live.items)
         if isinstance(body, Score):
             items = _known_items(now.live, body.items, f"{within}/items")
             return Request(False, body.user, history, items, explain=body.explain, model=model)
@@ -347,6 +345,7 @@ class Routes:
 
     def _event(self, where: str, event: PastEvent, user: str, event_id: str, request_id: str | None = None) -> Event:
         """Convert a sent event to the journal's; refuse one without a rating in a log of ratings, and the like."""
+        _require_as_written(f"{where}/item", event.item, self.service.live.item_type)
         ingestion, now = self.service.current_model.ingestion, time()
         columns = ingestion.interactions
         rating: float | None = 1.0
@@ -421,12 +420,12 @@ def _response(body: OfOneUser, answer: Answer) -> Json:
     now, live = answer.now, answer.now.live
     items = []
     for place, item in enumerate(answer.items.tolist()):
-        entry = _item(live, item) | {"score": None, "rank": place + 1}
+        entry = live.item(item) | {"score": None, "rank": place + 1}
         if answer.scores is not None:
             score = float(answer.scores[place])
             entry["score"] = None if np.isnan(score) else score
         if answer.because is not None:
-            entry["because"] = _because(live, answer.because[place])
+            entry["because"] = answer.because[place]
         items.append(entry)
     return {
         "user": body.user,
@@ -441,12 +440,6 @@ def _response(body: OfOneUser, answer: Answer) -> Json:
         "items": items,
         "fallback": answer.fallback,
     }
-
-
-def _because(live: LiveLog, reason: Reason) -> Json:
-    near = [_item(live, item) | {"weight": weight} for item, weight in reason.neighbours]
-    of_llm = {} if reason.prompt is None else {"prompt": reason.prompt, "gates": reason.gates}
-    return {"neighbours": near, "ranks": reason.ranks} | reason.counts | of_llm
 
 
 def _known_items(live: LiveLog, ids: Sequence[str], where: str) -> np.ndarray:
@@ -497,10 +490,6 @@ def _require_most(member: str, count: int, limit: int, parameter: str, counted: 
         setting = f" (service.{parameter})" if parameter in ServiceConfig.model_fields else ""
         detail = f"{member} takes {count:,}{counted}, but at most {limit:,} are allowed{setting}."
         raise ProblemError(422, "too-many", "More than the service allows", detail, found=count, expected=limit)
-
-
-def _item(live: LiveLog, index: int) -> Json:
-    return {"item": live.item_ids[index], "title": live.titles[index]}
 
 
 def _rfc3339(second: int) -> str:

@@ -41,9 +41,8 @@ class ReloadRefusedError(RuntimeError):
 class Service:
     """A model that answers, and the events since it was made; JournalError if the journal is of no use.
 
-    Args:
-        forgotten: returns who is forgotten now, of whom nothing is stored or answered.
-        withheld: returns the events that updates keep out (user_id, item_id, timestamp), which no answer reads.
+    Nothing is stored or answered of those who are `forgotten` at the time, and no answer reads the events that updates
+    have `withheld` (user_id, item_id, timestamp).
     """
 
     def __init__(
@@ -94,9 +93,7 @@ class Service:
     async def answer(self, parts: Sequence[tuple[Callable[[Snapshot], Request], int]]) -> list[Answer]:
         """Answer the parts of a request: functions of the snapshot, with the approximate number of pairs of each.
 
-        Raises:
-            QueueFullError: too many requests are waiting.
-            RequestExpiredError: it was not answered in time.
+        QueueFullError is raised if too many requests wait, RequestExpiredError if it was not answered in time.
         """
         return await self._in_time(self._answer(parts))
 
@@ -120,8 +117,7 @@ class Service:
     def reload(self, chosen_by: Hashable = None) -> bool:
         """Load the model `chosen_by` something, unless the same chose the current one; return whether it is another.
 
-        Raises:
-            ReloadRefusedError: it cannot be loaded, does not answer, or there is not enough memory for two.
+        ReloadRefusedError is raised for one that cannot be loaded or does not answer, or without memory for two.
         """
         with self._reloading:
             old = self.current_model

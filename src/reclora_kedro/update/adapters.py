@@ -23,9 +23,8 @@ def update_questions(
 ) -> pl.DataFrame:
     """Draw the questions to train and validate an adapter on, see `draw_rows`, and the newest ones to compare it on.
 
-    Args:
-        known: moments (user_index and timestamp) of the current model's log, which are not new.
-        newest: number of questions of the test split, drawn uniformly; None for all.
+    The `known` moments (user_index and timestamp), of the current model's log, are not new. Of the test split, as many
+    as `newest` are drawn uniformly; None for all.
     """
     test = samples.filter(split="test")
     drawn = test.sample(min(newest or test.height, test.height), seed=seed).sort("row")
@@ -49,8 +48,7 @@ def update_adapter(
 ) -> tuple[pl.DataFrame, Decision]:
     """Train a model's adapter further in place, and keep the result if it is not worse on the newest rows.
 
-    Returns:
-        The training logs, empty if there is nothing to train or validate on, and the decision.
+    The training log is empty if there is nothing to train or validate on.
     """
     test = prompts.filter(use="test")
     labels = {use: prompts.filter(use=use)["label"].n_unique() for use in USES}

@@ -76,11 +76,9 @@ class Examination:
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Divide new interactions into those to take in, and those to keep out: quarantined or rejected, now or before.
 
-        Args:
-            new: canonical interactions with their `source`.
-            withheld: interactions that were kept out before. Rejected ones stay out; quarantined ones are examined
-                again, whether their table still has them or not, but those of the journal only as long as it has them.
-            accept, reject: see `decided`, and for what is raised.
+        All are canonical, with their `source`. Of those `withheld` before, rejected ones stay out; quarantined ones are
+        examined again, whether their table still has them or not, but those of the journal only as long as it has them.
+        For the others, and for what is raised, see `decided`.
         """
         report, config = self.report, self.config
         whole = self.ingestion.interactions.events.complete(withheld)
@@ -259,10 +257,8 @@ def decided(
 ) -> pl.DataFrame:
     """Return those of the examined interactions to keep out: alarmed ones that are not accepted, and rejected ones.
 
-    Args:
-        accept: groups, and accounts (``account:`` and the id), to take in in spite of their alarm; True for all.
-        reject: groups and accounts to keep out for good; False for none. Another name than of a group, or of those
-            `rejected` before, raises ValueError.
+    Both name groups, and accounts by ``account:`` and the id: `accept` those to take in in spite of their alarm, True
+    for all, and `reject` those to keep out for good. Another name, unless it was `rejected` before, raises ValueError.
     """
     groups = examined["group"].unique().sort().to_list()
     accepted, rejected_now = groups if accept is True else [*(accept or ())], [*(reject or ())]

@@ -143,8 +143,7 @@ def split_moments(log: InteractionLog) -> tuple[int, int] | None:
 def kept_rows(before: pl.Series, after: pl.Series) -> np.ndarray:
     """Return the places of ids in an earlier table, shape (ids after,); -1 for new ones, which must come last.
 
-    Raises:
-        MismatchError: there is no earlier id, or an earlier id follows a new one.
+    MismatchError is raised if there is no earlier id, or one follows a new one.
 
     Examples:
         >>> kept_rows(pl.Series("user_id", [3, 7, 9]), pl.Series("user_id", [3, 9, 5]))
@@ -165,15 +164,10 @@ def kept_rows(before: pl.Series, after: pl.Series) -> np.ndarray:
 def keep_item_vectors(
     vectors: Mapping[str, np.ndarray], current: Mapping[str, np.ndarray], before: pl.Series, after: pl.Series
 ) -> dict[str, np.ndarray]:
-    """Return the item embeddings, and the fitted arrays beside them, for the remaining items.
+    """Return `embeddings`, shape (items, d), and the fitted arrays beside them, for the remaining items.
 
     Items known to the current lens keep the vectors that it reads, which may be those of the first items only.
-
-    Args:
-        vectors, current: `embeddings`, shape (items, d), and fitted arrays.
-
-    Raises:
-        MismatchError: these are other items, or the fitted arrays differ from the current lens's.
+    MismatchError is raised for vectors of other items, or with other fitted arrays than the current lens's.
     """
     rows = kept_rows(before, after)
     if len(vectors["embeddings"]) != len(before) or rows.min() < 0:

@@ -104,12 +104,8 @@ def decide_among_three(
     Older rows weigh half as much for each half-life that they are older than the newest one, since tastes change. On
     all of them, it must not be worse than the first model by more than the margin either, since margins would add up
     over updates; nor on the first model's test rows, whose labels no update can have changed. All of these alarms
-    may be accepted.
-
-    Args:
-        trusted: the first model's test rows.
-        scores: scores of the newest, the older and the trusted rows by `champion` (the current model), `challenger` and
-            `first` (the first model).
+    may be accepted. `scores` are those of the newest, the older and the trusted rows, the first model's test rows, by
+    `champion` (the current model), `challenger` and `first` (the first model).
     """
     current, challenger, first = (scores[name] for name in ("champion", "challenger", "first"))
     rows, both = newest.height, pl.concat([newest, held_out])

@@ -69,15 +69,10 @@ def clean_new_events(
 ) -> pl.DataFrame:
     """Clean new interactions as ingestion does, but without k-core and starting histories; with their `source`.
 
-    Args:
-        raw_interactions: a frame as ingestion reads it; None or empty for none.
-        journal: events of the service, as `JournalDataset` loads them.
-        log: the canonical interactions so far, which define the types of ids.
-        items: ids of the items that tables describe, as texts. Events of the service with others wait in the journal,
-            unless the raw interactions have the item, since anybody can send ids. None: none wait.
-
-    Raises:
-        ValueError: ingestion would refuse the raw table, or no row has ids of the log's types.
+    The `journal` has events of the service, as `JournalDataset` loads them, and the `log` the canonical interactions so
+    far, which define the types of ids. If `items` has the ids, as texts, of those that tables describe, events of the
+    service with others wait in the journal, unless the raw interactions have the item, since anybody can send ids.
+    ValueError is raised for a raw table that ingestion would refuse, or without rows with ids of the log's types.
     """
     columns = config.interactions
     first, last = believed_seconds(config.plausible_times)
@@ -133,11 +128,7 @@ def clean_new_events(
 
 
 def _with_ids_of(log: pl.LazyFrame, cleaned: pl.DataFrame, table: str) -> pl.DataFrame:
-    """Return new events with ids of the log's types, null where that cannot be.
-
-    Raises:
-        ValueError: ids of a table are written in another way than the log's.
-    """
+    """Return new events with ids of the log's types, null where that cannot be; ValueError for other notations."""
     typed, types = list[pl.Series](), log.collect_schema()
     for name in ("user_id", "item_id"):
         try:

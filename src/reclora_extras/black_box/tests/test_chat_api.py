@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reclora_extras.black_box.chat_api import LOGPROBS, NOTHING, TEXT_LOGIT, ChatApi, read_answer
-from reclora_kedro.distributed.finished import FinishedShards
+from reclora_kedro.distributed.checkpoints import FinishedShards
 from scripted_chat import ARGUMENTS, completion, scripted_chat
 
 WORDS = SimpleNamespace(positive_answer="Yes", negative_answer="No", system_message="")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from kedro_provenance.parameters import reads
+from reclora_kedro.distributed.checkpoints import FinishedShards
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.history.log import InteractionLog
