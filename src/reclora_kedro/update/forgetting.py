@@ -25,6 +25,7 @@ from reclora_kedro.ingestion.events import NO_VALUE
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.config import FIELD
 from reclora_kedro.lens.growth import rearrange_lens
 from reclora_kedro.lens.layers import EntityEmbedding
 
@@ -205,6 +206,8 @@ def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) ->
         "item_fields": drop_unused_values(kept.item, kept.sizes.item_fields),
     }
     kept.sizes = kept.sizes.model_copy(update=fields)
+    widths = {FIELD + name: len(values) for own in fields.values() for name, values in own.items()}
+    kept.state_dims = {kind: widths.get(kind, width) for kind, width in kept.state_dims.items()}
     texts = {column.name: column.values for column in after.sequences.schema.declared}
     for (name, codes), table in zip(kept.sizes.event_values.items(), kept.event_tables, strict=True):
         gone = [place for place, code in enumerate(codes, 1) if texts[name][code - 1] == NO_VALUE]
