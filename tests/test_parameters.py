@@ -5,7 +5,7 @@ from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.adapters.settings import ExportConfig
+from reclora_kedro.adapters.registry import ExportConfig
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.finetuning.config import AdapterContinuationConfig
 from reclora_kedro.history.config import ItemEmbeddingConfig

@@ -10,9 +10,9 @@ from few_rows import gates_decide, training_config, with_model
 from installed import installed
 from reclora_kedro.adapters import methods, registry
 from reclora_kedro.distributed.checkpoints import CheckpointStore
+from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import train_adapter
-from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.llm.shared_prefix import score_candidates
 from reclora_kedro.scoring.config import ScoringConfig
 from reclora_kedro.scoring.permutation import permuted_scores

@@ -38,7 +38,7 @@ from reclora_kedro.distributed.engine import (
 )
 from reclora_kedro.distributed.group import ALONE
 from reclora_kedro.finetuning.objectives.click import Clicks
-from reclora_kedro.finetuning.processes import fine_tune
+from reclora_kedro.finetuning.training import fine_tune
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
@@ -216,7 +216,7 @@ def test_an_adapter_is_trained_the_same_on_a_worker(tiny_llm_folder, monkeypatch
     def here(train, engine, step):
         return pickle.loads(cloudpickle.dumps(pickle.loads(cloudpickle.dumps(train))(ALONE)))
 
-    monkeypatch.setattr("reclora_kedro.finetuning.processes.train_together", here)
+    monkeypatch.setattr("reclora_kedro.finetuning.training.train_together", here)
     few_shot, validation = gates_decide(51), gates_decide(41, seed=1)
     trained = []
     for where in (LOCAL, LOCAL.model_copy(update={"kind": "ray"})):

@@ -12,12 +12,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.finetuning.config import AdapterContinuationConfig, PrivacyConfig
+from reclora_kedro.finetuning.config import AdapterContinuationConfig, PrivacyConfig, VariantConfig
 from reclora_kedro.finetuning.continuation import continue_adapter
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.privacy import epsilons_after, private_rounds
 from reclora_kedro.finetuning.training import train_adapter
-from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.llm.batching import TokenBudget
 
 USERS = np.arange(48) // 3  # sixteen users with three rows each

@@ -11,7 +11,7 @@ from dying import DyingStore, TellingStore
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.objectives.click import Clicks
-from reclora_kedro.finetuning.processes import fine_tune
+from reclora_kedro.finetuning.training import fine_tune
 from reclora_kedro.llm.answer_model import AnswerModel
 
 
@@ -85,7 +85,7 @@ def test_the_model_is_on_its_gpu_again_after_processes_have_trained(tiny_model, 
     monkeypatch.setattr(AnswerModel, "device", torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: devices.append(str(device)))
-    monkeypatch.setattr("reclora_kedro.finetuning.processes.train_in_processes", train_here)
+    monkeypatch.setattr("reclora_kedro.finetuning.training.train_in_processes", train_here)
     with pytest.raises(RuntimeError) if fails else nullcontext():
         fine_tune(model, Clicks(few_shot), gates_decide(), training_config(processes=2))
     assert devices == ["cpu", "cuda"]

@@ -16,7 +16,7 @@ from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.start import try_checks
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompts import PromptConfig

@@ -10,7 +10,7 @@ from kedro_provenance.parameters import soft_merge
 from kedro_provenance.session import CachingConfigLoader
 from reclora_kedro.datasets.study_grids import StudyGridsDataset
 from reclora_kedro.extensions import packages_conf
-from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.llm.prompts import PromptConfig

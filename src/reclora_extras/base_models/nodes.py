@@ -15,7 +15,7 @@ from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metrics import AUC
 from reclora_kedro.evaluation.records import Records
-from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
 from reclora_kedro.terminal import show, text_table

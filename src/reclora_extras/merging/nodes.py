@@ -9,7 +9,7 @@ import polars as pl
 
 from kedro_provenance.parameters import reads
 from reclora_extras.merging.config import MergingConfig
-from reclora_kedro.adapters.settings import ExportConfig
+from reclora_kedro.adapters.registry import ExportConfig
 from reclora_kedro.evaluation import metrics, report, significance
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Records

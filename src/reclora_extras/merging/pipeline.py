@@ -11,7 +11,7 @@ from kedro_provenance.errors import Fault, NameRefusedError, Parameter
 from reclora_extras.merging import nodes
 from reclora_extras.merging.config import BASELINES, ITERIS, MergingConfig
 from reclora_kedro.adapters.registry import adapter_method
-from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
 from reclora_kedro.pipelines.wiring import named, node, params, step

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter
 
 from reclora_kedro.adapters.base import PersonalizedMethod
-from reclora_kedro.adapters.settings import LoraSettings
+from reclora_kedro.adapters.registry import LoraSettings
 from reclora_kedro.parameters import Count, Positive
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from torch import Tensor
 
+    from reclora_kedro.adapters.lora import UserLoras
     from reclora_kedro.adapters.tuner import PersonalizedConfig
-    from reclora_kedro.adapters.user_loras import UserLoras
 
 
 class AdapterSettings(Protocol):

@@ -10,9 +10,8 @@ from torch import Tensor
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn
 from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
-from reclora_kedro.adapters.lora import Lora
+from reclora_kedro.adapters.lora import Lora, UserLoras
 from reclora_kedro.adapters.registry import adapter_method
-from reclora_kedro.adapters.user_loras import UserLoras
 from reclora_kedro.devices import seeded
 from reclora_kedro.gate_inputs import GateInputs
 

@@ -202,7 +202,7 @@ class PeftAdapterDataset(JSONFolderDataset):
 class UserAdaptersDataset(FolderDataset):
     """Saves the LoRAs of users, one subfolder each, and loads the folder.
 
-    See :class:`reclora_kedro.adapters.user_loras.UserLoras`.
+    See :class:`reclora_kedro.adapters.lora.UserLoras`.
 
     LoRAs that have not changed since the previous version are hard links to it.
     """

@@ -1,4 +1,4 @@
-"""Settings of trainings: of adapters, their privacy and further training, and of item encoders."""
+"""Settings of trainings: of variants, which are adapters, their privacy and further training, and of item encoders."""
 
 from importlib.util import find_spec
 from typing import Annotated, ClassVar, Literal, Self
@@ -6,9 +6,12 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from kedro_provenance.parameters import Block, Resource
+from reclora_kedro.adapters import registry
 from reclora_kedro.extensions import ExtensionBlock
 from reclora_kedro.extras import install_line
 from reclora_kedro.finetuning.examples import ObjectiveField
+from reclora_kedro.lens.config import GateInput
+from reclora_kedro.llm.blend import Blend
 from reclora_kedro.parameters import Count, EachOnce, LearningRate, NonNegative, Positive, Seed
 
 
@@ -92,3 +95,28 @@ class EncoderTuningConfig(Block):
     learning_rate: LearningRate
     steps_per_validation: Count
     seed: Seed
+
+
+class VariantConfig(Block):
+    """Settings of a variant: its prompts' fields, its gate input, its adapter and its training."""
+
+    history: str
+    gate_input: GateInput = "target"
+    blend: Blend = "none"
+    adapter: registry.Settings
+    training: TrainingConfig
+
+    @model_validator(mode="after")
+    def _gates_read_their_input(self) -> Self:
+        registry.require_gate_input(self.adapter, self.gate_input)
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_keeps_privacy(self) -> Self:
+        method = registry.adapter_method(self.adapter.method)
+        if self.training.privacy.is_on and method.keeps_statistics(self.adapter):
+            raise ValueError(
+                "training.privacy hides users' gradients in noise, but the adapter would hold means of the few-shot "
+                "rows besides: take the method reclora, and set adapter.gate_norm to layer, or num_meta_loras to 1"
+            )
+        return self

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reclora_kedro.finetuning.config import AdapterContinuationConfig, TrainingConfig
 from reclora_kedro.finetuning.objectives.click import Clicks
-from reclora_kedro.finetuning.processes import fine_tune
+from reclora_kedro.finetuning.training import fine_tune
 from reclora_kedro.finetuning.training_log import LOG_SCHEMA
 from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel

@@ -54,7 +54,7 @@ class Examples(ABC):
 
 
 Train = Callable[[Examples, "CheckpointStore | None"], pl.DataFrame]
-"""Function that trains a model's adapter on examples and returns the training log, see `processes.fine_tune`."""
+"""Function that trains a model's adapter on examples and returns the training log, see `training.fine_tune`."""
 
 
 @dataclass(frozen=True)

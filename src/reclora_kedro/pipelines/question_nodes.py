@@ -12,7 +12,7 @@ import polars as pl
 
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.records import prompt_records

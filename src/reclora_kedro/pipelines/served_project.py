@@ -18,7 +18,7 @@ from kedro_provenance.failures import RunRefusedError, command
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import grow_retriever
 from reclora_kedro.current_model import ALIAS, CHOICE, ModelInHistory, model_history
-from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.ingestion.config import IngestionConfig

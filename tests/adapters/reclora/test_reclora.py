@@ -16,8 +16,7 @@ from peft.utils.hotswap import hotswap_adapter
 from random_llama import random_llama, with_random_adapter
 from reclora_kedro.adapters.linear import AdaptedLinear, update
 from reclora_kedro.adapters.reclora import RecLoraConfig, RecLoraLayer
-from reclora_kedro.adapters.reclora.gates import GateBank, gate_entropy
-from reclora_kedro.adapters.reclora.model import mixed_factors
+from reclora_kedro.adapters.reclora.model import GateBank, gate_entropy, mixed_factors
 
 GATE_DIM = 6
 

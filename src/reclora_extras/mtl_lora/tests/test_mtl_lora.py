@@ -12,9 +12,9 @@ from random_llama import random_llama
 from reclora_extras.mtl_lora.model import MtlLoraConfig, TaskShares
 from reclora_kedro.adapters.methods import load_adapter, new_adapter, user_loras
 from reclora_kedro.distributed.checkpoints import CheckpointStore
+from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import train_adapter
-from reclora_kedro.finetuning.variants import VariantConfig
 
 TASKS = 4
 

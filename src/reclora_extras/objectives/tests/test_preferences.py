@@ -16,8 +16,7 @@ from reclora_extras.objectives.preferences import Pairs, Preference, joint_margi
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.finetuning.privacy import set_gradients
-from reclora_kedro.finetuning.processes import fine_tune
-from reclora_kedro.finetuning.training import train_adapter
+from reclora_kedro.finetuning.training import fine_tune, train_adapter
 from reclora_kedro.llm.batching import TokenBudget
 
 MARGINS = st.floats(-20, 20)

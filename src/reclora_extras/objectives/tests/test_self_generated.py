@@ -23,7 +23,7 @@ from reclora_extras.objectives.unlabelled import CANDIDATES
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.config import PrivacyConfig
 from reclora_kedro.finetuning.examples import AdapterTask
-from reclora_kedro.finetuning.processes import fine_tune
+from reclora_kedro.finetuning.training import fine_tune
 from reclora_kedro.history.questions import PromptRowsConfig
 
 LATER = [1, 0, np.nan, np.nan]

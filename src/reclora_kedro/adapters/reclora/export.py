@@ -7,11 +7,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dic
 from torch import Tensor
 
 from reclora_kedro.adapters.base_llm import describe_base_llm
-from reclora_kedro.adapters.lora import PEFT_PREFIX, Lora
+from reclora_kedro.adapters.lora import PEFT_PREFIX, Lora, UserLoras
 from reclora_kedro.adapters.reclora import RecLoraConfig  # whose import lets PEFT know the method
-from reclora_kedro.adapters.reclora.gates import gate_entropy
-from reclora_kedro.adapters.reclora.model import RecLoraLayer
-from reclora_kedro.adapters.user_loras import UserLoras
+from reclora_kedro.adapters.reclora.model import RecLoraLayer, gate_entropy
 
 COMMON = ("r", "lora_alpha", "target_modules", "layers_to_transform")  # to PEFT's LoRA and ours
 

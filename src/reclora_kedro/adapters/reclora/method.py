@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
 
-    from reclora_kedro.adapters.reclora.config import RecLoraConfig
-    from reclora_kedro.adapters.user_loras import UserLoras
+    from reclora_kedro.adapters.lora import UserLoras
+    from reclora_kedro.adapters.reclora.model import RecLoraConfig
 
 
 class RecLora(PersonalizedMethod):
@@ -38,7 +38,7 @@ class RecLora(PersonalizedMethod):
         """Return the gates' mean entropy as a share of log N, ``gate_entropy``; nothing without gates."""
         import torch
 
-        from reclora_kedro.adapters.reclora.gates import gate_entropy
+        from reclora_kedro.adapters.reclora.model import gate_entropy
 
         with torch.no_grad():
             weights = adapted.base_model.gate_weights(gate_inputs)

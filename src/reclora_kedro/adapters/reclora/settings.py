@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
-from reclora_kedro.adapters.settings import LoraSettings
+from reclora_kedro.adapters.registry import LoraSettings
 from reclora_kedro.parameters import Count, Positive, Share
 
 

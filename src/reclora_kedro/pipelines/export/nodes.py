@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from reclora_kedro.adapters.settings import ExportConfig
-from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.adapters.registry import ExportConfig
+from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.blend import SERVER_NOTES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from reclora_kedro.adapters.user_loras import UserLoras
+    from reclora_kedro.adapters.lora import UserLoras
     from reclora_kedro.lens.base import Lens
     from reclora_kedro.llm.language_model import LanguageModel
 

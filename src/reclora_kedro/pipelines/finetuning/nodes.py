@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.finetuning.examples import AdapterTask, Examples, require_both_labels
-from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.llm.prompts import PromptConfig
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def train_adapter(
 ) -> tuple[pl.DataFrame, nn.Module]:
     """Train the variant's adapter by its objective; return the training log, and the adapter at its best validation."""
     from reclora_kedro.adapters.methods import new_adapter
-    from reclora_kedro.finetuning.processes import fine_tune
+    from reclora_kedro.finetuning.training import fine_tune
     from reclora_kedro.lens.states import gate_inputs
     from reclora_kedro.llm.answer_model import answering_model
     from reclora_kedro.llm.prompt_set import prompt_set

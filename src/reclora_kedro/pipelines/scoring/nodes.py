@@ -10,7 +10,7 @@ from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.checkpoints import FinishedShards
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.attribution import permuted_rows
-from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.scoring.config import ScoringConfig

@@ -14,8 +14,7 @@ from reclora_kedro.current_model import CurrentModel, ModelInHistory
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
-from reclora_kedro.finetuning.config import AdapterContinuationConfig
-from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.finetuning.config import AdapterContinuationConfig, VariantConfig
 from reclora_kedro.history import log_builder
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
