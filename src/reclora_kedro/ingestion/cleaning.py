@@ -40,7 +40,7 @@ def clean_interactions(
     report: CleaningReport,
     engine: EngineConfig = LOCAL,
     forgotten: ForgottenUsers = NOBODY,
-    table: str = "raw_interactions",
+    table: str = "raw_interactions",  # its catalog entry
 ) -> pl.LazyFrame:
     """Clean the raw log and sort it by (timestamp, user_id), with about `engine.rows_per_part` rows in memory.
 
@@ -51,9 +51,6 @@ def clean_interactions(
 
     A first pass over the chunks of a long log samples their times to divide it into parts. A second one drops faulty
     rows and writes the others by part; a third one sorts each part and drops repeated rows.
-
-    Args:
-        table: its catalog entry.
 
     Returns:
         The columns of the schema: user_id, item_id, rating (null: shown, not clicked), timestamp (seconds since the

@@ -185,8 +185,10 @@ class Column:
     def separator(self) -> str | None:
         """Separator of several values in a text; `WRITTEN_LISTS` for lists written as text."""
         text, is_named = self.text.head(2_000), bool(self.words & lexicon.LIST)
-        if len(text) and text.str.contains(r"^\[.*\]$").all() and self._reads_as_lists(text):
-            return WRITTEN_LISTS
+        if len(text) and text.str.contains(r"^\[.*\]$").all():
+            with suppress(ValueError):
+                RawColumns(text.to_frame("x"), "sample").lists("x", "separator", WRITTEN_LISTS)
+                return WRITTEN_LISTS
         if not (self.is_text or is_named):
             return None
         for mark in ("|", ";", ", ", ","):
@@ -245,12 +247,6 @@ class Column:
         text, mark = (self.text.str.strip_chars("[]"), ",") if mark == WRITTEN_LISTS else (self.text, mark)
         return text.str.split(mark).explode().str.strip_chars(" '\"")
 
-    def _reads_as_lists(self, text: pl.Series) -> bool:
-        with suppress(ValueError):
-            RawColumns(text.to_frame("x"), "sample").lists("x", "separator", WRITTEN_LISTS)
-            return True
-        return False
-
     def _all_match(self, pattern: str) -> bool:
         return bool(len(self.text)) and bool(self.text.str.contains(pattern).all())
 
@@ -290,10 +286,7 @@ def examples(column: Column, limit: int) -> str:
 
 
 def id_likelihood(column: Column, words: frozenset[str]) -> int:
-    """Return how well a column's name fits the id of an entity; 0 if not at all.
-
-    Args:
-        words: names of the entity, such as "item" and "product".
+    """Return how well a column's name fits the id of an entity with these names, such as "item"; 0 if not at all.
 
     Examples:
         >>> [id_likelihood(Column(name, pl.Series([1, 2])), lexicon.ITEM) for name in ("movieId", "movie", "a_name")]

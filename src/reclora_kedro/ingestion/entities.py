@@ -138,9 +138,7 @@ def listed_rows(
 ) -> pl.DataFrame:
     """Return the rows of a raw table, one per id: the id, of the log's type, the title of an item, and the fields.
 
-    Args:
-        known: the log's ids.
-        prefix: of the table's name in messages.
+    `known` are the log's ids, and messages name the table with the prefix.
     """
     block, title = f"{kind.replace(' ', '_')}s", columns.title if isinstance(columns, ItemColumns) else None
     key, parameter = "user_id" if kind == "user" else "item_id", f"ingestion.{block}"

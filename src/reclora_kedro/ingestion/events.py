@@ -39,18 +39,14 @@ NO_VALUE = ""
 class DeclaredColumn(Block):
     """A further column of the log: what it means, and who reads it.
 
-    Attributes:
-        source: the column of the raw table; None if it has the same name.
-        kind: number; category, a text; weight, how much an event counts to item models, such as plays; event, a text
-            with a weight for each of its values, such as view, cart and purchase.
-        read_by: readers of the events of a history.
-        weights: of the values of an event.
+    Its kind is number; category, a text; weight, how much an event counts to item models, such as plays; or event, a
+    text with a weight for each of its values, such as view, cart and purchase.
     """
 
-    source: str | None = Field(default=None, alias="from")
+    source: str | None = Field(default=None, alias="from")  # column of the raw table; None if it has the same name
     kind: Kind
-    read_by: tuple[Reader, ...] = get_args(Reader)
-    weights: Mapping[str, NonNegative] = {}
+    read_by: tuple[Reader, ...] = get_args(Reader)  # of the events of a history
+    weights: Mapping[str, NonNegative] = {}  # of the values of an event
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
@@ -71,16 +67,11 @@ class DeclaredColumn(Block):
 
 
 class EventColumn(DeclaredColumn):
-    """A declared column of some events.
-
-    Attributes:
-        values: texts by code, from 1, of a category; new ones follow.
-        unit: weight of an event that counts 1: the median of the training events; None until it is fitted.
-    """
+    """A declared column of some events."""
 
     name: str
-    values: tuple[str, ...] = ()
-    unit: Positive | None = None
+    values: tuple[str, ...] = ()  # texts by code, from 1, of a category; new ones follow
+    unit: Positive | None = None  # weight that counts 1: the median of the training events; None until it is fitted
 
     @property
     def is_coded(self) -> bool:
@@ -291,11 +282,7 @@ class EventSchema:
     def text(self, values: Mapping[str, Any], event: str) -> str | None:
         """Return the values of an event that was sent, by name, as the text of JSON that a journal keeps, if any.
 
-        Args:
-            event: how messages begin that name one of its columns.
-
-        Raises:
-            Fault: a value is unfit, or of no declared column.
+        Fault, whose message begins with `event`, is raised for a value that is unfit, or of no declared column.
         """
         columns, read = {column.name: column for column in self.declared}, dict[str, Any]()
         for name, value in values.items():

@@ -15,8 +15,7 @@ from reclora_kedro.ingestion.ids import id_text
 class ForgottenUsers:
     """Users whose rows tables may not hold again.
 
-    Attributes:
-        salt: hexadecimal; unique to the project, so that a table of common ids does not reveal users by their digests.
+    The hexadecimal salt is the project's own, so that a table of common ids does not reveal users by their digests.
     """
 
     salt: str = field(default_factory=lambda: secrets.token_hex(16))

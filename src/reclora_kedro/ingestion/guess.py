@@ -66,20 +66,14 @@ POSITIVE = ("1", "1.0", "true", "yes", "y", "t")
 
 @dataclass(frozen=True)
 class RawTable:
-    """A raw table, or a sample of it.
+    """A raw table, or a sample of it."""
 
-    Attributes:
-        path: file, or folder of parquet files; for a frame, what messages call it.
-        is_whole: whether the sample has all rows.
-        exploded: types of the columns of lists that the sample has taken apart.
-    """
-
-    path: Path
+    path: Path  # file, or folder of parquet files; for a frame, what messages call it
     form: TableFormat
     sample: pl.DataFrame
-    is_whole: bool = True
+    is_whole: bool = True  # whether the sample has all rows
     parts: "Parts | None" = None
-    exploded: Mapping[str, Any] = field(default_factory=dict)
+    exploded: Mapping[str, Any] = field(default_factory=dict)  # types of lists that the sample has taken apart
 
     @cached_property
     def _columns(self) -> dict[str, Column]:
@@ -125,53 +119,40 @@ class Parts:
 
 @dataclass(frozen=True)
 class Link:
-    """A table, its key, and the column of the log whose ids it describes.
-
-    Attributes:
-        share: share of the column's distinct ids in the sample that the table's sample has.
-        is_item: evidence that these are items, if positive, or users, if negative.
-    """
+    """A table, its key, and the column of the log whose ids it describes."""
 
     table: RawTable
     key: Column
     column: Column
-    share: float
-    is_item: float
+    share: float  # of the column's distinct ids in the sample, that the table's sample has
+    is_item: float  # evidence that these are items, if positive, or users, if negative
     fit: float
 
 
 @dataclass(frozen=True)
 class Log:
-    """The log, and the meaning of its columns, most of them as in `ingestion.interactions`.
-
-    Attributes:
-        kind: ratings, purchases (positives only of any kind), or impressions.
-        from_zero: whether times count from the log's beginning instead of 1970.
-        likes: share of likes in the sample of a log of ratings.
-        unknown_users: ids that stand for nobody.
-        doubts: what was decided without an answer, by label.
-    """
+    """The log, and the meaning of its columns, most of them as in `ingestion.interactions`."""
 
     table: RawTable
     user: str
     item: str
     times: list[str] = field(default_factory=lambda: [ROW_NUMBER])
     time_format: str = "unix_seconds"
-    from_zero: bool = True
-    kind: str = "purchases"
+    from_zero: bool = True  # whether times count from the log's beginning instead of 1970
+    kind: str = "purchases"  # ratings, purchases (positives only of any kind), or impressions
     rating: str | None = None
     scale: tuple[float, float] = (1, 5)
     threshold: float = 4
-    likes: float = 1
+    likes: float = 1  # share of them in the sample of a log of ratings
     clicked: str | None = None
     impressions: dict[str, str] | None = None
     click_history: dict[str, str] | None = None
     explode: list[str] = field(default_factory=list)
     explode_separator: str | None = None
     drop: dict[str, Any] = field(default_factory=dict)
-    unknown_users: list[str] = field(default_factory=list)
+    unknown_users: list[str] = field(default_factory=list)  # ids that stand for nobody
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
-    doubts: list[tuple[str, str]] = field(default_factory=list)
+    doubts: list[tuple[str, str]] = field(default_factory=list)  # what was decided without an answer, by label
 
     @property
     def read(self) -> list[str]:
@@ -432,7 +413,6 @@ class _Reading:
         self.table, self.evidence, self.ask = table, evidence, ask
         self.doubts = list[tuple[str, str]]()
         self.chosen = list[Column]()  # users and items
-        self._sides = dict[str, tuple[float, float]]()
         self._decided = dict[tuple[str, str], bool]()
 
     def decides(self, column: Column, other: Column) -> bool:
@@ -450,7 +430,9 @@ class _Reading:
     def ids(self, known: Mapping[str, str]) -> tuple[Column, Column]:
         """Return the columns of users and items, after a question if another reading is close."""
         candidates = [each for each in self.table.columns if _may_be_id(each) or each.name in known.values()]
-        scored = {(user.name, item.name): self._evidence(user, item) for user, item in permutations(candidates, 2)}
+        of_each = {each: self._evidence_of_one(each) for each in candidates}
+        pairs = permutations(candidates, 2)
+        scored = {(u.name, i.name): self._evidence(u, i, of_each[u][0], of_each[i][1]) for u, i in pairs}
         for place, what in enumerate(("user", "item")):
             scored = {pair: score for pair, score in scored.items() if known.get(what, pair[place]) == pair[place]}
         readings = sorted(scored, key=lambda pair: scored[pair], reverse=True)
@@ -489,9 +471,8 @@ class _Reading:
             (_unpacked(self.table), NameIds()),
         )
 
-    def _evidence(self, user: Column, item: Column) -> float:
-        """Return the evidence that two columns are users and items, in this order."""
-        sides = self._evidence_of_one(user)[0], self._evidence_of_one(item)[1]
+    def _evidence(self, user: Column, item: Column, *sides: float) -> float:
+        """Return the evidence that two columns are users and items, from that for each of the two."""
         evidence = sum(sides) + (2 * LEAST_EVIDENCE if min(sides) < -1 else 0)
         if self.decides(user, item) or self.decides(item, user):
             evidence -= 4
@@ -508,8 +489,6 @@ class _Reading:
 
     def _evidence_of_one(self, column: Column) -> tuple[float, float]:
         """Return the evidence that a column holds users, and that it holds items."""
-        if column.name in self._sides:
-            return self._sides[column.name]
         words = column.words if self.table.has_names else set[str]()
         user, item = (id_likelihood(column, kind) if words else 0 for kind in (lexicon.USER, lexicon.ITEM))
         linked, others = self.evidence.get(column.name, 0.0), self.table.others(column.name)
@@ -534,8 +513,7 @@ class _Reading:
         profiles = [each for each in others if each.words & lexicon.PROFILE and words]
         user_score = user + 0.5 * max(-linked, 0) + any(self.decides(column, each) for each in profiles)
         user_score += 3 * (mean(column.text.str.contains(r"^\S+@\S+\.\w+$")) > 0.9)
-        self._sides[column.name] = either + user_score - item_score * 0.5, either + item_score - user_score * 0.5
-        return self._sides[column.name]
+        return either + user_score - item_score * 0.5, either + item_score - user_score * 0.5
 
     def sentences(self, user: str, item: str) -> list[str]:
         """Return three events in words, as these columns would have it."""

@@ -35,21 +35,15 @@ LONG_TEXT = 40  # characters on average, beyond which a text is no category
 
 @dataclass(frozen=True)
 class Entities:
-    """A table of items or users, and the columns of its ids and titles; fields are as in the parameters of ingestion.
-
-    Attributes:
-        long: names of the columns of properties and values, if the table has a row per property.
-        in_log: whether the log itself is the table.
-        share: share of the log's ids that the table has, in samples of both.
-    """
+    """A table of items or users, and its columns of ids and titles; fields are as in the parameters of ingestion."""
 
     table: RawTable
     key: str
     title: str | None = None
     fields: list[dict[str, Any]] = field(default_factory=list)
-    long: dict[str, str] | None = None
-    in_log: bool = False
-    share: float = 1
+    long: dict[str, str] | None = None  # columns of properties and values, if the table has a row per property
+    in_log: bool = False  # whether the log itself is the table
+    share: float = 1  # of the log's ids, that the table has, in samples of both
 
     @property
     def shares_titles(self) -> bool:
@@ -274,13 +268,8 @@ def guess(
 ) -> Guess:
     """Guess which table is the log, which tables describe its items and users, and the meaning of their columns.
 
-    Args:
-        ask: called where two answers are close.
-        log: one of the tables, if it is known.
-        known: the columns of its "user" and its "item", as far as they are known.
-
-    Raises:
-        Fault: the log has no users or no items, or does not say enough of them.
+    Where two answers are close, `ask` is called. The log may be known, as may the columns of its "user" and "item".
+    Fault is raised if it has no users or no items, or does not say enough of them.
     """
     log_table = log or choose_log(tables)
     parts = [log_table.path] if log_table.parts is None else [log_table.path, log_table.parts.columns.path]

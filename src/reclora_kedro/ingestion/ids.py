@@ -28,11 +28,7 @@ WHOLE_OR_TEXT = "ids are whole numbers or text"
 
 
 class IdError(ValueError):
-    """Values of a column are no ids, or are written in a way that the log's ids are not.
-
-    Attributes:
-        unfit: whether each value is; None for all of them.
-    """
+    """Values of a column are no ids, or are written in a way that the log's ids are not: `unfit`; None for all."""
 
     def __init__(self, values: pl.Series, unfit: pl.Series | None, expected: str) -> None:
         self.unfit, self.expected = unfit, expected

@@ -58,30 +58,19 @@ csv.field_size_limit(max(HEAD, csv.field_size_limit()))  # a stray quotation mar
 
 
 class TableFormat(Block):
-    """How a file of a table is written.
-
-    Args:
-        separator: one character or several.
-        quote: quotation mark around fields; None where it is a character like any other.
-        escape: character before a quotation mark within a field; None where marks are doubled.
-        skip_lines: lines before the header or, without one, before the first row.
-        comment: beginning of lines that are no rows.
-        header: whether a line names the columns.
-        names: of the columns, in place of those of the header.
-        nulls: texts that stand for missing values.
-    """
+    """How a file of a table is written."""
 
     kind: Literal["csv", "ndjson", "json", "parquet"] = "csv"
-    separator: str = ","
+    separator: str = ","  # one character or several
     encoding: str = "utf-8"
-    quote: str | None = '"'
-    escape: str | None = None
+    quote: str | None = '"'  # mark around fields; None where it is a character like any other
+    escape: str | None = None  # character before a quotation mark within a field; None where marks are doubled
     line_end: str = "\n"
-    skip_lines: int = 0
-    comment: str | None = None
-    header: bool = True
-    names: list[str] | None = None
-    nulls: tuple[str, ...] = ()
+    skip_lines: int = 0  # before the header or, without one, before the first row
+    comment: str | None = None  # beginning of lines that are no rows
+    header: bool = True  # whether a line names the columns
+    names: list[str] | None = None  # of the columns, in place of those of the header
+    nulls: tuple[str, ...] = ()  # texts that stand for missing values
 
     @property
     def has_names(self) -> bool:
@@ -198,10 +187,8 @@ def null_marks(tables: Iterable[pl.DataFrame]) -> list[str]:
 def typed(frame: pl.DataFrame, nulls: Sequence[str] = (), *, decimal_commas: bool = True) -> pl.DataFrame:
     """Return a table of texts without blanks and missing values, with numbers where all values of a column are.
 
-    Whole numbers are integers if they are written as such throughout: 018 and +18 are texts.
-
-    Args:
-        decimal_commas: whether 3,5 is a number, as it is where something else separates fields.
+    Whole numbers are integers if they are written as such throughout: 018 and +18 are texts. With `decimal_commas`, 3,5
+    is a number, as it is where something else separates fields.
     """
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
     return frame.with_columns(_typed_column(_without_nulls(frame[name], nulls), decimal_commas) for name in texts)

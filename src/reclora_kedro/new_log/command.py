@@ -29,15 +29,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     from kedro_provenance.session import ResumingSession
     from reclora_kedro.ingestion.guess import read_raw_tables
     from reclora_kedro.ingestion.guess_tables import guess
-    from reclora_kedro.new_log.environment import (
-        OF_EVERY_PROJECT,
-        description,
-        environment_files,
-        environment_name,
-        write_environment,
-        write_project,
-    )
-    from reclora_kedro.new_log.notes import ask_of_no_goods
+    from reclora_kedro.new_log import environment
 
     def ask(question: str, answers: Sequence[str], guessed: str) -> str:
         if yes:
@@ -52,23 +44,23 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     project = found or Path.cwd()
     try:
         guessed = guess(read_raw_tables(tables), ask)
-        folder = project / "conf" / (name or environment_name(guessed))
-        if folder.name in OF_EVERY_PROJECT:
+        folder = project / "conf" / (name or environment.environment_name(guessed))
+        if folder.name in environment.OF_EVERY_PROJECT:
             raise click.UsageError(f"Every project has a conf/{folder.name}: choose another --name.")
         if folder.exists():
             raise click.UsageError(f"There is a conf/{folder.name} already: remove it, or choose another --name.")
-        files = environment_files(guessed, folder.name, project, ask_of_no_goods(guessed, ask))
+        files = environment.environment_files(guessed, folder.name, project, environment.ask_of_no_goods(guessed, ask))
         if found is None:
-            write_project(project)
+            environment.write_project(project)
     except (ValueError, FileExistsError) as error:
         raise click.ClickException(f"{error} Nothing was written.") from error
-    write_environment(files, folder)
+    environment.write_environment(files, folder)
     if found is None:
         LOGGING.configure(yaml.safe_load((project / "conf/logging.yml").read_text(encoding="utf-8")))
         click.echo(f"{project} is a project now: conf/ has its settings, data/ will have its results.")
     click.echo(f"conf/{folder.name} is written, by these guesses; correct there what is wrong.\n")
     formatter = click.HelpFormatter(width=100)
-    formatter.write_dl(description(guessed))
+    formatter.write_dl(environment.description(guessed))
     click.echo(formatter.getvalue())
     click.echo(f"Trying it: kedro run --env {folder.name} --pipelines ingestion\n")
     bootstrap_project(project)
