@@ -42,16 +42,12 @@ class ModelInHistory(CurrentModel):
 
 
 class CurrentModelAliases(Aliases):
-    """The versions that the current model names, and those that models before it named.
-
-    Args:
-        readers: pipelines that read the current model's versions under the entries' own names.
-    """
+    """The versions that the current model names, and those that models before it named."""
 
     names = (ALIAS, PREVIOUS, FIRST)
 
     def __init__(self, readers: Collection[str] = ()) -> None:
-        self.readers = readers
+        self.readers = readers  # pipelines that read the current model's versions under the entries' own names
 
     def versions_to_load(self, run: Run) -> dict[str, str]:
         """Return the versions that the current model, or one in its history, names.

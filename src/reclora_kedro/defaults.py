@@ -44,12 +44,8 @@ def change_settings(
 ) -> None:
     """Change parameters by their paths, or by the last name of the path where only one ends in it.
 
-    Values that are blocks change what they have, and keep the rest.
-
-    Args:
-        blocks: changed in place.
-        caller: named in messages.
-        unread: paths of parameters that it does not read.
+    Values that are blocks change what they have, and keep the rest. Messages name the caller; parameters that it leaves
+    unread are no settings of it.
 
     Raises:
         TypeError: no parameter or several parameters have such a name.

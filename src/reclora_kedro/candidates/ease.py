@@ -78,11 +78,7 @@ def inverse_of_gram(products: np.ndarray, regularization: float) -> np.ndarray:
 def weights_of_inverse(
     inverse: np.ndarray, regularization: float, prior: np.ndarray | None = None, engine: EngineConfig = LOCAL
 ) -> np.ndarray:
-    """Return `item_weights` from P, in its memory if that can be written to.
-
-    Args:
-        engine: whose workers share the product with the prior.
-    """
+    """Return `item_weights` from P, in its memory if possible; workers of the engine share the product with a prior."""
     scale, blocks = np.float32(regularization), _blocks(len(inverse))
     of_prior = np.float32(0)
     pulled: Iterator[np.ndarray | np.float32] = repeat(of_prior, len(blocks))

@@ -52,10 +52,7 @@ class SharedUsers:
     """How many users have each item, and each with another one, among their latest events.
 
     Rows of items are counted at the first request. Where the log declares weights, a user counts for two items as the
-    product of how much each was taken, by the event that counts most.
-
-    Args:
-        is_training_event: whether each event counts, shape (events,); None for all.
+    product of how much each was taken, by the event that counts most. All events count, or those of training.
     """
 
     def __init__(self, events: Sequences, items: int, is_training_event: np.ndarray | None = None) -> None:

@@ -116,11 +116,7 @@ class Training:
         return Moments.from_frame(frame, self.log.sequences, self.order, **rules)
 
     def among(self, items: np.ndarray, likes: pl.DataFrame) -> tuple["Training", pl.DataFrame]:
-        """Return the same without other items and their events, and the likes of these items, with new indices.
-
-        Args:
-            items: ascending item indices.
-        """
+        """Return the same without other items and their events, and the likes of these items, with new indices."""
         events = self.log.sequences
         index = np.full(self.items, -1, dtype=np.int32)
         index[items] = np.arange(len(items), dtype=np.int32)
@@ -171,20 +167,13 @@ class ItemModel(ABC):
 
     A source is a module with one subclass, which needs `fit` and `scores` alone. Models of large catalogues return
     sparse scores, or find their best items in another way (`top`, `score`).
-
-    Attributes:
-        NOTE: what it is, after its name in a report.
-        LABEL: the same in a few words.
-        STYLE: its style in figures.
-        Config: its block of parameters, which has the name of the source; without fields if there is none.
-        Settings: what it is fitted with; all fields have defaults.
     """
 
-    NOTE: ClassVar[str] = "a source of one's own"
-    LABEL: ClassVar[str] = "a source of one's own"
-    STYLE: ClassVar[Style] = Style("#5B5B9A", "star-square", "dashdot")
-    Config: ClassVar[type[Block]] = NoSettings
-    Settings: ClassVar[type[Block]] = NoSettings
+    NOTE: ClassVar[str] = "a source of one's own"  # what it is, after its name in a report
+    LABEL: ClassVar[str] = "a source of one's own"  # the same in a few words
+    STYLE: ClassVar[Style] = Style("#5B5B9A", "star-square", "dashdot")  # in figures
+    Config: ClassVar[type[Block]] = NoSettings  # its block of parameters, which has the name of the source
+    Settings: ClassVar[type[Block]] = NoSettings  # what it is fitted with; all fields have defaults
 
     @classmethod
     def choices(cls, config: Any, training: Training) -> list[Step]:
@@ -233,8 +222,7 @@ class ItemModel(ABC):
     def with_events(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:
         """Return a copy that counts the events of a log that grew from its own; what was learned stays.
 
-        Args:
-            changed: indices, ascending, of the users whose events differ from those counted; None for all.
+        Users whose events differ from those counted are named by index, ascending; None for all.
         """
         return self
 
@@ -251,12 +239,9 @@ def choose_settings(
 ) -> Any:
     """Return the settings with the highest NDCG@10 for likes, each among the items that its user may get.
 
-    Without likes, the first of each step are taken. Workers of the training's engine share the settings to try.
-
-    Args:
-        likes: item_index and the columns of `MOMENT`.
-        repeat, excluded: rules of the moments, see `Moments.from_frame`.
-        live: whether models also count what happened before each like, see `ItemModel.as_of_each_moment`.
+    Without likes, the first of each step are taken. Workers of the training's engine share the settings to try. Likes
+    have item_index and the columns of `MOMENT`. For rules, see `Moments.from_frame`; live models also count what happened
+    before each like, see `ItemModel.as_of_each_moment`.
     """
     settings, engine = model.Settings(), training.engine
     for step in model.choices(config, training):

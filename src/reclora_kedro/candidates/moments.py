@@ -54,10 +54,7 @@ class Lists(NamedTuple):
 
 
 def rows_of_lists(user: pl.Series, item: pl.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of each user's list and their items, padded with `NO_ITEM`: both of shape (users, longest).
-
-    Args:
-        user: user of each row, all rows of one together.
+    """Return the rows of each user, which stand together, and their items: (users, longest), padded with `NO_ITEM`.
 
     Examples:
         >>> rows_of_lists(pl.Series(["bob", "bob", "ann"]), pl.Series([7, 5, 7]))[1]
@@ -97,9 +94,7 @@ class Moments:
     ) -> Self:
         """Return moments at which users get items that are new to them, or any (`repeat`), without excluded ones.
 
-        Args:
-            repeat: for all rows, or for each.
-            excluded: item indices, for all rows or for each.
+        Both are for all rows, or for each; excluded and allowed items are by index.
         """
         frame = frame.select(MOMENT)
         without = [excluded] * frame.height if isinstance(excluded, np.ndarray) else excluded
@@ -284,11 +279,7 @@ def scores_at(scores: Scores, row: np.ndarray, item: np.ndarray) -> np.ndarray:
 
 
 def ranks_of(scores: Scores, moments: Moments, target: np.ndarray) -> np.ndarray:
-    """Return the rank, from 1, of an item per moment among the items that it may get, by the same rule as `best`.
-
-    Args:
-        target: item index of each moment, which it may get, shape (moments,).
-    """
+    """Return the rank, from 1, of an item per moment, (moments,), among those that it may get, as in `best_items`."""
     if isinstance(scores, csr_array) and scores.nnz < DENSE_SHARE * len(target) * moments.items:
         return np.array([_rank_of_sparse(scores, moments, row, item) for row, item in enumerate(target.tolist())])
     place, ranks = moments.order.place, np.empty(len(target), dtype=np.int64)

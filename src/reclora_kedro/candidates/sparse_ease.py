@@ -33,11 +33,8 @@ def sparse_item_weights(user_items: csr_array, regularization: float, prior: csr
 
     As Steck does (Markov Random Fields for Collaborative Filtering, arXiv 1910.09645), each row of
     ``P = (X'X + regularization I)^-1`` is that of the inverse among some items only: those that occur most, those of
-    the row's block, which often occur together, and those with which these have most to do.
-
-    Args:
-        user_items: X, shape (users, items), most of it zeros.
-        prior: weights that B stays near, most of them zeros.
+    the row's block, which often occur together, and those with which these have most to do. Most of X, (users, items),
+    and of the prior, which B stays near, are zeros.
 
     Returns:
         B, float32, shape (items, items): row i has what an event of item i adds to each item's score. The rows of

@@ -47,10 +47,7 @@ def run(
 ) -> tuple[Records, Records]:
     """Rank likes of each window by all methods, and audit the last one, see `window_metrics` and `audit_time`.
 
-    Args:
-        configs: the block of parameters of each source, by its name or dotted path.
-        encoders: names of the encoders of the log's item embeddings.
-        retriever: how it is trained before each window, if it is a source.
+    Encoders are those of the log's item embeddings; a retriever, if it is a source, is trained before each window.
 
     Raises:
         ValueError: an encoder learned from likes that windows test; or see `windows_of`.
@@ -156,8 +153,7 @@ def follow_winners(metrics: Records) -> Records:
 def audit_ties(interactions: pl.LazyFrame) -> Records:
     """Return the share of likes with another event of their user in the same second, and of ties in the order of ids.
 
-    Args:
-        interactions: canonical, whose rows of one user and second are in the order of the raw log.
+    Canonical interactions of one user and second are in the order of the raw log.
 
     Examples:
         >>> columns = {"user_id": [1, 1, 1, 2], "item_id": [5, 7, 6, 5], "timestamp": [3, 3, 3, 9]}
@@ -207,15 +203,10 @@ def audit_time(window: Window, config: BacktestConfig, bootstrap: Bootstrap) -> 
     catalogue = Catalogue.from_log(window.training.log, window.training.is_training_event)
     measured = compute_ranking_metrics(pl.concat(ranks), [IN_ORDER], catalogue, (k,), bootstrap)
     in_order, shuffled, *popularity = measured
-    difference = (shuffled["ndcg_difference"], shuffled["ndcg_difference_low"], shuffled["ndcg_difference_high"])
+    value, *ends = (shuffled[f"ndcg_difference{end}"] for end in ("", "_low", "_high"))
     return [
         _record(f"NDCG@{k} of a linear model that reads the order of events", in_order["ndcg"], "histories in order"),
-        _record(
-            "the same with shuffled histories, less that in order",
-            difference[0],
-            "near 0: no sequence",
-            *difference[1:],
-        ),
+        _record("the same with shuffled histories, less that in order", value, "near 0: no sequence", *ends),
         *(
             _record(f"NDCG@{k} of the items most liked {record['model']}", record["ndcg"], "before each like")
             for record in popularity
@@ -226,11 +217,7 @@ def audit_time(window: Window, config: BacktestConfig, bootstrap: Bootstrap) -> 
 def with_own_histories(
     recommender: FittedRecommender, likes: pl.DataFrame, random: np.random.Generator | None
 ) -> tuple[FittedRecommender, pl.DataFrame]:
-    """Return a recommender that reads each like's history as that of a user of its own, and the moments to ask it at.
-
-    Args:
-        random: shuffles the items of each history; None to keep their order.
-    """
+    """Return a recommender that reads each like's history, shuffled or not, as a user's own, and the moments."""
     events, user, end = recommender.log.sequences, likes["user_index"].to_numpy(), likes["history_end"].to_numpy()
     start = events.starts[user]
     places, offsets = places_of(start, end), np.append(0, (end - start).cumsum())

@@ -53,22 +53,16 @@ class MethodChoice:
 
     All models know the training events and what `recommendation.protocol` adds to them. The method in use stays until
     another is significantly better.
-
-    Attributes:
-        blocks: the block of parameters of each source, by its name or dotted path.
-        lens: reorders lists where `recommendation.order` is lens.
-        trained: see `Training.trained`.
-        engine: whose workers share the settings, the fit and the likes.
     """
 
     log: InteractionLog
     config: RecommendationConfig
-    blocks: Mapping[str, Any]
+    blocks: Mapping[str, Any]  # the block of parameters of each source, by its name or dotted path
     bootstrap: Bootstrap
-    lens: "LensReader | None" = None
-    trained: Mapping[str, Any] = field(default_factory=dict)
+    lens: "LensReader | None" = None  # reorders lists where `recommendation.order` is lens
+    trained: Mapping[str, Any] = field(default_factory=dict)  # see `Training.trained`
     in_use: Choice | None = None
-    engine: EngineConfig = LOCAL
+    engine: EngineConfig = LOCAL  # whose workers share the settings, the fit and the likes
 
     def choose(self) -> tuple[Choice, list[Record]]:
         """Return the choice, and the records of `compute_ranking_metrics` that it was based on.
@@ -122,8 +116,7 @@ class MethodChoice:
 def chosen_method(compared: Sequence[Record], before: str | None) -> tuple[str, str]:
     """Return the best method and the reason, or the one in use before until another is significantly better.
 
-    Args:
-        compared: records of `compute_ranking_metrics`, with the method in use, if it competes, as the baseline.
+    The baseline of the records, see `compute_ranking_metrics`, is the one in use, if it competes.
     """
     best = max(compared, key=lambda record: record["ndcg"])
     figures = f"NDCG@{best['k']} {best['ndcg']:.3f} on {best['rows']:,} validation likes"

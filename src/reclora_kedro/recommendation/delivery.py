@@ -77,11 +77,7 @@ class Delivery:
     excluded: np.ndarray = field(default_factory=lambda: NOTHING)  # further items that nobody may get
 
     def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
-        """Return the lists of users, see `lists_for_users`.
-
-        Args:
-            requested: user_id and user_index, null for an unknown user.
-        """
+        """Return the lists of users, see `lists_for_users`, by user_id and user_index, null for an unknown user."""
         parts = []
         with Progress("lists", requested.height, "users") as progress:
             for users in [*requested.iter_slices(MOMENTS_AT_ONCE)] or [requested]:

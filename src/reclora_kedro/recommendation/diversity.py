@@ -50,11 +50,7 @@ def marginal_relevance(
 
 
 def diversify(pairs: pl.DataFrame, vectors: np.ndarray, strength: float, limit: int) -> pl.DataFrame:
-    """Keep the `limit` best pairs of each user by `marginal_relevance`; a fallback's stay in their order.
-
-    Args:
-        pairs: user_id, item_index and fallback, users together and the best items of each first.
-    """
+    """Keep the `limit` best pairs of each user, who come best first, by `marginal_relevance`; but for fallbacks."""
     if pairs.is_empty():
         return pairs
     rows, items = rows_of_lists(pairs["user_id"], pairs["item_index"])

@@ -94,12 +94,7 @@ class TaughtLists(NamedTuple):
 def read_lists(
     reader: CandidateReader, moments: Moments, target: np.ndarray, engine: EngineConfig = LOCAL
 ) -> TaughtLists | None:
-    """Return the candidates of the moments whose liked item is among them; None if there are no such moments.
-
-    Args:
-        target: item that was liked at each moment, shape (moments,).
-        engine: whose workers share the moments.
-    """
+    """Return the candidates of moments whose liked item, `target`, is among them; None if there are no such moments."""
     parts = map_shards(partial(_read_rows, reader, moments), engine.shards(len(moments)), engine, "candidates")
     row, item, features = zip(*parts, strict=True)
     candidates = Candidates(np.concatenate(row), np.concatenate(item), pl.concat(features))

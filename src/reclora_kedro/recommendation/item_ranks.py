@@ -30,8 +30,7 @@ LIKES_AT_ONCE = 128  # in a shard
 def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, lens: "LensReader | None") -> pl.DataFrame:
     """Rank drawn likes of the test split by all methods, see `rank_likes`.
 
-    Args:
-        lens: ranks all items, as ``lens``, and what each method finds first, as ``item_knn_lens`` and so on.
+    The lens ranks all items, as ``lens``, and what each method finds first, as ``item_knn_lens`` and so on.
 
     Raises:
         Fault: the likes are of a single user, or `config.baseline` names no method.
@@ -113,10 +112,7 @@ def rank_likes(
 ) -> pl.DataFrame:
     """Rank the item of each like in the lists of several methods, each at the like's own moment.
 
-    Args:
-        moments: one per like, which may get its item.
-        likes: row, item_index and the columns of `MOMENT`.
-        limit: length of the lists.
+    Moments are one per like, which may get its item; likes have row, item_index and the columns of `MOMENT`.
 
     Returns:
         One line per like and method: model, row, user_index, item_index (the like's own), history_end, timestamp, rank
@@ -133,10 +129,7 @@ def _rank_block(
 ) -> dict[str, pl.DataFrame]:
     block, own = moments[rows], likes[rows]
     counts = _candidates(block)
-    return {
-        model: _ranked(model, own, list_maker.top(block, limit).items, counts)
-        for model, list_maker in list_makers.items()
-    }
+    return {name: _ranked(name, own, each.top(block, limit).items, counts) for name, each in list_makers.items()}
 
 
 def draw(likes: pl.DataFrame, rows: int | None, seed: int | list[int]) -> pl.DataFrame:

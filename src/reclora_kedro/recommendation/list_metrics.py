@@ -115,20 +115,16 @@ class RankedLists:
     def mean_distances(self, vectors: np.ndarray | csr_array | None) -> Floats:
         """Return the mean of 1 - cosine over the pairs of each list; NaN for a list of one item, or without vectors.
 
-        Args:
-            vectors: of the items at unit length, shape (items, d).
+        Vectors are of all items, at unit length: (items, d).
         """
         sizes = self.items.sum(axis=1)
         if vectors is None:
             return np.full(len(sizes), np.nan)
         own = self.items @ np.asarray((vectors**2).sum(axis=1), dtype=np.float64)
         # the squared length of the sum of a list's vectors is the sum of all its cosines
-        sums = np.concatenate(
-            [
-                np.asarray(((self.items[start : start + LISTS_AT_ONCE] @ vectors) ** 2).sum(axis=1))
-                for start in range(0, self.items.shape[0], LISTS_AT_ONCE)
-            ]
-        )
+        starts = range(0, self.items.shape[0], LISTS_AT_ONCE)
+        blocks = (self.items[start : start + LISTS_AT_ONCE] @ vectors for start in starts)
+        sums = np.concatenate([np.asarray((block**2).sum(axis=1)) for block in blocks])
         pairs = sizes * (sizes - 1)
         return 1 - np.divide(sums - own, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 

@@ -109,10 +109,7 @@ def compare_with_baseline(
 ) -> dict[tuple[str, int], Record]:
     """Paired differences of every model to the best baseline at the same cutoff, as `compute_ranking_metrics` has them.
 
-    Args:
-        user_means: by model and cutoff, the NDCG of each user, shape (users,); the same users for all of them, at least
-            two.
-        weights: likes of each user, shape (users,).
+    The NDCG of each user is by model and cutoff; weights are the users' numbers of likes, all of shape (users,).
     """
     best = {
         k: max(baselines, key=lambda model: np.average(user_means[model, k], weights=weights)) for _, k in user_means

@@ -88,10 +88,8 @@ class FittedRecommender:
     def with_events(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:
         """Return a copy for a log that grew from its own: histories and neighbours have its events.
 
-        What was learned stays; popularity and facts of items are those of the events that it was fitted to.
-
-        Args:
-            changed: indices, ascending, of the users whose events differ; None for all.
+        What was learned stays; popularity and facts of items are those of the events that it was fitted to. Users whose
+        events differ are named by index, ascending; None for all.
         """
         lens = None if self.lens is None else self.lens.with_log(log)
         return replace(self._with_models(lambda model: model.with_events(log, changed)), log=log, lens=lens)
@@ -142,13 +140,9 @@ class FittedRecommender:
         excluded: Sequence[np.ndarray] | None = None,
         allowed: Sequence[np.ndarray | None] | None = None,
     ) -> Moments:
-        """Return moments under the rules of the settings.
+        """Return moments under the rules of the settings, and further ones, see `Moments.from_frame`.
 
-        Args:
-            frame: see `InteractionLog.now`.
-            repeat: whether items that a user took may be recommended, by row or for all; None as in the settings.
-            excluded: further item indices that each row may not get.
-            allowed: the only item indices that each row may get.
+        Repeated items are as in the settings (None), or by row or for all; each row may not get excluded items, either.
         """
         may_repeat, without = self.rules.repeat if repeat is None else repeat, self.rules.excluded
         hidden = without if excluded is None else [np.concatenate([without, each]) for each in excluded]

@@ -42,9 +42,6 @@ class Window:
 def bounds_of_windows(seconds: np.ndarray, config: BacktestConfig) -> list[int]:
     """Return the first second of each window, two that come before the tested ones included, and that after the log.
 
-    Args:
-        seconds: times of the events, in any order.
-
     Raises:
         ValueError: the log is too short, or its times are too coarse.
 
@@ -79,12 +76,9 @@ def bounds_of_windows(seconds: np.ndarray, config: BacktestConfig) -> list[int]:
 
 
 def log_until(log: InteractionLog, validates: int, tests: int, end: int) -> InteractionLog:
-    """Return the log of the events before a second, whose likes train, validate or test by their time.
+    """Return the log of the events before a second, `end`, whose likes train, validate or test by their time.
 
     Items whose first event is later are left out, and so have new indices.
-
-    Args:
-        validates, tests, end: the first seconds of the validation and test splits, and the one after the latter.
     """
     events = log.sequences
     kept = events.timestamp < end
@@ -126,10 +120,6 @@ def windows_of(
     """Yield the windows with what was fitted before each, the one that teaches first.
 
     Popularity and facts of items count events until each like's own moment, as a service that is updated at once would.
-
-    Args:
-        configs: the block of parameters of each source, by its name or dotted path.
-        train: trains what other steps train, if a source needs it.
 
     Raises:
         ValueError: the log has no times, is too short, or a window has likes of fewer than two users.

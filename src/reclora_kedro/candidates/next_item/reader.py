@@ -55,12 +55,8 @@ class RetrieverReader:
     def blocks(self, moments: pl.DataFrame, until: np.ndarray | None = None) -> Iterator[tuple[slice, Tensor]]:
         """Yield scores of all items, a block of moments at a time.
 
-        A user without events gets the popularity in the training split; items that cannot be scored come last.
-
-        Args:
-            moments: frame with the columns of `MOMENT`.
-            until: flat event index per moment before which the user's items score minus infinity; None for no
-                exclusion.
+        A user without events gets the popularity in the training split; items that cannot be scored come last. Items of
+        a user's events before the flat index `until` of a moment score minus infinity.
 
         Yields:
             Places of a block among the moments, and scores, float32 on the device, shape (places, items).
