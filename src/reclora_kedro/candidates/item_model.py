@@ -240,8 +240,8 @@ def choose_settings(
     """Return the settings with the highest NDCG@10 for likes, each among the items that its user may get.
 
     Without likes, the first of each step are taken. Workers of the training's engine share the settings to try. Likes
-    have item_index and the columns of `MOMENT`. For rules, see `Moments.from_frame`; live models also count what happened
-    before each like, see `ItemModel.as_of_each_moment`.
+    have item_index and the columns of `MOMENT`. For rules, see `Moments.from_frame`; live models also count what
+    happened before each like, see `ItemModel.as_of_each_moment`.
     """
     settings, engine = model.Settings(), training.engine
     for step in model.choices(config, training):

@@ -47,7 +47,8 @@ def run(
 ) -> tuple[Records, Records]:
     """Rank likes of each window by all methods, and audit the last one, see `window_metrics` and `audit_time`.
 
-    Encoders are those of the log's item embeddings; a retriever, if it is a source, is trained before each window.
+    Configs are the blocks of parameters of sources, by their names or dotted paths; encoders are those of the items'
+    embeddings. A retriever, if it is a source, is trained before each window.
 
     Raises:
         ValueError: an encoder learned from likes that windows test; or see `windows_of`.
