@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.history.retrieval import WindowConfig, assemble_history, unit_vectors
+from reclora_kedro.history.retrieval import WindowConfig, recent_events, similar_events, unit_vectors
 from reclora_kedro.history.sequences import Sequences
 from reclora_kedro.ingestion.events import EventSchema
 from reclora_kedro.ingestion.ids import look_up, names
@@ -190,8 +190,16 @@ class InteractionLog:
         return chosen["index"].to_numpy().astype(np.int64)
 
     def histories(self, samples: pl.DataFrame, window: WindowConfig) -> np.ndarray:
-        """Return the events in the history of each sample: flat event indices, see `assemble_history`."""
-        return assemble_history(samples, self.sequences, self.item_embeddings, window)
+        """Return the history of each sample by the window's kind; a retrieved one needs item embeddings.
+
+        Histories are int32 flat event indices, shape (rows, length of the longest one, from 1 to k): in time order,
+        left-aligned, padded with -1.
+        """
+        if window.kind == "recent":
+            return recent_events(samples, self.sequences, window.k)
+        if self.item_embeddings is None:
+            raise ValueError("A retrieved history compares item embeddings, but the log has none.")
+        return similar_events(samples, self.sequences, self.item_embeddings, window.k)
 
     def save(self, folder: Path) -> None:
         save_tables(folder, self, self.samples.lazy().drop("row"), len(self.samples))

@@ -126,7 +126,12 @@ def build_log(
     for split, (likes, height) in counts.items():
         report.record(f"{split} samples", height, f"rows kept; {likes / max(height, 1):.1%} of them likes")
     if config.split.kind == "per_user_last_out" and not growth:
-        _report_later_training(pl.concat(samples), report)
+        second, split = pl.col("timestamp"), pl.col("split")
+        later = (split == "train") & (second > second.filter(split == "test").min())
+        found = pl.concat(samples).select(later.sum().cast(pl.Int64)).collect(engine="streaming").item()
+        report.record(
+            "train samples later than the first test sample", found, "their statistics know others' test labels"
+        )
     if config.shared_clock and not growth:
         require_training_samples(counts["train"][1], config.min_history)
     kept, clock = sum(height for _, height in counts.values()), config.shared_clock
@@ -143,14 +148,6 @@ def build_log(
 def require_training(log: InteractionLog | LogInFiles) -> None:
     """Raise Fault for a grown log whose training samples are of one class."""
     require_classes_in_splits({"train": count_in_splits(log.samples.lazy())["train"]})
-
-
-def _report_later_training(samples: pl.LazyFrame, report: CleaningReport) -> None:
-    """Count the training samples later than a test event of another user."""
-    second, split = pl.col("timestamp"), pl.col("split")
-    later = (split == "train") & (second > second.filter(split == "test").min())
-    rows = samples.select(later.sum().cast(pl.Int64)).collect(engine="streaming").item()
-    report.record("train samples later than the first test sample", rows, "their statistics know others' test labels")
 
 
 class _Tables(NamedTuple):

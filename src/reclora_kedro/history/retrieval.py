@@ -24,23 +24,8 @@ class WindowConfig(Block):
     k: Count
 
 
-def assemble_history(
-    samples: pl.DataFrame, sequences: Sequences, item_embeddings: np.ndarray | None, window: WindowConfig
-) -> np.ndarray:
-    """Return the history of each sample by the window's kind; a retrieved one needs item embeddings, (items, d).
-
-    Histories are int32 flat event indices, shape (rows, length of the longest one, from 1 to k): in time order,
-    left-aligned, padded with -1.
-    """
-    if window.kind == "recent":
-        return recent_events(samples, sequences, window.k)
-    if item_embeddings is None:
-        raise ValueError("A retrieved history compares item embeddings, but the log has none.")
-    return similar_events(samples, sequences, item_embeddings, window.k)
-
-
 def recent_events(samples: pl.DataFrame, sequences: Sequences, k: int) -> np.ndarray:
-    """Return the user's last k events before each sample, see `assemble_history`."""
+    """Return the user's last k events before each sample, see `InteractionLog.histories`."""
     end = samples["history_end"].to_numpy().astype(np.int32)
     start = np.maximum(sequences.starts[samples["user_index"].to_numpy()], end - k).astype(np.int32)
     events = start[:, None] + np.arange(max(1, (end - start).max(initial=0)), dtype=np.int32)
@@ -52,7 +37,7 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
     """Return the user's k events before each sample whose items are most similar to the target (RecLoRA, section 3.2).
 
     Similarity is the cosine of the two items' embeddings, 0 if one is zero; among equals the more recent event wins. An
-    earlier event of the target item itself counts, with cosine 1. See `assemble_history` for the result.
+    earlier event of the target item itself counts, with cosine 1. See `InteractionLog.histories` for the result.
     """
     history = recent_events(samples, sequences, k)
     users, target, end = (samples[name].to_numpy() for name in ("user_index", "item_index", "history_end"))

@@ -19,7 +19,6 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT
 from reclora_kedro.history.rating_statistics import RatingStatistics
 from reclora_kedro.history.retrieval import recent_events
-from reclora_kedro.history.sequences import Sequences
 from reclora_kedro.ingestion.events import CODED, NUMERIC
 from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
@@ -91,30 +90,6 @@ def numbers_of(table: pl.DataFrame, names: Sequence[str]) -> Tensor | None:
     return table.select(pl.col(names).cast(pl.Float32).fill_null(float("nan"))).to_torch() if names else None
 
 
-class EventReader:
-    """Reads the columns of a log's events that a lens reads; MismatchError if the log lacks one."""
-
-    def __init__(self, lens: Lens) -> None:
-        self._numbers, self._places = lens.sizes.event_numbers, dict[str, np.ndarray]()
-        for name, codes in lens.sizes.event_values.items():
-            self._places[name] = np.zeros(2 + max(codes, default=0), dtype=np.int64)  # the last is of all later codes
-            self._places[name][[*codes]] = np.arange(1, 1 + len(codes))
-
-    def read(self, sequences: Sequences, events: np.ndarray) -> dict[str, Tensor | None]:
-        """Return numbers and values of a `History` of events by flat index, (n, k)."""
-        columns = {column.name: column for column in sequences.schema.declared}
-        if missing := {*self._numbers, *self._places}.difference(columns):
-            message = f"The lens reads the columns {', '.join(sorted(missing))}, which the events of the log lack."
-            raise MismatchError(message, "log", "lens")
-        stored = sequences.declared
-        numbers = [columns[name].number(stored[name][events]) for name in self._numbers]
-        codes = [places[stored[name][events].clip(max=len(places) - 1)] for name, places in self._places.items()]
-        return {
-            name: torch.from_numpy(np.stack(parts, axis=-1)) if parts else None
-            for name, parts in (("numbers", numbers), ("values", codes))
-        }
-
-
 class LensLoader:
     """Makes batches of samples for a lens; histories and statistics are gathered, or computed, as batches are made.
 
@@ -122,7 +97,7 @@ class LensLoader:
     Retrieval is faster the more samples of a user it handles at once, so it takes as many as `WINDOW_EVENTS` allows.
 
     Without `targets`, the inputs that depend on the target item, a long history and statistics, are left out. A lens
-    that was built for other users or items than the log's is refused by a MismatchError.
+    that was built for other users, items or columns of events than the log's is refused by a MismatchError.
     """
 
     def __init__(self, log: InteractionLog, lens: Lens, targets: bool = True) -> None:
@@ -131,7 +106,11 @@ class LensLoader:
             if rows != expected:
                 message = f"The log has {rows} {entity}, but the lens knows {expected}: they stem from different runs."
                 raise MismatchError(message, "log", "lens")
-        self.log, self._events = log, EventReader(lens)
+        self.log = log
+        self._numbers, self._places = lens.sizes.event_numbers, dict[str, np.ndarray]()
+        for name, codes in lens.sizes.event_values.items():
+            self._places[name] = np.zeros(2 + max(codes, default=0), dtype=np.int64)  # the last is of all later codes
+            self._places[name][[*codes]] = np.arange(1, 1 + len(codes))
         self._statistics_of = statistics_of(lens) if targets and lens.config.rating_statistics else None
         self._recent_length = lens.config.recent_length
         self._long_history = lens.config.long_history if targets and lens.reads_long_history else None
@@ -223,8 +202,22 @@ class LensLoader:
             item=torch.from_numpy(self.log.sequences.item_index[events]).long(),
             rating=torch.from_numpy(self.log.sequences.rating_level[events]).long(),
             mask=torch.from_numpy(mask),
-            **self._events.read(self.log.sequences, events),
+            **self._declared(events),
         )
+
+    def _declared(self, events: np.ndarray) -> dict[str, Tensor | None]:
+        """Return numbers and values of a `History` of events by flat index, (n, k), by what the log declares."""
+        columns = {column.name: column for column in self.log.sequences.schema.declared}
+        if missing := {*self._numbers, *self._places}.difference(columns):
+            message = f"The lens reads the columns {', '.join(sorted(missing))}, which the events of the log lack."
+            raise MismatchError(message, "log", "lens")
+        stored = self.log.sequences.declared
+        numbers = [columns[name].number(stored[name][events]) for name in self._numbers]
+        codes = [places[stored[name][events].clip(max=len(places) - 1)] for name, places in self._places.items()]
+        return {
+            name: torch.from_numpy(np.stack(parts, axis=-1)) if parts else None
+            for name, parts in (("numbers", numbers), ("values", codes))
+        }
 
 
 def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoader]:
