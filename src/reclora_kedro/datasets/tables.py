@@ -14,11 +14,9 @@ from reclora_kedro.ingestion.tables import TableFormat, find_format, read_file
 class RawTableDataset(LoadOnlyDataset):
     """A raw table in a file, read as `Recommender.fit` reads it; parquet, also in a folder, lazily.
 
-    Args:
-        filepath: delimited text, JSON or parquet, packed or not.
-        columns: polars types of the columns to read, such as String, Int64 and Float64, by name.
-        format: how the file is written, see `TableFormat`; None to find out.
-        row_number: name of a further column that numbers the rows from 1, for logs without times.
+    The file is delimited text, JSON or parquet, packed or not, of a `format` that is found out if it is None. `columns`
+    has the polars types of the columns to read, such as String, Int64 and Float64, by name; `row_number` names a
+    further one that numbers the rows from 1, for logs without times.
     """
 
     def __init__(

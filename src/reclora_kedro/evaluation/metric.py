@@ -19,27 +19,16 @@ ENDS = ("", "_low", "_high")  # of the columns of a metric with an interval
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A metric.
+    """A metric."""
 
-    Attributes:
-        name: its column in records; the ends of its interval are in the columns ``…_low`` and ``…_high``.
-        heading: of its column in tables; ``{k}`` stands for the length of the lists, and a ranking metric without it is
-            of whole lists.
-        per_row: returns its value for each row, a finite number, whose mean over all rows is the metric; None for one
-            that only all rows together have.
-        format: text of a value.
-        bounds: between which values are, and at which intervals are cut.
-        lower_is_better: whether the lowest value is the best.
-        note: how to read it, for the "How to read this page" of a report.
-    """
-
-    name: str
-    heading: str
+    name: str  # its column in records; the ends of its interval are in the columns ``…_low`` and ``…_high``
+    heading: str  # of its column; ``{k}`` is the length of lists, and a ranking metric without it is of whole ones
+    # Returns a finite number for each row, whose mean is the metric; None for one that only all rows together have.
     per_row: Callable[..., Any] | None = None
-    format: Callable[[Any], str] = formats.metric
-    bounds: tuple[float, float] = (0, 1)
+    format: Callable[[Any], str] = formats.metric  # text of a value
+    bounds: tuple[float, float] = (0, 1)  # between which values are, and at which intervals are cut
     lower_is_better: bool = False
-    note: str = ""
+    note: str = ""  # how to read it, for the "How to read this page" of a report
 
     @property
     def title(self) -> str:

@@ -126,8 +126,8 @@ def build_log(
     for split, (likes, height) in counts.items():
         report.record(f"{split} samples", height, f"rows kept; {likes / max(height, 1):.1%} of them likes")
     if config.split.kind == "per_user_last_out" and not growth:
-        second, split = pl.col("timestamp"), pl.col("split")
-        later = (split == "train") & (second > second.filter(split == "test").min())
+        second, part = pl.col("timestamp"), pl.col("split")
+        later = (part == "train") & (second > second.filter(part == "test").min())
         found = pl.concat(samples).select(later.sum().cast(pl.Int64)).collect(engine="streaming").item()
         report.record(
             "train samples later than the first test sample", found, "their statistics know others' test labels"
