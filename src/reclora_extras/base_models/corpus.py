@@ -78,14 +78,10 @@ def tell_corpus(
 ) -> Corpus:
     """Return the texts of the training split, and the further ones that name no held-out item.
 
-    Args:
-        log: a log; items without a training event are in no text.
-        config: events per text, the share of held-out items, and the source of general texts.
-        prompt: the two answers, by which texts tell likes from dislikes.
-        further_texts: of other sources, by name; texts have an empty line between them.
+    Items without a training event are in no text. Further texts, by source, have an empty line between them.
 
     Raises:
-        ValueError: there are too few items to hold any out and learn from the others.
+        ValueError: see `held_out_items`.
     """
     events = np.flatnonzero(log.training_events())
     items = np.unique(log.sequences.item_index[events])
@@ -97,9 +93,9 @@ def tell_corpus(
     further = {name: text.split("\n\n") for name, text in further_texts.items()}
     general: list[str] = []
     if config.general is not None:
-        of_source = np.random.default_rng(seed).permutation(len(further[config.general]))
-        general = [further[config.general][place] for place in of_source[:GENERAL_TEXTS]]
-        further[config.general] = [further[config.general][place] for place in of_source[GENERAL_TEXTS:]]
+        texts = further[config.general]
+        shuffled = [texts[place] for place in np.random.default_rng(seed).permutation(len(texts))]
+        general, further[config.general] = shuffled[:GENERAL_TEXTS], shuffled[GENERAL_TEXTS:]
     return Corpus(
         {ITEMS: describe_items(described), HISTORIES: histories}
         | {name: without_names(texts, names) for name, texts in further.items()},
@@ -148,11 +144,7 @@ def perplexities(llm: LanguageModel, corpus: Corpus, max_tokens: int, tokens_per
 
 
 def held_out_items(log: InteractionLog, config: CorpusConfig) -> int:
-    """Return the number of items in no text.
-
-    Raises:
-        ValueError: see `tell_corpus`.
-    """
+    """Return the number of items in no text; raise ValueError if that is none or all."""
     items = len(np.unique(log.sequences.item_index[log.training_events()]))
     count = round(config.held_out_items * items)
     if not 0 < count < items:
@@ -164,21 +156,17 @@ def held_out_items(log: InteractionLog, config: CorpusConfig) -> int:
 
 
 def tell_histories(log: InteractionLog, events: np.ndarray, events_per_text: int, prompt: PromptConfig) -> list[str]:
-    """Return histories as texts, see `tell_events`, with each user's events in the order of time."""
-    lines = pl.DataFrame(
-        {"user": user_of_events(log.sequences.offsets)[events], "line": tell_events(log, events, prompt)}
-    )
+    """Return histories as texts, see `tell`, with each user's events in the order of time."""
+    items, labels = log.sequences.item_index[events], log.sequences.label[events]
+    told = tell(log, items, labels, prompt)
+    lines = pl.DataFrame({"user": user_of_events(log.sequences.offsets)[events], "line": told})
     place = pl.int_range(pl.len()).over("user") // events_per_text
     texts = lines.group_by("user", place.alias("part"), maintain_order=True).agg(pl.col("line").str.join("\n"))
     return texts["line"].to_list()
 
 
-def tell_events(log: InteractionLog, events: np.ndarray, prompt: PromptConfig) -> list[str]:
+def tell(log: InteractionLog, items: np.ndarray, labels: np.ndarray, prompt: PromptConfig) -> list[str]:
     """Return a line per event: the item's title, and the answer of a prompt for its label."""
-    return _tell(log, log.sequences.item_index[events], log.sequences.label[events], prompt)
-
-
-def _tell(log: InteractionLog, items: np.ndarray, labels: np.ndarray, prompt: PromptConfig) -> list[str]:
     answers, titles = (prompt.negative_answer, prompt.positive_answer), log.items["title"].gather(items)
     return [f"{without_year(title)}: {answers[label]}" for title, label in zip(titles, labels, strict=True)]
 
@@ -187,8 +175,9 @@ def tell_samples(log: InteractionLog, samples: pl.DataFrame, events: int, prompt
     """Return samples as texts: a line for each of the last events before, then one for the sample."""
     histories = log.histories(samples, WindowConfig(kind="recent", k=events))
     seen = np.unique(histories[histories >= 0])
-    lines = dict(zip(seen.tolist(), tell_events(log, seen, prompt), strict=True))
-    endings = _tell(log, samples["item_index"].to_numpy(), samples["label"].to_numpy(), prompt)
+    told = tell(log, log.sequences.item_index[seen], log.sequences.label[seen], prompt)
+    lines = dict(zip(seen.tolist(), told, strict=True))
+    endings = tell(log, samples["item_index"].to_numpy(), samples["label"].to_numpy(), prompt)
     pasts = ([lines[event] for event in past if event >= 0] for past in histories.tolist())
     return ["\n".join([*past, last]) for past, last in zip(pasts, endings, strict=True)]
 
@@ -210,11 +199,6 @@ def choose_by_quality(
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Return places of the texts that pass the filters, by rising perplexity, and the number left by each filter.
 
-    Args:
-        llm: LLM whose perplexity scores the texts.
-        max_tokens: maximum of tokens to read of each text.
-        tokens_per_batch: maximum of tokens in one forward pass, padding included.
-
     Returns:
         Places, and the number of texts after each filter: drawn, cleaned (neither empty nor repeated), not_perplexing,
         by_rules, without_near_duplicates.
@@ -223,10 +207,9 @@ def choose_by_quality(
         ImportError: datasketch is not installed.
     """
     cleaned = [clean(text) for text in texts]
-    counts = {"drawn": len(texts)}
     first = {text: place for place, text in reversed(list(enumerate(cleaned))) if text}
     places = np.array(sorted(first.values()), dtype=np.int64)
-    counts["cleaned"] = len(places)
+    counts = {"drawn": len(texts), "cleaned": len(places)}
     token_ids = plain_ids(llm.tokenizer, [cleaned[place] for place in places], max_tokens)
     perplexing = losses_of_texts(llm, token_ids, tokens_per_batch)
     kept = np.argsort(perplexing, kind="stable")[: len(places) - int(DROPPED * len(places))]

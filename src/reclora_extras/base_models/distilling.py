@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reclora_extras.base_models.config import DistillConfig
-from reclora_extras.base_models.pruning import with_layers
 from reclora_extras.base_models.tuning import tune
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
@@ -25,16 +24,6 @@ from reclora_kedro.progress import Progress
 COSINE_WEIGHT = 1.0  # of 1 - cos of the states
 DISTANCE_WEIGHT = 0.1  # of their squared distance, as a share of the teacher's squared length
 BLOCK_ANSWER_WEIGHT = 0.1  # of the cross entropy of each block's answer
-
-
-def first_layers(llm: LanguageModel, config: DistillConfig) -> LanguageModel:
-    """Return the initial student: the LLM's first layers.
-
-    Raises:
-        ValueError: the LLM has fewer layers, or there are more blocks than layers.
-    """
-    require_layers(llm.model.config.get_text_config().num_hidden_layers, config)
-    return with_layers(llm, range(config.layers))
 
 
 def require_layers(count: int, config: DistillConfig) -> None:
@@ -57,10 +46,9 @@ def distill(
     """Return the student tuned by `distilling_losses`, and steps, first_loss and last_loss, see `tune`.
 
     Args:
-        student: the initial student, see `first_layers`.
+        student: the initial student, the base LLM's first layers.
         teacher: a base LLM with a trained adapter; its states of the prompts are computed once.
         prompts: prompts with labels and the teacher's gate inputs.
-        tokens_per_batch: maximum of tokens in one forward pass, padding included.
     """
     taught = teacher_states(teacher, prompts, config.blocks, tokens_per_batch)
     labels = torch.from_numpy(np.asarray(prompts.labels, dtype=np.float32))

@@ -10,11 +10,11 @@ import polars as pl
 from rich.console import Group
 
 from reclora_extras.base_models.config import BaseModelConfig
-from reclora_extras.base_models.steps import Material
+from reclora_extras.base_models.steps import AS_IT_CAME, Material
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.metrics import AUC
-from reclora_kedro.evaluation.records import Records
+from reclora_kedro.evaluation.metrics import AUC, evaluate_models
+from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
@@ -79,10 +79,21 @@ def distill_llm(
 
 
 def report_base_model(base_model_steps: Records, base_model_scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:
-    """Return the measurements before and after each step, with AUCs and their intervals."""
-    from reclora_extras.base_models import preparing
+    """Return the measurements before and after each step, with AUCs, their intervals and confidence.
 
-    return preparing.report(base_model_steps, base_model_scores, bootstrap)
+    Records after a step also have auc_difference, difference_low and difference_high from the untouched LLM, on the
+    same draws of users.
+    """
+    metrics, pairs = evaluate_models(base_model_scores, bootstrap)
+    since: dict[str, Record] = {pair["model_a"]: dict(pair) for pair in pairs if pair["model_b"] == AS_IT_CAME}
+    return [
+        dict(record)
+        | {name: of_step[name] for name in ("auc", "auc_low", "auc_high", "confidence")}
+        | {"auc_difference": changed.get("auc_difference")}
+        | {f"difference_{end}": changed.get(end) for end in ("low", "high")}
+        for record, of_step in zip(base_model_steps, metrics, strict=True)
+        for changed in [since.get(of_step["model"], {})]
+    ]
 
 
 def show_base_model(base_model_report: Records) -> None:

@@ -9,26 +9,17 @@ from scipy.special import expit
 
 from reclora_extras.base_models.config import BaseModelConfig
 from reclora_extras.base_models.corpus import perplexities
-from reclora_extras.base_models.steps import Material, load_step
+from reclora_extras.base_models.steps import AS_IT_CAME, Material, load_step
 from reclora_extras.base_models.tuning import answering
-from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.metrics import evaluate_models
-from reclora_kedro.evaluation.records import Record, Records
+from reclora_kedro.evaluation.records import Records
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
-
-AS_IT_CAME = "as it came"
-"""The step of a report before any was taken."""
 
 
 def prepare(
     llm: LanguageModel, material: Material, config: BaseModelConfig
 ) -> tuple[LanguageModel, Records, pl.DataFrame]:
-    """Return the LLM after all steps, and measurements.
-
-    Args:
-        llm: the base LLM; a teacher may leave its adapter in it.
-        config: steps and their settings.
+    """Return the LLM after all steps, and measurements; a teacher may leave its adapter in the base LLM.
 
     Returns:
         The prepared LLM; a record of the untouched LLM and one after each step, see `measure`; and their scores of the
@@ -58,32 +49,6 @@ def prepare(
         for name, of_step in scores.items()
     ]
     return llm, records, pl.concat(tables)
-
-
-def report(measured: Records, scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:
-    """Add AUCs to the records of `prepare`.
-
-    Args:
-        measured: a record of the untouched LLM and one after each step.
-        scores: their scores of the validation prompts, in their order: row, user, label, model, score.
-
-    Returns:
-        Each record with auc, auc_low, auc_high, confidence and, after a step, auc_difference, difference_low and
-        difference_high from the untouched LLM, on the same draws of users.
-
-    Raises:
-        ValueError: fewer than two users have a like, or fewer than two a dislike.
-    """
-    metrics, pairs = evaluate_models(scores, bootstrap)
-    since: dict[str, Record] = {pair["model_a"]: dict(pair) for pair in pairs if pair["model_b"] == AS_IT_CAME}
-    return [
-        dict(record)
-        | {name: of_step[name] for name in ("auc", "auc_low", "auc_high", "confidence")}
-        | {"auc_difference": changed.get("auc_difference")}
-        | {f"difference_{end}": changed.get(end) for end in ("low", "high")}
-        for record, of_step in zip(measured, metrics, strict=True)
-        for changed in [since.get(of_step["model"], {})]
-    ]
 
 
 def require_steps(llm: LanguageModel, config: BaseModelConfig) -> None:

@@ -152,10 +152,7 @@ def prune(
 
     Every layer loses equally many groups, as a configuration of transformers has one number for all layers; each layer
     loses its own least important ones, and keeps at least one of each kind. The ratio 0 changes no weight.
-
-    Args:
-        importance: importance of its weights, see `importances`.
-        config: share of the groups to remove, rounded to whole groups.
+    Importance is that of `importances`, and the share of the groups is rounded to whole ones.
     """
     settings = llm.model.config.get_text_config()
     state, changes = dict(llm.model.state_dict()), dict[str, Any]()
@@ -191,15 +188,9 @@ def drop_layers(
 ) -> tuple[LanguageModel, dict[str, float]]:
     """Remove the least important layers, and return the number of remaining ones (Shortened LLaMA, arXiv 2402.02834).
 
-    Args:
-        importance: importance of its layers, see `layer_importances`.
-        config: number of layers to drop, and of first and last layers to keep.
-
-    Raises:
-        ValueError: there are too few other layers.
+    Importance is that of `layer_importances`.
     """
     count = llm.model.config.get_text_config().num_hidden_layers
-    require_droppable(count, config)
     may_go = droppable(count, config)
     dropped = may_go[np.argsort(importance[may_go], kind="stable")[: config.layers]]
     kept = np.setdiff1d(np.arange(count), dropped)
@@ -207,7 +198,7 @@ def drop_layers(
 
 
 def droppable(count: int, config: DropLayersConfig) -> np.ndarray:
-    """Return whether each layer may be dropped, shape (count,)."""
+    """Return the numbers of the layers that may be dropped."""
     return np.arange(config.spare_first, max(config.spare_first, count - config.spare_last))
 
 

@@ -45,11 +45,8 @@ def tune(
     """Tune a copy of an LLM by AdamW with a linearly falling learning rate.
 
     Args:
-        llm: an LLM; its copy learns in float32 and is converted back.
+        llm: an LLM; its copy learns in float32 and is converted back. Without epochs it is returned itself.
         lengths: tokens of each row.
-        losses: losses of rows by the present LLM.
-        config: settings; without epochs the LLM itself is returned.
-        tokens_per_batch: maximum of tokens in one forward pass, padding included.
 
     Returns:
         The tuned LLM, and steps, first_loss and last_loss (means over a tenth of the steps), none without epochs.
@@ -165,7 +162,6 @@ def reading_and_answering_losses(
     Args:
         logits: shape (batch, tokens, vocabulary).
         labels: 1 for a like, shape (batch,).
-        answers: tokens of the two answers.
 
     Returns:
         Shape (batch,).

@@ -196,13 +196,8 @@ class ChatApi:
 def read_answer(choice: Any, positive: str, negative: str) -> tuple[float, int]:
     """Return the logit of the positive against the negative answer, and its source.
 
-    The probability of a word is that of all its forms among the most likely first tokens. A word that is not among them
-    has the least of their probabilities, or the remaining probability if that is less.
-
-    Args:
-        choice: choice of a chat completion.
-        positive: the positive answer, in any case.
-        negative: the negative answer.
+    The probability of a word, in any case, is that of all its forms among the most likely first tokens. A word that is
+    not among them has the least of their probabilities, or the remaining probability if that is less.
 
     Examples:
         >>> from types import SimpleNamespace as Reply

@@ -18,25 +18,9 @@ class ChatApiDataset(LoadOnlyDataset):
     """Arguments that say how it is called, but change no results."""
 
     def __init__(
-        self,
-        *,
-        base_url: str,
-        model: str,
-        arguments: dict[str, Any],
-        concurrency: int,
-        timeout_seconds: float,
-        max_retries: int,
-        credentials: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
+        self, *, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None, **arguments: Any
     ) -> None:
-        self._arguments: dict[str, Any] = {
-            "base_url": base_url,
-            "model": model,
-            "arguments": arguments,
-            "concurrency": concurrency,
-            "timeout_seconds": timeout_seconds,
-            "max_retries": max_retries,
-        }
+        self._arguments = arguments
         self._api_key = (credentials or {}).get("api_key")
         self.metadata = metadata
 

@@ -48,12 +48,7 @@ class Lessons:
 def choose_lessons(
     ask_api: AskApi, records: Sequence[PromptRecord], writer: MessageWriter, config: BlackBoxConfig
 ) -> tuple[Lessons, dict[str, float]]:
-    """Try every hint with every question, and keep the one with the likeliest true answer, if any helps.
-
-    Args:
-        records: few-shot rows, see `hinted_records`.
-        writer: writes messages; the texts of its hints are the knowledge to choose from.
-        config: options of the hints.
+    """Try every hint with every question of few-shot rows, and keep that with the likeliest true answer, if any helps.
 
     Returns:
         The lessons; and rows, lessons and the fields of `cost`.
@@ -177,8 +172,6 @@ def answer_with_knowledge(
     Args:
         records: validation and test rows, see `hinted_records`.
         writer: writes messages, with the template of `KNOWLEDGE`.
-        llm: the small model, see `teach`.
-        config: settings of the writing, budgets and prices.
 
     Returns:
         The trials, see `search_soft_prompt`; and the results of `reclora_extras.black_box.asking.ask` for two models:
@@ -215,7 +208,6 @@ def search_soft_prompt(
 
     Args:
         informed: returns validation rows with the small model's knowledge for a z.
-        config: trials, calls and seed.
 
     Raises:
         ImportError: Optuna is not installed.

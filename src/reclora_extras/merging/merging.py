@@ -79,11 +79,7 @@ def merge_loras(
     config: MergingConfig,
     tokens_per_batch: int,
 ) -> tuple[MergedLoras, pl.DataFrame]:
-    """Return one LoRA by `iterate` and by each of `BASELINES`; the base LLM is left without adapters.
-
-    Args:
-        prompts: prompts of each LoRA.
-        tokens_per_batch: maximum of tokens in a forward pass, padding included.
+    """Return one LoRA by `iterate`, on each LoRA's prompts, and by each of `BASELINES`; the LLM is left without any.
 
     Returns:
         The LoRAs, and the log of `iterate`.
@@ -102,9 +98,8 @@ def merge_loras(
             )
     rank = config.rank or first.config.r
     adapted = get_peft_model(llm.model, first.config, "part_0")
-    parts = {
-        f"part_{number}": lora for number, lora in enumerate(loras.values())
-    }  # their names may be the model's, too
+    # Their own names may be the model's, too.
+    parts = {f"part_{number}": lora for number, lora in enumerate(loras.values())}
     for part, lora in parts.items():
         if part != "part_0":
             adapted.add_adapter(part, lora.config)
@@ -144,9 +139,6 @@ def iterate(
     Args:
         llm: a PEFT model with LoRA layers, which are not used themselves.
         updates: each LoRA's updates of layers, by path, (out, in).
-        prompts: prompts of each LoRA.
-        config: iterations and solve_for.
-        tokens_per_batch: maximum of tokens in a forward pass.
 
     Returns:
         The update by path, float32, (out, in); and a log with iteration, change (of all updates, as a share of their

@@ -24,7 +24,7 @@ from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
-from reclora_kedro.recommendation.item_ranks import rank_likes
+from reclora_kedro.recommendation.item_ranks import draw, rank_likes
 from reclora_kedro.recommendation.list_metrics import ranks_in_lists
 from reclora_kedro.recommendation.recommender import FittedRecommender
 
@@ -109,11 +109,11 @@ def measure_drift(
             is_unknown = codes.numpy()[index[own]] == UNKNOWN_ID
             record |= {name: len(np.unique(index[own])), f"unknown_{name}": _mean(is_unknown)}
         in_period = samples.filter(period.holds(samples["timestamp"].to_numpy()))
-        drawn = _draw(in_period, config.rows, [config.seed, number])
+        drawn = draw(in_period, config.rows, [config.seed, number])
         scores = lens_scores({"logit": reader.logits(drawn)}) if drawn.height else np.array([])
         record |= _accuracy(scores, drawn["label"].to_numpy(), config.alarms.least)
         likes = positives.filter(period.holds(positives["timestamp"].to_numpy()))
-        likes = _draw(likes, config.likes, [config.seed, number])
+        likes = draw(likes, config.likes, [config.seed, number])
         record |= {"likes": likes.height, "hit_rate": None, "recommends": choice.name}
         if likes.height >= config.alarms.least:
             record["hit_rate"] = _hit_rate(recommender, likes.select("row", "item_index", *MOMENT))
@@ -202,10 +202,6 @@ def _hit_rate(recommender: FittedRecommender, likes: pl.DataFrame) -> float | No
     list_makers = {choice.name: recommender.list_maker(choice.kind, choice.order)}
     ranks = rank_likes(list_makers, recommender.moments(likes), likes, K)
     return _mean(ranks_in_lists(ranks) <= K)
-
-
-def _draw(rows: pl.DataFrame, limit: int, seed: list[int]) -> pl.DataFrame:
-    return rows[np.sort(np.random.default_rng(seed).permutation(rows.height)[:limit])]
 
 
 def _mean(values: npt.NDArray[Any]) -> float | None:

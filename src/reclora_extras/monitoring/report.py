@@ -47,9 +47,13 @@ def summary(records: Records) -> str:
 
 def drift_table(records: Records) -> Group:
     """Tabulate accuracy and the largest index of each period; then the alarms."""
+
+    def largest_psi(record: Mapping[str, Any]) -> float | None:
+        return max((psi for name in POPULATIONS if (psi := record[f"psi_{name}"]) is not None), default=None)
+
     table = text_table(
         f"Drift since the lens was trained; the first period is the reference. HR@{K} is of {records[0]['recommends']}",
-        [{**record, "psi": _largest_psi(record)} for record in records],
+        [{**record, "psi": largest_psi(record)} for record in records],
         {},
         {
             "from": (day, "begin"),
@@ -65,11 +69,6 @@ def drift_table(records: Records) -> Group:
     )
     alarms = [Text(f"{day(record['begin'])}: {alarm}", style="red") for record in records for alarm in record["alarms"]]
     return Group(table, *alarms, Text(summary(records), style="bold"))
-
-
-def _largest_psi(record: Mapping[str, Any]) -> float | None:
-    values = [record[f"psi_{name}"] for name in POPULATIONS]
-    return max((value for value in values if value is not None), default=None)
 
 
 def plot_drift(records: Records, alarms: AlarmConfig) -> go.Figure:

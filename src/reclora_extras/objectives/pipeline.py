@@ -19,26 +19,15 @@ REFERENCES = "finetuning.variants.{}.training.objective.references"
 
 def logits_of_references(variant: str, names: PipelineNames) -> dict[str, Pipeline]:
     """Return the logits that other variants give the few-shot rows, in the order of a variant's references."""
+    scoring = node(nodes.score_few_shot, [*READ, "adapter", *PARAMETERS], "few_shot_logits", tags=["gpu"])
     return {
-        f"{name}.few_shot_logits": reference_pipeline(name, names.variants[name])
+        f"{name}.few_shot_logits": of_variant(name, scoring, f"learning.{names.variants[name]}.prompts")
         for name in other_references(names)[variant]
     }
 
 
 def unlabelled_moments(variant: str, names: PipelineNames) -> dict[str, Pipeline]:
-    """Return the prompts and lens states of the moments' candidates."""
-    made = unlabelled_pipeline(names)
-    return {f"unlabelled.{names.variants[variant]}.prompts": made, "unlabelled_states": made}
-
-
-def reference_pipeline(variant: str, history: str) -> Pipeline:
-    """The logits that a trained variant gives the few-shot rows, for variants that are held against it."""
-    scoring = node(nodes.score_few_shot, [*READ, "adapter", *PARAMETERS], "few_shot_logits", tags=["gpu"])
-    return of_variant(variant, scoring, f"learning.{history}.prompts")
-
-
-def unlabelled_pipeline(names: PipelineNames) -> Pipeline:
-    """Items that users might take next: their questions, prompts by all short histories, and lens states."""
+    """Return the prompts, by all short histories, and lens states of the moments' candidates."""
     questions = step(
         "unlabelled",
         node(nodes.draw_unlabelled_questions, ["log_without_embeddings", "params:history"], "unlabelled_questions"),
@@ -48,7 +37,8 @@ def unlabelled_pipeline(names: PipelineNames) -> Pipeline:
             "unlabelled_states",
         ),
     )
-    return questions + prompts_pipeline("unlabelled", names, names.short_histories)
+    made = questions + prompts_pipeline("unlabelled", names, names.short_histories)
+    return {f"unlabelled.{names.variants[variant]}.prompts": made, "unlabelled_states": made}
 
 
 def other_references(names: PipelineNames) -> dict[str, tuple[str, ...]]:

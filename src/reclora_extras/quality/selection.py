@@ -69,14 +69,7 @@ def choose_few_shot(
     config: BaseModelConfig,
     prompt: PromptConfig,
 ) -> pl.DataFrame:
-    """Draw rows of a pool uniformly from those whose texts pass the filters; they keep their order.
-
-    Args:
-        llm: LLM whose perplexity scores the rows.
-        pool: questions of the training split.
-        size: number of rows to draw.
-        config: events per text.
-        prompt: the two answers.
+    """Draw `size` questions of a pool uniformly from those whose texts pass the filters; they keep their order.
 
     Raises:
         ImportError: datasketch is not installed.

@@ -21,7 +21,7 @@ from kedro_provenance.catalog import AtomicCatalog, loaded_folder, loaded_versio
 from kedro_provenance.files.digests import digest
 from kedro_provenance.manifest import MANIFEST, parameters_of
 from kedro_provenance.recipe import flat
-from reclora_extras.tracking.config import TrackingConfig
+from reclora_extras.tracking.hooks import TrackingConfig
 from reclora_kedro.current_model import ALIAS
 from reclora_kedro.study.grid import Cell
 from reclora_kedro.study.results import CellResult, StudiedCell

@@ -28,11 +28,12 @@ class Distill(Step):
     def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
         from sklearn.metrics import roc_auc_score
 
-        from reclora_extras.base_models import distilling
+        from reclora_extras.base_models import distilling, pruning
         from reclora_extras.base_models.tuning import answering
 
         assert material.teacher is not None
-        student = distilling.first_layers(llm, config.distill)  # before the teacher's adapter is put on its weights
+        # Before the teacher's adapter is put on its weights.
+        student = pruning.with_layers(llm, range(config.distill.layers))
         teacher = material.teacher()
         tokens = config.tokens_per_batch
         student, account = distilling.distill(student, teacher, material.few_shot, config.distill, tokens, config.seed)

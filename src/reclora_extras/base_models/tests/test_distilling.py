@@ -14,9 +14,10 @@ from reclora_extras.base_models.distilling import (
     block_states,
     distill,
     distilling_losses,
-    first_layers,
+    require_layers,
     teacher_states,
 )
+from reclora_extras.base_models.pruning import with_layers
 from reclora_extras.base_models.tuning import answering
 from reclora_kedro.llm.answer_model import AnswerModel
 from steps_of_base_model import ANSWERS, TOKENS, config, random_llm, some_prompts, tuning
@@ -43,7 +44,7 @@ def test_the_loss_is_that_of_the_paper_term_by_term():
 def test_a_student_of_all_layers_has_its_teachers_states_and_answers(tiny_llm):
     llm, prompts = random_llm(tiny_llm), some_prompts()
     teacher = AnswerModel(llm, ANSWERS)
-    student = first_layers(llm, CONFIG.model_copy(update={"layers": 6, "blocks": 3}))
+    student = with_layers(llm, range(6))
     batch = prompts.batch(range(12), CPU)
     with torch.inference_mode():
         states = block_states(student, batch, 3)
@@ -57,7 +58,7 @@ def test_a_student_of_all_layers_has_its_teachers_states_and_answers(tiny_llm):
 def test_the_first_layers_learn_from_a_teacher_whose_gates_read(tiny_model):
     prompts = random_prompts(16)
     llm = tiny_model.llm
-    student = first_layers(llm, CONFIG.model_copy(update={"layers": 1, "blocks": 1}))
+    student = with_layers(llm, range(1))
     before = {name: weight.clone() for name, weight in student.model.state_dict().items()}
     teacher = with_adapter(tiny_model)
     settings = CONFIG.model_copy(update={"layers": 1, "blocks": 1, "tuning": tuning(epochs=6)})
@@ -83,7 +84,7 @@ def test_no_answer_is_measured_with_what_others_left_remembered(tiny_model):
     assert calls
 
 
-def test_a_student_of_too_many_or_too_few_layers_is_refused(tiny_llm):
+def test_a_student_of_too_many_or_too_few_layers_is_refused():
     for settings in ({"layers": 9, "blocks": 2}, {"layers": 1, "blocks": 2}):
         with pytest.raises(ValueError, match=r"at most the 2 layers of the base LLM, and at least one per block"):
-            first_layers(tiny_llm, CONFIG.model_copy(update=settings))
+            require_layers(2, CONFIG.model_copy(update=settings))

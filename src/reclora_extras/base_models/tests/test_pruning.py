@@ -18,6 +18,7 @@ from reclora_extras.base_models.pruning import (
     importances,
     layer_importances,
     prune,
+    require_droppable,
     require_prunable,
 )
 from reclora_extras.base_models.steps import Material
@@ -141,7 +142,7 @@ def test_the_least_important_layers_go_and_none_that_is_spared(tiny_llm):
     torch.testing.assert_close(logits(dropped.model), logits(without_layers(llm.model, gone)), rtol=1e-11, atol=1e-12)
     assert account == {"num_hidden_layers": 4}
     with pytest.raises(ValueError, match=r"layers is 4, but of 6 layers .* only 3 are not spared by spare_first, 2"):
-        drop_layers(llm, np.zeros(6), DropLayersConfig(layers=4, spare_first=2, spare_last=1, **importance()))
+        require_droppable(6, DropLayersConfig(layers=4, spare_first=2, spare_last=1, **importance()))
 
 
 def test_the_loss_of_a_layer_is_that_of_the_llm_without_it(tiny_llm):

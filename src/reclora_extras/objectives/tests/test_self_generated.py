@@ -17,8 +17,9 @@ from reclora_extras.objectives.self_generated import (
     decided_pairs,
     fine_tune_in_rounds,
     preferred_first,
+    score_titles,
+    with_titles,
 )
-from reclora_extras.objectives.titles import score_titles, with_titles
 from reclora_extras.objectives.unlabelled import CANDIDATES
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.config import PrivacyConfig
