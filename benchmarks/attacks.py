@@ -25,7 +25,7 @@ from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import Growth, build_log
-from reclora_kedro.ingestion.keys import EVENT_KEY
+from reclora_kedro.ingestion.events import EVENT_KEY
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader

@@ -38,7 +38,7 @@ from reclora_kedro.history.retrieval import WindowConfig, recent_events
 from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.entities import describe_users
-from reclora_kedro.ingestion.keys import EVENT_KEY
+from reclora_kedro.ingestion.events import EVENT_KEY
 from reclora_kedro.lens import training
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.states import lens_states

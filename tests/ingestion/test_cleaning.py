@@ -12,7 +12,7 @@ from pandera.errors import SchemaErrors
 from cleaned_tables import SETTINGS, add_item_texts, clean_interactions, counts, describe_items, describe_users
 from reclora_kedro.ingestion.cleaning import k_core
 from reclora_kedro.ingestion.config import IngestionConfig, ItemColumns, ItemTextColumns, TextField, UserColumns
-from reclora_kedro.ingestion.keys import EVENT_KEY
+from reclora_kedro.ingestion.events import EVENT_KEY
 from reclora_kedro.ingestion.schema import Interactions, Items, Users
 
 SOUND = [(1, 7, 4, 100), (1, 8, 3, 101), (2, 7, 5, 100)]

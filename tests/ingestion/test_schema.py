@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaError, SchemaErrors
 
-from reclora_kedro.ingestion.keys import comes_after_previous
+from reclora_kedro.ingestion.events import comes_after_previous
 from reclora_kedro.ingestion.schema import Interactions, Items, Users
 
 LOG = pl.DataFrame(

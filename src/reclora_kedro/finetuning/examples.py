@@ -84,18 +84,15 @@ def require_both_labels(prompts: pl.DataFrame) -> None:
 class Objective(ExtensionBlock):
     """Objective of an adapter's training, the block `training.objective` of a variant; each kind is a subclass.
 
-    Attributes:
-        kind: name or dotted path of the module.
-        inputs_from: ``module:function`` for what training reads besides the few-shot prompts, or None. The function
-            takes the variant and the `PipelineNames`, and returns catalog entries, each with the pipeline that makes
-            it. It raises NameRefusedError if the objective names a variant that it cannot read.
-        trains_in_rounds: whether it trains an adapter more than once, for which privacy does not account.
+    `inputs_from` is a ``module:function`` for what training reads besides the few-shot prompts, or None. The function
+    takes the variant and the `PipelineNames`, and returns catalog entries, each with the pipeline that makes it. It
+    raises NameRefusedError if the objective names a variant that it cannot read.
     """
 
     inputs_from: ClassVar[str | None] = None
-    trains_in_rounds: ClassVar[bool] = False
+    trains_in_rounds: ClassVar[bool] = False  # whether it trains more than once, for which privacy does not account
 
-    kind: str = CLICK
+    kind: str = CLICK  # name or dotted path of the module
 
     def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
         """Raise ValueError, with the setting to change, for too few prompt rows."""

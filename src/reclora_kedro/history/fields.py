@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from reclora_kedro.ingestion.keys import FREE_TEXT
+from reclora_kedro.ingestion.config import FREE_TEXT
 
 
 def field_names(table: pl.DataFrame) -> list[str]:

@@ -38,8 +38,7 @@ from reclora_kedro.history.splits import (
 )
 from reclora_kedro.history.taken_items import TakenItems, sorted_pairs
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
-from reclora_kedro.ingestion.events import PLAIN, EventSchema
-from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY
+from reclora_kedro.ingestion.events import EVENT_KEY, MOMENT_KEY, PLAIN, EventSchema
 
 SAMPLE_COLUMNS = ("user_index", "item_index", "label", "timestamp", "event", "history_end")
 NO_SAMPLES = "no samples; events stay in histories"

@@ -20,9 +20,9 @@ from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.errors import Column, Table
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import DropRule, ImpressionList, IngestionConfig, InteractionColumns
+from reclora_kedro.ingestion.events import EVENT_KEY, MOMENT_KEY, comes_after_previous
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.ingestion.ids import canonical, listed, typed
-from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY, comes_after_previous
 from reclora_kedro.ingestion.plausible_times import believed_seconds, day_of, newest_plausible, outside, refuse_times
 from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
 

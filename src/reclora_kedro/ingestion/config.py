@@ -66,6 +66,8 @@ FIXED_NAMES = {"user_id", "item_id", "title"}
 """Names that no text field may have, see `history.fields.field_names`."""
 NAMES_OF_ITEMS = FIXED_NAMES | {"rating", "liked"}
 """Names that no text field of items may have, since prompts use them for items in histories."""
+FREE_TEXT = "description"
+"""The text field that is free text instead of categories shared by items or users."""
 
 
 class InteractionColumns(Block):

@@ -12,9 +12,8 @@ import polars as pl
 from kedro_provenance.errors import NULL, Fault, Parameter, worded
 from reclora_kedro.errors import GiveTable, Table
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
-from reclora_kedro.ingestion.config import ItemColumns, ItemTextColumns, TextField, UserColumns
+from reclora_kedro.ingestion.config import FREE_TEXT, ItemColumns, ItemTextColumns, TextField, UserColumns
 from reclora_kedro.ingestion.ids import names
-from reclora_kedro.ingestion.keys import FREE_TEXT
 from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
 
 logger = logging.getLogger(__name__)

@@ -34,6 +34,10 @@ MOST_CHARACTERS = 1_000  # of a text of an event, which anybody can send
 MOST_NUMBER = 2.0**127  # beyond which a log's 32 bits have no finite number
 NO_VALUE = ""
 """The text of a code whose events are all gone."""
+MOMENT_KEY = ("timestamp", "user_id")
+"""The order of the canonical log."""
+EVENT_KEY = (*MOMENT_KEY, "item_id")
+"""The key of an event."""
 
 
 class DeclaredColumn(Block):
@@ -178,6 +182,20 @@ TAKEN_NAMES = frozenset(
     | {"event", "history_end", "is_event", "is_sample", "row", "owner"}  # which tables of samples have
 )
 """Names that no declared column may have, as tables, requests or records have others of these names."""
+
+
+def comes_after_previous(key: Sequence[str]) -> pl.Expr:
+    """Return whether each row's key is greater than the previous row's; true for the first row.
+
+    Examples:
+        >>> table = pl.DataFrame({"timestamp": [1, 1, 2, 2], "user_id": [5, 6, 5, 5]})
+        >>> table.select(comes_after_previous(["timestamp", "user_id"])).to_series().to_list()
+        [True, True, True, False]
+    """
+    after = pl.lit(False)
+    for column in map(pl.col, reversed(key)):
+        after = (column > column.shift()) | ((column == column.shift()) & after)
+    return after.fill_null(True)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import polars as pl
 
 from reclora_kedro.ingestion import lexicon
 from reclora_kedro.ingestion.column_values import Column, mean, tokens
-from reclora_kedro.ingestion.config import NAMES_OF_ITEMS
+from reclora_kedro.ingestion.config import FREE_TEXT, NAMES_OF_ITEMS
 from reclora_kedro.ingestion.guess import (
     AskUser,
     Link,
@@ -23,7 +23,6 @@ from reclora_kedro.ingestion.guess import (
     read_log,
     seems_another_log,
 )
-from reclora_kedro.ingestion.keys import FREE_TEXT
 from reclora_kedro.ingestion.raw_tables import WRITTEN_LISTS
 
 TRAILING_ARTICLE = r", (The|A|An|La|Le|Les)( \(|$)"

@@ -11,8 +11,7 @@ import polars as pl
 from pandera.dtypes import immutable
 from pandera.engines import polars_engine
 
-from reclora_kedro.ingestion.events import FIXED
-from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY, comes_after_previous
+from reclora_kedro.ingestion.events import EVENT_KEY, FIXED, MOMENT_KEY, comes_after_previous
 
 ROWS_AT_ONCE = 5_000_000  # of a lazy table that is validated
 ROWS_BEFORE = 10_000  # that are validated again with those that follow: more than a user has in a second

@@ -20,7 +20,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import Growth, build_log
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
-from reclora_kedro.ingestion.keys import EVENT_KEY, MOMENT_KEY
+from reclora_kedro.ingestion.events import EVENT_KEY, MOMENT_KEY
 from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens

@@ -23,9 +23,9 @@ from reclora_kedro.ingestion.cleaning import clean_interactions, distinct_rows
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig, ItemColumns, ItemTextColumns, UserColumns
 from reclora_kedro.ingestion.entities import listed_rows, title_of_untitled
+from reclora_kedro.ingestion.events import EVENT_KEY
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.ingestion.ids import IdError, canonical, canonical_as
-from reclora_kedro.ingestion.keys import EVENT_KEY
 from reclora_kedro.ingestion.plausible_times import believed_seconds, day_of
 
 if TYPE_CHECKING:
