@@ -213,11 +213,7 @@ def _add_tools(app: FastAPI, routes: Routes) -> AbstractAsyncContextManager[Any]
         """Return a user's profile and latest events."""
         return await routes.user(str(user))
 
-    @tool
-    async def items(q: str, limit: int = 20) -> Json:
-        """Find items by a text in their title; returns their ids."""
-        return await routes.items(q, limit)
-
+    tool(routes.items)
     unguarded = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the app's own guard sees to hosts
     tools = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=unguarded)
     app.router.routes.extend(tools.routes)

@@ -32,16 +32,8 @@ SPARE_USERS = 256  # least rows of users to come that are added at once: what th
 EVENT = ("user", "item_index", "timestamp")  # of which there is one event
 PART = (*EVENT, "label", "rating")  # what `ItemEvents` have
 SPARE_EVENTS = 2**16  # rows that are free at first, and a quarter more than there are
-Key = tuple[str, str, int]
 UNCHANGED = np.array([], dtype=np.int64)
 ALWAYS = np.iinfo(np.int64).max
-
-
-class _Room:
-    """Number of used rows of columns."""
-
-    def __init__(self, used: int) -> None:
-        self.used = used
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +47,7 @@ class LiveSequences(Sequences):
     runs: np.ndarray  # int64, (2, users): where the events of each user begin and end
     newest: int  # second of the last event
     parts: tuple[ItemEvents, ...]  # see `by_item`
-    room: _Room  # of the columns, whichever sequences take of it
+    room: list[int]  # of one number, the used rows of the columns, whichever sequences take of it
 
     @classmethod
     def from_sequences(cls, sequences: Sequences, least_room: int = 0) -> Self:
@@ -72,7 +64,7 @@ class LiveSequences(Sequences):
             runs=np.stack([ends - lengths, ends]),
             newest=sequences.last_second if len(events) else 0,
             parts=sequences.by_item,
-            room=_Room(len(events)),
+            room=[len(events)],
         )
 
     @property
@@ -86,10 +78,6 @@ class LiveSequences(Sequences):
     @property
     def last_second(self) -> int:
         return self.newest
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.label) - self.room.used < SPARE_EVENTS // 2
 
     @property
     def by_item(self) -> tuple[ItemEvents, ...]:
@@ -106,15 +94,15 @@ class LiveSequences(Sequences):
         """
         old = self.of_users(users)
         owner, item, second = (rows[name] for name in EVENT)
-        if self.room.used + len(owner) > len(self.label):
+        if self.room[0] + len(owner) > len(self.label):
             return self.from_sequences(self, len(owner)).with_events(rows, users, best)
         ranks = (-rank for rank in reversed(self.schema.ranks(rows)))
         order = np.lexsort((*ranks, -best * rows["rating"], item, second, owner))
         kept = order[_first_of_runs(owner[order], second[order], item[order])]
         kept = kept[np.lexsort((kept, second[kept], owner[kept]))]  # those of one second in the order of arrival
         new = {name: column[kept] for name, column in rows.items()}
-        place = self.room.used
-        self.room.used += len(kept)
+        place = self.room[0]
+        self.room[0] += len(kept)
         for name, column in self.columns.items():
             column[place : place + len(kept)] = new[name]
         lengths = np.bincount(np.searchsorted(users, new["user"]), minlength=len(users))
@@ -180,7 +168,7 @@ class LiveLog:
         base_log: InteractionLog,
         config: IngestionConfig,
         content: Content,
-        withheld: frozenset[Key] = frozenset(),
+        withheld: frozenset[tuple[str, str, int]] = frozenset(),
     ) -> None:
         self._base, self._config, self._lock, self._withheld = base_log, config, Lock(), withheld
         self.item_ids, self.titles = (base_log.items[name].cast(pl.String).to_list() for name in ("item_id", "title"))
@@ -188,6 +176,7 @@ class LiveLog:
         self.user_type, self.item_type = base_log.users.schema["user_id"], base_log.items.schema["item_id"]
         rating, first = np.unique(base_log.sequences.rating, return_index=True)
         levels = base_log.sequences.rating_level[first]
+        self._best = 1 if config.duplicates == "highest_rating" else -1
         self._ratings = replace(base_log.sequences, rating=rating, rating_level=levels)
         self._known = {str(user): index for index, user in enumerate(base_log.users["user_id"])}
         self._forgotten, self._gone = NOBODY, list[int]()
@@ -221,7 +210,7 @@ class LiveLog:
             if self._rewritten or self._pending:
                 self._current = self._changed(before)
                 self._rewritten, self._pending = {}, []
-            elif (sequences := _live(before.log)).is_full:  # of events of visitors
+            elif len((sequences := _live(before.log)).label) - sequences.room[0] < SPARE_EVENTS // 2:  # after visitors
                 roomy = replace(before.log, sequences=LiveSequences.from_sequences(sequences))
                 self._current = before._replace(log=roomy, before=before.log, changed=UNCHANGED)
             return self._current
@@ -305,10 +294,6 @@ class LiveLog:
             and is_id(event.user_id, self.user_type)
             and (event.user_id, event.item_id, event.timestamp) not in self._withheld
         ]
-
-    @property
-    def _best(self) -> int:
-        return 1 if self._config.duplicates == "highest_rating" else -1
 
     def _read(
         self, sequences: LiveSequences, rows: Sequence[tuple[int, Event]]

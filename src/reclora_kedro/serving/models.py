@@ -23,7 +23,6 @@ from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import GateInput
 from reclora_kedro.lens.growth import grow_lens
-from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.lens.states import LensReader, gate_inputs, lens_scores, states_of_questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import prompt_set
@@ -228,10 +227,6 @@ class Snapshot:
     def log(self) -> InteractionLog:
         return self.current.log
 
-    @cached_property
-    def as_of(self) -> int:
-        return self.log.last_second
-
     @property
     def nobody(self) -> int:
         """Index of a user without events: the log has at least one spare row."""
@@ -287,9 +282,6 @@ class Snapshot:
         order = np.argsort(-cosines, kind="stable")
         best = order[order != item][:limit]
         return list(zip(best.tolist(), _rounded(cosines[best]), strict=True))
-
-    def learned_from(self, user: int) -> bool:
-        return bool(self.lens.user.id_codes[user] != UNKNOWN_ID)
 
 
 def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:

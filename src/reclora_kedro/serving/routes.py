@@ -21,6 +21,7 @@ from kedro_provenance.errors import Fault, Value, quoted_value
 from reclora_kedro.history.fields import field_names, number_names
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
 from reclora_kedro.ingestion.plausible_times import believed_seconds
+from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.serving import shapes
 from reclora_kedro.serving.batches import QueueFullError
 from reclora_kedro.serving.config import ModelName, ServiceConfig
@@ -177,7 +178,8 @@ class Routes:
             names = [*field_names(log.users), *number_names(log.users)]
             fields = {name: profile[name] for name in names if profile[name] is not None}
             response = {"user": user_id, "profile": fields, "events": end - first, "latest": latest}
-            return response | {"lens_has_learned_from_user": now.learned_from(user), "gates": now.gates_of(user)}
+            has_learned = bool(now.lens.user.id_codes[user] != UNKNOWN_ID)
+            return response | {"lens_has_learned_from_user": has_learned, "gates": now.gates_of(user)}
 
         return await self.service.look(look)
 
@@ -434,7 +436,7 @@ def _response(body: OfOneUser, answer: Answer) -> Json:
         "order": now.current_model.choice.order,
         "score_is": answer.score_is,
         "version": now.current_model.name,
-        "as_of": _rfc3339(now.as_of),
+        "as_of": _rfc3339(now.log.last_second),
         "request_id": body.request_id or uuid4().hex,
         "unknown_items": _unknown_items(body, live),
         "items": items,

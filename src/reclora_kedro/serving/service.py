@@ -60,7 +60,8 @@ class Service:
         current_model = load()
         if current_model.llm is not None and config.model == "llm":
             current_model.llm.result()
-        if _has_read_journal(current_model):
+        history = current_model.about.get("history", ())
+        if any(each.get("decision", {}).get("journal_events", 0) for each in history):  # an update has read some
             database.require_events()
         self.journal = Journal(database, lambda change: self.live.apply(change), metrics.journal_fault, forgotten)
         try:
@@ -176,12 +177,6 @@ class Service:
         results = [_tried(look, snapshot) for look in looks]
         answers = iter(answer_by_lens([result for result in results if isinstance(result, Request)], snapshot))
         return [next(answers) if isinstance(result, Request) else result for result in results]
-
-
-def _has_read_journal(current_model: ServedModel) -> bool:
-    """Whether an update that led to a model has read events of the service."""
-    history = current_model.about.get("history", ())
-    return any(each.get("decision", {}).get("journal_events", 0) for each in history)
 
 
 def _answer_by_llm(answers: Sequence[Answer]) -> Sequence[Answer]:

@@ -77,7 +77,8 @@ def forget_in_tables(tables: Tables, ids: Iterable[Any], config: IngestionConfig
     items without other rows that have neither a title nor a text. If nothing is left, it raises ValueError.
     """
     interactions = tables.interactions.filter(~of_users(ids))
-    if config.k_core > 1 and is_k_core(tables.interactions, config.k_core):
+    counts = [tables.interactions.group_by(key).len().select(pl.col("len").min()) for key in ("user_id", "item_id")]
+    if config.k_core > 1 and all(least.item() >= config.k_core for least in pl.collect_all(counts, engine="streaming")):
         interactions = k_core(interactions, config.k_core)
     users, logged, logged_before = (
         table.select(pl.col(key).unique()).collect(engine="streaming")
@@ -95,12 +96,6 @@ def forget_in_tables(tables: Tables, ids: Iterable[Any], config: IngestionConfig
         tables.items.join(removed, on="item_id", how="anti", maintain_order="left"),
         tables.users.join(users, on="user_id", how="semi", maintain_order="left"),
     )
-
-
-def is_k_core(interactions: pl.LazyFrame, k: int) -> bool:
-    """Whether every user and every item of a log has at least k rows."""
-    counts = (interactions.group_by(name).len().select(pl.col("len").min()) for name in ("user_id", "item_id"))
-    return all(least.collect(engine="streaming").item() >= k for least in counts)
 
 
 def forget_in_log(

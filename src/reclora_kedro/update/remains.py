@@ -165,23 +165,16 @@ def models_that_name(
     return [each for each in versions if each.entry == ALIAS and each.version in old]
 
 
-class Described(TypedDict):
-    """A stored version; the version is None for a file that has none."""
-
-    entry: str
-    version: str | None
-    address: str
-
-
 class ForgetReport(TypedDict):
     """The number of forgotten users, and the stored versions with their rows, or with traces of them in weights."""
 
     forgotten: int
-    rows: list[Described]
-    traces: list[Described]
+    rows: list[dict[str, Any]]
+    traces: list[dict[str, Any]]
 
 
-def described(version: ArchivedVersion) -> Described:
+def described(version: ArchivedVersion) -> dict[str, Any]:
+    """Return the entry, version (None for a file that has none) and address of a stored version."""
     return {"entry": version.entry, "version": version.version, "address": version.address}
 
 
