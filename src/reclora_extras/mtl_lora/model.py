@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from reclora_extras.mtl_lora import SETTINGS, MtlLoraSettings
-from reclora_kedro.adapters.linear import PersonalizedLayer, kaiming
-from reclora_kedro.adapters.tuner import PersonalizedConfig, PersonalizedTuner, register
+from reclora_kedro.adapters.tuner import PersonalizedConfig, PersonalizedLayer, PersonalizedTuner, kaiming, register
 
 
 class MtlLoraType(StrEnum):

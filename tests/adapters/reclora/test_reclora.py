@@ -14,9 +14,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.hotswap import hotswap_adapter
 
 from random_llama import random_llama, with_random_adapter
-from reclora_kedro.adapters.linear import AdaptedLinear, update
 from reclora_kedro.adapters.reclora import RecLoraConfig, RecLoraLayer
 from reclora_kedro.adapters.reclora.model import GateBank, gate_entropy, mixed_factors
+from reclora_kedro.adapters.tuner import AdaptedLinear, update
 
 GATE_DIM = 6
 

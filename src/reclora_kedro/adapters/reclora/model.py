@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reclora_kedro.adapters.linear import PersonalizedLayer, kaiming
 from reclora_kedro.adapters.reclora.settings import SETTINGS, RecLoraSettings
-from reclora_kedro.adapters.tuner import PersonalizedConfig, PersonalizedTuner, register
+from reclora_kedro.adapters.tuner import PersonalizedConfig, PersonalizedLayer, PersonalizedTuner, kaiming, register
 
 
 class RecLoraType(StrEnum):
