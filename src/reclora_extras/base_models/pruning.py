@@ -161,7 +161,9 @@ def prune(
         changes[setting] = left = max(1, count - round(config.ratio * count))
         for layer in range(settings.num_hidden_layers):
             names = {f"model.layers.{layer}.{part}": axis for part, axis in parts.items()}
-            of_groups = sum(groups_of(importance[f"{name}.weight"], axis, count) for name, axis in names.items())
+            of_groups = sum(
+                importance[f"{name}.weight"].movedim(axis, 0).reshape(count, -1).sum(1) for name, axis in names.items()
+            )
             kept = torch.as_tensor(of_groups).topk(left).indices.sort().values
             for name, axis in names.items():
                 for tensor in [f"{name}.weight", *([f"{name}.bias"] if axis == 0 and f"{name}.bias" in state else [])]:
@@ -171,11 +173,6 @@ def prune(
     changes |= {"num_attention_heads": changes["num_key_value_heads"] * queries, "head_dim": head_dim}
     account = {name: changes[name] for name in ("num_attention_heads", *COUPLED)}
     return resized(llm, changes, state), account
-
-
-def groups_of(weight: Tensor, axis: int, count: int) -> Tensor:
-    """Sum over each group of a weight that consists of groups along an axis, shape (count,)."""
-    return weight.movedim(axis, 0).reshape(count, -1).sum(1)
 
 
 def without_groups(weight: Tensor, axis: int, count: int, kept: Tensor) -> Tensor:

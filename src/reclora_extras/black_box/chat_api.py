@@ -49,16 +49,9 @@ class Answers:
 
 @checked_dataclass(frozen=True, config=ConfigDict(hide_input_in_errors=True))  # which may be the key
 class ChatApi:
-    """A model of an OpenAI-compatible API, called concurrently.
+    """A model of an OpenAI-compatible API, called concurrently; temporary failures are retried with growing pauses.
 
-    Attributes:
-        base_url: address of the API, such as ``https://api.openai.com/v1``.
-        model: name of the model.
-        arguments: further members of each request.
-        concurrency: maximum of concurrent calls.
-        timeout_seconds: time limit of a call.
-        max_retries: maximum of retries of a call after a temporary failure, with growing pauses.
-        api_key: None for an API without keys.
+    `arguments` are further members of each request; `api_key` is None for an API without keys.
     """
 
     base_url: str

@@ -5,7 +5,6 @@ verdict, the nearest items of the user's history and rating statistics into text
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,9 +52,7 @@ def hinted_records(
     whose items are nearest to the target, the nearest first; and statistics, by the names of
     `reclora_kedro.history.rating_statistics.COLUMNS`, with counts in place of logarithms.
 
-    Args:
-        questions: see `reclora_kedro.history.questions`.
-        history: events for the prompts.
+    The prompts themselves show the events of `history`.
     """
     verdicts = lens_scores(lens_states(lens, log, questions, engine))
     statistics = statistics_of(lens)(log).compute(questions)
@@ -119,17 +116,17 @@ class MessageWriter:
             ValueError: a template reads names that records and options lack, or a message without any history exceeds
                 the budget.
         """
-        render = partial(self._render, options)
+
+        def render(record: PromptRecord, left_out: int) -> str:
+            question = self._question(record, left_out)
+            return question if options is None else self._hinted(options, record, question)
+
         texts, *_ = fit_budget(list, [plain(each) for each in records], render, self._max_characters, OVER_CHARACTERS)
         return texts
 
     def hint(self, record: PromptRecord, options: Options) -> str:
         """Return the hint of a record without its question."""
         return self._hinted(options, plain(record), "")
-
-    def _render(self, options: Options | None, record: PromptRecord, left_out: int) -> str:
-        question = self._question(record, left_out)
-        return question if options is None else self._hinted(options, record, question)
 
     def _hinted(self, options: Options, record: PromptRecord, question: str) -> str:
         hint = record["hint"]

@@ -37,21 +37,13 @@ RANDOM_TRIALS = 5
 """Trials of the soft prompt before those that a Gaussian process suggests; the first one has none of its directions."""
 
 
-@dataclass(frozen=True)
-class Lessons:
-    """Questions, and the most helpful knowledge for each, in the same order."""
-
-    questions: list[str]
-    knowledge: list[str]
-
-
 def choose_lessons(
     ask_api: AskApi, records: Sequence[PromptRecord], writer: MessageWriter, config: BlackBoxConfig
-) -> tuple[Lessons, dict[str, float]]:
+) -> tuple[list[tuple[str, str]], dict[str, float]]:
     """Try every hint with every question of few-shot rows, and keep that with the likeliest true answer, if any helps.
 
     Returns:
-        The lessons; and rows, lessons and the fields of `cost`.
+        The lessons, a question and its knowledge each; and rows, lessons and the fields of `cost`.
 
     Raises:
         ValueError: no hint helps with any question.
@@ -68,23 +60,17 @@ def choose_lessons(
             f"None of the hints makes the true answer to any of {len(records)} questions likelier, so there is no "
             "knowledge to learn: raise black_box.knowledge.rows, or name other templates in black_box.hints."
         )
-    lessons = Lessons(
-        [questions[place] for place in places],
-        [writer.hint(records[place], options[best[place]]) for place in places],
-    )
-    account = {"rows": len(records), "lessons": len(places)} | cost(answers, config.price)
-    return lessons, account
+    lessons = [(questions[place], writer.hint(records[place], options[best[place]])) for place in places]
+    return lessons, {"rows": len(records), "lessons": len(places)} | cost(answers, config.price)
 
 
 def teach(
-    llm: LanguageModel, lessons: Lessons, config: TuningConfig, tokens_per_batch: int, seed: int
+    llm: LanguageModel, lessons: list[tuple[str, str]], config: TuningConfig, tokens_per_batch: int, seed: int
 ) -> tuple[LanguageModel, dict[str, float]]:
     """Tune a small model to write the knowledge of each question, see `tune`."""
-    questions = question_ids(llm, lessons.questions)
-    end = [llm.tokenizer.eos_token_id]
-    token_ids = [
-        ids + written + end for ids, written in zip(questions, plain_ids(llm.tokenizer, lessons.knowledge), strict=True)
-    ]
+    questions = question_ids(llm, [question for question, _ in lessons])
+    written = plain_ids(llm.tokenizer, [knowledge for _, knowledge in lessons])
+    token_ids = [[*before, *ids, llm.tokenizer.eos_token_id] for before, ids in zip(questions, written, strict=True)]
     lengths = np.array([len(ids) for ids in token_ids])
     losses = writing_losses(token_ids, np.array([len(ids) for ids in questions]))
     return tune(llm, lengths, losses, config, tokens_per_batch, seed)
@@ -96,11 +82,9 @@ def question_ids(llm: LanguageModel, questions: list[str]) -> list[list[int]]:
 
 
 def writing_losses(token_ids: list[list[int]], starts: np.ndarray) -> Losses:
-    """Return the mean cross entropy of each text's tokens from a start on, in nats.
+    """Return the mean cross entropy of each text's tokens from its start on, in nats.
 
-    Args:
-        token_ids: tokens of the texts.
-        starts: number of tokens before the knowledge, at least one, shape (texts,).
+    A start is the number of tokens before the knowledge, at least one, shape (texts,).
     """
 
     def losses(llm: LanguageModel, rows: np.ndarray) -> Tensor:

@@ -47,9 +47,10 @@ def describe_questions(
     return hinted_records(lens, log, questions, asking.window_of(history, config), engine)
 
 
-def _message_writer(
+def message_writer(
     template: str, hint_templates: Mapping[str, Callable[[], str]], config: BlackBoxConfig, prompt: PromptConfig
 ) -> MessageWriter:
+    """Return the writer of messages with these hints."""
     from reclora_extras.black_box.hints import MessageWriter
 
     hints = {name: load() for name, load in hint_templates.items()}
@@ -69,7 +70,7 @@ def ask(
     """Search hints, and score the test rows with the best ones; return trials, scores and costs."""
     from reclora_extras.black_box import asking
 
-    writer = _message_writer(prompt_template, hint_templates, config, prompt)
+    writer = message_writer(prompt_template, hint_templates, config, prompt)
     return asking.ask(lambda texts, step: llm.ask(texts, prompt, kept, step), records, writer, config)
 
 
@@ -89,7 +90,7 @@ def teach_writer(
     from reclora_kedro.llm.language_model import load_language_model
 
     assert config.knowledge is not None
-    writer = _message_writer(prompt_template, hint_templates, config, prompt)
+    writer = message_writer(prompt_template, hint_templates, config, prompt)
     few_shot = [record for record in records if record["use"] == "few_shot"]
     lessons, account = knowledge.choose_lessons(
         lambda texts, step: llm.ask(texts, prompt, kept, step), few_shot, writer, config

@@ -59,7 +59,6 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
     """Yield a check of the templates of messages, then one small call, which may cost something."""
     from reclora_extras.black_box.asking import require_hints
-    from reclora_extras.black_box.hints import MessageWriter
 
     if "black_box_llm" not in pipeline.inputs():
         return
@@ -68,8 +67,8 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
     def require_messages() -> None:
         template = catalog.load(f"{config.template}.prompt_template")
         require_template(template, prompt, *fields)
-        hints = {name: load() for name, load in catalog.load("hint_templates").items()}
-        require_hints(MessageWriter(template, hints, prompt, config.max_characters), config, *fields)
+        writer = nodes.message_writer(template, catalog.load("hint_templates"), config, prompt)
+        require_hints(writer, config, *fields)
 
     yield require_messages
     yield catalog.load("black_box_llm").require

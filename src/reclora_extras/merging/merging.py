@@ -36,10 +36,7 @@ dimensions than a layer reads have no solution without it."""
 
 
 def draw_calibration(log: InteractionLog, users: np.ndarray | None, config: MergingConfig) -> pl.DataFrame:
-    """Draw training samples uniformly, whose prompts give the inputs of the layers.
-
-    Args:
-        users: indices of the users of the LoRAs, who each get equally many samples; None draws from all users.
+    """Draw training samples, of each LoRA's user or of all uniformly, whose prompts give the inputs of the layers.
 
     Raises:
         ValueError: there is a single user, or a user has no training sample.
@@ -210,9 +207,7 @@ def moments(
 ) -> dict[str, Tensor]:
     """Return X_iᵀ X~_i and X~_iᵀ X~_i of each layer over the prompts of one LoRA, float64, (2, in, in).
 
-    Args:
-        own: the LoRA's updates.
-        merged: updates of the merged model; None: the inputs are the LoRA's own.
+    Before there is a merged model, its inputs are the LoRA's own.
     """
 
     def inputs_of(rows: np.ndarray) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

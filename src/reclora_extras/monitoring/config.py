@@ -11,16 +11,7 @@ Share = Annotated[Real, Field(ge=0, le=1)]
 
 
 class AlarmConfig(Block):
-    """What each period may differ from the reference by; null: any amount.
-
-    Attributes:
-        least: fewest events, rows or likes that a value which raises an alarm is measured on.
-        psi: population stability index of users, items, ratings and scores.
-        unknown: share of events of users, or of items, that the lens has no id of.
-        calibration: difference between mean score and share of likes.
-        auc_fall: AUC below that of the reference.
-        hit_rate_fall: HR@10 below that of the reference.
-    """
+    """What each period may differ from the reference by, see the comments in ``conf/``; null: any amount."""
 
     least: Count
     psi: NonNegative | None

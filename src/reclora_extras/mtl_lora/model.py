@@ -39,13 +39,10 @@ class MtlLoraConfig(MtlLoraSettings, PersonalizedConfig):
 
 
 class TaskShares(nn.Module):
-    """Shares of tasks in a sample, from its values of a field.
+    """Shares of T tasks in a sample, from its values of a field.
 
     A sample of several tasks, such as a film of two genres, has equal shares. Tasks of no few-shot row are left out; a
     sample without any other task has the mean shares of the few-shot rows, so that no untrained weights are used.
-
-    Args:
-        tasks: number T of tasks.
     """
 
     prior: Tensor

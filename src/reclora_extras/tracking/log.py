@@ -4,7 +4,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,6 @@ def log_run(
 
     Outputs in the same versions are logged once.
 
-    Args:
-        config: where to log, and under which names.
-        run_params: what Kedro says of the command.
-        parameters: nested blocks of all parameters of the session.
-        pipeline: the nodes that were asked for.
-        catalog: loads their outputs.
-
     Raises:
         MlflowException: MLflow cannot be reached, or refuses something.
     """
@@ -65,7 +58,7 @@ def log_run(
     end = time.time()
     run = client.create_run(
         experiment,
-        start_time=milliseconds(end - manifest["seconds"]),
+        start_time=int(1000 * (end - manifest["seconds"])),
         run_name=" ".join([*([run_params["env"]] if run_params["env"] else []), *manifest["pipelines"]]),
         tags={
             RESULTS: results,
@@ -89,7 +82,7 @@ def log_run(
     except Exception:
         client.set_terminated(run.run_id, "FAILED")
         raise
-    client.set_terminated(run.run_id, end_time=milliseconds(end))
+    client.set_terminated(run.run_id, end_time=int(1000 * end))
     return f"Logged to MLflow: run {run.run_name} of the experiment {config.experiment}, {config.uri}."
 
 
@@ -125,7 +118,7 @@ def log_report(client: MlflowClient, run: str, name: str, content: Any) -> None:
 
 def log_metrics(client: MlflowClient, run: str, records: Iterable[Mapping[str, Any]], prefix: str = "") -> None:
     """Log the numbers of one record per model, such as ``metrics/reclora/auc`` and the ends of its interval."""
-    now = milliseconds(time.time())
+    now = int(1000 * time.time())
     metrics = [
         Metric(key(f"{prefix}{record['model']}/{name}"), value, now, 0)
         for record in records
@@ -153,21 +146,15 @@ def register_current_model(client: MlflowClient, name: str, run: Any, catalog: A
         client.create_registered_model(name)
     existing = [each for each in client.search_model_versions(f"name = '{name}'") if each.tags.get(RESULTS) == results]
     if not existing:
-        for entry, folder in weights(record["versions"], catalog):
-            client.log_artifacts(run.run_id, str(folder), f"{ALIAS}/{entry}")
+        for entry, version in record["versions"].items():
+            folder = loaded_folder(catalog.get(entry), version)
+            if layer(catalog, entry) == "models" and folder:
+                client.log_artifacts(run.run_id, str(folder), f"{ALIAS}/{entry}")
         addresses = {entry: location(catalog.get(entry)) for entry in record["versions"]}
         client.log_dict(run.run_id, record | {"addresses": addresses}, f"{ALIAS}/{ALIAS}.json")
         source = f"{run.artifact_uri}/{ALIAS}"
         existing = [client.create_model_version(name, source, run.run_id, tags={RESULTS: results})]
     client.set_registered_model_alias(name, ALIAS, existing[0].version)
-
-
-def weights(versions: Mapping[str, str], catalog: AtomicCatalog) -> Iterator[tuple[str, Path]]:
-    """Yield the names and local folders of the trained models among versions of entries."""
-    for entry, version in versions.items():
-        folder = loaded_folder(catalog.get(entry), version)
-        if layer(catalog, entry) == "models" and folder:
-            yield entry, folder
 
 
 def layer(catalog: AtomicCatalog, name: str) -> str | None:
@@ -184,8 +171,3 @@ def key(text: str) -> str:
         'few-shot rows_ layer_0_'
     """
     return re.sub(r"[^\w.\- :/]", "_", text)[:MAX_ENTITY_KEY_LENGTH]
-
-
-def milliseconds(seconds: float) -> int:
-    """Return a time of MLflow."""
-    return int(1000 * seconds)

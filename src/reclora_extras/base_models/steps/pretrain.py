@@ -85,7 +85,8 @@ def choose_texts(
         places, counts = choose_by_quality(llm, chosen, corpus.max_tokens, tokens)
         chosen = [chosen[place] for place in sorted(places)]
         if not chosen:
-            raise ValueError(f"No text to pretrain on is good enough, {counts}: set corpus.selection to uniform.")
+            advice = "set base_model.corpus.selection to uniform"
+            raise ValueError(f"No text to pretrain on is good enough, {counts}: {advice}.")
     return plain_ids(llm.tokenizer, [clean(text) for text in chosen[:limit]], corpus.max_tokens), counts
 
 

@@ -144,6 +144,6 @@ def test_without_a_text_that_is_good_enough_nothing_is_pretrained(tiny_llm, monk
         Corpus({"items": ["a film"], "histories": ["a boat"]}, []), some_prompts(), some_prompts(), None
     )
     with pytest.raises(
-        ValueError, match=r"No text to pretrain on is good enough, .*'by_rules': 0.*: set corpus\.selection"
+        ValueError, match=r"No text to pretrain on is good enough, .*'by_rules': 0.*: set base_model\.corpus\.selection"
     ):
         Pretrain.take(tiny_llm, material, config())

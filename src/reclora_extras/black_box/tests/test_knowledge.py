@@ -20,7 +20,6 @@ from reclora_extras.black_box.config import BlackBoxConfig
 from reclora_extras.black_box.hints import MessageWriter
 from reclora_extras.black_box.knowledge import (
     KNOWLEDGE,
-    Lessons,
     SoftPrompt,
     answer_with_knowledge,
     choose_lessons,
@@ -72,7 +71,7 @@ def test_lessons_are_the_hints_that_make_the_true_answer_likeliest():
     writer = MessageWriter("{{ target.title }}?", HINTS, PROMPT, 1000)
     rows = [record(row) for row in range(4)]
     lessons, account = choose_lessons(believes, rows, writer, config())
-    assert lessons == Lessons([f"Film {row}?" for row in range(4)], [f"It is {row % 2}." for row in range(4)])
+    assert lessons == [(f"Film {row}?", f"It is {row % 2}.") for row in range(4)]
     assert (account["rows"], account["lessons"]) == (4, 4)
     with pytest.raises(ValueError, match="None of the hints makes the true answer to any of 4 questions likelier"):
         choose_lessons(lambda texts, _: answers(np.zeros(len(texts))), rows, writer, config())
@@ -92,16 +91,16 @@ def taught(tiny_llm_folder):
     """The tiny LLM once it has learned what to write of two films."""
     from few_rows import load_model
 
-    lessons = Lessons(["Film 2?", "Film 3?"], ["It is 0.", "It is 1."])
+    lessons = [("Film 2?", "It is 0."), ("Film 3?", "It is 1.")]
     llm = load_model(tiny_llm_folder).llm
     return lessons, *teach(llm, lessons, TuningConfig.model_validate(TUNING), 400, seed=0)
 
 
 def test_a_taught_model_writes_the_knowledge_of_each_question(taught):
-    lessons, llm, account = taught
+    _, llm, account = taught
     assert account["last_loss"] < 0.5 < account["first_loss"]
     nothing = torch.empty(0, llm.model.config.hidden_size)
-    written = write_knowledge(llm, nothing, [*lessons.questions, lessons.questions[0]], 12)
+    written = write_knowledge(llm, nothing, ["Film 2?", "Film 3?", "Film 2?"], 12)
     assert [text[:7] for text in written] == ["It is 0", "It is 1", "It is 0"]
     soft = SoftPrompt.drawn(llm, 3, 2, seed=1).at([2.0, -1.0])
     embed = llm.model.get_input_embeddings()
