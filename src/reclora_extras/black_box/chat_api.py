@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import exp, log
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ConfigDict
@@ -14,10 +14,12 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from kedro_provenance.files.digests import digest
 from reclora_extras import install_line
-from reclora_kedro.distributed.checkpoints import FinishedShards
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.parameters import Count, CountOrZero, Positive
 from reclora_kedro.progress import Progress
+
+if TYPE_CHECKING:
+    from reclora_kedro.distributed.checkpoints import FinishedShards
 
 USAGE = ("requests", "calls", "retries", "by_text", "unreadable", "prompt_tokens", "completion_tokens")
 """Names of what answers took, see `Answers`."""
@@ -72,7 +74,7 @@ class ChatApi:
         check = replace(self, max_retries=min(self.max_retries, RETRIES_OF_CHECK))
         check._complete(check._client(), [{"role": "user", "content": "Answer Yes or No."}])
 
-    def ask(self, texts: Sequence[str], config: PromptConfig, kept: FinishedShards, step: str) -> Answers:
+    def ask(self, texts: Sequence[str], config: PromptConfig, kept: "FinishedShards", step: str) -> Answers:
         """Return answers to texts, each the user's message in a chat of its own; equal texts are asked once.
 
         Args:

@@ -12,7 +12,6 @@ from rich.console import Group
 from kedro_provenance.parameters import reads
 from reclora_extras.black_box.chat_api import ChatApi
 from reclora_extras.black_box.config import BlackBoxConfig
-from reclora_kedro.distributed.checkpoints import FinishedShards
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation import formats, metrics
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -25,6 +24,7 @@ from reclora_kedro.terminal import show, text_table
 
 if TYPE_CHECKING:
     from reclora_extras.black_box.hints import MessageWriter
+    from reclora_kedro.distributed.checkpoints import FinishedShards
     from reclora_kedro.lens.base import Lens
     from reclora_kedro.llm.language_model import LanguageModel
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from kedro_provenance.parameters import reads
-from reclora_kedro.distributed.checkpoints import FinishedShards
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.finetuning.config import VariantConfig
@@ -18,6 +17,7 @@ from reclora_kedro.scoring.config import ScoringConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from reclora_kedro.distributed.checkpoints import FinishedShards
     from reclora_kedro.lens.base import Lens
     from reclora_kedro.llm.language_model import LanguageModel
 
