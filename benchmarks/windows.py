@@ -94,8 +94,9 @@ class Window:
 
     def without_lens(self, choice: Choice) -> dict[str, dict[str, float | None]]:
         """The metrics of the sources."""
+        alone = {"order": "candidates", "stage": SecondStage()}
         by_source = {
-            name: self._ranked(self.start, choice.model_copy(update={"kind": source, "stage": SecondStage()}), None)
+            name: self._ranked(self.start, choice.model_copy(update=alone | {"kind": source}), None)
             for source, name in SOURCES.items()
         }
         return {name: measures(None, *ranked) for name, ranked in by_source.items()}
