@@ -42,6 +42,7 @@ def connections_of(max_connections: int, max_of_client: int, seconds: float) -> 
         _bytes = 0  # of the headers, then of the body
 
         def connection_made(self, transport: Any) -> None:
+            # It hands all calls on to a transport, and is of no type that mypy takes for one.
             super().connection_made(_Lingering(transport, self))  # type: ignore[arg-type]
             self._await_headers()
             others = [each for each in self.connections if each not in reserve]

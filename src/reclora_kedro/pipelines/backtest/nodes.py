@@ -30,9 +30,9 @@ def backtest_methods(
     recommendation: RecommendationConfig,
     history: HistoryConfig,
     bootstrap: Bootstrap,
-    # None where no retriever is trained; Kedro wants one type for each parameter, and an optional one is another.
-    retriever: RetrieverConfig = None,  # type: ignore[assignment]
-    engine: EngineConfig = None,  # type: ignore[assignment]
+    # Both are None where no retriever is trained. An optional type would be another one to Kedro than other nodes name.
+    retriever: RetrieverConfig = None,  # type: ignore[assignment]  # see above
+    engine: EngineConfig = None,  # type: ignore[assignment]  # see above
     **sources: Any,
 ) -> tuple[Records, Records]:
     """Rank likes of each window by models fitted before it; return the metrics, and an audit of the last window."""
