@@ -87,9 +87,8 @@ def show_left_out(parameters: Mapping[str, Any]) -> None:
 
     if PipelineNames.from_parameters(parameters).likes_alone:
         show(
-            "Every row of the log is liked. The rest of the default flow (lens, LLM, evaluation) and the live service "
-            "learn from rows that users did not like, too: `history: {negatives: {kind: matched}}` in parameters.yml "
-            "draws some."
+            "Every row of the log is liked. The rest of the default flow (lens, LLM, evaluation) learns from rows that "
+            "users did not like, too: `history: {negatives: {kind: matched}}` in parameters.yml draws some."
         )
     elif text := missing_extra("llm", "The rest of the default flow, an LLM's models and the report,"):
         show(text)

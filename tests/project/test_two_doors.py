@@ -3,8 +3,10 @@
 import polars as pl
 import pytest
 
+from kedro_provenance.failures import RunRefusedError
 from projects import catalog_of, copy_code, kedro_run
 from reclora_kedro import Recommender
+from reclora_kedro.pipelines.served_project import ServedProject
 from shop import shop
 
 ENVIRONMENT = {
@@ -52,3 +54,12 @@ def test_a_log_of_likes_alone_has_the_lists_of_python_to_the_bit(project, capsys
 def test_what_predicts_likes_is_refused_for_such_a_log(project):
     with pytest.raises(Exception, match=r"every row is a like.* Lists do not.*negatives"):
         kedro_run(project, env="shop", pipeline_names=["ingestion", "history", "lens"])
+
+
+def test_such_a_log_is_served_without_a_lens(project):
+    served = ServedProject(project, "shop", {}).current_model()
+    assert served.lens is None
+    assert "lens" not in served.versions
+    for params in ({"recommendation": {"order": "lens"}}, {"service": {"model": "llm"}}):
+        with pytest.raises(RunRefusedError, match=r"`kedro run --env shop --pipelines lens`, or set .*order to candid"):
+            ServedProject(project, "shop", params).current_model()

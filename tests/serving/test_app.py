@@ -26,6 +26,7 @@ from live_service import (
     BEGIN,
     FILE,
     ITEMS,
+    SOURCES,
     USERS,
     block,
     ingestion,
@@ -292,6 +293,33 @@ def test_a_new_user_is_known_from_the_first_event_on_and_so_after_a_restart(tmp_
         assert client.get("/users/900").json()["lens_has_learned_from_user"] is False
 
 
+def test_a_model_without_a_lens_answers_all_but_scores(tmp_path, current_model):
+    lists = replace(of_kind(current_model, "fusion"), lens=None, versions={"log": "2026-01-01T00.00.00.000Z"})
+    with serving(tmp_path, lists) as client:
+        before = client.post("/recommend", json={"user": "2", "n": 3, "explain": True}).json()
+        [taken, *_] = items_in(before)
+        assert before["model"] == "fusion"
+        assert taken == str(offline(lists, 2, 3)["item_id"][0])
+        client.post("/events", json={"events": [{"user": user, "item": taken, "rating": 5} for user in (2, 900)]})
+        after = client.post("/recommend", json={"user": "2", "n": 3, "explain": True}).json()
+        assert taken not in items_in(after)
+        because = after["items"][0]["because"]
+        assert (because["user_ratings"], taken in {near["item"] for near in because["neighbours"]}) == (15, True)
+        assert client.get("/users/900").json()["lens_has_learned_from_user"] is None
+        assert client.post("/recommend", json={"user": "900", "n": 3}).json()["fallback"] is None
+        refused = client.post("/score", json={"user": "2", "items": [taken]})
+        assert (refused.status_code, refused.json()["type"]) == (422, "urn:reclora:no-lens")
+        assert "kedro run --pipelines lens" in refused.json()["detail"]
+        assert client.get("/health/ready").json() == {"status": "ready", "version": lists.name, "lens": False}
+        assert client.post("/model/reload").json() == {"version": lists.name, "changed": False}
+        pages = ["/", "/docs", "/page/start", "/page/user?user=2", "/page/user?user=900", "/page/champion", "/model"]
+        pages += ["/items?q=film", "/items/3/neighbours", "/metrics"]
+        assert [client.get(page).status_code for page in pages] == [200] * len(pages)
+        assert "the lens has" not in client.get("/page/user?user=2").text
+    with serving(tmp_path, current_model) as client:
+        assert client.get("/health/ready").json()["lens"] is True
+
+
 def test_a_history_is_answered_as_a_user_with_it_would_be_and_stores_nothing(client):
     events = [{"item": item, "rating": 5 - place % 2, "time": BEGIN + 300 + place} for place, item in enumerate("4826")]
     visitor = client.post("/recommend", json={"history": events, "n": 5})
@@ -472,6 +500,14 @@ def test_items_are_found_and_have_neighbours(client, current_model):
     every = client.get("/items/7/neighbours", params={"limit": 1000}).json()["by_text"]
     assert {entry["item"] for entry in every} == {str(item) for item in range(ITEMS)} - {"7"}
     assert client.get("/model").json()["versions"] == dict(current_model.versions)
+
+
+def test_an_item_is_no_neighbour_of_itself_where_texts_weigh(tmp_path, current_model):
+    choice = {"sources": SOURCES | {"item_knn": {"text_weight": 3.0}}}
+    with serving(tmp_path, with_recommender(current_model, choice=choice)) as client:
+        near = client.get("/items/3/neighbours").json()["by_users"]
+    assert near
+    assert "3" not in {entry["item"] for entry in near}
 
 
 def test_items_with_near_vectors_are_found_without_a_copy_of_all_vectors(current_model):

@@ -268,23 +268,6 @@ class _Sums:
         return self._sums[end] - self._sums[start]
 
 
-def events_and_likes(statistics: np.ndarray) -> tuple[int, int, int, int]:
-    """Return the ratings and likes of the item, and those of the user, that a row of `COLUMNS` was computed from.
-
-    Examples:
-        >>> values = dict.fromkeys(COLUMNS, 0.0) | {"item_like_rate": 3.5 / 8, "item_ratings": np.log(6)}
-        >>> events_and_likes(np.array([*values.values()]))[:2]
-        (5, 2)
-    """
-    value = dict(zip(COLUMNS, statistics.tolist(), strict=True))
-    counts = [round(np.expm1(value[f"{of}_ratings"])) for of in ("item", "user")]
-    likes = [
-        max(0, round(value[f"{of}_like_rate"] * (count + PRIOR) - PRIOR / 2))
-        for of, count in zip(("item", "user"), counts, strict=True)
-    ]
-    return counts[0], likes[0], counts[1], likes[1]
-
-
 def _unit_fields(items: pl.DataFrame) -> sparse.csr_array:
     """Return the field values of items, (items, values), one row of unit length per item that has any."""
     from sklearn.preprocessing import normalize

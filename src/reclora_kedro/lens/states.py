@@ -55,9 +55,6 @@ class LensReader:
         vars(reader).update(vars(self), _loader=self._loader.with_log(log))
         return reader
 
-    def statistics(self, samples: pl.DataFrame) -> Tensor:
-        return self._loader.statistics(samples)
-
     def states(self, samples: pl.DataFrame) -> dict[str, Tensor]:
         """Return float32 states of samples by kind, (n, state_dims[kind]), and ``logit``, (n,), all on the CPU.
 

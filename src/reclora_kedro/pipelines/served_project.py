@@ -23,6 +23,7 @@ from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
+from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader, gate_inputs, states_of_questions
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
@@ -143,8 +144,8 @@ class _Loading:
         self._params, self._versions = context.params, dict[str, str]()
 
     def current_model(self) -> ServedModel:
-        log, lens = self._load("log"), self._load("lens")
-        config = self._block("recommendation", RecommendationConfig)
+        log, config = self._load("log"), self._block("recommendation", RecommendationConfig)
+        lens = self._lens(config)
         chosen, table = self._choice(config), None
         retriever = grow_retriever(self._load("retriever"), log) if "retriever" in config.sources else None
         if config.candidates == "table":
@@ -154,12 +155,12 @@ class _Loading:
         if self._catalog.exists("learned_weights"):
             trained |= self._catalog.load("learned_weights")
         training = Training.from_log(log, trained)
-        variant, reader = self._params["service"]["variant"], LensReader(lens, log)
-        about: dict[str, Any] = {"lens_metrics": self._lens_metrics()}
+        variant, reader = self._params["service"]["variant"], None if lens is None else LensReader(lens, log)
+        about: dict[str, Any] = {} if lens is None else {"lens_metrics": self._lens_metrics()}
         if self._history:
             about["decision"] = self._history[0]["decision"]
             about["history"] = self._history[:HISTORY_SHOWN]
-        llm = self._llm(variant, reader, log) if variant is not None and self._serves(variant) else None
+        llm = self._llm(variant, reader, log) if reader and variant is not None and self._serves(variant) else None
         return ServedModel(
             versions=self._versions,
             about=about,
@@ -170,6 +171,14 @@ class _Loading:
             llm=llm,
             ingestion=self._block("ingestion", IngestionConfig),
         )
+
+    def _lens(self, config: RecommendationConfig) -> Lens | None:
+        """Load the lens; None if none was trained, and neither lists nor the configured LLM read it."""
+        is_needed = config.order == "lens" or self._params["service"]["model"] == "llm"
+        if is_needed or self._version("lens") is not None:
+            return self._load("lens")
+        logger.warning("There is no lens: lists are served, but no scores of given items, and no LLM.")
+        return None
 
     def _choice(self, config: RecommendationConfig) -> Choice:
         """Return the stored choice, which new items and events leave as it is; one of other settings is refused."""
@@ -236,9 +245,11 @@ class _Loading:
         """Return the version of an entry that is served, which the current model then names."""
         version = self._version(entry)
         if version is None:
-            options = "--pipelines recommendation" if entry == CHOICE else ""
+            options = {CHOICE: "--pipelines recommendation", "lens": "--pipelines lens"}.get(entry, "")
+            others = {"lens": ", or set recommendation.order to candidates and service.model to lens"}.get(entry, "")
             raise RunRefusedError(
-                f"The service reads {entry}, of which no version is stored: make it with {command(options, self._env)}."
+                f"The service reads {entry}, of which no version is stored: make it with "
+                f"{command(options, self._env)}{others}."
             )
         self._versions[entry] = version
         return version

@@ -33,7 +33,7 @@ EVENT = ("user", "item_index", "timestamp")  # of which there is one event
 PART = (*EVENT, "label", "rating")  # what `ItemEvents` have
 SPARE_EVENTS = 2**16  # rows that are free at first, and a quarter more than there are
 UNCHANGED = np.array([], dtype=np.int64)
-ALWAYS = np.iinfo(np.int64).max
+ALWAYS = np.iinfo(np.int64).max  # a second after all events
 
 
 @dataclass(frozen=True, eq=False)

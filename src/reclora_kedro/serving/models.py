@@ -16,7 +16,6 @@ from reclora_kedro.candidates.next_item.base import Retriever
 from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import CANDIDATE, questions
-from reclora_kedro.history.rating_statistics import events_and_likes
 from reclora_kedro.history.records import prompt_records
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.ingestion.config import IngestionConfig
@@ -35,7 +34,7 @@ from reclora_kedro.recommendation.features import BEST_PER_SOURCE
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal_tables import Event
-from reclora_kedro.serving.live_log import CurrentLog, LiveLog
+from reclora_kedro.serving.live_log import ALWAYS, CurrentLog, LiveLog
 
 Fallback = Literal["unknown_user", "no_events"] | Nothing
 SCALES = {
@@ -62,7 +61,7 @@ class ServedModel:
 
     versions: Mapping[str, str]
     about: Mapping[str, Any]  # further information, such as its metrics and the decision that promoted it
-    lens: Lens
+    lens: Lens | None  # scores given items and reorders lists; without one, lists are made all the same
     retriever: Retriever | None
     recommender: FittedRecommender  # fitted to all events of its log
     table: Mapping[str, np.ndarray] | None  # the only items of each user, by id; None for the whole catalogue
@@ -197,15 +196,16 @@ class Snapshot:
     current_model: ServedModel
     live: LiveLog
     current: CurrentLog
-    lens: Lens
-    reader: LensReader
+    lens: Lens | None
+    reader: LensReader | None  # of the lens
     recommender: FittedRecommender  # reads the current log
 
     @classmethod
     def take(cls, current_model: ServedModel, live: LiveLog) -> Self:
-        current = live.current()
-        lens = grow_lens(current_model.lens, current.log)
-        reader = LensReader(lens, current.log, tabulate=True).prepare()
+        current, lens, reader = live.current(), current_model.lens, None
+        if lens is not None:
+            lens = grow_lens(lens, current.log)
+            reader = LensReader(lens, current.log, tabulate=True).prepare()
         of_log = replace(current_model.recommender, lens=reader if current_model.choice.order == "lens" else None)
         return cls(current_model, live, current, lens, reader, of_log.with_events(current.log))
 
@@ -221,7 +221,14 @@ class Snapshot:
     def _with_current(self, current: CurrentLog, changed: np.ndarray) -> Self:
         """Return a copy with another log of the same users; `changed` users are counted by their events in it."""
         recommender = self.recommender.with_events(current.log, changed)
-        return replace(self, current=current, reader=self.reader.with_log(current.log), recommender=recommender)
+        reader = None if self.reader is None else self.reader.with_log(current.log)
+        return replace(self, current=current, reader=reader, recommender=recommender)
+
+    @property
+    def lens_reader(self) -> LensReader:
+        """What reads the lens for answers that need one, which are refused where there is none."""
+        assert self.reader is not None
+        return self.reader
 
     @property
     def log(self) -> InteractionLog:
@@ -251,7 +258,7 @@ class Snapshot:
 
     def lens_scores(self, pairs: pl.DataFrame) -> np.ndarray:
         """Return the lens's probabilities of a like, shape (pairs,)."""
-        return lens_scores({"logit": self.reader.logits(pairs)})
+        return lens_scores({"logit": self.lens_reader.logits(pairs)})
 
     def with_visitor(self, history: Sequence[Event]) -> tuple[Self, int]:
         """Return a copy with a user whose events are not stored, and that user's index."""
@@ -270,7 +277,8 @@ class Snapshot:
         if llm.gate_input != "user" or not llm.model.has_gates:
             return None
         pair = self.log.now(pl.DataFrame({"user_index": [user], "item_index": [0]}, PAIR))
-        weights = llm.model.method.gate_weights(llm.model.model, self.reader.states(pair)["user"].to(llm.model.device))
+        states = self.lens_reader.states(pair)["user"].to(llm.model.device)
+        weights = llm.model.method.gate_weights(llm.model.model, states)
         return None if weights is None else _rounded(weights[0])
 
     def alike(self, item: int, limit: int) -> list[tuple[int, float]]:
@@ -312,7 +320,9 @@ def answer_by_llm(answers: Sequence[Answer]) -> None:
         records = prompt_records(to_score, answer.now.log, answer.now.log.histories(to_score, llm.window))
         prompts = llm.prompts.build(records).drop("row", "use", "label")
         tables.append(to_score.hstack(prompts).with_columns(answer=pl.lit(place)))
-        states.append(gate_inputs(states_of_questions(answer.now.reader.states(to_score), to_score), llm.gate_input))
+        states.append(
+            gate_inputs(states_of_questions(answer.now.lens_reader.states(to_score), to_score), llm.gate_input)
+        )
         row += to_score.height
     prompts = pl.concat(tables)
     rows, values, logits = (
@@ -387,14 +397,14 @@ def _pairs(answers: Sequence[Answer]) -> pl.DataFrame:
 
 
 def _reasons(answer: Answer) -> list[dict[str, Any]]:
-    """Return for each item the user's events nearest to it, its places in several sources, and rating statistics."""
+    """Return for each item the user's events nearest to it, its places in several sources, and counts of events."""
     now, pairs = answer.now, _pairs([answer])
     assert answer.user is not None  # nothing is scored for an unknown user
-    statistics = now.reader.statistics(pairs).numpy()
     moments = now.recommender.moments(pairs[:1])
     [nearest] = now.recommender.explain(moments, answer.items[None])
     ranks = now.recommender.reader.ranks(moments) if now.current_model.choice.kind in SECOND_STAGES else {}
-    names = ("item_ratings", "item_likes", "user_ratings", "user_likes")
+    of_user = now.log.sequences.label[now.log.sequences.starts[answer.user] : now.log.sequences.ends[answer.user]]
+    counts = {"user_ratings": len(of_user), "user_likes": int(of_user.sum())}
     return [
         {
             "neighbours": [
@@ -403,9 +413,20 @@ def _reasons(answer: Answer) -> list[dict[str, Any]]:
             ],
             "ranks": ranks.get(item, {}),
         }
-        | dict(zip(names, events_and_likes(values), strict=True))
-        for item, (items, weights), values in zip(answer.items.tolist(), nearest, statistics, strict=True)
+        | dict(zip(("item_ratings", "item_likes"), _events_and_likes(now.log, item), strict=True))
+        | counts
+        for item, (items, weights) in zip(answer.items.tolist(), nearest, strict=True)
     ]
+
+
+def _events_and_likes(log: InteractionLog, item: int) -> tuple[int, int]:
+    """Return the numbers of events and likes that a log has of an item."""
+    events = likes = 0
+    for part in log.sequences.by_item:
+        [first], [end] = part.log.range_before(np.array([item]), np.array([ALWAYS]))
+        events += part.sign * int(end - first)
+        likes += part.sign * int(part.label[part.log.order[first:end]].sum())
+    return events, likes
 
 
 def _rounded(values: Any) -> list[float]:

@@ -36,6 +36,11 @@ from reclora_kedro.serving.shapes import Events, NewEvent, OfOneUser, PastEvent,
 logger = logging.getLogger(__name__)
 
 EVENTS_SHOWN = 20  # of a user
+NO_LENS = (
+    "Scores of given items are a lens's probabilities of a like, and none was trained: train one with `kedro run "
+    "--pipelines lens` (a log of likes alone needs history.negatives for it), then reload the model. Lists need none: "
+    "POST /recommend orders given candidates."
+)
 PROBLEM = {
     "description": "A problem: what is wrong with the request, or why the service cannot answer it",
     "content": {PROBLEM_JSON: {"schema": shapes.Problem.model_json_schema()}},
@@ -178,7 +183,7 @@ class Routes:
             names = [*field_names(log.users), *number_names(log.users)]
             fields = {name: profile[name] for name in names if profile[name] is not None}
             response = {"user": user_id, "profile": fields, "events": end - first, "latest": latest}
-            has_learned = bool(now.lens.user.id_codes[user] != UNKNOWN_ID)
+            has_learned = None if now.lens is None else bool(now.lens.user.id_codes[user] != UNKNOWN_ID)
             return response | {"lens_has_learned_from_user": has_learned, "gates": now.gates_of(user)}
 
         return await self.service.look(look)
@@ -207,6 +212,7 @@ class Routes:
             if (item := live.items.get(item_id.strip(BLANKS))) is None:
                 raise unknown("item", item_id, live.items)
             near, weights = now.recommender.knn.nearest(item)
+            near, weights = near[near != item], weights[near != item]  # where texts weigh, an item is near itself
             by_users = near[np.argsort(-weights, kind="stable")[:limit]]
             weight_of = dict(zip(near.tolist(), weights.tolist(), strict=True))
             response = live.item(item)
@@ -269,7 +275,8 @@ class Routes:
                 await asyncio.wrap_future(self.service.journal.try_out())
             except (NotStoredError, MaybeStoredError, NotAppliedError) as error:
                 raise ProblemError(503, "not-ready", "Events cannot be stored and read", str(error)) from error
-        return {"status": "ready", "version": self.service.current_model.name}
+        current_model = self.service.current_model
+        return {"status": "ready", "version": current_model.name, "lens": current_model.lens is not None}
 
     async def metrics(self) -> Response:
         """Return metrics in Prometheus's text format."""
@@ -317,10 +324,12 @@ class Routes:
         model = self._model(body)
         if model == "llm" and now.current_model.llm is None:
             detail = (
-                "The service has no LLM, as service.variant is null or its adapter was not trained when the service "
-                "started: name the lens, or train the adapter and start again."
+                "The service has no LLM, as service.variant is null, or its adapter or the lens was not trained when "
+                "the service started: name the lens, or train them and start again."
             )
             raise ProblemError(422, "no-llm", "The LLM is not served", detail)
+        if isinstance(body, Score) and now.lens is None:
+            raise ProblemError(422, "no-lens", "There is no lens", NO_LENS)
         given = body.history or []
         _require_most("history", len(given), self._config.max_events, "max_events")
         events = [self._event(f"{within}/history/{place}", event, "", "") for place, event in enumerate(given)]

@@ -219,7 +219,7 @@ class User(BaseModel):
     profile: dict[str, Any]
     events: int
     latest: list[UserEvent]
-    lens_has_learned_from_user: bool
+    lens_has_learned_from_user: bool | None = Field(description="null where there is no lens")
     gates: list[float] | None = Field(description="how the gates mix the meta-LoRAs; null where they read more")
 
 
@@ -278,6 +278,7 @@ class Health(BaseModel):
 
     status: str
     version: str | None = None
+    lens: bool | None = Field(None, description="whether there is a lens, which POST /score needs")
 
 
 class Problem(BaseModel):
