@@ -40,8 +40,9 @@ class Effects:
 
         Any module comes after the packages that it is in.
         """
-        order, seen = dict[Key, int](), set[str]()
-        left: list[str | Key] = [*sorted(targets, reverse=True), *reversed(self.imported)]
+        order = {**self.order()} if targets else {}
+        seen = {module for module, index in order if index == ""}
+        left: list[str | Key] = [*(sorted(targets, reverse=True) or reversed(self.imported))]
         while left:
             match left.pop():
                 case str(target):

@@ -56,7 +56,7 @@ def fingerprint(
     code, parts, unfollowed = code_of(frozenset(description.starts), own, frozenset(values), tuple(imported))
     declared = dict(declarations(value))
     uncertain = [f"it holds a {kind}, which cannot be compared" for kind in description.uncompared]
-    shown = {name: text[:SHOWN_DIGITS] for name, text in sorted(parts.items())} | declared
+    shown = {name: text[:SHOWN_DIGITS] for name, text in parts.items()} | declared
     return Fingerprint(
         digest([described, code, declared]), shown, (*dict.fromkeys(uncertain), *(() if declared else unfollowed))
     )

@@ -1,7 +1,7 @@
 """The form of Python code that digests are made of: one for every version of Python, unlike that of `ast.dump`."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 UNCOUNTED = {"ctx", "kind", "type_comment"}  # fields of syntax trees that say nothing of what the code does
@@ -21,29 +21,40 @@ def form(part: ast.AST) -> str:
     """
     words, left = list[str](), list[Any]([part])  # a stack, as code may be nested deeper than Python's own calls
     while left:
-        match each := left.pop():
-            case str():
-                words.append(each)
-            case list():
-                left += ["]", *reversed(each), "["]
-            case ast.Constant(value=int(value)) if not isinstance(value, bool):
-                words.append(f"int:{value:x}")  # Python writes no decimal number of over 4,300 digits
-            case ast.Constant(value=value):
-                words.append(f"{type(value).__name__}:{value!a}")
-            case ast.AST():
-                left += [")", *(word for pair in reversed([*_fields(each)]) for word in reversed(pair))]
-                words.append(f"{type(each).__name__}(")
-            case _:
-                words.append(ascii(each))
+        each = left.pop()
+        kind: Any = type(each)
+        if kind is str:
+            words.append(each)
+        elif kind is list:
+            words.append("[")
+            left.append("]")
+            left += reversed(each)
+        elif kind is ast.Constant:
+            words.append(_constant(each.value))
+        elif isinstance(each, ast.AST):
+            words.append(f"{kind.__name__}(")
+            left.append(")")
+            for name, label in _fields_of(kind):
+                value: Any = getattr(each, name, None)
+                if kind is ast.JoinedStr:
+                    value = _joined(value)
+                if value is not None and value != []:
+                    left += (value, label)
+        else:
+            words.append(ascii(each))
     return " ".join(words)
 
 
-def _fields(part: ast.AST) -> Iterator[tuple[str, Any]]:
-    for name, value in ast.iter_fields(part):
-        if isinstance(part, ast.JoinedStr) and name == "values":
-            value = _joined(value)
-        if name not in UNCOUNTED and value is not None and value != []:
-            yield f"{name}=", value
+def _constant(value: Any) -> str:
+    if type(value) is int:
+        return f"int:{value:x}"  # Python writes no decimal number of over 4,300 digits
+    return f"{type(value).__name__}:{value!a}"
+
+
+@cache
+def _fields_of(kind: type[ast.AST]) -> list[tuple[str, str]]:
+    """Return the fields of a kind of syntax trees that count, the last first, and how the form names them."""
+    return [(name, f"{name}=") for name in reversed(kind._fields) if name not in UNCOUNTED]
 
 
 def _joined(values: list[ast.expr]) -> list[ast.expr]:

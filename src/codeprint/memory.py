@@ -1,6 +1,8 @@
 """Results that a process keeps until `forget` is called."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import invalidate_caches
 from typing import Any, ParamSpec, TypeVar
@@ -16,6 +18,18 @@ def remembered(function: Callable[P, T]) -> Callable[P, T]:
     kept: Any = cache(function)  # whose type says nothing of its arguments
     _clear.append(kept.cache_clear)
     return kept
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Put off the search for garbage: what is read stays, and to look through it takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def forget() -> None:

@@ -4,7 +4,7 @@ import sys
 import sysconfig
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.machinery import all_suffixes
+from importlib.machinery import ModuleSpec, PathFinder, all_suffixes
 from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
 from importlib.util import find_spec
 from itertools import accumulate
@@ -30,7 +30,7 @@ def place_of(module: str) -> Place | None:
     package, _, name = module.rpartition(".")
     if not package:
         with suppress(ImportError, ValueError):  # `__main__` may have no spec
-            if spec := find_spec(module):
+            if spec := _find_spec(module):
                 folders = spec.submodule_search_locations
                 file = Path(str(spec.origin)) if spec.has_location and spec.origin is not None else None
                 return Place(file, None if folders is None else (*map(Path, folders),))
@@ -45,6 +45,24 @@ def place_of(module: str) -> Place | None:
         if (folder / name).is_dir():
             portions.append(folder / name)
     return Place(None, (*portions,)) if portions else None
+
+
+def _find_spec(top: str) -> ModuleSpec | None:
+    """Return what `find_spec` does; words that no file on the path begins with are asked for by the thousand."""
+    names = _names_on_path()
+    if names is None or top in names or top in sys.modules:
+        return find_spec(top)
+    others = (finder for finder in sys.meta_path if finder is not PathFinder and hasattr(finder, "find_spec"))
+    return next(filter(None, (finder.find_spec(top, None) for finder in others)), None)
+
+
+@remembered
+def _names_on_path() -> set[str] | None:
+    """Return what the files and folders on the path are called; None if there are archives on it, too."""
+    entries = [Path(entry) for entry in sys.path if Path(entry).exists()]
+    if not all(entry.is_dir() for entry in entries):
+        return None
+    return {path.name.partition(".")[0] for entry in entries for path in entry.iterdir()}
 
 
 @remembered

@@ -25,6 +25,9 @@ Key = tuple[str, int | str]
 """A statement of a module by its index, a whole module by "*", or, of the module "", a text that counts as it is."""
 
 
+Families = list[tuple[list[tuple[str, str]], list[str]]]
+
+
 class References:
     """The references of own code; `packages` as in `is_own`."""
 
@@ -80,10 +83,14 @@ class References:
         Without a name, this is the whole module. So it is if nothing in it has the name, but with `else_whole=False`,
         which is for names that may be built in, or local ones of a function.
         """
-        if not path or (step := f"{module}:{path[0]}") in seen:
-            return {(module, "*")} if not path else set()
+        if not path:
+            return {(module, "*")}
         name, *rest = path
         source, keys, targets = source_of(module), set[Key](), list[str]()
+        if name not in source.bindings and not self._gives_more(module):  # as do most names, those within a function
+            return {(module, "*")} if else_whole else set()
+        if (step := f"{module}:{name}") in seen:
+            return set()
         for index in source.bindings.get(name, ()):
             statement = source.statements[index]
             if statement.digest or statement.docs:
@@ -99,6 +106,12 @@ class References:
         keys = {key for found in given.values() for key in found}
         keys |= _in_order(module, name, [star for star, found in given.items() if found])
         return keys or ({(module, "*")} if else_whole else set())
+
+    @remembered
+    def _gives_more(self, module: str) -> bool:
+        """Whether a module has names that no statement of it binds: modules in a package, and those of star imports."""
+        place = place_of(module)
+        return (place is not None and place.folders is not None) or bool(self._own_stars(module))
 
     @remembered
     def _own_stars(self, module: str) -> tuple[str, ...]:
@@ -174,13 +187,29 @@ class References:
         )
 
     def by_name(
-        self, module: str, statements: Collection[Statement], values: Collection[str], words: Collection[str]
+        self, module: str, statements: frozenset[Statement], values: Collection[str], by_groups: bool
     ) -> Iterator[Key]:
-        """Yield what texts name, and modules that may be imported by names known at run time, such as `values`."""
+        """Yield what texts name, and modules that may be imported by names known at run time, such as `values`.
+
+        With `by_groups`, entry points are among these, by the names of their groups.
+        """
+        keys, families = self._named_in(module, statements, by_groups)
+        yield from keys
+        for family, mentioned in families:
+            chosen = [member for name, member in family if name in values] or [member for _, member in family]
+            for member in (*chosen, *mentioned):
+                yield from self._member(member)
+
+    @remembered
+    def _named_in(self, module: str, statements: frozenset[Statement], by_groups: bool) -> tuple[set[Key], Families]:
+        """Return what texts name, and the families of modules and entry points of which values may choose members.
+
+        Of each family come the names and paths of its members, and the members that texts mention.
+        """
         named_texts = set[str]().union(*(self._naming(each.texts) for each in statements))
         heads = set[str]().union(*(each.heads for each in statements))
-        own_words = set[str]().union(*(each.words for each in statements))
-        loads, roots, found = not own_words.isdisjoint(LOADERS), set[str](), False
+        words = set[str]().union(*(each.words for each in statements))
+        loads, roots, found, keys = not words.isdisjoint(LOADERS), set[str](), False, set[Key]()
         for text in named_texts:
             if not DOTTED.fullmatch(text) and text not in heads:
                 continue
@@ -190,26 +219,29 @@ class References:
             found = True
             if text in heads or (text == named and (loads or "." in named)):
                 roots.add(named)
-            yield named, ""
+            keys.add((named, ""))
             if text not in heads:
-                yield from self.in_module(named, path.removeprefix(named).split(".")[1:], else_whole=False)
+                keys |= self.in_module(named, path.removeprefix(named).split(".")[1:], else_whole=False)
         if loads:
-            roots.update(self._roots_around(module, own_words))
-        if not roots and not found and "entry_points" not in words:
-            return
+            roots.update(self._roots_around(module, words))
+        if not roots and not found and not by_groups:
+            return keys, []
         texts = set[str]().union(*(each.texts for each in statements))
         families = {root: [(name.rpartition(".")[2], name) for name in modules_in(root)] for root in roots}
-        if found or "entry_points" in words:
+        if found or by_groups:
             for group in texts & entry_points_by_group().keys():
                 families.setdefault(group, []).extend(entry_points_by_group()[group])
         mentioned = {text.rpartition(".")[2] for text in texts}
-        for family in families.values():
-            chosen = [member for name, member in family if name in values] or [member for _, member in family]
-            for member in (*chosen, *(member for name, member in family if name in mentioned)):
-                if is_own(member, self.packages):
-                    yield from self.named_by(member)
-                else:
-                    yield "", installed_version(re.split("[.:]", member)[0])
+        return keys, [
+            (family, [member for name, member in family if name in mentioned]) for family in families.values()
+        ]
+
+    @remembered
+    def _member(self, member: str) -> frozenset[Key]:
+        """Return what a module or an entry point refers to."""
+        if is_own(member, self.packages):
+            return self.named_by(member)
+        return frozenset([("", installed_version(re.split("[.:]", member)[0]))])
 
     def _roots_around(self, module: str, words: Collection[str]) -> Iterator[str]:
         """Yield the packages whose modules code with these words may import by its place, or by that of an import."""

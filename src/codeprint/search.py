@@ -4,18 +4,23 @@ import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
+from typing import NamedTuple
 
 from codeprint.effects import Effects
 from codeprint.files import digest, remembered_sha256
-from codeprint.memory import remembered
+from codeprint.memory import no_collection, remembered
 from codeprint.modules import files_of_package, modules_in, packages_around, place_of, source_of
 from codeprint.objects import Start
 from codeprint.references import Key, References
 from codeprint.statements import Statement
 
-READING = re.compile(r"open|read|__file__|__path__|__spec__|files|resource|get_data|getfile|Loader|package_file")
-"""Words of code that may read a file of a package."""
-DOCUMENTING = re.compile(r"__doc__|getdoc|docstring|json_schema|^schema(_json)?$")  # words that may read docstrings
+TRAITS = {
+    "reads": re.compile(r"open|read|__file__|__path__|__spec__|files|resource|get_data|getfile|Loader|package_file"),
+    "documents": re.compile(r"__doc__|getdoc|docstring|json_schema|^schema(_json)?$"),
+    "entry_points": re.compile(r"^entry_points$"),
+    "__subclasses__": re.compile(r"^__subclasses__$"),
+}
+"""What code may do by its words: read a file of a package, read docstrings, load plug-ins, list subclasses."""
 UNFOLLOWED = {"run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
 """Functions that run code of files whose names are known at run time only."""
 UNREAD_FILES = ("README", "LICENSE", "CHANGELOG")  # files with such names count only where a text names them
@@ -25,7 +30,8 @@ class Search:
     """A search for code.
 
     First comes what is referred to, then what is found by a name known at run time, and then what is done when modules
-    are imported; each of these may refer to more.
+    are imported; each of these may refer to more. Thousands of statements are reached from most functions of a large
+    project: what is said of a statement is remembered, and sets of them are joined without a loop over each.
 
     `values` are names of modules or of entry points among what code reads.
     """
@@ -34,9 +40,9 @@ class Search:
         self.effects, self.references, self.values = effects, effects.references, values
         self.reached = set[Key]()  # statements and whole modules, without functions within others
         self.uncertain = dict[str, None]()  # sentences on what could not be followed
-        self._statements = dict[str, list[Statement]]()  # by module, with functions within others
         self._within = list[tuple[str, Statement]]()
-        self._words, self._imported = set[str](), set[str]()
+        self._traits, self._imported = set[str](), set[str]()
+        self._modules = set[str]()  # of all that is reached
         self._referred = set[str]()  # modules of all that is referred to, before what is done at import is added
         self._acting = set[Key]()  # what is done at import
 
@@ -61,90 +67,81 @@ class Search:
                 left |= {*self.references.of_statement(module, start), (module, "")}
         return left
 
-    def _reach(self, left: Collection[Key]) -> set[str]:
+    def _reach(self, left: set[Key]) -> set[str]:
         """Reach what is left and all that it refers to; return the modules of which more is reached."""
-        found = [] if self.reached else [*self._within]
-        new, keys = set[Key](), [*left]
+        new, keys = set[Key](), left
         while keys:
-            if (key := keys.pop()) not in new and key not in self.reached:
-                new.add(key)
-                keys += self.references.of(key)
-        for module, index in new:
-            if module:
-                self._statements.setdefault(module, [])
-                if isinstance(index, int):  # also all of a module that is reached as a whole
-                    found.append((module, source_of(module).statements[index]))
-            elif "=" in str(index):  # an import
-                self._words |= {str(index), str(index).rpartition(":")[2]}
+            new |= keys
+            keys = set[Key]().union(*map(self.references.of, keys)) - new - self.reached
+        said = [_said_of_key(self.references, key) for key in new]
+        if not self.reached:
+            said += [_said_of(self.references, *each) for each in self._within]
         self.reached |= new
-        for module, statement in found:
-            self._statements.setdefault(module, []).append(statement)
-            self._words |= statement.words
-            self._imported |= self.references.own_targets(statement)
-            self.uncertain |= dict.fromkeys(_unfollowed(module, statement))
-        changed = {module for module, _ in (*new, *found) if module}
-        self._imported |= changed
+        self._traits.update(*(each.traits for each in said if each.traits))
+        self.uncertain |= dict.fromkeys(sentence for each in said for sentence in each.unfollowed)
+        changed = {each.module for each in said if each.module}
+        self._imported |= changed.union(*(each.imports for each in said))
+        self._modules |= changed
         return changed
 
     def _found_by_name(self, changed: Collection[str]) -> set[Key]:
         """Return what the code of modules imports by names that are known at run time."""
-        by_groups = "entry_points" in self._words
-        return {
-            key
-            for module in ([*self._statements] if by_groups else changed)
-            if self.references.may_name(module, by_groups)
-            for key in self.references.by_name(module, self._statements[module], self.values, self._words)
-        }
+        by_groups = "entry_points" in self._traits
+        modules = self._modules if by_groups else changed
+        reached = {module: set[Statement]() for module in modules if self.references.may_name(module, by_groups)}
+        for module, index in self.reached:
+            if module in reached and isinstance(index, int):
+                reached[module].add(source_of(module).statements[index])
+        for module, statement in self._within:
+            reached.get(module, set()).add(statement)
+        found = (
+            self.references.by_name(module, frozenset(statements), self.values, by_groups)
+            for module, statements in reached.items()
+        )
+        return set[Key]().union(*found)
 
     def _done_at_import(self) -> set[Key]:
         """Return the statements that change something that is reached, or anything outside of the project."""
-        self._referred = self._referred or {*self._statements}
-        all_subclasses = "__subclasses__" in self._words
+        self._referred = self._referred or {*self._modules}
+        all_subclasses = "__subclasses__" in self._traits
         for effect in self.effects.of_import(frozenset(self._imported), all_subclasses):
             is_beside = effect.spreads and effect.key[0] in self._referred
-            is_outside = not effect.touched and (not effect.name or effect.name in self._words)
+            is_outside = not effect.touched and (not effect.name or self._has_word(effect.name))
             if is_beside or is_outside or not effect.touched.isdisjoint(self.reached):
                 self._acting.add(effect.key)
         return self._acting
 
+    def _has_word(self, word: str) -> bool:
+        statements = [source_of(module).statements[index] for module, index in self.reached if isinstance(index, int)]
+        imported = (str(index).rpartition(":")[2] for module, index in self.reached if not module)
+        return word in imported or any(word in each.words for each in (*statements, *dict(self._within).values()))
+
     def _digests(self) -> Iterator[tuple[str, str]]:
-        reads_docs = self._has_word(DOCUMENTING)
+        reads_docs = "documents" in self._traits
         for module, statement in self._within:
             yield f"{module}.{_name(statement)}:{statement.digest[:6]}", _digest(statement, reads_docs)
-        for module, index in self.reached:
-            if not module:
-                yield str(index), ""
-            elif isinstance(index, int):
-                if content := _digest(source_of(module).statements[index], reads_docs):
-                    yield _name_at(module, index), content
-            elif index == "*":
-                file = getattr(place_of(module), "file", None)
-                yield module, remembered_sha256(file) if file and file.suffix != ".py" else ""  # an extension
+        yield from filter(None, (_named_digest(key, reads_docs) for key in self.reached))
         yield from self._orders()
         yield from self._other_files()
 
     def _other_files(self) -> Iterator[tuple[str, str]]:
         """Yield names and digests of the files of packages besides modules that the code may read."""
-        texts = {text for each in self._statements.values() for statement in each for text in statement.texts}
-        named = {text.rpartition("/")[2] for text in texts}
-        reads = self._has_word(READING)
-        for package in {package for module in self._statements for package in packages_around(module)}:
+        said = [_said_of_key(self.references, key) for key in self.reached]
+        said += [_said_of(self.references, *each) for each in self._within]
+        named, reads = set[str]().union(*(each.files for each in said)), "reads" in self._traits
+        for package in set[str]().union(*map(packages_around, self._modules)):
             for file, shown in files_of_package(package).items():
                 if file.name in named or (reads and not file.name.startswith(UNREAD_FILES)):
                     yield shown, remembered_sha256(file)
 
-    def _has_word(self, pattern: re.Pattern[str]) -> bool:
-        return any(_is_like(word, pattern) for word in self._words)
-
     def _orders(self) -> Iterator[tuple[str, str]]:
         """Yield digests of the order of what modules do at import: in each, and among modules that change something."""
         by_module = dict[str, list[Statement]]()
-        for module, index in sorted(key for key in self.reached if key[0] and isinstance(key[1], int)):
+        for module, index in sorted(filter(_has_order, self.reached)):
             by_module.setdefault(module, []).append(source_of(module).statements[int(index)])
         for module, statements in by_module.items():
-            ordered = [each.digest for each in statements if each.digest and (each.runs or each.is_variable)]
-            if len(ordered) > 1 and any(each.runs for each in statements):
-                yield f"{module}:order", digest(ordered)
+            if len(statements) > 1 and any(each.runs for each in statements):
+                yield f"{module}:order", digest([each.digest for each in statements])
         if len({module for module, _ in self._acting}) > 1:
             order = self.effects.order_with(frozenset(self._imported))
             acting = sorted(self._acting, key=lambda key: order[key])
@@ -152,9 +149,66 @@ class Search:
             yield "the order of imports", digest([each.digest for each in statements])
 
 
+class Said(NamedTuple):
+    """What a search reads of a statement, or of a whole module or an import without most of it."""
+
+    module: str
+    traits: frozenset[str] = frozenset()  # what its words say that it may do
+    imports: frozenset[str] = frozenset()  # own modules
+    files: frozenset[str] = frozenset()  # last parts of its texts, which may be names of files
+    unfollowed: tuple[str, ...] = ()  # sentences
+
+
+@remembered
+def _said_of_key(references: References, key: Key) -> Said:
+    module, index = key
+    if module and isinstance(index, int):
+        return _said_of(references, module, source_of(module).statements[index])
+    words = (str(index), str(index).rpartition(":")[2]) if not module and "=" in str(index) else ()  # of an import
+    return Said(module, _traits(words))
+
+
+@remembered
+def _said_of(references: References, module: str, statement: Statement) -> Said:
+    return Said(
+        module,
+        _traits(statement.words),
+        references.own_targets(statement),
+        frozenset(text.rpartition("/")[2] for text in statement.texts),
+        tuple(_unfollowed(module, statement)),
+    )
+
+
+def _traits(words: Collection[str]) -> frozenset[str]:
+    return frozenset[str]().union(*map(_traits_of, words))
+
+
 @cache
-def _is_like(word: str, pattern: re.Pattern[str]) -> bool:
-    return bool(pattern.search(word))
+def _traits_of(word: str) -> frozenset[str]:
+    return frozenset(name for name, pattern in TRAITS.items() if pattern.search(word))
+
+
+@remembered
+def _named_digest(key: Key, reads_docs: bool) -> tuple[str, str] | None:
+    """Return the name and the digest of what was reached; None of what counts by what is reached in it."""
+    module, index = key
+    if not module:
+        return str(index), ""
+    if isinstance(index, int):
+        content = _digest(source_of(module).statements[index], reads_docs)
+        return (_name_at(module, index), content) if content else None
+    if index != "*":
+        return None
+    file = getattr(place_of(module), "file", None)
+    return module, remembered_sha256(file) if file and file.suffix != ".py" else ""  # an extension
+
+
+@remembered
+def _has_order(key: Key) -> bool:
+    """Whether the place of a statement among others may count."""
+    module, index = key
+    statement = source_of(module).statements[index] if module and isinstance(index, int) else None
+    return bool(statement and statement.digest and (statement.runs or statement.is_variable))
 
 
 def _digest(statement: Statement, reads_docs: bool) -> str:
@@ -195,5 +249,6 @@ def code_of(
 ) -> tuple[str, Mapping[str, str], tuple[str, ...]]:
     """Return the digest of all code that starts refer to, those of its parts, and what could not be followed."""
     search = Search(_effects(packages, imported), values)
-    parts = search.run(starts)
-    return digest(sorted(parts.items())), parts, tuple(search.uncertain)
+    with no_collection():
+        parts = sorted(search.run(starts).items())
+    return digest(parts), dict(parts), tuple(search.uncertain)

@@ -9,24 +9,25 @@ import inspect
 import marshal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from codeprint.files import digest, private_cache, write_cached
 from codeprint.forms import form
 from codeprint.memory import remembered
 
-FORMAT = 5  # of what is kept in the cache
+FORMAT = 6  # of what is kept in the cache
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 MUTATORS = ("add", "append", "clear", "discard", "extend", "insert", "pop", "register", "remove", "set", "update")
 """Beginnings of the names of methods that change their object."""
 CONSTRUCTORS = {"__init__", "__new__", "__post_init__"}
+DECORATED = {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef}
+LEAVES = {ast.Name, ast.Constant}  # most parts of code, in which there are no others
 
 
-@dataclass(frozen=True)
-class Names:
+class Names(NamedTuple):
     """What a part of a module refers to, as dotted chains such as ``np.random.seed``."""
 
     read: frozenset[str]  # names and chains of attributes
@@ -34,7 +35,7 @@ class Names:
     changed: frozenset[str]  # what is assigned to in place, or changed by a method
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # not frozen: there are thousands, and to make a frozen one takes three times as long
 class Statement:
     """A statement of a module."""
 
@@ -94,15 +95,21 @@ def _cached_statements(module: str, file: Path, package: str) -> list[Statement]
         of_module = replace(statement_of(ast.Pass()), digest="", docs=digest(docs), binds=frozenset(["__doc__"]))
         statements.append(of_module)
     with suppress(OSError):  # where there is no cache, files are read each time
-        write_cached(private_cache() / name, marshal.dumps((state, [astuple(each) for each in statements]), 4))
+        write_cached(private_cache() / name, marshal.dumps((state, [*map(_to_plain, statements)]), 4))
     return statements
 
 
+def _to_plain(statement: Statement) -> tuple[Any, ...]:
+    values = (getattr(statement, name) for name in Statement.__slots__)
+    return tuple(tuple(value) if isinstance(value, Names) else value for value in values)
+
+
 def _from_plain(plain: Sequence[Any]) -> Statement:
-    """Return a statement from what `astuple` makes of it."""
-    values = dict(zip((each.name for each in fields(Statement)), plain, strict=True))
-    names = {name: Names(*values[name]) for name in ("names", "at_import", "constructing") if values[name]}
-    return Statement(**values | names)
+    """Return a statement from what `_to_plain` makes of it."""
+    statement = Statement(*plain)
+    statement.names, statement.at_import = Names(*statement.names), Names(*statement.at_import)
+    statement.constructing = Names(*statement.constructing) if statement.constructing else None
+    return statement
 
 
 @remembered
@@ -111,7 +118,7 @@ def inner_function(file: Path, code: CodeType, package: str) -> Statement | None
     name, line = code.co_name, code.co_firstlineno
     content = file.read_bytes()
     found: list[Any] = [
-        part for part in ast.walk(ast.parse(content)) if _name_of(part) == name and _first_line(part) == line
+        part for part in _parts_of(ast.parse(content)) if _name_of(part) == name and _first_line(part) == line
     ]
     found.sort(key=lambda part: part.col_offset)
     if len({form(part) for part in found}) > 1:  # lambdas beside each other
@@ -139,13 +146,29 @@ def _first_line(function: Any) -> int:
     return min([function.lineno, *(each.lineno for each in getattr(function, "decorator_list", ()))])
 
 
-def _take_docs(parts: Sequence[ast.AST]) -> list[str]:
+def _parts_of(part: ast.AST) -> list[ast.AST]:
+    """Return a syntax tree and all in it, breadth first as `ast.walk` does in three times as long."""
+    parts = [part]
+    for each in parts:
+        if type(each) in LEAVES:
+            continue
+        for value in vars(each).values():
+            if isinstance(value, list):
+                parts += [inner for inner in value if isinstance(inner, ast.AST)]
+            elif isinstance(value, ast.AST) and value._fields:  # neither loading nor storing
+                parts.append(value)
+    return parts
+
+
+def _take_docs(parts: list[ast.AST]) -> list[str]:
     """Remove the docstrings of modules, classes and functions, and return them without their indentation."""
-    docs = list[str]()
+    docs, removed = list[str](), set[int]()
     for each in parts:
         if isinstance(each, ast.Module | ast.ClassDef | Function) and ast.get_docstring(each, clean=False) is not None:
             said: Any = each.body.pop(0)
             docs.append(inspect.cleandoc(said.value.value))
+            removed |= {id(said), id(said.value)}
+    parts[:] = [each for each in parts if id(each) not in removed]
     return docs
 
 
@@ -159,9 +182,10 @@ def _is_skipped(part: ast.stmt) -> bool:
 
 def statement_of(part: ast.AST, package: str = "") -> Statement:
     """Return what is known of a statement or function in a package, which relative imports begin from."""
-    docs = _take_docs([*ast.walk(part)])
-    imports, modules = _imports(part, package)
-    at_import, everywhere = [*_at_import(part)], [*ast.walk(part)]
+    everywhere = _parts_of(part)
+    docs = _take_docs(everywhere)
+    at_import = [*_at_import(part)]
+    imports, modules = _imports(everywhere, at_import, package)
     is_import = isinstance(part, ast.Import | ast.ImportFrom)
     texts, heads = _texts(everywhere)
     bases, registers, constructing = list[str](), False, None
@@ -170,7 +194,7 @@ def statement_of(part: ast.AST, package: str = "") -> Statement:
         bases = [*filter(None, map(_root, inherited))]
         methods = {each.name: each for each in part.body if isinstance(each, Function)}
         registers = "__init_subclass__" in methods or "type" in bases
-        constructing = _names([inner for name in CONSTRUCTORS & methods.keys() for inner in ast.walk(methods[name])])
+        constructing = _names([inner for name in CONSTRUCTORS & methods.keys() for inner in _parts_of(methods[name])])
     return Statement(
         digest="" if is_import else digest(form(part)),
         docs=digest(docs) if docs else "",
@@ -225,11 +249,13 @@ def _runs(part: ast.AST) -> bool:
     return False
 
 
-def _imports(part: ast.AST, package: str) -> tuple[dict[str, list[str]], list[str]]:
+def _imports(
+    parts: Sequence[ast.AST], at_import: Sequence[ast.AST], package: str
+) -> tuple[dict[str, list[str]], list[str]]:
     """Return targets by name, and those that are imported at once."""
     names: dict[str, list[str]] = {}
-    modules, at_once = list[str](), {id(each) for each in _at_import(part)}
-    for each in ast.walk(part):
+    modules, at_once = list[str](), {id(each) for each in at_import}
+    for each in parts:
         if isinstance(each, ast.Import):
             targets = [alias.name for alias in each.names]
             bound = [alias.name if alias.asname else alias.name.partition(".")[0] for alias in each.names]
@@ -286,36 +312,40 @@ def _root(part: ast.AST) -> str | None:
     return _chain(part)
 
 
-def _names(parts: Sequence[ast.AST]) -> Names:
+def _names(parts: Sequence[Any]) -> Names:
     read, called, changed = set[str](), set[str](), set[str | None]()
     inner = {id(part.value) for part in parts if isinstance(part, ast.Attribute)}
     for part in parts:
-        match part:
-            case ast.Name(id=name, ctx=ast.Load()) if id(part) not in inner:
-                read.add(name)
-            case ast.Attribute() if id(part) not in inner:
-                if chain := _chain(part):
-                    read.add(chain)
-            case ast.Global(names=names):
-                changed |= {*names}
-            case ast.AugAssign(target=target):
-                changed.add(_root(target))
-            case ast.Subscript(ctx=ast.Store() | ast.Del()):
+        kind = type(part)
+        if kind is ast.Name:  # as most are
+            if type(part.ctx) is ast.Load and id(part) not in inner:
+                read.add(part.id)
+        elif kind is ast.Attribute:
+            if id(part) not in inner and (chain := _chain(part)):
+                read.add(chain)
+            if type(part.ctx) is not ast.Load:
+                changed.add(_root(part.value))
+        elif kind is ast.Call:
+            called |= {chain} if (chain := _root(part.func)) else set()
+            if isinstance(part.func, ast.Attribute) and part.func.attr.startswith(MUTATORS):
+                changed.add(_root(part.func.value))
+        elif kind is ast.Subscript:
+            if type(part.ctx) is not ast.Load:
                 changed.add(_root(part))
-            case ast.Call(func=function):
-                called |= {chain} if (chain := _root(function)) else set()
-                if isinstance(function, ast.Attribute) and function.attr.startswith(MUTATORS):
-                    changed.add(_root(function.value))
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                called |= {chain for each in part.decorator_list if (chain := _root(each))}
-        if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store | ast.Del):
-            changed.add(_root(part.value))
+        elif kind is ast.AugAssign:
+            changed.add(_root(part.target))
+        elif kind is ast.Global:
+            changed |= {*part.names}
+        elif kind in DECORATED:
+            called |= {chain for each in part.decorator_list if (chain := _root(each))}
     return Names(frozenset(read), frozenset(called), frozenset(filter(None, changed)))
 
 
 def _texts(parts: Sequence[ast.AST]) -> tuple[set[str], set[str]]:
     texts, heads = set[str](), set[str]()
     for part in parts:
+        if type(part) is ast.Name:
+            continue
         match part:
             case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
                 heads.add(text)
