@@ -535,7 +535,7 @@ def test_what_may_be_ratings_by_its_values_alone_is_asked_for_and_told(project):
     assert guess(read_raw_tables([log]), lambda question, answers, guessed: "none").log.kind == "purchases"
     [question] = guessed([a_log(project, "amount", [1, 2, 3, 4, 5])])[1]
     assert question == "Column 'amount' has 1, 2, 3, 4: does an event count by it?"
-    for name, values in (("vote", ["up", "down"]), ("rating", ["80%", "20%"]), ("liked", ["1", ""])):
+    for name, values in (("vote", ["+", "-"]), ("rating", ["80%", "20%"]), ("liked", ["1", ""])):
         found, _ = guessed([a_log(project, name, values)])
         assert dict(description(found))["rating?"].startswith(name)
 

@@ -1,4 +1,4 @@
-"""Thirty small pairs of raw tables, made up, whose meaning `new-log` and `Recommender.fit` have to tell."""
+"""Nearly forty small pairs of raw tables, made up, whose meaning `new-log` and `Recommender.fit` have to tell."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -326,6 +326,49 @@ def dates_of_release(folder: Path) -> list[Path]:
     return [table(folder, "log.csv", "nutzer,seit,film,erschienen,gesehen", rows), films(folder, "film,titel,art")]
 
 
+def telephones(folder: Path) -> list[Path]:
+    """Ids that begin with a plus or a minus."""
+    rows = ([f"+4917{e.user:06}", f"-d{e.item}Q", e.stars, day(e)] for e in events(32))
+    return [table(folder, "log.csv", "phone,video,stars,when", rows)]
+
+
+def addresses(folder: Path) -> list[Path]:
+    """Addresses of mail, and pages by their addresses."""
+    stem = "https://news.example.org/2024/world/a-long-headline-with-many-words"
+    rows = ([f"p{e.user}@example.org", f"{stem}/{e.item}", f"{e.at:%FT%T.%fZ}"] for e in events(33))
+    return [table(folder, "log.csv", "email,url,visited", rows)]
+
+
+def names_of_ids(folder: Path) -> list[Path]:
+    """Columns with the names of titles hold the ids, as there are no others."""
+    rows = ([f"u{e.user}", f"i{e.item}", f"{e.at:%b %d, %Y %I:%M %p}"] for e in events(34))
+    return [table(folder, "log.csv", "user_name,item_name,at", rows)]
+
+
+def spanish_kinds(folder: Path) -> list[Path]:
+    kinds = ["vista", "vista", "vista", "carrito", "compra"]
+    rows = ([e.user + 1, e.item + 100, kinds[e.number * 3 % 5], f"{e.at:%F %T}"] for e in events(35))
+    return [table(folder, "log.csv", "cliente,producto,evento,fecha", rows), films(folder, "producto,título,género")]
+
+
+def opinions_in_words(folder: Path) -> list[Path]:
+    rows = (
+        [e.user + 10, e.item + 100, "Recommended" if e.stars > 2 else "Not Recommended", day(e)] for e in events(36)
+    )
+    return [table(folder, "log.csv", "author,app_id,recommendation,created", rows), films(folder, "app_id,title,genre")]
+
+
+def sums_with_thousands(folder: Path) -> list[Path]:
+    """Sums of money as Germans write them, negative for refunds."""
+    made, rows = events(37), list[list[Any]]()
+    for e in made:
+        amount = f"{1 + e.item % 7}.{100 + e.number % 800},50"
+        rows.append([f"K{e.user}", f"A-{e.item}", amount, f"{e.at:%d.%m.%y}"])
+        if e.number % 15 == 0:
+            rows.append([f"K{e.user}", f"A-{e.item}", f"-{amount}", f"{e.at:%d.%m.%y}"])
+    return [table(folder, "log.csv", "Kundennr,Artikelnr,Betrag,Belegdatum", rows, delimiter=";")]
+
+
 SHAPES = {
     "German names": Shape(german, "Kunde", "Artikel", ["Zeitpunkt"], title="Bezeichnung", rating="Bewertung"),
     "Chinese names": Shape(chinese, "用户", "物品", ["时间"], title="名称", rating="评分", asks=True),
@@ -373,5 +416,28 @@ SHAPES = {
     "ids like nulls": Shape(ids_like_nulls, "user", "item", ["date"]),
     "sessions": Shape(sessions, "visitor", "page_id", ["at"]),
     "order numbers": Shape(order_numbers, "account", "article", ["at"], drop={"invoice": {"starts_with": ["C"]}}),
+    "telephones": Shape(telephones, "phone", "video", ["when"], items=None, title=None, rating="stars"),
+    "addresses": Shape(addresses, "email", "url", ["visited"], items=None, title=None),
+    "names of ids": Shape(names_of_ids, "user_name", "item_name", ["at"], items=None, title=None),
+    "kinds of events in Spanish": Shape(
+        spanish_kinds,
+        "cliente",
+        "producto",
+        ["fecha"],
+        title="título",
+        weight="evento",
+        weights={"vista": 0.2, "carrito": 0.5, "compra": 1},
+        asks=True,
+    ),
+    "opinions in words": Shape(opinions_in_words, "author", "app_id", ["created"], clicked="recommendation"),
+    "sums with thousands": Shape(
+        sums_with_thousands,
+        "Kundennr",
+        "Artikelnr",
+        ["Belegdatum"],
+        items=None,
+        title=None,
+        drop={"Betrag": {"starts_with": ["-"]}},
+    ),
     "dates of release": Shape(dates_of_release, "nutzer", "film", ["gesehen"], title="titel"),
 }

@@ -52,7 +52,7 @@ def tokens(name: str) -> list[str]:
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
     words = list[str]()
     for word in re.split(r"[\W_]+", spaced.lower()):
-        stem = re.sub(r"ids?$", "", word)
+        stem = re.sub(r"(ids?|nr|nummer)$", "", word)
         known = stem != word and stem in lexicon.USER | lexicon.ITEM | lexicon.ORDER | {"category"}
         words += [stem, "id"] if known else [word] if word else []
     return words
@@ -126,7 +126,7 @@ class Column:
         """Whether the values may be ids: integers, or short texts without blanks."""
         if self.raw.dtype.is_nested() or self.raw.dtype in (pl.Boolean, pl.Date, pl.Datetime):
             return False
-        return self.is_whole_float or self.is_padded or (self.numbers is None and self._all_match(r"^\S{1,64}$"))
+        return self.is_whole_float or self.is_padded or (self.numbers is None and self._all_match(r"^\S{1,200}$"))
 
     @cached_property
     def is_code(self) -> bool:
@@ -137,8 +137,8 @@ class Column:
 
     @cached_property
     def is_padded(self) -> bool:
-        """Whether the values are digits, some with leading zeros."""
-        return self._all_match(r"^\d+[A-Za-z]?$") and bool(self.text.str.contains(r"^0\d").any())
+        """Whether the values are digits, some with leading zeros or, as telephone numbers have, a plus."""
+        return self._all_match(r"^\+?\d+[A-Za-z]?$") and bool(self.text.str.contains(r"^[0+]\d").any())
 
     @cached_property
     def is_text(self) -> bool:

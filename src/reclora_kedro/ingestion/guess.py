@@ -39,7 +39,7 @@ from reclora_kedro.ingestion.column_values import (
     tokens,
 )
 from reclora_kedro.ingestion.events import TAKEN_NAMES
-from reclora_kedro.ingestion.raw_tables import WRITTEN_LISTS, RawColumns
+from reclora_kedro.ingestion.raw_tables import OPINIONS, WORDS_OF_MARKS, WRITTEN_LISTS, RawColumns
 from reclora_kedro.ingestion.tables import NAMELESS, TableFormat, find_format, sample_file, typed, typed_tables
 
 AskUser = Callable[[str, Sequence[str], str], str]
@@ -60,8 +60,7 @@ LEAST_IDS = 4  # repeated ids that can show that
 LEAST_SHARE = 0.2  # of a column's ids that a table must have to describe them
 NEARLY_UNIQUE = 0.95  # distinct values of a key per row
 LEAST_SHOWN = 0.2  # share of the items of a click history that lists of impressions must show, too
-MARKS = [{"0", "1"}, {"0.0", "1.0"}, {"false", "true"}, {"no", "yes"}, {"n", "y"}, {"f", "t"}]
-POSITIVE = ("1", "1.0", "true", "yes", "y", "t")
+MARKS = {frozenset(pair): pair[1] for pair in (("0", "1"), ("0.0", "1.0"), *WORDS_OF_MARKS)}  # values, and the positive
 
 
 @dataclass(frozen=True)
@@ -387,7 +386,12 @@ def is_named_time(column: Column) -> bool:
 
 def is_mark(column: Column) -> bool:
     """Whether the values are 0 and 1, or two words for them."""
-    return {*column.text.str.to_lowercase().unique()} in MARKS
+    return positive_mark(column) is not None
+
+
+def positive_mark(column: Column) -> str | None:
+    """Return the value of a column of two marks that stands for yes, in lower case; None if it has others."""
+    return MARKS.get(frozenset(column.text.str.to_lowercase().unique()))
 
 
 def _may_be_id(column: Column) -> bool:
@@ -396,7 +400,6 @@ def _may_be_id(column: Column) -> bool:
     if (
         column.raw.dtype.is_nested()
         or column.raw.dtype.is_temporal()
-        or column.is_url
         or is_time
         or not 1 < column.distinct < len(column.values)
         or (is_mark(column) and not _named_id(column))
@@ -463,12 +466,13 @@ class _Reading:
 
     def _refuse_ids(self, candidates: list[Column]) -> None:
         names = ", ".join(column.name for column in candidates) or "none"
+        advice = _unpacked(self.table)
         raise Fault(
             Table(str(self.table.path)),
             "has no two columns of users and items",
             "those must have ids that come again, users several items and items several users, but it has "
             f"{', '.join(self.table.sample.columns)}, of which may be ids: {names}",
-            (_unpacked(self.table), NameIds()),
+            advice or (NameIds(),),
         )
 
     def _evidence(self, user: Column, item: Column, *sides: float) -> float:
@@ -494,7 +498,7 @@ class _Reading:
         linked, others = self.evidence.get(column.name, 0.0), self.table.others(column.name)
         either = 1.5 * bool(linked) - 3 * bool(words & lexicon.ORDER)
         if not linked:
-            either -= 2 * bool(words & lexicon.NO_ID) + 2 * bool(words & (lexicon.NUMBERED | lexicon.PLAY))
+            either -= 2 * bool(words & lexicon.NO_ID) + 2 * bool(words & (lexicon.NUMBERED | lexicon.PLAY | lexicon.PRICE))
         either -= 3 * any(self.decides(column, each) for each in self._times_by_values() if each.distinct > 2)
         if not (user or item or linked):
             is_decided = any(
@@ -507,6 +511,9 @@ class _Reading:
             either -= 1.5 * (column.is_text and not column.is_id and not column.is_code and column.distinct < 20)
         either += min(column.distinct, 50) / 50  # kinds of things are few
         either -= 8 * column.raw.null_count() / max(len(column.raw), 1)  # rows without an id are dropped
+        if column.is_id or column.is_code:  # such as `user_name`, where no column has a plainer name
+            user += bool(words & lexicon.USER) * (not user)
+            item += (bool(words & lexicon.ITEM) or column.is_url) * (not item)
         titles = [each for each in others if each.is_text and mean(each.text.str.contains(" ")) > 0.5]
         is_titled = any(self.decides(column, each) and each.distinct > 0.5 * column.distinct for each in titles)
         item_score = item + 2 * is_titled + 0.5 * max(linked, 0)
@@ -638,7 +645,8 @@ class _Reading:
         """Return a column of marks whose name is that of a click or rating, or that an answer says has clicks."""
         marks = [column for column in left if is_mark(column)]
         if self.table.has_names:
-            named = [column for column in marks if column.words & (lexicon.CLICK | lexicon.RATING)]
+            words, opinions = lexicon.CLICK | lexicon.RATING, {yes for _, yes in OPINIONS}
+            named = [column for column in marks if column.words & words or positive_mark(column) in opinions]
             return min(named, key=lambda column: not column.words & {"click", "clicked", "clicks"}, default=None)
         for column in marks:
             no, yes = sorted(column.text.str.to_lowercase().unique())
@@ -654,7 +662,7 @@ class _Reading:
         for column in left:
             if is_mark(column):
                 if column.words & lexicon.UNDONE:
-                    drop[column.name] = [value for value in column.text.unique() if value.lower() in POSITIVE]
+                    drop[column.name] = [value for value in column.text.unique() if value.lower() == positive_mark(column)]
             elif _is_kind(column):
                 if undone := [value for value in column.text.unique().sort() if {*tokens(value)} & lexicon.UNDONE]:
                     drop[column.name] = undone
@@ -785,7 +793,7 @@ def _unpacked(table: RawTable) -> str:
     return (
         f"columns of records, {', '.join([*records, *lists])}, have fields that are no columns yet: write them as such "
         f"by polars, `pl.{reader}({table.path.name!r})"
-        f"{steps}.write_parquet('{table.path.stem}-flat.parquet')`, and give the command that file. "
+        f"{steps}.write_parquet('{table.path.stem}-flat.parquet')`, and give the command that file"
     )
 
 

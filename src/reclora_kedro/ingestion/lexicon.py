@@ -52,10 +52,17 @@ PROFILE = words_of(
 LIST = words_of("genre genres category categories tag tags keyword keywords ingredients cast labels")
 LONG_NAMES = words_of("property attribute attr feature field")
 EVENT_WEIGHTS = {
-    0.2: words_of("view views click clicks pv impression detail visit listen play played seen open browse"),
-    0.5: words_of("cart addtocart basket fav favorite favourite like wishlist save share add bookmark watch watched"),
+    0.2: words_of(
+        "view views click clicks pv impression detail visit listen play played seen open browse vista visto visita clic "
+        "klick ansicht vue visualização visualizzazione"
+    ),
+    0.5: words_of(
+        "cart addtocart basket fav favorite favourite like wishlist save share add bookmark watch watched carrito "
+        "carrinho carrello panier warenkorb merkzettel"
+    ),
     1.0: words_of(
-        "buy bought purchase purchased transaction order ordered sale checkout paid rent download install read"
+        "buy bought purchase purchased transaction order ordered sale checkout paid rent download install read compra "
+        "comprado kauf gekauft achat acheté acquisto"
     ),
 }
 UNDONE = words_of(

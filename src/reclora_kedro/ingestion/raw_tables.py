@@ -31,8 +31,9 @@ BREAKS = r"[\p{Cc}\p{Zl}\p{Zp}]+"
 WRITTEN_LISTS = "[]"
 """The separator of lists that are written as text, as Python and JSON write them."""
 
-WORDS_OF_MARKS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
-"""Words, in lower case, for whether something was clicked."""
+OPINIONS = (("not recommended", "recommended"), ("dislike", "like"), ("down", "up"), ("negative", "positive"))
+WORDS_OF_MARKS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), *OPINIONS)
+"""Words, in lower case, for what was not clicked or liked, and what was."""
 
 PLACE = " place "  # a column that no table has
 ROW = "number of the row"  # a column that is added to stand in for times
@@ -178,10 +179,10 @@ Set `ingestion.interactions.item_id` to one of them.
         return self._numeric(column, parameter, expected).cast(pl.Float64)
 
     def marks(self, name: str, parameter: str) -> pl.Series:
-        """Read numbers as `numbers` does; Booleans, and the words true and false or yes and no, are 1 and 0."""
+        """Read numbers as `numbers` does; Booleans, and words such as true and false or yes and no, are 1 and 0."""
         column, expected = self._column(name, parameter), "it must hold numbers, true and false, or yes and no"
         if column.dtype == pl.String:
-            column = _stripped(column).str.to_lowercase().replace(WORDS_OF_MARKS)
+            column = _stripped(column).str.to_lowercase().replace({word: str(mark) for pair in WORDS_OF_MARKS for mark, word in enumerate(pair)})
         return self._numeric(column, parameter, expected).cast(pl.Float64)
 
     def flags(self, name: str, parameter: str) -> pl.Series:

@@ -41,7 +41,8 @@ ALIKE = 0.8  # share of the lines that have the same number of fields
 STAND_IN = "\x1f"  # a separator of one character, which polars wants, in place of a longer one
 NULL_MARKS = ("NULL", "null", "Null", "NA", "N/A", "n/a", "NaN", "nan", "None", "none", "<NA>", "nil", "0000-00-00")
 ALWAYS_NULL = ("\\N", "0000-00-00 00:00:00")  # which databases write, and nothing else does
-NUMBER = r"^[-+]?(\d+(\.\d*|,\d+)?|\.\d+)([eE][-+]?\d+)?$"
+GROUPED = r"\d{1,3}(\.\d{3})+,\d+|\d{1,3}(,\d{3})+\.\d+"  # such as 1.203,50 or 1,203.50
+NUMBER = rf"^[-+]?(\d+(\.\d*|,\d+)?|\.\d+|{GROUPED})([eE][-+]?\d+)?$"
 DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T,]|$)"
 PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 OTHERS = {
@@ -212,7 +213,10 @@ def _typed_column(text: pl.Series, decimal_commas: bool) -> pl.Series:
 
 
 def _floats(text: pl.Series) -> pl.Series:
-    return text.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
+    is_grouped = text.str.contains(rf"^[-+]?({GROUPED})$")
+    number = text.str.replace_all(",", ".", literal=True)
+    whole = number.str.replace(r"\.\d+$", "").str.replace_all(".", "", literal=True)
+    return number.zip_with(~is_grouped, whole + number.str.extract(r"(\.\d+)$")).cast(pl.Float64, strict=False)
 
 
 def _cast(frame: pl.DataFrame, types: Mapping[str, Any], path: Path) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from reclora_kedro.history.config import SENTENCE_ENCODER, default_encoders
 from reclora_kedro.history.sequences import MOST_LEVELS
 from reclora_kedro.ingestion import lexicon
 from reclora_kedro.ingestion.column_values import examples, plain, tokens
-from reclora_kedro.ingestion.guess import NONE, ROW_NUMBER, AskUser, Log, RawTable, is_named_time
+from reclora_kedro.ingestion.guess import NONE, ROW_NUMBER, AskUser, Log, RawTable, is_named_time, positive_mark
 from reclora_kedro.ingestion.guess_tables import Entities, Guess, ingestion_block
 
 DEFAULTS = Path(__file__).parent / "defaults"
@@ -95,7 +95,7 @@ def description(guess: Guess) -> list[tuple[str, str]]:
         liked = f"from {log.threshold:g} on a like: {log.likes:.0%} of the sample"
         lines.append(("rating", f"{_shown(table, log.rating)}, {low:g} to {high:g}, {liked}"))
     if log.clicked is not None:
-        lines.append(("clicked", f"{_shown(table, log.clicked)}, 1, true or yes is a click"))
+        lines.append(("clicked", f"{_shown(table, log.clicked)}: {positive_mark(table.column(log.clicked))} is a click"))
     for each in log.columns.values():
         lines.append(("weight", f"{_shown(table, each['from'])}: {each.get('weights', 'an event counts by it')}"))
     lines += [("dropped", f"{column}: {_flow(rule)}") for column, rule in log.drop.items()]
