@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 import polars as pl
+import yaml
 from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 
@@ -26,7 +27,7 @@ from kedro_provenance.parameters import Block, parameter_paths, soft_merge, valu
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.linear import Texts
 from reclora_kedro.candidates.moments import NOTHING
-from reclora_kedro.defaults import change_settings, default_entry, default_parameters
+from reclora_kedro.defaults import change_settings, default_entry, default_parameters, settings_for
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.errors import Column, GiveTable, Loading, NameColumn, NameIds, Table
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -35,7 +36,7 @@ from reclora_kedro.history.config import CO_OCCURRENCE, SENTENCE_ENCODER, TFIDF,
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
-from reclora_kedro.history.sequences import Sequences
+from reclora_kedro.history.sequences import MOST_LEVELS, Sequences
 from reclora_kedro.ingestion import entities
 from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
@@ -68,7 +69,6 @@ LOG_COLUMNS = COLUMNS[:4]
 FRAME = TableFormat(kind="parquet")
 GLANCE = 200_000  # rows of a log that tell what its columns mean
 YEAR_FIRST = r"^\d{4}[-/]\d\d?[-/]\d\d?([T ]|$)"  # dates whose day and month cannot be confused
-WITHOUT_TIMES = {"shared_clock": False, "split": {"kind": "per_user_last_out", "train": 0.8, "validation": 0.1}}
 STEPS = ("ingestion", "history", "recommendation", "candidates", "evaluation")
 """Steps whose parameters are settings of `Recommender.fit`."""
 UNREAD = (
@@ -319,9 +319,15 @@ def _read_log(
     if block["interactions"]["timestamp"] in (None, ROW_NUMBER):
         raw, block["interactions"]["timestamp"] = raw.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)), ROW
         block["plausible_times"] = {"first_day": "1970-01-01"}
-    if "plausible_times" in block:  # whose times count from the log's beginning
-        blocks["history"] |= WITHOUT_TIMES
     blocks["ingestion"] = soft_merge(blocks["ingestion"], block)
+    rating = block["interactions"].get("rating")
+    suits = {
+        "without_times": "plausible_times" in block,  # which count from the log's beginning
+        "fine_ratings": rating in raw.columns and raw[rating].n_unique() > MOST_LEVELS,
+        "impressions": True,  # prompts, which are none in Python, must be about likes where the log has impressions
+    }
+    for kind in (kind for kind, is_fit in suits.items() if is_fit):
+        blocks["history"] = soft_merge(blocks["history"], yaml.safe_load(settings_for(kind))["history"])
     change_settings(blocks, settings, "Recommender.fit", UNREAD)
     if blocks["ingestion"]["interactions"]["timestamp_format"] in UNIX_UNITS:
         raw = _with_dates(raw, block["interactions"]["timestamp"])

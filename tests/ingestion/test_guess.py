@@ -8,7 +8,7 @@ from reclora_kedro.ingestion.events import TAKEN_NAMES
 from reclora_kedro.ingestion.guess import read_raw_tables
 from reclora_kedro.ingestion.guess_tables import guess
 from reclora_kedro.ingestion.tables import read_tables
-from small_logs import ITEMS, SHAPES, events, table
+from small_logs import ITEMS, SHAPES, day, events, table
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -35,6 +35,16 @@ def test_tables_of_many_shapes_mean_what_they_seem_to(name, order, tmp_path):
     assert not TAKEN_NAMES & log.columns.keys()
     assert bool(questions) == shape.asks
     assert not found.unused
+
+
+def test_python_makes_lists_of_clicks_of_opinions_and_of_ratings_on_a_slider(tmp_path):
+    """Which `new-log` gives settings of their own."""
+    for name in ("thumbs", "opinions in words"):
+        paths = SHAPES[name].tables(tmp_path)
+        assert api.Recommender.fit(*paths).recommend(n=3)["rank"].max() == 3
+    slider = ([e.user, e.item, e.stars / 5 - e.number % 97 / 1000 - e.number % 7 / 10_000, day(e)] for e in events(3))
+    log = table(tmp_path, "slider.csv", "user_id,item_id,score,date", slider)
+    assert api.Recommender.fit(log).recommend(n=3)["rank"].max() == 3
 
 
 def test_python_reads_the_texts_of_items_that_new_log_does(tmp_path):

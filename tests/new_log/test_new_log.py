@@ -18,12 +18,13 @@ from layouts import LAYOUTS
 from projects import ROOT, copy_code
 from public_logs import LOGS, names, write
 from reclora_kedro import cli
+from reclora_kedro.defaults import settings_for
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.ingestion import tables
 from reclora_kedro.ingestion.guess import read_raw_tables
 from reclora_kedro.ingestion.guess_tables import Guess, guess
 from reclora_kedro.new_log import command, environment
-from reclora_kedro.new_log.environment import DEFAULTS, description, environment_files, write_environment
+from reclora_kedro.new_log.environment import description, environment_files, write_environment
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
 ROWS = ["place"]  # numbers of rows, in place of times
@@ -303,7 +304,7 @@ def test_reads_layouts_that_new_users_came_with(name, project):
 
 def test_purchases_with_titles_get_what_was_measured_best():
     best = yaml.safe_load((ROOT / "conf/amazon-beauty/parameters.yml").read_text())
-    ours = yaml.safe_load((DEFAULTS / "purchases.yml").read_text())
+    ours = yaml.safe_load(settings_for("purchases"))
     chosen_on_validation = "recommendation"
     left_out = ("ingestion", "black_box", chosen_on_validation)
     assert ours == {block: best[block] for block in best if block not in left_out}

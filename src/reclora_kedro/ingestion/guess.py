@@ -498,7 +498,7 @@ class _Reading:
         linked, others = self.evidence.get(column.name, 0.0), self.table.others(column.name)
         either = 1.5 * bool(linked) - 3 * bool(words & lexicon.ORDER)
         if not linked:
-            either -= 2 * bool(words & lexicon.NO_ID) + 2 * bool(words & (lexicon.NUMBERED | lexicon.PLAY | lexicon.PRICE))
+            either -= 2 * bool(words & lexicon.NO_ID) + 2 * bool(words & lexicon.AMOUNT)
         either -= 3 * any(self.decides(column, each) for each in self._times_by_values() if each.distinct > 2)
         if not (user or item or linked):
             is_decided = any(
@@ -662,7 +662,8 @@ class _Reading:
         for column in left:
             if is_mark(column):
                 if column.words & lexicon.UNDONE:
-                    drop[column.name] = [value for value in column.text.unique() if value.lower() == positive_mark(column)]
+                    yes = positive_mark(column)
+                    drop[column.name] = [value for value in column.text.unique() if value.lower() == yes]
             elif _is_kind(column):
                 if undone := [value for value in column.text.unique().sort() if {*tokens(value)} & lexicon.UNDONE]:
                     drop[column.name] = undone

@@ -53,8 +53,8 @@ LIST = words_of("genre genres category categories tag tags keyword keywords ingr
 LONG_NAMES = words_of("property attribute attr feature field")
 EVENT_WEIGHTS = {
     0.2: words_of(
-        "view views click clicks pv impression detail visit listen play played seen open browse vista visto visita clic "
-        "klick ansicht vue visualização visualizzazione"
+        "view views click clicks pv impression detail visit listen play played seen open browse vista visto visita "
+        "clic klick ansicht vue visualização visualizzazione"
     ),
     0.5: words_of(
         "cart addtocart basket fav favorite favourite like wishlist save share add bookmark watch watched carrito "
@@ -74,6 +74,8 @@ CLOCK = words_of("time hour hourmin hours clock minute tod uhrzeit heure hora")
 NO_TITLE = words_of("type category group department aisle author index section brand colour color publisher")
 CATEGORY = words_of("year category aisle department group genre brand class style section")
 NUMBERED = RATING | QUANTITY | TIME
+"""Names of numbers that no table describes."""
+AMOUNT = NUMBERED | PLAY | PRICE
 """Names of numbers that are no ids."""
 NO_RATING = (
     ID | NO_ID | TIME | NO_TIME | CLOCK | ORDINAL | QUANTITY | USER | ITEM | ORDER | PROFILE | LIST | PLAY | PRICE

@@ -182,7 +182,8 @@ Set `ingestion.interactions.item_id` to one of them.
         """Read numbers as `numbers` does; Booleans, and words such as true and false or yes and no, are 1 and 0."""
         column, expected = self._column(name, parameter), "it must hold numbers, true and false, or yes and no"
         if column.dtype == pl.String:
-            column = _stripped(column).str.to_lowercase().replace({word: str(mark) for pair in WORDS_OF_MARKS for mark, word in enumerate(pair)})
+            words = {word: str(mark) for pair in WORDS_OF_MARKS for mark, word in enumerate(pair)}
+            column = _stripped(column).str.to_lowercase().replace(words)
         return self._numeric(column, parameter, expected).cast(pl.Float64)
 
     def flags(self, name: str, parameter: str) -> pl.Series:

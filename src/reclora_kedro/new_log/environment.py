@@ -11,7 +11,7 @@ import polars as pl
 import yaml
 
 from kedro_provenance.files.atomic import atomic_folder
-from reclora_kedro.defaults import CARRIED
+from reclora_kedro.defaults import CARRIED, settings_for
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.history.config import SENTENCE_ENCODER, default_encoders
 from reclora_kedro.history.sequences import MOST_LEVELS
@@ -20,7 +20,6 @@ from reclora_kedro.ingestion.column_values import examples, plain, tokens
 from reclora_kedro.ingestion.guess import NONE, ROW_NUMBER, AskUser, Log, RawTable, is_named_time, positive_mark
 from reclora_kedro.ingestion.guess_tables import Entities, Guess, ingestion_block
 
-DEFAULTS = Path(__file__).parent / "defaults"
 SHORT = 2_000  # users' distinct items, below which splits, which sample no repeats, may have fewer than the LLM reads
 KEYED_TABLES = "reclora_kedro.datasets.joined.KeyedTablesDataset"
 RAW_TABLE = "reclora_kedro.datasets.tables.RawTableDataset"
@@ -95,7 +94,8 @@ def description(guess: Guess) -> list[tuple[str, str]]:
         liked = f"from {log.threshold:g} on a like: {log.likes:.0%} of the sample"
         lines.append(("rating", f"{_shown(table, log.rating)}, {low:g} to {high:g}, {liked}"))
     if log.clicked is not None:
-        lines.append(("clicked", f"{_shown(table, log.clicked)}: {positive_mark(table.column(log.clicked))} is a click"))
+        clicked = positive_mark(table.column(log.clicked))
+        lines.append(("clicked", f"{_shown(table, log.clicked)}: {clicked} is a click"))
     for each in log.columns.values():
         lines.append(("weight", f"{_shown(table, each['from'])}: {each.get('weights', 'an event counts by it')}"))
     lines += [("dropped", f"{column}: {_flow(rule)}") for column, rule in log.drop.items()]
@@ -301,7 +301,7 @@ def _defaults(guess: Guess) -> list[str]:
         "short_log": pairs < SHORT and log.kind != "impressions",
         "without_llm": missing_extra("llm", "") is not None,
     }
-    return [(DEFAULTS / f"{name}.yml").read_text(encoding="utf-8") for name, is_fit in suits.items() if is_fit]
+    return [settings_for(name) for name, is_fit in suits.items() if is_fit]
 
 
 def _merged(texts: Iterable[str]) -> str:
@@ -380,7 +380,8 @@ def _missing(guess: Guess) -> list[tuple[str, str]]:
             continue
         share = log.table.column(name).raw.null_count() / max(log.table.sample.height, 1)
         if share >= LEAST_MISSING:
-            text = f"{name}: {share:.1%} of the sample, and ingestion drops such rows{kept.get(name, '')}"
+            dropped = "ingestion drops such rows, and refuses more of them than `ingestion.max_missing`"
+            text = f"{name}: {share:.1%} of the sample; {dropped}{kept.get(name, '')}"
             lines.append(("missing", text))
     return lines
 
