@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-benchmarks test-extras lint docs tutorials viz notebooks bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-deletions bench-ray bench-edits \
+.PHONY: help run serve test test-benchmarks test-extras lint docs tutorials viz notebooks bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-deletions bench-ray bench-edits \
 	bench-attacks bench-journal bench-kedro bench-serve bench-scale lock clean
 
 help:  ## show the targets
@@ -64,13 +64,10 @@ notebooks: $(READY)  ## the tutorials in JupyterLab, which is installed first
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --requirements pyproject.toml --extra notebooks
 	$(BIN)/kedro jupyter lab notebooks
 
-bench-histories: $(READY)  ## seconds and memory from a raw CSV to histories, up to 25 million rows
-	$(BIN)/python benchmarks/histories.py
-
 bench-long-logs: $(READY)  ## logs longer than memory: up to 100 million rows here, on Ray, and by DuckDB
 	$(BIN)/python benchmarks/long_logs.py
 
-bench-lens: $(READY)  ## training speed of the lenses beside two libraries', and by length of the history
+bench-lens: $(READY)  ## training speed of the lenses by length of the history
 	$(BIN)/python benchmarks/lens.py
 
 bench-llm: $(READY)  ## speed and memory of the LLM engine beside PEFT's LoRA and two other ways to train

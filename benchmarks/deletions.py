@@ -11,13 +11,13 @@ came back as new ones: a lens that predicts these rows better than the one that 
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 import polars as pl
 from lifelong import LOGS, read_tables
-from results import publish
+from results import publish, timed
 from running import Project, open_project
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
@@ -94,12 +94,6 @@ def auc_of_training_rows(lens: Lens, log: InteractionLog, ids: Sequence[Any]) ->
     return float(roc_auc_score(rows["label"], LensReader(lens, log).logits(rows).numpy()))
 
 
-def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """What a function returns, and its CPU seconds."""
-    began = time.process_time()
-    return function(*arguments), time.process_time() - began
-
-
 def follow(project: Project, requests: int, users: int, least: int, seeds: int) -> Iterator[dict[str, Any]]:
     """Measure lenses of several seeds after each request, and before the first one.
 
@@ -118,7 +112,7 @@ def follow(project: Project, requests: int, users: int, least: int, seeds: int) 
     trained, rankers = list[Lens](), list[Choice]()
     window = Window(log, moments[1], rules(parameters))
     for seed in range(seeds):
-        (lens, _), seconds = timed(fit_lens, log, configs[seed])
+        (lens, _), seconds = timed(fit_lens, log, configs[seed], clock=time.process_time)
         trained.append(lens)
         rankers.append(train_ranker(log, lens, parameters))
         measured = window.by_lens(lens, moments[1], rankers[seed]) | {TRACES: None, SECONDS: seconds}
@@ -126,14 +120,15 @@ def follow(project: Project, requests: int, users: int, least: int, seeds: int) 
     kept = [*trained]
     for request in tqdm(range(1, requests + 1), desc="requests"):
         named = ids[(request - 1) * users : request * users]
-        left, tables_seconds = timed(forget_in_tables, left, named, parameters["ingestion"])
-        after, log_seconds = timed(forget_in_log, left, log, config)
+        left, tables_seconds = timed(forget_in_tables, left, named, parameters["ingestion"], clock=time.process_time)
+        after, log_seconds = timed(forget_in_log, left, log, config, clock=time.process_time)
+        assert isinstance(after, InteractionLog)
         after = with_vectors_of(log, after)
         back = with_vectors_of(everybody, with_users_back(tables, left, after, config))
         window = Window(after, moments[1], rules(parameters))
         for seed in range(seeds):
-            kept[seed], edit_seconds = timed(forget_in_lens, kept[seed], log, after)
-            (anew, _), fit_seconds = timed(fit_lens, after, configs[seed])
+            kept[seed], edit_seconds = timed(forget_in_lens, kept[seed], log, after, clock=time.process_time)
+            (anew, _), fit_seconds = timed(fit_lens, after, configs[seed], clock=time.process_time)
             lenses = {FORGET: (kept[seed], edit_seconds), ANEW: (anew, fit_seconds)}
             where = {"request": request, "forgotten": request * users, "seed": seed}
             measured = dict.fromkeys(MEASURES) | {

@@ -12,18 +12,18 @@ user takes items around two centres, and popular ones. Its retriever is not trai
 """
 
 import argparse
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from time import process_time
 from typing import Any
 
 import numpy as np
 import polars as pl
 import psutil
 import torch
-from histories import history_settings
-from long_logs import conf
+from results import timed
+from synthetic_log import conf, history_settings
 from threadpoolctl import threadpool_limits
 
 from reclora_kedro.candidates.item_model import Training
@@ -85,20 +85,14 @@ def best_by_scores(vectors: np.ndarray, states: np.ndarray, limit: int) -> np.nd
     return np.concatenate(found)
 
 
-def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    began = time.process_time()
-    result = work()
-    return result, time.process_time() - began
-
-
 def measure(vectors: np.ndarray, states: np.ndarray, limit: int, index: ItemIndex) -> Iterator[dict[str, Any]]:
     """Yield recall and time of exact scores, and of shares of the index's lists."""
-    best, exact = timed(lambda: best_by_scores(vectors, states, limit))
+    best, exact = timed(best_by_scores, vectors, states, limit, clock=process_time)
     yield {"search": "every item", "recall": 1.0, "milliseconds": 1e3 * exact / len(states), "ratio": 1.0}
     lists, chosen = index.lists.nlist, index.lists.nprobe
     for searched in sorted({max(1, chosen // 2), chosen, min(lists, 2 * chosen)}):
         index.lists.nprobe = searched
-        found, seconds = timed(lambda: index.search(states, limit))
+        found, seconds = timed(index.search, states, limit, clock=process_time)
         yield {
             "search": f"{searched} of {lists} lists" + (" (chosen)" if searched == chosen else ""),
             "recall": np.mean([np.isin(*rows).mean() for rows in zip(best, found, strict=True)]),
@@ -165,10 +159,10 @@ def measure_methods(items: int, users: int, dim: int, stage: SecondStage | None)
     rows = []
     for name in METHODS:
         recommender = replace(of_all, choice=choice.model_copy(update={"kind": name}))
-        every = partial(find_all, recommender, asked, MOMENTS_AT_ONCE)
-        _, first = timed(every)
-        _, again = timed(every)
-        _, single = timed(partial(find_all, recommender, asked[:SINGLE_USERS], 1))
+        every = partial(timed, find_all, recommender, asked, MOMENTS_AT_ONCE, clock=process_time)
+        _, first = every()
+        _, again = every()
+        _, single = timed(find_all, recommender, asked[:SINGLE_USERS], 1, clock=process_time)
         rows.append(
             {
                 "items": f"{items:,}",
@@ -211,7 +205,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with threadpool_limits(1):
         resident = psutil.Process().memory_info().rss
-        index, built = timed(lambda: ItemIndex(vectors, np.arange(len(vectors)), seed=0))
+        index, built = timed(ItemIndex, vectors, np.arange(len(vectors)), 0, clock=process_time)
         gib = (psutil.Process().memory_info().rss - resident) / 2**30
         rows = list(measure(vectors, states, arguments.most, index))
     title = (

@@ -24,7 +24,7 @@ import plotly.graph_objects as go
 import polars as pl
 from lifelong import LOGS, read_tables
 from results import publish
-from running import BENCHMARKS, ROOT, Project, open_project
+from running import BENCHMARKS, Project, environment, open_project
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.figures import empty_figure
@@ -82,19 +82,6 @@ def split_likes(project: Project, folder: Path) -> pl.DataFrame:
     return test
 
 
-def environment_of(library: str, requirements: tuple[str, ...]) -> Path:
-    """Make the environment of a library, and return its Python."""
-    if not requirements:
-        return Path(sys.executable)
-    uv, venv = ROOT / ".venv" / "bin" / "uv", ROOT / ".venv-peers" / library
-    subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, venv], check=True)
-    python = venv / "bin" / "python"
-    subprocess.run(
-        [uv, "pip", "install", "--quiet", "--python", python, *requirements], check=True, stderr=subprocess.PIPE
-    )
-    return python
-
-
 def run_model(python: Path, library: str, folder: Path, model: str, limit: int) -> dict[str, Any]:
     """Let a process write a model's lists, and return what it cost."""
     command = [str(python), "-m", f"peers.{library}_lists", str(folder), model, str(limit)]
@@ -141,7 +128,7 @@ def measure(name: str, arguments: argparse.Namespace, bootstrap: Bootstrap) -> t
         for library in arguments.libraries:
             requirements, known = LIBRARIES[library]
             try:
-                python = environment_of(library, requirements)
+                python = environment(library, *requirements) if requirements else Path(sys.executable)
             except subprocess.CalledProcessError as error:
                 failed.append({"log": name, "model": library, "error": last_line(error)})
                 continue

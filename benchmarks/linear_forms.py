@@ -22,12 +22,11 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 import torch
-from histories import history_settings
 from large_catalogue import made_up_log
 from measuring import peak_gib, reset_peak
 from results import publish
 from running import open_project, run
-from synthetic_log import make_log
+from synthetic_log import history_settings, make_log
 from threadpoolctl import threadpool_limits
 
 from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnSettings

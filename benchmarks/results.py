@@ -1,9 +1,11 @@
-"""How a benchmark shows and keeps its results."""
+"""How a benchmark times work, and shows and keeps its results."""
 
 import json
 import platform
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import plotly.graph_objects as go
 import polars as pl
@@ -12,6 +14,16 @@ import torch
 from reclora_kedro.evaluation.records import Records
 
 FOLDER = Path(__file__).parents[1] / "data" / "08_reporting" / "benchmarks"
+T = TypeVar("T")
+
+
+def timed(work: Callable[..., T], *arguments: Any, clock: Callable[[], float] = time.perf_counter) -> tuple[T, float]:
+    """The result of some work, and its seconds, to the end of what a GPU has to do for it."""
+    start = clock()
+    result = work(*arguments)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return result, clock() - start
 
 
 def publish(name: str, tables: Mapping[str, Records], figure: go.Figure, digits: int = 2) -> None:

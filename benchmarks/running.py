@@ -1,8 +1,9 @@
-"""The project as `kedro run` sees it, and processes that measure one thing each."""
+"""The project as `kedro run` sees it, other libraries' environments, and processes that measure one thing each."""
 
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,3 +36,14 @@ def run(command: list[str], threads: int | None = None) -> Any:
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=BENCHMARKS, env=environment)
     return json.loads(output.stdout.splitlines()[-1])
+
+
+def environment(name: str, *requirements: str) -> Path:
+    """Make an environment of its own for another library, `.venv-peers/NAME`, and return its Python."""
+    uv, venv = ROOT / ".venv" / "bin" / "uv", ROOT / ".venv-peers" / name
+    subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, venv], check=True)
+    python = venv / "bin" / "python"
+    subprocess.run(
+        [uv, "pip", "install", "--quiet", "--python", python, *requirements], check=True, stderr=subprocess.PIPE
+    )
+    return python

@@ -1,7 +1,20 @@
-"""A log of ratings shaped like MovieLens-25M, of any size: long-tailed activity and popularity, tastes, sessions."""
+"""A log of ratings shaped like MovieLens-25M, of any size: long-tailed activity and popularity, tastes, sessions.
+
+With the settings of conf/base that read it, for processes that need no Kedro.
+"""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+import yaml
+
+from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.ingestion.config import IngestionConfig
+
+CONF = Path(__file__).parents[1] / "conf" / "base"
+EMBEDDING_DIM = 64  # of made-up item vectors
 
 ROWS, USERS, ITEMS = 25_000_095, 162_541, 59_047  # MovieLens-25M
 MIN_EVENTS = 20  # of a user, as in MovieLens
@@ -9,6 +22,41 @@ TASTES = 8  # dimensions of the users' and items' latent factors
 FIRST_SECOND, LAST_SECOND = 789_652_009, 1_574_327_703  # of MovieLens-25M
 SESSION_PAUSE = 30 * 86_400  # mean seconds between two sittings of a user
 ROWS_PER_SITTING = 30
+INGESTION = IngestionConfig.model_validate(
+    {
+        "interactions": {
+            "user_id": "user_id", "item_id": "item_id", "rating": "rating", "timestamp": "timestamp",
+            "timestamp_format": "unix_seconds",
+        },
+        "items": {
+            "item_id": "item_id", "title": "title", "missing_title": "Unknown title", "trailing_articles": [],
+            "fields": [{"name": "genres", "column": "genres"}],
+        },
+        "users": None,
+        "plausible_times": {"first_day": "1990-01-01", "last_day": None, "max_outside": 0},
+        "max_ratings_outside": 1,
+        "max_share_of_one_id": 1,
+        "max_missing": 0,
+        "rating_min": 0.5,
+        "rating_max": 5,
+        "label_threshold": 4,
+        "duplicates": "highest_rating",
+        "k_core": 0,
+    }
+)  # fmt: skip
+
+
+def conf(name: str, block: str) -> dict[str, Any]:
+    """A block of parameters of conf/base."""
+    text = (CONF / f"parameters_{name}.yml").read_text().replace("${globals:seed}", "42")
+    parameters: dict[str, Any] = yaml.safe_load(text)[block]
+    return parameters
+
+
+def history_settings(negatives: str = "none") -> HistoryConfig:
+    """Those of conf/base, with negatives drawn for each like."""
+    history = conf("history", "history")
+    return HistoryConfig.model_validate(history | {"negatives": history["negatives"] | {"kind": negatives}})
 
 
 def make_log(rows: int, seed: int = 0, items: int | None = None) -> pl.DataFrame:

@@ -80,7 +80,7 @@ class Whole(NamedTuple):
 
 KNOWLEDGE = {
     "rows": 128,
-    "tuning": {"lora_rank": 8, "epochs": 3, "batch_size": 8, "learning_rate": 3.0e-4},
+    "tuning": {"lora_rank": 8, "epochs": 3, "learning_rate": 3.0e-4},
     "tokens_per_batch": 2048,
     "trials": 12,
     "calls": 1200,

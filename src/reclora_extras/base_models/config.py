@@ -45,19 +45,19 @@ class CorpusConfig(Block):
 class TuningConfig(Block):
     """Settings of the tuning of an LLM's weights."""
 
+    batch_size: ClassVar[int] = 8  # rows per step: those of the few-shot rows make dozens of steps
+
     lora_rank: Count | None
     epochs: CountOrZero
-    batch_size: Count
     learning_rate: LearningRate
 
 
 class ImportanceConfig(Block):
-    """Criterion of importance, and recovery after the least important weights are removed."""
+    """Criterion of the importance of what is removed."""
 
     calibration_prompts: ClassVar[int] = 64  # at most; each takes one gradient of all weights
 
     importance: Literal["loss", "taylor", "random"]
-    recovery: TuningConfig
 
 
 class PruneConfig(ImportanceConfig):
@@ -68,19 +68,27 @@ class PruneConfig(ImportanceConfig):
 
 
 class DropLayersConfig(ImportanceConfig):
-    """Number of layers to drop, and layers to keep."""
+    """Number of layers to drop."""
+
+    # The first and the last layers stay, as in Shortened LLaMA (arXiv 2402.02834): an LLM cannot do without them.
+    spare_first: ClassVar[int] = 4
+    spare_last: ClassVar[int] = 2
 
     layers: CountOrZero
-    spare_first: CountOrZero
-    spare_last: CountOrZero
 
 
 class DistillConfig(Block):
     """Size of the student, and its tuning."""
 
+    max_blocks: ClassVar[int] = 5  # parts of student and teacher whose states are compared; one per layer if fewer
+
     layers: Count
-    blocks: Count
     tuning: TuningConfig
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks of layers."""
+        return min(self.max_blocks, self.layers)
 
 
 def _not_twice_in_a_row(steps: tuple[str, ...]) -> tuple[str, ...]:
@@ -106,4 +114,5 @@ class BaseModelConfig(Block):
     pretrain: TuningConfig
     prune: PruneConfig
     drop_layers: DropLayersConfig
+    recovery: TuningConfig
     distill: DistillConfig

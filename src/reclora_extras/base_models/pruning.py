@@ -204,7 +204,7 @@ def require_droppable(count: int, config: DropLayersConfig) -> None:
     if config.layers > (may_go := len(droppable(count, config))):
         raise ValueError(
             f"base_model.drop_layers.layers is {config.layers}, but of {count} layers of the base LLM only {may_go} "
-            f"are not spared by spare_first, {config.spare_first}, and spare_last, {config.spare_last}: lower these."
+            f"may go, as the first {config.spare_first} and the last {config.spare_last} stay: lower it."
         )
 
 
@@ -252,5 +252,5 @@ def shrink(
     importance = weigh(llm, prompts, answers, own, tokens, config.seed)
     smaller, account = cut(llm, importance, own)
     losses = prompt_losses(prompts, answers)
-    smaller, tuned = tune(smaller, prompts.lengths, losses, own.recovery, tokens, config.seed)
+    smaller, tuned = tune(smaller, prompts.lengths, losses, config.recovery, tokens, config.seed)
     return smaller, account | tuned

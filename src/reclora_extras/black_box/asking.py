@@ -85,7 +85,7 @@ def require_hints(
 def ask(
     ask_api: AskApi, records: Sequence[PromptRecord], writer: MessageWriter, config: BlackBoxConfig
 ) -> tuple[list[dict[str, Any]], pl.DataFrame, list[dict[str, Any]]]:
-    """Search hints on the validation rows, then answer the test rows by each of the models.
+    """Search hints on the validation rows, then answer the test rows with them, without, and with those of other rows.
 
     Returns:
         The trials, see `search_hints`; a frame with row, model, score (probability of a like) and message; and a record
@@ -100,7 +100,7 @@ def ask(
         "black_box_without_hints": (test, None),
         "black_box_shuffled_hint": (with_hints_of_others(test, config.seed), options),
     }
-    return trials, *answers_of({model: requests[model] for model in config.models}, ask_api, writer, config.price)
+    return trials, *answers_of(requests, ask_api, writer, config.price)
 
 
 def with_hints_of_others(records: Sequence[PromptRecord], seed: int) -> list[PromptRecord]:

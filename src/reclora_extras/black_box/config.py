@@ -1,6 +1,6 @@
 """Settings of the black box, of the search for hints and of knowledge."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -9,8 +9,6 @@ from reclora_extras.base_models.config import TuningConfig
 from reclora_extras.black_box.chat_api import USAGE
 from reclora_kedro.parameters import Count, NonNegative, Seed
 
-BlackBoxModel = Literal["black_box", "black_box_without_hints", "black_box_shuffled_hint"]
-"""With the hints that were found; without any; with the whole hint of another row: the null control."""
 RESERVED = {"trial", "auc", "model", "price", *USAGE, "prompt", "target", "verdict", "liked", "disliked", "statistics"}
 """Names that mean something else in a trial or in a template of a hint."""
 
@@ -49,7 +47,6 @@ class BlackBoxConfig(Block):
     search: SearchConfig
     knowledge: KnowledgeConfig | None
     rows: Count | None
-    models: Annotated[tuple[BlackBoxModel, ...], Field(min_length=1)]
     beside: tuple[str, ...]
     price: PriceConfig
     seed: Seed
@@ -59,7 +56,7 @@ class BlackBoxConfig(Block):
         """Options of the search by name."""
         return {name: values for name, values in self.hints.items() if values is not None}
 
-    @field_validator("models", "beside")
+    @field_validator("beside")
     @classmethod
     def _each_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(models)) < len(models):

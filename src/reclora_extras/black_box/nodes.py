@@ -57,7 +57,7 @@ def message_writer(
     return MessageWriter(template, hints, prompt, config.max_characters)
 
 
-@reads(config=["max_characters", "hints", "search.calls", "models", "price", "seed"])
+@reads(config=["max_characters", "hints", "search.calls", "price", "seed"])
 def ask(
     llm: ChatApi,
     kept: FinishedShards,

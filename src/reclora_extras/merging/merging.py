@@ -93,7 +93,7 @@ def merge_loras(
                 f"The LoRA {name} has rank {lora.config.r} on {len(lora.factors)} layers, but the first one has rank "
                 f"{first.config.r} on {len(first.factors)}: merge LoRAs of one rank on the same layers."
             )
-    rank = config.rank or first.config.r
+    rank = first.config.r
     adapted = get_peft_model(llm.model, first.config, "part_0")
     # Their own names may be the model's, too.
     parts = {f"part_{number}": lora for number, lora in enumerate(loras.values())}
@@ -271,7 +271,7 @@ def relative_change(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> 
 
 
 def new_user_rows(prompts: pl.DataFrame, log: InteractionLog, config: MergingConfig) -> pl.DataFrame:
-    """Return at most ``test_rows`` random test prompts of users without a training sample.
+    """Return at most `MergingConfig.test_rows` random test prompts of users without a training sample.
 
     Raises:
         ValueError: there are none.

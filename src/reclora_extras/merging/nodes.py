@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reclora_extras.merging.merging import MergedLoras
     from reclora_kedro.llm.language_model import LanguageModel
 
-MERGING = ("iterations", "solve_for", "rank", "seed")
+MERGING = ("iterations", "solve_for", "seed")
 
 
 @reads(config=["prompts", "seed"])
@@ -89,7 +89,7 @@ def choose_merged(base_llm: LanguageModel, merged_loras: str, config: MergingCon
     return adapter_of(base_llm.model, Lora.load(Path(merged_loras, config.method)))
 
 
-@reads(config=["test_rows", "seed"], scoring=["tokens_per_batch"])
+@reads(config=["seed"], scoring=["tokens_per_batch"])
 def score_merged(
     base_llm: LanguageModel,
     merged_loras: str,

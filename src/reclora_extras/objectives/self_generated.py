@@ -20,7 +20,7 @@ from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, prompt_set
 from reclora_kedro.optimization import assign, copy_of
-from reclora_kedro.parameters import CountOrZero, Share
+from reclora_kedro.parameters import CountOrZero
 from reclora_kedro.progress import Progress
 
 BETA, EXTRAPOLATION = 0.1, 0.5
@@ -196,8 +196,9 @@ class SelfGenerated(Objective):
     inputs_from: ClassVar[str] = "reclora_extras.objectives.pipeline:unlabelled_moments"
     trains_in_rounds: ClassVar[bool] = True
 
+    seed_share: ClassVar[float] = 0.05  # of the pairs, whose labels are given: the paper has 3.3%
+
     rounds: CountOrZero = 2
-    seed_share: Share = 0.05
 
     def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
         """Raise ValueError for too few moments for a labelled pair, and one for each round."""
@@ -207,8 +208,8 @@ class SelfGenerated(Objective):
         seeds = self.labelled_pairs(moments)
         if not seeds or moments - seeds < self.rounds:
             raise ValueError(
-                f"training.objective is self_generated, in {self.rounds} rounds, but of {moments} pairs, seed_share "
-                f"gives {seeds} labels: raise history.prompt_rows.unlabelled, so that there is a label, and a pair "
+                f"training.objective is self_generated, in {self.rounds} rounds, but of {moments} pairs, only {seeds} "
+                "have labels: raise history.prompt_rows.unlabelled, so that there is a label, and a pair "
                 "without one for each round."
             )
 
@@ -345,8 +346,8 @@ def decided_pairs(later: np.ndarray, count: int, random: np.random.Generator) ->
     decided = np.flatnonzero(liked.any(axis=1) & ~liked.all(axis=1))
     if len(decided) < count:
         raise ValueError(
-            f"training.objective.seed_share gives labels to {count} of {len(later)} pairs, but of {len(decided)} alone "
-            "the training split shows which title is liked: lower seed_share, or raise history.prompt_rows.unlabelled."
+            f"training.objective takes the labels of {count} of {len(later)} pairs, but of {len(decided)} alone the "
+            "training split shows which title is liked: raise history.prompt_rows.unlabelled."
         )
     drawn = np.sort(random.permutation(decided)[:count])
     first = np.stack([liked[drawn].argmax(axis=1), (~liked[drawn]).argmax(axis=1)], axis=1)

@@ -10,14 +10,12 @@ from named import PARAMETERS
 from reclora_extras.base_models.config import BaseModelConfig, PruneConfig
 
 OWN = {name: block for name, block in PARAMETERS.items() if not (name in DEFAULTS or name.startswith("_"))}
-OF_RECOVERY = {f"base_model.{step}.recovery.lora_rank" for step in ("prune", "drop_layers")}
 ALARMS = {f"monitoring.alarms.{name}" for name in ("auc_fall", "calibration", "hit_rate_fall", "psi")}
-OWN_NULLABLE = {"black_box.rows", "black_box.search.rows", "merging.test_rows", *ALARMS, *OF_RECOVERY}
+OWN_NULLABLE = {"black_box.rows", "black_box.search.rows", *ALARMS, "base_model.recovery.lora_rank"}
 OWN_SHARES = {f"base_model.{name}" for name in ("quality.drop_perplexing", "corpus.held_out_items", "prune.ratio")}
 REAL = [(f"monitoring.{name}_days", 2**32) for name in ("reference", "period")]  # written as whole numbers
 OBJECTIVE = "finetuning.variants.reclora.training.objective"
 MORE = [
-    ("black_box.models", ["black_box", "black_box"], "name each once"),
     ("black_box.hints", {"template": None, "honest": [True]}, "hints names no template"),
     ("base_model.steps", ["quantise"], "choose one of distill, drop_layers, pretrain, prune"),
     (OBJECTIVE, {"kind": "preference", "references": []}, "at least 1 item"),

@@ -23,7 +23,7 @@ from reclora_extras.base_models.pruning import (
 )
 from reclora_extras.base_models.steps import Material
 from reclora_extras.base_models.steps.prune import Prune
-from steps_of_base_model import ANSWERS, TOKENS, config, importance, random_llm, some_prompts, tuning
+from steps_of_base_model import ANSWERS, TOKENS, config, random_llm, some_prompts, tuning
 
 IDS = torch.arange(3, 60)[None]
 
@@ -77,7 +77,7 @@ def least_important(model, prompts):
 
 def test_a_pruned_llm_is_the_full_one_with_its_least_important_groups_at_zero(tiny_llm):
     llm, prompts = random_llm(tiny_llm, layers=2), some_prompts(6)
-    settings = PruneConfig(ratio=0.5, **importance())
+    settings = PruneConfig(ratio=0.5, importance="taylor")
     pruned, account = prune(llm, importances(llm, prompts, ANSWERS, settings, TOKENS, seed=0), settings)
     zeroed = copy.deepcopy(llm.model)
     for layer, (head, channels) in zip(zeroed.model.layers, least_important(llm.model, prompts), strict=True):
@@ -89,7 +89,7 @@ def test_a_pruned_llm_is_the_full_one_with_its_least_important_groups_at_zero(ti
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_each_architecture_loses_the_groups_and_layers_that_matter_least(tiny_llm, kind):
+def test_each_architecture_loses_the_groups_and_layers_that_matter_least(tiny_llm, kind, spare):
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 5, "vocab_size": 64}
     torch.manual_seed(0)
     config = AutoConfig.for_model(kind, **sizes, num_attention_heads=4, num_key_value_heads=2, pad_token_id=0)
@@ -104,9 +104,10 @@ def test_each_architecture_loses_the_groups_and_layers_that_matter_least(tiny_ll
         for name, importance_of in ((f"{path}.self_attn.o_proj", output), (f"{path}.mlp.down_proj", down)):
             zeroed.get_submodule(name).weight *= importance_of
     llm = replace(tiny_llm, model=model)
-    pruned, _ = prune(llm, weights, PruneConfig(ratio=0.5, **importance()))
+    pruned, _ = prune(llm, weights, PruneConfig(ratio=0.5, importance="taylor"))
     torch.testing.assert_close(logits(pruned.model), logits(zeroed), rtol=1e-11, atol=1e-12)
-    settings = DropLayersConfig(layers=1, spare_first=0, spare_last=0, **importance())
+    spare(0, 0)
+    settings = DropLayersConfig(layers=1, importance="taylor")
     dropped, _ = drop_layers(llm, np.array([1, 1, 0.5, 1, 1]), settings)
     del model.model.layers[2]
     torch.testing.assert_close(logits(dropped.model), logits(model), rtol=1e-11, atol=1e-12)
@@ -114,8 +115,8 @@ def test_each_architecture_loses_the_groups_and_layers_that_matter_least(tiny_ll
 
 @pytest.mark.parametrize("choice", ["taylor", "random"])
 def test_nothing_is_pruned_or_dropped_at_zero(tiny_llm, choice):
-    heads = PruneConfig(ratio=0, **importance(importance=choice))
-    layers = DropLayersConfig(layers=0, spare_first=1, spare_last=1, **importance(importance=choice))
+    heads = PruneConfig(ratio=0, importance=choice)
+    layers = DropLayersConfig(layers=0, importance=choice)
     weights = importances(tiny_llm, some_prompts(), ANSWERS, heads, TOKENS, seed=0)
     of_layers = layer_importances(tiny_llm, some_prompts(), ANSWERS, layers, TOKENS, seed=0)
     for pruned in (prune(tiny_llm, weights, heads)[0], drop_layers(tiny_llm, of_layers, layers)[0]):
@@ -130,9 +131,10 @@ def without_layers(model, gone):
     return other
 
 
-def test_the_least_important_layers_go_and_none_that_is_spared(tiny_llm):
+def test_the_least_important_layers_go_and_none_that_is_spared(tiny_llm, spare):
     llm, prompts = random_llm(tiny_llm), some_prompts(6)
-    settings = DropLayersConfig(layers=2, spare_first=2, spare_last=1, **importance())
+    spare(2, 1)
+    settings = DropLayersConfig(layers=2, importance="taylor")
     dropped, account = drop_layers(llm, layer_importances(llm, prompts, ANSWERS, settings, TOKENS, seed=0), settings)
     taylor = {
         name: (llm.model.get_parameter(name) * g).abs().sum() for name, g in gradients(llm.model, prompts).items()
@@ -141,31 +143,33 @@ def test_the_least_important_layers_go_and_none_that_is_spared(tiny_llm):
     gone = sorted(range(2, 5), key=of_layers.__getitem__)[:2]
     torch.testing.assert_close(logits(dropped.model), logits(without_layers(llm.model, gone)), rtol=1e-11, atol=1e-12)
     assert account == {"num_hidden_layers": 4}
-    with pytest.raises(ValueError, match=r"layers is 4, but of 6 layers .* only 3 are not spared by spare_first, 2"):
-        require_droppable(6, DropLayersConfig(layers=4, spare_first=2, spare_last=1, **importance()))
+    with pytest.raises(ValueError, match=r"layers is 4, but of 6 layers .* only 3 may go, as the first 2"):
+        require_droppable(6, DropLayersConfig(layers=4, importance="taylor"))
 
 
-def test_the_loss_of_a_layer_is_that_of_the_llm_without_it(tiny_llm):
+def test_the_loss_of_a_layer_is_that_of_the_llm_without_it(tiny_llm, spare):
     llm, prompts = random_llm(tiny_llm), some_prompts(6)
-    settings = DropLayersConfig(layers=2, spare_first=2, spare_last=1, **importance(importance="loss"))
+    spare(2, 1)
+    settings = DropLayersConfig(layers=2, importance="loss")
     of_layers = layer_importances(llm, prompts, ANSWERS, settings, TOKENS, seed=0)
     losses = [loss(without_layers(llm.model, [layer]), prompts).item() if 2 <= layer < 5 else 0 for layer in range(6)]
     np.testing.assert_allclose(of_layers, losses, rtol=1e-6)  # logits are float32 there
 
 
-def test_steps_are_refused_at_once_where_those_before_leave_too_few_layers(tiny_llm):
+def test_steps_are_refused_at_once_where_those_before_leave_too_few_layers(tiny_llm, spare):
     llm = random_llm(tiny_llm)  # of six layers: each dropping takes two, and spares one at either end
     require_steps(llm, config(steps=["drop_layers", "prune", "drop_layers", "distill"]))
-    with pytest.raises(ValueError, match=r"drop_layers\.layers is 2, but of 2 layers .* only 0 are not spared"):
+    with pytest.raises(ValueError, match=r"drop_layers\.layers is 2, but of 2 layers .* only 0 may go"):
         require_steps(llm, config(steps=["distill", "drop_layers"]))
-    free = DropLayersConfig(layers=5, spare_first=0, spare_last=0, **importance())
-    with pytest.raises(ValueError, match=r"distill\.layers is 2 .* at most the 1 layers"):
+    spare(0, 0)
+    free = DropLayersConfig(layers=5, importance="taylor")
+    with pytest.raises(ValueError, match=r"distill\.layers is 2, but .* at most the 1 layers"):
         require_steps(llm, config(steps=["drop_layers", "distill"], drop_layers=free))
 
 
 def test_a_pruned_llm_recovers_and_is_an_ordinary_folder_of_transformers(tiny_llm, tmp_path):
     recovery = tuning(epochs=3, lora_rank=2)
-    settings = config(prune=PruneConfig(ratio=0.5, **importance(recovery=recovery)))
+    settings = config(recovery=recovery)
     prompts = some_prompts()
     pruned, account = Prune.take(tiny_llm, Material(Corpus({}, []), prompts, prompts, ANSWERS), settings)
     assert account["last_loss"] < account["first_loss"] - 0.1

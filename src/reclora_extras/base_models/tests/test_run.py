@@ -17,8 +17,8 @@ SIZES = {
     "variant": "reclora",
     "corpus": {"max_texts": 20},
     "prune": {"ratio": 0.5},
-    "drop_layers": {"layers": 1, "spare_first": 0, "spare_last": 1},
-    "distill": {"layers": 1, "blocks": 1},
+    "drop_layers": {"layers": 1},
+    "distill": {"layers": 1},
 }
 
 
@@ -31,7 +31,7 @@ def _sizes(finished_run):
 
 def test_steps_that_the_llm_has_too_few_layers_for_are_refused_before_anything_is_run(finished_run):
     steps = {"base_model": {"steps": ["drop_layers"], "drop_layers": {"layers": 7}}}
-    with pytest.raises(RunRefusedError, match=r"drop_layers\.layers is 7, but of 2 layers of the base LLM only 1"):
+    with pytest.raises(RunRefusedError, match=r"drop_layers\.layers is 7, but of 2 layers of the base LLM only 0"):
         kedro_run(finished_run.project, steps, pipeline_names=["base_model"])
 
 

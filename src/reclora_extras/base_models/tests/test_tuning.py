@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from reclora_extras.base_models.config import TuningConfig
 from reclora_extras.base_models.tuning import losses_of_texts, reading_losses, text_losses, tune
 from reclora_kedro.llm.batching import pad_right
 from steps_of_base_model import TOKENS, tuning
@@ -28,9 +29,10 @@ def test_the_loss_of_reading_is_that_of_transformers_for_each_text_alone(tiny_ll
 
 
 @pytest.mark.parametrize("rank", [None, 2])
-def test_what_is_read_perplexes_less_and_the_llm_itself_is_as_it_was(tiny_llm, rank):
+def test_what_is_read_perplexes_less_and_the_llm_itself_is_as_it_was(tiny_llm, rank, monkeypatch):
+    monkeypatch.setattr(TuningConfig, "batch_size", 2)
     before = weights_of(tiny_llm)
-    settings = tuning(epochs=8, batch_size=2, lora_rank=rank)
+    settings = tuning(epochs=8, lora_rank=rank)
     tuned, account = tune(tiny_llm, LENGTHS, text_losses(TEXTS), settings, TOKENS, seed=0)
     assert account["steps"] == 24
     assert account["last_loss"] < account["first_loss"] - 0.2
@@ -53,9 +55,10 @@ def test_batches_within_a_smaller_budget_give_the_same_gradient(tiny_llm):
     assert all(torch.allclose(weight, many[name], atol=1e-4) for name, weight in few.items())
 
 
-def test_a_loss_that_is_not_finite_is_refused_with_its_step(tiny_llm):
+def test_a_loss_that_is_not_finite_is_refused_with_its_step(tiny_llm, monkeypatch):
+    monkeypatch.setattr(TuningConfig, "batch_size", 1)
     tiny_llm.model.model.embed_tokens.weight.data[6] = torch.nan
     with pytest.raises(
         FloatingPointError, match=r"loss of the base LLM is nan at step 1 of 2: lower the learning_rate"
     ):
-        tune(tiny_llm, LENGTHS[[4, 4]], text_losses([TEXTS[4]] * 2), tuning(batch_size=1), TOKENS, seed=0)
+        tune(tiny_llm, LENGTHS[[4, 4]], text_losses([TEXTS[4]] * 2), tuning(), TOKENS, seed=0)

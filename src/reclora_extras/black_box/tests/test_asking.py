@@ -101,14 +101,6 @@ def test_with_hints_it_ranks_as_the_lens_and_without_them_or_with_those_of_other
     assert by_model["black_box"]["message"][3].startswith("Film 3, like Old 3 0.")
 
 
-def test_models_that_are_not_named_cost_nothing():
-    black_box = BlackBox()
-    rows = [*records(), *records("test")]
-    trials, scores, usage = ask(black_box, rows, writer(), config(models=["black_box_without_hints"]))
-    assert len(black_box.asked) == len(trials) + len(usage) == len(trials) + 1
-    assert scores["model"].unique().to_list() == ["black_box_without_hints"]
-
-
 @pytest.mark.parametrize(
     ("hints", "message"),
     [

@@ -34,7 +34,7 @@ from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompts import PromptConfig
 
 PROMPT = PromptConfig.model_validate(block("finetuning", "prompt"))
-TUNING = {"lora_rank": None, "epochs": 60, "batch_size": 2, "learning_rate": 1e-2}
+TUNING = {"lora_rank": None, "epochs": 60, "learning_rate": 1e-2}
 HINTS = {"true": "It is {{ verdict }}. {{ prompt }}", "false": "It is {{ 1 - verdict }}. {{ prompt }}"}
 
 
@@ -93,7 +93,9 @@ def taught(tiny_llm_folder):
 
     lessons = [("Film 2?", "It is 0."), ("Film 3?", "It is 1.")]
     llm = load_model(tiny_llm_folder).llm
-    return lessons, *teach(llm, lessons, TuningConfig.model_validate(TUNING), 400, seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TuningConfig, "batch_size", 2)
+        return lessons, *teach(llm, lessons, TuningConfig.model_validate(TUNING), 400, seed=0)
 
 
 def test_a_taught_model_writes_the_knowledge_of_each_question(taught):

@@ -1,6 +1,7 @@
 """LoRAs are merged by the normal equations of their layers, and by PEFT."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -31,7 +32,7 @@ def config(**settings):
         "iterations": 3,
         "solve_for": "weight",
     }
-    defaults |= {"rank": None, "method": "iteris", "test_rows": None, "seed": 0}
+    defaults |= {"method": "iteris", "seed": 0}
     return MergingConfig(**defaults | settings)
 
 
@@ -79,6 +80,8 @@ def task(tiny_llm):
 def test_iterations_solve_the_normal_equations_of_the_paper(task, tmp_path, solve_for, monkeypatch):
     monkeypatch.setattr(merging, "RIDGE", 1e-4)
     monkeypatch.setattr(merging, "TOLERANCE", 0.0)
+    whole_update = partial(Lora.from_updates, rank=32)  # layers are smaller
+    monkeypatch.setattr(Lora, "from_updates", lambda config, updates, _: whole_update(config, updates))
     llm, loras, prompts = task
     own = {name: inputs_of(llm, lora, prompts[name], tmp_path / name) for name, lora in loras.items()}
     met = own  # in iteration 0
@@ -96,10 +99,7 @@ def test_iterations_solve_the_normal_equations_of_the_paper(task, tmp_path, solv
                 left = left + c * W @ (X.T @ X_met + ridge)
                 right = right + c * (X_met.T @ X_met + ridge)
             expected[path] = left @ torch.linalg.inv(right) - (W0 if solve_for == "weight" else 0)
-        rank = 32  # the whole update: layers are smaller
-        merged, log = merge_loras(
-            llm, loras, prompts, config(iterations=iteration, rank=rank, solve_for=solve_for), 200
-        )
+        merged, log = merge_loras(llm, loras, prompts, config(iterations=iteration, solve_for=solve_for), 200)
         for path, update in merged.loras["iteris"].updates().items():
             torch.testing.assert_close(update.double(), expected[path], atol=2e-4, rtol=2e-3)
         assert log["iteration"].to_list() == list(range(iteration + 1))
@@ -191,7 +191,7 @@ def test_an_svd_of_a_full_rank_is_the_update_itself_and_a_lower_one_the_nearest(
     assert [factor.shape for factor in whole.factors["q"]] == [(6, 8), (5, 6)]
 
 
-def test_what_does_not_fit_together_is_refused(task, log, tmp_path):
+def test_what_does_not_fit_together_is_refused(task, log, tmp_path, monkeypatch):
     llm, loras, prompts = task
     loras["ann"].save(tmp_path / "user_ann")
     assert load_user_loras(tmp_path, ["ann"]).keys() == {"user_ann"}
@@ -211,4 +211,5 @@ def test_what_does_not_fit_together_is_refused(task, log, tmp_path):
     asked = log.samples.with_columns(use=pl.lit("test"))
     with pytest.raises(ValueError, match="test rows of users without training rows, but the test prompts have none"):
         merging.new_user_rows(asked.filter(pl.col("user_index").is_in(users.tolist())), log, config())
-    assert np.isin(merging.new_user_rows(asked, untrained, config(test_rows=3))["row"], asked["row"]).sum() == 3
+    monkeypatch.setattr(MergingConfig, "test_rows", 3)
+    assert np.isin(merging.new_user_rows(asked, untrained, config())["row"], asked["row"]).sum() == 3

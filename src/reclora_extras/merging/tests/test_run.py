@@ -8,21 +8,23 @@ import pytest
 
 from exported import configure
 from projects import kedro_run
+from reclora_extras.merging.config import MergingConfig
 
 
 @pytest.fixture
 def project(finished_run, tmp_path):
     """A copy of the finished run with a trained variant whose gates read the user alone."""
     project = shutil.copytree(finished_run.project, tmp_path / "project")
-    configure(project, {"variant": "reclora_user", "users": None, "most_active": 3})
+    configure(project, {"variant": "reclora_user", "users": None, "most_active": 3}, composition="product_of_sums")
     kedro_run(project, pipeline_names=["finetuning"], node_names=["reclora_user.train_adapter"])
     return project
 
 
-def test_users_loras_become_one_that_serves_new_users_and_is_scored_as_a_variant(project):
+def test_users_loras_become_one_that_serves_new_users_and_is_scored_as_a_variant(project, monkeypatch):
     kedro_run(project, pipeline_names=["export"])
+    monkeypatch.setattr(MergingConfig, "test_rows", 40)
     file = project / "conf/test/parameters_merging.yml"
-    file.write_text(json.dumps({"merging": {"users": 2, "prompts": 5, "iterations": 2, "rank": 8, "test_rows": 40}}))
+    file.write_text(json.dumps({"merging": {"users": 2, "prompts": 5, "iterations": 2}}))
     catalog = kedro_run(project, pipeline_names=["merging"])
     folder = Path(catalog.load("merged_loras"))
     merged = {"iteris", "linear", "svd", "ties", "dare"}

@@ -115,7 +115,7 @@ def test_responses_are_drawn_by_their_likelihood_and_the_one_of_greater_reward_s
     assert (rewards[first] >= rewards[second]).all()
 
 
-def rounds(folder, candidates, store=None, fine_tune=fine_tune, **settings):
+def rounds(folder, candidates, store=None, fine_tune=fine_tune):
     """Weights and log after the labelled pairs and two rounds of the adapter's own."""
     validation = gates_decide(24, seed=1)
     model = with_new_adapter(load_model(folder), candidates.prompts, gate_dropout=0.0)
@@ -124,8 +124,9 @@ def rounds(folder, candidates, store=None, fine_tune=fine_tune, **settings):
     def train(examples, store):
         return fine_tune(model, examples, validation, config, store)
 
-    objective = SelfGenerated(rounds=2, seed_share=0.25, **settings)
-    log = fine_tune_in_rounds(train, model, candidates, objective, 400, store, seed=42)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SelfGenerated, "seed_share", 0.25)
+        log = fine_tune_in_rounds(train, model, candidates, SelfGenerated(rounds=2), 400, store, seed=42)
     return adapter_weights(model.model), log
 
 
@@ -171,11 +172,13 @@ def test_moments_whose_histories_are_cut_differently_are_left_out(monkeypatch, c
     states = {"row": rows, "target": torch.zeros(len(rows), 2), "logit": torch.zeros(len(rows))}
     monkeypatch.setattr(self_generated, "fine_tune_in_rounds", lambda _, model, candidates, *rest, **seed: candidates)
     training = AdapterTask(None, None, gates_decide(2), prompts, 400, None, 42, (prompts, states))
-    candidates = SelfGenerated(rounds=1, seed_share=0.5).fine_tune(training)
+    with monkeypatch.context() as patch:
+        patch.setattr(SelfGenerated, "seed_share", 0.5)
+        candidates = SelfGenerated(rounds=1).fine_tune(training)
     assert candidates.prompts.rows.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
     assert candidates.starts.tolist() == [2] * 8
     assert "1 of 3 unlabelled moments are left out: prompt.max_tokens" in caplog.text
-    with pytest.raises(ValueError, match="of 2 pairs, seed_share gives 0 labels"):
+    with pytest.raises(ValueError, match="of 2 pairs, only 0 have labels"):
         SelfGenerated().fine_tune(training)
 
 
@@ -199,10 +202,10 @@ def test_rounds_go_on_from_their_checkpoints(tiny_llm_folder, tmp_path):
 def test_too_few_pairs_are_refused():
     few = PromptRowsConfig(unit="rows", few_shot=9, validation=9, test=9, unlabelled=1)
     training_config().objective.require_questions(few)
-    with pytest.raises(ValueError, match=r"of 1 pairs, seed_share gives 0 labels: raise history\.prompt_rows"):
+    with pytest.raises(ValueError, match=r"of 1 pairs, only 0 have labels: raise history\.prompt_rows"):
         SelfGenerated().require_questions(few)
     SelfGenerated().require_questions(few.model_copy(update={"unlabelled": 20}))
-    with pytest.raises(ValueError, match=r"labels to 2 of 2 pairs, but of 1 alone the training split shows which"):
+    with pytest.raises(ValueError, match=r"labels of 2 of 2 pairs, but of 1 alone the training split shows which"):
         decided_pairs(np.array([LATER, [np.nan] * 4]), 2, np.random.default_rng(0))
 
 

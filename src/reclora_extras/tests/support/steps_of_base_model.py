@@ -21,11 +21,7 @@ TOKENS = 100
 
 
 def tuning(**settings):
-    return TuningConfig(**{"lora_rank": None, "epochs": 1, "batch_size": 4, "learning_rate": 1e-2} | settings)
-
-
-def importance(**settings):
-    return {"importance": "taylor", "recovery": tuning(epochs=0)} | settings
+    return TuningConfig(**{"lora_rank": None, "epochs": 1, "learning_rate": 1e-2} | settings)
 
 
 def config(**blocks):
@@ -35,10 +31,11 @@ def config(**blocks):
             selection="quality", held_out_items=0.3, max_texts=99, stages=None, general=None,
         ),
         "pretrain": tuning(),
-        "prune": PruneConfig(ratio=0.5, **importance()),
-        "drop_layers": DropLayersConfig(layers=2, spare_first=1, spare_last=1, **importance()),
+        "prune": PruneConfig(ratio=0.5, importance="taylor"),
+        "drop_layers": DropLayersConfig(layers=2, importance="taylor"),
+        "recovery": tuning(epochs=0),
         "distill": DistillConfig(
-            layers=2, blocks=2, tuning=tuning(epochs=2),
+            layers=2, tuning=tuning(epochs=2),
         ),
     }  # fmt: skip
     return BaseModelConfig(**settings | blocks)
