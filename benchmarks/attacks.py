@@ -161,8 +161,8 @@ def updated(
     history, update, config = settings["history"], settings["update"], settings["ingestion"]
     new = rows.sort("timestamp", "user_id").with_columns(source=pl.lit("journal"))
     interactions, out, report = nodes.append_interactions(
-        new, used.interactions.lazy(), pl.DataFrame(schema=WITHHELD), used.log, used.lens, first.log, first.lens,
-        config, history, update["examination"], False, (),
+        new, used.interactions.lazy(), pl.DataFrame(schema=WITHHELD), used.log, first.log,
+        config, history, update["examination"], False, (), used.lens, first.lens,
     )  # fmt: skip
     items, users, _ = nodes.append_entities(interactions, used.log.items, used.log.users, None, None, None, config)
     grown, _ = nodes.build_grown_log(interactions, items, users, used.log, history, config, LOCAL)

@@ -6,7 +6,11 @@ import pytest
 from kedro_provenance.failures import RunRefusedError
 from projects import catalog_of, copy_code, kedro_run
 from reclora_kedro import Recommender
+from reclora_kedro.current_model import model_history
 from reclora_kedro.pipelines.served_project import ServedProject
+from reclora_kedro.serving.journal_tables import Event
+from reclora_kedro.serving.metrics import Metrics
+from reclora_kedro.serving.service import Service
 from shop import shop
 
 ENVIRONMENT = {
@@ -57,9 +61,36 @@ def test_what_predicts_likes_is_refused_for_such_a_log(project):
 
 
 def test_such_a_log_is_served_without_a_lens(project):
+    kedro_run(project, env="shop", only_missing_outputs=True)
     served = ServedProject(project, "shop", {}).current_model()
     assert served.lens is None
     assert "lens" not in served.versions
     for params in ({"recommendation": {"order": "lens"}}, {"service": {"model": "llm"}}):
         with pytest.raises(RunRefusedError, match=r"`kedro run --env shop --pipelines lens`, or set .*order to candid"):
             ServedProject(project, "shop", params).current_model()
+
+
+def test_lists_of_such_a_log_grow_by_an_update_which_a_rollback_takes_back(project, monkeypatch, capsys):
+    kedro_run(project, env="shop", only_missing_outputs=True)
+    shop = ServedProject(project, "shop", {})
+    service = Service(shop.settings(), shop.current_model, Metrics(), shop.forgotten, shop.withheld)
+    before = service.current_model.log
+    event = Event("e1", "K new", str(before.items["item_id"][3]), 1.0, before.last_second + 60)
+    assert service.journal.add([event]).result().stored == 1
+    service.close()
+    catalog = kedro_run(project, env="shop", pipeline_names=["update"])
+    assert "There is no lens to train" in " ".join(capsys.readouterr().out.split())
+    present, first = model_history(catalog)
+    assert (present["decision"]["chosen"], present["decision"]["journal_events"]) == ("lists", 1)
+    assert "lens" not in present["versions"]
+    grown = shop.current_model()
+    assert grown.log.users["user_id"].to_list() == [*before.users["user_id"], "K new"]
+    service = Service(shop.settings(), lambda: grown, Metrics(), shop.forgotten, shop.withheld)
+    assert service.live.current().log.users.height > before.users.height
+    service.close()
+    repeated = kedro_run(project, env="shop", pipeline_names=["update"])
+    assert model_history(repeated)[0]["versions"] == present["versions"]  # nothing was new
+    monkeypatch.chdir(project)
+    shop.roll_back()
+    assert shop.current_model().log.users.height == before.users.height
+    assert model_history(catalog_of(project, "shop"))[0]["versions"] == first["versions"]

@@ -49,9 +49,9 @@ ACCOUNT = "account:"
 
 
 class Model(NamedTuple):
-    """A lens, and the log that it was trained on."""
+    """A lens, and the log that it was trained on; None where lists need none, which leaves out what its AUC tells."""
 
-    lens: Lens
+    lens: Lens | None
     log: InteractionLog
 
 
@@ -193,6 +193,7 @@ class Examination:
         indices = users.select("user_id", user_index=pl.int_range(pl.len(), dtype=pl.Int32))
         moments = added.join(indices, on="user_id").select("user_id", *MOMENT).unique()
         samples = grown.samples.join(moments, on=MOMENT, maintain_order="left")
+        assert self.current.lens is not None  # which has the mark that they are compared with
         logits = LensReader(grow_lens(self.current.lens, grown), grown).logits(samples)
         return samples.select("user_id", "timestamp", "label", logit=pl.Series(logits))
 
@@ -338,8 +339,8 @@ def without_known(new: pl.DataFrame, log: pl.LazyFrame) -> pl.DataFrame:
 
 
 def lens_auc(model: Model, samples: pl.DataFrame, least: int) -> float:
-    """Return the AUC of a lens on samples of its log; NaN for too few samples, or one class."""
-    if samples.height < least or samples["label"].n_unique() < 2:
+    """Return the AUC of a lens on samples of its log; NaN without a lens, for too few samples, or one class."""
+    if model.lens is None or samples.height < least or samples["label"].n_unique() < 2:
         return np.nan
     lens = grow_lens(model.lens, model.log)
     return float(roc_auc_score(samples["label"], LensReader(lens, model.log).logits(samples)))

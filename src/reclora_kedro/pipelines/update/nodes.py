@@ -42,10 +42,12 @@ if TYPE_CHECKING:
     from reclora_kedro.llm.language_model import LanguageModel
     from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 
-IN_USE = ("interactions", "items", "users", "log", "item_embeddings", "lens")
-"""Entries, besides other weights, whose versions a model names."""
-KEPT = ("tuned_item_encoder",)
-"""Entries that an update does not make, whose versions the next model keeps."""
+IN_USE = ("interactions", "items", "users", "log", "item_embeddings")
+"""Entries, besides weights, whose versions a model names."""
+KEPT = ("tuned_item_encoder", "lens")
+"""Entries whose versions the next model keeps if the update does not make them."""
+LISTS = "lists"
+"""What was `chosen` by an update that trains no lens."""
 
 
 def clean_new_interactions(
@@ -72,14 +74,14 @@ def append_interactions(
     previous_interactions: pl.LazyFrame,
     withheld: pl.DataFrame,
     current_log: InteractionLog,
-    current_lens: Lens,
     first_log: InteractionLog,
-    first_lens: Lens,
     ingestion: IngestionConfig,
     history: HistoryConfig,
     config: ExaminationConfig,
     accept: Any,  # Kedro has no unions: see `examination.decided`
     reject: Any,
+    current_lens: Lens | None = None,
+    first_lens: Lens | None = None,
 ) -> tuple[pl.LazyFrame, pl.DataFrame, Records]:
     """Append the new interactions without alarms, and those of accepted groups, quarantined ones of before included.
 
@@ -127,9 +129,7 @@ def build_grown_log(
     growth = Growth(current_log.sequences, *updates.new_split(interactions, users, known))
     schema = ingestion.interactions.events
     log = log_builder.build_log(interactions, items, users, history, engine, report, growth, schema=schema)
-    log = updates.train_on_known(log, known)
-    log_builder.require_training(log)
-    return log, report.records()
+    return updates.train_on_known(log, known), report.records()
 
 
 @reads(history=["item_embedding"])
@@ -159,6 +159,7 @@ def train_challenger(
     """Train the current model's lens on new samples, without those for the comparison."""
     from reclora_kedro.lens.growth import continue_lens
 
+    log_builder.require_training(log)
     held_out = updates.held_out_rows(log, current_log, PromotionConfig.held_out, current_lens.config.seed)
     learned = log.with_training_rows(np.setdiff1d(log.rows_in("train"), held_out))
     is_new = updates.is_new_to(current_lens, log.samples, updates.known_moments(current_log))
@@ -192,6 +193,12 @@ def promote(
     decision = promotion.decide_among_three(newest, held_out, trusted, scores, config, bootstrap, accept=accepts_lens)
     report = decision.model_dump() | {"log_has_grown": updates.has_grown(log, current_log)}
     return lenses[decision.chosen], report
+
+
+def take_log(log: InteractionLog, current_log: InteractionLog) -> Record:
+    """Return the decision to make lists of the grown log, where no lens is trained."""
+    reason = "There is no lens to train: lists are made of the grown log."
+    return {"chosen": LISTS, "reason": reason, "log_has_grown": updates.has_grown(log, current_log)}
 
 
 def grow_retriever(current_retriever: Retriever, log: InteractionLog) -> Retriever:
@@ -263,7 +270,8 @@ def name_current_model(
         )
     [run] = versions_in_use(["promotion_report"]).values()
     kept = {name: before["versions"][name] for name in KEPT if name in before["versions"]}
-    entries = [*IN_USE, *([f"{variant}.adapter"] if variant else []), *(["retriever"] if retriever else [])]
+    made = {"lens": promotion_report["chosen"] != LISTS, f"{variant}.adapter": bool(variant), "retriever": retriever}
+    entries = [*IN_USE, *(name for name, is_made in made.items() if is_made)]
     read = sum(record["rows"] for record in new_interactions_report if record["check"] == updates.JOURNAL_EVENTS)
     decision = (
         promotion_report
@@ -282,6 +290,8 @@ def show_update(
 ) -> None:
     """Print the counts and decisions of the update."""
     show(promotion.update_table([*new_interactions_report, *examination_report, *new_entities_report]))
-    show(promotion.promotion_table("Lens", Decision.model_validate(promotion_report)))
+    reason, is_of_lens = promotion_report["reason"], promotion_report["chosen"] != LISTS
+    decided = promotion.promotion_table("Lens", Decision.model_validate(promotion_report)) if is_of_lens else reason
+    show(decided)
     if adapter_promotion_report:
         show(promotion.promotion_table("Adapter", Decision.model_validate(adapter_promotion_report)))

@@ -1,6 +1,6 @@
 """The update pipeline."""
 
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 from reclora_kedro.pipelines.question_nodes import compute_gate_inputs
@@ -10,15 +10,19 @@ from reclora_kedro.pipelines.wiring import named, node, params, step
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Make the next model from new raw tables, the newest canonical tables and the current model."""
+    """Make the next model from new raw tables, the newest canonical tables and the current model.
+
+    Without a lens, as where `update.lens` is null or every row is liked, lists are made of the grown log.
+    """
+    learns = not names.likes_alone and names.parameters["update"]["lens"] is not None
     variant = names.optional_variant_of("update")
     retriever = ["retriever"] if names.parameters["update"]["retriever"] else []
     decided = ["adapter_promotion_report"] if variant else []
     new_items = ["raw_new_items", "raw_new_item_texts"]
-    models = ["champion.log", "champion.lens", "first.log", "first.lens"]
+    logs, lenses = ["champion.log", "first.log"], ["champion.lens", "challenger_lens", "first.lens"]
     raw = ["previous.interactions", "raw_new_interactions", "journal", "users_to_drop", "previous.items", *new_items]
-    lenses = ["champion.lens", "challenger_lens", "first.lens"]
     examined = params("ingestion", "history", "update.examination", "update.accept", "update.reject")
+    examined += lenses[::2] if learns else []
     settings = ["params:history", "params:engine"]
     # New items are read by what read those that the lens knows, however often the encoder was tuned since.
     encoders = [f"champion.{name}" if name == TUNED_ENCODER else name for name in names.item_encoders]
@@ -32,7 +36,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
         ),
         node(
             nodes.append_interactions,
-            ["new_interactions", "previous.interactions", "withheld_interactions", *models, *examined],
+            ["new_interactions", "previous.interactions", "withheld_interactions", *logs, *examined],
             ["interactions", "quarantined_interactions", "examination_report"],
         ),
         node(
@@ -51,16 +55,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ["item_embeddings", "log"],
             tags=["gpu"],
         ),
-        node(
-            nodes.train_challenger,
-            ["champion.lens", "log", "champion.log", "params:update.lens", "params:engine"],
-            ["challenger_lens", "lens_update_log"],
-        ),
-        node(
-            nodes.promote,
-            [*lenses, "log", "champion.log", "first.log", *params("update.promotion", "bootstrap", "update.accept")],
-            ["lens", "promotion_report"],
-        ),
+        *(_learning(lenses) if learns else [node(nodes.take_log, ["log", "champion.log"], "promotion_report")]),
         *retrievers,
         node(
             nodes.name_current_model,
@@ -77,6 +72,22 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
         ),
     )
     return update + adapter_pipeline(names, variant) if variant else update
+
+
+def _learning(lenses: list[str]) -> list[Node]:
+    """Return the nodes that train the current lens incrementally, and choose one of three for the next model."""
+    return [
+        node(
+            nodes.train_challenger,
+            ["champion.lens", "log", "champion.log", "params:update.lens", "params:engine"],
+            ["challenger_lens", "lens_update_log"],
+        ),
+        node(
+            nodes.promote,
+            [*lenses, "log", "champion.log", "first.log", *params("update.promotion", "bootstrap", "update.accept")],
+            ["lens", "promotion_report"],
+        ),
+    ]
 
 
 def adapter_pipeline(names: PipelineNames, variant: str) -> Pipeline:
