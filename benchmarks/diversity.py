@@ -63,8 +63,8 @@ def main() -> None:
     arguments = parser.parse_args()
     project = open_project(arguments.env)
     log, settings = project.load("log"), project.parameters
-    likes, training = draw_positives(log, arguments.split, None, arguments.likes, seed=0), Training.from_split(log)
-    teaching = draw_positives(log, "validation", None, settings["recommendation"].validation_likes, seed=0)
+    likes, training = draw_positives(log, arguments.split, arguments.likes, seed=0), Training.from_split(log)
+    teaching = draw_positives(log, "validation", settings["recommendation"].validation_likes, seed=0)
     models = {}
     for name, config in validated_configs(MODELS, settings).items():
         fitted = model_of(name).fit(training, choose_settings(model_of(name), training, config, teaching))

@@ -151,7 +151,7 @@ def measure_methods(items: int, users: int, dim: int, stage: SecondStage | None)
     choice = Choice(kind="ranker", order="candidates", sources=SOURCES)
     if stage is None:
         of_split = FittedRecommender.from_choice(Training.from_split(log, trained), choice, config, reader)
-        likes = draw_positives(log, "validation", None, TEACHING_LIKES, 0)
+        likes = draw_positives(log, "validation", TEACHING_LIKES, 0)
         stage = SecondStage.learned(of_split.reader, of_split.moments(likes), likes["item_index"].to_numpy(), 0)
     choice = choice.model_copy(update={"stage": stage})
     of_all = FittedRecommender.from_choice(Training.from_log(log, trained), choice, config, reader)

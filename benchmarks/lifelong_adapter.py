@@ -62,7 +62,7 @@ class FollowedAdapter:
         history, sizes = self.parameters["history"], self.config.model_copy(update={"few_shot": few_shot})
         known = log.samples.filter(pl.col("timestamp") <= since).select("user_index", "timestamp")
         questions = update_questions(log.samples, known, sizes, self.arguments.scored, history.seed)
-        short = assemble_history(log, questions, history, self.variant)
+        short = assemble_history(log, questions, history.short[self.variant.history])
         unknown = self.parameters["ingestion"].items.missing_title
         config = self.parameters["prompt"]
         return build_prompts(self.base_llm, self.template, log, questions, short, config, unknown)[0]

@@ -74,7 +74,7 @@ def measure(name: str, form: str, text_weight: float, users: int, rows: int, lis
     """Fit a form, store its lists at the moments of test likes, and return what it costs and finds."""
     torch.set_num_threads(1)
     training = Training.from_split(load(name, users))
-    likes = draw_positives(training.log, "test", None, rows, 0)
+    likes = draw_positives(training.log, "test", rows, 0)
     moments, target = training.moments(likes), likes["item_index"].to_numpy()
     assert training.user_items.nnz  # is made before the fit
     reset_peak()

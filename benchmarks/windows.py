@@ -83,7 +83,7 @@ class Window:
     """The test rows of a log: who likes what after a second, and what is recommended to them before."""
 
     def __init__(self, log: InteractionLog, start: int, config: RecommendationConfig) -> None:
-        likes = draw_positives(log, "test", None, None, seed=0)
+        likes = draw_positives(log, "test", None, seed=0)
         self.log, self.start, self._config = log, start, config
         self.rows = log.samples_in("test")
         self.users = likes.select(pl.col("user_index").unique(maintain_order=True))

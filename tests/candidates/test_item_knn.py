@@ -168,7 +168,7 @@ def test_the_power_and_the_weight_that_rank_validation_likes_best_are_taken():
     config = ItemKnnConfig(popularity_powers=(0.5, 5.0), text_weights=(0.0, 1.0))
 
     def chosen(log):
-        likes = draw_positives(log, "validation", None, None, 0)
+        likes = draw_positives(log, "validation", None, 0)
         return choose_settings(ItemKnn, Training.from_split(log), config, likes)
 
     told = [twins.with_embeddings(vectors), log.with_embeddings(np.ones((21, 1))), log]

@@ -113,7 +113,7 @@ def test_the_settings_with_the_highest_ndcg_are_chosen_step_by_step(log, repeat,
         Training.from_split(log),
         {"repeat": repeat, "excluded": np.array(sorted(excluded), dtype=np.int64)},
     )
-    likes = draw_positives(log, "validation", None, None, 0, **rules)
+    likes = draw_positives(log, "validation", None, 0, **rules)
     likes = likes.select("user_index", "item_index", "history_end", "timestamp")
     settings = ToySettings()
     for step in Toy.STEPS:

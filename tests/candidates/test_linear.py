@@ -33,7 +33,7 @@ def chosen(log, **changes):
         "transition_weights": (0.5, 2.0),
     }
     config = LinearConfig.model_validate({**values, "max_items": 20_000, **changes})
-    return choose_settings(Linear, Training.from_split(log), config, draw_positives(log, "validation", None, None, 0))
+    return choose_settings(Linear, Training.from_split(log), config, draw_positives(log, "validation", None, 0))
 
 
 def scores_of(log, settings, ends=None):

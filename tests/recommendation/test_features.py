@@ -49,7 +49,7 @@ def test_candidates_are_the_best_items_of_any_source_with_their_ranks_scores_and
 
 def test_only_moments_whose_like_a_source_finds_teach(log, monkeypatch):
     monkeypatch.setattr(features, "BEST_PER_SOURCE", 3)
-    likes = draw_positives(log, "validation", None, None, 0)
+    likes = draw_positives(log, "validation", None, 0)
     reader = CandidateReader({"one": ByItem(-np.arange(21.0))}, ItemFacts(log))
     lists = read_lists(reader, moments_of(log, likes), likes["item_index"].to_numpy())
     assert lists.liked.sum() == len(np.unique(lists.moment)) == lists.moment.max() + 1
@@ -62,7 +62,7 @@ def test_what_a_second_stage_learns_from_knows_nothing_of_the_likes_that_it_lear
     later = log.sequences.timestamp >= 3
     item = np.where(later, 20 - log.sequences.item_index, log.sequences.item_index).astype(np.int32)
     other = replace(log, sequences=replace(log.sequences, item_index=item))
-    likes, found = draw_positives(log, "validation", None, None, 0), []
+    likes, found = draw_positives(log, "validation", None, 0), []
     for each in (log, other):
         training = Training.from_split(each)
         sources = {

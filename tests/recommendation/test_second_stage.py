@@ -67,7 +67,7 @@ def test_the_ranker_learns_what_no_rank_tells(log):
 
     angle = 2 * np.pi * np.arange(21) / 20
     log = log.with_embeddings(np.stack([np.cos(angle), np.sin(angle)], axis=1))
-    likes, test = (draw_positives(log, split, None, None, 0) for split in ("validation", "test"))
+    likes, test = (draw_positives(log, split, None, 0) for split in ("validation", "test"))
     reader = reader_of(log, {"either": Scored(either)})
     stage = SecondStage.learned(reader, moments_of(log, likes), likes["item_index"].to_numpy(), 0)
     moments, target = moments_of(log, test), test["item_index"].to_numpy()
@@ -81,7 +81,7 @@ def test_the_ranker_learns_what_no_rank_tells(log):
 
 def test_without_a_like_among_the_candidates_nothing_is_learned_and_ranks_count(log):
     reader = reader_of(log, {"one": ByItem(np.arange(21.0))})
-    likes = draw_positives(log, "validation", None, 40, 0)
+    likes = draw_positives(log, "validation", 40, 0)
     moments, nothing = moments_of(log, likes), np.full(likes.height, NO_ITEM)
     stage = SecondStage.learned(reader, moments, nothing, 0)
     assert stage == SecondStage()

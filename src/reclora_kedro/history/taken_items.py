@@ -88,7 +88,6 @@ def pair_of(users: np.ndarray, items: np.ndarray) -> np.ndarray:
 def draw_positives(
     log: InteractionLog,
     split: str,
-    users: int | None,
     rows: int | None,
     seed: int,
     *,
@@ -98,18 +97,14 @@ def draw_positives(
     """Draw likes of a split, in the order of the samples: row, item_index and the columns of `MOMENT`.
 
     Items that the user took before are left out, as they would stand out among candidates that are new to the user,
-    unless they may be recommended again (`repeat`). So are excluded items. Draws are uniform; a larger number of users
-    or rows keeps those of a smaller one; None keeps all.
+    unless they may be recommended again (`repeat`). So are excluded items. Draws are uniform; a larger number of rows
+    keeps those of a smaller one; None keeps all.
     """
     liked = _likes(log, split) if repeat else _new_likes(log, split)
     if repeat and log.repeats is not None:
         liked = pl.concat([liked, log.repeats.filter(split=split).select(liked.columns)])
     if excluded is not None and len(excluded):
         liked = liked.filter(~np.isin(liked["item_index"].to_numpy(), excluded))
-    if users is not None:
-        everyone = liked["user_index"].unique().sort()
-        drawn = np.random.default_rng([seed, 0]).permutation(len(everyone))[:users]
-        liked = liked.filter(pl.col("user_index").is_in(everyone.gather(drawn).implode()))
     return liked[np.sort(np.random.default_rng([seed, 1]).permutation(liked.height)[:rows])]
 
 

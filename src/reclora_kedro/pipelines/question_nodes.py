@@ -13,9 +13,9 @@ import polars as pl
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.config import VariantConfig
-from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.records import prompt_records
+from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.llm import prompts as prompting
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.scoring.config import ScoringConfig
@@ -26,22 +26,8 @@ if TYPE_CHECKING:
     from reclora_kedro.llm.language_model import LanguageModel
 
 
-@reads(history=["short"])
-def assemble_histories(
-    log: InteractionLog, questions: pl.DataFrame, history: HistoryConfig
-) -> dict[str, dict[str, np.ndarray]]:
-    """Select the events of each question's prompt, by the name of the short history."""
-    windows = {name: window for name, window in history.short.items() if window is not None}
-    return {name: {"events": log.histories(questions, window)} for name, window in windows.items()}
-
-
-@reads(history=["short"])
-def assemble_history(
-    log: InteractionLog, questions: pl.DataFrame, history: HistoryConfig, variant: VariantConfig
-) -> dict[str, np.ndarray]:
-    """Select the events of each question's prompt, for the short history of one variant."""
-    window = history.short[variant.history]
-    assert window is not None  # checked with the parameters: a variant names one of the short histories
+def assemble_history(log: InteractionLog, questions: pl.DataFrame, window: WindowConfig) -> dict[str, np.ndarray]:
+    """Select the events of each question's prompt, by one of the short histories."""
     return {"events": log.histories(questions, window)}
 
 

@@ -136,7 +136,7 @@ def windows_of(
         is_training_event = until_end.sequences.timestamp < start
         training = Training(until_end, is_training_event, {} if train is None else train(until_end))
         rules = recommendation.rules(until_end.items)._asdict()
-        likes = draw_positives(until_end, "test", None, None, recommendation.seed, **rules)
+        likes = draw_positives(until_end, "test", None, recommendation.seed, **rules)
         if likes["user_index"].n_unique() < 2:
             raise ValueError(
                 f"The window from {day(start)} to {day(end - 1)} has likes of {likes['user_index'].n_unique()} user(s) "
