@@ -32,7 +32,7 @@ from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.optimization import assign, copy_of
-from reclora_kedro.pipelines.question_nodes import assemble_history, build_prompts, compute_gate_inputs
+from reclora_kedro.pipelines.question_nodes import assemble_histories, build_prompts, compute_gate_inputs
 from reclora_kedro.update.adapters import learned_rows, update_questions
 
 VARIANT = "reclora"
@@ -62,7 +62,7 @@ class FollowedAdapter:
         history, sizes = self.parameters["history"], self.config.model_copy(update={"few_shot": few_shot})
         known = log.samples.filter(pl.col("timestamp") <= since).select("user_index", "timestamp")
         questions = update_questions(log.samples, known, sizes, self.arguments.scored, history.seed)
-        short = assemble_history(log, questions, history.short[self.variant.history])
+        short = assemble_histories(log, questions, history, self.variant)[self.variant.history]
         unknown = self.parameters["ingestion"].items.missing_title
         config = self.parameters["prompt"]
         return build_prompts(self.base_llm, self.template, log, questions, short, config, unknown)[0]

@@ -13,9 +13,9 @@ import polars as pl
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.config import VariantConfig
+from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.records import prompt_records
-from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.llm import prompts as prompting
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.scoring.config import ScoringConfig
@@ -26,9 +26,14 @@ if TYPE_CHECKING:
     from reclora_kedro.llm.language_model import LanguageModel
 
 
-def assemble_history(log: InteractionLog, questions: pl.DataFrame, window: WindowConfig) -> dict[str, np.ndarray]:
-    """Select the events of each question's prompt, by one of the short histories."""
-    return {"events": log.histories(questions, window)}
+@reads(history=["short"])
+def assemble_histories(
+    log: InteractionLog, questions: pl.DataFrame, history: HistoryConfig, variant: VariantConfig | None = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """Select the events of each question's prompt, by the name of the short history: of all, or of a variant's alone."""
+    read = history.short if variant is None else {variant.history: history.short[variant.history]}
+    windows = {name: window for name, window in read.items() if window is not None}
+    return {name: {"events": log.histories(questions, window)} for name, window in windows.items()}
 
 
 def build_prompts(

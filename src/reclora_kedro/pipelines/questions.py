@@ -9,7 +9,7 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.question_nodes import (
-    assemble_history,
+    assemble_histories,
     build_prompts,
     compute_gate_inputs,
     score_questions,
@@ -22,7 +22,7 @@ OWN = ("adapter", "checkpoints", "finished_shards")
 
 def prompts_pipeline(name: str, names: PipelineNames, histories: Sequence[str]) -> Pipeline:
     """Build ``<name>.<history>.prompts`` from ``<name>_questions``, for each of the short histories."""
-    nodes = [node for history in histories for node in _prompt_nodes(names, history)]
+    nodes = [_histories_node(histories), *(_prompt_node(names, history) for history in histories)]
     return in_namespace(name, nodes, {"questions": f"{name}_questions"})
 
 
@@ -30,7 +30,8 @@ def answers_pipeline(name: str, names: PipelineNames, variant: str) -> Pipeline:
     """Build ``<name>_scores``, the answers of one variant, from ``<name>_questions``."""
     history = names.variants[variant]
     nodes = [
-        *_prompt_nodes(names, history),
+        _histories_node([history], "params:variant"),
+        _prompt_node(names, history),
         node(compute_gate_inputs, ["lens", "log", "questions", "params:variant", "params:engine"], "gate_inputs"),
         node(
             score_questions,
@@ -52,21 +53,18 @@ def settings_of(variant: str) -> dict[str, str]:
     return {"params:variant": f"params:finetuning.variants.{variant}"}
 
 
-def _prompt_nodes(names: PipelineNames, history: str) -> list[Node]:
+def _histories_node(histories: Sequence[str], *variant: str) -> Node:
+    selected = {history: f"{history}.short_history" for history in histories}
+    return node(assemble_histories, ["log", "questions", "params:history", *variant], selected)
+
+
+def _prompt_node(names: PipelineNames, history: str) -> Node:
     template = f"{names.parameters['prompt']['template']}.prompt_template"
-    settings = ("params:prompt", "params:ingestion.items.missing_title")
-    return [
-        node(
-            assemble_history,
-            ["log", "questions", f"params:history.short.{history}"],
-            f"{history}.short_history",
-            name=f"assemble_{history}_history",
-        ),
-        node(
-            build_prompts,
-            ["base_llm", template, "log", "questions", f"{history}.short_history", *settings],
-            [f"{history}.prompts", f"{history}.prompt_report"],
-            name=f"build_{history}_prompts",
-            tags=["gpu"],  # it loads the LLM: nodes that need none run before it
-        ),
-    ]
+    read = ["base_llm", template, "log", "questions", f"{history}.short_history"]
+    return node(
+        build_prompts,
+        [*read, "params:prompt", "params:ingestion.items.missing_title"],
+        [f"{history}.prompts", f"{history}.prompt_report"],
+        name=f"build_{history}_prompts",
+        tags=["gpu"],  # it loads the LLM: nodes that need none run before it
+    )
