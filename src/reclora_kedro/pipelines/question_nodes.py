@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def assemble_histories(
     log: InteractionLog, questions: pl.DataFrame, history: HistoryConfig, variant: VariantConfig | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Select the events of each question's prompt, by the name of the short history: of all, or of a variant's alone."""
+    """Select the events of each question's prompt, by the name of the short history; of a variant, its own alone."""
     read = history.short if variant is None else {variant.history: history.short[variant.history]}
     windows = {name: window for name, window in read.items() if window is not None}
     return {name: {"events": log.histories(questions, window)} for name, window in windows.items()}
