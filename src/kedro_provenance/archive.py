@@ -57,14 +57,14 @@ class ArchivedVersion:
         return self.stored.recipe.parameters if self.stored and self.stored.recipe else {}
 
     def comes_from(
-        self, contents: Collection[str], earlier: Mapping[str, "ArchivedVersion"] | None = None
+        self, contents: Collection[str], earlier: Mapping[str, Sequence["ArchivedVersion"]] | None = None
     ) -> tuple[set[str], set[str]] | None:
         """Return those of `contents` that it was made from, the first on each path, and the entries where others end.
 
         Args:
             contents: digests of contents at which a path ends; other paths end at raw data.
             earlier: versions by content, through which paths continue where something was made from an earlier version
-                of itself; None skips such inputs.
+                of itself; None skips such inputs. An earlier version may have the same content, as a copy has.
         """
         if self.stored is None or self.stored.recipe is None:
             return None
@@ -80,10 +80,14 @@ class ArchivedVersion:
             if content in contents:
                 met.add(content)
                 continue
-            if earlier and is_alias(name) and content in earlier and (stored := earlier[content].stored):
-                for each in (*stored.lineage, stored.ancestor(name)):
-                    ways.setdefault(each.content, []).append(each)
-            inputs = [each for way in ways.get(content, []) for each in (way.inputs or {}).items()]
+            if earlier and (is_alias(name) or content == self.content):
+                for stored in (version.stored for version in earlier.get(content, ()) if version.stored):
+                    for each in (*stored.lineage, stored.ancestor(name)):
+                        ways.setdefault(each.content, []).append(each)
+            made = [way.inputs or {} for way in ways.get(content, [])]
+            inputs = [each for way in made for each in way.items()]
+            if made and all(content in way.values() for way in made):  # only copies are left
+                ends |= {name for name, copied in inputs if copied == content and earlier is not None}
             left += inputs
             if not inputs:
                 ends.add(name)

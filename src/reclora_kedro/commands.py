@@ -6,7 +6,7 @@ events once its nodes have made everything in use without the users.
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -14,26 +14,27 @@ from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
+from fsspec.utils import get_protocol
 from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
 from kedro.io import DatasetError
 from kedro.pipeline import Pipeline
 
+from codeprint.files import private_cache
 from kedro_provenance.archive import Archive
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.files.atomic import atomic_file
+from kedro_provenance.files.scratch import remove_abandoned
+from kedro_provenance.files.storage import is_remote, storage_options
 from kedro_provenance.lock import lock_data
-from kedro_provenance.run import Run
+from kedro_provenance.run import Run, configuration
+from kedro_provenance.start import RECORDS
 from reclora_kedro.cells import CellRunner, cell_runner, check_cell, run_cell
 from reclora_kedro.pipelines.checks import checks
 
 logger = logging.getLogger(__name__)
 
 CERTIFICATES = "08_reporting/forgetting"  # in the data folder
-NOT_SEARCHED = [
-    "weights and databases, whose entries and rows the run has made again or erased",
-    "copies outside of the data folder: backups, exports, MLflow, caches of other machines, the terminal's history",
-]
 
 
 def study(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:
@@ -108,49 +109,111 @@ def forget(project: Path, only_missing_outputs: bool = False, **session: Any) ->
 def _erase(run: Run) -> None:
     from reclora_kedro.ingestion.ids import id_text
     from reclora_kedro.serving.journal_databases import erase_events
+    from reclora_kedro.update import certificate
 
     catalog, users = cast(Any, run.catalog), run.parameters["forget"]["users"]
+    archive = Archive(catalog, run.stores)
     try:
         events = erase_events(catalog.get("journal").journal, users)
         logger.info("%d events were erased from the service's journal.", events)
+        done: dict[str, Any] = {"events_removed_from_journal": events, "lines_removed_from_recommendations": 0}
         if catalog.exists("recommendations_csv"):
             lines = catalog.load("recommendations_csv")
             ids = lines["user_id"].cast(pl.String)  # a table of a database may have numbers
             ids = ids.str.replace(r"^'(\s*[=+\-@\t\r])", "${1}")  # as files of earlier releases have them
-            catalog.save("recommendations_csv", lines.filter(~ids.is_in([id_text(user) for user in users])))
+            kept = lines.filter(~ids.is_in([id_text(user) for user in users]))
+            catalog.save("recommendations_csv", kept)
+            done["lines_removed_from_recommendations"] = lines.height - kept.height
         if catalog.exists("learned_weights"):
             catalog.save("learned_weights", {})  # which are learned again, from the others
-        addresses, versions = catalog.load("versions_to_erase"), catalog.load("champion")["versions"]
-        Archive(catalog, run.stores).erase(addresses, versions.items())
+        addresses, in_use = catalog.load("versions_to_erase"), catalog.load("champion")["versions"]
+        done |= certificate.describe_erasure(archive.versions(), addresses, in_use)
+        now = datetime.now(UTC)
+        file = run.data / CERTIFICATES / f"{now:%Y-%m-%dT%H.%M.%S.%fZ}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        certified: dict[str, Any] = {
+            "time": now.isoformat(timespec="seconds"),
+            "environment": run.env,
+            "code": run.revision,
+        }
+        certified |= {name: run.parameters["forget"][name] for name in ("erase", "retrain")}
+        certified |= {"users": len(users), "finished": False} | done
+        _write(file, certified)  # so that of a run that is killed while it erases, the record remains
+        archive.erase(addresses, in_use.items())
+        remove_abandoned()  # temporary files of killed runs
+        found, places = _search(run, archive)
         if run.parameters["forget"]["erase"]:
-            _certify(run, {"journal_events_erased": events, "versions_erased": addresses, "versions_in_use": versions})
+            records = {name for name in found if Path(name).match(f"{RECORDS}/node-*")}  # of what a node has shown
+            for name in records:
+                (run.project / name).unlink()
+                del found[name]
+        certified |= {
+            "finished": True,
+            "searched": places,
+            "not_reached": certificate.NOT_REACHED,
+            "still_there": found,
+        }
+        _write(file, certificate.sealed(certified))
     except (ValueError, OSError, DatasetError) as error:
         raise RunRefusedError(
             f"The users are forgotten in what is in use, but not all that should be erased was: {error} Type the "
             "command again once the cause is gone."
         ) from error
+    level = logging.WARNING if found and run.parameters["forget"]["erase"] else logging.INFO
+    logger.log(level, "%d files or tables still name a forgotten user or cannot be read: see %s.", len(found), file)
 
 
-def _certify(run: Run, done: dict[str, Any]) -> None:
-    """Search all files of the data folder for the users, and write what was done and found to a file for auditors.
+def _write(file: Path, certificate: dict[str, Any]) -> None:
+    atomic_file(file, json.dumps(certificate, indent=1).encode())
 
-    It holds no id.
-    """
+
+def _search(run: Run, archive: Archive) -> tuple[dict[str, str], list[str]]:
+    """Search all that the project keeps for the users by content; return what names them, and where was searched."""
+    from reclora_kedro.update.certificate import erased_contents
     from reclora_kedro.update.remains import Forgotten, files_that_name
 
-    users = run.parameters["forget"]["users"]
-    found = files_that_name(run.data, Forgotten.from_versions(users, [], pl.Series(dtype=pl.String)))
-    now = datetime.now(UTC)
-    certificate = {"time": now.isoformat(timespec="seconds"), "users": len(users)} | done
-    certificate |= {"files_that_name_a_user": found, "not_searched": NOT_SEARCHED}
-    folder = run.data / CERTIFICATES
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{now:%Y-%m-%dT%H.%M.%SZ}.json"
-    atomic_file(file, json.dumps(certificate, indent=1).encode())
-    level = logging.WARNING if found else logging.INFO
-    logger.log(
-        level, "%d files of %s still name a forgotten user or cannot be read: see %s.", len(found), run.data, file
-    )
+    forgotten = Forgotten.from_versions(run.parameters["forget"]["users"], [], pl.Series(dtype=pl.String))
+    certificates = sorted((run.data / CERTIFICATES).glob("*.json"))
+    erased = erased_contents(json.loads(file.read_bytes()) for file in certificates)
+    found, places = dict[str, str](), list[str]()
+    erased -= {each.content for each in archive.versions()}  # made again, and equal
+    for address, options in _places(run):
+        if not any(Path(address).is_relative_to(place) for place in places if not is_remote(place)):
+            found |= files_that_name(address, options, forgotten, erased)
+            places.append(address)
+    for name, entry in run.catalog.config_resolver.config.items():
+        if "table_name" in entry and "{" not in name and not name.startswith("raw_") and run.catalog.exists(name):
+            places.append(f"table {entry['table_name']} of the entry {name}")
+            table = run.catalog.load(name)
+            table = table if isinstance(table, pl.DataFrame) else pl.from_pandas(table)
+            if forgotten.in_table(table.lazy()):
+                found[places[-1]] = "names a user"
+    project = f"{run.project}/"
+    return {path.removeprefix(project): text for path, text in found.items()}, places
+
+
+def _places(run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the address and the storage options of each folder and file in which the project keeps data."""
+    yield str(run.data), {}
+    if is_remote(run.data_address):
+        credentials = configuration(run.context.config_loader, "credentials")
+        yield run.data_address, credentials.get(get_protocol(run.data_address), {})
+        path = run.data_address.replace("://", "/")
+        yield str(private_cache("kedro-provenance") / "versions" / path), {}
+    yield from ((store.address, store.options) for store in run.stores if store.is_cache)
+    uri = str((run.parameters.get("tracking") or {}).get("uri"))  # of MLflow, whose files lie beside its database
+    kept = ["mlruns", ".viz", *(path.name for path in run.project.glob("*.log*"))]
+    if uri.startswith("sqlite:///"):
+        kept += [(database := uri.removeprefix("sqlite:///")), str(Path(database).with_suffix(""))]
+    paths = [run.project / each for each in kept]
+    for entry in run.catalog.config_resolver.config.values():
+        if (address := entry.get("filepath")) and "{" not in address:
+            if is_remote(address):
+                if not address.startswith(run.data_address):
+                    yield address, storage_options(entry)
+            else:
+                paths.append(run.project / address)
+    yield from ((str(path), {}) for path in paths if path.exists())
 
 
 @contextmanager

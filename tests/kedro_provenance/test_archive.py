@@ -139,6 +139,9 @@ def test_ways_to_what_a_version_was_made_of():
     assert log.comes_from(["l"]) == ({"l"}, set())
     updated = version("u", {"production.model": "m", "log": "k"}, version("k", {}).stored.ancestor("log"))
     assert updated.comes_from(["l", "k"]) == ({"k"}, set())
-    assert updated.comes_from(["l", "k"], {"m": model}) == ({"k", "l"}, set())
+    assert updated.comes_from(["l", "k"], {"m": [model]}) == ({"k", "l"}, set())
     assert updated.comes_from(["l", "k"], {}) == ({"k"}, {"production.model"})
+    copy = version("m", {"production.model": "m", "log": "k"}, version("k", {}).stored.ancestor("log"))
+    assert copy.comes_from(["l", "k"], {"m": [model, copy]}) == ({"k", "l"}, set())
+    assert copy.comes_from(["l", "k"], {"m": [copy]}) == ({"k"}, {"production.model"})  # the copied one is gone
     assert ArchivedVersion("old", "", "", {}, StoredVersion(None)).comes_from(["l"]) is None

@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 import signal
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,6 +16,7 @@ from safetensors.numpy import save_file
 from dying import forget_and_die
 from forked import exit_code
 from kedro_provenance.archive import Archive
+from kedro_provenance.files.digests import digest
 from kedro_provenance.stores import Store
 from projects import catalog_of, kedro_command, kedro_run, stored, type_command
 from reclora_kedro import commands
@@ -56,6 +59,31 @@ def journal_with(project, user):
 def events_in(journal):
     with closing(sqlite3.connect(journal)) as service:
         return service.execute("SELECT count(*) FROM events").fetchone()[0]
+
+
+def plant(project, catalog, user):
+    """What a project keeps beside its versions, and which names a user."""
+    lens = Path(catalog.get("champion.lens")._get_load_path()).parent
+    shutil.copytree(lens, project / "mlruns/1/lens")  # as MLflow's artefacts
+    (project / "mlruns/1/page.html").write_text(f"<h2>Recommended to user {user}</h2>")
+    (project / "kedro.log.1").write_text(f"recommendation.users=[{user}]")
+    (project / "data/test/saved.jsonl").write_text(json.dumps({"user": str(user)}))
+    (project / "outside").mkdir()
+    pl.DataFrame({"user_id": [user]}).write_csv(project / "outside/lists.csv")
+    address = f"sqlite:///{project}/lists.db"
+    pl.DataFrame({"user_id": [user]}).write_database("lists", address)
+    pl.DataFrame({"key": ["users"], "value": [f"[{user}]"]}).write_database(
+        "p", f"sqlite:///{project}/mlruns/tracked.db"
+    )
+    entries = {
+        "lists_of_a_shop": {"type": "pandas.SQLTableDataset", "table_name": "lists", "credentials": {"con": address}},
+        "lists_of_friends": {"type": "polars.CSVDataset", "filepath": "outside/lists.csv"},
+    }
+    (project / "conf/test/catalog_shop.yml").write_text(json.dumps(entries))
+
+
+def newest_certificate(project):
+    return json.loads(max((project / "data/test/08_reporting/forgetting").iterdir()).read_text())
 
 
 def test_a_user_is_forgotten(finished_run):
@@ -113,15 +141,21 @@ def test_a_user_is_forgotten(finished_run):
     assert holding(project, user)
     versions = Archive(catalog_of(project), [Store(str(project / "data/test/02_intermediate/study"))]).versions()
     assert all(version.stored.is_intact for version in versions if version.stored)
+    plant(project, after, user)
     gone = forget(project, user, erase=True, retrain=True)
-    [*_, newest] = sorted((project / "data/test/08_reporting/forgetting").iterdir())
-    certificate = json.loads(newest.read_text())
-    assert [file for file in certificate["files_that_name_a_user"] if not file.startswith("01_raw/")] == []
-    assert (certificate["users"], certificate["versions_in_use"]["log"]) == (
-        1,
-        gone.load("champion")["versions"]["log"],
-    )
-    assert certificate["versions_erased"]
+    planted = {"kedro.log.1", "mlruns/1/page.html", "mlruns/tracked.db", "outside/lists.csv", "data/test/saved.jsonl"}
+    certificate = newest_certificate(project)
+    left = {name for name in certificate["still_there"] if "/01_raw/" not in name}
+    assert left == planted | {"mlruns/1/lens/provenance.json", "table lists of the entry lists_of_a_shop"}
+    removed, in_use = certificate["removed"], gone.load("champion")["versions"]
+    assert {"interactions", "scores", "lens"} <= {each["entry"] for each in removed}
+    assert all(each["content"] for each in removed if each["version"])
+    made_again = {each["entry"]: each for each in certificate["made_again"]}
+    assert {name: each["version"] for name, each in made_again.items()} == in_use == certificate["versions_in_use"]
+    assert made_again["users"]["digest_after"] == gone.stored("users").content
+    assert (certificate["users"], certificate["finished"], certificate["erase"]) == (1, True, True)
+    said = certificate.pop("digest_of_the_above")
+    assert said == digest(certificate)
     assert gone.load("forget_report")["rows"]
     assert not any(folder.exists() for folder in half_erased)
     assert not holding(project, user)

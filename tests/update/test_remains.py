@@ -1,10 +1,16 @@
 """Which stored versions still hold something of a user."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from safetensors.numpy import save_file
 
+from kedro_provenance.recipe import read_version
 from reclora_kedro.pipelines.forget.nodes import show_remains
 from reclora_kedro.update.config import ForgetConfig
 from reclora_kedro.update.remains import (
@@ -25,6 +31,7 @@ class Stored:
     entry: str
     content: str
     folder: object = None
+    address: str = ""
     sources: tuple[str, ...] = ()
     updates: str | None = None
     layer: str = "models"
@@ -42,7 +49,7 @@ class Stored:
         if earlier is not None and self.updates:
             if self.updates not in earlier:
                 return met, ends | {f"champion.{self.entry}"}
-            more = earlier[self.updates].comes_from(contents, earlier)
+            more = earlier[self.updates][0].comes_from(contents, earlier)
             met, ends = met | more[0], ends | more[1]
         return met, ends
 
@@ -137,16 +144,57 @@ def test_all_files_of_a_folder_are_searched_by_their_content(tmp_path):
         "report.html": "<h2>Recommended to user 42</h2>",
         "lists.csv": "user_id,rank\n7,1\n42,1\n",
         "records.json": '[{"user_id": 42}]',
+        "answers.jsonl": '{"user": "7"}\n{"user": "42"}\n',
+        "run.log.1": "recommendation.users=[7, 42]",
         "other.html": "<p>42 rows of user 7</p>",
         "counts.csv": "item,rows\n1,42\n",
         "torn.json": "{",
+        "lists.csv.gz": "",
+        "user_42/adapter_config.json": "{}",
+        "copy/provenance.json": '{"content": "1f", "recipe": {}}',
     }
     for name, text in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     pl.DataFrame({"user_id": [42]}).write_ipc(tmp_path / "samples.arrow")
-    found = files_that_name(tmp_path, Forgotten(frozenset({"42"})))
+    for name, user in (("mlflow.db", 42), ("others.db", 7)):
+        with closing(sqlite3.connect(tmp_path / name)) as database:
+            database.executescript(
+                f"CREATE TABLE params (k, v, n); INSERT INTO params VALUES ('users', '[{user}]', 42)"
+            )
+    erased = read_version(tmp_path / "copy").content
+    found = files_that_name(str(tmp_path), {}, Forgotten(frozenset({"42"})), {erased})
+    found = {str(Path(path).relative_to(tmp_path)): text for path, text in found.items()}
     assert found.pop("torn.json") == "cannot be read: JSONDecodeError"
-    assert sorted(found) == ["lists.csv", "records.json", "report.html", "samples.arrow"]
+    assert found.pop("lists.csv.gz") == "cannot be read: packed"
+    assert found.pop("copy/provenance.json") == "is part of a copy of an erased version"
+    named = ["answers.jsonl", "lists.csv", "mlflow.db", "records.json", "report.html", "run.log.1", "samples.arrow"]
+    assert sorted(found) == [*named, "user_42/adapter_config.json"]
+
+
+def test_ids_that_are_no_numbers_are_found_anywhere(tmp_path):
+    """In prompts, page sources, plots, heads of tensors and files of unknown kinds, but not in other ids."""
+    prompts, others = ({"prompt": [f"What does {name} like?"]} for name in ("ann-7", "ann-70"))
+    pl.DataFrame(prompts).write_parquet(tmp_path / "prompts.parquet")
+    pl.DataFrame(others).write_parquet(tmp_path / "others.parquet")
+    (tmp_path / "plot.json").write_text('{"data": [{"text": ["ann-7 likes"]}]}')
+    (tmp_path / "others.json").write_text('{"data": [{"text": ["ann-70 likes"]}]}')
+    (tmp_path / "unknown.bin").write_bytes(b"\0\1 ann-7\0")
+    save_file({"weights": np.ones(2)}, tmp_path / "lens.safetensors", {"user": "ann-7"})
+    found = files_that_name(str(tmp_path), {}, Forgotten(frozenset({"ann-7"})))
+    assert sorted(Path(path).name for path in found) == [
+        "lens.safetensors", "plot.json", "prompts.parquet", "unknown.bin",
+    ]  # fmt: skip
+
+
+def test_objects_of_a_storage_are_searched(bucket):
+    bucket.put("team/lists.csv", b"user_id,rank\n42,1\n")
+    bucket.put("team/others.csv", b"user_id,rank\n7,1\n")
+    forgotten = Forgotten(frozenset({"42"}))
+    for address in (f"{bucket.address}/team", f"{bucket.address}/team/lists.csv"):
+        assert files_that_name(address, bucket.options, forgotten) == {
+            f"{bucket.address}/team/lists.csv": "names a user"
+        }
 
 
 def test_files_that_name_a_user(tmp_path):
@@ -159,4 +207,4 @@ def test_files_that_name_a_user(tmp_path):
     }
     for name, (columns, expected) in tables.items():
         pl.DataFrame(columns, strict=False).write_parquet(file := tmp_path / f"{name}.parquet")
-        assert forgotten.in_table(file) is expected, name
+        assert forgotten.in_table(pl.scan_parquet(file)) is expected, name

@@ -2,11 +2,14 @@
 
 import json
 import re
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from html import unescape
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self, TypedDict
@@ -15,6 +18,9 @@ import polars as pl
 from rich.console import Group
 
 from kedro_provenance.archive import ArchivedVersion
+from kedro_provenance.files.scratch import scratch_folder
+from kedro_provenance.files.storage import download, is_remote, states
+from kedro_provenance.recipe import FILE, read_version
 from reclora_kedro.current_model import ALIAS, ModelInHistory
 from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.terminal import text_table
@@ -39,6 +45,9 @@ SCANS: Mapping[str, Callable[[Path], pl.LazyFrame]] = {
     ".csv": partial(pl.scan_csv, infer_schema=False, truncate_ragged_lines=True),
 }
 TEXTS = (".html", ".txt", ".md", ".log")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z", ".pkl", ".pickle", ".joblib")
+"""Suffixes of files whose content cannot be searched."""
+SQLITE = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True)
@@ -54,36 +63,75 @@ class Forgotten:
         return cls(ids, frozenset(items_of(ids, versions) - set(items.cast(pl.String))))
 
     def in_file(self, file: Path) -> bool:
-        """Whether a file names any of them, by its suffix and content; False for those that hold no text or table."""
-        if file.suffix == ".json":
-            return self.in_records(json.loads(file.read_text("utf-8")))
+        """Whether a file names any of them in its tables, records or texts; ValueError if it cannot be searched."""
         if file.suffix in SCANS:
-            return bool(self.in_table(file))
-        if file.suffix in TEXTS:
-            return self.in_text(file.read_text("utf-8", errors="replace"))
-        return False
+            table = SCANS[file.suffix](file)
+            return bool(self.in_table(table)) or self._in_texts_of(table)
+        if file.suffix in PACKED:
+            raise ValueError(f"{file} is packed.")
+        content = file.read_bytes() if file.suffix != ".safetensors" else _safetensors_header(file)
+        if content.startswith(SQLITE):
+            return self.in_database(file)
+        if b"\0" in content:  # neither text nor table
+            return bool(self._words) and bool(re.search(self._words.encode(), content))
+        text = content.decode(errors="replace")
+        if file.suffix == ".json":
+            return self.in_records(json.loads(text))
+        return self.in_text(unescape(text))
 
     def in_text(self, text: str) -> bool:
         """Whether a text names a user in words, or has the id of one as a word if that is no number.
 
         Examples:
             >>> forgotten = Forgotten(frozenset({"42", "ann-7"}))
-            >>> [forgotten.in_text(text) for text in ("for user 42", "user_id=42", "42 rows of user 7", "see ann-7.")]
+            >>> [forgotten.in_text(text) for text in ("for user 42.", "user_id=42", "42 rows of user 7", "see ann-7.")]
             [True, True, False, True]
+            >>> [forgotten.in_text(text) for text in ('{"user": "42"}', "lists.users [41, '42']", "users: 42")]
+            [True, True, False]
         """
-        named = re.findall(r"\buser(?:_id| id)?[ :=]+['\"]?([^\s'\"<>,;]+)", text, re.IGNORECASE)
-        words = (rf"(?<!\w){re.escape(user)}(?!\w)" for user in self.users if not user.isdigit())
-        return not self.users.isdisjoint(named) or any(re.search(word, text) for word in words)
+        named = re.findall(r"\buser(?:_id| id)?['\"]?[ :=]+['\"]?([^\s'\"<>,;]+)", text, re.IGNORECASE)
+        lists = re.findall(r"\busers['\"]?[ :=]+\[([^\]]*)\]", text, re.IGNORECASE)
+        named += [each.strip(" '\"") for ids in lists for each in ids.split(",")]
+        if not self.users.isdisjoint({each.rstrip(".:)]}") for each in named}.union(named)):
+            return True
+        return bool(self._words) and bool(re.search(self._words, text))
 
-    def in_table(self, file: Path) -> bool | None:
-        """Whether a parquet, Arrow or CSV file names any of them; None if it has no ids."""
-        table, ids = SCANS[file.suffix](file), {"user_id": self.users, "item_id": self.items}
+    @property
+    def _words(self) -> str:
+        """A regular expression for the ids that are no numbers, which would be found anywhere; empty without any."""
+        names = "|".join(re.escape(user) for user in sorted(self.users) if not user.isdigit())
+        return rf"(?<!\w)(?:{names})(?!\w)" if names else ""
+
+    def in_table(self, table: pl.LazyFrame) -> bool | None:
+        """Whether a table names any of them in a column of ids; None if it has none."""
+        ids = {"user_id": self.users, "item_id": self.items}
         columns = ids.keys() & set(table.collect_schema())
         named = [pl.col(key).cast(pl.String).is_in(sorted(ids[key])).any() for key in columns]
         return table.select(pl.any_horizontal(named)).collect(engine="streaming").item() if named else None
 
+    def _in_texts_of(self, table: pl.LazyFrame) -> bool:
+        names = [user for user in self.users if not user.isdigit()]
+        texts = [name for name, dtype in table.collect_schema().items() if dtype == pl.String]
+        if not names or not texts:
+            return False
+        has_any = pl.any_horizontal(pl.col(text).str.contains_any(names) for text in texts)
+        rows = table.select(texts).filter(has_any).collect(engine="streaming")
+        return any(self.in_text(text) for column in rows for text in column.drop_nulls())
+
+    def in_database(self, file: Path) -> bool:
+        """Whether a row of a SQLite database names any user."""
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                rows = database.execute(f'SELECT * FROM "{table}"')
+                names = [name for name, *_ in rows.description]
+                for row in rows:
+                    line = " ".join(str(value) for value in row)  # a key and its value may be two columns
+                    if self.in_records(dict(zip(names, row, strict=True))) or self.in_text(line):
+                        return True
+        return False
+
     def in_records(self, value: Any, key: str = "") -> bool:
-        """Whether JSON values name a user: as a `user_id`, among `users`, or in a text with these words.
+        """Whether JSON values name a user: as a `user_id` or `user`, among `users`, or in a text with these words.
 
         Examples:
             >>> forgotten = Forgotten(frozenset({"42"}))
@@ -93,11 +141,18 @@ class Forgotten:
             True
         """
         if isinstance(value, Mapping):
-            return any(self.in_records(each, name) for name, each in value.items())
+            return any(self.in_records(each, name) or self.in_records(name) for name, each in value.items())
         if isinstance(value, list | tuple):
             return any(self.in_records(each, f"{key}[]") for each in value)
-        named = [str(value)] if key in ("user_id", "users[]") else re.findall(r"user_id (\S+)", str(value))
-        return not self.users.isdisjoint(named)
+        if key in ("user_id", "user", "users[]"):
+            return str(value) in self.users
+        return isinstance(value, str) and self.in_text(value)
+
+
+def _safetensors_header(file: Path) -> bytes:
+    """Return the names and notes of a file of tensors, without the numbers."""
+    with file.open("rb") as opened:
+        return opened.read(int.from_bytes(opened.read(8), "little"))
 
 
 @dataclass(frozen=True)
@@ -134,26 +189,55 @@ def find_remains(versions: Sequence[ArchivedVersion], forgotten: Forgotten) -> R
     """
     names: dict[str, bool] = {}  # by the content of a version with ids, whether it names them
     for version in versions:
-        named = [each for file in version.files(".parquet") if (each := forgotten.in_table(file)) is not None]
+        tables = map(pl.scan_parquet, version.files(".parquet"))
+        named = [each for table in tables if (each := forgotten.in_table(table)) is not None]
         if named and version.version is not None:
             names[version.content] = any(named)
     rows = [version for version in versions if _holds_rows(version, forgotten, names)]
     rows.sort(key=lambda version: (version.content in names, version.entry == "interactions"))
-    earlier = {version.content: version for version in versions if version.version is not None}
+    earlier: dict[str, list[ArchivedVersion]] = {}
+    for version in versions:
+        if version.version is not None:
+            earlier.setdefault(version.content, []).append(version)
     kept = (version for version in versions if _is_one_of(version, TRAINED) and version not in rows)
     return Remains(rows, [version for version in kept if _was_made_of_rows(version, names, earlier)])
 
 
-def files_that_name(folder: Path, forgotten: Forgotten) -> dict[str, str]:
-    """Return the files of a folder that name a user, by their paths in it, and those that cannot be read."""
-    found = {}
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+def files_that_name(
+    address: str, options: Mapping[str, Any], forgotten: Forgotten, erased: Collection[str] = ()
+) -> dict[str, str]:
+    """Search a file, or all files of a folder, local or in an object storage.
+
+    Args:
+        erased: digests of the contents of erased versions, of which copies are found, too.
+
+    Returns:
+        What was found, by path: a user is named, an erased version is copied, or the file cannot be searched.
+    """
+    from reclora_kedro.adapters.lora import user_folder
+
+    found, folders = {}, set(map(user_folder, forgotten.users))  # of exported LoRAs
+    for path, file in _files_at(address, options):
         try:
-            if forgotten.in_file(file):
-                found[str(file.relative_to(folder))] = "names a user"
-        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-            found[str(file.relative_to(folder))] = f"cannot be read: {type(error).__name__}"
+            if file.name == FILE and read_version(file.parent).content in erased:
+                found[path] = "is part of a copy of an erased version"
+            elif forgotten.in_file(file) or Path(path).parent.name in folders:
+                found[path] = "names a user"
+        except (OSError, ValueError, pl.exceptions.PolarsError, sqlite3.Error) as error:
+            found[path] = f"cannot be read: {'packed' if file.suffix in PACKED else type(error).__name__}"
     return found
+
+
+def _files_at(address: str, options: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    if not is_remote(address):
+        files = sorted(Path(address).rglob("*")) if Path(address).is_dir() else [Path(address)]
+        yield from ((str(file), file) for file in files if file.is_file())
+        return
+    for name in states(address, options):
+        folder, _, file = f"{address}/{name}".rstrip("/").rpartition("/")
+        with scratch_folder() as scratch:
+            download(folder, options, [file], Path(scratch))
+            yield f"{folder}/{file}", Path(scratch, file)
 
 
 def models_that_name(
@@ -174,8 +258,8 @@ class ForgetReport(TypedDict):
 
 
 def described(version: ArchivedVersion) -> dict[str, Any]:
-    """Return the entry, version (None for a file that has none) and address of a stored version."""
-    return {"entry": version.entry, "version": version.version, "address": version.address}
+    """Return entry, version (None for a file that has none), address and digest of the content of a stored version."""
+    return {name: getattr(version, name) for name in ("entry", "version", "address", "content")}
 
 
 OUTCOMES = {
@@ -213,7 +297,7 @@ def _holds_rows(version: ArchivedVersion, forgotten: Forgotten, names: Mapping[s
 
 
 def _was_made_of_rows(
-    version: ArchivedVersion, names: Mapping[str, bool], earlier: Mapping[str, ArchivedVersion] | None = None
+    version: ArchivedVersion, names: Mapping[str, bool], earlier: Mapping[str, Sequence[ArchivedVersion]] | None = None
 ) -> bool:
     sources = version.comes_from(names, earlier)
     if sources is None:
