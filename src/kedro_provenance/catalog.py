@@ -72,6 +72,7 @@ class AtomicCatalog(AdaptingCatalog):
         self.begun = time.perf_counter()  # of the node
         self.raw_digests: dict[str, str] = {}  # of contents of entries that no node made, as far as they are known
         self.outdated: set[str] = set()  # entries that `exists` does not count, so that Kedro makes them again
+        self.fitting: Set[str] = frozenset()  # names of nodes that the plan of the run keeps
         self.resumes = False  # whether the run continues an interrupted one
         self.revision: str | None = None  # git revision of the project's code, to save with outputs
         self.stores: Sequence[Store] = ()  # of earlier results by recipe, besides this catalog's versions

@@ -46,7 +46,11 @@ class IncrementalRunner(NodeByNodeRunner):
         self.keeps = only_missing_outputs or catalog.resumes
         catalog.read = {name for node in pipeline.nodes for name in node.inputs}
         self._makers = {name: node for node in pipeline.nodes for name in node.outputs}
-        return super().run(pipeline, catalog, hook_manager, run_id)
+        self._kept = dict[str, list[str]]()
+        try:
+            return super().run(pipeline, catalog, hook_manager, run_id)
+        finally:
+            self._tell_kept()
 
     def ordered(self, pipeline: Pipeline) -> list[Node]:
         """Return the nodes in an order in which those with a late tag follow all others that do not depend on them.
@@ -69,17 +73,17 @@ class IncrementalRunner(NodeByNodeRunner):
 
     def run_node(self, task: Task, catalog: AtomicCatalog) -> None:
         """Run a node, keep its outputs, or reuse earlier ones."""
-        node, recipe = task.node, recipe_of(task.node, catalog)
+        node = task.node
+        if self.keeps and node.name in catalog.fitting:  # no node that it reads from runs either
+            self._keep(node, catalog)
+            return finish(node, catalog)
+        recipe = recipe_of(node, catalog)
         reasons = list(dict.fromkeys(reasons_to_run(node, catalog, recipe=recipe))) if self.keeps else []
         if self.keeps and not reasons:
             announce(node, catalog, version_by(recipe, catalog, task.run_id))
-            if not leaves_nothing(node, catalog):
-                logger.info("%s is kept: what it left fits.", node.name)
-            elif catalog.read.isdisjoint(node.outputs):
-                logger.info("%s is not run: what it reads is as it was.", node.name)
-            else:
-                logger.info("%s runs only if a node that runs reads what it holds in memory.", node.name)
+            self._keep(node, catalog)
         elif self.keeps and (made := self.made_before(node, catalog, recipe)):
+            self._tell_kept()
             logger.info("%s is not run: what it left before, by the same recipe, is taken.", node.name)
             announce(node, catalog, version_by(recipe, catalog, task.run_id))
             catalog.take(made)
@@ -89,9 +93,25 @@ class IncrementalRunner(NodeByNodeRunner):
             self.execute(task, catalog, version_by(recipe, catalog, task.run_id))
         finish(node, catalog)
 
+    def _keep(self, node: Node, catalog: AtomicCatalog) -> None:
+        if not leaves_nothing(node, catalog):
+            sentence = "Kept, as what was left fits"
+        elif catalog.read.isdisjoint(node.outputs):
+            sentence = "Not run, as what was read is as it was"
+        else:
+            sentence = "Run only if a node that runs reads what is held in memory"
+        self._kept.setdefault(sentence, []).append(node.name)
+
+    def _tell_kept(self) -> None:
+        """Log the nodes that were kept since the last one that ran: a line for each of hundreds takes a while."""
+        for sentence, names in self._kept.items():
+            logger.info("%s: %s.", sentence, ", ".join(names))
+        self._kept.clear()
+
     def execute(self, task: Task, catalog: AtomicCatalog, version: StoredVersion) -> None:
         """Run a node after those whose outputs in memory it reads, if they have not run yet."""
         node = task.node
+        self._tell_kept()
         for name in node.inputs:
             if name in self._makers and is_in_memory(catalog.get(name)) and not catalog.exists(name):
                 maker = Task(self._makers[name], catalog, task.is_async, task.hook_manager, task.run_id)

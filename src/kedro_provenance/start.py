@@ -164,6 +164,7 @@ def choose_nodes(run: Run) -> None:
     steps = plan(run.pipeline, catalog)
     run.to_run = Pipeline([step.node for step in steps if step.reasons])
     catalog.outdated = run.to_run.all_outputs()
+    catalog.fitting = {step.node.name for step in steps if not step.reasons}
     if kept := len(steps) - len(run.to_run.nodes):
         logger.info("%d of %d nodes are not run: they are up to date.", kept, len(steps))
 
