@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from kedro_provenance.failures import RunRefusedError
-from projects import catalog_of, copy_code, kedro_run
-from reclora_kedro import Recommender
+from projects import catalog_of, copy_code, kedro_command, kedro_run
+from reclora_kedro import Recommender, commands
 from reclora_kedro.current_model import model_history
 from reclora_kedro.pipelines.served_project import ServedProject
 from reclora_kedro.serving.journal_tables import Event
@@ -94,3 +94,16 @@ def test_lists_of_such_a_log_grow_by_an_update_which_a_rollback_takes_back(proje
     shop.roll_back()
     assert shop.current_model().log.users.height == before.users.height
     assert model_history(catalog_of(project, "shop"))[0]["versions"] == first["versions"]
+
+
+def test_a_user_of_such_a_log_is_forgotten(project):
+    kedro_run(project, env="shop", only_missing_outputs=True)
+    for users, retrain in (("K3", False), ("K4", True)):
+        forget = {"forget": {"users": [users], "erase": True, "retrain": retrain}}
+        catalog = kedro_command(commands.forget, project, forget, env="shop")
+        assert not {*catalog.load("log").users["user_id"]} & {"K3", users}
+        assert "K5" in catalog.load("log").users["user_id"]
+        if retrain:  # the choice was made with the user's likes, and is erased
+            kedro_run(project, env="shop", pipeline_names=["recommendation"])
+        served = ServedProject(project, "shop", {}).current_model()
+        assert served.log.users["user_id"].to_list() == catalog.load("log").users["user_id"].to_list()

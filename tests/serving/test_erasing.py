@@ -6,7 +6,9 @@ from functools import partial
 
 import pytest
 
-from reclora_kedro.serving.journal_databases import erase_events
+from reclora_kedro.datasets.journal import JournalDataset
+from reclora_kedro.serving.journal import Journal
+from reclora_kedro.serving.journal_databases import SqliteFile, erase_events
 
 TABLES = """
 PRAGMA journal_mode = WAL;
@@ -29,6 +31,28 @@ def test_no_byte_of_a_user_is_left_while_the_service_runs(tmp_path):
         assert service.execute("SELECT user_id FROM events").fetchall() == [("someone",)]
         assert not any(b"forgotten" in path.read_bytes() for path in tmp_path.iterdir())
         assert erase(["forgotten"]) == 0
+
+
+def test_a_service_that_takes_a_journal_over_strips_its_ids(tmp_path):
+    file = tmp_path / "journal.sqlite"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(TABLES)
+        connection.execute("INSERT INTO events (event_id, user_id, item_id, timestamp) VALUES (4, '\xa0', 'd', 9)")
+        connection.execute("INSERT INTO dropped_users VALUES (' forgotten ', 20)")
+        connection.commit()
+    journal, before = Journal(SqliteFile(str(file)), lambda change: None), JournalDataset(journal=str(file)).load()
+    content = journal.content()
+    assert [(event.event_id, event.user_id) for event in content.events] == [
+        ("1", "someone"),
+        ("2", "forgotten"),
+        ("3", "forgotten"),
+    ]
+    assert content.dropped == {"forgotten": 20}
+    assert before["user_id"].to_list() == ["someone", "forgotten", "forgotten"]
+    assert journal.add([content.events[1]]).result().stored == 0  # it is known
+    assert journal.drop_user("forgotten", 30, is_known=True).result() == 2
+    journal.close()
+    assert JournalDataset(journal=str(file)).load()["user_id"].to_list() == ["someone"]
 
 
 def test_what_is_no_journal_is_refused(tmp_path):

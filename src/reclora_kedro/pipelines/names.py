@@ -116,7 +116,8 @@ class PipelineNames:
     def retrained_weights(self) -> tuple[str, ...]:
         """Catalog entries of weights to train again after users are forgotten: all in use, or none."""
         adapters, tuned = [f"{variant}.adapter" for variant in self.variants], {TUNED_ENCODER} & {*self.item_encoders}
-        return ("lens", *adapters, *self.retriever, *tuned) if self.parameters["forget"]["retrain"] else ()
+        learned = [] if self.likes_alone else ["lens", *adapters]
+        return (*learned, *self.retriever, *tuned) if self.parameters["forget"]["retrain"] else ()
 
     @property
     def sources(self) -> tuple[str, ...]:

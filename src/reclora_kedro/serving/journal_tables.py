@@ -63,8 +63,9 @@ class Connection:
         self.run("CREATE INDEX IF NOT EXISTS events_of_users ON events (user_id)")
 
     def make_totals(self) -> None:
-        """Count the events, unless they are counted."""
+        """Count the events, unless they are counted; those of an earlier release get ids without blanks around them."""
         if self.run(READ_TOTALS).fetchone() is None:
+            strip_ids(self)
             [[events, checksums]] = self.run(SUMS).fetchall()
             self.run("INSERT INTO totals VALUES (:events, :checksums)", events=events, checksums=int(checksums))
 
@@ -171,11 +172,12 @@ def _rows(cursor: Any) -> Iterator[tuple[Event, int, Any]]:
         yield Event(**columns), sequence, checked
 
 
-def add_event(connection: Connection, event: Event) -> None:
-    own, names = checksum(event), (*Event._fields, "checksum")
-    values = ", ".join(f":{name}" for name in names)
-    connection.run(f"INSERT INTO events ({', '.join(names)}) VALUES ({values})", **event._asdict(), checksum=own)
-    connection.run(COUNT, more=1, further=own)
+def add_event(connection: Connection, event: Event, **place: int) -> None:
+    """Add an event, with the number `sequence` if it is given."""
+    row = event._asdict() | {"checksum": checksum(event)} | place
+    values = ", ".join(f":{name}" for name in row)
+    connection.run(f"INSERT INTO events ({', '.join(row)}) VALUES ({values})", **row)
+    connection.run(COUNT, more=1, further=row["checksum"])
 
 
 def delete_event(connection: Connection, event: Event) -> None:
@@ -196,6 +198,20 @@ def add_checksums(connection: Connection) -> None:
     for event, sequence, _ in [*_rows(connection.run("SELECT * FROM events WHERE checksum IS NULL"))]:
         statement = "UPDATE events SET checksum = :checksum WHERE sequence = :sequence"
         connection.run(statement, checksum=checksum(event), sequence=sequence)
+
+
+def strip_ids(connection: Connection) -> None:
+    """Take the blanks around ids off, so that statements by user find them; what is blank is no id, and goes."""
+    for event, sequence, stored in [*_rows(connection.run("SELECT * FROM events"))]:
+        own = event._replace(user_id=event.user_id.strip(BLANKS), item_id=event.item_id.strip(BLANKS))
+        if own != event and stored == checksum(event):  # an event that is not as it was written is left to be named
+            delete_event(connection, event)
+            if own.user_id and own.item_id:
+                add_event(connection, own, sequence=sequence)
+    for user_id, second in connection.run(DROPPED).fetchall():
+        if user_id != user_id.strip(BLANKS):
+            connection.run(DELETE_DROPPED, user_id=user_id)
+            drop_until(connection, user_id.strip(BLANKS), second)
 
 
 def drop_until(connection: Connection, user_id: str, second: int) -> None:

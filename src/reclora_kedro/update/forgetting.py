@@ -109,7 +109,8 @@ def forget_in_log(
     schema = log.sequences.schema
     if moments := split_moments(log):
         built = build_log(*tables, config, engine, growth=Growth(log.sequences, *moments), schema=schema)
-        require_training(built)
+        if log.samples_in("train")["label"].n_unique() > 1:  # else nothing learns from labels
+            require_training(built)
         return built
     built = build_log(*tables, config, engine, schema=schema)
     levels = levels_as_before(built.sequences.rating, log.sequences)

@@ -55,7 +55,7 @@ def forget_in_tables_and_log(
     forgetting.require_users(forget.users, stored, ForgottenUsers.from_table(users_to_drop), show)
     tables = forgetting.forget_in_tables(Tables(interactions, items, users), forget.users, ingestion)
     log = forgetting.forget_in_log(tables, before, history, engine)
-    if forget.retrain and isinstance(log, InteractionLog):
+    if forget.retrain and isinstance(log, InteractionLog) and log.samples["label"].n_unique() > 1:
         draw_questions(log.samples, ("few_shot", "validation"), history.prompt_rows, history.seed)
     return *tables, log
 

@@ -14,6 +14,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     """
     variants_in_use = {names.optional_variant_of(step) for step in ("recommendation", "update")} - {None}
     trained, adapters = names.retrained_weights, [f"{variant}.adapter" for variant in sorted(map(str, variants_in_use))]
+    lens = [] if names.likes_alone else ["lens"]
     tables = ["previous.interactions", "previous.items", "previous.users"]
     settings = params("forget", "ingestion", "history", "engine")
     kept = [
@@ -22,13 +23,13 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ["previous.item_embeddings", "champion.item_embeddings", "previous.items", "log_without_embeddings"],
             ["item_embeddings", "log"],
         ),
-        node(nodes.forget_in_lens, ["champion.lens", "champion.log", "log"], "lens"),
+        *(node(nodes.forget_in_lens, ["champion.lens", "champion.log", "log"], name) for name in lens),
     ]
     kept += [
         node(nodes.keep_adapter, f"champion.{adapter}", adapter, name=f"keep_{adapter.replace('.', '_')}")
         for adapter in adapters
     ]
-    weights = trained or ("lens", *adapters)
+    weights = trained or (*lens, *adapters)
     return step(
         "forget",
         node(
