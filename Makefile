@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run serve test test-benchmarks test-extras lint docs tutorials viz notebooks bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-deletions bench-ray bench-edits \
-	bench-attacks bench-journal bench-kedro bench-serve bench-scale lock clean
+	bench-attacks bench-journal bench-kedro bench-serve bench-scale lock wheel clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -113,8 +113,11 @@ bench-kedro: $(READY)  ## the plug-in in five projects that know nothing of it, 
 
 lock: $(BIN)/uv  ## compile requirements.lock from what both distributions need
 	echo reclora-kedro | $(BIN)/uv pip compile pyproject.toml src/reclora_extras/pyproject.toml --excludes /dev/stdin --group dev --extra black-box --extra demo --extra docs --extra large --extra llm --extra mcp \
-		--extra mlflow --extra postgres --extra pretraining --extra privacy --extra ray --extra s3 --extra search --universal --generate-hashes --no-emit-index-url --no-header --quiet \
+		--extra mlflow --extra postgres --extra pretraining --extra privacy --extra ray --extra s3 --extra search --extra viz --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--output-file requirements.lock
+
+wheel:  ## the package to install, in dist/; sets nothing up
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 clean:  ## remove the environments and caches; data/ stays
 	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build

@@ -195,6 +195,8 @@ def enter_project() -> Path:
 def serve(env: str | None, params: dict[str, Any]) -> None:
     """Serve the current model over HTTP, see conf/base/parameters_service.yml."""
     path = enter_project()  # first, as the imports take seconds
+    if text := missing_extra("lens", "The live service"):
+        raise click.ClickException(text)
     from reclora_kedro.pipelines.served_project import ServedProject
     from reclora_kedro.serving.app import create_app, create_server
     from reclora_kedro.serving.journal_tables import JournalError

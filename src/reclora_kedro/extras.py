@@ -18,7 +18,7 @@ def missing_extra(extra: str, needed_by: str) -> str | None:
     if not missing:
         return None
     line = install_line(extra, missing)
-    return f"{needed_by} needs the extra `{extra}`, of which {', '.join(missing)} are missing: `{line}`"
+    return f"{needed_by} needs the extra `{extra}` (missing: {', '.join(missing)}): `{line}`"
 
 
 def install_line(extra: str, names: Collection[str] | None = None, distribution: str = DISTRIBUTION) -> str:

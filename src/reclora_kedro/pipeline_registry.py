@@ -25,7 +25,7 @@ DRAWS = ("history.draw_learning_questions", "history.draw_test_questions")
 STEPS_OF_LISTS = ("ingestion", "history", "recommendation")
 """Steps that make recommendations, also of a log in which every row is liked."""
 STEPS_WITHOUT_LLM = (*STEPS_OF_LISTS, "lens")
-"""Steps of the default flow where the packages of the extra ``llm`` are not installed."""
+"""Steps of the default flow where the packages of the extra ``llm`` are not installed, but PyTorch is."""
 TRAINING_STEPS = ("history", "encoders", "lens", "finetuning", "candidates")
 """Steps that train weights, or prepare their training data."""
 
@@ -64,8 +64,8 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
     """Return the default flow.
 
     It tunes an item encoder where the history step embeds items by it, and trains a retriever where the lens or
-    ``recommendation.sources`` needs one. Without the packages of an LLM, it ends with the lens, and where every row is
-    liked, with recommendations.
+    ``recommendation.sources`` needs one. Without the packages of an LLM, it ends with the lens; without
+    PyTorch, and where every row is liked, with recommendations.
     """
     steps = dict(pipelines)
     if "evaluation" in steps:
@@ -75,7 +75,8 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
         "candidates": names.lens_reads_retriever or bool(names.retriever),
     }
     has_llm = missing_extra("llm", "") is None
-    kept = STEPS_OF_LISTS if names.likes_alone else DEFAULT_STEPS if has_llm else STEPS_WITHOUT_LLM
+    lists_alone = names.likes_alone or missing_extra("lens", "") is not None
+    kept = STEPS_OF_LISTS if lists_alone else DEFAULT_STEPS if has_llm else STEPS_WITHOUT_LLM
     default = [step for step in DEFAULT_STEPS if step in kept]
     chosen = [*default, *(step for step, is_needed in needed.items() if is_needed)]
     flow = sum((steps[step] for step in chosen), start=Pipeline([]))

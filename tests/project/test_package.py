@@ -10,11 +10,13 @@ import pytest
 from click.testing import CliRunner
 from hatchling.builders.wheel import WheelBuilder
 
+from named import names_with
 from projects import ROOT
+from reclora_kedro import pipeline_registry
 from reclora_kedro.__main__ import main
 from reclora_kedro.cli import cli
 from reclora_kedro.new_log.environment import IN_A_CLONE
-from reclora_kedro.pipeline_registry import STEPS_WITHOUT_LLM
+from reclora_kedro.pipeline_registry import STEPS_OF_LISTS, STEPS_WITHOUT_LLM
 
 PROJECT = Path("reclora_kedro/project")
 
@@ -75,3 +77,45 @@ def test_without_the_extra_llm_recommending_loads_and_an_llm_is_refused_with_the
     assert "finetuning" not in loaded
     assert "`pip install 'gguf>=" in said
     assert "Without an LLM: `kedro run --pipelines ingestion,history,recommendation`." in said
+
+
+def test_without_torch_a_recommender_is_fitted_saved_and_loaded(tmp_path):
+    code = """
+        import sys
+        sys.modules["torch"] = None  # as if it were not installed
+        import polars as pl
+        from pathlib import Path
+        from kedro.framework.project import configure_project
+        from reclora_kedro import Recommender
+        from reclora_kedro.extras import require_extra
+        from reclora_kedro.history.log import InteractionLog
+
+        log = pl.DataFrame({
+            "user_id": [user for user in range(20) for _ in range(6)],
+            "item_id": [(user * step) % 11 for user in range(20) for step in range(1, 7)],
+            "timestamp": range(10**9, 10**9 + 120),
+        })
+        recommender = Recommender.fit(log, sources=["popularity"], method="popularity")
+        recommender.save(sys.argv[1])
+        assert Recommender.load(sys.argv[1]).recommend().equals(recommender.recommend())
+        [samples] = Path(sys.argv[1]).rglob("samples.arrow")
+        print(len(InteractionLog.load(samples.parent).samples))
+        try:
+            require_extra("lens", "Training the lens")
+        except ImportError as error:
+            print(error)
+    """
+    command = [sys.executable, "-c", dedent(code), str(tmp_path / "model")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    *_, samples, said = run.stdout.splitlines()
+    assert int(samples) > 0
+    assert said == "Training the lens needs the extra `lens` (missing: torch): `pip install 'torch>=2.8'`"
+
+
+def test_the_default_flow_without_torch_ends_with_lists(monkeypatch):
+    names = names_with()
+    steps = pipeline_registry.create_pipelines(pipeline_registry.DEFAULT_STEPS, names)
+    monkeypatch.setattr(pipeline_registry, "missing_extra", lambda extra, needed_by: f"{extra} is missing")
+    of_flow = {str(node.namespace).partition(".")[0] for node in pipeline_registry.default_flow(steps, names).nodes}
+    assert of_flow == {*STEPS_OF_LISTS}

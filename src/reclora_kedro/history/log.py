@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -260,6 +261,8 @@ def save_tables(folder: Path, log: InteractionLog | LogInFiles, samples: pl.Lazy
 
 
 def _mapped(file: Path) -> dict[str, np.ndarray]:
-    from safetensors.torch import load_file  # that for NumPy copies
+    if find_spec("torch") is None:
+        return load_file(file)  # a copy: only the function for torch maps the file
+    from safetensors import torch
 
-    return {name: tensor.numpy() for name, tensor in load_file(file).items()}
+    return {name: tensor.numpy() for name, tensor in torch.load_file(file).items()}

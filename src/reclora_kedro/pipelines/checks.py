@@ -29,6 +29,8 @@ PRETRAINED = (
     "reclora_kedro.datasets.folders.ItemEncoderDataset",
 )
 """Types of catalog entries that the packages of the extra ``llm`` read."""
+TRAINED_BY_TORCH = ("reclora_kedro.datasets.folders.LensDataset", "reclora_kedro.datasets.folders.RetrieverDataset")
+"""Types of catalog entries that PyTorch, the extra ``lens``, reads."""
 UNREAD_ADDRESSES = ("zip:", "tar:", "libarchive:", "simplecache:", "filecache:", "blockcache:")
 """How addresses begin that name a file within another one, or a cache of it."""
 RAW_TABLES = ("raw_interactions", "raw_items", "raw_item_texts", "raw_users")
@@ -47,9 +49,14 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
             yield partial(require_whole_parts, name, entry["filepath"])
         if entry.get("type") in PRETRAINED:
             yield partial(require_extra, "llm", f"The catalog entry {name}")
+        if entry.get("type") in TRAINED_BY_TORCH:
+            yield partial(require_extra, "lens", f"The catalog entry {name}")
     if {"params:ingestion", "params:history", "params:lens"} <= inputs:
         yield partial(require_negatives, catalog.load("params:ingestion"), catalog.load("params:history"))
     trained = [block for block in ("lens", "retriever") if f"params:{block}" in inputs]
+    if trained and missing_extra("lens", ""):
+        yield partial(require_extra, "lens", f"Training the {' and the '.join(trained)}")
+        trained = []
     for block in trained:
         from reclora_kedro.devices import choose_device
 
