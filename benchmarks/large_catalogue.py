@@ -147,14 +147,14 @@ def measure_methods(items: int, users: int, dim: int, stage: SecondStage | None)
     log = made_up_log(items, 10 * users, dim)
     config = RecommendationConfig.model_validate(conf("recommendation", "recommendation"))
     lens = fresh_lens(log, LensConfig.model_validate(conf("lens", "lens") | {"device": "cpu"}))[0].eval()
-    reader, trained = LensReader(lens, log), {"retriever": untrained_retriever(log, dim)}
+    reader, retriever = LensReader(lens, log), untrained_retriever(log, dim)
     choice = Choice(kind="ranker", order="candidates", sources=SOURCES)
     if stage is None:
-        of_split = FittedRecommender.from_choice(Training.from_split(log, trained), choice, config, reader)
+        of_split = FittedRecommender.from_choice(Training.from_split(log, retriever=retriever), choice, config, reader)
         likes = draw_positives(log, "validation", TEACHING_LIKES, 0)
         stage = SecondStage.learned(of_split.reader, of_split.moments(likes), likes["item_index"].to_numpy(), 0)
     choice = choice.model_copy(update={"stage": stage})
-    of_all = FittedRecommender.from_choice(Training.from_log(log, trained), choice, config, reader)
+    of_all = FittedRecommender.from_choice(Training.from_log(log, retriever=retriever), choice, config, reader)
     asked = log.now(log.find_users(log.users["user_id"][:users]))
     rows = []
     for name in METHODS:

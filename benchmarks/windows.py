@@ -63,7 +63,7 @@ def train_ranker(log: InteractionLog, lens: Lens, parameters: Mapping[str, Any])
     config = rules(parameters)
     configs = validated_configs(config.sources, parameters)
     bootstrap, reader = parameters["bootstrap"], LensReader(lens, log)
-    return MethodChoice(log=log, config=config, blocks=configs, bootstrap=bootstrap, lens=reader).choose()[0]
+    return MethodChoice(log=log, config=config, configs=configs, bootstrap=bootstrap, lens=reader).choose()[0]
 
 
 def hits_and_gains(recommended: np.ndarray, liked: np.ndarray) -> tuple[float, float]:

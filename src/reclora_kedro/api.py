@@ -50,7 +50,7 @@ from reclora_kedro.llm.item_vectors import embed_items
 from reclora_kedro.recommendation.choice import MethodChoice
 from reclora_kedro.recommendation.chosen import Choice, config_kinds
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
-from reclora_kedro.recommendation.delivery import Delivery, best_of_shortlists
+from reclora_kedro.recommendation.delivery import Delivery, VisitorList, best_of_shortlists
 from reclora_kedro.recommendation.item_ranks import rank_test_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
@@ -148,7 +148,7 @@ class Recommender(FittedRecommender):
         kinds = config_kinds(config.sources)
         configs = {source: _validated(kind, blocks, source.rpartition(".")[2]) for source, kind in kinds.items()}
         bootstrap = Bootstrap(**blocks["bootstrap"])
-        chosen, _ = MethodChoice(log=log, config=config, blocks=configs, bootstrap=bootstrap).choose()
+        chosen, _ = MethodChoice(log=log, config=config, configs=configs, bootstrap=bootstrap).choose()
         logger.info("Lists are made by %s: %s.", chosen.kind, chosen.reason)
         return cls.from_choice(Training.from_log(log), chosen, config)
 
@@ -288,7 +288,7 @@ class Recommender(FittedRecommender):
         log, learned = InteractionLog.load(folder / LOG_FOLDER, mapped=False), load_file(folder / WEIGHTS_FILE)
         if unsound := [name for name, values in learned.items() if not np.isfinite(values).all()]:
             raise ValueError(f"{unsound[0]} in {folder / WEIGHTS_FILE} is not finite: fit the recommender again.")
-        return cls.from_choice(Training.from_log(log, learned), choice, config)
+        return cls.from_choice(Training.from_log(log, learned=learned), choice, config)
 
 
 def _read_log(
@@ -513,12 +513,8 @@ def with_visitors(
     return replace(recommender, log=grown), visitors
 
 
-def list_of_visitor(recommender: FittedRecommender, n: int) -> dict[str, Any]:
-    """Return the list of a visitor who took the three items with most events: it shows the taste of no user.
-
-    Returns:
-        Titles that the visitor took, and the list's rank, title and because.
-    """
+def list_of_visitor(recommender: FittedRecommender, n: int) -> VisitorList:
+    """Return the list of a visitor who took the three items with most events: it shows the taste of no user."""
     log = recommender.log
     events = np.bincount(log.sequences.item_index, minlength=log.items.height)
     visitor_events = log.items[np.argsort(-events, kind="stable")[:3]]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kedro_provenance.parameters import Block
 from random_logs import embedded_logs, logs
 from reclora_kedro.candidates.item_model import ItemModel, Step, Training, choose_settings
-from reclora_kedro.history.taken_items import draw_positives
+from reclora_kedro.history.taken_items import Rules, draw_positives
 
 
 @given(logs())
@@ -113,7 +113,7 @@ def test_the_settings_with_the_highest_ndcg_are_chosen_step_by_step(log, repeat,
         Training.from_split(log),
         {"repeat": repeat, "excluded": np.array(sorted(excluded), dtype=np.int64)},
     )
-    likes = draw_positives(log, "validation", None, 0, **rules)
+    likes = draw_positives(log, "validation", None, 0, Rules(**rules))
     likes = likes.select("user_index", "item_index", "history_end", "timestamp")
     settings = ToySettings()
     for step in Toy.STEPS:
@@ -121,7 +121,7 @@ def test_the_settings_with_the_highest_ndcg_are_chosen_step_by_step(log, repeat,
         tried = [settings.model_copy(update=change) for change in step.changes]
         sums = [round(ndcg_by_hand(training, each, likes, repeat, set(items)), 9) for each in tried]
         settings = tried[sums.index(max(sums))]
-    assert choose_settings(Toy, training, None, likes, **rules) == settings
+    assert choose_settings(Toy, training, None, likes, Rules(**rules)) == settings
 
 
 def log_with_validation(log):

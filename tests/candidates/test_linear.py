@@ -228,7 +228,7 @@ def test_learned_weights_are_taken_for_the_same_events_texts_and_settings_alone(
     swapped = replace(events, item_index=np.append(events.item_index[1:], events.item_index[:1]))
     learns, learned = list[bool](), linear._ease
     monkeypatch.setattr(linear, "_ease", lambda *arguments: learns.append(True) or learned(*arguments))
-    again = Linear.fit(Training.from_log(log, kept), of)
+    again = Linear.fit(Training.from_log(log, learned=kept), of)
     assert not learns
     frame = pl.DataFrame({"user_index": [3], "history_end": events.ends[3:4], "timestamp": [0]})
     scores = [model.scores(Training.from_log(log).moments(frame)) for model in (fitted, again)]
@@ -239,9 +239,9 @@ def test_learned_weights_are_taken_for_the_same_events_texts_and_settings_alone(
         (log, of.model_copy(update={"regularization": 3.0})),
         (log, of.model_copy(update={"text_weight": 0.5})),
     ):
-        Linear.fit(Training.from_log(changed, kept), changed_settings)
+        Linear.fit(Training.from_log(changed, learned=kept), changed_settings)
         assert learns.pop(), changed_settings
-    Linear.fit(Training.from_split(log, kept), of)  # fewer events
+    Linear.fit(Training(log, log.training_events(), learned=kept), of)  # fewer events
     assert learns.pop()
 
 

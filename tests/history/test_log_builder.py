@@ -19,7 +19,7 @@ from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
-from reclora_kedro.history.taken_items import TakenItems, draw_positives
+from reclora_kedro.history.taken_items import Rules, TakenItems, draw_positives
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reference_log import add_negatives, reference_log
 
@@ -234,7 +234,7 @@ def test_likes_of_items_taken_before_are_held_out_also_where_negatives_are_drawn
         held_out = drawn.repeats.filter(pl.col("split") != "train")
         assert not drawn.training_events()[held_out["event"]].any()
         for part in ("train", "validation", "test"):
-            plain, likes = (draw_positives(log, part, None, 0, repeat=True) for log in (without, drawn))
+            plain, likes = (draw_positives(log, part, None, 0, Rules(repeat=True)) for log in (without, drawn))
             assert likes["row"].is_unique().all()
             assert_frame_equal(likes.drop("row"), plain.drop("row"), check_row_order=False)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from named import PARAMETERS
 from random_logs import interaction_tables, log_of
 from reclora_kedro.candidates.item_model import Training
-from reclora_kedro.history.taken_items import draw_positives
+from reclora_kedro.history.taken_items import Rules, draw_positives
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation import item_ranks
 from reclora_kedro.recommendation.chosen import Choice
@@ -26,7 +26,7 @@ METHODS = ["popularity", "item_knn", "fusion"]
 
 
 def positives(log, rows=None, **rules):
-    return draw_positives(log, "test", rows, seed=0, **rules)
+    return draw_positives(log, "test", rows, 0, Rules(**rules))
 
 
 def split(log):

@@ -186,7 +186,7 @@ def test_diversity_reorders_what_scores_order_and_shows_none(shortlist, log):
 def test_a_run_says_how_lists_are_made_and_how_alike_they_are():
     report = {"users": 1200, "fallbacks": 30, "empty_candidate_sets": 0}
     report |= {"warnings": ["Nearly everyone ..."]}
-    alike = {"coverage": 0.1234, "overlap": 0.25}
+    alike = {"lists": 1170, "coverage": 0.1234, "first_share": 0.1, "overlap": 0.25, "most_frequent": 0.2}
     text = delivery_lines("fusion", "weighted", "it stays", report | {"concentration": alike})
     assert text.splitlines() == [
         "Lists are made by fusion (weighted): it stays.",

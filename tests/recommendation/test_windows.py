@@ -9,7 +9,8 @@ import pytest
 from named import PARAMETERS
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation import backtest, second_stage
+from reclora_kedro.recommendation import second_stage
+from reclora_kedro.recommendation.backtest import Backtest
 from reclora_kedro.recommendation.chosen import validated_configs
 from reclora_kedro.recommendation.config import SECOND_STAGES, BacktestConfig, RecommendationConfig
 from reclora_kedro.recommendation.windows import bounds_of_windows, log_until, windows_of
@@ -20,6 +21,11 @@ CONFIG = BacktestConfig(windows=2, share=0.4, days=None, likes=None)
 RECOMMENDATION = RecommendationConfig.model_validate(PARAMETERS["recommendation"])
 CONFIGS = validated_configs(RECOMMENDATION.sources, PARAMETERS)
 BOOTSTRAP = Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 100})
+
+
+def backtest_of(log, **others):
+    blocks = {"config": CONFIG, "recommendation": RECOMMENDATION, "configs": CONFIGS, "bootstrap": BOOTSTRAP}
+    return Backtest(log=log, **blocks, **others)
 
 
 @pytest.fixture
@@ -107,13 +113,13 @@ def test_windows_that_the_log_cannot_hold_are_refused(log, changes, pattern):
 
 def test_a_log_without_times_and_encoders_that_know_likes_are_refused(log):
     with pytest.raises(ValueError, match=r"history\.shared_clock is false\): compare methods"):
-        backtest.run(replace(log, shared_clock=False), CONFIG, RECOMMENDATION, CONFIGS, BOOTSTRAP)
+        backtest_of(replace(log, shared_clock=False)).run()
     with pytest.raises(ValueError, match=r"encoders names co_occurrence, which learns from likes that windows test"):
-        backtest.run(log, CONFIG, RECOMMENDATION, CONFIGS, BOOTSTRAP, ("tfidf", "co_occurrence"))
+        backtest_of(log, encoders=("tfidf", "co_occurrence")).run()
 
 
 def test_a_model_that_reads_order_loses_by_a_shuffle_where_there_is_order(log):
-    metrics, audited = backtest.run(log, CONFIG, RECOMMENDATION, CONFIGS, BOOTSTRAP)
+    metrics, audited = backtest_of(log).run()
     assert [(each["window"], each["model"]) for each in metrics[:5]] == [
         (1, kind) for kind in (*RECOMMENDATION.sources, *SECOND_STAGES)
     ]

@@ -76,11 +76,11 @@ def ingestion(**changes):
     return IngestionConfig.model_validate(block("ingestion", **changes))
 
 
-def recommender_of(log, lens, kind="item_knn", order="lens", *, choice=None, trained=None, **settings):
+def recommender_of(log, lens, kind="item_knn", order="lens", *, choice=None, retriever=None, **settings):
     """A recommender of all events of a log by a method, or by a whole choice."""
     choice = {"kind": kind, "order": order, "sources": SOURCES} | (choice or {})
     config = RecommendationConfig.model_validate(block("recommendation", sources=[*choice["sources"]], **settings))
-    training = Training.from_log(log, trained)
+    training = Training.from_log(log, retriever=retriever)
     return FittedRecommender.from_choice(training, Choice.model_validate(choice), config, LensReader(lens, log))
 
 

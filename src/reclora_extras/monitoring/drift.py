@@ -86,10 +86,8 @@ def measure_drift(
     until, events = lens.sizes.trained_until, log.sequences
     user, item, is_training_event = user_of_events(events.offsets), events.item_index, events.timestamp <= until
     reader = LensReader(grown := grow_lens(lens, log), log)
-    trained = {} if retriever is None else {"retriever": grow_retriever(retriever, log)}
-    recommender = FittedRecommender.from_choice(
-        Training(log, is_training_event, trained), choice, recommendation, reader
-    )
+    training = Training(log, is_training_event, None if retriever is None else grow_retriever(retriever, log))
+    recommender = FittedRecommender.from_choice(training, choice, recommendation, reader)
     of_events = {
         "users": np.arange(len(user)) - events.offsets[user],
         "items": np.bincount(item[is_training_event], minlength=log.items.height)[item],

@@ -5,7 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, ClassVar, Self, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -18,11 +19,17 @@ from reclora_kedro.evaluation.metrics import ndcg
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import user_of_events
+from reclora_kedro.history.taken_items import NEW_ITEMS, Rules
 from reclora_kedro.progress import SECONDS_PER_LINE, Progress
+
+if TYPE_CHECKING:
+    from reclora_kedro.candidates.next_item.base import Retriever
 
 logger = logging.getLogger(__name__)
 
 CHOOSING_CUTOFF = 10  # of the NDCG that chooses settings
+
+NOTHING_LEARNED: Mapping[str, np.ndarray] = MappingProxyType({})
 
 T = TypeVar("T")
 
@@ -33,30 +40,33 @@ class NoSettings(Block):
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What item models learn from: the known events of a log, and what several models make of them.
-
-    What other steps have trained is known by the source's name, and what models have `learned` as ``source/name``.
-    """
+    """What item models learn from: the known events of a log, and what several models make of them."""
 
     log: InteractionLog
     is_training_event: np.ndarray  # whether each event is known, shape (events,)
-    trained: Mapping[str, Any] = field(default_factory=dict)
+    retriever: "Retriever | None" = None  # which a step of its own has trained
+    learned: Mapping[str, np.ndarray] = field(default_factory=dict)  # by ``source/name``, see `ItemModel.learned`
     engine: EngineConfig = LOCAL  # whose workers share what takes long; in a worker, this process
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
     @classmethod
     def from_split(
-        cls, log: InteractionLog, trained: Mapping[str, Any] | None = None, engine: EngineConfig = LOCAL
+        cls, log: InteractionLog, *, retriever: "Retriever | None" = None, engine: EngineConfig = LOCAL
     ) -> Self:
         """Know the events of the training split."""
-        return cls(log, log.training_events(), trained or {}, engine)
+        return cls(log, log.training_events(), retriever, engine=engine)
 
     @classmethod
     def from_log(
-        cls, log: InteractionLog, trained: Mapping[str, Any] | None = None, engine: EngineConfig = LOCAL
+        cls,
+        log: InteractionLog,
+        *,
+        retriever: "Retriever | None" = None,
+        learned: Mapping[str, np.ndarray] = NOTHING_LEARNED,
+        engine: EngineConfig = LOCAL,
     ) -> Self:
         """Know all events."""
-        return cls(log, np.ones(len(log.sequences.timestamp), dtype=bool), trained or {}, engine)
+        return cls(log, np.ones(len(log.sequences.timestamp), dtype=bool), retriever, learned, engine)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"engine": LOCAL}
@@ -205,7 +215,7 @@ class ItemModel(ABC):
         return scores
 
     def learned(self) -> dict[str, np.ndarray]:
-        """Return weights that took long to learn, which a later `fit` to the same events finds in `Training.trained`.
+        """Return weights that took long to learn, which a later `fit` to the same events finds in `Training.learned`.
 
         What tells whether the events are the same is among them; there are none if all is learned in seconds.
         """
@@ -232,27 +242,27 @@ def choose_settings(
     training: Training,
     config: Any,
     likes: pl.DataFrame,
-    repeat: bool = False,
-    excluded: np.ndarray = NOTHING,
+    rules: Rules = NEW_ITEMS,
     *,
     live: bool = False,
 ) -> Any:
     """Return the settings with the highest NDCG@10 for likes, each among the items that its user may get.
 
     Without likes, the first of each step are taken. Workers of the training's engine share the settings to try. Likes
-    have item_index and the columns of `MOMENT`. For rules, see `Moments.from_frame`; live models also count what
-    happened before each like, see `ItemModel.as_of_each_moment`.
+    have item_index and the columns of `MOMENT`. Live models also count what happened before each like, see
+    `ItemModel.as_of_each_moment`.
     """
     settings, engine = model.Settings(), training.engine
     for step in model.choices(config, training):
         tried = [settings.model_copy(update=change) for change in step.changes]
-        here, of_step, hidden = training, likes, excluded
+        here, of_step, excluded = training, likes, rules.excluded
         if step.most_items is not None and step.most_items < training.items:
             first = training.order.items[~np.isin(training.order.items, excluded)][: step.most_items]
             here, of_step = training.among(np.sort(first), likes)
-            hidden = NOTHING  # they are not among these items
+            excluded = NOTHING  # they are not among these items
         if len(tried) > 1 and of_step.height:
-            moments, target = here.moments(of_step, repeat=repeat, excluded=hidden), of_step["item_index"].to_numpy()
+            moments = here.moments(of_step, repeat=rules.repeat, excluded=excluded)
+            target = of_step["item_index"].to_numpy()
             workers = engine.workers if engine.spreads else 1
             parts = [[tried[number] for number in part] for part in np.array_split(np.arange(len(tried)), workers)]
             sums = map_shards(partial(_ndcg_sums, model, here, live, moments, target), parts, engine, "settings")

@@ -166,12 +166,12 @@ def _together(training: Training, settings: LinearSettings, digest: np.ndarray |
     key = ("ease", settings.regularization, settings.text_weight, is_large)
 
     def made() -> Term:
-        trained = training.trained
-        if digest is None or not np.array_equal(trained.get("linear/digest", NOTHING), digest):
+        learned = training.learned
+        if digest is None or not np.array_equal(learned.get("linear/digest", NOTHING), digest):
             return Term(_ease(training, settings, is_large))
-        if "linear/weights" in trained:
-            return Term(trained["linear/weights"])
-        return Term(csr_array(tuple(trained[f"linear/{name}"] for name in SPARSE), shape=(training.items,) * 2))
+        if "linear/weights" in learned:
+            return Term(learned["linear/weights"])
+        return Term(csr_array(tuple(learned[f"linear/{name}"] for name in SPARSE), shape=(training.items,) * 2))
 
     return training.once(key, made)
 

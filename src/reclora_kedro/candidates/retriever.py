@@ -31,10 +31,10 @@ class RetrieverModel(ItemModel):
 
     @classmethod
     def fit(cls, training: Training, settings: Any) -> Self:
-        """Read the trained retriever of `training.trained`; raise ValueError if there is none."""
+        """Read the trained retriever of the training; raise ValueError if there is none."""
         from reclora_kedro.candidates.next_item.reader import ItemIndex, RetrieverReader
 
-        if (retriever := training.trained.get("retriever")) is None:
+        if (retriever := training.retriever) is None:
             raise ValueError(
                 "recommendation.sources, now or when methods were compared, names retriever, but this run reads none: "
                 "run `kedro run --pipelines candidates` and name it in this run, too, or leave it out and compare "

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,17 @@ from reclora_kedro.history.sequences import Sequences, edges_of_blocks, places_o
 
 BEHIND_ALL = np.iinfo(np.int32).max  # a place behind every event
 EVENTS_AT_ONCE = 2**22  # about so many are sorted together
+
+
+class Rules(NamedTuple):
+    """Rules of all lists."""
+
+    repeat: bool = False  # whether items that the user took may be recommended again
+    excluded: np.ndarray = np.array([], dtype=np.int32)  # indices of items that nobody gets
+
+
+NEW_ITEMS = Rules()
+"""The usual rules: any item that is new to its user."""
 
 
 @dataclass(frozen=True)
@@ -86,25 +97,19 @@ def pair_of(users: np.ndarray, items: np.ndarray) -> np.ndarray:
 
 
 def draw_positives(
-    log: InteractionLog,
-    split: str,
-    rows: int | None,
-    seed: int,
-    *,
-    repeat: bool = False,
-    excluded: np.ndarray | None = None,
+    log: InteractionLog, split: str, rows: int | None, seed: int, rules: Rules = NEW_ITEMS
 ) -> pl.DataFrame:
     """Draw likes of a split, in the order of the samples: row, item_index and the columns of `MOMENT`.
 
     Items that the user took before are left out, as they would stand out among candidates that are new to the user,
-    unless they may be recommended again (`repeat`). So are excluded items. Draws are uniform; a larger number of rows
+    unless they may be recommended again. So are excluded items. Draws are uniform; a larger number of rows
     keeps those of a smaller one; None keeps all.
     """
-    liked = _likes(log, split) if repeat else _new_likes(log, split)
-    if repeat and log.repeats is not None:
+    liked = _likes(log, split) if rules.repeat else _new_likes(log, split)
+    if rules.repeat and log.repeats is not None:
         liked = pl.concat([liked, log.repeats.filter(split=split).select(liked.columns)])
-    if excluded is not None and len(excluded):
-        liked = liked.filter(~np.isin(liked["item_index"].to_numpy(), excluded))
+    if len(rules.excluded):
+        liked = liked.filter(~np.isin(liked["item_index"].to_numpy(), rules.excluded))
     return liked[np.sort(np.random.default_rng([seed, 1]).permutation(liked.height)[:rows])]
 
 

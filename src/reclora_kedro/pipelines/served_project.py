@@ -151,10 +151,8 @@ class _Loading:
         if config.candidates == "table":
             pairs = delivery.candidate_table(self._catalog.load("recommendation_candidates"), log)
             table = delivery.items_of_users(pairs, pl.String())
-        trained: dict[str, Any] = {} if retriever is None else {"retriever": retriever}
-        if self._catalog.exists("learned_weights"):
-            trained |= self._catalog.load("learned_weights")
-        training = Training.from_log(log, trained)
+        learned = self._catalog.load("learned_weights") if self._catalog.exists("learned_weights") else {}
+        training = Training.from_log(log, retriever=retriever, learned=learned)
         variant, reader = self._params["service"]["variant"], None if lens is None else LensReader(lens, log)
         about: dict[str, Any] = {} if lens is None else {"lens_metrics": self._lens_metrics()}
         if self._history:

@@ -1,31 +1,27 @@
 """Which method ranks best in each window of time, and whether the winner of one window can be believed in the next."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TypedDict, cast
 
 import numpy as np
 import polars as pl
+from pydantic import JsonValue
 
-from reclora_kedro.distributed.engine import EngineConfig
+from kedro_provenance.errors import Fault, Parameter
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.config import CO_OCCURRENCE
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import Sequences, places_of
 from reclora_kedro.progress import Progress
-from reclora_kedro.recommendation.chosen import Choice
+from reclora_kedro.recommendation.chosen import Choice, Configs
 from reclora_kedro.recommendation.config import SECOND_STAGES, BacktestConfig, RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import draw, rank_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
-from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
+from reclora_kedro.recommendation.ranking_metrics import RankingRow, compute_ranking_metrics
 from reclora_kedro.recommendation.recommender import FittedRecommender
-from reclora_kedro.recommendation.windows import Window, day, windows_of
-
-if TYPE_CHECKING:
-    from reclora_kedro.candidates.next_item.config import RetrieverConfig
+from reclora_kedro.recommendation.windows import Train, Window, day, windows_of
 
 LEARNED_ENCODERS = (CO_OCCURRENCE, "tuned_item_encoder")
 """Encoders of items that learn from likes of the training split, which windows may test."""
@@ -36,46 +32,78 @@ DAYS = (7, 30, 365)  # of popularity
 LEAST_TIES = 20  # of which the order is told
 
 
-def run(
-    log: InteractionLog,
-    config: BacktestConfig,
-    recommendation: RecommendationConfig,
-    configs: Mapping[str, Any],
-    bootstrap: Bootstrap,
-    encoders: tuple[str, ...] = (),
-    retriever: "tuple[RetrieverConfig, EngineConfig] | None" = None,
-) -> tuple[Records, Records]:
-    """Rank likes of each window by all methods, and audit the last one, see `window_metrics` and `audit_time`.
-
-    Configs are the blocks of parameters of sources, by their names or dotted paths; encoders are those of the items'
-    embeddings. A retriever, if it is a source, is trained before each window.
-
-    Raises:
-        ValueError: an encoder learned from likes that windows test; or see `windows_of`.
-    """
-    learned = [name for name in encoders if name in LEARNED_ENCODERS]
-    if learned:
-        raise ValueError(
-            f"history.item_embedding.encoders names {learned[0]}, which learns from likes that windows test: name "
-            "others, such as tfidf, and run history and backtest together."
-        )
-    metrics: list[Mapping[str, Any]] = []
-    audited: Records = []
-    train = None if retriever is None else partial(_trained, *retriever)
-    with Progress("backtest", config.windows, "windows") as progress:
-        for window in windows_of(log, config, recommendation, configs, train):
-            if window.number > 0:
-                metrics += window_metrics(window, rank_window(window, config), bootstrap)
-                progress.update(1)
-            if window.number == config.windows:
-                audited = audit_time(window, config, bootstrap)
-    return metrics, audited
+Bounds = TypedDict("Bounds", {"window": int, "from": str, "until": str})
+"""The number of a window, from 1, and its first and last day."""
 
 
-def _trained(config: "RetrieverConfig", engine: EngineConfig, log: InteractionLog) -> dict[str, Any]:
-    from reclora_kedro.candidates.next_item.training import fit_retriever
+class WindowRow(RankingRow, Bounds):
+    """Metrics of a method in a window."""
 
-    return {"retriever": fit_retriever(log, config, engine)[0]}
+
+class MethodRow(TypedDict):
+    """Means of a method over all windows."""
+
+    model: str
+    k: int
+    hit_rate: float
+    ndcg: float
+    share_of_windows_won: float  # in which its NDCG is the highest
+
+
+class WinnerRow(TypedDict):
+    """What the best method of a window was worth in the next one."""
+
+    window: int  # the next one
+    tau: float | None  # Kendall's tau-b between the NDCG of all methods in both; None if all are equal
+    winner: str
+    ndcg: float
+    winner_before: str
+    ndcg_of_winner_before: float  # in the next one
+
+
+class AuditRow(TypedDict):
+    """A check of a log, the ends of its interval, if any, and how to read it."""
+
+    check: str
+    value: float | None
+    low: float | None
+    high: float | None
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backtest:
+    """Ranks likes of windows of time by all methods, which are fitted before each."""
+
+    log: InteractionLog
+    config: BacktestConfig
+    recommendation: RecommendationConfig
+    configs: Configs  # of the sources
+    bootstrap: Bootstrap
+    encoders: tuple[str, ...] = ()  # of the items' embeddings
+    train: Train | None = None  # trains the retriever before each window, if it is a source
+
+    def run(self) -> tuple[list[WindowRow], list[AuditRow]]:
+        """Return the metrics of all windows, and the audit of the last one.
+
+        Raises:
+            ValueError: an encoder learned from likes that windows test; or see `windows_of`.
+        """
+        if learned := [name for name in self.encoders if name in LEARNED_ENCODERS]:
+            raise Fault(
+                Parameter("history.item_embedding.encoders"),
+                f"names {learned[0]}, which learns from likes that windows test",
+                advice="Name others, such as tfidf, and run history and backtest together",
+            )
+        config, metrics, audited = self.config, list[WindowRow](), list[AuditRow]()
+        with Progress("backtest", config.windows, "windows") as progress:
+            for window in windows_of(self.log, config, self.recommendation, self.configs, self.train):
+                if window.number > 0:
+                    metrics += window_metrics(window, rank_window(window, config), self.bootstrap)
+                    progress.update(1)
+                if window.number == config.windows:
+                    audited = audit_time(window, config, self.bootstrap)
+        return metrics, audited
 
 
 def rank_window(window: Window, config: BacktestConfig) -> pl.DataFrame:
@@ -89,18 +117,17 @@ def rank_window(window: Window, config: BacktestConfig) -> pl.DataFrame:
     return rank_likes(list_makers, recommender.moments(likes), likes, recommendation.top_n)
 
 
-def window_metrics(window: Window, ranks: pl.DataFrame, bootstrap: Bootstrap) -> Records:
-    """Return a record per method: window, from, until (its first and last day), and `compute_ranking_metrics`."""
+def window_metrics(window: Window, ranks: pl.DataFrame, bootstrap: Bootstrap) -> list[WindowRow]:
     models = ranks["model"].unique(maintain_order=True).to_list()
     catalogue = Catalogue.from_log(window.training.log, window.training.is_training_event)
     cutoff = (window.recommender.config.top_n,)
     records = compute_ranking_metrics(ranks, models, catalogue, cutoff, bootstrap, metrics=ranking_metrics())
-    place = {"window": window.number, "from": day(window.start), "until": day(window.end - 1)}
-    return [place | record for record in records]
+    bounds: Bounds = {"window": window.number, "from": day(window.start), "until": day(window.end - 1)}
+    return [cast(WindowRow, {**bounds, **record}) for record in records]
 
 
-def summarize_methods(metrics: Records) -> Records:
-    """Return the means of each method over all windows, and the share of windows in which its NDCG is the highest.
+def summarize_methods(metrics: Sequence[WindowRow]) -> list[MethodRow]:
+    """Summarize the metrics of all windows.
 
     Examples:
         >>> ndcg = {("a", 1): 0.2, ("b", 1): 0.1, ("a", 2): 0.3, ("b", 2): 0.4}
@@ -113,16 +140,11 @@ def summarize_methods(metrics: Records) -> Records:
     shared = won / won.sum().over("window")  # equal ones share a window
     by_method = frame.with_columns(share_of_windows_won=shared).group_by("model", maintain_order=True)
     means = by_method.agg(pl.col("k").first(), pl.col("hit_rate", "ndcg", "share_of_windows_won").mean())
-    return means.to_dicts()
+    return cast(list[MethodRow], means.to_dicts())
 
 
-def follow_winners(metrics: Records) -> Records:
+def follow_winners(metrics: Sequence[WindowRow]) -> list[WinnerRow]:
     """Compare each window with the one before it: whether the choice by the latest likes can be believed.
-
-    Returns:
-        Records of window, tau (Kendall's tau-b between the NDCG of all methods in both; None if all are equal), winner
-        and ndcg (of the best method), winner_before (the best method of the window before) and ndcg_of_winner_before
-        (in this window).
 
     Examples:
         >>> ndcg = {("a", 1): 0.2, ("b", 1): 0.1, ("a", 2): 0.3, ("b", 2): 0.4}
@@ -134,7 +156,7 @@ def follow_winners(metrics: Records) -> Records:
     by_window: dict[int, dict[str, float]] = {}
     for record in metrics:
         by_window.setdefault(record["window"], {})[record["model"]] = record["ndcg"]
-    records = []
+    records = list[WinnerRow]()
     for (_, before), (number, now) in pairwise(by_window.items()):
         tau = float(kendalltau([*before.values()], [now[model] for model in before]).statistic)
         winner, winner_before = max(now, key=now.__getitem__), max(before, key=before.__getitem__)
@@ -151,7 +173,7 @@ def follow_winners(metrics: Records) -> Records:
     return records
 
 
-def audit_ties(interactions: pl.LazyFrame) -> Records:
+def audit_ties(interactions: pl.LazyFrame) -> list[AuditRow]:
     """Return the share of likes with another event of their user in the same second, and of ties in the order of ids.
 
     Canonical interactions of one user and second are in the order of the raw log.
@@ -174,8 +196,10 @@ def audit_ties(interactions: pl.LazyFrame) -> Records:
     )
     likes, order, ties = shares.collect().row(0)
     return [
-        _record("likes of a second with another event of their user", likes, "their order in that second is unknown"),
-        _record(
+        _audit_row(
+            "likes of a second with another event of their user", likes, "their order in that second is unknown"
+        ),
+        _audit_row(
             "events of one second whose item id is above that of the row before",
             order if ties >= LEAST_TIES else None,
             "0.5: no order; near 1: sorted by id, which history.ties: order would read",
@@ -183,7 +207,7 @@ def audit_ties(interactions: pl.LazyFrame) -> Records:
     ]
 
 
-def audit_time(window: Window, config: BacktestConfig, bootstrap: Bootstrap) -> Records:
+def audit_time(window: Window, config: BacktestConfig, bootstrap: Bootstrap) -> list[AuditRow]:
     """Return the NDCG of a window's likes by a model that reads histories in order or shuffled, and by popularity.
 
     Histories are shuffled where the model reads them, not where it learns (after Klenitskiy et al., Does it look
@@ -204,12 +228,19 @@ def audit_time(window: Window, config: BacktestConfig, bootstrap: Bootstrap) -> 
     catalogue = Catalogue.from_log(window.training.log, window.training.is_training_event)
     measured = compute_ranking_metrics(pl.concat(ranks), [IN_ORDER], catalogue, (k,), bootstrap)
     in_order, shuffled, *popularity = measured
-    value, *ends = (shuffled[f"ndcg_difference{end}"] for end in ("", "_low", "_high"))
+    ends = shuffled["ndcg_difference_low"], shuffled["ndcg_difference_high"]
     return [
-        _record(f"NDCG@{k} of a linear model that reads the order of events", in_order["ndcg"], "histories in order"),
-        _record("the same with shuffled histories, less that in order", value, "near 0: no sequence", *ends),
+        _audit_row(
+            f"NDCG@{k} of a linear model that reads the order of events", in_order["ndcg"], "histories in order"
+        ),
+        _audit_row(
+            "the same with shuffled histories, less that in order",
+            shuffled["ndcg_difference"],
+            "near 0: no sequence",
+            *ends,
+        ),
         *(
-            _record(f"NDCG@{k} of the items most liked {record['model']}", record["ndcg"], "before each like")
+            _audit_row(f"NDCG@{k} of the items most liked {record['model']}", record["ndcg"], "before each like")
             for record in popularity
         ),
     ]
@@ -231,10 +262,12 @@ def with_own_histories(
     return replace(recommender, log=own), likes.with_columns(user_index=rows, history_end=pl.Series(offsets[1:]))
 
 
-def _alone(window: Window, source: str, settings: dict[str, Any]) -> FittedRecommender:
+def _alone(window: Window, source: str, settings: dict[str, JsonValue]) -> FittedRecommender:
     choice = Choice(kind=source, order="candidates", sources={source: settings})
     return FittedRecommender.from_choice(window.training, choice, window.recommender.config)
 
 
-def _record(check: str, value: float | None, meaning: str, low: float | None = None, high: float | None = None) -> Any:
-    return {"check": check, "value": value, "low": low, "high": high, "meaning": meaning}
+def _audit_row(
+    check: str, value: float | None, meaning: str, low: float | None = None, high: float | None = None
+) -> AuditRow:
+    return AuditRow(check=check, value=value, low=low, high=high, meaning=meaning)

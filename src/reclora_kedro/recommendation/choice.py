@@ -1,9 +1,9 @@
 """The choice of how items are found, by likes of the validation split."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -12,18 +12,18 @@ from kedro_provenance.errors import Parameter, worded
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import Record
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.taken_items import draw_positives
-from reclora_kedro.recommendation.chosen import Choice, Concentration, settings_of_sources
+from reclora_kedro.recommendation.chosen import Choice, Concentration, Configs, settings_of_sources
 from reclora_kedro.recommendation.config import RERANKED, SECOND_STAGES, RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import draw, moments_of, rank_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue
-from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
+from reclora_kedro.recommendation.ranking_metrics import RankingRow, compute_ranking_metrics
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import SecondStage
 
 if TYPE_CHECKING:
+    from reclora_kedro.candidates.next_item.base import Retriever
     from reclora_kedro.lens.states import LensReader
 
 logger = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ class ValidationLikes(NamedTuple):
 
     @classmethod
     def draw(cls, log: InteractionLog, config: RecommendationConfig) -> "ValidationLikes":
-        rules, rows = config.rules(log.items)._asdict(), (None, config.validation_likes)
-        every, some = (draw_positives(log, "validation", count, config.seed, **rules) for count in rows)
+        rules, rows = config.rules(log.items), (None, config.validation_likes)
+        every, some = (draw_positives(log, "validation", count, config.seed, rules) for count in rows)
         every, some = (moments_of(likes, log, config.protocol) for likes in (every, some))
         return cls(some, *halves_of_users(every, (config.teaching_likes, config.validation_likes), config.seed))
 
@@ -57,22 +57,22 @@ class MethodChoice:
 
     log: InteractionLog
     config: RecommendationConfig
-    blocks: Mapping[str, Any]  # the block of parameters of each source, by its name or dotted path
+    configs: Configs  # of the sources
     bootstrap: Bootstrap
     lens: "LensReader | None" = None  # reorders lists where `recommendation.order` is lens
-    trained: Mapping[str, Any] = field(default_factory=dict)  # see `Training.trained`
+    retriever: "Retriever | None" = None  # a source that a step of its own has trained
     in_use: Choice | None = None
     engine: EngineConfig = LOCAL  # whose workers share the settings, the fit and the likes
 
-    def choose(self) -> tuple[Choice, list[Record]]:
+    def choose(self) -> tuple[Choice, list[RankingRow]]:
         """Return the choice, and the records of `compute_ranking_metrics` that it was based on.
 
         The baseline of the records is the method in use, or else the best one; there are none if likes do not choose.
         """
         config, likes = self.config, ValidationLikes.draw(self.log, self.config)
         config.check_ids(self.log.users, self.log.items)  # here alone, as rules are read at many places
-        training = Training.from_split(self.log, self.trained, self.engine)
-        sources = settings_of_sources(config, self.blocks, training, likes.settings, config.protocol == "live")
+        training = Training.from_split(self.log, retriever=self.retriever, engine=self.engine)
+        sources = settings_of_sources(config, self.configs, training, likes.settings, config.protocol == "live")
         kind, reason = config.method, "it is the method that is named"
         choice = Choice(kind="fusion" if kind == "validation" else kind, order=config.order, sources=sources)
         recommender = FittedRecommender.from_choice(training, choice, config, self.lens).as_measured(training)
@@ -93,7 +93,7 @@ class MethodChoice:
         logger.info("Weights of the fusion: %s", {name: round(each, 3) for name, each in (stage.weights or {}).items()})
         return stage
 
-    def _best(self, recommender: FittedRecommender, likes: pl.DataFrame) -> tuple[Choice, list[Record]]:
+    def _best(self, recommender: FittedRecommender, likes: pl.DataFrame) -> tuple[Choice, list[RankingRow]]:
         """Return the choice of a recommender with the method that ranks likes best, and the records of all methods."""
         choice, config = recommender.choice, self.config
         if len(config.methods) == 1:
@@ -113,7 +113,7 @@ class MethodChoice:
         return choice.model_copy(update={"kind": best.removesuffix(RERANKED), "reason": reason}), compared
 
 
-def chosen_method(compared: Sequence[Record], before: str | None) -> tuple[str, str]:
+def chosen_method(compared: Sequence[RankingRow], before: str | None) -> tuple[str, str]:
     """Return the best method and the reason, or the one in use before until another is significantly better.
 
     The baseline of the records, see `compute_ranking_metrics`, is the one in use, if it competes.

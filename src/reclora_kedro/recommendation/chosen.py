@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Self, TypedDict, cast
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,11 @@ from reclora_kedro.recommendation.config import RERANKED, Order, RecommendationC
 from reclora_kedro.recommendation.second_stage import LABELS, SecondStage
 
 logger = logging.getLogger(__name__)
+
+Configs = Mapping[str, Block]
+"""Blocks of parameters of the sources that have any, see `ItemModel.Config`, by their names or dotted paths."""
+SettingsOfSources = dict[str, dict[str, JsonValue]]
+"""Settings that sources are fitted with, see `ItemModel.Settings`, by their names or dotted paths."""
 
 MOST_FREQUENT = 10  # items whose share of all places is told
 ALIKE = 0.5  # mean overlap of two users' lists from which on lists are nearly the same
@@ -84,32 +89,43 @@ def config_kinds(sources: tuple[str, ...]) -> dict[str, type[Block]]:
     return {source: kind for source, kind in kinds.items() if kind is not NoSettings}
 
 
-def validated_configs(sources: tuple[str, ...], blocks: Mapping[str, Any]) -> dict[str, Any]:
+def validated_configs(sources: tuple[str, ...], blocks: Mapping[str, object]) -> Configs:
     """Return the settings of each source that has any, from the blocks of its name, see `ItemModel.Config`."""
     kinds = config_kinds(sources)
     return {source: kind.model_validate(blocks.get(source.rpartition(".")[2], {})) for source, kind in kinds.items()}
 
 
-def attributes(name: str, sources: Iterable[str]) -> dict[str, Any]:
-    """Return an attribute of each source's class, such as its `NOTE`, by the source's name."""
-    return {source.rpartition(".")[2]: getattr(model_of(source), name) for source in sources}
+def models_of(sources: Iterable[str]) -> dict[str, type[ItemModel]]:
+    """Return the classes of sources by their names."""
+    return {source.rpartition(".")[2]: model_of(source) for source in sources}
 
 
-def labels(sources: Mapping[str, Any]) -> dict[str, str]:
+def labels(sources: Iterable[str]) -> dict[str, str]:
     """Return what each method is in a few words, by its name."""
-    plain = attributes("LABEL", sources) | LABELS
+    plain = {name: model.LABEL for name, model in models_of(sources).items()} | LABELS
     return plain | {name + RERANKED: f"{label}; reordered by the click model" for name, label in plain.items()}
 
 
 def settings_of_sources(
-    config: RecommendationConfig, configs: Mapping[str, Any], training: Training, likes: pl.DataFrame, live: bool
-) -> dict[str, Any]:
-    """Return the settings of each source that likes choose, see `choose_settings`; as a `Choice` has them."""
-    rules, chosen = config.rules(training.log.items), dict[str, Any]()
+    config: RecommendationConfig, configs: Configs, training: Training, likes: pl.DataFrame, live: bool
+) -> SettingsOfSources:
+    """Return the settings of each source that likes choose, see `choose_settings`."""
+    rules, chosen = config.rules(training.log.items), SettingsOfSources()
     for source in config.sources:
-        settings = choose_settings(model_of(source), training, configs.get(source), likes, *rules, live=live)
+        settings = choose_settings(model_of(source), training, configs.get(source), likes, rules, live=live)
         chosen[source] = settings.model_dump(mode="json")
     return chosen
+
+
+class StoredChoice(TypedDict):
+    """A `Choice` as the entry `candidate_choice` stores it."""
+
+    kind: str
+    order: Order
+    sources: SettingsOfSources
+    stage: JsonValue
+    reason: str
+    at_test_moments: JsonValue
 
 
 class Choice(Block):
@@ -117,7 +133,7 @@ class Choice(Block):
 
     kind: str  # name of a source, or of a second stage
     order: Order
-    sources: dict[str, dict[str, JsonValue]]  # settings by source, a name or dotted path
+    sources: SettingsOfSources
     stage: SecondStage = SecondStage()
     reason: str = ""  # in a sentence
     at_test_moments: Concentration | None = None  # how alike lists are there, by models that know the training events
@@ -127,8 +143,11 @@ class Choice(Block):
         """Name of the method as tables have it."""
         return method_name(self.kind, self.order)
 
+    def stored(self) -> StoredChoice:
+        return cast(StoredChoice, self.model_dump(mode="json"))
 
-def stored_choice(record: Mapping[str, Any]) -> Choice:
+
+def stored_choice(record: StoredChoice) -> Choice:
     """Return the choice of a stored record; raise ValueError if it is none, such as one of an earlier release."""
     remedy = "Choose anew with `kedro run --pipelines recommendation`."
     try:
@@ -149,7 +168,7 @@ def stored_choice(record: Mapping[str, Any]) -> Choice:
     return choice
 
 
-def choice_before(record: Mapping[str, Any] | None) -> Choice | None:
+def choice_before(record: StoredChoice | None) -> Choice | None:
     """Return the choice in use; None, with a warning, if it is of an earlier release."""
     try:
         return None if record is None else stored_choice(record)

@@ -3,7 +3,7 @@
 import logging
 import re
 from fnmatch import fnmatchcase, translate
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from kedro_provenance.errors import Fault, Parameter, Sibling, worded
 from kedro_provenance.parameters import Block, nearest_path
 from reclora_kedro.candidates import ITEM_MODELS
+from reclora_kedro.history.taken_items import Rules
 from reclora_kedro.ingestion.ids import listed, typed
 from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Real, Seed, Share
 
@@ -32,13 +33,6 @@ Order = Literal["candidates", "lens"]
 def method_name(kind: str, order: Order) -> str:
     """Return what tables call the lists of a source or a second stage in an order."""
     return kind + (RERANKED if order == "lens" else "")
-
-
-class Rules(NamedTuple):
-    """Rules of all lists, see `Moments.from_frame`."""
-
-    repeat: bool
-    excluded: np.ndarray
 
 
 class RecommendationConfig(Block):

@@ -1,13 +1,14 @@
 """Lists for all requested users, with their reasons, and what is delivered of them."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import polars as pl
+from pydantic import JsonValue
 from rich.table import Table
 
 from reclora_kedro.candidates.moments import NO_ITEM, NOTHING, rows_of_lists, why_empty
@@ -137,13 +138,36 @@ class Delivery:
         )
 
 
+class VisitorList(TypedDict):
+    """What a visitor took, as titles, and the list for it: rank, title and because of each item."""
+
+    taken: Sequence[str]
+    list: Sequence[Mapping[str, object]]
+
+
+class ServedUsers(TypedDict):
+    """Numbers of users whose lists were made."""
+
+    users: int
+    fallbacks: int  # users without events, who get the most popular items
+    empty_candidate_sets: int  # users without any candidate
+
+
+class ShortlistReport(ServedUsers):
+    """The entry `shortlist_report`."""
+
+    example: VisitorList | None  # None where users get other lists
+    concentration: JsonValue  # a `Concentration`; None for fewer than two lists
+    warnings: list[str]  # how lists are too alike
+
+
 def lists_for_users(
     recommender: FittedRecommender,
     users: Any,
     limit: int,
     table: pl.DataFrame | None = None,
     engine: EngineConfig = LOCAL,
-) -> tuple[pl.DataFrame, dict[str, Any]]:
+) -> tuple[pl.DataFrame, ServedUsers]:
     """Return each user's best items now, best first, at most `limit` of them.
 
     A user without events, or unknown to the log, gets the most popular items, without scores (a fallback).
@@ -155,8 +179,7 @@ def lists_for_users(
     Returns:
         Frame with user_id, item_id, title, user_index (null for an unknown user), item_index, score (what
         orders the list, null where nothing does), because (titles of the user's events nearest to the item) and
-        fallback, users in the requested order; and a report of users, fallbacks, empty_candidate_sets and
-        `concentration` (see there).
+        fallback, users in the requested order; and numbers of users.
     """
     log = recommender.log
     everyone = log.users["user_id"] if table is None else table["user_id"]
@@ -167,12 +190,11 @@ def lists_for_users(
     lists = pl.concat(map_shards(deliver, shards, engine, "lists", one_thread=True))
     deliver.warn_of_empty(requested, lists)
     fallback_of = lists.unique("user_id")["fallback"]
-    report: dict[str, Any] = {
-        "users": requested.height,
-        "fallbacks": int(fallback_of.sum()),
-        "empty_candidate_sets": requested.height - len(fallback_of),
-    }
-    return lists, report
+    return lists, ServedUsers(
+        users=requested.height,
+        fallbacks=int(fallback_of.sum()),
+        empty_candidate_sets=requested.height - len(fallback_of),
+    )
 
 
 def concentration(lists: pl.DataFrame, n: int, catalogue: int) -> Concentration | None:
@@ -264,7 +286,7 @@ def titles_table(recommendations: pl.DataFrame) -> Table | str:
     return table
 
 
-def delivery_lines(method: str, label: str, reason: str, report: Mapping[str, Any]) -> str:
+def delivery_lines(method: str, label: str, reason: str, report: ShortlistReport) -> str:
     """Return in sentences how lists are made, for how many users, and how alike they are."""
     lines = [f"Lists are made by {method} ({label}): {reason}."]
     counts = f"{report['users']:,} users"
@@ -272,10 +294,11 @@ def delivery_lines(method: str, label: str, reason: str, report: Mapping[str, An
         counts += f", of whom {report['fallbacks']:,} without events get the most popular items"
     if report["empty_candidate_sets"]:
         counts += f", {report['empty_candidate_sets']:,} without any candidate"
-    if (alike := report["concentration"]) is None:
+    if report["concentration"] is None:
         return "\n".join([*lines, f"{counts}."])
+    alike = Concentration.model_validate(report["concentration"])
     lines.append(
-        f"{counts}; their lists hold {alike['coverage']:.1%} of all items, and two users share "
-        f"{alike['overlap']:.0%} of a list on average."
+        f"{counts}; their lists hold {alike.coverage:.1%} of all items, and two users share {alike.overlap:.0%} of a "
+        "list on average."
     )
     return "\n".join([*lines, *report["warnings"]])

@@ -46,7 +46,7 @@ def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, len
             f"the models that rank are {', '.join(list_makers)}",
             ("Name one of these, or write ", NULL, " to compare with the best"),
         )
-    likes = draw_positives(log, "test", config.rows, config.seed, **recommender.rules._asdict())
+    likes = draw_positives(log, "test", config.rows, config.seed, recommender.rules)
     if (users := likes["user_index"].n_unique()) < 2:
         least, split, limit = Parameter("history.min_history"), Parameter("history.split"), Parameter("ranking.rows")
         advice: Phrase = "Lower ", least, ", or leave more samples to the test split by ", split

@@ -1,6 +1,7 @@
 """Metrics of the lists of several methods with intervals over users, and comparisons of the methods."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,6 @@ from kedro_provenance.errors import NULL, Fault, MismatchError, Parameter
 from reclora_kedro.errors import Table
 from reclora_kedro.evaluation.bootstrap import Bootstrap, Floats, holm
 from reclora_kedro.evaluation.metric import RankingMetric, columns_of
-from reclora_kedro.evaluation.records import Record
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE, HISTORY_EDGES, Segmentation, in_bands
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation.list_metrics import (
@@ -25,9 +25,62 @@ from reclora_kedro.recommendation.list_metrics import (
     ranks_in_lists,
 )
 
+Number = float | None
+"""A figure; None where it is undefined, as a difference from itself or an interval over one user."""
 ACCURACY = ("hit_rate", "ndcg")
 OF_LISTS = (HIT_RATE, NDCG, NOVELTY, *BEYOND_ACCURACY)
 CURVE_POINTS = 60
+
+
+class Accuracy(TypedDict):
+    """Hit rate and NDCG of the lists of a model, cut at k, with the ends of their intervals over users."""
+
+    model: str
+    k: int
+    users: int
+    rows: int
+    hit_rate: float
+    hit_rate_low: Number
+    hit_rate_high: Number
+    ndcg: float
+    ndcg_low: Number
+    ndcg_high: Number
+    coverage: float  # share of the catalogue in any list
+
+
+class Difference(TypedDict):
+    """The NDCG of a model less that of the best baseline at the same cutoff, which has none itself."""
+
+    baseline: str
+    ndcg_difference: Number
+    ndcg_difference_low: Number
+    ndcg_difference_high: Number
+    p_value: Number  # two-sided, of this pair alone
+    p_adjusted: Number  # for all pairs, see `holm`
+
+
+class RankingRow(Accuracy, Difference):
+    """Metrics of a model at a cutoff; those of further metrics and their ends are in columns of their names.
+
+    So are ``among_…``, the hit rates of further lengths.
+    """
+
+    candidates: float  # mean number per row
+    confidence: float  # of intervals
+    user_hit_rate: float  # mean of the users' means, as is the next one
+    user_ndcg: float
+
+
+class BeyondAccuracyRow(Accuracy):
+    """Metrics of a model's lists at a cutoff, for the rows of a segment.
+
+    Those of `BEYOND_ACCURACY` are in columns of their names, None if undefined.
+    """
+
+    by: str
+    segment: str
+    novelty: Number
+    gini: float  # see `gini`
 
 
 def compute_ranking_metrics(
@@ -38,7 +91,7 @@ def compute_ranking_metrics(
     bootstrap: Bootstrap,
     among_first: tuple[int, ...] = (),
     metrics: Sequence[RankingMetric] = OWN_METRICS,
-) -> list[Record]:
+) -> list[RankingRow]:
     """Metrics of every model at every cutoff, means over likes, with intervals over users.
 
     Besides, the NDCG of every model is compared with that of the best baseline at the same cutoff, on the same draws of
@@ -50,19 +103,12 @@ def compute_ranking_metrics(
         among_first: further lengths, of which the hit rate alone is told.
         metrics: `OWN_METRICS`, and further ones.
 
-    Returns:
-        Records of model, k, users, rows, candidates (mean number per row) and confidence; each metric that is a mean
-        over rows with its ends `…_low` and `…_high`; coverage; user_hit_rate and user_ndcg (means of the users' means);
-        among_… (hit rates of the further lengths); baseline (the best one) and, None for the baseline itself,
-        ndcg_difference (the model's less the baseline's), its ends, p_value (two-sided, of this pair alone) and
-        p_adjusted (for all pairs, see `holm`).
-
     Raises:
         MismatchError: the models ranked different rows.
         ValueError: the rows are of fewer than two users.
     """
     _require_same_rows_of_users(item_ranks)
-    records: list[Record] = []
+    records = list[dict[str, Any]]()
     ndcg: dict[tuple[str, int], Floats] = {}
     likes = item_ranks.filter(model=item_ranks["model"][0]).group_by("user_index").len().sort("user_index")
     weights = likes["len"].to_numpy().astype(np.float64)
@@ -75,7 +121,7 @@ def compute_ranking_metrics(
             ndcg[model, k] = users["ndcg"].to_numpy()
             means = bootstrap.means(users.drop("user_index").to_numpy(), weights)
             low, high = (end.clip(*bounds) for end in means.interval(bootstrap.confidence))
-            record = {"model": model, "k": k, "users": means.units, "rows": ranks.height}
+            record: dict[str, Any] = {"model": model, "k": k, "users": means.units, "rows": ranks.height}
             record |= {"candidates": ranks["candidates"].mean(), "confidence": bootstrap.confidence}
             estimates = np.stack([means.value, low, high], axis=1).ravel().tolist()
             record |= dict(zip(columns_of(means_over_rows), estimates, strict=True))
@@ -83,7 +129,7 @@ def compute_ranking_metrics(
             record |= {f"among_{n}": (lists.rank <= n).mean() for n in among_first}
             records.append(record | {"coverage": (lists.items.sum(axis=0) > 0).mean().item()})
     differences = compare_with_baseline(ndcg, weights, baselines, bootstrap)
-    return [record | differences[record["model"], record["k"]] for record in records]
+    return [cast(RankingRow, record | differences[record["model"], record["k"]]) for record in records]
 
 
 def user_means(user_index: pl.Series, lists: RankedLists, metrics: Sequence[RankingMetric]) -> pl.DataFrame:
@@ -106,22 +152,28 @@ def hit_rate_curves(item_ranks: pl.DataFrame) -> dict[str, tuple[npt.NDArray[np.
 
 def compare_with_baseline(
     user_means: dict[tuple[str, int], Floats], weights: Floats, baselines: Sequence[str], bootstrap: Bootstrap
-) -> dict[tuple[str, int], Record]:
-    """Paired differences of every model to the best baseline at the same cutoff, as `compute_ranking_metrics` has them.
+) -> dict[tuple[str, int], Difference]:
+    """Paired differences of every model to the best baseline at the same cutoff.
 
     The NDCG of each user is by model and cutoff; weights are the users' numbers of likes, all of shape (users,).
     """
     best = {
         k: max(baselines, key=lambda model: np.average(user_means[model, k], weights=weights)) for _, k in user_means
     }
-    compared = {}
+    compared = dict[tuple[str, int], Difference]()
     for (model, k), means in user_means.items():
-        record = dict.fromkeys(("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_value"))
+        values: list[Number] = [None] * 4
         if model != best[k]:
             gain = bootstrap.means((means - user_means[best[k], k])[:, None], weights)
-            values = (gain.value, *gain.interval(bootstrap.confidence), gain.p_value())
-            record = dict(zip(record, (value.item() for value in values), strict=True))
-        compared[model, k] = {"baseline": best[k], **record, "p_adjusted": None}
+            values = [each.item() for each in (gain.value, *gain.interval(bootstrap.confidence), gain.p_value())]
+        compared[model, k] = Difference(
+            baseline=best[k],
+            ndcg_difference=values[0],
+            ndcg_difference_low=values[1],
+            ndcg_difference_high=values[2],
+            p_value=values[3],
+            p_adjusted=None,
+        )
     pairs = [record for record in compared.values() if record["p_value"] is not None]
     for record, p_adjusted in zip(pairs, holm(np.array([record["p_value"] for record in pairs])), strict=True):
         record["p_adjusted"] = float(p_adjusted)
@@ -149,17 +201,12 @@ def _require_same_rows_of_users(item_ranks: pl.DataFrame) -> None:
 
 def compute_beyond_accuracy(
     item_ranks: pl.DataFrame, log: InteractionLog, cutoffs: Sequence[int], bootstrap: Bootstrap
-) -> list[Record]:
+) -> list[BeyondAccuracyRow]:
     """Return the metrics of every model's lists at every cutoff, for all rows and for each segment of `segment_likes`.
 
     Args:
         item_ranks: see `rank_likes`; the popular items that serendipity compares with are those of the model
             `popularity`, without which it is undefined.
-
-    Returns:
-        Records of model, k, by and segment, rows, users, the means over rows of hit_rate, ndcg, novelty and the metrics
-        of `BEYOND_ACCURACY`, None if undefined; the ends `…_low` and `…_high` over users of the first two; coverage
-        (share of the catalogue in any list of the segment) and gini (see `gini`).
     """
     catalogue = Catalogue.from_log(log)
     popular, likes = item_ranks.filter(model="popularity"), item_ranks.filter(model=item_ranks["model"][0])
@@ -169,18 +216,19 @@ def compute_beyond_accuracy(
             own = lists[model, k] = RankedLists.from_ranks(ranks, k, catalogue, popular if popular.height else None)
             means = {metric.name: np.asarray(per_row(own), float) for metric in OF_LISTS if (per_row := metric.per_row)}
             values[model, k] = pl.DataFrame({"user_index": ranks["user_index"], **means})
-    records = []
+    records = list[BeyondAccuracyRow]()
     for by, names, places in segment_likes(likes, log):
         for place in np.unique(places):
             chosen = places == place
             parts = [rows.filter(chosen) for rows in values.values()]
             intervals = _accuracy_intervals(parts, bootstrap)
             for (model, k), part, ends in zip(values, parts, intervals, strict=True):
-                record = {"model": model, "k": k, "by": by, "segment": names[place], "rows": part.height}
-                record |= {"users": part["user_index"].n_unique()}
+                record: dict[str, Any] = {"model": model, "k": k, "by": by, "segment": names[place]}
+                record |= {"rows": part.height, "users": part["user_index"].n_unique()}
                 record |= part.drop("user_index").select(pl.all().fill_nan(None).mean()).row(0, named=True) | ends
                 counts = lists[model, k].items[chosen].sum(axis=0)
-                records.append(record | {"coverage": (counts > 0).mean().item(), "gini": gini(counts)})
+                record |= {"coverage": (counts > 0).mean().item(), "gini": gini(counts)}
+                records.append(cast(BeyondAccuracyRow, record))
     return records
 
 

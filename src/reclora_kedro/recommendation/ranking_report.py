@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ from rich.text import Text
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.metric import Metric, columns_of
 from reclora_kedro.evaluation.page import render_page
-from reclora_kedro.evaluation.records import Records
 from reclora_kedro.evaluation.report import describe_tests
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
 from reclora_kedro.recommendation.list_metrics import (
@@ -26,13 +25,14 @@ from reclora_kedro.recommendation.list_metrics import (
     NOVELTY,
     ranking_metrics,
 )
+from reclora_kedro.recommendation.ranking_metrics import BeyondAccuracyRow, RankingRow
 from reclora_kedro.terminal import Columns, text_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def ranking_table(metrics: Records) -> Table:
+def ranking_table(metrics: Sequence[RankingRow]) -> Table:
     first, level = metrics[0], formats.level(metrics[0]["confidence"])
     likes = f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items"
     columns = _estimates(first["k"], *(metric for metric in ranking_metrics() if "{k}" in metric.heading))
@@ -43,11 +43,12 @@ def _estimates(k: int, *metrics: Metric) -> Columns:
     return {metric.heading.format(k=k): (metric.estimate, *columns_of([metric])) for metric in metrics}
 
 
-def ranking_tables(metrics: Records, beyond_accuracy: Records, notes: Mapping[str, str]) -> Group:
-    """Tabulate ranking metrics (see `compute_ranking_metrics`) per cutoff, over the whole ranking, and as differences.
+def ranking_tables(
+    metrics: Sequence[RankingRow], beyond_accuracy: Sequence[BeyondAccuracyRow], notes: Mapping[str, str]
+) -> Group:
+    """Tabulate ranking metrics per cutoff, over the whole ranking, and as differences in NDCG from the baseline.
 
-    Differences are in NDCG from the baseline; `beyond_accuracy` (see `compute_beyond_accuracy`) is of all segments, of
-    which those by users' activity are in the report alone; `notes` describes baselines by name.
+    Of metrics beyond accuracy, segments by users' activity are in the report alone; `notes` describes methods by name.
     """
     first, level, model = metrics[0], formats.level(metrics[0]["confidence"]), {"model": (str, "model")}
     tests = describe_tests(metrics, [record for record in metrics if record["model"] != record["baseline"]])
@@ -93,7 +94,10 @@ def ranking_tables(metrics: Records, beyond_accuracy: Records, notes: Mapping[st
 
 
 def render_ranking(
-    metrics: Records, beyond_accuracy: Records, figures: Mapping[str, go.Figure], notes: Mapping[str, str]
+    metrics: Sequence[RankingRow],
+    beyond_accuracy: Sequence[BeyondAccuracyRow],
+    figures: Mapping[str, go.Figure],
+    notes: Mapping[str, str],
 ) -> str:
     """Render the HTML page of the ranking pipeline, with figures "ranking", "hit_rate" and "second_stage"."""
     return render_page(

@@ -15,8 +15,9 @@ from reclora_kedro.candidates.moments import NO_ITEM, ItemOrder, Lists, Moments
 from reclora_kedro.candidates.popularity import Popularity, PopularitySettings
 from reclora_kedro.history.item_facts import ItemFacts
 from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.taken_items import Rules
 from reclora_kedro.recommendation.chosen import Choice, model_of
-from reclora_kedro.recommendation.config import SECOND_STAGES, Order, RecommendationConfig, Rules, method_name
+from reclora_kedro.recommendation.config import SECOND_STAGES, Order, RecommendationConfig, method_name
 from reclora_kedro.recommendation.features import CandidateReader
 from reclora_kedro.recommendation.second_stage import Delivered, ListMaker, Ordered, Reranked
 

@@ -4,10 +4,10 @@ Before each window, all sources are fitted anew to the events before it, with th
 window have chosen, and the second stage learns from the likes of the window before. The first window only teaches.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -17,14 +17,17 @@ from reclora_kedro.candidates.popularity import SECONDS_PER_DAY
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.splits import split_of
 from reclora_kedro.history.taken_items import draw_positives
-from reclora_kedro.recommendation.chosen import Choice, settings_of_sources
+from reclora_kedro.recommendation.chosen import Choice, Configs, SettingsOfSources, settings_of_sources
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import draw
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import SecondStage
 
-Train = Callable[[InteractionLog], Mapping[str, Any]]
-"""Trains weights on the training split of a log: by source, as `Training.trained` has them."""
+if TYPE_CHECKING:
+    from reclora_kedro.candidates.next_item.base import Retriever
+
+Train = Callable[[InteractionLog], "Retriever"]
+"""Trains a retriever on the training split of a log."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +117,7 @@ def windows_of(
     log: InteractionLog,
     config: BacktestConfig,
     recommendation: RecommendationConfig,
-    configs: Mapping[str, Any],
+    configs: Configs,
     train: Train | None = None,
 ) -> Iterator[Window]:
     """Yield the windows with what was fitted before each, the one that teaches first.
@@ -130,13 +133,13 @@ def windows_of(
             "(history.shared_clock is false): compare methods with `kedro run --pipelines ranking`."
         )
     bounds = bounds_of_windows(log.sequences.timestamp, config)
-    sources, stage = dict[str, Any](), SecondStage()
+    sources, stage = SettingsOfSources(), SecondStage()
     for number, (validates, start, end) in enumerate(zip(bounds, bounds[1:], bounds[2:], strict=False)):
         until_end = log_until(log, validates, start, end)
         is_training_event = until_end.sequences.timestamp < start
-        training = Training(until_end, is_training_event, {} if train is None else train(until_end))
-        rules = recommendation.rules(until_end.items)._asdict()
-        likes = draw_positives(until_end, "test", None, recommendation.seed, **rules)
+        training = Training(until_end, is_training_event, None if train is None else train(until_end))
+        rules = recommendation.rules(until_end.items)
+        likes = draw_positives(until_end, "test", None, recommendation.seed, rules)
         if likes["user_index"].n_unique() < 2:
             raise ValueError(
                 f"The window from {day(start)} to {day(end - 1)} has likes of {likes['user_index'].n_unique()} user(s) "

@@ -23,7 +23,7 @@ def moments_of(training, allowed=None):
 def test_lists_are_new_items_by_their_scores_with_an_index_or_without(fitted, log, monkeypatch, indexed_from, at_once):
     monkeypatch.setattr(module, "INDEXED_FROM", indexed_from)
     monkeypatch.setattr(module, "SEARCHED_AT_ONCE", at_once)
-    training = Training.from_log(log, {"retriever": fitted[0]})
+    training = Training.from_log(log, retriever=fitted[0])
     model = RetrieverModel.fit(training, NoSettings())
     few = np.array([2, 5, 11])
     moments = moments_of(training, allowed=[None, None, None, None, few])

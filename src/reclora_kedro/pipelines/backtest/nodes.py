@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -11,16 +13,18 @@ from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation import figures, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import backtest
-from reclora_kedro.recommendation.chosen import attributes, validated_configs
+from reclora_kedro.recommendation.backtest import AuditRow, Backtest, MethodRow, WindowRow, WinnerRow
+from reclora_kedro.recommendation.chosen import models_of, validated_configs
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
 from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from reclora_kedro.candidates.next_item.base import Retriever
 
 
 @reads(history=["item_embedding"])
@@ -34,28 +38,48 @@ def backtest_methods(
     retriever: RetrieverConfig = None,  # type: ignore[assignment]  # see above
     engine: EngineConfig = None,  # type: ignore[assignment]  # see above
     **sources: Any,
-) -> tuple[Records, Records]:
+) -> tuple[list[WindowRow], list[AuditRow]]:
     """Rank likes of each window by models fitted before it; return the metrics, and an audit of the last window."""
-    configs, encoders = validated_configs(recommendation.sources, sources), history.item_embedding.encoders
-    trained = (retriever, engine) if retriever else None
-    return backtest.run(log, config, recommendation, configs, bootstrap, encoders, trained)
+    return Backtest(
+        log=log,
+        config=config,
+        recommendation=recommendation,
+        configs=validated_configs(recommendation.sources, sources),
+        bootstrap=bootstrap,
+        encoders=history.item_embedding.encoders,
+        train=partial(train_for_windows, config=retriever, engine=engine) if retriever else None,
+    ).run()
 
 
-def audit_log(interactions: pl.LazyFrame, audited: Records) -> Records:
+def train_for_windows(log: InteractionLog, config: RetrieverConfig, engine: EngineConfig) -> Retriever:
+    """Train a retriever on the training split of a log that ends with a window."""
+    from reclora_kedro.candidates.next_item.training import fit_retriever
+
+    return fit_retriever(log, config, engine)[0]
+
+
+def audit_log(interactions: pl.LazyFrame, audited: Sequence[AuditRow]) -> list[AuditRow]:
     """Return what the log's figures may rest on: ties and the order of rows, sequence, and time."""
     return [*backtest.audit_ties(interactions), *audited]
 
 
-def summarize_windows(metrics: Records) -> tuple[Records, Records]:
+def summarize_windows(metrics: Sequence[WindowRow]) -> tuple[list[MethodRow], list[WinnerRow]]:
     """Return the means of each method over the windows, and what the winner of each window is worth in the next."""
     return backtest.summarize_methods(metrics), backtest.follow_winners(metrics)
 
 
-def plot_backtest(metrics: Records, recommendation: RecommendationConfig) -> go.Figure:
+def plot_backtest(metrics: Sequence[WindowRow], recommendation: RecommendationConfig) -> go.Figure:
     """Plot hit rate and NDCG of every method by window."""
-    return figures.plot_backtest(metrics, attributes("STYLE", recommendation.sources))
+    return figures.plot_backtest(
+        metrics, {name: model.STYLE for name, model in models_of(recommendation.sources).items()}
+    )
 
 
-def show_backtest(metrics: Records, methods: Records, winners: Records, audit: Records) -> None:
+def show_backtest(
+    metrics: Sequence[WindowRow],
+    methods: Sequence[MethodRow],
+    winners: Sequence[WinnerRow],
+    audit: Sequence[AuditRow],
+) -> None:
     """Print the metrics of each window, whether its order holds in the next, and the audit of the log."""
     show(report.backtest_tables(metrics, methods, winners, audit))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 from rich.text import Text
@@ -13,7 +13,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation.chosen import labels, stored_choice
+from reclora_kedro.recommendation.chosen import StoredChoice, labels, stored_choice
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.terminal import show
 
@@ -60,7 +60,7 @@ def write_report(
     training_report: Records,
     allow_mixed: bool,
     baselines: list[str],
-    candidate_choice: dict[str, Any] | None = None,
+    candidate_choice: StoredChoice | None = None,
     candidate_metrics: Records | None = None,
     shortlist_report: Record | None = None,
     **drawn: go.Figure,
@@ -95,7 +95,7 @@ def show_results(
     baselines: list[str],
     evaluation_report: str,
     candidate_metrics: Records | None = None,
-    candidate_choice: dict[str, Any] | None = None,
+    candidate_choice: StoredChoice | None = None,
 ) -> None:
     """Print how well models predict, and the verdict; the unused report as an input puts this node after it."""
     labels = attributes("LABEL", baselines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -9,7 +10,6 @@ import polars as pl
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.evaluation import figures
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import (
     item_ranks,
@@ -17,8 +17,9 @@ from reclora_kedro.recommendation import (
     ranking_metrics,
     ranking_report,
 )
-from reclora_kedro.recommendation.chosen import attributes, stored_choice
+from reclora_kedro.recommendation.chosen import StoredChoice, models_of, stored_choice
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
+from reclora_kedro.recommendation.ranking_metrics import BeyondAccuracyRow, RankingRow
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import NOTES
 from reclora_kedro.terminal import show
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 def rank_items(
     log: InteractionLog,
-    candidate_choice: Record,
+    candidate_choice: StoredChoice,
     config: RankingConfig,
     recommendation: RecommendationConfig,
     lens: Lens | None = None,
@@ -43,7 +44,7 @@ def rank_items(
     All have learned from the training events; `recommendation.protocol` says what else they know.
     """
     chosen = stored_choice(candidate_choice)
-    training = Training.from_split(log, {} if retriever is None else {"retriever": retriever})
+    training = Training.from_split(log, retriever=retriever)
     reader = None if lens is None else item_ranks.lens_reader(lens, log, recommendation.protocol)
     recommender = FittedRecommender.from_choice(training, chosen, recommendation, reader).as_measured(training)
     ranks = item_ranks.rank_test_likes(recommender, config, reader if config.lens else None)
@@ -54,7 +55,7 @@ def rank_items(
 def rerank_items(
     ranks: pl.DataFrame,
     ranking_scores: pl.DataFrame,
-    candidate_choice: Record,
+    candidate_choice: StoredChoice,
     config: RankingConfig,
     recommendation: RecommendationConfig,
 ) -> pl.DataFrame:
@@ -70,7 +71,7 @@ def compute_ranking_metrics(
     bootstrap: Bootstrap,
     ranks: pl.DataFrame,
     *of_variant: pl.DataFrame,
-) -> Records:
+) -> list[RankingRow]:
     """Return the metrics of every model at every cutoff, and differences of NDCG from the baseline's."""
     models = ranks["model"].unique(maintain_order=True).to_list()
     return ranking_metrics.compute_ranking_metrics(
@@ -90,32 +91,38 @@ def compute_beyond_accuracy(
     bootstrap: Bootstrap,
     ranks: pl.DataFrame,
     *of_variant: pl.DataFrame,
-) -> Records:
+) -> list[BeyondAccuracyRow]:
     """Return the metrics beyond accuracy of every model's lists, for all likes and by segments of them."""
     together = pl.concat([ranks, *of_variant])
     return ranking_metrics.compute_beyond_accuracy(together, log, config.cutoffs, bootstrap)
 
 
 def plot_ranking(
-    metrics: Records, candidate_choice: Record, *ranks: pl.DataFrame
+    metrics: Sequence[RankingRow], candidate_choice: StoredChoice, *ranks: pl.DataFrame
 ) -> tuple[go.Figure, go.Figure, go.Figure]:
     """Plot hit rate and NDCG of every model, its hit rate by the length of the list, and the second stage."""
-    styles, curves = attributes("STYLE", candidate_choice["sources"]), ranking_metrics.hit_rate_curves(pl.concat(ranks))
+    styles = {name: model.STYLE for name, model in models_of(candidate_choice["sources"]).items()}
+    curves = ranking_metrics.hit_rate_curves(pl.concat(ranks))
     second_stage = stored_choice(candidate_choice).stage.figure()
     return figures.plot_ranking(metrics, styles), figures.plot_hit_rates(curves, styles), second_stage
 
 
 def write_ranking_report(
-    metrics: Records, beyond_accuracy: Records, candidate_choice: Record, **drawn: go.Figure
+    metrics: Sequence[RankingRow],
+    beyond_accuracy: Sequence[BeyondAccuracyRow],
+    candidate_choice: StoredChoice,
+    **drawn: go.Figure,
 ) -> str:
     """Render all results as one HTML page."""
     return ranking_report.render_ranking(metrics, beyond_accuracy, drawn, _notes(candidate_choice))
 
 
-def show_ranking(metrics: Records, beyond_accuracy: Records, candidate_choice: Record) -> None:
+def show_ranking(
+    metrics: Sequence[RankingRow], beyond_accuracy: Sequence[BeyondAccuracyRow], candidate_choice: StoredChoice
+) -> None:
     """Print the ranking metrics."""
     show(ranking_report.ranking_tables(metrics, beyond_accuracy, _notes(candidate_choice)))
 
 
-def _notes(candidate_choice: Record) -> dict[str, str]:
-    return attributes("NOTE", candidate_choice["sources"]) | NOTES
+def _notes(candidate_choice: StoredChoice) -> dict[str, str]:
+    return {name: model.NOTE for name, model in models_of(candidate_choice["sources"]).items()} | NOTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +12,14 @@ from reclora_kedro.api import list_of_visitor
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.distributed.engine import EngineConfig, in_files
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.evaluation.report import methods_table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import delivery, item_ranks
 from reclora_kedro.recommendation.choice import MethodChoice
-from reclora_kedro.recommendation.chosen import choice_before, labels, stored_choice, validated_configs
+from reclora_kedro.recommendation.chosen import StoredChoice, choice_before, labels, stored_choice, validated_configs
 from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.delivery import ShortlistReport
+from reclora_kedro.recommendation.ranking_metrics import RankingRow
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.terminal import show
 
@@ -30,39 +32,39 @@ def choose_method(
     log: InteractionLog,
     config: RecommendationConfig,
     bootstrap: Bootstrap,
-    candidate_choice_before: Record | None,
+    candidate_choice_before: StoredChoice | None,
     engine: EngineConfig,
     lens: Lens | None = None,
     retriever: Retriever | None = None,
     **sources: Any,
-) -> tuple[Record, Records]:
+) -> tuple[StoredChoice, list[RankingRow]]:
     """Choose how items are found, by validation likes; return the choice, and the metrics that it was based on."""
     choice, compared = MethodChoice(
         log=log,
         config=config,
-        blocks=validated_configs(config.sources, sources),
+        configs=validated_configs(config.sources, sources),
         bootstrap=bootstrap,
         lens=None if lens is None else item_ranks.lens_reader(lens, log, config.protocol),
-        trained=_trained(retriever),
+        retriever=retriever,
         in_use=choice_before(candidate_choice_before),
         engine=engine,
     ).choose()
-    return choice.model_dump(mode="json"), compared
+    return choice.stored(), compared
 
 
 def shortlist_candidates(
     log: InteractionLog,
     recommendation_candidates: Any,
-    candidate_choice: Record,
+    candidate_choice: StoredChoice,
     config: RecommendationConfig,
     engine: EngineConfig,
     lens: Lens | None = None,
     retriever: Retriever | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame, Record, dict[str, np.ndarray]]:
+) -> tuple[pl.DataFrame, pl.DataFrame, ShortlistReport, dict[str, np.ndarray]]:
     """Return each user's best candidates with reasons, questions about them, counts, and what took long to learn."""
     chosen, bare = stored_choice(candidate_choice), delivery.without_samples(log)
     table = delivery.candidate_table(recommendation_candidates, log) if config.candidates == "table" else None
-    training = Training.from_log(bare, _trained(retriever), engine)
+    training = Training.from_log(bare, retriever=retriever, engine=engine)
     reader = None if lens is None else item_ranks.lens_reader(lens, bare, "live")
     fitted = FittedRecommender.from_choice(training, chosen, config, reader)
     training.release()
@@ -70,18 +72,15 @@ def shortlist_candidates(
     example = list_of_visitor(fitted, config.top_n) if shows_example else None
     learned, users = fitted.learned(), len(log.users if config.users is None else config.users)
     with in_files(fitted, engine, users) as fitted:
-        shortlist, report = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
+        shortlist, served = delivery.lists_for_users(fitted, config.users, config.shortlist, table, engine)
     alike = delivery.concentration(shortlist, config.top_n, log.items.height)
-    report |= {
-        "example": example,
-        "concentration": None if alike is None else alike.model_dump(mode="json"),
-        "warnings": [] if alike is None or table is not None else alike.warnings(chosen.at_test_moments),
-    }
+    report = ShortlistReport(
+        **served,
+        example=example,
+        concentration=None if alike is None else alike.model_dump(mode="json"),
+        warnings=[] if alike is None or table is not None else alike.warnings(chosen.at_test_moments),
+    )
     return shortlist, delivery.candidate_questions(log, shortlist), report, learned
-
-
-def _trained(retriever: Retriever | None) -> dict[str, Any]:
-    return {} if retriever is None else {"retriever": retriever}
 
 
 def recommend(
@@ -89,7 +88,7 @@ def recommend(
     config: RecommendationConfig,
     scores: pl.DataFrame | None = None,
     log: InteractionLog | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame, Record]:
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
     """Return each user's best items, also as lines of text, and the number of pairs that a variant scored.
 
     A log is given if `config.diversity` compares the items that a variant has scored.
@@ -101,7 +100,10 @@ def recommend(
 
 
 def show_recommendations(
-    recommended: pl.DataFrame, candidate_metrics: Records, candidate_choice: Record, shortlist_report: Record
+    recommended: pl.DataFrame,
+    candidate_metrics: Sequence[RankingRow],
+    candidate_choice: StoredChoice,
+    shortlist_report: ShortlistReport,
 ) -> None:
     """Print the recommendations of one user, how well methods find items, and how lists are made."""
     show(delivery.titles_table(recommended))
