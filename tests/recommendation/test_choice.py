@@ -71,8 +71,8 @@ def log():
 
 
 def choose(log, before=None, **changes):
-    asked = {"log": log, "config": config(**changes), "blocks": CONFIGS, "bootstrap": BOOTSTRAP}
-    return MethodChoice(**asked, in_use=before).choose()
+    given = {"log": log, "config": config(**changes), "configs": CONFIGS, "bootstrap": BOOTSTRAP}
+    return MethodChoice(**given, in_use=before).choose()
 
 
 def test_likes_of_other_users_than_those_that_taught_choose_the_method(log, monkeypatch):
@@ -104,7 +104,7 @@ def test_workers_choose_what_one_process_chooses(log, workers_here):
     configs = CONFIGS | {"item_knn": ItemKnnConfig(popularity_powers=(0.5, 0.1, 0.9), text_weights=(0.0,))}
     engines = (LOCAL, workers_here(7).model_copy(update={"workers": 2}))
     alone, shared = (
-        MethodChoice(log=log, config=config(), blocks=configs, bootstrap=BOOTSTRAP, engine=engine).choose()
+        MethodChoice(log=log, config=config(), configs=configs, bootstrap=BOOTSTRAP, engine=engine).choose()
         for engine in engines
     )
     assert alone == shared
