@@ -202,8 +202,8 @@ def test_an_index_that_reads_all_its_lists_recommends_what_exact_scores_do(tmp_p
     log = current_model.log
     items = torch.from_numpy(log.sequences.item_index[log.training_events()].astype(np.int64))
     config = RetrieverConfig.model_validate(block("candidates", "retriever", device="cpu", dim=8))
-    retriever = fresh_retriever(torch.from_numpy(log.item_text_vectors()), items, config).freeze()
-    settings = {"choice": {"sources": {"retriever": {}}}, "retriever": retriever, "top_n": 6, "shortlist": 8}
+    trained = fresh_retriever(torch.from_numpy(log.item_text_vectors()), items, config).freeze()
+    settings = {"choice": {"sources": {"retriever": {}}}, "retriever": trained, "top_n": 6, "shortlist": 8}
     exact = with_recommender(current_model, "retriever", "candidates", **settings)
     monkeypatch.setattr(retriever, "INDEXED_FROM", ITEMS)
     indexed = with_recommender(current_model, "retriever", "candidates", **settings)
