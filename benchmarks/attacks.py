@@ -105,6 +105,12 @@ def corrections(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.Dat
     return pl.concat([night, turned(known.tail(5000).sample(60, seed=number))])
 
 
+def drift(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.DataFrame:
+    """The night, by which another thirtieth of all users has changed tastes for good: honest, and not to be refused."""
+    has_changed = pl.col("user_id").hash(seed=0) % 30 <= number
+    return pl.concat([night.filter(~has_changed), turned(night.filter(has_changed))])
+
+
 def known_accounts(night: pl.DataFrame, number: int, known: pl.DataFrame) -> pl.DataFrame:
     """The night, and rows of four known users against their tastes."""
     users = known["user_id"].value_counts(sort=True)["user_id"].head(4)
@@ -147,6 +153,7 @@ ATTACKS: dict[str, Attack] = {
     "200 rows a year ahead": in_the_future,
     "751 known dislikes become likes": to_likes,
     "60 honest corrections": corrections,
+    "a thirtieth of users a night changes tastes": drift,
     "4 known accounts against their tastes": known_accounts,
     "120 fake users wait a night, then lift an item": lift_after_a_night,
     "19 fake users a night pull an item": pull,

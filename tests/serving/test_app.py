@@ -271,6 +271,16 @@ def test_an_event_counts_in_the_very_next_answer(client, current_model):
     assert taken in {near["item"] for entry in after["items"] for near in entry["because"]["neighbours"]}
 
 
+def test_reasons_count_the_events_of_an_item_that_are_of_new_accounts(tmp_path, current_model):
+    with serving(tmp_path, current_model) as client:
+        client.post("/events", json={"events": [{"user": user, "item": "7", "rating": 5} for user in (900, 901, 3)]})
+        body = {"user": "4", "candidates": ["7"], "include_seen": True, "explain": True}
+        [because] = [entry["because"] for entry in client.post("/recommend", json=body).json()["items"]]
+        assert because["item_ratings_by_new_users"] == 2 < because["item_ratings"]
+        page = client.get("/page/user", params={"user": "4"}).text
+    assert ("of the item's are of new accounts" in page) == (">Film 7 (1990)<" in page.partition("<ol>")[2])
+
+
 def test_an_event_changes_what_the_linear_model_recommends_next(tmp_path, current_model):
     with serving(tmp_path, of_kind(current_model, "linear")) as client:
         before = items_of(client.post("/recommend", json={"user": "2", "n": 5}))

@@ -200,11 +200,11 @@ def test_accounts_that_pull_an_item_by_a_few_each_night_are_named_and_honest_one
     ]
     grown, named = before, []
     for night in nights:
-        named.append(moved_items(night, grown.lazy(), established_users(log, log, CONFIG), CONFIG))
+        named.append(moved_items(night, grown.lazy(), established_users(log, log), CONFIG))
         grown = pl.concat([grown, night])
     assert [list(each) for each in named] == [[], *[[item]] * 4]
     honest = later(log, 400, users=USERS).select(before.columns)
-    assert moved_items(honest, before.lazy(), established_users(log, log, CONFIG), CONFIG) == {}
+    assert moved_items(honest, before.lazy(), established_users(log, log), CONFIG) == {}
 
 
 def test_an_account_is_new_until_it_has_been_there_for_days_with_some_events(log):
@@ -216,7 +216,7 @@ def test_an_account_is_new_until_it_has_been_there_for_days_with_some_events(log
     columns["timestamp"] = np.concatenate([events.timestamp, *seconds])
     offsets = np.concatenate([events.offsets, events.offsets[-1] + np.cumsum(ends)])
     grown = replace(log, users=users, sequences=type(events)(offsets=offsets, **columns))
-    assert sorted({*established_users(grown, log, CONFIG)} - {*log.users["user_id"]}) == [501]
+    assert sorted({*established_users(grown, log)} - {*log.users["user_id"]}) == [501]
 
 
 def test_ratings_that_change_in_one_direction_are_a_group_and_honest_corrections_are_taken(log, before, fit):

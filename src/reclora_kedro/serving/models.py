@@ -35,6 +35,7 @@ from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import ALWAYS, CurrentLog, LiveLog
+from reclora_kedro.update.updates import are_aged
 
 Fallback = Literal["unknown_user", "no_events"] | Nothing
 SCALES = {
@@ -403,8 +404,9 @@ def _reasons(answer: Answer) -> list[dict[str, Any]]:
     moments = now.recommender.moments(pairs[:1])
     [nearest] = now.recommender.explain(moments, answer.items[None])
     ranks = now.recommender.reader.ranks(moments) if now.current_model.choice.kind in SECOND_STAGES else {}
-    of_user = now.log.sequences.label[now.log.sequences.starts[answer.user] : now.log.sequences.ends[answer.user]]
-    counts = {"user_ratings": len(of_user), "user_likes": int(of_user.sum())}
+    events = now.log.sequences
+    own = events.label[events.starts[answer.user] : events.ends[answer.user]]
+    of_user = {"user_ratings": len(own), "user_likes": int(own.sum())}
     return [
         {
             "neighbours": [
@@ -413,20 +415,20 @@ def _reasons(answer: Answer) -> list[dict[str, Any]]:
             ],
             "ranks": ranks.get(item, {}),
         }
-        | dict(zip(("item_ratings", "item_likes"), _events_and_likes(now.log, item), strict=True))
-        | counts
+        | _counts(now.log, item)
+        | of_user
         for item, (items, weights) in zip(answer.items.tolist(), nearest, strict=True)
     ]
 
 
-def _events_and_likes(log: InteractionLog, item: int) -> tuple[int, int]:
-    """Return the numbers of events and likes that a log has of an item."""
-    events = likes = 0
+def _counts(log: InteractionLog, item: int) -> dict[str, int]:
+    """Return how many events and likes a log has of an item, and how many of the events are of new accounts."""
+    counts = np.zeros(3, dtype=np.int64)
     for part in log.sequences.by_item:
         [first], [end] = part.log.range_before(np.array([item]), np.array([ALWAYS]))
-        events += part.sign * int(end - first)
-        likes += part.sign * int(part.label[part.log.order[first:end]].sum())
-    return events, likes
+        rows = part.log.order[first:end]
+        counts += part.sign * np.array([len(rows), part.label[rows].sum(), (~are_aged(log, part.user[rows])).sum()])
+    return dict(zip(("item_ratings", "item_likes", "item_ratings_by_new_users"), counts.tolist(), strict=True))
 
 
 def _rounded(values: Any) -> list[float]:

@@ -20,9 +20,6 @@ class ExaminationConfig(Block):
     turned_share: ClassVar[float] = 0.8  # of them in one direction, which honest corrections don't have
     accounts_share: ClassVar[float] = 0.2  # of a group's accounts, at most, that are taken out for the rest to pass
 
-    # An account that the first log lacks is new until it is older and has more events than this.
-    new_days: ClassVar[int] = 7
-    new_events: ClassVar[int] = 5
     rate_change: ClassVar[float] = 0.05  # of an item's like rate by new accounts
     top: ClassVar[int] = 50  # items by likes, into which new accounts may lift one from beyond twice its rank
 

@@ -21,7 +21,6 @@ from reclora_kedro.history.log_builder import Growth, build_log
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.events import EVENT_KEY, MOMENT_KEY
-from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
@@ -32,6 +31,7 @@ from reclora_kedro.update.updates import (
     append_events,
     append_items,
     append_users,
+    are_aged,
     with_labels_of,
 )
 
@@ -101,7 +101,7 @@ class Examination:
                     *(rows, users, group, alarm, group, group),
                 )
         accepted = unseen.join(out, on=EVENT_KEY, how="anti", maintain_order="left")
-        established = established_users(self.current.log, self.first.log, config)
+        established = established_users(self.current.log, self.first.log)
         for item, message in moved_items(accepted, self.log, established, config).items():
             report.record(f"interactions of the item {item}", accepted.filter(item_id=item).height, message)
             logger.warning("New accounts may move the item %s: %s.", item, message)
@@ -149,7 +149,7 @@ class Examination:
         config, users = self.config, added.group_by("user_id").len("rows")
         most = (pl.col("rows") > config.user_rows) & (pl.col("rows") > config.user_share * added.height)
         is_crowd = pl.col("user_id").is_in(users.filter(most)["user_id"].implode())
-        established = established_users(self.current.log, self.first.log, config)
+        established = established_users(self.current.log, self.first.log)
         is_known = pl.col("user_id").is_in(established.implode())
         kind = pl.when(is_known).then(pl.lit("known-users")).otherwise(pl.lit(NEW_USERS))
         kind = pl.when(pl.col("was").is_not_null()).then(pl.lit(CHANGED)).otherwise(kind)
@@ -279,16 +279,12 @@ def decided(
     return kept_out.with_columns(alarm=pl.when(is_rejected).then(pl.lit(REJECTED)).otherwise("alarm"))
 
 
-def established_users(log: InteractionLog, first: InteractionLog, config: ExaminationConfig) -> pl.Series:
+def established_users(log: InteractionLog, first: InteractionLog) -> pl.Series:
     """Return the ids of users of the first log, and of those that have been there for some days, with some events.
 
     Others are new, also if an earlier update has taken in events of theirs: what they do is counted over these days.
     """
-    events = log.sequences
-    lengths = events.ends - events.starts
-    first_seconds = events.timestamp[np.minimum(events.starts, max(len(events.timestamp) - 1, 0))]
-    is_old = first_seconds <= log.last_second - config.new_days * SECONDS_PER_DAY if log.shared_clock else True
-    aged = log.users["user_id"].filter(pl.Series((lengths >= config.new_events) & is_old))
+    aged = log.users["user_id"].filter(pl.Series(are_aged(log, np.arange(log.users.height))))
     return pl.concat([first.users["user_id"], aged]).unique()
 
 

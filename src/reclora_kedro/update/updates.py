@@ -26,7 +26,7 @@ from reclora_kedro.ingestion.entities import listed_rows, title_of_untitled
 from reclora_kedro.ingestion.events import EVENT_KEY
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.ingestion.ids import IdError, canonical, canonical_as
-from reclora_kedro.ingestion.plausible_times import believed_seconds, day_of
+from reclora_kedro.ingestion.plausible_times import SECONDS_PER_DAY, believed_seconds, day_of
 
 if TYPE_CHECKING:
     from reclora_kedro.lens.base import Lens
@@ -39,6 +39,7 @@ JOURNAL_EVENTS = "journal events"
 IN_THE_FUTURE = ("timestamp after ", "journal events in the future")
 """How the checks of a report begin that count such rows."""
 SHARES = SplitShares(train=0.6, validation=0.2)  # of the new samples; the rest, the newest, compares the models
+NEW_DAYS, NEW_EVENTS = 7, 5  # an account is new until it is older and has so many events
 LATE_SHARE = 0.1  # of the new rows, above which a run warns of late ones
 
 
@@ -268,6 +269,15 @@ def known_moments(log: InteractionLog) -> pl.DataFrame:
     events = {"user_index": user_of_events(log.sequences.offsets), "timestamp": log.sequences.timestamp}
     moments = [pl.DataFrame(events), log.samples.select(MOMENT)]
     return pl.concat(moments, how="vertical_relaxed").unique()
+
+
+def are_aged(log: InteractionLog, users: np.ndarray) -> np.ndarray:
+    """Return whether users, by index, have been there for some days, with some events; others are new accounts."""
+    events = log.sequences
+    starts, lengths = events.starts[users], (events.ends - events.starts)[users]
+    first_seconds = events.timestamp[np.minimum(starts, max(len(events.timestamp) - 1, 0))]
+    is_old = first_seconds <= log.last_second - NEW_DAYS * SECONDS_PER_DAY if log.shared_clock else True
+    return (lengths >= NEW_EVENTS) & is_old
 
 
 def new_split(interactions: pl.LazyFrame, users: pl.DataFrame, known: pl.DataFrame) -> tuple[int, int]:
