@@ -30,7 +30,11 @@ from kedro_provenance.lock import lock_data
 from kedro_provenance.run import Run, configuration
 from kedro_provenance.start import RECORDS
 from reclora_kedro.cells import CellRunner, cell_runner, check_cell, run_cell
+from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.pipelines.checks import checks
+from reclora_kedro.serving.journal_databases import erase_events
+from reclora_kedro.update import certificate
+from reclora_kedro.update.remains import Forgotten, files_that_name
 
 logger = logging.getLogger(__name__)
 
@@ -107,10 +111,6 @@ def forget(project: Path, only_missing_outputs: bool = False, **session: Any) ->
 
 
 def _erase(run: Run) -> None:
-    from reclora_kedro.ingestion.ids import id_text
-    from reclora_kedro.serving.journal_databases import erase_events
-    from reclora_kedro.update import certificate
-
     catalog, users = cast(Any, run.catalog), run.parameters["forget"]["users"]
     archive = Archive(catalog, run.stores)
     try:
@@ -163,18 +163,15 @@ def _erase(run: Run) -> None:
     logger.log(level, "%d files or tables still name a forgotten user or cannot be read: see %s.", len(found), file)
 
 
-def _write(file: Path, certificate: dict[str, Any]) -> None:
-    atomic_file(file, json.dumps(certificate, indent=1).encode())
+def _write(file: Path, certified: dict[str, Any]) -> None:
+    atomic_file(file, json.dumps(certified, indent=1).encode())
 
 
 def _search(run: Run, archive: Archive) -> tuple[dict[str, str], list[str]]:
     """Search all that the project keeps for the users by content; return what names them, and where was searched."""
-    from reclora_kedro.update.certificate import erased_contents
-    from reclora_kedro.update.remains import Forgotten, files_that_name
-
     forgotten = Forgotten.from_versions(run.parameters["forget"]["users"], [], pl.Series(dtype=pl.String))
     certificates = sorted((run.data / CERTIFICATES).glob("*.json"))
-    erased = erased_contents(json.loads(file.read_bytes()) for file in certificates)
+    erased = certificate.erased_contents(json.loads(file.read_bytes()) for file in certificates)
     found, places = dict[str, str](), list[str]()
     erased -= {each.content for each in archive.versions()}  # made again, and equal
     for address, options in _places(run):

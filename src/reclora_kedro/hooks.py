@@ -16,6 +16,8 @@ from kedro_provenance.session_parameters import session_parameters
 from kedro_provenance.unfinished import CHOICES
 from reclora_kedro.current_model import CHOICE
 from reclora_kedro.extras import missing_extra
+from reclora_kedro.pipelines.names import PipelineNames
+from reclora_kedro.terminal import show
 
 RESULTS = {
     "recommendations_csv": "Recommendations of all users:",
@@ -50,8 +52,6 @@ class RecommenderHooks:
             show_left_out(session_parameters())
 
     def _show_end(self, catalog: Any) -> None:
-        from reclora_kedro.terminal import show
-
         env = self._context.env
         for name, heading in RESULTS.items():
             show(f"{heading}\n  {self._newest_file(catalog, name)}")
@@ -82,9 +82,6 @@ def _activation() -> str:
 
 def show_left_out(parameters: Mapping[str, Any]) -> None:
     """Say what a default run leaves out where every row is liked, or the packages of an LLM are not installed."""
-    from reclora_kedro.pipelines.names import PipelineNames
-    from reclora_kedro.terminal import show
-
     if PipelineNames.from_parameters(parameters).likes_alone:
         show(
             "Every row of the log is liked. The rest of the default flow (lens, LLM, evaluation) learns from rows that "

@@ -10,7 +10,7 @@ import torch
 
 from few_rows import adapter_config, few_rows_training, load_model, random_prompts, with_adapter
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
-from reclora_kedro.llm.frozen_layers import FrozenLayers
+from reclora_kedro.llm.attention import FrozenLayers
 
 
 def counted(model):

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from kedro_provenance.files.sealed import DIGESTS
-from reclora_kedro.llm import gguf
-from reclora_kedro.llm.gguf import cached_gguf, dequantise_gguf
+from reclora_kedro.llm import pretrained
+from reclora_kedro.llm.pretrained import cached_gguf, dequantise_gguf
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def source(tmp_path, monkeypatch):
             (folder / "model.safetensors").write_bytes(bytes(1000))
         (folder / "config.json").write_text("{}")
 
-    monkeypatch.setattr(gguf, "dequantise_gguf", dequantise)
+    monkeypatch.setattr(pretrained, "dequantise_gguf", dequantise)
     file = tmp_path / "tiny.gguf"
     file.write_bytes(b"GGUF")
     return SimpleNamespace(file=file, made=made, cache=tmp_path / "cache/kedro-provenance")
@@ -103,7 +103,7 @@ def test_without_locks_the_drafts_of_other_processes_stay(source, monkeypatch, c
         raise OSError("locks are not supported")
 
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr(gguf, "lock_descriptor", refuse)
+    monkeypatch.setattr(pretrained, "lock_descriptor", refuse)
     draft = source.cache / ".unfinished-abc"
     draft.mkdir(parents=True)
     cached_gguf(source.file, torch.bfloat16)
@@ -120,7 +120,7 @@ def test_a_file_is_read_without_what_lies_beside_it(tmp_path, monkeypatch):
         read.update(arguments, content=file.read_bytes())
         raise InterruptedError
 
-    monkeypatch.setattr(gguf, "load_pretrained", load)
+    monkeypatch.setattr(pretrained, "load_pretrained", load)
     monkeypatch.chdir(tmp_path)
     Path("tiny.gguf").write_bytes(b"GGUF")
     Path("adapter_config.json").write_text("{}")

@@ -21,8 +21,8 @@ from reclora_extras.base_models.tuning import (
     tune,
     with_weights,
 )
+from reclora_kedro.llm.attention import layers_replaced
 from reclora_kedro.llm.batching import TokenBudget
-from reclora_kedro.llm.frozen_layers import layers_replaced
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.llm.prompts import PromptFormat

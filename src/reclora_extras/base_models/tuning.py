@@ -14,8 +14,8 @@ from torch.nn import functional
 from reclora_extras.base_models.config import TuningConfig
 from reclora_kedro.devices import seeded
 from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.attention import FrozenLayers
 from reclora_kedro.llm.batching import TokenBudget, pad_right, shuffled_batches
-from reclora_kedro.llm.frozen_layers import FrozenLayers
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 from reclora_kedro.llm.prompts import PromptFormat

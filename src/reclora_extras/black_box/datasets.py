@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from reclora_extras.black_box.chat_api import ChatApi
 from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
 from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
@@ -26,8 +27,6 @@ class ChatApiDataset(LoadOnlyDataset):
 
     def load(self) -> Any:
         """Return the API as :class:`reclora_extras.black_box.chat_api.ChatApi`."""
-        from reclora_extras.black_box.chat_api import ChatApi
-
         return ChatApi(**self._arguments, api_key=self._api_key)
 
     def _describe(self) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """What a run has left, as a run of MLflow: metrics, figures, reports, parameters, versions and the current model."""
 
+from __future__ import annotations
+
 import math
 import os
 import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
 
@@ -21,10 +23,12 @@ from kedro_provenance.catalog import AtomicCatalog, loaded_folder, loaded_versio
 from kedro_provenance.files.digests import digest
 from kedro_provenance.manifest import MANIFEST, parameters_of
 from kedro_provenance.recipe import flat
-from reclora_extras.tracking.hooks import TrackingConfig
 from reclora_kedro.current_model import ALIAS
 from reclora_kedro.study.grid import Cell
 from reclora_kedro.study.results import CellResult, StudiedCell
+
+if TYPE_CHECKING:
+    from reclora_extras.tracking.hooks import TrackingConfig
 
 RESULTS, RUN = "reclora.results", "reclora.run"
 """Tags: digest of the versions that were logged, and the run of Kedro."""

@@ -12,8 +12,10 @@ from pydantic import Field
 from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
+from reclora_kedro.candidates import ease
 from reclora_kedro.candidates.item_model import ItemModel, Step, Training
 from reclora_kedro.candidates.moments import NOTHING, Moments, Scores
+from reclora_kedro.candidates.sparse_ease import sparse_item_weights
 from reclora_kedro.candidates.transitions import follows, transitions
 from reclora_kedro.distributed.engine import map_shards
 from reclora_kedro.evaluation.styles import Style
@@ -189,8 +191,6 @@ def _digest(training: Training, settings: LinearSettings) -> np.ndarray:
 
 
 def _ease(training: Training, settings: LinearSettings, is_large: bool) -> Scores:
-    from reclora_kedro.candidates.sparse_ease import sparse_item_weights
-
     texts = _texts(training) if settings.text_weight else None
     words = None if texts is None else texts.vectors[texts.of_item].T.tocsr()
     if not is_large:
@@ -204,8 +204,6 @@ def _ease(training: Training, settings: LinearSettings, is_large: bool) -> Score
 
 def _closed_form(training: Training, settings: LinearSettings, words: csr_array | None) -> np.ndarray:
     """Return EASE of all items; workers share it if each has as many cores as linear algebra has here."""
-    from reclora_kedro.candidates import ease
-
     regularization, prior = settings.regularization, None
     if training.items <= MOST_TAKEN:  # several settings are tried, and what they have in common is kept
         products = training.once("gram", lambda: ease.gram(training.user_items))

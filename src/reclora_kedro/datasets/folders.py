@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from kedro_provenance.files.storage import is_remote
 from reclora_kedro.datasets.previews import JSONPreview, TablePreview
+from reclora_kedro.history.log import InteractionLog
 
 
 class FolderDataset(AbstractVersionedDataset[Any, Any]):
@@ -106,8 +107,6 @@ class InteractionLogDataset(FolderDataset):
     )
 
     def read(self, folder: Path) -> Any:
-        from reclora_kedro.history.log import InteractionLog
-
         return InteractionLog.load(folder)
 
     def preview(self, nrows: int = 5) -> TablePreview:

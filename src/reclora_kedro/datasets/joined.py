@@ -6,6 +6,7 @@ import polars as pl
 from kedro.io import AbstractDataset
 
 from reclora_kedro.datasets.load_only import LoadOnlyDataset
+from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
 
 
 class JoinedTablesDataset(LoadOnlyDataset):
@@ -36,8 +37,6 @@ class JoinedTablesDataset(LoadOnlyDataset):
         return pl.concat([self._table(name) for name in self._datasets], how="diagonal_relaxed")
 
     def _table(self, name: str) -> Any:
-        from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
-
         table, factors = as_polars(self._datasets[name].load(), name), self._tables[name].get("multiply", {})
         if self._column in table.columns:
             raise ValueError(f"The table {name} has a column {self._column!r} already: give `column` another name.")
@@ -66,8 +65,6 @@ class KeyedTablesDataset(LoadOnlyDataset):
         self._key, self.metadata = key, metadata
 
     def load(self) -> Any:
-        from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
-
         tables = {name: as_polars(dataset.load(), name) for name, dataset in self._datasets.items()}
         keys = {name: RawColumns(table, name).ids(self._key, "key") for name, table in tables.items()}
         rows, columns = (tables[name].with_columns(keys[name]) for name in ("rows", "columns"))

@@ -11,7 +11,7 @@ from reclora_kedro.extensions import ExtensionBlock
 from reclora_kedro.extras import install_line
 from reclora_kedro.finetuning.examples import ObjectiveField
 from reclora_kedro.lens.config import GateInput
-from reclora_kedro.llm.blend import Blend
+from reclora_kedro.llm import Blend
 from reclora_kedro.parameters import Count, EachOnce, LearningRate, NonNegative, Positive, Seed
 
 

@@ -19,8 +19,8 @@ from reclora_kedro.adapters.methods import load_adapter, method_of, restore_adap
 from reclora_kedro.distributed.checkpoints import FinishedShards
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.gate_inputs import GateInputs
+from reclora_kedro.llm import Blend
 from reclora_kedro.llm.batching import TokenBudget
-from reclora_kedro.llm.blend import Blend
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 from reclora_kedro.llm.prompts import PromptConfig, PromptFormat, prompt_format

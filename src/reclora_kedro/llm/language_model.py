@@ -15,15 +15,14 @@ from torch.nn import functional
 
 from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
 from reclora_kedro.extras import install_line
-from reclora_kedro.llm.attention import attends_to_all_before, use_causal_attention
+from reclora_kedro.llm import OTHER_SOURCE
+from reclora_kedro.llm.attention import FrozenLayers, attends_to_all_before, use_causal_attention
 from reclora_kedro.llm.batching import mean_of_tokens
-from reclora_kedro.llm.frozen_layers import FrozenLayers
 from reclora_kedro.llm.prompts import plain_ids
 
 T = TypeVar("T")
 
 Quantization = Literal["8bit", "4bit"]
-OTHER_SOURCE = "Change `source` of the catalog entry"
 MOST_TOLD = 300  # characters of an error of another library
 
 LOGIT_SCALES = {"logit_scale": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
@@ -157,7 +156,7 @@ def load_language_model(
 ) -> LanguageModel:
     """Load a base LLM for fine-tuning: frozen, in eval mode, without running remote code.
 
-    A GGUF file is dequantised once, see :func:`reclora_kedro.llm.gguf.cached_gguf`.
+    A GGUF file is dequantised once, see :func:`reclora_kedro.llm.pretrained.cached_gguf`.
 
     Args:
         source: hub id such as ``Qwen/Qwen3-0.6B``, local folder, or ``.gguf`` file.
@@ -175,8 +174,7 @@ def load_language_model(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from reclora_kedro.llm.gguf import cached_gguf
-    from reclora_kedro.llm.pretrained import load_pretrained, mark_chat_tokens, require_sound
+    from reclora_kedro.llm.pretrained import cached_gguf, load_pretrained, mark_chat_tokens, require_sound
 
     target = choose_device(device)
     weights_type = choose_dtype(dtype, target)

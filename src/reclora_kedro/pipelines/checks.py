@@ -16,8 +16,12 @@ from kedro.pipeline import Pipeline
 
 from codeprint.files import files_in, paths_at
 from kedro_provenance.files.storage import is_remote
+from reclora_kedro.adapters.registry import adapter_method
+from reclora_kedro.distributed.engine import connect
 from reclora_kedro.extras import missing_extra, require_extra
 from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.lens.config import require_field
+from reclora_kedro.llm import prompts
 from reclora_kedro.pipelines.registry import PIPELINES
 
 if TYPE_CHECKING:
@@ -70,8 +74,6 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
 
         yield partial(require_retriever, catalog.load("params:retriever"))
     if "params:engine" in inputs:
-        from reclora_kedro.distributed.engine import connect
-
         engine = catalog.load("params:engine")
         yield engine.require_scratch
         if engine.spreads:
@@ -151,10 +153,7 @@ def require_whole_parts(name: str, filepath: str) -> None:
 
 def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
     """Yield the checks that need the base LLM, which follow only if it exists."""
-    from reclora_kedro.adapters.registry import adapter_method
     from reclora_kedro.finetuning.continuation import require_further_training
-    from reclora_kedro.lens.config import require_field
-    from reclora_kedro.llm import prompts
 
     inputs, outlined = pipeline.inputs(), []
     yield lambda: outlined.append(base_llm.outline())

@@ -15,6 +15,7 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.candidates.item_model import ItemModel, NoSettings, Training
 from reclora_kedro.candidates.moments import NO_ITEM, Lists, Moments
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
+from reclora_kedro.evaluation.figures import plot_second_stage
 from reclora_kedro.recommendation.diversity import marginal_relevance
 from reclora_kedro.recommendation.features import RANK, CandidateReader, TaughtLists, read_lists
 
@@ -78,8 +79,6 @@ class SecondStage(Block):
 
     def figure(self) -> go.Figure:
         """Draw the gain of the trees by feature, and the weights."""
-        from reclora_kedro.evaluation.figures import plot_second_stage
-
         return plot_second_stage({} if self.trees is None else importance(self.trees), self.weights or {})
 
     def score(self, kind: str, features: pl.DataFrame) -> np.ndarray:

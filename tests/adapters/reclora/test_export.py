@@ -11,7 +11,7 @@ from random_llama import random_llama, with_random_adapter
 from reclora_kedro.adapters.methods import user_loras
 from reclora_kedro.adapters.reclora import RecLoraConfig
 from reclora_kedro.adapters.reclora.export import lora_config
-from reclora_kedro.llm.blend import SERVER_NOTES
+from reclora_kedro.pipelines.export.nodes import SERVER_NOTES
 
 GATE_DIM = 6
 USERS = ["anna", "o/..", 7]

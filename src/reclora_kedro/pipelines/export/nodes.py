@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from reclora_kedro.adapters.registry import ExportConfig
 from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.llm.blend import SERVER_NOTES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +17,13 @@ if TYPE_CHECKING:
     from reclora_kedro.llm.language_model import LanguageModel
 
 logger = logging.getLogger(__name__)
+
+SERVER_NOTES = {
+    "none": "",
+    "average": "Scores are of the mean of two logits (blend: average): a server must take the mean of the lens's logit "
+    "and the LLM's logit of the answer. The LoRAs alone don't hold the lens's.",
+}
+"""Instructions, by blend, for a server that loads only an exported adapter."""
 
 
 def compute_user_states(adapter: str, log: InteractionLog, lens: Lens, config: ExportConfig) -> dict[str, Tensor]:
@@ -41,8 +47,7 @@ def export_adapters(
     gate_inputs = user_states["user"].to(base_llm.device)
     adapted = load_adapter(base_llm.model, adapter, "user", gate_inputs.shape[1])
     user_ids = log.users["user_id"][user_states["user_index"].tolist()].to_list()
-    note = SERVER_NOTES[variant.blend]
-    if note:
+    if note := SERVER_NOTES[variant.blend]:
         logger.warning(note)
     loras = user_loras(adapted, gate_inputs, user_ids, note)
     return loras, loras.table()
