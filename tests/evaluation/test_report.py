@@ -1,10 +1,13 @@
 import re
+from dataclasses import replace
 
 import plotly.graph_objects as go
 import pytest
 
 from reclora_kedro.evaluation.formats import DASH
 from reclora_kedro.evaluation.report import (
+    Recommended,
+    Results,
     finding_verdict,
     methods_table,
     models_table,
@@ -76,14 +79,16 @@ TRAINING = [
         "epsilon": 1.875, "delta": 1e-5, "decided": 41.0, "confirmed": 0.625,
     },
 ]  # fmt: skip
-TABLES = {
-    "attribution": ATTRIBUTION,
-    "segments": SEGMENTS,
-    "ingestion_report": INGESTION,
-    "history_report": [{"check": "train samples", "rows": 2345, "rule": "rows kept"}],
-    "negatives_report": NEGATIVES,
-    "training_report": TRAINING,
-}
+RESULTS = Results(
+    metrics=METRICS,
+    comparisons=COMPARISONS,
+    attribution=ATTRIBUTION,
+    segments=SEGMENTS,
+    ingestion_report=INGESTION,
+    history_report=[{"check": "train samples", "rows": 2345, "rule": "rows kept"}],
+    negatives_report=NEGATIVES,
+    training_report=TRAINING,
+)
 NOTES = {"lens": "a <stand-in>", "absent": "no model of these metrics"}
 FIGURES = {name: go.Figure(layout_title_text=f"Title of {name}") for name in ("auc", "roc", "calibration", "training")}
 
@@ -101,7 +106,7 @@ def test_the_summary_is_computed():
 def test_a_level_between_whole_percents_is_not_rounded():
     metrics = [record | {"confidence": 0.995} for record in METRICS]
     assert "(99.5% interval" in summarise(metrics, COMPARISONS)[0]
-    assert "error rate of 0.5%" in render_report(metrics, COMPARISONS, TABLES, FIGURES, NOTES)
+    assert "error rate of 0.5%" in render_report(replace(RESULTS, metrics=metrics), FIGURES, NOTES)
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -130,30 +135,27 @@ def test_a_model_that_does_not_read_its_prompts_is_named_in_red():
     red = re.findall(r"\x1b\[(?:1;)?31m\W*(\w+)", text)
     assert set(red) - {"1m", "0m"} >= {"reclora"}
     assert "shared_lora" not in red
-    page = render_report(METRICS, COMPARISONS, TABLES | {"negatives_report": []}, FIGURES, NOTES)
+    page = render_report(replace(RESULTS, negatives_report=[]), FIGURES, NOTES)
     assert f'<p class="alarm">{UNREAD}</p>' in page
     assert page.count('<tr class="alarm">') == 1
 
 
 def test_a_run_that_permutes_nothing_reports_the_rest():
     assert "0.740 to 0.780" in printed(results_tables(METRICS, COMPARISONS, []))
-    page = render_report(METRICS, COMPARISONS, TABLES | {"attribution": []}, FIGURES, NOTES)
+    page = render_report(replace(RESULTS, attribution=[]), FIGURES, NOTES)
     assert "0.740 to 0.780" in page
     assert "What does each model read?" not in page
 
 
 def test_the_report_says_what_each_baseline_is():
-    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
+    page = render_report(RESULTS, FIGURES, NOTES)
     assert "<em>lens</em>: a &lt;stand-in&gt;." in page
     assert "absent" not in page
 
 
 def test_the_report_draws_the_second_stage_where_there_is_one():
     stage = SecondStage(weights={"linear_rank": 0.5, "lens": 0.25}).figure()
-    page, without = (
-        render_report(METRICS, COMPARISONS, TABLES, shown, NOTES)
-        for shown in (FIGURES | {"second_stage": stage}, FIGURES)
-    )
+    page, without = (render_report(RESULTS, shown, NOTES) for shown in (FIGURES | {"second_stage": stage}, FIGURES))
     assert "linear_rank" in page.split('id="figure-second_stage"')[1]
     assert "figure-second_stage" not in without
 
@@ -178,8 +180,8 @@ def test_the_report_opens_with_a_list_and_what_finds_items():
     example = {"taken": ["Casino", "Ronin"], "list": [shown]}
     method = {"model": "linear", "k": 10, "rows": 300, "candidates": 98.6, "mark": "chosen"}
     method |= {"hit_rate": 0.2, "hit_rate_low": 0.1, "hit_rate_high": 0.3, "ndcg": 0.1}
-    found = {"example": example, "methods": [method], "labels": {"linear": "as its label says"}, "reason": "it is best"}
-    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES, found=found)
+    found = Recommended(example=example, methods=[method], labels={"linear": "as its label says"}, reason="it is best")
+    page = render_report(RESULTS, FIGURES, NOTES, found=found)
     titles, methods, models = (
         page.index(text) for text in ("Heat &lt;b&gt;", "as its label says", "How well do models predict")
     )
@@ -194,13 +196,13 @@ def test_a_missing_gauc_is_a_dash():
     text = printed(models_table(metrics))
     assert re.search(rf"0.740 to 0.780 │ +{DASH} │", text)
     assert "19 users" in text
-    page = render_report(metrics, COMPARISONS, TABLES | {"segments": []}, FIGURES, {})
+    page = render_report(replace(RESULTS, metrics=metrics, segments=[]), FIGURES, {})
     assert re.search(rf"<td>{DASH}</td>\s*<td>{DASH}</td>", page)
     assert "GAUC is of 19 users" in page
 
 
 def test_the_report_says_who_gains():
-    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
+    page = render_report(RESULTS, FIGURES, NOTES)
     table = page.split("<h2>Who gains?</h2>")[1].split("</table>")[0]
     assert re.findall(r'scope="rowgroup" colspan="7">(\w+)<', table) == ["item", "user"]
     heads = re.findall(r'class="model" scope="col">([^<]+(?:<wbr>\w+)?)<', table)
@@ -216,14 +218,14 @@ def test_the_report_says_who_gains():
 
 
 def test_only_adjusted_p_values_make_a_difference_bold():
-    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
+    page = render_report(RESULTS, FIGURES, NOTES)
     bold = re.findall(r'<tr( class="best")?>\s*<td class="text">(\w+) \N{MINUS SIGN} (\w+)</td>', page)
     assert [pair[1:] for pair in bold if pair[0]] == [("shared_lora", "lens"), ("reclora", "shared_lora")]
     assert page.count(TESTS) == 3
 
 
 def test_the_report_stands_alone():
-    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
+    page = render_report(RESULTS, FIGURES, NOTES)
     assert page.count("plotly.js v") == 1
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
     for name, figure in FIGURES.items():
@@ -237,17 +239,17 @@ def test_the_report_stands_alone():
 
 
 def test_numbers_that_tell_drawn_negatives_from_likes_are_red():
-    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
+    page = render_report(RESULTS, FIGURES, NOTES)
     assert f'<p class="alarm">{TELLS}</p>' in page.replace("&#39;", "'")
     test, train = page.index("0.601</td>"), page.index("0.512</td>")
     assert 'class="alarm"' in page[train:test]
     assert 'class="alarm"' not in page[page.index("What tells drawn negatives") : train]
-    without = render_report(METRICS, COMPARISONS, TABLES | {"negatives_report": []}, FIGURES, NOTES)
+    without = render_report(replace(RESULTS, negatives_report=[]), FIGURES, NOTES)
     assert "What tells drawn negatives" not in without
 
 
 def test_what_a_training_spent_and_what_the_log_confirms_are_said():
-    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
+    page = render_report(RESULTS, FIGURES, NOTES)
     cells = re.findall(r"<td[^>]*>(.*)</td>", page[page.index("Training of the adapters") :])
     assert cells[:9] == ["shared_lora", "276,480", "512", "0.710", "81", *[DASH] * 4]
     assert cells[9:18] == ["private", "36,864", "96", "0.600", "9", "1.875", "1e-05", "41", "0.625"]
@@ -263,18 +265,21 @@ def test_data_is_escaped():
         record | {"by": hostile, "segment": hostile, "model": metrics[n]["model"]}
         for n, record in enumerate(SEGMENTS[:3])
     ]
-    attribution = [record | {"model": hostile, "input": hostile} for record in ATTRIBUTION]
-    tables = {"attribution": attribution, "segments": segments, "ingestion_report": ingestion}
-    tables |= {
-        "history_report": ingestion,
-        "negatives_report": [NEGATIVES[1] | {"number": hostile, "warning": hostile}],
-        "training_report": [TRAINING[0] | {"model": hostile}],
-    }
-    page = render_report(metrics, comparisons, tables, figures, {})
+    results = Results(
+        metrics=metrics,
+        comparisons=comparisons,
+        attribution=[record | {"model": hostile, "input": hostile} for record in ATTRIBUTION],
+        segments=segments,
+        ingestion_report=ingestion,
+        history_report=ingestion,
+        negatives_report=[NEGATIVES[1] | {"number": hostile, "warning": hostile}],
+        training_report=[TRAINING[0] | {"model": hostile}],
+    )
+    page = render_report(results, figures, {})
     assert hostile not in page
     assert "&lt;script&gt;alert(&#39;hi&#39;)&lt;/script&gt;" in page
 
 
 def test_rendering_leaves_the_figures_alone():
-    render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
+    render_report(RESULTS, FIGURES, NOTES)
     assert FIGURES["auc"].layout.title.text == "Title of auc"

@@ -27,7 +27,7 @@ from reclora_kedro.candidates.next_item.training import fit_retriever
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metric import METRICS_GROUP, RowMetric
 from reclora_kedro.evaluation.metrics import compute_metrics, row_metrics
-from reclora_kedro.evaluation.report import models_table, render_report
+from reclora_kedro.evaluation.report import Results, models_table, render_report
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import bootstrap_auc
 from reclora_kedro.history.questions import questions
@@ -125,9 +125,13 @@ def test_a_metric_of_predictions_is_in_the_report_the_terminal_and_studies():
     [record] = metrics = compute_metrics(paired, bootstrap_auc(paired, BOOTSTRAP), BOOTSTRAP)
     assert record["brier"] == pytest.approx(np.mean((paired.scores[0] - labels) ** 2))
     assert record["brier_low"] < record["brier"] < record["brier_high"]
-    reports = ("ingestion_report", "history_report", "negatives_report", "training_report")
+    tables = (
+        "attribution",
+        "segments",
+        *(f"{name}_report" for name in ("ingestion", "history", "negatives", "training")),
+    )
     figures = {name: go.Figure(layout_title_text=name) for name in ("auc", "roc", "calibration", "training")}
-    page = render_report(metrics, [], {name: [] for name in (*reports, "attribution", "segments")}, figures, {})
+    page = render_report(Results(metrics=metrics, comparisons=[], **{name: [] for name in tables}), figures, {})
     shown = f"{record['brier']:.3f}"
     assert shown in page.partition("Brier score</th>")[2].partition("</table>")[0]
     assert "Mean squared distance" in page

@@ -15,7 +15,7 @@ from reclora_extras.black_box.config import BlackBoxConfig
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation import formats, metrics
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import Records
+from reclora_kedro.evaluation.records import Comparison, ModelMetrics, Records
 from reclora_kedro.evaluation.report import results_tables
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
@@ -137,7 +137,7 @@ def evaluate(
     config: BlackBoxConfig,
     bootstrap: Bootstrap,
     *of_black_box: pl.DataFrame,
-) -> tuple[Records, Records]:
+) -> tuple[list[ModelMetrics], list[Comparison]]:
     """Compare the black box with models of the scoring step on its rows."""
     from reclora_extras.black_box import asking
 
@@ -145,12 +145,14 @@ def evaluate(
     return metrics.evaluate_models(together, bootstrap)
 
 
-def show_results(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> None:
+def show_results(metrics: list[ModelMetrics], comparisons: list[Comparison], trials: Records, usage: Records) -> None:
     """Print the trials of the search, the costs, and the results."""
     show(black_box_tables(metrics, comparisons, trials, usage))
 
 
-def black_box_tables(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> Group:
+def black_box_tables(
+    metrics: list[ModelMetrics], comparisons: list[Comparison], trials: Records, usage: Records
+) -> Group:
     """The trials of the search for hints, what each model's answers took, and the results."""
     options = [name for name in trials[0] if name not in ("trial", "auc", *usage[0])]
     tokens_used = {"calls": (formats.count, "calls"), "prompt tokens": (formats.count, "prompt_tokens")}

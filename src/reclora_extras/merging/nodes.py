@@ -12,7 +12,7 @@ from reclora_extras.merging.config import MergingConfig
 from reclora_kedro.adapters.registry import ExportConfig
 from reclora_kedro.evaluation import metrics, report, significance
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import Records
+from reclora_kedro.evaluation.records import ModelMetrics
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.prompts import PromptConfig
@@ -100,7 +100,7 @@ def score_merged(
     prompt_config: PromptConfig,
     scoring: ScoringConfig,
     bootstrap: Bootstrap,
-) -> tuple[pl.DataFrame, Records]:
+) -> tuple[pl.DataFrame, list[ModelMetrics]]:
     """Score test rows of new users by each merged LoRA; compare with the run's other models."""
     from reclora_extras.merging import merging
 
@@ -111,6 +111,6 @@ def score_merged(
     return table, metrics.compute_metrics(paired, significance.bootstrap_auc(paired, bootstrap), bootstrap)
 
 
-def show_merging(merging_report: Records) -> None:
+def show_merging(merging_report: list[ModelMetrics]) -> None:
     """Print the models' metrics."""
     show(report.models_table(merging_report))

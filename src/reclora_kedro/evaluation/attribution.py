@@ -8,7 +8,7 @@ import polars as pl
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import Record
+from reclora_kedro.evaluation.records import InputEffect
 from reclora_kedro.evaluation.scores import PairedScores, align_scores
 from reclora_kedro.evaluation.significance import bootstrap_auc
 
@@ -25,24 +25,31 @@ def permuted_rows(count: int, limit: int | None, seed: int) -> tuple[np.ndarray,
     return drawn, np.roll(drawn, 1)
 
 
-def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFrame) -> list[Record]:
+def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFrame) -> list[InputEffect]:
     """Return each model's loss of AUC per permuted input, on the rows that were permuted.
 
-    `permuted` has, by model, a frame of row, label, input and score, with the input taken from another row. Records
-    have model, input, rows, auc (on these rows), permuted_auc, fall (auc - permuted_auc), low, high and confidence. An
-    input whose interval contains 0 has no significant effect.
+    `permuted` has, by model, a frame of row, label, input and score, with the input taken from another row.
     """
-    records, aligned = list[Record](), align_scores(scores)
+    effects, aligned = list[InputEffect](), align_scores(scores)
     for model, table in permuted.items():
         for (name,), part in table.partition_by("input", as_dict=True, maintain_order=True).items():
             auc = bootstrap_auc(_original_and_permuted(aligned, model, part), bootstrap)
             fall = auc.differences(np.array([0]), np.array([1]))
-            low, high = fall.interval(bootstrap.confidence)
-            numbers = map(float, (*auc.value, fall.value[0], low[0], high[0]))
-            measured = dict(zip(("auc", "permuted_auc", "fall", "low", "high"), numbers, strict=True))
-            record = {"model": model, "input": name, "rows": part.height, **measured}
-            records.append(record | {"confidence": bootstrap.confidence})
-    return records
+            [low], [high] = fall.interval(bootstrap.confidence)
+            effects.append(
+                {
+                    "model": model,
+                    "input": name,
+                    "rows": part.height,
+                    "auc": float(auc.value[0]),
+                    "permuted_auc": float(auc.value[1]),
+                    "fall": float(fall.value[0]),
+                    "low": float(low),
+                    "high": float(high),
+                    "confidence": bootstrap.confidence,
+                }
+            )
+    return effects
 
 
 def _original_and_permuted(aligned: PairedScores, model: str, permuted: pl.DataFrame) -> PairedScores:

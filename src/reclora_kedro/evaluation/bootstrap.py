@@ -12,7 +12,6 @@ import numpy.typing as npt
 from pydantic import Field
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.evaluation.records import Record
 from reclora_kedro.parameters import Real, Seed
 
 Floats = npt.NDArray[np.float64]
@@ -94,7 +93,7 @@ class Estimate(NamedTuple):
         half_width = student_t.ppf((1 + confidence) / 2, self.units - 1) * self.standard_error
         return self.value - half_width, self.value + half_width
 
-    def records(self, name: str, confidence: float) -> list[Record]:
+    def records(self, name: str, confidence: float) -> list[dict[str, float]]:
         """Return each value by a name, with the ends of its interval within 0 and 1 as ``…_low`` and ``…_high``."""
         low, high = (end.clip(0, 1) for end in self.interval(confidence))
         columns = zip(self.value.tolist(), low.tolist(), high.tolist(), strict=True)

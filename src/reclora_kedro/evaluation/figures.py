@@ -5,7 +5,7 @@ Transparent backgrounds and mid-grey inks suit light and dark pages. `baselines`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import polars as pl
 
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.metrics import kept_validation
-from reclora_kedro.evaluation.records import Records
+from reclora_kedro.evaluation.records import ModelMetrics, Records
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.styles import VARIANT_STYLES, Style, model_styles
 
@@ -45,7 +45,7 @@ MODEL_AXIS = {"autorange": "reversed", "showgrid": False, "automargin": True}  #
 TITLE_FPR = 0.2  # false positive rate at which the ROC title compares the curves
 
 
-def plot_auc(metrics: Records, baselines: Styles) -> go.Figure:
+def plot_auc(metrics: Sequence[ModelMetrics], baselines: Styles) -> go.Figure:
     """Draw a dot plot of every model's AUC with its interval."""
     best = max(metrics, key=itemgetter("auc"))
     styles = model_styles((record["model"] for record in metrics), baselines)
@@ -78,17 +78,17 @@ def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
     return figure.update_layout(height=190 + 60 * len(first), showlegend=False)
 
 
-def plot_backtest(records: Records, baselines: Styles) -> go.Figure:
-    """Draw hit rate and NDCG of every method by window of time, with their intervals, see `backtest.window_metrics`."""
-    k, windows = records[0]["k"], max(record["window"] for record in records)
+def plot_backtest(metrics: Records, baselines: Styles) -> go.Figure:
+    """Draw hit rate and NDCG of every method by window of time, with their intervals."""
+    k, windows = metrics[0]["k"], max(record["window"] for record in metrics)
     means: dict[str, float] = {}
-    for record in records:
+    for record in metrics:
         means[record["model"]] = means.get(record["model"], 0.0) + record["ndcg"] / windows
     best = max(means, key=means.__getitem__)
     title = f"{best} has the highest mean NDCG@{k} of {windows} windows: {means[best]:.3f}"
     figure = two_panels(title, *_list_metrics(k))
     for model, style in model_styles(means, baselines).items():
-        own = [record for record in records if record["model"] == model]
+        own: Records = [record for record in metrics if record["model"] == model]
         for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
             add_curve(
                 figure,

@@ -1,6 +1,7 @@
 """Metrics of each model on the test rows."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,7 @@ import polars as pl
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap, Floats
 from reclora_kedro.evaluation.metric import RowMetric, columns_of, with_installed
-from reclora_kedro.evaluation.records import Record, Records
+from reclora_kedro.evaluation.records import Comparison, ModelMetrics
 from reclora_kedro.evaluation.scores import PairedScores, align_scores
 from reclora_kedro.evaluation.significance import AucBootstrap, bootstrap_auc, compare_models
 
@@ -73,28 +74,24 @@ def row_metrics() -> tuple[RowMetric, ...]:
     return with_installed((AUC, GAUC, LOG_LOSS, ACCURACY), RowMetric)
 
 
-def row_means(labels: npt.NDArray[np.bool_], scores: Floats) -> Record:
+def row_means(labels: npt.NDArray[np.bool_], scores: Floats) -> dict[str, float]:
     """Return the metrics that are means over rows, by name, of a model's scores, shape (rows,)."""
     means = (metric for metric in row_metrics() if metric.per_row)
     return {metric.name: float(metric.values(len(labels), labels, scores).mean()) for metric in means}
 
 
-def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[list[Record], list[Record]]:
+def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[list[ModelMetrics], list[Comparison]]:
     """Return every model's metrics and every pair's AUC difference, from the same bootstrap draws."""
     paired = align_scores(scores)
     auc = bootstrap_auc(paired, bootstrap)
     return compute_metrics(paired, auc, bootstrap), compare_models(auc, bootstrap.confidence)
 
 
-def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstrap) -> list[Record]:
-    """Return the `row_metrics` of every model, with intervals over users.
-
-    Records have model, rows, positives, users, auc, auc_low, auc_high, confidence, the fields of `grouped_auc`, and of
-    each other metric, those of installed packages included, the mean over rows with its ends `…_low` and `…_high`.
-    """
+def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstrap) -> list[ModelMetrics]:
+    """Return the `row_metrics` of every model, with intervals over users."""
     aucs = auc.estimate().records("auc", bootstrap.confidence)
     gaucs = grouped_auc(paired.users, paired.labels, paired.scores, bootstrap)
-    return [
+    records = [
         {
             "model": model,
             "rows": len(paired.labels),
@@ -109,9 +106,10 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstra
             paired.models, aucs, gaucs, _means_over_rows(paired, bootstrap), strict=True
         )
     ]
+    return cast(list[ModelMetrics], records)  # with the metrics of installed packages
 
 
-def _means_over_rows(paired: PairedScores, bootstrap: Bootstrap) -> list[Record]:
+def _means_over_rows(paired: PairedScores, bootstrap: Bootstrap) -> list[dict[str, float]]:
     """Return the means over rows of each model, with their intervals over users."""
     metrics = [metric for metric in row_metrics() if metric.per_row]
     rows, users = len(paired.labels), np.unique(paired.users, return_inverse=True)[1]
@@ -126,15 +124,15 @@ def _means_over_rows(paired: PairedScores, bootstrap: Bootstrap) -> list[Record]
 
 
 def with_split_auc(
-    metrics: Sequence[Record],
+    metrics: Sequence[ModelMetrics],
     samples: pl.DataFrame,
-    lens_metrics: Records,
+    lens_metrics: Sequence[ModelMetrics],
     tables: Mapping[str, pl.DataFrame],
-) -> list[Record]:
-    """Add each model's AUC on the whole test split to its record, as split_auc: None if its table has a part alone."""
+) -> list[ModelMetrics]:
+    """Add each model's AUC on the whole test split, from the tables that have all of its scores."""
     from sklearn.metrics import roc_auc_score
 
-    aucs = {record["model"]: record["auc"] for record in lens_metrics}
+    aucs: dict[str, float | None] = {record["model"]: record["auc"] for record in lens_metrics}
     for model, table in tables.items():
         scored = samples.join(table, on="row")
         if scored.height == samples.height:
@@ -142,7 +140,7 @@ def with_split_auc(
     return [record | {"split_auc": aucs.get(record["model"]), "split_rows": samples.height} for record in metrics]
 
 
-def with_constant(metrics: Sequence[Record], share: float) -> list[Record]:
+def with_constant(metrics: Sequence[ModelMetrics], share: float) -> list[ModelMetrics]:
     """Add what a constant, the share of likes in training, would have on the same rows: its log loss and accuracy.
 
     Its AUC is 0.5. A model with a greater log loss is worse calibrated than one that knows nothing of the row.
@@ -179,19 +177,18 @@ def grouped_auc(
     labels: npt.NDArray[np.bool_],
     scores: npt.NDArray[np.float64],
     bootstrap: Bootstrap,
-) -> list[Record]:
+) -> list[dict[str, float | None]]:
     """Return each model's GAUC: the mean AUC within users, weighted by rows (Zhu et al., KDD 2018, arXiv 1706.06978).
 
     Unlike AUC, it does not reward knowing which users like much. `users` are indices, `labels` are True for a like,
-    both of shape (rows,); `scores` have shape (models, rows). A record has gauc, gauc_low, gauc_high and gauc_users
-    (users with both likes and dislikes, over whom the mean is taken); below `LEAST_USERS` users, the others are None.
+    both of shape (rows,); `scores` have shape (models, rows). The fields are those of `ModelMetrics` for it.
     """
     aucs = [_user_aucs(users, labels, scores_of_model) for scores_of_model in scores]
     if (gauc_users := aucs[0].height) < LEAST_USERS:
         return [{"gauc": None, "gauc_low": None, "gauc_high": None, "gauc_users": gauc_users} for _ in aucs]
     by_user = np.column_stack([model_aucs["auc"] for model_aucs in aucs])
     means = bootstrap.means(by_user, aucs[0]["rows"].to_numpy().astype(np.float64))
-    return [record | {"gauc_users": gauc_users} for record in means.records("gauc", bootstrap.confidence)]
+    return [{**gauc, "gauc_users": gauc_users} for gauc in means.records("gauc", bootstrap.confidence)]
 
 
 def _user_aucs(

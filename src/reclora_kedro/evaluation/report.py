@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, groupby, pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,52 @@ from rich.text import Text
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.metrics import ACCURACY, AUC, GAUC, row_metrics
 from reclora_kedro.evaluation.page import render_page
-from reclora_kedro.evaluation.records import Records
+from reclora_kedro.evaluation.records import (
+    Comparison,
+    InputEffect,
+    ModelMetrics,
+    NegativesCheck,
+    Records,
+    SegmentAuc,
+)
 from reclora_kedro.terminal import text_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def summarise(metrics: Records, comparisons: Records) -> list[str]:
+class ShownSegment(SegmentAuc):
+    """A segment of the test rows as the report shows it."""
+
+    aucs: list[float | None]  # of all models, from the best to the worst on all rows
+    best: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Tables of the report, by the names of their entries in the catalog."""
+
+    metrics: Sequence[ModelMetrics]
+    comparisons: Sequence[Comparison]
+    attribution: Sequence[InputEffect]
+    segments: Sequence[SegmentAuc]
+    ingestion_report: Records  # see `CleaningReport`, as for the next one
+    history_report: Records
+    negatives_report: Sequence[NegativesCheck]
+    training_report: Records  # with columns of each method's own, see `training_log.training_report`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommended:
+    """How a run that recommends finds items."""
+
+    example: Mapping[str, Any] | None  # a visitor's list, see `delivery`
+    methods: Records
+    labels: Mapping[str, str]  # what each method is in a few words
+    reason: str  # why the chosen method was chosen
+
+
+def summarise(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison]) -> list[str]:
     """Describe the models from best to worst AUC, and whether each differs significantly from the one before."""
     best, *_ = ordered = sorted(metrics, key=itemgetter("auc"), reverse=True)
     p_values = {frozenset((pair["model_a"], pair["model_b"])): pair["p_adjusted"] for pair in comparisons}
@@ -42,7 +81,7 @@ def summarise(metrics: Records, comparisons: Records) -> list[str]:
     return [*sentences, f"Significance: {describe_tests(metrics, comparisons)}."]
 
 
-def headline(metrics: Records, comparisons: Records) -> str:
+def headline(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison]) -> str:
     """Name the model with the highest AUC, and those that are not significantly lower.
 
     Examples:
@@ -68,7 +107,7 @@ def describe_tests(metrics: Records, comparisons: Records) -> str:
     return f"cluster bootstrap over {metrics[0]['users']:,} users, Holm over {pairs}"
 
 
-def unread_prompts(attribution: Records) -> list[str]:
+def unread_prompts(attribution: Sequence[InputEffect]) -> list[str]:
     """Warn of each model whose AUC does not fall significantly when its prompts are permuted.
 
     Examples:
@@ -85,7 +124,7 @@ def unread_prompts(attribution: Records) -> list[str]:
     ]
 
 
-def _change_of_auc(record: Mapping[str, Any]) -> str:
+def _change_of_auc(record: InputEffect) -> str:
     fall, low, high = record["fall"], record["low"], record["high"]
     verb, change, interval = ("gains", -fall, (-high, -low)) if fall < 0 else ("loses", fall, (low, high))
     return f"{verb} {formats.metric(change)} AUC ({formats.interval(*interval)})"
@@ -100,9 +139,10 @@ LABELS = {
 OF_VARIANT = "the LLM with a trained adapter"
 
 
-def models_table(metrics: Records, labels: Mapping[str, str] | None = None) -> Table:
+def models_table(metrics: Sequence[ModelMetrics], labels: Mapping[str, str] | None = None) -> Table:
     """Tabulate models by falling AUC, with a constant and, if labels are given, with what each is."""
-    first, best_first = metrics[0], sorted(metrics, key=itemgetter("auc"), reverse=True)
+    first = metrics[0]
+    best_first: list[Mapping[str, Any]] = sorted(metrics, key=itemgetter("auc"), reverse=True)
     if "constant_log_loss" in first:
         constant = {"model": "constant", "auc": 0.5, "log_loss": first["constant_log_loss"]}
         best_first.append(dict.fromkeys(first) | constant)
@@ -128,7 +168,7 @@ def models_table(metrics: Records, labels: Mapping[str, str] | None = None) -> T
     )
 
 
-def lens_table(metrics: Records) -> Table:
+def lens_table(metrics: Sequence[ModelMetrics]) -> Table:
     """Tabulate how well the lens, and similarity alone, predict on the whole test split."""
     first = metrics[0]
     numbers = {
@@ -142,7 +182,10 @@ def lens_table(metrics: Records) -> Table:
 
 
 def results_tables(
-    metrics: Records, comparisons: Records, attribution: Records, labels: Mapping[str, str] | None = None
+    metrics: Sequence[ModelMetrics],
+    comparisons: Sequence[Comparison],
+    attribution: Sequence[InputEffect],
+    labels: Mapping[str, str] | None = None,
 ) -> Group:
     """Tabulate how well models predict, warn of unread prompts, and end with the headline.
 
@@ -152,9 +195,9 @@ def results_tables(
     return Group(models_table(metrics, labels), *unread, Text(headline(metrics, comparisons), style="bold"))
 
 
-def methods_shown(metrics: Records, chosen: str, reranked: str = "_lens") -> Records:
+def methods_shown(metrics: Records, chosen: str) -> Records:
     """Return the methods to show, by falling NDCG: those that the lens has not reranked, and the chosen one, marked."""
-    shown = [record for record in metrics if record["model"] == chosen or not record["model"].endswith(reranked)]
+    shown = [record for record in metrics if record["model"] == chosen or not record["model"].endswith("_lens")]
     best_first = sorted(shown, key=itemgetter("ndcg"), reverse=True)
     return [{**record, "mark": "chosen" if record["model"] == chosen else ""} for record in best_first]
 
@@ -186,23 +229,21 @@ def finding_verdict(metrics: Records, chosen: str) -> str:
 
 
 def backtest_tables(metrics: Records, methods: Records, winners: Records, audit: Records) -> Group:
-    """Tabulate the NDCG of methods by window, say whether each window's order holds in the next, and show the audit.
-
-    See `recommendation.backtest` for the records.
-    """
-    k, best_first = metrics[0]["k"], sorted(methods, key=itemgetter("ndcg"), reverse=True)
+    """Tabulate the NDCG of methods by window, say whether each window's order holds in the next, and show the audit."""
+    means: Records = sorted(methods, key=itemgetter("ndcg"), reverse=True)
+    k = metrics[0]["k"]
     windows = {record["window"]: record for record in metrics}
     rows = [
         {"from": first["from"]} | {each["model"]: each["ndcg"] for each in metrics if each["window"] == window}
         for window, first in windows.items()
     ]
     summed = {"mean": "ndcg", f"mean HR@{k}": "hit_rate", "share of windows won": "share_of_windows_won"}
-    rows += [{"from": name} | {method["model"]: method[field] for method in methods} for name, field in summed.items()]
+    rows += [{"from": name} | {each["model"]: each[field] for each in means} for name, field in summed.items()]
     table = text_table(
         f"NDCG@{k} by window: {sum(each['rows'] for each in windows.values()):,} likes, models fitted before each",
         rows,
         {"from": (str, "from")},
-        {method["model"]: (formats.metric, method["model"]) for method in best_first},
+        {method["model"]: (formats.metric, method["model"]) for method in means},
     )
     checks = text_table(
         "Audit of the log",
@@ -261,49 +302,46 @@ def _training_table(
 
 
 def render_report(
-    metrics: Records,
-    comparisons: Records,
-    tables: Mapping[str, Records],
+    results: Results,
     figures: Mapping[str, go.Figure],
     notes: Mapping[str, str],
     allow_mixed: bool = False,
-    found: Mapping[str, Any] | None = None,
+    found: Recommended | None = None,
 ) -> str:
     """Render the self-contained HTML report: summary, tables, figures, and how to read them.
 
-    `tables` and `figures` have the names of the node `write_report`. With `allow_mixed`, the page warns that inputs may
-    stem from different runs. Where the run recommends, `found` has a visitor's list ("example"), the "methods" that
-    found it (see `methods_shown`), and their "labels".
+    `figures` have the names of the node `write_report`, and `notes` describe models by name. With `allow_mixed`, the
+    page warns that inputs may stem from different runs.
     """
-    best_first = sorted(metrics, key=itemgetter("auc"), reverse=True)
+    results = replace(results, metrics=sorted(results.metrics, key=itemgetter("auc"), reverse=True))
+    first, *_ = results.metrics
+    models = [record["model"] for record in results.metrics]
     return render_page(
         "reclora_kedro.evaluation.templates",
         "report.html.jinja",
         figures,
-        summary=summarise(metrics, comparisons),
-        metrics=best_first,
+        **vars(results),
+        summary=summarise(results.metrics, results.comparisons),
         found=found,
-        notes={record["model"]: notes[record["model"]] for record in metrics if record["model"] in notes},
-        comparisons=comparisons,
-        tests=describe_tests(metrics, comparisons),
+        notes={model: notes[model] for model in models if model in notes},
+        tests=describe_tests(results.metrics, results.comparisons),
         allow_mixed=allow_mixed,
-        warnings=[record["warning"] for record in tables["negatives_report"] if record["warning"]]
-        + unread_prompts(tables["attribution"]),
-        segmentations=_segments_by_model(tables["segments"], [record["model"] for record in best_first]),
-        **tables,
+        warnings=[record["warning"] for record in results.negatives_report if record["warning"]]
+        + unread_prompts(results.attribution),
+        segmentations=_segments_by_model(results.segments, models),
         training_measures=[
             name
-            for name in dict.fromkeys(chain.from_iterable(tables["training_report"]))
+            for name in dict.fromkeys(chain.from_iterable(results.training_report))
             if name not in ("model", "rows", "validation_auc", "weights", "seconds")
         ],
-        confidence=metrics[0]["confidence"],
+        confidence=first["confidence"],
         declared=row_metrics(),
-        constant={"auc": 0.5} | {name: metrics[0].get(f"constant_{name}") for name in ("log_loss", "accuracy")},
+        constant={"auc": 0.5} | {name: first.get(f"constant_{name}") for name in ("log_loss", "accuracy")},
     )
 
 
-def _segments_by_model(segments: Records, models: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    segmentations: dict[str, list[dict[str, Any]]] = {}
+def _segments_by_model(segments: Sequence[SegmentAuc], models: Sequence[str]) -> dict[str, list[ShownSegment]]:
+    segmentations: dict[str, list[ShownSegment]] = {}
     for (by, _), records in groupby(segments, key=itemgetter("by", "segment")):
         of_model = {record["model"]: record for record in records}
         first, *_ = of_model.values()

@@ -1,12 +1,12 @@
 """AUC of each model on segments of the test rows."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import polars as pl
 
 from reclora_kedro.evaluation.bootstrap import Integers
-from reclora_kedro.evaluation.records import Record
+from reclora_kedro.evaluation.records import SegmentAuc
 from reclora_kedro.evaluation.scores import PairedScores, join_all
 
 ALL = "all"  # the segment of all rows
@@ -55,22 +55,22 @@ def segment_rows(
     ]
 
 
-def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) -> list[Record]:
+def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) -> list[SegmentAuc]:
     """Return the AUC of every model on every segment that has rows; None for one class or under `LEAST_ROWS` rows."""
     from sklearn.metrics import roc_auc_score
 
-    records: list[Record] = []
+    aucs: list[SegmentAuc] = []
     for by, names, segments in segmentations:
         for place in np.unique(segments):
             chosen = segments == place
             labels = paired.labels[chosen]
-            positives, users = int(labels.sum()), len(np.unique(paired.users[chosen]))
-            counts = {"rows": len(labels), "positives": positives, "users": users}
-            defined = len(labels) >= LEAST_ROWS and 0 < positives < len(labels)
+            rows, positives, users = len(labels), int(labels.sum()), len(np.unique(paired.users[chosen]))
+            segment = {"by": by, "segment": names[place], "rows": rows, "positives": positives, "users": users}
+            defined = rows >= LEAST_ROWS and 0 < positives < rows
             for model, scores in zip(paired.models, paired.scores, strict=True):
                 auc = float(roc_auc_score(labels, scores[chosen])) if defined else None
-                records.append({"by": by, "segment": names[place], **counts, "model": model, "auc": auc})
-    return records
+                aucs.append(cast(SegmentAuc, segment | {"model": model, "auc": auc}))
+    return aucs
 
 
 def _by_popularity(trained: Integers) -> Segmentation:

@@ -1,14 +1,14 @@
 """Bootstrap of the AUC, and tests of all pairs of models."""
 
 from itertools import combinations
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap, Estimate, Floats, Integers, holm
-from reclora_kedro.evaluation.records import Record
+from reclora_kedro.evaluation.records import Comparison
 from reclora_kedro.evaluation.scores import PairedScores
 
 
@@ -123,12 +123,8 @@ def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap, row_weights: Float
     return AucBootstrap(paired.models, len(distinct), value, together[:, ~np.isnan(together[0])])
 
 
-def compare_models(auc: AucBootstrap, confidence: float) -> list[Record]:
-    """Compare every pair of models on the same rows; `model_a` is the one that comes later in the scores.
-
-    Records have model_a, model_b, auc_difference (a - b), low, high and two-sided p_value (all of this pair alone), and
-    p_adjusted (for the number of pairs, see `holm`).
-    """
+def compare_models(auc: AucBootstrap, confidence: float) -> list[Comparison]:
+    """Compare every pair of models on the same rows."""
     earlier, later = np.array(list(combinations(range(len(auc.models)), 2)), dtype=int).reshape(-1, 2).T
     difference = auc.differences(later, earlier)
     low, high = difference.interval(confidence)
@@ -142,4 +138,4 @@ def compare_models(auc: AucBootstrap, confidence: float) -> list[Record]:
         "p_value": p_value,
         "p_adjusted": holm(p_value),
     }
-    return pl.DataFrame(columns).to_dicts()
+    return cast(list[Comparison], pl.DataFrame(columns).to_dicts())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import polars as pl
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metrics import grouped_auc, row_means
+from reclora_kedro.evaluation.records import ModelMetrics
 from reclora_kedro.evaluation.significance import auc_over_users
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import recent_events, unit_vectors
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 4096  # rows whose histories' vectors are in memory at once
 
 
-def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[ModelMetrics]:
     """Measure a frozen lens on all test samples and, if it reads item embeddings, their similarity alone.
 
-    The record of the ``lens`` has the fields of `reclora_kedro.evaluation.metrics.compute_metrics` (the interval of the
-    AUC is None with one user, and means over rows have none); auc_cold, the AUC on items without a training event, None
-    where these have one class; and weights, the number of trained ones. That of ``similarity``, see
-    `similarity_to_recent_items`, has no means over rows such as log_loss, as it is no probability.
+    Means over rows have no intervals. ``similarity``, see `similarity_to_recent_items`, has no means over rows such as
+    log_loss, as it is no probability.
     """
     from reclora_kedro.lens.states import LensReader, lens_scores
 
@@ -42,7 +41,7 @@ def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[
     if lens.config.item_text:
         similarity = similarity_to_recent_items(log, samples, lens.config.recent_length)
         records.append({"model": "similarity"} | _ranking_metrics(log, samples, similarity, bootstrap))
-    return records
+    return cast(list[ModelMetrics], records)  # with the metrics of installed packages
 
 
 def similarity_to_recent_items(log: InteractionLog, samples: pl.DataFrame, events: int) -> np.ndarray:

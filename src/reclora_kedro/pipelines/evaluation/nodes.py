@@ -10,10 +10,19 @@ from rich.text import Text
 from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import figures, metrics, report, segments
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import Record, Records
+from reclora_kedro.evaluation.records import (
+    Comparison,
+    InputEffect,
+    ModelMetrics,
+    NegativesCheck,
+    Record,
+    Records,
+    SegmentAuc,
+)
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation.chosen import StoredChoice, labels, stored_choice
+from reclora_kedro.recommendation.ranking_metrics import RankingRow
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.terminal import show
 
@@ -22,15 +31,19 @@ if TYPE_CHECKING:
 
 
 def evaluate_models(
-    scores: pl.DataFrame, log: InteractionLog, lens_metrics: Records, bootstrap: Bootstrap, **tables: pl.DataFrame
-) -> tuple[Records, Records]:
+    scores: pl.DataFrame,
+    log: InteractionLog,
+    lens_metrics: list[ModelMetrics],
+    bootstrap: Bootstrap,
+    **tables: pl.DataFrame,
+) -> tuple[list[ModelMetrics], list[Comparison]]:
     """Return every model's metrics, on the whole test split, too, where it scored that, and every pair's difference."""
     records, comparisons = metrics.evaluate_models(scores, bootstrap)
     records = metrics.with_constant(records, float(log.samples_in("train", "label")["label"].to_numpy().mean()))
     return metrics.with_split_auc(records, log.samples_in("test"), lens_metrics, tables), comparisons
 
 
-def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
+def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> list[SegmentAuc]:
     """Return the AUC of every model for cold items, new users, and by length of history and popularity."""
     paired = align_scores(scores)
     sequences = log.sequences
@@ -38,7 +51,7 @@ def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
     return segments.compute_segments(paired, parts)
 
 
-def plot_auc(metrics: Records, baselines: list[str]) -> go.Figure:
+def plot_auc(metrics: list[ModelMetrics], baselines: list[str]) -> go.Figure:
     """Plot the AUC of every model with its interval."""
     return figures.plot_auc(metrics, attributes("STYLE", baselines))
 
@@ -50,51 +63,53 @@ def plot_scores(scores: pl.DataFrame, baselines: list[str]) -> tuple[go.Figure, 
 
 
 def write_report(
-    metrics: Records,
-    comparisons: Records,
-    attribution: Records,
-    segments: Records,
+    metrics: list[ModelMetrics],
+    comparisons: list[Comparison],
+    attribution: list[InputEffect],
+    segments: list[SegmentAuc],
     ingestion_report: Records,
     history_report: Records,
-    negatives_report: Records,
+    negatives_report: list[NegativesCheck],
     training_report: Records,
     allow_mixed: bool,
     baselines: list[str],
     candidate_choice: StoredChoice | None = None,
-    candidate_metrics: Records | None = None,
+    candidate_metrics: list[RankingRow] | None = None,
     shortlist_report: Record | None = None,
     **drawn: go.Figure,
 ) -> str:
     """Render all results as one HTML page, which opens with a visitor's titles and with how well methods find items."""
-    tables = {
-        "attribution": attribution,
-        "segments": segments,
-        "ingestion_report": ingestion_report,
-        "history_report": history_report,
-        "negatives_report": negatives_report,
-        "training_report": training_report,
-    }
+    results = report.Results(
+        metrics=metrics,
+        comparisons=comparisons,
+        attribution=attribution,
+        segments=segments,
+        ingestion_report=ingestion_report,
+        history_report=history_report,
+        negatives_report=negatives_report,
+        training_report=training_report,
+    )
     notes, found = attributes("NOTE", baselines), None
     chosen = None if candidate_choice is None else stored_choice(candidate_choice)
     if chosen and chosen.stage != SecondStage():
         drawn["second_stage"] = chosen.stage.figure()
     if chosen and shortlist_report is not None:
-        found = {
-            "example": shortlist_report.get("example"),
-            "methods": report.methods_shown(candidate_metrics or [], chosen.name),
-            "labels": labels(chosen.sources),
-            "reason": chosen.reason,
-        }
-    return report.render_report(metrics, comparisons, tables, drawn, notes, allow_mixed, found)
+        found = report.Recommended(
+            example=shortlist_report.get("example"),
+            methods=report.methods_shown(candidate_metrics or [], chosen.name),
+            labels=labels(chosen.sources),
+            reason=chosen.reason,
+        )
+    return report.render_report(results, drawn, notes, allow_mixed, found)
 
 
 def show_results(
-    metrics: Records,
-    comparisons: Records,
-    attribution: Records,
+    metrics: list[ModelMetrics],
+    comparisons: list[Comparison],
+    attribution: list[InputEffect],
     baselines: list[str],
     evaluation_report: str,
-    candidate_metrics: Records | None = None,
+    candidate_metrics: list[RankingRow] | None = None,
     candidate_choice: StoredChoice | None = None,
 ) -> None:
     """Print how well models predict, and the verdict; the unused report as an input puts this node after it."""

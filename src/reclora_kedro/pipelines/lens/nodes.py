@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.evaluation.records import ModelMetrics
 from reclora_kedro.evaluation.report import lens_table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.config import LensConfig
@@ -41,7 +42,7 @@ def train_lens(
     return fit_lens(log, config, engine)
 
 
-def show_lens(lens_metrics: list[dict[str, Any]]) -> None:
+def show_lens(lens_metrics: list[ModelMetrics]) -> None:
     """Print how well the lens does on the whole test split."""
     show(lens_table(lens_metrics))
 
