@@ -267,9 +267,9 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
         (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is no parameter. The nearest one is `linear.recen"),
         (LOG, THINGS, {"sources": ["retriever"]}, "names retriever, but this run reads none"),
         (LOG, THINGS, {"columns": {"user": "user_id"}}, "columns names 'user', but only user_id, item_id"),
-        (LOG.group_by("user_id").head(7), THINGS, {"split": {"kind": "per_user_last_out"}},
-         "^min_history is 5, so that the training split has no samples .* Lower it, or change `split`"),
-        (LOG.group_by("user_id").head(3), THINGS, {}, "^min_history is 5: none of the 180 interactions"),
+        (LOG.group_by("user_id").head(5), THINGS, {"split": {"kind": "per_user_last_out"}},
+         "^min_history is 3, so that the training split has no samples .* Lower it, or change `split`"),
+        (LOG.group_by("user_id").head(3), THINGS, {}, "^min_history is 3: none of the 180 interactions"),
     ],
 )  # fmt: skip
 def test_what_is_unfit_is_refused_in_words_of_a_script(log, items, settings, message):

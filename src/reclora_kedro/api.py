@@ -27,7 +27,7 @@ from kedro_provenance.parameters import Block, parameter_paths, soft_merge, valu
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.linear import Texts
 from reclora_kedro.candidates.moments import NOTHING
-from reclora_kedro.defaults import change_settings, default_entry, default_parameters, settings_for
+from reclora_kedro.defaults import change_settings, default_entry, default_parameters
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.errors import Column, GiveTable, Loading, NameColumn, NameIds, Table
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -36,7 +36,8 @@ from reclora_kedro.history.config import CO_OCCURRENCE, SENTENCE_ENCODER, TFIDF,
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
-from reclora_kedro.history.sequences import MOST_LEVELS, Sequences
+from reclora_kedro.history.sequences import Sequences
+from reclora_kedro.history.suiting import suiting_settings
 from reclora_kedro.ingestion import entities
 from reclora_kedro.ingestion.cleaning import clean_interactions
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
@@ -69,6 +70,7 @@ LOG_COLUMNS = COLUMNS[:4]
 FRAME = TableFormat(kind="parquet")
 GLANCE = 200_000  # rows of a log that tell what its columns mean
 YEAR_FIRST = r"^\d{4}[-/]\d\d?[-/]\d\d?([T ]|$)"  # dates whose day and month cannot be confused
+NOT_DRAWN = {"kind": "none"}  # negatives, which lists do not need
 STEPS = ("ingestion", "history", "recommendation", "candidates", "evaluation")
 """Steps whose parameters are settings of `Recommender.fit`."""
 UNREAD = (
@@ -320,14 +322,18 @@ def _read_log(
         raw, block["interactions"]["timestamp"] = raw.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)), ROW
         block["plausible_times"] = {"first_day": "1970-01-01"}
     blocks["ingestion"] = soft_merge(blocks["ingestion"], block)
-    rating = block["interactions"].get("rating")
-    suits = {
-        "without_times": "plausible_times" in block,  # which count from the log's beginning
-        "fine_ratings": rating in raw.columns and raw[rating].n_unique() > MOST_LEVELS,
-        "impressions": True,  # prompts, which are none in Python, must be about likes where the log has impressions
-    }
-    for kind in (kind for kind, is_fit in suits.items() if is_fit):
-        blocks["history"] = soft_merge(blocks["history"], yaml.safe_load(settings_for(kind))["history"])
+    if raw_items is None and (block["items"]["title"] or block["items"]["fields"]):
+        raw_items = raw  # the log has the titles itself
+    read, rating = block["interactions"], block["interactions"].get("rating")
+    suiting = suiting_settings(
+        is_rated=rating is not None,
+        has_marks=bool(read.get("clicked") or read.get("impressions")),
+        is_titled=block["items"]["title"] is not None,
+        has_times="plausible_times" not in block,  # which count from the log's beginning then
+        levels=raw[rating].n_unique() if rating in raw.columns else 0,
+    )
+    for text in suiting:
+        blocks["history"] = soft_merge(blocks["history"], yaml.safe_load(text)["history"] | {"negatives": NOT_DRAWN})
     change_settings(blocks, settings, "Recommender.fit", UNREAD)
     if blocks["ingestion"]["interactions"]["timestamp_format"] in UNIX_UNITS:
         raw = _with_dates(raw, block["interactions"]["timestamp"])
@@ -348,8 +354,7 @@ def _read_log(
     schema = ingestion.interactions.events
     log = build_log(cleaned, canonical, users, history, one_part, report, schema=schema)
     assert isinstance(log, InteractionLog)  # since it is one part
-    has_texts = ingestion.items.title is not None or ingestion.items.fields
-    if not has_texts or (TFIDF in history.item_embedding.encoders and Texts.from_log(log) is None):
+    if TFIDF in history.item_embedding.encoders and Texts.from_log(log) is None:
         return log
     encoders = _encoders(history.item_embedding, log)
     vectors = embed_items(describe_items(canonical), history.item_embedding, encoders, history.seed)
@@ -397,7 +402,9 @@ def _usual_columns(
     if not (named["user_id"] and named["item_id"] and (is_complete or not has_others)):
         return None
     if raw_items is None:
-        return {"interactions": named, "items": {"item_id": named["item_id"], "title": None, "fields": []}}
+        title = columns.get("title", "title" if "title" in raw.columns else None)
+        choice = {} if title is None else {"title_choice": "most_frequent"}
+        return {"interactions": named, "items": {"item_id": named["item_id"], "title": title, "fields": []} | choice}
     key = named["item_id"] if named["item_id"] in raw_items.columns else "item_id"
     title = columns.get("title", "title")
     if key not in raw_items.columns or not (title is None or title in raw_items.columns):
@@ -430,8 +437,6 @@ def _guessed_columns(
             f"{', '.join(map(repr, raw[found.log.item].head(3)))}, only: {', '.join(raw_items.columns)}. Name the one "
             "that has them item_id, and write ids alike in both tables."
         )
-    if raw_items is None:
-        block["items"] = {"item_id": found.log.item, "title": None, "fields": []}
     if "title" in columns:
         block["items"]["title"] = columns["title"]
     read = {"users": "user_id", "items": "item_id", "ratings": "rating", "clicks": "clicked", "times": "timestamp"}
@@ -441,7 +446,7 @@ def _guessed_columns(
         "interactions is read as guessed: %s.%s%s Name others in columns.",
         ", ".join(shown),
         ""
-        if raw_items is None
+        if found.items is None
         else f" Of items, the ids are {block['items']['item_id']!r}, and the titles {block['items']['title']!r}.",
         doubts,
     )

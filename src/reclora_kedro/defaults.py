@@ -19,11 +19,6 @@ def default_parameters(steps: Collection[str], seed: Any = None) -> dict[str, An
     return _read([f"parameters_{step}.yml" for step in steps], {} if seed is None else {"seed": seed})
 
 
-def settings_for(kind: str) -> str:
-    """Return the YAML of settings that suit a kind of log, such as one without times: a file of `new_log/defaults`."""
-    return (Path(__file__).parent / "new_log" / "defaults" / f"{kind}.yml").read_text(encoding="utf-8")
-
-
 def default_entry(step: str, name: str) -> dict[str, Any]:
     """Return the keys of an entry of a step's catalog but its type."""
     return {key: value for key, value in _read([f"catalog_{step}.yml"], {})[name].items() if key != "type"}

@@ -18,8 +18,9 @@ from layouts import LAYOUTS
 from projects import ROOT, copy_code
 from public_logs import LOGS, names, write
 from reclora_kedro import cli
-from reclora_kedro.defaults import settings_for
+from reclora_kedro.history import suiting
 from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.suiting import settings_for
 from reclora_kedro.ingestion import tables
 from reclora_kedro.ingestion.guess import read_raw_tables
 from reclora_kedro.ingestion.guess_tables import Guess, guess
@@ -667,7 +668,7 @@ def test_an_empty_folder_becomes_a_project_that_reads_what_is_installed(tmp_path
 def test_titles_of_purchases_are_read_by_what_is_installed(project, monkeypatch):
     found, _ = guessed(LOGS["shop"](project))
     for installed, encoders in (("sentence_encoder", ["tfidf", "sentence_encoder"]), ("tfidf", ["tfidf"])):
-        monkeypatch.setattr(environment, "default_encoders", lambda installed=installed: (installed,))
+        monkeypatch.setattr(suiting, "default_encoders", lambda installed=installed: (installed,))
         written = yaml.safe_load(environment_files(found, "new", project)["parameters.yml"])
         assert written["history"]["item_embedding"]["encoders"] == encoders
 

@@ -1,45 +1,32 @@
-"""`kedro run` and `Recommender.fit` make the same lists of the same two files, by the defaults of conf/base."""
+"""`kedro new-log` with `kedro run`, and `Recommender.fit`, make the same lists of the same two files."""
 
-import polars as pl
 import pytest
 
 from kedro_provenance.failures import RunRefusedError
 from projects import catalog_of, copy_code, kedro_command, kedro_run
 from reclora_kedro import Recommender, commands
 from reclora_kedro.current_model import model_history
+from reclora_kedro.ingestion.guess import read_raw_tables
+from reclora_kedro.ingestion.guess_tables import guess
+from reclora_kedro.new_log.environment import environment_files, write_environment
 from reclora_kedro.pipelines.served_project import ServedProject
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.service import Service
 from shop import shop
 
-ENVIRONMENT = {
-    "globals.yml": "data: data/shop",
-    "catalog.yml": """
-raw_interactions: {type: polars.CSVDataset, filepath: log.csv}
-raw_items: {type: polars.CSVDataset, filepath: items.csv}
-raw_users: {type: MemoryDataset, data: null}
-""",
-    "parameters.yml": """
-ingestion:
-  interactions: {item_id: item_id, rating: null}
-  items: {item_id: item_id, title: title, fields: []}
-  users: null
-""",
-}
-
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project with a log in which every row is liked."""
+    """A project with a log in which every row is liked, as new-log writes it, but without drawn negatives."""
     project = copy_code(tmp_path_factory.mktemp("shop"))
-    (project / "conf/shop").mkdir()
-    for name, text in ENVIRONMENT.items():
-        (project / "conf/shop" / name).write_text(text)
     orders, products = shop()
-    log = orders.select(user_id="customer", item_id="sku", timestamp=pl.col("bought_at").dt.epoch("s"))
-    log.write_csv(project / "log.csv")
-    products.select(item_id="sku", title="name").write_csv(project / "items.csv")
+    orders.write_csv(project / "log.csv")
+    products.write_csv(project / "items.csv")
+    guessed = guess(read_raw_tables([project / "log.csv", project / "items.csv"]), lambda question, answers, it: it)
+    files = environment_files(guessed, "shop", project)
+    files["parameters.yml"] = files["parameters.yml"].replace("kind: matched", "kind: none")
+    write_environment(files, project / "conf" / "shop")
     return project
 
 

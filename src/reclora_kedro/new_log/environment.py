@@ -11,10 +11,9 @@ import polars as pl
 import yaml
 
 from kedro_provenance.files.atomic import atomic_folder
-from reclora_kedro.defaults import CARRIED, settings_for
+from reclora_kedro.defaults import CARRIED
 from reclora_kedro.extras import missing_extra
-from reclora_kedro.history.config import SENTENCE_ENCODER, default_encoders
-from reclora_kedro.history.sequences import MOST_LEVELS
+from reclora_kedro.history.suiting import settings_for, suiting_settings
 from reclora_kedro.ingestion import lexicon
 from reclora_kedro.ingestion.column_values import examples, plain, tokens
 from reclora_kedro.ingestion.guess import NONE, ROW_NUMBER, AskUser, Log, RawTable, is_named_time, positive_mark
@@ -281,27 +280,25 @@ def _parameters(guess: Guess, name: str, excluded: Sequence[str]) -> str:
     if excluded:
         ids = [int(each) if log.table.column(log.item).is_whole else each for each in excluded]
         text += f"\nrecommendation:\n  exclude_items: {_flow(ids)}  # no goods, which are recommended to nobody\n"
-    if log.kind == "purchases" and SENTENCE_ENCODER not in default_encoders():
-        text = text.replace(f"[tfidf, {SENTENCE_ENCODER}]", "[tfidf]")
     return text
 
 
 def _defaults(guess: Guess) -> list[str]:
     """Return the blocks that suit the kind of log and what is installed."""
     log, items = guess.log, guess.items
-    is_titled = items is not None and items.title is not None
     pairs = log.table.sample.select(log.user, log.item).n_unique()
-    suits = {
-        "purchases": log.kind == "purchases" and is_titled,
-        "purchases_without_titles": log.kind == "purchases" and not is_titled,
-        "impressions": log.kind == "impressions",
-        "without_titles": log.kind != "purchases" and not is_titled,
-        "without_times": log.from_zero,
-        "fine_ratings": log.rating is not None and log.table.column(log.rating).distinct > MOST_LEVELS,
+    more = {
         "short_log": pairs < SHORT and log.kind != "impressions",
         "without_llm": missing_extra("llm", "") is not None,
     }
-    return [settings_for(name) for name, is_fit in suits.items() if is_fit]
+    of_its_kind = suiting_settings(
+        is_rated=log.kind == "ratings",
+        has_marks=log.kind == "impressions",
+        is_titled=items is not None and items.title is not None,
+        has_times=not log.from_zero,
+        levels=0 if log.rating is None else log.table.column(log.rating).distinct,
+    )
+    return [*of_its_kind, *(settings_for(name) for name, is_fit in more.items() if is_fit)]
 
 
 def _merged(texts: Iterable[str]) -> str:

@@ -75,14 +75,17 @@ def forget_in_quarantine(
 
 
 def keep_item_vectors(
-    item_embeddings: Arrays, current_item_embeddings: Arrays, items: pl.DataFrame, left: InteractionLog
-) -> tuple[Arrays, InteractionLog]:
-    """Return the vectors of the remaining items, and the log with them."""
+    item_embeddings: Arrays, current_item_embeddings: Arrays, items: pl.DataFrame, left: pl.DataFrame
+) -> Arrays:
+    """Return the vectors of the remaining items, which are made from no user's rows."""
     from reclora_kedro.update import forgetting
 
-    ids = items["item_id"], left.items["item_id"]
-    vectors = forgetting.keep_item_vectors(item_embeddings, current_item_embeddings, *ids)
-    return vectors, left.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
+    return forgetting.keep_item_vectors(item_embeddings, current_item_embeddings, items["item_id"], left["item_id"])
+
+
+def add_item_vectors(log_without_embeddings: InteractionLog, item_embeddings: Arrays) -> InteractionLog:
+    """Return the remaining log with the vectors of its items."""
+    return log_without_embeddings.with_embeddings(item_embeddings["embeddings"], item_embeddings["encoder_widths"])
 
 
 def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) -> Lens:

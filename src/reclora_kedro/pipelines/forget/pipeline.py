@@ -20,9 +20,10 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     kept = [
         node(
             nodes.keep_item_vectors,
-            ["previous.item_embeddings", "champion.item_embeddings", "previous.items", "log_without_embeddings"],
-            ["item_embeddings", "log"],
+            ["previous.item_embeddings", "champion.item_embeddings", "previous.items", "items"],
+            "item_embeddings",
         ),
+        node(nodes.add_item_vectors, ["log_without_embeddings", "item_embeddings"], "log"),
         *(node(nodes.forget_in_lens, ["champion.lens", "champion.log", "log"], name) for name in lens),
     ]
     kept += [
