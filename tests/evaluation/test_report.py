@@ -8,8 +8,6 @@ from reclora_kedro.evaluation.formats import DASH
 from reclora_kedro.evaluation.report import (
     Recommended,
     Results,
-    finding_verdict,
-    methods_table,
     models_table,
     render_report,
     results_tables,
@@ -160,27 +158,13 @@ def test_the_report_draws_the_second_stage_where_there_is_one():
     assert "figure-second_stage" not in without
 
 
-def test_methods_are_shown_best_first_with_the_chosen_one_marked():
-    names = ("popularity", "linear", "linear_lens", "fusion_lens")
-    figures = {"k": 10, "rows": 300, "candidates": 99.0, "confidence": 0.95, "hit_rate_low": 0.1, "hit_rate_high": 0.3}
-    metrics = [
-        figures | {"model": name, "ndcg": place / 10, "hit_rate": place / 10} for place, name in enumerate(names)
-    ]
-    text = printed(methods_table(metrics, "fusion_lens", {"linear": "a linear model"}), 80)
-    assert max(map(len, text.splitlines())) <= 80
-    assert re.findall(r"^│ (\w+)", text, re.MULTILINE) == ["fusion_lens", "linear", "popularity"]
-    assert re.search(r"fusion_lens .*chosen", text)
-    assert "a linear model" in text
-    verdict = finding_verdict(metrics, "fusion_lens")
-    assert verdict == "Found among the first 10 items of fusion_lens: 0.300 of likes; of popularity, 0.000."
-
-
 def test_the_report_opens_with_a_list_and_what_finds_items():
     shown = {"rank": 1, "title": "Heat <b>", "because": ["Casino"]}
     example = {"taken": ["Casino", "Ronin"], "list": [shown]}
-    method = {"model": "linear", "k": 10, "rows": 300, "candidates": 98.6, "mark": "chosen"}
+    method = {"model": "linear", "k": 10, "rows": 300, "candidates": 98.6}
     method |= {"hit_rate": 0.2, "hit_rate_low": 0.1, "hit_rate_high": 0.3, "ndcg": 0.1}
-    found = Recommended(example=example, methods=[method], labels={"linear": "as its label says"}, reason="it is best")
+    labels = {"linear": "as its label says"}
+    found = Recommended(example=example, methods=[method], chosen="linear", labels=labels, reason="it is best")
     page = render_report(RESULTS, FIGURES, NOTES, found=found)
     titles, methods, models = (
         page.index(text) for text in ("Heat &lt;b&gt;", "as its label says", "How well do models predict")
@@ -188,6 +172,7 @@ def test_the_report_opens_with_a_list_and_what_finds_items():
     assert page.index("Recommended to a visitor who took Casino, Ronin") < titles < methods < models
     assert "of 99 that could be" in page  # as in `methods_table`
     assert "it is best." in page
+    assert page.index('<tr class="best">\n  <td class="text">linear') < page.index('<td class="text">chosen</td>')
 
 
 def test_a_missing_gauc_is_a_dash():

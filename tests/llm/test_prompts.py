@@ -6,6 +6,7 @@ from projects import ROOT
 from reclora_kedro.llm import prompts as prompting
 from reclora_kedro.llm.language_model import load_language_model, outline_language_model
 from reclora_kedro.llm.prompts import (
+    ExampleFields,
     PromptBuilder,
     PromptConfig,
     prompt_format,
@@ -213,7 +214,7 @@ def test_prompts_that_cannot_be_built_are_refused(tiny_llm, title, template, set
 )
 def test_a_template_is_tried_on_a_made_up_record(template, message):
     with pytest.raises(ValueError, match=message):
-        require_template(template, config(), {"genres": "War"}, {"age": "24", "zip_code": "1"}, {})
+        require_template(template, config(), ExampleFields({"genres": "War"}, {"age": "24", "zip_code": "1"}, {}))
 
 
 NO_SYSTEM_MESSAGE = "{{ raise_exception('no system') if messages[0].role == 'system' }}"

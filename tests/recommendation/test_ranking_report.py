@@ -1,5 +1,7 @@
+import re
+
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
-from reclora_kedro.recommendation.ranking_report import ranking_tables
+from reclora_kedro.recommendation.ranking_report import finding_verdict, methods_table, ranking_tables
 from terminal import printed
 
 
@@ -52,3 +54,18 @@ def test_ranking_metrics_fit_a_narrow_terminal_however_long_the_names_are():
     assert "│ retriever_lens  │       0.123 │     0.444 │" in shown
     assert shown.count("less that of neighbours_lens") == 2
     assert "│ retriever_lens │     +0.012 │ -0.001 to +0.026 │      0.071 │" in shown
+
+
+def test_methods_are_shown_best_first_with_the_chosen_one_marked():
+    names = ("popularity", "linear", "linear_lens", "fusion_lens")
+    figures = {"k": 10, "rows": 300, "candidates": 99.0, "confidence": 0.95, "hit_rate_low": 0.1, "hit_rate_high": 0.3}
+    metrics = [
+        figures | {"model": name, "ndcg": place / 10, "hit_rate": place / 10} for place, name in enumerate(names)
+    ]
+    text = printed(methods_table(metrics, "fusion_lens", {"linear": "a linear model"}), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.findall(r"^│ (\w+)", text, re.MULTILINE) == ["fusion_lens", "linear", "popularity"]
+    assert re.search(r"fusion_lens .*chosen", text)
+    assert "a linear model" in text
+    verdict = finding_verdict(metrics, "fusion_lens")
+    assert verdict == "Found among the first 10 items of fusion_lens: 0.300 of likes; of popularity, 0.000."

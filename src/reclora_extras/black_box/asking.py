@@ -13,14 +13,14 @@ from kedro_provenance.errors import Parameter
 from reclora_extras import install_line
 from reclora_extras.black_box.chat_api import Answers
 from reclora_extras.black_box.config import BlackBoxConfig, PriceConfig
-from reclora_extras.black_box.hints import COUNTS, MessageWriter, Options
+from reclora_extras.black_box.hints import COUNTS, HintedQuestion, MessageWriter, Options
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.rating_statistics import COLUMNS
 from reclora_kedro.history.retrieval import WindowConfig
-from reclora_kedro.llm.prompts import PromptRecord, made_up_record
+from reclora_kedro.llm.prompts import ExampleFields, made_up_record
 
 AskApi = Callable[[Sequence[str], str], Answers]
 """From messages, and what the step is called, to their answers."""
@@ -61,29 +61,23 @@ def window_of(history: HistoryConfig, config: BlackBoxConfig) -> WindowConfig:
     return window
 
 
-def require_hints(
-    writer: MessageWriter,
-    config: BlackBoxConfig,
-    item_fields: Mapping[str, Any],
-    user_fields: Mapping[str, Any],
-    columns: Mapping[str, Any],
-) -> None:
+def require_hints(writer: MessageWriter, config: BlackBoxConfig, fields: ExampleFields) -> None:
     """Raise ValueError for a template of hints that is missing, or fails on a made-up record with any options."""
     if unknown := [name for name in config.choices["template"] if name not in writer.hint_templates]:
         raise ValueError(
             f"black_box.hints.template names {unknown[0]!r}, but hint_templates has "
             f"{', '.join(sorted(writer.hint_templates))}: choose among these, or let this entry name a folder of yours."
         )
-    record = made_up_record(item_fields, user_fields, columns)
+    record = made_up_record(fields)
     statistics = dict.fromkeys(COLUMNS, 0.5) | dict.fromkeys(COUNTS, 12)
     for liked, disliked in ((record["history"], []), ([], record["history"])):
         hint: dict[str, Any] = {"verdict": 0.5, "liked": liked, "disliked": disliked, "statistics": statistics}
         for values in product(*config.choices.values()):
-            writer.write([record | {"hint": hint}], dict(zip(config.choices, values, strict=True)))
+            writer.write([{**record, "hint": hint}], dict(zip(config.choices, values, strict=True)))
 
 
 def ask(
-    ask_api: AskApi, records: Sequence[PromptRecord], writer: MessageWriter, config: BlackBoxConfig
+    ask_api: AskApi, records: Sequence[HintedQuestion], writer: MessageWriter, config: BlackBoxConfig
 ) -> tuple[list[dict[str, Any]], pl.DataFrame, list[dict[str, Any]]]:
     """Search hints on the validation rows, then answer the test rows with them, without, and with those of other rows.
 
@@ -95,7 +89,7 @@ def ask(
     trials = search_hints(ask_api, validation, writer, config)
     best = max(trials, key=lambda trial: trial["auc"])
     options = {name: best[name] for name in config.choices}
-    requests: dict[str, tuple[Sequence[PromptRecord], Options | None]] = {
+    requests: dict[str, tuple[Sequence[HintedQuestion], Options | None]] = {
         "black_box": (test, options),
         "black_box_without_hints": (test, None),
         "black_box_shuffled_hint": (with_hints_of_others(test, config.seed), options),
@@ -103,7 +97,7 @@ def ask(
     return trials, *answers_of(requests, ask_api, writer, config.price)
 
 
-def with_hints_of_others(records: Sequence[PromptRecord], seed: int) -> list[PromptRecord]:
+def with_hints_of_others(records: Sequence[HintedQuestion], seed: int) -> list[HintedQuestion]:
     """Return records with the hint of another one each: the null control."""
     shuffled = list(records)
     for place, other in zip(*permuted_rows(len(records), None, seed), strict=True):
@@ -112,7 +106,7 @@ def with_hints_of_others(records: Sequence[PromptRecord], seed: int) -> list[Pro
 
 
 def answers_of(
-    requests: Mapping[str, tuple[Sequence[PromptRecord], Options | None]],
+    requests: Mapping[str, tuple[Sequence[HintedQuestion], Options | None]],
     ask_api: AskApi,
     writer: MessageWriter,
     price: PriceConfig,
@@ -130,7 +124,7 @@ def answers_of(
 
 
 def search_hints(
-    ask_api: AskApi, records: Sequence[PromptRecord], writer: MessageWriter, config: BlackBoxConfig
+    ask_api: AskApi, records: Sequence[HintedQuestion], writer: MessageWriter, config: BlackBoxConfig
 ) -> list[dict[str, Any]]:
     """Try options of hints on validation rows within a budget of calls; return options, auc and `cost` of each trial.
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.history.records import prompt_records
+from reclora_kedro.history.records import ShownQuestion, prompt_records
 from reclora_kedro.history.retrieval import WindowConfig, unit_vectors
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.features import statistics_of
@@ -20,7 +20,6 @@ from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.llm.prompts import (
     TEMPLATE_ERRORS,
     PromptConfig,
-    PromptRecord,
     compile_template,
     fit_budget,
     template_renderer,
@@ -39,14 +38,20 @@ OVER_CHARACTERS = (
 )
 
 
+class HintedQuestion(ShownQuestion):
+    """What a message may show of a question."""
+
+    hint: dict[str, Any]  # see `hinted_records`
+
+
 def hinted_records(
     lens: Lens,
     log: InteractionLog,
     questions: pl.DataFrame,
     history: WindowConfig,
     engine: EngineConfig = LOCAL,
-) -> list[PromptRecord]:
-    """Return records for prompts of questions, see `prompt_records`, with a further field ``hint``.
+) -> list[HintedQuestion]:
+    """Return records for prompts of questions, see `prompt_records`, with hints.
 
     A hint has verdict (the lens's probability of a like); liked and disliked, the user's earlier events of either kind
     whose items are nearest to the target, the nearest first; and statistics, by the names of
@@ -64,7 +69,9 @@ def hinted_records(
     hints = zip(verdicts.tolist(), liked, disliked, statistics.to_dicts(), strict=True)
     records = prompt_records(questions, log, log.histories(questions, history))
     names = ("verdict", "liked", "disliked", "statistics")
-    return [record | {"hint": dict(zip(names, hint, strict=True))} for record, hint in zip(records, hints, strict=True)]
+    return [
+        {**record, "hint": dict(zip(names, hint, strict=True))} for record, hint in zip(records, hints, strict=True)
+    ]
 
 
 def nearest_events(questions: pl.DataFrame, log: InteractionLog, label: int, limit: int) -> np.ndarray:
@@ -109,7 +116,7 @@ class MessageWriter:
         self._question = template_renderer(prompt_template, prompt)
         self.hint_templates = {name: compile_template(text, f"{name} hint") for name, text in hint_templates.items()}
 
-    def write(self, records: Sequence[PromptRecord], options: Options | None) -> list[str]:
+    def write(self, records: Sequence[HintedQuestion], options: Options | None) -> list[str]:
         """Return the message of each record, with a hint by these options, or without one.
 
         Raises:
@@ -117,25 +124,25 @@ class MessageWriter:
                 the budget.
         """
 
-        def render(record: PromptRecord, left_out: int) -> str:
+        def render(record: HintedQuestion, left_out: int) -> str:
             question = self._question(record, left_out)
             return question if options is None else self._hinted(options, record, question)
 
         texts, *_ = fit_budget(list, [plain(each) for each in records], render, self._max_characters, OVER_CHARACTERS)
         return texts
 
-    def hint(self, record: PromptRecord, options: Options) -> str:
+    def hint(self, record: HintedQuestion, options: Options) -> str:
         """Return the hint of a record without its question."""
         return self._hinted(options, plain(record), "")
 
-    def _hinted(self, options: Options, record: PromptRecord, question: str) -> str:
+    def _hinted(self, options: Options, record: HintedQuestion, question: str) -> str:
         hint = record["hint"]
         shown_events = {
             kind: [visible_fields(item, self._prompt) for item in hint[kind]] for kind in ("liked", "disliked")
         }
         given = {"prompt": question, "target": visible_fields(record["target"], self._prompt)} | hint | shown_events
         try:
-            return self.hint_templates[options["template"]].render(given | options).strip()
+            return self.hint_templates[options["template"]].render({**given, **options}).strip()
         except TEMPLATE_ERRORS as error:
             raise ValueError(
                 f"The hint template {options['template']} failed on row {record['row']}: {error}. It may read "

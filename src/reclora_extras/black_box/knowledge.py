@@ -20,10 +20,10 @@ from reclora_extras.base_models.config import TuningConfig
 from reclora_extras.base_models.tuning import Losses, tune
 from reclora_extras.black_box.asking import AskApi, answers_of, cost, load_optuna, with_hints_of_others
 from reclora_extras.black_box.config import BlackBoxConfig
-from reclora_extras.black_box.hints import MessageWriter
+from reclora_extras.black_box.hints import HintedQuestion, MessageWriter
 from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompts import PromptRecord, plain_ids
+from reclora_kedro.llm.prompts import plain_ids
 from reclora_kedro.progress import Progress
 
 KNOWLEDGE = {"knowledge": "{{ knowledge }}\n\n{{ prompt }}"}
@@ -38,7 +38,7 @@ RANDOM_TRIALS = 5
 
 
 def choose_lessons(
-    ask_api: AskApi, records: Sequence[PromptRecord], writer: MessageWriter, config: BlackBoxConfig
+    ask_api: AskApi, records: Sequence[HintedQuestion], writer: MessageWriter, config: BlackBoxConfig
 ) -> tuple[list[tuple[str, str]], dict[str, float]]:
     """Try every hint with every question of few-shot rows, and keep that with the likeliest true answer, if any helps.
 
@@ -149,7 +149,11 @@ def write_knowledge(llm: LanguageModel, soft_prompt: Tensor, questions: list[str
 
 
 def answer_with_knowledge(
-    ask_api: AskApi, records: Sequence[PromptRecord], writer: MessageWriter, llm: LanguageModel, config: BlackBoxConfig
+    ask_api: AskApi,
+    records: Sequence[HintedQuestion],
+    writer: MessageWriter,
+    llm: LanguageModel,
+    config: BlackBoxConfig,
 ) -> tuple[list[dict[str, Any]], pl.DataFrame, list[dict[str, Any]]]:
     """Find the soft prompt on the validation rows, then answer the test rows with the small model's knowledge.
 
@@ -164,7 +168,7 @@ def answer_with_knowledge(
     validation, test = ([record for record in records if record["use"] == use] for use in ("validation", "test"))
     soft = SoftPrompt.drawn(llm, SOFT_TOKENS, DIMENSIONS, config.seed)
 
-    def informed(rows: Sequence[PromptRecord], z: Sequence[float]) -> list[PromptRecord]:
+    def informed(rows: Sequence[HintedQuestion], z: Sequence[float]) -> list[HintedQuestion]:
         questions = writer.write(rows, None)
         texts = write_knowledge(llm, soft.at(z), questions, MAX_TOKENS)
         return [row | {"hint": row["hint"] | {"knowledge": text}} for row, text in zip(rows, texts, strict=True)]
@@ -181,7 +185,7 @@ def answer_with_knowledge(
 
 def search_soft_prompt(
     ask_api: AskApi,
-    informed: Callable[[Sequence[float]], list[PromptRecord]],
+    informed: Callable[[Sequence[float]], list[HintedQuestion]],
     writer: MessageWriter,
     config: BlackBoxConfig,
 ) -> list[dict[str, Any]]:

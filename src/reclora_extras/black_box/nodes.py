@@ -19,11 +19,11 @@ from reclora_kedro.evaluation.records import Comparison, ModelMetrics, Records
 from reclora_kedro.evaluation.report import results_tables
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.llm.prompts import PromptConfig, PromptRecord
+from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.terminal import show, text_table
 
 if TYPE_CHECKING:
-    from reclora_extras.black_box.hints import MessageWriter
+    from reclora_extras.black_box.hints import HintedQuestion, MessageWriter
     from reclora_kedro.distributed.checkpoints import FinishedShards
     from reclora_kedro.lens.base import Lens
     from reclora_kedro.llm.language_model import LanguageModel
@@ -61,7 +61,7 @@ def message_writer(
 def ask(
     llm: ChatApi,
     kept: FinishedShards,
-    records: Sequence[PromptRecord],
+    records: Sequence[HintedQuestion],
     prompt_template: str,
     hint_templates: Mapping[str, Callable[[], str]],
     config: BlackBoxConfig,
@@ -78,7 +78,7 @@ def ask(
 def teach_writer(
     llm: ChatApi,
     kept: FinishedShards,
-    records: Sequence[PromptRecord],
+    records: Sequence[HintedQuestion],
     prompt_template: str,
     hint_templates: Mapping[str, Callable[[], str]],
     config: BlackBoxConfig,
@@ -109,7 +109,7 @@ def teach_writer(
 def answer_with_knowledge(
     llm: ChatApi,
     kept: FinishedShards,
-    records: Sequence[PromptRecord],
+    records: Sequence[HintedQuestion],
     prompt_template: str,
     config: BlackBoxConfig,
     prompt: PromptConfig,

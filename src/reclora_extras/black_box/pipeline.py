@@ -66,9 +66,9 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
 
     def require_messages() -> None:
         template = catalog.load(f"{config.template}.prompt_template")
-        require_template(template, prompt, *fields)
+        require_template(template, prompt, fields)
         writer = nodes.message_writer(template, catalog.load("hint_templates"), config, prompt)
-        require_hints(writer, config, *fields)
+        require_hints(writer, config, fields)
 
     yield require_messages
     yield catalog.load("black_box_llm").require

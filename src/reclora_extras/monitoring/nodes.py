@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reclora_extras.monitoring.config import MonitoringConfig
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation.chosen import stored_choice
+from reclora_kedro.recommendation.chosen import StoredChoice, stored_choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.terminal import show
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 def measure_drift(
     log: InteractionLog,
     lens: Lens,
-    candidate_choice: dict[str, Any],
+    candidate_choice: StoredChoice,
     recommendation: RecommendationConfig,
     config: MonitoringConfig,
     retriever: Retriever | None = None,

@@ -1,7 +1,7 @@
 """Questions as readable records of user, history and target item."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 import polars as pl
@@ -9,14 +9,36 @@ import polars as pl
 from reclora_kedro.history.fields import field_names, number_names
 from reclora_kedro.history.log import InteractionLog
 
+FieldValue = float | str
 
-def prompt_records(questions: pl.DataFrame, log: InteractionLog, history: np.ndarray) -> list[dict[str, Any]]:
-    """Return what a prompt may show of each question and its `history`, see `InteractionLog.histories`.
 
-    One record per question, in their order: row, use, label; user: the profile's fields; history: oldest first, one
-    dict per event of the item's fields, rating, liked and declared columns; target: the item's fields. Absent fields
-    are left out.
-    """
+class ShownItem(TypedDict):
+    """An item, with its further fields by their names; absent fields are left out."""
+
+    title: str
+
+
+class ShownEvent(ShownItem):
+    """An event of a history, with the fields of its item and the declared columns by their names."""
+
+    rating: float
+    liked: bool
+    columns: NotRequired[list[str]]  # names of the declared columns
+
+
+class ShownQuestion(TypedDict):
+    """What a prompt may show of a question."""
+
+    row: int | str
+    use: str
+    label: int
+    user: dict[str, FieldValue]  # fields of the profile
+    history: list[ShownEvent]  # oldest first
+    target: ShownItem
+
+
+def prompt_records(questions: pl.DataFrame, log: InteractionLog, history: np.ndarray) -> list[ShownQuestion]:
+    """Return what a prompt may show of each question and its `history`, see `InteractionLog.histories`."""
     sequences = log.sequences
     is_event = np.unique(history[history >= 0])
     needed = np.union1d(sequences.item_index[is_event], questions["item_index"].to_numpy())
@@ -34,10 +56,11 @@ def prompt_records(questions: pl.DataFrame, log: InteractionLog, history: np.nda
     rows = questions.select("row", "use", "label").iter_rows(named=True)
     fields = [*field_names(log.users), *number_names(log.users)]
     profiles = _present_fields(log.users[questions["user_index"].to_numpy()], fields)
-    return [
+    shown = [
         row | {"user": profile, "history": [events[event] for event in past if event >= 0], "target": texts[target]}
         for row, profile, past, target in zip(rows, profiles, history.tolist(), questions["item_index"], strict=True)
     ]
+    return cast(list[ShownQuestion], shown)
 
 
 def _present_fields(table: pl.DataFrame, fields: list[str]) -> Iterator[dict[str, Any]]:

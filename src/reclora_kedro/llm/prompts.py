@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
 import polars as pl
 import psutil
@@ -16,9 +16,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
 from kedro_provenance.parameters import Block
+from reclora_kedro.history.records import FieldValue, ShownEvent, ShownItem, ShownQuestion
 from reclora_kedro.parameters import Count, Real
-
-PromptRecord = dict[str, Any]
 
 YEAR = re.compile(r"\s*\((1[89]|20)\d\d\)\s*$")  # the year in brackets at the end of a film's title
 
@@ -30,6 +29,7 @@ OVER_TOKENS = (
 TEMPLATE_ERRORS = (TemplateError, TypeError, ArithmeticError, LookupError)
 """Errors of templates that do not fit a record, such as adding text and a number."""
 Encoded = TypeVar("Encoded", bound=Sized)
+Q = TypeVar("Q", bound=ShownQuestion)
 
 
 class PromptConfig(Block):
@@ -174,13 +174,8 @@ class PromptBuilder:
         self._encode = partial(prompt_format(tokenizer, config).encode, tokenizer)
         self._render, self._budget = template_renderer(template, config), config.max_tokens
 
-    def build(self, records: Sequence[PromptRecord]) -> pl.DataFrame:
+    def build(self, records: Sequence[ShownQuestion]) -> pl.DataFrame:
         """Return the prompts of records.
-
-        Args:
-            records: mappings with ``row``, ``use``, ``label``, ``user`` (profile fields), ``history`` (items with
-                ``title``, ``liked``, ``rating``, fields, and declared columns with their names in ``columns``, oldest
-                first) and ``target`` (``title`` and fields).
 
         Returns:
             Frame with row, use, label, prompt, token_ids, dropped_history (items left out for the budget),
@@ -204,7 +199,7 @@ class PromptBuilder:
         return pl.DataFrame([pl.Series(name, values, kind) for name, (kind, values) in columns.items()])
 
 
-def require_titles(records: Sequence[PromptRecord], unknown_title: str, config: PromptConfig) -> None:
+def require_titles(records: Sequence[ShownQuestion], unknown_title: str, config: PromptConfig) -> None:
     """Raise ValueError if more than `config.max_unknown_titles` of the records ask about an item without a title."""
     unknown = sum(record["target"]["title"] == unknown_title for record in records)
     if unknown > config.max_unknown_titles * len(records):
@@ -226,8 +221,8 @@ def require_context(config: PromptConfig, context_tokens: int) -> None:
 
 def fit_budget(
     encode: Callable[[list[str]], list[Encoded]],
-    records: Sequence[PromptRecord],
-    render: Callable[[PromptRecord, int], str],
+    records: Sequence[Q],
+    render: Callable[[Q, int], str],
     budget: int,
     over_budget: str = OVER_TOKENS,
 ) -> tuple[list[str], list[Encoded], list[int]]:
@@ -264,11 +259,11 @@ def compile_template(template: str, name: str = "prompt") -> Template:
         raise ValueError(f"The {name} template is not valid Jinja: {str(error).rstrip('.')}.") from error
 
 
-def template_renderer(template: str, config: PromptConfig) -> Callable[[PromptRecord, int], str]:
+def template_renderer(template: str, config: PromptConfig) -> Callable[[ShownQuestion, int], str]:
     """Return a function that renders a record without some oldest events; raise ValueError for unknown names."""
     compiled = compile_template(template)
 
-    def render(record: PromptRecord, left_out: int) -> str:
+    def render(record: ShownQuestion, left_out: int) -> str:
         try:
             text = compiled.render(
                 user=visible_fields(record["user"], config),
@@ -310,15 +305,17 @@ def declared_columns(event: Mapping[str, Any]) -> str:
     return f" ({told})" if told else ""
 
 
-def require_template(
-    template: str,
-    config: PromptConfig,
-    item_fields: Mapping[str, Any],
-    user_fields: Mapping[str, Any],
-    columns: Mapping[str, Any],
-) -> None:
+class ExampleFields(NamedTuple):
+    """The fields that a project declares, each with an example."""
+
+    items: dict[str, FieldValue]
+    users: dict[str, FieldValue]
+    columns: dict[str, FieldValue]  # of the log, which prompts read
+
+
+def require_template(template: str, config: PromptConfig, fields: ExampleFields) -> None:
     """Raise ValueError for a template that is invalid, or renders no prompt from a record with all fields."""
-    record = made_up_record(item_fields, user_fields, columns)
+    record = made_up_record(fields)
     render = template_renderer(template, config)
     for left_out in (0, 2):
         if not render(record, left_out):
@@ -328,17 +325,15 @@ def require_template(
             )
 
 
-def made_up_record(
-    item_fields: Mapping[str, Any], user_fields: Mapping[str, Any], columns: Mapping[str, Any]
-) -> PromptRecord:
+def made_up_record(fields: ExampleFields) -> ShownQuestion:
     """Return a record with these values of fields, and two events with those of declared columns in its history."""
-    item = {"title": "Title (2000)", **item_fields}
-    past = item | {"rating": 5, "liked": True, **columns, "columns": [*columns]}
-    history = [past, past | {"liked": False}]
-    return {"row": "(made up)", "user": dict(user_fields), "history": history, "target": item}
+    item = cast(ShownItem, {"title": "Title (2000)", **fields.items})
+    past = cast(ShownEvent, item | {"rating": 5, "liked": True, **fields.columns, "columns": [*fields.columns]})
+    history: list[ShownEvent] = [past, {**past, "liked": False}]
+    return {"row": "(made up)", "use": "test", "label": 1, "user": fields.users, "history": history, "target": item}
 
 
-def visible_fields(fields: Mapping[str, Any], config: PromptConfig) -> dict[str, Any]:
+def visible_fields(fields: Mapping[str, object], config: PromptConfig) -> dict[str, object]:
     """Return the fields of a user or an item that prompts may show, with texts cut at the limit of characters."""
     return {
         name: value[: config.max_characters] if isinstance(value, str) else value
@@ -347,8 +342,8 @@ def visible_fields(fields: Mapping[str, Any], config: PromptConfig) -> dict[str,
     }
 
 
-def prompt_report(prompts: pl.DataFrame) -> list[dict[str, Any]]:
-    """Summarise rows, tokens and shortened prompts, one record per use."""
+def prompt_report(prompts: pl.DataFrame) -> list[dict[str, str | float]]:
+    """Summarise rows, tokens and shortened prompts by use."""
     tokens = pl.col("token_ids").list.len()
     summary = prompts.group_by("use", maintain_order=True).agg(
         rows=pl.len(),

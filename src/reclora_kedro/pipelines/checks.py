@@ -165,9 +165,9 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
         yield partial(prompts.prompt_format, llm.tokenizer, config)
         yield partial(prompts.require_context, config, llm.context_tokens)
         if (template := f"{config.template}.prompt_template") in inputs:
-            yield lambda: prompts.require_template(catalog.load(template), config, *configured_fields(catalog))
-    items, users, _ = configured_fields(catalog)
-    fields = [*items, *users]
+            yield lambda: prompts.require_template(catalog.load(template), config, configured_fields(catalog))
+    declared = configured_fields(catalog)
+    fields = [*declared.items, *declared.users]
     variants = (name.removesuffix(".adapter") for name in pipeline.all_outputs() if name.endswith(".adapter"))
     for name in sorted({f"params:finetuning.variants.{variant}" for variant in variants} & inputs):  # not merged ones
         variant = catalog.load(name)
@@ -180,11 +180,12 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
             yield partial(variant.training.objective.require_questions, catalog.load("params:history").prompt_rows)
 
 
-def configured_fields(catalog: DataCatalog) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def configured_fields(catalog: DataCatalog) -> prompts.ExampleFields:
     """Return the fields of items and users, and what prompts read of declared columns, each with an example."""
     ingestion = IngestionConfig.model_validate(catalog.load("params:ingestion"))
     tables = (ingestion.items, ingestion.item_texts), (ingestion.users,)
     items, users = (
         {field.name: field.example for table in group if table for field in table.fields} for group in tables
     )
-    return items, users, {each.name: each.example for each in ingestion.interactions.events.read_by("prompt")}
+    columns = {each.name: each.example for each in ingestion.interactions.events.read_by("prompt")}
+    return prompts.ExampleFields(items, users, columns)

@@ -1,11 +1,11 @@
-"""Rankings of whole catalogues on the terminal and as an HTML page."""
+"""How well methods find items, on the terminal and as an HTML page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.table import Table
@@ -16,6 +16,8 @@ from reclora_kedro.evaluation.metric import Metric, columns_of
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.report import describe_tests
 from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
+from reclora_kedro.recommendation.backtest import AuditRow, MethodRow, WindowRow, WinnerRow
+from reclora_kedro.recommendation.config import RERANKED
 from reclora_kedro.recommendation.list_metrics import (
     BEYOND_ACCURACY,
     COVERAGE,
@@ -112,4 +114,83 @@ def render_ranking(
         segments={(record["by"], record["segment"]): record["rows"] for record in beyond_accuracy},
         notes={record["model"]: notes[record["model"]] for record in metrics if record["model"] in notes},
         confidence=metrics[0]["confidence"],
+    )
+
+
+def methods_shown(metrics: Sequence[RankingRow], chosen: str) -> list[RankingRow]:
+    """Return the methods to show, by falling NDCG: those that the lens has not reranked, and the chosen one."""
+    shown = [record for record in metrics if record["model"] == chosen or not record["model"].endswith(RERANKED)]
+    return sorted(shown, key=itemgetter("ndcg"), reverse=True)
+
+
+def methods_table(metrics: Sequence[RankingRow], chosen: str, labels: Mapping[str, str]) -> Table:
+    """Tabulate how well methods find what users liked, see `methods_shown`."""
+    first, k, level = metrics[0], metrics[0]["k"], formats.level(metrics[0]["confidence"])
+    return text_table(
+        f"How well methods find items: share of {first['rows']:,} validation likes among the first {k} "
+        f"of {first['candidates']:,.0f} items",
+        methods_shown(metrics, chosen),
+        {"method": (str, "model"), "what it is": (lambda model: labels.get(model, ""), "model")},
+        {
+            f"HR@{k}": (formats.metric, "hit_rate"),
+            f"{level} interval": (formats.interval, "hit_rate_low", "hit_rate_high"),
+            "": (lambda model: "chosen" if model == chosen else "", "model"),
+        },
+    )
+
+
+def finding_verdict(metrics: Sequence[RankingRow], chosen: str) -> str:
+    """Say in a sentence how well the chosen method finds items, beside popularity."""
+    by_model = {record["model"]: record for record in metrics}
+    best, k = by_model[chosen], metrics[0]["k"]
+    beside = ""
+    if "popularity" in by_model and chosen != "popularity":
+        beside = f"; of popularity, {formats.metric(by_model['popularity']['hit_rate'])}"
+    return f"Found among the first {k} items of {chosen}: {formats.metric(best['hit_rate'])} of likes{beside}."
+
+
+def backtest_tables(
+    metrics: Sequence[WindowRow], methods: Sequence[MethodRow], winners: Sequence[WinnerRow], audit: Sequence[AuditRow]
+) -> Group:
+    """Tabulate the NDCG of methods by window, say whether each window's order holds in the next, and show the audit."""
+    means: Sequence[Mapping[str, Any]] = sorted(methods, key=itemgetter("ndcg"), reverse=True)
+    k = metrics[0]["k"]
+    windows = {record["window"]: record for record in metrics}
+    rows = [
+        {"from": first["from"]} | {each["model"]: each["ndcg"] for each in metrics if each["window"] == window}
+        for window, first in windows.items()
+    ]
+    summed = {"mean": "ndcg", f"mean HR@{k}": "hit_rate", "share of windows won": "share_of_windows_won"}
+    rows += [{"from": name} | {each["model"]: each[field] for each in means} for name, field in summed.items()]
+    table = text_table(
+        f"NDCG@{k} by window: {sum(each['rows'] for each in windows.values()):,} likes, models fitted before each",
+        rows,
+        {"from": (str, "from")},
+        {method["model"]: (formats.metric, method["model"]) for method in means},
+    )
+    checks = text_table(
+        "Audit of the log",
+        audit,
+        {"check": (str, "check"), "how to read it": (str, "meaning")},
+        {"value": (formats.metric, "value")},
+    )
+    return Group(table, Text(winners_verdict(winners, k), style="bold"), checks)
+
+
+def winners_verdict(winners: Sequence[WinnerRow], k: int) -> str:
+    r"""Say whether the method that was best in one window can be believed in the next.
+
+    Examples:
+        >>> one = {"tau": 0.8, "winner": "a", "winner_before": "a", "ndcg": 0.2, "ndcg_of_winner_before": 0.2}
+        >>> other = {"tau": 0.4, "winner": "b", "winner_before": "a", "ndcg": 0.3, "ndcg_of_winner_before": 0.28}
+        >>> print(winners_verdict([one, other], 10).replace("; ", ";\n"))
+        The best method of a window was the best of the next in 1 of 2, and 0.010 NDCG@10 below it on average;
+        Kendall's tau between their orders: 0.80, 0.40.
+    """
+    same = sum(record["winner"] == record["winner_before"] for record in winners)
+    lost = sum(record["ndcg"] - record["ndcg_of_winner_before"] for record in winners) / len(winners)
+    taus = ", ".join(formats.DASH if record["tau"] is None else f"{record['tau']:.2f}" for record in winners)
+    return (
+        f"The best method of a window was the best of the next in {same} of {len(winners)}, and {formats.metric(lost)} "
+        f"NDCG@{k} below it on average; Kendall's tau between their orders: {taus}."
     )

@@ -13,7 +13,7 @@ from reclora_extras.black_box.chat_api import Answers
 from reclora_extras.black_box.config import BlackBoxConfig
 from reclora_extras.black_box.hints import MessageWriter
 from reclora_kedro.history.config import HistoryConfig
-from reclora_kedro.llm.prompts import PromptConfig
+from reclora_kedro.llm.prompts import ExampleFields, PromptConfig
 
 PROMPT = PromptConfig.model_validate(block("finetuning", "prompt"))
 LOUD = "{{ prompt }}, like{% for item in liked %} {{ item.title }}{% endfor %} {{ verdict if honest else 1 - verdict }}"
@@ -109,9 +109,9 @@ def test_with_hints_it_ranks_as_the_lens_and_without_them_or_with_those_of_other
     ],
 )
 def test_templates_are_tried_before_anything_is_asked(hints, message):
-    require_hints(writer(), config(), {"genres": "War"}, {"age": "24"}, {})
+    require_hints(writer(), config(), ExampleFields({"genres": "War"}, {"age": "24"}, {}))
     with pytest.raises(ValueError, match=message):
-        require_hints(writer(), config(hints=hints), {"genres": "War"}, {"age": "24"}, {})
+        require_hints(writer(), config(hints=hints), ExampleFields({"genres": "War"}, {"age": "24"}, {}))
 
 
 def test_an_option_of_hints_has_no_name_of_what_trials_and_templates_have():

@@ -11,7 +11,7 @@ import polars as pl
 from kedro_provenance.parameters import reads
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.evaluation import figures, report
+from reclora_kedro.evaluation import figures
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
@@ -19,6 +19,7 @@ from reclora_kedro.recommendation import backtest
 from reclora_kedro.recommendation.backtest import AuditRow, Backtest, MethodRow, WindowRow, WinnerRow
 from reclora_kedro.recommendation.chosen import models_of, validated_configs
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
+from reclora_kedro.recommendation.ranking_report import backtest_tables
 from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
@@ -82,4 +83,4 @@ def show_backtest(
     audit: Sequence[AuditRow],
 ) -> None:
     """Print the metrics of each window, whether its order holds in the next, and the audit of the log."""
-    show(report.backtest_tables(metrics, methods, winners, audit))
+    show(backtest_tables(metrics, methods, winners, audit))

@@ -23,6 +23,7 @@ from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation.chosen import StoredChoice, labels, stored_choice
 from reclora_kedro.recommendation.ranking_metrics import RankingRow
+from reclora_kedro.recommendation.ranking_report import finding_verdict, methods_shown
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.terminal import show
 
@@ -96,7 +97,8 @@ def write_report(
     if chosen and shortlist_report is not None:
         found = report.Recommended(
             example=shortlist_report.get("example"),
-            methods=report.methods_shown(candidate_metrics or [], chosen.name),
+            methods=methods_shown(candidate_metrics or [], chosen.name),
+            chosen=chosen.name,
             labels=labels(chosen.sources),
             reason=chosen.reason,
         )
@@ -116,4 +118,4 @@ def show_results(
     labels = attributes("LABEL", baselines)
     show(report.results_tables(metrics, comparisons, attribution, labels))
     if candidate_choice is not None and candidate_metrics:
-        show(Text(report.finding_verdict(candidate_metrics, stored_choice(candidate_choice).name), style="bold"))
+        show(Text(finding_verdict(candidate_metrics, stored_choice(candidate_choice).name), style="bold"))

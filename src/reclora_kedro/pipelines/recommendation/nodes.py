@@ -12,7 +12,6 @@ from reclora_kedro.api import list_of_visitor
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.distributed.engine import EngineConfig, in_files
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.report import methods_table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import delivery, item_ranks
 from reclora_kedro.recommendation.choice import MethodChoice
@@ -20,6 +19,7 @@ from reclora_kedro.recommendation.chosen import StoredChoice, choice_before, lab
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.delivery import ShortlistReport
 from reclora_kedro.recommendation.ranking_metrics import RankingRow
+from reclora_kedro.recommendation.ranking_report import methods_table
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.terminal import show
 
