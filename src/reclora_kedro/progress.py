@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -13,13 +14,9 @@ SECONDS_PER_LINE = 15
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Progress:
     """A progress bar, and a line every 15 seconds in the log and, without a bar, on stderr.
-
-    Args:
-        shown: whether to show anything; false for all but one of several processes.
-        delay: seconds before there is a bar; a step that ends sooner shows none.
-        at_most: whether the step may end before its total, as a training does that no longer improves.
 
     Examples:
         >>> with Progress("lens", 300, "rows") as progress:
@@ -31,21 +28,24 @@ class Progress:
 
     hidden: ClassVar[bool] = False  # whether none is shown in this process
 
-    def __init__(
-        self,
-        step: str,
-        total: int,
-        unit: str,
-        done: int = 0,
-        shown: bool = True,
-        delay: float = 0,
-        at_most: bool = False,
-    ) -> None:
-        shown = shown and not self.hidden
-        self.step, self.total, self.unit, self.done, self.shown = step, total, unit, done, shown
-        disable, self._bound = None if shown else True, "at most" if at_most else "about"
-        description = f"{step} (may end sooner)" if at_most else step
-        self._bar = tqdm(total=total, initial=done, desc=description, unit=f" {unit}", disable=disable, delay=delay)
+    step: str
+    total: int
+    unit: str
+    done: int = 0
+    shown: bool = True  # false for all but one of several processes
+    delay: float = 0  # seconds before there is a bar; a step that ends sooner shows none
+    at_most: bool = False  # whether the step may end before its total, as a training does that no longer improves
+
+    def __post_init__(self) -> None:
+        self.shown = self.shown and not self.hidden
+        self._bar = tqdm(
+            total=self.total,
+            initial=self.done,
+            desc=f"{self.step} (may end sooner)" if self.at_most else self.step,
+            unit=f" {self.unit}",
+            disable=None if self.shown else True,
+            delay=self.delay,
+        )
         self._began = self._last_line = time.monotonic()
         self._first: tuple[int, float] | None = None  # what was done after the first update, and when
 
@@ -81,7 +81,8 @@ class Progress:
             return ""
         rate = (self.done - self._first[0]) / max(now - self._first[1], 1e-9)
         per_second = f"{rate:,.3g}" if rate < 1000 else f"{rate:,.0f}"
-        return f", {per_second} per second, {self._bound} {(self.total - self.done) / rate:.0f} s to go"
+        bound = "at most" if self.at_most else "about"
+        return f", {per_second} per second, {bound} {(self.total - self.done) / rate:.0f} s to go"
 
     def show(self, **values: Any) -> None:
         self._bar.set_postfix(values)

@@ -167,7 +167,7 @@ def kept_validation(training_log: pl.DataFrame, column: str = "validation_auc") 
         >>> kept_validation(log), kept_validation(log.with_columns(kept_last=True))
         (0.7, 0.6)
     """
-    values = training_log[column].drop_nulls().to_list()
+    values = training_log[column].drop_nulls().to_list() if column in training_log.columns else []
     kept = values[-1:] if "kept_last" in training_log.columns else values
     return max(kept, default=None)
 

@@ -1,13 +1,14 @@
 """Settings of a study."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypedDict
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.evaluation.metric import columns_of
 from reclora_kedro.evaluation.metrics import row_metrics
+from reclora_kedro.evaluation.records import Comparison
 from reclora_kedro.parameters import Count, Real, Seed
 from reclora_kedro.recommendation.list_metrics import ranking_metrics
 
@@ -15,15 +16,6 @@ Settings = Mapping[str, Any]  # values by the dotted paths of parameters
 
 # Columns of the table of results, besides the axes and metrics.
 AUCS = ("auc", "auc_low", "auc_high", "auc_cold", "confidence", "gauc", "gauc_low", "gauc_high", "gauc_users")
-COSTS = (
-    "weights",
-    "validation_auc",
-    "validation_hit_rate",
-    "train_seconds",
-    "score_seconds",
-    "scored_rows",
-    "ms_per_row",
-)
 Step = Literal["metrics", "lens", "ranking"]
 OUTPUTS: Mapping[Step, tuple[str, ...]] = {
     "metrics": ("metrics", "comparisons", "attribution"),
@@ -31,7 +23,18 @@ OUTPUTS: Mapping[Step, tuple[str, ...]] = {
     "ranking": ("ranking_metrics",),
 }
 """Outputs that a cell is run for, by `GridConfig.until`."""
-PAIR_COLUMNS = ("model_a", "model_b", "auc_difference", "low", "high", "p_value", "p_adjusted")
+
+
+class Costs(TypedDict):
+    """What a model of a cell took, and how well it validated; None where unknown."""
+
+    weights: int | None  # trained ones
+    validation_auc: float | None
+    validation_hit_rate: float | None
+    train_seconds: float | None
+    score_seconds: float  # of the scoring node, loading and other models that it scores with included
+    scored_rows: int  # with those that are scored again for permuted inputs
+    ms_per_row: float
 
 
 def metric_columns() -> list[str]:
@@ -59,8 +62,8 @@ class GridConfig(CellsConfig):
     @field_validator("axes")
     @classmethod
     def _no_axis_is_another_column(cls, axes: dict[str, Any]) -> dict[str, Any]:
-        others = ("grid", "seed", "model", "auc_lost_without_prompt", *COSTS, "digest", "revision", *PAIR_COLUMNS)
-        if reserved := axes.keys() & {*metric_columns(), *others}:
+        others = ("grid", "seed", "model", "auc_lost_without_prompt", "digest", "revision")
+        if reserved := axes.keys() & {*metric_columns(), *others, *Costs.__annotations__, *Comparison.__annotations__}:
             raise ValueError(f"axis {min(reserved)!r} has the name of a column of the results table: rename the axis.")
         return axes
 

@@ -20,12 +20,12 @@ from reclora_kedro.evaluation.metrics import kept_validation, row_metrics
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.recommendation.list_metrics import ranking_metrics
-from reclora_kedro.study.config import metric_columns
+from reclora_kedro.study.config import Costs, metric_columns
 from reclora_kedro.study.grid import Cell, describe
 from reclora_kedro.terminal import text_table
 
-LOGGED = {"validation_auc": "validation_auc", "validation_hit_rate": "hit_rate"}  # columns of training logs, by metric
-AVERAGED = ("auc_cold", "gauc_users", *LOGGED, "train_seconds", "ms_per_row")  # over the seeds, as metrics are
+# Averaged over the seeds, as metrics are.
+AVERAGED = ("auc_cold", "gauc_users", "validation_auc", "validation_hit_rate", "train_seconds", "ms_per_row")
 
 
 class CellResult(NamedTuple):
@@ -63,7 +63,7 @@ def cell_result(cell: FinishedCell) -> CellResult:
         | {name: record.get(name) for name in metric_columns()}
         | {"confidence": cell.catalog.load("params:bootstrap.confidence")}  # lens_metrics have none
         | {"auc_lost_without_prompt": auc_lost.get(record["model"])}
-        | model_costs(record, cell)
+        | dict(model_costs(record, cell))
         | origin
         for record in metrics
         if record.get("k", 0) == longest
@@ -85,14 +85,8 @@ def recipe_key(cell: FinishedCell, name: str) -> str:
     return recipe.key
 
 
-def model_costs(record: Mapping[str, Any], cell: FinishedCell) -> Record:
-    """Return the costs of a model of a cell, from its training log and scores and the times of their nodes.
-
-    Returns:
-        weights (number trained), validation_auc, validation_hit_rate and train_seconds, each None where unknown;
-        score_seconds (of the scoring node, loading and other models that it scores with included), scored_rows (with
-        those scored again for permuted inputs) and ms_per_row.
-    """
+def model_costs(record: Mapping[str, Any], cell: FinishedCell) -> Costs:
+    """Return the costs of a model of a cell, from its training log and scores and the times of their nodes."""
     model, outputs, load = record["model"], cell.flow.all_outputs(), cell.catalog.load
     log_entry, scores_entry = (
         next((name for name in (f"{model}.{kind}", f"{model}_{kind}") if name in outputs), None)
@@ -111,7 +105,8 @@ def model_costs(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     log = pl.DataFrame(load(log_entry) if log_entry else None)
     return {
         "weights": log["weights"][-1] if "weights" in log.columns else record.get("weights"),
-        **{name: kept_validation(log, column) if column in log.columns else None for name, column in LOGGED.items()},
+        "validation_auc": kept_validation(log),
+        "validation_hit_rate": kept_validation(log, "hit_rate"),
         "train_seconds": stored_output(cell, log_entry).seconds if log_entry else None,
         "score_seconds": seconds,
         "scored_rows": rows,

@@ -80,9 +80,7 @@ class Search:
     def run(self, run: Callable[[Cell], Measured], folder: Path, workers: int) -> list[Record]:
         """Run the missing trials, up to `workers` at a time, with their journal in `folder`; return all trials.
 
-        Returns:
-            Records of grid, trial (its number), stopped (whether early), seeds (count), value (the mean over them),
-            and the value of each parameter.
+        Besides the columns below, a record has the value of each parameter.
         """
         import optuna
         from optuna.storages import JournalStorage
@@ -143,7 +141,7 @@ class Search:
                 "grid": self.name,
                 "trial": number,
                 "stopped": trial.state is TrialState.PRUNED,
-                "seeds": len(trial.intermediate_values),
+                "seeds": len(trial.intermediate_values),  # of which the next value is the mean
                 self.column: trial.intermediate_values[max(trial.intermediate_values)],
                 **trial.params,
             }
