@@ -52,4 +52,15 @@ def test_the_end_of_a_run_names_files_and_tables_and_how_to_go_on(tmp_path, caps
     assert "Recommendations of all users:\n  the table shop.best\n" in said
     assert "plots:\n  report.html\n" in said
     assert ("bin/activate" in said) != on_path
-    assert "  kedro serve\n    the live page, http://here:1/\n" in said
+    assert "  kedro serve\n    the live page, http://here:1/\n  kedro new-log" in said
+
+
+def test_the_end_of_a_run_of_lists_alone_names_them_and_its_environment(tmp_path, capsys):
+    catalog = AtomicCatalog.from_config({"recommendations": {"type": "text.TextDataset", "filepath": f"{tmp_path}/a"}})
+    catalog["params:service"] = {"host": "here", "port": 1}
+    run = hooks.RecommenderHooks()
+    run.after_context_created(SimpleNamespace(project_path=tmp_path, env="your-shop"))
+    run.after_pipeline_run({"to_nodes": ["lists"]}, SimpleNamespace(all_outputs=lambda: {*catalog}), catalog)
+    said = capsys.readouterr().out
+    assert said.startswith("The same as a table, with versions:\n  a\nNext:\n")
+    assert said.endswith("  kedro serve --env your-shop\n    the live page, http://here:1/\n")

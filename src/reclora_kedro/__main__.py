@@ -1,33 +1,46 @@
-"""``reclora`` and ``python -m reclora_kedro``: the project's commands, for an installed package."""
+"""``reclora`` and ``python -m reclora_kedro``: all commands in one group, for a project or an installed package."""
 
 import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from kedro.utils import find_kedro_project
 
+HELP = """Turn a log of ratings, purchases or clicks into recommendations.
+
+\b
+reclora new-log orders.csv products.csv --name your-shop   # reads your files
+reclora recommend --env your-shop                          # writes ten items per user
+reclora serve --env your-shop                              # serves them over HTTP
+
+Each command has examples in its --help. Options without a command are those of run.
+"""
+
 
 def main() -> None:
-    """Run one of the project's commands, such as ``new-log``; without its name, pipelines, as ``kedro run`` does."""
+    """Run one of the commands; without a name, pipelines, as ``kedro run`` does."""
     os.environ.setdefault("DO_NOT_TRACK", "1")  # where there is no project yet, there is no .telemetry that says so
     logging.disable(logging.INFO)  # outside of a project, Kedro's import says which logging configuration it reads
+    import click
     from kedro.framework.cli.utils import find_run_command
     from kedro.framework.project import configure_project
 
+    from kedro_provenance.commands import provenance
     from reclora_kedro.cli import NO_PROJECT, cli
 
     logging.disable(logging.NOTSET)
-    name = next(iter(sys.argv[1:]), "")
-    is_run = not name or name == "run" or name.startswith("-")
-    if is_run and not {"-h", "--help"} & {*sys.argv} and not is_project(Path.cwd()):
+    name, asks_help = next(iter(sys.argv[1:]), ""), not {"-h", "--help"}.isdisjoint(sys.argv)
+    is_bare_run = not name or (name.startswith("-") and not asks_help)
+    if (is_bare_run or name == "run") and not asks_help and not is_project(Path.cwd()):
         sys.exit(f"{NO_PROJECT.format(folder=Path.cwd())}\nOr name a configuration behind --conf-source.")
     configure_project(__package__)
-    if name in cli.commands:
-        cli(prog_name="reclora")
-    if name == "run":
-        del sys.argv[1]
-    find_run_command(__package__)()
+    run: Any = find_run_command(__package__)
+    if is_bare_run:
+        run()
+    commands: dict[str, click.Command] = {**cli.commands, "run": run, "provenance": provenance}
+    click.Group("reclora", commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})()
 
 
 def is_project(folder: Path) -> bool:

@@ -31,6 +31,17 @@ MORE_THAN_RUNS = {
     "forget": "Forget users, see conf/base/parameters_forget.yml.",
 }
 """Commands of `reclora_kedro.commands`, by the name of the pipeline that each runs."""
+RECOMMEND = (
+    "Write ten items per user: the steps of `kedro run` up to its lists, see conf/base/parameters_recommendation.yml."
+)
+EXAMPLES = {
+    "run": "reclora run --env your-shop --pipelines ranking",
+    "recommend": "reclora recommend --env your-shop --params recommendation.repeat=true",
+    "serve": "reclora serve --env your-shop --port 8080 --token-env RECLORA_TOKEN",
+    "forget": "reclora forget 42 K17 --env your-shop",
+    "study": "reclora study --params study.grid=objectives",
+    "new-log": "reclora new-log orders.csv products.csv --name your-shop",
+}
 IDS = ("forget.users", "recommendation.users", "recommendation.exclude_items")
 """Parameters with lists of ids, which are read as they are typed: to YAML, 0042 is the number 34, and 1_000 is 1000."""
 
@@ -191,10 +202,17 @@ def enter_project() -> Path:
 
 @click.command("serve")
 @env_option
+@click.option("--host", help="Address to listen on.  [default: service.host]")
+@click.option("--port", type=int, help="Port to listen on.  [default: service.port]")
+@click.option(
+    "--token-env", help="Environment variable with the token of all requests.  [default: service.token_variable]"
+)
 @click.option("--params", type=click.UNPROCESSED, multiple=True, callback=split_params, help="As for kedro run.")
-def serve(env: str | None, params: dict[str, Any]) -> None:
+def serve(env: str | None, params: dict[str, Any], host: str | None, port: int | None, token_env: str | None) -> None:
     """Serve the current model over HTTP, see conf/base/parameters_service.yml."""
     path = enter_project()  # first, as the imports take seconds
+    given = {"host": host, "port": port, "token_variable": token_env}
+    params = with_block(params, "service", {name: value for name, value in given.items() if value is not None})
     if text := missing_extra("lens", "The live service"):
         raise click.ClickException(text)
     from reclora_kedro.pipelines.served_project import ServedProject
@@ -233,22 +251,47 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
             ) from error
 
 
+def with_block(params: dict[str, Any], block: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters with values in one of their blocks.
+
+    Examples:
+        >>> with_block({"service": {"port": 0}}, "service", {"host": "::1"})
+        {'service': {'port': 0, 'host': '::1'}}
+    """
+    return {**params, block: {**params.get(block, {}), **values}} if values else params
+
+
 SHARED = ("env", "config", "conf_source", "params", "only_missing_outputs")
 OPTIONS = [option for option in run.params if option.name in SHARED]
 
 
 def command_of(name: str) -> click.Command:
-    """Return a command that calls a function of `reclora_kedro.commands`, with some options of `kedro run`."""
+    """Return a command that calls a function of `reclora_kedro.commands`, with some options of `kedro run`.
 
-    def execute(only_missing_outputs: bool, params: dict[str, Any], config: str | None, **session: Any) -> None:
+    That of ``forget`` takes the users to forget as arguments, too.
+    """
+
+    def execute(
+        only_missing_outputs: bool,
+        params: dict[str, Any],
+        config: str | None,
+        users: tuple[str, ...] = (),
+        **session: Any,
+    ) -> None:
         path = enter_project()
         function = resolve_name(f"reclora_kedro.commands:{name}")
+        params = with_block(params, name, {"users": [*users]} if users else {})
         function(path, only_missing_outputs, runtime_params=params, **session)
 
-    return click.Command(name, params=OPTIONS, callback=execute, help=MORE_THAN_RUNS[name])
+    arguments = [click.Argument(["users"], nargs=-1)] if name == "forget" else []
+    text = RECOMMEND if name == "recommend" else MORE_THAN_RUNS[name]
+    return click.Command(name, params=[*arguments, *OPTIONS], callback=execute, help=text)
 
 
 registry = click.Group("registry", {**kedro_registry.commands, "list": list_pipelines}, help=kedro_registry.help)
-own = {"registry": registry, "serve": serve, "new-log": new_log, **{name: command_of(name) for name in MORE_THAN_RUNS}}
+own = {"registry": registry, "serve": serve, "new-log": new_log}
+own |= {name: command_of(name) for name in ("recommend", *MORE_THAN_RUNS)}
+for name, example in EXAMPLES.items():
+    {"run": run, **own}[name].epilog = f"Example: {example}"
 others = {name: each for name, each in installed("reclora_kedro.commands").items() if name not in own}
 cli = click.Group("kedro", {**own, **{name: resolve_name(command) for name, command in others.items()}})

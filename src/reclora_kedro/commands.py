@@ -1,4 +1,4 @@
-"""What the commands `kedro study` and `kedro forget` do: a run of the project, and what no node may do.
+"""What the commands `kedro recommend`, `study` and `forget` do: a run of the project, and what no node may do.
 
 A study runs the project once per cell before its own nodes tabulate the results. Forgetting erases stored versions and
 events once its nodes have made everything in use without the users.
@@ -39,6 +39,12 @@ from reclora_kedro.update.remains import Forgotten, files_that_name
 logger = logging.getLogger(__name__)
 
 CERTIFICATES = "08_reporting/forgetting"  # in the data folder
+
+
+def recommend(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:
+    """Run the default flow up to its lists in a session of Kedro."""
+    with settings.SESSION_CLASS.create(project, **session) as kedro:
+        kedro.run(to_nodes=["recommendation.show_recommendations"], only_missing_outputs=only_missing_outputs)
 
 
 def study(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:

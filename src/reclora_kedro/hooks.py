@@ -24,13 +24,13 @@ RESULTS = {
     "recommendations": "The same as a table, with versions:",
     "evaluation_report": "The report, with differences of all pairs, segments and plots:",
 }
-"""Catalog entries that the end of the default flow points to, by what they are."""
+"""Catalog entries that the end of a run that makes lists points to, by what they are."""
 CHOICE_BEFORE = f"{CHOICE}_before"
 """The choice in use before, which stays until another is better; a node cannot read what it leaves."""
 
 
 class RecommenderHooks:
-    """Gives a run the choice in use before it, and ends the default flow with where its results lie."""
+    """Gives a run the choice in use before it, and ends one that makes lists with where they are."""
 
     changes_results = False
 
@@ -46,21 +46,22 @@ class RecommenderHooks:
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         outputs = pipeline.all_outputs()
-        if {"recommendations", "evaluation_report"} <= outputs:
-            self._show_end(catalog)
-        elif "recommendations" in outputs and not any(run_params.get(choice) for choice in CHOICES):
+        if "recommendations" not in outputs:
+            return
+        if "evaluation_report" not in outputs and not any(run_params.get(choice) for choice in CHOICES):
             show_left_out(session_parameters())
+        self._show_end(catalog, outputs)
 
-    def _show_end(self, catalog: Any) -> None:
+    def _show_end(self, catalog: Any, outputs: set[str]) -> None:
         env = self._context.env
         for name, heading in RESULTS.items():
-            show(f"{heading}\n  {self._newest_file(catalog, name)}")
+            if name in outputs:
+                show(f"{heading}\n  {self._newest_file(catalog, name)}")
         service = catalog.load("params:service")
         serve = " ".join(["kedro serve", *([f"--env {env}"] if env else [])])
-        show(
-            f"Next:\n{_activation()}  {serve}\n    the live page, http://{service['host']}:{service['port']}/\n"
-            "  kedro new-log orders.csv products.csv\n    a log of your own"
-        )
+        own_log = "" if env else "\n  kedro new-log orders.csv products.csv\n    a log of your own"
+        page = f"the live page, http://{service['host']}:{service['port']}/"
+        show(f"Next:\n{_activation()}  {serve}\n    {page}{own_log}")
 
     def _newest_file(self, catalog: Any, name: str) -> str:
         """Return where an entry, or its newest version, lies, relative to the project if it is in there."""

@@ -14,7 +14,7 @@ from named import names_with
 from projects import ROOT
 from reclora_kedro import pipeline_registry
 from reclora_kedro.__main__ import main
-from reclora_kedro.cli import cli
+from reclora_kedro.cli import EXAMPLES, cli
 from reclora_kedro.new_log.environment import IN_A_CLONE
 from reclora_kedro.pipeline_registry import STEPS_OF_LISTS, STEPS_WITHOUT_LLM
 
@@ -49,6 +49,27 @@ def test_an_installed_package_runs_in_an_empty_folder(tmp_path, monkeypatch, cap
     assert f"raw_items: no file {tmp_path}/data/01_raw/fabricated/items.csv" in capfd.readouterr().err.replace(
         "\n", " "
     )
+
+
+def test_reclora_is_a_group_of_commands_each_with_an_example(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in (["--help"], *([name, "--help"] for name in EXAMPLES)):
+        monkeypatch.setattr(sys, "argv", ["reclora", *words])
+        with pytest.raises(SystemExit, match="0"):
+            main()
+        said = " ".join(capsys.readouterr().out.split())
+        if words == ["--help"]:
+            assert all(f" {name} " in said for name in (*EXAMPLES, "provenance", "registry"))
+        else:
+            assert f"Example: {EXAMPLES[words[0]]}" in said
+
+
+def test_options_of_commands_are_parameters_of_their_runs(monkeypatch):
+    given = {}
+    monkeypatch.setattr("reclora_kedro.cli.enter_project", lambda: ROOT)
+    monkeypatch.setattr("reclora_kedro.commands.forget", lambda *_, **session: given.update(session))
+    assert CliRunner().invoke(cli, "forget 018 K1 --params forget.remove=true").exit_code == 0
+    assert given["runtime_params"]["forget"] == {"remove": True, "users": ["018", "K1"]}
 
 
 @pytest.mark.parametrize("command", ["serve", "forget", f"study --conf-source {ROOT}/conf"])
