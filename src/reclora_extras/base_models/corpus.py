@@ -78,10 +78,8 @@ def tell_corpus(
 ) -> Corpus:
     """Return the texts of the training split, and the further ones that name no held-out item.
 
-    Items without a training event are in no text. Further texts, by source, have an empty line between them.
-
-    Raises:
-        ValueError: see `held_out_items`.
+    Items without a training event are in no text. Further texts, by source, have an empty line between them. Errors are
+    those of `held_out_items`.
     """
     events = np.flatnonzero(log.training_events())
     items = np.unique(log.sequences.item_index[events])
@@ -199,12 +197,8 @@ def choose_by_quality(
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Return places of the texts that pass the filters, by rising perplexity, and the number left by each filter.
 
-    Returns:
-        Places, and the number of texts after each filter: drawn, cleaned (neither empty nor repeated), not_perplexing,
-        by_rules, without_near_duplicates.
-
-    Raises:
-        ImportError: datasketch is not installed.
+    The filters are drawn, cleaned (neither empty nor repeated), not_perplexing, by_rules and without_near_duplicates.
+    ImportError is raised without datasketch.
     """
     cleaned = [clean(text) for text in texts]
     first = {text: place for place, text in reversed(list(enumerate(cleaned))) if text}
@@ -236,8 +230,7 @@ def follows_rules(text: str) -> bool:
 def distinct(texts: Sequence[str]) -> list[int]:
     """Return places of texts that differ from all kept before: Jaccard similarity of shingles, by MinHash.
 
-    Raises:
-        ImportError: datasketch is not installed.
+    ImportError is raised without datasketch.
 
     Examples:
         >>> distinct(["the heat of the night", "The heat  of the night", "a night at the opera"])

@@ -45,10 +45,8 @@ def distill(
 ) -> tuple[LanguageModel, dict[str, float]]:
     """Return the student tuned by `distilling_losses`, and steps, first_loss and last_loss, see `tune`.
 
-    Args:
-        student: the initial student, the base LLM's first layers.
-        teacher: a base LLM with a trained adapter; its states of the prompts are computed once.
-        prompts: prompts with labels and the teacher's gate inputs.
+    The initial student is the base LLM's first layers. The teacher's states of the prompts, which have labels and its
+    gate inputs, are computed once.
     """
     taught = teacher_states(teacher, prompts, config.blocks, tokens_per_batch)
     labels = torch.from_numpy(np.asarray(prompts.labels, dtype=np.float32))
@@ -69,11 +67,8 @@ def distilling_losses(states: Tensor, taught: Tensor, logits: Tensor, labels: Te
     states, their squared distance as a share of the teacher's squared length and, for all blocks but the last, the
     cross entropy of the block's own answer.
 
-    Args:
-        states: the student's states at each prompt's end after each block, shape (batch, blocks, hidden).
-        taught: the teacher's states, likewise.
-        logits: logits of the positive against the negative answer after each block, shape (batch, blocks).
-        labels: 1 for a like, shape (batch,).
+    `states` and `taught`, the teacher's, are those at each prompt's end after each block, (batch, blocks, hidden);
+    `logits` are of the positive against the negative answer after each block, (batch, blocks).
     """
     wrong = functional.binary_cross_entropy_with_logits(logits, labels[:, None].expand_as(logits), reduction="none")
     angle = 1 - functional.cosine_similarity(states, taught, dim=-1)

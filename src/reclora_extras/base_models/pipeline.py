@@ -43,8 +43,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 def teaching_variant(names: PipelineNames) -> str | None:
     """Return the variant of the teacher, ``base_model.variant``; None if no step reads it.
 
-    Raises:
-        NameRefusedError: a step of ``base_model.steps`` reads it, and ``finetuning.variants`` does not name it.
+    NameRefusedError is raised if a step reads it, and ``finetuning.variants`` does not name it.
     """
     try:
         has_teacher = any(load_step(step).has_teacher for step in names.parameters["base_model"]["steps"])

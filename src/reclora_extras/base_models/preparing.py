@@ -21,13 +21,9 @@ def prepare(
 ) -> tuple[LanguageModel, Records, pl.DataFrame]:
     """Return the LLM after all steps, and measurements; a teacher may leave its adapter in the base LLM.
 
-    Returns:
-        The prepared LLM; a record of the untouched LLM and one after each step, see `measure`; and their scores of the
-        validation prompts: row, model (the step's place and name) and score (probability of a like).
-
-    Raises:
-        ValueError: the LLM or the settings do not fit a step, see `require_steps`.
-        FloatingPointError, MemoryError: see `tune`.
+    The measurements are a record of the untouched LLM and one after each step, see `measure`; and their scores of the
+    validation prompts: row, model (the step's place and name) and score (probability of a like). Errors are those of
+    `require_steps` and `tune`.
     """
     if getattr(llm.model, "is_quantized", False):
         raise ValueError(
@@ -52,11 +48,7 @@ def prepare(
 
 
 def require_steps(llm: LanguageModel, config: BaseModelConfig) -> None:
-    """Refuse an LLM, possibly on the meta device, or settings that do not fit the steps.
-
-    Raises:
-        ValueError: see `Step.remaining_layers`.
-    """
+    """Raise ValueError for an LLM, possibly on the meta device, or settings that do not fit the steps."""
     layers = llm.model.config.get_text_config().num_hidden_layers
     for step in config.steps:
         layers = load_step(step).remaining_layers(llm.model, layers, config)

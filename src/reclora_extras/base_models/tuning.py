@@ -44,16 +44,10 @@ def tune(
 ) -> tuple[LanguageModel, dict[str, float]]:
     """Tune a copy of an LLM by AdamW with a linearly falling learning rate.
 
-    Args:
-        llm: an LLM; its copy learns in float32 and is converted back. Without epochs it is returned itself.
-        lengths: tokens of each row.
-
-    Returns:
-        The tuned LLM, and steps, first_loss and last_loss (means over a tenth of the steps), none without epochs.
-
-    Raises:
-        FloatingPointError: a loss or a gradient is not finite.
-        MemoryError: the GPU's memory does not suffice for a single row.
+    The copy learns in float32 and is converted back; without epochs the LLM itself is returned. Rows have `lengths` in
+    tokens. Beside the LLM, it returns steps, first_loss and last_loss (means over a tenth of the steps), none without
+    epochs. FloatingPointError is raised for a loss or a gradient that is not finite, MemoryError if the GPU's memory
+    does not suffice for a single row.
     """
     random = np.random.default_rng(seed)
     steps = [rows for _ in range(config.epochs) for rows in shuffled_batches(lengths, config.batch_size, random)]
@@ -117,15 +111,10 @@ def set_gradients(
 
 
 def reading_losses(logits: Tensor, token_ids: Tensor, last: Tensor) -> Tensor:
-    """Return the mean cross entropy of each text's tokens after the first, in nats; 0 for a single token.
+    """Return the mean cross entropy of each text's tokens after the first, in nats, 0 for a single token: (batch,).
 
-    Args:
-        logits: shape (batch, tokens, vocabulary).
-        token_ids: right-padded texts, shape (batch, tokens).
-        last: position of each text's last token, shape (batch,).
-
-    Returns:
-        Shape (batch,).
+    `logits` are (batch, tokens, vocabulary), the right-padded texts (batch, tokens), and `last` the position of each
+    text's last token.
     """
     following = token_ids.roll(-1, dims=1)  # behind the last token, that of no text
     each = functional.cross_entropy(logits.flatten(0, 1), following.flatten(), reduction="none").view_as(token_ids)
@@ -157,14 +146,9 @@ def prompt_losses(prompts: PromptSet, answers: PromptFormat) -> Losses:
 def reading_and_answering_losses(
     logits: Tensor, batch: PromptBatch, labels: np.ndarray, answers: PromptFormat
 ) -> Tensor:
-    """Return the loss of reading each prompt, see `reading_losses`, plus that of answering it.
+    """Return the loss of reading each prompt, see `reading_losses`, plus that of answering it: (batch,).
 
-    Args:
-        logits: shape (batch, tokens, vocabulary).
-        labels: 1 for a like, shape (batch,).
-
-    Returns:
-        Shape (batch,).
+    `logits` are (batch, tokens, vocabulary); a label is 1 for a like.
     """
     logits = logits.float()
     end = logits[torch.arange(len(logits), device=logits.device), batch.last]

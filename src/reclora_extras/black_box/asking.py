@@ -32,8 +32,7 @@ SUGGESTIONS = 5  # most, for each combination of options: some come more than on
 def draw_questions(learning: pl.DataFrame, test: pl.DataFrame, config: BlackBoxConfig) -> pl.DataFrame:
     """Draw validation, test and, to learn knowledge, few-shot questions; more rows include fewer.
 
-    Raises:
-        ValueError: there are fewer than the settings ask for, or all that were drawn have one label.
+    ValueError is raised for fewer rows than the settings ask for, or drawn ones of one label.
     """
     drawn = []
     uses = [(learning.filter(use="validation"), "search.rows", config.search.rows), (test, "rows", config.rows)]
@@ -81,9 +80,8 @@ def ask(
 ) -> tuple[list[dict[str, Any]], pl.DataFrame, list[dict[str, Any]]]:
     """Search hints on the validation rows, then answer the test rows with them, without, and with those of other rows.
 
-    Returns:
-        The trials, see `search_hints`; a frame with row, model, score (probability of a like) and message; and a record
-        per model: model and the fields of `cost`.
+    It returns the trials, see `search_hints`; a frame with row, model, score (probability of a like) and message; and a
+    record per model: model and the fields of `cost`.
     """
     validation, test = ([record for record in records if record["use"] == use] for use in ("validation", "test"))
     trials = search_hints(ask_api, validation, writer, config)
@@ -129,11 +127,8 @@ def search_hints(
     """Try options of hints on validation rows within a budget of calls; return options, auc and `cost` of each trial.
 
     Optuna's tree-structured Parzen estimator (Bergstra et al., 2011) suggests options from earlier trials. The budget
-    counts distinct messages, kept answers included, so that a repeated search has the same trials.
-
-    Raises:
-        ImportError: Optuna is not installed.
-        ValueError: the budget is smaller than one trial.
+    counts distinct messages, kept answers included, so that a repeated search has the same trials. ImportError is
+    raised without Optuna, ValueError for a budget smaller than one trial.
     """
     optuna = load_optuna()
     sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=RANDOM_TRIALS)
@@ -174,9 +169,7 @@ def scores_beside(
 ) -> pl.DataFrame:
     """Return scores of the black box and, on its rows, of other models, see `collect_scores`.
 
-    Raises:
-        ValueError: a model has no scores.
-        MismatchError: they are of other rows.
+    ValueError is raised for a model without scores, MismatchError for scores of other rows.
     """
     scored = {str(name): table for (name,), table in scores.partition_by("model", as_dict=True).items()}
     if unknown := [model for model in models if model not in scored]:

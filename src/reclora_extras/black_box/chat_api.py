@@ -65,11 +65,9 @@ class ChatApi:
     api_key: str | None = field(default=None, repr=False)
 
     def require(self) -> None:
-        """Make one small call, so that an unusable API is found before a run begins.
+        """Make one small call, so that an unusable API is found before a run begins; errors are those of `ask`.
 
-        Raises:
-            ImportError: the openai client is not installed.
-            OSError, ValueError, RuntimeError: see `ask`.
+        ImportError is raised without the openai client.
         """
         check = replace(self, max_retries=min(self.max_retries, RETRIES_OF_CHECK))
         check._complete(check._client(), [{"role": "user", "content": "Answer Yes or No."}])
@@ -77,16 +75,11 @@ class ChatApi:
     def ask(self, texts: Sequence[str], config: PromptConfig, kept: "FinishedShards", step: str) -> Answers:
         """Return answers to texts, each the user's message in a chat of its own; equal texts are asked once.
 
-        Args:
-            config: the two answers, and the system message; an empty one is left out.
-            kept: answers to earlier requests, by content; they are not asked again, and new ones are added.
-            step: name of the step for the progress bar.
-
-        Raises:
-            OSError: the API cannot be reached, or refuses the key; or an answer cannot be stored.
-            ValueError: it refuses the model or the request, or more than `MAX_UNREADABLE` of the answers are neither of
-                the two words.
-            RuntimeError: it still fails after the retries; earlier answers are kept.
+        The configuration has the two answers, and the system message; an empty one is left out. Answers that are
+        `kept`, by content, are not asked again, and new ones are added. OSError is raised if the API cannot be reached,
+        or refuses the key, or an answer cannot be stored; ValueError if it refuses the model or the request, or more
+        than `MAX_UNREADABLE` of the answers are neither of the two words; RuntimeError if it still fails after the
+        retries, whose earlier answers are kept.
         """
         distinct, calls, unread = list(dict.fromkeys(texts)), list[int](), list[str]()
         system = [{"role": "system", "content": config.system_message}] if config.system_message else []

@@ -10,9 +10,7 @@ from reclora_kedro.datasets.load_only import LoadOnlyDataset
 class ChatApiDataset(LoadOnlyDataset):
     """Load a model of an OpenAI-compatible API; for arguments see :class:`reclora_extras.black_box.chat_api.ChatApi`.
 
-    Args:
-        credentials: ``api_key``, if the API needs one.
-        metadata: data for plugins such as kedro-viz.
+    The credentials have an ``api_key``, if the API needs one.
     """
 
     RESOURCES: ClassVar = ("concurrency", "timeout_seconds", "max_retries")

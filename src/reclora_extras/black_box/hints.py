@@ -77,8 +77,7 @@ def hinted_records(
 def nearest_events(questions: pl.DataFrame, log: InteractionLog, label: int, limit: int) -> np.ndarray:
     """Return the history's events of a label whose items are nearest to the target by embeddings.
 
-    Returns:
-        Flat event indices, shape (questions, limit), the nearest first and of equals the latest; padded with -1.
+    They are flat event indices, (questions, limit), the nearest first and of equals the latest; padded with -1.
     """
     assert log.item_embeddings is not None  # the log of the catalog has them
     vectors, sequences = unit_vectors(log.item_embeddings), log.sequences
@@ -97,16 +96,10 @@ class MessageWriter:
     """Writes the messages of records, within a budget of characters, as token counts of an API are unknown.
 
     Texts of items and users are data: no template in them is followed, and characters of special tokens are replaced.
-
-    Args:
-        prompt_template: Jinja text of a question without a hint, see `reclora_kedro.llm.prompts.PromptBuilder`.
-        hint_templates: Jinja texts of whole messages, by name; they read prompt (the question's text), target, verdict,
-            liked, disliked and statistics, see `hinted_records`, and the options.
-        prompt: hidden fields, and the maximum length of texts.
-        max_characters: maximum length of a message; above it, the oldest history is dropped first, never the hint.
-
-    Raises:
-        ValueError: a template is not valid Jinja.
+    `prompt_template` is the text of a question without a hint, see `reclora_kedro.llm.prompts.PromptBuilder`;
+    `hint_templates` are texts of whole messages, by name, which read prompt (the question's text), target, verdict,
+    liked, disliked and statistics, see `hinted_records`, and the options. Above `max_characters`, the oldest history is
+    dropped first, never the hint. ValueError is raised for a template that is no valid Jinja.
     """
 
     def __init__(
@@ -119,9 +112,8 @@ class MessageWriter:
     def write(self, records: Sequence[HintedQuestion], options: Options | None) -> list[str]:
         """Return the message of each record, with a hint by these options, or without one.
 
-        Raises:
-            ValueError: a template reads names that records and options lack, or a message without any history exceeds
-                the budget.
+        ValueError is raised for a template that reads names that records and options lack, or for a message without any
+        history that exceeds the budget.
         """
 
         def render(record: HintedQuestion, left_out: int) -> str:

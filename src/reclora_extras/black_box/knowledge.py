@@ -42,11 +42,8 @@ def choose_lessons(
 ) -> tuple[list[tuple[str, str]], dict[str, float]]:
     """Try every hint with every question of few-shot rows, and keep that with the likeliest true answer, if any helps.
 
-    Returns:
-        The lessons, a question and its knowledge each; and rows, lessons and the fields of `cost`.
-
-    Raises:
-        ValueError: no hint helps with any question.
+    It returns the lessons, a question and its knowledge each; and rows, lessons and the fields of `cost`. ValueError is
+    raised if no hint helps with any question.
     """
     options = [dict(zip(config.choices, values, strict=True)) for values in product(*config.choices.values())]
     questions = writer.write(records, None)
@@ -157,13 +154,9 @@ def answer_with_knowledge(
 ) -> tuple[list[dict[str, Any]], pl.DataFrame, list[dict[str, Any]]]:
     """Find the soft prompt on the validation rows, then answer the test rows with the small model's knowledge.
 
-    Args:
-        records: validation and test rows, see `hinted_records`.
-        writer: writes messages, with the template of `KNOWLEDGE`.
-
-    Returns:
-        The trials, see `search_soft_prompt`; and the results of `reclora_extras.black_box.asking.ask` for two models:
-        black_box_with_knowledge, and black_box_shuffled_knowledge with that of another row: the null control.
+    The writer has the template of `KNOWLEDGE`. The trials are those of `search_soft_prompt`, and the results those of
+    `reclora_extras.black_box.asking.ask` for two models: black_box_with_knowledge, and black_box_shuffled_knowledge
+    with that of another row: the null control.
     """
     validation, test = ([record for record in records if record["use"] == use] for use in ("validation", "test"))
     soft = SoftPrompt.drawn(llm, SOFT_TOKENS, DIMENSIONS, config.seed)
@@ -192,14 +185,8 @@ def search_soft_prompt(
     """Try soft prompts within the budget of calls; return z, auc, an example of knowledge, and `cost` of each trial.
 
     A Gaussian process models the AUC of the black box's answers over z; each next trial has the greatest expected
-    improvement (Bayesian optimisation, by Optuna).
-
-    Args:
-        informed: returns validation rows with the small model's knowledge for a z.
-
-    Raises:
-        ImportError: Optuna is not installed.
-        ValueError: the budget of calls is smaller than one trial.
+    improvement (Bayesian optimisation, by Optuna). `informed` returns validation rows with the small model's knowledge
+    for a z. ImportError is raised without Optuna, ValueError for a budget smaller than one trial.
     """
     settings = config.knowledge
     assert settings is not None

@@ -38,8 +38,7 @@ dimensions than a layer reads have no solution without it."""
 def draw_calibration(log: InteractionLog, users: np.ndarray | None, config: MergingConfig) -> pl.DataFrame:
     """Draw training samples, of each LoRA's user or of all uniformly, whose prompts give the inputs of the layers.
 
-    Raises:
-        ValueError: there is a single user, or a user has no training sample.
+    ValueError is raised for a single user, or one without a training sample.
     """
     train, random = log.samples_in("train"), np.random.default_rng(config.seed)
     pools = [train]
@@ -76,13 +75,9 @@ def merge_loras(
     config: MergingConfig,
     tokens_per_batch: int,
 ) -> tuple[MergedLoras, pl.DataFrame]:
-    """Return one LoRA by `iterate`, on each LoRA's prompts, and by each of `BASELINES`; the LLM is left without any.
+    """Return one LoRA by `iterate`, on each LoRA's prompts, and by each of `BASELINES`, and the log of `iterate`.
 
-    Returns:
-        The LoRAs, and the log of `iterate`.
-
-    Raises:
-        ValueError: the LoRAs are of different ranks, or on different layers.
+    The LLM is left without any. ValueError is raised for LoRAs of different ranks, or on different layers.
     """
     from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -133,13 +128,9 @@ def iterate(
     the layer's inputs in the merged model, so that solving and running the model alternate. In iteration 0 they are
     each LoRA's own inputs. A LoRA's error has the weight ``c_i = ‖W_i‖² / ‖W_i X_i‖²``, as in the authors' code.
 
-    Args:
-        llm: a PEFT model with LoRA layers, which are not used themselves.
-        updates: each LoRA's updates of layers, by path, (out, in).
-
-    Returns:
-        The update by path, float32, (out, in); and a log with iteration, change (of all updates, as a share of their
-        norm; null for the first) and seconds.
+    The LLM is a PEFT model, whose own LoRA layers are not used; `updates` are each LoRA's, of layers by path, (out,
+    in). It returns the update by path, float32, and a log with iteration, change (of all updates, as a share of their
+    norm; null for the first) and seconds.
     """
     tuner, budget = llm.model.base_model, TokenBudget(tokens_per_batch)
     layers = {path: tuner.model.get_submodule(path).get_base_layer() for path in next(iter(updates.values()))}
@@ -175,16 +166,12 @@ def iterate(
 def normal_equations(base: Tensor, update: Tensor, cross: Tensor, gram: Tensor) -> Tensor:
     """Return one LoRA's addends to both sides of a layer's normal equations, concatenated: (out + in, in).
 
-    They minimise Σ_i c_i (‖W_i X_i − W* X~_i‖² + ridge_i ‖W_i − W*‖²), whose solution is
-    ``W* = [Σ c_i W_i (X_iᵀ X~_i + ridge_i I)] [Σ c_i (X~_iᵀ X~_i + ridge_i I)]⁻¹`` (IterIS, arXiv 2411.15231).
+    They minimise Σ_i c_i (‖W_i X_i − W* X~_i‖² + ridge_i ‖W_i − W*‖²), whose solution is ``W* = [Σ c_i W_i (X_iᵀ X~_i +
+    ridge_i I)] [Σ c_i (X~_iᵀ X~_i + ridge_i I)]⁻¹`` (IterIS, arXiv 2411.15231).
 
-    Args:
-        base: common part of W_i and W*, float64, (out, in): the layer's weights without any LoRA, so that the update
-            makes up for changed inputs; or zeros to solve for the update alone (``with_pretrain_matrix: 0`` of the
-            authors' code).
-        update: W_i less `base`, (out, in).
-        cross: X_iᵀ X~_i, (in, in).
-        gram: X~_iᵀ X~_i, (in, in).
+    `base` is the common part of W_i and W*, float64, (out, in): the layer's weights without any LoRA, so that the
+    update, W_i less `base`, makes up for changed inputs; or zeros to solve for the update alone
+    (``with_pretrain_matrix: 0`` of the authors' code). `cross` is X_iᵀ X~_i, and `gram` X~_iᵀ X~_i, (in, in).
     """
     added = RIDGE * gram.norm() * torch.eye(len(gram)).to(gram)
     # Solved for the update, which is small beside the layer's weights.
@@ -273,8 +260,7 @@ def relative_change(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> 
 def new_user_rows(prompts: pl.DataFrame, log: InteractionLog, config: MergingConfig) -> pl.DataFrame:
     """Return at most `MergingConfig.test_rows` random test prompts of users without a training sample.
 
-    Raises:
-        ValueError: there are none.
+    ValueError is raised if there are none.
     """
     trained = log.samples_in("train").select("user_index").unique()
     new = prompts.filter(use="test").join(trained, on="user_index", how="anti")

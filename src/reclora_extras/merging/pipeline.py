@@ -60,9 +60,8 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 def merged_variants(names: PipelineNames) -> tuple[str, ...]:
     """Return the variants to merge, ``merging.variants``; none if users' LoRAs are merged.
 
-    Raises:
-        NameRefusedError: one is named twice, is made by merging or is none of ``finetuning.variants``, or they show
-            different histories; or a variant has the name of a way of merging.
+    NameRefusedError is raised if one is named twice, is made by merging or is none of ``finetuning.variants``, if they
+    show different histories, or if a variant has the name of a way of merging.
     """
     given = names.parameters["merging"]["variants"]
     variants = tuple(map(str, given)) if isinstance(given, list | tuple) else ()

@@ -48,8 +48,7 @@ class Period(NamedTuple):
 def periods(after: int, last: int, config: MonitoringConfig) -> Iterator[Period]:
     """Yield the reference, from the second after `after`, and the periods that follow it until `last`.
 
-    Raises:
-        ValueError: there is nothing after the reference.
+    ValueError is raised if there is nothing after the reference.
     """
     end = after + 1 + round(config.reference_days * SECONDS_PER_DAY)
     if last < end:
@@ -75,13 +74,8 @@ def measure_drift(
 
     Users are compared by the number of their earlier events, and items by that of their events until the training
     ended. The AUC is that of the lens, and the hit rate that of the recommender, which knows the events until then;
-    both read histories up to each moment.
-
-    Returns:
-        Records as the catalog entry `drift` describes them.
-
-    Raises:
-        ValueError: the log does not go on after the reference, or the choice reads a retriever, and there is none.
+    both read histories up to each moment. The catalog entry `drift` describes the records. ValueError is raised if the
+    log does not go on after the reference, or the choice reads a retriever, and there is none.
     """
     until, events = lens.sizes.trained_until, log.sequences
     user, item, is_training_event = user_of_events(events.offsets), events.item_index, events.timestamp <= until

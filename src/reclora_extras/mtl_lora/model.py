@@ -20,8 +20,7 @@ class MtlLoraType(StrEnum):
 class MtlLoraConfig(MtlLoraSettings, PersonalizedConfig):
     """PEFT's configuration of MTL-LoRA: the settings, and ``gate_dim``, the number of tasks.
 
-    Raises:
-        ValueError: a value is outside its range; the message names the field.
+    ValueError is raised for a value outside its range, and names the field.
     """
 
     def __post_init__(self) -> None:

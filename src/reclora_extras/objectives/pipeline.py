@@ -44,8 +44,8 @@ def unlabelled_moments(variant: str, names: PipelineNames) -> dict[str, Pipeline
 def other_references(names: PipelineNames) -> dict[str, tuple[str, ...]]:
     """Return the other variants that the preferences of each variant are held against.
 
-    Raises:
-        NameRefusedError: a reference is neither untrained nor lens nor another variant, or references go in a circle.
+    NameRefusedError is raised for a reference that is neither untrained nor lens nor another variant, and for
+    references that go in a circle.
     """
     references = dict[str, tuple[str, ...]]()
     for variant in names.variants:

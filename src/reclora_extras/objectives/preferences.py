@@ -100,13 +100,9 @@ class Preference(Objective):
         tokens_per_batch: int,
         *reference_logits: pl.DataFrame,
     ) -> Pairs:
-        """Pair the few-shot rows, and compute the margins of the references.
+        """Pair the few-shot rows, and compute the margins of the references, see `AdapterTask`.
 
-        For arguments see `Objective.fine_tune`.
-
-        Raises:
-            MismatchError: a reference has no logit of a row.
-            ValueError: no two rows make a pair.
+        MismatchError is raised for a reference without a logit of a row, ValueError if no two rows make a pair.
         """
         users = questions["user_index"]
         places = pair_rows(questions, self.max_days_apart)
@@ -171,19 +167,14 @@ def joint_margins(margins: np.ndarray, clip: float, weights: Sequence[float] | N
     """Return the joint margins of several references (MRPO, Le et al. 2024, arXiv 2405.16388, sections 3.2 to 3.4).
 
     With ``log p_k`` the log sigmoid of reference k's margin for the liked item, and of its negative for the other one,
-    the joint reference is the weighted harmonic mean ``1 / sum_k (a_k / p_k)``. The first reference is the anchor:
-    the others' ``log p_k`` are clipped to within ``log p_1 (1 ± e)`` first (CTRO). The range of each item is its share
-    of the clip, ``e = clip |m| / (|m_liked| + |m_other|)``, where ``m`` is the mean of ``log p_k`` over the references:
+    the joint reference is the weighted harmonic mean ``1 / sum_k (a_k / p_k)``. The first reference is the anchor: the
+    others' ``log p_k`` are clipped to within ``log p_1 (1 ± e)`` first (CTRO). The range of each item is its share of
+    the clip, ``e = clip |m| / (|m_liked| + |m_other|)``, where ``m`` is the mean of ``log p_k`` over the references:
     the likelier item has the smaller one. A reference weighs by its confidence, ``a_k = |d_k| / sum_j |d_j|`` with the
-    margins ``d`` (ARWC), unless weights are given.
+    margins ``d`` (ARWC), unless weights, the same for all pairs, are given.
 
-    Args:
-        margins: of the references, the anchor first, shape (references, pairs).
-        clip: sum of the two items' ranges, as a share of the anchor's log probability.
-        weights: of the references, fixed for all pairs; None for adaptive ones.
-
-    Returns:
-        Log probability of the liked item less that of the other one under the joint reference, shape (pairs,).
+    Margins are (references, pairs), the anchor first; `clip` is the sum of the two items' ranges, as a share of the
+    anchor's log probability. It returns the log probability of the liked item less that of the other one, (pairs,).
 
     Examples:
         >>> joint_margins(np.array([[2.0, -1.0], [2.0, 3.0], [2.0, 0.0]]), clip=0).round(9)

@@ -71,13 +71,8 @@ def with_titles(prompts: PromptSet, per_moment: int) -> Titles:
 def title_states(model: AnswerModel, batch: PromptBatch, starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the LLM's final states before the titles' tokens, these tokens, and their prompts.
 
-    Args:
-        model: an LLM with or without an adapter, whose gates read what the batch has.
-        batch: the prompts.
-        starts: tokens before each title, shape (batch,).
-
-    Returns:
-        States, shape (tokens, hidden); token ids, shape (tokens,); and the place of each one's prompt in the batch.
+    `starts` are the tokens before each title, (batch,). States are (tokens, hidden), token ids (tokens,), and each has
+    the place of its prompt in the batch.
     """
     with model.gate_context(batch.gate_inputs):
         states = model.llm.last_hidden_states(batch.token_ids)
@@ -256,19 +251,14 @@ def fine_tune_in_rounds(
 ) -> pl.DataFrame:
     """Train on labelled pairs, then in rounds on pairs that the model makes and labels itself.
 
-    Args:
-        candidates: `CANDIDATES` titles per moment, one moment after the other. Their labels are what the log says
-            later on, NaN for nothing. Labelled pairs have theirs from it; of the others, it only measures how many of
-            the model's own labels it confirms.
-        checkpoints: where to keep checkpoints, a folder per round; None for nowhere.
-        seed: of the labelled pairs and of the responses.
+    Candidates are `CANDIDATES` titles per moment, one moment after the other. Their labels are what the log says later
+    on, NaN for nothing. Labelled pairs have theirs from it; of the others, it only measures how many of the model's own
+    labels it confirms. Checkpoints have a folder per round; the seed is that of the labelled pairs and of the
+    responses.
 
-    Returns:
-        The training logs, see `train_adapter`, one after the other, with the round (0 for the labelled pairs) and, over
-        all own labels so far, see `detection`: decided, confirmed, wrong_doubted and right_doubted.
-
-    Raises:
-        ValueError: the log decides too few pairs for the labels that are to be given.
+    It returns the training logs, see `train_adapter`, one after the other, with the round (0 for the labelled pairs)
+    and, over all own labels so far, see `detection`: decided, confirmed, wrong_doubted and right_doubted. ValueError is
+    raised if the log decides too few pairs for the labels that are to be given.
     """
     weights = {name: weight for name, weight in model.model.named_parameters() if weight.requires_grad}
     random, later = np.random.default_rng(seed), candidates.prompts.labels
@@ -326,16 +316,9 @@ def fine_tune_in_rounds(
 def decided_pairs(later: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
     """Draw moments with a candidate that is liked later on, and one that is not; return both places.
 
-    Args:
-        later: 1 for candidates that are liked later on, else 0, or NaN where the log says nothing; shape
-            (moments, candidates).
-
-    Returns:
-        Places, in the flattened array, of the first candidate that is liked and of the first one that is not, shape
-        (count, 2).
-
-    Raises:
-        ValueError: there are fewer such moments.
+    `later` is 1 for candidates that are liked later on, else 0, or NaN where the log says nothing, (moments,
+    candidates). The places, in the flattened array, are those of the first candidate that is liked and of the first one
+    that is not, (count, 2). ValueError is raised for fewer such moments.
 
     Examples:
         >>> later = np.array([[np.nan, 1, 0], [0, 0, np.nan]])
@@ -360,16 +343,9 @@ def preferred_first(
     """Draw two responses to each moment by the policy, and put the preferred one first (SPA, equations 4 and 5).
 
     Responses are drawn without replacement, with the probabilities that the policy gives the moment's candidates (the
-    greatest two of their log likelihoods with Gumbel noise). The implicit reward of a response is
-    ``log policy - log untrained``.
-
-    Args:
-        moments: places of the candidates of each moment, shape (moments, candidates).
-        likelihoods: log likelihood of each candidate by the policy, by its place.
-        untrained: the same by the LLM as it came.
-
-    Returns:
-        Places of two candidates of each moment, shape (moments, 2).
+    greatest two of their log likelihoods with Gumbel noise). The implicit reward of a response is ``log policy - log
+    untrained``. `moments` are places of the candidates, (moments, candidates), and the result places of two of each,
+    (moments, 2); log likelihoods of the candidates, by the policy and by the LLM as it came, are by these places.
     """
     noisy = likelihoods[moments] + random.gumbel(size=moments.shape)
     responses = np.take_along_axis(moments, np.argsort(-noisy, axis=1)[:, :2], axis=1)
@@ -380,13 +356,10 @@ def preferred_first(
 def detection(judged: np.ndarray) -> dict[str, float | None]:
     """Count own labels that the log decides, and the shares of them that are confirmed and in doubt.
 
-    Args:
-        judged: one row per label, shape (labels, 3): of the preferred title and of the other one, 1 where it is liked
-            later on, else 0, or NaN where the log says nothing; and 1 where the label is in doubt.
-
-    Returns:
-        decided, confirmed, and wrong_doubted and right_doubted: which share of the labels that the log does not
-        confirm, and of those that it does, is in doubt. None where there are none.
+    `judged` has a row per label, (labels, 3): of the preferred title and of the other one, 1 where it is liked later
+    on, else 0, or NaN where the log says nothing; and 1 where the label is in doubt. wrong_doubted and right_doubted
+    are the shares in doubt of the labels that the log does not confirm, and of those that it does; None where there are
+    none.
 
     Examples:
         >>> detection(np.array([[1, np.nan, 0], [0, 1, 1], [1, 1, 0], [1, 0, 1]]))

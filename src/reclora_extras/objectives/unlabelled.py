@@ -19,10 +19,8 @@ def draw_unlabelled(log: InteractionLog, moments: int, seed: int) -> pl.DataFram
     """Draw moments of the training split, each with `CANDIDATES` items that others took near it.
 
     The label is that of the user's later training events with the item; null without any. Row numbers follow those of
-    the samples. A moment whose user has taken nearly all items is left out.
-
-    Raises:
-        ValueError: the training split has fewer samples than the requested moments.
+    the samples. A moment whose user has taken nearly all items is left out. ValueError is raised if the training split
+    has fewer samples than the requested moments.
     """
     train = log.samples_in("train")
     if moments > train.height:

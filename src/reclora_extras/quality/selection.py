@@ -47,8 +47,7 @@ def draw_pool(
 ) -> tuple[pl.DataFrame, int]:
     """Draw several few-shot rows for each requested one; return them and the requested number.
 
-    Raises:
-        ValueError: the size is not in rows, or `draw_questions` refuses it.
+    ValueError is raised for a size that is not in rows, or that `draw_questions` refuses.
     """
     if config.unit != "rows" or config.few_shot is None:
         raise ValueError(
@@ -71,9 +70,7 @@ def choose_few_shot(
 ) -> pl.DataFrame:
     """Draw `size` questions of a pool uniformly from those whose texts pass the filters; they keep their order.
 
-    Raises:
-        ImportError: datasketch is not installed.
-        ValueError: too few rows pass.
+    ImportError is raised without datasketch, ValueError if too few rows pass.
     """
     from reclora_extras.base_models.corpus import choose_by_quality, tell_samples
 

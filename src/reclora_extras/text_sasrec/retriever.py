@@ -19,8 +19,7 @@ INITIAL_TEMPERATURE = 0.07
 class TextSasRec(sasrec.SasRec):
     """SASRec's transformer between normalised vectors: InfoNCE with a learned temperature (equation 3).
 
-    Raises:
-        ValueError: the retriever does not read texts.
+    ValueError is raised for a retriever that does not read texts.
     """
 
     def __init__(self, config: RetrieverConfig, sizes: RetrieverSizes) -> None:

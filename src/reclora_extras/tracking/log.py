@@ -43,10 +43,8 @@ def log_run(
 ) -> str:
     """Log the stored outputs of a pipeline, whether this run has made or kept them; return a sentence about it.
 
-    Outputs in the same versions are logged once.
-
-    Raises:
-        MlflowException: MLflow cannot be reached, or refuses something.
+    Outputs in the same versions are logged once. MlflowException is raised if MLflow cannot be reached, or refuses
+    something.
     """
     names = sorted(pipeline.all_outputs())
     versions = {name: version for name in names if (version := loaded_version(catalog.get(name)))}

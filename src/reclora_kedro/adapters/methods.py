@@ -45,8 +45,7 @@ def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, 
 def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_dim: int | None = None) -> "PeftModel":
     """Add a saved adapter, frozen and in eval mode, that will read gate inputs of this name and width (None: any).
 
-    Raises:
-        MismatchError: the adapter names another base LLM or none, or was trained on other gate inputs.
+    MismatchError is raised for an adapter that names another base LLM or none, or was trained on other gate inputs.
     """
     saved = saved_config(folder)
     require_base_llm(model, saved.base_llm or {}, folder)
@@ -88,9 +87,8 @@ def adapter_of(model: Any, lora: Lora) -> "PeftModel":
 def lora_of(model: Any, folder: str) -> Lora:
     """Return a saved adapter as a single LoRA for all users; the base LLM is left without an adapter.
 
-    Raises:
-        MismatchError: the adapter belongs to another base LLM.
-        ValueError: it is no LoRA, or differs from sample to sample.
+    MismatchError is raised for an adapter of another base LLM, ValueError for one that is no LoRA, or differs from
+    sample to sample.
     """
     config = saved_config(folder)
     if adapter_method(config.method).has_gates(config):

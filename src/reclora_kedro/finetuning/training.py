@@ -254,13 +254,9 @@ def fine_tune(
 ) -> pl.DataFrame:
     """Run `train_adapter` in the processes that the settings ask for.
 
-    If the model's engine has workers, they train; otherwise ``config.processes`` local processes do, and
-    meanwhile the model leaves the GPU to them.
-
-    Raises:
-        ShardError: the workers failed.
-        RuntimeError: the processes failed; the message holds the reason of the first.
-        ValueError: there are fewer GPUs than processes.
+    If the model's engine has workers, they train; otherwise ``config.processes`` local processes do, and meanwhile the
+    model leaves the GPU to them. ShardError is raised if the workers failed, RuntimeError, with the reason of the
+    first, if the processes did, and ValueError for fewer GPUs than processes.
     """
     train = partial(
         train_adapter,

@@ -176,8 +176,7 @@ def answering_model(
 ) -> AnswerModel:
     """Build the model that answers prompts from the parts that a catalog holds, with the adapter in a folder, if any.
 
-    Raises:
-        MismatchError: the adapter belongs to another base LLM or was trained on other gate inputs.
+    MismatchError is raised for an adapter of another base LLM, or one that was trained on other gate inputs.
     """
     if adapter is not None:
         gate_input = (None, None) if gate_inputs is None else (gate_inputs.name, gate_inputs.width)

@@ -52,25 +52,15 @@ class Step:
 
     @staticmethod
     def remaining_layers(model: Any, layers: int, config: BaseModelConfig) -> int:
-        """Return the number of layers after the step.
+        """Return the number of layers after the step; raise ValueError for an LLM or settings that do not fit it.
 
-        Args:
-            model: the base LLM before all steps, of which the meta device will do.
-            layers: number of layers before this step.
-            config: settings of all steps.
-
-        Raises:
-            ValueError: the LLM or the settings do not fit the step.
+        The model is the base LLM before all steps, possibly on the meta device; `layers` are those before this step.
         """
         return layers
 
     @staticmethod
     def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
-        """Return the changed LLM, and numbers for the report.
-
-        Raises:
-            ValueError: the material does not fit the step.
-        """
+        """Return the changed LLM, and numbers for the report; raise ValueError for material that does not fit."""
         # Not abstract for mypy, as the registry looks subclasses up by this class.
         raise NotImplementedError
 

@@ -23,11 +23,7 @@ class Pretrain(Step):
 
     @staticmethod
     def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
-        """See `Step.take`. The account of several stages has those of each, with the perplexities after it.
-
-        Raises:
-            ValueError: no text is good enough.
-        """
+        """See `Step.take`. The account of several stages has those of each, with the perplexities after it."""
         from reclora_extras.base_models.corpus import PROMPTS, perplexities
 
         corpus, texts = config.corpus, material.corpus.texts
@@ -49,8 +45,7 @@ def mixture(
 ) -> list[list[int]]:
     """Return the tokens of a stage's texts, whose sources have about their shares of its tokens.
 
-    Raises:
-        ValueError: a source has no text, or none that is good enough.
+    ValueError is raised for a source without a text, or without one that is good enough.
     """
     token_ids, total = list[list[int]](), sum(stage.shares.values())
     for name, share in stage.shares.items():
@@ -73,8 +68,7 @@ def choose_texts(
 ) -> tuple[list[list[int]], Account]:
     """Return the tokens of randomly drawn texts, by `config.corpus.selection`, and the number that each filter leaves.
 
-    Raises:
-        ValueError: no text is good enough.
+    ValueError is raised if no text is good enough.
     """
     from reclora_extras.base_models.corpus import choose_by_quality, clean
 
