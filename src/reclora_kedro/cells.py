@@ -159,7 +159,7 @@ def configuration_of(runner: CellRunner, runtime_params: Mapping[str, Any], cell
     loader = settings.CONFIG_LOADER_CLASS(
         runner.conf_source, env=runner.env, runtime_params=dict(runtime_params), **settings.CONFIG_LOADER_ARGS
     )
-    loader["globals"] = {**loader["globals"], **cell.globals}
+    loader["globals"] = {**loader["globals"], "seed": cell.seed}
     return loader
 
 

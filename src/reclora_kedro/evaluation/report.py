@@ -23,7 +23,7 @@ from reclora_kedro.evaluation.records import (
     Records,
     SegmentAuc,
 )
-from reclora_kedro.terminal import text_table
+from reclora_kedro.terminal import Columns, text_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -198,26 +198,24 @@ def results_tables(
 
 def retriever_table(training_log: Records) -> Table:
     """Tabulate the epochs of a retriever's training, with the kept one in bold."""
-    best, four = max(training_log, key=itemgetter("hit_rate", "ndcg")), "{:.4f}".format
+    four = "{:.4f}".format
     columns = {"loss": (formats.metric, "loss"), "HR@10": (four, "hit_rate"), "NDCG@10": (four, "ndcg")}
-    return _training_table("Retriever, validation likes", "epoch", training_log, best, columns)
+    return _training_table("Retriever, validation likes", "epoch", training_log, ["hit_rate", "ndcg"], columns)
 
 
 def encoder_table(training_log: Records) -> Table:
     """Tabulate the validations of an item encoder's tuning, with the kept one in bold."""
-    best = max(training_log, key=itemgetter("validation_auc"))
     columns = {
         "pairs": (formats.count, "pairs"),
         "loss": (formats.metric, "loss"),
         "validation loss": (formats.metric, "validation_loss"),
         "validation AUC": (formats.metric, "validation_auc"),
     }
-    return _training_table("Item encoder, validation pairs", "step", training_log, best, columns)
+    return _training_table("Item encoder, validation pairs", "step", training_log, ["validation_auc"], columns)
 
 
-def _training_table(
-    title: str, unit: str, training_log: Records, best: Mapping[str, Any], columns: Mapping[str, Any]
-) -> Table:
+def _training_table(title: str, unit: str, training_log: Records, chosen_by: Sequence[str], columns: Columns) -> Table:
+    best = max(training_log, key=itemgetter(*chosen_by))
     columns = {unit: (formats.count, unit), **columns, "seconds": ("{:.0f}".format, "seconds")}
     table = text_table(f"{title}: {unit} {best[unit]} is kept", training_log, {}, columns)
     table.rows[training_log.index(best)].style = "bold"

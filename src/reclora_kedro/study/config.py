@@ -13,6 +13,7 @@ from reclora_kedro.parameters import Count, Real, Seed
 from reclora_kedro.recommendation.list_metrics import ranking_metrics
 
 Settings = Mapping[str, Any]  # values by the dotted paths of parameters
+Axes = dict[str, dict[str, dict[str, Any]]]  # by axis and setting, values by path; {}: none
 
 # Columns of the table of results, besides the axes and metrics.
 AUCS = ("auc", "auc_low", "auc_high", "auc_cold", "confidence", "gauc", "gauc_low", "gauc_high", "gauc_users")
@@ -57,11 +58,11 @@ class GridConfig(CellsConfig):
 
     model_config = ConfigDict(coerce_numbers_to_str=True)  # names of settings are often numbers
 
-    axes: dict[str, dict[str, dict[str, Any]]] = Field(min_length=1)  # by axis and setting, values by path; {}: none
+    axes: Axes = Field(min_length=1)
 
     @field_validator("axes")
     @classmethod
-    def _no_axis_is_another_column(cls, axes: dict[str, Any]) -> dict[str, Any]:
+    def _no_axis_is_another_column(cls, axes: Axes) -> Axes:
         others = ("grid", "seed", "model", "auc_lost_without_prompt", "digest", "revision")
         if reserved := axes.keys() & {*metric_columns(), *others, *Costs.__annotations__, *Comparison.__annotations__}:
             raise ValueError(f"axis {min(reserved)!r} has the name of a column of the results table: rename the axis.")

@@ -26,11 +26,6 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.grid}: {describe(self.place)}, seed {self.seed}"
 
-    @property
-    def globals(self) -> dict[str, Any]:
-        """Values of ``${globals:name}`` in parameters."""
-        return {"seed": self.seed}
-
     def runtime_params(self, given: Mapping[str, Any], session: Mapping[str, Any]) -> dict[str, Any]:
         """Return the session's runtime parameters overridden by the cell's settings."""
         return soft_merge(session, self.parameters(given))

@@ -24,7 +24,7 @@ from kedro_provenance.parameters import soft_merge
 from reclora_kedro.cells import FinishedCell
 from reclora_kedro.evaluation.metrics import kept_validation
 from reclora_kedro.extras import install_line
-from reclora_kedro.study.config import GridConfig, NumberRange, SearchConfig, Space
+from reclora_kedro.study.config import GridConfig, NumberRange, SearchConfig, Settings, Space
 from reclora_kedro.study.grid import Cell, pipelines_of, require_parameters
 from reclora_kedro.study.results import Record, Records, recipe_key
 
@@ -66,7 +66,7 @@ class Search:
         if find_spec("optuna") is None:
             raise ValueError(f"{name} is a search, and Optuna is not installed: `{install_line('search')}`.")
 
-    def cell(self, settings: Mapping[str, Any], seed: int) -> Cell:
+    def cell(self, settings: Settings, seed: int) -> Cell:
         place = {path: str(value) for path, value in settings.items()}
         return Cell(
             self.name, place, seed, {**self.config.settings, **settings}, (self.entry,), pipelines_of(self.config.until)
@@ -148,7 +148,7 @@ class Search:
             for number, trial in enumerate(finished())
         ]
 
-    def report(self, settings: Mapping[str, Any], values: list[float], stopped: bool, number: int, best: float) -> None:
+    def report(self, settings: Settings, values: list[float], stopped: bool, number: int, best: float) -> None:
         """Log a trial that has ended."""
         described = ", ".join(
             f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}" for path, value in settings.items()
@@ -157,12 +157,12 @@ class Search:
         end = f"{fmean(values):.4f} after {len(values)} of {len(self.seeds)} seeds{', stopped' if stopped else ''}"
         logger.info("%s: %s: %s %s; the best so far is %.4f.", self.name, trial, self.column, end, best)
 
-    def best_trial(self, trials: Records) -> dict[str, Any]:
+    def best_trial(self, trials: Records) -> Settings:
         """Return the settings of the best trial among those that had all seeds."""
         trial = max((trial for trial in trials if not trial["stopped"]), key=itemgetter(self.column))
         return {path: trial[path] for path in self.config.search}
 
-    def comparison(self, best: Mapping[str, Any]) -> GridConfig:
+    def comparison(self, best: Settings) -> GridConfig:
         """Return the grid that measures the best settings beside the settings as they are, on test rows, too."""
         return GridConfig(
             title=self.config.title,
