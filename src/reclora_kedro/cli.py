@@ -26,14 +26,12 @@ from reclora_kedro.pipelines.registry import PIPELINES
 
 NO_PROJECT = """There is no project in {folder}. Change to one, or make one for a log of yours:
   reclora new-log orders.csv products.csv"""
+RECOMMEND = {"recommend": "Write ten items per user, see conf/base/parameters_recommendation.yml."}
 MORE_THAN_RUNS = {
     "study": "Run the cells of a grid or search, and compare them, see conf/base/parameters_study.yml.",
     "forget": "Forget users, see conf/base/parameters_forget.yml.",
 }
 """Commands of `reclora_kedro.commands`, by the name of the pipeline that each runs."""
-RECOMMEND = (
-    "Write ten items per user: the steps of `kedro run` up to its lists, see conf/base/parameters_recommendation.yml."
-)
 EXAMPLES = {
     "run": "reclora run --env your-shop --pipelines ranking",
     "recommend": "reclora recommend --env your-shop --params recommendation.repeat=true",
@@ -111,8 +109,10 @@ def _items_of(text: str) -> list[str]:
     return [item.strip() for item in items]
 
 
-[load_versions_option] = [option for option in run.params if option.name == "load_versions"]
-versions_of_kedro: Any = load_versions_option.callback
+OF_RUN: dict[str | None, Any] = {option.name: option for option in run.params}
+versions_of_kedro, names_of_kedro, config_of_kedro = (
+    OF_RUN[name].callback for name in ("load_versions", "pipelines", "config")
+)
 
 
 def split_load_versions(context: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -122,10 +122,6 @@ def split_load_versions(context: click.Context, option: click.Parameter, value: 
             expected = "expected an entry and its version, such as lens:2026-01-31T09.30.00.000Z."
             context.fail(f"--load-versions has {item!r}: {expected}")
     return versions_of_kedro(context, option, value)
-
-
-[pipelines_option] = [option for option in run.params if option.name == "pipelines"]
-names_of_kedro: Any = pipelines_option.callback
 
 
 def split_pipelines(context: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -141,10 +137,6 @@ def require_run(context: click.Context, option: click.Parameter, name: Any) -> A
     if name in MORE_THAN_RUNS:
         context.fail(f"{option.opts[0]} names {name}, which does more than a run: type `kedro {name}`, see its --help.")
     return name
-
-
-[config_option] = [option for option in run.params if option.name == "config"]
-config_of_kedro: Any = config_option.callback
 
 
 def read_config(context: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -171,14 +163,10 @@ def read_config(context: click.Context, option: click.Parameter, value: Any) -> 
         context.fail(f"--config cannot take {value} ({problem}): {expected}.")
 
 
-load_versions_option.callback = split_load_versions
-pipelines_option.callback = split_pipelines
-[pipeline_option] = [option for option in run.params if option.name == "pipeline"]
-pipeline_option.callback = require_run
-config_option.callback = read_config
-[params_option] = [option for option in run.params if option.name == "params"]
-params_option.callback = split_params
-params_option.multiple, params_option.default = True, ()  # so that a second one does not replace the first unseen
+OF_RUN["load_versions"].callback, OF_RUN["config"].callback = split_load_versions, read_config
+OF_RUN["pipelines"].callback, OF_RUN["pipeline"].callback = split_pipelines, require_run
+OF_RUN["params"].callback = split_params
+OF_RUN["params"].multiple, OF_RUN["params"].default = True, ()  # so that a second one does not replace the first unseen
 
 
 @click.command("list")
@@ -252,17 +240,11 @@ def serve(env: str | None, params: dict[str, Any], host: str | None, port: int |
 
 
 def with_block(params: dict[str, Any], block: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters with values in one of their blocks.
-
-    Examples:
-        >>> with_block({"service": {"port": 0}}, "service", {"host": "::1"})
-        {'service': {'port': 0, 'host': '::1'}}
-    """
+    """Return parameters with values in one of their blocks."""
     return {**params, block: {**params.get(block, {}), **values}} if values else params
 
 
-SHARED = ("env", "config", "conf_source", "params", "only_missing_outputs")
-OPTIONS = [option for option in run.params if option.name in SHARED]
+OPTIONS = [OF_RUN[name] for name in ("env", "config", "conf_source", "params", "only_missing_outputs")]
 
 
 def command_of(name: str) -> click.Command:
@@ -284,13 +266,12 @@ def command_of(name: str) -> click.Command:
         function(path, only_missing_outputs, runtime_params=params, **session)
 
     arguments = [click.Argument(["users"], nargs=-1)] if name == "forget" else []
-    text = RECOMMEND if name == "recommend" else MORE_THAN_RUNS[name]
-    return click.Command(name, params=[*arguments, *OPTIONS], callback=execute, help=text)
+    return click.Command(name, params=[*arguments, *OPTIONS], callback=execute, help=(RECOMMEND | MORE_THAN_RUNS)[name])
 
 
 registry = click.Group("registry", {**kedro_registry.commands, "list": list_pipelines}, help=kedro_registry.help)
 own = {"registry": registry, "serve": serve, "new-log": new_log}
-own |= {name: command_of(name) for name in ("recommend", *MORE_THAN_RUNS)}
+own |= {name: command_of(name) for name in RECOMMEND | MORE_THAN_RUNS}
 for name, example in EXAMPLES.items():
     {"run": run, **own}[name].epilog = f"Example: {example}"
 others = {name: each for name, each in installed("reclora_kedro.commands").items() if name not in own}

@@ -16,9 +16,7 @@ from documented import config_files
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.session import CachingConfigLoader, ResumingSession
 from reclora_kedro.cli import (
-    config_option,
-    load_versions_option,
-    params_option,
+    OF_RUN,
     read_config,
     split_load_versions,
     split_params,
@@ -185,7 +183,7 @@ def test_ids_in_a_config_file_are_taken_as_they_are_typed(tmp_path):
 
 
 def test_versions_are_given_by_entry():
-    context, option = click.Context(click.Command("run")), load_versions_option
+    context, option = click.Context(click.Command("run")), OF_RUN["load_versions"]
     assert split_load_versions(context, option, "lens:2026-01-31T09.30.00.000Z") == {"lens": "2026-01-31T09.30.00.000Z"}
     assert split_load_versions(context, option, "") == {}
     with pytest.raises(click.UsageError, match=r"--load-versions has 'lens': expected an entry and its version"):
@@ -196,8 +194,8 @@ def test_versions_are_given_by_entry():
 def test_a_value_that_is_no_yaml_is_refused_with_what_to_type(value):
     context = click.Context(click.Command("run"))
     with pytest.raises(click.UsageError, match=re.escape(f"quote it: \"a.b='{value}'\"")):
-        split_params(context, params_option, f"lens.seed=7,a.b={value}")
-    assert split_params(context, params_option, f"a.b='{value}'") == {"a": {"b": value}}
+        split_params(context, OF_RUN["params"], f"lens.seed=7,a.b={value}")
+    assert split_params(context, OF_RUN["params"], f"a.b='{value}'") == {"a": {"b": value}}
 
 
 @pytest.mark.parametrize("text", ["run: {env: !!python/object/apply:os.getcwd []}", "runs: {env: test}", "run: [", "7"])
@@ -205,7 +203,7 @@ def test_a_config_file_that_holds_no_plain_options_is_refused_in_one_sentence(tm
     (tmp_path / "run.yml").write_text(text)
     context = click.Context(click.Command("run"), info_name="run")
     with pytest.raises(click.UsageError, match=r"run\.yml .*: expected plain YAML without tags.*below `run:`\.$"):
-        read_config(context, config_option, str(tmp_path / "run.yml"))
+        read_config(context, OF_RUN["config"], str(tmp_path / "run.yml"))
 
 
 @pytest.mark.parametrize(
