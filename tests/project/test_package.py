@@ -103,7 +103,9 @@ def test_without_the_extra_llm_recommending_loads_and_an_llm_is_refused_with_the
 def test_without_torch_a_recommender_is_fitted_saved_and_loaded(tmp_path):
     code = """
         import sys
-        sys.modules["torch"] = None  # as if it were not installed
+        from importlib.machinery import PathFinder
+        find = PathFinder.find_spec
+        PathFinder.find_spec = lambda name, *rest: None if name == "torch" else find(name, *rest)  # not installed
         import polars as pl
         from pathlib import Path
         from kedro.framework.project import configure_project
