@@ -172,7 +172,10 @@ def test_the_report_opens_with_a_list_and_what_finds_items():
     assert page.index("Recommended to a visitor who took Casino, Ronin") < titles < methods < models
     assert "of 99 that could be" in page  # as in `methods_table`
     assert "it is best." in page
-    assert page.index('<tr class="best">\n  <td class="text">linear') < page.index('<td class="text">chosen</td>')
+    assert '<tr class="best">\n  <td class="text name">linear (chosen)<br>' in page
+    first_screen = page[page.index("Method for lists") : page.index("Recommended to a visitor")]
+    for text in ('class="answer">linear<', "0.200 of the likes", "How sure is that?", "What does it cost?"):
+        assert text in first_screen
 
 
 def test_a_missing_gauc_is_a_dash():
@@ -206,7 +209,7 @@ def test_only_adjusted_p_values_make_a_difference_bold():
     page = render_report(RESULTS, FIGURES, NOTES)
     bold = re.findall(r'<tr( class="best")?>\s*<td class="text">(\w+) \N{MINUS SIGN} (\w+)</td>', page)
     assert [pair[1:] for pair in bold if pair[0]] == [("shared_lora", "lens"), ("reclora", "shared_lora")]
-    assert page.count(TESTS) == 3
+    assert page.count(TESTS) == 4
 
 
 def test_the_report_stands_alone():

@@ -53,7 +53,7 @@ def plot_auc(metrics: Sequence[ModelMetrics], baselines: Styles) -> go.Figure:
     figure.update_yaxes(MODEL_AXIS)
     return figure.update_layout(
         title_text=f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows",
-        xaxis_title=f"AUC and {formats.level(best['confidence'])} interval (0.5: chance)",
+        xaxis_title=f"AUC and {formats.level(best['confidence'])} interval",
         height=150 + 60 * len(metrics),
         margin_t=60,
         showlegend=False,
@@ -141,8 +141,8 @@ def plot_roc(paired: PairedScores, baselines: Styles) -> go.Figure:
     best = int(np.argmax(recalls))
     figure = _square_plot(
         f"{paired.models[best]} ranks {recalls[best]:.0%} of the likes above all but {TITLE_FPR:.0%} of the dislikes",
-        "Dislikes scored above the threshold (share)",
-        "Likes scored above the threshold (share)",
+        "Share of the dislikes",
+        "Share of the likes",
         diagonal="chance",
     )
     figure.update_yaxes(range=[0, 1.005])
@@ -163,8 +163,8 @@ def plot_calibration(paired: PairedScores, baselines: Styles) -> go.Figure:
     best = int(np.argmin(gaps))
     figure = _square_plot(
         f"{paired.models[best]} is calibrated best: {100 * gaps[best]:.1f} percentage points off on average",
-        "Mean score of the bin (probability of a like)",
-        "Likes among the rows of the bin (share)",
+        "Mean score of the bin",
+        "Share of likes in the bin",
         diagonal="perfect calibration",
     )
     for (model, style), table, gap in zip(model_styles(paired.models, baselines).items(), tables, gaps, strict=True):
@@ -310,8 +310,9 @@ def _dot(metric: str, record: Mapping[str, Any], style: Style) -> dict[str, Any]
 
 
 def _square_plot(title: str, x_title: str, y_title: str, diagonal: str) -> go.Figure:
-    figure = empty_figure().update_layout(title_text=title, height=560)
-    figure.update_layout(legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top"})  # above: over the title
+    # Beside the plot a legend would take its width, and above it would lie over the title.
+    legend = {"y": -0.2, "yanchor": "top", "entrywidth": 175}
+    figure = empty_figure().update_layout(title_text=title, height=640, legend=legend)
     figure.update_xaxes(title=x_title, range=[0, 1], constrain="domain")
     figure.update_yaxes(title=y_title, range=[0, 1], constrain="domain", scaleanchor="x")
     line = {"color": INK, "width": 1, "dash": "dot"}
