@@ -427,5 +427,5 @@ def test_a_database_of_somebody_else_stays_as_it_is(postgres):
 
 def test_without_its_extra_a_journal_in_postgresql_is_refused_with_the_line_to_type(monkeypatch):
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
-    with pytest.raises(JournalError, match=r"needs the extra `postgres`, .*pip install 'psycopg\[binary\]"):
+    with pytest.raises(JournalError, match=r"needs the extra `postgres` .*.*pip install 'psycopg\[binary\]"):
         journal_database("postgresql://host/shop")
