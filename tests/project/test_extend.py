@@ -133,7 +133,7 @@ def test_a_metric_of_predictions_is_in_the_report_the_terminal_and_studies():
     figures = {name: go.Figure(layout_title_text=name) for name in ("auc", "roc", "calibration", "training")}
     page = render_report(Results(metrics=metrics, comparisons=[], **{name: [] for name in tables}), figures, {})
     shown = f"{record['brier']:.3f}"
-    assert shown in page.partition("Brier score</th>")[2].partition("</table>")[0]
+    assert shown in page.partition("Brier score<br>")[2].partition("</table>")[0]
     assert "Mean squared distance" in page
     assert shown in printed(models_table(metrics)).partition("Brier")[2]
     left = {"metrics": metrics, "comparisons": [], "attribution": [], "lens_scores": pl.DataFrame({"row": rows})}
@@ -148,7 +148,7 @@ def test_a_metric_of_lists_is_in_the_report_the_terminal_evaluate_and_studies(lo
     [record] = metrics = compute_ranking_metrics(ranks, ["lens"], catalogue, (2,), BOOTSTRAP, metrics=declared)
     assert record["long_titles"] == np.mean([letters[items[:2]].mean() for items in ranks["top_items"].to_list()])
     shown = f"{record['long_titles']:.1f}"
-    assert shown in render_ranking(metrics, [], {}, {}).partition("letters @2</th>")[2].partition("</table>")[0]
+    assert shown in render_ranking(metrics, [], {}, {}).partition("letters @2<br>")[2].partition("</table>")[0]
     assert shown in printed(ranking_tables(metrics, [], {})).partition("letters")[2]
     left = {"ranking_metrics": metrics, "lens_scores": pl.DataFrame({"row": range(80)})}
     assert shown in study_page(finished("key", OUTPUTS["ranking"], left)).partition("letters</th>")[2]

@@ -6,18 +6,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from kedro_provenance.parameters import reads
-from reclora_extras.objectives.unlabelled import draw_unlabelled
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.config import VariantConfig
-from reclora_kedro.history.config import HistoryConfig
-from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.prompts import PromptConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from reclora_kedro.lens.base import Lens
     from reclora_kedro.llm.language_model import LanguageModel
 
 
@@ -39,18 +34,3 @@ def score_few_shot(
     model = answering_model(base_llm, prompt_config, engine, adapter=adapter, gate_inputs=few_shot.gate_inputs)
     logits = model.all_llm_logits(few_shot, variant.training.tokens_per_batch, "score few-shot rows")
     return pl.DataFrame({"row": few_shot.rows, "logit": logits})
-
-
-@reads(history=["prompt_rows.unlabelled", "seed"])
-def draw_unlabelled_questions(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
-    """Draw the moments at which an adapter responds, and the titles that it may choose from."""
-    return draw_unlabelled(log_without_embeddings, history.prompt_rows.unlabelled, history.seed)
-
-
-def compute_unlabelled_states(
-    lens: Lens, log: InteractionLog, unlabelled_questions: pl.DataFrame, engine: EngineConfig
-) -> dict[str, Tensor]:
-    """Compute the lens states of the unlabelled questions."""
-    from reclora_kedro.lens import states
-
-    return states.lens_states(lens, log, unlabelled_questions, engine)

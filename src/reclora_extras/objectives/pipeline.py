@@ -11,8 +11,8 @@ from reclora_extras.objectives.preferences import LENS, UNTRAINED, Preference
 from reclora_kedro.finetuning.examples import objective_class
 from reclora_kedro.pipelines.finetuning.pipeline import PARAMETERS, READ
 from reclora_kedro.pipelines.names import PipelineNames
-from reclora_kedro.pipelines.questions import of_variant, prompts_pipeline
-from reclora_kedro.pipelines.wiring import node, step
+from reclora_kedro.pipelines.questions import of_variant
+from reclora_kedro.pipelines.wiring import node
 
 REFERENCES = "finetuning.variants.{}.training.objective.references"
 
@@ -24,21 +24,6 @@ def logits_of_references(variant: str, names: PipelineNames) -> dict[str, Pipeli
         f"{name}.few_shot_logits": of_variant(name, scoring, f"learning.{names.variants[name]}.prompts")
         for name in other_references(names)[variant]
     }
-
-
-def unlabelled_moments(variant: str, names: PipelineNames) -> dict[str, Pipeline]:
-    """Return the prompts, by all short histories, and lens states of the moments' candidates."""
-    questions = step(
-        "unlabelled",
-        node(nodes.draw_unlabelled_questions, ["log_without_embeddings", "params:history"], "unlabelled_questions"),
-        node(
-            nodes.compute_unlabelled_states,
-            ["lens", "log", "unlabelled_questions", "params:engine"],
-            "unlabelled_states",
-        ),
-    )
-    made = questions + prompts_pipeline("unlabelled", names, names.short_histories)
-    return {f"unlabelled.{names.variants[variant]}.prompts": made, "unlabelled_states": made}
 
 
 def other_references(names: PipelineNames) -> dict[str, tuple[str, ...]]:

@@ -51,7 +51,6 @@ def test_the_line_to_type_for_its_extras_names_its_own_packages():
 
 METHODS = {
     "preference": "objectives.preferences",
-    "self_generated": "objectives.self_generated",
     "mtl_lora": "mtl_lora",
 }
 

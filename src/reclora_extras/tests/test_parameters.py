@@ -20,7 +20,7 @@ MORE = [
     ("base_model.steps", ["quantise"], "choose one of distill, drop_layers, pretrain, prune"),
     (OBJECTIVE, {"kind": "preference", "references": []}, "at least 1 item"),
     (OBJECTIVE, {"kind": "preference", "references": ["lens", "lens"]}, "names lens twice"),
-    (OBJECTIVE, {"kind": "self_generated", "round": 3}, "round is no parameter. The nearest one is rounds"),
+    (OBJECTIVE, {"kind": "preference", "max_day_apart": 3}, "max_day_apart is no parameter. The nearest one is max_d"),
 ]
 
 

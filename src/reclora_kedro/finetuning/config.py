@@ -57,17 +57,6 @@ class TrainingConfig(Block):
     privacy: PrivacyConfig = PrivacyConfig()
     seed: Seed
 
-    @model_validator(mode="after")
-    def _keeps_privacy(self) -> Self:
-        if not self.privacy.is_on:
-            return self
-        if self.objective.trains_in_rounds:
-            raise ValueError(
-                f"objective.kind is {self.objective.kind}, whose rounds train the adapter further, but privacy "
-                "accounts for one training alone: set kind to one of a single round, or privacy.kind to none"
-            )
-        return self
-
 
 class AdapterContinuationConfig(Block):
     """Settings of the incremental training of an adapter."""

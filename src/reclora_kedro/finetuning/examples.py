@@ -14,7 +14,6 @@ from pydantic import PlainValidator, SerializeAsAny
 from kedro_provenance.errors import Parameter, quoted_value
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.extensions import ExtensionBlock, Registry
-from reclora_kedro.history.questions import PromptRowsConfig
 
 if TYPE_CHECKING:
     import torch
@@ -90,12 +89,8 @@ class Objective(ExtensionBlock):
     """
 
     inputs_from: ClassVar[str | None] = None
-    trains_in_rounds: ClassVar[bool] = False  # whether it trains more than once, for which privacy does not account
 
     kind: str = CLICK  # name or dotted path of the module
-
-    def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
-        """Raise ValueError, with the setting to change, for too few prompt rows."""
 
     def fine_tune(self, training: AdapterTask) -> pl.DataFrame:
         """Train a model's fresh adapter in place and return the training log."""

@@ -18,7 +18,7 @@ import polars as pl
 
 from kedro_provenance.errors import NULL, Fault, Parameter, worded
 from kedro_provenance.parameters import Block
-from reclora_kedro.parameters import Count, CountOrZero
+from reclora_kedro.parameters import Count
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,6 @@ class PromptRowsConfig(Block):
     few_shot: Count | None
     validation: Count | None
     test: Count | None
-    unlabelled: CountOrZero = 0  # pairs of titles that an objective has the LLM choose itself, one per moment
 
 
 def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRowsConfig, seed: int) -> pl.DataFrame:

@@ -176,8 +176,6 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
         yield variant.training.privacy.require_ready
         if "params:update.adapter" in inputs:
             yield partial(require_further_training, variant.training)
-        if "params:history" in inputs:
-            yield partial(variant.training.objective.require_questions, catalog.load("params:history").prompt_rows)
 
 
 def configured_fields(catalog: DataCatalog) -> prompts.ExampleFields:

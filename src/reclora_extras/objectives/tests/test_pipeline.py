@@ -3,7 +3,7 @@
 import pytest
 
 from named import names_with
-from reclora_kedro.pipelines import finetuning, history, lens
+from reclora_kedro.pipelines import finetuning
 
 HISTORIES = {"retrieved": {"kind": "retrieved", "k": 5}, "recent": {"kind": "recent", "k": 5}}
 
@@ -49,16 +49,3 @@ def test_references_in_a_circle_are_refused_by_their_names(variants, circle):
     names = variants_named(variants)
     with pytest.raises(ValueError, match=rf"objective\.references go in a circle: {circle}\. A reference is trained"):
         finetuning.create_pipeline(names)
-
-
-def test_pairs_without_labels_are_made_for_self_generated_preferences_alone():
-    entries = {}
-    for kind in ("click", "self_generated"):
-        names = variants_named({"tallrec": held_against("lens", kind=kind)})
-        steps = [step.create_pipeline(names) for step in (history, lens, finetuning)]
-        entries[kind] = sum(steps[1:], start=steps[0])
-    assert {"unlabelled", "tallrec"} < {node.namespace for node in entries["self_generated"].nodes}
-    [trained] = [node for node in entries["self_generated"].nodes if node.name == "tallrec.train_adapter"]
-    assert trained.inputs[-2:] == ["unlabelled.recent.prompts", "unlabelled_states"]
-    assert entries["self_generated"].inputs() == entries["click"].inputs()
-    assert not [name for name in entries["click"].datasets() if "unlabelled" in name]
