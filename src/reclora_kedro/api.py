@@ -70,7 +70,7 @@ LOG_COLUMNS = COLUMNS[:4]
 FRAME = TableFormat(kind="parquet")
 GLANCE = 200_000  # rows of a log that tell what its columns mean
 YEAR_FIRST = r"^\d{4}[-/]\d\d?[-/]\d\d?([T ]|$)"  # dates whose day and month cannot be confused
-NOT_DRAWN = {"kind": "none"}  # negatives, which lists do not need
+OF_LISTS = {"negatives": {"kind": "none"}, "prompt_rows": {"unit": "likes"}}  # lists need neither negatives nor prompts
 STEPS = ("ingestion", "history", "recommendation", "candidates", "evaluation")
 """Steps whose parameters are settings of `Recommender.fit`."""
 UNREAD = (
@@ -329,11 +329,11 @@ def _read_log(
         is_rated=rating is not None,
         has_marks=bool(read.get("clicked") or read.get("impressions")),
         is_titled=block["items"]["title"] is not None,
-        has_times="plausible_times" not in block,  # which count from the log's beginning then
+        has_times="plausible_times" not in block,  # with it, times count from the log's beginning
         levels=raw[rating].n_unique() if rating in raw.columns else 0,
     )
-    for text in suiting:
-        blocks["history"] = soft_merge(blocks["history"], yaml.safe_load(text)["history"] | {"negatives": NOT_DRAWN})
+    for suited in [*(yaml.safe_load(text)["history"] for text in suiting), OF_LISTS]:
+        blocks["history"] = soft_merge(blocks["history"], suited)
     change_settings(blocks, settings, "Recommender.fit", UNREAD)
     if blocks["ingestion"]["interactions"]["timestamp_format"] in UNIX_UNITS:
         raw = _with_dates(raw, block["interactions"]["timestamp"])

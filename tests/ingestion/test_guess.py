@@ -42,6 +42,10 @@ def test_python_makes_lists_of_clicks_of_opinions_and_of_ratings_on_a_slider(tmp
     for name in ("thumbs", "opinions in words"):
         paths = SHAPES[name].tables(tmp_path)
         assert api.Recommender.fit(*paths).recommend(n=3)["rank"].max() == 3
+    named = {"columns": {"rating": None}, "clicked": "liked"}  # said rather than guessed
+    marks = ([e.user, e.item, day(e), int(e.stars > 2)] for e in events(2))
+    log = table(tmp_path, "marks.csv", "user_id,item_id,timestamp,liked", marks)
+    assert api.Recommender.fit(log, **named).recommend(n=3)["rank"].max() == 3
     slider = ([e.user, e.item, e.stars / 5 - e.number % 97 / 1000 - e.number % 7 / 10_000, day(e)] for e in events(3))
     log = table(tmp_path, "slider.csv", "user_id,item_id,score,date", slider)
     assert api.Recommender.fit(log).recommend(n=3)["rank"].max() == 3
