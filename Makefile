@@ -23,9 +23,10 @@ serve: $(READY)  ## answers over HTTP with the champion, which knows every event
 	$(BIN)/kedro serve
 
 # Processes that test side by side share the cores: threads of each that wait for one another would take them all. What
-# waits for a server, a database, Ray or a kill (the mark `waits`) runs beside what computes, in a process more.
+# waits for a server, a database, Ray or a kill (the mark `waits`) runs beside what computes, in a process more, which
+# imports only the files that have such tests.
 TESTS := $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
-WAITING := $(BIN)/pytest --numprocesses 2 --dist worksteal -m waits
+WAITING = $(BIN)/pytest -m waits $(shell grep -rlw --include='test_*.py' 'mark.waits' tests)
 test test-benchmarks test-extras: export OMP_NUM_THREADS := 1
 test test-benchmarks test-extras: export POLARS_MAX_THREADS := 1
 test test-benchmarks test-extras: export RAYON_NUM_THREADS := 1
