@@ -12,9 +12,11 @@ from click.exceptions import Exit
 from kedro.framework.cli.cli import KedroCLI
 from kedro.framework.cli.utils import find_run_command
 from kedro.framework.project import pipelines
+from kedro.framework.startup import bootstrap_project
 from pydantic import Field
 
 from documented import README, arguments, calls, commands, options
+from edit_sequences import nested
 from parameter_types import alternatives, joined, kinds_at
 from pictures import DARK, LIGHT, darkened
 from projects import ROOT, kedro_run
@@ -76,16 +78,17 @@ def test_the_readme_is_short():
 
 
 @pytest.fixture(scope="module")
-def planned():
-    """Arguments of the commands that were planned: some differ by their environment alone, in whose place is `test`."""
-    return []
+def registered():
+    """Names of all pipelines."""
+    bootstrap_project(ROOT)
+    pipelines.set_requested(None)
+    return set(pipelines)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [pytest.param(command, id=f"{page}: {command}") for command, page in commands().items()]
 )
-def test_every_command_of_readme_and_guides_is_one_that_runs(finished_run, command, planned):
+def test_every_command_of_readme_and_guides_names_what_is_there(command, registered):
     given = options(command)
     assert given.keys() <= {
         "--env",
@@ -98,14 +101,41 @@ def test_every_command_of_readme_and_guides_is_one_that_runs(finished_run, comma
     }
     environment = given.get("--env")
     assert environment is None or environment.startswith("your-") or (ROOT / "conf" / environment).is_dir()
-    run = arguments(command)
-    pipelines.set_requested(None)
-    assert {*(run["pipeline_names"] or ())} <= set(pipelines)
-    if run in planned:
-        return
-    planned.append(run)
+    assert {*(arguments(command)["pipeline_names"] or ())} <= registered
+
+
+def planned_together():
+    """Arguments of runs that plan all documented commands in the environment `test`.
+
+    Commands of the same pipelines are planned in one run if none of them gives a parameter another value.
+    """
+    runs = []
+    for command in commands():
+        given = arguments(command)
+        values = settings(given.pop("runtime_params"))
+        for run, others in runs:
+            if run == given and all(others.get(path, value) == value for path, value in values.items()):
+                others |= values
+                break
+        else:
+            runs.append((given, values))
+    return runs
+
+
+def settings(block, path=""):
+    """Values of nested blocks by their dotted paths."""
+    if not isinstance(block, dict) or not block:
+        return {path: block} if path else {}
+    return {
+        name: value for key in block for name, value in settings(block[key], f"{path}.{key}" if path else key).items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("run", "values"), planned_together(), ids=lambda given: str([*given.values()]))
+def test_every_command_of_readme_and_guides_is_one_that_runs(finished_run, run, values):
     with pytest.raises(Exit):  # the parameters are checked, and the plan is made, but nothing is run
-        kedro_run(finished_run.project, **run | {"runtime_params": run["runtime_params"] | {"dry_run": True}})
+        kedro_run(finished_run.project, **run, runtime_params=nested(values | {"dry_run": True}))
 
 
 @pytest.mark.slow

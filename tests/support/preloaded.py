@@ -30,6 +30,7 @@ MODULES = (
     ),
 )
 
+
 def read_code():
     """Make the fingerprints of the default flow, and read the configuration: a first run takes 2 s less."""
     from kedro.framework.project import pipelines
