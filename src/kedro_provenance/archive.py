@@ -12,7 +12,8 @@ from kedro.io.core import parse_dataset_definition
 from parse import parse
 
 from kedro_provenance.aliases import is_alias
-from kedro_provenance.catalog import AtomicCatalog, is_scratch, layer_of
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.datasets import is_scratch
 from kedro_provenance.files.atomic import remove_folder
 from kedro_provenance.files.scratch import scratch_folder
 from kedro_provenance.files.storage import (
@@ -25,6 +26,7 @@ from kedro_provenance.files.storage import (
     storage_at,
     storage_options,
 )
+from kedro_provenance.layers import layer_of
 from kedro_provenance.lineage import Ancestor
 from kedro_provenance.recipe import StoredVersion, read_version
 from kedro_provenance.remote_versions import RemoteVersions

@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import chdir, contextmanager
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +21,6 @@ from kedro.utils import find_kedro_project
 from rich.console import Console
 
 from codeprint.files import files_in
-from kedro_provenance.aliases import project_aliases
 from kedro_provenance.archive import Archive, ArchivedVersion
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.failures import RunRefusedError
@@ -33,8 +31,9 @@ from kedro_provenance.lock import lock_data
 from kedro_provenance.plan import Step, differences, plan
 from kedro_provenance.recipe import FILE as RECORD
 from kedro_provenance.recipe import parse_version
-from kedro_provenance.run import Run
-from kedro_provenance.start import RECORDS, pin_versions, plan_table, require_catalog, require_datasets
+from kedro_provenance.records import FOLDER
+from kedro_provenance.run import Run, project_aliases
+from kedro_provenance.start import pin_versions, plan_table, require_catalog, require_datasets
 
 env_option = click.option("--env", "-e", default=None, help="Environment of the configuration.")
 json_option = click.option(
@@ -96,7 +95,7 @@ def opened(env: str | None, names: Sequence[str] = ()) -> Iterator[Run]:
         catalog: Any = catalog_of(context, settings.DATA_CATALOG_CLASS)
         run = Run(context, params, chosen, catalog, aliases=project_aliases())
         require_catalog(run)
-        catalog.stores, catalog.records = run.stores, run.data / RECORDS
+        catalog.stores, catalog.records = run.stores, run.records
         require_datasets(run)
         pin_versions(run)
         with run.held:
@@ -205,7 +204,7 @@ def show(entry: str, version: str | None, env: str | None, as_json: bool) -> Non
         stored = run.catalog.stored(entry)
         if stored is None or stored.recipe is None:
             raise RunRefusedError(f"Nothing says what {entry} was made of{f' in {version}' if version else ''}.")
-        output = asdict(replace(stored, folder=None, lineage_folder=None)) | {"is_intact": stored.is_intact}
+        output = stored.recorded() | {"version": stored.version, "is_intact": stored.is_intact}
         described = [each.described() for each in stored.lineage]
         output["lineage"] = [{name: value for name, value in each.items() if value} for each in described]
     recipe = stored.recipe
@@ -276,7 +275,7 @@ def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> Non
                 archive.erase([each.address for each in removed], in_use)
             except (ValueError, OSError) as error:
                 raise RunRefusedError(str(error)) from error
-            prune(run.data / RECORDS / LINEAGE, states_in_records(run, archive))
+            prune(run.data / FOLDER / LINEAGE, states_in_records(run, archive))
     output = [{"entry": each.entry, "version": each.version, "address": each.address} for each in removed]
     said = f"{len(removed)} versions {'are removed' if yes else 'would go: add --yes to remove them'}."
     lines = [*(each.address for each in removed), said]
@@ -288,7 +287,7 @@ def states_in_records(run: Run, archive: Archive) -> set[str]:
     stored = [each.stored for each in archive.versions()]
     stored += [run.catalog.stored(name) for name in run.pipeline.all_outputs()]
     # A record may also be of another environment, whose catalog has other entries.
-    files = [*run.data.rglob(f"*{RECORD}"), *(run.data / RECORDS).glob("*.json")]
+    files = [*run.data.rglob(f"*{RECORD}"), *(run.data / FOLDER).glob("*.json")]
     read = [parse_version(file.read_bytes(), file.parent.name, file.parent) for file in files]
     return {id for each in (*stored, *read) if each for id in each.parents}
 
@@ -299,6 +298,6 @@ def force_node(node: str, names: Sequence[str], env: str | None, as_json: bool) 
     with opened(env, names) as run:
         require_node(node, run)
         lock_data(run)
-        run.catalog.forced |= {node}
-        output = sorted(run.catalog.forced)
+        run.records.force(run.records.forced | {node})
+        output = sorted(run.records.forced)
     echo({"forced": output}, [f"The next run makes again: {', '.join(output)}."], as_json)

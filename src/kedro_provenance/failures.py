@@ -12,7 +12,7 @@ from kedro.framework.project import pipelines
 from kedro.io import DatasetError
 
 from kedro_provenance.aliases import is_alias
-from kedro_provenance.catalog import configuration, is_versioned, local_path, location
+from kedro_provenance.datasets import configuration, is_versioned, local_path, location
 from kedro_provenance.errors import MismatchError, NameRefusedError
 from kedro_provenance.files.atomic import is_full_disk
 from kedro_provenance.project import project_packages

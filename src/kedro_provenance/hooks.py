@@ -15,13 +15,12 @@ from kedro.io import DatasetError
 from kedro.pipeline import Node, Pipeline
 
 import codeprint
-from kedro_provenance.aliases import Aliases
 from kedro_provenance.check_parameters import BlockTypes, check_names, check_parameters
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
 from kedro_provenance.plan import leaves_nothing, recipe_of, version_by
 from kedro_provenance.project import code_of_hook
-from kedro_provenance.run import Checks, Run
+from kedro_provenance.run import Aliases, Checks, Run
 from kedro_provenance.runner import announce, finish
 from kedro_provenance.session_parameters import making_pipelines, parameters_in_use
 from kedro_provenance.start import start
@@ -122,7 +121,7 @@ class ProvenanceHooks:
 
     def _announce(self, node: Node) -> None:
         """Announce the outputs of a node, unless the runner has done so already."""
-        if self._run and self._run.catalog.node is not node:
+        if self._run and node not in self._run.catalog.announced:
             catalog = self._run.catalog
             announce(node, catalog, version_by(recipe_of(node, catalog), catalog, self._run.params["run_id"]))
 
@@ -144,8 +143,8 @@ class ProvenanceHooks:
         self._run.seconds[node] = seconds = time.time() - self._node_began
         logger.info("%-36s %8.1f s  %s", node.name, seconds, "saved " * bool(node.outputs) + ", ".join(node.outputs))
         catalog = self._run.catalog
-        if catalog.made and leaves_nothing(node, catalog):
-            catalog.note_run(node.name, catalog.made)
+        if node in catalog.announced and leaves_nothing(node, catalog):
+            catalog.records.note_run(node.name, catalog.announced[node])
         catalog.share(node.outputs)
         finish(node, catalog)
 

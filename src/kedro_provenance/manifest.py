@@ -14,7 +14,7 @@ from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
 from codeprint.files import remembered_sha256
-from kedro_provenance.catalog import local_path
+from kedro_provenance.datasets import local_path
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import is_remote, states, storage_options
 from kedro_provenance.parameters import private_fields

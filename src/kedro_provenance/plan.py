@@ -15,14 +15,13 @@ from kedro.pipeline import Node, Pipeline
 
 from codeprint import Fingerprint, diff
 from kedro_provenance.aliases import is_alias
-from kedro_provenance.catalog import (
-    AtomicCatalog,
+from kedro_provenance.catalog import AtomicCatalog, kinds_of
+from kedro_provenance.datasets import (
     cannot_tell,
     entry_name,
     is_in_memory,
     is_of_kind,
     is_scratch,
-    kinds_of,
     loaded_folder,
     unversioned_path,
 )
@@ -80,7 +79,7 @@ def reasons_to_run(
     node: Node, catalog: AtomicCatalog, made_again: Collection[str] = (), recipe: Recipe | None = None
 ) -> Iterator[str]:
     """Yield the reasons why a node has to run, where earlier nodes will make the entries `made_again`."""
-    if node.name in catalog.forced:
+    if node.name in catalog.records.forced:
         yield "it was named by `kedro provenance force`"
     elif has_nothing_new(node, catalog):
         return
@@ -92,7 +91,7 @@ def reasons_to_run(
     if remade := [name for name in node.inputs if name in made_again]:
         yield f"{', '.join(remade)} {'is' if len(remade) == 1 else 'are'} made again"
     if leaves_nothing(node, catalog) and catalog.read.isdisjoint(node.outputs):
-        if last := catalog.last_run(node.name):
+        if last := catalog.records.last_run(node.name):
             yield from differences(last, recipe)
         else:
             yield "nothing says what it read last"

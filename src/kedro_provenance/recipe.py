@@ -6,6 +6,7 @@ stores, checkpoints and finished shards are identified by the key of a recipe.
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -17,6 +18,8 @@ from kedro_provenance.files.digests import digest
 from kedro_provenance.lineage import Ancestor, ancestors, describe, is_described, parse_ancestor, remembered
 
 FILE = "provenance.json"
+UNRECORDED: dict[str, Any] = {"version": "", "folder": None, "lineage_folder": None, "begun": 0.0}
+"""Fields of a version that its record leaves out, each with the value that stands for none."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class StoredVersion:
     version: str = ""  # its name
     folder: Path | None = None  # of its files; None in an object storage
     lineage_folder: Path | None = None  # with the descriptions of its parents; None if these are known
+    begun: float = 0.0  # when the node that makes it began, by `time.perf_counter`
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that its node took, or has taken by now."""
+        return self.seconds or time.perf_counter() - self.begun
 
     @cached_property
     def lineage(self) -> tuple[Ancestor, ...]:
@@ -67,10 +76,13 @@ class StoredVersion:
         """
         return self.folder is None or self.recipe is None or self.content == content_of(self.folder)
 
+    def recorded(self) -> dict[str, Any]:
+        """Return what a record says of it: nothing of where it lies."""
+        return {name: value for name, value in asdict(replace(self, **UNRECORDED)).items() if name not in UNRECORDED}
+
     def to_json(self, place: Path | None = None, lineage: Path | None = None) -> bytes:
         """Return the record to store in `place`; without a folder for the lineage, it has the lineage itself."""
-        stored = asdict(replace(self, folder=None, lineage_folder=None))
-        del stored["version"], stored["folder"], stored["lineage_folder"]
+        stored = self.recorded()
         if place and lineage:
             describe(self.parents, self.lineage_folder, lineage)
             stored["lineage_folder"] = os.path.relpath(lineage.resolve(), place.resolve())
@@ -129,7 +141,7 @@ def parse_version(content: bytes, version: str, place: Path | None = None) -> St
     """Return a version from its record; without a recipe if the record has none, or its lineage is gone."""
     try:
         stored = json.loads(content)
-        known = {each.name for each in fields(StoredVersion)} - {"version", "folder", "lineage_folder"}
+        known = {each.name for each in fields(StoredVersion)} - UNRECORDED.keys()
         read: dict[str, Any] = {name: stored[name] for name in known & stored.keys()}
         said = stored["recipe"]  # of an earlier release, it may say more
         kept = {each.name: said[each.name] for each in fields(Recipe) if each.name in said}

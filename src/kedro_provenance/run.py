@@ -1,7 +1,7 @@
 """A run, as the functions of its start and end read it."""
 
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,18 +10,44 @@ from typing import Any
 
 from fsspec.utils import get_protocol
 from kedro.config import AbstractConfigLoader, MissingConfigException
+from kedro.framework import project
 from kedro.framework.context import KedroContext
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 
-from kedro_provenance.aliases import Aliases
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.files.storage import is_remote
 from kedro_provenance.project import of_hooks
+from kedro_provenance.records import FOLDER, Records
 from kedro_provenance.stores import Store
 
 Checks = Callable[[Pipeline, DataCatalog], Iterator[Callable[[], object]]]
 """Function that yields checks, which raise an error if a node of the pipeline would."""
+
+
+class Aliases:
+    """The aliases of a project, by default none; a project derives its own, and gives it to `ProvenanceHooks`."""
+
+    names: Collection[str] = ()  # such as `production`: an entry `production.model` is a version of `model`
+
+    def versions_to_load(self, run: "Run") -> dict[str, str]:
+        """Return the versions that a run loads in place of the newest ones, by entry."""
+        return {}
+
+    def begin(self, run: "Run") -> None:
+        """Prepare a run that has been accepted and holds its lock, such as by data that its nodes need."""
+
+    def entries_to_fit(self, run: "Run") -> set[str]:
+        """Return entries that must be of one origin with the inputs of a run, besides these."""
+        return set()
+
+    def remedy(self, run: "Run") -> str | None:
+        """Return what to do about inputs of different origin; None for the plug-in's own advice."""
+        return None
+
+    def versions_in_use(self, catalog: AtomicCatalog) -> set[tuple[str, str]]:
+        """Return entries and versions that must not be removed."""
+        return set()
 
 
 @dataclass
@@ -78,6 +104,11 @@ class Run:
             stores.append(Store(str(address if is_remote(address) else self.project / address), options, is_cache=True))
         return stores
 
+    @property
+    def records(self) -> Records:
+        """The records in the folder of the results."""
+        return Records(self.data / FOLDER)
+
     @cached_property
     def revision(self) -> str | None:
         """Commit of the project's checkout, with "+changes" when files differ from it; None outside of git."""
@@ -87,6 +118,11 @@ class Run:
         except (OSError, subprocess.CalledProcessError):
             return None
         return described.stdout.strip()
+
+
+def project_aliases() -> Aliases:
+    """Return the aliases that the hooks in the project's settings have."""
+    return next((hooks.aliases for hooks in project.settings.HOOKS if hasattr(hooks, "aliases")), Aliases())
 
 
 def configuration(loader: AbstractConfigLoader, kind: str) -> dict[str, Any]:

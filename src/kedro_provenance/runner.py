@@ -2,13 +2,15 @@
 
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 from kedro.runner.task import Task
 
-from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_scratch
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.datasets import is_in_memory, is_scratch
 from kedro_provenance.kedro_internals import NodeByNodeRunner
 from kedro_provenance.plan import is_untracked, leaves_nothing, reasons_to_run, recipe_of, version_by
 from kedro_provenance.project import of_hooks
@@ -124,7 +126,7 @@ class IncrementalRunner(NodeByNodeRunner):
         """Return the node's outputs by the same recipe; None if there are none, or the recipe is incomplete."""
         if (
             not node.outputs
-            or node.name in catalog.forced
+            or node.name in catalog.records.forced
             or any(is_untracked(name, catalog) for name in node.inputs)
             or recipe.uncertain
         ):
@@ -139,22 +141,24 @@ def announce(node: Node, catalog: AtomicCatalog, version: StoredVersion) -> None
     only its own work by the same recipe.
     """
     assert version.recipe
-    catalog.begun = time.perf_counter()
-    catalog.making, catalog.made = dict.fromkeys(node.outputs, version), version
+    key, version = version.recipe.key, replace(version, begun=time.perf_counter())
+    catalog.making |= dict.fromkeys(node.outputs, version)
     in_memory = [name for name in node.outputs if is_in_memory(catalog.get(name))]
     if in_memory and not any(is_untracked(name, catalog) for name in node.inputs):
         for name in in_memory:
             catalog.keep_in_memory(name, version)
     for scratch in scratch_of(node, catalog):
-        scratch.recipe_key = version.recipe.key
-    catalog.node = node  # last: threads that load the inputs wait for it
+        scratch.recipe_key = key
+    catalog.announced[node] = version  # last: threads that load the inputs wait for it
 
 
 def finish(node: Node, catalog: AtomicCatalog) -> None:
     """Remove a node's scratch data, as all of its outputs are saved."""
-    catalog.node, catalog.making = None, {}
-    if node.name in (forced := catalog.forced):
-        catalog.forced = forced - {node.name}
+    catalog.announced.pop(node, None)
+    for name in node.outputs:
+        catalog.making.pop(name, None)
+    if node.name in (forced := catalog.records.forced):
+        catalog.records.force(forced - {node.name})
     for scratch in scratch_of(node, catalog):
         scratch.clear()
 

@@ -23,6 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic_core import to_jsonable_python
 
 from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.datasets import reusable
+from kedro_provenance.entries import ConfiguredCatalog
 from kedro_provenance.failures import RunRefusedError, modules_of
 from kedro_provenance.kedro_internals import TypedContext, catalog_of, is_async
 from kedro_provenance.parameters import soft_merge, with_copies
@@ -151,10 +153,7 @@ def plain_configuration(config: Mapping[str, Any]) -> dict[str, Any]:
         >>> plain_configuration({"type": "json.JSONDataset"} | made)
         {'type': 'json.JSONDataset', 'filepath': 'a.json', 'versioned': True}
     """
-    given = {**config, **config.get("kwargs", {})}
-    if "version" in given:
-        given["versioned"] = True
-    kept = {name: value for name, value in given.items() if name not in ("args", "kwargs", "version", "data")}
+    kept = {name: value for name, value in reusable(config).items() if name != "data"}
     return to_jsonable_python(kept, fallback=str)
 
 
@@ -180,7 +179,8 @@ class ResumingSession(KedroSession):
                 return super().run(*args, **kwargs, runner=runner)  # type: ignore[misc]
         except (ValueError, KeyError, DatasetError) as error:
             modules = modules_of(error)
-            of_kedro = modules[-1].startswith("kedro.") or modules[-1] == AtomicCatalog.__module__
+            of_catalog = AtomicCatalog.__module__, ConfiguredCatalog.__module__
+            of_kedro = modules[-1].startswith("kedro.") or modules[-1] in of_catalog
             if of_kedro and "kedro.runner.runner" not in modules:
                 message = " ".join(str(error.args[0]).split())
                 raise RunRefusedError(f"{message.rstrip('.')}. Nothing was written.") from error

@@ -17,7 +17,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from kedro_provenance.aliases import entry_of
-from kedro_provenance.catalog import AtomicCatalog, cannot_tell, is_versioned, loaded_version, location, remote_versions
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.datasets import cannot_tell, is_versioned, loaded_version, location, remote_versions
 from kedro_provenance.failures import RunRefusedError, command, how_to_make, refuse_faults
 from kedro_provenance.files.package_files import absent_package
 from kedro_provenance.files.storage import ADDRESSES, StorageError, is_remote, require_bucket, storage_options
@@ -30,8 +31,6 @@ from kedro_provenance.unfinished import CHOICES, take_over, was_killed
 
 logger = logging.getLogger(__name__)
 
-RECORDS = ".provenance"  # folder of the records of data that are not in local files
-
 
 def start(run: Run) -> None:
     """Refuse a run that would fail or mix results, by RunRefusedError, and prepare any other.
@@ -42,7 +41,7 @@ def start(run: Run) -> None:
     require_runner(run)
     require_catalog(run)
     tell_unused_pipelines(run)
-    run.catalog.stores, run.catalog.records = run.stores, run.data / RECORDS
+    run.catalog.stores, run.catalog.records = run.stores, run.records
     require_datasets(run)
     require_storage(run)
     require_past_versions(run)

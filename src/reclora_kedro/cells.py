@@ -26,7 +26,8 @@ from kedro.io.core import generate_timestamp
 from kedro.pipeline import Pipeline
 from kedro.runner.task import Task
 
-from kedro_provenance.catalog import AtomicCatalog, is_scratch
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.datasets import is_scratch
 from kedro_provenance.kedro_internals import catalog_of, open_context
 from kedro_provenance.plan import recipe_of
 from kedro_provenance.run import Checks, Run

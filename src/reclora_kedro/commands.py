@@ -27,8 +27,8 @@ from kedro_provenance.files.atomic import atomic_file
 from kedro_provenance.files.scratch import remove_abandoned
 from kedro_provenance.files.storage import is_remote, storage_options
 from kedro_provenance.lock import lock_data
+from kedro_provenance.records import FOLDER as RECORDS
 from kedro_provenance.run import Run, configuration
-from kedro_provenance.start import RECORDS
 from reclora_kedro.cells import CellRunner, cell_runner, check_cell, run_cell
 from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.pipelines.checks import checks

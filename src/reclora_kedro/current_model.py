@@ -3,7 +3,7 @@
 Its newest version counts, and its older ones are its history: see `CurrentModel`. An update reads `champion.<entry>`,
 the version that the current model names, `previous.<entry>`, the newest one that any model in the history has named,
 and `first.<entry>`, that of the model before the first update; it makes new versions of the entries themselves. These
-count as of another origin than their inputs, see `kedro_provenance.aliases`. An interrupted command that is repeated
+count as of another origin than their inputs, see `kedro_provenance.run`. An interrupted command that is repeated
 starts from the same model.
 """
 
@@ -12,10 +12,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypedDict, cast
 
-from kedro_provenance.aliases import Aliases, entry_of, is_alias
+from kedro_provenance.aliases import entry_of, is_alias
 from kedro_provenance.archive import Archive
-from kedro_provenance.catalog import AtomicCatalog, loaded_version
-from kedro_provenance.run import Run
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.datasets import loaded_version
+from kedro_provenance.run import Aliases, Run
 from kedro_provenance.unfinished import interrupted_runs
 
 logger = logging.getLogger(__name__)

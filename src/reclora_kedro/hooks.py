@@ -11,7 +11,7 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 
-from kedro_provenance.catalog import configuration, loaded_version, location
+from kedro_provenance.datasets import configuration, loaded_version, location
 from kedro_provenance.session_parameters import session_parameters
 from kedro_provenance.unfinished import CHOICES
 from reclora_kedro.current_model import CHOICE

@@ -5,7 +5,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kedro_provenance.aliases import Aliases
 from kedro_provenance.archive import Archive, ArchivedVersion
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.lineage import Ancestor, remembered
@@ -44,9 +43,7 @@ def listed(archive):
 
 @pytest.fixture(autouse=True)
 def _aliases(monkeypatch):
-    aliases = Aliases()
-    aliases.names = ["production"]
-    monkeypatch.setattr("kedro_provenance.aliases.project_aliases", lambda: aliases)
+    monkeypatch.setattr("kedro_provenance.aliases.alias_names", lambda: ["production"])
 
 
 @pytest.fixture

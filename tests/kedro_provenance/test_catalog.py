@@ -19,7 +19,8 @@ from kedro.runner import SequentialRunner
 from kedro_datasets.json import JSONDataset
 from peft import LoraConfig, get_peft_model
 
-from kedro_provenance.catalog import AtomicCatalog, local_path
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.datasets import local_path
 
 ENTRIES = {
     "table": {"type": "polars.EagerPolarsDataset", "file_format": "parquet", "filepath": "table.parquet"},

@@ -8,9 +8,8 @@ from typing import Any
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from kedro_provenance.aliases import Aliases
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.run import Checks, Run
+from kedro_provenance.run import Aliases, Checks, Run
 
 RUN_PARAMS = {
     "run_id": "2026-01-01T00.00.00.000Z",

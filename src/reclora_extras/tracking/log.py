@@ -19,7 +19,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
 from plotly.graph_objects import Figure
 
-from kedro_provenance.catalog import AtomicCatalog, loaded_folder, loaded_version, location
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.datasets import loaded_folder, loaded_version, location
 from kedro_provenance.files.digests import digest
 from kedro_provenance.manifest import MANIFEST, parameters_of
 from kedro_provenance.recipe import flat

@@ -12,7 +12,8 @@ import polars as pl
 from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
 
-from kedro_provenance.catalog import AtomicCatalog, loaded_version
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.datasets import loaded_version
 from kedro_provenance.errors import NameRefusedError
 from kedro_provenance.failures import RunRefusedError, command
 from reclora_kedro.candidates.item_model import Training

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
-from kedro_provenance.catalog import loaded_version
+from kedro_provenance.datasets import loaded_version
 from projects import kedro_run
 from reclora_extras.tracking import log
 from reclora_extras.tracking.hooks import TrackingConfig, TrackingHooks

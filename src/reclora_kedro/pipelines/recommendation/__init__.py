@@ -7,7 +7,7 @@ from pathlib import Path
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from kedro_provenance.catalog import location
+from kedro_provenance.datasets import location
 from kedro_provenance.files.storage import is_remote
 from reclora_kedro.pipelines.recommendation.pipeline import create_pipeline as create_pipeline
 from reclora_kedro.recommendation.delivery import require_table

@@ -1,0 +1,64 @@
+"""The folder of records: of data in no local file, of nodes that leave nothing stored, and of lineage."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from kedro.io import AbstractDataset
+
+from kedro_provenance.datasets import is_in_memory, is_scratch, is_versioned, unversioned_path
+from kedro_provenance.files.atomic import atomic_file
+from kedro_provenance.files.digests import digest
+from kedro_provenance.lineage import LINEAGE
+from kedro_provenance.recipe import FILE, Recipe, StoredVersion, read_record
+
+FOLDER = ".provenance"  # in the data folder
+FORCED = "forced.json"
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records in a folder; without one, outside of runs, nothing is recorded there."""
+
+    folder: Path | None = None
+
+    @property
+    def lineage(self) -> Path | None:
+        """Folder of the descriptions of ancestors; without one, records have them."""
+        return self.folder / LINEAGE if self.folder else None
+
+    @property
+    def forced(self) -> set[str]:
+        """Names of the nodes that the next run runs whatever fits, see ``kedro provenance force``."""
+        file = self.folder / FORCED if self.folder else None
+        return {*json.loads(file.read_bytes())} if file and file.exists() else set()
+
+    def force(self, nodes: set[str]) -> None:
+        """Have the next run run these nodes, whatever fits."""
+        if self.folder:
+            atomic_file(self.folder / FORCED, json.dumps(sorted(nodes)).encode())
+
+    def last_run(self, node: str) -> Recipe | None:
+        """Return the recipe by which a node last ran that leaves nothing stored; None if none is recorded."""
+        file = self._file_of_node(node)
+        stored = read_record(file, lambda: "") if file else None
+        return stored.recipe if stored else None
+
+    def note_run(self, node: str, made: StoredVersion) -> None:
+        """Record by what recipe a node has run that leaves nothing stored."""
+        if file := self._file_of_node(node):
+            self.write(file, made)
+
+    def write(self, file: Path, made: StoredVersion) -> None:
+        atomic_file(file, made.to_json(file.parent, self.lineage))
+
+    def file_of(self, name: str, dataset: AbstractDataset | None) -> Path | None:
+        """Return the file of the record of data without versions; None for data in memory and for versions."""
+        if is_in_memory(dataset) or is_versioned(dataset) or is_scratch(dataset):
+            return None
+        if path := unversioned_path(dataset):
+            return path.with_name(f".{path.name}.{FILE}")  # hidden, next to the file
+        return self.folder / f"{name}.json" if self.folder else None
+
+    def _file_of_node(self, node: str) -> Path | None:
+        return self.folder / f"node-{digest(node)}.json" if self.folder else None
