@@ -40,7 +40,7 @@ from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.ingestion.schema import Interactions
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.features import fresh_lens
-from reclora_kedro.lens.training import LensTraining
+from reclora_kedro.lens.training import LensTraining, Passes
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 from reclora_kedro.progress import Progress
 
@@ -127,7 +127,7 @@ def lens_steps(log: InteractionLog, steps: int) -> tuple[int, float]:
             return loss
 
     lens, loader = fresh_lens(log, config)
-    FewSteps(lens, loader, config.learning_rate, Group()).run(log.rows_in("train"), 1, 1)
+    FewSteps(lens, loader, config.learning_rate, Group()).run(Passes(log.rows_in("train"), 1), 1)
     return trained[0]
 
 

@@ -14,7 +14,7 @@ from reclora_kedro.history.sequences import Sequences
 from reclora_kedro.history.splits import SPLITS
 from reclora_kedro.history.taken_items import TakenItems, taken_before, validation_likes
 from reclora_kedro.lens.features import fresh_lens
-from reclora_kedro.lens.training import LensTraining, fit_lens
+from reclora_kedro.lens.training import LensTraining, Passes, fit_lens
 
 BLOCKS = (
     "history.log.ROWS_PER_BLOCK",
@@ -82,7 +82,7 @@ def learn(log, config):
             return super().epoch(shuffled[:1_000], progress)
 
     lens, loader = fresh_lens(log, config)
-    FewSteps(lens, loader, 1e-3, Group()).run(log.rows_in("train"), 1, 1)
+    FewSteps(lens, loader, 1e-3, Group()).run(Passes(log.rows_in("train"), 1), 1)
     del lens, loader
     Windows.from_log(log, 50)
     validation_likes(log, 100, 0)

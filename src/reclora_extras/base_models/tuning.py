@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reclora_extras.base_models.config import TuningConfig
+from reclora_kedro.adapters.lora import with_lora
 from reclora_kedro.devices import seeded
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.attention import FrozenLayers
@@ -60,11 +61,7 @@ def tune(
     history: list[float] = []
     with seeded(seed, llm.device), Progress("tune the LLM", len(steps), "steps") as progress:
         tuned = trainable_copy(llm)
-        if config.lora_rank is not None:
-            from peft import LoraConfig, get_peft_model
-
-            lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear")
-            tuned = replace(tuned, model=get_peft_model(tuned.model, lora))
+        tuned = replace(tuned, model=with_lora(tuned.model, config.lora_rank))
         weights = [weight for weight in tuned.model.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(weights, weight_decay=0.0)
         budget = TokenBudget(tokens_per_batch)

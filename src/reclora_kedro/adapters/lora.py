@@ -23,6 +23,15 @@ LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
 PEFT_PREFIX = "base_model.model."  # the path of a layer in PEFT's names of tensors
 
 
+def with_lora(model: Any, rank: int | None) -> Any:
+    """Return a model with a trainable LoRA of all its linear layers; the model itself if `rank` is None."""
+    from peft import LoraConfig, get_peft_model
+
+    if rank is None:
+        return model
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+
+
 def user_folder(user_id: Any) -> str:
     """Return the folder name of a user's LoRA: the id, percent-encoded where necessary and cut if too long."""
     name = f"user_{quote(str(user_id), safe='')}"
@@ -92,9 +101,6 @@ def load_user_loras(folder: Path, user_ids: list[Any]) -> dict[str, Lora]:
         )
     return {name: Lora.load(folder / name) for name in names.values()}
 
-
-if TYPE_CHECKING:
-    from peft import LoraConfig
 
 USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from reclora_kedro.adapters.lora import with_lora
 from reclora_kedro.devices import seeded
 from reclora_kedro.finetuning.config import EncoderTuningConfig
 from reclora_kedro.history.item_pairs import TextPairs
@@ -47,11 +48,7 @@ def tune_encoder(
     progress = Progress("tune the encoder", config.max_steps, "steps", at_most=True)
     with seeded(config.seed, encoder.device), progress:
         tuned = lower_layers(encoder, config.layers)
-        if config.lora_rank is not None:
-            from peft import LoraConfig, get_peft_model
-
-            lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear")
-            tuned = replace(tuned, model=get_peft_model(tuned.model, lora))
+        tuned = replace(tuned, model=with_lora(tuned.model, config.lora_rank))
         tuned.model.eval()  # no dropout: few pairs are drawn twice
         token_ids = tuned.tokenize(pairs.texts, max_tokens)
         weights = {name: weight for name, weight in tuned.model.named_parameters() if weight.requires_grad}

@@ -17,7 +17,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import ContinuationConfig
 from reclora_kedro.lens.features import LensLoader, encode_fields, numbers_of, seen_in
-from reclora_kedro.lens.training import TRAINING_LOG, LensTraining
+from reclora_kedro.lens.training import TRAINING_LOG, LensTraining, Passes
 
 
 def grow_lens(lens: Lens, log: InteractionLog) -> Lens:
@@ -98,7 +98,8 @@ def _continue(
             entity.learn_ids(seen_in(log.samples[index].gather(train), len(entity.id_codes)))
         replayed = min(len(old), round(len(new) * config.replay / (1 - config.replay)))
         training = LensTraining(learner, LensLoader(log, learner), config.learning_rate, group)
-        training_log = training.run(new, config.max_epochs, config.patience, old, replayed, keep_start=True)
+        passes = Passes(new, config.max_epochs, replay=old, replayed=replayed)
+        training_log = training.run(passes, config.patience, keep_start=True)
     if training_log["validation_auc"].arg_max() == 0:
         return lens, training_log
     return learner.cpu().freeze(), training_log

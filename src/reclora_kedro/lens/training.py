@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
@@ -74,15 +75,34 @@ def _fit(log: InteractionLog, config: LensConfig, group: Group) -> tuple[Lens, p
     with seeded(config.seed, choose_device(config.device)):
         lens, loader = fresh_lens(log, config)
         training = LensTraining(lens, loader, config.learning_rate, group)
-        training_log = training.run(log.rows_in("train"), config.max_epochs, config.patience, max_rows=config.max_rows)
+        training_log = training.run(Passes(log.rows_in("train"), config.max_epochs, config.max_rows), config.patience)
     return lens.cpu().freeze(), training_log
 
 
-def _epochs(rows: np.ndarray, passes: int, replay: np.ndarray, replayed: int) -> Iterator[np.ndarray]:
-    """Yield the rows of each epoch, in a random order."""
-    for _ in range(passes):
-        order = _shuffle(np.concatenate([rows, _shuffle(replay)[:replayed]]))
-        yield from np.array_split(order, -(-len(order) // EPOCH_ROWS))
+@dataclass(frozen=True)
+class Passes:
+    """Rows that a lens learns from in at most `limit` passes, each with a fresh draw of `replayed` rows of `replay`."""
+
+    rows: np.ndarray
+    limit: int
+    max_rows: int | None = None  # of all passes together, to the next epoch; None: any number
+    replay: np.ndarray = field(default_factory=lambda: NO_ROWS)
+    replayed: int = 0
+
+    def __len__(self) -> int:
+        """Return the number of rows of each pass."""
+        return len(self.rows) + self.replayed
+
+    @property
+    def total(self) -> int:
+        """Return the maximum of rows of all passes."""
+        return self.limit * len(self) if self.max_rows is None else min(self.limit * len(self), self.max_rows)
+
+    def epochs(self) -> Iterator[np.ndarray]:
+        """Yield the rows of each epoch, in a random order."""
+        for _ in range(self.limit):
+            order = _shuffle(np.concatenate([self.rows, _shuffle(self.replay)[: self.replayed]]))
+            yield from np.array_split(order, -(-len(order) // EPOCH_ROWS))
 
 
 def _shuffle(train: np.ndarray) -> np.ndarray:
@@ -105,37 +125,24 @@ class LensTraining:
         self.validation = self.samples[validation[np.sort(drawn)]]
         self.group, self.rows_per_step, self.keeps_gradients = group, config.batch_size, False
 
-    def run(
-        self,
-        rows: np.ndarray,
-        max_epochs: int,
-        patience: int,
-        replay: np.ndarray = NO_ROWS,
-        replayed: int = 0,
-        keep_start: bool = False,
-        max_rows: int | None = None,
-    ) -> pl.DataFrame:
+    def run(self, passes: Passes, patience: int, *, keep_start: bool = False) -> pl.DataFrame:
         """Train until `patience` epochs bring no better validation AUC, keep the best weights, and return the log.
 
-        An epoch is a pass over the rows or, if these are many, over `EPOCH_ROWS` of them that the pass has not had; it
-        then has to be better by `LEAST_GAIN`, and steps have `LONG_PASS_BATCHES` times as many rows.
-
-        Each of at most `max_epochs` passes draws `replayed` further samples from the rows `replay`; all together have
-        at most `max_rows` rows, to the next epoch. With `keep_start`, the initial weights count as epoch 0.
+        An epoch is a pass or, if its rows are many, `EPOCH_ROWS` of them that the pass has not had; it then has to be
+        better by `LEAST_GAIN`, and steps have `LONG_PASS_BATCHES` times as many rows. With `keep_start`, the initial
+        weights count as epoch 0.
         """
         log, started, seen = TrainingLog(patience), time.perf_counter(), 0
         start = [NO_ROWS] if keep_start else []
-        of_pass = len(rows) + replayed
-        most = max_epochs * of_pass if max_rows is None else min(max_epochs * of_pass, max_rows)
-        is_long = of_pass > EPOCH_ROWS
+        most, is_long = passes.total, len(passes) > EPOCH_ROWS
         least_gain = LEAST_GAIN if is_long else 0.0
         self.rows_per_step = self.lens.config.batch_size * (LONG_PASS_BATCHES if is_long else 1)
         if is_long and self.device.type == "cpu":
             self.keep_gradients()
-        of_epoch = of_pass / max(1, math.ceil(of_pass / EPOCH_ROWS))
+        of_epoch = len(passes) / max(1, math.ceil(len(passes) / EPOCH_ROWS))
         most_rows = round(math.ceil(most / of_epoch) * of_epoch)
         with Progress("lens", most_rows, "rows", at_most=True) as progress:
-            for epoch in chain(start, _epochs(rows, max_epochs, replay, replayed)):
+            for epoch in chain(start, passes.epochs()):
                 train_loss = self.epoch(epoch, progress) if len(epoch) else None
                 seen += len(epoch)
                 auc, validation_loss = self.validate()
