@@ -162,7 +162,7 @@ def test_what_took_long_to_learn_is_not_learned_again_when_it_is_loaded(recommen
 def test_a_damaged_folder_is_refused_with_the_name_of_the_file(recommender, tmp_path):
     recommender.save(tmp_path / "model")
     for file, folder in damaged_folders(tmp_path / "model", tmp_path / "damaged"):
-        with pytest.raises(ValueError, match=rf"^\S*{re.escape(file)} is \w[^:]*: restore a copy of "):
+        with pytest.raises(ValueError, match=rf"^\S*{re.escape(file)} is \w[^:]*\. Restore a copy of "):
             Recommender.load(folder)
     (tmp_path / "model/log/repeats.arrow").write_bytes(b"")
     with pytest.raises(ValueError, match=r"repeats\.arrow was added"):
@@ -254,7 +254,7 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
         (LOG, THINGS, {"columns": {"user_id": "who"}}, "interactions has no column 'who', only: user_id, item_id, "
          r"timestamp\. Set `columns\[\"user_id\"\]`"),
         (LOG.rename({"user_id": "who"}), THINGS.select(a="title", b="title"), {},
-         r"items has no column with ids of interactions\['item_id'\], such as 'sku-\d\d'.*, only: a, b\. Name the one"),
+         r"items has no column with ids of interactions\['item_id'\], such as 'sku-\d\d'.*: it has a, b\. Name"),
         (LOG.select("user_id", "timestamp"), THINGS, {}, "interactions has no two columns of users and items"),
         (LOG.filter(user_id="K1"), THINGS, {}, "interactions has one user, 'K1'"),
         (LOG, THINGS.with_columns(pl.col("item_id") + "x"), {}, "items has none of the log's item_ids: .*alike"),
@@ -266,7 +266,7 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
         (LOG, THINGS, {"linear": {"recencies": [1.5]}}, r"^linear.recencies\[0\] is 1.5: input should be less than or"),
         (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is no parameter. The nearest one is `linear.recen"),
         (LOG, THINGS, {"sources": ["retriever"]}, "names retriever, but this run reads none"),
-        (LOG, THINGS, {"columns": {"user": "user_id"}}, "columns names 'user', but only user_id, item_id"),
+        (LOG, THINGS, {"columns": {"user": "user_id"}}, "columns names 'user': only user_id, item_id"),
         (LOG.group_by("user_id").head(5), THINGS, {"split": {"kind": "per_user_last_out"}},
          "^min_history is 3, so that the training split has no samples .* Lower it, or change `split`"),
         (LOG.group_by("user_id").head(3), THINGS, {}, "^min_history is 3: none of the 180 interactions"),
@@ -299,7 +299,7 @@ def test_settings_with_one_name_are_told_apart_by_their_block():
 
 
 def test_an_entry_of_a_catalog_is_refused_as_encoder():
-    with pytest.raises(ValueError, match=r"'base_llm', .*: name some of tfidf, sentence_encoder and co_occurrence"):
+    with pytest.raises(ValueError, match=r"'base_llm': .*\. Name some of tfidf, sentence_encoder and co_occurrence"):
         fit(LOG, THINGS, encoders=["base_llm"])
 
 
@@ -315,13 +315,13 @@ def test_unknown_users_and_items_are_told(recommender, caplog):
 
 
 def test_what_cannot_be_a_request_is_refused(recommender):
-    with pytest.raises(ValueError, match="users or histories"):
+    with pytest.raises(ValueError, match="users are given beside histories"):
         recommender.recommend(["K1"], histories=[[]])
     with pytest.raises(ValueError, match="n is 0"):
         recommender.recommend(n=0)
     for histories in ([1, 2, 3], ["sku-01"], "sku-01", 5, pl.DataFrame({"item_id": ["sku-01"]})):
         with pytest.raises(
-            ValueError, match=r"histories.* each visitor has a list of ids of items: histories=\[\[1, 2\]\]"
+            ValueError, match=r"histories.* each visitor has a list of ids of items\. Write histories=\[\[1, 2\]\]"
         ):
             recommender.recommend(histories=histories)
 

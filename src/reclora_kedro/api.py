@@ -79,7 +79,9 @@ UNREAD = (
 )
 """Parameters of these steps that only a project reads."""
 LOG_FOLDER, SETTINGS_FILE, WEIGHTS_FILE = "log", "recommender.json", "weights.safetensors"
-NO_HISTORY = "but each visitor has a list of ids of items: histories=[[1, 2]] is one visitor, who took two."
+OF_VISITORS = "each visitor has a list of ids of items", "Write histories=[[1, 2]] for one visitor, who took two"
+USUAL_COLUMNS = 'Name columns by columns={"user_id": "customer"}'
+FIT_AGAIN = "Fit the recommender again, and save it"
 
 
 def words_of_scripts(term: Term) -> str:
@@ -188,7 +190,7 @@ class Recommender(FittedRecommender):
         if repeat not in (None, True, False):
             raise Fault("repeat", f"is {repeat!r}", "it must be True, False, or None as in the settings")
         if users is not None and histories is not None:
-            raise ValueError("recommend takes users or histories of visitors, not both: call it once for each.")
+            raise Fault("users", "are given beside histories of visitors", advice="Call recommend once for each")
         recommender: FittedRecommender = self
         if histories is not None:
             recommender, requested = with_visitors(self, histories)
@@ -249,9 +251,10 @@ class Recommender(FittedRecommender):
         """
         folder = _folder(folder)
         if self.lens is not None or "retriever" in self.sources:
-            raise ValueError(
-                "This recommender reads a lens or a retriever, which its project's catalog keeps: recommend there, or "
-                "save one that was made by Recommender.fit."
+            raise Fault(
+                "This recommender",
+                "reads a lens or a retriever, which its project's catalog keeps",
+                advice="Recommend there, or save one that was made by Recommender.fit",
             )
         if folder.exists():
             raise FileExistsError(f"{folder} exists: remove it, or save to another folder.")
@@ -278,18 +281,17 @@ class Recommender(FittedRecommender):
                 f"{folder} holds no {SETTINGS_FILE}: name a folder that Recommender.save has written."
             )
         if fault := damage(folder):
-            raise ValueError(
-                f"{fault}: restore a copy of {folder}, or fit the recommender again and save it, as after an update."
-            )
+            advice = f"Restore a copy of {folder}, or fit the recommender again and save it, as after an update"
+            raise Fault(fault, "", advice=advice)
         record = json.loads(file.read_text(encoding="utf-8"))
         try:
             config = RecommendationConfig.model_validate(record["config"])
             choice = Choice.model_validate(record["choice"])
         except (KeyError, ValidationError) as error:
-            raise ValueError(f"{file} is of another release: fit the recommender again, and save it.") from error
+            raise Fault(str(file), "is of another release", advice=FIT_AGAIN) from error
         log, learned = InteractionLog.load(folder / LOG_FOLDER, mapped=False), load_file(folder / WEIGHTS_FILE)
         if unsound := [name for name, values in learned.items() if not np.isfinite(values).all()]:
-            raise ValueError(f"{unsound[0]} in {folder / WEIGHTS_FILE} is not finite: fit the recommender again.")
+            raise Fault(str(folder / WEIGHTS_FILE), f"has weights {unsound[0]} that are not finite", advice=FIT_AGAIN)
         return cls.from_choice(Training.from_log(log, learned=learned), choice, config)
 
 
@@ -302,11 +304,12 @@ def _read_log(
 ) -> InteractionLog:
     """Clean tables, and build the log with vectors of its items; settings and what is missing change `blocks`."""
     if not isinstance(columns, Mapping):
-        raise ValueError(f'columns is {columns!r}: give a dict of names, such as {{"user_id": "customer"}}.')
+        raise Fault("columns", ("is ", Value(columns)), "a dict of names is expected", USUAL_COLUMNS)
     declared = {name: value for name, value in columns.items() if isinstance(value, Mapping)}
     columns = {name: value for name, value in columns.items() if name not in declared}
     if unknown := [name for name in columns if name not in COLUMNS]:
-        raise ValueError(f"columns names {unknown[0]!r}, but only {', '.join(COLUMNS)} may have other names.")
+        advice = "Rename it to one of these, or declare it as a further column: a dict with its kind"
+        raise Fault("columns", f"names {unknown[0]!r}", f"only {', '.join(COLUMNS)} may have other names", advice)
     tables = read_tables({"raw_interactions": interactions} | ({} if items is None else {"raw_items": items}))
     raw, raw_items = tables["raw_interactions"], tables.get("raw_items")
     sources = {name: column.get("from", name) for name, column in declared.items()}
@@ -385,10 +388,8 @@ def _encoders(config: ItemEmbeddingConfig, log: InteractionLog) -> dict[str, Any
 
             loaded[name] = load_sentence_encoder(**default_entry("encoders", name))
         else:
-            raise ValueError(
-                f"encoders names {name!r}, which a project's catalog would keep: name some of {TFIDF}, "
-                f"{SENTENCE_ENCODER} and {CO_OCCURRENCE}."
-            )
+            known = f"Name some of {TFIDF}, {SENTENCE_ENCODER} and {CO_OCCURRENCE}"
+            raise Fault("encoders", f"names {name!r}", "only a project's catalog has such an entry", known)
     return loaded
 
 
@@ -424,7 +425,8 @@ def _guessed_columns(
     given = {name: columns.get(name, name) for name in LOG_COLUMNS if name in columns or name in raw.columns}
     known = {what: str(given[name]) for what, name in (("user", "user_id"), ("item", "item_id")) if given.get(name)}
     for name in {*known.values()} - {*raw.columns}:
-        raise ValueError(f"interactions has no column {name!r}, only: {', '.join(raw.columns)}. Name one in columns.")
+        missing = f"has no column {name!r}, only: {', '.join(raw.columns)}"
+        raise Fault(Table("raw_interactions"), missing, advice=USUAL_COLUMNS)
     log = RawTable(Path("interactions"), FRAME, raw.head(GLANCE), raw.height <= GLANCE)
     tables = [log, *([] if raw_items is None else [RawTable(Path("items"), FRAME, raw_items)])]
     found = guess(tables, lambda question, answers, guessed: guessed, log, known)
@@ -432,10 +434,12 @@ def _guessed_columns(
     block["interactions"] |= given
     block["users"] = None
     if raw_items is not None and (found.items is None or found.items.in_log):
-        raise ValueError(
-            f"items has no column with ids of interactions[{found.log.item!r}], such as "
-            f"{', '.join(map(repr, raw[found.log.item].head(3)))}, only: {', '.join(raw_items.columns)}. Name the one "
-            "that has them item_id, and write ids alike in both tables."
+        some = ", ".join(map(repr, raw[found.log.item].head(3)))
+        raise Fault(
+            "items",
+            f"has no column with ids of interactions[{found.log.item!r}], such as {some}",
+            f"it has {', '.join(raw_items.columns)}",
+            "Name the one that has them item_id, and write ids alike in both tables",
         )
     if "title" in columns:
         block["items"]["title"] = columns["title"]
@@ -469,10 +473,11 @@ def _with_dates(raw: pl.DataFrame, name: str | None) -> pl.DataFrame:
         times = text.set(~text.str.contains(YEAR_FIRST), None).str.to_datetime(strict=False)
     unfit = (times.is_null() & text.is_not_null()).arg_true()
     if len(unfit):
-        raise ValueError(
-            f"Column {name!r} of interactions holds {text[unfit[0]]!r} in row {unfit[0] + 1:,}, which is neither "
-            "seconds since 1970 nor a date such as 2022-01-31 or 2022-01-31 23:59: set `timestamp_format`, such as "
-            "'%d/%m/%Y' or '%m/%d/%Y %H:%M', or correct the file."
+        raise Fault(
+            Column(name, Table("raw_interactions")),
+            f"holds {text[unfit[0]]!r} in row {unfit[0] + 1:,}",
+            "seconds since 1970 are expected, or dates such as 2022-01-31 or 2022-01-31 23:59",
+            "Set `timestamp_format`, such as '%d/%m/%Y' or '%m/%d/%Y %H:%M', or correct the file",
         )
     return raw.with_columns(times.alias(name))
 
@@ -493,7 +498,7 @@ def with_visitors(
         The recommender, and the visitors' user_id (their places among the histories) and user_index.
     """
     if hasattr(histories, "columns") or isinstance(histories, str | Mapping) or not isinstance(histories, Iterable):
-        raise ValueError(f"histories is of type {type(histories).__name__}, {NO_HISTORY}")
+        raise Fault("histories", f"is of type {type(histories).__name__}", *OF_VISITORS)
     log, events, histories = recommender.log, recommender.log.sequences, [*histories]
     visitor_events = _events_of_visitors(log, histories)
     lengths = np.bincount(visitor_events["visitor"], minlength=len(histories))
@@ -536,7 +541,7 @@ def _events_of_visitors(log: InteractionLog, histories: Sequence[Any]) -> pl.Dat
     ids, texts = list[pl.Series](), list[str | None]()
     for place, history in enumerate(histories):
         if isinstance(history, str | bytes | Mapping) or not isinstance(history, Iterable):
-            raise ValueError(f"histories[{place}] is {history!r}, {NO_HISTORY}")
+            raise Fault(f"histories[{place}]", ("is ", Value(history)), *OF_VISITORS)
         if isinstance(history, Sequence) and any(isinstance(each, Mapping) for each in history):
             told = [dict(each) if isinstance(each, Mapping) else {"item_id": each} for each in history]
             history = [each.pop("item_id", None) for each in told]

@@ -216,10 +216,10 @@ class TestChooseUsers:
         assert alike.choose_users(None, 50).tolist() == list(range(1, 100, 2))
 
     def test_unknown_ones_are_refused_by_id(self, log):
-        message = r"The users 'nobody', '-5' are none of the log's 4, such as 'ann', 'bob', 'cid': correct the ids"
+        message = r"The users 'nobody', '-5' are none of the log's: the log has 4, such as 'ann', 'bob', 'cid'. Correct"
         with pytest.raises(ValueError, match=message):
             log.choose_users(["ann", "nobody", -5], None)
-        with pytest.raises(ValueError, match=r"The users '4' are none of the log's 2, such as 3, 7:"):
+        with pytest.raises(ValueError, match=r"The users '4' are none of the log's: the log has 2, such as 3, 7."):
             with_ids(log, [3, 7]).choose_users([3, 4], None)
 
 

@@ -209,8 +209,8 @@ def test_values_that_no_event_may_have_are_dropped_and_missing_ones_stay():
     [
         ({"rating": {"kind": "number"}}, "rating is a name that every log has"),
         ({"price": {"kind": "money"}}, "number"),
-        ({"price": {"kind": "event"}}, "weights give each value"),
-        ({"price": {"kind": "number", "weights": {"a": 1}}}, "weights give each value"),
+        ({"price": {"kind": "event"}}, "columns of kind event have weights"),
+        ({"price": {"kind": "number", "weights": {"a": 1}}}, "columns of kind event have weights"),
         ({"price": {"kind": "event", "weights": {"view": -1}}}, "greater than or equal to 0"),
         ({"Price €": {"kind": "number"}}, "pattern"),
         ({"genres": {"kind": "category"}}, "occur twice or name a fixed column"),

@@ -109,9 +109,9 @@ def test_a_table_decides_which_items_each_user_gets_also_those_that_they_took(lo
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (None, "recommendation_candidates holds nothing: point it at a table"),
+        (None, "recommendation_candidates holds nothing. Point it at a table"),
         ({"user_id": [], "item_id": []}, "recommendation_candidates has no row"),
-        ({"user_id": [1], "movie": [2]}, "lacks item_id; its columns are user_id, movie"),
+        ({"user_id": [1], "movie": [2]}, "lacks item_id: its columns are user_id, movie"),
         (
             {"user_id": [1], "item_id": [1.5]},
             "'item_id' of recommendation_candidates.*row 1 holds 1.5.*whole numbers",

@@ -112,7 +112,7 @@ def test_windows_that_the_log_cannot_hold_are_refused(log, changes, pattern):
 
 
 def test_a_log_without_times_and_encoders_that_know_likes_are_refused(log):
-    with pytest.raises(ValueError, match=r"history\.shared_clock is false\): compare methods"):
+    with pytest.raises(ValueError, match=r"history\.shared_clock is false, .*\. Compare methods"):
         backtest_of(replace(log, shared_clock=False)).run()
     with pytest.raises(ValueError, match=r"encoders names co_occurrence, which learns from likes that windows test"):
         backtest_of(log, encoders=("tfidf", "co_occurrence")).run()

@@ -14,7 +14,7 @@ import polars as pl
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from kedro_provenance.errors import MismatchError
+from kedro_provenance.errors import Fault, MismatchError
 from reclora_kedro.history.retrieval import WindowConfig, recent_events, similar_events, unit_vectors
 from reclora_kedro.history.sequences import Sequences
 from reclora_kedro.ingestion.events import EventSchema
@@ -60,7 +60,9 @@ class InteractionLog:
     def item_text_vectors(self) -> np.ndarray:
         """Item embeddings at unit length: float32, shape (items, d); raises ValueError without embeddings."""
         if self.item_embeddings is None:
-            raise ValueError("item_text is true, but the log has no item embeddings: read the catalog entry log.")
+            raise Fault(
+                "The log", "has no vectors of items, which item_text reads", advice="Read the catalog entry log"
+            )
         return unit_vectors(self.item_embeddings).astype(np.float32)
 
     def rows_in(self, split: str) -> np.ndarray:
@@ -184,10 +186,8 @@ class InteractionLog:
             return np.argsort(-np.diff(self.sequences.offsets), kind="stable")[:most_active]
         chosen = look_up(ids, self.users["user_id"], "users").unique("given", maintain_order=True)
         if len(unknown := chosen.filter(pl.col("index").is_null())["given"]):
-            raise ValueError(
-                f"The users {names(unknown)} are none of the log's {self.users.height}, such as "
-                f"{names(self.users['user_id'].head(3))}: correct the ids."
-            )
+            known = f"the log has {self.users.height}, such as {names(self.users['user_id'].head(3))}"
+            raise Fault(f"The users {names(unknown)}", "are none of the log's", known, "Correct the ids")
         return chosen["index"].to_numpy().astype(np.int64)
 
     def histories(self, samples: pl.DataFrame, window: WindowConfig) -> np.ndarray:
@@ -199,7 +199,8 @@ class InteractionLog:
         if window.kind == "recent":
             return recent_events(samples, self.sequences, window.k)
         if self.item_embeddings is None:
-            raise ValueError("A retrieved history compares item embeddings, but the log has none.")
+            advice = "Read the catalog entry log, which has them, or set the kind of the history to recent"
+            raise Fault("The log", "has no vectors of items, which a retrieved history compares", advice=advice)
         return similar_events(samples, self.sequences, self.item_embeddings, window.k)
 
     def save(self, folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from kedro_provenance.errors import NULL, Fault, Sibling
+from kedro_provenance.errors import NULL, Fault, Parameter, Sibling
 from kedro_provenance.parameters import Block
 from reclora_kedro.ingestion.events import TAKEN_NAMES, DeclaredColumn, EventColumn, EventSchema
 from reclora_kedro.parameters import CountOrZero, Id, Real
@@ -120,16 +120,19 @@ class InteractionColumns(Block):
     @classmethod
     def _own_names(cls, columns: dict[str, DeclaredColumn]) -> dict[str, DeclaredColumn]:
         if reserved := sorted(TAKEN_NAMES & columns.keys()):
-            raise ValueError(f"{reserved[0]} is a name that every log has for something else: choose another one")
+            found = "is a name that every log has for something else"
+            raise Fault(Sibling(reserved[0]), found, advice="Choose another name")
         return columns
 
     @field_validator("timestamp", mode="before")
     @classmethod
     def _in_some_order(cls, column: Any) -> Any:
         if column is None:
-            raise ValueError(
-                "histories are in the order of time, so a column must say when: where the data has none, the number of "
-                "the row may stand in for it, see 'Without times' in docs/guides/swap-data.md"
+            raise Fault(
+                Parameter("ingestion.interactions.timestamp"),
+                ("is ", NULL),
+                "histories are in the order of time, so a column must say when",
+                "Where the data has none, number the rows, see 'Without times' in docs/guides/swap-data.md",
             )
         return column
 

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from pydantic import ConfigDict, Field, model_validator
 
-from kedro_provenance.errors import Fault, Value
+from kedro_provenance.errors import Fault, Sibling, Value
 from kedro_provenance.parameters import Block
 from reclora_kedro.parameters import NonNegative, Positive
 
@@ -57,9 +57,11 @@ class DeclaredColumn(Block):
     @model_validator(mode="after")
     def _weights_of_events_alone(self) -> Self:
         if (self.kind == "event") != bool(self.weights):
-            raise ValueError(
-                "weights give each value of a column of kind event its weight, such as {view: 0.1, purchase: 1}, and "
-                f"no other column has them, but kind is {self.kind} and weights are {dict(self.weights)}"
+            raise Fault(
+                Sibling("weights"),
+                ("is ", Value(dict(self.weights)), ", and ", Sibling("kind"), f" is {self.kind}"),
+                "columns of kind event have weights, one for each value, and no others do",
+                "Give such as {view: 0.1, purchase: 1}, or change the kind",
             )
         return self
 

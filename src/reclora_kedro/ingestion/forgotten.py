@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import polars as pl
 
+from kedro_provenance.errors import Fault, Parameter
 from reclora_kedro.ingestion.ids import id_text
 
 
@@ -35,10 +36,8 @@ class ForgottenUsers:
         """Return a copy without some users; raise ValueError for a user who is not forgotten."""
         removed = {self._digest(each): place for place, each in enumerate(ids)}
         if unknown := sorted(removed[each] for each in removed.keys() - self.digests):
-            raise ValueError(
-                f"forget.users[{unknown[0]}] is none of the {len(self.digests)} ids that were forgotten, or is let in "
-                "already: correct the id."
-            )
+            found = f"is none of the {len(self.digests)} ids that were forgotten, or is let in already"
+            raise Fault(Parameter(f"forget.users[{unknown[0]}]"), found, advice="Correct the id")
         return replace(self, digests=self.digests - removed.keys())
 
     def to_json(self) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def _refuse(values: pl.Series, unfit: pl.Series, expected: str) -> None:
 
 
 def id_text(value: Any) -> str | None:
-    """Return an id as its text, None for None, NaN and blank texts; raise ValueError for what is none, such as 1.5.
+    """Return an id as its text, None for None, NaN and blank texts; raise Fault for what is none, such as 1.5.
 
     Examples:
         >>> id_text(18), id_text(18.0), id_text(" ann"), id_text(float("nan"))
@@ -147,7 +147,7 @@ def id_text(value: Any) -> str | None:
         return str(int(value))
     elif not isinstance(value, bool | np.bool_ | Iterable):
         return str(value)
-    raise ValueError(f"{value!r} is no id: {WHOLE_OR_TEXT}.")
+    raise Fault(repr(value), "is no id", WHOLE_OR_TEXT)
 
 
 def is_id(text: str, kind: pl.DataType) -> bool:

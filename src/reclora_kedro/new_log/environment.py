@@ -10,6 +10,7 @@ from unicodedata import is_normalized, normalize
 import polars as pl
 import yaml
 
+from kedro_provenance.errors import Fault
 from kedro_provenance.files.atomic import atomic_folder
 from reclora_kedro.defaults import CARRIED
 from reclora_kedro.extras import missing_extra
@@ -179,13 +180,10 @@ def _yaml(block: Mapping[str, Any], comment: Comment, path: tuple[str, ...] = ()
 
 
 def _flow(value: Any) -> str:
-    """Return a value as one line of YAML.
-
-    Raises:
-        ValueError: YAML would take it for an interpolation.
-    """
+    """Return a value as one line of YAML; raise Fault for one that YAML would take for an interpolation."""
     if "${" in str(value):
-        raise ValueError(f"A configuration cannot hold {str(value)!r}, as it has '${{': rename it in the file.")
+        found = "has '${', which a configuration takes for the beginning of a reference"
+        raise Fault(repr(str(value)), found, advice="Rename it in the file")
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"), allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
 

@@ -11,6 +11,7 @@ import polars as pl
 from pydantic import JsonValue
 from rich.table import Table
 
+from kedro_provenance.errors import Fault, Parameter
 from reclora_kedro.candidates.moments import NO_ITEM, NOTHING, rows_of_lists, why_empty
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.history.log import InteractionLog
@@ -34,17 +35,15 @@ WHY_EMPTY = {
 def require_table(table: Any) -> pl.DataFrame:
     """Return the entry `recommendation_candidates`; raise ValueError if it holds no table with its columns."""
     if table is None:
-        raise ValueError(
-            "recommendation.candidates is 'table', but the catalog entry recommendation_candidates holds nothing: "
-            "point it at a table with the columns user_id and item_id."
-        )
+        found = "is 'table', but the catalog entry recommendation_candidates holds nothing"
+        advice = "Point it at a table with the columns user_id and item_id"
+        raise Fault(Parameter("recommendation.candidates"), found, advice=advice)
     frame = as_polars(table, "recommendation_candidates")
     missing = [column for column in ("user_id", "item_id") if column not in frame.columns]
     if missing:
-        raise ValueError(
-            f"recommendation_candidates lacks {' and '.join(missing)}; its columns are {', '.join(frame.columns)}: "
-            "name them user_id and item_id."
-        )
+        columns = f"its columns are {', '.join(frame.columns)}"
+        advice = "Name them user_id and item_id"
+        raise Fault("recommendation_candidates", f"lacks {' and '.join(missing)}", columns, advice)
     return frame
 
 

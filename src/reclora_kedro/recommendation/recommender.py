@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import polars as pl
 
+from kedro_provenance.errors import Fault, Parameter
 from reclora_kedro.candidates.item_knn import ItemKnn, ItemKnnSettings
 from reclora_kedro.candidates.item_model import ItemModel, Training
 from reclora_kedro.candidates.moments import NO_ITEM, ItemOrder, Lists, Moments
@@ -51,9 +52,8 @@ class FittedRecommender:
     ) -> Self:
         """Fit the sources of a choice to known events; raise ValueError if it reads a missing lens or retriever."""
         if lens is None and choice.order == "lens":
-            raise ValueError(
-                "recommendation.order is lens, but there is no lens: train it, or set it to candidates and choose anew."
-            )
+            advice = "Train one, or set it to candidates and choose anew"
+            raise Fault(Parameter("recommendation.order"), "is lens, but there is no lens", advice=advice)
         models, kinds = dict[str, ItemModel](), {source: model_of(source) for source in choice.sources}
         for source, settings in choice.sources.items():
             settings_ = kinds[source].Settings.model_validate(settings)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from kedro_provenance.errors import Fault, Parameter
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.popularity import SECONDS_PER_DAY
 from reclora_kedro.history.log import InteractionLog
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 Train = Callable[[InteractionLog], "Retriever"]
 """Trains a retriever on the training split of a log."""
+
+
+WINDOWS = Parameter("backtest.windows")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +64,21 @@ def bounds_of_windows(seconds: np.ndarray, config: BacktestConfig) -> list[int]:
     if config.days is None:
         places = np.round(len(seconds) * (1 - config.share * back / config.windows)).astype(np.int64)
         starts = seconds[places.clip(0)]
-        fault = f"backtest.share is {config.share:g}" if places[0] < 0 else None
+        is_longer, parameter, value = places[0] < 0, "share", config.share
     else:
         starts = after - (back * config.days * SECONDS_PER_DAY).astype(np.int64)
-        fault = f"backtest.days is {config.days:g}" if starts[0] < seconds[0] else None
-    if fault is not None:
-        raise ValueError(
-            f"{fault}, but {count} such windows, two of which come before the {config.windows} that test, are longer "
-            "than the log: lower it, or backtest.windows."
+        is_longer, parameter, value = starts[0] < seconds[0], "days", config.days
+    if is_longer:
+        raise Fault(
+            Parameter(f"backtest.{parameter}"),
+            f"is {value:g}, but {count} such windows, two of which come before the {config.windows} that test, are "
+            "longer than the log",
+            advice=("Lower it, or ", WINDOWS),
         )
     bounds = [*starts.tolist(), after]
     if any(end <= start for start, end in pairwise(bounds)):
-        raise ValueError(
-            f"{config.windows} windows cannot be told apart, as too many events share a second: lower "
-            "backtest.windows, or raise backtest.share."
-        )
+        found = f"is {config.windows}, but too many events share a second to tell that many apart"
+        raise Fault(WINDOWS, found, advice=("Lower it, or raise ", Parameter("backtest.share")))
     return bounds
 
 
@@ -128,9 +132,11 @@ def windows_of(
         ValueError: the log has no times, is too short, or a window has likes of fewer than two users.
     """
     if not log.shared_clock:
-        raise ValueError(
-            "A backtest divides a log by time, but this one has no times that compare between users "
-            "(history.shared_clock is false): compare methods with `kedro run --pipelines ranking`."
+        raise Fault(
+            Parameter("history.shared_clock"),
+            "is false, as the log has no times that compare between users",
+            "a backtest divides it by time",
+            "Compare methods with `kedro run --pipelines ranking`",
         )
     bounds = bounds_of_windows(log.sequences.timestamp, config)
     sources, stage = SettingsOfSources(), SecondStage()
@@ -141,10 +147,11 @@ def windows_of(
         rules = recommendation.rules(until_end.items)
         likes = draw_positives(until_end, "test", None, recommendation.seed, rules)
         if likes["user_index"].n_unique() < 2:
-            raise ValueError(
-                f"The window from {day(start)} to {day(end - 1)} has likes of {likes['user_index'].n_unique()} user(s) "
-                "of items that are new to them, but 2 are needed: lower backtest.windows or history.min_history, or "
-                "raise backtest.share or days."
+            raise Fault(
+                f"The window from {day(start)} to {day(end - 1)}",
+                f"has likes of {likes['user_index'].n_unique()} user(s) of items that are new to them",
+                "2 are needed",
+                ("Lower ", WINDOWS, " or ", Parameter("history.min_history"), ", or raise `backtest.share` or days"),
             )
         if number == 0:
             of_settings = draw(likes, recommendation.validation_likes, recommendation.seed)

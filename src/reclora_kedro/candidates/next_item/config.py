@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, model_validator
 
+from kedro_provenance.errors import Fault, Sibling
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.candidates.next_item import RETRIEVER_MODELS
 from reclora_kedro.parameters import Count, LearningRate, NonNegative, Seed, Share
@@ -38,13 +39,14 @@ class RetrieverConfig(Block):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not (self.item_ids or self.item_text):
-            raise ValueError("item_ids and item_text are false, which leaves nothing to tell items by: set one to true")
+            both = "is false, and so is ", Sibling("item_text")
+            raise Fault(Sibling("item_ids"), both, "nothing is left to tell items by", "Set one of them to true")
         if self.batch_size % self.batch_parts:
-            raise ValueError(
-                f"batch_parts is {self.batch_parts}, which does not divide batch_size {self.batch_size}: change one"
-            )
+            whole = f"is {self.batch_parts}, which does not divide ", Sibling("batch_size"), f" {self.batch_size}"
+            raise Fault(Sibling("batch_parts"), whole, advice="Change one of them")
         if self.dim % self.heads:
-            raise ValueError(f"dim is {self.dim}, which {self.heads} heads cannot share: make it a multiple of heads")
+            found = f"is {self.dim}, which {self.heads} heads cannot share"
+            raise Fault(Sibling("dim"), found, advice=("Make it a multiple of ", Sibling("heads")))
         return self
 
 
