@@ -58,6 +58,17 @@ def test_visitors_get_the_lists_of_users_with_their_events():
     assert popular["item_id"].equals(by_knn.recommend("nobody", n=5)["item_id"])
 
 
+def test_similar_items_are_the_list_of_who_took_an_item_alone(recommender):
+    near = recommender.similar_items(n=3)
+    assert near["item_id"].unique().sort().to_list() == recommender.log.items["item_id"].sort().to_list()
+    assert not (near["item_id"] == near["similar_id"]).any()
+    first = recommender.log.items["item_id"][0]
+    own = recommender.recommend(histories=[[first]], n=3)
+    compared = near.filter(pl.col("item_id") == first).rename({"item_id": "of", "similar_id": "item_id"})
+    assert compared.select(own.drop("user_id", "because").columns).equals(own.drop("user_id", "because"))
+    assert recommender.similar_items(first, n=3).equals(near.filter(pl.col("item_id") == first))
+
+
 def test_items_may_be_excluded_given_and_repeated():
     recommender = fit_knn(LOG, THINGS)
     best, *others = recommender.recommend("K1", n=3)["item_id"]

@@ -8,7 +8,6 @@ import logging
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -36,7 +35,6 @@ from reclora_kedro.history.config import CO_OCCURRENCE, SENTENCE_ENCODER, TFIDF,
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
-from reclora_kedro.history.sequences import Sequences
 from reclora_kedro.history.suiting import suiting_settings
 from reclora_kedro.ingestion import entities
 from reclora_kedro.ingestion.cleaning import clean_interactions
@@ -44,18 +42,18 @@ from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.guess import ROW_NUMBER, RawTable
 from reclora_kedro.ingestion.guess_tables import guess, ingestion_block, item_fields
-from reclora_kedro.ingestion.ids import listed
 from reclora_kedro.ingestion.raw_tables import ROW, UNIX_UNITS
 from reclora_kedro.ingestion.tables import TableFormat, read_tables
 from reclora_kedro.llm.item_vectors import embed_items
 from reclora_kedro.recommendation.choice import MethodChoice
 from reclora_kedro.recommendation.chosen import Choice, config_kinds
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
-from reclora_kedro.recommendation.delivery import Delivery, VisitorList, best_of_shortlists
+from reclora_kedro.recommendation.delivery import Delivery, best_of_shortlists
 from reclora_kedro.recommendation.item_ranks import rank_test_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.recommender import FittedRecommender
+from reclora_kedro.recommendation.visitors import similar_items, with_visitors
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +77,6 @@ UNREAD = (
 )
 """Parameters of these steps that only a project reads."""
 LOG_FOLDER, SETTINGS_FILE, WEIGHTS_FILE = "log", "recommender.json", "weights.safetensors"
-OF_VISITORS = "each visitor has a list of ids of items", "Write histories=[[1, 2]] for one visitor, who took two"
 USUAL_COLUMNS = 'Name columns by columns={"user_id": "customer"}'
 FIT_AGAIN = "Fit the recommender again, and save it"
 
@@ -208,6 +205,23 @@ class Recommender(FittedRecommender):
         delivery.warn_of_empty(requested, lists)
         recommended = best_of_shortlists(lists, None, n)
         return recommended.select("user_id", "rank", "item_id", "title", "score", "because")
+
+    @words_of(words_of_scripts)
+    def similar_items(self, items: Any = None, n: int = 10) -> pl.DataFrame:
+        """Return the items that suit those who took an item: the list of a visitor who took it alone.
+
+        Args:
+            items: an id, or several ids, of which a warning names unknown ones; None for all items.
+
+        Returns:
+            Frame with item_id, rank (from 1), similar_id, title and score (what orders the list).
+
+        Raises:
+            ValueError: a value is no id.
+        """
+        _require_length("n", n)
+        every = np.arange(self.log.items.height)
+        return similar_items(self, every if items is None else _item_indices(self.log, items, "items"), n)
 
     @words_of(words_of_scripts)
     def evaluate(self, k: int = 10, likes: int | None = 2000) -> pl.DataFrame:
@@ -487,71 +501,6 @@ def _tell_of_dropped_rows(report: CleaningReport) -> None:
     if dropped:
         counts = "; ".join(f"{each['check']}: {each['rows']:,}" for each in dropped)
         logger.warning("%s rows were dropped: %s.", f"{sum(each['rows'] for each in dropped):,}", counts)
-
-
-def with_visitors(
-    recommender: FittedRecommender, histories: Sequence[Sequence[Any]]
-) -> tuple[FittedRecommender, pl.DataFrame]:
-    """Add visitors to the log of a recommender, whose last events are the newest ones; models stay as they are.
-
-    Returns:
-        The recommender, and the visitors' user_id (their places among the histories) and user_index.
-    """
-    if hasattr(histories, "columns") or isinstance(histories, str | Mapping) or not isinstance(histories, Iterable):
-        raise Fault("histories", f"is of type {type(histories).__name__}", *OF_VISITORS)
-    log, events, histories = recommender.log, recommender.log.sequences, [*histories]
-    visitor_events = _events_of_visitors(log, histories)
-    lengths = np.bincount(visitor_events["visitor"], minlength=len(histories))
-    # One event per second, as they are in order; without a shared clock, the first one has 1.
-    last = np.full(len(histories), log.last_second) if log.shared_clock else lengths
-    seconds = [np.arange(end - length + 1, end + 1) for end, length in zip(last, lengths, strict=True)]
-    new = {
-        "item_index": visitor_events["item"].to_numpy(),
-        "rating": np.full(lengths.sum(), events.rating.max()),
-        "rating_level": np.full(lengths.sum(), events.rating_level.max()),
-        "label": np.ones(lengths.sum()),
-        "timestamp": np.concatenate([NOTHING, *seconds]),
-    }
-    declared = events.schema.parsed(visitor_events["columns"])
-    schema = events.schema.recognising(declared)
-    new |= schema.encoded(declared)
-    columns = {name: np.append(column, new[name].astype(column.dtype)) for name, column in events.columns.items()}
-    offsets = np.concatenate([events.offsets, events.offsets[-1] + lengths.cumsum()])
-    grown = replace(log, sequences=Sequences.from_columns(offsets, schema, **columns))
-    places = pl.int_range(len(histories), eager=True).alias("user_id")
-    visitors = places.to_frame().with_columns(user_index=(places + log.users.height).cast(pl.Int32))
-    return replace(recommender, log=grown), visitors
-
-
-def list_of_visitor(recommender: FittedRecommender, n: int) -> VisitorList:
-    """Return the list of a visitor who took the three items with most events: it shows the taste of no user."""
-    log = recommender.log
-    events = np.bincount(log.sequences.item_index, minlength=log.items.height)
-    visitor_events = log.items[np.argsort(-events, kind="stable")[:3]]
-    visited, visitors = with_visitors(recommender, [visitor_events["item_id"].to_list()])
-    lists = Delivery(recommender=visited, limit=n)(visitors).with_row_index("rank", offset=1)
-    return {"taken": visitor_events["title"].to_list(), "list": lists.select("rank", "title", "because").to_dicts()}
-
-
-def _events_of_visitors(log: InteractionLog, histories: Sequence[Any]) -> pl.DataFrame:
-    """Return visitor (place among the histories), item (index) and columns (JSON) of events of known items, in order.
-
-    An event is an item's id, or a mapping with it, as item_id, and with declared columns.
-    """
-    ids, texts = list[pl.Series](), list[str | None]()
-    for place, history in enumerate(histories):
-        if isinstance(history, str | bytes | Mapping) or not isinstance(history, Iterable):
-            raise Fault(f"histories[{place}]", ("is ", Value(history)), *OF_VISITORS)
-        if isinstance(history, Sequence) and any(isinstance(each, Mapping) for each in history):
-            told = [dict(each) if isinstance(each, Mapping) else {"item_id": each} for each in history]
-            history = [each.pop("item_id", None) for each in told]
-            texts += (log.sequences.schema.text(each, f"histories[{place}]: ") for each in told)
-        ids.append(listed(history, "item_id", f"histories[{place}]"))
-        texts += [None] * (sum(map(len, ids)) - len(texts))
-    visitor = np.repeat(np.arange(len(ids)), [*map(len, ids)])
-    items = log.find_items(pl.concat([pl.Series(dtype=pl.String), *ids]), "histories")
-    columns = pl.Series(texts, dtype=pl.String)
-    return pl.DataFrame({"visitor": visitor, "item": items, "columns": columns}).drop_nulls("item")
 
 
 def _item_indices(log: InteractionLog, ids: Any, argument: str) -> np.ndarray:

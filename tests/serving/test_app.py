@@ -49,6 +49,7 @@ from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.recommendation.delivery import best_of_shortlists, items_of_users, lists_for_users
 from reclora_kedro.recommendation.recommender import REASONS
 from reclora_kedro.recommendation.second_stage import SecondStage
+from reclora_kedro.recommendation.visitors import similar_items
 from reclora_kedro.serving import live_log as live_log_module
 from reclora_kedro.serving.app import _reload_when_told, create_app
 from reclora_kedro.serving.guard import Tokens
@@ -323,7 +324,7 @@ def test_a_model_without_a_lens_answers_all_but_scores(tmp_path, current_model):
         assert client.get("/health/ready").json() == {"status": "ready", "version": lists.name, "lens": False}
         assert client.post("/model/reload").json() == {"version": lists.name, "changed": False}
         pages = ["/", "/docs", "/page/start", "/page/user?user=2", "/page/user?user=900", "/page/champion", "/model"]
-        pages += ["/items?q=film", "/items/3/neighbours", "/metrics"]
+        pages += ["/items?q=film", "/items/3/neighbours", "/items/3/similar", "/metrics"]
         assert [client.get(page).status_code for page in pages] == [200] * len(pages)
         assert "the lens has" not in client.get("/page/user?user=2").text
     with serving(tmp_path, current_model) as client:
@@ -510,6 +511,15 @@ def test_items_are_found_and_have_neighbours(client, current_model):
     every = client.get("/items/7/neighbours", params={"limit": 1000}).json()["by_text"]
     assert {entry["item"] for entry in every} == {str(item) for item in range(ITEMS)} - {"7"}
     assert client.get("/model").json()["versions"] == dict(current_model.versions)
+
+
+def test_similar_items_are_those_of_python_and_store_nothing(client, current_model):
+    answer = client.get("/items/7/similar", params={"limit": 4}).json()
+    own = similar_items(current_model.recommender, np.array([7]), 4)
+    assert [entry["item"] for entry in answer["similar"]] == own["similar_id"].cast(str).to_list()
+    assert [entry["score"] for entry in answer["similar"]] == pytest.approx(own["score"].to_list())
+    assert client.get("/items/7/similar", params={"limit": 4}).json() == answer
+    assert client.get("/items/none/similar").json()["type"] == "urn:reclora:unknown-item"
 
 
 def test_an_item_is_no_neighbour_of_itself_where_texts_weigh(tmp_path, current_model):

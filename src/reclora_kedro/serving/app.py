@@ -214,6 +214,7 @@ def _add_tools(app: FastAPI, routes: Routes) -> AbstractAsyncContextManager[Any]
         return await routes.user(str(user))
 
     tool(routes.items)
+    tool(routes.similar_items)
     unguarded = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the app's own guard sees to hosts
     tools = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=unguarded)
     app.router.routes.extend(tools.routes)

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial, wraps
 from itertools import compress
+from math import isnan
 from time import time
 from typing import Annotated, Any, TypeVar
 from uuid import uuid4
@@ -18,10 +19,12 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from kedro_provenance.errors import Fault, Value, quoted_value
+from reclora_kedro.candidates.moments import NO_ITEM
 from reclora_kedro.history.fields import field_names, number_names
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
 from reclora_kedro.ingestion.plausible_times import believed_seconds
 from reclora_kedro.lens.layers import UNKNOWN_ID
+from reclora_kedro.recommendation.visitors import lists_after_one
 from reclora_kedro.serving import shapes
 from reclora_kedro.serving.batches import QueueFullError
 from reclora_kedro.serving.config import ModelName, ServiceConfig
@@ -79,6 +82,7 @@ class Routes:
             ("DELETE", "/users/{user_id:id}/events", self.drop_events, shapes.Dropped),
             ("GET", "/items", self.items, shapes.Items),
             ("GET", "/items/{item_id:id}/neighbours", self.item_neighbours, shapes.Neighbours),
+            ("GET", "/items/{item_id:id}/similar", self.similar_items, shapes.SimilarItems),
             ("GET", "/model", self.model, shapes.Model),
             ("POST", "/model/reload", self.reload, shapes.Reloaded),
             ("POST", "/model/rollback", self.rollback, shapes.Reloaded),
@@ -219,6 +223,26 @@ class Routes:
             response["by_users"] = [live.item(other) | {"weight": weight_of[other]} for other in by_users.tolist()]
             response["by_text"] = [live.item(other) | {"cosine": near} for other, near in now.alike(item, limit)]
             return response
+
+        return await self.service.look(look)
+
+    async def similar_items(self, item_id: str, limit: Annotated[int, Query(ge=1)] = 10) -> Json:
+        """Return the items that suit those who took an item: the list of a visitor who took it alone."""
+        _require_most("limit", limit, self._config.max_items, "max_items")
+
+        def look(now: Snapshot) -> Json:
+            if (item := now.live.items.get(item_id.strip(BLANKS))) is None:
+                raise unknown("item", item_id, now.live.items)
+            best, last = float(now.log.sequences.rating.max()), now.log.last_second
+            now, visitor = now.with_visitor([Event("", "", item_id.strip(BLANKS), best, last)])
+            lists = lists_after_one(now.recommender, pl.Series([visitor], dtype=pl.Int32), limit)
+            ranked = zip(lists.items[0].tolist(), lists.scores[0].tolist(), strict=True)
+            similar = [
+                now.live.item(other) | {"rank": rank, "score": None if isnan(score) else score}
+                for rank, (other, score) in enumerate(ranked, start=1)
+                if other != NO_ITEM
+            ]
+            return now.live.item(item) | {"similar": similar}
 
         return await self.service.look(look)
 

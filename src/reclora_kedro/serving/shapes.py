@@ -249,6 +249,12 @@ class Neighbours(Item):
     by_text: list[SimilarItem]
 
 
+class SimilarItems(Item):
+    """The items that suit those who took an item, best first."""
+
+    similar: list[ScoredItem]
+
+
 class Model(BaseModel):
     """The current model; it has further members, such as its metrics."""
 

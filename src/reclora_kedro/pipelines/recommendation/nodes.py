@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from reclora_kedro.api import list_of_visitor
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.distributed.engine import EngineConfig, in_files
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -21,6 +20,7 @@ from reclora_kedro.recommendation.delivery import ShortlistReport
 from reclora_kedro.recommendation.ranking_metrics import RankingRow
 from reclora_kedro.recommendation.ranking_report import methods_table
 from reclora_kedro.recommendation.recommender import FittedRecommender
+from reclora_kedro.recommendation.visitors import list_of_visitor
 from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
