@@ -81,6 +81,25 @@ def test_items_may_be_excluded_given_and_repeated():
     )
 
 
+def test_candidates_are_of_each_user_and_items_have_values_of_fields(recommender):
+    everything, titles = (
+        recommender.recommend(["K1", "K7"], n=PRODUCTS),
+        dict(recommender.log.items.select("item_id", "title").rows()),
+    )
+    first, second = (everything.filter(user_id=user)["item_id"].to_list() for user in ("K1", "K7"))
+    own = recommender.recommend(["K1", "K7", "K2"], candidates={"K7": second[4:6], "K1": first[2:3]})
+    assert own.select("user_id", "item_id").rows() == [("K1", first[2]), *(("K7", item) for item in second[4:6])]
+    visitors = recommender.recommend(histories=[[first[0]], []], candidates={1: [first[3]]})
+    assert visitors.select("user_id", "item_id").rows() == [(1, first[3])]
+    coloured = THINGS.with_columns(colour=pl.col("title").str.split(" ").list.first())
+    filtered = fit_knn(LOG, coloured).recommend(["K1", "K7"], n=PRODUCTS, filter={"colour": ["red", "blue"]})
+    assert {titles[item].split()[0] for item in filtered["item_id"]} == {"red", "blue"}
+    with pytest.raises(ValueError, match=r"filter\['colour'\] is no text field of the items: fields are none"):
+        recommender.recommend("K1", filter={"colour": ["red"]})
+    with pytest.raises(ValueError, match=r"filter\['colour'\] is 'red': fields are colour, each with a list of values"):
+        fit_knn(LOG, coloured).recommend("K1", filter={"colour": "red"})
+
+
 def test_rows_are_in_their_order_without_times_and_every_row_is_a_like():
     in_order = LOG.sample(fraction=1, shuffle=True, seed=1).drop("timestamp")
     log = fit_knn(in_order, THINGS).log

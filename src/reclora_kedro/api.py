@@ -32,7 +32,7 @@ from reclora_kedro.errors import Column, GiveTable, Loading, NameColumn, NameIds
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metric import columns_of
 from reclora_kedro.history.config import CO_OCCURRENCE, SENTENCE_ENCODER, TFIDF, HistoryConfig, ItemEmbeddingConfig
-from reclora_kedro.history.fields import describe_items
+from reclora_kedro.history.fields import describe_items, field_names, items_with
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.history.suiting import suiting_settings
@@ -161,7 +161,8 @@ class Recommender(FittedRecommender):
         *,
         histories: Sequence[Sequence[Any]] | None = None,
         exclude: Iterable[Any] | None = None,
-        candidates: Iterable[Any] | None = None,
+        candidates: Iterable[Any] | Mapping[Any, Iterable[Any]] | None = None,
+        filter: Mapping[str, Sequence[str]] | None = None,
         repeat: bool | None = None,
     ) -> pl.DataFrame:
         """Recommend items to users now, as the pipeline does.
@@ -172,7 +173,9 @@ class Recommender(FittedRecommender):
             histories: for visitors in place of users: a list per visitor with ids of the items that they took, in that
                 order. Here and below, a warning names unknown items, which are left out.
             exclude: ids of further items that nobody may get.
-            candidates: ids of the only items to recommend.
+            candidates: ids of the only items to recommend, to all or, in a dict, to each user; others get none.
+            filter: values of text fields of the items, such as ``{"genres": ["Comedy", "Drama"]}``: recommended items
+                have at least one of each field.
             repeat: whether items that a user took may be recommended; None as in the settings.
 
         Returns:
@@ -193,11 +196,16 @@ class Recommender(FittedRecommender):
             recommender, requested = with_visitors(self, histories)
         else:
             requested = self.log.find_users(self.log.users["user_id"] if users is None else users)
-        only = None if candidates is None else _item_indices(self.log, candidates, "candidates")
+        asked = requested["user_id"].to_list()
+        allowed = None if candidates is None else _items_by_user(self.log, candidates, asked)
+        if filter is not None:
+            suitable = _suitable(self.log.items, filter)
+            of_each = dict.fromkeys(asked, np.arange(len(suitable))) if allowed is None else allowed
+            allowed = {user: items[suitable[items]] for user, items in of_each.items()}
         delivery = Delivery(
             recommender=recommender,
             limit=n,
-            allowed=None if only is None else dict.fromkeys(requested["user_id"].to_list(), only),
+            allowed=allowed,
             repeat=repeat,
             excluded=NOTHING if exclude is None else _item_indices(self.log, exclude, "exclude"),
         )
@@ -505,6 +513,29 @@ def _tell_of_dropped_rows(report: CleaningReport) -> None:
 
 def _item_indices(log: InteractionLog, ids: Any, argument: str) -> np.ndarray:
     return log.find_items(ids, argument).drop_nulls().to_numpy().astype(np.int64)
+
+
+def _items_by_user(log: InteractionLog, candidates: Any, users: Sequence[Any]) -> dict[Any, np.ndarray]:
+    """Return the indices of the candidates of each user, by the id that the log has."""
+    if not isinstance(candidates, Mapping):
+        return dict.fromkeys(users, _item_indices(log, candidates, "candidates"))
+    own, asked = dict[Any, np.ndarray](), {*users}
+    for user, items in candidates.items():
+        known = [user] if user in asked else log.find_users([user])["user_id"].to_list()
+        own |= dict.fromkeys(known, _item_indices(log, items, "candidates"))
+    return own
+
+
+def _suitable(items: pl.DataFrame, values: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """Return whether items have the values of a filter, (items,); raise a Fault for a wrong one."""
+    fields = field_names(items)
+    for name, wanted in values.items():
+        if name not in fields or isinstance(wanted, str):
+            found = "is no text field of the items" if name not in fields else f"is {wanted!r}"
+            raise Fault(
+                f"filter[{name!r}]", found, f"fields are {', '.join(fields) or 'none'}, each with a list of values"
+            )
+    return items_with(items, values)
 
 
 def _require_length(name: str, length: int) -> None:

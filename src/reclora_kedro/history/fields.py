@@ -1,7 +1,8 @@
 """Text fields of users and items: names, values and descriptions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import polars as pl
 
 from reclora_kedro.ingestion.config import FREE_TEXT
@@ -16,6 +17,20 @@ def field_names(table: pl.DataFrame) -> list[str]:
     """
     fixed = ("user_id", "item_id", "title")
     return [name for name, dtype in table.schema.items() if name not in fixed and dtype == pl.String]
+
+
+def items_with(items: pl.DataFrame, values: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """Return whether items have at least one of the values of each text field, (items,); fields list theirs by commas.
+
+    Examples:
+        >>> items_with(pl.DataFrame({"genres": ["Crime, Drama", "Comedy", None]}), {"genres": ["Drama", "War"]})
+        array([ True, False, False])
+    """
+    conditions = [
+        pl.col(field).str.split(",").list.eval(pl.element().str.strip_chars().is_in([*wanted])).list.any()
+        for field, wanted in values.items()
+    ]
+    return items.select(pl.all_horizontal(conditions).fill_null(False)).to_series().to_numpy()
 
 
 def number_names(table: pl.DataFrame) -> list[str]:

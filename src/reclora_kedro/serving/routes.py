@@ -20,7 +20,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 from kedro_provenance.errors import Fault, Value, quoted_value
 from reclora_kedro.candidates.moments import NO_ITEM
-from reclora_kedro.history.fields import field_names, number_names
+from reclora_kedro.history.fields import field_names, items_with, number_names
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
 from reclora_kedro.ingestion.plausible_times import believed_seconds
 from reclora_kedro.lens.layers import UNKNOWN_ID
@@ -502,17 +502,9 @@ def _require_as_written(where: str, text: str, kind: pl.DataType) -> None:
 
 
 def _allowed(items: pl.DataFrame, values: Mapping[str, list[str]]) -> np.ndarray | None:
-    if not values:
-        return None
-    fields = field_names(items)
-    conditions = []
-    for field, wanted in values.items():
-        if field not in fields:
-            raise unknown("field", field, fields, 422)
-        conditions.append(
-            pl.col(field).str.split(",").list.eval(pl.element().str.strip_chars().is_in(wanted)).list.any()
-        )
-    return items.select(pl.all_horizontal(conditions).fill_null(False)).to_series().to_numpy()
+    if unknown_fields := [name for name in values if name not in field_names(items)]:
+        raise unknown("field", unknown_fields[0], field_names(items), 422)
+    return items_with(items, values) if values else None
 
 
 def _wrong(where: str, value: Any, expected: str) -> ProblemError:
