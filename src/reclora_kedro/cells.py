@@ -38,8 +38,7 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R")
 Cell: TypeAlias = Any  # a `study.grid.Cell`, which is of a layer above
 
-FOLDER = "02_intermediate/study"
-"""Folder of the outputs of cells, in that of the data: a store of results by recipe."""
+FOLDER = "02_intermediate/study"  # folder of the outputs of cells, in that of the data: a store of results by recipe
 
 
 @dataclass(frozen=True)

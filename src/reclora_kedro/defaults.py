@@ -9,8 +9,7 @@ from omegaconf import OmegaConf
 from kedro_provenance.files.package_files import package_file
 from kedro_provenance.parameters import nearest_path, parameter_paths, soft_merge
 
-CARRIED = Path(__file__).parent / "project"
-"""Where the wheel carries the files of a project."""
+CARRIED = Path(__file__).parent / "project"  # where the wheel carries the files of a project
 BASE = (CARRIED if CARRIED.exists() else Path(__file__).parents[2]) / "conf" / "base"
 
 

@@ -20,15 +20,12 @@ MAX_INT32 = 2**31 - 1  # the largest count that torch, numpy and polars all take
 # A field bounds one of these further by Annotated: a bound of the same kind in its own Field would be lost.
 Seed = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_no_bool)]
 """Seed of a random generator, in the common range of numpy, torch and scikit-learn."""
-Count = Annotated[int, Field(ge=1, le=MAX_INT32), BeforeValidator(_no_bool)]
-"""A positive 32-bit integer."""
+Count = Annotated[int, Field(ge=1, le=MAX_INT32), BeforeValidator(_no_bool)]  # a positive 32-bit integer
 CountOrZero = Annotated[int, Field(ge=0, le=MAX_INT32), BeforeValidator(_no_bool)]
-Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_bool)]
-"""A finite number."""
+Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_bool)]  # a finite number
 Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
-Share = Annotated[Real, Field(ge=0, lt=1)]
-"""A share in [0, 1), such as a dropout rate."""
+Share = Annotated[Real, Field(ge=0, lt=1)]  # a share in [0, 1), such as a dropout rate
 Id = Annotated[int | str, BeforeValidator(lambda value: _no_bool(value, "an id is a whole number or a text"))]
 """Id of a user or an item."""
 
@@ -40,8 +37,7 @@ def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-EachOnce = AfterValidator(_each_once)
-"""Validator of tuples with distinct elements."""
+EachOnce = AfterValidator(_each_once)  # validator of tuples with distinct elements
 LearningRate = Annotated[Positive, Field(le=1)]
 
 

@@ -30,21 +30,17 @@ MAX_REPETITION = 0.8  # share of words that occur in the text before
 DROPPED = 0.1  # share of texts, those of greatest perplexity: mostly broken ones
 MAX_SIMILARITY = 0.8  # Jaccard similarity of triples of words: more is the same text, edited
 
-PERMUTATIONS = 128
-"""Hash functions of a MinHash: its estimate of a similarity has a standard deviation of at most 0.04."""
-
+PERMUTATIONS = 128  # hash functions of a MinHash: its estimate of a similarity has a standard deviation of at most 0.04
 SEARCHED = 0.8
 """Share of `MAX_SIMILARITY` from which on texts are compared, as the index may miss those that just reach it."""
 
-SHINGLE = 3
-"""Words next to one another that are compared as one."""
+SHINGLE = 3  # words next to one another that are compared as one
 
 
 ITEMS, HISTORIES, PROMPTS = "items", "histories", "prompts"
 """Sources of texts beside the further ones: of the log, and few-shot prompts with their answers."""
 
-GENERAL_TEXTS = 64
-"""Further texts that measure what an LLM forgets, and that it does not learn from."""
+GENERAL_TEXTS = 64  # further texts that measure what an LLM forgets, and that it does not learn from
 
 
 @dataclass(frozen=True)

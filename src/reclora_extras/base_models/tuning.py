@@ -25,8 +25,7 @@ from reclora_kedro.progress import Progress
 
 MAX_GRAD_NORM = 1.0
 
-Losses = Callable[[LanguageModel, np.ndarray], Tensor]
-"""Loss of each of some rows, shape (rows,), by an LLM."""
+Losses = Callable[[LanguageModel, np.ndarray], Tensor]  # loss of each of some rows, shape (rows,), by an LLM
 
 
 def with_weights(llm: LanguageModel, model: Any) -> LanguageModel:

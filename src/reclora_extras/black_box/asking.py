@@ -22,8 +22,7 @@ from reclora_kedro.history.rating_statistics import COLUMNS
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.llm.prompts import ExampleFields, made_up_record
 
-AskApi = Callable[[Sequence[str], str], Answers]
-"""From messages, and what the step is called, to their answers."""
+AskApi = Callable[[Sequence[str], str], Answers]  # from messages, and what the step is called, to their answers
 TOKENS_PER_PRICE = 1_000_000
 RANDOM_TRIALS = 4  # before those that earlier ones suggest
 SUGGESTIONS = 5  # most, for each combination of options: some come more than once

@@ -23,14 +23,11 @@ if TYPE_CHECKING:
 
 USAGE = ("requests", "calls", "retries", "by_text", "unreadable", "prompt_tokens", "completion_tokens")
 """Names of what answers took, see `Answers`."""
-LOGPROBS, TEXT, NOTHING = 0, 1, 2
-"""What an answer was read from."""
+LOGPROBS, TEXT, NOTHING = 0, 1, 2  # what an answer was read from
 TEXT_LOGIT = log(0.9 / 0.1)
 """Logit of an answer that only its text tells: an API without log-probabilities says nothing of how sure it is."""
-MAX_UNREADABLE = 0.1
-"""Share of the answers that may be neither of the two words; each of them has the logit 0."""
-MARKERS = " \n\u0120\u2581"
-"""White space, and what tokens of BPE and SentencePiece have in its place."""
+MAX_UNREADABLE = 0.1  # share of the answers that may be neither of the two words; each of them has the logit 0
+MARKERS = " \n\u0120\u2581"  # white space, and what tokens of BPE and SentencePiece have in its place
 RETRIES_OF_CHECK = 2
 LEAST_PROBABILITY = 1e-9  # probability: APIs round theirs
 

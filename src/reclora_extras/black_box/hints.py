@@ -26,8 +26,7 @@ from reclora_kedro.llm.prompts import (
     visible_fields,
 )
 
-Options = Mapping[str, Any]
-"""What the search chooses: ``template``, and values that templates read by other names."""
+Options = Mapping[str, Any]  # what the search chooses: ``template``, and values that templates read by other names
 NEAREST = 5  # most events of either kind that a hint may show, as a message has a budget
 COUNTS = ("item_ratings", "user_ratings")
 PLAIN = str.maketrans("<>[]", "\u2039\u203a()")

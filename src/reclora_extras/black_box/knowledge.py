@@ -26,8 +26,7 @@ from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import plain_ids
 from reclora_kedro.progress import Progress
 
-KNOWLEDGE = {"knowledge": "{{ knowledge }}\n\n{{ prompt }}"}
-"""Template of a message with what the small model wrote."""
+KNOWLEDGE = {"knowledge": "{{ knowledge }}\n\n{{ prompt }}"}  # template of a message with what the small model wrote
 WITH_KNOWLEDGE = {"template": "knowledge"}
 SOFT_TOKENS = 5  # embeddings before a question
 DIMENSIONS = 8  # random directions: few, as a Gaussian process of a dozen trials tells no more apart

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from reclora_kedro.llm.answer_model import AnswerModel
     from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 
-UNTRAINED, LENS = "untrained", "lens"
-"""References that need no other variant: the LLM without an adapter, and the lens."""
-
+UNTRAINED, LENS = "untrained", "lens"  # references that need no other variant: the LLM without an adapter, and the lens
 CLIP = 0.1  # of the other references' log probabilities, as a share of the first one's: MRPO's
 
 logger = logging.getLogger(__name__)

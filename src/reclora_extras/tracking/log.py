@@ -31,8 +31,7 @@ from reclora_kedro.study.results import CellResult, StudiedCell
 if TYPE_CHECKING:
     from reclora_extras.tracking.hooks import TrackingConfig
 
-RESULTS, RUN = "reclora.results", "reclora.run"
-"""Tags: digest of the versions that were logged, and the run of Kedro."""
+RESULTS, RUN = "reclora.results", "reclora.run"  # tags: digest of the versions that were logged, and the run of Kedro
 
 
 def log_run(

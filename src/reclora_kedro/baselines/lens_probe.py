@@ -19,8 +19,7 @@ NOTE = (
 )
 LABEL = "logistic regression of the click model's states"
 STYLE = Style("#B8A100", "hexagram", "dash")
-INVERSE_PENALTY = 1e-4
-"""Scikit-learn's C, chosen on validation rows of MovieLens-100K, see docs/lab/gates.md."""
+INVERSE_PENALTY = 1e-4  # scikit-learn's C, chosen on validation rows of MovieLens-100K, see docs/lab/gates.md
 
 
 def scores(

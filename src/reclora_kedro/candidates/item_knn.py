@@ -30,8 +30,7 @@ ROWS_TOGETHER = 8
 PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once
 PAIRS_KEPT = 2**25  # of these, whose numbers take 256 MiB
 MOST_CHANGES = 2**14  # of what users take, beside what they took; to add them takes the longer, the larger that is
-Row = tuple[np.ndarray, np.ndarray]
-"""Items, ascending, and a value for each."""
+Row = tuple[np.ndarray, np.ndarray]  # items, ascending, and a value for each
 
 
 class ItemKnnConfig(Block):

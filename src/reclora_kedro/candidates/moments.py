@@ -13,8 +13,7 @@ from reclora_kedro.history.questions import MOMENT
 from reclora_kedro.history.sequences import Sequences as Events
 from reclora_kedro.history.taken_items import latest_events
 
-NO_ITEM = -1
-"""Padding of a list that ends early."""
+NO_ITEM = -1  # padding of a list that ends early
 SCORES_AT_ONCE = 2**21  # of all items at several moments: 8 MiB
 LEAST_AT_ONCE = 4  # moments: a sparse product takes some time for each item, however few its rows are
 DENSE_SHARE = 0.1  # of scores that are stored, from which on ranks are found sooner among all

@@ -90,19 +90,9 @@ def plot_backtest(metrics: Records, baselines: Styles) -> go.Figure:
     for model, style in model_styles(means, baselines).items():
         own: Records = [record for record in metrics if record["model"] == model]
         for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
-            add_curve(
-                figure,
-                style,
-                [record["from"] for record in own],
-                [record[metric] for record in own],
-                error_y=error_bars(own, metric),
-                name=model,
-                legendgroup=model,
-                showlegend=col == 1,
-                hovertemplate="%{y:.3f} from %{x}",
-                row=1,
-                col=col,
-            )
+            days, values = [record["from"] for record in own], [record[metric] for record in own]
+            shown = {"name": model, "error_y": error_bars(own, metric), "hovertemplate": "%{y:.3f} from %{x}"}
+            add_curve(figure, style, days, values, showlegend=col == 1, row=1, col=col, **shown)
     return figure.update_xaxes(title="first day of the window").update_yaxes(rangemode="tozero")
 
 
@@ -156,10 +146,8 @@ def plot_roc(paired: PairedScores, baselines: Styles) -> go.Figure:
 def plot_calibration(paired: PairedScores, baselines: Styles) -> go.Figure:
     """Draw reliability curves over score deciles, with the expected calibration error in the legend."""
     tables = [calibration_table(paired.labels, scores, CALIBRATION_BINS) for scores in paired.scores]
-    gaps = [
-        float(np.average((table["mean_score"] - table["share_of_likes"]).abs(), weights=table["rows"]))
-        for table in tables
-    ]
+    errors = [(table["mean_score"] - table["share_of_likes"]).abs() for table in tables]
+    gaps = [float(np.average(error, weights=table["rows"])) for error, table in zip(errors, tables, strict=True)]
     best = int(np.argmin(gaps))
     figure = _square_plot(
         f"{paired.models[best]} is calibrated best: {100 * gaps[best]:.1f} percentage points off on average",
@@ -168,15 +156,10 @@ def plot_calibration(paired: PairedScores, baselines: Styles) -> go.Figure:
         diagonal="perfect calibration",
     )
     for (model, style), table, gap in zip(model_styles(paired.models, baselines).items(), tables, gaps, strict=True):
-        add_curve(
-            figure,
-            style,
-            table["mean_score"].to_list(),
-            table["share_of_likes"].to_list(),
-            customdata=table["rows"].to_list(),
-            name=f"{model} ({100 * gap:.1f} off)",
-            hovertemplate="scored %{x:.3f}, liked %{y:.1%}, %{customdata:,} rows",
-        )
+        scores, shares, rows = table.to_dict(as_series=False).values()
+        hover = "scored %{x:.3f}, liked %{y:.1%}, %{customdata:,} rows"
+        name = f"{model} ({100 * gap:.1f} off)"
+        add_curve(figure, style, scores, shares, customdata=rows, name=name, hovertemplate=hover)
     return figure
 
 
@@ -190,12 +173,8 @@ def calibration_table(labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.floa
     """
     inner_edges = np.quantile(scores, np.linspace(0, 1, bins + 1)[1:-1])
     table = pl.DataFrame({"score": scores, "label": labels, "bin": np.searchsorted(inner_edges, scores)})
-    return (
-        table.group_by("bin")
-        .agg(mean_score=pl.col("score").mean(), share_of_likes=pl.col("label").mean(), rows=pl.len())
-        .sort("bin")
-        .drop("bin")
-    )
+    score, label = pl.col("score").mean(), pl.col("label").mean()
+    return table.group_by("bin").agg(mean_score=score, share_of_likes=label, rows=pl.len()).sort("bin").drop("bin")
 
 
 def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
@@ -210,20 +189,10 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
     for (model, log), style in zip(training_logs.items(), model_styles(training_logs, {}).values(), strict=True):
         thin: dict[str, Any] = {"size": 0, "opacity": 0.55}
         for column, col, drawn in (("train_loss", 1, thin), ("validation_loss", 1, {}), ("validation_auc", 2, {})):
-            validated = log.drop_nulls(column)
-            add_curve(
-                figure,
-                style,
-                validated["rows"].to_list(),
-                validated[column].to_list(),
-                name=model,
-                legendgroup=model,
-                showlegend=col == 2,
-                hovertemplate=f"{'training' if drawn else 'validation'} %{{y:.4f}} after %{{x:,}} rows",
-                row=1,
-                col=col,
-                **drawn,
-            )
+            rows, values = (log.drop_nulls(column)[name].to_list() for name in ("rows", column))
+            hover = f"{'training' if drawn else 'validation'} %{{y:.4f}} after %{{x:,}} rows"
+            shown = {"name": model, "showlegend": col == 2, "hovertemplate": hover, **drawn}
+            add_curve(figure, style, rows, values, row=1, col=col, **shown)
     figure.update_xaxes(title="Training rows seen (log scale)", type="log", dtick=1)
     return figure.update_yaxes(title="Log loss (nats per row)", col=1)
 
@@ -275,14 +244,11 @@ def empty_figure(**panels: Any) -> go.Figure:
 
 
 def add_curve(figure: go.Figure, style: Style, x: Any, y: Any, *, size: int = 8, **trace: Any) -> None:
-    """Draw a line in a model's style, with markers of a size unless it is 0."""
-    figure.add_scatter(
-        x=x,
-        y=y,
-        marker={"color": style.color, "symbol": style.symbol, "size": size},
-        line={"color": style.color, "dash": style.dash, "width": 2},
-        **{"mode": "lines+markers" if size else "lines", **trace},
-    )
+    """Draw a line in a model's style, with markers of a size unless it is 0; the legend has one line per name."""
+    marker = {"color": style.color, "symbol": style.symbol, "size": size}
+    line = {"color": style.color, "dash": style.dash, "width": 2}
+    defaults = {"mode": "lines+markers" if size else "lines", "legendgroup": trace.get("name")}
+    figure.add_scatter(x=x, y=y, marker=marker, line=line, **{**defaults, **trace})
 
 
 def error_bars(records: Records, metric: str) -> dict[str, Any] | None:

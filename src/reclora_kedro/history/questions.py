@@ -24,8 +24,7 @@ logger = logging.getLogger(__name__)
 
 MOMENT = ("user_index", "history_end", "timestamp")
 """Columns of a moment of a user; questions of one moment differ in their item only."""
-CANDIDATE = "candidate"
-"""Use of a question whose answer is unknown or withheld."""
+CANDIDATE = "candidate"  # use of a question whose answer is unknown or withheld
 LEARNING = [f"prompt_rows.{name}" for name in ("unit", "few_shot", "validation")]
 """Fields of `history` that determine which questions the LLM learns from."""
 SPLITS = {"few_shot": "train", "validation": "validation", "test": "test"}

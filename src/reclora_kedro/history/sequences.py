@@ -14,8 +14,7 @@ from kedro_provenance.errors import NULL, Fault, MismatchError, Parameter
 from reclora_kedro.ingestion.events import PLAIN, EventSchema
 from reclora_kedro.parameters import Count
 
-FIXED_COLUMNS = ("item_index", "rating", "rating_level", "label", "timestamp")
-"""Columns of the events of every log."""
+FIXED_COLUMNS = ("item_index", "rating", "rating_level", "label", "timestamp")  # columns of the events of every log
 Ties = Literal["strict", "order"]
 ROWS_AT_ONCE = 2**22  # whose levels, or places among an item's events, are looked up together
 MOST_LEVELS = 256  # a level is stored as 8 bits

@@ -11,8 +11,7 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.parameters import Share
 
-SPLIT_NAMES = ("train", "validation", "test")
-"""Splits in the order of time."""
+SPLIT_NAMES = ("train", "validation", "test")  # splits in the order of time
 SPLITS = pl.Enum([*SPLIT_NAMES, "none"])  # a byte per row; none: in no split
 
 

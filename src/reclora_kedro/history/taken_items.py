@@ -24,8 +24,7 @@ class Rules(NamedTuple):
     excluded: np.ndarray = np.array([], dtype=np.int32)  # indices of items that nobody gets
 
 
-NEW_ITEMS = Rules()
-"""The usual rules: any item that is new to its user."""
+NEW_ITEMS = Rules()  # the usual rules: any item that is new to its user
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,7 @@ class ClickHistory(Block):
     separator: str | None = Field(min_length=1)
 
 
-Values = list[bool | int | float | str]
-"""Values of a raw column."""
+Values = list[bool | int | float | str]  # values of a raw column
 
 
 class DropRule(Block):
@@ -60,14 +59,11 @@ class DropRule(Block):
         return ", or ".join([*words, *(f"{comparison} {bound:g}" for comparison, bound in bounds if bound is not None)])
 
 
-NAME = "[a-z][a-z0-9_]*"
-"""The form of the names of columns and of numbers, which features have."""
-FIXED_NAMES = {"user_id", "item_id", "title"}
-"""Names that no text field may have, see `history.fields.field_names`."""
+NAME = "[a-z][a-z0-9_]*"  # the form of the names of columns and of numbers, which features have
+FIXED_NAMES = {"user_id", "item_id", "title"}  # names that no text field may have, see `history.fields.field_names`
 NAMES_OF_ITEMS = FIXED_NAMES | {"rating", "liked"}
 """Names that no text field of items may have, since prompts use them for items in histories."""
-FREE_TEXT = "description"
-"""The text field that is free text instead of categories shared by items or users."""
+FREE_TEXT = "description"  # the text field that is free text instead of categories shared by items or users
 
 
 class InteractionColumns(Block):

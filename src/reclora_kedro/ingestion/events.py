@@ -32,12 +32,9 @@ NUMERIC: tuple[Kind, ...] = ("number", "weight")
 CODED: tuple[Kind, ...] = ("category", "event")
 MOST_CHARACTERS = 1_000  # of a text of an event, which anybody can send
 MOST_NUMBER = 2.0**127  # beyond which a log's 32 bits have no finite number
-NO_VALUE = ""
-"""The text of a code whose events are all gone."""
-MOMENT_KEY = ("timestamp", "user_id")
-"""The order of the canonical log."""
-EVENT_KEY = (*MOMENT_KEY, "item_id")
-"""The key of an event."""
+NO_VALUE = ""  # the text of a code whose events are all gone
+MOMENT_KEY = ("timestamp", "user_id")  # the order of the canonical log
+EVENT_KEY = (*MOMENT_KEY, "item_id")  # the key of an event
 
 
 class DeclaredColumn(Block):
@@ -333,5 +330,4 @@ class EventSchema:
         return cls(tuple(EventColumn.model_validate(column) for column in json.loads(text)))
 
 
-PLAIN = EventSchema()
-"""The schema of a log without declared columns."""
+PLAIN = EventSchema()  # the schema of a log without declared columns

@@ -45,9 +45,7 @@ from reclora_kedro.ingestion.tables import NAMELESS, TableFormat, find_format, s
 AskUser = Callable[[str, Sequence[str], str], str]
 """Asks a question: its text, the possible answers (none: any), and the guess; returns the answer."""
 
-ROW_NUMBER = "place"
-"""Name of the column that numbers the rows of a log without times."""
-
+ROW_NUMBER = "place"  # name of the column that numbers the rows of a log without times
 YES, NO, NONE = "yes", "no", "none"
 SCALES = ((1, 5), (0.5, 5), (0, 5), (1, 7), (1, 10), (0, 10), (1, 20), (0, 100), (-10, 10))
 MOST_RATINGS = 101  # distinct values of a column that may hold ratings, such as tenths up to 10

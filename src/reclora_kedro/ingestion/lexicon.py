@@ -73,10 +73,8 @@ NOBODY = words_of("0 -1 guest anonymous unknown null none na n/a gast invité")
 CLOCK = words_of("time hour hourmin hours clock minute tod uhrzeit heure hora")
 NO_TITLE = words_of("type category group department aisle author index section brand colour color publisher")
 CATEGORY = words_of("year category aisle department group genre brand class style section")
-NUMBERED = RATING | QUANTITY | TIME
-"""Names of numbers that no table describes."""
-AMOUNT = NUMBERED | PLAY | PRICE
-"""Names of numbers that are no ids."""
+NUMBERED = RATING | QUANTITY | TIME  # names of numbers that no table describes
+AMOUNT = NUMBERED | PLAY | PRICE  # names of numbers that are no ids
 NO_RATING = (
     ID | NO_ID | TIME | NO_TIME | CLOCK | ORDINAL | QUANTITY | USER | ITEM | ORDER | PROFILE | LIST | PLAY | PRICE
 )

@@ -25,12 +25,8 @@ UNIX_UNITS = {
 }
 """Numeric timestamp formats and their ticks per second."""
 
-BREAKS = r"[\p{Cc}\p{Zl}\p{Zp}]+"
-"""Control characters and line breaks, which would break the lines of a prompt."""
-
-WRITTEN_LISTS = "[]"
-"""The separator of lists that are written as text, as Python and JSON write them."""
-
+BREAKS = r"[\p{Cc}\p{Zl}\p{Zp}]+"  # control characters and line breaks, which would break the lines of a prompt
+WRITTEN_LISTS = "[]"  # the separator of lists that are written as text, as Python and JSON write them
 OPINIONS = (("not recommended", "recommended"), ("dislike", "like"), ("down", "up"), ("negative", "positive"))
 WORDS_OF_MARKS = (("false", "true"), ("no", "yes"), ("n", "y"), ("f", "t"), *OPINIONS)
 """Words, in lower case, for what was not clicked or liked, and what was."""

@@ -14,12 +14,9 @@ StateKind = Literal["target", "user", "fields", "rating_statistics"]
 MOST_FOLDS = 10  # a lens holds vectors of all items for each fold
 STATE_KINDS: tuple[StateKind, ...] = get_args(StateKind)
 
-FIELD = "field:"
-"""Prefix of the kinds of state that indicate the values of a field."""
-MOST_VALUES = 64
-"""Maximum number of values of a field with such a state; fields with more values do not group samples."""
-GateInput = StateKind | Annotated[str, Field(pattern=f"^{FIELD}.+$")]
-"""Kinds of state that gates may read."""
+FIELD = "field:"  # prefix of the kinds of state that indicate the values of a field
+MOST_VALUES = 64  # maximum number of values of a field with such a state; fields with more values do not group samples
+GateInput = StateKind | Annotated[str, Field(pattern=f"^{FIELD}.+$")]  # kinds of state that gates may read
 
 
 def require_field(gate_input: str, fields: Collection[str]) -> None:

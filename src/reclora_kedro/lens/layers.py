@@ -7,8 +7,7 @@ from torch.nn import functional
 from reclora_kedro.layers import INITIAL_EMBEDDING_STD, embedding_table
 
 FARTHEST = 5.0
-UNKNOWN_ID = 0
-"""The code that all users (items) outside the training split share."""
+UNKNOWN_ID = 0  # the code that all users (items) outside the training split share
 
 
 class EntityEmbedding(nn.Module):

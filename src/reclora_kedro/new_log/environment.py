@@ -322,8 +322,7 @@ IN_A_CLONE = {
     "pyproject.toml": "deploy/pyproject.toml",
 }
 """Files and folders of a project, which the wheel has in `CARRIED`, and where a clone and the sources have them."""
-OF_EVERY_PROJECT = ("base", "local", "studies")
-"""Folders of `conf`, which are no environments for a log."""
+OF_EVERY_PROJECT = ("base", "local", "studies")  # folders of `conf`, which are no environments for a log
 IGNORED = "data/\nconf/local/\nconf/**/credentials*\n.viz/\n*.log\n*.log.*\n"
 
 

@@ -20,14 +20,11 @@ logger = logging.getLogger(__name__)
 
 EXCLUDE_ITEMS, USERS = Parameter("recommendation.exclude_items"), Parameter("recommendation.users")
 
-SECOND_STAGES = ("fusion", "ranker")
-"""Orders of the best items of all sources."""
-RERANKED = "_lens"
-"""Suffix of the name of an order whose first items the lens has reranked."""
+SECOND_STAGES = ("fusion", "ranker")  # orders of the best items of all sources
+RERANKED = "_lens"  # suffix of the name of an order whose first items the lens has reranked
 Protocol = Literal["live", "published"]
 """What models know of a like when they are taught and measured, see `item_ranks.moments_of`."""
-Order = Literal["candidates", "lens"]
-"""Order of the first items of a list: as they are found, or by the lens."""
+Order = Literal["candidates", "lens"]  # order of the first items of a list: as they are found, or by the lens
 
 
 def method_name(kind: str, order: Order) -> str:

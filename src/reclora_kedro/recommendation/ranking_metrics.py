@@ -25,8 +25,7 @@ from reclora_kedro.recommendation.list_metrics import (
     ranks_in_lists,
 )
 
-Number = float | None
-"""A figure; None where it is undefined, as a difference from itself or an interval over one user."""
+Number = float | None  # a figure; None where it is undefined, as a difference from itself or an interval over one user
 ACCURACY = ("hit_rate", "ndcg")
 OF_LISTS = (HIT_RATE, NDCG, NOVELTY, *BEYOND_ACCURACY)
 CURVE_POINTS = 60

@@ -27,8 +27,7 @@ from reclora_kedro.recommendation.second_stage import SecondStage
 if TYPE_CHECKING:
     from reclora_kedro.candidates.next_item.base import Retriever
 
-Train = Callable[[InteractionLog], "Retriever"]
-"""Trains a retriever on the training split of a log."""
+Train = Callable[[InteractionLog], "Retriever"]  # trains a retriever on the training split of a log
 
 
 WINDOWS = Parameter("backtest.windows")

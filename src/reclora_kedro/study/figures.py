@@ -31,19 +31,10 @@ def plot_axes(results: Records) -> go.Figure:
     for row, (grid, axis) in enumerate(panels, start=1):
         figure.update_yaxes(title=grid.label, row=row, col=1)
         for model, points in grouped(grid.summarise([axis]), "model").items():
-            add_curve(
-                figure,
-                styles[model],
-                [point["place"][axis] for point in points],
-                [point[grid.metric] for point in points],
-                error_y=error_bars(points, grid.metric),
-                name=model,
-                legendgroup=model,
-                showlegend=model not in drawn,
-                hovertemplate=f"%{{x}}: {grid.label} %{{y:.4f}}",
-                row=row,
-                col=1,
-            )
+            settings, reached = zip(*((point["place"][axis], point[grid.metric]) for point in points), strict=True)
+            shown = {"name": model, "showlegend": model not in drawn, "error_y": error_bars(points, grid.metric)}
+            hover = f"%{{x}}: {grid.label} %{{y:.4f}}"
+            add_curve(figure, styles[model], settings, reached, hovertemplate=hover, row=row, col=1, **shown)
             drawn.add(model)
     counts = sorted({len(grid.seeds) for grid in grids})
     seeds, level = " or ".join(map(str, counts)), formats.level(results[0]["confidence"])
@@ -72,20 +63,9 @@ def plot_frontier(results: Records) -> go.Figure:
     for model, style in _styles(results).items():
         for col, cost in ((1, "ms_per_row"), (2, "train_seconds")):
             measured = [point for point in points if point["model"] == model and point[cost] is not None]
-            add_curve(
-                figure,
-                style,
-                [point[cost] for point in measured],
-                [point["reached"] for point in measured],
-                text=[point["cell"] for point in measured],
-                mode="markers",
-                name=model,
-                legendgroup=model,
-                showlegend=col == 1,
-                hovertemplate="%{text}: %{y:.4f}, %{x:.3g}",
-                row=1,
-                col=col,
-            )
+            costs, reached, cells = ([point[name] for point in measured] for name in (cost, "reached", "cell"))
+            shown = {"name": model, "text": cells, "hovertemplate": "%{text}: %{y:.4f}, %{x:.3g}"}
+            add_curve(figure, style, costs, reached, mode="markers", showlegend=col == 1, row=1, col=col, **shown)
     figure.update_xaxes(title="Milliseconds per scored row (log scale)", type="log", col=1)
     figure.update_xaxes(title="Seconds of training (log scale)", type="log", col=2)
     return figure.update_yaxes(title=label, col=1)

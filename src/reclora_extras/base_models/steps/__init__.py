@@ -15,11 +15,8 @@ if TYPE_CHECKING:
     from reclora_kedro.llm.language_model import LanguageModel
     from reclora_kedro.llm.prompt_set import PromptSet
 
-AS_IT_CAME = "as it came"
-"""The step of a report before any was taken."""
-
-Account = dict[str, Any]
-"""Numbers that a step reports, by name, and those of its stages."""
+AS_IT_CAME = "as it came"  # the step of a report before any was taken
+Account = dict[str, Any]  # numbers that a step reports, by name, and those of its stages
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from reclora_kedro.llm.prompts import plain_ids
 if TYPE_CHECKING:
     from reclora_kedro.llm.language_model import LanguageModel
 
-SAMPLED = 64
-"""Texts by whose mean length the number of texts for a stage's tokens is estimated."""
+SAMPLED = 64  # texts by whose mean length the number of texts for a stage's tokens is estimated
 
 
 class Pretrain(Step):

@@ -7,8 +7,7 @@ from reclora_kedro.pipelines.evaluation import nodes
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.wiring import named, node, step
 
-BASELINES = "params:scoring.baselines"
-"""By their names, the recipe of a node counts the code of these baselines only."""
+BASELINES = "params:scoring.baselines"  # by their names, the recipe of a node counts the code of these baselines only
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
