@@ -13,8 +13,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's names for what `mallopt` 
 def choose_device(device: str) -> torch.device:
     """Return the named device; for ``auto`` the first GPU, or the CPU without one.
 
-    Raises:
-        ValueError: this machine has no such device; the message names its devices.
+    ValueError, whose message names this machine's devices, is raised if it has no such device.
 
     Examples:
         >>> choose_device("cpu")

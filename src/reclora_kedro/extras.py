@@ -22,11 +22,7 @@ def missing_extra(extra: str, needed_by: str) -> str | None:
 
 
 def install_line(extra: str, names: Collection[str] | None = None, distribution: str = DISTRIBUTION) -> str:
-    """Return the line that installs packages of an extra: the same in a clone and beside a wheel.
-
-    Args:
-        names: of the packages; None for all.
-        distribution: whose extra it is.
+    """Return the line that installs packages of an extra (by default all): the same in a clone and beside a wheel.
 
     Examples:
         >>> install_line("ray").startswith("pip install 'ray")

@@ -31,8 +31,7 @@ class TrainingLog:
     ) -> None:
         """Count a validation, and copy the weights if its score is the best so far; with `keep_last`, in any case.
 
-        Args:
-            least_gain: how much higher than that of the best one its first number has to be.
+        Its first number has to be higher than that of the best one by `least_gain`.
         """
         self.validations_since_best += 1
         best = [each + least_gain * (place == 0) for place, each in enumerate(self.score)]

@@ -44,11 +44,7 @@ LearningRate = Annotated[Positive, Field(le=1)]
 def saved_settings(kind: type[B], saved: Mapping[str, Any], pipeline: str) -> B:
     """Return the settings that were saved with a model, of an earlier release, too, where constants were settings.
 
-    Args:
-        pipeline: name of the pipeline that trains the model.
-
-    Raises:
-        ValueError: what is a constant now has another value.
+    ValueError, which names the pipeline that trains the model, is raised where a constant had another value.
     """
     constants = saved.keys() - kind.model_fields.keys() & kind.__class_vars__
     for name in sorted(constants):

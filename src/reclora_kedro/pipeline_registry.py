@@ -35,10 +35,8 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     The session's parameters determine names and optional inputs; see `default_flow` for the steps of the default flow.
     Without the packages of the extra ``llm``, those that need them are left out where none is requested by name.
-
-    Raises:
-        NameRefusedError: a parameter names something that a step cannot read.
-        RunRefusedError: a requested pipeline does not exist, or a package that it needs is not installed.
+    NameRefusedError is raised for a parameter that names something that a step cannot read, RunRefusedError for a
+    requested pipeline that does not exist, or needs a package that is not installed.
     """
     steps, known = requested_pipelines(), PIPELINES.modules()
     for step in steps or ():

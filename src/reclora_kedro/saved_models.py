@@ -25,14 +25,10 @@ def save_model(model: nn.Module, folder: Path, name: str, config: BaseModel, siz
 
 
 def load_model(folder: Path, name: str, pipeline: str, build: Callable[[Any, Any], M]) -> M:
-    """Return the model that `save_model` wrote, equal to the last bit.
+    """Return the model that `save_model` wrote, equal to the last bit; `pipeline` is what trains it.
 
-    Args:
-        pipeline: which trains it.
-        build: returns the model from its saved config and sizes, with any weights.
-
-    Raises:
-        ValueError: a file is missing or damaged, or its weights are of another model or not finite.
+    `build` returns the model from its saved config and sizes, with any weights. ValueError is raised for a file that is
+    missing or damaged, and for weights of another model, or that are not finite.
     """
     remedy = f"Restore it, or train it again with kedro run --pipelines {pipeline}."
     if is_sealed(folder) and (fault := damage(folder)):  # earlier releases wrote no digests

@@ -22,14 +22,9 @@ def item_weights(user_items: csr_array, regularization: float, prior: np.ndarray
     ``P = (X'X + regularization I)^-1`` and ``Q = regularization P prior``, that is
     ``B = I + Q - P diag((1 + diag(Q)) / diag(P))``, without a prior ``I - P diag(1 / diag(P))``.
 
-    Args:
-        user_items: X, one if the user took the item, else zero, shape (users, items).
-        regularization: added to the diagonal, > 0.
-        prior: weights that B stays near, the more the rarer items are: zero diagonal, shape (items, items); None for 0.
-
-    Returns:
-        B, float32, shape (items, items): row i has what an event of item i adds to each item's score. Rows of
-        items that nobody took are those of the prior.
+    X, (users, items), has one where the user took the item, else zero. B stays near the prior, (items, items), with a
+    zero diagonal, the more the rarer items are; None for 0. Row i of B, float32, (items, items), has what an event of
+    item i adds to each item's score; rows of items that nobody took are those of the prior.
 
     Examples:
         >>> item_weights(csr_array(np.array([[1, 1, 0], [1, 1, 0]])), 1.0).round(2) + 0  # no negative zeros

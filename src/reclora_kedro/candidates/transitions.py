@@ -26,11 +26,7 @@ def follows(sequences: Sequences, usable: np.ndarray, items: int, window: int, d
     An event at which a user took j, d moments after one at which they took i, counts ``decay^(d - 1)``. Events of one
     second are one moment without an order: pairs of them count 1. Where the log declares weights, a pair counts as much
     as both events together, by their product.
-
-    Args:
-        usable: whether an event counts, shape (events,).
-        window: maximum number of moments between two events.
-        decay: factor per further moment between them.
+    Events that are `usable`, (events,), and at most `window` moments apart count.
     """
     later = together = csr_array((items, items), dtype=np.float64)
     for first, last in pairwise(edges_of_blocks(sequences.offsets, EVENTS_AT_ONCE).tolist()):
@@ -68,15 +64,8 @@ def _pairs(user: np.ndarray, second: np.ndarray, item: np.ndarray, window: int) 
 def transitions(found: Follows, users: np.ndarray, directed: bool, within_moments: bool) -> csr_array:
     """Return how often users take an item soon after another, see `follows`, over ``sqrt(users(i) users(j))``.
 
-    Each item keeps its `MOST_OF_ITEM` greatest weights.
-
-    Args:
-        users: number of users of each item, shape (items,).
-        directed: whether only the later item follows the earlier one, or each follows the other.
-        within_moments: whether pairs of one moment count.
-
-    Returns:
-        Float32, shape (items, items), with i in rows.
+    Each item keeps its `MOST_OF_ITEM` greatest weights, in a row of float32, (items, items). If `directed`, only the
+    later item follows the earlier one, else each follows the other; pairs of one moment count if `within_moments`.
 
     Examples:
         >>> columns = {"item_index": np.array([0, 1, 2]), "timestamp": np.array([5, 9, 9])}

@@ -14,12 +14,8 @@ class JoinedTablesDataset(LoadOnlyDataset):
 
     Ids are prefixed with the data set's name, so that equal ids of two data sets stay different. Missing columns are
     null. ValueError is raised for a table that already has the new column, or lacks a named one.
-
-    Args:
-        tables: by name of a data set, its ``dataset``, an ordinary catalog entry, and optionally ``multiply``, factors
-            of columns, such as ratings on another scale.
-        ids: columns of ids.
-        column: name of the new column.
+    Tables have, by the name of a data set, its ``dataset``, an ordinary catalog entry, and optionally ``multiply``,
+    factors of columns, such as ratings on another scale; `ids` are columns of ids, `column` is the new one.
     """
 
     def __init__(

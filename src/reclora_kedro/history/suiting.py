@@ -7,14 +7,9 @@ from reclora_kedro.history.sequences import MOST_LEVELS
 
 
 def suiting_settings(*, is_rated: bool, has_marks: bool, is_titled: bool, has_times: bool, levels: int) -> list[str]:
-    """Return blocks of parameters, as YAML, for a log.
+    """Return blocks of parameters, as YAML, for a log with ratings, clicks or the like (marks), or likes alone.
 
-    Args:
-        is_rated: it has ratings.
-        has_marks: it has clicks or the like; with neither, every row is a like.
-        is_titled: its items have titles.
-        has_times: its times compare between users; else they are places in a user's history.
-        levels: distinct values of its ratings.
+    Its times compare between users, or are places in a user's history; `levels` are distinct values of its ratings.
     """
     is_liked = not (is_rated or has_marks)
     suits = {

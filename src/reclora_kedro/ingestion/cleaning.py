@@ -57,10 +57,8 @@ def clean_interactions(
         epoch), label (1 = liked; null in a starting history), and those that are declared. A log in parts is in files
         that are removed with it.
 
-    Raises:
-        Fault: a column is missing or unreadable, too many times are implausible, too many ratings are outside
-            the scale, or no row is left.
-        ShardError: any of these, on a worker.
+    Fault (ShardError, on a worker) is raised for a column that is missing or unreadable, for too many implausible times
+    or ratings outside the scale, and where no row is left.
     """
     is_lazy, columns = isinstance(raw_interactions, pl.LazyFrame), config.interactions
     raw_log = raw_interactions if is_lazy else as_polars(raw_interactions, table).lazy()

@@ -280,9 +280,8 @@ def _is_item(column: Column, table: RawTable, key: Column) -> float:
 def read_log(table: RawTable, links: Iterable[Link], ask: AskUser, known: Mapping[str, str]) -> Log:
     """Guess the meaning of a log's columns, also by tables that describe its ids, see `guess_tables.guess`.
 
-    Raises:
-        Fault: there are no users or no items, most users have one event, all times are the same, or some times or
-            ratings are none.
+    Fault is raised for a log without users or items, or most of whose users have one event, and for times that are all
+    the same, and times or ratings of which some are none.
     """
     evidence = {link.column.name: link.is_item for link in reversed([*links])}
     slates = next((column for column in table.columns if column.is_slate), None)

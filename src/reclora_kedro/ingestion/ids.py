@@ -39,10 +39,8 @@ class IdError(ValueError):
 def canonical(values: pl.Series, kind: pl.DataType | None = None, *, strict: bool = True) -> pl.Series:
     """Return the ids of a column as a log has them: ``Int64`` or ``String``; null where there is none.
 
-    Args:
-        kind: the type of the log's ids; None for that of the values. Texts that a log of whole numbers cannot have as
-            ids are null.
-        strict: whether a number that is written in another way than the log's raises IdError, or is null as well.
+    `kind` is the type of the log's ids; None for that of the values. Texts that a log of whole numbers cannot have as
+    ids are null. A number that is written in another way than the log's raises IdError or, if not `strict`, is null.
 
     Examples:
         >>> canonical(pl.Series([18.0, None])).to_list(), canonical(pl.Series([" ann ", "018", ""])).to_list()
@@ -69,8 +67,7 @@ def canonical(values: pl.Series, kind: pl.DataType | None = None, *, strict: boo
 def canonical_as(values: pl.Series, known: pl.Series) -> pl.Series:
     """Return the ids of a table as a log has them, see `canonical`.
 
-    Raises:
-        IdError: also for whole numbers where the log has texts such as 018: they may have lost their zeros.
+    IdError is raised, too, for whole numbers where the log has texts such as 018: they may have lost their zeros.
 
     Examples:
         >>> canonical_as(pl.Series([18]), pl.Series(["ann", "18"])).to_list()
@@ -163,9 +160,8 @@ def is_id(text: str, kind: pl.DataType) -> bool:
 def listed(values: Any, column: str, argument: str | Term) -> pl.Series:
     """Return ids that a script gives as texts, null for None and NaN.
 
-    Args:
-        values: an id, several ids, or a table with them in `column`, or in its only column.
-        argument: what the Fault names if a value is no id, or the table has no such column.
+    Values are an id, several ids, or a table with them in `column`, or in its only column. Fault, which names the
+    argument, is raised for a value that is no id, and for a table without such a column.
 
     Examples:
         >>> listed(7, "user_id", "users").to_list(), listed(["ann", 7.0], "user_id", "users").to_list()
@@ -203,15 +199,11 @@ def typed(texts: pl.Series, kind: pl.DataType, argument: str | Term) -> pl.Serie
 
 
 def look_up(values: Any, known: pl.Series, argument: str | Term) -> pl.DataFrame:
-    """Look up ids that a script, a setting or a request gives in those of a log.
+    """Look up ids that a script, a setting or a request gives in those of a log's users or items, `known`.
 
-    Args:
-        values: see `listed`, and `typed`, for errors that name the argument.
-        known: the ids of the log's users or items.
-
-    Returns:
-        Frame with a row per value: given (its text, null for None and NaN), id (of the log's type, null where that has
-        none) and index (Int32, null for an unknown one).
+    The frame has a row per value: given (its text, null for None and NaN), id (of the log's type, null where that has
+    none) and index (Int32, null for an unknown one). See `listed` and `typed` for values, and errors that name the
+    argument.
 
     Examples:
         >>> look_up(["7", 9, "ann"], pl.Series([3, 7]), "users").rows()

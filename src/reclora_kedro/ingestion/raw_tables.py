@@ -38,11 +38,9 @@ ROW = "number of the row"  # a column that is added to stand in for times
 def as_polars(table: Any, name: str) -> pl.DataFrame:
     """Convert a polars frame, eager or lazy, or a pandas frame to an eager polars frame; `name` is its catalog entry.
 
-    Categories become text, and arrays become lists.
-
-    Raises:
-        Fault: it is no frame; or a pandas frame has two columns of one name, a column of mixed types, or an index
-            that most likely is the first field of rows with more fields than the header.
+    Categories become text, and arrays become lists. Fault is raised for what is no frame, and for a pandas frame with
+    two columns of one name, a column of mixed types, or an index that most likely is the first field of rows with more
+    fields than the header.
     """
     if isinstance(table, pl.LazyFrame):
         table = table.collect()

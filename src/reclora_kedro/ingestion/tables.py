@@ -82,11 +82,8 @@ class TableFormat(Block):
 def read_tables(tables: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
     """Return frames of polars or pandas, or tables in files, as polars frames, by what messages call a frame.
 
-    What marks missing values in one file does so in all.
-
-    Raises:
-        Fault: one is neither frame nor path, or a file cannot be read.
-        FileNotFoundError: there is no such file.
+    What marks missing values in one file does so in all. Fault is raised for what is neither frame nor path, and for a
+    file that cannot be read; FileNotFoundError if there is none.
     """
     frames, forms = dict[str, pl.DataFrame](), dict[str, TableFormat]()
     for name, table in tables.items():
@@ -107,8 +104,7 @@ def read_tables(tables: Mapping[str, Any]) -> dict[str, pl.DataFrame]:
 def read_file(path: Path, form: TableFormat, types: Mapping[str, Any]) -> pl.DataFrame | pl.LazyFrame:
     """Read columns of a file as polars types, given as such or by name; parquet lazily, whose columns have theirs.
 
-    Raises:
-        Fault: the file is damaged, or lacks a column, or a value is of another type.
+    Fault is raised for a damaged file, one that lacks a column, and a value of another type.
     """
     with _naming(path):
         if form.kind == "parquet":
@@ -298,11 +294,7 @@ def _pieces(path: Path, form: TableFormat) -> pl.DataFrame:
 
 
 def find_format(path: Path) -> TableFormat:
-    """Find out how the table in a file is written.
-
-    Raises:
-        Fault: it is neither delimited text nor JSON nor parquet, or it is damaged.
-    """
+    """Find out how a table is written; raise Fault for what is no delimited text, JSON or parquet, or is damaged."""
     with _naming(path):
         if path.is_dir() or path.suffix == ".parquet" or _starts(path, b"PAR1"):
             return TableFormat(kind="parquet")

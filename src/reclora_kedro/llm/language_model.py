@@ -166,11 +166,8 @@ def load_language_model(
             of a second. In a local folder, the names of the weights are checked, and that all are finite; of a GGUF
             file, the weights are neither read nor dequantised.
 
-    Raises:
-        FileNotFoundError: the file, folder or hub id does not exist or has no safetensors weights.
-        ImportError: ``quantization`` is set and bitsandbytes is not installed.
-        ValueError: ``dtype``, ``quantization`` or the architecture is not supported, or
-            :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
+    FileNotFoundError is raised for a source that does not exist, ImportError for ``quantization`` without bitsandbytes,
+    ValueError for what is not supported, or what :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

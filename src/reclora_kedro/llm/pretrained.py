@@ -64,11 +64,9 @@ modeling_utils.local_torch_dtype = ThreadDtype  # for good: restored after a loa
 def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     """Return ``kind.from_pretrained(source, ...)`` of one of transformers' Auto classes, from safetensors.
 
-    Progress bars are switched off without a terminal. With ``gguf_file``, weights are read from that file.
-
-    Raises:
-        OSError: the source does not exist, lacks a file, or holds invalid JSON; see `require_config`.
-        ValueError: it needs code, its weights are incomplete or no safetensors, or an adapter lies next to them.
+    Progress bars are switched off without a terminal. With ``gguf_file``, weights are read from that file. OSError is
+    raised for a source that does not exist, lacks a file, or holds invalid JSON, see `require_config`; ValueError for
+    one that needs code, whose weights are incomplete or no safetensors, or with an adapter next to them.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
@@ -199,12 +197,9 @@ def require_base_model_alone(source: str, **version: str) -> None:
 def require_safetensors(source: str, **version: str) -> None:
     """Refuse a model whose weights, as transformers would choose and read them, are not all safetensors.
 
-    No weights are fetched from a hub for this.
-
-    Raises:
-        OSError: config.json or the index is not valid JSON.
-        FileNotFoundError: a local folder has no safetensors weights.
-        ValueError: config.json or the index of weights names other files, or files outside the folder.
+    No weights are fetched from a hub for this. OSError is raised where config.json or the index is not valid JSON,
+    FileNotFoundError for a local folder without safetensors weights, ValueError where either names other files, or
+    files outside the folder.
     """
     weights = str(read_json(source, CONFIG_NAME, **version).get("transformers_weights") or SAFE_WEIGHTS_NAME)
     index = weights if weights.endswith(".index.json") else SAFE_WEIGHTS_INDEX_NAME
@@ -261,12 +256,8 @@ def cached_gguf(file: Path, dtype: torch.dtype | None) -> str:
 
     With `dtype` None, it holds the configuration and the tokenizer alone, which take a tenth of the time. Its name has
     a digest of the file, so that a changed file gets another folder. Each use verifies the folder's files and makes a
-    damaged folder again.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        PermissionError: the cache belongs to another user.
-        ValueError: the file is no GGUF file, or its architecture is unknown to transformers.
+    damaged folder again. PermissionError is raised for a cache of another user, ValueError for what is no GGUF file, or
+    of an architecture that is unknown to transformers.
     """
     if not file.is_file():
         raise FileNotFoundError(

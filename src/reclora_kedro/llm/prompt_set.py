@@ -52,9 +52,7 @@ def prompt_set(prompts: pl.DataFrame, use: str, gate_inputs: GateInputs | None =
 
     `prompts` has row, use, label and token_ids; `gate_inputs` are of at least these rows, in any order.
 
-    Raises:
-        MismatchError: a row has no gate input.
-        ValueError: there are no prompts of that use.
+    MismatchError is raised for a row without gate input, ValueError where there are no prompts of that use.
     """
     selected = prompts.filter(pl.col("use") == use)
     if selected.is_empty():

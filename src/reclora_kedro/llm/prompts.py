@@ -165,8 +165,7 @@ class PromptBuilder:
 
     A prompt over the budget loses the oldest events of its history, but never its question.
 
-    Raises:
-        ValueError: the budget exceeds the base LLM's context, or the template is no valid one.
+    ValueError is raised for a budget beyond the base LLM's context, and for a template that is no valid one.
     """
 
     def __init__(self, tokenizer: Any, template: str, config: PromptConfig, context_tokens: int) -> None:
@@ -181,8 +180,7 @@ class PromptBuilder:
             Frame with row, use, label, prompt, token_ids, dropped_history (items left out for the budget),
             shown_history (titles of the others, oldest first) and shown_likes (how many of these were liked).
 
-        Raises:
-            ValueError: the template does not fit a record, or a question alone exceeds the budget.
+        ValueError is raised where the template does not fit a record, or a question alone exceeds the budget.
         """
         texts, token_ids, dropped = fit_budget(self._encode, records, self._render, self._budget)
         histories = [record["history"][left_out:] for record, left_out in zip(records, dropped, strict=True)]
@@ -363,11 +361,8 @@ CHARACTERS = 2**20
 def call_bounded(function: Callable[[], str]) -> str:
     """Return ``function()``, computed in a fork of this process within bounds.
 
-    A process can be stopped at any point; a thread cannot, nor can Python while it loops in C.
-
-    Raises:
-        TimeoutError: it exceeded the time.
-        ValueError: it raised an error, whose text this is, or returned more characters; or the system cannot fork.
+    A process can be stopped at any point; a thread cannot, nor can Python while it loops in C. TimeoutError is raised
+    if it exceeded the time, ValueError with the text of its error, for more characters, or where a system cannot fork.
 
     Examples:
         >>> call_bounded(lambda: "text")

@@ -125,11 +125,9 @@ def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -
 def load_sentence_encoder(source: str, revision: str | None = None, device: str = "auto") -> SentenceEncoder:
     """Load a sentence encoder in the layout of sentence-transformers, from safetensors, without running remote code.
 
-    `source` is a hub id such as ``sentence-transformers/all-MiniLM-L6-v2``, or a local folder.
-
-    Raises:
-        FileNotFoundError: the folder or hub id does not exist, has no safetensors weights, or holds invalid JSON.
-        ValueError: its pooling is not supported, or :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
+    `source` is a hub id such as ``sentence-transformers/all-MiniLM-L6-v2``, or a local folder. FileNotFoundError is
+    raised if it does not exist or lacks a file, ValueError for a pooling that is not supported, or where
+    :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
     """
     from transformers import AutoModel, AutoTokenizer
 

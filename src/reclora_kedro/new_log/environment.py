@@ -329,8 +329,7 @@ IGNORED = "data/\nconf/local/\nconf/**/credentials*\n.viz/\n*.log\n*.log.*\n"
 def write_project(folder: Path) -> None:
     """Make a folder a project: its configuration, `.telemetry` that consents to none, `.gitignore` and pyproject.toml.
 
-    Raises:
-        FileExistsError: the folder has some of these already.
+    FileExistsError is raised for a folder that has some of these already.
     """
     if existing := [name for name in ("conf", "pyproject.toml") if (folder / name).exists()]:
         raise FileExistsError(

@@ -84,11 +84,7 @@ class Backtest:
     train: Train | None = None  # trains the retriever before each window, if it is a source
 
     def run(self) -> tuple[list[WindowRow], list[AuditRow]]:
-        """Return the metrics of all windows, and the audit of the last one.
-
-        Raises:
-            ValueError: an encoder learned from likes that windows test; or see `windows_of`.
-        """
+        """Return the metrics of all windows, and the audit of the last one; see `windows_of` for Faults."""
         if learned := [name for name in self.encoders if name in LEARNED_ENCODERS]:
             raise Fault(
                 Parameter("history.item_embedding.encoders"),

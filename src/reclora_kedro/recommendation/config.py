@@ -75,8 +75,7 @@ class RecommendationConfig(Block):
     def check_ids(self, users: pl.DataFrame, items: pl.DataFrame) -> None:
         """Warn of ids and patterns of `exclude_items` that are those of no item, as mistyped ones are.
 
-        Raises:
-            ValueError: an id of `exclude_items` or `users` is a number that is written in another way than the log's.
+        Fault is raised for an id of `exclude_items` or `users` that is written in another way than the log's.
         """
         named = listed(self.exclude_items, "item_id", EXCLUDE_ITEMS)
         typed(named, items.schema["item_id"], EXCLUDE_ITEMS)

@@ -48,11 +48,7 @@ def require_table(table: Any) -> pl.DataFrame:
 
 
 def candidate_table(table: Any, log: InteractionLog) -> pl.DataFrame:
-    """Return user_id (text) and item_index, null for an unknown one, of `recommendation_candidates`; warn of these.
-
-    Raises:
-        ValueError: the table is unfit or missing.
-    """
+    """Return user_id (text) and item_index, null for an unknown one, of `recommendation_candidates`; warn of these."""
     raw = RawColumns(require_table(table), "recommendation_candidates")
     ids = [raw.ids(name, "recommendation.candidates").cast(pl.String).alias(name) for name in ("user_id", "item_id")]
     pairs = pl.DataFrame(ids).drop_nulls().unique(maintain_order=True)
@@ -169,11 +165,8 @@ def lists_for_users(
 ) -> tuple[pl.DataFrame, ServedUsers]:
     """Return each user's best items now, best first, at most `limit` of them.
 
-    A user without events, or unknown to the log, gets the most popular items, without scores (a fallback).
-
-    Args:
-        users: ids; None for all of the log, or of the table.
-        table: the only items of each user, see `candidate_table`, also those that they took before.
+    A user without events, or unknown to the log, gets the most popular items, without scores (a fallback). No `users`
+    stand for all of the log, or of the table, which has the only items of each, also those that they took before.
 
     Returns:
         Frame with user_id, item_id, title, user_index (null for an unknown user), item_index, score (what

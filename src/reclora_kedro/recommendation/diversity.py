@@ -21,13 +21,9 @@ def marginal_relevance(
 
     where a list's order gives the ranks, so that scores of any scale do.
 
-    Args:
-        items: indices of each list's items in order, padded with `NO_ITEM`, shape (lists, n).
-        vectors: v of all items, shape (items, d).
-        strength: from 0, which keeps the order, to less than 1, of all lists or each.
-
-    Returns:
-        Shape (lists, min(limit, n)), padded with -1.
+    Items are indices of each list's items in order, (lists, n), padded with `NO_ITEM`; vectors are of all items,
+    (items, d). The strength, of all lists or each, is from 0, which keeps the order, to less than 1. Places, of shape
+    (lists, min(limit, n)), are padded with -1.
 
     Examples:
         >>> marginal_relevance(np.array([[0, 1, 2]]), np.array([[1, 0], [2, 0], [0, 1]]), 0.5, limit=2)

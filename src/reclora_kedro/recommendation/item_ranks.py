@@ -32,8 +32,7 @@ def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, len
 
     The lens ranks all items, as ``lens``, and what each method finds first, as ``item_knn_lens`` and so on.
 
-    Raises:
-        Fault: the likes are of a single user, or `config.baseline` names no method.
+    Fault is raised for likes of a single user, and where `config.baseline` names no method.
     """
     log = recommender.log
     list_makers = recommender.list_makers("candidates")

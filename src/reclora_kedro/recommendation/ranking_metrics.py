@@ -94,17 +94,8 @@ def compute_ranking_metrics(
     """Metrics of every model at every cutoff, means over likes, with intervals over users.
 
     Besides, the NDCG of every model is compared with that of the best baseline at the same cutoff, on the same draws of
-    users.
-
-    Args:
-        item_ranks: one line per row and model: row, user_index, model, rank, candidates and top_items, see
-            `rank_likes`; the same rows for all models.
-        among_first: further lengths, of which the hit rate alone is told.
-        metrics: `OWN_METRICS`, and further ones.
-
-    Raises:
-        MismatchError: the models ranked different rows.
-        ValueError: the rows are of fewer than two users.
+    users. See `rank_likes` for `item_ranks`, of the same rows for all models (else MismatchError is raised, and
+    ValueError for rows of fewer than two users). Of the further lengths `among_first`, the hit rate alone is told.
     """
     _require_same_rows_of_users(item_ranks)
     records = list[dict[str, Any]]()
@@ -203,9 +194,7 @@ def compute_beyond_accuracy(
 ) -> list[BeyondAccuracyRow]:
     """Return the metrics of every model's lists at every cutoff, for all rows and for each segment of `segment_likes`.
 
-    Args:
-        item_ranks: see `rank_likes`; the popular items that serendipity compares with are those of the model
-            `popularity`, without which it is undefined.
+    The popular items that serendipity compares with are those of the model `popularity`, without which it is undefined.
     """
     catalogue = Catalogue.from_log(log)
     popular, likes = item_ranks.filter(model="popularity"), item_ranks.filter(model=item_ranks["model"][0])

@@ -48,8 +48,7 @@ class Window:
 def bounds_of_windows(seconds: np.ndarray, config: BacktestConfig) -> list[int]:
     """Return the first second of each window, two that come before the tested ones included, and that after the log.
 
-    Raises:
-        ValueError: the log is too short, or its times are too coarse.
+    Fault is raised for a log that is too short, or whose times are too coarse.
 
     Examples:
         >>> config = BacktestConfig(windows=2, share=0.5, days=None, likes=None)
@@ -126,9 +125,7 @@ def windows_of(
     """Yield the windows with what was fitted before each, the one that teaches first.
 
     Popularity and facts of items count events until each like's own moment, as a service that is updated at once would.
-
-    Raises:
-        ValueError: the log has no times, is too short, or a window has likes of fewer than two users.
+    Fault is raised for a log without times or too short, and for a window with likes of fewer than two users.
     """
     if not log.shared_clock:
         raise Fault(

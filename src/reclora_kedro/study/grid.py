@@ -33,8 +33,7 @@ class Cell:
     def parameters(self, declared: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings as nested blocks; ``{like: name, ...}`` copies and changes an entry of `declared`.
 
-        Raises:
-            ValueError: `declared` has no entry of that name in the same block.
+        ValueError is raised if `declared` has no entry of that name in the same block.
 
         Examples:
             >>> declared = {"history": {"short": {"retrieved": {"kind": "retrieved", "k": 5}}}}
@@ -66,9 +65,6 @@ def load_grids(
     names: str | Sequence[str], files: Mapping[str, Callable[[], Any]]
 ) -> dict[str, GridConfig | SearchConfig]:
     """Load grids and searches by name (`study.grid`); `files` holds a loader of each file by name.
-
-    Raises:
-        ValueError: a name is unknown, or a file is not a valid grid.
 
     Examples:
         >>> load_grids("ranks", {"rank": dict})

@@ -39,13 +39,9 @@ class Material:
 
 
 class Step:
-    """A step that ``base_model.steps`` may name: each module has one subclass.
+    """A step that ``base_model.steps`` may name: each module has one subclass."""
 
-    Attributes:
-        has_teacher: whether it reads `Material.teacher`.
-    """
-
-    has_teacher: ClassVar[bool] = False
+    has_teacher: ClassVar[bool] = False  # whether it reads `Material.teacher`
 
     @staticmethod
     def remaining_layers(model: Any, layers: int, config: BaseModelConfig) -> int:

@@ -109,10 +109,8 @@ def fresh_retriever(texts: Tensor, training_items: Tensor, config: RetrieverConf
 def grow_retriever(retriever: Retriever, log: InteractionLog) -> Retriever:
     """Extend a frozen retriever to a log with more items, which must follow its own; scores of these do not change.
 
-    New items are found by their texts if it reads texts, and rank last otherwise.
-
-    Raises:
-        MismatchError: the log has fewer items.
+    New items are found by their texts if it reads texts, and rank last otherwise. MismatchError is raised for a log
+    with fewer items.
     """
     trained, items = retriever.sizes.items, log.items.height
     if items < trained:

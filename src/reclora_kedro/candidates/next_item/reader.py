@@ -57,9 +57,7 @@ class RetrieverReader:
 
         A user without events gets the popularity in the training split; items that cannot be scored come last. Items of
         a user's events before the flat index `until` of a moment score minus infinity.
-
-        Yields:
-            Places of a block among the moments, and scores, float32 on the device, shape (places, items).
+        Each block comes as its places among the moments, and scores, float32 on the device, shape (places, items).
         """
         step = max(1, SCORES_AT_ONCE // len(self._vectors))
         for start in range(0, moments.height, step):
@@ -99,10 +97,7 @@ def with_retrieved_negatives(log: InteractionLog, retriever: Retriever, first: i
 
     Each is drawn from the `first` items with the highest scores for the history that it shares with its like, without
     items that the user takes until the split ends; it stays unchanged if none is left. Rated samples and test samples
-    stay.
-
-    Raises:
-        ValueError: no negative was drawn, or the log's negatives are impressions without a click.
+    stay. ValueError is raised where no negative was drawn, or all are impressions without a click.
     """
     random = np.random.default_rng(seed)
     own_item = pl.Series(log.sequences.item_index).gather(log.samples["event"])
@@ -132,10 +127,7 @@ class ItemIndex:
     k-means divides the vectors into lists, where each number of a vector is kept in 4 bits. A search reads the lists
     whose centroids have the greatest products with the state, and computes exact products of the best items there
     (Faiss's IVF, PQ and refinement). The index is built in one thread, so that it is the same for a seed.
-
-    Args:
-        vectors: float32, shape (n, dim), n at least 16.
-        items: their items' indices, int64, shape (n,).
+    Vectors are float32, (n, dim), n at least 16; `items` has their items' indices, int64, (n,).
     """
 
     def __init__(self, vectors: np.ndarray, items: np.ndarray, seed: int) -> None:

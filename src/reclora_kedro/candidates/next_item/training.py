@@ -50,10 +50,8 @@ def fit_retriever(
         The frozen retriever on the CPU, and one record per epoch: epoch, loss (mean over positions, nats), hit_rate and
         ndcg (of the validation likes at `CUTOFF`, each among all items that its history lacks), and seconds.
 
-    Raises:
-        FloatingPointError: the loss is not finite.
-        ShardError: the workers failed.
-        ValueError: there is no next item to train or validate on, or there are more workers than parts.
+    FloatingPointError is raised for a loss that is not finite, ShardError where workers failed, ValueError where there
+    is no next item to train or validate on, or there are more workers than parts.
     """
     engine.require_parts(config.batch_parts, "retriever")
     return train_together(partial(_fit, log, config, checkpoints), engine, "train the retriever")
@@ -278,13 +276,9 @@ def sampled_cross_entropy(states: Tensor, own: Tensor, sampled: Tensor, same: Te
 
     Each sampled item's exponential is divided by its inclusion probability, so that their sum is an unbiased estimate
     of the sum over the catalogue (Bengio and Senécal 2008).
-
-    Args:
-        states: shape (n, dim).
-        own: vectors of the targets, shape (n, dim).
-        sampled: vectors of distinct sampled items, shape (m, dim).
-        same: whether a sampled item is the state's target, which must not count twice, shape (n, m).
-        log_inclusion: log of each sampled item's inclusion probability, shape (m,).
+    `own` are vectors of the targets, (n, dim), as states are, `sampled` those of distinct sampled items, (m, dim), and
+    `log_inclusion`, (m,), logs of their inclusion probabilities; `same`, (n, m), says where a sampled item is the
+    state's target, which must not count twice.
     """
     logits = (states @ sampled.T - log_inclusion).masked_fill(same, -torch.inf)
     logits = torch.cat([(states * own).sum(dim=1, keepdim=True), logits], dim=1)
@@ -296,8 +290,7 @@ def sampled_cross_entropy(states: Tensor, own: Tensor, sampled: Tensor, same: Te
 def draw_items(events: Tensor, draws: int) -> tuple[Tensor, Tensor]:
     """Draw items with replacement, half of them uniformly, half in proportion to their training events, shape (items,).
 
-    Returns:
-        The distinct items in ascending order, and the logs of their inclusion probabilities.
+    The distinct items are in ascending order, and come with the logs of their inclusion probabilities.
     """
     shares = 0.5 / len(events) + 0.5 * events / events.sum()
     items = torch.multinomial(shares, draws, replacement=True).unique()
