@@ -91,8 +91,8 @@ def plot_backtest(metrics: Records, baselines: Styles) -> go.Figure:
         own: Records = [record for record in metrics if record["model"] == model]
         for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
             days, values = [record["from"] for record in own], [record[metric] for record in own]
-            shown = {"name": model, "error_y": error_bars(own, metric), "hovertemplate": "%{y:.3f} from %{x}"}
-            add_curve(figure, style, days, values, showlegend=col == 1, row=1, col=col, **shown)
+            shown: dict[str, Any] = {"name": model, "showlegend": col == 1, "hovertemplate": "%{y:.3f} from %{x}"}
+            add_curve(figure, style, days, values, error_y=error_bars(own, metric), row=1, col=col, **shown)
     return figure.update_xaxes(title="first day of the window").update_yaxes(rangemode="tozero")
 
 
@@ -156,10 +156,10 @@ def plot_calibration(paired: PairedScores, baselines: Styles) -> go.Figure:
         diagonal="perfect calibration",
     )
     for (model, style), table, gap in zip(model_styles(paired.models, baselines).items(), tables, gaps, strict=True):
-        scores, shares, rows = table.to_dict(as_series=False).values()
+        scores, likes, counts = table.to_dict(as_series=False).values()
         hover = "scored %{x:.3f}, liked %{y:.1%}, %{customdata:,} rows"
         name = f"{model} ({100 * gap:.1f} off)"
-        add_curve(figure, style, scores, shares, customdata=rows, name=name, hovertemplate=hover)
+        add_curve(figure, style, scores, likes, customdata=counts, name=name, hovertemplate=hover)
     return figure
 
 
@@ -189,10 +189,10 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
     for (model, log), style in zip(training_logs.items(), model_styles(training_logs, {}).values(), strict=True):
         thin: dict[str, Any] = {"size": 0, "opacity": 0.55}
         for column, col, drawn in (("train_loss", 1, thin), ("validation_loss", 1, {}), ("validation_auc", 2, {})):
-            rows, values = (log.drop_nulls(column)[name].to_list() for name in ("rows", column))
+            seen, values = (log.drop_nulls(column)[name].to_list() for name in ("rows", column))
             hover = f"{'training' if drawn else 'validation'} %{{y:.4f}} after %{{x:,}} rows"
             shown = {"name": model, "showlegend": col == 2, "hovertemplate": hover, **drawn}
-            add_curve(figure, style, rows, values, row=1, col=col, **shown)
+            add_curve(figure, style, seen, values, row=1, col=col, **shown)
     figure.update_xaxes(title="Training rows seen (log scale)", type="log", dtick=1)
     return figure.update_yaxes(title="Log loss (nats per row)", col=1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import formats
@@ -32,9 +32,9 @@ def plot_axes(results: Records) -> go.Figure:
         figure.update_yaxes(title=grid.label, row=row, col=1)
         for model, points in grouped(grid.summarise([axis]), "model").items():
             settings, reached = zip(*((point["place"][axis], point[grid.metric]) for point in points), strict=True)
-            shown = {"name": model, "showlegend": model not in drawn, "error_y": error_bars(points, grid.metric)}
-            hover = f"%{{x}}: {grid.label} %{{y:.4f}}"
-            add_curve(figure, styles[model], settings, reached, hovertemplate=hover, row=row, col=1, **shown)
+            hover, bars = f"%{{x}}: {grid.label} %{{y:.4f}}", error_bars(points, grid.metric)
+            shown: dict[str, Any] = {"name": model, "showlegend": model not in drawn, "hovertemplate": hover}
+            add_curve(figure, styles[model], settings, reached, error_y=bars, row=row, col=1, **shown)
             drawn.add(model)
     counts = sorted({len(grid.seeds) for grid in grids})
     seeds, level = " or ".join(map(str, counts)), formats.level(results[0]["confidence"])
@@ -64,7 +64,7 @@ def plot_frontier(results: Records) -> go.Figure:
         for col, cost in ((1, "ms_per_row"), (2, "train_seconds")):
             measured = [point for point in points if point["model"] == model and point[cost] is not None]
             costs, reached, cells = ([point[name] for point in measured] for name in (cost, "reached", "cell"))
-            shown = {"name": model, "text": cells, "hovertemplate": "%{text}: %{y:.4f}, %{x:.3g}"}
+            shown: dict[str, Any] = {"name": model, "text": cells, "hovertemplate": "%{text}: %{y:.4f}, %{x:.3g}"}
             add_curve(figure, style, costs, reached, mode="markers", showlegend=col == 1, row=1, col=col, **shown)
     figure.update_xaxes(title="Milliseconds per scored row (log scale)", type="log", col=1)
     figure.update_xaxes(title="Seconds of training (log scale)", type="log", col=2)
