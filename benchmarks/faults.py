@@ -12,16 +12,19 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
+import polars as pl
 from results import publish
 from running import ROOT
 from tqdm import tqdm
@@ -47,9 +50,11 @@ class Trial:
 
     def __init__(self, clean: Path, folder: Path, seed: str) -> None:
         self.clean, self.project, self.random = clean, folder / "project", random.Random(seed)
+        self.seconds = float((clean / "seconds").read_text()) if (clean / "seconds").exists() else 0.0
+        self.place = int(seed.rpartition(".")[2])
         self.number = self.random.randrange(len(SETTINGS))  # of the settings of the earlier run
-        shutil.copytree(clean / str(self.number), self.project)
-        self.seconds = float((clean / "seconds").read_text())
+        before = "forgetting/before" if seed.startswith("forgettings") else str(self.number)
+        shutil.copytree(clean / before, self.project)
 
     def kills(self) -> str:
         """Kill a run at a random moment, up to three times, and give the same command again."""
@@ -95,6 +100,20 @@ class Trial:
         done, _ = run(self.project, {}, runner=runner)
         return REFUSED if not done and stored(self.project) == before else SILENT
 
+    def forgettings(self) -> str:
+        """Kill a forgetting at the next of its places, type it again, and search all that is left by content."""
+        from dying import FORGETTING, forget_and_die_at
+        from forked import exit_code
+        from projects import kedro_command
+        from reclora_kedro import commands
+
+        place = FORGETTING[self.place % len(FORGETTING)]
+        killed = exit_code(forget_and_die_at, self.project, FORGOTTEN, place)
+        kedro_command(commands.forget, self.project, FORGET)
+        left, same = named_files(self.project), kept(self.project) == kept(self.clean / "forgetting/after")
+        print(place, killed, left, same, file=sys.stderr)
+        return IDENTICAL if killed == -signal.SIGKILL and not left and same else SILENT if left else DIFFERENT
+
     def _compare(self, number: int, **arguments: Any) -> str:
         done, output = run(self.project, SETTINGS[number], **arguments)
         left = list(self.project.glob("data/**/.unfinished-*"))
@@ -104,7 +123,63 @@ class Trial:
         return DIFFERENT
 
 
-KINDS = ("kills", "edits", "flips", "runners")
+KINDS = ("kills", "edits", "flips", "runners", "forgettings")
+FORGOTTEN = "quokka-4x"  # id of the user that is forgotten, which no other text has in it
+FORGET = {"forget": {"users": [FORGOTTEN], "erase": True}}
+
+
+def make_forgetting(folder: Path) -> None:
+    """A finished project whose ids are texts, with a journal, and the same after one clean forgetting."""
+    from projects import kedro_command, kedro_run
+    from reclora_kedro import commands
+
+    before, after = folder / "forgetting/before", folder / "forgetting/after"
+    before.mkdir(parents=True)
+    copy_project(before)
+    for name in ("interactions", "users", "new_interactions"):
+        file = before / f"data/01_raw/fabricated/{name}.csv"
+        table = pl.read_csv(file, infer_schema=False)
+        table.with_columns(user_id=pl.format("quokka-{}x", "user_id")).write_csv(file)
+    kedro_run(before)
+    kedro_run(before, pipeline_names=["update"])
+    (journal := before / "data/test/01_raw/service/journal.sqlite").parent.mkdir(parents=True)
+    with closing(sqlite3.connect(journal)) as database:  # as an earlier release left it, without checksums
+        database.executescript(
+            "CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, "
+            "user_id TEXT NOT NULL, item_id TEXT NOT NULL, rating REAL, timestamp INTEGER NOT NULL, request_id TEXT);"
+            "CREATE TABLE dropped_users (user_id TEXT PRIMARY KEY, timestamp INTEGER NOT NULL);"
+            f"INSERT INTO events VALUES (1, 'a', '{FORGOTTEN}', '5', 4, 890009000, NULL), "
+            f"(2, 'b', 'quokka-5x', '5', 4, 890009000, NULL), (3, 'c', '{FORGOTTEN}', '6', 4, 890009001, NULL);"
+        )
+    shutil.copytree(before, after)
+    kedro_command(commands.forget, after, FORGET)
+    assert named_files(before)
+    assert not named_files(after)
+
+
+def named_files(project: Path) -> list[str]:
+    """The files of a project, but for raw tables, in which the user's id is found: in bytes, or in cells of a table."""
+    tables = {".parquet": pl.read_parquet, ".arrow": pl.read_ipc}
+    found = []
+    for file in sorted(path for path in project.rglob("*") if path.is_file()):
+        named = FORGOTTEN.encode() in file.read_bytes()
+        if file.suffix in tables:
+            named |= any(FORGOTTEN in str(cell) for column in tables[file.suffix](file) for cell in column.to_list())
+        if named and "fabricated" not in file.parts:
+            found.append(str(file.relative_to(project)))
+    return found
+
+
+def kept(project: Path) -> dict[str, Any]:
+    """What must be there of the others: tables, log and weights in use, lists, and events of the journal."""
+    from projects import catalog_of
+
+    catalog = catalog_of(project)
+    in_use = {name: catalog.stored(name).content for name in catalog.load("champion")["versions"]}
+    with closing(sqlite3.connect(project / "data/test/01_raw/service/journal.sqlite")) as journal:
+        events = journal.execute("SELECT event_id, user_id, item_id FROM events").fetchall()
+    lists = (project / "data/test/07_model_output/recommendations.csv").read_text()
+    return in_use | {"events": events, "lists": lists}
 
 
 def bad_inputs(folder: Path) -> Counter[str]:
@@ -202,7 +277,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         clean = Path(folder)
-        make_clean_runs(clean)
+        if {*arguments.kinds} != {"forgettings"}:
+            make_clean_runs(clean)
+        if "forgettings" in arguments.kinds and arguments.trials:
+            make_forgetting(clean)
 
         def outcome(trial: tuple[str, int]) -> tuple[str, str]:
             kind, number = trial

@@ -14,6 +14,7 @@ from projects import kedro_command, kedro_run
 from reclora_kedro import cells, commands
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.distributed.checkpoints import CheckpointStore
+from reclora_kedro.serving import journal_databases
 
 
 def dying_at(kill_at, function, *arguments, **named):
@@ -74,6 +75,43 @@ def forget_and_die(project, user, number):
     TemporaryDirectory.cleanup = clean_up_or_die
     settings = {"forget": {"users": [user], "erase": True}}
     kedro_command(commands.forget, project, settings, only_missing_outputs=True)
+
+
+FORGETTING = (
+    *("interactions", "log", "forgotten_users", "lens", "forget_report", "champion"),  # before these are saved
+    *("journal", "recommendations_csv"),  # after its events are erased, and before its lines are
+    *("erasing 1", "erasing 20"),  # while this version is only half erased
+    "certificate",  # before it is finished
+)
+"""Places at which a forgetting can be killed, in the order in which it comes to them."""
+
+
+def forget_and_die_at(project, user, place):
+    """Forget a user and erase, in a process that is killed at one of these places."""
+    if place.startswith("erasing"):
+        return forget_and_die(project, user, int(place.removeprefix("erasing ")))
+    save, erase, write = AtomicCatalog.save, journal_databases.erase_events, commands._write
+
+    def save_or_die(catalog, name, data):
+        if name == place:
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(catalog, name, data)
+
+    def erase_and_die(*arguments):
+        erase(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def write_or_die(file, certificate):
+        if certificate["finished"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(file, certificate)
+
+    AtomicCatalog.save = save_or_die
+    if place == "journal":
+        journal_databases.erase_events = erase_and_die
+    if place == "certificate":
+        commands._write = write_or_die
+    kedro_command(commands.forget, project, {"forget": {"users": [user], "erase": True}})
 
 
 class DyingStore(CheckpointStore):
