@@ -1,4 +1,4 @@
-"""Kill, edit and damage runs of the small environment, and count how they end.
+"""Kill, edit and damage runs of the small environment, updates and rollbacks, and count how they end.
 
     python benchmarks/faults.py --trials 100
 
@@ -50,11 +50,13 @@ class Trial:
 
     def __init__(self, clean: Path, folder: Path, seed: str) -> None:
         self.clean, self.project, self.random = clean, folder / "project", random.Random(seed)
-        self.seconds = float((clean / "seconds").read_text()) if (clean / "seconds").exists() else 0.0
         self.place = int(seed.rpartition(".")[2])
         self.number = self.random.randrange(len(SETTINGS))  # of the settings of the earlier run
-        before = "forgetting/before" if seed.startswith("forgettings") else str(self.number)
+        kind = seed.partition(" ")[0]
+        before = BEFORE.get(kind, str(self.number))
         shutil.copytree(clean / before, self.project)
+        seconds = clean / f"seconds of {kind}"
+        self.seconds = float((seconds if seconds.exists() else clean / "seconds").read_text())
 
     def kills(self) -> str:
         """Kill a run at a random moment, up to three times, and give the same command again."""
@@ -114,6 +116,25 @@ class Trial:
         print(place, killed, left, same, file=sys.stderr)
         return IDENTICAL if killed == -signal.SIGKILL and not left and same else SILENT if left else DIFFERENT
 
+    def updates(self) -> str:
+        """Kill an update at random moments, up to three times, and type it again."""
+        return self._killed("update", "updated")
+
+    def rollbacks(self) -> str:
+        """Kill a rollback likewise: typed again, it goes no further back."""
+        return self._killed("rollback", "rolled back")
+
+    def _killed(self, pipeline: str, after: str) -> str:
+        done, output, kills = False, "", self.random.randint(1, 3)
+        for kill_after in [*(self.random.uniform(0, self.seconds) for _ in range(kills)), None]:
+            if not done:
+                done, output = run(self.project, {}, kill_after, pipeline_names=[pipeline])
+        left = list(self.project.glob("data/**/.unfinished-*"))
+        if done and not left and current_model(self.project) == current_model(self.clean / after):
+            return IDENTICAL
+        print(output, left, file=sys.stderr)
+        return DIFFERENT
+
     def _compare(self, number: int, **arguments: Any) -> str:
         done, output = run(self.project, SETTINGS[number], **arguments)
         left = list(self.project.glob("data/**/.unfinished-*"))
@@ -123,9 +144,21 @@ class Trial:
         return DIFFERENT
 
 
-KINDS = ("kills", "edits", "flips", "runners", "forgettings")
+KINDS = ("kills", "edits", "flips", "runners", "updates", "rollbacks", "forgettings")
+BEFORE = {"updates": "0", "rollbacks": "updated", "forgettings": "forgetting/before"}
+"""The clean project that a trial of these kinds begins with."""
 FORGOTTEN = "quokka-4x"  # id of the user that is forgotten, which no other text has in it
 FORGET = {"forget": {"users": [FORGOTTEN], "erase": True}}
+
+
+def make_updates(folder: Path) -> None:
+    """What a finished project is after an update, and after the rollback of it, and the seconds that each takes."""
+    for kind, pipeline, after in (("updates", "update", "updated"), ("rollbacks", "rollback", "rolled back")):
+        shutil.copytree(folder / BEFORE[kind], folder / after)
+        command = [sys.executable, "-m", "kedro", "run", "--env", "test", "--pipelines", pipeline]
+        subprocess.run(command, cwd=folder / after, check=True, capture_output=True)
+        manifest = max(folder.glob(f"{after}/data/test/08_reporting/run_manifest.json/*/run_manifest.json"))
+        (folder / f"seconds of {kind}").write_text(str(json.loads(manifest.read_text())["seconds"]))
 
 
 def make_forgetting(folder: Path) -> None:
@@ -180,6 +213,16 @@ def kept(project: Path) -> dict[str, Any]:
         events = journal.execute("SELECT event_id, user_id, item_id FROM events").fetchall()
     lists = (project / "data/test/07_model_output/recommendations.csv").read_text()
     return in_use | {"events": events, "lists": lists}
+
+
+def current_model(project: Path) -> dict[str, str]:
+    """What the current model names, by content, and why it is the one, without its versions."""
+    newest = max(project.glob("data/test/**/champion.json/*/champion.json"))
+    model, named = json.loads(newest.read_text()), {}
+    for entry, version in model["versions"].items():
+        [record] = project.glob(f"data/test/0[2-8]*/{entry}*/{version}/provenance.json")
+        named[entry] = json.loads(record.read_text())["content"]
+    return named | {"chosen": model["decision"]["chosen"]}
 
 
 def bad_inputs(folder: Path) -> Counter[str]:
@@ -277,10 +320,13 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         clean = Path(folder)
-        if {*arguments.kinds} != {"forgettings"}:
-            make_clean_runs(clean)
+        make_clean_runs(clean)
         if "forgettings" in arguments.kinds and arguments.trials:
             make_forgetting(clean)
+
+        make_clean_runs(clean)
+        if {"updates", "rollbacks"} & {*arguments.kinds} and arguments.trials:
+            make_updates(clean)
 
         def outcome(trial: tuple[str, int]) -> tuple[str, str]:
             kind, number = trial

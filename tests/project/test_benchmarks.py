@@ -357,7 +357,7 @@ def test_faults(benchmarks):
         benchmarks.patch.setattr(module, table, getattr(module, table)[:2])
     tables = benchmarks.tables("faults", "--trials", 0)
     outcomes = {row["kind"]: row["refused before it wrote"] for row in tables["How trials ended"]}
-    kinds = {"kills": 0, "edits": 0, "flips": 0, "runners": 0, "forgettings": 0}
+    kinds = dict.fromkeys(("kills", "edits", "flips", "runners", "updates", "rollbacks", "forgettings"), 0)
     assert outcomes == kinds | {"bad inputs": 2, "bad parameters": 2}
 
 

@@ -34,6 +34,13 @@ class DyingTable(EagerPolarsDataset):
 '''
 
 
+def test_a_log_file_that_cannot_be_written_leaves_no_stack_trace(fabricated_project, capfd):
+    (fabricated_project / "kedro.log").mkdir()
+    arguments = ("run", "--env", "test", "--pipelines", "ingestion")
+    assert exit_code(type_command, fabricated_project, *arguments) == 0
+    assert "Logging error" not in capfd.readouterr().err
+
+
 def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project):
     before = stored(fabricated_project)
     (fabricated_project / "data/test").mkdir()

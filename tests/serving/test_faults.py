@@ -23,6 +23,7 @@ from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, serve, service_co
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.connections import RESERVE
 from reclora_kedro.serving.guard import Guard
+from reclora_kedro.serving.journal_databases import SqliteFile
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.service import Service
 
@@ -185,6 +186,25 @@ def test_events_that_do_not_fit_on_the_disk_are_refused_and_answers_go_on(tmp_pa
         assert (unready.status_code, unready.json()["title"]) == (503, "Events cannot be stored and read")
         service.journal._connection.driver.set_authorizer(None)
         assert client.get("/health/ready").status_code == client.get("/health/ready").status_code == 200
+
+
+def test_a_journal_that_cannot_be_written_is_known_before_the_first_event(tmp_path, current_model, monkeypatch):
+    connect = SqliteFile.connect
+
+    def connect_read_only(database):
+        connection = connect(database)
+        connection.driver.execute("PRAGMA query_only = ON")
+        return connection
+
+    monkeypatch.setattr(SqliteFile, "connect", connect_read_only)
+    service = Service(service_config(tmp_path), lambda: current_model, Metrics())
+    end = monotonic() + 10
+    while service.journal.fault is None and monotonic() < end:
+        sleep(0.01)
+    with TestClient(create_app(service)) as client:
+        unready = client.get("/health/ready")
+        assert (unready.status_code, unready.json()["title"]) == (503, "Events cannot be stored and read")
+        assert client.post("/recommend", json={"user": "2"}).json()["items"]
 
 
 def test_an_answer_that_nobody_waits_for_is_not_made(tmp_path):

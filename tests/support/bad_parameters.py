@@ -47,6 +47,10 @@ FREE = {  # checked by whoever reads them, or as another one is
     "study.grid",
     "service.journal",
 }
+NAMED = {  # whose keys are names that the user gives, so that a wrong one is judged by its value
+    *(f"ingestion.interactions.{name}" for name in ("columns", "drop", "unknown_ids")),
+}
+CHOSEN = {f"finetuning.variants.{name}.adapter.method" for name in ("shared_lora", "reclora")}  # or a module's path
 SHARES = {  # from 0 up to but without 1
     "backtest.share",
     "bootstrap.confidence",
@@ -185,7 +189,8 @@ def wrong_values(
                 "finetuning",
                 "update",
             ):  # these are read by their blocks
-                yield f"{path}.hidden_dims", 3, "is no parameter. The nearest one is"
+                unknown = "input should be" if path in NAMED else "is no parameter. The nearest one is"
+                yield f"{path}.hidden_dims", 3, unknown
                 yield path, [1], "dictionary"
             yield from wrong_values(value, f"{path}.", nullable, shares)
         elif isinstance(value, bool):
@@ -200,6 +205,8 @@ def wrong_values(
                 yield path, 2**32, "input should be less than"
         elif path.endswith("_day"):
             yield from ((path, bad, "date") for bad in (3.5, "yesterday", {"a": 1}))
+        elif path in CHOSEN:
+            yield from ((path, bad, "is unknown: choose one of") for bad in (3.5, {"a": 1}))
         elif isinstance(value, str):
             yield from ((path, bad, "should be") for bad in (3.5, {"a": 1}))
         elif isinstance(value, list):
