@@ -52,17 +52,17 @@ class Trial:
         self.clean, self.project, self.random = clean, folder / "project", random.Random(seed)
         self.place = int(seed.rpartition(".")[2])
         self.number = self.random.randrange(len(SETTINGS))  # of the settings of the earlier run
-        kind = seed.partition(" ")[0]
-        before = BEFORE.get(kind, str(self.number))
-        shutil.copytree(clean / before, self.project)
-        seconds = clean / f"seconds of {kind}"
-        self.seconds = float((seconds if seconds.exists() else clean / "seconds").read_text())
+        shutil.copytree(clean / BEFORE.get(seed.partition(" ")[0], str(self.number)), self.project)
+
+    def _seconds(self, pipeline: str = "run") -> float:
+        """The seconds that a clean run takes."""
+        return float((self.clean / f"seconds of {pipeline}").read_text())
 
     def kills(self) -> str:
         """Kill a run at a random moment, up to three times, and give the same command again."""
         number = self.random.randrange(len(SETTINGS))
         for _ in range(self.random.randint(1, 3)):
-            run(self.project, SETTINGS[number], self.random.uniform(0, self.seconds))
+            run(self.project, SETTINGS[number], self.random.uniform(0, self._seconds()))
         return self._compare(number)
 
     def edits(self) -> str:
@@ -70,7 +70,7 @@ class Trial:
         sequence = Sequence(self.project, self.random.random())
         for _ in range(self.random.randint(1, 3)):
             sequence.edit()
-            moment = self.random.uniform(0, 1.5 * self.seconds)
+            moment = self.random.uniform(0, 1.5 * self._seconds())
             run(self.project, sequence.settings, moment, only_missing_outputs=True)
         sequence.edit()
         if sequence.changed_rating:
@@ -126,7 +126,7 @@ class Trial:
 
     def _killed(self, pipeline: str, after: str) -> str:
         done, output, kills = False, "", self.random.randint(1, 3)
-        for kill_after in [*(self.random.uniform(0, self.seconds) for _ in range(kills)), None]:
+        for kill_after in [*(self.random.uniform(0, self._seconds(pipeline)) for _ in range(kills)), None]:
             if not done:
                 done, output = run(self.project, {}, kill_after, pipeline_names=[pipeline])
         left = list(self.project.glob("data/**/.unfinished-*"))
@@ -158,7 +158,7 @@ def make_updates(folder: Path) -> None:
         command = [sys.executable, "-m", "kedro", "run", "--env", "test", "--pipelines", pipeline]
         subprocess.run(command, cwd=folder / after, check=True, capture_output=True)
         manifest = max(folder.glob(f"{after}/data/test/08_reporting/run_manifest.json/*/run_manifest.json"))
-        (folder / f"seconds of {kind}").write_text(str(json.loads(manifest.read_text())["seconds"]))
+        (folder / f"seconds of {pipeline}").write_text(str(json.loads(manifest.read_text())["seconds"]))
 
 
 def make_forgetting(folder: Path) -> None:
@@ -215,14 +215,16 @@ def kept(project: Path) -> dict[str, Any]:
     return in_use | {"events": events, "lists": lists}
 
 
-def current_model(project: Path) -> dict[str, str]:
-    """What the current model names, by content, and why it is the one, without its versions."""
-    newest = max(project.glob("data/test/**/champion.json/*/champion.json"))
-    model, named = json.loads(newest.read_text()), {}
-    for entry, version in model["versions"].items():
-        [record] = project.glob(f"data/test/0[2-8]*/{entry}*/{version}/provenance.json")
-        named[entry] = json.loads(record.read_text())["content"]
-    return named | {"chosen": model["decision"]["chosen"]}
+def current_model(project: Path) -> dict[str, Any]:
+    """The contents of the versions that the current model names, by entry, and why it is the one."""
+    from kedro_provenance.archive import Archive
+    from projects import catalog_of
+
+    catalog = catalog_of(project)
+    model = catalog.load("champion")
+    versions = Archive(catalog, []).versions()
+    named = {each.entry: each.content for each in versions if model["versions"].get(each.entry) == each.version}
+    return named | {"chosen": model["decision"]["chosen"], "number": len(model["versions"])}
 
 
 def bad_inputs(folder: Path) -> Counter[str]:
@@ -319,14 +321,13 @@ def main() -> None:
             print(getattr(Trial(Path(clean), Path(folder), f"{kind} {seed}"), kind)())
         return
     with tempfile.TemporaryDirectory() as folder:
-        clean = Path(folder)
-        make_clean_runs(clean)
-        if "forgettings" in arguments.kinds and arguments.trials:
-            make_forgetting(clean)
-
-        make_clean_runs(clean)
-        if {"updates", "rollbacks"} & {*arguments.kinds} and arguments.trials:
+        clean, kinds = Path(folder), {*arguments.kinds} if arguments.trials else set()
+        if kinds - {"forgettings"}:
+            make_clean_runs(clean, SETTINGS if kinds & {"kills", "edits", "flips", "runners"} else SETTINGS[:1])
+        if kinds & {"updates", "rollbacks"}:
             make_updates(clean)
+        if "forgettings" in kinds:
+            make_forgetting(clean)
 
         def outcome(trial: tuple[str, int]) -> tuple[str, str]:
             kind, number = trial
@@ -356,9 +357,9 @@ def main() -> None:
     publish("faults", {"How trials ended": rows}, figure)
 
 
-def make_clean_runs(folder: Path) -> None:
+def make_clean_runs(folder: Path, chosen: tuple[dict[str, Any], ...]) -> None:
     """A finished project for each of the settings, and the seconds that a run takes."""
-    for number, settings in enumerate(tqdm(SETTINGS, desc="clean runs", disable=None)):
+    for number, settings in enumerate(tqdm(chosen, desc="clean runs", disable=None)):
         project = folder / str(number)
         project.mkdir()
         copy_project(project)
@@ -366,7 +367,7 @@ def make_clean_runs(folder: Path) -> None:
         command = [sys.executable, "-m", "kedro", "run", "--env", "test", *(["--params", params] if params else [])]
         subprocess.run(command, cwd=project, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         (manifest,) = project.glob("data/test/08_reporting/run_manifest.json/*/run_manifest.json")
-        (folder / "seconds").write_text(str(json.loads(manifest.read_text())["seconds"]))
+        (folder / "seconds of run").write_text(str(json.loads(manifest.read_text())["seconds"]))
 
 
 if __name__ == "__main__":

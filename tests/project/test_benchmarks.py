@@ -351,7 +351,7 @@ def test_journal(benchmarks, postgres_server):
 
 
 def test_faults(benchmarks):
-    benchmarks.patch.setattr(benchmarks.module("faults"), "make_clean_runs", lambda folder: None)
+    benchmarks.patch.setattr(benchmarks.module("faults"), "make_clean_runs", lambda *of: None)
     for name, table in (("bad_inputs", "BAD_INPUTS"), ("bad_parameters", "CASES")):
         module = benchmarks.module(name)
         benchmarks.patch.setattr(module, table, getattr(module, table)[:2])
