@@ -22,6 +22,7 @@ from reclora_kedro.terminal import show
 RESULTS = {
     "recommendations_csv": "Recommendations of all users:",
     "recommendations": "The same as a table, with versions:",
+    "similar_items_csv": "Similar items of each item:",
     "evaluation_report": "The report, with differences of all pairs, segments and plots:",
 }
 """Catalog entries that the end of a run that makes lists points to, by what they are."""
@@ -46,9 +47,10 @@ class RecommenderHooks:
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         outputs = pipeline.all_outputs()
-        if "recommendations" not in outputs:
+        if outputs.isdisjoint({"recommendations", "similar_items"}):
             return
-        if "evaluation_report" not in outputs and not any(run_params.get(choice) for choice in CHOICES):
+        has_lists_alone = "recommendations" in outputs and "evaluation_report" not in outputs
+        if has_lists_alone and not any(run_params.get(choice) for choice in CHOICES):
             show_left_out(session_parameters())
         self._show_end(catalog, outputs)
 

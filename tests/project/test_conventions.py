@@ -151,6 +151,7 @@ def test_every_entry_has_a_layer_and_lies_in_its_folder(entries):
 
 WITHOUT_VERSIONS = {
     "recommendations_csv",  # the newest `recommendations`, at a path that other programs read
+    "similar_items_csv",  # likewise
     "learned_weights",  # which may be large, and can be learned again
 }
 

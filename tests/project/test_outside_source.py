@@ -7,6 +7,7 @@ import pytest
 
 from kedro_provenance.failures import RunRefusedError
 from projects import kedro_run
+from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.pipelines.served_project import ServedProject
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Request
@@ -22,7 +23,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def catalog(finished_run):
-    return kedro_run(finished_run.project, SETTINGS, pipeline_names=["recommendation", "ranking"])
+    return kedro_run(finished_run.project, SETTINGS, pipeline_names=["recommendation", "ranking", "similar_items"])
 
 
 def test_it_makes_the_delivered_lists(catalog):
@@ -44,6 +45,23 @@ def test_it_is_ranked_drawn_and_explained_beside_the_others(catalog):
     [line] = [line for line in catalog.load("hit_rate_figure").data if line.name == "shelf"]
     assert line.line.color == "#A1B2C3"
     assert "#A1B2C3" in catalog.load("ranking_figure").to_json()
+
+
+def test_similar_items_stand_near_on_the_shelf_and_are_measured_by_what_was_taken_next(catalog):
+    log, similar = catalog.load("log"), catalog.load("similar_items")
+    assert catalog.load("similar_items_csv").height == similar.height
+    index = {item: place for place, item in enumerate(log.items["item_id"].to_list())}
+    lists = {item: [index[each] for each in own["similar_id"]] for (item,), own in similar.group_by("item_id")}
+    for item, place in index.items():
+        near = sorted(abs(each - place) for each in index.values() if each != place)
+        assert [abs(each - place) for each in lists[item]] == near[:10]
+    likes, events = draw_positives(log, "test", None, 0), log.sequences.item_index
+    pairs = [(events[end - 1], item) for end, item in likes.select("history_end", "item_index").rows()]
+    hits = [sorted(abs(each - given) for each in index.values() if each != given) for given, _ in pairs]
+    is_hit = [abs(item - given) <= near[9] for (given, item), near in zip(pairs, hits, strict=True)]
+    metrics = {record["model"]: record for record in catalog.load("similar_items_metrics")}
+    assert metrics["shelf"]["rows"] == len(pairs)
+    assert metrics["shelf"]["hit_rate"] == pytest.approx(np.mean(is_hit), abs=1.5 / len(pairs))  # equally near are many
 
 
 def test_the_service_answers_with_it_and_refuses_other_sources(finished_run, catalog, tmp_path, monkeypatch):

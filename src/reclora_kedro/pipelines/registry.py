@@ -11,6 +11,7 @@ PIPELINES = Registry(
         *(module.name for module in iter_modules(pipelines.__path__) if module.ispkg),
         "readmit",
         "rollback",
+        "similar_items",
     ),
 )
 """Modules with ``create_pipeline``.

@@ -143,6 +143,10 @@ class Choice(Block):
         """Name of the method as tables have it."""
         return method_name(self.kind, self.order)
 
+    @property
+    def without_lens(self) -> Self:
+        return self.model_copy(update={"order": "candidates"})
+
     def stored(self) -> StoredChoice:
         return cast(StoredChoice, self.model_dump(mode="json"))
 

@@ -33,6 +33,10 @@ from reclora_kedro.terminal import Columns, text_table
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+METHODS_HEADING = (
+    "How well methods find items: share of {rows:,} validation likes among the first {k} of {candidates:,.0f} items"
+)
+
 
 def ranking_table(metrics: Sequence[RankingRow]) -> Table:
     first, level = metrics[0], formats.level(metrics[0]["confidence"])
@@ -123,12 +127,13 @@ def methods_shown(metrics: Sequence[RankingRow], chosen: str) -> list[RankingRow
     return sorted(shown, key=itemgetter("ndcg"), reverse=True)
 
 
-def methods_table(metrics: Sequence[RankingRow], chosen: str, labels: Mapping[str, str]) -> Table:
-    """Tabulate how well methods find what users liked, see `methods_shown`."""
+def methods_table(
+    metrics: Sequence[RankingRow], chosen: str, labels: Mapping[str, str], heading: str = METHODS_HEADING
+) -> Table:
+    """Tabulate how well methods find what users liked, see `methods_shown`; the heading has fields of a record."""
     first, k, level = metrics[0], metrics[0]["k"], formats.level(metrics[0]["confidence"])
     return text_table(
-        f"How well methods find items: share of {first['rows']:,} validation likes among the first {k} "
-        f"of {first['candidates']:,.0f} items",
+        heading.format_map(first),
         methods_shown(metrics, chosen),
         {"method": (str, "model"), "what it is": (lambda model: labels.get(model, ""), "model")},
         {

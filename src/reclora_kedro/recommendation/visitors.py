@@ -13,15 +13,18 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import Sequences
 from reclora_kedro.ingestion.ids import listed
 from reclora_kedro.recommendation.delivery import Delivery, VisitorList
+from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.recommendation.recommender import FittedRecommender
 
 OF_VISITORS = "each visitor has a list of ids of items", "Write histories=[[1, 2]] for one visitor, who took two"
 
 
 def with_visitors(
-    recommender: FittedRecommender, histories: Sequence[Sequence[Any]]
+    recommender: FittedRecommender, histories: Sequence[Sequence[Any]], last_seconds: np.ndarray | None = None
 ) -> tuple[FittedRecommender, pl.DataFrame]:
-    """Add visitors to the log of a recommender, whose last events are the newest ones; models stay as they are.
+    """Add visitors to the log of a recommender; models stay as they are.
+
+    Their last events are at seconds of the log's clock, (visitors,); by default, they are the newest of all.
 
     Returns:
         The recommender, and the visitors' user_id (their places among the histories) and user_index.
@@ -32,8 +35,9 @@ def with_visitors(
     visitor_events = _events_of_visitors(log, histories)
     lengths = np.bincount(visitor_events["visitor"], minlength=len(histories))
     # One event per second, as they are in order; without a shared clock, the first one has 1.
-    last = np.full(len(histories), log.last_second) if log.shared_clock else lengths
-    seconds = [np.arange(end - length + 1, end + 1) for end, length in zip(last, lengths, strict=True)]
+    if last_seconds is None:
+        last_seconds = np.full(len(histories), log.last_second) if log.shared_clock else lengths
+    seconds = [np.arange(end - length + 1, end + 1) for end, length in zip(last_seconds, lengths, strict=True)]
     new = {
         "item_index": visitor_events["item"].to_numpy(),
         "rating": np.full(lengths.sum(), events.rating.max()),
@@ -107,7 +111,23 @@ def similar_items(recommender: FittedRecommender, items: np.ndarray, n: int) -> 
 
 def lists_after_one(recommender: FittedRecommender, visitors: pl.Series, n: int) -> Lists:
     """Return the lists of visitors now, by index; without the lens, as item models know which items belong together."""
-    choice = recommender.choice.model_copy(update={"order": "candidates"})
-    recommender = replace(recommender, choice=choice, lens=None)
+    recommender = replace(recommender, choice=recommender.choice.without_lens, lens=None)
     moments = recommender.moments(recommender.log.now(visitors.to_frame("user_index")), repeat=False)
     return recommender.best_lists(moments, n)
+
+
+def rank_next_items(recommender: FittedRecommender, likes: pl.DataFrame, limit: int) -> pl.DataFrame:
+    """Rank the item of each like among those similar to the item that its user took before, see `rank_likes`.
+
+    Each method is asked at the like's moment, and of what the user took knows that item alone.
+    """
+    log, events = recommender.log, recommender.log.sequences
+    before = likes["history_end"].to_numpy() - 1
+    has_one = before >= events.starts[likes["user_index"].to_numpy()]
+    likes, before = likes.filter(has_one), before[has_one]
+    given = log.items["item_id"][events.item_index[before]]
+    visited, visitors = with_visitors(recommender, [[item] for item in given], events.timestamp[before])
+    ends = visited.log.sequences.ends[visitors["user_index"].to_numpy()]
+    asked = likes.with_columns(visitors["user_index"], history_end=pl.Series(ends, dtype=likes.schema["history_end"]))
+    ranks = rank_likes(visited.list_makers("candidates"), visited.moments(asked, repeat=False), asked, limit)
+    return ranks.drop("user_index").join(likes.select("row", "user_index"), on="row", maintain_order="left")
