@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-benchmarks test-extras lint docs tutorials viz notebooks bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-deletions bench-ray bench-edits \
+.PHONY: help run serve test test-adapters test-benchmarks test-extras lint docs tutorials viz notebooks bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-deletions bench-ray bench-edits bench-hashes \
 	bench-attacks bench-journal bench-kedro bench-serve bench-scale lock wheel clean
 
 help:  ## show the targets
@@ -43,6 +43,12 @@ test-benchmarks: $(READY)  ## each benchmark, on data of seconds
 test-extras: $(READY)  ## types and tests of the published methods, monitoring and tracking, a distribution of their own
 	$(BIN)/mypy src/reclora_extras
 	$(TESTS) src/reclora_extras
+
+# ZenML has an environment of its own: it contradicts others in what they need.
+ADAPTERS := $(BIN)/uv run --quiet --isolated --no-project --python $(BIN)/python --with pytest
+test-adapters: $(READY)  ## codeprint's adapters, each with the newest release of its tool
+	PYTHONPATH=src $(ADAPTERS) --with joblib --with dagster --with redun --with sf-hamilton pytest --noconftest -c /dev/null --rootdir . tests/codeprint/test_adapters.py
+	PYTHONPATH=src $(ADAPTERS) --with "zenml[local]" pytest --noconftest -c /dev/null --rootdir . tests/codeprint/test_adapters.py
 
 lint: $(READY)  ## format, style, types and the import contracts
 	$(BIN)/ruff format --check
@@ -104,6 +110,10 @@ bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and wha
 
 bench-edits: $(READY)  ## what a run with --only-missing-outputs misses after 151 edits of a project, and what it runs needlessly
 	$(BIN)/python benchmarks/edits.py
+
+bench-hashes: $(READY)  ## the edits of code that the hashes of other tools miss, beside codeprint's
+	PYTHONPATH=src $(BIN)/uv run --quiet --isolated --no-project --python $(BIN)/python --with "kedro[pydantic]==1.7.*" --with "kedro-datasets==9.6.*" --with pandas --with parse --with psutil --with filelock --with rich --with tqdm \
+		--with joblib --with redun --with sf-hamilton --with pycodehash python benchmarks/hashes.py
 
 bench-kedro: $(READY)  ## the plug-in in five projects that know nothing of it, with Kedro 1.5, 1.6 and 1.7
 	@for version in 1.5 1.6 1.7; do \
