@@ -11,7 +11,7 @@ from rich.text import Text
 from reclora_extras.monitoring.config import AlarmConfig, MonitoringConfig
 from reclora_extras.monitoring.drift import POPULATIONS, K
 from reclora_kedro.evaluation import formats
-from reclora_kedro.evaluation.figures import empty_figure
+from reclora_kedro.evaluation.figures import stacked_panels
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.terminal import text_table
@@ -80,17 +80,15 @@ def plot_drift(records: Records, alarms: AlarmConfig) -> go.Figure:
         "Unknown ids, share of events": {"unknown users": "unknown_users", "unknown items": "unknown_items"},
     }
     bounds = {"PSI to the reference": alarms.psi, "Unknown ids, share of events": alarms.unknown}
-    figure = empty_figure(rows=2, cols=2, subplot_titles=list(panels), vertical_spacing=0.14)
+    figure = stacked_panels(summary(records), dict.fromkeys(panels, 200))
     dates = [day(record["begin"]) for record in records]
-    for place, (title, lines) in enumerate(panels.items()):
-        row, col = divmod(place, 2)
+    for row, (title, lines) in enumerate(panels.items(), start=1):
         for name, column in lines.items():
             values = [record[column] for record in records]
-            figure.add_scatter(x=dates, y=values, name=name, mode="lines+markers", row=row + 1, col=col + 1)
+            figure.add_scatter(x=dates, y=values, name=name, mode="lines+markers", row=row, col=1)
         if (bound := bounds.get(title)) is not None:
-            figure.add_hline(y=bound, line_dash="dot", row=row + 1, col=col + 1)
-    figure.update_yaxes(rangemode="tozero")
-    return figure.update_layout(title_text=summary(records), height=640, margin_t=90)
+            figure.add_hline(y=bound, line_dash="dot", row=row, col=1)
+    return figure.update_yaxes(rangemode="tozero")
 
 
 def render_drift(records: Records, figure: go.Figure, config: MonitoringConfig) -> str:

@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 Styles = Mapping[str, Style]
 
 INK, GRID = "#757B85", "rgba(128,134,145,0.25)"
-AXIS = {"gridcolor": GRID, "linecolor": INK, "showline": True, "ticks": "outside", "tickcolor": INK, "zeroline": False}
+LINES = {"gridcolor": GRID, "linecolor": INK, "showline": True, "ticks": "outside", "tickcolor": INK, "zeroline": False}
+AXIS = {**LINES, "automargin": True, "title": {"font": {"size": 13}}}
 TEMPLATE = {
     "layout": {
         "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": INK},
         "title": {"x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 12}, "font": {"size": 16}},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "margin": {"l": 70, "r": 24, "t": 84, "b": 60},
+        "margin": {"l": 20, "r": 24, "t": 84, "b": 60},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"},
         "xaxis": AXIS,
         "yaxis": AXIS,
@@ -41,7 +42,9 @@ TEMPLATE = {
 }
 ROC_POINTS = 400  # vertices per curve: finer than a screen, small enough for a report
 CALIBRATION_BINS = 10
-MODEL_AXIS = {"autorange": "reversed", "showgrid": False, "automargin": True}  # the first one on top
+PANEL_HEIGHT, PANEL_SPACING = 260, 96  # pixels of a panel, and between two of them for axis and titles
+LEGEND_BELOW = {"y": -0.2, "yanchor": "top", "entrywidth": 175}
+MODEL_AXIS = {"autorange": "reversed", "showgrid": False}  # the first one on top
 TITLE_FPR = 0.2  # false positive rate at which the ROC title compares the curves
 
 
@@ -66,16 +69,14 @@ def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
     first = [record for record in metrics if record["k"] == k]
     best = max(first, key=itemgetter("ndcg"))
     likes = f"{best['rows']:,} likes of {best['users']:,} users"
-    figure = two_panels(
-        f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {likes}", *_list_metrics(k), shared_yaxes=True
-    )
+    title = f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {likes}"
+    figure = stacked_panels(title, dict.fromkeys(_list_metrics(k), 46 * len(first)))
     styles = model_styles((record["model"] for record in first), baselines)
     for record in first:
-        for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
-            figure.add_trace(_dot(metric, record, styles[record["model"]]), row=1, col=col)
-    figure.update_xaxes(title=f"mean over likes and {formats.level(best['confidence'])} interval", rangemode="tozero")
-    figure.update_yaxes(MODEL_AXIS)
-    return figure.update_layout(height=190 + 60 * len(first), showlegend=False)
+        for row, metric in enumerate(("hit_rate", "ndcg"), start=1):
+            figure.add_trace(_dot(metric, record, styles[record["model"]]), row=row, col=1)
+    figure.update_xaxes(title=f"Mean and {formats.level(best['confidence'])} interval", rangemode="tozero")
+    return figure.update_yaxes(MODEL_AXIS).update_layout(showlegend=False)
 
 
 def plot_backtest(metrics: Records, baselines: Styles) -> go.Figure:
@@ -86,13 +87,13 @@ def plot_backtest(metrics: Records, baselines: Styles) -> go.Figure:
         means[record["model"]] = means.get(record["model"], 0.0) + record["ndcg"] / windows
     best = max(means, key=means.__getitem__)
     title = f"{best} has the highest mean NDCG@{k} of {windows} windows: {means[best]:.3f}"
-    figure = two_panels(title, *_list_metrics(k))
+    figure = stacked_panels(title, dict.fromkeys(_list_metrics(k), PANEL_HEIGHT))
     for model, style in model_styles(means, baselines).items():
         own: Records = [record for record in metrics if record["model"] == model]
-        for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
+        for row, metric in enumerate(("hit_rate", "ndcg"), start=1):
             days, values = [record["from"] for record in own], [record[metric] for record in own]
-            shown: dict[str, Any] = {"name": model, "showlegend": col == 1, "hovertemplate": "%{y:.3f} from %{x}"}
-            add_curve(figure, style, days, values, error_y=error_bars(own, metric), row=1, col=col, **shown)
+            shown: dict[str, Any] = {"name": model, "showlegend": row == 1, "hovertemplate": "%{y:.3f} from %{x}"}
+            add_curve(figure, style, days, values, error_y=error_bars(own, metric), row=row, col=1, **shown)
     return figure.update_xaxes(title="first day of the window").update_yaxes(rangemode="tozero")
 
 
@@ -103,13 +104,12 @@ def _list_metrics(k: int) -> tuple[str, str]:
 def plot_second_stage(importance: Mapping[str, float], weights: Mapping[str, float]) -> go.Figure:
     """Draw how much the ranker's trees gain by each feature, and the weights of the fusion."""
     title = f"The second stage orders candidates by {next(iter(importance), 'nothing')} above all"
-    panels = "Ranker: share of the gain of its splits", "Fusion: weights"
-    figure = two_panels(title, *panels, horizontal_spacing=0.25)
-    for col, values in enumerate((importance, weights), start=1):
+    panels = {"Ranker: share of the gain": importance, "Fusion: weights": weights}
+    figure = stacked_panels(title, {name: 22 * max(len(values), 2) for name, values in panels.items()})
+    for row, values in enumerate(panels.values(), start=1):
         bars = {"x": [*values.values()], "y": [*values], "orientation": "h", "marker_color": "#4C78A8"}
-        figure.add_bar(**bars, hovertemplate="%{y}: %{x:.3g}<extra></extra>", row=1, col=col)
-    figure.update_yaxes(MODEL_AXIS)
-    return figure.update_layout(height=240 + 22 * len(importance), showlegend=False)
+        figure.add_bar(**bars, hovertemplate="%{y}: %{x:.3g}<extra></extra>", row=row, col=1)
+    return figure.update_yaxes(MODEL_AXIS).update_layout(showlegend=False)
 
 
 def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], baselines: Styles) -> go.Figure:
@@ -119,7 +119,7 @@ def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], baseli
         add_curve(figure, style, *curve, size=0, name=model, hovertemplate="%{y:.1%} among the first %{x}")
     figure.update_xaxes(title="First items of each list (log scale)", type="log")
     figure.update_yaxes(title="Share of the likes among them", rangemode="tozero")
-    return figure.update_layout(title_text="Hit rate by list length", legend_y=1.1, margin_t=130)
+    return figure.update_layout(title_text="Hit rate by list length", height=590, legend=LEGEND_BELOW)
 
 
 def plot_roc(paired: PairedScores, baselines: Styles) -> go.Figure:
@@ -185,16 +185,16 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
             rows = training_logs[model].height
             raise ValueError(f"training log of {model!r}: no validation AUC in {rows} row(s). Train that model again.")
     title = "Validation AUC: " + ", ".join(f"{model} {kept:.3f}" for model, kept in aucs.items())
-    figure = two_panels(title, "Loss (pale: training)", "Validation AUC")
+    figure = stacked_panels(title, dict.fromkeys(("Loss (pale: training)", "Validation AUC"), PANEL_HEIGHT))
     for (model, log), style in zip(training_logs.items(), model_styles(training_logs, {}).values(), strict=True):
         thin: dict[str, Any] = {"size": 0, "opacity": 0.55}
-        for column, col, drawn in (("train_loss", 1, thin), ("validation_loss", 1, {}), ("validation_auc", 2, {})):
+        for column, row, drawn in (("train_loss", 1, thin), ("validation_loss", 1, {}), ("validation_auc", 2, {})):
             seen, values = (log.drop_nulls(column)[name].to_list() for name in ("rows", column))
             hover = f"{'training' if drawn else 'validation'} %{{y:.4f}} after %{{x:,}} rows"
-            shown = {"name": model, "showlegend": col == 2, "hovertemplate": hover, **drawn}
-            add_curve(figure, style, seen, values, row=1, col=col, **shown)
+            shown = {"name": model, "showlegend": row == 2, "hovertemplate": hover, **drawn}
+            add_curve(figure, style, seen, values, row=row, col=1, **shown)
     figure.update_xaxes(title="Training rows seen (log scale)", type="log", dtick=1)
-    return figure.update_yaxes(title="Log loss (nats per row)", col=1)
+    return figure.update_yaxes(title="Log loss (nats per row)", row=1)
 
 
 def plot_retriever(training_log: Records) -> go.Figure:
@@ -221,19 +221,25 @@ def plot_encoder(training_log: Records) -> go.Figure:
 
 def _plot_log(log: Records, x: str, title: str, panels: Mapping[str, Mapping[str, str]]) -> go.Figure:
     """Draw columns of a training log over one of them; `panels` has their labels by panel and column."""
-    figure, styles = two_panels(title, *panels), iter(VARIANT_STYLES)
-    for col, columns in enumerate(panels.values(), start=1):
+    figure, styles = stacked_panels(title, dict.fromkeys(panels, PANEL_HEIGHT)), iter(VARIANT_STYLES)
+    for row, columns in enumerate(panels.values(), start=1):
         for column, label in columns.items():
             measured = [record for record in log if record[column] is not None]
             points = [record[x] for record in measured], [record[column] for record in measured]
-            add_curve(figure, next(styles), *points, name=label, row=1, col=col)
-    return figure.update_xaxes(title=x.capitalize()).update_yaxes(rangemode="tozero", col=2)
+            add_curve(figure, next(styles), *points, name=label, row=row, col=1)
+    return figure.update_xaxes(title=x.capitalize()).update_yaxes(rangemode="tozero", row=2)
 
 
-def two_panels(title: str, *panels: str, **spacing: Any) -> go.Figure:
-    """Return a figure of two panels side by side, with their titles above them."""
-    figure = empty_figure(cols=2, subplot_titles=panels, **{"horizontal_spacing": 0.08, **spacing})
-    return figure.update_layout(title_text=title, legend_y=1.1, margin_t=120)
+def stacked_panels(title: str, heights: Mapping[str, int]) -> go.Figure:
+    """Return a figure of panels one below the other, which fit a phone, too: their titles and heights in pixels."""
+    inside, panels = sum(heights.values()) + PANEL_SPACING * (len(heights) - 1), [*heights]
+    figure = empty_figure(
+        rows=len(panels),
+        subplot_titles=panels,
+        row_heights=[*heights.values()],
+        vertical_spacing=PANEL_SPACING / inside,
+    ).update_annotations(x=0, xanchor="left", font_size=14)
+    return figure.update_layout(title_text=title, height=inside + 180, legend_y=1 + 32 / inside, margin_t=120)
 
 
 def empty_figure(**panels: Any) -> go.Figure:
@@ -276,10 +282,8 @@ def _dot(metric: str, record: Mapping[str, Any], style: Style) -> dict[str, Any]
 
 
 def _square_plot(title: str, x_title: str, y_title: str, diagonal: str) -> go.Figure:
-    # Beside the plot a legend would take its width, and above it would lie over the title.
-    legend = {"y": -0.2, "yanchor": "top", "entrywidth": 175}
-    figure = empty_figure().update_layout(title_text=title, height=640, legend=legend)
-    figure.update_xaxes(title=x_title, range=[0, 1], constrain="domain")
-    figure.update_yaxes(title=y_title, range=[0, 1], constrain="domain", scaleanchor="x")
+    # Beside the plot a legend would take its width; with one below, this is about square on a phone, too.
+    figure = empty_figure().update_layout(title_text=title, height=590, legend=LEGEND_BELOW)
+    figure.update_xaxes(title=x_title, range=[0, 1]).update_yaxes(title=y_title, range=[0, 1])
     line = {"color": INK, "width": 1, "dash": "dot"}
     return figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name=diagonal, line=line, hoverinfo="skip")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import formats
-from reclora_kedro.evaluation.figures import add_curve, empty_figure, error_bars, two_panels
+from reclora_kedro.evaluation.figures import add_curve, empty_figure, error_bars, stacked_panels
 from reclora_kedro.evaluation.styles import Style, model_styles
 from reclora_kedro.study.grid import describe
 from reclora_kedro.study.results import GridResults, Records, grids_of, grouped
@@ -59,16 +59,18 @@ def plot_frontier(results: Records) -> go.Figure:
     ]
     best, label = max(points, key=itemgetter("reached")), " or ".join(_labels(grids))
     title = f"Highest {label}: {best['model']}, {best['reached']:.3f} at {best['ms_per_row']:.3g} ms per row"
-    figure = two_panels(title, shared_yaxes=True)
+    costs = {
+        "ms_per_row": "Milliseconds per scored row (log scale)",
+        "train_seconds": "Seconds of training (log scale)",
+    }
+    figure = stacked_panels(title, dict.fromkeys(costs.values(), PANEL_HEIGHT))
     for model, style in _styles(results).items():
-        for col, cost in ((1, "ms_per_row"), (2, "train_seconds")):
+        for row, cost in enumerate(costs, start=1):
             measured = [point for point in points if point["model"] == model and point[cost] is not None]
-            costs, reached, cells = ([point[name] for point in measured] for name in (cost, "reached", "cell"))
+            spent, reached, cells = ([point[name] for point in measured] for name in (cost, "reached", "cell"))
             shown: dict[str, Any] = {"name": model, "text": cells, "hovertemplate": "%{text}: %{y:.4f}, %{x:.3g}"}
-            add_curve(figure, style, costs, reached, mode="markers", showlegend=col == 1, row=1, col=col, **shown)
-    figure.update_xaxes(title="Milliseconds per scored row (log scale)", type="log", col=1)
-    figure.update_xaxes(title="Seconds of training (log scale)", type="log", col=2)
-    return figure.update_yaxes(title=label, col=1)
+            add_curve(figure, style, spent, reached, mode="markers", showlegend=row == 1, row=row, col=1, **shown)
+    return figure.update_xaxes(type="log").update_yaxes(title=label)
 
 
 def _labels(grids: list[GridResults]) -> list[str]:
