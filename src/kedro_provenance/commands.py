@@ -34,6 +34,7 @@ from kedro_provenance.recipe import parse_version
 from kedro_provenance.records import FOLDER
 from kedro_provenance.run import Run, project_aliases
 from kedro_provenance.start import pin_versions, plan_table, require_catalog, require_datasets
+from kedro_provenance.tracing import choose, made_from, stored_results
 
 env_option = click.option("--env", "-e", default=None, help="Environment of the configuration.")
 json_option = click.option(
@@ -195,12 +196,16 @@ def require_node(node: str, run: Run) -> None:
         raise RunRefusedError(f"{node} is no node of these pipelines, which have {', '.join(existing)}.")
 
 
-@command("show", click.argument("entry"), click.option("--version", default=None, help="Version; else the newest."))
+entry_argument = click.argument("entry")
+version_option = click.option("--version", default=None, help="Version; else the newest, or that of the file.")
+
+
+@command("show", entry_argument, version_option)
 def show(entry: str, version: str | None, env: str | None, as_json: bool) -> None:
-    """Show what the data of ENTRY were made of."""
+    """Show what the data of ENTRY, or a file of it, were made of."""
+    folder = Path.cwd()
     with opened(env) as run:
-        if version:
-            run.catalog.pin({entry: version})
+        entry = choose(entry, folder, version, run.catalog)
         stored = run.catalog.stored(entry)
         if stored is None or stored.recipe is None:
             raise RunRefusedError(f"Nothing says what {entry} was made of{f' in {version}' if version else ''}.")
@@ -218,6 +223,27 @@ def show(entry: str, version: str | None, env: str | None, as_json: bool) -> Non
         f"  made of: {', '.join(dict.fromkeys(each.entry for each in stored.lineage)) or 'nothing'}",
     ]
     echo(output, lines, as_json)
+
+
+@command("trace", entry_argument, version_option, click.option("--down", is_flag=True, help="What was made of it."))
+def trace(entry: str, version: str | None, down: bool, env: str | None, as_json: bool) -> None:
+    """List what ENTRY, or a file of it, was made of, the earliest first; or with --down what was made of it."""
+    folder = Path.cwd()
+    with opened(env) as run:
+        entry = choose(entry, folder, version, run.catalog)
+        stored = run.catalog.stored(entry)
+        output = [each.described() for each in stored.lineage] if stored else []
+        if down:
+            output = [*made_from(entry, run.catalog)]
+    if down:
+        lines = [f"{each['entry']} {each['version']}  by {each['node']}" for each in output if each["is_of_these"]]
+        earlier = [f"{each['entry']} {each['version']}".rstrip() for each in output if not each["is_of_these"]]
+        lines += [f"of earlier data of {entry}: {', '.join(earlier)}"] if earlier else []
+    else:
+        made = (f"by {each['node']}, run {each['run']}" if each["node"] else each["place"] for each in output)
+        lines = [f"{each['entry']}  {how}" for each, how in zip(output, made, strict=True)]
+    nothing = f"Nothing is recorded that was made of {entry}." if down else f"{entry} is made of nothing recorded."
+    echo(output, lines or [nothing], as_json)
 
 
 @command("diff", click.argument("one"), click.argument("other"))
@@ -275,17 +301,16 @@ def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> Non
                 archive.erase([each.address for each in removed], in_use)
             except (ValueError, OSError) as error:
                 raise RunRefusedError(str(error)) from error
-            prune(run.data / FOLDER / LINEAGE, states_in_records(run, archive))
+            prune(run.data / FOLDER / LINEAGE, states_in_records(run))
     output = [{"entry": each.entry, "version": each.version, "address": each.address} for each in removed]
     said = f"{len(removed)} versions {'are removed' if yes else 'would go: add --yes to remove them'}."
     lines = [*(each.address for each in removed), said]
     echo({"removed" if yes else "would_remove": output}, lines, as_json)
 
 
-def states_in_records(run: Run, archive: Archive) -> set[str]:
+def states_in_records(run: Run) -> set[str]:
     """Return the ids of the states that results were made of by their records, in the data folder or elsewhere."""
-    stored = [each.stored for each in archive.versions()]
-    stored += [run.catalog.stored(name) for name in run.pipeline.all_outputs()]
+    stored = [each for _, each in stored_results(run.catalog)]
     # A record may also be of another environment, whose catalog has other entries.
     files = [*run.data.rglob(f"*{RECORD}"), *(run.data / FOLDER).glob("*.json")]
     read = [parse_version(file.read_bytes(), file.parent.name, file.parent) for file in files]

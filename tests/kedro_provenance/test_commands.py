@@ -55,6 +55,36 @@ def test_commands_say_what_is_out_of_date_and_what_it_was_made_of(tmp_path):
     assert ran(by_settings, folder, only_missing_outputs=True) == []
 
 
+def test_results_are_traced_both_ways_also_from_a_file_in_hand(tmp_path):
+    folder = make_project(tmp_path)
+    assert ran(by_settings, folder) == ["clean", "total"]
+    [first] = [path.name for path in (folder / "data/03_primary/totals.parquet").iterdir()]
+    edit(folder, "data/01_raw/orders.csv", "2,5", "2,6.4")
+    assert ran(by_settings, folder, only_missing_outputs=True) == ["clean", "total"]
+    second = max(path.name for path in (folder / "data/03_primary/totals.parquet").iterdir())
+    file = f"data/03_primary/totals.parquet/{first}/totals.parquet"
+    shown, up, by_orders, by_totals, unknown, said = ran(
+        commanded, folder,
+        f"show {file} --json", f"trace {folder / file} --json", "trace data/01_raw/orders.csv --down --json",
+        "trace totals --down", "trace README.md", "trace orders --down",
+    )  # fmt: skip
+    assert (shown["version"], shown["is_intact"]) == (first, True)
+    assert [(each["entry"], each["node"], each["run"]) for each in up] == [
+        ("orders", None, None),
+        ("cleaned", "clean", first),
+    ]
+    assert up[0]["content"] != ran(commanded, folder, "trace totals --json")[0][0]["content"]
+    assert {(each["entry"], each["version"], each["is_of_these"]) for each in by_orders} == {
+        (entry, version, version == second) for entry in ("cleaned", "totals") for version in (first, second)
+    }
+    assert by_totals == "Nothing is recorded that was made of totals.\n"
+    assert "README.md is neither an entry of the catalog nor a file" in unknown
+    assert f"totals {second}  by total\n" in said
+    assert all(
+        f"{entry} {first}" in said.partition("of earlier data of orders: ")[2] for entry in ("cleaned", "totals")
+    )
+
+
 def test_gc_removes_the_lineage_that_no_record_names(tmp_path):
     folder = make_project(tmp_path)
     assert ran(by_settings, folder) == ["clean", "total"]

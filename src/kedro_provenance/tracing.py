@@ -1,0 +1,55 @@
+"""Results traced both ways through their records: what they were made of, and what was made of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kedro.io.core import is_parameter
+
+from kedro_provenance.archive import Archive
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.datasets import is_versioned, local_path
+from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.plan import digest_of_input
+from kedro_provenance.project import all_pipelines
+from kedro_provenance.recipe import StoredVersion
+
+
+def known_entries(catalog: AtomicCatalog) -> list[str]:
+    """Return the entries of the catalog and those of all pipelines, which patterns may make."""
+    datasets = set().union(*(pipeline.datasets() for pipeline in all_pipelines().values()))
+    return sorted(name for name in {*catalog.keys(), *datasets} if not is_parameter(name))
+
+
+def choose(named: str, folder: Path, version: str | None, catalog: AtomicCatalog) -> str:
+    """Return the entry with a name or with a file in a folder, and pin its version; raise RunRefusedError without."""
+    entry, path, names = named, (folder / named).resolve(), known_entries(catalog)
+    if named not in names:
+        places = {name: place.resolve() for name in names if (place := local_path(catalog.get(name)))}
+        holding = [name for name, place in places.items() if path.is_relative_to(place)]
+        if not (path.exists() and holding):
+            raise RunRefusedError(f"{named} is neither an entry of the catalog nor a file that one of them names.")
+        entry = max(holding, key=lambda name: len(places[name].parts))
+        if is_versioned(catalog.get(entry)) and path != places[entry]:
+            version = version or path.relative_to(places[entry]).parts[0]
+    if version:
+        catalog.pin({entry: version})
+    return entry
+
+
+def made_from(entry: str, catalog: AtomicCatalog) -> Iterator[dict[str, Any]]:
+    """Yield all results that any state of an entry went into, each with whether that was its data of now."""
+    stored = catalog.stored(entry)
+    content = stored.content if stored else digest_of_input(entry, catalog)
+    for name, result in stored_results(catalog):
+        if states := {each.content for each in result.lineage if each.entry == entry}:
+            node = result.recipe.node if result.recipe else None
+            yield {"entry": name, "version": result.version, "node": node, "is_of_these": content in states}
+
+
+def stored_results(catalog: AtomicCatalog) -> Iterator[tuple[str, StoredVersion]]:
+    """Yield all results that a record describes, with their entries: each version, and what has none as it is now."""
+    yield from ((each.entry, each.stored) for each in Archive(catalog).versions() if each.stored)
+    for name in known_entries(catalog):
+        if not is_versioned(catalog.get(name)) and (stored := catalog.stored(name)):
+            yield name, stored
