@@ -1,5 +1,6 @@
 """The commands of ``kedro provenance``: what is out of date and why, what versions were made of, and their removal."""
 
+import ast
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,6 +46,14 @@ pipelines_option = click.option(
 )
 
 SHOWN_RUNS = 5  # whose ids an error names
+SETTINGS = """
+
+from kedro_provenance.plugin import AtomicCatalog, ProvenanceHooks, ResumingSession  # noqa: E402
+
+DATA_CATALOG_CLASS = AtomicCatalog
+SESSION_CLASS = ResumingSession
+HOOKS = {hooks}
+"""
 
 
 @click.group(name="provenance")
@@ -73,12 +82,17 @@ def echo(data: Any, lines: Iterable[str], as_json: bool) -> None:
     click.echo(json.dumps(data, default=str) if as_json else "\n".join(lines))
 
 
+def project_around() -> Path:
+    """Return the project that the working directory is in, or raise RunRefusedError."""
+    if project := find_kedro_project(Path.cwd()):
+        return project
+    raise RunRefusedError("This folder is in no Kedro project. Change to one.")
+
+
 @contextmanager
 def opened(env: str | None, names: Sequence[str] = ()) -> Iterator[Run]:
     """Open a project as a run does, without starting one."""
-    project = find_kedro_project(Path.cwd())
-    if project is None:
-        raise RunRefusedError("This folder is in no Kedro project. Change to one.")
+    project = project_around()
     bootstrap_project(project)
     logging.getLogger("kedro").setLevel(logging.WARNING)
     pipelines.set_requested([*names] or None)
@@ -326,3 +340,26 @@ def force_node(node: str, names: Sequence[str], env: str | None, as_json: bool) 
         run.records.force(run.records.forced | {node})
         output = sorted(run.records.forced)
     echo({"forced": output}, [f"The next run makes again: {', '.join(output)}."], as_json)
+
+
+@provenance.command("init")
+def init() -> None:
+    """Write the plug-in into the project's settings.py."""
+    started = bootstrap_project(project_around())
+    click.echo(write_settings(started.source_dir / started.package_name / "settings.py"))
+
+
+def write_settings(file: Path) -> str:
+    """Add the plug-in to a settings file, beside its own hooks; return what to do next.
+
+    Raises:
+        RunRefusedError: the file has the plug-in, or a class of catalogs or sessions of its own.
+    """
+    text = file.read_text("utf-8")
+    own = {name.id for each in ast.parse(text).body for name in ast.walk(each) if isinstance(name, ast.Name)}
+    taken = sorted(own & {"DATA_CATALOG_CLASS", "SESSION_CLASS", "ProvenanceHooks"})
+    if taken:
+        raise RunRefusedError(f"{file} has {', '.join(taken)}. Nothing was written: the README says what to add.")
+    hooks = "(*HOOKS, ProvenanceHooks())" if "HOOKS" in own else "(ProvenanceHooks(),)"
+    atomic_file(file, (text.rstrip("\n") + SETTINGS.format(hooks=hooks)).encode())
+    return f"{file} has the plug-in. `kedro run`, and from then on `kedro run --only-missing-outputs`."

@@ -10,7 +10,7 @@ from pathlib import Path
 from hatchling.builders.wheel import WheelBuilder
 from kedro_viz.api.rest.responses.run_events import transform_events_to_structured_format
 
-from small_project import by_settings, commanded, edit, make_project, ran
+from small_project import by_kedro, by_settings, commanded, edit, make_project, ran
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,6 +83,20 @@ def test_results_are_traced_both_ways_also_from_a_file_in_hand(tmp_path):
     assert all(
         f"{entry} {first}" in said.partition("of earlier data of orders: ")[2] for entry in ("cleaned", "totals")
     )
+
+
+def test_init_writes_the_plugin_into_settings_beside_what_is_there(tmp_path):
+    folder = make_project(tmp_path)
+    settings = folder / "src/shop/settings.py"
+    written = settings.read_text()
+    assert "has DATA_CATALOG_CLASS, ProvenanceHooks, SESSION_CLASS" in ran(commanded, folder, "init")[0]
+    assert settings.read_text() == written
+    settings.write_text("class Quiet:\n    changes_results = False\n\n\n# SESSION_CLASS = None\nHOOKS = (Quiet(),)\n")
+    assert ran(by_kedro, folder) == ["clean", "total"]
+    assert "settings.py has the plug-in" in ran(commanded, folder, "init")[0]
+    assert ran(by_kedro, folder) == ["clean", "total"]
+    assert ran(by_kedro, folder, only_missing_outputs=True) == []
+    assert settings.read_text().endswith("HOOKS = (*HOOKS, ProvenanceHooks())\n")
 
 
 def test_gc_removes_the_lineage_that_no_record_names(tmp_path):
