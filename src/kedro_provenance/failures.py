@@ -1,6 +1,8 @@
 """Messages for users when a run is refused or fails, with the next command to type."""
 
+import errno
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from traceback import walk_tb
@@ -20,6 +22,8 @@ from kedro_provenance.run import Run
 
 logger = logging.getLogger(__name__)
 
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the system answers to a user who may not read or write a file."""
 REFUSALS = (ValueError, OSError, RuntimeError, ImportError, ArithmeticError)
 """Errors with a message for people, where the project's own code raises them."""
 
@@ -52,9 +56,14 @@ def explain_failure(error: Exception, run: Run) -> None:
 
 def is_refusal(error: Exception) -> bool:
     """Whether the project's own code, or a dataset, raised an error with a message for users."""
-    if isinstance(error, DatasetError):
+    if isinstance(error, DatasetError) or denied_file(error):
         return True
     return modules_of(error)[-1].partition(".")[0] in (*project_packages(), __package__) and isinstance(error, REFUSALS)
+
+
+def denied_file(error: BaseException | None) -> str | None:
+    """Return the file to which the system has denied access, whoever asked; None for another error."""
+    return error.filename if isinstance(error, OSError) and error.errno in DENIED else None
 
 
 def modules_of(error: Exception) -> list[str]:
@@ -87,6 +96,8 @@ def next_steps(error: Exception, run: Run) -> Iterator[str]:
     """Yield what to do about an error whose remedy is a command, and how to go on with what the run has finished."""
     if isinstance(error, MismatchError):
         yield from how_to_make(error.entries, "again", run.env)
+    elif file := denied_file(error) or denied_file(error.__cause__):
+        yield f"The user {os.getuid()} may not read or write {file}: change its permissions, or run as its owner."
     elif is_full_disk(error):
         yield (
             "Free some space, then go on with the --from-nodes named above, or with "

@@ -29,6 +29,7 @@ from kedro_provenance.failures import RunRefusedError, modules_of
 from kedro_provenance.kedro_internals import TypedContext, catalog_of, is_async
 from kedro_provenance.parameters import soft_merge, with_copies
 from kedro_provenance.runner import IncrementalRunner
+from kedro_provenance.terminal import leave_out_unwritable_logs
 
 OWN_KINDS = ("catalog", "globals", "parameters")  # others, such as `mlflow`, are asked for by other plug-ins
 
@@ -174,6 +175,7 @@ class ResumingSession(KedroSession):
         if runner is None or type(runner) is SequentialRunner:
             runner = IncrementalRunner(is_async(runner))
         try:
+            leave_out_unwritable_logs()
             with chdir(self.store["project_path"]):
                 # mypy cannot see that positional arguments never reach as far as the runner.
                 return super().run(*args, **kwargs, runner=runner)  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """The start of a run: refusals before anything is written, and preparations."""
 
 import logging
+import os
 from glob import has_magic
 from itertools import chain
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from kedro_provenance.aliases import entry_of
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.datasets import cannot_tell, is_versioned, loaded_version, location, remote_versions
+from kedro_provenance.datasets import cannot_tell, is_versioned, loaded_version, local_path, location, remote_versions
 from kedro_provenance.failures import RunRefusedError, command, how_to_make, refuse_faults
 from kedro_provenance.files.package_files import absent_package
 from kedro_provenance.files.storage import ADDRESSES, StorageError, is_remote, require_bucket, storage_options
@@ -43,6 +44,7 @@ def start(run: Run) -> None:
     tell_unused_pipelines(run)
     run.catalog.stores, run.catalog.records = run.stores, run.records
     require_datasets(run)
+    require_readable(run)
     require_storage(run)
     require_past_versions(run)
     pin_versions(run)
@@ -102,6 +104,18 @@ def require_datasets(run: Run) -> None:
             faults.append(f"{name}: {' '.join(lines.split())}")
     advice = f"Correct them in conf/{run.env or 'base'}/ or conf/base/."
     refuse_faults("These entries of the catalog cannot be used.", faults, advice)
+
+
+def require_readable(run: Run) -> None:
+    """Raise RunRefusedError for inputs that another user has, else the run would take their versions for missing."""
+    paths = {name: local_path(run.catalog.get(name)) for name in sorted(run.pipeline.inputs())}
+    denied = [
+        f"{name}: {path}"
+        for name, path in paths.items()
+        if path and os.access(path, os.F_OK) and not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0))
+    ]
+    advice = f"Change the permissions, or run as the owner: this is the user {os.getuid()}."
+    refuse_faults("What this run reads may not be read.", denied, advice)
 
 
 def require_storage(run: Run) -> None:

@@ -1,13 +1,17 @@
 """Messages of the project on stderr; on a terminal, above the progress bars."""
 
 import logging
+import os
 import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
 from tqdm import tqdm
 
 from kedro_provenance.project import project_packages
+
+logger = logging.getLogger(__name__)
 
 
 class TerminalHandler(RichHandler):
@@ -31,6 +35,7 @@ class PlainHandler(logging.Handler):
 
 def show_messages() -> None:
     """Show messages of the project's packages from now on: by the project's own logging, else on stderr."""
+    leave_out_unwritable_logs()
     loggers = [logging.getLogger(package) for package in (*project_packages(), __package__)]
     for logger in loggers:
         if logger.level == logging.NOTSET:  # Kedro's own configuration names no plug-in
@@ -43,3 +48,13 @@ def show_messages() -> None:
     for logger in loggers:
         if not any(isinstance(each, TerminalHandler | PlainHandler) for each in logger.handlers):
             logger.addHandler(handler)
+
+
+def leave_out_unwritable_logs() -> None:
+    """Log to the terminal alone where a log file cannot be written, which would leave a stack trace per message."""
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, logging.FileHandler) and each.stream is None]:
+        file = Path(handler.baseFilename)
+        if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+            root.removeHandler(handler)
+            logger.warning("%s cannot be written by this user: messages go to the terminal alone.", file)

@@ -1,5 +1,6 @@
 """What hooks add to a run."""
 
+import errno
 import logging
 import os
 import shutil
@@ -43,6 +44,7 @@ from kedro_provenance.start import (
     require_datasets,
     require_inputs,
     require_past_versions,
+    require_readable,
     require_runner,
     tell_unused_pipelines,
 )
@@ -80,6 +82,19 @@ def registered(monkeypatch):
 def notes_on(error, pipeline=None, catalog=None, env=None):
     explain_failure(error, start(pipeline=pipeline, catalog=catalog, env=env))
     return getattr(error, "__notes__", [])
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_file_of_another_user_or_of_a_read_only_disk_is_a_refusal_that_says_what_to_do(code):
+    error = OSError(code, os.strerror(code), "data/model.safetensors")
+    assert failures.is_refusal(error)
+    assert notes_on(error) == [
+        f"The user {os.getuid()} may not read or write data/model.safetensors: change its permissions, or run as its "
+        "owner."
+    ]
+    saved = DatasetError("Failed while saving data to lens")
+    saved.__cause__ = error
+    assert "may not read or write data/model.safetensors" in notes_on(saved)[0]
 
 
 def test_an_error_says_which_file_a_catalog_entry_is(tmp_path):
@@ -183,6 +198,26 @@ def test_the_terminal_shows_no_stack_trace_of_a_refusal(tmp_path, capsys, caplog
 
 
 # Inputs
+
+
+def test_inputs_that_another_user_keeps_are_refused_by_their_files(tmp_path, monkeypatch):
+    names = ("theirs", "mine", "absent")
+    catalog = AtomicCatalog({name: CSVDataset(filepath=str(tmp_path / f"{name}.csv")) for name in names})
+    for name in names[:2]:
+        (tmp_path / f"{name}.csv").touch()
+    pipeline = Pipeline([Node(lambda *tables: tables, [*names], "all", name="collect")])
+
+    def access(path, mode):
+        return (mode == os.F_OK and path.exists()) or path.name == "mine.csv"
+
+    monkeypatch.setattr(begin.os, "access", access)
+    with pytest.raises(RunRefusedError) as refused:
+        require_readable(start(tmp_path, pipeline, catalog))
+    assert str(refused.value).splitlines() == [
+        "What this run reads may not be read. Nothing was written.",
+        f"- theirs: {tmp_path}/theirs.csv",
+        f"Change the permissions, or run as the owner: this is the user {os.getuid()}.",
+    ]
 
 
 def test_inputs_that_are_not_there_are_refused_with_the_command_that_makes_them(tmp_path, registered):

@@ -1,8 +1,10 @@
 """What a run of the project must survive, or refuse before it begins."""
 
 import json
+import logging
 import shutil
 import signal
+from logging.handlers import RotatingFileHandler
 
 import pytest
 from click.exceptions import Exit
@@ -13,6 +15,7 @@ from polars.testing import assert_frame_equal
 from dying import score_and_die
 from forked import exit_code
 from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.terminal import leave_out_unwritable_logs
 from projects import kedro_run, stored, type_command
 
 # A dataset that kills its own process, as a user, a scheduler or the kernel might.
@@ -34,11 +37,19 @@ class DyingTable(EagerPolarsDataset):
 '''
 
 
-def test_a_log_file_that_cannot_be_written_leaves_no_stack_trace(fabricated_project, capfd):
-    (fabricated_project / "kedro.log").mkdir()
-    arguments = ("run", "--env", "test", "--pipelines", "ingestion")
-    assert exit_code(type_command, fabricated_project, *arguments) == 0
-    assert "Logging error" not in capfd.readouterr().err
+def test_a_log_file_that_cannot_be_written_is_left_out_with_one_warning(tmp_path, caplog):
+    (tmp_path / "kedro.log").mkdir()
+    handlers = [RotatingFileHandler(tmp_path / name, delay=True) for name in ("kedro.log", "other.log")]
+    root = logging.getLogger()
+    root.handlers += handlers
+    leave_out_unwritable_logs()
+    leave_out_unwritable_logs()
+    left = [handler for handler in handlers if handler in root.handlers]
+    root.removeHandler(handlers[1])
+    assert left == handlers[1:]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}/kedro.log cannot be written by this user: messages go to the terminal alone."
+    ]
 
 
 def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project):

@@ -261,6 +261,31 @@ def test_rows_that_were_deleted_or_added_by_hand_are_noticed_until_an_operator_t
         assert JournalDataset(journal=file).load().height in (0, 2)
 
 
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE events SET rating = 99 WHERE sequence = 2", "sequence 2 is not as it was written, as its checksum"),
+        ("UPDATE events SET rating = 'NaN' WHERE sequence = 2", "sequence 2 .* as its rating is 'nan'"),
+        ("UPDATE events SET checksum = NULL WHERE sequence = 2", "sequence 2 .* it has no checksum"),
+        ("DELETE FROM events WHERE sequence = 3", "holds 2 events, which are not the 3 that were written"),
+        ("DELETE FROM events", "holds 0 events, which are not the 3"),
+        (ROW, "sequence 4 .* it has no checksum"),
+    ],
+)
+def test_what_is_changed_by_hand_in_a_server_is_named(postgres, statement, words):
+    import psycopg
+
+    journal = Journal(journal_database(postgres), ignore)
+    journal.add([event(number) for number in (1, 2, 3)]).result()
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(statement)
+    with pytest.raises(JournalError, match=words):
+        journal.content()
+    with pytest.raises(DatasetError, match=f"The journal is damaged: .*{words}"):
+        JournalDataset(journal=postgres).load()
+    journal.close()
+
+
 def test_what_services_add_replace_drop_and_erase_is_counted(journal, database):
     journal.add([event(1), event(2), event(3, user_id="8"), event(4, user_id="9")]).result()
     journal.add([event(1, rating=1.0)], replace=True).result()
