@@ -33,9 +33,10 @@ from kedro_provenance.plan import Step, differences, plan
 from kedro_provenance.recipe import FILE as RECORD
 from kedro_provenance.recipe import parse_version
 from kedro_provenance.records import FOLDER
+from kedro_provenance.repeating import repetition_of
 from kedro_provenance.run import Run, project_aliases
 from kedro_provenance.start import pin_versions, plan_table, require_catalog, require_datasets
-from kedro_provenance.tracing import choose, made_from, stored_results
+from kedro_provenance.tracing import choose, made_from, require_run, stored_results
 
 env_option = click.option("--env", "-e", default=None, help="Environment of the configuration.")
 json_option = click.option(
@@ -45,7 +46,6 @@ pipelines_option = click.option(
     "--pipelines", "names", default="", callback=split_string, help="Pipelines, separated by commas; else the default."
 )
 
-SHOWN_RUNS = 5  # whose ids an error names
 SETTINGS = """
 
 from kedro_provenance.plugin import AtomicCatalog, ProvenanceHooks, ResumingSession  # noqa: E402
@@ -267,9 +267,8 @@ def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
         versions = Archive(run.catalog).versions()
     existing = {each.version for each in versions if each.version}
     existing |= {each.stored.run for each in versions if each.stored and each.stored.run}
-    if missing := [run_id for run_id in (one, other) if run_id not in existing]:
-        newest = ", ".join(sorted(existing)[-SHOWN_RUNS:]) or "none"
-        raise RunRefusedError(f"No result of a run {missing[0]} is kept. The newest runs with results are: {newest}.")
+    for run_id in (one, other):
+        require_run(run_id, existing)
     output = {}
     for entry in sorted({each.entry for each in versions}):
         before, after = (newest_until(run_id, entry, versions) for run_id in (one, other))
@@ -340,6 +339,20 @@ def force_node(node: str, names: Sequence[str], env: str | None, as_json: bool) 
         run.records.force(run.records.forced | {node})
         output = sorted(run.records.forced)
     echo({"forced": output}, [f"The next run makes again: {', '.join(output)}."], as_json)
+
+
+@command("rerun", click.argument("run_id", metavar="RUN"), pipelines_option)
+def rerun(run_id: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
+    """Make the results of RUN again: with its parameters and its inputs, and only by the code that it had."""
+    with opened(env, names) as run:
+        past, project = repetition_of(run_id, run), run.project
+    with settings.SESSION_CLASS.create(project, env=env, runtime_params=past.parameters) as session:
+        session.run(pipeline_names=[*names] or None, node_names=past.nodes, load_versions=past.versions)
+    with opened(env, names) as run:
+        now = {name: run.catalog.stored(name) for name in past.contents}
+    output = {name: bool(stored and stored.content == past.contents[name]) for name, stored in sorted(now.items())}
+    lines = [f"{name} {'is as it was' if is_same else 'has other content'}" for name, is_same in output.items()]
+    echo(output, lines, as_json)
 
 
 @provenance.command("init")

@@ -1,6 +1,6 @@
 """Results traced both ways through their records: what they were made of, and what was made of them."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,20 @@ from kedro_provenance.plan import digest_of_input
 from kedro_provenance.project import all_pipelines
 from kedro_provenance.recipe import StoredVersion
 
+SHOWN_RUNS = 5  # whose ids an error names
+
 
 def known_entries(catalog: AtomicCatalog) -> list[str]:
     """Return the entries of the catalog and those of all pipelines, which patterns may make."""
     datasets = set().union(*(pipeline.datasets() for pipeline in all_pipelines().values()))
     return sorted(name for name in {*catalog.keys(), *datasets} if not is_parameter(name))
+
+
+def require_run(run_id: str, existing: Collection[str]) -> None:
+    """Raise RunRefusedError for a run of which no result is among the existing ones."""
+    if run_id not in existing:
+        newest = ", ".join(sorted(existing)[-SHOWN_RUNS:]) or "none"
+        raise RunRefusedError(f"No result of a run {run_id} is kept. The newest runs with results are: {newest}.")
 
 
 def choose(named: str, folder: Path, version: str | None, catalog: AtomicCatalog) -> str:

@@ -85,6 +85,35 @@ def test_results_are_traced_both_ways_also_from_a_file_in_hand(tmp_path):
     )
 
 
+def test_a_run_is_made_again_or_what_differs_is_named(tmp_path):
+    folder = make_project(tmp_path)
+    git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@x"]
+    for command in (["init", "-q"], ["add", "src"], ["commit", "-q", "-m", "shop"]):
+        subprocess.run([*git, *command], check=True)
+    assert ran(by_settings, folder) == ["clean", "total"]
+    totals = folder / "data/03_primary/totals.parquet"
+    [first] = totals.iterdir()
+    edit(folder, "conf/base/parameters.yml", "1.2", "2")
+    edit(folder, "src/shop/prices.py", "round(1)", "round()")
+    assert ran(by_settings, folder, only_missing_outputs=True) == ["total"]
+    second = max(totals.iterdir())
+    refused, unknown = ran(commanded, folder, f"rerun {first.name}", "rerun 2020-01-01")
+    assert "total: its code: shop.prices.rounded changed" in refused
+    assert "Its code is that of git revision " in refused
+    assert "No result of a run 2020-01-01 is kept" in unknown
+    edit(folder, "src/shop/prices.py", "round()", "round(1)")
+    assert ran(commanded, folder, f"rerun {first.name} --json") == [{"cleaned": True, "totals": True}]
+    newest = max(totals.iterdir())
+    assert len([*totals.iterdir()]) == 3
+    assert newest.joinpath("totals.parquet").read_bytes() == first.joinpath("totals.parquet").read_bytes()
+    edit(folder, "src/shop/prices.py", "round(1)", "round()")
+    assert ran(commanded, folder, f"rerun {second.name} --json") == [{"totals": True}]  # from an earlier `cleaned`
+    edit(folder, "src/shop/prices.py", "round()", "round(1)")
+    edit(folder, "data/01_raw/orders.csv", "2,5", "2,6.4")
+    assert "clean: orders: other content than it was made of" in ran(commanded, folder, f"rerun {first.name}")[0]
+    assert len([*totals.iterdir()]) == 4
+
+
 def test_init_writes_the_plugin_into_settings_beside_what_is_there(tmp_path):
     folder = make_project(tmp_path)
     settings = folder / "src/shop/settings.py"
