@@ -2,6 +2,7 @@
 
 from typing import Any, NoReturn
 
+import pandas as pd
 import polars as pl
 from kedro_datasets_experimental.polars.polars_database_dataset import PolarsDatabaseDataset
 from sqlalchemy import delete, inspect, table
@@ -26,6 +27,10 @@ class DatabaseTableDataset(PolarsDatabaseDataset):
             if self._exists():
                 connection.execute(delete(table(self._name, schema=self._schema)))
             data.write_database(self.table_name, connection, if_table_exists="append")
+
+    def load(self) -> pl.DataFrame:  # polars' own reader of SQLAlchemy's connections needs greenlet
+        with self.engine.connect() as connection:
+            return pl.from_pandas(pd.read_sql_table(self._name, connection, schema=self._schema))
 
     def _exists(self) -> bool:
         return inspect(self.engine).has_table(self._name, self._schema)
