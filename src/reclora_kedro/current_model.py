@@ -22,6 +22,7 @@ from kedro_provenance.unfinished import interrupted_runs
 logger = logging.getLogger(__name__)
 
 ALIAS, PREVIOUS, FIRST = "champion", "previous", "first"
+TABLES = ("interactions", "items", "users", "log", "item_embeddings")  # whose versions a model names, besides weights
 CHOICE = "candidate_choice"
 """What no current model names, as it lasts over updates: beside any model, the newest one is in use."""
 BEGINNINGS = ("newest", "forgotten")

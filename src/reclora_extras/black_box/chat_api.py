@@ -69,7 +69,7 @@ class ChatApi:
         check = replace(self, max_retries=min(self.max_retries, RETRIES_OF_CHECK))
         check._complete(check._client(), [{"role": "user", "content": "Answer Yes or No."}])
 
-    def ask(self, texts: Sequence[str], config: PromptConfig, kept: "FinishedShards", step: str) -> Answers:
+    def ask(self, texts: Sequence[str], step: str, config: PromptConfig, kept: "FinishedShards") -> Answers:
         """Return answers to texts, each the user's message in a chat of its own; equal texts are asked once.
 
         The configuration has the two answers, and the system message; an empty one is left out. Answers that are

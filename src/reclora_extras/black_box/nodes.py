@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def ask(
     from reclora_extras.black_box import asking
 
     writer = message_writer(prompt_template, hint_templates, config, prompt)
-    return asking.ask(lambda texts, step: llm.ask(texts, prompt, kept, step), records, writer, config)
+    return asking.ask(partial(llm.ask, config=prompt, kept=kept), records, writer, config)
 
 
 @reads(config=["max_characters", "hints", "knowledge", "price", "seed"])
@@ -92,16 +93,10 @@ def teach_writer(
     assert config.knowledge is not None
     writer = message_writer(prompt_template, hint_templates, config, prompt)
     few_shot = [record for record in records if record["use"] == "few_shot"]
-    lessons, account = knowledge.choose_lessons(
-        lambda texts, step: llm.ask(texts, prompt, kept, step), few_shot, writer, config
-    )
-    taught, tuned = knowledge.teach(
-        load_language_model(prepared_llm),
-        lessons,
-        config.knowledge.tuning,
-        config.knowledge.tokens_per_batch,
-        config.seed,
-    )
+    ask_api = partial(llm.ask, config=prompt, kept=kept)
+    lessons, account = knowledge.choose_lessons(ask_api, few_shot, writer, config)
+    writer_llm, settings = load_language_model(prepared_llm), config.knowledge
+    taught, tuned = knowledge.teach(writer_llm, lessons, settings.tuning, settings.tokens_per_batch, config.seed)
     return taught, [account | tuned]
 
 
@@ -121,13 +116,8 @@ def answer_with_knowledge(
     from reclora_kedro.llm.language_model import load_language_model
 
     writer = MessageWriter(prompt_template, knowledge.KNOWLEDGE, prompt, config.max_characters)
-    return knowledge.answer_with_knowledge(
-        lambda texts, step: llm.ask(texts, prompt, kept, step),
-        records,
-        writer,
-        load_language_model(knowledge_llm),
-        config,
-    )
+    ask_api = partial(llm.ask, config=prompt, kept=kept)
+    return knowledge.answer_with_knowledge(ask_api, records, writer, load_language_model(knowledge_llm), config)
 
 
 @reads(config=["beside"])

@@ -3,6 +3,8 @@
 Breiman, "Random forests" (Machine Learning, 2001); one permutation of the rows serves all inputs.
 """
 
+from typing import cast
+
 import numpy as np
 import polars as pl
 
@@ -36,19 +38,10 @@ def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFra
             auc = bootstrap_auc(_original_and_permuted(aligned, model, part), bootstrap)
             fall = auc.differences(np.array([0]), np.array([1]))
             [low], [high] = fall.interval(bootstrap.confidence)
-            effects.append(
-                {
-                    "model": model,
-                    "input": name,
-                    "rows": part.height,
-                    "auc": float(auc.value[0]),
-                    "permuted_auc": float(auc.value[1]),
-                    "fall": float(fall.value[0]),
-                    "low": float(low),
-                    "high": float(high),
-                    "confidence": bootstrap.confidence,
-                }
-            )
+            record = {"model": model, "input": name, "rows": part.height}
+            record |= {"auc": float(auc.value[0]), "permuted_auc": float(auc.value[1]), "fall": float(fall.value[0])}
+            record |= {"low": float(low), "high": float(high), "confidence": bootstrap.confidence}
+            effects.append(cast(InputEffect, record))
     return effects
 
 

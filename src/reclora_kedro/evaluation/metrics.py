@@ -91,20 +91,11 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstra
     """Return the `row_metrics` of every model, with intervals over users."""
     aucs = auc.estimate().records("auc", bootstrap.confidence)
     gaucs = grouped_auc(paired.users, paired.labels, paired.scores, bootstrap)
+    counts = {"rows": len(paired.labels), "positives": int(paired.labels.sum()), "users": auc.users}
+    of_models = zip(paired.models, aucs, gaucs, _means_over_rows(paired, bootstrap), strict=True)
     records = [
-        {
-            "model": model,
-            "rows": len(paired.labels),
-            "positives": int(paired.labels.sum()),
-            "users": auc.users,
-            **own_auc,
-            "confidence": bootstrap.confidence,
-            **gauc,
-            **means,
-        }
-        for model, own_auc, gauc, means in zip(
-            paired.models, aucs, gaucs, _means_over_rows(paired, bootstrap), strict=True
-        )
+        {"model": model, **counts, **own_auc, "confidence": bootstrap.confidence, **gauc, **means}
+        for model, own_auc, gauc, means in of_models
     ]
     return cast(list[ModelMetrics], records)  # with the metrics of installed packages
 
@@ -199,10 +190,7 @@ def _user_aucs(
     likes, dislikes = pl.col("label").sum(), (~pl.col("label")).sum()
     # the Mann-Whitney U statistic, from the ranks of the likes
     outscored = pl.col("rank").filter("label").sum() - likes * (likes + 1) / 2
-    return (
-        pl.DataFrame({"user": users, "label": labels, "score": scores})
-        .with_columns(rank=rank)
-        .group_by("user", maintain_order=True)
-        .agg(rows=pl.len(), auc=outscored / (likes * dislikes), both=pl.col("label").n_unique() == 2)
-        .filter("both")
-    )
+    ranked = pl.DataFrame({"user": users, "label": labels, "score": scores}).with_columns(rank=rank)
+    by_user = ranked.group_by("user", maintain_order=True)
+    both = pl.col("label").n_unique() == 2
+    return by_user.agg(rows=pl.len(), auc=outscored / (likes * dislikes), both=both).filter("both")

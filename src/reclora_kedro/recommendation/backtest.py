@@ -156,16 +156,9 @@ def follow_winners(metrics: Sequence[WindowRow]) -> list[WinnerRow]:
     for (_, before), (number, now) in pairwise(by_window.items()):
         tau = float(kendalltau([*before.values()], [now[model] for model in before]).statistic)
         winner, winner_before = max(now, key=now.__getitem__), max(before, key=before.__getitem__)
-        records.append(
-            {
-                "window": number,
-                "tau": None if np.isnan(tau) else tau,
-                "winner": winner,
-                "ndcg": now[winner],
-                "winner_before": winner_before,
-                "ndcg_of_winner_before": now[winner_before],
-            }
-        )
+        of_both = {"winner_before": winner_before, "ndcg_of_winner_before": now[winner_before]}
+        of_window = {"window": number, "tau": None if np.isnan(tau) else tau, "winner": winner, "ndcg": now[winner]}
+        records.append(cast(WinnerRow, of_window | of_both))
     return records
 
 
@@ -185,21 +178,14 @@ def audit_ties(interactions: pl.LazyFrame) -> list[AuditRow]:
     is_tied = (same[0] & same[1]).fill_null(False)
     after = is_tied.shift(-1, fill_value=False)
     ascends = pl.col("item_id") > pl.col("item_id").shift(1)
-    shares = events.select(
-        likes=(is_tied | after).filter(pl.col("label") == 1).mean(),
-        order=ascends.filter(is_tied).mean(),
-        ties=is_tied.sum(),
-    )
+    of_likes = (is_tied | after).filter(pl.col("label") == 1).mean()
+    shares = events.select(likes=of_likes, order=ascends.filter(is_tied).mean(), ties=is_tied.sum())
     likes, order, ties = shares.collect().row(0)
+    to_read = "0.5: no order; near 1: sorted by id, which history.ties: order would read"
+    order = order if ties >= LEAST_TIES else None
     return [
-        _audit_row(
-            "likes of a second with another event of their user", likes, "their order in that second is unknown"
-        ),
-        _audit_row(
-            "events of one second whose item id is above that of the row before",
-            order if ties >= LEAST_TIES else None,
-            "0.5: no order; near 1: sorted by id, which history.ties: order would read",
-        ),
+        _row("likes of a second with another event of their user", "their order in that second is unknown", likes),
+        _row("events of one second whose item id is above that of the row before", to_read, order),
     ]
 
 
@@ -224,21 +210,12 @@ def audit_time(window: Window, config: BacktestConfig, bootstrap: Bootstrap) -> 
     catalogue = Catalogue.from_log(window.training.log, window.training.is_training_event)
     measured = compute_ranking_metrics(pl.concat(ranks), [IN_ORDER], catalogue, (k,), bootstrap)
     in_order, shuffled, *popularity = measured
-    ends = shuffled["ndcg_difference_low"], shuffled["ndcg_difference_high"]
+    change = (shuffled["ndcg_difference"], shuffled["ndcg_difference_low"], shuffled["ndcg_difference_high"])
+    most_liked = ((f"NDCG@{k} of the items most liked {record['model']}", record["ndcg"]) for record in popularity)
     return [
-        _audit_row(
-            f"NDCG@{k} of a linear model that reads the order of events", in_order["ndcg"], "histories in order"
-        ),
-        _audit_row(
-            "the same with shuffled histories, less that in order",
-            shuffled["ndcg_difference"],
-            "near 0: no sequence",
-            *ends,
-        ),
-        *(
-            _audit_row(f"NDCG@{k} of the items most liked {record['model']}", record["ndcg"], "before each like")
-            for record in popularity
-        ),
+        _row(f"NDCG@{k} of a linear model that reads the order of events", "histories in order", in_order["ndcg"]),
+        _row("the same with shuffled histories, less that in order", "near 0: no sequence", *change),
+        *(_row(check, "before each like", value) for check, value in most_liked),
     ]
 
 
@@ -263,7 +240,7 @@ def _alone(window: Window, source: str, settings: dict[str, JsonValue]) -> Fitte
     return FittedRecommender.from_choice(window.training, choice, window.recommender.config)
 
 
-def _audit_row(
-    check: str, value: float | None, meaning: str, low: float | None = None, high: float | None = None
+def _row(
+    check: str, meaning: str, value: float | None, low: float | None = None, high: float | None = None
 ) -> AuditRow:
     return AuditRow(check=check, value=value, low=low, high=high, meaning=meaning)

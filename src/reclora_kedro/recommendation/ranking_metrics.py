@@ -147,23 +147,17 @@ def compare_with_baseline(
 
     The NDCG of each user is by model and cutoff; weights are the users' numbers of likes, all of shape (users,).
     """
-    best = {
-        k: max(baselines, key=lambda model: np.average(user_means[model, k], weights=weights)) for _, k in user_means
-    }
+    ndcg = {key: np.average(means, weights=weights) for key, means in user_means.items()}
+    best = {k: max(baselines, key=lambda model: ndcg[model, k]) for _, k in user_means}
     compared = dict[tuple[str, int], Difference]()
+    columns = ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_value")
     for (model, k), means in user_means.items():
-        values: list[Number] = [None] * 4
+        values: list[Number] = [None] * len(columns)
         if model != best[k]:
             gain = bootstrap.means((means - user_means[best[k], k])[:, None], weights)
             values = [each.item() for each in (gain.value, *gain.interval(bootstrap.confidence), gain.p_value())]
-        compared[model, k] = Difference(
-            baseline=best[k],
-            ndcg_difference=values[0],
-            ndcg_difference_low=values[1],
-            ndcg_difference_high=values[2],
-            p_value=values[3],
-            p_adjusted=None,
-        )
+        row = {"baseline": best[k], **dict(zip(columns, values, strict=True)), "p_adjusted": None}
+        compared[model, k] = cast(Difference, row)
     pairs = [record for record in compared.values() if record["p_value"] is not None]
     for record, p_adjusted in zip(pairs, holm(np.array([record["p_value"] for record in pairs])), strict=True):
         record["p_adjusted"] = float(p_adjusted)

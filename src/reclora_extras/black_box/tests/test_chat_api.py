@@ -29,7 +29,7 @@ def by_text(request, _):
 
 
 def ask(address, texts, folder, config=WORDS, **changes):
-    return api(address, **changes).ask(texts, config, FinishedShards(folder, "answers"), "ask")
+    return api(address, **changes).ask(texts, "ask", config, FinishedShards(folder, "answers"))
 
 
 def test_equal_texts_are_asked_once_and_answers_are_kept_by_content(tmp_path):

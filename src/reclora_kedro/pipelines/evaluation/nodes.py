@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich.text import Text
@@ -14,9 +15,7 @@ from reclora_kedro.evaluation.records import (
     Comparison,
     InputEffect,
     ModelMetrics,
-    NegativesCheck,
     Record,
-    Records,
     SegmentAuc,
 )
 from reclora_kedro.evaluation.scores import align_scores
@@ -46,8 +45,7 @@ def evaluate_models(
 
 def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> list[SegmentAuc]:
     """Return the AUC of every model for cold items, new users, and by length of history and popularity."""
-    paired = align_scores(scores)
-    sequences = log.sequences
+    paired, sequences = align_scores(scores), log.sequences
     parts = segments.segment_rows(paired, log.samples, sequences.offsets, sequences.item_index)
     return segments.compute_segments(paired, parts)
 
@@ -64,36 +62,22 @@ def plot_scores(scores: pl.DataFrame, baselines: list[str]) -> tuple[go.Figure, 
 
 
 def write_report(
-    metrics: list[ModelMetrics],
-    comparisons: list[Comparison],
-    attribution: list[InputEffect],
-    segments: list[SegmentAuc],
-    ingestion_report: Records,
-    history_report: Records,
-    negatives_report: list[NegativesCheck],
-    training_report: Records,
     allow_mixed: bool,
     baselines: list[str],
     candidate_choice: StoredChoice | None = None,
     candidate_metrics: list[RankingRow] | None = None,
     shortlist_report: Record | None = None,
-    **drawn: go.Figure,
+    **stored: Any,
 ) -> str:
-    """Render all results as one HTML page, which opens with a visitor's titles and with how well methods find items."""
-    results = report.Results(
-        metrics=metrics,
-        comparisons=comparisons,
-        attribution=attribution,
-        segments=segments,
-        ingestion_report=ingestion_report,
-        history_report=history_report,
-        negatives_report=negatives_report,
-        training_report=training_report,
-    )
+    """Render all results as one HTML page, which opens with a visitor's titles and with how well methods find items.
+
+    What is `stored` are the tables of `report.Results`, and figures.
+    """
+    results = report.Results(**{each.name: stored.pop(each.name) for each in fields(report.Results)})
     notes, found = attributes("NOTE", baselines), None
     chosen = None if candidate_choice is None else stored_choice(candidate_choice)
     if chosen and chosen.stage != SecondStage():
-        drawn["second_stage"] = chosen.stage.figure()
+        stored["second_stage"] = chosen.stage.figure()
     if chosen and shortlist_report is not None:
         found = report.Recommended(
             example=shortlist_report.get("example"),
@@ -102,7 +86,7 @@ def write_report(
             labels=labels(chosen.sources),
             reason=chosen.reason,
         )
-    return report.render_report(results, drawn, notes, allow_mixed, found)
+    return report.render_report(results, stored, notes, allow_mixed, found)
 
 
 def show_results(

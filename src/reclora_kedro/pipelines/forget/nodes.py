@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from kedro_provenance.archive import Archive
-from reclora_kedro.current_model import CurrentModel, ModelInHistory
+from reclora_kedro.current_model import TABLES, CurrentModel, ModelInHistory
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.records import Record
 from reclora_kedro.history.config import HistoryConfig
@@ -25,9 +25,6 @@ from reclora_kedro.update.remains import ForgetReport, Forgotten
 
 if TYPE_CHECKING:
     from reclora_kedro.lens.base import Lens
-
-TABLES = ("interactions", "items", "users", "log", "item_embeddings")
-"""Entries, besides weights, whose versions a model names."""
 
 
 def forget_in_tables_and_log(

@@ -11,12 +11,7 @@ from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.evaluation import figures
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.recommendation import (
-    item_ranks,
-    list_metrics,
-    ranking_metrics,
-    ranking_report,
-)
+from reclora_kedro.recommendation import item_ranks, list_metrics, ranking_metrics, ranking_report
 from reclora_kedro.recommendation.chosen import StoredChoice, models_of, stored_choice
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.ranking_metrics import BeyondAccuracyRow, RankingRow
@@ -73,16 +68,10 @@ def compute_ranking_metrics(
     *of_variant: pl.DataFrame,
 ) -> list[RankingRow]:
     """Return the metrics of every model at every cutoff, and differences of NDCG from the baseline's."""
-    models = ranks["model"].unique(maintain_order=True).to_list()
-    return ranking_metrics.compute_ranking_metrics(
-        pl.concat([ranks, *of_variant]),
-        models if config.baseline is None else [config.baseline],
-        list_metrics.Catalogue.from_log(log),
-        config.cutoffs,
-        bootstrap,
-        config.among_first,
-        list_metrics.ranking_metrics(),
-    )
+    models = ranks["model"].unique(maintain_order=True).to_list() if config.baseline is None else [config.baseline]
+    catalogue, together = list_metrics.Catalogue.from_log(log), pl.concat([ranks, *of_variant])
+    settings = (config.cutoffs, bootstrap, config.among_first, list_metrics.ranking_metrics())
+    return ranking_metrics.compute_ranking_metrics(together, models, catalogue, *settings)
 
 
 def compute_beyond_accuracy(

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from kedro_provenance.parameters import reads
-from reclora_kedro.current_model import CurrentModel, ModelInHistory
+from reclora_kedro.current_model import TABLES, CurrentModel, ModelInHistory
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import Record, Records
@@ -42,12 +42,8 @@ if TYPE_CHECKING:
     from reclora_kedro.llm.language_model import LanguageModel
     from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 
-IN_USE = ("interactions", "items", "users", "log", "item_embeddings")
-"""Entries, besides weights, whose versions a model names."""
-KEPT = ("tuned_item_encoder", "lens")
-"""Entries whose versions the next model keeps if the update does not make them."""
-LISTS = "lists"
-"""What was `chosen` by an update that trains no lens."""
+KEPT = ("tuned_item_encoder", "lens")  # entries whose versions the next model keeps if the update does not make them
+LISTS = "lists"  # what was `chosen` by an update that trains no lens
 
 
 def clean_new_interactions(
@@ -271,13 +267,10 @@ def name_current_model(
     [run] = versions_in_use(["promotion_report"]).values()
     kept = {name: before["versions"][name] for name in KEPT if name in before["versions"]}
     made = {"lens": promotion_report["chosen"] != LISTS, f"{variant}.adapter": bool(variant), "retriever": retriever}
-    entries = [*IN_USE, *(name for name, is_made in made.items() if is_made)]
+    entries = [*TABLES, *(name for name, is_made in made.items() if is_made)]
     read = sum(record["rows"] for record in new_interactions_report if record["check"] == updates.JOURNAL_EVENTS)
-    decision = (
-        promotion_report
-        | {"journal_events": read}
-        | ({"adapter": adapter_promotion_report} if adapter_promotion_report else {})
-    )
+    adapter = {"adapter": adapter_promotion_report} if adapter_promotion_report else {}
+    decision = promotion_report | {"journal_events": read} | adapter
     return CurrentModel(versions=kept | versions_in_use(entries), decision=decision, made_by=run)
 
 
