@@ -108,7 +108,7 @@ def scoring(
 
     llm, prompts = project.load("base_llm"), prompt_set(project.load("test.recent.prompts"), "test")
     prompts = prompts.take(np.resize(np.arange(len(prompts.labels)), rows))
-    model = answering_model(llm, project.parameters["prompt"], finished=finished)
+    model = replace(answering_model(llm, project.parameters["prompt"]), finished=finished)
     budget = project.parameters["scoring"].tokens_per_batch
     return lambda where: pl.DataFrame({"logit": replace(model, engine=where).all_llm_logits(prompts, budget, "score")})
 

@@ -3,7 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -132,13 +132,8 @@ class Training:
         index[items] = np.arange(len(items), dtype=np.int32)
         kept = index[events.item_index] >= 0
         before = np.append(0, kept.cumsum())
-        log = replace(
-            self.log,
-            items=self.log.items[items],
-            sequences=events.where(kept, item_index=index[events.item_index[kept]]),
-            samples=self.log.samples.clear(),
-            item_embeddings=None if self.log.item_embeddings is None else self.log.item_embeddings[items],
-        )
+        sequences = events.where(kept, item_index=index[events.item_index[kept]])
+        log = self.log.of_items(items, sequences=sequences, samples=self.log.samples.clear())
         likes = likes.with_columns(
             item_index=pl.Series(index[likes["item_index"].to_numpy()]),
             history_end=pl.Series(before[likes["history_end"].to_numpy()]),

@@ -64,16 +64,9 @@ def tune_encoder(
                 with torch.inference_mode():
                     loss, auc = info_nce(tuned, token_ids, validation, config.temperature)
                 require_finite_loss(loss, "validation", step)
-                log.records.append(
-                    {
-                        "step": step,
-                        "pairs": step * size,
-                        "loss": float(np.mean(losses)) if losses else None,
-                        "validation_loss": loss.item(),
-                        "validation_auc": auc.item(),
-                        "seconds": time.perf_counter() - started,
-                    }
-                )
+                train_loss = float(np.mean(losses)) if losses else None
+                record = {"step": step, "pairs": step * size, "loss": train_loss, "validation_loss": loss.item()}
+                log.records.append(record | {"validation_auc": auc.item(), "seconds": time.perf_counter() - started})
                 logger.info("after %d steps: validation loss %.3f, AUC %.4f", step, loss, auc)
                 losses = []
                 log.keep_if_best(weights, auc.item())

@@ -258,14 +258,8 @@ def fine_tune(
     model leaves the GPU to them. ShardError is raised if the workers failed, RuntimeError, with the reason of the
     first, if the processes did, and ValueError for fewer GPUs than processes.
     """
-    train = partial(
-        train_adapter,
-        examples=examples,
-        validation=validation,
-        config=config,
-        checkpoints=checkpoints,
-        proximal_weight=proximal_weight,
-    )
+    data = partial(train_adapter, examples=examples, validation=validation, checkpoints=checkpoints)
+    train = partial(data, config=config, proximal_weight=proximal_weight)
     if not model.engine.spreads and config.processes == 1:
         return train(model)
     train_packed = partial(_train_packed, model.packed(), train)

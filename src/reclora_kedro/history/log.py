@@ -65,6 +65,22 @@ class InteractionLog:
             )
         return unit_vectors(self.item_embeddings).astype(np.float32)
 
+    def of_items(self, chosen: np.ndarray, **changed: Any) -> Self:
+        """Return a copy with some of the items, by a mask or their indices, and other fields changed to fit these."""
+        vectors = None if self.item_embeddings is None else self.item_embeddings[chosen]
+        places = np.arange(self.items.height)[chosen]
+        return replace(self, items=self.items[places], item_embeddings=vectors, **changed)
+
+    def require_grown(self, known: int, rows: str, reader: str) -> None:
+        """Raise MismatchError if the log has fewer users or items (`rows`) than what was trained on an earlier one."""
+        if (count := getattr(self, rows).height) < known:
+            raise MismatchError(
+                f"The log has {count} {rows}, but the {reader} knows {known}, and none of them may go: give it a log "
+                "that grew from its own.",
+                "log",
+                reader,
+            )
+
     def rows_in(self, split: str) -> np.ndarray:
         """Return the row numbers of the samples of a split: int32, ascending."""
         return np.flatnonzero((self.samples["split"] == split).to_numpy()).astype(np.int32)
@@ -133,20 +149,11 @@ class InteractionLog:
         users = found.drop_nulls("id").unique("id", maintain_order=True)
         if foreign := found.filter(pl.col("id").is_null())["given"].to_list():
             kind = "texts" if self.users.schema["user_id"] == pl.String else "whole numbers"
-            logger.warning(
-                "%d of %d requested users are left out, as ids of this log's users are %s: %s.",
-                len(foreign),
-                found.height,
-                kind,
-                names(foreign),
-            )
+            count = f"{len(foreign)} of {found.height} requested users"
+            logger.warning("%s are left out, as ids of this log's users are %s: %s.", count, kind, names(foreign))
         if len(unknown := users.filter(~known)):
-            logger.warning(
-                "%d of %d users are unknown, and get the most popular items: %s.",
-                len(unknown),
-                users.height,
-                names(unknown["id"]),
-            )
+            count = f"{len(unknown)} of {users.height} users"
+            logger.warning("%s are unknown, and get the most popular items: %s.", count, names(unknown["id"]))
         return users.select(user_id="id", user_index="index")
 
     def find_items(self, ids: Any, argument: str) -> pl.Series:
@@ -162,14 +169,9 @@ class InteractionLog:
         """
         found = look_up(ids, self.items["item_id"], argument)
         if len(unknown := found.filter(pl.col("index").is_null())["given"].unique(maintain_order=True)):
-            logger.warning(
-                "%s has %d unknown items, which are left out: %s. Ids of the %s items are written like %s.",
-                argument,
-                len(unknown),
-                names(unknown),
-                f"{self.items.height:,}",
-                names(self.items["item_id"].head(3)),
-            )
+            written = f"Ids of the {self.items.height:,} items are written like {names(self.items['item_id'].head(3))}"
+            text = "%s has %d unknown items, which are left out: %s. %s."
+            logger.warning(text, argument, len(unknown), names(unknown), written)
         return found["index"]
 
     def choose_users(self, ids: Sequence[Any] | None, most_active: int | None) -> np.ndarray:

@@ -27,8 +27,11 @@ def grow_lens(lens: Lens, log: InteractionLog) -> Lens:
     anything new are the same to the last bit if the log's events keep their rating levels (`levels_as_before`) and its
     items their embeddings. MismatchError if it has fewer users or items than the lens, or see `rearrange_lens`.
     """
-    users = _followed(lens.sizes.users, log.users.height, "users")
-    return rearrange_lens(lens, log, users, _followed(lens.sizes.items, log.items.height, "items"))
+    log.require_grown(lens.sizes.users, "users", "lens")
+    log.require_grown(lens.sizes.items, "items", "lens")
+    users, items = torch.arange(log.users.height), torch.arange(log.items.height)
+    users, items = users.masked_fill(users >= lens.sizes.users, -1), items.masked_fill(items >= lens.sizes.items, -1)
+    return rearrange_lens(lens, log, users, items)
 
 
 def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor) -> Lens:
@@ -39,12 +42,9 @@ def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor
     """
     sizes, levels = lens.sizes, int(log.sequences.rating_level.max(initial=0)) + 1
     if levels > sizes.rating_levels:
-        raise MismatchError(
-            f"The log has {levels} rating levels, but the lens knows {sizes.rating_levels}: build the log with the "
-            "levels of the one that the lens was trained on.",
-            "log",
-            "lens",
-        )
+        remedy = "build the log with the levels of the one that the lens was trained on"
+        found = f"The log has {levels} rating levels, but the lens knows {sizes.rating_levels}"
+        raise MismatchError(f"{found}: {remedy}.", "log", "lens")
     lens = copy.deepcopy(lens)
     user_codes, item_codes = encode_fields(log.users, sizes.user_fields), encode_fields(log.items, sizes.item_fields)
     lens.user.rearrange(users, user_codes, numbers_of(log.users, sizes.user_numbers))
@@ -103,15 +103,3 @@ def _continue(
     if training_log["validation_auc"].arg_max() == 0:
         return lens, training_log
     return learner.cpu().freeze(), training_log
-
-
-def _followed(count: int, expected: int, entity: str) -> Tensor:
-    if expected < count:
-        raise MismatchError(
-            f"The log has {expected} {entity}, but the lens knows {count}, and none of them may go: give it a log that "
-            "grew from its own.",
-            "log",
-            "lens",
-        )
-    source = torch.arange(expected)
-    return source.masked_fill(source >= count, -1)

@@ -60,14 +60,9 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
     lens, training_log = train_together(partial(_fit, log, config), engine, "train the lens")
     rows, auc = training_log["rows"].to_list(), training_log["validation_auc"].to_list()
     if rows[-1] >= config.max_rows and len(auc) > 1 and auc[-1] > max(auc[:-1]) + LEAST_GAIN:
-        logger.warning(
-            worded(
-                f"The lens has had {rows[-1]:,} rows, and the last {rows[-1] - rows[-2]:,} of them raised its "
-                f"validation AUC by {auc[-1] - max(auc[:-1]):.4f}, to {auc[-1]:.4f}: with a higher ",
-                Parameter("lens.max_rows"),
-                " it may learn more.",
-            )
-        )
+        rise = f"raised its validation AUC by {auc[-1] - max(auc[:-1]):.4f}, to {auc[-1]:.4f}"
+        found = f"The lens has had {rows[-1]:,} rows, and the last {rows[-1] - rows[-2]:,} of them {rise}"
+        logger.warning(worded(f"{found}: with a higher ", Parameter("lens.max_rows"), " it may learn more."))
     return lens, training_log
 
 
@@ -146,15 +141,8 @@ class LensTraining:
                 train_loss = self.epoch(epoch, progress) if len(epoch) else None
                 seen += len(epoch)
                 auc, validation_loss = self.validate()
-                log.records.append(
-                    {
-                        "rows": seen,
-                        "train_loss": train_loss,
-                        "validation_loss": validation_loss,
-                        "validation_auc": auc,
-                        "seconds": time.perf_counter() - started,
-                    }
-                )
+                values = (seen, train_loss, validation_loss, auc, time.perf_counter() - started)
+                log.records.append(dict(zip(TRAINING_LOG, values, strict=True)))
                 progress.show(validation_auc=f"{auc:.4f}")
                 log.keep_if_best(self.lens.state_dict(), auc, least_gain=least_gain)
                 if log.is_over or seen >= most:

@@ -172,7 +172,6 @@ def answering_model(
     adapter: str | None = None,
     gate_inputs: GateInputs | None = None,
     blend: Blend = "none",
-    finished: FinishedShards | None = None,
 ) -> AnswerModel:
     """Build the model that answers prompts from the parts that a catalog holds, with the adapter in a folder, if any.
 
@@ -181,7 +180,7 @@ def answering_model(
     if adapter is not None:
         gate_input = (None, None) if gate_inputs is None else (gate_inputs.name, gate_inputs.width)
         base_llm = base_llm.with_model(load_adapter(base_llm.model, adapter, *gate_input))
-    return AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), blend, engine, finished)
+    return AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), blend, engine)
 
 
 @dataclass(frozen=True)

@@ -84,15 +84,10 @@ class RecommendationConfig(Block):
         if unmatched := [
             each for each in named if each not in found and not any(fnmatchcase(item, each) for item in found)
         ]:
-            logger.warning(
-                worded(
-                    f"{len(unmatched)} of {len(self.exclude_items)} ids and patterns of ",
-                    EXCLUDE_ITEMS,
-                    f" match no item, such as {unmatched[0]}, so they exclude nothing: correct them, or leave them "
-                    f"out. Ids of the {items.height:,} items are written like "
-                    f"{', '.join(map(str, items['item_id'].head(3)))}.",
-                )
-            )
+            count = f"{len(unmatched)} of {len(self.exclude_items)} ids and patterns of "
+            written = f"the {items.height:,} items are written like {', '.join(map(str, items['item_id'].head(3)))}"
+            fault = f" match no item, such as {unmatched[0]}, so they exclude nothing: correct them, or leave them out."
+            logger.warning(worded(count, EXCLUDE_ITEMS, f"{fault} Ids of {written}."))
 
     def rules(self, items: pl.DataFrame) -> Rules:
         return Rules(self.repeat, self.excluded(items))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypedDict
 
@@ -94,13 +94,8 @@ class Delivery:
             candidates = everything if self.allowed is None else self.allowed.get(user, NOTHING)
             reasons.setdefault(why_empty(candidates, excluded), []).append(user)
         for reason, of_reason in reasons.items():
-            logger.warning(
-                "%d of %d users get no items, as %s: %s.",
-                len(of_reason),
-                requested.height,
-                WHY_EMPTY[reason],
-                names(of_reason),
-            )
+            count = f"{len(of_reason)} of {requested.height} users"
+            logger.warning("%s get no items, as %s: %s.", count, WHY_EMPTY[reason], names(of_reason))
 
     def _lists(self, users: pl.DataFrame) -> pl.DataFrame:
         recommender = self.recommender
@@ -109,11 +104,9 @@ class Delivery:
         starts = pl.Series(log.sequences.starts[requests["user_index"].to_numpy()])
         is_known = users["user_index"].is_not_null()  # else it has no events, whoever is at this index
         requests = requests.with_columns(history_end=requests["history_end"].zip_with(is_known, starts))
-        only = self.allowed
+        only, excluded = self.allowed, [self.excluded] * users.height
         allowed = None if only is None else [only.get(user, NOTHING) for user in users["user_id"].to_list()]
-        moments = recommender.moments(
-            requests, repeat=self.repeat, excluded=[self.excluded] * users.height, allowed=allowed
-        )
+        moments = recommender.moments(requests, repeat=self.repeat, excluded=excluded, allowed=allowed)
         lists = recommender.best_lists(moments, self.limit)
         items = lists.items
         row, place = np.nonzero(items != NO_ITEM)
@@ -181,12 +174,9 @@ def lists_for_users(
     shards = [requested[rows] for rows in engine.shards(requested.height)]
     lists = pl.concat(map_shards(deliver, shards, engine, "lists", one_thread=True))
     deliver.warn_of_empty(requested, lists)
-    fallback_of = lists.unique("user_id")["fallback"]
-    return lists, ServedUsers(
-        users=requested.height,
-        fallbacks=int(fallback_of.sum()),
-        empty_candidate_sets=requested.height - len(fallback_of),
-    )
+    fallback_of, users = lists.unique("user_id")["fallback"], requested.height
+    empty = users - len(fallback_of)
+    return lists, ServedUsers(users=users, fallbacks=int(fallback_of.sum()), empty_candidate_sets=empty)
 
 
 def concentration(lists: pl.DataFrame, n: int, catalogue: int) -> Concentration | None:
@@ -198,10 +188,6 @@ def concentration(lists: pl.DataFrame, n: int, catalogue: int) -> Concentration 
 def candidate_questions(log: InteractionLog, shortlist: pl.DataFrame) -> pl.DataFrame:
     """Return questions about each candidate now, without fallbacks; their row is the place in the shortlist."""
     return questions(log.now(shortlist.with_row_index("row").filter(~pl.col("fallback"))))
-
-
-def without_samples(log: InteractionLog) -> InteractionLog:
-    return replace(log, samples=log.samples.clear(), repeats=None)
 
 
 def best_of_shortlists(
@@ -240,10 +226,8 @@ def best_of_shortlists(
         scored = scores.select("row", "score", "shown_history")
         ranked = ranked.drop("score").join(scored, on="row", how="left", maintain_order="left")
         ranked = ranked.with_columns(pl.col("shown_history").fill_null([]))
-        user = pl.col("user_id").rle_id()
-        ranked = ranked.with_columns(user=user).sort(
-            "user", "score", descending=[False, True], nulls_last=True, maintain_order=True
-        )
+        ranked = ranked.with_columns(user=pl.col("user_id").rle_id())
+        ranked = ranked.sort("user", "score", descending=[False, True], nulls_last=True, maintain_order=True)
         if vectors is not None:
             ranked = diversify(ranked, vectors, diversity, top_n).with_columns(score=pl.lit(None, dtype=pl.Float64))
     rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id").alias("rank")
@@ -289,8 +273,5 @@ def delivery_lines(method: str, label: str, reason: str, report: ShortlistReport
     if report["concentration"] is None:
         return "\n".join([*lines, f"{counts}."])
     alike = Concentration.model_validate(report["concentration"])
-    lines.append(
-        f"{counts}; their lists hold {alike.coverage:.1%} of all items, and two users share {alike.overlap:.0%} of a "
-        "list on average."
-    )
-    return "\n".join([*lines, *report["warnings"]])
+    shared = f"their lists hold {alike.coverage:.1%} of all items, and two users share {alike.overlap:.0%} of a list"
+    return "\n".join([*lines, f"{counts}; {shared} on average.", *report["warnings"]])

@@ -162,12 +162,12 @@ def rerank(
         raise ValueError(f"{model}: some of the {scores.height} scores are no numbers; train it again.")
     first = item_ranks.filter(model=first_stage)
     lists = first.select("row", *MOMENT, item_index=pl.col("top_items").list.head(shortlist)).explode("item_index")
-    scored = lists.join(
-        scores.select(*MOMENT, "item_index", "score"), on=[*MOMENT, "item_index"], how="left", maintain_order="left"
+    keys, by_score = (
+        [*MOMENT, "item_index"],
+        pl.col("item_index").sort_by("score", descending=True, maintain_order=True),
     )
-    order = scored.group_by("row", maintain_order=True).agg(
-        order=pl.col("item_index").sort_by("score", descending=True, maintain_order=True)
-    )
+    scored = lists.join(scores.select(*keys, "score"), on=keys, how="left", maintain_order="left")
+    order = scored.group_by("row", maintain_order=True).agg(order=by_score)
     joined = first.join(order, on="row", how="left", maintain_order="left")
     items = pl.concat_list("order", pl.col("top_items").list.slice(shortlist))
     joined = joined.with_columns(model=pl.lit(model), top_items=items)
@@ -180,11 +180,9 @@ def rerank(
 
 def _candidates(moments: Moments) -> np.ndarray:
     """Return the number of items that each row may get, shape (moments,)."""
-    hidden = (np.unique(items) for items in moments.hidden)
-    pairs = zip(hidden, moments.allowed, strict=True)
-    return np.array(
-        [(moments.items - len(out)) if only is None else (~np.isin(only, out)).sum() for out, only in pairs]
-    )
+    pairs = zip(map(np.unique, moments.hidden), moments.allowed, strict=True)
+    counts = [moments.items - len(out) if only is None else (~np.isin(only, out)).sum() for out, only in pairs]
+    return np.array(counts)
 
 
 def _ranked(model: str, likes: pl.DataFrame, items: np.ndarray, candidates: np.ndarray) -> pl.DataFrame:

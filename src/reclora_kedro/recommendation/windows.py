@@ -5,7 +5,7 @@ window have chosen, and the second stage learns from the likes of the window bef
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -105,14 +105,7 @@ def log_until(log: InteractionLog, validates: int, tests: int, end: int) -> Inte
 
     samples = moved(log.samples).with_row_index("row")
     repeats = None if log.repeats is None else moved(log.repeats).with_row_index("row", samples.height)
-    return replace(
-        log,
-        items=log.items.filter(~is_later),
-        sequences=sequences,
-        samples=samples,
-        repeats=repeats,
-        item_embeddings=None if log.item_embeddings is None else log.item_embeddings[~is_later],
-    )
+    return log.of_items(~is_later, sequences=sequences, samples=samples, repeats=repeats)
 
 
 def windows_of(

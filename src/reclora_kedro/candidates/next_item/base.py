@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kedro_provenance.errors import MismatchError
 from reclora_kedro.candidates.next_item import RETRIEVER_MODELS
 from reclora_kedro.candidates.next_item.config import RetrieverConfig, RetrieverSizes
 from reclora_kedro.history.log import InteractionLog
@@ -113,13 +112,7 @@ def grow_retriever(retriever: Retriever, log: InteractionLog) -> Retriever:
     with fewer items.
     """
     trained, items = retriever.sizes.items, log.items.height
-    if items < trained:
-        raise MismatchError(
-            f"The log has {items} items, but the retriever knows {trained}, and none of them may go: give it a log "
-            "that grew from its own.",
-            "log",
-            "retriever",
-        )
+    log.require_grown(trained, "items", "retriever")
     if items > trained:
         finds = "finds" if retriever.config.item_text else "does not find"
         learns = "`kedro run --pipelines candidates` trains it on all."

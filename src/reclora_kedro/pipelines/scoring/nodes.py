@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -36,7 +37,7 @@ def score_untrained(
     from reclora_kedro.llm.prompt_set import prompt_set
     from reclora_kedro.scoring.prompt_scores import score_table
 
-    model = answering_model(base_llm, prompt_config, engine, finished=finished_shards)
+    model = replace(answering_model(base_llm, prompt_config, engine), finished=finished_shards)
     test = prompt_set(prompts, "test")
     return score_table(test, model.scores(test, config.tokens_per_batch, "score"))
 
@@ -73,15 +74,8 @@ def score_adapter(
 
     read = gate_inputs(states, variant.gate_input)
     test = prompt_set(prompts, "test", read)
-    model = answering_model(
-        base_llm,
-        prompt_config,
-        engine,
-        adapter=adapter,
-        gate_inputs=read,
-        blend=variant.blend,
-        finished=finished_shards,
-    )
+    model = answering_model(base_llm, prompt_config, engine, adapter=adapter, gate_inputs=read, blend=variant.blend)
+    model = replace(model, finished=finished_shards)
     logits = model.all_llm_logits(test, config.tokens_per_batch, "score")
     scored = score_table(test, model.probabilities(logits, test))
     return scored, permuted_scores(model, test, logits, config)
