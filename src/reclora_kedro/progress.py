@@ -63,16 +63,9 @@ class Progress:
         now = time.monotonic()
         if self.shown and now - self._last_line >= SECONDS_PER_LINE:
             self._last_line = now
-            logger.log(
-                logging.DEBUG if sys.stderr.isatty() else logging.INFO,
-                "%s: %s of %s %s in %.0f s%s",
-                self.step,
-                f"{self.done:,}",
-                f"{self.total:,}",
-                self.unit,
-                now - self._began,
-                self._pace(now),
-            )
+            level = logging.DEBUG if sys.stderr.isatty() else logging.INFO
+            done = f"{self.done:,} of {self.total:,} {self.unit} in {now - self._began:.0f} s"
+            logger.log(level, "%s: %s%s", self.step, done, self._pace(now))
         self._first = self._first or (self.done, now)
 
     def _pace(self, now: float) -> str:

@@ -110,15 +110,8 @@ def base_model_tables(base_model_report: Records) -> Group:
         "perplexity": ("{:.2f}".format, "perplexity"),
         "ms per row": ("{:.1f}".format, "milliseconds_per_row"),
     }
-    auc = {
-        "AUC": (AUC.estimate, "auc", "auc_low", "auc_high"),
-        f"less that of {base_model_report[0]['step']}": (
-            formats.signed_estimate,
-            "auc_difference",
-            "difference_low",
-            "difference_high",
-        ),
-    }
+    less = (formats.signed_estimate, "auc_difference", "difference_low", "difference_high")
+    auc = {"AUC": (AUC.estimate, "auc", "auc_low", "auc_high"), f"less that of {base_model_report[0]['step']}": less}
     title = f"AUC on validation rows ({level} intervals)"
     tables = [text_table("Base LLM", base_model_report, step, size), text_table(title, base_model_report, step, auc)]
     if stages := [stage for record in base_model_report for stage in record["account"].get("stages", ())]:

@@ -155,13 +155,9 @@ def black_box_tables(
         "price": ("{:.2f}".format, "price"),
     }
     best = max(trials, key=itemgetter("auc"))
-    searched = text_table(
-        f"Hints on validation rows: those of trial {best['trial']} are taken",
-        trials,
-        {"trial": (str, "trial")} | {name: (str, name) for name in options},
-        {"AUC": (formats.metric, "auc"), **tokens_used},
-    )
-    answered = text_table(
-        "Answers on test rows; calls are those that were not kept from before", usage, {"model": (str, "model")}, costs
-    )
+    named = {name: (str, name) for name in ("trial", *options)}
+    title = f"Hints on validation rows: those of trial {best['trial']} are taken"
+    searched = text_table(title, trials, named, {"AUC": (formats.metric, "auc"), **tokens_used})
+    title = "Answers on test rows; calls are those that were not kept from before"
+    answered = text_table(title, usage, {"model": (str, "model")}, costs)
     return Group(searched, answered, results_tables(metrics, comparisons, []))

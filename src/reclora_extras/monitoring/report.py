@@ -14,7 +14,7 @@ from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.figures import stacked_panels
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.records import Records
-from reclora_kedro.terminal import text_table
+from reclora_kedro.terminal import Columns, text_table
 
 
 def day(second: int) -> str:
@@ -51,22 +51,19 @@ def drift_table(records: Records) -> Group:
     def largest_psi(record: Mapping[str, Any]) -> float | None:
         return max((psi for name in POPULATIONS if (psi := record[f"psi_{name}"]) is not None), default=None)
 
-    table = text_table(
-        f"Drift since the lens was trained; the first period is the reference. HR@{K} is of {records[0]['recommends']}",
-        [{**record, "psi": largest_psi(record)} for record in records],
-        {},
-        {
-            "from": (day, "begin"),
-            "events": (formats.count, "events"),
-            "AUC": (formats.metric, "auc"),
-            f"HR@{K}": (formats.metric, "hit_rate"),
-            "mean\nscore": (formats.metric, "mean_score"),
-            "likes": (formats.metric, "like_share"),
-            "most\nPSI": (formats.metric, "psi"),
-            "un-\nknown\nusers": (formats.metric, "unknown_users"),
-            "un-\nknown\nitems": (formats.metric, "unknown_items"),
-        },
-    )
+    rates = {
+        "AUC": "auc",
+        f"HR@{K}": "hit_rate",
+        "mean\nscore": "mean_score",
+        "likes": "like_share",
+        "most\nPSI": "psi",
+    }
+    rates |= {"un-\nknown\nusers": "unknown_users", "un-\nknown\nitems": "unknown_items"}
+    columns: Columns = {"from": (day, "begin"), "events": (formats.count, "events")}
+    columns = {**columns, **{heading: (formats.metric, name) for heading, name in rates.items()}}
+    title = "Drift since the lens was trained; the first period is the reference"
+    rows = [{**record, "psi": largest_psi(record)} for record in records]
+    table = text_table(f"{title}. HR@{K} is of {records[0]['recommends']}", rows, {}, columns)
     alarms = [Text(f"{day(record['begin'])}: {alarm}", style="red") for record in records for alarm in record["alarms"]]
     return Group(table, *alarms, Text(summary(records), style="bold"))
 

@@ -74,11 +74,10 @@ def summarise(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison]
         p_value = p_values[frozenset((above["model"], below["model"]))]
         difference = "a" if p_value < 1 - best["confidence"] else "no"
         equals = "" if p_value < 0.001 else "= "
-        sentences.append(
-            f"{below['model']} follows at {formats.metric(below['auc'])}, "
-            f"{formats.metric(above['auc'] - below['auc'])} below {above['model']}: {difference} significant "
-            f"difference (p {equals}{formats.p_value(p_value)})."
-        )
+        follows = f"{below['model']} follows at {formats.metric(below['auc'])}"
+        by = f"{formats.metric(above['auc'] - below['auc'])} below {above['model']}"
+        significance = f"{difference} significant difference (p {equals}{formats.p_value(p_value)})"
+        sentences.append(f"{follows}, {by}: {significance}.")
     return [*sentences, f"Significance: {describe_tests(metrics, comparisons)}."]
 
 
@@ -160,13 +159,8 @@ def models_table(metrics: Sequence[ModelMetrics], labels: Mapping[str, str] | No
         numbers |= {f"GAUC of\n{first['gauc_users']:,} users": (formats.metric, "gauc"), **further}
         if "split_rows" in first:
             numbers[f"AUC of all\n{first['split_rows']:,} rows"] = formats.metric, "split_auc"
-    return text_table(
-        f"How well models predict likes: {first['rows']:,} test rows of {first['users']:,} users, "
-        f"{first['positives']:,} of them likes",
-        best_first,
-        texts,
-        numbers,
-    )
+    rows = f"{first['rows']:,} test rows of {first['users']:,} users, {first['positives']:,} of them likes"
+    return text_table(f"How well models predict likes: {rows}", best_first, texts, numbers)
 
 
 def lens_table(metrics: Sequence[ModelMetrics]) -> Table:
@@ -237,6 +231,9 @@ def render_report(
     results = replace(results, metrics=sorted(results.metrics, key=itemgetter("auc"), reverse=True))
     first, *_ = results.metrics
     models = [record["model"] for record in results.metrics]
+    others = ("model", "rows", "validation_auc", "weights", "seconds")
+    measures = [name for name in dict.fromkeys(chain.from_iterable(results.training_report)) if name not in others]
+    warned = [record["warning"] for record in results.negatives_report if record["warning"]]
     return render_page(
         "reclora_kedro.evaluation.templates",
         "report.html.jinja",
@@ -247,14 +244,9 @@ def render_report(
         notes={model: notes[model] for model in models if model in notes},
         tests=describe_tests(results.metrics, results.comparisons),
         allow_mixed=allow_mixed,
-        warnings=[record["warning"] for record in results.negatives_report if record["warning"]]
-        + unread_prompts(results.attribution),
+        warnings=[*warned, *unread_prompts(results.attribution)],
         segmentations=_segments_by_model(results.segments, models),
-        training_measures=[
-            name
-            for name in dict.fromkeys(chain.from_iterable(results.training_report))
-            if name not in ("model", "rows", "validation_auc", "weights", "seconds")
-        ],
+        training_measures=measures,
         confidence=first["confidence"],
         declared=row_metrics(),
         constant={"auc": 0.5} | {name: first.get(f"constant_{name}") for name in ("log_loss", "accuracy")},

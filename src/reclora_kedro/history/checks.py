@@ -41,17 +41,13 @@ def check_retrieval(log: InteractionLog, seed: int) -> Records:
         for field in category_names(log.items)
     }
     checks[f"the item liked next is among the {NEAREST} nearest"] = _liked_next(vectors, log, random)
-    return [
-        {
-            "check": name,
-            "asked": len(similar),
-            "share": float(similar.mean()),
-            "chance": float(at_random.mean()),
-            "lift": float(similar.mean() / at_random.mean()) if at_random.any() else None,
-        }
-        for name, (similar, at_random) in checks.items()
-        if len(similar)
-    ]
+    records = []
+    for name, (similar, at_random) in checks.items():
+        if len(similar):
+            share, chance = float(similar.mean()), float(at_random.mean())
+            record = {"check": name, "asked": len(similar), "share": share, "chance": chance}
+            records.append(record | {"lift": share / chance if chance else None})
+    return records
 
 
 def nearest_items(vectors: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:

@@ -390,16 +390,9 @@ def _rows(lines: Iterable[str], separator: str, quote: str | None, escape: str |
     """Return the fields of each line, or of several where a quoted field has a line break; none of an empty line."""
     if len(separator) > 1:
         return [line.split(separator) if line else [] for line in lines]
-    return [
-        *csv.reader(
-            [f"{line}\n".replace("\0", "") for line in lines],
-            delimiter=separator,
-            quotechar=quote,
-            quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
-            escapechar=escape,
-            doublequote=escape is None,
-        )
-    ]
+    written: dict[str, Any] = {"quotechar": quote, "quoting": csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE}
+    written |= {"delimiter": separator, "escapechar": escape, "doublequote": escape is None}
+    return list(csv.reader([f"{line}\n".replace("\0", "") for line in lines], **written))
 
 
 def _quoting(text: str, separator: str) -> tuple[str | None, str | None]:

@@ -56,9 +56,8 @@ class PipelineNames:
         variant = self.parameters[step]["variant"]
         if not isinstance(variant, str) or variant not in self.variants:
             named = Parameter("finetuning.variants"), f" names {', '.join(self.variants)}"
-            raise NameRefusedError(
-                Fault(Parameter(f"{step}.variant"), ("is ", Value(variant)), named, "Choose one of these")
-            )
+            fault = Fault(Parameter(f"{step}.variant"), ("is ", Value(variant)), named, "Choose one of these")
+            raise NameRefusedError(fault)
         return variant
 
     def optional_variant_of(self, step: str) -> str | None:
@@ -73,15 +72,10 @@ class PipelineNames:
         methods = [*(source.rpartition(".")[2] for source in self.sources), *second]
         models = [*methods, *([*(f"{method}{RERANKED}" for method in methods), "lens"] if with_lens else [])]
         if baseline is not None and baseline not in models:
-            raise NameRefusedError(
-                Fault(
-                    Parameter("ranking.baseline"),
-                    f"is {quoted_value(baseline)}",
-                    f"the models that rank are {', '.join(models)}",
-                    "Name one of these, or write null to compare with the best. Fusion and ranker are learned where "
-                    "recommendation.method is validation or one of them",
-                )
-            )
+            found, named = f"is {quoted_value(baseline)}", f"the models that rank are {', '.join(models)}"
+            advice = "Name one of these, or write null to compare with the best"
+            learned = "Fusion and ranker are learned where recommendation.method is validation or one of them"
+            raise NameRefusedError(Fault(Parameter("ranking.baseline"), found, named, f"{advice}. {learned}"))
 
     @property
     def likes_alone(self) -> bool:
@@ -183,12 +177,8 @@ def _name_faults(step: str, block: str, names: Collection[str]) -> Iterator[Faul
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:
             others = f" other than {', '.join(sorted(reserved))}" if name in reserved else ""
-            yield Fault(
-                parameter,
-                f"names {name!r}",
-                f"a name begins with a letter and has at most 64 letters, digits and underscores{others}",
-                "Rename it",
-            )
+            fit = f"a name begins with a letter and has at most 64 letters, digits and underscores{others}"
+            yield Fault(parameter, f"names {name!r}", fit, "Rename it")
 
 
 def _history_faults(variants: Mapping[str, Any], short_histories: Collection[str]) -> Iterator[Fault]:
@@ -201,12 +191,8 @@ def _history_faults(variants: Mapping[str, Any], short_histories: Collection[str
             path = Parameter(f"finetuning.variants.{variant}")
             yield Fault(path, ("is ", Value(block)), "it must be a block of a variant")
         elif not isinstance(history := block.get("history"), str) or history not in short_histories:
-            yield Fault(
-                Parameter(f"finetuning.variants.{variant}.history"),
-                ("is ", Value(history)),
-                (histories, f" names {', '.join(short_histories)}"),
-                "Choose one of these, or add it there",
-            )
+            path, known = Parameter(f"finetuning.variants.{variant}.history"), f" names {', '.join(short_histories)}"
+            yield Fault(path, ("is ", Value(history)), (histories, known), "Choose one of these, or add it there")
 
 
 def _module_faults(path: str, named: Any, modules: Registry) -> Iterator[Fault]:

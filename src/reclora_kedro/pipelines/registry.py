@@ -5,15 +5,8 @@ from pkgutil import iter_modules
 from reclora_kedro import pipelines
 from reclora_kedro.extensions import Registry
 
-PIPELINES = Registry(
-    "reclora_kedro.pipelines",
-    (
-        *(module.name for module in iter_modules(pipelines.__path__) if module.ispkg),
-        "readmit",
-        "rollback",
-        "similar_items",
-    ),
-)
+STEPS = tuple(module.name for module in iter_modules(pipelines.__path__) if module.ispkg)
+PIPELINES = Registry("reclora_kedro.pipelines", (*STEPS, "readmit", "rollback", "similar_items"))
 """Modules with ``create_pipeline``.
 
 Optional are `checks` of the pipeline before a run, and ``NEEDS_LLM``, whether its nodes need the extra ``llm``.

@@ -189,14 +189,7 @@ def _ranked(model: str, likes: pl.DataFrame, items: np.ndarray, candidates: np.n
     is_own = items == likes["item_index"].to_numpy()[:, None]
     rank = pl.Series(np.where(is_own.any(axis=1), is_own.argmax(axis=1) + 1, 0), dtype=pl.Int64)
     top = pl.Series(items.astype(np.int32)).cast(pl.List(pl.Int32))
-    return likes.select(
-        pl.lit(model).alias("model"),
-        "row",
-        "user_index",
-        "item_index",
-        "history_end",
-        "timestamp",
-        rank=pl.when(rank > 0).then(rank),
-        candidates=pl.Series(candidates, dtype=pl.Int64),
-        top_items=top.list.eval(pl.element().filter(pl.element() != NO_ITEM)),
-    )
+    columns = ("row", "user_index", "item_index", "history_end", "timestamp")
+    counts = pl.Series("candidates", candidates, dtype=pl.Int64)
+    top = top.list.eval(pl.element().filter(pl.element() != NO_ITEM)).alias("top_items")
+    return likes.select(pl.lit(model).alias("model"), *columns, pl.when(rank > 0).then(rank).alias("rank"), counts, top)

@@ -72,15 +72,10 @@ def ranking_tables(
     whole = _estimates(first["k"], *(metric for metric in ranking_metrics() if "{k}" not in metric.heading))
     whole = {**whole, **{heading: ("{:.3f}".format, name) for name, heading in among.items()}}
     tables.append(text_table("The likes among the first items", by_cutoff[first["k"]], model, whole))
-    tables += [
-        text_table(
-            f"Beyond accuracy: the first {k} items",
-            [record for record in beyond_accuracy if (record["k"], record["segment"]) == (k, ALL)],
-            model,
-            {metric.heading: (metric.text, metric.name) for metric in BEYOND_ACCURACY},
-        )
-        for k in by_cutoff
-    ]
+    further: Columns = {metric.heading: (metric.text, metric.name) for metric in BEYOND_ACCURACY}
+    for k in by_cutoff:
+        of_all = [record for record in beyond_accuracy if (record["k"], record["segment"]) == (k, ALL)]
+        tables.append(text_table(f"Beyond accuracy: the first {k} items", of_all, model, further))
     by_event_before = [each for each in beyond_accuracy if (each["by"], each["k"]) == (EVENT_BEFORE, max(by_cutoff))]
     for _, of_segment in groupby(by_event_before, key=itemgetter("segment")):
         likes = [*of_segment]
@@ -132,16 +127,11 @@ def methods_table(
 ) -> Table:
     """Tabulate how well methods find what users liked, see `methods_shown`; the heading has fields of a record."""
     first, k, level = metrics[0], metrics[0]["k"], formats.level(metrics[0]["confidence"])
-    return text_table(
-        heading.format_map(first),
-        methods_shown(metrics, chosen),
-        {"method": (str, "model"), "what it is": (lambda model: labels.get(model, ""), "model")},
-        {
-            f"HR@{k}": (formats.metric, "hit_rate"),
-            f"{level} interval": (formats.interval, "hit_rate_low", "hit_rate_high"),
-            "": (lambda model: "chosen" if model == chosen else "", "model"),
-        },
-    )
+    texts: Columns = {"method": (str, "model"), "what it is": (lambda model: labels.get(model, ""), "model")}
+    interval = (formats.interval, "hit_rate_low", "hit_rate_high")
+    numbers: Columns = {f"HR@{k}": (formats.metric, "hit_rate"), f"{level} interval": interval}
+    is_chosen: Columns = {"": (lambda model: "chosen" if model == chosen else "", "model")}
+    return text_table(heading.format_map(first), methods_shown(metrics, chosen), texts, {**numbers, **is_chosen})
 
 
 def finding_verdict(metrics: Sequence[RankingRow], chosen: str) -> str:
@@ -167,18 +157,11 @@ def backtest_tables(
     ]
     summed = {"mean": "ndcg", f"mean HR@{k}": "hit_rate", "share of windows won": "share_of_windows_won"}
     rows += [{"from": name} | {each["model"]: each[field] for each in means} for name, field in summed.items()]
-    table = text_table(
-        f"NDCG@{k} by window: {sum(each['rows'] for each in windows.values()):,} likes, models fitted before each",
-        rows,
-        {"from": (str, "from")},
-        {method["model"]: (formats.metric, method["model"]) for method in means},
-    )
-    checks = text_table(
-        "Audit of the log",
-        audit,
-        {"check": (str, "check"), "how to read it": (str, "meaning")},
-        {"value": (formats.metric, "value")},
-    )
+    likes, methods_ = sum(each["rows"] for each in windows.values()), [method["model"] for method in means]
+    title = f"NDCG@{k} by window: {likes:,} likes, models fitted before each"
+    table = text_table(title, rows, {"from": (str, "from")}, {name: (formats.metric, name) for name in methods_})
+    texts = {"check": (str, "check"), "how to read it": (str, "meaning")}
+    checks = text_table("Audit of the log", audit, texts, {"value": (formats.metric, "value")})
     return Group(table, Text(winners_verdict(winners, k), style="bold"), checks)
 
 

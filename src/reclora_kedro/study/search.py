@@ -164,13 +164,9 @@ class Search:
 
     def comparison(self, best: Settings) -> GridConfig:
         """Return the grid that measures the best settings beside the settings as they are, on test rows, too."""
-        return GridConfig(
-            title=self.config.title,
-            until=self.config.until,
-            seeds=list(self.seeds),
-            settings=self.config.settings,
-            axes={"settings": {"as they are": {}, "best": dict(best)}},
-        )
+        kept = self.config.model_dump(include={"title", "until", "settings"})
+        axes = {"settings": {"as they are": {}, "best": dict(best)}}
+        return GridConfig(seeds=list(self.seeds), axes=axes, **kept)
 
 
 def _distribution(space: Space) -> Any:

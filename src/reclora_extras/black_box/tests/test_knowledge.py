@@ -178,7 +178,7 @@ def test_test_rows_are_answered_with_what_is_written_and_the_control_gives_that_
 
 
 def test_stored_models_are_taught_and_write(tiny_llm_folder):
-    api = SimpleNamespace(ask=lambda texts, prompt, kept, step: believes(texts, step))
+    api = SimpleNamespace(ask=lambda texts, step, config, kept: believes(texts, step))
     rows = [record(row, use) for use in ("few_shot", "validation", "test") for row in range(4)]
     templates = {name: partial(str, text) for name, text in HINTS.items()}
     settings = config(rows=4, trials=1, tuning=TUNING | {"epochs": 1})
