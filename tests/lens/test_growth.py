@@ -14,7 +14,7 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import levels_as_before, user_of_events
 from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.lens import LENS_MODELS, growth
-from reclora_kedro.lens.config import ContinuationConfig
+from reclora_kedro.lens.config import ContinuationConfig, EntitySizes
 from reclora_kedro.lens.features import fresh_lens
 from reclora_kedro.lens.growth import continue_lens, grow_lens, rearrange_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID, EntityEmbedding
@@ -155,7 +155,7 @@ def test_a_start_that_no_epoch_betters_is_kept(logs, trained) -> None:
 
 
 def test_an_id_gets_a_vector_of_its_own_that_starts_as_the_unknown_one() -> None:
-    entity = EntityEmbedding(3, fields=0, width=1, values=0, embedding_dim=2, id_dropout=0)
+    entity = EntityEmbedding(EntitySizes(rows=3, fields=0, width=1, values=0), embedding_dim=2, id_dropout=0)
     entity.id_codes[1] = 2
     before = entity(torch.arange(3))
     entity.learn_ids(torch.tensor([True, True, False]))

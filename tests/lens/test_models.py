@@ -36,7 +36,7 @@ def lens(request: pytest.FixtureRequest, config: LensConfig) -> Lens:
     for entity, count, values in ((lens.user, SIZES.users, 5), (lens.item, SIZES.items, 4)):
         entity.id_codes.copy_(torch.arange(count))
         entity.field_codes.random_(0, values + 1)
-    lens.item.texts.copy_(functional.normalize(torch.randn(SIZES.items, SIZES.item_text_width), dim=1))
+    lens.item.texts.copy_(functional.normalize(torch.randn(SIZES.items, SIZES.of_items.text_width), dim=1))
     lens.co_occurrences.copy_(functional.normalize(torch.randn(lens.co_occurrences.shape), dim=2))
     return lens.freeze()
 

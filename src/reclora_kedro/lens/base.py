@@ -82,12 +82,9 @@ class Lens(nn.Module):
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__()
         self.config, self.sizes, dim = config, sizes, config.embedding_dim
-        users = sizes.users, len(sizes.user_fields), sizes.user_width, sum(map(len, sizes.user_fields.values()))
-        items = sizes.items, len(sizes.item_fields), sizes.item_width, sum(map(len, sizes.item_fields.values()))
-        text = sizes.item_text_width, config.item_text_dropout
-        self.user = EntityEmbedding(*users, dim, config.user_id_dropout, numbers=len(sizes.user_numbers))
+        self.user = EntityEmbedding(sizes.of_users, dim, config.user_id_dropout)
         # One table for the target and the history: one item, one embedding.
-        self.item = EntityEmbedding(*items, dim, config.item_id_dropout, *text, len(sizes.item_numbers))
+        self.item = EntityEmbedding(sizes.of_items, dim, config.item_id_dropout, config.item_text_dropout)
         self.event_dim = self.item.output_dim
         if sizes.rating_levels > 1:  # a log of one level, such as one of purchases, has nothing to embed but the items
             self.rating = embedding_table(sizes.rating_levels, dim)

@@ -1,7 +1,7 @@
 """Settings of the lens, and the sizes that a saved lens is rebuilt from."""
 
 from collections.abc import Collection
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -87,6 +87,17 @@ class ContinuationConfig(Block):
     max_epochs: Count
 
 
+class EntitySizes(NamedTuple):
+    """Sizes of the tables of users (or items)."""
+
+    rows: int
+    fields: int
+    width: int  # most values of one field in one row
+    values: int  # distinct ones of all fields together
+    text_width: int = 0  # 0: no texts
+    numbers: int = 0
+
+
 class LensSizes(Block):
     """Sizes of a lens's tables, and the scales of its inputs.
 
@@ -114,5 +125,12 @@ class LensSizes(Block):
     event_values: dict[str, tuple[int, ...]] = Field(default={})
 
     @property
-    def item_text_width(self) -> int:
-        return sum(self.item_text_widths)
+    def of_users(self) -> EntitySizes:
+        values = sum(map(len, self.user_fields.values()))
+        return EntitySizes(self.users, len(self.user_fields), self.user_width, values, 0, len(self.user_numbers))
+
+    @property
+    def of_items(self) -> EntitySizes:
+        fields, numbers, text_width = self.item_fields, len(self.item_numbers), sum(self.item_text_widths)
+        values = sum(map(len, fields.values()))
+        return EntitySizes(self.items, len(fields), self.item_width, values, text_width, numbers)

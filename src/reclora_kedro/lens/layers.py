@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reclora_kedro.layers import INITIAL_EMBEDDING_STD, embedding_table
+from reclora_kedro.lens.config import EntitySizes
 
 FARTHEST = 5.0
 UNKNOWN_ID = 0  # the code that all users (items) outside the training split share
@@ -15,8 +16,7 @@ class EntityEmbedding(nn.Module):
 
     A field with several values is the mean of their vectors; a field without any is zero. In training, a share of ids
     is replaced by the unknown id, so that later users (items) find a trained vector there. The code tables and the
-    texts' vectors are buffers, which a saved lens contains. There are `values` distinct field values, all fields
-    together, and at most `width` of one field in one row.
+    texts' vectors are buffers, which a saved lens contains.
     """
 
     id_codes: Tensor
@@ -24,19 +24,9 @@ class EntityEmbedding(nn.Module):
     texts: Tensor
     numbers: Tensor
 
-    def __init__(
-        self,
-        count: int,
-        fields: int,
-        width: int,
-        values: int,
-        embedding_dim: int,
-        id_dropout: float,
-        text_width: int = 0,  # 0: no texts
-        text_dropout: float = 0.0,
-        numbers: int = 0,
-    ) -> None:
+    def __init__(self, sizes: EntitySizes, embedding_dim: int, id_dropout: float, text_dropout: float = 0.0) -> None:
         super().__init__()
+        count, fields, width, values, text_width, numbers = sizes
         self.register_buffer("id_codes", torch.full((count,), UNKNOWN_ID))
         self.register_buffer("field_codes", torch.zeros(count, fields, width, dtype=torch.long))
         self.ids = embedding_table(1 + count, embedding_dim)

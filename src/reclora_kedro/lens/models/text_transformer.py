@@ -28,7 +28,7 @@ class TextTransformer(Lens):
         if not config.item_text:
             raise ValueError("The lens text_transformer reads items by their texts alone: set lens.item_text to true.")
         super().__init__(config, sizes)
-        self.read_item = nn.Linear(sizes.item_text_width, WIDTH)
+        self.read_item = nn.Linear(sizes.of_items.text_width, WIDTH)
         self.read_rating = nn.Embedding(sizes.rating_levels, WIDTH)
         if self.columns_dim:
             self.read_columns = nn.Linear(self.columns_dim, WIDTH)
