@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -79,15 +78,11 @@ class _Found:
     def rows(self, part: slice) -> csr_array:
         """Return the weights of some items, with zeros among them."""
         place, most = self.place[part], self.place.shape[1]
-        weights = self.weights[part] * self._scales[place]
+        weights = self.weights[part] * (-(1 + self.pulled[place]) / self.diagonal[place])
         if self.pulls is not None:
             weights += self.pulls[part]
         ends = np.arange(0, weights.size + 1, most, dtype=np.int32)
         return csr_array((weights.ravel(), place.ravel(), ends), shape=(len(place), len(self.place)))
-
-    @cached_property
-    def _scales(self) -> np.ndarray:
-        return -(1 + self.pulled) / self.diagonal
 
 
 def _solve_blocks(found: _Found, user_items: csr_array, ridge: np.float32, prior: csr_array | None) -> None:
