@@ -189,7 +189,7 @@ REFUSED = {
         lambda log: {"item_embeddings": None},
         {},
         {},
-        "item_text is true, but the log has no item embeddings",
+        "The log has no vectors of items, which item_text reads",
     ),
     "likes alone train": (
         where("split <> 'train' OR label = 1"),
