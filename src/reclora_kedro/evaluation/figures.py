@@ -250,11 +250,15 @@ def empty_figure(**panels: Any) -> go.Figure:
 
 
 def add_curve(figure: go.Figure, style: Style, x: Any, y: Any, *, size: int = 8, **trace: Any) -> None:
-    """Draw a line in a model's style, with markers of a size unless it is 0; the legend has one line per name."""
+    """Draw a line in a model's style, with markers of a size unless it is 0.
+
+    Where `showlegend` is set, lines of one name are one in the legend.
+    """
     marker = {"color": style.color, "symbol": style.symbol, "size": size}
     line = {"color": style.color, "dash": style.dash, "width": 2}
-    defaults = {"mode": "lines+markers" if size else "lines", "legendgroup": trace.get("name")}
-    figure.add_scatter(x=x, y=y, marker=marker, line=line, **{**defaults, **trace})
+    drawn = {"mode": "lines+markers" if size else "lines", "marker": marker, "line": line}
+    group = {"legendgroup": trace["name"]} if "showlegend" in trace else {}
+    figure.add_scatter(x=x, y=y, **drawn | group | trace)
 
 
 def error_bars(records: Records, metric: str) -> dict[str, Any] | None:
