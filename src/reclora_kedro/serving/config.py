@@ -7,8 +7,7 @@ from pydantic import Field, model_validator
 from kedro_provenance.parameters import Block
 from reclora_kedro.parameters import Count, CountOrZero, NonNegative, Positive
 
-ModelName = Literal["lens", "llm"]
-"""Model that ranks."""
+ModelName = Literal["lens", "llm"]  # model that ranks
 
 
 class ServiceConfig(Block):

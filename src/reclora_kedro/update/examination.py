@@ -37,15 +37,11 @@ from reclora_kedro.update.updates import (
 
 logger = logging.getLogger(__name__)
 
-REJECTED = "rejected"
-"""The `alarm` of rows that update.reject has named; they stay out of all later updates."""
-LENS = "lens"
-"""What `update.accept` names to take a lens in spite of its alarm."""
-BURSTS = ("%Y-%m-%d", "%Y-%m-%dT%H")
-"""Units of time, in UTC, in which many new users may come."""
+REJECTED = "rejected"  # the `alarm` of rows that update.reject has named; they stay out of all later updates
+LENS = "lens"  # what `update.accept` names to take a lens in spite of its alarm
+BURSTS = ("%Y-%m-%d", "%Y-%m-%dT%H")  # units of time, in UTC, in which many new users may come
 ONE_USER, NEW_USERS, CHANGED, ACCOUNTS = "one-user", "new-users", "changed-ratings", "-accounts"
-ACCOUNT = "account:"
-"""What `update.accept` and `update.reject` name an account by, before its id."""
+ACCOUNT = "account:"  # what `update.accept` and `update.reject` name an account by, before its id
 
 
 class Model(NamedTuple):

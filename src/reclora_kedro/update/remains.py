@@ -31,8 +31,7 @@ TRAINED = ("*lens", "item_embeddings", "user_adapters", "merged_loras", *SUMS)
 """Entries with trained weights, which may hold traces of users."""
 WITHOUT_ROWS = (*SUMS, "*_log", "*_report", "champion", "versions_to_erase", "forgotten_users")
 """Entries made from rows of users that hold only sums over them, unless they name a user."""
-REPORTS = "reporting"
-"""The layer of further such entries."""
+REPORTS = "reporting"  # the layer of further such entries
 WITH_USERS = {"raw_interactions", "raw_users", "raw_new_interactions", "raw_new_users", "journal"}
 """Entries with rows of users that no pipeline makes."""
 KNOWN_BY = ("users", "new_interactions", "quarantined_interactions")

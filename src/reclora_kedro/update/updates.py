@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOMENT = ["user_index", "timestamp"]
-JOURNAL_EVENTS = "journal events"
-"""The check of a report that counts all that a journal has."""
+JOURNAL_EVENTS = "journal events"  # the check of a report that counts all that a journal has
 IN_THE_FUTURE = ("timestamp after ", "journal events in the future")
 """How the checks of a report begin that count such rows."""
 SHARES = SplitShares(train=0.6, validation=0.2)  # of the new samples; the rest, the newest, compares the models
