@@ -14,7 +14,7 @@ from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog, LogInFiles
 from reclora_kedro.history.questions import draw_questions
-from reclora_kedro.ingestion.cleaning_report import CleaningReport
+from reclora_kedro.ingestion.cleaning_report import CheckedRows, CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.item_vectors import Arrays
@@ -36,7 +36,7 @@ def build_log(
     history: HistoryConfig,
     ingestion: IngestionConfig,
     engine: EngineConfig,
-) -> tuple[InteractionLog | LogInFiles, Records]:
+) -> tuple[InteractionLog | LogInFiles, list[CheckedRows]]:
     """Build the log with each user's sequence and the split of the samples; return it with a report."""
     report = CleaningReport()
     schema = ingestion.interactions.events
@@ -82,6 +82,6 @@ def check_retrieval(log: InteractionLog, history: HistoryConfig) -> Records:
     return [{"encoders": encoders, **record} for record in checks.check_retrieval(log, history.seed)]
 
 
-def show_history(history_report: Records) -> None:
+def show_history(history_report: list[CheckedRows]) -> None:
     """Print what became of the interactions."""
     show(cleaning_table("Samples", history_report))

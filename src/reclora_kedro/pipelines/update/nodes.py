@@ -13,14 +13,14 @@ from kedro_provenance.parameters import reads
 from reclora_kedro.current_model import TABLES, CurrentModel, ModelInHistory
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import Record, Records
+from reclora_kedro.evaluation.records import Record
 from reclora_kedro.finetuning.config import AdapterContinuationConfig, VariantConfig
 from reclora_kedro.history import log_builder
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog, LogInFiles
 from reclora_kedro.history.log_builder import Growth
-from reclora_kedro.ingestion.cleaning_report import CleaningReport
+from reclora_kedro.ingestion.cleaning_report import CheckedRows, CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.lens.config import ContinuationConfig
@@ -56,7 +56,7 @@ def clean_new_interactions(
     raw_new_item_texts: Any,
     config: IngestionConfig,
     engine: EngineConfig,
-) -> tuple[pl.DataFrame, Records]:
+) -> tuple[pl.DataFrame, list[CheckedRows]]:
     """Clean the new interactions of a raw table and of the service's journal; return them with a report."""
     report = CleaningReport()
     items = updates.described_items(previous_items, RawEntities(raw_new_items, raw_new_item_texts), config)
@@ -78,7 +78,7 @@ def append_interactions(
     reject: Any,
     current_lens: Lens | None = None,
     first_lens: Lens | None = None,
-) -> tuple[pl.LazyFrame, pl.DataFrame, Records]:
+) -> tuple[pl.LazyFrame, pl.DataFrame, list[CheckedRows]]:
     """Append the new interactions without alarms, and those of accepted groups, quarantined ones of before included.
 
     One node, so that nothing reads the interactions before they are examined. It returns all interactions, those that
@@ -101,7 +101,7 @@ def append_entities(
     raw_new_item_texts: Any,
     raw_new_users: Any,
     config: IngestionConfig,
-) -> tuple[pl.DataFrame, pl.DataFrame, Records]:
+) -> tuple[pl.DataFrame, pl.DataFrame, list[CheckedRows]]:
     """Append new items and users to the canonical ones, with a report."""
     report, raw = CleaningReport(), RawEntities(raw_new_items, raw_new_item_texts, raw_new_users)
     items = updates.append_items(previous_items, interactions, raw, config.items, config.item_texts, report)
@@ -118,7 +118,7 @@ def build_grown_log(
     history: HistoryConfig,
     ingestion: IngestionConfig,
     engine: EngineConfig,
-) -> tuple[InteractionLog | LogInFiles, Records]:
+) -> tuple[InteractionLog | LogInFiles, list[CheckedRows]]:
     """Build the log of the grown tables: samples that the current model's log had train, new ones are split by time."""
     updates.require_grown(current_log, items, users)
     report, known = CleaningReport(), updates.known_moments(current_log)
@@ -243,7 +243,7 @@ def name_current_model(
     promotion_report: Record,
     versions_in_use: Callable[[Iterable[str]], dict[str, str]],
     model_history: list[ModelInHistory],
-    new_interactions_report: Records,
+    new_interactions_report: list[CheckedRows],
     variant: str | None,
     ranked_by: str | None,
     retriever: bool,
@@ -276,9 +276,9 @@ def name_current_model(
 
 def show_update(
     promotion_report: Record,
-    new_interactions_report: Records,
-    examination_report: Records,
-    new_entities_report: Records,
+    new_interactions_report: list[CheckedRows],
+    examination_report: list[CheckedRows],
+    new_entities_report: list[CheckedRows],
     adapter_promotion_report: Record | None = None,
 ) -> None:
     """Print the counts and decisions of the update."""
