@@ -23,7 +23,6 @@ from reclora_kedro.evaluation.records import (
     Records,
     SegmentAuc,
 )
-from reclora_kedro.ingestion.cleaning_report import CheckedRows
 from reclora_kedro.terminal import Columns, text_table
 
 if TYPE_CHECKING:
@@ -45,8 +44,8 @@ class Results:
     comparisons: Sequence[Comparison]
     attribution: Sequence[InputEffect]
     segments: Sequence[SegmentAuc]
-    ingestion_report: Sequence[CheckedRows]
-    history_report: Sequence[CheckedRows]
+    ingestion_report: Records  # see `CleaningReport`, as for the next one
+    history_report: Records
     negatives_report: Sequence[NegativesCheck]
     training_report: Records  # with columns of each method's own, see `training_log.training_report`
 
