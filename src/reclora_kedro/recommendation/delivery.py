@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypedDict
 
@@ -188,6 +188,10 @@ def concentration(lists: pl.DataFrame, n: int, catalogue: int) -> Concentration 
 def candidate_questions(log: InteractionLog, shortlist: pl.DataFrame) -> pl.DataFrame:
     """Return questions about each candidate now, without fallbacks; their row is the place in the shortlist."""
     return questions(log.now(shortlist.with_row_index("row").filter(~pl.col("fallback"))))
+
+
+def without_samples(log: InteractionLog) -> InteractionLog:
+    return replace(log, samples=log.samples.clear(), repeats=None)
 
 
 def best_of_shortlists(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +62,7 @@ def shortlist_candidates(
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, ShortlistReport, dict[str, np.ndarray]]:
     """Return each user's best candidates with reasons, questions about them, counts, and what took long to learn."""
-    chosen, bare = stored_choice(candidate_choice), replace(log, samples=log.samples.clear(), repeats=None)
+    chosen, bare = stored_choice(candidate_choice), delivery.without_samples(log)
     table = delivery.candidate_table(recommendation_candidates, log) if config.candidates == "table" else None
     training = Training.from_log(bare, retriever=retriever, engine=engine)
     reader = None if lens is None else item_ranks.lens_reader(lens, bare, "live")
