@@ -44,10 +44,7 @@ def change_settings(
     """Change parameters by their paths, or by the last name of the path where only one ends in it.
 
     Values that are blocks change what they have, and keep the rest. Messages name the caller; parameters that it leaves
-    unread are no settings of it.
-
-    Raises:
-        TypeError: no parameter or several parameters have such a name.
+    unread are no settings of it. TypeError is raised where no parameter, or several ones, have such a name.
 
     Examples:
         >>> blocks = {"linear": {"max_items": 9, "days": 7}, "popularity": {"days": 30}}

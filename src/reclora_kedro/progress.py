@@ -38,14 +38,9 @@ class Progress:
 
     def __post_init__(self) -> None:
         self.shown = self.shown and not self.hidden
-        self._bar = tqdm(
-            total=self.total,
-            initial=self.done,
-            desc=f"{self.step} (may end sooner)" if self.at_most else self.step,
-            unit=f" {self.unit}",
-            disable=None if self.shown else True,
-            delay=self.delay,
-        )
+        described = {"desc": f"{self.step} (may end sooner)" if self.at_most else self.step, "unit": f" {self.unit}"}
+        shown = None if self.shown else True  # None: on a terminal alone
+        self._bar = tqdm(total=self.total, initial=self.done, disable=shown, delay=self.delay, **described)
         self._began = self._last_line = time.monotonic()
         self._first: tuple[int, float] | None = None  # what was done after the first update, and when
 

@@ -45,19 +45,12 @@ GENERAL_TEXTS = 64  # further texts that measure what an LLM forgets, and that i
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts to learn from, and others to measure perplexity.
+    """Texts to learn from, and others to measure perplexity."""
 
-    Attributes:
-        sources: texts by source, in none of which a held-out item is named.
-        held_out: descriptions of the held-out items.
-        names: titles of these, without years.
-        general: texts that are about no item; none where `CorpusConfig.general` is None.
-    """
-
-    sources: dict[str, list[str]]
-    held_out: list[str]
-    names: tuple[str, ...] = ()
-    general: tuple[str, ...] = ()
+    sources: dict[str, list[str]]  # texts by source, in none of which a held-out item is named
+    held_out: list[str]  # descriptions of the held-out items
+    names: tuple[str, ...] = ()  # titles of these, without years
+    general: tuple[str, ...] = ()  # texts that are about no item; none where `CorpusConfig.general` is None
 
     @property
     def texts(self) -> list[str]:

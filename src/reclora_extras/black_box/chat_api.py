@@ -34,15 +34,11 @@ LEAST_PROBABILITY = 1e-9  # probability: APIs round theirs
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers of a black box to messages, and their cost.
+    """Answers of a black box to messages, and their cost."""
 
-    Attributes:
-        logits: logits of the positive against the negative answer, shape (messages,).
-        usage: counts of the distinct messages: requests; calls (requests without a kept answer); retries; by_text and
-            unreadable answers; prompt_tokens and completion_tokens, as the API counts them.
-    """
-
-    logits: np.ndarray
+    logits: np.ndarray  # of the positive against the negative answer, shape (messages,)
+    # Counts of the distinct messages: requests; calls (requests without a kept answer); retries; by_text and unreadable
+    # answers; prompt_tokens and completion_tokens, as the API counts them.
     usage: dict[str, int]
 
 

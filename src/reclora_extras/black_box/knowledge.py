@@ -100,14 +100,10 @@ class SoftPrompt:
 
     ``p(z) = p_0 + z A``: ``p_0`` is the mean embedding of the vocabulary in each place, and ``A`` is drawn once from a
     normal distribution with the embeddings' standard deviation, by the root of the dimensions.
-
-    Attributes:
-        origin: p_0, shape (tokens, hidden).
-        directions: A, shape (dimensions, tokens, hidden).
     """
 
-    origin: Tensor
-    directions: Tensor
+    origin: Tensor  # p_0, shape (tokens, hidden)
+    directions: Tensor  # A, shape (dimensions, tokens, hidden)
 
     @classmethod
     def drawn(cls, llm: LanguageModel, tokens: int, dimensions: int, seed: int) -> "SoftPrompt":

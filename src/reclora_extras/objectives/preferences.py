@@ -36,16 +36,11 @@ class Pairs(Examples):
     The margin of a pair is the logit of its first prompt less that of the second one. Its loss is the cross entropy
     between its label and ``sigmoid(beta (margin - reference))`` (DPO, Rafailov et al. 2023, arXiv 2305.18290,
     equation 7).
-
-    Attributes:
-        labels: in [0, 1], shape (pairs,); 1 where the first item is liked more.
-        references: margins of the reference, shape (pairs,).
-        beta: weight of the margins.
     """
 
-    labels: np.ndarray
-    references: np.ndarray
-    beta: float = 1.0
+    labels: np.ndarray  # in [0, 1], shape (pairs,); 1 where the first item is liked more
+    references: np.ndarray  # margins of the reference, shape (pairs,)
+    beta: float = 1.0  # weight of the margins
     prompts_each: ClassVar[int] = 2
 
     def losses(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:

@@ -27,18 +27,14 @@ class TransitionRings(ItemModel):
     Ring n holds the items at n steps, and not fewer, in the directed graph of consecutive training events. Within a
     ring, items are ordered by the cosine of their TF-IDF vector with that of the latest item; in the first ring,
     ``EDGE_WEIGHT * log(1 + count) / log(1 + greatest count of the latest item)`` is added.
-
-    Attributes:
-        next_items: how often an item came next after one, int, shape (items, items).
-        texts: TF-IDF vectors of the items' descriptions; None if these have too few words.
     """
 
     NOTE: ClassVar = "items that others took next after the user's latest one, in three rings, nearest texts first"
     LABEL: ClassVar = "taken within three steps after the latest one"
     STYLE: ClassVar = Style("#8C6D31", "hexagon", "dash")
 
-    next_items: csr_array
-    texts: Texts | None
+    next_items: csr_array  # how often an item came next after one, int, shape (items, items)
+    texts: Texts | None  # TF-IDF vectors of the items' descriptions; None if these have too few words
     _rings: dict[int, list[np.ndarray]] = field(default_factory=dict)
 
     @classmethod

@@ -199,12 +199,8 @@ def retriever_table(training_log: Records) -> Table:
 
 def encoder_table(training_log: Records) -> Table:
     """Tabulate the validations of an item encoder's tuning, with the kept one in bold."""
-    columns = {
-        "pairs": (formats.count, "pairs"),
-        "loss": (formats.metric, "loss"),
-        "validation loss": (formats.metric, "validation_loss"),
-        "validation AUC": (formats.metric, "validation_auc"),
-    }
+    measures = {"loss": "loss", "validation loss": "validation_loss", "validation AUC": "validation_auc"}
+    columns = {"pairs": (formats.count, "pairs")} | {head: (formats.metric, name) for head, name in measures.items()}
     return _training_table("Item encoder, validation pairs", "step", training_log, ["validation_auc"], columns)
 
 

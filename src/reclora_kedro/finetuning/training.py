@@ -66,10 +66,8 @@ def train_adapter(
         and delta, seconds (of training so far), weights (number of trained ones) and, if the last weights are kept
         instead of the best, kept_last.
 
-    Raises:
-        FloatingPointError: the loss, its gradient or a weight is not finite.
-        MemoryError: the GPU's memory does not suffice for a single row.
-        OSError: a checkpoint cannot be written.
+    FloatingPointError is raised where the loss, its gradient or a weight is not finite, MemoryError if the GPU's memory
+    does not suffice for a single row, OSError if a checkpoint cannot be written.
     """
     private = private_rounds(examples.users, config.epochs, config.privacy, group) if config.privacy.is_on else None
     steps = private.steps if private else shuffled_steps(examples, config)

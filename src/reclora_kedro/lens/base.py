@@ -267,19 +267,10 @@ def build_lens(config: LensConfig, sizes: LensSizes) -> Lens:
 
 def require_lens(config: LensConfig) -> None:
     """Raise ValueError for settings with which the lens `config.model` cannot be built, whatever the log."""
-    sizes = LensSizes(
-        users=1,
-        user_fields={},
-        user_width=1,
-        items=1,
-        item_fields={},
-        item_width=1,
-        item_text_widths=(1,) if config.item_text else (),
-        rating_levels=1,
-        rating_range=(0, 1),
-        trained_until=0,
-    )
-    build_lens(config, sizes)
+    ones: dict[str, Any] = dict.fromkeys(("users", "user_width", "items", "item_width", "rating_levels"), 1)
+    texts = (1,) if config.item_text else ()
+    scales = {"rating_range": (0, 1), "trained_until": 0}
+    build_lens(config, LensSizes(user_fields={}, item_fields={}, item_text_widths=texts, **ones | scales))
 
 
 def load_lens(folder: Path) -> Lens:

@@ -1,6 +1,6 @@
 """Metrics and costs of a study's cells: as one long table, as means over the seeds, on the terminal and as a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from operator import itemgetter
@@ -119,22 +119,14 @@ def tabulate(cells: Sequence[Cell], results: Sequence[CellResult], models: Seque
     scored = dict.fromkeys(record["model"] for result in results for record in result.models)
     if unknown := [model for model in models or () if model not in scored]:
         raise ValueError(f"study.models names {unknown[0]!r}, but the cells have {', '.join(scored)}.")
-    return [
-        place | record
-        for place, result in zip(_places(cells), results, strict=True)
-        for record in result.models
-        if models is None or record["model"] in models
-    ]
+    own = _with_places(cells, (result.models for result in results))
+    return [record for record in own if models is None or record["model"] in models]
 
 
 def tabulate_pairs(cells: Sequence[Cell], results: Sequence[CellResult], models: Sequence[str] | None) -> list[Record]:
     """Return one record per cell and pair of models: grid, setting on every axis, seed and paired difference."""
-    return [
-        place | dict(pair)
-        for place, result in zip(_places(cells), results, strict=True)
-        for pair in result.pairs
-        if models is None or {pair["model_a"], pair["model_b"]} <= set(models)
-    ]
+    own = _with_places(cells, (result.pairs for result in results))
+    return [pair for pair in own if models is None or {pair["model_a"], pair["model_b"]} <= set(models)]
 
 
 @dataclass(frozen=True)
@@ -189,7 +181,7 @@ def grids_of(results: Records) -> list[GridResults]:
     grids = []
     for name, records in grouped(results, "grid").items():
         first = records[0]
-        own = takewhile(lambda column: column != "seed", first)  # `_places` puts the axes of all grids before the seed
+        own = takewhile(lambda column: column != "seed", first)  # behind the axes of all grids
         axes = [column for column in own if column != "grid" and first[column] is not None]
         metric, label = ("hit_rate", f"HR@{first['k']}") if first["auc"] is None else ("auc", "AUC")
         grids.append(GridResults(name, records, axes, sorted({each["seed"] for each in records}), metric, label))
@@ -202,10 +194,13 @@ def grouped(records: Records, column: str) -> dict[str, Records]:
     return {value: [record for record in records if record[column] == value] for value in values}
 
 
-def _places(cells: Sequence[Cell]) -> list[Record]:
-    """Return the columns that identify each cell; None on the axes of other grids."""
-    axes = dict.fromkeys(axis for cell in cells for axis in cell.place)
-    return [{"grid": cell.grid} | {axis: cell.place.get(axis) for axis in axes} | {"seed": cell.seed} for cell in cells]
+def _with_places(cells: Sequence[Cell], records: Iterable[Records]) -> list[Record]:
+    """Return each cell's records behind the columns that identify it; None on the axes of other grids."""
+    axes, rows = dict.fromkeys(axis for cell in cells for axis in cell.place), list[Record]()
+    for cell, own in zip(cells, records, strict=True):
+        place = {"grid": cell.grid} | {axis: cell.place.get(axis) for axis in axes} | {"seed": cell.seed}
+        rows += [place | dict(record) for record in own]
+    return rows
 
 
 def _mean(values: Sequence[Any]) -> float | None:

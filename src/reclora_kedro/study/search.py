@@ -136,17 +136,12 @@ class Search:
                     future.result()
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
-        return [
-            {
-                "grid": self.name,
-                "trial": number,
-                "stopped": trial.state is TrialState.PRUNED,
-                "seeds": len(trial.intermediate_values),  # of which the next value is the mean
-                self.column: trial.intermediate_values[max(trial.intermediate_values)],
-                **trial.params,
-            }
-            for number, trial in enumerate(finished())
-        ]
+        records = []
+        for number, trial in enumerate(finished()):
+            means, stopped = trial.intermediate_values, trial.state is TrialState.PRUNED  # means over the seeds so far
+            record = {"grid": self.name, "trial": number, "stopped": stopped, "seeds": len(means)}
+            records.append(record | {self.column: means[max(means)], **trial.params})
+        return records
 
     def report(self, settings: Settings, values: list[float], stopped: bool, number: int, best: float) -> None:
         """Log a trial that has ended."""

@@ -21,20 +21,13 @@ Account = dict[str, Any]  # numbers that a step reports, by name, and those of i
 
 @dataclass(frozen=True)
 class Material:
-    """Data that steps learn from and are measured by.
+    """Data that steps learn from and are measured by."""
 
-    Attributes:
-        corpus: texts of the training split.
-        few_shot: prompts of the training split, to calibrate, recover and distill by.
-        validation: prompts of the validation split.
-        answers: tokens of the two answers.
-        teacher: returns the base LLM with a trained adapter, always the same; the first call may change the LLM.
-    """
-
-    corpus: Corpus
-    few_shot: PromptSet
-    validation: PromptSet
-    answers: PromptFormat
+    corpus: Corpus  # texts of the training split
+    few_shot: PromptSet  # prompts of the training split, to calibrate, recover and distill by
+    validation: PromptSet  # prompts of the validation split
+    answers: PromptFormat  # tokens of the two answers
+    # Returns the base LLM with a trained adapter, always the same; the first call may change the LLM.
     teacher: Callable[[], AnswerModel] | None = None
 
 
