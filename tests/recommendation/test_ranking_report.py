@@ -1,42 +1,13 @@
 import re
 
-from reclora_kedro.evaluation.segments import ALL, EVENT_BEFORE
+from ranked import beyond_accuracy_records, ranking_records
 from reclora_kedro.recommendation.ranking_report import finding_verdict, methods_table, ranking_tables
 from terminal import printed
 
 
 def test_ranking_metrics_fit_a_narrow_terminal_however_long_the_names_are():
-    values = {
-        f"{name}{end}": 0.1234 for name in ("hit_rate", "ndcg", "mrr", "novelty") for end in ("", "_low", "_high")
-    }
-    counts = {
-        "confidence": 0.95,
-        "users": 1_553,
-        "rows": 5_354,
-        "candidates": 1562.98,
-        "coverage": 0.0517,
-        "among_500": 0.4444,
-        "user_hit_rate": 0.1357,
-        "user_ndcg": 0.0864,
-    }
-    pair = {
-        "baseline": "neighbours_lens", "p_adjusted": 0.0714,
-        "ndcg_difference": 0.0123, "ndcg_difference_low": -0.001, "ndcg_difference_high": 0.0256,
-    }  # fmt: skip
-    records = [
-        {"model": model, "k": k} | counts | values | pair
-        for model in ("neighbours_lens", "retriever_lens")
-        for k in (10, 20)
-    ]
-    names = ("gini", "diversity", "field_diversity", "tail_share", "serendipity")
-    beyond_accuracy = [
-        {"model": model, "k": k, "by": by, "segment": segment, "rows": 1_234, "popularity": 12_345.6}
-        | values
-        | dict.fromkeys(names, 0.4567)
-        for by, segment in (("likes", ALL), (EVENT_BEFORE, "of the same time"), ("events", "over 200"))
-        for model in ("neighbours_lens", "retriever_lens")
-        for k in (10, 20)
-    ]
+    models = ("neighbours_lens", "retriever_lens")
+    records, beyond_accuracy = ranking_records(models), beyond_accuracy_records(models)
     shown = printed(
         ranking_tables(records, beyond_accuracy, {"retriever_lens": "the lens, of its best", "lens": "absent"})
     )

@@ -239,7 +239,7 @@ def stacked_panels(title: str, heights: Mapping[str, int]) -> go.Figure:
         row_heights=[*heights.values()],
         vertical_spacing=PANEL_SPACING / inside,
     ).update_annotations(x=0, xanchor="left", font_size=14)
-    return figure.update_layout(title_text=title, height=inside + 180, legend_y=1 + 32 / inside, margin_t=120)
+    return figure.update_layout(title_text=title, height=inside + 180, legend_y=1 + 44 / inside, margin_t=120)
 
 
 def empty_figure(**panels: Any) -> go.Figure:

@@ -20,7 +20,7 @@ from reclora_kedro.serving.problems import ProblemError
 access = logging.getLogger("reclora_kedro.serving.access")
 REQUEST_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)  # which a client may give in X-Request-Id
 
-STATIC_PATHS = ("/page/page.css", "/page/page.js", "/page/htmx.min.js")
+STATIC_PATHS = ("/page/page.css", "/page/page.js", "/page/htmx.min.js", "/page/icon.svg")
 OPEN_PATHS = ("/", "/docs", "/openapi.json", "/health/live", "/health/ready", *STATIC_PATHS)
 """Paths without a token, as their answers contain no data."""
 READING = ("GET", "HEAD", "OPTIONS")

@@ -15,12 +15,13 @@ from pydantic import ValidationError
 
 from reclora_kedro.ingestion.ids import is_id
 from reclora_kedro.recommendation.chosen import labels
+from reclora_kedro.serving.guard import STATIC_PATHS
 from reclora_kedro.serving.problems import ProblemError
 from reclora_kedro.serving.routes import Json, Routes
 from reclora_kedro.serving.service import ReloadRefusedError
 from reclora_kedro.serving.shapes import Events, Recommend
 
-STATIC = {"page.css": "text/css", "page.js": "text/javascript", "htmx.min.js": "text/javascript"}
+MEDIA = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 MOST_ITEMS = 12  # that are offered for a text
 EXAMPLES = 12  # users that the page offers at first
@@ -59,10 +60,10 @@ class Page:
         return self._html("docs.html.jinja", schema=self._schema())
 
     async def file(self, name: str) -> Response:
-        if name not in STATIC:
+        if f"/page/{name}" not in STATIC_PATHS:
             raise ProblemError(404, "unknown-route", "The route is not known", "There is no such file.")
         content = files("reclora_kedro.serving.page").joinpath(name).read_bytes()
-        return Response(content, media_type=STATIC[name])
+        return Response(content, media_type=MEDIA[name.rpartition(".")[2]])
 
     async def start(self) -> Response:
         """Return some users to choose from, and the first of them as an example."""

@@ -16,6 +16,9 @@ document.body.addEventListener("htmx:configRequest", (event) => {
   if (token) headers["Authorization"] = `Bearer ${token}`;
   if (path === "/page/items") parameters.q = elt.value;
 });
+document.body.addEventListener("htmx:sendError", () => {
+  document.getElementById("told").textContent = "The service does not answer: it ends, or starts again. Send the request again in a moment.";
+});
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   const { detail } = event;
   if ((detail.xhr.getResponseHeader("content-type") || "").startsWith("application/problem+json")) {
