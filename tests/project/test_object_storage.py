@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 
+import polars as pl
 import pytest
 import yaml
 from kedro.framework.project import pipelines
@@ -12,7 +13,8 @@ from codeprint.files import private_cache
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.files.digests import digest
 from kedro_provenance.plan import plan
-from projects import kedro_run
+from projects import kedro_command, kedro_run
+from reclora_kedro import commands
 from reclora_kedro.distributed import checkpoints
 
 
@@ -98,3 +100,35 @@ def test_a_bucket_that_is_not_there_is_refused_before_anything_is_read(stored_pr
     with pytest.raises(RunRefusedError, match=r"there is no bucket absent\. Make it"):
         kedro_run(stored_project)
     assert not (stored_project / "data/.run.lock").exists()
+
+
+def test_a_user_is_forgotten_in_a_bucket_and_found_in_no_object_of_it(stored_project, bucket):
+    """It takes 15 s: a run up to its lists, the forgetting with erasure, and a search of every object by content."""
+    raw = ("interactions", "users", "new_interactions")  # ids that no other text has in it
+    for name in raw:
+        table = pl.read_csv(bucket.files.cat_file(f"{bucket.address}/raw/{name}.csv"), infer_schema=False)
+        table = table.with_columns(user_id=pl.format("quokka-{}x", "user_id"))
+        bucket.put(f"raw/{name}.csv", table.write_csv().encode())
+    kedro_run(stored_project, to_nodes=["recommendation.show_recommendations"])
+    bucket.put("team/reclora/08_reporting/page.html", b"<h2>Recommended to user quokka-4x</h2>")
+    before = objects_with(bucket, b"quokka-4x")
+    assert before
+    catalog = kedro_command(commands.forget, stored_project, {"forget": {"users": ["quokka-4x"], "erase": True}})
+    assert catalog.load("users").height
+    page = "team/reclora/08_reporting/page.html"  # of nobody's entry
+    assert [name for name in objects_with(bucket, b"quokka-4x") if not name.startswith("raw/")] == [page]
+    [file] = (stored_project / "data").glob("**/forgetting/*.json")  # the certificate, on the machine that typed it
+    certificate = json.loads(file.read_text())
+    assert f"{bucket.address}/{page}" in certificate["still_there"]
+    assert f"{bucket.address}/team/reclora" in certificate["searched"]
+    assert {"interactions", "users", "log", "lens"} <= {each["entry"] for each in certificate["removed"]}
+
+
+def objects_with(bucket, text):
+    """The objects of a bucket with this text, in tables or outside."""
+    return sorted(name for name in bucket.objects() if text in content_of(bucket, name))
+
+
+def content_of(bucket, name):
+    content = bucket.files.cat_file(f"{bucket.address}/{name}")
+    return pl.read_parquet(content).write_json().encode() if name.endswith(".parquet") else content

@@ -12,7 +12,7 @@ from sqlite3 import SQLITE_DENY as DENY
 from sqlite3 import SQLITE_INSERT as INSERT
 from sqlite3 import SQLITE_OK as OK
 from threading import Event
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 
 import psutil
 import pytest
@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 
 from forked import FORKED
 from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, serve, service_config, small_model
+from reclora_kedro.serving import routes
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.connections import RESERVE
 from reclora_kedro.serving.guard import Guard
@@ -231,6 +232,44 @@ def test_an_answer_that_nobody_waits_for_is_not_made(tmp_path):
     asyncio.run(guard(scope, receive, send))
     assert (ends, sent) == (["cancelled"], [])
     assert 'status="499"} 1.0' in metrics.text().decode()
+
+
+@pytest.mark.parametrize("skew", [-86_400, -3600, -50, 50, 3600, 86_400], ids=lambda seconds: f"{seconds} s")
+def test_services_of_one_journal_whose_clocks_differ_lose_nothing_and_count_nothing_twice(
+    tmp_path, current_model, monkeypatch, skew
+):
+    """What is refused as it lies ahead of a clock says the limit, and stores nothing."""
+    clock, now = [0], int(time())
+    monkeypatch.setattr(routes, "time", lambda: now + clock[0])
+    services = [Service(service_config(tmp_path), lambda: current_model, Metrics()) for _ in range(2)]
+    with TestClient(create_app(services[0])) as right, TestClient(create_app(services[1])) as wrong:
+
+        def ask(client, method, path, events=None):
+            clock[0] = skew if client is wrong else 0
+            return client.request(method, path, json=events and {"events": events})
+
+        def counts():
+            return [ask(client, "GET", "/users/3").json()["events"] for client in (right, wrong)]
+
+        event, acknowledged = {"user": 3, "item": 9, "rating": 4}, 0
+        for number, client in enumerate((right, wrong) * 2):
+            named = event | {"event_id": f"e{number}", "item": number}
+            assert ask(client, "POST", "/events", [named]).json()["accepted"] == 1
+            other = wrong if client is right else right  # to which it is sent again
+            assert ask(other, "POST", "/events", [named]).json()["duplicates"] == 1
+            acknowledged += 1
+            assert counts() == [EVENTS_PER_USER + acknowledged] * 2
+        sent = [event | {"event_id": "timed", "time": now + max(skew, 0)}]
+        answers = [ask(client, "POST", "/events", sent) for client in (right, wrong)]
+        is_ahead = [skew > 60, skew < -60]  # of the clock of each
+        assert [answer.status_code for answer in answers] == [422 if ahead else 200 for ahead in is_ahead]
+        assert all("it must be a time from" in answer.text for answer in answers if answer.status_code == 422)
+        acknowledged += not all(is_ahead)
+        assert counts() == [EVENTS_PER_USER + acknowledged] * 2
+        assert ask(wrong, "DELETE", "/users/3/events").json()["deleted_from_journal"] == acknowledged
+        assert counts() == [0, 0]
+        assert ask(right, "POST", "/events", [event]).json()["accepted"] == 1  # though a clock was ahead
+        assert counts() == [1, 1]
 
 
 @contextmanager
