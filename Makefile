@@ -113,7 +113,7 @@ bench-edits: $(READY)  ## what a run with --only-missing-outputs misses after 15
 
 bench-hashes: $(READY)  ## the edits of code that the hashes of other tools miss, beside codeprint's
 	PYTHONPATH=src $(BIN)/uv run --quiet --isolated --no-project --python $(BIN)/python --with "kedro[pydantic]==1.7.*" --with "kedro-datasets==9.6.*" --with pandas --with parse --with psutil --with filelock --with rich --with tqdm \
-		--with joblib --with redun --with sf-hamilton --with pycodehash python benchmarks/hashes.py
+		--with joblib --with redun --with sf-hamilton python benchmarks/hashes.py
 
 bench-kedro: $(READY)  ## the plug-in in five projects that know nothing of it, with Kedro 1.5, 1.6 and 1.7
 	@for version in 1.5 1.6 1.7; do \

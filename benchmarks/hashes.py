@@ -50,15 +50,8 @@ def of_hamilton(function: Any) -> str:
     return hash_source_code(function, strip=True)
 
 
-def of_pycodehash(function: Any) -> str:
-    from pycodehash import FunctionHasher
-
-    return FunctionHasher().hash_func(function)
-
-
 TOOLS: dict[str, tuple[str, Hash]] = {
     "codeprint": ("codeprint", of_codeprint),
-    "pycodehash": ("pycodehash", of_pycodehash),
     "joblib's Memory": ("joblib", of_joblib),
     "redun's task": ("redun", of_redun),
     "Hamilton's cache": ("sf-hamilton", of_hamilton),
