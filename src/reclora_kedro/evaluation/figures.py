@@ -129,12 +129,9 @@ def plot_roc(paired: PairedScores, baselines: Styles) -> go.Figure:
     curves = [roc_curve(paired.labels, scores)[:2] for scores in paired.scores]
     recalls = [float(np.interp(TITLE_FPR, fpr, tpr)) for fpr, tpr in curves]
     best = int(np.argmax(recalls))
-    figure = _square_plot(
-        f"{paired.models[best]} ranks {recalls[best]:.0%} of the likes above all but {TITLE_FPR:.0%} of the dislikes",
-        "Share of the dislikes",
-        "Share of the likes",
-        diagonal="chance",
-    )
+    ranked = f"{recalls[best]:.0%} of the likes above all but {TITLE_FPR:.0%} of the dislikes"
+    axes = "Share of the dislikes", "Share of the likes"
+    figure = _square_plot(f"{paired.models[best]} ranks {ranked}", *axes, diagonal="chance")
     figure.update_yaxes(range=[0, 1.005])
     for (model, style), (fpr, tpr) in zip(model_styles(paired.models, baselines).items(), curves, strict=True):
         kept = np.unique(np.searchsorted(fpr + tpr, np.linspace(0, 2, ROC_POINTS)).clip(max=len(fpr) - 1))
@@ -149,12 +146,9 @@ def plot_calibration(paired: PairedScores, baselines: Styles) -> go.Figure:
     errors = [(table["mean_score"] - table["share_of_likes"]).abs() for table in tables]
     gaps = [float(np.average(error, weights=table["rows"])) for error, table in zip(errors, tables, strict=True)]
     best = int(np.argmin(gaps))
-    figure = _square_plot(
-        f"{paired.models[best]} is calibrated best: {100 * gaps[best]:.1f} percentage points off on average",
-        "Mean score of the bin",
-        "Share of likes in the bin",
-        diagonal="perfect calibration",
-    )
+    title = f"{paired.models[best]} is calibrated best: {100 * gaps[best]:.1f} percentage points off on average"
+    axes = "Mean score of the bin", "Share of likes in the bin"
+    figure = _square_plot(title, *axes, diagonal="perfect calibration")
     for (model, style), table, gap in zip(model_styles(paired.models, baselines).items(), tables, gaps, strict=True):
         scores, likes, counts = table.to_dict(as_series=False).values()
         hover = "scored %{x:.3f}, liked %{y:.1%}, %{customdata:,} rows"

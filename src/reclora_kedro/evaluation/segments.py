@@ -33,13 +33,10 @@ def segment_rows(
     MismatchError is raised for a scored row that is no sample of the log, or of another user.
     """
     scored = pl.DataFrame({"row": paired.rows, "user_index": paired.users})
-    rows = join_all(
-        scored.cast({name: samples.schema[name] for name in scored.columns}),
-        samples.select("row", "user_index", "item_index", "history_end"),
-        ["row", "user_index"],
-        "{} rows in scores are no samples of the log with their users {}: they stem from different runs.",
-        "scores",
-    )
+    scored = scored.cast({name: samples.schema[name] for name in scored.columns})
+    of_log = samples.select("row", "user_index", "item_index", "history_end")
+    refusal = "{} rows in scores are no samples of the log with their users {}: they stem from different runs."
+    rows = join_all(scored, of_log, ["row", "user_index"], refusal, "scores")
     training = samples.filter(pl.col("split") == "train")
     users, items = rows["user_index"].to_numpy(), rows["item_index"].to_numpy()
     # Drawn negatives share their positive's event, whose item alone was taken; an impression without a click has none.

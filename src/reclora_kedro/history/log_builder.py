@@ -136,9 +136,8 @@ def _report_splits(
         second, part = pl.col("timestamp"), pl.col("split")
         later = (part == "train") & (second > second.filter(part == "test").min())
         found = pl.concat(samples).select(later.sum().cast(pl.Int64)).collect(engine="streaming").item()
-        report.record(
-            "train samples later than the first test sample", found, "their statistics know others' test labels"
-        )
+        note = "their statistics know others' test labels"
+        report.record("train samples later than the first test sample", found, note)
     if config.shared_clock and not growth:
         require_training_samples(counts["train"][1], config.min_history)
     return sum(height for _, height in counts.values())
