@@ -102,7 +102,7 @@ bench-deletions: $(READY)  ## users who are forgotten one after another, beside 
 bench-journal: $(READY)  ## the journal in PostgreSQL: acknowledged events under kills of services and of the server
 	$(BIN)/python benchmarks/journal.py
 
-bench-attacks: $(READY)  ## what two updates make of inverted labels, fake users, lifted items and times in the future
+bench-attacks: $(READY)  ## what two and ten nightly updates make of inverted labels, fake users, lifted items and honest drift
 	$(BIN)/python benchmarks/attacks.py
 
 bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and what becomes of them when workers die
