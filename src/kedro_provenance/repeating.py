@@ -68,7 +68,7 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 def with_makers(nodes: list[Node], run: Run) -> list[str]:
     """Return the names of nodes and of those that make what they read and what is held in memory alone."""
     makers = {name: node for pipeline in all_pipelines().values() for node in pipeline.nodes for name in node.outputs}
-    for node in nodes:
+    for node in nodes:  # which grows meanwhile
         of_memory = (makers[name] for name in node.inputs if name in makers and is_in_memory(run.catalog.get(name)))
-        nodes += [maker for maker in of_memory if maker not in nodes]
+        nodes += [maker for maker in dict.fromkeys(of_memory) if maker not in nodes]
     return [node.name for node in nodes]

@@ -6,10 +6,14 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 from hatchling.builders.wheel import WheelBuilder
+from kedro.pipeline import Node, Pipeline
 from kedro_viz.api.rest.responses.run_events import transform_events_to_structured_format
 
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.repeating import with_makers
 from small_project import by_kedro, by_settings, commanded, edit, make_project, ran
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +116,13 @@ def test_a_run_is_made_again_or_what_differs_is_named(tmp_path):
     edit(folder, "data/01_raw/orders.csv", "2,5", "2,6.4")
     assert "clean: orders: other content than it was made of" in ran(commanded, folder, f"rerun {first.name}")[0]
     assert len([*totals.iterdir()]) == 4
+
+
+def test_what_is_held_in_memory_alone_is_made_again_once_for_its_readers(monkeypatch):
+    split = Node(lambda rows: (rows, rows), "rows", ["train", "test"], name="split")
+    fit = Node(lambda train, test: train, ["train", "test"], "model", name="fit")
+    monkeypatch.setattr("kedro_provenance.repeating.all_pipelines", lambda: {"a": Pipeline([split, fit])})
+    assert with_makers([fit], SimpleNamespace(catalog=AtomicCatalog())) == ["fit", "split"]
 
 
 def test_init_writes_the_plugin_into_settings_beside_what_is_there(tmp_path):
