@@ -109,11 +109,14 @@ def test_a_user_is_forgotten_in_a_bucket_and_found_in_no_object_of_it(stored_pro
         table = pl.read_csv(bucket.files.cat_file(f"{bucket.address}/raw/{name}.csv"), infer_schema=False)
         table = table.with_columns(user_id=pl.format("quokka-{}x", "user_id"))
         bucket.put(f"raw/{name}.csv", table.write_csv().encode())
-    kedro_run(stored_project, to_nodes=["recommendation.show_recommendations"])
+    without_llm = {"recommendation": {"variant": None}}
+    kedro_run(stored_project, without_llm, to_nodes=["recommendation.show_recommendations"])
     bucket.put("team/reclora/08_reporting/page.html", b"<h2>Recommended to user quokka-4x</h2>")
     before = objects_with(bucket, b"quokka-4x")
     assert before
-    catalog = kedro_command(commands.forget, stored_project, {"forget": {"users": ["quokka-4x"], "erase": True}})
+    catalog = kedro_command(
+        commands.forget, stored_project, without_llm | {"forget": {"users": ["quokka-4x"], "erase": True}}
+    )
     assert catalog.load("users").height
     page = "team/reclora/08_reporting/page.html"  # of nobody's entry
     assert [name for name in objects_with(bucket, b"quokka-4x") if not name.startswith("raw/")] == [page]

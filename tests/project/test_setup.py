@@ -76,3 +76,34 @@ def test_a_run_of_tests_that_is_killed_leaves_no_database_server(postgres_server
         pytest.fail("the server outlives the process that started it")
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("answer", "last", "code", "said"),
+    [
+        ('{"dependencies": [{"vulns": []}]}', None, 0, "Known vulnerabilities: none."),
+        ('{"dependencies": [{"vulns": [{"id": "CVE"}]}]}', None, 1, '{"dependencies": [{"vulns": [{"id": "CVE"}]}]}'),
+        (
+            "",
+            None,
+            0,
+            "Known vulnerabilities: NOT LOOKED UP, as no service tells them from here. The last audit: never.",
+        ),
+        ("", "2026-01-02 0", 0, "The last audit: 2026-01-02, of other packages than these."),
+    ],
+    ids=["none", "some", "unreachable", "unreachable, and audited before"],
+)
+def test_an_audit_ends_with_what_it_found_or_with_the_day_of_the_last_one(tmp_path, answer, last, code, said):
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci", ignore=shutil.ignore_patterns("last-audit"))
+    (tmp_path / "requirements.lock").write_text("polars==1\n")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    uv = tmp_path / ".venv/bin/uv"
+    uv.write_text(
+        f"#!/bin/sh\nfor file in \"$@\"; do :; done\nprintf '%s' '{answer}' > \"$file\"\n"
+    )  # its last argument
+    uv.chmod(0o755)
+    if last:
+        (tmp_path / ".ci/last-audit").write_text(f"{last}\n")
+    done = subprocess.run([tmp_path / ".ci/audit"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip().splitlines()[-1].endswith(said)) == (code, True)
+    assert (tmp_path / ".ci/last-audit").exists() == (last is not None or said.endswith("none."))
