@@ -47,6 +47,13 @@ def test_lists_are_those_of_the_step(recommender):
     assert recommender.recommend()["user_id"].n_unique() == CUSTOMERS
 
 
+def test_a_recommender_shows_itself_in_five_lines(recommender):
+    lines = repr(recommender).splitlines()
+    assert len(lines) == 5
+    assert lines[0] == f"Recommender: lists are made by {recommender.choice.name}"
+    assert f"{recommender.log.users.height:,} users, {recommender.log.items.height:,} items" in lines[3]
+
+
 def test_visitors_get_the_lists_of_users_with_their_events():
     by_knn = fit_knn(LOG, THINGS, popularity={"days": []})
     own = LOG.filter(user_id="K1")["item_id"].to_list()

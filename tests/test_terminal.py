@@ -32,6 +32,16 @@ def test_titles_and_ids_are_text(title, capsys):
     assert any([cell.strip() for cell in line.split("│")[1:-1]] == cells for line in lines)
 
 
+def test_narrow_terminals_show_titles_whole_and_shorten_reasons(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    title, reasons = "Star Trek Into Darkness (2013)", ["The Hangover Part III (2013)", "Identity Thief (2013)"]
+    record = {"user_id": ["7"], "rank": [1], "title": [title], "because": [reasons], "score": [0.5]}
+    show(titles_table(pl.DataFrame(record | {"fallback": [False]})))
+    [line] = [line for line in capsys.readouterr().out.splitlines() if title in line]
+    assert "The Hangover" in line
+    assert len(line) <= 60
+
+
 @pytest.mark.parametrize("on_path", [True, False])
 def test_the_end_of_a_run_names_files_and_tables_and_how_to_go_on(tmp_path, capsys, monkeypatch, on_path):
     monkeypatch.setattr(hooks.shutil, "which", lambda name: "kedro" if on_path else None)

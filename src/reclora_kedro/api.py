@@ -118,6 +118,16 @@ def words_of_scripts(term: Term) -> str:
 class Recommender(FittedRecommender):
     """A recommender from Python: `fit` takes frames or files, `recommend` returns frames, and `save` keeps it."""
 
+    def __repr__(self) -> str:
+        """Return the method, the reason for it, the sizes of the log, and what to call next, a line each."""
+        return (
+            f"Recommender: lists are made by {self.choice.name}\n"
+            f"  chosen: {self.choice.reason}\n"
+            f"  sources: {', '.join(self.choice.sources)}\n"
+            f"  log: {self.log.users.height:,} users, {self.log.items.height:,} items\n"
+            "  next: recommend(users), similar_items(items), evaluate(), save(folder)"
+        )
+
     @classmethod
     @words_of(words_of_scripts)
     def fit(

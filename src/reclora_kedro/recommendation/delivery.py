@@ -259,7 +259,8 @@ def titles_table(recommendations: pl.DataFrame) -> Table | str:
     fallback = ", the most popular items (no history)" if own["fallback"][0] else ""
     table = Table(title=f"Recommended to user {own['user_id'][0]}{fallback}", title_justify="left")
     table.add_column("", justify="right", no_wrap=True)
-    table.add_column("title", overflow="fold", max_width=34)
+    longest = max(len(str(title)) for title in own["title"])
+    table.add_column("title", overflow="fold", min_width=min(longest, 34), max_width=34)  # reasons give way first
     table.add_column("because of", overflow="ellipsis", no_wrap=True, max_width=36)
     for rank, title, because in own.select("rank", "title", "because").iter_rows():
         table.add_row(str(rank), title, "; ".join(because))
