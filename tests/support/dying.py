@@ -14,7 +14,6 @@ from projects import kedro_command, kedro_run
 from reclora_kedro import cells, commands
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.serving import journal_databases
 
 
 def dying_at(kill_at, function, *arguments, **named):
@@ -90,7 +89,7 @@ def forget_and_die_at(project, user, place):
     """Forget a user and erase, in a process that is killed at one of these places."""
     if place.startswith("erasing"):
         return forget_and_die(project, user, int(place.removeprefix("erasing ")))
-    save, erase, write = AtomicCatalog.save, journal_databases.erase_events, commands._write
+    save, erase, write = AtomicCatalog.save, commands.erase_events, commands._write
 
     def save_or_die(catalog, name, data):
         if name == place:
@@ -108,7 +107,7 @@ def forget_and_die_at(project, user, place):
 
     AtomicCatalog.save = save_or_die
     if place == "journal":
-        journal_databases.erase_events = erase_and_die
+        commands.erase_events = erase_and_die
     if place == "certificate":
         commands._write = write_or_die
     kedro_command(commands.forget, project, {"forget": {"users": [user], "erase": True}})
