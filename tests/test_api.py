@@ -6,6 +6,7 @@ import logging
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -52,6 +53,8 @@ def test_a_recommender_shows_itself_in_five_lines(recommender):
     assert len(lines) == 5
     assert lines[0] == f"Recommender: lists are made by {recommender.choice.name}"
     assert f"{recommender.log.users.height:,} users, {recommender.log.items.height:,} items" in lines[3]
+    choice = recommender.choice.model_copy(update={"reason": "<b>"})
+    assert "&lt;b&gt;" in replace(recommender, choice=choice)._repr_html_()
 
 
 def test_visitors_get_the_lists_of_users_with_their_events():

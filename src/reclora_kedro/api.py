@@ -3,6 +3,7 @@
 All is done as the pipelines do it: ingestion cleans, history splits, likes choose, and the same code makes the lists.
 """
 
+import html
 import json
 import logging
 import reprlib
@@ -127,6 +128,9 @@ class Recommender(FittedRecommender):
             f"  log: {self.log.users.height:,} users, {self.log.items.height:,} items\n"
             "  next: recommend(users), similar_items(items), evaluate(), save(folder)"
         )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
     @classmethod
     @words_of(words_of_scripts)
