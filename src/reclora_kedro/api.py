@@ -117,7 +117,13 @@ def words_of_scripts(term: Term) -> str:
 
 
 class Recommender(FittedRecommender):
-    """A recommender from Python: `fit` takes frames or files, `recommend` returns frames, and `save` keeps it."""
+    """Recommend items from a log of ratings, purchases or clicks; begin with `Recommender.fit`.
+
+    Examples:
+        >>> from reclora_kedro import Recommender
+        >>> recommender = Recommender.fit("ratings.csv", "films.csv")  # doctest: +SKIP
+        >>> recommender.recommend(1, n=3)  # doctest: +SKIP
+    """
 
     def __repr__(self) -> str:
         """Return the method, the reason for it, the sizes of the log, and what to call next, a line each."""
