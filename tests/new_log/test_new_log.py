@@ -637,6 +637,8 @@ def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatc
     assert pl.read_parquet(log).height == 240
     ends = "kedro run --env mine --to-nodes recommendation.show_recommendations,history.check_negatives\n"
     assert done.output.endswith(ends)
+    rated = ["new-log", *(str(path) for path in LOGS["yelp"](project)), "--name", "rated", "--yes"]
+    assert CliRunner().invoke(cli.cli, rated, catch_exceptions=False).output.endswith("kedro recommend --env rated\n")
     assert "'../mine' must be letters" in CliRunner().invoke(cli.cli, [*typed[:-1], "../mine"]).output
     again = CliRunner().invoke(cli.cli, [*typed, "--yes"])
     assert again.exit_code == 2

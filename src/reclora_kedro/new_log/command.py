@@ -67,10 +67,11 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     with ResumingSession.create(project, env=folder.name) as session:
         assert isinstance(session, ResumingSession)
         session.run(pipeline_names=["ingestion"])  # shows its counts
-    ends = "--to-nodes recommendation.show_recommendations"
-    if guessed.log.kind == "purchases":
-        ends += ",history.check_negatives"  # which warns of drawn negatives that are too easy
-    click.echo(f"\nRecommend ten items to each user, with:\n  {kedro()} run --env {folder.name} {ends}")
+    line = f"recommend --env {folder.name}"
+    if guessed.log.kind == "purchases":  # the second node warns of drawn negatives that are too easy
+        ends = "recommendation.show_recommendations,history.check_negatives"
+        line = f"run --env {folder.name} --to-nodes {ends}"
+    click.echo(f"\nRecommend ten items to each user, with:\n  {kedro()} {line}")
 
 
 def kedro() -> str:
