@@ -4,8 +4,10 @@ No run and no data: threads that they start would be missing in the processes th
 """
 
 import atexit
+import ctypes
 import gc
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +31,15 @@ MODULES = (
         for name in ("boosted_trees", "lens_probe", "prompt_likes", "statistics_probe")
     ),
 )
+
+
+SERVER, PR_SET_PDEATHSIG = os.getpid(), 1
+
+
+def end_with_server():
+    """Have a process that the server has forked end with it, also when a signal ends the tests: none is left behind."""
+    if os.getppid() == SERVER:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def read_code():
@@ -55,6 +66,7 @@ def read_code():
     installed_packages()
 
 
+os.register_at_fork(after_in_child=end_with_server)
 for name in MODULES:
     import_module(name)
 read_code()
