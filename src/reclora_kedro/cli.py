@@ -201,8 +201,6 @@ def serve(env: str | None, params: dict[str, Any], host: str | None, port: int |
     path = enter_project()  # first, as the imports take seconds
     given = {"host": host, "port": port, "token_variable": token_env}
     params = with_block(params, "service", {name: value for name, value in given.items() if value is not None})
-    if text := missing_extra("lens", "The live service"):
-        raise click.ClickException(text)
     from reclora_kedro.pipelines.served_project import ServedProject
     from reclora_kedro.serving.app import create_app, create_server
     from reclora_kedro.serving.journal_tables import JournalError
@@ -211,8 +209,8 @@ def serve(env: str | None, params: dict[str, Any], host: str | None, port: int |
 
     project = ServedProject(path, env, params)
     config = project.settings()
-    if config.variant is not None and (text := missing_extra("llm", f"service.variant, which is {config.variant},")):
-        raise click.ClickException(f"{text}, or serve without an LLM: --params service.variant=null.")
+    if config.model == "llm" and (text := missing_extra("llm", "service.model, which is llm,")):
+        raise click.ClickException(f"{text}, or serve without an LLM: --params service.model=lens.")
     tokens = project.tokens(config)
     try:
         service = Service(config, project.current_model, Metrics(), project.forgotten, project.withheld)

@@ -4,11 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from kedro.framework.startup import bootstrap_project
 
 from kedro_provenance.failures import RunRefusedError
 from live_service import SOURCES, block
 from projects import ROOT
 from reclora_kedro import cli
+from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.pipelines import served_project
 from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
@@ -72,6 +74,14 @@ def test_a_newer_choice_is_taken_where_a_model_names_all_else(monkeypatch, named
     versions["candidate_choice"] = "2"  # without a new model
     assert project.chosen_by() == (named, followed)
     assert (project.chosen_by() != before) == (followed is not None)
+
+
+def test_what_several_threads_read_is_made_before_any_of_them_asks():
+    """Kedro's catalog makes a dataset when it is asked for, and gives None to a thread that asks meanwhile."""
+    bootstrap_project(ROOT)
+    project = served_project.ServedProject(ROOT, None, {})
+    assert {*served_project.OF_SEVERAL_THREADS}.isdisjoint(project._catalog._lazy_datasets)
+    assert project.forgotten() == NOBODY
 
 
 def test_an_adapter_that_was_never_trained_is_left_out_where_the_lens_answers(monkeypatch, caplog):

@@ -1,5 +1,9 @@
 """`kedro new-log` with `kedro run`, and `Recommender.fit`, make the same lists of the same two files."""
 
+import subprocess
+import sys
+
+import polars as pl
 import pytest
 
 from kedro_provenance.failures import RunRefusedError
@@ -55,6 +59,39 @@ def test_such_a_log_is_served_without_a_lens(project):
     for params in ({"recommendation": {"order": "lens"}}, {"service": {"model": "llm"}}):
         with pytest.raises(RunRefusedError, match=r"`kedro run --env shop --pipelines lens`, or set .*order to candid"):
             ServedProject(project, "shop", params).current_model()
+
+
+WITHOUT_TORCH = """
+import asyncio, sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name == "torch" else find(name, *rest)  # not installed
+from kedro.framework.startup import bootstrap_project
+bootstrap_project(Path.cwd())
+from reclora_kedro.pipelines.served_project import ServedProject
+from reclora_kedro.serving.app import create_app
+from reclora_kedro.serving.metrics import Metrics
+from reclora_kedro.serving.models import Request
+from reclora_kedro.serving.service import Service
+import reclora_kedro.update.forgetting
+served = ServedProject(Path.cwd(), "shop", {"service": {"journal": sys.argv[1]}})
+service = Service(served.settings(), served.current_model, Metrics(), served.forgotten, served.withheld)
+create_app(service)
+user = str(service.current_model.log.users["user_id"][0])
+[answer] = asyncio.run(service.answer([(lambda now: Request(rank=True, user=user, n=10), 20)]))
+print(*service.current_model.log.items["item_id"].gather(answer.items))
+service.close()
+"""
+
+
+def test_such_a_log_is_served_without_torch(project, tmp_path):
+    made = catalog_of(project, "shop").load("recommendations")
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "journal.sqlite")]
+    run = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    first = made.filter(pl.col("user_id") == made["user_id"][0])
+    assert run.stdout.splitlines()[-1].split() == first["item_id"].cast(str).to_list()
 
 
 def test_lists_of_such_a_log_grow_by_an_update_which_a_rollback_takes_back(project, monkeypatch, capsys):

@@ -46,6 +46,10 @@ class EntityEmbedding(nn.Module):
         self.hidden: Tensor | None = None  # ids that the unknown id replaces, bool (count,); None to draw them by index
         self.table: Tensor | None = None
 
+    def knows(self, index: int) -> bool:
+        """Return whether a user (item) has a vector of its own."""
+        return bool(self.id_codes[index] != UNKNOWN_ID)
+
     def tabulate(self) -> None:
         """Precompute the vectors of all users (items); the weights must not change afterwards."""
         self.table = self(torch.arange(len(self.id_codes), device=self.id_codes.device))

@@ -1,12 +1,14 @@
 """The served project: the current model and the settings of an environment, read through Kedro."""
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from kedro.framework.context import KedroContext
@@ -17,17 +19,13 @@ from kedro_provenance.datasets import loaded_version
 from kedro_provenance.errors import NameRefusedError
 from kedro_provenance.failures import RunRefusedError, command
 from reclora_kedro.candidates.item_model import Training
-from reclora_kedro.candidates.next_item.base import grow_retriever
 from reclora_kedro.current_model import ALIAS, CHOICE, ModelInHistory, model_history
+from reclora_kedro.extras import missing_extra
 from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
-from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import LensReader, gate_inputs, states_of_questions
-from reclora_kedro.llm.answer_model import answering_model
-from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.recommendation import delivery
 from reclora_kedro.recommendation.chosen import Choice, stored_choice
@@ -40,9 +38,14 @@ from reclora_kedro.serving.journal_databases import journal_database
 from reclora_kedro.serving.journal_tables import JournalError
 from reclora_kedro.serving.models import Llm, ServedModel
 
+if TYPE_CHECKING:
+    from reclora_kedro.lens.base import Lens
+    from reclora_kedro.lens.states import LensReader
+
 logger = logging.getLogger(__name__)
 
 HISTORY_SHOWN = 20  # models
+OF_SEVERAL_THREADS = ("users_to_drop", "withheld_interactions", ALIAS, CHOICE)  # entries that journal and reloads read
 
 
 class ServedProject:
@@ -60,7 +63,10 @@ class ServedProject:
         """Return the context, and its catalog, which Kedro makes anew whenever it is asked for."""
         with self._session() as session:
             context = session.load_context()
-            return context, context.catalog
+            catalog = context.catalog
+        for name in OF_SEVERAL_THREADS:
+            catalog.get(name)  # which makes it: in two threads at once, Kedro's catalog would give one of them None
+        return context, catalog
 
     def settings(self) -> ServiceConfig:
         """Return the block `service`, or raise RunRefusedError for an invalid value."""
@@ -147,14 +153,21 @@ class _Loading:
     def current_model(self) -> ServedModel:
         log, config = self._load("log"), self._block("recommendation", RecommendationConfig)
         lens = self._lens(config)
-        chosen, table = self._choice(config), None
-        retriever = grow_retriever(self._load("retriever"), log) if "retriever" in config.sources else None
+        chosen, table, retriever, reader = self._choice(config), None, None, None
+        if "retriever" in config.sources:
+            from reclora_kedro.candidates.next_item.base import grow_retriever  # imports torch, as all such lines here
+
+            retriever = grow_retriever(self._load("retriever"), log)
         if config.candidates == "table":
             pairs = delivery.candidate_table(self._catalog.load("recommendation_candidates"), log)
             table = delivery.items_of_users(pairs, pl.String())
         learned = self._catalog.load("learned_weights") if self._catalog.exists("learned_weights") else {}
         training = Training.from_log(log, retriever=retriever, learned=learned)
-        variant, reader = self._params["service"]["variant"], None if lens is None else LensReader(lens, log)
+        variant = self._params["service"]["variant"]
+        if lens is not None:
+            from reclora_kedro.lens.states import LensReader
+
+            reader = LensReader(lens, log)
         about: dict[str, Any] = {} if lens is None else {"lens_metrics": self._lens_metrics()}
         if self._history:
             about["decision"] = self._history[0]["decision"]
@@ -174,7 +187,12 @@ class _Loading:
     def _lens(self, config: RecommendationConfig) -> Lens | None:
         """Load the lens; None if none was trained, and neither lists nor the configured LLM read it."""
         is_needed = config.order == "lens" or self._params["service"]["model"] == "llm"
-        if is_needed or self._version("lens") is not None:
+        without_torch = missing_extra("lens", "The lens")
+        if is_needed and without_torch:
+            raise RunRefusedError(
+                f"{without_torch}, or set recommendation.order to candidates and service.model to lens."
+            )
+        if is_needed or (self._version("lens") is not None and not without_torch):
             return self._load("lens")
         logger.warning("There is no lens: lists are served, but no scores of given items, and no LLM.")
         return None
@@ -200,6 +218,9 @@ class _Loading:
 
     def _serves(self, variant: str) -> bool:
         """Whether an adapter is served; one that was never trained is not, with a warning, if the lens answers."""
+        if text := missing_extra("llm", f"service.variant, which is {variant},"):
+            logger.warning("%s. The service has no LLM.", text)
+            return False
         if self._params["service"]["model"] == "llm" or self._version(f"{variant}.adapter") is not None:
             return True
         logger.warning(
@@ -211,6 +232,10 @@ class _Loading:
 
     def _llm(self, variant: str, reader: LensReader, log: InteractionLog) -> Future[Llm]:
         """Load the LLM in a thread of its own, the last to read the catalog: lists do not wait for it."""
+        from reclora_kedro.lens.states import gate_inputs, states_of_questions
+        from reclora_kedro.llm.answer_model import answering_model
+        from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
+
         settings = VariantConfig.model_validate(self._params["finetuning"]["variants"][variant])
         prompt, history = self._block("prompt", PromptConfig), self._block("history", HistoryConfig)
         window, version = history.short[settings.history], self._required(f"{variant}.adapter")

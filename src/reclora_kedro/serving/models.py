@@ -1,32 +1,23 @@
-"""Answers of a model on the current log."""
+"""Answers of a model on the current log; PyTorch is imported where a lens or an LLM answers."""
+
+from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import polars as pl
-import torch
 
 from reclora_kedro.candidates.moments import NO_ITEM, NOTHING, Nothing, why_empty
-from reclora_kedro.candidates.next_item.base import Retriever
-from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import CANDIDATE, questions
 from reclora_kedro.history.records import prompt_records
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.ingestion.config import IngestionConfig
-from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.config import GateInput
-from reclora_kedro.lens.growth import grow_lens
-from reclora_kedro.lens.states import LensReader, gate_inputs, lens_scores, states_of_questions
-from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.prompt_set import prompt_set
-from reclora_kedro.llm.prompts import PromptBuilder
-from reclora_kedro.llm.shared_prefix import score_candidates
 from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import SECOND_STAGES, RecommendationConfig
 from reclora_kedro.recommendation.diversity import marginal_relevance
@@ -36,6 +27,14 @@ from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import ALWAYS, CurrentLog, LiveLog
 from reclora_kedro.update.updates import are_aged
+
+if TYPE_CHECKING:
+    from reclora_kedro.candidates.next_item.base import Retriever
+    from reclora_kedro.lens.base import Lens
+    from reclora_kedro.lens.config import GateInput
+    from reclora_kedro.lens.states import LensReader
+    from reclora_kedro.llm.answer_model import AnswerModel
+    from reclora_kedro.llm.prompts import PromptBuilder
 
 Fallback = Literal["unknown_user", "no_events"] | Nothing
 SCALES = {
@@ -133,7 +132,7 @@ class Answer:
     """Items and scores, best first if ranked; scores are None where nothing orders the items."""
 
     request: Request
-    now: "Snapshot"  # what it is computed by
+    now: Snapshot  # what it is computed by
     user: int | None
     items: np.ndarray
     scores: np.ndarray | None = None
@@ -205,6 +204,9 @@ class Snapshot:
     def take(cls, current_model: ServedModel, live: LiveLog) -> Self:
         current, lens, reader = live.current(), current_model.lens, None
         if lens is not None:
+            from reclora_kedro.lens.growth import grow_lens
+            from reclora_kedro.lens.states import LensReader
+
             lens = grow_lens(lens, current.log)
             reader = LensReader(lens, current.log, tabulate=True).prepare()
         of_log = replace(current_model.recommender, lens=reader if current_model.choice.order == "lens" else None)
@@ -259,6 +261,8 @@ class Snapshot:
 
     def lens_scores(self, pairs: pl.DataFrame) -> np.ndarray:
         """Return the lens's probabilities of a like, shape (pairs,)."""
+        from reclora_kedro.lens.states import lens_scores
+
         return lens_scores({"logit": self.lens_reader.logits(pairs)})
 
     def with_visitor(self, history: Sequence[Event]) -> tuple[Self, int]:
@@ -310,29 +314,36 @@ def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
     return answers
 
 
-@torch.inference_mode()
 def answer_by_llm(answers: Sequence[Answer]) -> None:
+    import torch
+
+    from reclora_kedro.gate_inputs import GateInputs
+    from reclora_kedro.lens.states import gate_inputs, states_of_questions
+    from reclora_kedro.llm.prompt_set import prompt_set
+    from reclora_kedro.llm.shared_prefix import score_candidates
+
     loading = answers[0].now.current_model.llm
     assert loading is not None  # without one, requests for it are refused
     llm = loading.result()
-    tables, states, row = list[pl.DataFrame](), list[GateInputs](), 0
-    for place, answer in enumerate(answers):
-        to_score = questions(_pairs([answer]).with_row_index("row", offset=row))
-        records = prompt_records(to_score, answer.now.log, answer.now.log.histories(to_score, llm.window))
-        prompts = llm.prompts.build(records).drop("row", "use", "label")
-        tables.append(to_score.hstack(prompts).with_columns(answer=pl.lit(place)))
-        states.append(
-            gate_inputs(states_of_questions(answer.now.lens_reader.states(to_score), to_score), llm.gate_input)
+    with torch.inference_mode():
+        tables, states, row = list[pl.DataFrame](), list[GateInputs](), 0
+        for place, answer in enumerate(answers):
+            to_score = questions(_pairs([answer]).with_row_index("row", offset=row))
+            records = prompt_records(to_score, answer.now.log, answer.now.log.histories(to_score, llm.window))
+            prompts = llm.prompts.build(records).drop("row", "use", "label")
+            tables.append(to_score.hstack(prompts).with_columns(answer=pl.lit(place)))
+            states.append(
+                gate_inputs(states_of_questions(answer.now.lens_reader.states(to_score), to_score), llm.gate_input)
+            )
+            row += to_score.height
+        prompts = pl.concat(tables)
+        rows, values, logits = (
+            torch.cat([getattr(each, name) for each in states]) for name in ("rows", "values", "lens_logits")
         )
-        row += to_score.height
-    prompts = pl.concat(tables)
-    rows, values, logits = (
-        torch.cat([getattr(each, name) for each in states]) for name in ("rows", "values", "lens_logits")
-    )
-    inputs = GateInputs(rows, llm.gate_input, values, logits)
-    groups = prompts.select(pl.struct("answer", "dropped_history").rank("dense")).to_series().to_numpy()
-    scores = score_candidates(llm.model, prompt_set(prompts, CANDIDATE, inputs), groups, llm.tokens_per_batch)
-    mixes = llm.model.method.gate_weights(llm.model.model, inputs.values.to(llm.model.device))
+        inputs = GateInputs(rows, llm.gate_input, values, logits)
+        groups = prompts.select(pl.struct("answer", "dropped_history").rank("dense")).to_series().to_numpy()
+        scores = score_candidates(llm.model, prompt_set(prompts, CANDIDATE, inputs), groups, llm.tokens_per_batch)
+        mixes = llm.model.method.gate_weights(llm.model.model, inputs.values.to(llm.model.device))
     start = 0
     for answer in answers:
         own = slice(start, start := start + len(answer.items))

@@ -23,7 +23,6 @@ from reclora_kedro.candidates.moments import NO_ITEM
 from reclora_kedro.history.fields import field_names, items_with, number_names
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
 from reclora_kedro.ingestion.plausible_times import believed_seconds
-from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.recommendation.visitors import lists_after_one
 from reclora_kedro.serving import shapes
 from reclora_kedro.serving.batches import QueueFullError
@@ -187,7 +186,7 @@ class Routes:
             names = [*field_names(log.users), *number_names(log.users)]
             fields = {name: profile[name] for name in names if profile[name] is not None}
             response = {"user": user_id, "profile": fields, "events": end - first, "latest": latest}
-            has_learned = None if now.lens is None else bool(now.lens.user.id_codes[user] != UNKNOWN_ID)
+            has_learned = None if now.lens is None else now.lens.user.knows(user)
             return response | {"lens_has_learned_from_user": has_learned, "gates": now.gates_of(user)}
 
         return await self.service.look(look)

@@ -1,15 +1,15 @@
 """Forgetting users: tables, log, item vectors and lens without them, and the files that still hold them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import count
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
-import torch
-from torch.nn import functional
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
@@ -24,10 +24,11 @@ from reclora_kedro.ingestion.entities import title_of_untitled
 from reclora_kedro.ingestion.events import NO_VALUE
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.ingestion.ids import id_text
-from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import FIELD
-from reclora_kedro.lens.growth import rearrange_lens
-from reclora_kedro.lens.layers import EntityEmbedding
+
+if TYPE_CHECKING:
+    from reclora_kedro.lens.base import Lens
+    from reclora_kedro.lens.layers import EntityEmbedding
 
 
 class Tables(NamedTuple):
@@ -192,6 +193,10 @@ def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) ->
     the remaining users stay the same to the last bit if their inputs do. These change only through rating statistics:
     those of an item, also of one in a history, count the events of all users. For what it raises, see `kept_rows`.
     """
+    import torch
+
+    from reclora_kedro.lens.growth import rearrange_lens
+
     users, items = (
         torch.tensor(kept_rows(getattr(before, table)[key], getattr(after, table)[key]))
         for table, key in (("users", "user_id"), ("items", "item_id"))
@@ -213,7 +218,9 @@ def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) ->
 
 def drop_unused_values(entity: EntityEmbedding, fields: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     """Remove the vectors of field values that no user (item) has; return the remaining values."""
-    used = functional.pad(entity.field_codes.flatten(), (1, 0)).unique()  # 0, for none, among them
+    import torch
+
+    used = torch.nn.functional.pad(entity.field_codes.flatten(), (1, 0)).unique()  # 0, for none, among them
     entity.values = torch.nn.Embedding.from_pretrained(entity.values.weight[used])
     entity.field_codes = torch.searchsorted(used, entity.field_codes)
     codes, kept = count(1), set(used.tolist())
