@@ -46,6 +46,7 @@ def served(project):
     here, there = FORKED.Pipe()
     process = FORKED.Process(target=_serve, args=(project, there))
     process.start()
+    there.close()  # so that a service which fails ends the waiting for its address
     try:
         yield f"http://127.0.0.1:{here.recv()}"
     finally:
