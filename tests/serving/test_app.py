@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from threading import Barrier, get_ident, main_thread
+from threading import Barrier, Thread, get_ident, main_thread
 from threading import Event as Signal
 from time import monotonic, sleep, time
 from types import SimpleNamespace
@@ -499,6 +499,24 @@ def test_whoever_is_forgotten_is_at_once_in_no_process_and_comes_back_by_no_back
         client.service.journal.try_out().result()
         stored = JournalDataset(journal=str(tmp_path / FILE)).load()
         assert stored["user_id"].to_list() == ["4"]
+
+
+def test_what_another_service_stores_while_one_starts_is_known_to_both(tmp_path, current_model, monkeypatch, caplog):
+    event = {"events": [{"user": 3, "item": 5, "rating": 4, "time": BEGIN + 900}]}
+    with serving(tmp_path, current_model) as other:
+
+        class Starting(Thread):
+            def start(self):
+                assert other.post("/events", json=event).json()["accepted"] == 1
+                super().start()
+
+        monkeypatch.setattr("reclora_kedro.serving.journal.Thread", Starting)
+        with serving(tmp_path, current_model) as client:
+            client.service.journal.try_out().result()
+            assert client.service.journal.fault is None
+            users = [each.get("/users/3").json() for each in (client, other)]
+    assert users[0] == users[1]
+    assert "Answers do not read" not in caplog.text
 
 
 def test_items_are_found_and_have_neighbours(client, current_model):

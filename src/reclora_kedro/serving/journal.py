@@ -137,7 +137,6 @@ class Journal:
         self._identity = database.identify()
         self._thread = Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
-        self.try_out()  # a full disk, which opening needs no room on, is known before the first event
 
     @property
     def fault(self) -> str | None:

@@ -69,6 +69,9 @@ class Service:
         except BaseException:
             self.journal.close()
             raise
+        # A full disk, which opening needs no room on, is known before the first event. Not sooner: what other services
+        # have added meanwhile is told to the model that has taken over.
+        self.journal.try_out()
         limits = (config.max_waiting, config.deadline_ms / 1000)
         self._lens: Batches[Look, Any] = Batches(
             "lens", self._answer_by_lens, config.rows_per_batch, *limits, metrics.rows("lens")
