@@ -48,7 +48,7 @@ pipelines_option = click.option(
 
 SETTINGS = """
 
-from kedro_provenance.plugin import AtomicCatalog, ProvenanceHooks, ResumingSession  # noqa: E402
+from kedro_provenance.plugin import AtomicCatalog, ProvenanceHooks, ResumingSession  # noqa: E402 - beside what it sets
 
 DATA_CATALOG_CLASS = AtomicCatalog
 SESSION_CLASS = ResumingSession

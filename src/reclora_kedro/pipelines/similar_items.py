@@ -58,7 +58,8 @@ def measure_similar_items(
     fitted = FittedRecommender.from_choice(training, stored_choice(candidate_choice).without_lens, config)
     likes = draw_positives(log, "test", config.validation_likes, config.seed, fitted.rules)
     ranks = rank_next_items(fitted.as_measured(training), likes, config.top_n)
-    methods, catalogue = ranks["model"].unique(maintain_order=True).to_list(), Catalogue.from_log(log)
+    methods = ranks["model"].unique(maintain_order=True).to_list()
+    catalogue = Catalogue.from_log(log, training.is_training_event)
     return compute_ranking_metrics(ranks, methods, catalogue, (config.top_n,), bootstrap)
 
 
