@@ -6,8 +6,9 @@
 Each user's last like tests, of the users with at least five; all other likes are known, and nothing else is: no
 ratings, and no times but the order of likes, in which ties are broken by chance. Candidates are all items that the user
 has not taken. Each library has an environment of its own, `.venv-peers/NAME`. Its models stand at their default
-settings and, where one fit takes seconds, at the best of some dozens by each user's last known like; a training or a
-search ends after ten CPU minutes (`--limit`). Every model has a process of its own, one thread.
+settings and, where one fit takes seconds, at the best of some dozens by each user's last known like, without and with
+recency: histories whose likes weigh decay^k, k likes before the last one, where the model reads weights. A training or
+a search ends after ten CPU minutes (`--limit`). Every model has a process of its own, one thread.
 """
 
 import argparse
@@ -39,15 +40,21 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # requirement
     "ours": ((), OURS),
     "implicit": (
         ("implicit==0.7.3", "pandas"),
-        ("implicit BM25", "implicit BM25, searched", "implicit ALS", "implicit ALS, searched"),
+        tuple(f"implicit {model}{how}" for model in ("BM25", "ALS") for how in ("", ", searched", ", by recency")),
     ),
     "lenskit": (
         ("lenskit==2025.8.1",),
-        ("LensKit item-kNN", "LensKit item-kNN, searched", "LensKit implicit MF", "LensKit implicit MF, searched"),
+        (
+            *("LensKit item-kNN", "LensKit item-kNN, searched"),  # whose histories have no weights
+            *("LensKit implicit MF", "LensKit implicit MF, searched", "LensKit implicit MF, by recency"),
+        ),
     ),
     "rectools": (
         ("rectools[torch,catboost]==0.19.0",),
-        ("RecTools EASE", "RecTools EASE, searched", "RecTools two-stage", "RecTools SASRec", "RecTools eSASRec"),
+        (
+            *("RecTools EASE", "RecTools EASE, searched", "RecTools EASE, by recency"),
+            *("RecTools two-stage", "RecTools SASRec", "RecTools eSASRec"),
+        ),
     ),
     # Its releases read what newer NumPy, SciPy and pandas have removed.
     "recbole": (

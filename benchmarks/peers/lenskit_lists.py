@@ -6,7 +6,7 @@ from lenskit.batch import recommend
 from lenskit.data import from_interactions_df
 from lenskit.knn import ItemKNNScorer
 from lenskit.pipeline import topn_pipeline
-from peers.lists import K, Peer, Recommend, main
+from peers.lists import K, Peer, Recommend, by_recency, main
 
 
 def item_knn(likes: pd.DataFrame, **settings: float) -> Recommend:
@@ -16,10 +16,10 @@ def item_knn(likes: pd.DataFrame, **settings: float) -> Recommend:
     return lambda users: recommend(pipeline, users, n=K, n_jobs=1).to_df()
 
 
-def implicit_mf(likes: pd.DataFrame, **settings: float) -> Recommend:
-    """Implicit-feedback matrix factorization."""
-    pipeline = topn_pipeline(ImplicitMFScorer(**settings), n=K)
-    pipeline.train(from_interactions_df(likes))
+def implicit_mf(likes: pd.DataFrame, recency: float = 1.0, **settings: float) -> Recommend:
+    """Implicit-feedback matrix factorization, whose training and histories have the weights as ratings."""
+    pipeline = topn_pipeline(ImplicitMFScorer(use_ratings=recency < 1, **settings), n=K)
+    pipeline.train(from_interactions_df(by_recency(likes, recency).rename(columns={"weight": "rating"})))
     return lambda users: recommend(pipeline, users, n=K, n_jobs=1).to_df()
 
 

@@ -15,7 +15,14 @@ from measuring import peak_gib
 
 K = 10
 LIMIT = int(sys.argv[3])  # CPU seconds of a neural model's training, and of a search
-SEARCHED = ", searched"  # after the name of a model whose settings are searched
+SEARCHED, BY_RECENCY = ", searched", ", by recency"  # after the name of a model: how its settings are searched
+RECENCIES = (
+    1.0,
+    0.9,
+    0.8,
+    0.7,
+    0.6,
+)  # weights of a like, times that of the user's next later one, as ours are tried with
 VALIDATION_USERS, LEAST_LIKES = 2000, 5
 
 Recommend = Callable[[list[int]], pd.DataFrame]
@@ -26,18 +33,24 @@ class Peer(NamedTuple):
     """A model, as a user would write it, and values of its settings to search among.
 
     Attributes:
-        fit: fits to likes (user_id, item_id, timestamp) with settings, those left out being the library's defaults.
+        fit: fits to likes (user_id, item_id, timestamp, weight) with settings, those left out being the library's
+            defaults. A model that reads weights reads histories by `recency`, too.
     """
 
     fit: Callable[..., Recommend]
     grid: Mapping[str, Sequence[Any]] = {}
 
 
+def by_recency(likes: pd.DataFrame, recency: float) -> pd.DataFrame:
+    """Return likes with a weight each: 1 for a user's last one, and `recency` times that of the next for the others."""
+    return likes.assign(weight=recency ** likes.groupby("user_id").cumcount(ascending=False).astype(float))
+
+
 class TrainingStoppedError(Exception):
     """The training has taken its CPU seconds."""
 
 
-def search(peer: Peer, likes: pd.DataFrame) -> tuple[dict[str, Any], int]:
+def search(peer: Peer, likes: pd.DataFrame, recencies: Sequence[float] = RECENCIES[:1]) -> tuple[dict[str, Any], int]:
     """Return the settings with the highest NDCG for the last known like of some users, and how many were tried."""
     of_user = likes.groupby("user_id")
     is_last = (of_user.cumcount(ascending=False) == 0) & (of_user["item_id"].transform("size") >= LEAST_LIKES)
@@ -45,8 +58,10 @@ def search(peer: Peer, likes: pd.DataFrame) -> tuple[dict[str, Any], int]:
     held_out = likes.iloc[drawn].set_index("user_id")["item_id"]
     known = likes.drop(index=likes.index[drawn])
     began, found = time.process_time(), list[tuple[float, dict[str, Any]]]()
-    for values in np.random.default_rng(0).permutation(len(grid := list(itertools.product(*peer.grid.values())))):
-        settings = dict(zip(peer.grid, grid[values], strict=True))
+    grid = peer.grid if len(recencies) == 1 else {**peer.grid, "recency": recencies}
+    every = list(itertools.product(*grid.values()))
+    for number in np.random.default_rng(0).permutation(len(every)):
+        settings = dict(zip(grid, every[number], strict=True))
         lists = best_items(peer.fit(known, **settings)(held_out.index.to_list()), known)
         place = lists.groupby("user_id", sort=False).cumcount()
         hits = lists["item_id"].to_numpy() == held_out.loc[lists["user_id"]].to_numpy()
@@ -74,8 +89,10 @@ def main(peers: Mapping[str, Peer]) -> None:
     """Fit a model to a folder's likes, write its lists, and print what it cost."""
     folder, name = Path(sys.argv[1]), sys.argv[2]
     likes, users = (pd.read_csv(folder / f"{table}.csv") for table in ("train", "users"))
-    peer, began = peers[name.removesuffix(SEARCHED)], time.process_time()
-    settings, tried = search(peer, likes) if name.endswith(SEARCHED) else ({}, 1)
+    model, _, how = name.partition(",")
+    peer, began, settings, tried = peers[model], time.process_time(), dict[str, Any](), 1
+    if f",{how}" in (SEARCHED, BY_RECENCY):
+        settings, tried = search(peer, likes, RECENCIES if f",{how}" == BY_RECENCY else RECENCIES[:1])
     recommend = peer.fit(likes, **settings)
     fitted = time.process_time()
     lists = recommend(users["user_id"].to_list())

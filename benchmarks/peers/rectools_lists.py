@@ -7,7 +7,7 @@ import warnings
 import pandas as pd
 from catboost import CatBoostRanker
 from implicit.nearest_neighbours import BM25Recommender
-from peers.lists import LIMIT, K, Peer, Recommend, main
+from peers.lists import LIMIT, K, Peer, Recommend, by_recency, main
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from rectools.dataset import Dataset
@@ -20,12 +20,13 @@ from rectools.models.ranking import CandidateGenerator, CandidateRankingModel, C
 warnings.filterwarnings("ignore")
 
 
-def ease(likes: pd.DataFrame, **settings: float) -> Recommend:
+def ease(likes: pd.DataFrame, recency: float = 1.0, **settings: float) -> Recommend:
     """EASE."""
-    dataset = Dataset.construct(likes.assign(datetime=pd.to_datetime(likes["timestamp"], unit="s"), weight=1.0))
+    dated = likes.assign(datetime=pd.to_datetime(likes["timestamp"], unit="s"), weight=1.0)
     model = EASEModel(recommend_n_threads=1, **settings)
-    model.fit(dataset)
-    return lambda users: model.recommend(users, dataset, k=K, filter_viewed=True)
+    model.fit(Dataset.construct(dated))
+    weighted = Dataset.construct(by_recency(dated, recency))
+    return lambda users: model.recommend(users, weighted, k=K, filter_viewed=True)
 
 
 def sasrec(likes: pd.DataFrame) -> Recommend:

@@ -194,6 +194,23 @@ def test_a_search_keeps_the_settings_that_find_the_last_known_likes(benchmarks, 
     assert {*sizes} == {len(known) - len(users)}
 
 
+def test_histories_by_recency_are_one_more_setting_of_a_search(benchmarks, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["", "", "", "60"])
+    module = benchmarks.module("peers.lists")
+    known = pd.DataFrame({"user_id": [3, 3, 4, 3], "item_id": [1, 2, 1, 3]})
+    assert module.by_recency(known, 0.5)["weight"].to_list() == [0.25, 0.5, 1, 1]
+    assert module.by_recency(known, 1)["weight"].to_list() == [1] * 4
+    likes = pd.DataFrame({"user_id": np.arange(10).repeat(6), "item_id": np.arange(60)})
+
+    def fit(train, place, recency):
+        return lambda asked: pd.DataFrame(
+            {"user_id": asked, "item_id": [6 * user + (5 if recency == 0.7 else place) for user in asked]}
+        )
+
+    chosen, tried = module.search(module.Peer(fit, {"place": [0, 1]}), likes, (1.0, 0.7))
+    assert (chosen["recency"], tried) == (0.7, 4)
+
+
 def test_deletions(benchmarks):
     benchmarks.shorten_training("deletions")
     sizes = ("--requests", 2, "--users", 3, "--least", 1, "--seeds", 1)
