@@ -55,7 +55,7 @@ def test_a_block_is_read_only():
 @pytest.mark.parametrize(
     ("block", "settings"),
     [
-        (ForgetConfig, {"users": [True], "erase": False, "retrain": False}),
+        (ForgetConfig, {"users": [True], "erase": False, "retrain": False, "lens": False}),
         (ExportConfig, {"variant": "reclora", "users": [True], "most_active": None}),
         (InteractionColumns, {"unknown_ids": {"user_id": [True]}}),
     ],

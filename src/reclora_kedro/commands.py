@@ -27,6 +27,7 @@ from kedro_provenance.files.atomic import atomic_file
 from kedro_provenance.files.scratch import remove_abandoned
 from kedro_provenance.files.storage import is_remote, storage_options
 from kedro_provenance.lock import lock_data
+from kedro_provenance.parameters import soft_merge
 from kedro_provenance.records import FOLDER as RECORDS
 from kedro_provenance.run import Run, configuration
 from reclora_kedro.cells import CellRunner, cell_runner, check_cell, run_cell
@@ -110,6 +111,11 @@ def forget(project: Path, only_missing_outputs: bool = False, **session: Any) ->
     Raises:
         RunRefusedError: something could not be erased.
     """
+    given = session.pop("runtime_params", {})
+    lens: dict[str, Any] = {"lens": False}  # until the catalog tells, so that no pipeline wants what trains one
+    with settings.SESSION_CLASS.create(project, runtime_params=soft_merge(given, {"forget": lens}), **session) as kedro:
+        lens["lens"] = kedro.load_context().catalog.exists("lens")
+    session["runtime_params"] = soft_merge({"forget": lens}, given)
     with settings.SESSION_CLASS.create(project, **session) as kedro:
         kedro.run(pipeline_names=["forget"], only_missing_outputs=only_missing_outputs)
         with _locked(kedro.load_context(), "forget") as run:

@@ -133,7 +133,7 @@ def test_a_user_is_forgotten(finished_run):
     new = {path: content for path, content in stored(project).items() if path not in files and path.suffix == ".json"}
     forgotten = Forgotten(frozenset({str(user)}))
     assert not [path for path, content in new.items() if forgotten.in_records(json.loads(content))]
-    assert after.load("run_manifest")["parameters"]["forget"] == {"erase": False, "retrain": False}
+    assert after.load("run_manifest")["parameters"]["forget"] == {"erase": False, "lens": True, "retrain": False}
 
     assert exit_code(forget_and_die, project, user, 9) == -signal.SIGKILL
     half_erased = list(project.glob("data/test/**/.unfinished*/*"))

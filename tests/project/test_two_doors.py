@@ -22,15 +22,16 @@ from shop import shop
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project with a log in which every row is liked, as new-log writes it, but without drawn negatives."""
+    """A project with a log in which every row is liked: as new-log writes it, and without drawn negatives (shop)."""
     project = copy_code(tmp_path_factory.mktemp("shop"))
     orders, products = shop()
     orders.write_csv(project / "log.csv")
     products.write_csv(project / "items.csv")
     guessed = guess(read_raw_tables([project / "log.csv", project / "items.csv"]), lambda question, answers, it: it)
-    files = environment_files(guessed, "shop", project)
-    files["parameters.yml"] = files["parameters.yml"].replace("kind: matched", "kind: none")
-    write_environment(files, project / "conf" / "shop")
+    for name, negatives in (("shop", "none"), ("drawn", "matched")):
+        files = environment_files(guessed, name, project)
+        files["parameters.yml"] = files["parameters.yml"].replace("kind: matched", f"kind: {negatives}")
+        write_environment(files, project / "conf" / name)
     return project
 
 
@@ -69,6 +70,10 @@ find = PathFinder.find_spec
 PathFinder.find_spec = lambda name, *rest: None if name == "torch" else find(name, *rest)  # not installed
 from kedro.framework.startup import bootstrap_project
 bootstrap_project(Path.cwd())
+"""
+SERVED = (
+    WITHOUT_TORCH
+    + """
 from reclora_kedro.pipelines.served_project import ServedProject
 from reclora_kedro.serving.app import create_app
 from reclora_kedro.serving.metrics import Metrics
@@ -83,11 +88,12 @@ user = str(service.current_model.log.users["user_id"][0])
 print(*service.current_model.log.items["item_id"].gather(answer.items))
 service.close()
 """
+)
 
 
 def test_such_a_log_is_served_without_torch(project, tmp_path):
     made = catalog_of(project, "shop").load("recommendations")
-    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "journal.sqlite")]
+    command = [sys.executable, "-c", SERVED, str(tmp_path / "journal.sqlite")]
     run = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     first = made.filter(pl.col("user_id") == made["user_id"][0])
@@ -131,3 +137,18 @@ def test_a_user_of_such_a_log_is_forgotten(project):
             kedro_run(project, env="shop", pipeline_names=["recommendation"])
         served = ServedProject(project, "shop", {}).current_model()
         assert served.log.users["user_id"].to_list() == catalog.load("log").users["user_id"].to_list()
+
+
+FORGETS = f"""{WITHOUT_TORCH}
+from reclora_kedro.commands import forget
+forget(Path.cwd(), env="drawn", runtime_params={{"forget": {{"users": ["K3"], "erase": True, "retrain": True}}}})
+"""
+
+
+def test_where_no_lens_was_trained_a_user_is_forgotten_without_torch(project):
+    kedro_run(project, env="drawn", pipeline_names=["ingestion", "history", "recommendation"])
+    run = subprocess.run([sys.executable, "-c", FORGETS], cwd=project, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    catalog = catalog_of(project, "drawn")
+    assert "K3" not in {*catalog.load("log").users["user_id"]}
+    assert "lens" not in catalog.load("champion")["versions"]

@@ -135,7 +135,7 @@ def test_what_is_left_is_counted_by_entry(erase, retrain, outcome):
 
 
 def test_the_ids_that_are_forgotten_are_printed(capsys):
-    show_remains({"rows": [], "traces": []}, ForgetConfig(users=("0042", 7), erase=False, retrain=False))
+    show_remains({"rows": [], "traces": []}, ForgetConfig(users=("0042", 7), erase=False, retrain=False, lens=False))
     assert capsys.readouterr().out.startswith("Forgotten: '0042', '7'.\n")
 
 

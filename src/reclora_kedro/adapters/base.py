@@ -6,6 +6,9 @@ from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from urllib.parse import quote
+
+from kedro_provenance.files.digests import digest
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
     from reclora_kedro.adapters.lora import UserLoras
     from reclora_kedro.adapters.tuner import PersonalizedConfig
+
+LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
 
 
 class AdapterSettings(Protocol):
@@ -113,3 +118,9 @@ class PersonalizedMethod(AdapterMethod):
 
     def context(self, adapted: PeftModel, gate_inputs: Tensor | None) -> AbstractContextManager[None]:
         return adapted.base_model.gate_context(gate_inputs)
+
+
+def user_folder(user_id: Any) -> str:
+    """Return the folder name of a user's LoRA: the id, percent-encoded where necessary and cut if too long."""
+    name = f"user_{quote(str(user_id), safe='')}"
+    return name if len(name) <= LONGEST_NAME else f"{name[:160]}-{digest(name)}"

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
 
 import torch
 from safetensors.torch import load_file, save, save_file
@@ -13,13 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from kedro_provenance.errors import MismatchError
-from kedro_provenance.files.digests import digest
+from reclora_kedro.adapters.base import user_folder
 from reclora_kedro.progress import Progress
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
 PEFT_PREFIX = "base_model.model."  # the path of a layer in PEFT's names of tensors
 
 
@@ -30,12 +28,6 @@ def with_lora(model: Any, rank: int | None) -> Any:
     if rank is None:
         return model
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
-
-
-def user_folder(user_id: Any) -> str:
-    """Return the folder name of a user's LoRA: the id, percent-encoded where necessary and cut if too long."""
-    name = f"user_{quote(str(user_id), safe='')}"
-    return name if len(name) <= LONGEST_NAME else f"{name[:160]}-{digest(name)}"
 
 
 @dataclass(frozen=True)

@@ -107,10 +107,15 @@ class PipelineNames:
         return bool(self.parameters["lens"]["retrieved_negatives"])
 
     @property
+    def lens_to_forget_in(self) -> list[str]:
+        """The entry of the lens, if one is in use when users are forgotten."""
+        return [] if self.likes_alone or not self.parameters["forget"]["lens"] else ["lens"]
+
+    @property
     def retrained_weights(self) -> tuple[str, ...]:
         """Catalog entries of weights to train again after users are forgotten: all in use, or none."""
         adapters, tuned = [f"{variant}.adapter" for variant in self.variants], {TUNED_ENCODER} & {*self.item_encoders}
-        learned = [] if self.likes_alone else ["lens", *adapters]
+        learned = [*self.lens_to_forget_in, *adapters] if self.lens_to_forget_in else []
         return (*learned, *self.retriever, *tuned) if self.parameters["forget"]["retrain"] else ()
 
     @property

@@ -44,3 +44,4 @@ class ForgetConfig(Block):
     users: Private[tuple[Id, ...]]
     erase: bool
     retrain: bool
+    lens: bool

@@ -21,6 +21,7 @@ from kedro_provenance.archive import ArchivedVersion
 from kedro_provenance.files.scratch import scratch_folder
 from kedro_provenance.files.storage import download, is_remote, states
 from kedro_provenance.recipe import FILE, read_version
+from reclora_kedro.adapters.base import user_folder
 from reclora_kedro.current_model import ALIAS, ModelInHistory
 from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.terminal import text_table
@@ -213,8 +214,6 @@ def files_that_name(
     Returns:
         What was found, by path: a user is named, an erased version is copied, or the file cannot be searched.
     """
-    from reclora_kedro.adapters.lora import user_folder
-
     found, folders = {}, set(map(user_folder, forgotten.users))  # of exported LoRAs
     for path, file in _files_at(address, options):
         try:

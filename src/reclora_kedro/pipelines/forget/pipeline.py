@@ -14,7 +14,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     """
     variants_in_use = {names.optional_variant_of(step) for step in ("recommendation", "update")} - {None}
     trained, adapters = names.retrained_weights, [f"{variant}.adapter" for variant in sorted(map(str, variants_in_use))]
-    lens = [] if names.likes_alone else ["lens"]
+    lens = names.lens_to_forget_in
     tables = ["previous.interactions", "previous.items", "previous.users"]
     settings = params("forget", "ingestion", "history", "engine")
     kept = [
