@@ -24,7 +24,8 @@ serve: $(READY)  ## answers over HTTP with the champion, which knows every event
 
 # Processes that test side by side share the cores: threads of each that wait for one another would take them all. What
 # waits for a server, a database, Ray or a kill (the mark `waits`) runs beside what computes, in a process more, which
-# imports only the files that have such tests.
+# imports only the files that have such tests. Both run in the background, as a shell heeds no signal before what it runs
+# in the foreground has ended: the tests would go on, with their servers, after `make test` was told to end.
 TESTS := $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 WAITING = $(BIN)/pytest -m waits $(shell grep -rlw --include='test_*.py' 'mark.waits' tests)
 test test-benchmarks test-extras: export OMP_NUM_THREADS := 1
@@ -32,8 +33,10 @@ test test-benchmarks test-extras: export POLARS_MAX_THREADS := 1
 test test-benchmarks test-extras: export RAYON_NUM_THREADS := 1
 test: $(READY)  ## the tests of the recommender and of its plug-in, in a process per core
 	@mkdir -p build
-	@$(WAITING) >build/tests-that-wait.txt 2>&1 & waiting=$$!; \
-	$(TESTS) -m 'not benchmark and not waits'; computed=$$?; \
+	@trap 'kill $$waiting $$computing' INT TERM; \
+	$(WAITING) >build/tests-that-wait.txt 2>&1 & waiting=$$!; \
+	$(TESTS) -m 'not benchmark and not waits' & computing=$$!; \
+	wait $$computing; computed=$$?; \
 	wait $$waiting; waited=$$?; \
 	echo "Tests that wait:"; cat build/tests-that-wait.txt; exit $$((computed | waited))
 

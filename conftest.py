@@ -9,6 +9,7 @@ import gc
 import os
 import pickle
 import shutil
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -23,7 +24,11 @@ gc.set_threshold(10_000, 20, 50)
 
 
 def pytest_configure(config):
-    """Have the process that hands out the files start the server of processes."""
+    """Have the process that hands out the files start the server of processes; end at a signal as at Ctrl-C.
+
+    So fixtures remove their servers, and their folders, also when `make test` is told to end.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not hasattr(config, "workerinput") and config.option.numprocesses:
         from fork_server import start_server
 

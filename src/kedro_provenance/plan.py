@@ -13,6 +13,7 @@ from kedro.io import AbstractDataset
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
+import codeprint.files
 from codeprint import Fingerprint, diff
 from kedro_provenance.aliases import is_alias
 from kedro_provenance.catalog import AtomicCatalog, kinds_of
@@ -151,7 +152,7 @@ def shortened(parts: Mapping[str, str]) -> dict[str, str]:
     by_module: dict[str, list[str]] = {}
     for name, text in sorted(parts.items()):
         by_module.setdefault(name if " " in name else name.rpartition(".")[0] or name, []).append(f"{name} {text}")
-    return {module: digest(texts)[:8] for module, texts in by_module.items()}
+    return {module: codeprint.files.digest(texts)[:8] for module, texts in by_module.items()}
 
 
 def has_nothing_new(node: Node, catalog: AtomicCatalog) -> bool:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Recipe:
     @cached_property
     def key(self) -> str:
         """Digest of the recipe; another name of the node makes no other recipe, another order of parameters does."""
-        deciding = {name: value for name, value in asdict(self).items() if name not in ("node", "parts", "uncertain")}
+        deciding = {name: getattr(self, name) for name in ("code", "parameters", "inputs", "entries")}
         return digest([deciding, [path for path, _ in flat(self.parameters)]])
 
 
@@ -78,7 +78,9 @@ class StoredVersion:
 
     def recorded(self) -> dict[str, Any]:
         """Return what a record says of it: nothing of where it lies."""
-        return {name: value for name, value in asdict(replace(self, **UNRECORDED)).items() if name not in UNRECORDED}
+        recipe = self.recipe and {each.name: getattr(self.recipe, each.name) for each in fields(Recipe)}
+        own = {each.name: getattr(self, each.name) for each in fields(self)} | {"recipe": recipe}
+        return {name: value for name, value in own.items() if name not in UNRECORDED}
 
     def to_json(self, place: Path | None = None, lineage: Path | None = None) -> bytes:
         """Return the record to store in `place`; without a folder for the lineage, it has the lineage itself."""
