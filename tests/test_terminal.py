@@ -62,6 +62,7 @@ def test_the_end_of_a_run_names_files_and_tables_and_how_to_go_on(tmp_path, caps
     assert "Recommendations of all users:\n  the table shop.best\n" in said
     assert "plots:\n  report.html\n" in said
     assert ("bin/activate" in said) != on_path
+    assert "  kedro recommend USER\n    ten titles with reasons, of a user whose id you know\n" in said
     assert "  kedro serve\n    the live page, http://here:1/\n  kedro new-log" in said
 
 
@@ -73,4 +74,5 @@ def test_the_end_of_a_run_of_lists_alone_names_them_and_its_environment(tmp_path
     run.after_pipeline_run({"to_nodes": ["lists"]}, SimpleNamespace(all_outputs=lambda: {*catalog}), catalog)
     said = capsys.readouterr().out
     assert said.startswith("The same as a table, with versions:\n  a\nNext:\n")
+    assert "  kedro recommend USER --env your-shop\n" in said
     assert said.endswith("  kedro serve --env your-shop\n    the live page, http://here:1/\n")

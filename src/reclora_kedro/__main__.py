@@ -13,6 +13,7 @@ HELP = """Turn a log of ratings, purchases or clicks into recommendations.
 \b
 reclora new-log orders.csv products.csv --name your-shop   # reads your files
 reclora recommend --env your-shop                          # writes ten items per user
+reclora recommend 42 --env your-shop                       # shows those of one
 reclora serve --env your-shop                              # serves them over HTTP
 
 Each command has examples in its --help. Options without a command are those of run.

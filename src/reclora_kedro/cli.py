@@ -26,7 +26,9 @@ from reclora_kedro.pipelines.registry import PIPELINES
 
 NO_PROJECT = """There is no project in {folder}. Change to one, or make one for a log of yours:
   reclora new-log orders.csv products.csv"""
-RECOMMEND = {"recommend": "Write ten items per user, see conf/base/parameters_recommendation.yml."}
+RECOMMEND = {
+    "recommend": "Print ten items with reasons for USERS or a visitor; without either, write those of all users."
+}
 MORE_THAN_RUNS = {
     "study": "Run the cells of a grid or search, and compare them, see conf/base/parameters_study.yml.",
     "forget": "Forget users, see conf/base/parameters_forget.yml.",
@@ -34,7 +36,7 @@ MORE_THAN_RUNS = {
 """Commands of `reclora_kedro.commands`, by the name of the pipeline that each runs."""
 EXAMPLES = {
     "run": "reclora run --env your-shop --pipelines ranking",
-    "recommend": "reclora recommend --env your-shop --params recommendation.repeat=true",
+    "recommend": "reclora recommend 42 --env your-shop, or reclora recommend --item B7 --item B9 --env your-shop",
     "serve": "reclora serve --env your-shop --port 8080 --token-env RECLORA_TOKEN",
     "forget": "reclora forget 42 K17 --env your-shop",
     "study": "reclora study --params study.grid=objectives",
@@ -125,18 +127,12 @@ def split_load_versions(context: click.Context, option: click.Parameter, value: 
 
 
 def split_pipelines(context: click.Context, option: click.Parameter, value: Any) -> Any:
-    """Parse ``--pipelines`` as Kedro does, with an error for those that are more than a run."""
-    names = names_of_kedro(context, option, value)
-    for name in names:
-        require_run(context, option, name)
+    """Return pipelines as Kedro does, with an error for those that are more than a run."""
+    names = names_of_kedro(context, option, value) if option.name == "pipelines" else value
+    for name in {*MORE_THAN_RUNS}.intersection([names] if isinstance(names, str) else names or []):
+        own = f"type `kedro {name}`, see its --help"
+        context.fail(f"{option.opts[0]} names {name}, which does more than a run: {own}.")
     return names
-
-
-def require_run(context: click.Context, option: click.Parameter, name: Any) -> Any:
-    """Return the name of a pipeline, with an error for one that is more than a run."""
-    if name in MORE_THAN_RUNS:
-        context.fail(f"{option.opts[0]} names {name}, which does more than a run: type `kedro {name}`, see its --help.")
-    return name
 
 
 def read_config(context: click.Context, option: click.Parameter, value: Any) -> Any:
@@ -164,7 +160,7 @@ def read_config(context: click.Context, option: click.Parameter, value: Any) -> 
 
 
 OF_RUN["load_versions"].callback, OF_RUN["config"].callback = split_load_versions, read_config
-OF_RUN["pipelines"].callback, OF_RUN["pipeline"].callback = split_pipelines, require_run
+OF_RUN["pipelines"].callback = OF_RUN["pipeline"].callback = split_pipelines
 OF_RUN["params"].callback = split_params
 OF_RUN["params"].multiple, OF_RUN["params"].default = True, ()  # so that a second one does not replace the first unseen
 
@@ -245,31 +241,35 @@ def with_block(params: dict[str, Any], block: str, values: dict[str, Any]) -> di
 OPTIONS = [OF_RUN[name] for name in ("env", "config", "conf_source", "params", "only_missing_outputs")]
 
 
+USERS = click.Argument(["users"], nargs=-1)
+OF_RECOMMEND: tuple[click.Parameter, ...] = (
+    click.Option(
+        ["--item", "items"], multiple=True, help="Id of an item that a visitor took; may be given many times."
+    ),
+    click.Option(["-n"], type=click.IntRange(min=1), default=10, show_default=True, help="Items per user."),
+    click.Option(["--model"], help="Folder of Recommender.save.  [default: the project's newest run]"),
+)
+ARGUMENTS: dict[str, list[click.Parameter]] = {"forget": [USERS], "recommend": [USERS, *OF_RECOMMEND]}
+
+
 def command_of(name: str) -> click.Command:
-    """Return a command that calls a function of `reclora_kedro.commands`, with some options of `kedro run`.
+    """Return a command that calls a function of `reclora_kedro.commands`, with some options of `kedro run`."""
 
-    That of ``forget`` takes the users to forget as arguments, too.
-    """
+    def execute(params: dict[str, Any], config: str | None, users: tuple[str, ...] = (), **given: Any) -> None:
+        path = Path.cwd() if given.get("model") else enter_project()
+        if name == "recommend":
+            given["users"] = users
+        elif users:
+            params = with_block(params, name, {"users": [*users]})
+        resolve_name(f"reclora_kedro.commands:{name}")(path, runtime_params=params, **given)
 
-    def execute(
-        only_missing_outputs: bool,
-        params: dict[str, Any],
-        config: str | None,
-        users: tuple[str, ...] = (),
-        **session: Any,
-    ) -> None:
-        path = enter_project()
-        function = resolve_name(f"reclora_kedro.commands:{name}")
-        params = with_block(params, name, {"users": [*users]} if users else {})
-        function(path, only_missing_outputs, runtime_params=params, **session)
-
-    arguments = [click.Argument(["users"], nargs=-1)] if name == "forget" else []
-    return click.Command(name, params=[*arguments, *OPTIONS], callback=execute, help=(RECOMMEND | MORE_THAN_RUNS)[name])
+    parameters = [*ARGUMENTS.get(name, []), *OPTIONS]
+    return click.Command(name, params=parameters, callback=execute, help=(MORE_THAN_RUNS | RECOMMEND)[name])
 
 
 registry = click.Group("registry", {**kedro_registry.commands, "list": list_pipelines}, help=kedro_registry.help)
 own = {"registry": registry, "serve": serve, "new-log": new_log}
-own |= {name: command_of(name) for name in RECOMMEND | MORE_THAN_RUNS}
+own |= {name: command_of(name) for name in MORE_THAN_RUNS | RECOMMEND}
 for name, example in EXAMPLES.items():
     {"run": run, **own}[name].epilog = f"Example: {example}"
 others = {name: each for name, each in installed("reclora_kedro.commands").items() if name not in own}

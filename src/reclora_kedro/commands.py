@@ -6,8 +6,9 @@ events once its nodes have made everything in use without the users.
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,10 +31,14 @@ from kedro_provenance.lock import lock_data
 from kedro_provenance.parameters import soft_merge
 from kedro_provenance.records import FOLDER as RECORDS
 from kedro_provenance.run import Run, configuration
+from reclora_kedro.api import Recommender
 from reclora_kedro.cells import CellRunner, cell_runner, check_cell, run_cell
 from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.pipelines.checks import checks
+from reclora_kedro.pipelines.served_project import ServedProject
+from reclora_kedro.recommendation.delivery import list_table
 from reclora_kedro.serving.journal_databases import erase_events
+from reclora_kedro.terminal import show
 from reclora_kedro.update import certificate
 from reclora_kedro.update.remains import Forgotten, files_that_name
 
@@ -42,10 +47,47 @@ logger = logging.getLogger(__name__)
 CERTIFICATES = "08_reporting/forgetting"  # in the data folder
 
 
-def recommend(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:
-    """Run the default flow up to its lists in a session of Kedro."""
-    with settings.SESSION_CLASS.create(project, **session) as kedro:
-        kedro.run(to_nodes=["recommendation.show_recommendations"], only_missing_outputs=only_missing_outputs)
+def recommend(
+    project: Path,
+    only_missing_outputs: bool = False,
+    *,
+    users: Sequence[str] = (),
+    items: Sequence[str] = (),
+    n: int = 10,
+    model: str | None = None,
+    **session: Any,
+) -> None:
+    """Run the default flow up to its lists; or print lists of users, or of a visitor who took some items.
+
+    The latter are made by the recommender in the folder `model`, or else by that of the newest run.
+
+    Raises:
+        RunRefusedError: there is no such recommender, or an id is of another kind than the log's.
+    """
+    if not (users or items):
+        with settings.SESSION_CLASS.create(project, **session) as kedro:
+            kedro.run(to_nodes=["recommendation.show_recommendations"], only_missing_outputs=only_missing_outputs)
+        return
+    try:
+        chosen = newest_model(project, **session) if model is None else Recommender.load(model)
+        lists = chosen.recommend([*users] or None, n, histories=[[*items]] if items else None)
+    except (ValueError, OSError) as error:
+        raise RunRefusedError(str(error)) from error
+    heading = f"a visitor who took {', '.join(items)}" if items else ""
+    for (user,), own in lists.group_by("user_id", maintain_order=True):
+        show(list_table(own, f"Recommended to {heading or f'user {user}'}"))
+
+
+def newest_model(project: Path, env: str | None, runtime_params: dict[str, Any], **session: Any) -> Recommender:
+    """Return the recommender of the current model, or else of the newest run, without an LLM."""
+    params = soft_merge(runtime_params, {"service": {"variant": None, "model": "lens"}})
+    served = ServedProject(project, env, params, **session).current_model()
+    parts = {each.name: getattr(served.recommender, each.name) for each in fields(served.recommender)}
+    if served.lens is not None:
+        from reclora_kedro.lens.states import LensReader
+
+        parts["lens"] = LensReader(served.lens, served.log)
+    return Recommender(**parts)
 
 
 def study(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:

@@ -60,10 +60,11 @@ class RecommenderHooks:
             if name in outputs:
                 show(f"{heading}\n  {self._newest_file(catalog, name)}")
         service = catalog.load("params:service")
-        serve = " ".join(["kedro serve", *([f"--env {env}"] if env else [])])
+        option = f" --env {env}" if env else ""
         own_log = "" if env else "\n  kedro new-log orders.csv products.csv\n    a log of your own"
         page = f"the live page, http://{service['host']}:{service['port']}/"
-        show(f"Next:\n{_activation()}  {serve}\n    {page}{own_log}")
+        titles = f"  kedro recommend USER{option}\n    ten titles with reasons, of a user whose id you know\n"
+        show(f"Next:\n{_activation()}{titles}  kedro serve{option}\n    {page}{own_log}")
 
     def _newest_file(self, catalog: Any, name: str) -> str:
         """Return where an entry, or its newest version, lies, relative to the project if it is in there."""

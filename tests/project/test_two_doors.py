@@ -5,10 +5,12 @@ import sys
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from kedro_provenance.failures import RunRefusedError
 from projects import catalog_of, copy_code, kedro_command, kedro_run
 from reclora_kedro import Recommender, commands
+from reclora_kedro.cli import cli
 from reclora_kedro.current_model import model_history
 from reclora_kedro.ingestion.guess import read_raw_tables
 from reclora_kedro.ingestion.guess_tables import guess
@@ -45,6 +47,22 @@ def test_a_log_of_likes_alone_has_the_lists_of_python_to_the_bit(project, capsys
     lists = Recommender.fit(project / "log.csv", project / "items.csv").recommend()
     assert lists.height == 10 * lists["user_id"].n_unique()
     assert lists.equals(made.select(lists.columns))
+
+
+def test_the_list_of_a_user_or_of_given_items_is_shown_with_reasons(project, tmp_path):
+    kedro_run(project, env="shop", only_missing_outputs=True)
+    newest = commands.newest_model(project, "shop", {})
+    fitted = Recommender.fit(project / "log.csv", project / "items.csv")
+    user, items = fitted.log.users["user_id"][0], [str(item) for item in fitted.log.items["item_id"][:2]]
+    assert newest.recommend(user).equals(fitted.recommend(user))
+    newest.save(tmp_path / "model")
+    for words, lists in (([user, "-n", "3"], fitted.recommend(user, 3)), ([], fitted.recommend(histories=[items]))):
+        words = words or [word for item in items for word in ("--item", item)]
+        shown = CliRunner().invoke(cli, ["recommend", *words, "--model", str(tmp_path / "model")])
+        rows = [[cell.strip() for cell in line.split("│")[1:3]] for line in shown.output.splitlines() if "│" in line]
+        assert rows == [[str(rank), title] for rank, title in lists.select("rank", "title").iter_rows()]
+    refused = CliRunner().invoke(cli, ["recommend", user, "--model", str(tmp_path / "none")])
+    assert "holds no recommender.json: name a folder that Recommender.save has written" in refused.output
 
 
 def test_what_predicts_likes_is_refused_for_such_a_log(project):

@@ -52,7 +52,9 @@ def plot_auc(metrics: Sequence[ModelMetrics], baselines: Styles) -> go.Figure:
     """Draw a dot plot of every model's AUC with its interval."""
     best = max(metrics, key=itemgetter("auc"))
     styles = model_styles((record["model"] for record in metrics), baselines)
-    figure = empty_figure().add_traces([_dot("auc", record, styles[record["model"]]) for record in metrics])
+    figure = empty_figure()
+    for record in metrics:
+        _add_dot(figure, "auc", record, styles[record["model"]])
     figure.update_yaxes(MODEL_AXIS)
     return figure.update_layout(
         title_text=f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows",
@@ -74,7 +76,7 @@ def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
     styles = model_styles((record["model"] for record in first), baselines)
     for record in first:
         for row, metric in enumerate(("hit_rate", "ndcg"), start=1):
-            figure.add_trace(_dot(metric, record, styles[record["model"]]), row=row, col=1)
+            _add_dot(figure, metric, record, styles[record["model"]], row=row, col=1)
     figure.update_xaxes(title=f"Mean and {formats.level(best['confidence'])} interval", rangemode="tozero")
     return figure.update_yaxes(MODEL_AXIS).update_layout(showlegend=False)
 
@@ -264,19 +266,12 @@ def error_bars(records: Records, metric: str) -> dict[str, Any] | None:
     return {"array": above, "arrayminus": below, "thickness": 2, "width": 6}
 
 
-def _dot(metric: str, record: Mapping[str, Any], style: Style) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "x": [record[metric]],
-        "y": [record["model"]],
-        "error_x": error_bars([record], metric),
-        "mode": "markers+text",
-        "text": [f"{record[metric]:.3f}"],
-        "textposition": "top center",
-        "marker": {"color": style.color, "symbol": style.symbol, "size": 12},
-        "name": record["model"],
-        "hovertemplate": f"%{{x:.4f}} [{record[f'{metric}_low']:.4f}, {record[f'{metric}_high']:.4f}]",
-    }
+def _add_dot(figure: go.Figure, metric: str, record: Mapping[str, Any], style: Style, **place: int) -> None:
+    """Draw a metric of a model with its interval and its value."""
+    value, name, ends = record[metric], record["model"], (record[f"{metric}_low"], record[f"{metric}_high"])
+    hover = f"%{{x:.4f}} [{ends[0]:.4f}, {ends[1]:.4f}]"
+    text = {"mode": "markers+text", "text": [f"{value:.3f}"], "textposition": "top center", "hovertemplate": hover}
+    add_curve(figure, style, [value], [name], size=12, error_x=error_bars([record], metric), name=name, **text, **place)
 
 
 def _square_plot(title: str, x_title: str, y_title: str, diagonal: str) -> go.Figure:

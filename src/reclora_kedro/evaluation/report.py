@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, groupby, pairwise
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -61,37 +61,22 @@ class Recommended:
     reason: str  # why the chosen method was chosen
 
 
-def summarise(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison]) -> list[str]:
-    """Describe the models from best to worst AUC, and whether each differs significantly from the one before."""
-    best, *_ = ordered = sorted(metrics, key=itemgetter("auc"), reverse=True)
-    p_values = {frozenset((pair["model_a"], pair["model_b"])): pair["p_adjusted"] for pair in comparisons}
-    interval = formats.interval(best["auc_low"], best["auc_high"])
-    sentences = [
-        f"On the same {best['rows']:,} test rows ({best['positives']:,} likes), {best['model']} has the highest "
-        f"AUC: {formats.metric(best['auc'])} ({formats.level(best['confidence'])} interval {interval})."
-    ]
-    for above, below in pairwise(ordered):
-        p_value = p_values[frozenset((above["model"], below["model"]))]
-        difference = "a" if p_value < 1 - best["confidence"] else "no"
-        equals = "" if p_value < 0.001 else "= "
-        follows = f"{below['model']} follows at {formats.metric(below['auc'])}"
-        by = f"{formats.metric(above['auc'] - below['auc'])} below {above['model']}"
-        significance = f"{difference} significant difference (p {equals}{formats.p_value(p_value)})"
-        sentences.append(f"{follows}, {by}: {significance}.")
-    return [*sentences, f"Significance: {describe_tests(metrics, comparisons)}."]
+def not_lower(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison]) -> tuple[ModelMetrics, list[str]]:
+    """Return the model with the highest AUC, and the names of those that are not significantly lower."""
+    best = max(metrics, key=itemgetter("auc"))
+    pairs = [({pair["model_a"], pair["model_b"]} - {best["model"]}, pair["p_adjusted"]) for pair in comparisons]
+    return best, [other for (other, *rest), p_value in pairs if not rest and p_value >= 1 - best["confidence"]]
 
 
 def headline(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison]) -> str:
-    """Name the model with the highest AUC, and those that are not significantly lower.
+    """Say in a sentence what `not_lower` returns.
 
     Examples:
         >>> metrics = [{"model": "lens", "auc": 0.78, "confidence": 0.95}, {"model": "trees", "auc": 0.77}]
         >>> headline(metrics, [{"model_a": "trees", "model_b": "lens", "p_adjusted": 0.3}])
         'Highest AUC: lens, 0.780; not significantly lower: trees.'
     """
-    best = max(metrics, key=itemgetter("auc"))
-    pairs = [({pair["model_a"], pair["model_b"]} - {best["model"]}, pair["p_adjusted"]) for pair in comparisons]
-    near = [other for (other, *rest), p_value in pairs if not rest and p_value >= 1 - best["confidence"]]
+    best, near = not_lower(metrics, comparisons)
     others = f"; not significantly lower: {', '.join(near)}" if near else ""
     return f"Highest AUC: {best['model']}, {formats.metric(best['auc'])}{others}."
 
@@ -117,17 +102,13 @@ def unread_prompts(attribution: Sequence[InputEffect]) -> list[str]:
         >>> unread_prompts([record | {"fall": -0.296, "low": -0.31, "high": -0.28}])
         ['reclora makes no significant use of its prompts: with permuted ones, it gains 0.296 AUC (0.280 to 0.310).']
     """
-    return [
-        f"{record['model']} makes no significant use of its prompts: with permuted ones, it {_change_of_auc(record)}."
-        for record in attribution
-        if record["input"] == "prompt" and record["low"] <= 0
-    ]
-
-
-def _change_of_auc(record: InputEffect) -> str:
-    fall, low, high = record["fall"], record["low"], record["high"]
-    verb, change, interval = ("gains", -fall, (-high, -low)) if fall < 0 else ("loses", fall, (low, high))
-    return f"{verb} {formats.metric(change)} AUC ({formats.interval(*interval)})"
+    texts = []
+    for record in (each for each in attribution if each["input"] == "prompt" and each["low"] <= 0):
+        fall, low, high = record["fall"], record["low"], record["high"]
+        verb, change, interval = ("gains", -fall, (-high, -low)) if fall < 0 else ("loses", fall, (low, high))
+        lost = f"it {verb} {formats.metric(change)} AUC ({formats.interval(*interval)})"
+        texts.append(f"{record['model']} makes no significant use of its prompts: with permuted ones, {lost}.")
+    return texts
 
 
 LABELS = {
@@ -219,7 +200,7 @@ def render_report(
     allow_mixed: bool = False,
     found: Recommended | None = None,
 ) -> str:
-    """Render the self-contained HTML report: summary, tables, figures, and how to read them.
+    """Render the self-contained HTML report: answers, tables, figures, and how to read them.
 
     `figures` have the names of the node `write_report`, and `notes` describe models by name. With `allow_mixed`, the
     page warns that inputs may stem from different runs.
@@ -235,7 +216,7 @@ def render_report(
         "report.html.jinja",
         figures,
         **vars(results),
-        summary=summarise(results.metrics, results.comparisons),
+        near=not_lower(results.metrics, results.comparisons)[1],
         found=found,
         notes={model: notes[model] for model in models if model in notes},
         tests=describe_tests(results.metrics, results.comparisons),

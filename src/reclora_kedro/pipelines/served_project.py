@@ -51,13 +51,14 @@ OF_SEVERAL_THREADS = ("users_to_drop", "withheld_interactions", ALIAS, CHOICE)  
 class ServedProject:
     """A project in an environment, whose model is served."""
 
-    def __init__(self, path: Path, env: str | None, params: dict[str, Any]) -> None:
-        self._path, self._env, self._params = path, env, params
+    def __init__(self, path: Path, env: str | None, params: dict[str, Any], conf_source: str | None = None) -> None:
+        self._path, self._env, self._params, self._conf_source = path, env, params, conf_source
         self._context, self._catalog = self._read_configuration()
         self._has_loaded = False
 
     def _session(self) -> Any:
-        return settings.SESSION_CLASS.create(self._path, env=self._env, runtime_params=self._params)
+        named = {"env": self._env, "conf_source": self._conf_source, "runtime_params": self._params}
+        return settings.SESSION_CLASS.create(self._path, **named)
 
     def _read_configuration(self) -> tuple[KedroContext, Any]:
         """Return the context, and its catalog, which Kedro makes anew whenever it is asked for."""
@@ -194,7 +195,8 @@ class _Loading:
             )
         if is_needed or (self._version("lens") is not None and not without_torch):
             return self._load("lens")
-        logger.warning("There is no lens: lists are served, but no scores of given items, and no LLM.")
+        if self._params["service"]["variant"] is not None:
+            logger.warning("There is no lens: lists are served, but no scores of given items, and no LLM.")
         return None
 
     def _choice(self, config: RecommendationConfig) -> Choice:

@@ -257,10 +257,15 @@ def titles_table(recommendations: pl.DataFrame) -> Table | str:
     if own.is_empty():
         return "No user has any candidate."
     fallback = ", the most popular items (no history)" if own["fallback"][0] else ""
-    table = Table(title=f"Recommended to user {own['user_id'][0]}{fallback}", title_justify="left")
+    return list_table(own, f"Recommended to user {own['user_id'][0]}{fallback}")
+
+
+def list_table(own: pl.DataFrame, heading: str) -> Table:
+    """Tabulate a list: rank, title, and the titles that are the reasons, which give way first on a narrow terminal."""
+    table = Table(title=heading, title_justify="left")
     table.add_column("", justify="right", no_wrap=True)
     longest = max(len(str(title)) for title in own["title"])
-    table.add_column("title", overflow="fold", min_width=min(longest, 34), max_width=34)  # reasons give way first
+    table.add_column("title", overflow="fold", min_width=min(longest, 34), max_width=34)
     table.add_column("because of", overflow="ellipsis", no_wrap=True, max_width=36)
     for rank, title, because in own.select("rank", "title", "because").iter_rows():
         table.add_row(str(rank), title, "; ".join(because))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import formats
-from reclora_kedro.evaluation.figures import add_curve, empty_figure, error_bars, stacked_panels
+from reclora_kedro.evaluation.figures import add_curve, error_bars, stacked_panels
 from reclora_kedro.evaluation.styles import Style, model_styles
 from reclora_kedro.study.grid import describe
 from reclora_kedro.study.results import GridResults, Records, grids_of, grouped
@@ -21,14 +21,13 @@ PANEL_HEIGHT = 360  # pixels
 def plot_axes(results: Records) -> go.Figure:
     """Draw AUC or hit rate by setting, one panel per grid and axis: means over seeds and other axes, with intervals."""
     grids, styles = grids_of(results), _styles(results)
-    panels = [(grid, axis) for grid in grids for axis in grid.axes]
-    figure = empty_figure(
-        rows=len(panels),
-        subplot_titles=[f"{grid.name}: by {axis}" for grid, axis in panels],
-        vertical_spacing=0.3 / len(panels),
-    )
-    drawn: set[str] = set()
-    for row, (grid, axis) in enumerate(panels, start=1):
+    counts, level = sorted({len(grid.seeds) for grid in grids}), formats.level(results[0]["confidence"])
+    seeds = f"means of {' or '.join(map(str, counts))} seeds and their {level} intervals"
+    over = "one seed" if counts == [1] else seeds
+    panels = {f"{grid.name}: by {axis}": (grid, axis) for grid in grids for axis in grid.axes}
+    title = f"{' and '.join(_labels(grids))} by setting ({over})"
+    figure, drawn = stacked_panels(title, dict.fromkeys(panels, PANEL_HEIGHT)), set[str]()
+    for row, (grid, axis) in enumerate(panels.values(), start=1):
         figure.update_yaxes(title=grid.label, row=row, col=1)
         for model, points in grouped(grid.summarise([axis]), "model").items():
             settings, reached = zip(*((point["place"][axis], point[grid.metric]) for point in points), strict=True)
@@ -36,17 +35,7 @@ def plot_axes(results: Records) -> go.Figure:
             shown: dict[str, Any] = {"name": model, "showlegend": model not in drawn, "hovertemplate": hover}
             add_curve(figure, styles[model], settings, reached, error_y=bars, row=row, col=1, **shown)
             drawn.add(model)
-    counts = sorted({len(grid.seeds) for grid in grids})
-    seeds, level = " or ".join(map(str, counts)), formats.level(results[0]["confidence"])
-    over = "one seed" if counts == [1] else f"means of {seeds} seeds and their {level} intervals"
-    figure.update_xaxes(type="category")
-    legend = {"y": -70 / (PANEL_HEIGHT * len(panels)), "yanchor": "top"}  # below the last panel and its axis
-    return figure.update_layout(
-        title_text=f"{' and '.join(_labels(grids))} by setting ({over})",
-        height=170 + PANEL_HEIGHT * len(panels),
-        legend=legend,
-        margin_b=110,
-    )
+    return figure.update_xaxes(type="category")
 
 
 def plot_frontier(results: Records) -> go.Figure:
