@@ -15,14 +15,7 @@ from rich.text import Text
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.metrics import ACCURACY, AUC, GAUC, row_metrics
 from reclora_kedro.evaluation.page import render_page
-from reclora_kedro.evaluation.records import (
-    Comparison,
-    InputEffect,
-    ModelMetrics,
-    NegativesCheck,
-    Records,
-    SegmentAuc,
-)
+from reclora_kedro.evaluation.records import Comparison, InputEffect, ModelMetrics, NegativesCheck, Records, SegmentAuc
 from reclora_kedro.terminal import Columns, text_table
 
 if TYPE_CHECKING:

@@ -67,11 +67,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     with ResumingSession.create(project, env=folder.name) as session:
         assert isinstance(session, ResumingSession)
         session.run(pipeline_names=["ingestion"])  # shows its counts
-    line = f"recommend --env {folder.name}"
-    if guessed.log.kind == "purchases":  # the second node warns of drawn negatives that are too easy
-        ends = "recommendation.show_recommendations,history.check_negatives"
-        line = f"run --env {folder.name} --to-nodes {ends}"
-    click.echo(f"\nRecommend ten items to each user, with:\n  {kedro()} {line}")
+    click.echo(f"\nRecommend ten items to each user, with:\n  {kedro()} recommend --env {folder.name}")
 
 
 def kedro() -> str:

@@ -11,13 +11,7 @@ from rich.text import Text
 from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import figures, metrics, report, segments
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.records import (
-    Comparison,
-    InputEffect,
-    ModelMetrics,
-    Record,
-    SegmentAuc,
-)
+from reclora_kedro.evaluation.records import Comparison, InputEffect, ModelMetrics, Record, SegmentAuc
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation.chosen import StoredChoice, labels, stored_choice
