@@ -172,7 +172,7 @@ class AtomicCatalog(ConfiguredCatalog):
 
     def _forget(self, ds_name: str) -> None:
         """Forget what is known of the data of an entry, which are new, also under its names of other formats."""
-        for name in {ds_name, *(each for each in self._stored if entry_name(each) == entry_name(ds_name))}:
+        for name in {ds_name, *(each for each in [*self._stored] if entry_name(each) == entry_name(ds_name))}:
             self._stored.pop(name, None)
             self.raw_digests.pop(name, None)
             if dataset := self.get(name):

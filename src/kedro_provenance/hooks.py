@@ -64,6 +64,7 @@ class ProvenanceHooks:
         self._session = threading.local()  # a server may load the contexts of two requests at the same time
         self._run: Run | None = None
         self._thread = threading.current_thread()  # of the run
+        self._began, self._unsaved = dict[Node, float](), dict[Node, set[str]]()  # several nodes run in threads
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -117,7 +118,7 @@ class ProvenanceHooks:
     def before_node_run(self, node: Node) -> None:
         """Start the node's clock once its inputs are loaded."""
         self._announce(node)  # there may be none
-        self._node_began, self._unsaved = time.time(), set(node.outputs)
+        self._began[node], self._unsaved[node] = time.time(), set(node.outputs)
 
     def _announce(self, node: Node) -> None:
         """Announce the outputs of a node, unless the runner has done so already."""
@@ -134,13 +135,13 @@ class ProvenanceHooks:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
         """End a node whose outputs are all saved."""
-        self._unsaved.discard(dataset_name)
-        if not self._unsaved:
+        self._unsaved[node].discard(dataset_name)
+        if not self._unsaved[node]:
             self._end_node(node)
 
     def _end_node(self, node: Node) -> None:
         assert self._run
-        self._run.seconds[node] = seconds = time.time() - self._node_began
+        self._run.seconds[node] = seconds = time.time() - self._began[node]
         logger.info("%-36s %8.1f s  %s", node.name, seconds, "saved " * bool(node.outputs) + ", ".join(node.outputs))
         catalog = self._run.catalog
         if node in catalog.announced and leaves_nothing(node, catalog):

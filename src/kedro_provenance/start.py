@@ -12,7 +12,6 @@ from kedro.framework.project import pipelines
 from kedro.io import AbstractVersionedDataset, DatasetError
 from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
-from kedro.runner import SequentialRunner
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -26,6 +25,7 @@ from kedro_provenance.files.storage import ADDRESSES, StorageError, is_remote, r
 from kedro_provenance.lock import lock_data
 from kedro_provenance.manifest import manifest_entry
 from kedro_provenance.plan import Step, foreign_origins, mixed_origins, plan
+from kedro_provenance.project import of_hooks
 from kedro_provenance.run import Run
 from kedro_provenance.runner import IncrementalRunner
 from kedro_provenance.unfinished import CHOICES, take_over, was_killed
@@ -59,14 +59,15 @@ def start(run: Run) -> None:
 
 
 def require_runner(run: Run) -> None:
-    """Raise RunRefusedError for a runner that does not run nodes one after the other in this process."""
+    """Raise RunRefusedError for a runner in other processes, and for threads, which keep no order of `late_tags`."""
     text = run.params["runner"]  # all that Kedro gives hooks; None, without any, means its SequentialRunner
-    if text != str(None) and f"{SequentialRunner.__name__} object" not in text:
+    kinds = ["SequentialRunner", *([] if of_hooks("late_tags") else ["ThreadRunner"])]
+    if text != str(None) and not any(f"{kind} object" in text for kind in kinds):
         runner = text.partition(" object at ")[0].rpartition(".")[2]
         raise RunRefusedError(
             f"This project does not run with {runner}. Nothing was written. What results were made of, atomic saves "
-            "and checkpoints need nodes that run one after the other in one process, which calls the hooks: leave out "
-            "--runner, or name SequentialRunner."
+            "and checkpoints need nodes that run in one process, which calls the hooks, and in the order of late_tags "
+            f"if the project has any: leave out --runner, or name {' or '.join(kinds)}."
         )
 
 

@@ -281,10 +281,11 @@ def reading(*names):
 
 
 REFUSED = {
-    **{
-        kind.__name__: (require_runner, {"runner": str(kind())}, rf"does not run with {kind.__name__}\. Nothing was")
-        for kind in (ParallelRunner, ThreadRunner)
-    },
+    "nodes in other processes": (
+        require_runner,
+        {"runner": str(ParallelRunner())},
+        r"does not run with ParallelRunner\. Nothing was",
+    ),
     "a catalog without provenance": (
         require_catalog,
         {"catalog": DataCatalog()},
@@ -311,10 +312,18 @@ def test_what_a_run_cannot_begin_with_is_refused(require, run, pattern):
 
 
 @pytest.mark.parametrize("runner", [None, SequentialRunner(), IncrementalRunner(), IncrementalRunner(is_async=True)])
-def test_sequential_runners_are_welcome(runner):
+def test_runners_in_this_process_are_welcome(runner):
     require_runner(start(runner=str(runner)))
+    require_runner(start(runner=str(ThreadRunner())))
     # kedro-viz's, which would warn of every run otherwise
     assert runner is None or is_sequential_runner({"runner": str(runner)})
+
+
+def test_threads_are_refused_where_nodes_have_an_order(monkeypatch):
+    monkeypatch.setattr("kedro_provenance.start.of_hooks", lambda _: ["gpu"])
+    require_runner(start(runner=str(SequentialRunner())))
+    with pytest.raises(RunRefusedError, match=r"does not run with ThreadRunner\. Nothing was"):
+        require_runner(start(runner=str(ThreadRunner())))
 
 
 def test_an_entry_in_memory_is_welcome():

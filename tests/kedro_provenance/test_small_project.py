@@ -176,7 +176,33 @@ def test_a_server_runs_one_request_after_the_other(tmp_path):
     assert again(folder) == [[]]  # the first version is taken
 
 
-@pytest.mark.parametrize("runner", ["ParallelRunner", "ThreadRunner"])
-def test_runners_that_work_in_parallel_are_refused(tmp_path, runner):
-    assert f"does not run with {runner}" in ran(by_kedro, make_project(tmp_path), runner=runner)
+def test_a_runner_that_works_in_processes_is_refused(tmp_path):
+    assert "does not run with ParallelRunner" in ran(by_kedro, make_project(tmp_path), runner="ParallelRunner")
     assert not (tmp_path / "data/.run.lock").exists()
+
+
+@pytest.mark.parametrize("kind", ["versions", "files", "no entry", "table"])
+def test_threads_run_what_is_out_of_date_and_record_it(tmp_path, kind):
+    folder, count = make_project(tmp_path, kind), 12
+    wide = "".join(
+        f'Node(total, ["cleaned", "params:rate"], "sum_{each}", name="sum_{each}"), ' for each in range(count)
+    )
+    old = 'Node(total, ["cleaned", "params:rate"], "totals", name="total"),'
+    edit(folder, "src/shop/pipeline_registry.py", old, f"{old} {wide}")
+    with (folder / "conf/base/catalog.yml").open("a") as catalog:
+        catalog.write('\n"sum_{name}": {type: pandas.ParquetDataset, filepath: "data/03_primary/{name}.pq", ')
+        catalog.write(f"versioned: {str(kind != 'files').lower()}}}\n")
+    sums = ["total", *(f"sum_{each}" for each in range(count))]
+    in_threads = {"runner": "ThreadRunner", "only_missing_outputs": True}
+    first = ran(by_kedro, folder, **in_threads)
+    assert not isinstance(first, str), first
+    assert sorted(first) == sorted(["clean", *sums])
+    assert ran(by_kedro, folder, **in_threads) == again(folder)[0] == []
+    edit(folder, "src/shop/prices.py", "round(1)", "round()")
+    of_sums = ["clean", *sums] if kind == "no entry" else sums
+    assert sorted(ran(by_kedro, folder, **in_threads)) == sorted(of_sums)
+    assert again(folder) == [[]]
+    [newest, *_] = sorted(folder.glob("data/03_primary/totals.parquet*/*/totals.parquet"), reverse=True) or [
+        folder / "data/03_primary/totals.parquet"
+    ]
+    assert pd.read_parquet(newest).price.tolist() == [6, 6]
