@@ -91,7 +91,8 @@ def test_items_may_be_excluded_given_and_repeated():
     )
 
 
-def test_candidates_are_of_each_user_and_items_have_values_of_fields(recommender):
+def test_candidates_are_of_each_user_and_items_have_values_of_fields():
+    recommender = fit_knn(LOG, THINGS)
     everything, titles = (
         recommender.recommend(["K1", "K7"], n=PRODUCTS),
         dict(recommender.log.items.select("item_id", "title").rows()),

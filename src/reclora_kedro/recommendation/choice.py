@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LEVEL = 0.05  # two-sided, at which another method is better than the one in use
+LEVEL = 0.05  # two-sided, at which a method is worse than the best one
+LEAST_LIKES = 100  # of the validation split, that choose a method
+COMPLEXITY = {"fusion": 1, "ranker": 2}  # a source has 0
 TESTED_LISTS = 1000  # at test moments, that delivered ones are compared with
 
 
@@ -49,10 +51,9 @@ class ValidationLikes(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class MethodChoice:
-    """Chooses the settings of sources, the second stage, and the method with the best ranking of validation likes.
+    """Chooses the settings of sources, the second stage, and the method, by the ranking of validation likes.
 
-    All models know the training events and what `recommendation.protocol` adds to them. The method in use stays until
-    another is significantly better.
+    All models know the training events and what `recommendation.protocol` adds to them. See `chosen_method`.
     """
 
     log: InteractionLog
@@ -67,7 +68,7 @@ class MethodChoice:
     def choose(self) -> tuple[Choice, list[RankingRow]]:
         """Return the choice, and the records of `compute_ranking_metrics` that it was based on.
 
-        The baseline of the records is the method in use, or else the best one; there are none if likes do not choose.
+        The baseline of the records is the best method; there are none if likes do not choose.
         """
         config, likes = self.config, ValidationLikes.draw(self.log, self.config)
         config.check_ids(self.log.users, self.log.items)  # here alone, as rules are read at many places
@@ -94,7 +95,7 @@ class MethodChoice:
         return stage
 
     def _best(self, recommender: FittedRecommender, likes: pl.DataFrame) -> tuple[Choice, list[RankingRow]]:
-        """Return the choice of a recommender with the method that ranks likes best, and the records of all methods."""
+        """Return the choice of a recommender with the method that likes choose, and the records of all methods."""
         choice, config = recommender.choice, self.config
         if len(config.methods) == 1:
             return choice, []
@@ -104,34 +105,37 @@ class MethodChoice:
             logger.warning(worded("Validation likes should choose how items are found, ", found, method, "."))
             reason = f"{users} user(s) have likes of the validation split, too few to choose by"
             return choice.model_copy(update={"reason": reason}), []
-        list_makers, in_use = recommender.list_makers(config.order), self.in_use.name if self.in_use else None
+        list_makers = recommender.list_makers(config.order)
         ranks = rank_likes(list_makers, recommender.moments(likes), likes, config.top_n, self.engine)
-        baselines = [in_use] if in_use in list_makers else [*list_makers]
         catalogue = Catalogue.from_log(self.log)
-        compared = compute_ranking_metrics(ranks, baselines, catalogue, (config.top_n,), self.bootstrap)
-        best, reason = chosen_method(compared, in_use)
-        return choice.model_copy(update={"kind": best.removesuffix(RERANKED), "reason": reason}), compared
+        compared = compute_ranking_metrics(ranks, [*list_makers], catalogue, (config.top_n,), self.bootstrap)
+        chosen, reason = chosen_method(compared, self.in_use.name if self.in_use else None)
+        return choice.model_copy(update={"kind": chosen.removesuffix(RERANKED), "reason": reason}), compared
 
 
 def chosen_method(compared: Sequence[RankingRow], before: str | None) -> tuple[str, str]:
-    """Return the best method and the reason, or the one in use before until another is significantly better.
+    """Return the simplest method that is not significantly worse than the best, and the reason.
 
-    The baseline of the records, see `compute_ranking_metrics`, is the one in use, if it competes.
+    The best source is simpler than the fusion, and that than the ranker; p-values are corrected for the comparisons
+    with the best (Holm), which is the baseline of the records, see `compute_ranking_metrics`. The method in use before
+    stays until it is significantly worse. Fewer than `LEAST_LIKES` likes let it stay, too, or else take the fusion.
     """
-    best = max(compared, key=lambda record: record["ndcg"])
-    figures = f"NDCG@{best['k']} {best['ndcg']:.3f} on {best['rows']:,} validation likes"
+    steps = {record["model"]: COMPLEXITY.get(record["model"].removesuffix(RERANKED), 0) for record in compared}
     current = next((record for record in compared if record["model"] == before), None)
-    if current is None:
-        return best["model"], f"it has the highest {figures}"
-    if best["model"] == before:
-        return best["model"], f"it stays, with the highest {figures}"
-    if best["ndcg"] > current["ndcg"] and best["p_value"] is not None and best["p_value"] < LEVEL:
-        reason = f"it replaces {before}, {current['ndcg']:.3f}, with {figures} (p = {best['p_value']:.3f})"
-        return best["model"], reason
-    return current["model"], (
-        f"it stays, with NDCG@{best['k']} {current['ndcg']:.3f}: {best['model']}, {best['ndcg']:.3f}, is not "
-        "significantly better"
-    )
+    best = max(compared, key=lambda record: record["ndcg"])
+    if best["rows"] < LEAST_LIKES:
+        kept = "it is the sum of all sources" if current is None else "it stays"
+        chosen = before if current else next(model for model, step in steps.items() if step == 1)
+        return str(chosen), f"{kept}: {best['rows']} validation likes are too few to choose by ({LEAST_LIKES})"
+    alike = [record for record in compared if record["p_adjusted"] is None or record["p_adjusted"] >= LEVEL]
+    simplest = min(alike, key=lambda each: (each is not current, steps[each["model"]], -each["ndcg"]))
+    others = f": {best['model']}, {best['ndcg']:.3f}, is not significantly better"
+    highest, others = ("the highest ", "") if simplest is best else ("", others)
+    figures = f"{highest}NDCG@{best['k']} {simplest['ndcg']:.3f} on {best['rows']:,} validation likes{others}"
+    if current is None or simplest is current:
+        return simplest["model"], f"{'it stays, with' if current else 'it has'} {figures}"
+    worse = f"{before}, {current['ndcg']:.3f} (p = {current['p_adjusted']:.3f})"
+    return simplest["model"], f"it replaces {worse}, with {figures}"
 
 
 def halves_of_users(likes: pl.DataFrame, limit: tuple[int | None, int | None], seed: int) -> tuple[pl.DataFrame, ...]:
