@@ -83,8 +83,7 @@ class MethodChoice:
             reason = "the ranker is named, but no trees improve on the fusion"
             choice = choice.model_copy(update={"kind": "fusion", "reason": reason})
         choice, compared = self._best(replace(recommender, choice=choice), likes.choosing)
-        at_test_moments = _at_test_moments(replace(recommender, choice=choice))
-        return choice.model_copy(update={"at_test_moments": at_test_moments}), compared
+        return choice.model_copy(update={"at_test_moments": _test_lists(replace(recommender, choice=choice))}), compared
 
     def _learn_stage(self, recommender: FittedRecommender, likes: pl.DataFrame) -> SecondStage:
         if not likes.height or set(SECOND_STAGES).isdisjoint(self.config.methods):
@@ -129,24 +128,23 @@ def chosen_method(compared: Sequence[RankingRow], before: str | None) -> tuple[s
         return str(chosen), f"{kept}: {best['rows']} validation likes are too few to choose by ({LEAST_LIKES})"
     alike = [record for record in compared if record["p_adjusted"] is None or record["p_adjusted"] >= LEVEL]
     simplest = min(alike, key=lambda each: (each is not current, steps[each["model"]], -each["ndcg"]))
-    others = f": {best['model']}, {best['ndcg']:.3f}, is not significantly better"
-    highest, others = ("the highest ", "") if simplest is best else ("", others)
-    figures = f"{highest}NDCG@{best['k']} {simplest['ndcg']:.3f} on {best['rows']:,} validation likes{others}"
+    figures = f"NDCG@{best['k']} {simplest['ndcg']:.3f} on {best['rows']:,} validation likes"
+    others = f"{figures}: {best['model']}, {best['ndcg']:.3f}, is not significantly better"
+    figures = f"the highest {figures}" if simplest is best else others
     if current is None or simplest is current:
         return simplest["model"], f"{'it stays, with' if current else 'it has'} {figures}"
-    worse = f"{before}, {current['ndcg']:.3f} (p = {current['p_adjusted']:.3f})"
-    return simplest["model"], f"it replaces {worse}, with {figures}"
+    p_value = current["p_adjusted"]
+    return simplest["model"], f"it replaces {before}, {current['ndcg']:.3f} (p = {p_value:.3f}), with {figures}"
 
 
 def halves_of_users(likes: pl.DataFrame, limit: tuple[int | None, int | None], seed: int) -> tuple[pl.DataFrame, ...]:
     """Return likes of either half of the users, drawn uniformly, with a maximum number for each."""
     users = np.random.default_rng(seed).permutation(likes["user_index"].unique().sort().to_numpy())
     is_first = np.isin(likes["user_index"].to_numpy(), users[: len(users) // 2])
-    halves = (likes.filter(is_first), likes.filter(~is_first))
-    return tuple(draw(half, count, [seed, 1]) for half, count in zip(halves, limit, strict=True))
+    return tuple(draw(likes.filter(own), n, [seed, 1]) for own, n in zip((is_first, ~is_first), limit, strict=True))
 
 
-def _at_test_moments(recommender: FittedRecommender) -> Concentration | None:
+def _test_lists(recommender: FittedRecommender) -> Concentration | None:
     """Return how alike lists at test moments are, one for each of some users."""
     log, config = recommender.log, recommender.config
     first = log.samples_in("test", "user_index", "history_end", "timestamp").unique("user_index", maintain_order=True)
