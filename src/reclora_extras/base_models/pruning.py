@@ -167,17 +167,13 @@ def prune(
             kept = torch.as_tensor(of_groups).topk(left).indices.sort().values
             for name, axis in names.items():
                 for tensor in [f"{name}.weight", *([f"{name}.bias"] if axis == 0 and f"{name}.bias" in state else [])]:
-                    state[tensor] = without_groups(state[tensor], axis, count, kept)
+                    groups = state[tensor].unflatten(axis, (count, -1))
+                    state[tensor] = groups.index_select(axis, kept.to(groups.device)).flatten(axis, axis + 1)
     queries = settings.num_attention_heads // settings.num_key_value_heads
     head_dim = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
     changes |= {"num_attention_heads": changes["num_key_value_heads"] * queries, "head_dim": head_dim}
     account = {name: changes[name] for name in ("num_attention_heads", *COUPLED)}
     return resized(llm, changes, state), account
-
-
-def without_groups(weight: Tensor, axis: int, count: int, kept: Tensor) -> Tensor:
-    """Return a weight or a bias with only some of its groups, in their order."""
-    return weight.unflatten(axis, (count, -1)).index_select(axis, kept.to(weight.device)).flatten(axis, axis + 1)
 
 
 def drop_layers(

@@ -496,7 +496,8 @@ class _Reading:
         either = 1.5 * bool(linked) - 3 * bool(words & lexicon.ORDER)
         if not linked:
             either -= 2 * bool(words & lexicon.NO_ID) + 2 * bool(words & lexicon.AMOUNT)
-        either -= 3 * any(self.decides(column, each) for each in self._times_by_values() if each.distinct > 2)
+        times = (each for each in self.table.columns if each.seconds_format is not None and self._is_time(each))
+        either -= 3 * any(self.decides(column, each) for each in times if each.distinct > 2)
         if not (user or item or linked):
             is_decided = any(
                 _may_be_id(each)
@@ -531,9 +532,6 @@ class _Reading:
         return [plain(template.format(*(row[name] for name in read))) for row in rows.to_dicts()]
 
     # ---- times
-
-    def _times_by_values(self) -> list[Column]:
-        return [each for each in self.table.columns if each.seconds_format is not None and self._is_time(each)]
 
     def _is_time(self, column: Column) -> bool:
         """Whether plausible times are times: by name, as dates are written, or as numbers that grow."""

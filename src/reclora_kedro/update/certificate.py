@@ -30,9 +30,10 @@ def describe_erasure(
     """
     erased = set(addresses)
     made = [each for each in before if in_use.get(each.entry) == each.version]
-    earlier = {
-        each.entry: each for each in sorted(before, key=_order) if (each.version or "") < in_use.get(each.entry, "")
-    }
+    earlier: dict[str, ArchivedVersion] = {}
+    for each in sorted(before, key=lambda each: each.version or ""):
+        if (each.version or "") < in_use.get(each.entry, ""):
+            earlier[each.entry] = each
     return {
         "versions_in_use": dict(in_use),
         "removed": [described(each) for each in before if each.address in erased],
@@ -46,10 +47,6 @@ def describe_erasure(
             for each in made
         ],
     }
-
-
-def _order(version: ArchivedVersion) -> str:
-    return version.version or ""
 
 
 def sealed(certificate: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """Nodes of the forget pipeline."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -18,13 +16,11 @@ from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.llm.item_vectors import Arrays
 from reclora_kedro.terminal import show
-from reclora_kedro.update import remains
+from reclora_kedro.update import forgetting, remains
 from reclora_kedro.update.config import ForgetConfig
+from reclora_kedro.update.forgetting import Tables
 from reclora_kedro.update.promotion import FORGOTTEN
 from reclora_kedro.update.remains import ForgetReport, Forgotten
-
-if TYPE_CHECKING:
-    from reclora_kedro.lens.base import Lens
 
 
 def forget_in_tables_and_log(
@@ -45,9 +41,6 @@ def forget_in_tables_and_log(
     One node, so that a log that cannot be split, or is too short to train on again, is refused before anything is
     written.
     """
-    from reclora_kedro.update import forgetting
-    from reclora_kedro.update.forgetting import Tables
-
     stored = remains.stored_users(archive.versions(), journal)
     forgetting.require_users(forget.users, stored, ForgottenUsers.from_table(users_to_drop), show)
     tables = forgetting.forget_in_tables(Tables(interactions, items, users), forget.users, ingestion)
@@ -66,8 +59,6 @@ def forget_in_quarantine(
     withheld_interactions: pl.DataFrame, forget: ForgetConfig, users: pl.DataFrame
 ) -> pl.DataFrame:
     """Return the other users' interactions that updates keep out; `users` puts this node after the users' removal."""
-    from reclora_kedro.update import forgetting
-
     return withheld_interactions.filter(~forgetting.of_users(forget.users))
 
 
@@ -75,21 +66,7 @@ def keep_item_vectors(
     item_embeddings: Arrays, current_item_embeddings: Arrays, items: pl.DataFrame, left: pl.DataFrame
 ) -> Arrays:
     """Return the vectors of the remaining items, which are made from no user's rows."""
-    from reclora_kedro.update import forgetting
-
     return forgetting.keep_item_vectors(item_embeddings, current_item_embeddings, items["item_id"], left["item_id"])
-
-
-def add_item_vectors(log_without_embeddings: InteractionLog, item_embeddings: Arrays) -> InteractionLog:
-    """Return the remaining log with the vectors of its items."""
-    return log_without_embeddings.with_embeddings(item_embeddings["embeddings"], item_embeddings["encoder_widths"])
-
-
-def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) -> Lens:
-    """Return the lens without the vectors of the users' ids, and of field values that only they had."""
-    from reclora_kedro.update import forgetting
-
-    return forgetting.forget_in_lens(lens, before, after)
 
 
 def keep_adapter(adapter: str) -> str:
