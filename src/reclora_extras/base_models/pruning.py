@@ -11,16 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reclora_extras.base_models import tuning
 from reclora_extras.base_models.config import BaseModelConfig, DropLayersConfig, ImportanceConfig, PruneConfig
 from reclora_extras.base_models.steps import Account, Material
-from reclora_extras.base_models.tuning import (
-    prompt_losses,
-    reading_and_answering_losses,
-    set_gradients,
-    trainable_copy,
-    tune,
-    with_weights,
-)
 from reclora_kedro.llm.attention import layers_replaced
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
@@ -69,11 +62,11 @@ def importances(
     if config.importance == "random":
         generator = torch.Generator().manual_seed(seed)
         return {name: torch.rand(weight.shape, generator=generator) for name, weight in llm.model.named_parameters()}
-    trained = trainable_copy(llm)
+    trained = tuning.trainable_copy(llm)
     named = dict(trained.model.named_parameters())
-    rows, losses = calibration_rows(prompts, config, seed), prompt_losses(prompts, answers)
+    rows, losses = calibration_rows(prompts, config, seed), tuning.prompt_losses(prompts, answers)
     budget = TokenBudget(tokens_per_batch)
-    set_gradients(trained, rows, prompts.lengths, losses, list(named.values()), budget)
+    tuning.set_gradients(trained, rows, prompts.lengths, losses, list(named.values()), budget)
     return {name: (weight.detach() * weight.grad).abs() for name, weight in named.items()}
 
 
@@ -103,7 +96,9 @@ def layer_importances(
         def losses(part: np.ndarray) -> np.ndarray:
             batch, labels, of_part = prompts.batch(part, llm.device), prompts.labels[part], np.zeros(count)
             for layer, logits in logits_without(llm, batch.token_ids, may_go):
-                of_part[layer] = reading_and_answering_losses(logits, batch, labels, answers).double().sum().item()
+                of_part[layer] = (
+                    tuning.reading_and_answering_losses(logits, batch, labels, answers).double().sum().item()
+                )
                 progress.update(len(part))
             return of_part
 
@@ -232,7 +227,7 @@ def resized(llm: LanguageModel, changes: Mapping[str, Any], state: Mapping[str, 
     model.load_state_dict(state)
     if llm.model.config._attn_implementation != model.config._attn_implementation:
         model.set_attn_implementation(llm.model.config._attn_implementation)
-    return with_weights(llm, model.requires_grad_(False).eval().to(llm.device))
+    return tuning.with_weights(llm, model.requires_grad_(False).eval().to(llm.device))
 
 
 def shrink(
@@ -247,6 +242,6 @@ def shrink(
     prompts, answers, tokens = material.few_shot, material.answers, config.tokens_per_batch
     importance = weigh(llm, prompts, answers, own, tokens, config.seed)
     smaller, account = cut(llm, importance, own)
-    losses = prompt_losses(prompts, answers)
-    smaller, tuned = tune(smaller, prompts.lengths, losses, config.recovery, tokens, config.seed)
+    losses = tuning.prompt_losses(prompts, answers)
+    smaller, tuned = tuning.tune(smaller, prompts.lengths, losses, config.recovery, tokens, config.seed)
     return smaller, account | tuned

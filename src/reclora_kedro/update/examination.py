@@ -24,16 +24,8 @@ from reclora_kedro.ingestion.events import EVENT_KEY, MOMENT_KEY
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
+from reclora_kedro.update import updates
 from reclora_kedro.update.config import ExaminationConfig
-from reclora_kedro.update.updates import (
-    MOMENT,
-    RawEntities,
-    append_events,
-    append_items,
-    append_users,
-    are_aged,
-    with_labels_of,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -158,8 +150,8 @@ class Examination:
         config, first = self.config, self.first
         trusted = first.log.samples_in("test")
         mark = lens_auc(first, trusted, config.fall_rows)
-        rows_in_use = self.current.log.samples.join(trusted, on=MOMENT, how="semi")
-        still = lens_auc(self.current, with_labels_of(rows_in_use, first.log), config.fall_rows)
+        rows_in_use = self.current.log.samples.join(trusted, on=updates.MOMENT, how="semi")
+        still = lens_auc(self.current, updates.with_labels_of(rows_in_use, first.log), config.fall_rows)
         if still < mark - config.fall:
             then = f"on the test rows of the first log, and was {mark:.3f} at first"
             message = f"the AUC of the lens in use is {still:.3f} {then}"
@@ -174,10 +166,10 @@ class Examination:
 
     def _scored(self, added: pl.DataFrame) -> pl.DataFrame:
         """Return the samples of new interactions with the current model's logit; vectors of new items are zero."""
-        before, nothing, ingestion = self.current.log, RawEntities(), self.ingestion
-        interactions = append_events(self.log, added, ingestion, CleaningReport())
-        items = append_items(before.items, interactions, nothing, ingestion.items, None, CleaningReport())
-        users = append_users(before.users, interactions, nothing, ingestion.users, CleaningReport())
+        before, nothing, ingestion = self.current.log, updates.RawEntities(), self.ingestion
+        interactions = updates.append_events(self.log, added, ingestion, CleaningReport())
+        items = updates.append_items(before.items, interactions, nothing, ingestion.items, None, CleaningReport())
+        users = updates.append_users(before.users, interactions, nothing, ingestion.users, CleaningReport())
         end = interactions.select(pl.col("timestamp").max()).collect().item() + 1
         in_memory = LOCAL.model_copy(update={"rows_per_part": interactions.select(pl.len()).collect().item()})
         growth, schema = Growth(before.sequences, end, end), ingestion.interactions.events
@@ -187,8 +179,8 @@ class Examination:
             padded = np.pad(vectors, ((0, items.height - len(vectors)), (0, 0)))
             grown = grown.with_embeddings(padded, before.encoder_widths)
         indices = users.select("user_id", user_index=pl.int_range(pl.len(), dtype=pl.Int32))
-        moments = added.join(indices, on="user_id").select("user_id", *MOMENT).unique()
-        samples = grown.samples.join(moments, on=MOMENT, maintain_order="left")
+        moments = added.join(indices, on="user_id").select("user_id", *updates.MOMENT).unique()
+        samples = grown.samples.join(moments, on=updates.MOMENT, maintain_order="left")
         assert self.current.lens is not None  # which has the mark that they are compared with
         logits = LensReader(grow_lens(self.current.lens, grown), grown).logits(samples)
         return samples.select("user_id", "timestamp", "label", logit=pl.Series(logits))
@@ -280,7 +272,7 @@ def established_users(log: InteractionLog, first: InteractionLog) -> pl.Series:
 
     Others are new, also if an earlier update has taken in events of theirs: what they do is counted over these days.
     """
-    aged = log.users["user_id"].filter(pl.Series(are_aged(log, np.arange(log.users.height))))
+    aged = log.users["user_id"].filter(pl.Series(updates.are_aged(log, np.arange(log.users.height))))
     return pl.concat([first.users["user_id"], aged]).unique()
 
 

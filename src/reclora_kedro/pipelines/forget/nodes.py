@@ -69,6 +69,11 @@ def keep_item_vectors(
     return forgetting.keep_item_vectors(item_embeddings, current_item_embeddings, items["item_id"], left["item_id"])
 
 
+def add_item_vectors(log_without_embeddings: InteractionLog, item_embeddings: Arrays) -> InteractionLog:
+    """Return the remaining log with the vectors of its items."""
+    return log_without_embeddings.with_embeddings(item_embeddings["embeddings"], item_embeddings["encoder_widths"])
+
+
 def keep_adapter(adapter: str) -> str:
     """Return the folder of the adapter unchanged, for the remaining log and lens."""
     return adapter

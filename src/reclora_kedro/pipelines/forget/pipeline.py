@@ -3,7 +3,6 @@
 from kedro.pipeline import Pipeline
 
 from reclora_kedro.pipelines.forget import nodes
-from reclora_kedro.pipelines.history.nodes import assemble_log
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.wiring import named, node, params, step
 from reclora_kedro.update.forgetting import forget_in_lens
@@ -25,7 +24,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ["previous.item_embeddings", "champion.item_embeddings", "previous.items", "items"],
             "item_embeddings",
         ),
-        node(assemble_log, ["log_without_embeddings", "item_embeddings"], "log", name="add_item_vectors"),
+        node(nodes.add_item_vectors, ["log_without_embeddings", "item_embeddings"], "log"),
         *(node(forget_in_lens, ["champion.lens", "champion.log", "log"], name) for name in lens),
     ]
     kept += [
