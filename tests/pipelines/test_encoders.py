@@ -5,8 +5,9 @@ from kedro.pipeline import Pipeline
 
 from named import names_with
 from projects import copy_project, kedro_run
+from reclora_kedro.evaluation.report import encoder_table
 from reclora_kedro.pipelines import encoders, history
-from reclora_kedro.pipelines.encoders.nodes import show_encoder
+from reclora_kedro.terminal import show
 
 
 @pytest.mark.parametrize("base", ["sentence_encoder", "base_llm"])
@@ -30,5 +31,5 @@ def test_the_default_flow_tunes_an_encoder_that_the_history_step_names(tmp_path,
     assert catalog.load("encoder_curve").data[1].y == tuple(record["validation_loss"] for record in log)
     assert len(catalog.load("tuned_item_encoder").model.layers) == 1
     assert not [warning for warning in recwarn if "Namespace" in str(warning.message)]
-    show_encoder(log)
+    show(encoder_table(log))
     assert "256" in capsys.readouterr().out.splitlines()[-2]

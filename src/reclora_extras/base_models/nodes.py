@@ -18,7 +18,7 @@ from reclora_kedro.evaluation.records import Record, Records
 from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
-from reclora_kedro.terminal import show, text_table
+from reclora_kedro.terminal import text_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,11 +94,6 @@ def report_base_model(base_model_steps: Records, base_model_scores: pl.DataFrame
         for record, of_step in zip(base_model_steps, metrics, strict=True)
         for changed in [since.get(of_step["model"], {})]
     ]
-
-
-def show_base_model(base_model_report: Records) -> None:
-    """Print the report of the steps."""
-    show(base_model_tables(base_model_report))
 
 
 def base_model_tables(base_model_report: Records) -> Group:

@@ -10,7 +10,7 @@ from reclora_extras.base_models import nodes
 from reclora_extras.base_models.steps import load_step
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
-from reclora_kedro.pipelines.wiring import node, params, step
+from reclora_kedro.pipelines.wiring import node, params, shown, step
 
 NEEDS_LLM = True
 
@@ -35,7 +35,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ["base_model_steps", "base_model_scores", "params:bootstrap"],
             "base_model_report",
         ),
-        node(nodes.show_base_model, "base_model_report", None),
+        shown("show_base_model", nodes.base_model_tables, "base_model_report"),
     )
     return prompts_pipeline("learning", names, names.short_histories) + steps
 

@@ -10,14 +10,13 @@ import polars as pl
 from kedro_provenance.parameters import reads
 from reclora_extras.merging.config import MergingConfig
 from reclora_kedro.adapters.registry import ExportConfig
-from reclora_kedro.evaluation import metrics, report, significance
+from reclora_kedro.evaluation import metrics, significance
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.records import ModelMetrics
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.scoring.config import ScoringConfig
-from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,8 +108,3 @@ def score_merged(
     table = pl.concat([merged, scores.join(rows.select("row"), on="row", how="semi")], how="vertical_relaxed")
     paired = align_scores(table)
     return table, metrics.compute_metrics(paired, significance.bootstrap_auc(paired, bootstrap), bootstrap)
-
-
-def show_merging(merging_report: list[ModelMetrics]) -> None:
-    """Print the models' metrics."""
-    show(report.models_table(merging_report))

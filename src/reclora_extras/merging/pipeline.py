@@ -11,10 +11,11 @@ from kedro_provenance.errors import Fault, NameRefusedError, Parameter
 from reclora_extras.merging import nodes
 from reclora_extras.merging.config import BASELINES, ITERIS, MergingConfig
 from reclora_kedro.adapters.registry import adapter_method
+from reclora_kedro.evaluation.report import models_table
 from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
-from reclora_kedro.pipelines.wiring import named, node, params, step
+from reclora_kedro.pipelines.wiring import named, node, params, shown, step
 
 NEEDS_LLM = True
 VARIANTS, MERGED = Parameter("finetuning.variants"), Parameter("merging.variants")
@@ -52,7 +53,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ["merging_scores", "merging_report"],
             tags=["gpu"],
         ),
-        node(nodes.show_merging, "merging_report", None),
+        shown("show_merging", models_table, "merging_report"),
     )
     return prompts_pipeline("merging", names, [history]) + steps + measure
 

@@ -9,6 +9,9 @@ from reclora_kedro.parameters import Count, NonNegative, Positive, Real, Seed
 
 Share = Annotated[Real, Field(ge=0, le=1)]
 
+K = 10  # length of the lists whose hit rate is measured
+POPULATIONS = ("users", "items", "ratings", "scores")
+
 
 class AlarmConfig(Block):
     """What each period may differ from the reference by, see the comments in ``conf/``; null: any amount."""

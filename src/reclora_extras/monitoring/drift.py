@@ -9,7 +9,7 @@ import polars as pl
 from scipy.stats import entropy, ks_2samp
 from sklearn.metrics import log_loss, roc_auc_score
 
-from reclora_extras.monitoring.config import AlarmConfig, MonitoringConfig
+from reclora_extras.monitoring.config import POPULATIONS, AlarmConfig, K, MonitoringConfig
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.next_item.base import Retriever, grow_retriever
 from reclora_kedro.evaluation.records import Record
@@ -30,9 +30,7 @@ from reclora_kedro.recommendation.recommender import FittedRecommender
 
 Values = npt.NDArray[np.number]
 
-K = 10  # length of the lists whose hit rate is measured
 BINS = 10  # quantiles of the reference between which shares are compared
-POPULATIONS = ("users", "items", "ratings", "scores")
 
 
 class Period(NamedTuple):

@@ -3,9 +3,9 @@
 from kedro.pipeline import Pipeline
 
 from kedro_provenance.session_parameters import requested_pipelines
-from reclora_extras.monitoring import nodes
+from reclora_extras.monitoring import nodes, report
 from reclora_kedro.pipelines.names import PipelineNames
-from reclora_kedro.pipelines.wiring import node, params, step
+from reclora_kedro.pipelines.wiring import node, params, shown, step
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
@@ -17,7 +17,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     return step(
         "monitoring",
         node(nodes.measure_drift, read + retriever, "drift"),
-        node(nodes.plot_drift, ["drift", "params:monitoring"], "drift_figure"),
-        node(nodes.write_drift_report, ["drift", "drift_figure", "params:monitoring"], "drift_report"),
-        node(nodes.show_drift, "drift", None),
+        node(report.plot_drift, ["drift", "params:monitoring"], "drift_figure"),
+        node(report.write_drift_report, ["drift", "drift_figure", "params:monitoring"], "drift_report"),
+        shown("show_drift", report.drift_table, "drift"),
     )

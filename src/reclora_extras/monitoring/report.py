@@ -1,20 +1,23 @@
 """The drift report on the terminal, as a figure and as an HTML page."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
 from rich.console import Group
 from rich.text import Text
 
-from reclora_extras.monitoring.config import AlarmConfig, MonitoringConfig
-from reclora_extras.monitoring.drift import POPULATIONS, K
+from reclora_extras.monitoring.config import POPULATIONS, K, MonitoringConfig
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.figures import stacked_panels
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.terminal import Columns, text_table
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def day(second: int) -> str:
@@ -62,7 +65,7 @@ def drift_table(records: Records) -> Group:
     return Group(table, *alarms, Text(summary(records), style="bold"))
 
 
-def plot_drift(records: Records, alarms: AlarmConfig) -> go.Figure:
+def plot_drift(records: Records, config: MonitoringConfig) -> go.Figure:
     """Draw accuracy, calibration, stability indices and unknown ids by period, with the bounds of alarms."""
     panels = {
         "Accuracy": {"AUC of the lens": "auc", f"HR@{K} of {records[0]['recommends']}": "hit_rate"},
@@ -70,7 +73,7 @@ def plot_drift(records: Records, alarms: AlarmConfig) -> go.Figure:
         "PSI to the reference": {name: f"psi_{name}" for name in POPULATIONS},
         "Unknown ids, share of events": {"unknown users": "unknown_users", "unknown items": "unknown_items"},
     }
-    bounds = {"PSI to the reference": alarms.psi, "Unknown ids, share of events": alarms.unknown}
+    bounds = {"PSI to the reference": config.alarms.psi, "Unknown ids, share of events": config.alarms.unknown}
     figure = stacked_panels(summary(records), dict.fromkeys(panels, 200))
     dates = [day(record["begin"]) for record in records]
     for row, (title, lines) in enumerate(panels.items(), start=1):
@@ -82,7 +85,7 @@ def plot_drift(records: Records, alarms: AlarmConfig) -> go.Figure:
     return figure.update_yaxes(rangemode="tozero")
 
 
-def render_drift(records: Records, figure: go.Figure, config: MonitoringConfig) -> str:
+def write_drift_report(records: Records, figure: go.Figure, config: MonitoringConfig) -> str:
     """Render the self-contained HTML page of the drift report."""
     return render_page(
         "reclora_extras.monitoring",

@@ -1,10 +1,14 @@
 """How steps are written: nodes named after their functions, in a namespace that leaves entries their names."""
 
 from collections.abc import Callable, Collection, Mapping
+from functools import wraps
 from typing import Any
 
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
+from rich.console import RenderableType
+
+from reclora_kedro.terminal import show
 
 Entries = str | list[str] | dict[str, str] | None
 
@@ -12,6 +16,16 @@ Entries = str | list[str] | dict[str, str] | None
 def node(function: Callable[..., Any], inputs: Entries, outputs: Entries, **options: Any) -> Node:
     """Return a node with the name of its function, unless `options` of Kedro's ``Node`` have another one."""
     return Node(function, inputs, outputs, **{"name": function.__name__} | options)
+
+
+def shown(name: str, tabulate: Callable[..., RenderableType], inputs: Entries) -> Node:
+    """Return the node of this name that prints what a function tabulates of its inputs."""
+
+    @wraps(tabulate)
+    def show_tables(*read: Any) -> None:
+        show(tabulate(*read))
+
+    return node(show_tables, inputs, None, name=name)
 
 
 def params(*paths: str) -> list[str]:

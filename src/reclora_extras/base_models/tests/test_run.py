@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kedro_provenance.failures import RunRefusedError
 from projects import kedro_run
-from reclora_extras.base_models.nodes import show_base_model
+from reclora_extras.base_models.nodes import base_model_tables
 from reclora_kedro.llm.language_model import load_language_model
+from reclora_kedro.terminal import show
 
 SIZES = {
     "variant": "reclora",
@@ -62,7 +63,7 @@ def test_each_step_is_measured_and_the_prepared_llm_is_one_line_of_configuration
     ids = torch.tensor([AutoTokenizer.from_pretrained(folder)("Drama Film 7: Yes")["input_ids"]])
     torch.testing.assert_close(loaded(input_ids=ids).logits, ours.model(input_ids=ids).logits)
     assert (loaded.config.num_hidden_layers, loaded.config.num_key_value_heads) == (1, 1)
-    show_base_model(report)
+    show(base_model_tables(report))
     assert "distill" in capsys.readouterr().out
     configured = finished_run.project / "conf/test/catalog.yml"
     configured.write_text(configured.read_text().replace("data/01_raw/fabricated/llm", str(folder)))

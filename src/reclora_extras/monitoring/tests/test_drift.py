@@ -14,7 +14,7 @@ from projects import ROOT
 from reclora_extras.monitoring import nodes
 from reclora_extras.monitoring.config import MonitoringConfig
 from reclora_extras.monitoring.drift import SECONDS_PER_DAY, K, periods
-from reclora_extras.monitoring.report import drift_table
+from reclora_extras.monitoring.report import drift_table, plot_drift, write_drift_report
 from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.recommendation.config import RecommendationConfig
 
@@ -66,7 +66,7 @@ def test_a_steady_log_raises_no_alarm_and_turned_labels_do(log, lens):
     with terminal.capture() as shown:
         terminal.print(drift_table(records))
     assert "…" not in shown.get()
-    page = nodes.write_drift_report(records, nodes.plot_drift(records, CONFIG), CONFIG)
+    page = write_drift_report(records, plot_drift(records, CONFIG), CONFIG)
     assert all(alarm in page for alarm in records[1]["alarms"])
 
 

@@ -19,8 +19,6 @@ from reclora_kedro.recommendation import backtest
 from reclora_kedro.recommendation.backtest import AuditRow, Backtest, MethodRow, WindowRow, WinnerRow
 from reclora_kedro.recommendation.chosen import models_of, validated_configs
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
-from reclora_kedro.recommendation.ranking_report import backtest_tables
-from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -74,13 +72,3 @@ def plot_backtest(metrics: Sequence[WindowRow], recommendation: RecommendationCo
     return figures.plot_backtest(
         metrics, {name: model.STYLE for name, model in models_of(recommendation.sources).items()}
     )
-
-
-def show_backtest(
-    metrics: Sequence[WindowRow],
-    methods: Sequence[MethodRow],
-    winners: Sequence[WinnerRow],
-    audit: Sequence[AuditRow],
-) -> None:
-    """Print the metrics of each window, whether its order holds in the next, and the audit of the log."""
-    show(backtest_tables(metrics, methods, winners, audit))

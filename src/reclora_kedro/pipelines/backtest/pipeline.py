@@ -4,11 +4,13 @@ from kedro.pipeline import Pipeline
 
 from reclora_kedro.pipelines.backtest import nodes
 from reclora_kedro.pipelines.names import PipelineNames
-from reclora_kedro.pipelines.wiring import named, node, step
+from reclora_kedro.pipelines.wiring import named, node, shown, step
+from reclora_kedro.recommendation.ranking_report import backtest_tables
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Rank likes of windows of time by models that were fitted before each, and audit the log."""
+    results = ["backtest_metrics", "backtest_methods", "backtest_winners"]
     trained = ["retriever", "engine"] if names.retriever else []
     return step(
         "backtest",
@@ -20,7 +22,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ["backtest_metrics", "backtest_audit_of_time"],
         ),
         node(nodes.audit_log, ["interactions", "backtest_audit_of_time"], "log_audit"),
-        node(nodes.summarize_windows, "backtest_metrics", ["backtest_methods", "backtest_winners"]),
+        node(nodes.summarize_windows, "backtest_metrics", results[1:]),
         node(nodes.plot_backtest, ["backtest_metrics", "params:recommendation"], "backtest_figure"),
-        node(nodes.show_backtest, ["backtest_metrics", "backtest_methods", "backtest_winners", "log_audit"], None),
+        shown("show_backtest", backtest_tables, [*results, "log_audit"]),
     )

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 from reclora_kedro.candidates.next_item.config import RetrieverConfig
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.evaluation import report
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
     from reclora_kedro.candidates.next_item.base import Retriever
@@ -24,8 +22,3 @@ def train_retriever(
 
     retriever, training_log = fit_retriever(log, config, engine, checkpoints)
     return training_log, retriever
-
-
-def show_retriever(training_log: Records) -> None:
-    """Print the epochs of the retriever's training."""
-    show(report.retriever_table(training_log))

@@ -2,10 +2,10 @@
 
 from kedro.pipeline import Pipeline
 
-from reclora_kedro.evaluation import figures
+from reclora_kedro.evaluation import figures, report
 from reclora_kedro.pipelines.candidates import nodes
 from reclora_kedro.pipelines.names import PipelineNames
-from reclora_kedro.pipelines.wiring import node, step
+from reclora_kedro.pipelines.wiring import node, shown, step
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
@@ -17,5 +17,5 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ["retriever_training_log", "retriever"],  # the latter last: checkpoints go when it is saved
         ),
         node(figures.plot_retriever, "retriever_training_log", "retriever_curve"),
-        node(nodes.show_retriever, "retriever_training_log", None),
+        shown("show_retriever", report.retriever_table, "retriever_training_log"),
     )

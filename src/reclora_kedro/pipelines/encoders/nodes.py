@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kedro_provenance.parameters import reads
-from reclora_kedro.evaluation import report
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.finetuning.config import EncoderTuningConfig
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.item_pairs import text_pairs
 from reclora_kedro.history.log import InteractionLog
-from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
     from reclora_kedro.llm.language_model import LanguageModel
@@ -30,8 +28,3 @@ def tune_item_encoder(
 
     pairs = text_pairs(log_without_embeddings, config.window)
     return tune_encoder(encoder, pairs, config, history.item_embedding.max_tokens)
-
-
-def show_encoder(training_log: Records) -> None:
-    """Print the validations of the encoder's tuning."""
-    show(report.encoder_table(training_log))

@@ -2,10 +2,10 @@
 
 from kedro.pipeline import Pipeline
 
-from reclora_kedro.evaluation import figures
+from reclora_kedro.evaluation import figures, report
 from reclora_kedro.pipelines.encoders import nodes
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
-from reclora_kedro.pipelines.wiring import node, step
+from reclora_kedro.pipelines.wiring import node, shown, step
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
@@ -20,5 +20,5 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             tags=["gpu"],
         ),
         node(figures.plot_encoder, "encoder_training_log", "encoder_curve"),
-        node(nodes.show_encoder, "encoder_training_log", None),
+        shown("show_encoder", report.encoder_table, "encoder_training_log"),
     )

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.evaluation.records import ModelMetrics
-from reclora_kedro.evaluation.report import lens_table
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.config import LensConfig
-from reclora_kedro.terminal import show
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,11 +37,6 @@ def train_lens(
     if retriever is not None:
         log = with_retrieved_negatives(log, retriever, config.retrieved_negatives, config.seed)
     return fit_lens(log, config, engine)
-
-
-def show_lens(lens_metrics: list[ModelMetrics]) -> None:
-    """Print how well the lens does on the whole test split."""
-    show(lens_table(lens_metrics))
 
 
 def compute_learning_states(

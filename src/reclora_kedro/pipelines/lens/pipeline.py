@@ -2,10 +2,11 @@
 
 from kedro.pipeline import Pipeline
 
+from reclora_kedro.evaluation.report import lens_table
 from reclora_kedro.lens.metrics import measure_lens
 from reclora_kedro.pipelines.lens import nodes
 from reclora_kedro.pipelines.names import PipelineNames
-from reclora_kedro.pipelines.wiring import named, node, step
+from reclora_kedro.pipelines.wiring import named, node, shown, step
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
@@ -27,7 +28,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             "lens_metrics",
             tags=["evaluation"],  # lists and their tables come before it
         ),
-        node(nodes.show_lens, "lens_metrics", None),
+        shown("show_lens", lens_table, "lens_metrics"),
         node(
             nodes.compute_test_states,
             ["lens", "log", "test_questions", "params:engine"],
