@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-adapters test-benchmarks test-extras lint docs tutorials viz notebooks bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-deletions bench-ray bench-edits bench-hashes \
+.PHONY: help run serve test test-adapters test-benchmarks test-extras lint docs tutorials viz notebooks bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-ablation bench-deletions bench-ray bench-edits bench-hashes \
 	bench-attacks bench-journal bench-kedro bench-serve bench-scale lock wheel clean
 
 help:  ## show the targets
@@ -95,6 +95,9 @@ bench-windows: $(READY)  ## what updates are worth week by week: AUC, HR and NDC
 
 bench-peers: $(READY)  ## lists of ten by other libraries and by this one: one split, one evaluator, an hour of a core
 	$(BIN)/python benchmarks/libraries.py
+
+bench-ablation: $(READY)  ## what recency, transitions, texts and the second stage are worth, half an hour of a core
+	$(BIN)/python benchmarks/ablation.py
 
 bench-scale: $(READY)  ## CSV to everyone's lists, a service and an adapter: 2.5, 10 and 25 million rows, two hours of two cores
 	$(BIN)/python benchmarks/scale.py

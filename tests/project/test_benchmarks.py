@@ -11,6 +11,7 @@ import sys
 from argparse import Namespace
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,19 @@ def test_histories_by_recency_are_one_more_setting_of_a_search(benchmarks, monke
 
     chosen, tried = module.search(module.Peer(fit, {"place": [0, 1]}), likes, (1.0, 0.7))
     assert (chosen["recency"], tried) == (0.7, 4)
+
+
+def test_ablation(benchmarks, monkeypatch):
+    module = benchmarks.module("ablation")
+    monkeypatch.setattr(module, "LOGS", {"fabricated": "test"})
+    tables = benchmarks.tables("ablation", "--logs", "fabricated")
+    for ties in module.ORDERS.values():
+        table = tables[f"fabricated, order in a second {ties}"]
+        parts = [module.FIRST, "+ recency", "+ transitions", "+ directed", module.TEXTS, module.SECOND_STAGE]
+        assert [row["part"] for row in table] == [*parts, module.IDS_ALONE]
+        for before, row in pairwise(table):
+            assert row["less the row"] == pytest.approx(row["NDCG@10"] - before["NDCG@10"])
+            assert row["low"] <= row["less the row"] <= row["high"]
 
 
 def test_deletions(benchmarks):
