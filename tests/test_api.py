@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 
 import numpy as np
 import polars as pl
@@ -52,9 +53,18 @@ def test_a_recommender_shows_itself_in_five_lines(recommender):
     lines = repr(recommender).splitlines()
     assert len(lines) == 5
     assert lines[0] == f"Recommender: lists are made by {recommender.choice.name}"
-    assert f"{recommender.log.users.height:,} users, {recommender.log.items.height:,} items" in lines[3]
+    assert f"{recommender.log.users.height:,} users, {recommender.log.items.height:,} items, " in lines[3]
     choice = recommender.choice.model_copy(update={"reason": "<b>"})
-    assert "&lt;b&gt;" in replace(recommender, choice=choice)._repr_html_()
+    page = replace(recommender, choice=choice)._repr_html_()
+    assert "&lt;b&gt;" in page
+    assert all(f"<th>{line.strip().partition(': ')[0]}</th>" in page for line in lines[1:])
+
+
+def test_tab_offers_what_scripts_call(recommender):
+    public = {name for name in dir(recommender) if not name.startswith("_")}
+    assert public >= {"fit", "recommend", "similar_items", "evaluate", "save", "load"}
+    assert not public & {"from_choice", "list_maker", "as_measured", "knn", "moments"}
+    assert {"sources", "method", "encoders", "seed"} <= {*signature(Recommender.fit).parameters}
 
 
 def test_visitors_get_the_lists_of_users_with_their_events():

@@ -1,5 +1,7 @@
 """Whatever stands in a title is shown as it is, and the end of a run points to its results."""
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import polars as pl
@@ -44,7 +46,8 @@ def test_narrow_terminals_show_titles_whole_and_shorten_reasons(capsys, monkeypa
 
 @pytest.mark.parametrize("on_path", [True, False])
 def test_the_end_of_a_run_names_files_and_tables_and_how_to_go_on(tmp_path, capsys, monkeypatch, on_path):
-    monkeypatch.setattr(hooks.shutil, "which", lambda name: "kedro" if on_path else None)
+    own = Path(sys.executable).with_name("kedro")
+    monkeypatch.setattr(hooks.shutil, "which", lambda name: str(own) if on_path else None)
     table = {"type": "reclora_kedro.datasets.database_table.DatabaseTableDataset", "table_name": "shop.best"}
     report = {"type": "text.TextDataset", "filepath": f"{tmp_path}/report.html"}
     catalog = AtomicCatalog.from_config(
@@ -61,9 +64,10 @@ def test_the_end_of_a_run_names_files_and_tables_and_how_to_go_on(tmp_path, caps
     said = capsys.readouterr().out
     assert "Recommendations of all users:\n  the table shop.best\n" in said
     assert "plots:\n  report.html\n" in said
-    assert ("bin/activate" in said) != on_path
-    assert "  kedro recommend USER\n    ten titles with reasons, of a user whose id you know\n" in said
-    assert "  kedro serve\n    the live page, http://here:1/\n  kedro new-log" in said
+    kedro = hooks.typed_kedro()
+    assert (kedro == "kedro") == on_path
+    assert f"  {kedro} recommend USER\n    ten titles with reasons, of a user whose id you know\n" in said
+    assert f"  {kedro} serve\n    the live page, http://here:1/\n  {kedro} new-log" in said
 
 
 def test_the_end_of_a_run_of_lists_alone_names_them_and_its_environment(tmp_path, capsys):
@@ -74,5 +78,5 @@ def test_the_end_of_a_run_of_lists_alone_names_them_and_its_environment(tmp_path
     run.after_pipeline_run({"to_nodes": ["lists"]}, SimpleNamespace(all_outputs=lambda: {*catalog}), catalog)
     said = capsys.readouterr().out
     assert said.startswith("The same as a table, with versions:\n  a\nNext:\n")
-    assert "  kedro recommend USER --env your-shop\n" in said
-    assert said.endswith("  kedro serve --env your-shop\n    the live page, http://here:1/\n")
+    assert f"  {hooks.typed_kedro()} recommend USER --env your-shop\n" in said
+    assert said.endswith("kedro serve --env your-shop\n    the live page, http://here:1/\n")

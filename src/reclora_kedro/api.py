@@ -127,21 +127,38 @@ class Recommender(FittedRecommender):
 
     def __repr__(self) -> str:
         """Return the method, the reason for it, the sizes of the log, and what to call next, a line each."""
+        log = self.log
         return (
             f"Recommender: lists are made by {self.choice.name}\n"
             f"  chosen: {self.choice.reason}\n"
             f"  sources: {', '.join(self.choice.sources)}\n"
-            f"  log: {self.log.users.height:,} users, {self.log.items.height:,} items\n"
+            f"  log: {log.users.height:,} users, {log.items.height:,} items, {log.sequences.offsets[-1]:,} events\n"
             "  next: recommend(users), similar_items(items), evaluate(), save(folder)"
         )
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        head, *lines = html.escape(repr(self)).splitlines()
+        rows = (line.strip().partition(": ") for line in lines)
+        cells = "".join(f"<tr><th>{name}</th><td style='text-align: left'>{text}</td></tr>" for name, _, text in rows)
+        return f"<table><caption>{head}</caption>{cells}</table>"
+
+    def __dir__(self) -> list[str]:
+        """Name what scripts call; nodes and the service also call the methods of `FittedRecommender`."""
+        return [*vars(Recommender), "choice", "config", "log"]
 
     @classmethod
     @words_of(words_of_scripts)
     def fit(
-        cls, interactions: Any, items: Any = None, *, columns: Mapping[str, Any] | None = None, **settings: Any
+        cls,
+        interactions: Any,
+        items: Any = None,
+        *,
+        columns: Mapping[str, Any] | None = None,
+        sources: Sequence[str] | None = None,
+        method: str | None = None,
+        encoders: Sequence[str] | None = None,
+        seed: int | None = None,
+        **settings: Any,
     ) -> Self:
         """Fit to all events of a log, by the settings and the method that likes of its validation split choose.
 
@@ -153,18 +170,23 @@ class Recommender(FittedRecommender):
             columns: other names of these columns, such as ``{"user_id": "customer"}``; None for one not to be read.
                 Further columns of the log, and numbers of the items, are declared as in
                 `ingestion.interactions.columns`, such as ``{"price": {"from": "amount", "kind": "number"}}``.
-            settings: parameters with other values than in conf/base, of the steps ingestion, history, recommendation
-                and candidates of docs/reference/parameters.md, by their names, such as ``repeat=True``; where several
-                have one name, by the block, such as ``linear={"text_weights": [0.8]}``. `seed` is that of all draws.
+            sources: item models that find items, such as ``["popularity"]``. Here and below, None as in conf/base.
+            method: what makes the lists: a source, "fusion" or "ranker"; "validation" chooses.
+            encoders: what makes vectors of the items' texts, such as ``["tfidf"]``.
+            seed: that of all draws.
+            settings: other parameters of the steps ingestion, history, recommendation and candidates of
+                docs/reference/parameters.md, by their names, such as ``repeat=True``; where several have one name, by
+                the block, such as ``linear={"text_weights": [0.8]}``.
 
         Raises:
             ValueError: a table or a setting is unfit; the message says what was found, what was expected, and what to
                 do.
             TypeError: there is no such setting.
         """
-        rest = dict(settings)
-        blocks = _settings_of_base(rest.pop("seed", None), rest.get("sources", ()))
-        log = _read_log(interactions, items, columns or {}, blocks, rest)
+        named = {"sources": sources, "method": method, "encoders": encoders}
+        given = {name: value for name, value in named.items() if value is not None} | settings
+        blocks = _settings_of_base(seed, given.get("sources", ()))
+        log = _read_log(interactions, items, columns or {}, blocks, given)
         config = _validated(RecommendationConfig, blocks, "recommendation")
         kinds = config_kinds(config.sources)
         configs = {source: _validated(kind, blocks, source.rpartition(".")[2]) for source, kind in kinds.items()}

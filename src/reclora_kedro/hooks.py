@@ -1,6 +1,5 @@
 """Kedro hooks of the recommender."""
 
-import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -60,11 +59,11 @@ class RecommenderHooks:
             if name in outputs:
                 show(f"{heading}\n  {self._newest_file(catalog, name)}")
         service = catalog.load("params:service")
-        option = f" --env {env}" if env else ""
-        own_log = "" if env else "\n  kedro new-log orders.csv products.csv\n    a log of your own"
-        page = f"the live page, http://{service['host']}:{service['port']}/"
-        titles = f"  kedro recommend USER{option}\n    ten titles with reasons, of a user whose id you know\n"
-        show(f"Next:\n{_activation()}{titles}  kedro serve{option}\n    {page}{own_log}")
+        kedro, option = typed_kedro(), f" --env {env}" if env else ""
+        lines = [f"{kedro} recommend USER{option}", "  ten titles with reasons, of a user whose id you know"]
+        lines += [f"{kedro} serve{option}", f"  the live page, http://{service['host']}:{service['port']}/"]
+        lines += [] if env else [f"{kedro} new-log orders.csv products.csv", "  a log of your own"]
+        show("\n  ".join(["Next:", *lines]))
 
     def _newest_file(self, catalog: Any, name: str) -> str:
         """Return where an entry, or its newest version, lies, relative to the project if it is in there."""
@@ -76,12 +75,12 @@ class RecommenderHooks:
         return file.removeprefix(f"{self._context.project_path}/")
 
 
-def _activation() -> str:
-    """Return the lines that put the environment's commands on the path, where `kedro` is not on it, as after `make`."""
-    activate = Path(sys.prefix, "bin", "activate")
-    if shutil.which("kedro") or not activate.exists():
-        return ""
-    return f"  source {os.path.relpath(activate)}\n    once per terminal: puts kedro on the path\n"
+def typed_kedro() -> str:
+    """Return how to type `kedro` in this shell: its path, if the command of this environment is not the first one."""
+    own = Path(sys.executable).with_name("kedro")
+    if not own.exists() or shutil.which("kedro") == str(own):
+        return "kedro"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
 
 
 def show_left_out(parameters: Mapping[str, Any]) -> None:

@@ -13,17 +13,16 @@ from kedro_provenance.failures import RunRefusedError, command
 from kedro_provenance.parameters import nearest_path
 from kedro_provenance.session_parameters import requested_pipelines, session_parameters
 from reclora_kedro.extras import missing_extra
+from reclora_kedro.pipelines.lists import STEPS_OF_LISTS
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 from reclora_kedro.pipelines.registry import PIPELINES
 
-DEFAULT_STEPS = ("ingestion", "history", "recommendation", "lens", "finetuning", "scoring", "evaluation")
+DEFAULT_STEPS = (*STEPS_OF_LISTS, "lens", "finetuning", "scoring", "evaluation")
 """Steps of the default flow; the others run on request."""
 SHOWN_ALONE = ("ingestion.show_ingestion", "history.show_history", "lens.show_lens")
 """Tables of single steps, which the default flow leaves to the report."""
 DRAWS = ("history.draw_learning_questions", "history.draw_test_questions")
 """Nodes that draw the rows by which an LLM learns to predict likes, and is evaluated."""
-STEPS_OF_LISTS = ("ingestion", "history", "recommendation")
-"""Steps that make recommendations, also of a log in which every row is liked."""
 STEPS_WITHOUT_LLM = (*STEPS_OF_LISTS, "lens")
 """Steps of the default flow where the packages of the extra ``llm`` are not installed, but PyTorch is."""
 TRAINING_STEPS = ("history", "encoders", "lens", "finetuning", "candidates")
@@ -74,8 +73,7 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
     }
     has_llm = missing_extra("llm", "") is None
     lists_alone = names.likes_alone or missing_extra("lens", "") is not None
-    kept = STEPS_OF_LISTS if lists_alone else DEFAULT_STEPS if has_llm else STEPS_WITHOUT_LLM
-    default = [step for step in DEFAULT_STEPS if step in kept]
+    default = STEPS_OF_LISTS if lists_alone else DEFAULT_STEPS if has_llm else STEPS_WITHOUT_LLM
     chosen = [*default, *(step for step, is_needed in needed.items() if is_needed)]
     flow = sum((steps[step] for step in chosen), start=Pipeline([]))
     left_out = DRAWS if names.likes_alone else SHOWN_ALONE if has_llm else ()

@@ -1,4 +1,4 @@
-"""Progress of a long step: a bar on a terminal, else lines on stderr, and lines in the log in any case."""
+"""Progress of a long step: a bar on a terminal or in a notebook, else lines on stderr, and always lines in the log."""
 
 import logging
 import sys
@@ -39,8 +39,10 @@ class Progress:
     def __post_init__(self) -> None:
         self.shown = self.shown and not self.hidden
         described = {"desc": f"{self.step} (may end sooner)" if self.at_most else self.step, "unit": f" {self.unit}"}
-        shown = None if self.shown else True  # None: on a terminal alone
-        self._bar = tqdm(total=self.total, initial=self.done, disable=shown, delay=self.delay, **described)
+        in_notebook = "ipykernel" in sys.modules
+        hidden = (False if in_notebook else None) if self.shown else True  # None: but on a terminal
+        delay = max(self.delay, 2 * in_notebook)  # what takes no time leaves no bars among the outputs
+        self._bar = tqdm(total=self.total, initial=self.done, disable=hidden, delay=delay, **described)
         self._began = self._last_line = time.monotonic()
         self._first: tuple[int, float] | None = None  # what was done after the first update, and when
 

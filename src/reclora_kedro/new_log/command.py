@@ -1,8 +1,6 @@
 """The command `kedro new-log`, which is `reclora new-log` outside of a project."""
 
 import re
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +25,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     """
     # What takes long to import is imported when the command runs, not whenever Kedro lists its commands.
     from kedro_provenance.session import ResumingSession
+    from reclora_kedro.hooks import typed_kedro
     from reclora_kedro.ingestion.guess import read_raw_tables
     from reclora_kedro.ingestion.guess_tables import guess
     from reclora_kedro.new_log import environment
@@ -67,12 +66,4 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     with ResumingSession.create(project, env=folder.name) as session:
         assert isinstance(session, ResumingSession)
         session.run(pipeline_names=["ingestion"])  # shows its counts
-    click.echo(f"\nRecommend ten items to each user, with:\n  {kedro()} recommend --env {folder.name}")
-
-
-def kedro() -> str:
-    """Return how to type `kedro` in this shell: its path, if the command of this environment is not the first one."""
-    own = Path(sys.executable).with_name("kedro")
-    if shutil.which("kedro") == str(own):
-        return "kedro"
-    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
+    click.echo(f"\nRecommend ten items to each user, with:\n  {typed_kedro()} recommend --env {folder.name}")
