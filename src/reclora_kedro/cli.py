@@ -69,25 +69,21 @@ def split_params(context: click.Context, option: click.Parameter, value: Any) ->
         value = value[0] if value else ""
     if isinstance(value, dict):  # of the file behind --config
         return value
-    items = [item for item in _items_of(value) if item]
-    for item in items:
-        if not re.match(r"[^=]*[^=\s]\s*=", item):
+    texts, typed = dict[str, str](), OmegaConf.create()
+    for item in filter(None, _items_of(value)):
+        path, _, text = map(str.strip, item.partition("="))
+        if not path or "=" not in item:
             context.fail(f"--params has {item!r}: expected a parameter's path and its value, such as lens.seed=7.")
+        if path in texts:
+            context.fail(f"--params names {path} several times: give each parameter once.")
         try:
-            OmegaConf.from_dotlist([item])
+            OmegaConf.update(typed, path, yaml.load(text, yaml.BaseLoader))
+            texts[path] = f"{path}={text}"
+            OmegaConf.from_dotlist([texts[path]])
         except YAMLError:
-            path, _, text = item.partition("=")
-            expected = (
-                f"the value is not valid YAML; to have it taken as text, quote it: \"{path.strip()}='{text.strip()}'\"."
-            )
-            context.fail(f"--params has {item!r}: {expected}")
-    texts = [(path.strip(), text) for path, _, text in (item.partition("=") for item in items)]
-    paths, typed = [path for path, _ in texts], OmegaConf.create()
-    if twice := sorted({path for path in paths if paths.count(path) > 1}):
-        context.fail(f"--params names {', '.join(twice)} several times: give each parameter once.")
-    for path, text in texts:
-        OmegaConf.update(typed, path, yaml.load(text, yaml.BaseLoader))
-    return with_ids_as_typed(OmegaConf.from_dotlist([f"{path}={text}" for path, text in texts]), typed)
+            quoted = f"to have it taken as text, quote it: \"{path}='{text}'\"."
+            context.fail(f"--params has {item!r}: the value is not valid YAML; {quoted}")
+    return with_ids_as_typed(OmegaConf.from_dotlist([*texts.values()]), typed)
 
 
 QUOTED = r"(?<=[=:,\s\[{])(?:'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\")"

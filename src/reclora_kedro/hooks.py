@@ -51,15 +51,12 @@ class RecommenderHooks:
         has_lists_alone = "recommendations" in outputs and "evaluation_report" not in outputs
         if has_lists_alone and not any(run_params.get(choice) for choice in CHOICES):
             show_left_out(session_parameters())
-        self._show_end(catalog, outputs)
-
-    def _show_end(self, catalog: Any, outputs: set[str]) -> None:
-        env = self._context.env
         for name, heading in RESULTS.items():
             if name in outputs:
                 show(f"{heading}\n  {self._newest_file(catalog, name)}")
         service = catalog.load("params:service")
-        kedro, option = typed_kedro(), f" --env {env}" if env else ""
+        env, kedro = self._context.env, typed_kedro()
+        option = f" --env {env}" if env else ""
         lines = [f"{kedro} recommend USER{option}", "  ten titles with reasons, of a user whose id you know"]
         lines += [f"{kedro} serve{option}", f"  the live page, http://{service['host']}:{service['port']}/"]
         lines += [] if env else [f"{kedro} new-log orders.csv products.csv", "  a log of your own"]
