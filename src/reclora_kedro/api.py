@@ -142,8 +142,7 @@ class Recommender(FittedRecommender):
         cells = "".join(f"<tr><th>{name}</th><td style='text-align: left'>{text}</td></tr>" for name, _, text in rows)
         return f"<table><caption>{head}</caption>{cells}</table>"
 
-    def __dir__(self) -> list[str]:
-        """Name what scripts call; nodes and the service also call the methods of `FittedRecommender`."""
+    def __dir__(self) -> list[str]:  # what scripts call, without what nodes and the service call besides
         return [*vars(Recommender), "choice", "config", "log"]
 
     @classmethod

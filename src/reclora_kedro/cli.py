@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
 
 from kedro_provenance.errors import MismatchError
+from kedro_provenance.parameters import soft_merge
 from reclora_kedro.extensions import installed
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.new_log.command import new_log
@@ -192,7 +193,7 @@ def serve(env: str | None, params: dict[str, Any], host: str | None, port: int |
     """Serve the current model over HTTP, see conf/base/parameters_service.yml."""
     path = enter_project()  # first, as the imports take seconds
     given = {"host": host, "port": port, "token_variable": token_env}
-    params = with_block(params, "service", {name: value for name, value in given.items() if value is not None})
+    params = soft_merge(params, {"service": {name: value for name, value in given.items() if value is not None}})
     from reclora_kedro.pipelines.served_project import ServedProject
     from reclora_kedro.serving.app import create_app, create_server
     from reclora_kedro.serving.journal_tables import JournalError
@@ -229,11 +230,6 @@ def serve(env: str | None, params: dict[str, Any], host: str | None, port: int |
             ) from error
 
 
-def with_block(params: dict[str, Any], block: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters with values in one of their blocks."""
-    return {**params, block: {**params.get(block, {}), **values}} if values else params
-
-
 OPTIONS = [OF_RUN[name] for name in ("env", "config", "conf_source", "params", "only_missing_outputs")]
 
 
@@ -256,7 +252,7 @@ def command_of(name: str) -> click.Command:
         if name == "recommend":
             given["users"] = users
         elif users:
-            params = with_block(params, name, {"users": [*users]})
+            params = soft_merge(params, {name: {"users": [*users]}})
         resolve_name(f"reclora_kedro.commands:{name}")(path, runtime_params=params, **given)
 
     parameters = [*ARGUMENTS.get(name, []), *OPTIONS]

@@ -59,10 +59,8 @@ def recommend(
 ) -> None:
     """Run the default flow up to its lists; or print lists of users, or of a visitor who took some items.
 
-    The latter are made by the recommender in the folder `model`, or else by that of the newest run.
-
-    Raises:
-        RunRefusedError: there is no such recommender, or an id is of another kind than the log's.
+    The latter are made by the recommender in the folder `model`, or else by that of the newest run. RunRefusedError is
+    raised where there is no such recommender, and for an id of another kind than the log's.
     """
     if not (users or items):
         with settings.SESSION_CLASS.create(project, **session) as kedro:
@@ -93,8 +91,7 @@ def newest_model(project: Path, env: str | None, runtime_params: dict[str, Any],
 def study(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:
     """Run the cells of a study that have not finished, then the pipeline that compares them, in a session of Kedro.
 
-    Raises:
-        RunRefusedError: a grid or a cell is invalid, or a cell failed; finished nodes are kept.
+    RunRefusedError is raised for an invalid grid or cell, and for a cell that failed; finished nodes are kept.
     """
     with settings.SESSION_CLASS.create(project, **session) as kedro:
         context = kedro.load_context()
@@ -150,8 +147,7 @@ def run_search(search: Any, runner: CellRunner, workers: int) -> list[dict[str, 
 def forget(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:
     """Run the pipeline that forgets users, then erase them in files that have no versions, and the versions it listed.
 
-    Raises:
-        RunRefusedError: something could not be erased.
+    RunRefusedError is raised if something could not be erased.
     """
     given = session.pop("runtime_params", {})
     lens: dict[str, Any] = {"lens": False}  # until the catalog tells, so that no pipeline wants what trains one

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,10 @@ RESULTS = {
     "evaluation_report": "The report, with differences of all pairs, segments and plots:",
 }
 """Catalog entries that the end of a run that makes lists points to, by what they are."""
+LIKES_ALONE = (
+    "Every row of the log is liked. The rest of the default flow (lens, LLM, evaluation) learns from rows that users "
+    "did not like, too: `history: {negatives: {kind: matched}}` in parameters.yml draws some."
+)
 CHOICE_BEFORE = f"{CHOICE}_before"
 """The choice in use before, which stays until another is better; a node cannot read what it leaves."""
 
@@ -49,8 +52,11 @@ class RecommenderHooks:
         if outputs.isdisjoint({"recommendations", "similar_items"}):
             return
         has_lists_alone = "recommendations" in outputs and "evaluation_report" not in outputs
-        if has_lists_alone and not any(run_params.get(choice) for choice in CHOICES):
-            show_left_out(session_parameters())
+        if has_lists_alone and not any(run_params.get(choice) for choice in CHOICES):  # say what was left out
+            if PipelineNames.from_parameters(session_parameters()).likes_alone:
+                show(LIKES_ALONE)
+            elif text := missing_extra("llm", "The rest of the default flow, an LLM's models and the report,"):
+                show(text)
         for name, heading in RESULTS.items():
             if name in outputs:
                 show(f"{heading}\n  {self._newest_file(catalog, name)}")
@@ -78,14 +84,3 @@ def typed_kedro() -> str:
     if not own.exists() or shutil.which("kedro") == str(own):
         return "kedro"
     return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
-
-
-def show_left_out(parameters: Mapping[str, Any]) -> None:
-    """Say what a default run leaves out where every row is liked, or the packages of an LLM are not installed."""
-    if PipelineNames.from_parameters(parameters).likes_alone:
-        show(
-            "Every row of the log is liked. The rest of the default flow (lens, LLM, evaluation) learns from rows that "
-            "users did not like, too: `history: {negatives: {kind: matched}}` in parameters.yml draws some."
-        )
-    elif text := missing_extra("llm", "The rest of the default flow, an LLM's models and the report,"):
-        show(text)

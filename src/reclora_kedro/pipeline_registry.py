@@ -95,8 +95,6 @@ def create_pipelines(steps: Collection[str], names: PipelineNames) -> dict[str, 
 
 def loadable(steps: Collection[str]) -> list[str]:
     """Return the steps whose packages are installed."""
-    if missing_extra("llm", "") is None:
-        return [*steps]
     usable = []
     for step in steps:
         with suppress(RunRefusedError):

@@ -9,5 +9,4 @@ STEPS_OF_LISTS = ("ingestion", "history", "recommendation")  # also of a log in 
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Join the steps that make lists."""
     return sum((PIPELINES.load(step).create_pipeline(names) for step in STEPS_OF_LISTS), start=Pipeline([]))
