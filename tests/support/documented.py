@@ -23,6 +23,9 @@ def commands():
                 words = shlex.split(line, comments=True)
                 if words[:2] == ["kedro", "run"]:
                     pages.setdefault(" ".join(words[2:]), page.stem)
+                elif words[:2] == ["kedro", "forget"] and not words[2].startswith("--"):
+                    users = ",".join(words[2:])
+                    pages.setdefault(f"--pipelines forget --params forget.users=[{users}]", page.stem)
                 elif words[:2] in (["kedro", "study"], ["kedro", "forget"]):
                     pages.setdefault(" ".join(["--pipelines", *words[1:]]), page.stem)
     return pages
