@@ -1,8 +1,10 @@
 import numpy as np
+import plotly.graph_objects as go
 import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from reclora_kedro.evaluation import figures
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.figures import (
     ROC_POINTS,
@@ -14,6 +16,7 @@ from reclora_kedro.evaluation.figures import (
     plot_retriever,
     plot_roc,
     plot_training,
+    save_pictures,
 )
 from reclora_kedro.evaluation.metrics import compute_metrics
 from reclora_kedro.evaluation.scores import PairedScores
@@ -142,3 +145,20 @@ def test_the_curve_of_a_retriever_names_its_best_epoch():
     figure = plot_retriever(log)
     assert figure.layout.title.text == "Best epoch: 2, hit rate 0.300 and NDCG 0.150"
     assert [list(trace.y) for trace in figure.data] == [[8.0, 7.0, 6.0], [0.1, 0.3, 0.2], [0.05, 0.15, 0.1]]
+
+
+def test_the_newest_figures_of_a_folder_are_drawn_as_png(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="has no figures: make them first"):
+        save_pictures(tmp_path, tmp_path / "pictures")
+    for name, version in (("auc", "1"), ("auc", "2"), ("roc", "1")):
+        (tmp_path / f"{name}_figure.json" / version).mkdir(parents=True)
+        figure = go.Figure(layout_title_text=f"{name} {version}")
+        figure.write_json(tmp_path / f"{name}_figure.json" / version / f"{name}_figure.json")
+    drawn = {}
+    monkeypatch.setattr(figures, "require_extra", lambda extra, needed_by: None)
+    monkeypatch.setattr(
+        "plotly.io.write_images", lambda figures, files, **_: drawn.update(zip(files, figures, strict=True))
+    )
+    files = save_pictures(tmp_path, tmp_path / "pictures")
+    assert files == [tmp_path / "pictures" / f"{name}_figure.png" for name in ("auc", "roc")]
+    assert [drawn[file].layout.title.text for file in files] == ["auc 2", "roc 1"]

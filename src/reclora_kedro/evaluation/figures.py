@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from reclora_kedro.evaluation.metrics import kept_validation
 from reclora_kedro.evaluation.records import ModelMetrics, Records
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.styles import VARIANT_STYLES, Style, model_styles
+from reclora_kedro.extras import require_extra
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -226,6 +229,25 @@ def _plot_log(log: Records, x: str, title: str, panels: Mapping[str, Mapping[str
     return figure.update_xaxes(title=x.capitalize()).update_yaxes(rangemode="tozero", row=2)
 
 
+def save_pictures(reports: str | PathLike[str], folder: str | PathLike[str], width: int = 900) -> list[Path]:
+    """Write the newest version of each figure in a folder of reports, such as data/08_reporting, as PNG.
+
+    The extra ``pictures`` draws them, by a Chrome or Chromium of this machine, at two pixels per unit of `width`.
+    FileNotFoundError is raised for a folder without figures.
+    """
+    import plotly.io
+
+    newest = {file.name: file for file in sorted(Path(reports).glob("*_figure.json/*/*_figure.json"))}
+    if not newest:
+        raise FileNotFoundError(f"{reports} has no figures: make them first, as with `kedro run --pipelines ranking`.")
+    require_extra("pictures", "Drawing figures as PNG")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    pictures = [Path(folder, name).with_suffix(".png") for name in newest]
+    figures = [plotly.io.read_json(file).update_layout(paper_bgcolor="white") for file in newest.values()]
+    plotly.io.write_images(figures, pictures, width=width, scale=2)
+    return pictures
+
+
 def stacked_panels(title: str, heights: Mapping[str, int]) -> go.Figure:
     """Return a figure of panels one below the other, which fit a phone, too: their titles and heights in pixels."""
     inside, panels = sum(heights.values()) + PANEL_SPACING * (len(heights) - 1), [*heights]
@@ -270,7 +292,8 @@ def _add_dot(figure: go.Figure, metric: str, record: Mapping[str, Any], style: S
     """Draw a metric of a model with its interval and its value."""
     value, name, ends = record[metric], record["model"], (record[f"{metric}_low"], record[f"{metric}_high"])
     hover = f"%{{x:.4f}} [{ends[0]:.4f}, {ends[1]:.4f}]"
-    text = {"mode": "markers+text", "text": [f"{value:.3f}"], "textposition": "top center", "hovertemplate": hover}
+    text: dict[str, Any] = {"mode": "markers+text", "text": [f"{value:.3f}"], "textposition": "top center"}
+    text |= {"hovertemplate": hover, "cliponaxis": False}  # else the value of the first model would be cut
     add_curve(figure, style, [value], [name], size=12, error_x=error_bars([record], metric), name=name, **text, **place)
 
 
