@@ -16,7 +16,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.recommendation import backtest
-from reclora_kedro.recommendation.backtest import AuditRow, Backtest, MethodRow, WindowRow, WinnerRow
+from reclora_kedro.recommendation.backtest import AuditRow, Backtest, WindowRow
 from reclora_kedro.recommendation.chosen import models_of, validated_configs
 from reclora_kedro.recommendation.config import BacktestConfig, RecommendationConfig
 
@@ -60,11 +60,6 @@ def train_for_windows(log: InteractionLog, config: RetrieverConfig, engine: Engi
 def audit_log(interactions: pl.LazyFrame, audited: Sequence[AuditRow]) -> list[AuditRow]:
     """Return what the log's figures may rest on: ties and the order of rows, sequence, and time."""
     return [*backtest.audit_ties(interactions), *audited]
-
-
-def summarize_windows(metrics: Sequence[WindowRow]) -> tuple[list[MethodRow], list[WinnerRow]]:
-    """Return the means of each method over the windows, and what the winner of each window is worth in the next."""
-    return backtest.summarize_methods(metrics), backtest.follow_winners(metrics)
 
 
 def plot_backtest(metrics: Sequence[WindowRow], recommendation: RecommendationConfig) -> go.Figure:

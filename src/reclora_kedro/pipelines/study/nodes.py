@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from reclora_kedro.evaluation.records import Records
-from reclora_kedro.study import figures, results
+from reclora_kedro.study import results
 from reclora_kedro.study.config import StudyConfig
 from reclora_kedro.study.grid import load_grids
 from reclora_kedro.terminal import show
@@ -25,11 +25,6 @@ def tabulate_cells(
     cells, runs = [each.cell for each in studied], [each.result for each in studied]
     trials = [trial for trials in study_searches.values() for trial in trials]
     return results.tabulate(cells, runs, study.models), results.tabulate_pairs(cells, runs, study.models), trials
-
-
-def plot_study(study_results: Records) -> tuple[go.Figure, go.Figure]:
-    """Plot AUC or hit rate by setting, and against milliseconds per row and seconds of training."""
-    return figures.plot_axes(study_results), figures.plot_frontier(study_results)
 
 
 def write_study(study_results: Records, axes: go.Figure, frontier: go.Figure, study_grids: Grids) -> str:

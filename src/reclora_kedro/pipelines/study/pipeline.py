@@ -5,6 +5,7 @@ from kedro.pipeline import Pipeline
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.study import nodes
 from reclora_kedro.pipelines.wiring import node, step
+from reclora_kedro.study import figures
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
@@ -19,7 +20,8 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ["study_cells", "study_searches", "params:study"],
             ["study_results", "study_comparisons", "study_trials"],
         ),
-        node(nodes.plot_study, "study_results", ["study_axes_figure", "study_frontier_figure"]),
+        node(figures.plot_axes, "study_results", "study_axes_figure"),
+        node(figures.plot_frontier, "study_results", "study_frontier_figure"),
         node(
             nodes.write_study,
             ["study_results", "study_axes_figure", "study_frontier_figure", "study_grids"],
