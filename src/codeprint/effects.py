@@ -21,9 +21,7 @@ class Effect:
     """What a statement does when its module is imported."""
 
     key: Key  # the statement
-    touched: frozenset[
-        Key
-    ]  # variables, functions and classes that it changes; none if these are outside of the project
+    touched: frozenset[Key]  # what it changes of the project: variables, functions and classes
     spreads: bool = False  # whether it calls something, which may change more than what is known
     name: str = ""  # by which code reads what it adds to a library, if anything
 

@@ -58,6 +58,11 @@ class ArchivedVersion:
         """Parameters of the node that made it, as far as they are recorded."""
         return self.stored.recipe.parameters if self.stored and self.stored.recipe else {}
 
+    @property
+    def lineage(self) -> tuple[Ancestor, ...]:
+        """All states that it comes from, as far as they are recorded."""
+        return self.stored.lineage if self.stored else ()
+
     def comes_from(
         self, contents: Collection[str], earlier: Mapping[str, Sequence["ArchivedVersion"]] | None = None
     ) -> tuple[set[str], set[str]] | None:
@@ -142,26 +147,33 @@ class Archive:
 
     def erase(self, addresses: Sequence[str], in_use: Collection[tuple[str, str]]) -> None:
         """Remove versions one by one, in this order, or none of them if `require_erasable` raises."""
-        for each in self.require_erasable(addresses, in_use):
+        erased = self.at(addresses)
+        self.require_erasable(erased, in_use)
+        for each in erased:
             each.erase()
 
-    def require_erasable(self, addresses: Sequence[str], in_use: Collection[tuple[str, str]]) -> list[ArchivedVersion]:
-        """Return the existing versions at addresses; raise ValueError if one is needed, or may not be removed."""
+    def at(self, addresses: Sequence[str]) -> list[ArchivedVersion]:
+        """Return the existing versions at addresses."""
         listed = {each.address: each for each in self.versions()}
-        erased = [listed[address] for address in addresses if address in listed]
+        return [listed[address] for address in addresses if address in listed]
+
+    def require_erasable(self, erased: Collection[ArchivedVersion], in_use: Collection[tuple[str, str]]) -> None:
+        """Raise ValueError if stored data are needed, or may not be removed."""
         if obstacles := [*self._obstacles(erased, in_use)]:
             lines = "\n".join(f"- {obstacle}" for obstacle in obstacles)
             raise ValueError(f"Not all of what should be erased can be. Nothing was erased.\n{lines}")
-        return erased
 
-    def _obstacles(self, erased: Sequence[ArchivedVersion], in_use: Collection[tuple[str, str]]) -> Iterator[str]:
+    def _obstacles(self, erased: Collection[ArchivedVersion], in_use: Collection[tuple[str, str]]) -> Iterator[str]:
         """Yield the reasons why versions cannot be erased."""
         for each in erased:
             if (each.entry, each.version) in in_use:
                 yield f"{each.entry} {each.version} is in use."
-            if not is_remote(each.address) and not os.access(Path(each.address).parent, os.W_OK):
+            if not each.address:
+                yield f"{each.entry} lies in no local file: remove it there, or make it again of other data."
+            elif not is_remote(each.address) and not os.access(Path(each.address).parent, os.W_OK):
                 yield f"{each.address} cannot be removed: this user may not write to the folder that it lies in."
-        folders = {Path(each.address).resolve(): each for each in erased if each.stored and not is_remote(each.address)}
+        local = (each for each in erased if each.version and not is_remote(each.address))
+        folders = {Path(each.address).resolve(): each for each in local}
         for name, entry in self._entries.items():
             paths = [str(entry[key]) for key in ADDRESSES if key in entry]
             for path in paths if not entry.get("versioned") else []:

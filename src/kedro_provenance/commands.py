@@ -3,7 +3,7 @@
 import ast
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
@@ -24,6 +24,7 @@ from rich.console import Console
 from codeprint.files import files_in
 from kedro_provenance.archive import Archive, ArchivedVersion
 from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.erasure import described, erase, find_results
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.files.atomic import atomic_file
 from kedro_provenance.kedro_internals import catalog_of
@@ -46,6 +47,7 @@ pipelines_option = click.option(
     "--pipelines", "names", default="", callback=split_string, help="Pipelines, separated by commas; else the default."
 )
 
+CERTIFICATES = f"{FOLDER}/erased"  # in the data folder
 SETTINGS = """
 
 from kedro_provenance.plugin import AtomicCatalog, ProvenanceHooks, ResumingSession  # noqa: E402 - beside what it sets
@@ -211,6 +213,7 @@ def require_node(node: str, run: Run) -> None:
 
 
 entry_argument = click.argument("entry")
+yes_option = click.option("--yes", is_flag=True, help="Remove them; else they are listed alone.")
 version_option = click.option("--version", default=None, help="Version; else the newest, or that of the file.")
 
 
@@ -219,7 +222,7 @@ def show(entry: str, version: str | None, env: str | None, as_json: bool) -> Non
     """Show what the data of ENTRY, or a file of it, were made of."""
     folder = Path.cwd()
     with opened(env) as run:
-        entry = choose(entry, folder, version, run.catalog)
+        entry, version = choose(entry, folder, version, run.catalog)
         stored = run.catalog.stored(entry)
         if stored is None or stored.recipe is None:
             raise RunRefusedError(f"Nothing says what {entry} was made of{f' in {version}' if version else ''}.")
@@ -244,7 +247,7 @@ def trace(entry: str, version: str | None, down: bool, env: str | None, as_json:
     """List what ENTRY, or a file of it, was made of, the earliest first; or with --down what was made of it."""
     folder = Path.cwd()
     with opened(env) as run:
-        entry = choose(entry, folder, version, run.catalog)
+        entry, version = choose(entry, folder, version, run.catalog)
         stored = run.catalog.stored(entry)
         output = [each.described() for each in stored.lineage] if stored else []
         if down:
@@ -265,8 +268,7 @@ def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
     """Say by what the results of two runs differ: ONE and OTHER are ids of runs, which are names of versions."""
     with opened(env) as run:
         versions = Archive(run.catalog).versions()
-    existing = {each.version for each in versions if each.version}
-    existing |= {each.stored.run for each in versions if each.stored and each.stored.run}
+    existing = {run_id for each in versions if each.stored for run_id in (each.version, each.stored.run) if run_id}
     for run_id in (one, other):
         require_run(run_id, existing)
     output = {}
@@ -293,7 +295,7 @@ def newest_until(run_id: str, entry: str, versions: Sequence[ArchivedVersion]) -
     click.option(
         "--keep", type=click.IntRange(min=1), required=True, help="Number of newest versions of each entry to keep."
     ),
-    click.option("--yes", is_flag=True, help="Remove them; else they are listed alone."),
+    yes_option,
 )
 def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> None:
     """Remove versions that are neither among the newest nor in use by an alias."""
@@ -308,22 +310,39 @@ def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> Non
             for each in [*of_entry][keep:]
             if (entry, each.version) not in in_use
         ]
-        if yes:
-            lock_data(run)
-            try:
-                archive.erase([each.address for each in removed], in_use)
-            except (ValueError, OSError) as error:
-                raise RunRefusedError(str(error)) from error
-            prune(run.data / FOLDER / LINEAGE, states_in_records(run))
-    output = [{"entry": each.entry, "version": each.version, "address": each.address} for each in removed]
-    said = f"{len(removed)} versions {'are removed' if yes else 'would go: add --yes to remove them'}."
-    lines = [*(each.address for each in removed), said]
-    echo({"removed" if yes else "would_remove": output}, lines, as_json)
+        output, lines = remove(removed, in_use, yes, run)
+    echo(output, lines, as_json)
+
+
+@command("erase", entry_argument, version_option, yes_option)
+def erase_results(entry: str, version: str | None, yes: bool, env: str | None, as_json: bool) -> None:
+    """Remove the data of ENTRY, or of a file of it, and all that was made of them, with a certificate.
+
+    Of raw data, this is what was made of their earlier states: their owner edits or removes them before.
+    """
+    folder = Path.cwd()
+    with opened(env) as run:
+        removed = find_results(*choose(entry, folder, version, run.catalog), run)
+        output, lines = remove(removed, run.aliases.versions_in_use(run.catalog), yes, run)
+    echo(output, lines, as_json)
+
+
+def remove(
+    removed: Sequence[ArchivedVersion], in_use: Collection[tuple[str, str]], yes: bool, run: Run
+) -> tuple[dict[str, Any], list[str]]:
+    """Remove stored data if they are to be, and the lineage that no record names any more; return what to print."""
+    said = f"{len(removed)} versions would go: add --yes to remove them."
+    if yes:
+        lock_data(run)
+        said = f"{len(removed)} versions are removed, see {erase(removed, in_use, run.data / CERTIFICATES, run)}."
+        prune(run.data / FOLDER / LINEAGE, states_in_records(run))
+    output = {"removed" if yes else "would_remove": [described(each) for each in removed]}
+    return output, [*(each.address for each in removed), said]
 
 
 def states_in_records(run: Run) -> set[str]:
     """Return the ids of the states that results were made of by their records, in the data folder or elsewhere."""
-    stored = [each for _, each in stored_results(run.catalog)]
+    stored = [each.stored for each in stored_results(run.catalog)]
     # A record may also be of another environment, whose catalog has other entries.
     files = [*run.data.rglob(f"*{RECORD}"), *(run.data / FOLDER).glob("*.json")]
     read = [parse_version(file.read_bytes(), file.parent.name, file.parent) for file in files]

@@ -236,6 +236,12 @@ def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
     return catalog.raw_digests[name]
 
 
+def present_content(name: str, catalog: AtomicCatalog) -> str:
+    """Return the digest of the data that would be loaded."""
+    stored = catalog.stored(name)
+    return stored.content if stored else digest_of_input(name, catalog)
+
+
 def code_of_dataset(dataset: AbstractDataset | None, entry: Mapping[str, Any], values: Collection[str] = ()) -> str:
     """Return the digest of the project's code that loads and saves an entry, such as its type and its validator."""
     packages = project_packages()

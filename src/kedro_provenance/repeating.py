@@ -27,7 +27,7 @@ class Repetition:
 
 def repetition_of(past: str, run: Run) -> Repetition:
     """Return how to make the results of a past run again; raise RunRefusedError for what differs and cannot be had."""
-    results = [*stored_results(run.catalog)]
+    results = [(each.entry, each.stored) for each in stored_results(run.catalog) if each.stored]
     made = {name: stored for name, stored in results if stored.run == past and stored.recipe}
     require_run(past, {stored.run for _, stored in results if stored.run})
     recipes = {stored.recipe.node: stored.recipe for stored in made.values() if stored.recipe}

@@ -12,7 +12,7 @@ from kedro.runner.task import Task
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.datasets import is_in_memory, is_scratch
 from kedro_provenance.kedro_internals import NodeByNodeRunner
-from kedro_provenance.plan import is_untracked, leaves_nothing, reasons_to_run, recipe_of, version_by
+from kedro_provenance.plan import is_untracked, reasons_to_run, recipe_of, version_by
 from kedro_provenance.project import of_hooks
 from kedro_provenance.recipe import Recipe, StoredVersion
 
@@ -48,7 +48,7 @@ class IncrementalRunner(NodeByNodeRunner):
         self.keeps = only_missing_outputs or catalog.resumes
         catalog.read = {name for node in pipeline.nodes for name in node.inputs}
         self._makers = {name: node for node in pipeline.nodes for name in node.outputs}
-        self._kept = dict[str, list[str]]()
+        self._kept = list[str]()
         try:
             return super().run(pipeline, catalog, hook_manager, run_id)
         finally:
@@ -77,13 +77,13 @@ class IncrementalRunner(NodeByNodeRunner):
         """Run a node, keep its outputs, or reuse earlier ones."""
         node = task.node
         if self.keeps and node.name in catalog.fitting:  # no node that it reads from runs either
-            self._keep(node, catalog)
+            self._kept.append(node.name)
             return finish(node, catalog)
         recipe = recipe_of(node, catalog)
         reasons = list(dict.fromkeys(reasons_to_run(node, catalog, recipe=recipe))) if self.keeps else []
         if self.keeps and not reasons:
             announce(node, catalog, version_by(recipe, catalog, task.run_id))
-            self._keep(node, catalog)
+            self._kept.append(node.name)
         elif self.keeps and (made := self.made_before(node, catalog, recipe)):
             self._tell_kept()
             logger.info("%s is not run: what it left before, by the same recipe, is taken.", node.name)
@@ -95,20 +95,11 @@ class IncrementalRunner(NodeByNodeRunner):
             self.execute(task, catalog, version_by(recipe, catalog, task.run_id))
         finish(node, catalog)
 
-    def _keep(self, node: Node, catalog: AtomicCatalog) -> None:
-        if not leaves_nothing(node, catalog):
-            sentence = "Kept, as what was left fits"
-        elif catalog.read.isdisjoint(node.outputs):
-            sentence = "Not run, as what was read is as it was"
-        else:
-            sentence = "Run only if a node that runs reads what is held in memory"
-        self._kept.setdefault(sentence, []).append(node.name)
-
     def _tell_kept(self) -> None:
-        """Log the nodes that were kept since the last one that ran: a line for each of hundreds takes a while."""
-        for sentence, names in self._kept.items():
-            logger.info("%s: %s.", sentence, ", ".join(names))
-        self._kept.clear()
+        """Log the nodes that were not run since the last one that ran: a line for each of hundreds takes a while."""
+        if self._kept:
+            logger.info("Not run, as nothing requires it: %s.", ", ".join(self._kept))
+            self._kept.clear()
 
     def execute(self, task: Task, catalog: AtomicCatalog, version: StoredVersion) -> None:
         """Run a node after those whose outputs in memory it reads, if they have not run yet."""

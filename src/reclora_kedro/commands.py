@@ -4,12 +4,10 @@ A study runs the project once per cell before its own nodes tabulate the results
 events once its nodes have made everything in use without the users.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -23,8 +21,8 @@ from kedro.pipeline import Pipeline
 
 from codeprint.files import private_cache
 from kedro_provenance.archive import Archive
+from kedro_provenance.erasure import begin_certificate, finish_certificate, removed_by
 from kedro_provenance.failures import RunRefusedError
-from kedro_provenance.files.atomic import atomic_file
 from kedro_provenance.files.scratch import remove_abandoned
 from kedro_provenance.files.storage import is_remote, storage_options
 from kedro_provenance.lock import lock_data
@@ -39,8 +37,7 @@ from reclora_kedro.pipelines.served_project import ServedProject
 from reclora_kedro.recommendation.delivery import list_table
 from reclora_kedro.serving.journal_databases import erase_events
 from reclora_kedro.terminal import show
-from reclora_kedro.update import certificate
-from reclora_kedro.update.remains import Forgotten, files_that_name
+from reclora_kedro.update.remains import NOT_REACHED, Forgotten, files_that_name, made_again
 
 logger = logging.getLogger(__name__)
 
@@ -177,18 +174,9 @@ def _erase(run: Run) -> None:
         if catalog.exists("learned_weights"):
             catalog.save("learned_weights", {})  # which are learned again, from the others
         addresses, in_use = catalog.load("versions_to_erase"), catalog.load("champion")["versions"]
-        done |= certificate.describe_erasure(archive.versions(), addresses, in_use)
-        now = datetime.now(UTC)
-        file = run.data / CERTIFICATES / f"{now:%Y-%m-%dT%H.%M.%S.%fZ}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        certified: dict[str, Any] = {
-            "time": now.isoformat(timespec="seconds"),
-            "environment": run.env,
-            "code": run.revision,
-        }
-        certified |= {name: run.parameters["forget"][name] for name in ("erase", "retrain")}
-        certified |= {"users": len(users), "finished": False} | done
-        _write(file, certified)  # so that of a run that is killed while it erases, the record remains
+        done |= {name: run.parameters["forget"][name] for name in ("erase", "retrain")}
+        done |= {"versions_in_use": in_use, "made_again": made_again(archive.versions(), in_use), "users": len(users)}
+        file = begin_certificate(run.data / CERTIFICATES, run, archive.at(addresses), **done)
         archive.erase(addresses, in_use.items())
         remove_abandoned()  # temporary files of killed runs
         found, places = _search(run, archive)
@@ -197,13 +185,7 @@ def _erase(run: Run) -> None:
             for name in records:
                 (run.project / name).unlink()
                 del found[name]
-        certified |= {
-            "finished": True,
-            "searched": places,
-            "not_reached": certificate.NOT_REACHED,
-            "still_there": found,
-        }
-        _write(file, certificate.sealed(certified))
+        finish_certificate(file, searched=places, not_reached=NOT_REACHED, still_there=found)
     except (ValueError, OSError, DatasetError) as error:
         raise RunRefusedError(
             f"The users are forgotten in what is in use, but not all that should be erased was: {error} Type the "
@@ -213,17 +195,12 @@ def _erase(run: Run) -> None:
     logger.log(level, "%d files or tables still name a forgotten user or cannot be read: see %s.", len(found), file)
 
 
-def _write(file: Path, certified: dict[str, Any]) -> None:
-    atomic_file(file, json.dumps(certified, indent=1).encode())
-
-
 def _search(run: Run, archive: Archive) -> tuple[dict[str, str], list[str]]:
     """Search all that the project keeps for the users by content; return what names them, and where was searched."""
     forgotten = Forgotten.from_versions(run.parameters["forget"]["users"], [], pl.Series(dtype=pl.String))
-    certificates = sorted((run.data / CERTIFICATES).glob("*.json"))
-    erased = certificate.erased_contents(json.loads(file.read_bytes()) for file in certificates)
     found, places = dict[str, str](), list[str]()
-    erased -= {each.content for each in archive.versions()}  # made again, and equal
+    made = {each.content for each in archive.versions()}  # some of it again, and equal
+    erased = {each["content"] for each in removed_by(run.data / CERTIFICATES)} - made - {""}
     for address, options in _places(run):
         if not any(Path(address).is_relative_to(place) for place in places if not is_remote(place)):
             found |= files_that_name(address, options, forgotten, erased)

@@ -8,13 +8,15 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from hatchling.builders.wheel import WheelBuilder
 from kedro.pipeline import Node, Pipeline
 from kedro_viz.api.rest.responses.run_events import transform_events_to_structured_format
 
 from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.files.digests import digest
 from kedro_provenance.repeating import with_makers
-from small_project import by_kedro, by_settings, commanded, edit, make_project, ran
+from small_project import by_kedro, by_settings, commanded, edit, erase_and_die, make_project, ran
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,6 +155,84 @@ def test_gc_removes_the_lineage_that_no_record_names(tmp_path):
     ran(commanded, folder, "gc --keep 1 --yes")
     assert {*lineage.iterdir()} == after
     assert ran(by_settings, folder, only_missing_outputs=True) == []
+
+
+ERASE = "erase data/01_raw/orders.csv"
+
+
+def contents(folder):
+    """All files of the data by path, without records and certificates, which change with what they tell of."""
+    files = (file for file in (folder / "data").rglob("*") if file.is_file() and "provenance" not in str(file))
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files if not file.name.startswith(".run")}
+
+
+@pytest.mark.parametrize("kind", ["versions", "files", "memory", "cached"])
+def test_erase_removes_what_was_made_of_earlier_data_and_nothing_else(tmp_path, kind):
+    folder = make_project(tmp_path, kind)
+    (folder / "conf/base/globals.yml").write_text(f"cache: {tmp_path}/data/cache\n")
+    assert ran(by_settings, folder) == ["clean", "total"]
+    assert ran(commanded, folder, f"{ERASE} --json") == [{"would_remove": []}]  # what is now is its owner's
+    before = contents(folder)
+    edit(folder, "data/01_raw/orders.csv", "2,5", "2,6.4")
+    if kind in ("versions", "memory"):
+        assert ran(by_settings, folder, only_missing_outputs=True) == ["clean", "total"]
+    after = contents(folder)
+    listed, preview = ran(commanded, folder, f"{ERASE} --json", ERASE)
+    assert contents(folder) == after
+    assert "would go: add --yes" in preview
+    for _ in range(2):
+        assert ran(erase_and_die, folder, f"{ERASE} --yes", 1) is None
+    [said] = ran(commanded, folder, f"{ERASE} --yes --json")
+    left = contents(folder)
+    of_now = {"data/01_raw/orders.csv": after["data/01_raw/orders.csv"]}
+    of_now |= {name: content for name, content in after.items() if name not in before}
+    assert left == of_now
+    assert {each["entry"] for each in listed["would_remove"]} >= {"totals"}
+    certificates = [json.loads(file.read_bytes()) for file in sorted(folder.glob("data/.provenance/erased/*.json"))]
+    assert [each["finished"] for each in certificates] == [False, False, True]
+    assert {each["address"] for each in certificates[0]["removed"]} == {
+        each["address"] for each in listed["would_remove"]
+    }
+    assert certificates[-1]["removed"] == said["removed"]
+    assert certificates[-1].pop("digest_of_the_above") == digest(certificates[-1])
+    assert ran(commanded, folder, f"{ERASE} --json") == [{"would_remove": []}]
+    again = ran(by_settings, folder, only_missing_outputs=True)
+    assert again == ([] if kind in ("versions", "memory") else ["clean", "total"])
+
+
+def test_erase_of_a_version_takes_along_what_was_made_of_it(tmp_path):
+    folder = make_project(tmp_path)
+    assert ran(by_settings, folder) == ["clean", "total"]
+    edit(folder, "conf/base/parameters.yml", "1.2", "2")
+    assert ran(by_settings, folder, only_missing_outputs=True) == ["total"]
+    edit(folder, "data/01_raw/orders.csv", "2,5", "2,6.4")
+    assert ran(by_settings, folder, only_missing_outputs=True) == ["clean", "total"]
+    [first, second, third] = sorted(path.name for path in (folder / "data/03_primary/totals.parquet").iterdir())
+    listed, of_totals, unknown = ran(
+        commanded, folder,
+        f"erase cleaned --version {first} --json", f"erase totals --version {second} --yes --json", "erase sums",
+    )  # fmt: skip
+    assert {(each["entry"], each["version"]) for each in listed["would_remove"]} == {
+        ("cleaned", first), ("totals", first), ("totals", second)
+    }  # fmt: skip
+    assert [(each["entry"], each["version"]) for each in of_totals["removed"]] == [("totals", second)]
+    assert "sums is neither an entry of the catalog nor a file" in unknown
+    assert sorted(path.name for path in (folder / "data/03_primary/totals.parquet").iterdir()) == [first, third]
+    [of_cleaned] = ran(commanded, folder, "erase cleaned --yes --json")
+    assert {each["entry"] for each in of_cleaned["removed"]} == {"cleaned", "totals"}
+    assert [*contents(folder)] == ["data/01_raw/orders.csv"]
+
+
+def test_erase_refuses_before_it_removes_anything(tmp_path):
+    folder = make_project(tmp_path, "table")
+    assert ran(by_settings, folder) == ["clean", "total"]
+    edit(folder, "data/01_raw/orders.csv", "2,5", "2,6.4")
+    before = contents(folder)
+    [refused] = ran(commanded, folder, f"{ERASE} --yes")
+    assert "cleaned lies in no local file: remove it there" in refused
+    assert "Nothing was erased." in refused
+    assert contents(folder) == before
+    assert not (folder / "data/.provenance/erased").exists()
 
 
 RUN = """

@@ -89,7 +89,7 @@ def forget_and_die_at(project, user, place):
     """Forget a user and erase, in a process that is killed at one of these places."""
     if place.startswith("erasing"):
         return forget_and_die(project, user, int(place.removeprefix("erasing ")))
-    save, erase, write = AtomicCatalog.save, commands.erase_events, commands._write
+    save, erase = AtomicCatalog.save, commands.erase_events
 
     def save_or_die(catalog, name, data):
         if name == place:
@@ -100,16 +100,14 @@ def forget_and_die_at(project, user, place):
         erase(*arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def write_or_die(file, certificate):
-        if certificate["finished"]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        write(file, certificate)
+    def finish_and_die(*arguments, **said):
+        os.kill(os.getpid(), signal.SIGKILL)
 
     AtomicCatalog.save = save_or_die
     if place == "journal":
         commands.erase_events = erase_and_die
     if place == "certificate":
-        commands._write = write_or_die
+        commands.finish_certificate = finish_and_die
     kedro_command(commands.forget, project, {"forget": {"users": [user], "erase": True}})
 
 

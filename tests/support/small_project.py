@@ -231,6 +231,25 @@ def commanded(folder, *commands):
     return said
 
 
+def erase_and_die(folder, command, number):
+    """A command that erases, in a process that is killed while the data with this number are half erased."""
+    from kedro_provenance import archive
+
+    left = [number]
+
+    def die(removed):
+        left[0] -= 1
+        if not left[0]:
+            hidden = removed.with_name(f".unfinished-kedro-{socket.gethostname()}-{os.getpid()}-x")
+            hidden.mkdir()
+            removed.rename(hidden / removed.name)
+            os.kill(os.getpid(), signal.SIGKILL)
+        remove(removed)
+
+    remove, archive.remove_folder = archive.remove_folder, die
+    commanded(folder, command)
+
+
 def by_server(folder, *requests):
     """The server of `kedro server start`, and requests of runs one after the other."""
     import json

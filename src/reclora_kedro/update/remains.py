@@ -48,6 +48,15 @@ TEXTS = (".html", ".txt", ".md", ".log")
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z", ".pkl", ".pickle", ".joblib")
 """Suffixes of files whose content cannot be searched."""
 SQLITE = b"SQLite format 3\0"
+NOT_REACHED = (
+    "backups, and versions that an object storage keeps of removed objects",
+    "exports and copies that left the folders, databases and storages that were searched",
+    "caches of other machines",
+    "experiment tracking on a server, and weights of earlier models there",
+    "raw tables in databases, which are only read",
+    "the history of the terminal in which the id was typed",
+)
+"""What the command cannot look into."""
 
 
 @dataclass(frozen=True)
@@ -255,9 +264,15 @@ class ForgetReport(TypedDict):
     traces: list[dict[str, Any]]
 
 
-def described(version: ArchivedVersion) -> dict[str, Any]:
-    """Return entry, version (None for a file that has none), address and digest of the content of a stored version."""
-    return {name: getattr(version, name) for name in ("entry", "version", "address", "content")}
+def made_again(before: Iterable[ArchivedVersion], in_use: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the versions that the current model names, by entry, with digests of these and of the ones before."""
+    existing = sorted((str(each.version), each.entry, each.content) for each in before if each.version)
+    earlier = {entry: content for version, entry, content in existing if version < in_use.get(entry, "")}
+    return [
+        {"entry": entry, "version": version, "digest_before": earlier.get(entry), "digest_after": content}
+        for version, entry, content in existing
+        if in_use.get(entry) == version
+    ]
 
 
 OUTCOMES = {

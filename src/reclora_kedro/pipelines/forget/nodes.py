@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from kedro_provenance.archive import Archive
+from kedro_provenance.erasure import described
 from reclora_kedro.current_model import TABLES, CurrentModel, ModelInHistory
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.records import Record
@@ -92,8 +93,8 @@ def find_remains(
     old = remains.models_that_name(model_history, erased, versions)
     report: ForgetReport = {
         "forgotten": len(forget.users),
-        "rows": [remains.described(version) for version in (*old, *left.rows)],
-        "traces": [remains.described(version) for version in left.traces],
+        "rows": [described(version) for version in (*old, *left.rows)],
+        "traces": [described(version) for version in left.traces],
     }
     addresses = [each["address"] for each in (*report["rows"], *(report["traces"] if forget.retrain else []))]
     return report, addresses if forget.erase else []
@@ -114,7 +115,7 @@ def name_current_model(
     """
     made = versions_in_use([*TABLES, *weights])
     versions = dict(sorted({**model_history[0]["versions"], **made}.items()))
-    archive.require_erasable(versions_to_erase, versions.items())
+    archive.require_erasable(archive.at(versions_to_erase), versions.items())
     decision = {"chosen": FORGOTTEN, "reason": "users were forgotten"}
     return CurrentModel(versions=versions, decision=decision, made_by=made["log"])
 
