@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from kedro_provenance.parameters import Block, Resource
 from reclora_extras.base_models.config import TuningConfig
 from reclora_extras.black_box.chat_api import USAGE
-from reclora_kedro.parameters import Count, NonNegative, Seed
+from reclora_kedro.parameters import Count, EachOnce, NonNegative, Seed
 
 RESERVED = {"trial", "auc", "model", "price", *USAGE, "prompt", "target", "verdict", "liked", "disliked", "statistics"}
 """Names that mean something else in a trial or in a template of a hint."""
@@ -47,7 +47,7 @@ class BlackBoxConfig(Block):
     search: SearchConfig
     knowledge: KnowledgeConfig | None
     rows: Count | None
-    beside: tuple[str, ...]
+    beside: Annotated[tuple[str, ...], EachOnce]
     price: PriceConfig
     seed: Seed
 
@@ -55,13 +55,6 @@ class BlackBoxConfig(Block):
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """Options of the search by name."""
         return {name: values for name, values in self.hints.items() if values is not None}
-
-    @field_validator("beside")
-    @classmethod
-    def _each_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(models)) < len(models):
-            raise ValueError(f"models are {', '.join(models)}: name each once")
-        return models
 
     @model_validator(mode="after")
     def _hints_name_templates(self) -> Self:
