@@ -64,7 +64,7 @@ def _copy_code(folder: Path) -> None:
     for name in ("conf", "src"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("local", "__pycache__"))
     (folder / "conf/local").mkdir()
-    (folder / "notebooks").mkdir()
+    shutil.copytree(ROOT / "notebooks/shop", folder / "notebooks/shop")
     for name in ("pyproject.toml", ".telemetry"):
         shutil.copy(ROOT / name, folder)
 

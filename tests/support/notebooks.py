@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ def code_of(notebook):
 
 def shown_by(notebook, project, **environment):
     """What the cells of a notebook show in a project, in its environment `test`."""
-    (project / "notebooks").mkdir(exist_ok=True)
+    shutil.copytree(notebook.parent / "shop", project / "notebooks/shop")
     shown = project / "notebooks/shown.txt"
     assert exit_code(_execute, code_of(notebook), shown, {"KEDRO_ENV": "test", **environment}) == 0
     return shown.read_text(encoding="utf-8")
