@@ -377,12 +377,13 @@ def test_what_cannot_be_a_request_is_refused(recommender):
             recommender.recommend(histories=histories)
 
 
-def test_the_examples_of_the_guide_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["guides/python.md", "start/coming-from.md"])
+def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ORDERED.write_csv("orders.csv")
     SOLD.write_csv("products.csv")
-    text = re.sub(r"^```.*$", "", (ROOT / "docs/guides/python.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    examples = doctest.DocTestParser().get_doctest(text, {}, "python.md", None, 0)
+    text = re.sub(r"^```.*$", "", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    examples = doctest.DocTestParser().get_doctest(text, {}, page, None, 0)
     assert len(examples.examples) > 5
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(examples).failed == 0
 

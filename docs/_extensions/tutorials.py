@@ -80,7 +80,8 @@ def _execute(path: Path, project: Path) -> None:
     os.environ |= {  # of the kernel, too
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "PLOTLY_RENDERER": "plotly_mimetype",
-        "COLUMNS": "100",
+        "COLUMNS": "120",  # a line per node, which is left out, fits in
+        "TQDM_DISABLE": "1",
         "PYTHONWARNINGS": "ignore:IProgress",
     }
     with _served(project) if path.stem == SERVED else nullcontext():
