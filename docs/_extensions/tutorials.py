@@ -29,7 +29,9 @@ BIN = Path(sys.executable).parent
 FIGURE = "application/vnd.plotly.v1+json"
 UNSTABLE = (
     re.compile(r"\x1b\[[0-9;]*m"),  # colours
-    re.compile(r"^\w+\.\w+ +[\d.]+ s  .*\n", re.MULTILINE),  # a line per node
+    re.compile(r"\r(?=\n)"),  # of terminals
+    re.compile(r"^(?:.*\r)?\w+: +\d+%\|.*\n", re.MULTILINE),  # bars of progress
+    re.compile(r"^\w+\.\w+ +[\d.]+ s  .*\n(?:[a-z_, .]+\n)*", re.MULTILINE),  # a line per node, and where it goes on
     re.compile(r"(?<=successfully) in [\d.]+ sec"),
     re.compile(r"[ \t]+$", re.MULTILINE),
 )
@@ -80,8 +82,7 @@ def _execute(path: Path, project: Path) -> None:
     os.environ |= {  # of the kernel, too
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "PLOTLY_RENDERER": "plotly_mimetype",
-        "COLUMNS": "120",  # a line per node, which is left out, fits in
-        "TQDM_DISABLE": "1",
+        "COLUMNS": "100",
         "PYTHONWARNINGS": "ignore:IProgress",
     }
     with _served(project) if path.stem == SERVED else nullcontext():
