@@ -30,7 +30,7 @@ FIGURE = "application/vnd.plotly.v1+json"
 UNSTABLE = (
     re.compile(r"\x1b\[[0-9;]*m"),  # colours
     re.compile(r"\r(?=\n)"),  # of terminals
-    re.compile(r"^(?:.*\r)?\w+: +\d+%\|.*\n", re.MULTILINE),  # bars of progress
+    re.compile(r"(?:\r?\w+: +\d+%\|[^\r\n]*/s\]\r?)+\n?"),  # bars of progress
     re.compile(r"^\w+\.\w+ +[\d.]+ s  .*\n(?:[a-z_, .]+\n)*", re.MULTILINE),  # a line per node, and where it goes on
     re.compile(r"(?<=successfully) in [\d.]+ sec"),
     re.compile(r"[ \t]+$", re.MULTILINE),
