@@ -13,8 +13,10 @@ numbers = count(1)
 def serve():
     """Serve an empty storage from a thread of this process; its address."""
     from moto.server import ThreadedMotoServer
+    from werkzeug.serving import WSGIRequestHandler
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line per request
+    WSGIRequestHandler.protocol_version = "HTTP/1.1"  # connections are kept, as a real storage does
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
