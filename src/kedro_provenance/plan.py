@@ -139,8 +139,7 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
     if inspect.isgeneratorfunction(node.func):
         uncertain = (*uncertain, "its function yields its outputs in parts, of which some may be missing")
     never_again = of_this_process() if code.uncertain else None
-    in_order = [node.inputs, node.outputs]
-    called = [code.digest, around.digest, never_again, *in_order, *names_in_dicts(node)]
+    called = [code.digest, around.digest, never_again, node.inputs, node.outputs, *names_in_dicts(node)]
     parts = shortened({**code.parts, **around.parts})
     return Recipe(node.name, digest(called), parameters, inputs, entries, parts, uncertain)
 

@@ -78,9 +78,8 @@ class StoredVersion:
 
     def recorded(self) -> dict[str, Any]:
         """Return what a record says of it: nothing of where it lies."""
-        recipe = self.recipe and {each.name: getattr(self.recipe, each.name) for each in fields(Recipe)}
-        own = {each.name: getattr(self, each.name) for each in fields(self)} | {"recipe": recipe}
-        return {name: value for name, value in own.items() if name not in UNRECORDED}
+        own = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in UNRECORDED}
+        return own | {"recipe": self.recipe and {each.name: getattr(self.recipe, each.name) for each in fields(Recipe)}}
 
     def to_json(self, place: Path | None = None, lineage: Path | None = None) -> bytes:
         """Return the record to store in `place`; without a folder for the lineage, it has the lineage itself."""

@@ -26,6 +26,8 @@ from reclora_kedro.parameters import Count
 from tutorials import code_hash
 from yaml_comments import CommentedYaml
 
+pytest.importorskip("reclora_extras", reason="the documentation tells of its pipelines, too")
+
 DOCS = ROOT / "docs"
 PAGES = [README, ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -160,6 +162,21 @@ def test_every_command_that_the_docs_name_is_there_with_its_options():
         count += 1
     assert "\n".join(wrong) == ""
     assert count > 150
+
+
+def test_an_hour_of_reading_names_files_that_are_there():
+    """Names without a folder are of the folder of the first one in their line, or lie in the package itself."""
+    package = ROOT / "src/reclora_kedro"
+    _, _, reading = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## An hour of reading")
+    lines = [re.findall(r"`([\w/]+\.py)`", line) for line in reading.splitlines() if line[:1].isdigit()]
+    assert len(lines) == 12
+    missing = [
+        name
+        for first, *others in lines
+        for name in (first, *others)
+        if not any((folder / name).exists() for folder in (package, (package / first).parent))
+    ]
+    assert not missing
 
 
 def test_every_file_that_the_docs_name_is_there():
