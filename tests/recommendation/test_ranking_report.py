@@ -39,4 +39,4 @@ def test_methods_are_shown_best_first_with_the_chosen_one_marked():
     assert re.search(r"fusion_lens .*chosen", text)
     assert "a linear model" in text
     verdict = finding_verdict(metrics, "fusion_lens")
-    assert verdict == "Found among the first 10 items of fusion_lens: 0.300 of likes; of popularity, 0.000."
+    assert verdict == "HR@10 of fusion_lens: 0.300; of popularity: 0.000."

@@ -106,7 +106,7 @@ def unread_prompts(attribution: Sequence[InputEffect]) -> list[str]:
 
 LABELS = {
     "lens": "click model of ids and histories",
-    "untrained": "the LLM as it comes",
+    "untrained": "the LLM without fine-tuning",
     "constant": "the share of likes in training, for every row",
 }
 """What models without a module are, in a few words."""

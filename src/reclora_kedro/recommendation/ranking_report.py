@@ -140,8 +140,8 @@ def finding_verdict(metrics: Sequence[RankingRow], chosen: str) -> str:
     best, k = by_model[chosen], metrics[0]["k"]
     beside = ""
     if "popularity" in by_model and chosen != "popularity":
-        beside = f"; of popularity, {formats.metric(by_model['popularity']['hit_rate'])}"
-    return f"Found among the first {k} items of {chosen}: {formats.metric(best['hit_rate'])} of likes{beside}."
+        beside = f"; of popularity: {formats.metric(by_model['popularity']['hit_rate'])}"
+    return f"HR@{k} of {chosen}: {formats.metric(best['hit_rate'])}{beside}."
 
 
 def backtest_tables(
