@@ -112,13 +112,24 @@ def test_candidates_are_of_each_user_and_items_have_values_of_fields():
     assert own.select("user_id", "item_id").rows() == [("K1", first[2]), *(("K7", item) for item in second[4:6])]
     visitors = recommender.recommend(histories=[[first[0]], []], candidates={1: [first[3]]})
     assert visitors.select("user_id", "item_id").rows() == [(1, first[3])]
-    coloured = THINGS.with_columns(colour=pl.col("title").str.split(" ").list.first())
-    filtered = fit_knn(LOG, coloured).recommend(["K1", "K7"], n=PRODUCTS, filter={"colour": ["red", "blue"]})
+    coloured = THINGS.with_columns(
+        colour=pl.col("title").str.split(" ").list.first(), price=pl.int_range(pl.len()) * 1.0
+    )
+    priced = fit_knn(LOG, coloured, columns={"price": {"from": "price", "kind": "number"}})
+    filtered = priced.recommend(["K1", "K7"], n=PRODUCTS, filter={"colour": ["red", "blue"]})
     assert {titles[item].split()[0] for item in filtered["item_id"]} == {"red", "blue"}
-    with pytest.raises(ValueError, match=r"filter\['colour'\] is no text field of the items: fields are none"):
+    of_price = priced.recommend(["K1", "K7"], n=PRODUCTS, filter={"price": {"max": 5}})
+    assert {*of_price["item_id"]} <= {*coloured.filter(pl.col("price") <= 5)["item_id"]}
+    assert of_price.height
+    both = priced.recommend(["K1", "K7"], n=PRODUCTS, filter={"colour": ["red", "blue"], "price": {"max": 5}})
+    assert {*both["item_id"]} == {*filtered["item_id"]} & {*of_price["item_id"]}
+    with pytest.raises(ValueError, match=r"filter names 'colour': text fields of the items are none"):
         recommender.recommend("K1", filter={"colour": ["red"]})
-    with pytest.raises(ValueError, match=r"filter\['colour'\] is 'red': fields are colour, each with a list of values"):
-        fit_knn(LOG, coloured).recommend("K1", filter={"colour": "red"})
+    with pytest.raises(ValueError, match=r"filter names 'price': text fields of the items are colour.*bounds"):
+        priced.recommend("K1", filter={"price": ["5"]})
+    for unfit in ("red", {"least": 5}):
+        with pytest.raises(ValueError, match=r"filter\.colour"):
+            priced.recommend("K1", filter={"colour": unfit})
 
 
 def test_rows_are_in_their_order_without_times_and_every_row_is_a_like():

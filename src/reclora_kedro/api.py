@@ -33,7 +33,7 @@ from reclora_kedro.errors import Column, GiveTable, Loading, NameColumn, NameIds
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metric import columns_of
 from reclora_kedro.history.config import CO_OCCURRENCE, SENTENCE_ENCODER, TFIDF, HistoryConfig, ItemEmbeddingConfig
-from reclora_kedro.history.fields import describe_items, field_names, items_with
+from reclora_kedro.history.fields import Values, check_values, describe_items, items_with
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.history.suiting import suiting_settings
@@ -114,6 +114,12 @@ def words_of_scripts(term: Term) -> str:
         case Value(value):
             return reprlib.repr(value)
     return str(term)
+
+
+class Filter(Block):
+    """Values of the items that may be recommended."""
+
+    filter: Values
 
 
 class Recommender(FittedRecommender):
@@ -203,7 +209,7 @@ class Recommender(FittedRecommender):
         histories: Sequence[Sequence[Any]] | None = None,
         exclude: Iterable[Any] | None = None,
         candidates: Iterable[Any] | Mapping[Any, Iterable[Any]] | None = None,
-        filter: Mapping[str, Sequence[str]] | None = None,
+        filter: Values | None = None,
         repeat: bool | None = None,
     ) -> pl.DataFrame:
         """Recommend items to users now, as the pipeline does.
@@ -215,8 +221,8 @@ class Recommender(FittedRecommender):
                 order. Here and below, a warning names unknown items, which are left out.
             exclude: ids of further items that nobody may get.
             candidates: ids of the only items to recommend, to all or, in a dict, to each user; others get none.
-            filter: values of text fields of the items, such as ``{"genres": ["Comedy", "Drama"]}``: recommended items
-                have at least one of each field.
+            filter: values of fields of the items, such as ``{"genres": ["Comedy", "Drama"], "price": {"max": 20}}``:
+                recommended items have one of each field.
             repeat: whether items that a user took may be recommended; None as in the settings.
 
         Returns:
@@ -240,7 +246,9 @@ class Recommender(FittedRecommender):
         asked = requested["user_id"].to_list()
         allowed = None if candidates is None else _items_by_user(self.log, candidates, asked)
         if filter is not None:
-            suitable = _suitable(self.log.items, filter)
+            values = _validated(Filter, {"recommend": {"filter": filter}}, "recommend").filter
+            check_values(values, self.log.items, "filter")
+            suitable = items_with(self.log.items, values)
             of_each = dict.fromkeys(asked, np.arange(len(suitable))) if allowed is None else allowed
             allowed = {user: items[suitable[items]] for user, items in of_each.items()}
         delivery = Delivery(
@@ -565,18 +573,6 @@ def _items_by_user(log: InteractionLog, candidates: Any, users: Sequence[Any]) -
         known = [user] if user in asked else log.find_users([user])["user_id"].to_list()
         own |= dict.fromkeys(known, _item_indices(log, items, "candidates"))
     return own
-
-
-def _suitable(items: pl.DataFrame, values: Mapping[str, Sequence[str]]) -> np.ndarray:
-    """Return whether items have the values of a filter, (items,); raise a Fault for a wrong one."""
-    fields = field_names(items)
-    for name, wanted in values.items():
-        if name not in fields or isinstance(wanted, str):
-            found = "is no text field of the items" if name not in fields else f"is {wanted!r}"
-            raise Fault(
-                f"filter[{name!r}]", found, f"fields are {', '.join(fields) or 'none'}, each with a list of values"
-            )
-    return items_with(items, values)
 
 
 def _require_length(name: str, length: int) -> None:

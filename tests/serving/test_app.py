@@ -653,6 +653,7 @@ WRONG = [
     ("POST", "/score", {"user": "1", "items": ["07"]}, 422, "/items/0 is '07'"),
     ("POST", "/events", {"events": [{"user": "1", "item": "07", "rating": 4}]}, 422, "write 7"),
     ("POST", "/recommend", {"user": "1", "filter": {"genre": ["Drama"]}}, 422, "Did you mean genres"),
+    ("POST", "/recommend", {"user": "1", "filter": {"genres": {"max": 3}}}, 422, "numbers of the items are none"),
     ("POST", "/recommend", {"user": "1", "model": "llm"}, 422, "service.variant"),
     ("POST", "/recommend", {"user": "1", "n": 5000}, 422, "at most 1,000"),
     ("POST", "/score", {"user": "111", "items": ["1"]}, 404, "Did you mean 11"),

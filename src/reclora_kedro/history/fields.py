@@ -5,7 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
+from kedro_provenance.errors import Fault
+from kedro_provenance.parameters import Block
 from reclora_kedro.ingestion.config import FREE_TEXT
+from reclora_kedro.parameters import Real
+
+MAX = float(np.finfo(float).max)
 
 
 def field_names(table: pl.DataFrame) -> list[str]:
@@ -19,18 +24,46 @@ def field_names(table: pl.DataFrame) -> list[str]:
     return [name for name, dtype in table.schema.items() if name not in fixed and dtype == pl.String]
 
 
-def items_with(items: pl.DataFrame, values: Mapping[str, Sequence[str]]) -> np.ndarray:
-    """Return whether items have at least one of the values of each text field, (items,); fields list theirs by commas.
+class Range(Block):
+    """Bounds of a number, both included."""
+
+    min: Real = -MAX
+    max: Real = MAX
+
+    def __str__(self) -> str:
+        return f"from {self.min:g} to {self.max:g}"
+
+
+Values = Mapping[str, Sequence[str] | Range]
+"""Values of fields of items, of which they have one of each: of a text field a list, of a number its bounds."""
+
+
+def items_with(items: pl.DataFrame, values: Values) -> np.ndarray:
+    """Return whether items have one of the values of each field, (items,); text fields list theirs by commas.
 
     Examples:
-        >>> items_with(pl.DataFrame({"genres": ["Crime, Drama", "Comedy", None]}), {"genres": ["Drama", "War"]})
+        >>> items = pl.DataFrame({"genres": ["Crime, Drama", "Drama", None], "price": [9.5, None, 2.0]})
+        >>> items_with(items, {"genres": ("Drama", "War"), "price": Range(min=5)})
         array([ True, False, False])
     """
     conditions = [
-        pl.col(field).str.split(",").list.eval(pl.element().str.strip_chars().is_in([*wanted])).list.any()
+        pl.col(field).is_between(wanted.min, wanted.max)
+        if isinstance(wanted, Range)
+        else pl.col(field).str.split(",").list.eval(pl.element().str.strip_chars().is_in([*wanted])).list.any()
         for field, wanted in values.items()
     ]
     return items.select(pl.all_horizontal(conditions).fill_null(False)).to_series().to_numpy()
+
+
+def check_values(values: Values, items: pl.DataFrame, subject: str) -> None:
+    """Raise a Fault for a field that items lack, or that is of the other kind."""
+    for name, wanted in values.items():
+        is_number = isinstance(wanted, Range)
+        known = number_names(items) if is_number else field_names(items)
+        if name not in known:
+            expected = f"{'numbers' if is_number else 'text fields'} of the items are {', '.join(known) or 'none'}"
+            advice = "Name one of them; numbers have bounds, such as {max: 20}, and text fields lists of values"
+            raise Fault(subject, f"names {name!r}", expected, advice)
 
 
 def number_names(table: pl.DataFrame) -> list[str]:

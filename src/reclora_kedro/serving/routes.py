@@ -20,7 +20,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 
 from kedro_provenance.errors import Fault, Value, quoted_value
 from reclora_kedro.candidates.moments import NO_ITEM
-from reclora_kedro.history.fields import field_names, items_with, number_names
+from reclora_kedro.history.fields import Values, check_values, field_names, items_with, number_names
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
 from reclora_kedro.ingestion.plausible_times import believed_seconds
 from reclora_kedro.recommendation.visitors import lists_after_one
@@ -371,7 +371,7 @@ class Routes:
             items=None if candidates is None else _known_items(now.live, candidates, f"{within}/candidates"),
             n=body.n,
             excluded=_known_items(now.live, body.exclude, f"{within}/exclude"),
-            allowed=_allowed(now.log.items, body.filter),
+            allowed=_allowed(now.log.items, body.filter, f"{within}/filter"),
             include_seen=body.include_seen,
             explain=body.explain,
             model=model,
@@ -500,9 +500,14 @@ def _require_as_written(where: str, text: str, kind: pl.DataType) -> None:
         raise _wrong(where, text, error.expected) from error
 
 
-def _allowed(items: pl.DataFrame, values: Mapping[str, list[str]]) -> np.ndarray | None:
-    if unknown_fields := [name for name in values if name not in field_names(items)]:
-        raise unknown("field", unknown_fields[0], field_names(items), 422)
+def _allowed(items: pl.DataFrame, values: Values, where: str) -> np.ndarray | None:
+    fields = [*field_names(items), *number_names(items)]
+    if unknown_fields := [name for name in values if name not in fields]:
+        raise unknown("field", unknown_fields[0], fields, 422)
+    try:
+        check_values(values, items, where)
+    except Fault as fault:
+        raise invalid_request(fault) from fault
     return items_with(items, values) if values else None
 
 

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from reclora_kedro.history.fields import Range
 from reclora_kedro.ingestion.ids import MAX_LENGTH, id_text
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.models import Fallback
@@ -111,7 +112,7 @@ class Recommend(OfOneUser):
     n: int = Field(10, ge=1, description="most items")
     candidates: list[Id] | None = Field(None, min_length=1, description="items to choose from; the service finds them")
     exclude: list[Id] = Field([], description="items to leave out")
-    filter: dict[Id, list[Id]] = Field({}, description="by field of the items, values of which they have at least one")
+    filter: dict[Id, list[Id] | Range] = Field({}, description="by field of the items, values, of which they have one")
     include_seen: bool = Field(False, description="whether items that the user took already may be recommended")
 
 
