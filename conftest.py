@@ -23,12 +23,18 @@ gc.disable()
 gc.set_threshold(10_000, 20, 50)
 
 
+def end_soon(*_):
+    """End as at Ctrl-C, but after 20 s at the latest: a test may wait for threads that only its own end would stop."""
+    signal.alarm(20)
+    raise KeyboardInterrupt
+
+
 def pytest_configure(config):
     """Have the process that hands out the files start the server of processes; end at a signal as at Ctrl-C.
 
     So fixtures remove their servers, and their folders, also when `make test` is told to end.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, end_soon)
     if not hasattr(config, "workerinput") and config.option.numprocesses:
         from fork_server import start_server
 
