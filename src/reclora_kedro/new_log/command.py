@@ -57,7 +57,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     if found is None:
         LOGGING.configure(yaml.safe_load((project / "conf/logging.yml").read_text(encoding="utf-8")))
         click.echo(f"{project} is a project now: conf/ has its settings, data/ will have its results.")
-    click.echo(f"conf/{folder.name} is written, by these guesses; correct there what is wrong.\n")
+    click.echo(f"conf/{folder.name} was written from these guesses; correct what is wrong there.\n")
     formatter = click.HelpFormatter(width=100)
     formatter.write_dl(environment.description(guessed))
     click.echo(formatter.getvalue())
