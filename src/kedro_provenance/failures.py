@@ -114,7 +114,7 @@ def how_to_make(names: Iterable[str], when: str, env: str | None) -> Iterator[st
     """Yield the command that makes catalog entries ("first" or "again"); a name may lack the entry's namespace."""
     pipelines.set_requested(None)  # all of them, to see which ones make the entries
     try:
-        every = pipelines.items()
+        every = sorted(pipelines.items(), key=lambda each: -len(each[1].nodes))  # the smallest that makes one is named
     except NameRefusedError as error:  # of a step that the run has nothing to do with
         yield f"Which command makes them will be said here when this is right: {error}"
         return
