@@ -74,7 +74,7 @@ def variants(
     training: Training, config: RecommendationConfig, configs: Configs, likes: ValidationLikes
 ) -> Iterator[tuple[str, FittedRecommender]]:
     """Yield the recommender of each row with its name."""
-    rules, live = config.rules(training.log.items), config.protocol == "live"
+    rules, live = config.rules_of(training.log.items), config.protocol == "live"
     has_texts = describe_items(training.log.items) != training.log.items["item_id"].cast(pl.String).to_list()
 
     def made(kind: str, sources: dict[str, Any], stage: SecondStage) -> FittedRecommender:
@@ -111,7 +111,7 @@ def measure(name: str, ties: str, rows: int | None) -> list[dict[str, Any]]:
     config = parameters["recommendation"].model_copy(update={"method": "validation", "order": "candidates"})
     configs = validated_configs(config.sources, parameters)
     training, likes = Training.from_split(log), ValidationLikes.draw(log, config)
-    test = draw_positives(log, "test", rows, config.seed, config.rules(log.items))
+    test = draw_positives(log, "test", rows, config.seed, config.rules_of(log.items))
     moments, bootstrap = moments_of(test, log, config.protocol), Bootstrap(confidence=0.95, seed=42)
     ranks, began, records = dict[str, pl.DataFrame](), time.process_time(), list[dict[str, Any]]()
     for part, recommender in variants(training, config, configs, likes):

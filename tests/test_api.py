@@ -132,6 +132,32 @@ def test_candidates_are_of_each_user_and_items_have_values_of_fields():
             priced.recommend("K1", filter={"colour": unfit})
 
 
+def test_rules_order_lists_and_say_what_they_moved():
+    coloured = THINGS.with_columns(colour=pl.col("title").str.split(" ").list.first())
+    plain = fit_knn(LOG, coloured)
+    every = plain.recommend(["K1", "K7"], n=PRODUCTS)["item_id"]
+    last = every.filter(every.is_duplicated())[-1]  # that both may get
+    buried = {"bury": {"colour": ["red"]}, "places": 50}
+    rules = [{"pin": last, "place": 2}, {"at_most": "colour", "items": 2}, buried]
+    ruled = fit_knn(LOG, coloured, rules=rules)
+    lists = plain.recommend(["K1", "K7"], n=6, rules=rules)
+    assert lists.equals(ruled.recommend(["K1", "K7"], n=6))
+    assert "rule" not in plain.recommend("K1").columns
+    colour_of = dict(coloured.select("title", "colour").rows())
+    for _, own in lists.group_by("user_id"):
+        assert (own["item_id"][1], own["rule"][1]) == (last, f"pin {last}")
+        colours = [colour_of[title] for title in own["title"]]
+        assert max(map(colours.count, colours)) <= 2
+        others = [colour for place, colour in enumerate(colours) if place != 1]
+        assert others == sorted(others, key=lambda colour: colour == "red")
+    ranks = ruled.evaluate(likes=None)
+    assert {"item_knn", "without_rules"} <= {*ranks["method"]}
+    with pytest.raises(ValueError, match=r"rules\[0\]\.boost names 'brand': text fields of the items are colour"):
+        plain.recommend("K1", rules=[{"boost": {"brand": ["x"]}}])
+    with pytest.raises(ValueError, match=r"recommendation\.rules\[0\]\.pin is 'none'|rules\[0\]\.pin is 'none'"):
+        fit_knn(LOG, coloured, rules=[{"pin": "none"}])
+
+
 def test_rows_are_in_their_order_without_times_and_every_row_is_a_like():
     in_order = LOG.sample(fraction=1, shuffle=True, seed=1).drop("timestamp")
     log = fit_knn(in_order, THINGS).log

@@ -54,6 +54,7 @@ from reclora_kedro.recommendation.item_ranks import rank_test_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
 from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.recommender import FittedRecommender
+from reclora_kedro.recommendation.rules import ListRequest, check_rules
 from reclora_kedro.recommendation.visitors import similar_items, with_visitors
 
 logger = logging.getLogger(__name__)
@@ -114,12 +115,6 @@ def words_of_scripts(term: Term) -> str:
         case Value(value):
             return reprlib.repr(value)
     return str(term)
-
-
-class Filter(Block):
-    """Values of the items that may be recommended."""
-
-    filter: Values
 
 
 class Recommender(FittedRecommender):
@@ -210,6 +205,7 @@ class Recommender(FittedRecommender):
         exclude: Iterable[Any] | None = None,
         candidates: Iterable[Any] | Mapping[Any, Iterable[Any]] | None = None,
         filter: Values | None = None,
+        rules: Sequence[Mapping[str, Any]] | None = None,
         repeat: bool | None = None,
     ) -> pl.DataFrame:
         """Recommend items to users now, as the pipeline does.
@@ -223,12 +219,13 @@ class Recommender(FittedRecommender):
             candidates: ids of the only items to recommend, to all or, in a dict, to each user; others get none.
             filter: values of fields of the items, such as ``{"genres": ["Comedy", "Drama"], "price": {"max": 20}}``:
                 recommended items have one of each field.
+            rules: in place of `recommendation.rules`, such as ``[{"boost": {"brand": ["Acme"]}, "places": 5}]``.
             repeat: whether items that a user took may be recommended; None as in the settings.
 
         Returns:
             Frame with user_id (of a visitor, the place among the histories, from 0), rank (from 1), item_id, title,
-            score (what orders the list; null where nothing does) and because (titles of the user's events that are
-            nearest to the item).
+            score (what orders the list; null where nothing does), because (titles of the user's events that are nearest
+            to the item) and, under rules that order lists, rule (which has moved the item).
 
         Raises:
             ValueError: a value is no id, or a number that is written in another way than the log's ids, such as 018.
@@ -238,22 +235,24 @@ class Recommender(FittedRecommender):
             raise Fault("repeat", f"is {repeat!r}", "it must be True, False, or None as in the settings")
         if users is not None and histories is not None:
             raise Fault("users", "are given beside histories of visitors", advice="Call recommend once for each")
-        recommender: FittedRecommender = self
+        asked = _validated(ListRequest, {"recommend": {"filter": filter or {}, "rules": rules}}, "recommend")
+        check_values(asked.filter, self.log.items, "filter")
+        check_rules(asked.rules or (), self.log.items, "rules")
+        recommender: FittedRecommender = self.with_rules(asked.rules)
         if histories is not None:
-            recommender, requested = with_visitors(self, histories)
+            recommender, requested = with_visitors(recommender, histories)
         else:
             requested = self.log.find_users(self.log.users["user_id"] if users is None else users)
-        asked = requested["user_id"].to_list()
-        allowed = None if candidates is None else _items_by_user(self.log, candidates, asked)
-        if filter is not None:
-            values = _validated(Filter, {"recommend": {"filter": filter}}, "recommend").filter
-            check_values(values, self.log.items, "filter")
-            suitable = items_with(self.log.items, values)
-            of_each = dict.fromkeys(asked, np.arange(len(suitable))) if allowed is None else allowed
+        users = requested["user_id"].to_list()
+        allowed = None if candidates is None else _items_by_user(self.log, candidates, users)
+        if filter:
+            suitable = items_with(self.log.items, asked.filter)
+            of_each = dict.fromkeys(users, np.arange(len(suitable))) if allowed is None else allowed
             allowed = {user: items[suitable[items]] for user, items in of_each.items()}
         delivery = Delivery(
             recommender=recommender,
             limit=n,
+            shown=n,
             allowed=allowed,
             repeat=repeat,
             excluded=NOTHING if exclude is None else _item_indices(self.log, exclude, "exclude"),
@@ -261,7 +260,7 @@ class Recommender(FittedRecommender):
         lists = delivery(requested)
         delivery.warn_of_empty(requested, lists)
         recommended = best_of_shortlists(lists, None, n)
-        return recommended.select("user_id", "rank", "item_id", "title", "score", "because")
+        return recommended.drop("shown_history", "fallback")
 
     @words_of(words_of_scripts)
     def similar_items(self, items: Any = None, n: int = 10) -> pl.DataFrame:

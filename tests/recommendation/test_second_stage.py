@@ -39,7 +39,7 @@ def test_the_best_items_of_all_sources_are_ordered_and_others_follow_without_sco
     expected = {20: -0.5 * np.log(3), 19: -np.log(2) - 0.5 * np.log(3), 0: -np.log(3), 1: -np.log(3) - 0.5 * np.log(2)}
     best = sorted(expected, key=lambda item: -expected[item])
     others = [item for item in moments.order.items.tolist() if item not in expected]
-    for items, scores in zip(*lists, strict=True):
+    for items, scores in zip(lists.items, lists.scores, strict=True):
         assert items.tolist() == [*best, *others, *[NO_ITEM] * 9]
         np.testing.assert_allclose(scores[:4], [expected[item] for item in best], rtol=1e-6)
         assert np.isnan(scores[4:]).all()

@@ -48,6 +48,7 @@ from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.recommendation.delivery import best_of_shortlists, items_of_users, lists_for_users
 from reclora_kedro.recommendation.recommender import REASONS
+from reclora_kedro.recommendation.rules import Rule
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.recommendation.visitors import similar_items
 from reclora_kedro.serving import live_log as live_log_module
@@ -529,6 +530,27 @@ def test_items_are_found_and_have_neighbours(client, current_model):
     every = client.get("/items/7/neighbours", params={"limit": 1000}).json()["by_text"]
     assert {entry["item"] for entry in every} == {str(item) for item in range(ITEMS)} - {"7"}
     assert client.get("/model").json()["versions"] == dict(current_model.versions)
+
+
+def test_rules_of_a_request_order_its_list_as_in_python(client, current_model):
+    last = items_of(client.post("/recommend", json={"user": 1, "n": ITEMS}))[-1]
+    rules = [{"boost": {"genres": ["Drama"]}, "places": 3}, {"pin": int(last), "place": 2}]
+    answer = client.post("/recommend", json={"user": 1, "n": 5, "rules": rules}).json()
+    under = current_model.recommender.with_rules([Rule.model_validate(rule) for rule in rules])
+    moments = under.moments(under.log.now(under.log.find_users([1])))
+    lists = under.best_lists(moments, 20, 5)
+    ids = current_model.log.items["item_id"].cast(str)
+    assert [entry["item"] for entry in answer["items"]] == ids.gather(lists.items[0, :5]).to_list()
+    assert [entry["rule"] for entry in answer["items"]] == under.told_rules(lists.rules[0, :5]).to_list()
+    assert (answer["items"][1]["item"], answer["items"][1]["rule"]) == (last, f"pin {last}")
+    for unfit in (
+        {"boost": {"brand": ["x"]}},
+        {"pin": "none"},
+        {"allow": {"genres": ["Western"]}},
+        {"boost": {}, "pin": 1},
+    ):
+        refused = client.post("/recommend", json={"user": 1, "rules": [unfit]})
+        assert (refused.status_code, refused.json()["type"]) == (422, "urn:reclora:invalid-request"), unfit
 
 
 def test_similar_items_are_those_of_python_and_store_nothing(client, current_model):

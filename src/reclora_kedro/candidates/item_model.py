@@ -198,7 +198,7 @@ class ItemModel(ABC):
         """Return the best items that each moment may get."""
         lists = Lists.empty(len(moments), limit)
         for rows, block in moments.blocks():
-            lists.items[rows], lists.scores[rows] = best_items(self._scored(block), block, limit)
+            lists.items[rows], lists.scores[rows], _ = best_items(self._scored(block), block, limit)
         return lists
 
     def score(self, moments: Moments, row: np.ndarray, item: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from reclora_kedro.history.sequences import Sequences as Events
 from reclora_kedro.history.taken_items import latest_events
 
 NO_ITEM = -1  # padding of a list that ends early
+NO_RULE = -1  # no rule has moved an item
 SCORES_AT_ONCE = 2**21  # of all items at several moments: 8 MiB
 LEAST_AT_ONCE = 4  # moments: a sparse product takes some time for each item, however few its rows are
 DENSE_SHARE = 0.1  # of scores that are stored, from which on ranks are found sooner among all
@@ -46,6 +47,7 @@ class Lists(NamedTuple):
 
     items: np.ndarray  # item indices, padded with `NO_ITEM`: int64, shape (moments, n)
     scores: np.ndarray  # the scores that order them, NaN where there is none: float64, shape (moments, n)
+    rules: np.ndarray = NOTHING  # of lists under rules, that which has moved an item, or `NO_RULE`: shape (moments, n)
 
     @classmethod
     def empty(cls, moments: int, n: int) -> Self:

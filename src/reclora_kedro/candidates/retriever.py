@@ -57,7 +57,7 @@ class RetrieverModel(ItemModel):
         missing = self._search(self.index, moments, limit, lists)
         if len(missing):  # most of what the index finds is hidden, or there are no events: exact scores
             exact = super().top(moments[missing], limit)
-            lists.items[missing], lists.scores[missing] = exact
+            lists.items[missing], lists.scores[missing], _ = exact
         return lists
 
     def score(self, moments: Moments, row: np.ndarray, item: np.ndarray) -> np.ndarray:

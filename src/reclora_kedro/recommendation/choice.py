@@ -43,7 +43,7 @@ class ValidationLikes(NamedTuple):
 
     @classmethod
     def draw(cls, log: InteractionLog, config: RecommendationConfig) -> "ValidationLikes":
-        rules, rows = config.rules(log.items), (None, config.validation_likes)
+        rules, rows = config.rules_of(log.items), (None, config.validation_likes)
         every, some = (draw_positives(log, "validation", count, config.seed, rules) for count in rows)
         every, some = (moments_of(likes, log, config.protocol) for likes in (every, some))
         return cls(some, *halves_of_users(every, (config.teaching_likes, config.validation_likes), config.seed))

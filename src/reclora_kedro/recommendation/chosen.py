@@ -110,7 +110,7 @@ def settings_of_sources(
     config: RecommendationConfig, configs: Configs, training: Training, likes: pl.DataFrame, live: bool
 ) -> SettingsOfSources:
     """Return the settings of each source that likes choose, see `choose_settings`."""
-    rules, chosen = config.rules(training.log.items), SettingsOfSources()
+    rules, chosen = config.rules_of(training.log.items), SettingsOfSources()
     for source in config.sources:
         settings = choose_settings(model_of(source), training, configs.get(source), likes, rules, live=live)
         chosen[source] = settings.model_dump(mode="json")

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from fnmatch import fnmatchcase, translate
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -9,12 +10,13 @@ import numpy as np
 import polars as pl
 from pydantic import AfterValidator, Field, model_validator
 
-from kedro_provenance.errors import Fault, Parameter, Sibling, worded
+from kedro_provenance.errors import Fault, Parameter, Sibling, Value, worded
 from kedro_provenance.parameters import Block, nearest_path
 from reclora_kedro.candidates import ITEM_MODELS
 from reclora_kedro.history.taken_items import Rules
 from reclora_kedro.ingestion.ids import listed, typed
 from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Real, Seed, Share
+from reclora_kedro.recommendation.rules import Rule, check_rules, excluded_by
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class RecommendationConfig(Block):
     protocol: Protocol
     repeat: bool
     exclude_items: tuple[Id, ...]
+    rules: tuple[Rule, ...]
     variant: str | None
     users: tuple[Id, ...] | None = Field(min_length=1)
     validation_likes: Count | None
@@ -63,14 +66,14 @@ class RecommendationConfig(Block):
         return (*self.names, *SECOND_STAGES) if self.method == "validation" else (self.method,)
 
     def excluded(self, items: pl.DataFrame) -> np.ndarray:
-        """Return the indices of the items that `exclude_items` names, by id or by a pattern such as ``POST*``."""
+        """Return the indices of items that rules or `exclude_items` exclude, by id or a pattern such as ``POST*``."""
         named = listed(self.exclude_items, "item_id", EXCLUDE_ITEMS).to_list()
         ids = items["item_id"].cast(pl.String)
         is_excluded = ids.is_in(named).to_numpy().copy()
         if patterns := [translate(each) for each in named if {*each} & {*"*?["}]:
             matches = re.compile("|".join(patterns)).match
             is_excluded |= [matches(item) is not None for item in ids.to_list()]
-        return np.flatnonzero(is_excluded)
+        return np.flatnonzero(is_excluded | excluded_by(self.rules, items))
 
     def check_ids(self, users: pl.DataFrame, items: pl.DataFrame) -> None:
         """Warn of ids and patterns of `exclude_items` that are those of no item, as mistyped ones are.
@@ -78,6 +81,7 @@ class RecommendationConfig(Block):
         Fault is raised for an id of `exclude_items` or `users` that is written in another way than the log's.
         """
         named = listed(self.exclude_items, "item_id", EXCLUDE_ITEMS)
+        check_rules(self.rules, items)
         typed(named, items.schema["item_id"], EXCLUDE_ITEMS)
         typed(listed(self.users or (), "user_id", USERS), users.schema["user_id"], USERS)
         found = {*items["item_id"].cast(pl.String).gather(self.excluded(items)).to_list()}
@@ -89,7 +93,11 @@ class RecommendationConfig(Block):
             fault = f" match no item, such as {unmatched[0]}, so they exclude nothing: correct them, or leave them out."
             logger.warning(worded(count, EXCLUDE_ITEMS, f"{fault} Ids of {written}."))
 
-    def rules(self, items: pl.DataFrame) -> Rules:
+    def under(self, rules: Sequence[Rule] | None) -> Self:
+        """Return the settings with other rules; None for these."""
+        return self if rules is None else self.model_copy(update={"rules": tuple(rules)})
+
+    def rules_of(self, items: pl.DataFrame) -> Rules:
         return Rules(self.repeat, self.excluded(items))
 
     @model_validator(mode="after")
@@ -111,6 +119,13 @@ class RecommendationConfig(Block):
         if self.method not in known:
             expected = f"it must be one of {', '.join(known)}; the nearest one is {nearest_path(self.method, known)}"
             raise Fault(Sibling("method"), f"is {self.method!r}", expected)
+        return self
+
+    @model_validator(mode="after")
+    def _rules_hold(self) -> Self:
+        if self.variant is not None and any(rule.moves for rule in self.rules):
+            found = ("is ", Value(self.variant), ", whose LLM orders lists after ", Sibling("rules"), " have")
+            raise Fault(Sibling("variant"), found, "rules of exclude and allow alone hold there", "Drop the others")
         return self
 
     @model_validator(mode="after")

@@ -68,6 +68,7 @@ class Delivery:
 
     recommender: FittedRecommender
     limit: int  # maximum length of a list
+    shown: int | None = None  # first items of it that users see, for which rules hold; None as in the settings
     allowed: Mapping[Any, np.ndarray] | None = None  # the only items of each user, by id; None for the whole catalogue
     repeat: bool | None = None  # whether items that a user took may be recommended; None as in the settings
     excluded: np.ndarray = field(default_factory=lambda: NOTHING)  # further items that nobody may get
@@ -107,7 +108,7 @@ class Delivery:
         only, excluded = self.allowed, [self.excluded] * users.height
         allowed = None if only is None else [only.get(user, NOTHING) for user in users["user_id"].to_list()]
         moments = recommender.moments(requests, repeat=self.repeat, excluded=excluded, allowed=allowed)
-        lists = recommender.best_lists(moments, self.limit)
+        lists = recommender.best_lists(moments, self.limit, self.shown)
         items = lists.items
         row, place = np.nonzero(items != NO_ITEM)
         reasons = recommender.explain(moments, np.where(moments.has_events[:, None], items, NO_ITEM))
@@ -123,6 +124,7 @@ class Delivery:
             score=pl.Series(lists.scores[row, place]).fill_nan(None),
             because=pl.Series([each for own in because for each in own], dtype=pl.List(pl.String)),
             fallback=pl.Series(~moments.has_events[row]),
+            **({"rule": recommender.told_rules(lists.rules[row, place])} if len(lists.rules) else {}),
         )
 
 
@@ -211,8 +213,9 @@ def best_of_shortlists(
 
     Returns:
         Frame with user_id, rank (from 1), item_id, title, score (what orders the list; null where nothing does, as in a
-        fallback or where diversity has changed the order), because (titles of the user's events nearest to the item),
-        shown_history (titles that the prompt showed, oldest first) and fallback, users in the order of the shortlist.
+        fallback or where diversity or a rule has changed the order), because (titles of the user's events nearest to
+        the item), shown_history (titles that the prompt showed, oldest first), fallback, and under rules also rule
+        (what has moved the item, or null), users in the order of the shortlist.
 
     Examples:
         >>> shortlist = pl.DataFrame(
@@ -236,7 +239,8 @@ def best_of_shortlists(
             ranked = diversify(ranked, vectors, diversity, top_n).with_columns(score=pl.lit(None, dtype=pl.Float64))
     rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id").alias("rank")
     columns = ("user_id", rank, "item_id", "title", "score", "because", "shown_history", "fallback")
-    return ranked.select(columns).filter(pl.col("rank") <= top_n)
+    under_rules = ["rule"] if "rule" in ranked.columns else []
+    return ranked.select(*columns, *under_rules).filter(pl.col("rank") <= top_n)
 
 
 def as_lines(recommendations: pl.DataFrame) -> pl.DataFrame:

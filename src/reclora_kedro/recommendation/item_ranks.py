@@ -25,17 +25,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LIKES_AT_ONCE = 128  # in a shard
+WITHOUT_RULES = "without_rules"  # the chosen method as it would be: what `recommendation.rules` cost
 
 
 def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, lens: "LensReader | None") -> pl.DataFrame:
     """Rank drawn likes of the test split by all methods, see `rank_likes`.
 
-    The lens ranks all items, as ``lens``, and what each method finds first, as ``item_knn_lens`` and so on.
+    The lens ranks all items, as ``lens``, and what each method finds first, as ``item_knn_lens`` and so on. Under rules
+    that order lists, the chosen method without them is ranked as well.
 
     Fault is raised for likes of a single user, and where `config.baseline` names no method.
     """
     log = recommender.log
-    list_makers = recommender.list_makers("candidates")
+    list_makers, choice = recommender.list_makers("candidates"), recommender.choice
+    if any(rule.moves for rule in recommender.config.rules):
+        list_makers[WITHOUT_RULES] = recommender.list_maker(choice.kind, choice.order, under_rules=False)
     if lens is not None:
         list_makers |= recommender.list_makers("lens") | {"lens": LensModel(lens)}
     if config.baseline is not None and config.baseline not in list_makers:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -20,6 +20,7 @@ from reclora_kedro.history.taken_items import Rules
 from reclora_kedro.recommendation.chosen import Choice, model_of
 from reclora_kedro.recommendation.config import SECOND_STAGES, Order, RecommendationConfig, method_name
 from reclora_kedro.recommendation.features import CandidateReader
+from reclora_kedro.recommendation.rules import Rule, Ruled
 from reclora_kedro.recommendation.second_stage import Delivered, ListMaker, Ordered, Reranked
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class FittedRecommender:
             knn=knn or ItemKnn.fit(training, ItemKnnSettings()),
             order=training.order,
             facts=ItemFacts(training.log, training.is_training_event),
-            rules=config.rules(training.log.items),
+            rules=config.rules_of(training.log.items),
             lens=lens,
         )
 
@@ -109,14 +110,29 @@ class FittedRecommender:
     def reader(self) -> CandidateReader:
         return CandidateReader(self.sources, self.facts)
 
-    def list_maker(self, kind: str, order: Order = "candidates") -> ListMaker:
+    def list_maker(self, kind: str, order: Order = "candidates", *, under_rules: bool = True) -> ListMaker:
         """Return what makes the lists of a source or a second stage, reranked by the lens or not, as users get them."""
         first: ListMaker = self.sources[kind] if kind in self.sources else Ordered(self.reader, self.choice.stage, kind)
         if order == "lens":
             assert self.lens is not None  # of a choice that reads it
             first = Reranked(first, self.lens, self.config.shortlist)
         vectors = self.log.item_embeddings if self.config.diversity else None
-        return Delivered(first, self.popularity, vectors, self.config.diversity, self.config.shortlist)
+        delivered = Delivered(first, self.popularity, vectors, self.config.diversity, self.config.shortlist)
+        if not (under_rules and any(rule.moves for rule in self.config.rules)):
+            return delivered
+        return Ruled(delivered, self.config.rules, self.log.items, self.config.top_n)
+
+    def with_rules(self, rules: Sequence[Rule] | None) -> Self:
+        """Return a copy whose lists are under these rules; itself for None, which are those of the settings."""
+        if rules is None:
+            return self
+        config = self.config.under(rules)
+        return replace(self, config=config, rules=config.rules_of(self.log.items))
+
+    def told_rules(self, numbers: np.ndarray) -> pl.Series:
+        """Return in words the rules by their numbers in lists; null where none has moved the item."""
+        told = [*map(str, self.config.rules), None]  # the last of `NO_RULE`
+        return pl.Series([told[number] for number in numbers.tolist()], dtype=pl.String)
 
     def list_makers(self, order: Order) -> dict[str, ListMaker]:
         """Return all methods of an order by name, to compare them.
@@ -128,10 +144,6 @@ class FittedRecommender:
         fusion = ["fusion"] if stage.weights is not None or self.choice.kind in SECOND_STAGES else []
         kinds = [*self.sources, *fusion, *(["ranker"] if stage.trees else [])]
         return {method_name(kind, order): self.list_maker(kind, order) for kind in kinds}
-
-    @cached_property
-    def _list_maker(self) -> ListMaker:
-        return self.list_maker(self.choice.kind, self.choice.order)
 
     def moments(
         self,
@@ -151,14 +163,20 @@ class FittedRecommender:
             frame, self.log.sequences, self.order, repeat=may_repeat, excluded=hidden, allowed=allowed
         )
 
-    def best_lists(self, moments: Moments, n: int) -> Lists:
-        """Return the best items of moments by the chosen method: n, or as many as there are."""
-        n = min(n, self.log.items.height)
-        lists = Lists.empty(len(moments), n)
-        for start in range(0, len(moments), MOMENTS_AT_ONCE):
-            rows = slice(start, start + MOMENTS_AT_ONCE)
-            lists.items[rows], lists.scores[rows] = self._list_maker.top(moments[rows], n)
-        return lists
+    @cached_property
+    def _list_maker(self) -> ListMaker:
+        return self.list_maker(self.choice.kind, self.choice.order)
+
+    def best_lists(self, moments: Moments, n: int, shown: int | None = None) -> Lists:
+        """Return the best items of moments by the chosen method: n, or as many as there are.
+
+        Rules hold for the first `shown` items of each list, by default for `recommendation.top_n`.
+        """
+        n, maker = min(n, self.log.items.height), self._list_maker
+        make = maker.top if shown is None or not isinstance(maker, Ruled) else partial(maker.top, shown=shown)
+        starts = range(0, max(1, len(moments)), MOMENTS_AT_ONCE)
+        parts = [make(moments[start : start + MOMENTS_AT_ONCE], n) for start in starts]
+        return Lists(*map(np.concatenate, zip(*parts, strict=True)))
 
     def explain(self, moments: Moments, items: np.ndarray) -> list[list[tuple[np.ndarray, np.ndarray]]]:
         """Return for each item of lists, (moments, n), the items of the user's events nearest to it, and their weights.

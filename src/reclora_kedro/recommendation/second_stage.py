@@ -147,14 +147,14 @@ class Delivered:
             return self._of_known(moments, limit)
         lists = Lists.empty(len(moments), limit)
         if is_known.any():
-            lists.items[is_known], lists.scores[is_known] = self._of_known(moments[is_known], limit)
+            lists.items[is_known], lists.scores[is_known], _ = self._of_known(moments[is_known], limit)
         lists.items[~is_known] = self.popularity.top(moments[~is_known], limit).items
         return lists
 
     def _of_known(self, moments: Moments, limit: int) -> Lists:
         if self.vectors is None:
             return self.first.top(moments, limit)
-        items, scores = self.first.top(moments, max(limit, self.shortlist))
+        items, scores, _ = self.first.top(moments, max(limit, self.shortlist))
         first = items[:, : self.shortlist]
         order = marginal_relevance(first, self.vectors, self.diversity, self.shortlist)
         items[:, : self.shortlist] = np.where(order >= 0, np.take_along_axis(first, order, axis=1), NO_ITEM)

@@ -133,7 +133,7 @@ def windows_of(
         until_end = log_until(log, validates, start, end)
         is_training_event = until_end.sequences.timestamp < start
         training = Training(until_end, is_training_event, None if train is None else train(until_end))
-        rules = recommendation.rules(until_end.items)
+        rules = recommendation.rules_of(until_end.items)
         likes = draw_positives(until_end, "test", None, recommendation.seed, rules)
         if likes["user_index"].n_unique() < 2:
             raise Fault(

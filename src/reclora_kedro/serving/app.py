@@ -185,10 +185,18 @@ def _add_tools(app: FastAPI, routes: Routes) -> AbstractAsyncContextManager[Any]
 
     @tool
     async def recommend(
-        user: str | int, n: int = 10, model: str | None = None, filter: dict[str, Any] | None = None
+        user: str | int,
+        n: int = 10,
+        model: str | None = None,
+        filter: dict[str, Any] | None = None,
+        rules: list[dict[str, Any]] | None = None,
     ) -> Json:
-        """Recommend items to a user, with reasons; `filter` is such as {"genres": ["War"], "price": {"max": 20}}."""
-        body = {"user": user, "n": n, "model": model, "filter": filter or {}, "explain": True}
+        """Recommend items to a user, with reasons.
+
+        `filter` has allowed values by field of items, such as {"genres": ["War"]}, and `rules` order and fill the list,
+        such as [{"boost": {"genres": ["War"]}, "places": 5}].
+        """
+        body = {"user": user, "n": n, "model": model, "filter": filter or {}, "rules": rules, "explain": True}
         return await routes.recommend(Recommend.model_validate(body))
 
     @tool

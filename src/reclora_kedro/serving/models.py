@@ -23,6 +23,7 @@ from reclora_kedro.recommendation.config import SECOND_STAGES, RecommendationCon
 from reclora_kedro.recommendation.diversity import marginal_relevance
 from reclora_kedro.recommendation.features import BEST_PER_SOURCE
 from reclora_kedro.recommendation.recommender import FittedRecommender
+from reclora_kedro.recommendation.rules import Rule
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import ALWAYS, CurrentLog, LiveLog
@@ -122,6 +123,7 @@ class Request:
     n: int = 0
     excluded: np.ndarray = field(default_factory=lambda: NOTHING)  # indices not to recommend
     allowed: np.ndarray | None = None  # whether each item may be recommended, shape (items,); None for all
+    rules: tuple[Rule, ...] | None = None  # of the list; None for those of the settings
     include_seen: bool = False  # whether items of the user's events may be recommended
     explain: bool = False
     model: ModelName = "lens"  # which one decides the order
@@ -136,6 +138,7 @@ class Answer:
     user: int | None
     items: np.ndarray
     scores: np.ndarray | None = None
+    rules: Sequence[str | None] = ()  # what has moved each item, under rules
     fallback: Fallback | None = None
     because: list[dict[str, Any]] | None = None  # why each item is in the answer, see `_reasons`
 
@@ -254,7 +257,8 @@ class Snapshot:
 
     def why_empty(self, request: Request) -> Nothing:
         _, candidates = self.rules(replace(request, allowed=None))
-        excluded = [self.recommender.rules.excluded, request.excluded]
+        config = self.recommender.config
+        excluded = [config.under(request.rules).excluded(self.log.items), request.excluded]
         if request.allowed is not None:
             excluded.append(np.flatnonzero(~request.allowed))
         return why_empty(self.recommender.order.items if candidates is None else candidates, np.concatenate(excluded))
@@ -371,21 +375,24 @@ def _opened(request: Request, now: Snapshot) -> Answer:
 
 def _make_lists(now: Snapshot, answers: Sequence[Answer]) -> None:
     """Make the lists of requests, a row of the moments for each, whoever its user is."""
-    requests = [answer.request for answer in answers]
-    users = [now.nobody if answer.user is None else answer.user for answer in answers]
-    frame = now.log.now(pl.DataFrame({"user_index": users}, {"user_index": pl.Int32}))
-    repeat, allowed = zip(*map(now.rules, requests), strict=True)
-    excluded = [request.excluded for request in requests]
-    moments = now.recommender.moments(frame, repeat=np.array(repeat), excluded=excluded, allowed=allowed)
-    lengths = np.array([max(now.current_model.recommendation.shortlist, request.n) for request in requests])
-    for length in np.unique(lengths).tolist():  # of which a diverse list is chosen, alone or beside others
-        rows = np.flatnonzero(lengths == length)
-        lists = now.recommender.best_lists(moments[rows], length)
-        for row, items, scores in zip(rows.tolist(), lists.items, lists.scores, strict=True):
-            answer = answers[row]
-            kept = np.flatnonzero(items != NO_ITEM)[: None if answer.request.model == "llm" else answer.request.n]
+    together = defaultdict[Any, list[Answer]](list)  # a diverse list is chosen of those of one length
+    for answer in answers:
+        n = answer.request.n
+        length = max(now.current_model.recommendation.shortlist, n)
+        together[length, n, repr(answer.request.rules)].append(answer)
+    for (length, n, _), alike in together.items():
+        recommender = now.recommender.with_rules(alike[0].request.rules)
+        users = [now.nobody if answer.user is None else answer.user for answer in alike]
+        frame = now.log.now(pl.DataFrame({"user_index": users}, {"user_index": pl.Int32}))
+        repeat, allowed = zip(*(now.rules(answer.request) for answer in alike), strict=True)
+        excluded = [answer.request.excluded for answer in alike]
+        moments = recommender.moments(frame, repeat=np.array(repeat), excluded=excluded, allowed=allowed)
+        lists = recommender.best_lists(moments, length, n)
+        for row, (answer, items, scores) in enumerate(zip(alike, lists.items, lists.scores, strict=True)):
+            kept = np.flatnonzero(items != NO_ITEM)[: None if answer.request.model == "llm" else n]
             answer.items = items[kept]
             answer.scores = None if np.isnan(scores[kept]).all() else scores[kept]
+            answer.rules = recommender.told_rules(lists.rules[row, kept]).to_list() if len(lists.rules) else ()
             if not len(kept):
                 answer.fallback = now.why_empty(answer.request)
             elif answer.user is not None and not moments.has_events[row]:

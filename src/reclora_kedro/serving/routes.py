@@ -23,6 +23,7 @@ from reclora_kedro.candidates.moments import NO_ITEM
 from reclora_kedro.history.fields import Values, check_values, field_names, items_with, number_names
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
 from reclora_kedro.ingestion.plausible_times import believed_seconds
+from reclora_kedro.recommendation.rules import Rule, check_rules
 from reclora_kedro.recommendation.visitors import lists_after_one
 from reclora_kedro.serving import shapes
 from reclora_kedro.serving.batches import QueueFullError
@@ -372,10 +373,22 @@ class Routes:
             n=body.n,
             excluded=_known_items(now.live, body.exclude, f"{within}/exclude"),
             allowed=_allowed(now.log.items, body.filter, f"{within}/filter"),
+            rules=self._rules(body, model, now, f"{within}/rules"),
             include_seen=body.include_seen,
             explain=body.explain,
             model=model,
         )
+
+    def _rules(self, body: Recommend, model: ModelName, now: Snapshot, where: str) -> tuple[Rule, ...] | None:
+        """Return the rules of a request, if any; refuse those that name what is not there, or that an LLM undoes."""
+        rules = now.recommender.config.under(body.rules).rules
+        if model == "llm" and any(rule.moves for rule in rules):
+            raise _wrong(where, "llm", "an LLM orders lists anew, so that rules of exclude and allow alone hold")
+        try:
+            check_rules(body.rules or (), now.log.items, where)
+        except Fault as fault:
+            raise invalid_request(fault) from fault
+        return None if body.rules is None else rules
 
     def _event(self, where: str, event: PastEvent, user: str, event_id: str, request_id: str | None = None) -> Event:
         """Convert a sent event to the journal's; refuse one without a rating in a log of ratings, and the like."""
@@ -458,6 +471,8 @@ def _response(body: OfOneUser, answer: Answer) -> Json:
         if answer.scores is not None:
             score = float(answer.scores[place])
             entry["score"] = None if np.isnan(score) else score
+        if answer.rules:
+            entry["rule"] = answer.rules[place]
         if answer.because is not None:
             entry["because"] = answer.because[place]
         items.append(entry)

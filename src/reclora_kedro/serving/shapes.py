@@ -18,6 +18,7 @@ from pydantic import (
 
 from reclora_kedro.history.fields import Range
 from reclora_kedro.ingestion.ids import MAX_LENGTH, id_text
+from reclora_kedro.recommendation.rules import Rule
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.models import Fallback
 
@@ -113,6 +114,7 @@ class Recommend(OfOneUser):
     candidates: list[Id] | None = Field(None, min_length=1, description="items to choose from; the service finds them")
     exclude: list[Id] = Field([], description="items to leave out")
     filter: dict[Id, list[Id] | Range] = Field({}, description="by field of the items, values, of which they have one")
+    rules: list[Rule] | None = Field(None, description="of the list, as `recommendation.rules`, in place of these")
     include_seen: bool = Field(False, description="whether items that the user took already may be recommended")
 
 
@@ -152,6 +154,7 @@ class ScoredItem(Item):
     )
     rank: int | None = None
     because: dict[str, Any] | None = None
+    rule: str | None = Field(None, description="what has moved the item, in lists under rules")
 
 
 class Answered(BaseModel):
