@@ -79,17 +79,9 @@ class Whole(NamedTuple):
         return {name for node in self.nodes for name in node.outputs}
 
 
-KNOWLEDGE = {
-    "rows": 128,
-    "tuning": {"lora_rank": 8, "epochs": 3, "learning_rate": 3.0e-4},
-    "tokens_per_batch": 2048,
-    "trials": 12,
-    "calls": 1200,
-}
 HELD_AGAINST_ANOTHER = {"kind": "preference", "references": ["shared_lora", "lens"]}
 WITH_EXTRAS = {
     "finetuning": {"variants": {"reclora": {"training": {"objective": HELD_AGAINST_ANOTHER}}}},
-    "black_box": {"knowledge": KNOWLEDGE},
 }
 
 
@@ -268,7 +260,7 @@ def test_every_parameter_file_says_what_it_is_for(path):
 
 def test_gpu_nodes_carry_their_tag(project):
     _, whole = project
-    models = {"base_llm", "sentence_encoder", "prepared_llm", "knowledge_llm"}
+    models = {"base_llm", "sentence_encoder", "prepared_llm"}
     loads_model = {node.name for node in whole.nodes if models & {*node.inputs}}
     assert loads_model == {node.name for node in whole.nodes if "gpu" in node.tags}
 

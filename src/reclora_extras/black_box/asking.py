@@ -1,6 +1,6 @@
 """Search hints for a black box on validation rows, then ask about test rows with them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -29,14 +29,12 @@ SUGGESTIONS = 5  # most, for each combination of options: some come more than on
 
 
 def draw_questions(learning: pl.DataFrame, test: pl.DataFrame, config: BlackBoxConfig) -> pl.DataFrame:
-    """Draw validation, test and, to learn knowledge, few-shot questions; more rows include fewer.
+    """Draw validation and test questions; more rows include fewer.
 
     ValueError is raised for fewer rows than the settings ask for, or drawn ones of one label.
     """
     drawn = []
     uses = [(learning.filter(use="validation"), "search.rows", config.search.rows), (test, "rows", config.rows)]
-    if config.knowledge:
-        uses.append((learning.filter(use="few_shot"), "knowledge.rows", config.knowledge.rows))
     for questions, name, rows in uses:
         if rows is not None and rows > questions.height:
             raise ValueError(
@@ -86,12 +84,20 @@ def ask(
     trials = search_hints(ask_api, validation, writer, config)
     best = max(trials, key=lambda trial: trial["auc"])
     options = {name: best[name] for name in config.choices}
-    requests: dict[str, tuple[Sequence[HintedQuestion], Options | None]] = {
+    requests: dict[str, tuple[list[HintedQuestion], Options | None]] = {
         "black_box": (test, options),
         "black_box_without_hints": (test, None),
         "black_box_shuffled_hint": (with_hints_of_others(test, config.seed), options),
     }
-    return trials, *answers_of(requests, ask_api, writer, config.price)
+    tables, usage = [], []
+    for model, (asked, hints) in requests.items():
+        messages = writer.write(asked, hints)
+        answers = ask_api(messages, model)
+        usage.append({"model": model, **cost(answers, config.price)})
+        rows = pl.DataFrame({"row": [record["row"] for record in asked]}, schema={"row": pl.UInt32})
+        scores = pl.Series(1 / (1 + np.exp(-answers.logits)))
+        tables.append(rows.with_columns(pl.lit(model).alias("model"), score=scores, message=pl.Series(messages)))
+    return trials, pl.concat(tables), usage
 
 
 def with_hints_of_others(records: Sequence[HintedQuestion], seed: int) -> list[HintedQuestion]:
@@ -100,24 +106,6 @@ def with_hints_of_others(records: Sequence[HintedQuestion], seed: int) -> list[H
     for place, other in zip(*permuted_rows(len(records), None, seed), strict=True):
         shuffled[place] = records[place] | {"hint": records[other]["hint"]}
     return shuffled
-
-
-def answers_of(
-    requests: Mapping[str, tuple[Sequence[HintedQuestion], Options | None]],
-    ask_api: AskApi,
-    writer: MessageWriter,
-    price: PriceConfig,
-) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """Answer records by models, each told hints with its own options; return scores and usage, see `ask`."""
-    tables, usage = [], []
-    for model, (records, options) in requests.items():
-        messages = writer.write(records, options)
-        answers = ask_api(messages, model)
-        usage.append({"model": model, **cost(answers, price)})
-        rows = pl.DataFrame({"row": [record["row"] for record in records]}, schema={"row": pl.UInt32})
-        scores = pl.Series(1 / (1 + np.exp(-answers.logits)))
-        tables.append(rows.with_columns(pl.lit(model).alias("model"), score=scores, message=pl.Series(messages)))
-    return pl.concat(tables), usage
 
 
 def search_hints(

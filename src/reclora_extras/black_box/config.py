@@ -1,11 +1,10 @@
-"""Settings of the black box, of the search for hints and of knowledge."""
+"""Settings of the black box and of the search for hints."""
 
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from kedro_provenance.parameters import Block, Resource
-from reclora_extras.base_models.config import TuningConfig
+from kedro_provenance.parameters import Block
 from reclora_extras.black_box.chat_api import USAGE
 from reclora_kedro.parameters import Count, EachOnce, NonNegative, Seed
 
@@ -27,16 +26,6 @@ class PriceConfig(Block):
     completion: NonNegative
 
 
-class KnowledgeConfig(Block):
-    """Knowledge by a small language model, and budget of the search for its soft prompt."""
-
-    rows: Count
-    tuning: TuningConfig
-    tokens_per_batch: Resource[Count]
-    trials: Count
-    calls: Count
-
-
 class BlackBoxConfig(Block):
     """Questions for a black box, and hints to try."""
 
@@ -45,7 +34,6 @@ class BlackBoxConfig(Block):
     max_characters: Count
     hints: dict[str, Annotated[tuple[bool | int | float | str, ...], Field(min_length=1)] | None]
     search: SearchConfig
-    knowledge: KnowledgeConfig | None
     rows: Count | None
     beside: Annotated[tuple[str, ...], EachOnce]
     price: PriceConfig

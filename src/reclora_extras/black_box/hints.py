@@ -122,10 +122,6 @@ class MessageWriter:
         texts, *_ = fit_budget(list, [plain(each) for each in records], render, self._max_characters, OVER_CHARACTERS)
         return texts
 
-    def hint(self, record: HintedQuestion, options: Options) -> str:
-        """Return the hint of a record without its question."""
-        return self._hinted(options, plain(record), "")
-
     def _hinted(self, options: Options, record: HintedQuestion, question: str) -> str:
         hint = record["hint"]
         shown_events = {

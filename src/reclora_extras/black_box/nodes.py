@@ -27,10 +27,9 @@ if TYPE_CHECKING:
     from reclora_extras.black_box.hints import HintedQuestion, MessageWriter
     from reclora_kedro.distributed.checkpoints import FinishedShards
     from reclora_kedro.lens.base import Lens
-    from reclora_kedro.llm.language_model import LanguageModel
 
 
-@reads(history=["short"], config=["search.rows", "knowledge", "rows", "history", "seed"])
+@reads(history=["short"], config=["search.rows", "rows", "history", "seed"])
 def describe_questions(
     lens: Lens,
     log: InteractionLog,
@@ -40,7 +39,7 @@ def describe_questions(
     config: BlackBoxConfig,
     engine: EngineConfig,
 ) -> Records:
-    """Return records for messages: of validation and test rows and, to learn knowledge, of few-shot rows."""
+    """Return records for messages, of validation and test rows."""
     from reclora_extras.black_box import asking
     from reclora_extras.black_box.hints import hinted_records
 
@@ -75,63 +74,18 @@ def ask(
     return asking.ask(partial(llm.ask, config=prompt, kept=kept), records, writer, config)
 
 
-@reads(config=["max_characters", "hints", "knowledge", "price", "seed"])
-def teach_writer(
-    llm: ChatApi,
-    kept: FinishedShards,
-    records: Sequence[HintedQuestion],
-    prompt_template: str,
-    hint_templates: Mapping[str, Callable[[], str]],
-    config: BlackBoxConfig,
-    prompt: PromptConfig,
-    prepared_llm: str,
-) -> tuple[LanguageModel, Records]:
-    """Tune the small model to write helpful knowledge; return it and a record of its lessons."""
-    from reclora_extras.black_box import knowledge
-    from reclora_kedro.llm.language_model import load_language_model
-
-    assert config.knowledge is not None
-    writer = message_writer(prompt_template, hint_templates, config, prompt)
-    few_shot = [record for record in records if record["use"] == "few_shot"]
-    ask_api = partial(llm.ask, config=prompt, kept=kept)
-    lessons, account = knowledge.choose_lessons(ask_api, few_shot, writer, config)
-    writer_llm, settings = load_language_model(prepared_llm), config.knowledge
-    taught, tuned = knowledge.teach(writer_llm, lessons, settings.tuning, settings.tokens_per_batch, config.seed)
-    return taught, [account | tuned]
-
-
-@reads(config=["max_characters", "knowledge", "price", "seed"])
-def answer_with_knowledge(
-    llm: ChatApi,
-    kept: FinishedShards,
-    records: Sequence[HintedQuestion],
-    prompt_template: str,
-    config: BlackBoxConfig,
-    prompt: PromptConfig,
-    knowledge_llm: str,
-) -> tuple[Records, pl.DataFrame, Records]:
-    """Search the soft prompt, and score the test rows with the best one; return trials, scores and costs."""
-    from reclora_extras.black_box import knowledge
-    from reclora_extras.black_box.hints import MessageWriter
-    from reclora_kedro.llm.language_model import load_language_model
-
-    writer = MessageWriter(prompt_template, knowledge.KNOWLEDGE, prompt, config.max_characters)
-    ask_api = partial(llm.ask, config=prompt, kept=kept)
-    return knowledge.answer_with_knowledge(ask_api, records, writer, load_language_model(knowledge_llm), config)
-
-
 @reads(config=["beside"])
 def evaluate(
+    black_box_scores: pl.DataFrame,
     scores: pl.DataFrame,
     test_questions: pl.DataFrame,
     config: BlackBoxConfig,
     bootstrap: Bootstrap,
-    *of_black_box: pl.DataFrame,
 ) -> tuple[list[ModelMetrics], list[Comparison]]:
     """Compare the black box with models of the scoring step on its rows."""
     from reclora_extras.black_box import asking
 
-    together = asking.scores_beside(pl.concat(of_black_box), scores, test_questions, config.beside)
+    together = asking.scores_beside(black_box_scores, scores, test_questions, config.beside)
     return metrics.evaluate_models(together, bootstrap)
 
 

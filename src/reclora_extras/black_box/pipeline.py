@@ -15,14 +15,12 @@ NEEDS_LLM = True
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Score test rows by the LLM of an API, with and without hints of the lens, and compare with other models.
-
-    Where ``black_box.knowledge`` is set, a small language model writes what the LLM is told, too.
-    """
+    """Score test rows by the LLM of an API, with and without hints of the lens, and compare with other models."""
     results, settings = ["black_box_metrics", "black_box_comparisons"], params("black_box", "prompt")
     template = f"{names.parameters['black_box']['template']}.prompt_template"
     asked = ["black_box_llm", "black_box_answers", "black_box_records", template]
-    parts = [
+    return step(
+        "black_box",
         node(
             nodes.describe_questions,
             ["lens", "log", "learning_questions", "test_questions", *params("history", "black_box", "engine")],
@@ -33,27 +31,13 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             [*asked, "hint_templates", *settings],
             ["black_box_trials", "black_box_scores", "black_box_usage"],
         ),
+        node(
+            nodes.evaluate,
+            ["black_box_scores", "scores", "test_questions", *params("black_box", "bootstrap")],
+            results,
+        ),
         node(nodes.show_results, [*results, "black_box_trials", "black_box_usage"], None),
-    ]
-    scores = ["black_box_scores"]
-    if names.parameters["black_box"].get("knowledge"):
-        scores.append("knowledge_scores")
-        parts += [
-            node(
-                nodes.teach_writer,
-                [*asked, "hint_templates", *settings, "prepared_llm"],
-                ["knowledge_llm", "knowledge_lessons"],
-                tags=["gpu"],
-            ),
-            node(
-                nodes.answer_with_knowledge,
-                [*asked, *settings, "knowledge_llm"],
-                ["knowledge_trials", "knowledge_scores", "knowledge_usage"],
-                tags=["gpu"],
-            ),
-        ]
-    compared = ["scores", "test_questions", *params("black_box", "bootstrap"), *scores]
-    return step("black_box", *parts, node(nodes.evaluate, compared, results))
+    )
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
