@@ -144,10 +144,10 @@ def require_past_versions(run: Run) -> None:
         if is_versioned(dataset) and (newest := loaded_version(dataset)) and newest > now:
             ahead.append(f"{name}: version {newest} in {location(dataset)}")
     refuse_faults(
-        f"Versions are there that are newer than this run, which begins at {now}.",
+        f"Newer versions exist than those of this run, which begins at {now}.",
         ahead,
-        "A clock was ahead when they were saved, and this run would read them in place of what it saves. If the clock "
-        "is right now, remove these versions, or move them away.",
+        "A clock was ahead when they were saved, and this run would read them instead of what it saves. If the clock "
+        "is right now, move or remove these versions.",
     )
 
 

@@ -34,11 +34,11 @@ class Progress:
     done: int = 0
     shown: bool = True  # false for all but one of several processes
     delay: float = 0  # seconds before there is a bar; a step that ends sooner shows none
-    at_most: bool = False  # whether the step may end before its total, as a training does that no longer improves
+    at_most: bool = False  # whether early stopping may end the step before its total
 
     def __post_init__(self) -> None:
         self.shown = self.shown and not self.hidden
-        described = {"desc": f"{self.step} (may end sooner)" if self.at_most else self.step, "unit": f" {self.unit}"}
+        described = {"desc": self.step + ", until validation gets no better" * self.at_most, "unit": f" {self.unit}"}
         in_notebook = "ipykernel" in sys.modules
         hidden = (False if in_notebook else None) if self.shown else True  # None: but on a terminal
         delay = max(self.delay, 2 * in_notebook)  # what takes no time leaves no bars among the outputs
