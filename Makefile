@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-adapters test-benchmarks test-extras lint docs tutorials viz notebooks bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-ablation bench-deletions bench-ray bench-edits bench-hashes \
+.PHONY: help run serve test test-adapters test-benchmarks test-extras lint docs tutorials viz notebooks bench-long-logs bench-lens bench-llm bench-lifelong bench-windows bench-peers bench-ablation bench-deletions bench-ray bench-edits bench-many-nodes bench-hashes \
 	bench-attacks bench-journal bench-kedro bench-serve bench-scale lock wheel clean
 
 help:  ## show the targets
@@ -116,6 +116,9 @@ bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and wha
 
 bench-edits: $(READY)  ## what a run with --only-missing-outputs misses after 151 edits of a project, and what it runs needlessly
 	$(BIN)/python benchmarks/edits.py
+
+bench-many-nodes: $(READY)  ## CPU seconds of a run with nothing to do in a project of 300 nodes, beside Kedro's own
+	$(BIN)/python benchmarks/many_nodes.py
 
 bench-hashes: $(READY)  ## the edits of code that the hashes of other tools miss, beside codeprint's
 	PYTHONPATH=src $(BIN)/uv run --quiet --isolated --no-project --python $(BIN)/python --with "kedro[pydantic]==1.7.*" --with "kedro-datasets==9.6.*" --with pandas --with parse --with psutil --with filelock --with rich --with tqdm \

@@ -120,7 +120,8 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
     parameters, inputs, entries = dict[str, Any](), {}, {}
     for name in node.inputs:
         if is_parameter(name):
-            parameters[name.removeprefix("params:")] = deciding_values(node, name, catalog.load(name))
+            value = catalog[name].load()  # Kedro would log a line
+            parameters[name.removeprefix("params:")] = deciding_values(node, name, value)
     loaded = [name for name in node.inputs if not is_parameter(name) and not is_scratch(catalog.get(name))]
     stored = {name: catalog.stored(name) for name in loaded}
     values = texts(parameters).union(*(version.values for version in stored.values() if version))

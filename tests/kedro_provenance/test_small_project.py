@@ -6,7 +6,18 @@ import pandas as pd
 import pytest
 
 from kedro_provenance.recipe import FILE, read_version
-from small_project import by_airflow, by_kedro, by_notebook, by_server, by_settings, edit, make_project, ran, repeated
+from small_project import (
+    by_airflow,
+    by_kedro,
+    by_notebook,
+    by_server,
+    by_settings,
+    edit,
+    loaded,
+    make_project,
+    ran,
+    repeated,
+)
 
 ORDERS, PARAMETERS = "data/01_raw/orders.csv", "conf/base/parameters.yml"
 
@@ -57,6 +68,12 @@ def test_what_reads_equal_data_is_kept(tmp_path):
     ran(by_settings, folder)
     edits = [(ORDERS, "2,-1", "2,-4"), (PARAMETERS, "1.2", "2"), (PARAMETERS, "2", "1.2")]
     assert again(folder, edits=edits) == [["clean"], ["total"], []]  # at the end, the first version is taken
+
+
+def test_a_run_with_nothing_to_do_loads_nothing(tmp_path):
+    folder = make_project(tmp_path)
+    assert ran(by_settings, folder) == ["clean", "total"]
+    assert ran(loaded, folder) == []
 
 
 def test_what_leaves_nothing_runs_once(tmp_path):

@@ -415,3 +415,9 @@ def test_edits_that_change_nothing_run_nothing():
     command = [sys.executable, ROOT / "benchmarks/edits.py", "--suite", "project", "--only", "a docstring"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert said[3] == "| project | 2 | 0 | 0 | 0 | 0.00 |"
+
+
+def test_a_run_with_nothing_to_do_in_many_nodes_is_measured():
+    command = [sys.executable, ROOT / "benchmarks/many_nodes.py", "--nodes", "3", "--repeats", "1"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split(" | ")[0] for line in said[2:]] == ["| Kedro's own", "| with the plug-in"]

@@ -161,6 +161,20 @@ def by_settings(folder, **arguments):
         session.run(**arguments)
 
 
+def loaded(folder):
+    """What the catalog says that it loads and saves in a session with `--only-missing-outputs`."""
+    import logging
+
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(folder)  # which sets levels of its own
+    said, logger = [], logging.getLogger("kedro.io.data_catalog")
+    logger.setLevel(logging.INFO)
+    logger.addFilter(lambda record: said.append(record.getMessage()))
+    by_settings(folder, only_missing_outputs=True)
+    return said
+
+
 def by_kedro(folder, runner=None, **arguments):
     """Kedro's own session, with a runner of a class of Kedro's."""
     import kedro.runner
