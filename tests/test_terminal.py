@@ -34,14 +34,17 @@ def test_titles_and_ids_are_text(title, capsys):
     assert any([cell.strip() for cell in line.split("│")[1:-1]] == cells for line in lines)
 
 
-def test_narrow_terminals_show_titles_whole_and_shorten_reasons(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "60")
+@pytest.mark.parametrize("columns", [80, 60, 56, 52, 40])
+def test_narrow_terminals_show_titles_whole_and_shorten_reasons_or_leave_them_out(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     title, reasons = "Star Trek Into Darkness (2013)", ["The Hangover Part III (2013)", "Identity Thief (2013)"]
     record = {"user_id": ["7"], "rank": [1], "title": [title], "because": [reasons], "score": [0.5]}
     show(titles_table(pl.DataFrame(record | {"fallback": [False]})))
-    [line] = [line for line in capsys.readouterr().out.splitlines() if title in line]
-    assert "The Hangover" in line
-    assert len(line) <= 60
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    [line] = [line for line in lines if title in line]
+    assert ("The Hang" in line) == (columns > 54)
+    assert {line[0] + line[-1] for line in lines[1:]} == {"┏┓", "┃┃", "┡┩", "││", "└┘"}
+    assert len(line) <= columns
 
 
 @pytest.mark.parametrize("on_path", [True, False])
@@ -66,7 +69,7 @@ def test_the_end_of_a_run_names_files_and_tables_and_how_to_go_on(tmp_path, caps
     assert "plots:\n  report.html\n" in said
     kedro = hooks.typed_kedro()
     assert (kedro == "kedro") == on_path
-    assert f"  {kedro} recommend USER\n    ten titles with reasons, of a user whose id you know\n" in said
+    assert f"  {kedro} recommend USER\n    ten titles with reasons for the user with this id\n" in said
     assert f"  {kedro} serve\n    the live page, http://here:1/\n  {kedro} new-log" in said
 
 
@@ -77,6 +80,6 @@ def test_the_end_of_a_run_of_lists_alone_names_them_and_its_environment(tmp_path
     run.after_context_created(SimpleNamespace(project_path=tmp_path, env="your-shop"))
     run.after_pipeline_run({"to_nodes": ["lists"]}, SimpleNamespace(all_outputs=lambda: {*catalog}), catalog)
     said = capsys.readouterr().out
-    assert said.startswith("The same as a table, with versions:\n  a\nNext:\n")
+    assert said.startswith("The same as a versioned table:\n  a\nNext:\n")
     assert f"  {hooks.typed_kedro()} recommend USER --env your-shop\n" in said
     assert said.endswith("kedro serve --env your-shop\n    the live page, http://here:1/\n")

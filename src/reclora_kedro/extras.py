@@ -39,7 +39,7 @@ def _packages(extra: str, distribution: str = DISTRIBUTION) -> dict[str, str]:
     return {re.split(r"[^\w-]", requirement)[0]: requirement for requirement in wanted}
 
 
-def require_extra(extra: str, needed_by: str) -> None:
-    """Raise ImportError, with the line to type, if a package of an extra is not installed."""
+def require_extra(extra: str, needed_by: str, otherwise: str = "") -> None:
+    """Raise ImportError, with the line to type and how to do without, if a package of an extra is not installed."""
     if text := missing_extra(extra, needed_by):
-        raise ImportError(text)
+        raise ImportError(text + otherwise)

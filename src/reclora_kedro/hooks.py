@@ -19,14 +19,14 @@ from reclora_kedro.terminal import show
 
 RESULTS = {
     "recommendations_csv": "Recommendations of all users:",
-    "recommendations": "The same as a table, with versions:",
+    "recommendations": "The same as a versioned table:",
     "similar_items_csv": "Similar items of each item:",
-    "evaluation_report": "The report, with differences of all pairs, segments and plots:",
+    "evaluation_report": "The report, with all comparisons, segments and plots:",
 }
 """Catalog entries that the end of a run that makes lists points to, by what they are."""
 LIKES_ALONE = (
-    "Every row of the log is liked. The rest of the default flow (lens, LLM, evaluation) learns from rows that users "
-    "did not like, too: `history: {negatives: {kind: matched}}` in parameters.yml draws some."
+    "Every row of the log is a like. Lens, LLM and evaluation, the rest of the default flow, also need items that "
+    "users did not take: `history: {negatives: {kind: matched}}` in parameters.yml draws some."
 )
 CHOICE_BEFORE = f"{CHOICE}_before"
 """The choice in use before, which stays until another is better; a node cannot read what it leaves."""
@@ -63,9 +63,9 @@ class RecommenderHooks:
         service = catalog.load("params:service")
         env, kedro = self._context.env, typed_kedro()
         option = f" --env {env}" if env else ""
-        lines = [f"{kedro} recommend USER{option}", "  ten titles with reasons, of a user whose id you know"]
+        lines = [f"{kedro} recommend USER{option}", "  ten titles with reasons for the user with this id"]
         lines += [f"{kedro} serve{option}", f"  the live page, http://{service['host']}:{service['port']}/"]
-        lines += [] if env else [f"{kedro} new-log orders.csv products.csv", "  a log of your own"]
+        lines += [] if env else [f"{kedro} new-log orders.csv products.csv", "  reads files of your own"]
         show("\n  ".join(["Next:", *lines]))
 
     def _newest_file(self, catalog: Any, name: str) -> str:

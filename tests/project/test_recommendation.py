@@ -120,7 +120,10 @@ def test_methods_compete_on_validation_likes_and_the_one_in_use_stays_until_anot
     best = max(metrics, key=lambda record: record["ndcg"])["model"]
     assert {record["baseline"] for record in metrics} == {best}
     assert (choice["kind"], choice["order"]) == ("item_knn", "lens")  # which was in use
-    assert choice["reason"] == f"it stays: {metrics[0]['rows']} validation likes are too few to choose by (100)"
+    assert (
+        choice["reason"]
+        == f"{metrics[0]['rows']} validation likes are too few to compare methods (100 are needed), so it stays"
+    )
     assert choice["at_test_moments"]["lists"] > 1
 
 

@@ -40,7 +40,7 @@ def project(tmp_path_factory):
 def test_a_log_of_likes_alone_has_the_lists_of_python_to_the_bit(project, capsys):
     kedro_run(project, env="shop")
     said = capsys.readouterr().out
-    assert "Every row of the log is liked. The rest of the default flow (lens, LLM, evaluation)" in " ".join(
+    assert "Every row of the log is a like. Lens, LLM and evaluation, the rest of the default flow," in " ".join(
         said.split()
     )
     made = catalog_of(project, "shop").load("recommendations")

@@ -71,11 +71,11 @@ def test_the_simplest_method_that_is_not_significantly_worse_than_the_best_is_ta
 
 
 @pytest.mark.parametrize(
-    ("before", "expected", "kept"), [(None, "fusion", "it is the sum of all sources"), ("ranker", "ranker", "it stays")]
+    ("before", "expected", "kept"), [(None, "fusion", "all sources are combined"), ("ranker", "ranker", "it stays")]
 )
 def test_few_likes_choose_no_method(before, expected, kept):
     compared = [record("linear", 0.9, rows=99), record("ranker", 0.1, 0.0, 99), record("fusion", 0.1, 0.0, 99)]
-    reason = f"{kept}: 99 validation likes are too few to choose by (100)"
+    reason = f"99 validation likes are too few to compare methods (100 are needed), so {kept}"
     assert chosen_method(compared, before) == (expected, reason)
     assert chosen_method([each | {"rows": 100} for each in compared], before)[0] == "linear"
 
@@ -117,7 +117,8 @@ def test_likes_of_other_users_than_those_that_taught_choose_the_method(log, monk
     rank = module.rank_likes
     monkeypatch.setattr(module, "rank_likes", lambda *rest: ranked.append(rest[2]) or rank(*rest))
     choice, compared = choose(log)
-    assert (choice.kind, choice.reason[:28]) == ("fusion", "it is the sum of all sources")  # by the likes of 75 users
+    assert choice.kind == "fusion"
+    assert choice.reason.startswith("75 validation likes are too few to compare methods")
     monkeypatch.setattr(module, "LEAST_LIKES", 75)
     choice, compared = choose(log)
     assert choice.kind == "item_knn"
@@ -145,7 +146,7 @@ def test_what_is_named_is_taken_without_a_comparison(log, monkeypatch):
     for method in ("popularity", "fusion"):
         choice, compared = choose(log, method=method)
         assert (choice.kind, choice.order, compared) == (method, "candidates", [])
-        assert choice.reason == "it is the method that is named"
+        assert choice.reason == "the settings name this method"
     monkeypatch.setattr(second_stage, "LEAST_USERS", 1000)
     choice, _ = choose(log, method="ranker")
     assert (choice.kind, choice.stage.trees) == ("fusion", None)
@@ -168,8 +169,8 @@ def test_likes_of_a_single_user_choose_nothing_and_that_is_said(log, caplog):
     few = replace(log, samples=log.samples.with_columns(split=other_user))
     choice, compared = choose(few)
     assert (choice.kind, compared) == ("fusion", [])
-    assert choice.reason == "1 user(s) have likes of the validation split, too few to choose by"
-    assert "2 are needed: it is fusion" in caplog.text
+    assert choice.reason == "1 user(s) with validation likes are too few to compare methods"
+    assert "2 are needed. fusion is used" in caplog.text
 
 
 def test_an_order_by_the_lens_needs_one(log):

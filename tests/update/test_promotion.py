@@ -73,11 +73,11 @@ def test_a_challenger_that_is_worse_on_older_rows_or_than_the_first_model_stays_
     assert (refused.chosen, accepted.chosen) == ("champion", "challenger")
     for figures in (refused, accepted):  # of what was gained, and of what was lost
         assert re.search(
-            r"on 1,000 older rows, the challenger's AUC is -.*on 2,000 newest rows, its AUC is \+", figures.reason
+            r"on 1,000 older rows, the AUC changes by -.*on 2,000 newest rows, the AUC changes by \+", figures.reason
         )
-    assert refused.reason.endswith("update.accept=[lens] takes it all the same")
+    assert refused.reason.endswith("update.accept=[lens] accepts it anyway")
     false = chosen(np.concatenate([near[:3000], -current[3000:]]))
-    assert false.reason.startswith("on 1,000 test rows of the first model, the challenger's AUC is -")
+    assert false.reason.startswith("on 1,000 test rows of the first model, the AUC changes by -")
     lost = chosen(near, first=scores(0.5))
     assert lost.chosen == "champion"
     assert "beside the first model" in lost.reason

@@ -118,10 +118,14 @@ def test_models_that_name_what_is_erased(stored):
 @pytest.mark.parametrize(
     ("erase", "retrain", "outcome"),
     [
-        (False, False, "All are kept: forget.erase=true erases those with rows; with forget.retrain=true weights are"),
-        (False, True, "All are kept: forget.erase=true erases those with rows, and weights with traces."),
+        (
+            False,
+            False,
+            "All are kept: forget.erase=true erases versions with rows; forget.retrain=true trains the weights",
+        ),
+        (False, True, "All are kept: forget.erase=true erases versions with rows, and weights with traces."),
         (True, False, "Versions with rows are erased; weights stay."),
-        (True, True, "Versions with rows are erased, and weights with traces, too."),
+        (True, True, "Versions with rows, and weights with traces, are erased."),
     ],
 )
 def test_what_is_left_is_counted_by_entry(erase, retrain, outcome):
@@ -131,7 +135,7 @@ def test_what_is_left_is_counted_by_entry(erase, retrain, outcome):
     assert cells == [["lens", "", "1"], ["log", "2", ""], ["users", "1", ""]]
     assert outcome in table
     nothing = printed(remains_table({"rows": [], "traces": []}, erase=erase, retrain=retrain))
-    assert nothing == "No stored version knows the users.\n"
+    assert nothing == "No stored version has data of the users.\n"
 
 
 def test_the_ids_that_are_forgotten_are_printed(capsys):

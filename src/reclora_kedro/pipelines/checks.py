@@ -38,6 +38,7 @@ TRAINED_BY_TORCH = ("reclora_kedro.datasets.folders.LensDataset", "reclora_kedro
 UNREAD_ADDRESSES = ("zip:", "tar:", "libarchive:", "simplecache:", "filecache:", "blockcache:")
 """How addresses begin that name a file within another one, or a cache of it."""
 RAW_TABLES = ("raw_interactions", "raw_items", "raw_item_texts", "raw_users")
+WITHOUT_MODELS = ", or rank without lens and LLM: `--params ranking.variant=null,ranking.lens=false`"
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
@@ -47,14 +48,15 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
     raw_tables = {name: catalog.config_resolver.resolve_pattern(name) for name in RAW_TABLES if name in inputs}
     if len(raw_tables) > 1:
         yield partial(require_one_data_set, raw_tables)
+    otherwise = WITHOUT_MODELS if "params:ranking" in inputs else ""
     for name in sorted(name for name in inputs if not is_parameter(name)):
         entry = catalog.config_resolver.resolve_pattern(name)
         if entry.get("file_format") == "parquet" and not entry.get("versioned"):
             yield partial(require_whole_parts, name, entry["filepath"])
         if entry.get("type") in PRETRAINED:
-            yield partial(require_extra, "llm", f"The catalog entry {name}")
+            yield partial(require_extra, "llm", f"The catalog entry {name}", otherwise)
         if entry.get("type") in TRAINED_BY_TORCH:
-            yield partial(require_extra, "lens", f"The catalog entry {name}")
+            yield partial(require_extra, "lens", f"The catalog entry {name}", otherwise)
     if {"params:ingestion", "params:history", "params:lens"} <= inputs:
         yield partial(require_negatives, catalog.load("params:ingestion"), catalog.load("params:history"))
     trained = [block for block in ("lens", "retriever") if f"params:{block}" in inputs]

@@ -74,7 +74,7 @@ class MethodChoice:
         config.check_ids(self.log.users, self.log.items)  # here alone, as rules are read at many places
         training = Training.from_split(self.log, retriever=self.retriever, engine=self.engine)
         sources = settings_of_sources(config, self.configs, training, likes.settings, config.protocol == "live")
-        kind, reason = config.method, "it is the method that is named"
+        kind, reason = config.method, "the settings name this method"
         choice = Choice(kind="fusion" if kind == "validation" else kind, order=config.order, sources=sources)
         recommender = FittedRecommender.from_choice(training, choice, config, self.lens).as_measured(training)
         training.release()  # settings that were not chosen have transitions and near items of their own
@@ -99,10 +99,10 @@ class MethodChoice:
         if len(config.methods) == 1:
             return choice, []
         if (users := likes["user_index"].n_unique()) < 2:
-            found = f"but {users} user(s) have likes of new items there, and 2 are needed: it is {choice.kind}. Name "
-            method = Parameter("recommendation.method")
-            logger.warning(worded("Validation likes should choose how items are found, ", found, method, "."))
-            reason = f"{users} user(s) have likes of the validation split, too few to choose by"
+            found = f"{users} user(s) have likes of new items there, and 2 are needed. {choice.kind} is used: name "
+            method = Parameter("recommendation.method"), " to use another."
+            logger.warning(worded("Validation likes cannot choose the method: ", found, *method))
+            reason = f"{users} user(s) with validation likes are too few to compare methods"
             return choice.model_copy(update={"reason": reason}), []
         list_makers = recommender.list_makers(config.order)
         ranks = rank_likes(list_makers, recommender.moments(likes), likes, config.top_n, self.engine)
@@ -123,9 +123,10 @@ def chosen_method(compared: Sequence[RankingRow], before: str | None) -> tuple[s
     current = next((record for record in compared if record["model"] == before), None)
     best = max(compared, key=lambda record: record["ndcg"])
     if best["rows"] < LEAST_LIKES:
-        kept = "it is the sum of all sources" if current is None else "it stays"
+        kept = "all sources are combined" if current is None else "it stays"
         chosen = before if current else next(model for model, step in steps.items() if step == 1)
-        return str(chosen), f"{kept}: {best['rows']} validation likes are too few to choose by ({LEAST_LIKES})"
+        few = f"{best['rows']} validation likes are too few to compare methods ({LEAST_LIKES} are needed)"
+        return str(chosen), f"{few}, so {kept}"
     alike = [record for record in compared if record["p_adjusted"] is None or record["p_adjusted"] >= LEVEL]
     simplest = min(alike, key=lambda each: (each is not current, steps[each["model"]], -each["ndcg"]))
     figures = f"NDCG@{best['k']} {simplest['ndcg']:.3f} on {best['rows']:,} validation likes"

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 import polars as pl
 from pydantic import JsonValue
+from rich.console import Console
 from rich.table import Table
 
 from kedro_provenance.errors import Fault, Parameter
@@ -265,14 +266,16 @@ def titles_table(recommendations: pl.DataFrame) -> Table | str:
 
 
 def list_table(own: pl.DataFrame, heading: str) -> Table:
-    """Tabulate a list: rank, title, and the titles that are the reasons, which give way first on a narrow terminal."""
+    """Tabulate a list: rank, title, and the reasons (titles), which a narrow terminal shortens or leaves out."""
     table = Table(title=heading, title_justify="left")
     table.add_column("", justify="right", no_wrap=True)
-    longest = max(len(str(title)) for title in own["title"])
-    table.add_column("title", overflow="fold", min_width=min(longest, 34), max_width=34)
-    table.add_column("because of", overflow="ellipsis", no_wrap=True, max_width=36)
+    width = min(max(len(str(title)) for title in own["title"]), 34)
+    room = min(36, Console().width - width - len(str(own.height)) - 10)
+    table.add_column("title", overflow="fold", min_width=width if room >= 12 else None, max_width=34)
+    if room >= 12:
+        table.add_column("because of", overflow="ellipsis", no_wrap=True, max_width=room)
     for rank, title, because in own.select("rank", "title", "because").iter_rows():
-        table.add_row(str(rank), title, "; ".join(because))
+        table.add_row(str(rank), title, *["; ".join(because)] * (room >= 12))
     return table
 
 

@@ -30,7 +30,7 @@ NOTES = {
     "lens": "all items, by the click model",
 }
 LABELS = {
-    "fusion": "the best of all of these, weighted",
+    "fusion": "all sources combined, weighted",
     "ranker": "the fusion, corrected by boosted trees",
 }
 PENALTY = 1e-3  # of the squares of the weights of columns with a standard deviation of one, per like

@@ -70,7 +70,7 @@ def decide(
     labels, users = samples["label"].to_numpy() == 1, samples["user_index"].to_numpy()
     likers, dislikers = (len(np.unique(users[chosen])) for chosen in (labels, ~labels))
     if min(likers, dislikers) < LEAST_USERS:
-        reason = f"{likers} users have a like and {dislikers} a dislike among the newest rows: too few to measure"
+        reason = f"too few users to compare: {likers} with a like and {dislikers} with a dislike among the newest rows"
         return Decision.undecided(samples, reason)
     scores = np.stack([current, challenger])
     auc = bootstrap_auc(
@@ -78,12 +78,13 @@ def decide(
     )
     difference = auc.differences(np.array([1]), np.array([0]))
     lower, value = float(difference.interval(1 - 2 * config.level)[0][0]), float(difference.value[0])
+    change = f"the AUC changes by {value:+.4f}, at least {lower:+.4f}"
     if np.array_equal(current, challenger):
-        chosen, reason = "champion", "the challenger learned nothing that validation preferred"
+        chosen, reason = "champion", "training did not improve the validation AUC"
     elif lower > -config.margin:
-        chosen, reason = "challenger", f"its AUC is {value:+.4f}, at least {lower:+.4f}: not worse by {config.margin:g}"
+        chosen, reason = "challenger", f"{change}, within the margin of {config.margin:g}"
     else:
-        chosen, reason = "champion", f"the challenger's AUC is {value:+.4f}, and may be {lower:+.4f}"
+        chosen, reason = "champion", f"{change}, beyond the margin of {config.margin:g}"
     figures = dict(zip(("champion_auc", "challenger_auc"), map(float, auc.value), strict=True))
     figures |= {"difference": value, "lower_bound": lower, "margin": config.margin, "level": config.level}
     return Decision.undecided(samples, reason).model_copy(update={"chosen": chosen, **figures})
@@ -126,9 +127,9 @@ def decide_among_three(
     if chosen == "challenger" and alarms:
         alarm = f"{'; '.join(alarms)} (on {rows:,} newest rows, {reason})"
         if accept:
-            reason = f"{alarm}, which update.accept has taken"
+            reason = f"{alarm}, accepted by update.accept"
         else:
-            chosen, reason = "champion", f"{alarm}: update.accept=[lens] takes it all the same"
+            chosen, reason = "champion", f"{alarm}: update.accept=[lens] accepts it anyway"
     return DecisionAmongThree(**dict(decision) | others | {"chosen": chosen, "reason": reason})
 
 
@@ -164,8 +165,8 @@ def current_model_table(current: CurrentModel) -> Table:
 
 def update_table(news: Sequence[Mapping[str, Any]]) -> Table:
     changes = [record for record in news if record["rows"]]
-    texts = {"": (str, "check"), "what became of them": (str, "rule")}
-    return text_table("What the update found", changes, texts, {"rows": ("{:,}".format, "rows")})
+    texts = {"": (str, "check"), "what was done": (str, "rule")}
+    return text_table("New data of this update", changes, texts, {"rows": ("{:,}".format, "rows")})
 
 
 def promotion_table(of: str, decision: Decision) -> Group:
@@ -173,6 +174,6 @@ def promotion_table(of: str, decision: Decision) -> Group:
     chosen: dict[str, str] = {decision.chosen: "chosen"}
     aucs = {"champion": ("current", decision.champion_auc), "challenger": ("challenger", decision.challenger_auc)}
     models = [{"model": of, "auc": auc, "chosen": chosen.get(name, "")} for name, (of, auc) in aucs.items()]
-    title = f"{of} on the {decision.rows:,} newest rows, of {decision.users:,} users"
+    title = f"{of}: newest {decision.rows:,} rows, {decision.users:,} users"
     column = {"AUC": (lambda value: "-" if value is None else f"{value:.4f}", "auc")}
     return Group(text_table(title, models, {"model": (str, "model"), "": (str, "chosen")}, column), decision.reason)

@@ -276,11 +276,11 @@ def made_again(before: Iterable[ArchivedVersion], in_use: Mapping[str, str]) -> 
 
 
 OUTCOMES = {
-    (True, True): "Versions with rows are erased, and weights with traces, too.",
+    (True, True): "Versions with rows, and weights with traces, are erased.",
     (True, False): "Versions with rows are erased; weights stay.",
-    (False, True): "All are kept: forget.erase=true erases those with rows, and weights with traces.",
-    (False, False): "All are kept: forget.erase=true erases those with rows; with forget.retrain=true weights are "
-    "trained again.",
+    (False, True): "All are kept: forget.erase=true erases versions with rows, and weights with traces.",
+    (False, False): "All are kept: forget.erase=true erases versions with rows; forget.retrain=true trains the weights "
+    "again.",
 }
 """What happens to stored versions, by `forget.erase` and `forget.retrain`."""
 
@@ -295,8 +295,8 @@ def remains_table(report: ForgetReport, *, erase: bool, retrain: bool) -> Group:
     ]
     outcome = OUTCOMES[erase, retrain]
     numbers = {"with rows of the users": (str, "rows"), "weights with traces": (str, "traces")}
-    table = text_table("Stored versions that know the users", records, {"entry": (str, "entry")}, numbers)
-    return Group(table, outcome) if records else Group("No stored version knows the users.")
+    table = text_table("Stored versions with data of the users", records, {"entry": (str, "entry")}, numbers)
+    return Group(table, outcome) if records else Group("No stored version has data of the users.")
 
 
 def _holds_rows(version: ArchivedVersion, forgotten: Forgotten, names: Mapping[str, bool]) -> bool:
