@@ -1,17 +1,15 @@
 """Ordinary LoRAs in PEFT's format: single ones, and those of users, which any LoRA server loads."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import save
 from torch import Tensor
-from torch.nn import functional
 
-from kedro_provenance.errors import MismatchError
 from reclora_kedro.adapters.base import user_folder
 from reclora_kedro.progress import Progress
 
@@ -28,70 +26,6 @@ def with_lora(model: Any, rank: int | None) -> Any:
     if rank is None:
         return model
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
-
-
-@dataclass(frozen=True)
-class Lora:
-    """A LoRA outside any model."""
-
-    config: "LoraConfig"
-    factors: dict[str, tuple[Tensor, Tensor]]  # A, (r, in), and B, (out, r), by the path of a layer in the base LLM
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        from peft import LoraConfig
-
-        return cls.from_tensors(LoraConfig.from_pretrained(folder), load_file(folder / "adapter_model.safetensors"))
-
-    @classmethod
-    def from_tensors(cls, config: "LoraConfig", tensors: Mapping[str, Tensor]) -> Self:
-        """Return the LoRA from tensors by PEFT's names, such as ``base_model.model.….q_proj.lora_A.weight``."""
-        paths = [name.removeprefix(PEFT_PREFIX).removesuffix(".lora_A.weight") for name in tensors if "lora_A" in name]
-        parts = {path: [tensors[f"{PEFT_PREFIX}{path}.lora_{name}.weight"].cpu() for name in "AB"] for path in paths}
-        return cls(config, {path: (A, B) for path, (A, B) in parts.items()})
-
-    @classmethod
-    def from_updates(cls, config: "LoraConfig", updates: Mapping[str, Tensor], rank: int) -> Self:
-        """Return the LoRA nearest to updates of layers, (out, in) by path; smaller layers are padded with zeros."""
-        factors = {}
-        for path, update in updates.items():
-            U, values, V = torch.linalg.svd(update.double(), full_matrices=False)
-            root = values[:rank].sqrt()
-            A, B = (root[:, None] * V[:rank]).float(), (U[:, :rank] * root).float()
-            missing = rank - len(root)
-            factors[path] = functional.pad(A, (0, 0, 0, missing)), functional.pad(B, (0, missing))
-        return cls(replace(config, r=rank, lora_alpha=rank), factors)
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        return {
-            f"{PEFT_PREFIX}{path}.lora_{name}.weight": factor.contiguous()
-            for path, pair in self.factors.items()
-            for name, factor in zip("AB", pair, strict=True)
-        }
-
-    def updates(self) -> dict[str, Tensor]:
-        """Return the update of each layer's weights by path: float32, shape (out, in)."""
-        scaling = self.config.lora_alpha / self.config.r
-        return {path: scaling * B.float() @ A.float() for path, (A, B) in self.factors.items()}
-
-    def save(self, folder: Path) -> None:
-        """Write a folder for ``PeftModel.from_pretrained``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.config.save_pretrained(folder)
-        save_file(self.tensors, folder / "adapter_model.safetensors", {"format": "pt"})
-
-
-def load_user_loras(folder: Path, user_ids: list[Any]) -> dict[str, Lora]:
-    """Load exported LoRAs of users by folder name; raise MismatchError for a user without one."""
-    names = {user_id: user_folder(user_id) for user_id in user_ids}
-    if missing := [str(user_id) for user_id, name in names.items() if not (folder / name).is_dir()]:
-        raise MismatchError(
-            f"{folder} has no LoRA of the users {', '.join(missing)}: run --pipelines export with the `export` that "
-            "merging reads.",
-            "user_adapters",
-        )
-    return {name: Lora.load(folder / name) for name in names.values()}
 
 
 USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once

@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn
 from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
-from reclora_kedro.adapters.lora import Lora, UserLoras
+from reclora_kedro.adapters.lora import UserLoras
 from reclora_kedro.adapters.registry import adapter_method
 from reclora_kedro.devices import seeded
 from reclora_kedro.gate_inputs import GateInputs
@@ -75,35 +74,6 @@ def saved_config(folder: str) -> Any:
     if "method" in written:
         adapter_method(written["method"]).register()
     return PeftConfig.from_pretrained(folder)
-
-
-def adapter_of(model: Any, lora: Lora) -> "PeftModel":
-    """Add an ordinary LoRA as an adapter of the default method, in eval mode."""
-    from reclora_kedro.adapters.reclora import export
-
-    return export.adapter_of(model, lora)
-
-
-def lora_of(model: Any, folder: str) -> Lora:
-    """Return a saved adapter as a single LoRA for all users; the base LLM is left without an adapter.
-
-    MismatchError is raised for an adapter of another base LLM, ValueError for one that is no LoRA, or differs from
-    sample to sample.
-    """
-    config = saved_config(folder)
-    if adapter_method(config.method).has_gates(config):
-        raise ValueError(
-            f"The adapter in {folder} differs from sample to sample, so it is not one LoRA: name a variant with "
-            "num_meta_loras 1, or take the LoRAs of users, which `kedro run --pipelines export` writes."
-        )
-    adapted = load_adapter(model, folder)
-    try:
-        loras = user_loras(adapted, torch.empty(1, 0), ["all"])
-        return Lora.from_tensors(
-            loras.config, {name: factors[0] for name, factors in loras.tensors(slice(None)).items()}
-        )
-    finally:
-        adapted.unload()
 
 
 def require_one_lora_per_user(config: Any) -> None:

@@ -28,7 +28,7 @@ from reclora_kedro.terminal import text_table
 
 SUMS = ("retriever", "tuned_item_encoder", "prepared_llm", "*.adapter", "candidate_choice")
 """Entries with trained weights that hold only sums over rows of users; without the last one, no service starts."""
-TRAINED = ("*lens", "item_embeddings", "user_adapters", "merged_loras", *SUMS)
+TRAINED = ("*lens", "item_embeddings", "user_adapters", *SUMS)
 """Entries with trained weights, which may hold traces of users."""
 WITHOUT_ROWS = (*SUMS, "*_log", "*_report", "champion", "versions_to_erase", "forgotten_users")
 """Entries made from rows of users that hold only sums over them, unless they name a user."""

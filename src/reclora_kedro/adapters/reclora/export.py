@@ -1,17 +1,14 @@
-"""LoRAs of users from a personalized one, and an ordinary LoRA as an adapter of RecLoRA."""
+"""LoRAs of users from a personalized one."""
 
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel
 from torch import Tensor
 
-from reclora_kedro.adapters.base_llm import describe_base_llm
-from reclora_kedro.adapters.lora import PEFT_PREFIX, Lora, UserLoras
+from reclora_kedro.adapters.lora import PEFT_PREFIX, UserLoras
 from reclora_kedro.adapters.reclora import RecLoraConfig  # whose import lets PEFT know the method
 from reclora_kedro.adapters.reclora.model import RecLoraLayer, gate_entropy
-
-COMMON = ("r", "lora_alpha", "target_modules", "layers_to_transform")  # to PEFT's LoRA and ours
 
 
 def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
@@ -48,22 +45,6 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], not
         tensors=tensors,
         gate_entropy=entropy,
     )
-
-
-def adapter_of(model: Any, lora: Lora) -> PeftModel:
-    """Add an ordinary LoRA as an adapter of the method RecLoRA, in eval mode."""
-    config = RecLoraConfig(
-        task_type="CAUSAL_LM",
-        num_meta_loras=1,
-        base_llm=describe_base_llm(model),
-        **{name: getattr(lora.config, name) for name in COMMON},
-    )
-    adapted = get_peft_model(model, config)
-    tensors: dict[str, Tensor] = {}
-    for path, (A, B) in lora.factors.items():
-        tensors |= {f"{PEFT_PREFIX}{path}.reclora_A": A[None], f"{PEFT_PREFIX}{path}.reclora_B": B[:, None]}
-    set_peft_model_state_dict(adapted, tensors)
-    return adapted.requires_grad_(False).eval()
 
 
 def lora_config(config: RecLoraConfig) -> LoraConfig:

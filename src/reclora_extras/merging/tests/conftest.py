@@ -1,3 +1,0 @@
-"""A small synthetic log."""
-
-from parity_log import log
