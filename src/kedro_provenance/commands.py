@@ -349,6 +349,14 @@ def states_in_records(run: Run) -> set[str]:
     return {id for each in (*stored, *read) if each for id in each.parents}
 
 
+@command("audit")
+def show_audit(env: str | None, as_json: bool) -> None:
+    """Show files that nodes opened in runs with `ProvenanceHooks(audit=True)`, and that their recipes lack."""
+    with opened(env) as run:
+        noted = {node: files for node, files in sorted(run.records.audit.items()) if files}
+    echo(noted, [f"{node}: {file}" for node, files in noted.items() for file in files] or ["None was noted."], as_json)
+
+
 @command("force", click.argument("node"), pipelines_option)
 def force_node(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
     """Have the next `kedro run --only-missing-outputs` run NODE, whatever fits."""

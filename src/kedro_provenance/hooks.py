@@ -1,6 +1,7 @@
 """The plug-in's Kedro hooks, for the start and end of runs and nodes."""
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from kedro.io import DatasetError
 from kedro.pipeline import Node, Pipeline
 
 import codeprint
+from kedro_provenance import audit
 from kedro_provenance.check_parameters import BlockTypes, check_names, check_parameters
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
@@ -46,6 +48,7 @@ class ProvenanceHooks:
             the last tag come last.
         aliases: the project's names for versions of entries from before a run, such as ``production.model``.
         stores: folders, relative to that of the data, with results by recipe, which runs take.
+        audit: note the files that nodes open and their recipes lack, for ``kedro provenance audit``.
     """
 
     changes_results = False
@@ -58,9 +61,12 @@ class ProvenanceHooks:
     late_tags: Sequence[str] = ()
     aliases: Aliases = field(default_factory=Aliases)
     stores: Sequence[str] = ()
+    audit: bool = False
 
     def __post_init__(self) -> None:
         codeprint.forget()  # settings are imported anew with the project's modules, as by `%reload_kedro` in a notebook
+        if self.audit:
+            sys.addaudithook(audit.note)  # for the life of the process
         self._session = threading.local()  # a server may load the contexts of two requests at the same time
         self._run: Run | None = None
         self._thread = threading.current_thread()  # of the run
@@ -119,6 +125,7 @@ class ProvenanceHooks:
         """Start the node's clock once its inputs are loaded."""
         self._announce(node)  # there may be none
         self._began[node], self._unsaved[node] = time.time(), set(node.outputs)
+        audit.opened.files = set()
 
     def _announce(self, node: Node) -> None:
         """Announce the outputs of a node, unless the runner has done so already."""
@@ -128,7 +135,11 @@ class ProvenanceHooks:
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
-        """End a node without outputs."""
+        """End a node without outputs, and note what it opened."""
+        if self.audit and self._run:
+            catalog = self._run.catalog
+            if recipe := catalog.announced[node].recipe:
+                catalog.records.note_audit(node.name, audit.unknown_to(recipe, node, catalog))
         if not node.outputs:
             self._end_node(node)
 

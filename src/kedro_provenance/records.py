@@ -13,7 +13,7 @@ from kedro_provenance.lineage import LINEAGE
 from kedro_provenance.recipe import FILE, Recipe, StoredVersion, read_record
 
 FOLDER = ".provenance"  # in the data folder
-FORCED = "forced.json"
+FORCED, AUDIT = "forced.json", "audit.json"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,16 @@ class Records:
         """Have the next run run these nodes, whatever fits."""
         if self.folder:
             atomic_file(self.folder / FORCED, json.dumps(sorted(nodes)).encode())
+
+    @property
+    def audit(self) -> dict[str, list[str]]:
+        """Files that nodes opened and their recipes lack, see `kedro_provenance.audit`."""
+        file = self.folder / AUDIT if self.folder else None
+        return json.loads(file.read_bytes()) if file and file.exists() else {}
+
+    def note_audit(self, node: str, files: list[str]) -> None:
+        if self.folder and files != self.audit.get(node, []):
+            atomic_file(self.folder / AUDIT, json.dumps(self.audit | {node: files}).encode())
 
     def last_run(self, node: str) -> Recipe | None:
         """Return the recipe by which a node last ran that leaves nothing stored; None if none is recorded."""

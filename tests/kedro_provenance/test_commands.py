@@ -235,6 +235,44 @@ def test_erase_refuses_before_it_removes_anything(tmp_path):
     assert not (folder / "data/.provenance/erased").exists()
 
 
+AUDITED = """
+from pathlib import Path
+
+from codeprint import depends
+
+
+@depends(files=["conf/known.txt"])
+def total(orders, rate):
+    import importlib
+
+    Path("conf/known.txt").read_text()
+    open("data/unknown.txt").close()
+    Path("data/written.txt").write_text("x")
+    importlib.import_module("ra" + "tes")
+    return orders.groupby("day", as_index=False).price.sum() * rate
+"""
+
+
+@pytest.mark.parametrize("runner", [None, "ThreadRunner"])
+def test_an_audit_names_what_nodes_open_and_their_recipes_lack(tmp_path, runner):
+    folder = make_project(tmp_path)
+    for name in ("conf/known.txt", "data/unknown.txt", "src/rates.py"):
+        (folder / name).write_text("")
+    (folder / "src/shop/totals.py").write_text(AUDITED)
+    assert ran(by_kedro, folder) == ["clean", "total"]
+    assert ran(commanded, folder, "audit --json") == [{}]
+    edit(folder, "src/shop/settings.py", "ProvenanceHooks()", "ProvenanceHooks(audit=True)")
+    assert sorted(ran(by_kedro, folder, runner=runner)) == ["clean", "total"]
+    noted, said = ran(commanded, folder, "audit --json", "audit")
+    assert noted == {"total": [str(folder / "data/unknown.txt"), str(folder / "src/rates.py")]}
+    assert f"total: {folder / 'src/rates.py'}" in said
+    edit(folder, "src/shop/totals.py", '"conf/known.txt"]', '"conf/known.txt", "data/unknown.txt"]')
+    edit(folder, "src/shop/totals.py", "import importlib", "import rates")
+    edit(folder, "src/shop/totals.py", 'importlib.import_module("ra" + "tes")', "rates")
+    assert sorted(ran(by_kedro, folder, runner=runner)) == ["clean", "total"]
+    assert ran(commanded, folder, "audit --json") == [{}]
+
+
 RUN = """
 import sys
 from pathlib import Path
