@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from kedro.io import AbstractDataset
 
@@ -14,6 +15,7 @@ from kedro_provenance.recipe import FILE, Recipe, StoredVersion, read_record
 
 FOLDER = ".provenance"  # in the data folder
 FORCED, AUDIT = "forced.json", "audit.json"
+_noting = Lock()  # nodes in several threads note what they opened
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class Records:
         return json.loads(file.read_bytes()) if file and file.exists() else {}
 
     def note_audit(self, node: str, files: list[str]) -> None:
-        if self.folder and files != self.audit.get(node, []):
-            atomic_file(self.folder / AUDIT, json.dumps(self.audit | {node: files}).encode())
+        with _noting:
+            if self.folder and files != self.audit.get(node, []):
+                atomic_file(self.folder / AUDIT, json.dumps(self.audit | {node: files}).encode())
 
     def last_run(self, node: str) -> Recipe | None:
         """Return the recipe by which a node last ran that leaves nothing stored; None if none is recorded."""
