@@ -78,6 +78,42 @@ def test_visitors_get_the_lists_of_users_with_their_events():
     assert popular["item_id"].equals(by_knn.recommend("nobody", n=5)["item_id"])
 
 
+def test_new_items_are_found_by_their_texts_as_in_a_fit_to_the_grown_table_and_prices_change(tmp_path):
+    settings = {"method": "item_knn", "item_knn": {"text_weights": [1.0]}, "columns": {"price": {"kind": "number"}}}
+    priced = THINGS.with_columns(price=pl.lit(9.0))
+    before = fit(LOG, priced, **settings)
+    like, title = THINGS.row(0)
+    changes = pl.DataFrame(
+        {"item_id": ["zz-new", like], "title": [f"<b>{title}</b> [MASK]", None], "price": [None, 3.0]}
+    )
+    grown = before.with_items(changes)
+    assert before.log.items.height == THINGS.height
+    assert grown.log.items.row(-1, named=True) == {"item_id": "zz-new", "title": f"{title} [MASK]", "price": None}
+    assert grown.recommend(n=99, filter={"price": {"max": 5}})["item_id"].unique().to_list() == [like]
+    anew = grown.from_choice(Training.from_log(grown.log), before.choice, before.config)
+    assert grown.recommend(n=5).equals(anew.recommend(n=5))
+    assert "zz-new" in grown.similar_items(like, n=3)["similar_id"]
+    np.testing.assert_array_equal(grown.log.item_embeddings[:-1], before.log.item_embeddings)
+    vectors = grown.log.item_text_vectors()
+    np.testing.assert_allclose(vectors[-1], vectors[0], atol=1e-6)  # "[MASK]" is no word of before, but data
+    grown.save(tmp_path / "saved")
+    loaded = Recommender.load(tmp_path / "saved")
+    assert loaded.with_items(changes).recommend(n=5).equals(grown.recommend(n=5))
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"item_id": "new", "title": "A", "colour": "red"}, "has a column 'colour', but"),
+        ({"item_id": "new"}, "has no title of the new item 'new'"),
+        ({"item_id": None, "title": "A"}, "whose item_id is missing"),
+    ],
+)
+def test_unfit_items_are_refused(recommender, row, words):
+    with pytest.raises(ValueError, match=re.escape(words.removesuffix(", but"))):
+        recommender.with_items(pl.DataFrame([row], schema_overrides={"item_id": pl.String}))
+
+
 def test_similar_items_are_the_list_of_who_took_an_item_alone(recommender):
     near = recommender.similar_items(n=3)
     assert near["item_id"].unique().sort().to_list() == recommender.log.items["item_id"].sort().to_list()

@@ -9,6 +9,7 @@ import logging
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -45,7 +46,7 @@ from reclora_kedro.ingestion.guess import ROW_NUMBER, RawTable
 from reclora_kedro.ingestion.guess_tables import guess, ingestion_block, item_fields
 from reclora_kedro.ingestion.raw_tables import ROW, UNIX_UNITS
 from reclora_kedro.ingestion.tables import TableFormat, read_tables
-from reclora_kedro.llm.item_vectors import embed_items
+from reclora_kedro.llm.item_vectors import embed_items, embed_new_items
 from reclora_kedro.recommendation.choice import MethodChoice
 from reclora_kedro.recommendation.chosen import Choice, config_kinds
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
@@ -280,6 +281,32 @@ class Recommender(FittedRecommender):
         return similar_items(self, every if items is None else _item_indices(self.log, items, "items"), n)
 
     @words_of(words_of_scripts)
+    def with_items(self, items: Any) -> Self:
+        """Return a recommender with new items, and other values of known ones, such as prices; this one stays as it is.
+
+        The method and its settings stay, and are fitted to the same events with all items, as by `load`: lists find new
+        items by their texts. What made vectors of the items makes those of new texts.
+
+        Args:
+            items: a table with item_id and any of title and the items' other columns. Null, and a column that is left
+                out, changes nothing.
+
+        Raises:
+            ValueError: items have no such column, an id is unfit or repeated, or a new item has no title.
+        """
+        self._require_scripts_own()
+        log = _log_of_items(self.log, entities.grown_items(self.log.items, items))
+        return self.from_choice(Training.from_log(log, learned=self.learned()), self.choice, self.config)
+
+    def _require_scripts_own(self) -> None:
+        if self.lens is not None or "retriever" in self.sources:
+            raise Fault(
+                "This recommender",
+                "reads a lens or a retriever, which its project's catalog keeps",
+                advice="Recommend there, or save one that was made by Recommender.fit",
+            )
+
+    @words_of(words_of_scripts)
     def evaluate(self, k: int = 10, likes: int | None = 2000) -> pl.DataFrame:
         """Measure all methods on the test split, as fitted to the training split and asked at each like's moment.
 
@@ -320,12 +347,7 @@ class Recommender(FittedRecommender):
             ValueError: it reads a lens or a retriever, which a project's catalog keeps.
         """
         folder = _folder(folder)
-        if self.lens is not None or "retriever" in self.sources:
-            raise Fault(
-                "This recommender",
-                "reads a lens or a retriever, which its project's catalog keeps",
-                advice="Recommend there, or save one that was made by Recommender.fit",
-            )
+        self._require_scripts_own()
         if folder.exists():
             raise FileExistsError(f"{folder} exists: remove it, or save to another folder.")
         record = {name: getattr(self, name).model_dump(mode="json") for name in ("config", "choice")}
@@ -431,7 +453,24 @@ def _read_log(
         return log
     encoders = _encoders(history.item_embedding, log)
     vectors = embed_items(describe_items(canonical), history.item_embedding, encoders, history.seed)
-    return log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
+    log = log.with_embeddings(vectors.pop("embeddings"), vectors.pop("encoder_widths"))
+    return replace(log, encoded=vectors)
+
+
+def _log_of_items(log: InteractionLog, items: pl.DataFrame) -> InteractionLog:
+    """Return a log with other items, which begin with its own; what embedded its items embeds new texts."""
+    grown, vectors = replace(log, items=items), log.item_embeddings
+    if vectors is None:
+        return grown
+    if not log.encoded:
+        raise Fault("The log", "has vectors of items, but not what made them", advice=FIT_AGAIN)
+    encoders = bytes(log.encoded["encoders"]).decode().split("\n")
+    block = default_parameters(("history",), None)["history"]["item_embedding"] | {"encoders": encoders}
+    config = ItemEmbeddingConfig.model_validate(block)
+    texts, texts_before = describe_items(items), describe_items(log.items)
+    before = {**log.encoded, "embeddings": vectors, "encoder_widths": np.array(log.encoder_widths)}
+    made = embed_new_items(texts, texts_before, before, config, _encoders(config, log))
+    return grown.with_embeddings(made["embeddings"], log.encoder_widths)
 
 
 def _settings_of_base(seed: Any, sources: Any) -> dict[str, Any]:

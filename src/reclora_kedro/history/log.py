@@ -1,8 +1,8 @@
 """The interaction log for later steps: users, items, their events, and samples with a split."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,6 +43,7 @@ class InteractionLog:
     encoder_widths: tuple[int, ...] = ()  # columns of these by each encoder, side by side
     shared_clock: bool = True  # whether times of different users compare, see `history.shared_clock`
     repeats: pl.DataFrame | None = None  # likes of items taken before, where these are no samples
+    encoded: Mapping[str, np.ndarray] = field(default_factory=dict)  # what embeds new items, see `embed_items`
 
     def with_embeddings(
         self, item_embeddings: np.ndarray, encoder_widths: Sequence[int] | np.ndarray | None = None
@@ -209,7 +210,7 @@ class InteractionLog:
         save_tables(folder, self, self.samples.lazy().drop("row"), len(self.samples))
         if self.item_embeddings is not None:
             vectors = {"embeddings": self.item_embeddings, "encoder_widths": np.array(self.encoder_widths)}
-            save_file(vectors, folder / EMBEDDINGS_FILE)
+            save_file({**self.encoded, **vectors}, folder / EMBEDDINGS_FILE)
 
     @classmethod
     def load(cls, folder: Path, mapped: bool = True) -> Self:
@@ -228,7 +229,8 @@ class InteractionLog:
         if not embeddings.exists():
             return log
         vectors = arrays(embeddings)
-        return log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
+        log = log.with_embeddings(vectors.pop("embeddings"), vectors.pop("encoder_widths"))
+        return replace(log, encoded=vectors)
 
 
 @dataclass(frozen=True)

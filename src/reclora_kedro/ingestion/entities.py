@@ -64,6 +64,41 @@ def describe_items(
     return items.with_columns(pl.col("title").fill_null(title_of_untitled(columns)))
 
 
+def grown_items(items: pl.DataFrame, changes: Any) -> pl.DataFrame:
+    """Return canonical items with the values of a table: known items change, and new ones follow.
+
+    The table has item_id and some of the items' other columns; nulls change nothing. Texts are cleaned as those of raw
+    tables are. Fault names a column that items lack, unfit ids, and a new item without a title.
+
+    Examples:
+        >>> items = pl.DataFrame({"item_id": [1, 2], "title": ["Heat", "Net"], "price": [9.0, 5.0]})
+        >>> changes = pl.DataFrame({"item_id": [7, 2], "title": ["<b>Alien</b>", None], "price": [None, 4.0]})
+        >>> grown_items(items, changes).rows()
+        [(1, 'Heat', 9.0), (2, 'Net', 4.0), (7, 'Alien', None)]
+    """
+    table, key = as_polars(changes, "items"), "item_id"
+    if unknown := [name for name in table.columns if name not in items.columns]:
+        expected = f"the items have {', '.join(items.columns)}"
+        raise Fault("items", f"has a column {unknown[0]!r}", expected, "Rename it, or leave it out")
+    kinds = {name: "number" if kind == pl.Float64 else "text" for name, kind in items.schema.items()}
+    fields = [
+        {"name": each, "column": each, "kind": kinds[each]} for each in table.columns if each not in (key, "title")
+    ]
+    title = "title" if "title" in table.columns else None
+    columns = {"item_id": key, "title": title, "missing_title": "?", "trailing_articles": [], "fields": fields}
+    settings = ItemColumns.model_validate(columns)
+    rows = listed_rows(table, "item", settings, CleaningReport(), items[key], prefix="")
+    if rows.height < table.height:
+        found = f"has {table.height - rows.height:,} rows whose item_id is missing, repeated, or of another type"
+        raise Fault("items", found, f"ids are {items.schema[key]}, each once", "Correct these rows")
+    new = rows.join(items, on=key, how="anti", maintain_order="left")
+    if len(untitled := new.filter(pl.col("title").is_null())[key]):
+        raise Fault("items", f"has no title of the new item {untitled[0]!r}", advice="Give each new item its title")
+    grown = pl.concat([items, new.select(key)], how="diagonal").join(rows, on=key, how="left", maintain_order="left")
+    given = [pl.coalesce(f"{name}_right", name).alias(name) for name in rows.columns if name != key]
+    return grown.with_columns(given).select(items.columns)
+
+
 def title_of_untitled(columns: ItemColumns) -> pl.Expr:
     """The title of an item without one: `missing_title`, or its id where no item has a title."""
     return pl.lit(columns.missing_title) if columns.title else pl.col("item_id").cast(pl.String)
