@@ -101,6 +101,17 @@ def test_new_items_are_found_by_their_texts_as_in_a_fit_to_the_grown_table_and_p
     assert loaded.with_items(changes).recommend(n=5).equals(grown.recommend(n=5))
 
 
+@pytest.mark.parametrize("source", ["popularity", "item_knn", "linear"])
+def test_lists_after_new_items_are_those_of_a_fit_to_the_grown_table(recommender, source):
+    settings = {"linear": {"text_weight": 0.8, "regularization": 30.0}}.get(source, {})
+    choice = recommender.choice.model_copy(update={"kind": source, "sources": {source: settings}})
+    before = Recommender.from_choice(Training.from_log(recommender.log), choice, recommender.config)
+    new = pl.DataFrame({"item_id": ["zz-1", "zz-2"], "title": [f"{THINGS['title'][0]} anew", "Unheard of"]})
+    of_grown_table = fit(LOG, pl.concat([THINGS, new]))
+    anew = Recommender.from_choice(Training.from_log(of_grown_table.log), choice, recommender.config)
+    assert before.with_items(new).recommend(n=99).equals(anew.recommend(n=99))
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
