@@ -186,11 +186,11 @@ class Recommender(FittedRecommender):
         """
         named = {"sources": sources, "method": method, "encoders": encoders}
         given = {name: value for name, value in named.items() if value is not None} | settings
-        blocks = _settings_of_base(seed, given.get("sources", ()))
-        log = _read_log(interactions, items, columns or {}, blocks, given)
-        config = _validated(RecommendationConfig, blocks, "recommendation")
+        blocks = settings_of_base(seed, given.get("sources", ()))
+        log = read_log(interactions, items, columns or {}, blocks, given)
+        config = validated(RecommendationConfig, blocks, "recommendation")
         kinds = config_kinds(config.sources)
-        configs = {source: _validated(kind, blocks, source.rpartition(".")[2]) for source, kind in kinds.items()}
+        configs = {source: validated(kind, blocks, source.rpartition(".")[2]) for source, kind in kinds.items()}
         bootstrap = Bootstrap(**blocks["bootstrap"])
         chosen, _ = MethodChoice(log=log, config=config, configs=configs, bootstrap=bootstrap).choose()
         logger.info("Lists are made by %s: %s.", chosen.kind, chosen.reason)
@@ -327,7 +327,7 @@ class Recommender(FittedRecommender):
         blocks["ranking"] |= {"variant": None, "lens": False, "rows": likes, "cutoffs": (k,), "among_first": ()}
         training = Training.from_split(log)
         recommender = FittedRecommender.from_choice(training, self.choice, self.config).as_measured(training)
-        ranks = rank_test_likes(recommender, _validated(RankingConfig, blocks, "ranking"), None)
+        ranks = rank_test_likes(recommender, validated(RankingConfig, blocks, "ranking"), None)
         methods, metrics = ranks["model"].unique(maintain_order=True).to_list(), ranking_metrics()
         catalogue, bootstrap = Catalogue.from_log(log, training.is_training_event), Bootstrap(**blocks["bootstrap"])
         records = compute_ranking_metrics(ranks, methods, catalogue, (k,), bootstrap, metrics=metrics)
@@ -387,7 +387,7 @@ class Recommender(FittedRecommender):
         return cls.from_choice(Training.from_log(log, learned=learned), choice, config)
 
 
-def _read_log(
+def read_log(
     interactions: Any,
     items: Any,
     columns: Mapping[str, Any],
@@ -432,7 +432,7 @@ def _read_log(
     change_settings(blocks, settings, "Recommender.fit", UNREAD)
     if blocks["ingestion"]["interactions"]["timestamp_format"] in UNIX_UNITS:
         raw = _with_dates(raw, block["interactions"]["timestamp"])
-    ingestion, history = _validated(IngestionConfig, blocks, "ingestion"), _validated(HistoryConfig, blocks, "history")
+    ingestion, history = validated(IngestionConfig, blocks, "ingestion"), validated(HistoryConfig, blocks, "history")
     report = CleaningReport()
     cleaned = clean_interactions(raw, ingestion, report)
     canonical = entities.describe_items(raw_items, cleaned, ingestion.items, report)
@@ -473,7 +473,7 @@ def _log_of_items(log: InteractionLog, items: pl.DataFrame) -> InteractionLog:
     return grown.with_embeddings(made["embeddings"], log.encoder_widths)
 
 
-def _settings_of_base(seed: Any, sources: Any) -> dict[str, Any]:
+def settings_of_base(seed: Any, sources: Any) -> dict[str, Any]:
     """Return the parameters of conf/base that `fit` reads, with an empty block for each source that has none."""
     blocks = default_parameters(STEPS, seed)
     blocks["ingestion"]["users"] = None  # there is no such table
@@ -626,7 +626,7 @@ def _folder(path: str | PathLike[str]) -> Path:
     return Path(path)
 
 
-def _validated(kind: type[T], blocks: Mapping[str, Any], name: str) -> T:
+def validated(kind: type[T], blocks: Mapping[str, Any], name: str) -> T:
     """Return the block of parameters of a name; raise Faults of wrong values."""
     block = blocks.get(name, {})
     try:

@@ -42,6 +42,7 @@ EXAMPLES = {
     "forget": "reclora forget 42 K17 --env your-shop",
     "study": "reclora study --params study.grid=objectives",
     "new-log": "reclora new-log orders.csv products.csv --name your-shop",
+    "measure": "reclora measure lists.parquet --log orders.csv --items products.csv",
 }
 IDS = ("forget.users", "recommendation.users", "recommendation.exclude_items")
 """Parameters with lists of ids, which are read as they are typed: to YAML, 0042 is the number 34, and 1_000 is 1000."""
@@ -230,6 +231,25 @@ def serve(env: str | None, params: dict[str, Any], host: str | None, port: int |
             ) from error
 
 
+@click.command("measure")
+@click.argument("lists")
+@click.option("--log", required=True, help="Table of all interactions, with those that test.")
+@click.option("--items", help="Table of the items, with titles.")
+@click.option("--split", default="last", show_default=True, help="last, time, or a table of the rows that test.")
+@click.option("--json", "file", help="File for the tables.")
+def measure(lists: str, log: str, items: str | None, split: str, file: str | None) -> None:
+    """Measure LISTS of items, a table of user, rank and item that anybody made, and audit them."""
+    from reclora_kedro import referee
+
+    try:
+        measured = referee.measure(lists, log, items, split=split)
+    except (ValueError, FileNotFoundError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(measured)
+    if file is not None:
+        measured.save(file)
+
+
 OPTIONS = [OF_RUN[name] for name in ("env", "config", "conf_source", "params", "only_missing_outputs")]
 
 
@@ -260,7 +280,7 @@ def command_of(name: str) -> click.Command:
 
 
 registry = click.Group("registry", {**kedro_registry.commands, "list": list_pipelines}, help=kedro_registry.help)
-own = {"registry": registry, "serve": serve, "new-log": new_log}
+own = {"registry": registry, "serve": serve, "new-log": new_log, "measure": measure}
 own |= {name: command_of(name) for name in MORE_THAN_RUNS | RECOMMEND}
 for name, example in EXAMPLES.items():
     {"run": run, **own}[name].epilog = f"Example: {example}"
