@@ -231,12 +231,12 @@ class Recommender(FittedRecommender):
         Raises:
             ValueError: a value is no id, or a number that is written in another way than the log's ids, such as 018.
         """
-        _require_length("n", n)
+        require_length("n", n)
         if repeat not in (None, True, False):
             raise Fault("repeat", f"is {repeat!r}", "it must be True, False, or None as in the settings")
         if users is not None and histories is not None:
             raise Fault("users", "are given beside histories of visitors", advice="Call recommend once for each")
-        asked = _validated(ListRequest, {"recommend": {"filter": filter or {}, "rules": rules}}, "recommend")
+        asked = validated(ListRequest, {"recommend": {"filter": filter or {}, "rules": rules}}, "recommend")
         check_values(asked.filter, self.log.items, "filter")
         check_rules(asked.rules or (), self.log.items, "rules")
         recommender: FittedRecommender = self.with_rules(asked.rules)
@@ -276,7 +276,7 @@ class Recommender(FittedRecommender):
         Raises:
             ValueError: a value is no id.
         """
-        _require_length("n", n)
+        require_length("n", n)
         every = np.arange(self.log.items.height)
         return similar_items(self, every if items is None else _item_indices(self.log, items, "items"), n)
 
@@ -322,7 +322,7 @@ class Recommender(FittedRecommender):
         Raises:
             ValueError: the likes are of a single user.
         """
-        _require_length("k", k)
+        require_length("k", k)
         blocks, log = default_parameters(("ranking", "evaluation"), self.config.seed), self.log
         blocks["ranking"] |= {"variant": None, "lens": False, "rows": likes, "cutoffs": (k,), "among_first": ()}
         training = Training.from_split(log)
@@ -613,7 +613,7 @@ def _items_by_user(log: InteractionLog, candidates: Any, users: Sequence[Any]) -
     return own
 
 
-def _require_length(name: str, length: int) -> None:
+def require_length(name: str, length: int) -> None:
     if isinstance(length, bool) or not isinstance(length, Integral) or length < 1:
         raise Fault(name, f"is {length!r}", "the length of a list is a whole number, and at least 1")
 

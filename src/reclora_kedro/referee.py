@@ -12,7 +12,7 @@ import polars as pl
 
 from kedro_provenance.errors import Fault, words_of
 from kedro_provenance.files.atomic import atomic_file
-from reclora_kedro.api import read_log, settings_of_base, validated, words_of_scripts
+from reclora_kedro.api import read_log, require_length, settings_of_base, validated, words_of_scripts
 from reclora_kedro.candidates.item_model import Training, choose_settings
 from reclora_kedro.candidates.linear import Linear, LinearConfig, Texts
 from reclora_kedro.candidates.moments import NO_ITEM
@@ -25,25 +25,17 @@ from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sequences import user_of_events
 from reclora_kedro.ingestion.ids import look_up
 from reclora_kedro.ingestion.tables import read_tables
+from reclora_kedro.recommendation import list_metrics
 from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
 from reclora_kedro.recommendation.item_ranks import draw
-from reclora_kedro.recommendation.list_metrics import (
-    HIT_RATE,
-    MRR,
-    NDCG,
-    NOVELTY,
-    POPULARITY,
-    TAIL_SHARE,
-    Catalogue,
-    RankedLists,
-    gini,
-)
-from reclora_kedro.recommendation.ranking_metrics import compare_with_baseline, compute_ranking_metrics, user_means
+from reclora_kedro.recommendation.list_metrics import Catalogue, RankedLists
+from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommendation.recommender import FittedRecommender
 
 LISTS, BY_IDS, WITH_TEXTS = "lists", "closed form, ids alone", "closed form, with texts"
-ACCURACY, OF_LISTS = (HIT_RATE, NDCG, MRR), (NOVELTY, POPULARITY, TAIL_SHARE)
+ACCURACY = (list_metrics.HIT_RATE, list_metrics.NDCG, list_metrics.MRR)
+OF_LISTS = (list_metrics.NOVELTY, list_metrics.POPULARITY, list_metrics.TAIL_SHARE)
 PAIR = ["user_index", "item_index"]
 UNKNOWN = -2  # place of a list with an item outside the catalogue
 Audit = list[tuple[str, Any, int, str]]
@@ -58,7 +50,7 @@ class Measured:
     audit: pl.DataFrame  # check, count, of (how many there could be), and how to read it
 
     def __str__(self) -> str:
-        shown = self.metrics.select("model", "rows", "users", *columns_of(ACCURACY[:2]), "coverage", POPULARITY.name)
+        shown = self.metrics.select("model", "rows", "users", *columns_of(ACCURACY[:2]), "coverage", "popularity")
         form: Any = {"tbl_rows": -1, "tbl_cols": -1, "fmt_str_lengths": 100, "tbl_width_chars": 200}
         with pl.Config(tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, float_precision=3, **form):
             return "\n".join(map(str, (shown, self.differences, self.audit)))
@@ -93,8 +85,7 @@ def measure(
     Raises:
         ValueError: a table or a setting is unfit, or the likes that test are of fewer than two users.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise Fault("k", f"is {k!r}", "the length of a list is a whole number, and at least 1")
+    require_length("k", k)
     blocks = settings_of_base(settings.pop("seed", None), ())
     full = read_log(log, items, columns or {}, blocks, {"encoders": [TFIDF]} | settings)
     config = validated(RecommendationConfig, blocks, "recommendation")
@@ -112,9 +103,7 @@ def measure(
 def _named(table: Any, name: str, wanted: tuple[str, ...]) -> pl.DataFrame:
     """Read a table, whose columns of users and items may also be called user and item."""
     frame = read_tables({name: table})[name]
-    frame = frame.rename(
-        {old: f"{old}_id" for old in ("user", "item") if f"{old}_id" not in frame.columns}, strict=False
-    )
+    frame = frame.rename({"user": "user_id", "item": "item_id"}, strict=False)
     if missing := [column for column in wanted if column not in frame.columns]:
         found = f"has the columns {', '.join(frame.columns)}, and no {missing[0]}"
         raise Fault(Table(name), found, f"{', '.join(wanted)} are expected", "Rename its columns")
@@ -186,12 +175,8 @@ def _places(lists: Any, log: InteractionLog, users: np.ndarray, k: int, may_repe
     row_of[users] = np.arange(len(users))
     rows, indices = row_of[own["user_index"].to_numpy()], own["item_index"].fill_null(UNKNOWN).to_numpy()
     items[rows, own["place"].to_numpy()] = indices
-    inside, sizes, total, misses = (
-        own.drop_nulls("item_index"),
-        (items != NO_ITEM).sum(axis=1),
-        own.height,
-        "cannot hit",
-    )
+    inside, sizes = own.drop_nulls("item_index"), (items != NO_ITEM).sum(axis=1)
+    total, misses = own.height, "cannot hit"
     pairs, most = inside.unique(PAIR), inside.unique(PAIR)["item_index"].value_counts()["count"].max() or 0
     taken = pl.DataFrame({"user_index": user_of_events(log.sequences.offsets), "item_index": log.sequences.item_index})
     again = inside.join(taken, on=PAIR, how="semi").height
@@ -253,19 +238,16 @@ def _compared(
     ranks: Mapping[str, pl.DataFrame], log: InteractionLog, k: int, bootstrap: Bootstrap
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     catalogue = Catalogue.from_log(log, np.ones(len(log.sequences.timestamp), dtype=bool))
-    models = [name for name in ranks if name != LISTS]
-    every = compute_ranking_metrics(pl.concat(ranks.values()), models, catalogue, (k,), bootstrap, metrics=ACCURACY)
-    gains, records = {}, list[dict[str, Any]]()
-    for record, (name, own) in zip(every, ranks.items(), strict=True):
-        lists = RankedLists.from_ranks(own.filter(pl.col("top_items").list.len() > 0), k, catalogue)
-        described = {each.name: np.nanmean(np.append(each.per_row(lists), np.nan)) for each in OF_LISTS if each.per_row}
-        records.append({**record, **described, "gini": gini(lists.items.sum(axis=0))})
-        of_all = RankedLists.from_ranks(own, k, catalogue)
-        gains[name, k] = user_means(own["user_index"], of_all, [NDCG])["ndcg"].to_numpy()
-    weights = ranks[LISTS].group_by("user_index").len().sort("user_index")["len"].to_numpy().astype(np.float64)
-    pairs = [compare_with_baseline({(LISTS, k): gains[LISTS, k], (name, k): gains[name, k]}, weights, [name], bootstrap)
-             for name in models]  # fmt: skip
-    differences = pl.DataFrame([pair[LISTS, k] for pair in pairs])
-    adjusted = pl.Series("p_adjusted", holm(differences["p_value"].to_numpy()))
-    columns = ("model", "rows", "users", *columns_of(ACCURACY), "coverage", *(each.name for each in OF_LISTS), "gini")
-    return pl.DataFrame(records).select(columns), differences.with_columns(adjusted)
+    metrics, differences, models = list[Any](), list[Any](), [name for name in ranks if name != LISTS]
+    for name in models:
+        pair = pl.concat([ranks[LISTS], ranks[name]])
+        lists, model = compute_ranking_metrics(pair, [name], catalogue, (k,), bootstrap, metrics=ACCURACY)
+        metrics, differences = metrics or [lists], [*differences, lists]
+        metrics.append(model)
+    for record, own in zip(metrics, (ranks[record["model"]] for record in metrics), strict=True):
+        whole = RankedLists.from_ranks(own.filter(pl.col("top_items").list.len() > 0), k, catalogue)
+        record |= {each.name: np.mean(each.per_row(whole)) for each in OF_LISTS if each.per_row}
+    paired = pl.DataFrame(differences).select("baseline", "^ndcg_difference.*$", "p_value")
+    columns = ("model", "rows", "users", *columns_of(ACCURACY), "coverage", *(each.name for each in OF_LISTS))
+    adjusted = pl.Series("p_adjusted", holm(paired["p_value"].to_numpy()))
+    return pl.DataFrame(metrics).select(columns), paired.with_columns(adjusted)
