@@ -121,7 +121,7 @@ def _split(
     log: InteractionLog, split: Any, config: RecommendationConfig, share: float
 ) -> tuple[InteractionLog, pl.DataFrame, Audit]:
     """Return the log of the known events, and the likes that test: user_index and item_index."""
-    sequences, rules, rows = log.sequences, config.rules(log.items), ["event"] if config.repeat else PAIR
+    sequences, rules, rows = log.sequences, config.rules_of(log.items), ["event"] if config.repeat else PAIR
     columns = {name: getattr(sequences, name) for name in ("item_index", "label", "timestamp")}
     events = pl.DataFrame({"user_index": user_of_events(sequences.offsets)} | columns).with_row_index("event")
     likes = events.unique(rows, keep="first", maintain_order=True).filter(pl.col("label") == 1)
@@ -212,7 +212,7 @@ def _models(
     likes = draw(likes, config.validation_likes, config.seed)
     learns = np.ones(len(events.timestamp), dtype=bool)
     learns[likes["history_end"].to_numpy()] = False
-    training, every, rules = Training(known, learns), Training.from_log(known), config.rules(known.items)
+    training, every, rules = Training(known, learns), Training.from_log(known), config.rules_of(known.items)
     choices = {"popularity": Choice(kind="popularity", order="candidates", sources={"popularity": {}})}
     has_texts = describe_items(known.items) != known.items["item_id"].cast(pl.String).to_list()
     texts = {WITH_TEXTS: linear} if has_texts and Texts.from_log(known) is not None else {}
