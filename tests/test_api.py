@@ -49,11 +49,13 @@ def test_lists_are_those_of_the_step(recommender):
     assert recommender.recommend()["user_id"].n_unique() == CUSTOMERS
 
 
-def test_a_recommender_shows_itself_in_five_lines(recommender):
+def test_a_recommender_shows_itself_in_six_lines(recommender):
     lines = repr(recommender).splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert lines[0] == f"Recommender: lists are made by {recommender.choice.name}"
-    assert f"{recommender.log.users.height:,} users, {recommender.log.items.height:,} items, " in lines[3]
+    assert f"{recommender.log.users.height:,} users, {recommender.log.items.height:,} items, " in lines[4]
+    share = recommender.choice.at_test_moments.most_frequent
+    assert f"{share:.0%} have the most frequent item" in lines[2]
     choice = recommender.choice.model_copy(update={"reason": "<b>"})
     page = replace(recommender, choice=choice)._repr_html_()
     assert "&lt;b&gt;" in page
@@ -259,6 +261,31 @@ def test_too_few_likes_to_measure_are_refused_with_what_brings_more(recommender)
         ValueError, match=r"likes of 0 user.* users\. Lower `min_history`, or leave more samples to .*split"
     ):
         disliked.evaluate()
+
+
+def test_figures_of_users_average_to_those_of_all_likes(recommender):
+    table, of_users = recommender.evaluate(k=5, likes=None), recommender.evaluate(k=5, likes=None, per_user=True)
+    assert of_users["user_id"].dtype == recommender.log.users["user_id"].dtype
+    assert of_users.height == table.height * of_users["user_id"].n_unique() > table.height
+    for method, ndcg, novelty, likes in table.select("method", "ndcg", "novelty", "likes").iter_rows():
+        own = of_users.filter(method=method)
+        assert own["likes"].sum() == likes
+        assert np.average(own.select("ndcg", "novelty"), axis=0, weights=own["likes"]) == pytest.approx([ndcg, novelty])
+
+
+def test_what_the_method_was_chosen_by_is_told_and_kept(recommender, tmp_path, caplog):
+    again = fit(LOG, THINGS)
+    assert "too few to compare methods" in next(
+        each.message for each in caplog.records if each.levelname == "WARNING" and "Lists are made by" in each.message
+    )
+    assert again.compared.equals(recommender.compared)
+    assert again.compared.filter("chosen")["method"].to_list() == [recommender.choice.name]
+    assert again.compared["ndcg"].is_sorted(descending=True)
+    assert f"{again.compared['likes'][0]} validation likes" in again.choice.reason
+    again.save(tmp_path / "model")
+    assert Recommender.load(tmp_path / "model").compared.equals(again.compared)
+    assert again.with_items(THINGS.head(1).select("item_id", "title")).compared.equals(again.compared)
+    assert fit_knn(LOG, THINGS).compared is None
 
 
 def test_a_named_ranker_without_trees_is_the_fusion():

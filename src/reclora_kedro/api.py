@@ -9,7 +9,7 @@ import logging
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -47,13 +47,19 @@ from reclora_kedro.ingestion.guess_tables import guess, ingestion_block, item_fi
 from reclora_kedro.ingestion.raw_tables import ROW, UNIX_UNITS
 from reclora_kedro.ingestion.tables import TableFormat, read_tables
 from reclora_kedro.llm.item_vectors import embed_items, embed_new_items
-from reclora_kedro.recommendation.choice import MethodChoice
+from reclora_kedro.recommendation.choice import LEAST_LIKES, MethodChoice
 from reclora_kedro.recommendation.chosen import Choice, config_kinds
 from reclora_kedro.recommendation.config import RankingConfig, RecommendationConfig
 from reclora_kedro.recommendation.delivery import Delivery, best_of_shortlists
 from reclora_kedro.recommendation.item_ranks import rank_test_likes
-from reclora_kedro.recommendation.list_metrics import Catalogue, ranking_metrics
-from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
+from reclora_kedro.recommendation.list_metrics import (
+    OWN_METRICS,
+    Catalogue,
+    RankedLists,
+    RankingMetric,
+    ranking_metrics,
+)
+from reclora_kedro.recommendation.ranking_metrics import RankingRow, compute_ranking_metrics, user_means
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.rules import ListRequest, check_rules
 from reclora_kedro.recommendation.visitors import similar_items, with_visitors
@@ -81,6 +87,7 @@ UNREAD = (
 """Parameters of these steps that only a project reads."""
 LOG_FOLDER, SETTINGS_FILE, WEIGHTS_FILE = "log", "recommender.json", "weights.safetensors"
 USUAL_COLUMNS = 'Name columns by columns={"user_id": "customer"}'
+OF_BEST = ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_adjusted")
 FIT_AGAIN = "Fit the recommender again, and save it"
 
 
@@ -118,8 +125,12 @@ def words_of_scripts(term: Term) -> str:
     return str(term)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Recommender(FittedRecommender):
     """Recommend items from a log of ratings, purchases or clicks; begin with `Recommender.fit`.
+
+    `compared` has the methods on the validation likes by which `fit` has chosen one: the columns of `evaluate`, the
+    difference of NDCG to the best method with its interval, and p_adjusted (Holm). It is None where no likes chose.
 
     Examples:
         >>> from reclora_kedro import Recommender
@@ -127,12 +138,16 @@ class Recommender(FittedRecommender):
         >>> recommender.recommend(1, n=3)  # doctest: +SKIP
     """
 
+    compared: pl.DataFrame | None = None
+
     def __repr__(self) -> str:
         """Return the method, the reason for it, the sizes of the log, and what to call next, a line each."""
-        log = self.log
+        log, alike = self.log, self.choice.at_test_moments
+        shared = alike and f"two users share {alike.overlap:.0%}; {alike.most_frequent:.0%} have the most frequent item"
         return (
             f"Recommender: lists are made by {self.choice.name}\n"
             f"  chosen: {self.choice.reason}\n"
+            f"  lists: {shared or 'not compared, as there are fewer than two test likes'}\n"
             f"  sources: {', '.join(self.choice.sources)}\n"
             f"  log: {log.users.height:,} users, {log.items.height:,} items, {log.sequences.offsets[-1]:,} events\n"
             "  next: recommend(users), similar_items(items), evaluate(), save(folder)"
@@ -192,9 +207,13 @@ class Recommender(FittedRecommender):
         kinds = config_kinds(config.sources)
         configs = {source: validated(kind, blocks, source.rpartition(".")[2]) for source, kind in kinds.items()}
         bootstrap = Bootstrap(**blocks["bootstrap"])
-        chosen, _ = MethodChoice(log=log, config=config, configs=configs, bootstrap=bootstrap).choose()
-        logger.info("Lists are made by %s: %s.", chosen.kind, chosen.reason)
-        return cls.from_choice(Training.from_log(log), chosen, config)
+        chosen, records = MethodChoice(log=log, config=config, configs=configs, bootstrap=bootstrap).choose()
+        few = bool(records) and records[0]["rows"] < LEAST_LIKES
+        logger.log(logging.WARNING if few else logging.INFO, "Lists are made by %s: %s.", chosen.kind, chosen.reason)
+        for warning in chosen.at_test_moments.warnings(None) if chosen.at_test_moments else ():
+            logger.warning(warning)
+        recommender = cls.from_choice(Training.from_log(log), chosen, config)
+        return replace(recommender, compared=_methods_table(records, chosen, OWN_METRICS, OF_BEST) if records else None)
 
     @words_of(words_of_scripts)
     def recommend(
@@ -296,7 +315,8 @@ class Recommender(FittedRecommender):
         """
         self._require_scripts_own()
         log = _log_of_items(self.log, entities.grown_items(self.log.items, items))
-        return self.from_choice(Training.from_log(log, learned=self.learned()), self.choice, self.config)
+        grown = self.from_choice(Training.from_log(log, learned=self.learned()), self.choice, self.config)
+        return replace(grown, compared=self.compared)
 
     def _require_scripts_own(self) -> None:
         if self.lens is not None or "retriever" in self.sources:
@@ -307,12 +327,13 @@ class Recommender(FittedRecommender):
             )
 
     @words_of(words_of_scripts)
-    def evaluate(self, k: int = 10, likes: int | None = 2000) -> pl.DataFrame:
+    def evaluate(self, k: int = 10, likes: int | None = 2000, *, per_user: bool = False) -> pl.DataFrame:
         """Measure all methods on the test split, as fitted to the training split and asked at each like's moment.
 
         Args:
             k: length of the lists.
             likes: number of likes of the test split, drawn uniformly; None for all.
+            per_user: whether to return user_id, method, the means of a user's likes, and likes (their number) instead.
 
         Returns:
             Frame with method, chosen (whether it is the one that recommends), a column for each metric of
@@ -330,14 +351,20 @@ class Recommender(FittedRecommender):
         ranks = rank_test_likes(recommender, validated(RankingConfig, blocks, "ranking"), None)
         methods, metrics = ranks["model"].unique(maintain_order=True).to_list(), ranking_metrics()
         catalogue, bootstrap = Catalogue.from_log(log, training.is_training_event), Bootstrap(**blocks["bootstrap"])
+        if per_user:
+            averaged = [metric for metric in metrics if metric.per_row]
+            means = pl.concat(
+                user_means(own["user_index"], RankedLists.from_ranks(own, k, catalogue), averaged).with_columns(
+                    method=pl.lit(name)
+                )
+                for name, own in zip(methods, ranks.partition_by("model", maintain_order=True), strict=True)
+            )
+            likes_of_users = ranks.filter(model=methods[0])["user_index"].value_counts(name="likes")
+            means = means.join(likes_of_users, on="user_index", maintain_order="left")
+            user_id = log.users["user_id"].gather(means["user_index"])
+            return means.select(user_id, "method", *(metric.name for metric in averaged), "likes")
         records = compute_ranking_metrics(ranks, methods, catalogue, (k,), bootstrap, metrics=metrics)
-        lines = pl.DataFrame(records).select(
-            pl.col("model").alias("method"),
-            (pl.col("model") == self.choice.name).alias("chosen"),
-            *columns_of(metrics),
-            pl.col("rows").alias("likes"),
-        )
-        return lines.sort("ndcg", descending=True, maintain_order=True)
+        return _methods_table(records, self.choice, metrics)
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Store the log and the choice as a whole, in safetensors, Arrow, parquet and JSON.
@@ -350,7 +377,8 @@ class Recommender(FittedRecommender):
         self._require_scripts_own()
         if folder.exists():
             raise FileExistsError(f"{folder} exists: remove it, or save to another folder.")
-        record = {name: getattr(self, name).model_dump(mode="json") for name in ("config", "choice")}
+        record: dict[str, Any] = {name: getattr(self, name).model_dump(mode="json") for name in ("config", "choice")}
+        record["compared"] = None if self.compared is None else self.compared.to_dicts()
         with atomic_folder(folder) as draft:
             (draft / LOG_FOLDER).mkdir()
             self.log.save(draft / LOG_FOLDER)
@@ -384,7 +412,24 @@ class Recommender(FittedRecommender):
         log, learned = InteractionLog.load(folder / LOG_FOLDER, mapped=False), load_file(folder / WEIGHTS_FILE)
         if unsound := [name for name, values in learned.items() if not np.isfinite(values).all()]:
             raise Fault(str(folder / WEIGHTS_FILE), f"has weights {unsound[0]} that are not finite", advice=FIT_AGAIN)
-        return cls.from_choice(Training.from_log(log, learned=learned), choice, config)
+        compared = (
+            None if record.get("compared") is None else pl.DataFrame(record["compared"], infer_schema_length=None)
+        )
+        return replace(cls.from_choice(Training.from_log(log, learned=learned), choice, config), compared=compared)
+
+
+def _methods_table(
+    records: Sequence[RankingRow], choice: Choice, metrics: Sequence[RankingMetric], further: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Return records of methods as `Recommender.evaluate` does, the highest NDCG first."""
+    lines = pl.DataFrame(records, infer_schema_length=None).select(
+        pl.col("model").alias("method"),
+        (pl.col("model") == choice.name).alias("chosen"),
+        *columns_of(metrics),
+        *further,
+        pl.col("rows").alias("likes"),
+    )
+    return lines.sort("ndcg", descending=True, maintain_order=True)
 
 
 def read_log(
