@@ -373,6 +373,11 @@ def test_days_and_months_of_files_are_never_mixed_up(tmp_path, ending):
     for written, settings in (("%m/%d/%Y %H:%M:%S", {"timestamp_format": "%m/%d/%Y %H:%M:%S"}), ("%FT%TZ", {})):
         WRITERS[ending](early.with_columns(pl.col("timestamp").dt.strftime(written)), file)
         assert np.array_equal(fit_knn(file, **settings).log.sequences.timestamp, expected)
+    parted = early.select(
+        "user_id", "item_id", day=pl.col("timestamp").dt.strftime("%F"), time=pl.col("timestamp").dt.strftime("%T")
+    )
+    WRITERS[ending](parted, file)
+    assert np.array_equal(fit_knn(file, columns={"timestamp": ["day", "time"]}).log.sequences.timestamp, expected)
     WRITERS[ending](early.with_columns(pl.col("timestamp").dt.strftime("%d/%m/%Y")), file)
     with pytest.raises(ValueError, match=r"'timestamp' .* holds '02/01/2020' in row 1.*`timestamp_format`"):
         fit_knn(file)
@@ -428,6 +433,8 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
         (LOG, THINGS, {"linear": {"recencies": [1.5]}}, r"^linear.recencies\[0\] is 1.5: input should be less than or"),
         (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is no parameter. The nearest one is `linear.recen"),
         (LOG, THINGS, {"sources": ["retriever"]}, "names retriever, but this run reads none"),
+        (LOG, THINGS, {"columns": {"user_id": ["user_id"]}}, r"^columns\['user_id'\] is .'user_id'.: the name"),
+        (LOG, THINGS, {"columns": {"timestamp": ["day", "time"]}}, r"^columns.*is .'day', 'time'.: .*user_id"),
         (LOG, THINGS, {"columns": {"user": "user_id"}}, "columns names 'user': only user_id, item_id"),
         (LOG.group_by("user_id").head(5), THINGS, {"split": {"kind": "per_user_last_out"}},
          "^min_history is 3, so that the training split has no samples .* Lower it, or change `split`"),

@@ -449,6 +449,7 @@ def read_log(
         raise Fault("columns", f"names {unknown[0]!r}", f"only {', '.join(COLUMNS)} may have other names", advice)
     tables = read_tables({"raw_interactions": interactions} | ({} if items is None else {"raw_items": items}))
     raw, raw_items = tables["raw_interactions"], tables.get("raw_items")
+    raw, columns = _with_joined_time(raw, columns)
     sources = {name: column.get("from", name) for name, column in declared.items()}
     unsaid = raw.drop(sources.values(), strict=False)  # whose meaning is told by their names
     block = _usual_columns(unsaid, raw_items, columns) or _guessed_columns(unsaid, raw_items, columns)
@@ -609,6 +610,26 @@ def _guessed_columns(
         doubts,
     )
     return block
+
+
+def _with_joined_time(raw: pl.DataFrame, columns: Mapping[str, Any]) -> tuple[pl.DataFrame, Mapping[str, Any]]:
+    """Join columns of date and time by blanks, as a project's ingestion does; return what names the columns then.
+
+    Raises:
+        ValueError: a value of `columns` is neither a name nor None.
+    """
+    time = columns.get("timestamp")
+    if isinstance(time, list) and time and all(name in raw.columns for name in time):
+        joined = " ".join(time)
+        texts = pl.concat_str(pl.col(time).cast(pl.String), separator=" ")
+        raw, columns = raw.with_columns(texts.alias(joined)).drop({*time} - {joined}), {**columns, "timestamp": joined}
+    for name, value in columns.items():
+        if value is not None and not isinstance(value, str):
+            expected = (
+                f"the name of a column is expected, or for timestamp also a list of names: {', '.join(raw.columns)}"
+            )
+            raise Fault(f"columns[{name!r}]", f"is {value!r}", expected)
+    return raw, columns
 
 
 def _with_dates(raw: pl.DataFrame, name: str | None) -> pl.DataFrame:
