@@ -29,11 +29,11 @@ METRICS = [
 COMPARISONS = [
     {
         "model_a": "shared_lora", "model_b": "lens",
-        "auc_difference": -0.04, "low": -0.06, "high": -0.02, "p_value": 1e-5, "p_adjusted": 2e-5,
+        "auc_difference": -0.04, "low": -0.075, "high": -0.005, "p_value": 0.03, "p_adjusted": 0.06,
     },
     {
         "model_a": "reclora", "model_b": "lens",
-        "auc_difference": 0.01, "low": 0.0002, "high": 0.0198, "p_value": 0.0451, "p_adjusted": 0.0902,
+        "auc_difference": 0.01, "low": -0.0002, "high": 0.0202, "p_value": 0.0551, "p_adjusted": 0.06,
     },
     {
         "model_a": "reclora", "model_b": "shared_lora",
@@ -198,8 +198,8 @@ def test_the_report_says_who_gains():
 def test_only_adjusted_p_values_make_a_difference_bold():
     page = render_report(RESULTS, FIGURES, NOTES)
     bold = re.findall(r'<tr( class="best")?>\s*<td class="text">(\w+) \N{MINUS SIGN} (\w+)</td>', page)
-    assert [pair[1:] for pair in bold if pair[0]] == [("shared_lora", "lens"), ("reclora", "shared_lora")]
-    assert page.count(TESTS) == 3
+    assert [pair[1:] for pair in bold if pair[0]] == [("reclora", "shared_lora")]
+    assert page.count(TESTS) == 2
 
 
 def test_the_report_stands_alone():
@@ -211,7 +211,7 @@ def test_the_report_stands_alone():
         assert page.count(f'id="figure-{name}"') == 1
     first = " ".join(page[: page.index("What does it cost?")].split())
     assert "It has the highest AUC, 0.770 (95% interval 0.740 to 0.780), on 2,000 test rows." in first
-    assert f"Not significantly lower than reclora: lens. Tested by {TESTS}." in first
+    assert f"Not significantly lower than reclora: lens. Tested by {TESTS.replace('3 pairs', '2 pairs')}." in first
     assert "reclora \N{MINUS SIGN} shared_lora" in page
     assert "1,234" in page
     assert "2,345" in page

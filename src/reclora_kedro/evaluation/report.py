@@ -8,11 +8,13 @@ from itertools import chain, groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.bootstrap import holm
 from reclora_kedro.evaluation.metrics import ACCURACY, AUC, GAUC, row_metrics
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.records import Comparison, InputEffect, ModelMetrics, NegativesCheck, Records, SegmentAuc
@@ -55,10 +57,23 @@ class Recommended:
 
 
 def not_lower(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison]) -> tuple[ModelMetrics, list[str]]:
-    """Return the model with the highest AUC, and the names of those that are not significantly lower."""
+    """Return the model with the highest AUC, and the names of those that are not significantly lower.
+
+    P-values are corrected for these comparisons, those with the best model (Holm).
+
+    Examples:
+        >>> metrics = [{"model": "lens", "auc": 0.78, "confidence": 0.95}, {"model": "trees", "auc": 0.77}]
+        >>> other_pair = {"model_a": "trees", "model_b": "knn", "p_value": 0.3}
+        >>> not_lower(metrics, [{"model_a": "trees", "model_b": "lens", "p_value": 0.04}, other_pair])[1]
+        []
+    """
     best = max(metrics, key=itemgetter("auc"))
-    pairs = [({pair["model_a"], pair["model_b"]} - {best["model"]}, pair["p_adjusted"]) for pair in comparisons]
-    return best, [other for (other, *rest), p_value in pairs if not rest and p_value >= 1 - best["confidence"]]
+    pairs = [({pair["model_a"], pair["model_b"]} - {best["model"]}, pair["p_value"]) for pair in comparisons]
+    with_best = {other: p_value for (other, *rest), p_value in pairs if not rest}
+    adjusted = holm(np.array([*with_best.values()]))
+    return best, [
+        other for other, p_value in zip(with_best, adjusted, strict=True) if p_value >= 1 - best["confidence"]
+    ]
 
 
 def headline(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison]) -> str:
@@ -66,7 +81,7 @@ def headline(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison])
 
     Examples:
         >>> metrics = [{"model": "lens", "auc": 0.78, "confidence": 0.95}, {"model": "trees", "auc": 0.77}]
-        >>> headline(metrics, [{"model_a": "trees", "model_b": "lens", "p_adjusted": 0.3}])
+        >>> headline(metrics, [{"model_a": "trees", "model_b": "lens", "p_value": 0.3}])
         'Highest AUC: lens, 0.780; not significantly lower: trees.'
     """
     best, near = not_lower(metrics, comparisons)
@@ -213,6 +228,7 @@ def render_report(
         found=found,
         notes={model: notes[model] for model in models if model in notes},
         tests=describe_tests(results.metrics, results.comparisons),
+        tests_of_best=describe_tests(results.metrics, results.metrics[1:]),  # each with the best
         allow_mixed=allow_mixed,
         warnings=[*warned, *unread_prompts(results.attribution)],
         segmentations=_segments_by_model(results.segments, models),
