@@ -131,6 +131,8 @@ def test_audits_count_what_is_odd():
 
     scored = own.with_columns(score=pl.when(pl.col("rank") < 4).then(1.0).otherwise(-pl.col("rank").cast(pl.Float64)))
     assert counts(scored)["places whose rank or score another one has"] == (3, own.height)
+    last = own.with_columns(pl.col("rank").replace({4: 3}))  # the order of the file decides who is third
+    assert counts(last, k=3)["places whose rank or score another one has"] == (1, 3)
     assert other != user
 
 

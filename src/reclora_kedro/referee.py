@@ -170,7 +170,9 @@ def _places(lists: Any, log: InteractionLog, users: np.ndarray, k: int, may_repe
         raise Fault(Table("lists"), f"has the rank {given['rank'][row]!r} in row {row + 1:,}", "a number is expected")
     is_tested = given["user_index"].is_in(users).fill_null(False)
     own = given.with_columns(rank).filter(is_tested).sort("rank", maintain_order=True)
-    own = own.with_columns(place=pl.int_range(pl.len()).over("user_index")).filter(pl.col("place") < k)
+    equal = [pl.struct("user_index", name).is_duplicated() for name in ("rank", "score") if name in own.columns]
+    own = own.with_columns(place=pl.int_range(pl.len()).over("user_index"), tied=pl.any_horizontal(equal))
+    own = own.filter(pl.col("place") < k)  # after ties are told: one with a later place decides which item is listed
     items, row_of = np.full((len(users), k), NO_ITEM), np.zeros(log.users.height, dtype=np.int64)
     row_of[users] = np.arange(len(users))
     rows, indices = row_of[own["user_index"].to_numpy()], own["item_index"].fill_null(UNKNOWN).to_numpy()
@@ -180,8 +182,6 @@ def _places(lists: Any, log: InteractionLog, users: np.ndarray, k: int, may_repe
     pairs, most = inside.unique(PAIR), inside.unique(PAIR)["item_index"].value_counts()["count"].max() or 0
     taken = pl.DataFrame({"user_index": user_of_events(log.sequences.offsets), "item_index": log.sequences.item_index})
     again = inside.join(taken, on=PAIR, how="semi").height
-    equal = [pl.struct("user_index", name).is_duplicated() for name in ("rank", "score") if name in own.columns]
-    ties = own.filter(pl.any_horizontal(equal)).height
     titled = pairs.with_columns(title=log.items["title"].gather(pairs["item_index"])).drop_nulls("title")
     twins = titled.filter(pl.struct("user_index", "title").is_duplicated()).height
     written = inside.select("item_index", pl.col("item_id").cast(pl.String)).unique()
@@ -193,7 +193,7 @@ def _places(lists: Any, log: InteractionLog, users: np.ndarray, k: int, may_repe
         ("places with an item that the list has twice", inside.height - pairs.height, total, misses),
         ("places with an item that its user took", again, total, "is allowed" if may_repeat else misses),
         ("places with an item outside the catalogue", total - inside.height, total, misses),
-        ("places whose rank or score another one has", ties, total, "the order of the file decides"),
+        ("places whose rank or score another one has", own["tied"].sum(), total, "the order of the file decides"),
         ("items whose id is written in several ways", spellings, inside["item_index"].n_unique(), "read as one"),
         ("places with a title that another one has", twins, total, "editions, or one item with two ids"),
         ("lists with the most frequent item", most, len(users), "near all: everyone gets the same"),
