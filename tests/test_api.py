@@ -433,7 +433,7 @@ def test_ids_with_which_a_recommender_was_fitted_are_found():
         (LOG, THINGS, {"linear": {"recencies": [1.5]}}, r"^linear.recencies\[0\] is 1.5: input should be less than or"),
         (LOG, THINGS, {"linear": {"recency": [1]}}, "linear.recency is no parameter. The nearest one is `linear.recen"),
         (LOG, THINGS, {"sources": ["retriever"]}, "names retriever, but this run reads none"),
-        (LOG, THINGS, {"columns": {"user_id": ["user_id"]}}, r"^columns\['user_id'\] is .'user_id'.: the name"),
+        (LOG, THINGS, {"columns": {"user_id": ["user_id"]}}, r"^columns\[.user_id.\] is \['user_id'\]: the"),
         (LOG, THINGS, {"columns": {"timestamp": ["day", "time"]}}, r"^columns.*is .'day', 'time'.: .*user_id"),
         (LOG, THINGS, {"columns": {"user": "user_id"}}, "columns names 'user': only user_id, item_id"),
         (LOG.group_by("user_id").head(5), THINGS, {"split": {"kind": "per_user_last_out"}},

@@ -616,7 +616,7 @@ def _with_joined_time(raw: pl.DataFrame, columns: Mapping[str, Any]) -> tuple[pl
     """Join columns of date and time by blanks, as a project's ingestion does; return what names the columns then.
 
     Raises:
-        ValueError: a value of `columns` is neither a name nor None.
+        ValueError: another value is a list, or the list names a column that is missing.
     """
     time = columns.get("timestamp")
     if isinstance(time, list) and time and all(name in raw.columns for name in time):
@@ -624,11 +624,11 @@ def _with_joined_time(raw: pl.DataFrame, columns: Mapping[str, Any]) -> tuple[pl
         texts = pl.concat_str(pl.col(time).cast(pl.String), separator=" ")
         raw, columns = raw.with_columns(texts.alias(joined)).drop({*time} - {joined}), {**columns, "timestamp": joined}
     for name, value in columns.items():
-        if value is not None and not isinstance(value, str):
+        if isinstance(value, list | set):
             expected = (
-                f"the name of a column is expected, or for timestamp also a list of names: {', '.join(raw.columns)}"
+                f"the name of a column is expected, or for timestamp a list of such names: {', '.join(raw.columns)}"
             )
-            raise Fault(f"columns[{name!r}]", f"is {value!r}", expected)
+            raise Fault(f'columns["{name}"]', f"is {value!r}", expected)
     return raw, columns
 
 
