@@ -21,11 +21,18 @@ OPEN_EACH = """(async (chosen) => {
   performance.setResourceTimingBufferSize(2000);
   const answered = (id) => performance.getEntriesByType("resource").some(({name}) => name.endsWith(`/api/nodes/${id}`));
   for (const node of document.querySelectorAll(".pipeline-node")) {
-    const {nodeFullname: name, id} = node.dataset, end = performance.now() + 5000;
+    const {nodeFullname: name, id} = node.dataset, end = performance.now() + 30000;
     if (chosen && !chosen.includes(name)) continue;
-    node.dispatchEvent(new MouseEvent("click", {bubbles: true}));
     const shown = () => document.querySelector(".pipeline-metadata")?.innerText ?? "";
-    while (!(answered(id) && shown()) && performance.now() < end) await new Promise((done) => setTimeout(done, 10));
+    let again = 0;  // a click while a busy page draws its graph can be lost, or close what it was to open
+    while (!(answered(id) && shown()) && performance.now() < end) {
+      if (performance.now() > again && !shown().includes("Loading")) {
+        const drawn = document.querySelector(`.pipeline-node[data-id="${id}"]`) ?? node;
+        drawn.dispatchEvent(new MouseEvent("click", {bubbles: true}));
+        again = performance.now() + 4000;
+      }
+      await new Promise((done) => setTimeout(done, 10));
+    }
     opened[id] = answered(id) ? shown() : `${name}: no answer; ${shown()}`;
   }
   return opened;
