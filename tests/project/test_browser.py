@@ -21,7 +21,7 @@ OPEN_EACH = """(async (chosen) => {
   performance.setResourceTimingBufferSize(2000);
   const answered = (id) => performance.getEntriesByType("resource").some(({name}) => name.endsWith(`/api/nodes/${id}`));
   for (const node of document.querySelectorAll(".pipeline-node")) {
-    const {nodeFullname: name, id} = node.dataset, end = performance.now() + 30000;
+    const {nodeFullname: name, id} = node.dataset, end = performance.now() + 5000;
     if (chosen && !chosen.includes(name)) continue;
     const shown = () => document.querySelector(".pipeline-metadata")?.innerText ?? "";
     let again = 0;  // a click while a busy page draws its graph can be lost, or close what it was to open
@@ -29,7 +29,7 @@ OPEN_EACH = """(async (chosen) => {
       if (performance.now() > again && !shown().includes("Loading")) {
         const drawn = document.querySelector(`.pipeline-node[data-id="${id}"]`) ?? node;
         drawn.dispatchEvent(new MouseEvent("click", {bubbles: true}));
-        again = performance.now() + 4000;
+        again = performance.now() + 2500;
       }
       await new Promise((done) => setTimeout(done, 10));
     }
@@ -67,8 +67,12 @@ def test_kedro_viz_opens_what_runs_have_left(tab, finished_run):
     with answering(create_api_app_from_project(finished_run.project)) as url:
         for name in PIPELINES:
             address = f"{url}/?pid={name}&expandAllPipelines=true&types={TYPES}"
-            tab.open(address, "document.querySelectorAll('.pipeline-node').length > 5", 120)
-            opened |= tab.run(f"{OPEN_EACH}({json.dumps(chosen)})")
+            for _ in range(3):  # on a busy machine, a page has opened without a panel for any of its nodes
+                tab.open(address, "document.querySelectorAll('.pipeline-node').length > 5", 120)
+                found = tab.run(f"{OPEN_EACH}({json.dumps(chosen)})")
+                if all("Type:" in shown for shown in found.values()):
+                    break
+            opened |= found
     assert len(opened) >= len(kinds) > 12
     assert {name: shown for name, shown in opened.items() if "Type:" not in shown} == {}
     assert tab.errors == []
