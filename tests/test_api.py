@@ -127,6 +127,42 @@ def test_unfit_items_are_refused(recommender, row, words):
         recommender.with_items(pl.DataFrame([row], schema_overrides={"item_id": pl.String}))
 
 
+@pytest.mark.parametrize("repeat", [None, True])
+def test_scores_of_pairs_are_those_of_lists(recommender, repeat, monkeypatch):
+    monkeypatch.setattr("reclora_kedro.api.MOMENTS_AT_ONCE", 7)  # so that users come in several parts
+    lists = recommender.recommend(n=recommender.log.items.height, repeat=repeat).sample(
+        fraction=1.0, shuffle=True, seed=0
+    )
+    pairs = recommender.score(lists["user_id"], lists["item_id"], repeat=repeat)
+    assert pairs.equals(lists.select("user_id", "item_id", "score"))
+    assert pairs["score"].n_unique() > 100
+
+
+def test_pairs_without_a_list_have_no_score(recommender, caplog):
+    taken = LOG.filter(user_id="K1")["item_id"][0]
+    pairs = recommender.score(["K1", "nobody", "K1"], [taken, "sku-35", "no such"])
+    assert pairs["user_id"].to_list() == ["K1", "nobody", "K1"]
+    assert pairs["item_id"].to_list() == [taken, "sku-35", "no such"]
+    assert pairs["score"].null_count() == 3
+    assert "users has 1 unknown ids, without scores: 'nobody'" in caplog.text
+    assert "items has 1 unknown ids, without scores: 'no such'" in caplog.text
+    with pytest.raises(ValueError, match="are 1, and items 2"):
+        recommender.score("K1", ["sku-01", "sku-35"])
+
+
+def test_lengths_and_exclusions_may_be_of_each_user(recommender):
+    first = recommender.recommend("K1", n=1)["item_id"][0]
+    users = ["K2", "K1", "K3"]
+    lists = recommender.recommend(users, n={"K1": 3, "K2": 1, "K3": 3}, exclude={"K1": [first]})
+    assert lists.group_by("user_id", maintain_order=True).len().rows() == [("K2", 1), ("K1", 3), ("K3", 3)]
+    assert lists.filter(user_id="K1").equals(recommender.recommend("K1", n=3, exclude=[first]))
+    assert lists.filter(user_id="K3").equals(recommender.recommend("K3", n=3))
+    assert first not in lists.filter(user_id="K1")["item_id"]
+    assert recommender.recommend("K1", n=1, exclude={"K2": [first]})["item_id"][0] == first
+    with pytest.raises(ValueError, match="has no length for user 'K2'"):
+        recommender.recommend(users, n={"K1": 3})
+
+
 def test_similar_items_are_the_list_of_who_took_an_item_alone(recommender):
     near = recommender.similar_items(n=3)
     assert near["item_id"].unique().sort().to_list() == recommender.log.items["item_id"].sort().to_list()

@@ -27,7 +27,6 @@ from kedro_provenance.files.sealed import damage, is_sealed, seal
 from kedro_provenance.parameters import Block, parameter_paths, soft_merge, value_faults
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.linear import Texts
-from reclora_kedro.candidates.moments import NOTHING
 from reclora_kedro.defaults import change_settings, default_entry, default_parameters
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.errors import Column, GiveTable, Loading, NameColumn, NameIds, Table
@@ -44,6 +43,7 @@ from reclora_kedro.ingestion.cleaning_report import CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.guess import ROW_NUMBER, RawTable
 from reclora_kedro.ingestion.guess_tables import guess, ingestion_block, item_fields
+from reclora_kedro.ingestion.ids import look_up, names
 from reclora_kedro.ingestion.raw_tables import ROW, UNIX_UNITS
 from reclora_kedro.ingestion.tables import TableFormat, read_tables
 from reclora_kedro.llm.item_vectors import embed_items, embed_new_items
@@ -60,13 +60,14 @@ from reclora_kedro.recommendation.list_metrics import (
     ranking_metrics,
 )
 from reclora_kedro.recommendation.ranking_metrics import RankingRow, compute_ranking_metrics, user_means
-from reclora_kedro.recommendation.recommender import FittedRecommender
+from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, FittedRecommender
 from reclora_kedro.recommendation.rules import ListRequest, check_rules
 from reclora_kedro.recommendation.visitors import similar_items, with_visitors
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Block)
+V = TypeVar("V")
 
 COLUMNS = ("user_id", "item_id", "rating", "timestamp", "title")
 """Names of the columns that are read, but for texts of items."""
@@ -219,10 +220,10 @@ class Recommender(FittedRecommender):
     def recommend(
         self,
         users: Any = None,
-        n: int = 10,
+        n: int | Mapping[Any, int] = 10,
         *,
         histories: Sequence[Sequence[Any]] | None = None,
-        exclude: Iterable[Any] | None = None,
+        exclude: Iterable[Any] | Mapping[Any, Iterable[Any]] | None = None,
         candidates: Iterable[Any] | Mapping[Any, Iterable[Any]] | None = None,
         filter: Values | None = None,
         rules: Sequence[Mapping[str, Any]] | None = None,
@@ -233,9 +234,10 @@ class Recommender(FittedRecommender):
         Args:
             users: an id, several ids, or a table with the column user_id; each counts once. None for all users. An
                 unknown one gets the most popular items, and a warning names it.
+            n: length of the lists, or, in a dict, of each user's.
             histories: for visitors in place of users: a list per visitor with ids of the items that they took, in that
                 order. Here and below, a warning names unknown items, which are left out.
-            exclude: ids of further items that nobody may get.
+            exclude: ids of further items that nobody may get or, in a dict, that each user may not.
             candidates: ids of the only items to recommend, to all or, in a dict, to each user; others get none.
             filter: values of fields of the items, such as ``{"genres": ["Comedy", "Drama"], "price": {"max": 20}}``:
                 recommended items have one of each field.
@@ -250,9 +252,7 @@ class Recommender(FittedRecommender):
         Raises:
             ValueError: a value is no id, or a number that is written in another way than the log's ids, such as 018.
         """
-        require_length("n", n)
-        if repeat not in (None, True, False):
-            raise Fault("repeat", f"is {repeat!r}", "it must be True, False, or None as in the settings")
+        _require_repeat(repeat)
         if users is not None and histories is not None:
             raise Fault("users", "are given beside histories of visitors", advice="Call recommend once for each")
         asked = validated(ListRequest, {"recommend": {"filter": filter or {}, "rules": rules}}, "recommend")
@@ -264,23 +264,68 @@ class Recommender(FittedRecommender):
         else:
             requested = self.log.find_users(self.log.users["user_id"] if users is None else users)
         users = requested["user_id"].to_list()
-        allowed = None if candidates is None else _items_by_user(self.log, candidates, users)
+        lengths = np.array(_lengths(self.log, n, users), dtype=np.int64)
+        allowed = None if candidates is None else _items_by_user(self.log, candidates, users, "candidates")
         if filter:
             suitable = items_with(self.log.items, asked.filter)
             of_each = dict.fromkeys(users, np.arange(len(suitable))) if allowed is None else allowed
             allowed = {user: items[suitable[items]] for user, items in of_each.items()}
         delivery = Delivery(
             recommender=recommender,
-            limit=n,
-            shown=n,
+            limit=1,
             allowed=allowed,
             repeat=repeat,
-            excluded=NOTHING if exclude is None else _item_indices(self.log, exclude, "exclude"),
+            excluded={} if exclude is None else _items_by_user(self.log, exclude, users, "exclude"),
         )
-        lists = delivery(requested)
+        lists = pl.concat(
+            replace(delivery, limit=length, shown=length)(requested.filter(lengths == length))
+            for length in np.unique(lengths).tolist() or [1]
+        )
+        lists = requested.select("user_id").join(lists, on="user_id", maintain_order="left_right")
         delivery.warn_of_empty(requested, lists)
-        recommended = best_of_shortlists(lists, None, n)
+        recommended = best_of_shortlists(lists, None, int(lengths.max(initial=1)))
         return recommended.drop("shown_history", "fallback")
+
+    @words_of(words_of_scripts)
+    def score(self, users: Any, items: Any, *, repeat: bool | None = None) -> pl.DataFrame:
+        """Return the score of each pair of a user and an item now, as `recommend` gives it.
+
+        Args:
+            users: an id per pair, as a list, a column, or a table with user_id.
+            items: the ids of the pairs' items, in the same order.
+            repeat: whether items that a user took may be recommended; None as in the settings.
+
+        Returns:
+            Frame with user_id, item_id and score, a row per pair. The score is null where no list of the user would
+            have one: the user or the item is unknown, which a warning names, the user has no events, may not get the
+            item, or no source has it among its best.
+
+        Raises:
+            ValueError: the lengths differ, or a value is no id, as in `recommend`.
+        """
+        _require_repeat(repeat)
+        pairs = look_up(users, self.log.users["user_id"], "users"), look_up(items, self.log.items["item_id"], "items")
+        if pairs[0].height != pairs[1].height:
+            found = f"are {pairs[0].height:,}, and items {pairs[1].height:,}"
+            raise Fault("users", found, "a pair has one of each", "Give two lists of equal length")
+        for name, of_pairs in zip(("users", "items"), pairs, strict=True):
+            if len(unknown := of_pairs.filter(pl.col("index").is_null())["given"].unique(maintain_order=True)):
+                logger.warning("%s has %d unknown ids, without scores: %s.", name, len(unknown), names(unknown))
+        user, item = (each["index"].to_numpy() for each in pairs)
+        known_pairs = np.flatnonzero(~np.isnan(user.astype(float)) & ~np.isnan(item.astype(float)))
+        known, row = np.unique(user[known_pairs].astype(np.int64), return_inverse=True)
+        scores, wanted = np.full(len(user), np.nan), item[known_pairs].astype(np.int64)
+        delivery = Delivery(recommender=self, limit=self.log.items.height, repeat=repeat)
+        for start in range(0, len(known), MOMENTS_AT_ONCE):
+            asked = self.log.users["user_id"][known[start : start + MOMENTS_AT_ONCE]].to_frame()
+            moments = delivery.moments(asked.with_columns(user_index=pl.Series(known[start:][: asked.height])))
+            lists = self.best_lists(moments, delivery.limit)
+            here = (row >= start) & (row < start + asked.height)
+            place = np.argmax(lists.items[row[here] - start] == wanted[here, None], axis=1)
+            is_listed = lists.items[row[here] - start, place] == wanted[here]
+            scores[known_pairs[here]] = np.where(is_listed, lists.scores[row[here] - start, place], np.nan)
+        ids = pairs[0].select(user_id="id").with_columns(item_id=pairs[1]["id"])
+        return ids.with_columns(score=pl.Series(scores).fill_nan(None))
 
     @words_of(words_of_scripts)
     def similar_items(self, items: Any = None, n: int = 10) -> pl.DataFrame:
@@ -668,15 +713,36 @@ def _item_indices(log: InteractionLog, ids: Any, argument: str) -> np.ndarray:
     return log.find_items(ids, argument).drop_nulls().to_numpy().astype(np.int64)
 
 
-def _items_by_user(log: InteractionLog, candidates: Any, users: Sequence[Any]) -> dict[Any, np.ndarray]:
-    """Return the indices of the candidates of each user, by the id that the log has."""
-    if not isinstance(candidates, Mapping):
-        return dict.fromkeys(users, _item_indices(log, candidates, "candidates"))
-    own, asked = dict[Any, np.ndarray](), {*users}
-    for user, items in candidates.items():
+def _items_by_user(log: InteractionLog, items: Any, users: Sequence[Any], argument: str) -> dict[Any, np.ndarray]:
+    """Return the indices of the items of each user, by the id that the log has."""
+    if not isinstance(items, Mapping):
+        return dict.fromkeys(users, _item_indices(log, items, argument))
+    of_users = _by_user(log, items, users)
+    return {user: _item_indices(log, own, argument) for user, own in of_users.items()}
+
+
+def _by_user(log: InteractionLog, values: Mapping[Any, V], users: Sequence[Any]) -> dict[Any, V]:
+    """Return the value of each user, by the id that the log has."""
+    own, asked = dict[Any, V](), {*users}
+    for user, value in values.items():
         known = [user] if user in asked else log.find_users([user])["user_id"].to_list()
-        own |= dict.fromkeys(known, _item_indices(log, items, "candidates"))
+        own |= dict.fromkeys(known, value)
     return own
+
+
+def _lengths(log: InteractionLog, n: Any, users: Sequence[Any]) -> list[int]:
+    """Return the length of each user's list; ValueError if one has none."""
+    of_users = _by_user(log, n, users) if isinstance(n, Mapping) else dict.fromkeys(users, n)
+    for length in [*of_users.values()] or [n]:
+        require_length("n", length)
+    if missing := [user for user in users if user not in of_users]:
+        raise Fault("n", f"has no length for user {missing[0]!r}", "each has one", "Name all users, or give one number")
+    return [of_users[user] for user in users]
+
+
+def _require_repeat(repeat: Any) -> None:
+    if repeat not in (None, True, False):
+        raise Fault("repeat", f"is {repeat!r}", "it must be True, False, or None as in the settings")
 
 
 def require_length(name: str, length: int) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kedro_provenance.errors import Fault, Parameter
-from reclora_kedro.candidates.moments import NO_ITEM, NOTHING, rows_of_lists, why_empty
+from reclora_kedro.candidates.moments import NO_ITEM, NOTHING, Moments, rows_of_lists, why_empty
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import questions
@@ -72,7 +72,7 @@ class Delivery:
     shown: int | None = None  # first items of it that users see, for which rules hold; None as in the settings
     allowed: Mapping[Any, np.ndarray] | None = None  # the only items of each user, by id; None for the whole catalogue
     repeat: bool | None = None  # whether items that a user took may be recommended; None as in the settings
-    excluded: np.ndarray = field(default_factory=lambda: NOTHING)  # further items that nobody may get
+    excluded: Mapping[Any, np.ndarray] = field(default_factory=dict)  # further items that each user may not get, by id
 
     def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
         """Return the lists of users, see `lists_for_users`, by user_id and user_index, null for an unknown user."""
@@ -90,25 +90,29 @@ class Delivery:
     def warn_of_empty(self, requested: pl.DataFrame, lists: pl.DataFrame) -> None:
         """Say how many users get no items, and why."""
         users, everything = requested.join(lists, on="user_id", how="anti")["user_id"], self.recommender.order.items
-        excluded = np.concatenate([self.recommender.rules.excluded, self.excluded])
         reasons = dict[str, list[Any]]()
         for user in users.to_list():
             candidates = everything if self.allowed is None else self.allowed.get(user, NOTHING)
+            excluded = np.concatenate([self.recommender.rules.excluded, self.excluded.get(user, NOTHING)])
             reasons.setdefault(why_empty(candidates, excluded), []).append(user)
         for reason, of_reason in reasons.items():
             count = f"{len(of_reason)} of {requested.height} users"
             logger.warning("%s get no items, as %s: %s.", count, WHY_EMPTY[reason], names(of_reason))
 
-    def _lists(self, users: pl.DataFrame) -> pl.DataFrame:
-        recommender = self.recommender
-        log = recommender.log
+    def moments(self, users: pl.DataFrame) -> Moments:
+        """Return the moments of users now, by user_id and user_index, null for an unknown user."""
+        log = self.recommender.log
         requests = log.now(users.with_columns(pl.col("user_index").fill_null(0)))
         starts = pl.Series(log.sequences.starts[requests["user_index"].to_numpy()])
         is_known = users["user_index"].is_not_null()  # else it has no events, whoever is at this index
         requests = requests.with_columns(history_end=requests["history_end"].zip_with(is_known, starts))
-        only, excluded = self.allowed, [self.excluded] * users.height
-        allowed = None if only is None else [only.get(user, NOTHING) for user in users["user_id"].to_list()]
-        moments = recommender.moments(requests, repeat=self.repeat, excluded=excluded, allowed=allowed)
+        only, ids = self.allowed, users["user_id"].to_list()
+        allowed = None if only is None else [only.get(user, NOTHING) for user in ids]
+        excluded = [self.excluded.get(user, NOTHING) for user in ids]
+        return self.recommender.moments(requests, repeat=self.repeat, excluded=excluded, allowed=allowed)
+
+    def _lists(self, users: pl.DataFrame) -> pl.DataFrame:
+        recommender, log, moments = self.recommender, self.recommender.log, self.moments(users)
         lists = recommender.best_lists(moments, self.limit, self.shown)
         items = lists.items
         row, place = np.nonzero(items != NO_ITEM)
