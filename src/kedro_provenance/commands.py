@@ -40,11 +40,13 @@ from kedro_provenance.start import pin_versions, plan_table, require_catalog, re
 from kedro_provenance.tracing import choose, made_from, require_run, stored_results
 
 env_option = click.option("--env", "-e", default=None, help="Environment of the configuration.")
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON as the last line; what comes before is Kedro's log."
-)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON as the last line, after Kedro's log.")
 pipelines_option = click.option(
-    "--pipelines", "names", default="", callback=split_string, help="Pipelines, separated by commas; else the default."
+    "--pipelines",
+    "names",
+    default="",
+    callback=split_string,
+    help="Pipelines, separated by commas.  [default: __default__]",
 )
 
 CERTIFICATES = f"{FOLDER}/erased"  # in the data folder
@@ -65,7 +67,7 @@ def commands() -> None:
 
 @commands.group(name="provenance")
 def provenance() -> None:
-    """What results were made of, and what is out of date."""
+    """Show what results were made of, and what is out of date."""
 
 
 def command(name: str, *arguments: Callable[[Any], Any]) -> Callable[[Callable[..., None]], click.Command]:
@@ -136,7 +138,7 @@ def show_plan(names: Sequence[str], env: str | None, as_json: bool) -> None:
 
 @command("viz", pipelines_option)
 def show_in_viz(names: Sequence[str], env: str | None, as_json: bool) -> None:
-    """Have the Workflow view of kedro-viz show what is out of date, until the next full run."""
+    """Show what is out of date in the Workflow view of kedro-viz, until the next full run."""
     try:
         from kedro_viz.integrations.kedro.hooks_utils import EVENTS_DIR, EVENTS_FILE
     except ImportError as error:
@@ -194,7 +196,7 @@ def size_of(path: Path) -> int:
 
 @command("why", click.argument("node"), pipelines_option)
 def why(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
-    """Say why NODE is out of date, and the nodes before it because of which it is."""
+    """Explain why NODE is out of date, with the nodes before it that caused it."""
     with opened(env, names) as run:
         require_node(node, run)
         steps = plan(run.pipeline.to_nodes(node), run.catalog)
@@ -213,13 +215,13 @@ def require_node(node: str, run: Run) -> None:
 
 
 entry_argument = click.argument("entry")
-yes_option = click.option("--yes", is_flag=True, help="Remove them; else they are listed alone.")
-version_option = click.option("--version", default=None, help="Version; else the newest, or that of the file.")
+yes_option = click.option("--yes", is_flag=True, help="Remove them; without this, they are only listed.")
+version_option = click.option("--version", default=None, help="Version.  [default: the newest, or that of the file]")
 
 
 @command("show", entry_argument, version_option)
 def show(entry: str, version: str | None, env: str | None, as_json: bool) -> None:
-    """Show what the data of ENTRY, or a file of it, were made of."""
+    """Show what the data of ENTRY, or one of its files, were made of."""
     folder = Path.cwd()
     with opened(env) as run:
         entry, version = choose(entry, folder, version, run.catalog)
@@ -242,9 +244,14 @@ def show(entry: str, version: str | None, env: str | None, as_json: bool) -> Non
     echo(output, lines, as_json)
 
 
-@command("trace", entry_argument, version_option, click.option("--down", is_flag=True, help="What was made of it."))
+@command(
+    "trace",
+    entry_argument,
+    version_option,
+    click.option("--down", is_flag=True, help="Show what was made of it instead."),
+)
 def trace(entry: str, version: str | None, down: bool, env: str | None, as_json: bool) -> None:
-    """List what ENTRY, or a file of it, was made of, the earliest first; or with --down what was made of it."""
+    """List all that ENTRY, or one of its files, was made of, the earliest first."""
     folder = Path.cwd()
     with opened(env) as run:
         entry, version = choose(entry, folder, version, run.catalog)
@@ -265,7 +272,7 @@ def trace(entry: str, version: str | None, down: bool, env: str | None, as_json:
 
 @command("diff", click.argument("one"), click.argument("other"))
 def diff(one: str, other: str, env: str | None, as_json: bool) -> None:
-    """Say by what the results of two runs differ: ONE and OTHER are ids of runs, which are names of versions."""
+    """Explain how the results of two runs differ; ONE and OTHER are ids of runs, which are names of versions."""
     with opened(env) as run:
         versions = Archive(run.catalog).versions()
     existing = {run_id for each in versions if each.stored for run_id in (each.version, each.stored.run) if run_id}
@@ -298,7 +305,7 @@ def newest_until(run_id: str, entry: str, versions: Sequence[ArchivedVersion]) -
     yes_option,
 )
 def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> None:
-    """Remove versions that are neither among the newest nor in use by an alias."""
+    """Remove versions that are neither among the newest nor used by an alias."""
     with opened(env) as run:
         in_use = run.aliases.versions_in_use(run.catalog)
         archive = Archive(run.catalog)
@@ -316,7 +323,7 @@ def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> Non
 
 @command("erase", entry_argument, version_option, yes_option)
 def erase_results(entry: str, version: str | None, yes: bool, env: str | None, as_json: bool) -> None:
-    """Remove the data of ENTRY, or of a file of it, and all that was made of them, with a certificate.
+    """Erase the data of ENTRY, or of one of its files, and all that was made of them, and write a certificate.
 
     Of raw data, this is what was made of their earlier states: their owner edits or removes them before.
     """
@@ -351,7 +358,7 @@ def states_in_records(run: Run) -> set[str]:
 
 @command("audit")
 def show_audit(env: str | None, as_json: bool) -> None:
-    """Show files that nodes opened in runs with `ProvenanceHooks(audit=True)`, and that their recipes lack."""
+    """Show files that nodes opened in runs with `ProvenanceHooks(audit=True)` and that their recipes lack."""
     with opened(env) as run:
         noted = {node: files for node, files in sorted(run.records.audit.items()) if files}
     echo(noted, [f"{node}: {file}" for node, files in noted.items() for file in files] or ["None was noted."], as_json)
@@ -359,7 +366,7 @@ def show_audit(env: str | None, as_json: bool) -> None:
 
 @command("force", click.argument("node"), pipelines_option)
 def force_node(node: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
-    """Have the next `kedro run --only-missing-outputs` run NODE, whatever fits."""
+    """Make the next `kedro run --only-missing-outputs` run NODE, even if it is up to date."""
     with opened(env, names) as run:
         require_node(node, run)
         lock_data(run)
@@ -370,7 +377,7 @@ def force_node(node: str, names: Sequence[str], env: str | None, as_json: bool) 
 
 @command("rerun", click.argument("run_id", metavar="RUN"), pipelines_option)
 def rerun(run_id: str, names: Sequence[str], env: str | None, as_json: bool) -> None:
-    """Make the results of RUN again: with its parameters and its inputs, and only by the code that it had."""
+    """Reproduce the results of RUN with its parameters and inputs; refused if the code has changed since."""
     with opened(env, names) as run:
         past, project = repetition_of(run_id, run), run.project
     with settings.SESSION_CLASS.create(project, env=env, runtime_params=past.parameters) as session:
@@ -384,7 +391,7 @@ def rerun(run_id: str, names: Sequence[str], env: str | None, as_json: bool) -> 
 
 @provenance.command("init")
 def init() -> None:
-    """Write the plug-in into the project's settings.py."""
+    """Add the plug-in to the project's settings.py."""
     started = bootstrap_project(project_around())
     click.echo(write_settings(started.source_dir / started.package_name / "settings.py"))
 

@@ -11,12 +11,12 @@ from kedro.utils import find_kedro_project
 HELP = """Turn a log of ratings, purchases or clicks into recommendations.
 
 \b
-reclora new-log orders.csv products.csv --name your-shop   # reads your files
+reclora new-log orders.csv products.csv --name your-shop   # sets up an environment for your files
 reclora recommend --env your-shop                          # writes ten items per user
-reclora recommend 42 --env your-shop                       # shows those of one
-reclora serve --env your-shop                              # serves them over HTTP
+reclora recommend 42 --env your-shop                       # shows those of user 42
+reclora serve --env your-shop                              # serves recommendations over HTTP
 
-Each command has examples in its --help. Options without a command are those of run.
+The --help of a command has an example. Options without a command are those of run.
 """
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     name, asks_help = next(iter(sys.argv[1:]), ""), not {"-h", "--help"}.isdisjoint(sys.argv)
     is_bare_run = not name or (name.startswith("-") and not asks_help)
     if (is_bare_run or name == "run") and not asks_help and not is_project(Path.cwd()):
-        sys.exit(f"{NO_PROJECT.format(folder=Path.cwd())}\nOr name a configuration behind --conf-source.")
+        sys.exit(f"{NO_PROJECT.format(folder=Path.cwd())}\nOr name a configuration with --conf-source.")
     configure_project(__package__)
     run: Any = find_run_command(__package__)
     if is_bare_run:

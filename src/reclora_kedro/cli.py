@@ -25,14 +25,14 @@ from reclora_kedro.extras import missing_extra
 from reclora_kedro.new_log.command import new_log
 from reclora_kedro.pipelines.registry import PIPELINES
 
-NO_PROJECT = """There is no project in {folder}. Change to one, or make one for a log of yours:
+NO_PROJECT = """There is no project in {folder}. Change to a project, or create one for your log:
   reclora new-log orders.csv products.csv"""
 RECOMMEND = {
-    "recommend": "Print ten items with reasons for USERS or a visitor; without either, write those of all users."
+    "recommend": "Print ten items with reasons for USERS or for a visitor. Without either, write all users' lists."
 }
 MORE_THAN_RUNS = {
-    "study": "Run the cells of a grid or search, and compare them, see conf/base/parameters_study.yml.",
-    "forget": "Forget users, see conf/base/parameters_forget.yml.",
+    "study": "Run the cells of a grid or search and compare them. Settings: conf/base/parameters_study.yml.",
+    "forget": "Erase USERS from tables, models and lists. Settings: conf/base/parameters_forget.yml.",
 }
 """Commands of `reclora_kedro.commands`, by the name of the pipeline that each runs."""
 EXAMPLES = {
@@ -67,7 +67,9 @@ def split_params(context: click.Context, option: click.Parameter, value: Any) ->
     """
     if isinstance(value, tuple):  # of each time that the option is given
         if len(value) > 1:
-            context.fail(f"--params is given {len(value)} times: join them by commas in one, such as a=1,b=2.")
+            context.fail(
+                f"--params is given {len(value)} times: give it once, with commas between values, such as a=1,b=2."
+            )
         value = value[0] if value else ""
     if isinstance(value, dict):  # of the file behind --config
         return value
@@ -83,7 +85,7 @@ def split_params(context: click.Context, option: click.Parameter, value: Any) ->
             texts[path] = f"{path}={text}"
             OmegaConf.from_dotlist([texts[path]])
         except YAMLError:
-            quoted = f"to have it taken as text, quote it: \"{path}='{text}'\"."
+            quoted = f"to pass it as text, quote it: \"{path}='{text}'\"."
             context.fail(f"--params has {item!r}: the value is not valid YAML; {quoted}")
     return with_ids_as_typed(OmegaConf.from_dotlist([*texts.values()]), typed)
 
@@ -128,7 +130,7 @@ def split_pipelines(context: click.Context, option: click.Parameter, value: Any)
     """Return pipelines as Kedro does, with an error for those that are more than a run."""
     names = names_of_kedro(context, option, value) if option.name == "pipelines" else value
     for name in {*MORE_THAN_RUNS}.intersection([names] if isinstance(names, str) else names or []):
-        own = f"type `kedro {name}`, see its --help"
+        own = f"type `kedro {name}` (see its --help)"
         context.fail(f"{option.opts[0]} names {name}, which does more than a run: {own}.")
     return names
 
@@ -187,11 +189,11 @@ def enter_project() -> Path:
 @click.option("--host", help="Address to listen on.  [default: service.host]")
 @click.option("--port", type=int, help="Port to listen on.  [default: service.port]")
 @click.option(
-    "--token-env", help="Environment variable with the token of all requests.  [default: service.token_variable]"
+    "--token-env", help="Environment variable whose token allows all requests.  [default: service.token_variable]"
 )
-@click.option("--params", type=click.UNPROCESSED, multiple=True, callback=split_params, help="As for kedro run.")
+@click.option("--params", type=click.UNPROCESSED, multiple=True, callback=split_params, help="As in kedro run.")
 def serve(env: str | None, params: dict[str, Any], host: str | None, port: int | None, token_env: str | None) -> None:
-    """Serve the current model over HTTP, see conf/base/parameters_service.yml."""
+    """Serve the current model over HTTP. Settings: conf/base/parameters_service.yml."""
     path = enter_project()  # first, as the imports take seconds
     given = {"host": host, "port": port, "token_variable": token_env}
     params = soft_merge(params, {"service": {name: value for name, value in given.items() if value is not None}})
@@ -233,12 +235,12 @@ def serve(env: str | None, params: dict[str, Any], host: str | None, port: int |
 
 @click.command("measure")
 @click.argument("lists")
-@click.option("--log", required=True, help="Table of all interactions, with those that test.")
+@click.option("--log", required=True, help="Table of all interactions, including the test rows.")
 @click.option("--items", help="Table of the items, with titles.")
-@click.option("--split", default="last", show_default=True, help="last, time, or a table of the rows that test.")
-@click.option("--json", "file", help="File for the tables.")
+@click.option("--split", default="last", show_default=True, help="Test rows: last, time, or a table of them.")
+@click.option("--json", "file", help="File in which to save the tables as JSON.")
 def measure(lists: str, log: str, items: str | None, split: str, file: str | None) -> None:
-    """Measure LISTS of items, a table of user, rank and item that anybody made, and audit them."""
+    """Measure and audit LISTS, a table of users, ranks and items by any recommender."""
     from reclora_kedro import referee
 
     try:
@@ -256,10 +258,10 @@ OPTIONS = [OF_RUN[name] for name in ("env", "config", "conf_source", "params", "
 USERS = click.Argument(["users"], nargs=-1)
 OF_RECOMMEND: tuple[click.Parameter, ...] = (
     click.Option(
-        ["--item", "items"], multiple=True, help="Id of an item that a visitor took; may be given many times."
+        ["--item", "items"], multiple=True, help="Id of an item that a visitor took; may be given several times."
     ),
     click.Option(["-n"], type=click.IntRange(min=1), default=10, show_default=True, help="Items per user."),
-    click.Option(["--model"], help="Folder of Recommender.save.  [default: the project's newest run]"),
+    click.Option(["--model"], help="Folder that Recommender.save wrote.  [default: the project's newest run]"),
 )
 ARGUMENTS: dict[str, list[click.Parameter]] = {"forget": [USERS], "recommend": [USERS, *OF_RECOMMEND]}
 

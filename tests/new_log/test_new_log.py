@@ -638,10 +638,10 @@ def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatc
     assert done.output.endswith("kedro recommend --env mine\n")
     rated = ["new-log", *(str(path) for path in LOGS["yelp"](project)), "--name", "rated", "--yes"]
     assert CliRunner().invoke(cli.cli, rated, catch_exceptions=False).output.endswith("kedro recommend --env rated\n")
-    assert "'../mine' must be letters" in CliRunner().invoke(cli.cli, [*typed[:-1], "../mine"]).output
+    assert "'../mine' may contain only letters" in CliRunner().invoke(cli.cli, [*typed[:-1], "../mine"]).output
     again = CliRunner().invoke(cli.cli, [*typed, "--yes"])
     assert again.exit_code == 2
-    assert "There is a conf/mine already" in again.output
+    assert "conf/mine already exists" in again.output
     assert "Taken as guessed: view 0.2, cart 0.5, purchase 1\n" in again.output
 
 

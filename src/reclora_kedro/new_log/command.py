@@ -13,12 +13,12 @@ from kedro.utils import find_kedro_project
 
 @click.command("new-log")
 @click.argument("tables", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--name", help="Of the new environment; without it, the log's file gives the name.")
-@click.option("--yes", "-y", is_flag=True, help="Take the guesses, and ask nothing.")
+@click.option("--name", help="Name of the new environment.  [default: the name of the log's file]")
+@click.option("--yes", "-y", is_flag=True, help="Accept all guesses without asking.")
 def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
-    """Write an environment for tables of your own, by what they seem to hold, and try it.
+    """Write an environment for your own tables, guess what their columns mean, and try it.
 
-    In a folder that is no project, it makes one first.
+    Outside a project, this creates one first.
 
     TABLES: a log of who rated, took or was shown what, and tables of its items and users, if any: delimited text,
     lines of JSON or parquet, gzipped or not.
@@ -38,7 +38,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
         return str(click.prompt(question, type=choice, default=guessed, show_choices=True))
 
     if name is not None and not re.fullmatch(r"\w[\w-]*", name):
-        raise click.BadParameter(f"{name!r} must be letters, digits, _ and - alone.", param_hint="--name")
+        raise click.BadParameter(f"{name!r} may contain only letters, digits, _ and -.", param_hint="--name")
     found = find_kedro_project(Path.cwd())
     project = found or Path.cwd()
     try:
@@ -47,7 +47,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
         if folder.name in environment.OF_EVERY_PROJECT:
             raise click.UsageError(f"Every project has a conf/{folder.name}: choose another --name.")
         if folder.exists():
-            raise click.UsageError(f"There is a conf/{folder.name} already: remove it, or choose another --name.")
+            raise click.UsageError(f"conf/{folder.name} already exists: remove it, or choose another --name.")
         files = environment.environment_files(guessed, folder.name, project, environment.ask_of_no_goods(guessed, ask))
         if found is None:
             environment.write_project(project)
