@@ -1,19 +1,17 @@
 """What modules do when they are imported, besides binding names: they register, patch and set options."""
 
-import ast
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from codeprint.memory import remembered
 from codeprint.modules import source_of
-from codeprint.references import Key, References
-from codeprint.statements import Statement, statement_of
+from codeprint.references import NOTHING, Key, References, statement_at
+from codeprint.statements import Statement
 
 HARMLESS = {"logging", "warnings", "print", "__future__"}  # what a module may call without a change of any result
 REGISTERING = re.compile(r"register|accessor|extension|plugin|implements|listens_for|subscribe|handler|converter")
 """Names of the decorators of libraries that note what they decorate."""
-NOTHING = statement_of(ast.Pass())
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class Effects:
         touched |= {key for key in bases if all_subclasses or self._registers(key)}
         if statement.runs:
             read = self._resolve(module, statement, statement.at_import.read)
-            touched |= {key for key in read if _statement_at(key).is_variable}
+            touched |= {key for key in read if statement_at(key).is_variable}
         if not touched and (not statement.runs or self._is_harmless(module, statement)):
             return None
         return Effect((module, index), frozenset(touched), statement.runs and bool(statement.at_import.called))
@@ -98,8 +96,11 @@ class Effects:
         for chain in statement.at_import.called:
             called = self._resolve(module, statement, [chain])
             if not statement.runs:  # what decorates a function with a context enters it as the function is called
-                called = {key for key in called if not _makes_context(_statement_at(key))}
-            changed |= {key for key in called if _is_method_of(key, chain)}
+                called = {key for key in called if not _makes_context(statement_at(key))}
+            method = chain.rpartition(".")[2] if "." in chain else ""
+            for key in _statements_among(called):  # a variable, or what has a method that may change it
+                if statement_at(key).is_variable or (method and method not in statement_at(key).binds):
+                    changed.add(key)
             changed |= self._changed_by(frozenset(called))
         return changed
 
@@ -109,7 +110,7 @@ class Effects:
         changed, left, seen = set[Key](), [*called], set[Key]()
         while left:
             key = left.pop()
-            statement = _statement_at(key)
+            statement = statement_at(key)
             if key in seen or statement.is_variable:
                 continue
             seen.add(key)
@@ -120,7 +121,7 @@ class Effects:
 
     def _registers(self, key: Key, seen: frozenset[Key] = frozenset()) -> bool:
         """Whether a class, or one that it inherits from, notes the classes that inherit from it."""
-        statement = _statement_at(key)
+        statement = statement_at(key)
         bases = self._resolve(key[0], statement, statement.bases)
         return statement.registers or any(self._registers(base, seen | {key}) for base in bases - seen - {key})
 
@@ -134,22 +135,9 @@ class Effects:
         return bool(statement.at_import.called) and tops <= HARMLESS and not statement.at_import.changed
 
 
-def _statement_at(key: Key) -> Statement:
-    """Return a statement; one that does nothing for a whole module, and for what is outside of the project."""
-    module, index = key
-    return source_of(module).statements[index] if module and isinstance(index, int) else NOTHING
-
-
 def _statements_among(keys: set[Key]) -> set[Key]:
-    return {key for key in keys if _statement_at(key) is not NOTHING}
+    return {key for key in keys if statement_at(key) is not NOTHING}
 
 
 def _makes_context(statement: Statement) -> bool:
     return any(chain.endswith("contextmanager") for chain, _ in statement.decorators)
-
-
-def _is_method_of(key: Key, chain: str) -> bool:
-    """Whether a chain calls a variable, or a method of a function or class, which may change either."""
-    statement = _statement_at(key)
-    is_method = "." in chain and chain.rpartition(".")[2] not in statement.binds
-    return statement.is_variable or (is_method and statement is not NOTHING)

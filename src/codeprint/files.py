@@ -1,6 +1,5 @@
 """Local files at addresses, digests of plain data and of files, and the user's cache."""
 
-import atexit
 import hashlib
 import json
 import os
@@ -14,15 +13,9 @@ from pathlib import Path
 from typing import Any
 
 DIGITS = 24  # hexadecimal ones of a digest: 96 bits
-STORED = "digests.json"  # in the user's cache
 SMALL = 2**18  # bytes: to hash less takes no longer than to look it up
-LARGE = 2**26  # bytes of a file whose digest is stored at once: to hash it takes a while
 SCHEMES = ("file://", "local://")
 CLOCK_TICK = 2 * 10**9  # ns; what changed less long ago may change again without another time
-
-State = tuple[int, ...]  # of a file: size, times of change of content and status in ns, inode
-Digests = dict[str, tuple[State, str]]  # by a file's path
-_found: Digests = {}  # by this process, and not stored yet
 
 
 def digest(value: Any) -> str:
@@ -54,8 +47,8 @@ def private_cache(tool: str = "codeprint") -> Path:
 
 
 def write_cached(file: Path, content: bytes) -> None:
-    """Write or replace a file of the cache as a whole."""
-    file.parent.mkdir(exist_ok=True)
+    """Write or replace a file as a whole, which may be lost when the machine stops."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}")
     draft.write_bytes(content)
     draft.replace(file)
@@ -70,53 +63,30 @@ def sha256_of(file: Path) -> str:
 
 
 def remembered_sha256(file: Path) -> str:
-    """Return the SHA-256 of a file, which is read once while its size, its times of change and its inode stay.
+    """Return the SHA-256 of a file, which is read once while its inode, its size and its times of change stay.
 
-    Digests of files that are not `SMALL` are stored in the user's cache, those of `LARGE` ones at once.
+    Digests of files that are not `SMALL` are kept in the user's cache, one per inode.
     """
     status = file.stat()
-    return _digest_of_file(file, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+    return _digest_of_file(file, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
 
 @cache
-def _digest_of_file(file: Path, state: State) -> str:
-    size, *times, _ = state
+def _digest_of_file(file: Path, state: tuple[int, ...]) -> str:
+    device, inode, size, *times = state
+    note = f"files/{device}-{inode}.json"
     if size < SMALL:
         return sha256_of(file)
-    file = file.resolve()
-    known = _stored_digests().get(str(file))
-    if known and known[0] == state:
-        return known[1]
+    with suppress(OSError, ValueError, TypeError):  # it is not there, or damaged
+        noted, content = json.loads((private_cache() / note).read_bytes())
+        if tuple(noted) == state:
+            return str(content)
     is_settled = time.time_ns() - max(times) > CLOCK_TICK
     content = sha256_of(file)
     if is_settled:
-        _found[str(file)] = (state, content)
-        if size >= LARGE:
-            store_digests()
+        with suppress(OSError):  # where there is no cache, files are read each time
+            write_cached(private_cache() / note, json.dumps([state, content]).encode())
     return content
-
-
-@cache
-def _stored_digests() -> Digests:
-    """Return the digests that earlier processes have stored; none if these are damaged or cannot be read."""
-    atexit.register(store_digests)
-    try:
-        stored = json.loads((private_cache() / STORED).read_bytes())
-        return {path: ((*map(int, state),), str(content)) for path, (state, content) in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def store_digests() -> None:
-    """Store what this process has found, beside what others have stored meanwhile; forget files that are gone."""
-    if not _found:
-        return
-    _stored_digests.cache_clear()
-    stored = {path: digest for path, digest in (_stored_digests() | _found).items() if Path(path).exists()}
-    _found.clear()
-    with suppress(OSError):  # where there is no cache, files are read each time
-        write_cached(private_cache() / STORED, json.dumps(stored).encode())
-    _stored_digests.cache_clear()
 
 
 def paths_at(address: str) -> list[Path]:

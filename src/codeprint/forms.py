@@ -30,7 +30,9 @@ def form(part: ast.AST) -> str:
             left.append("]")
             left += reversed(each)
         elif kind is ast.Constant:
-            words.append(_constant(each.value))
+            # An integer is hexadecimal: Python writes no decimal number of over 4,300 digits.
+            text = f"{each.value:x}" if type(each.value) is int else ascii(each.value)
+            words.append(f"{type(each.value).__name__}:{text}")
         elif isinstance(each, ast.AST):
             words.append(f"{kind.__name__}(")
             left.append(")")
@@ -43,12 +45,6 @@ def form(part: ast.AST) -> str:
         else:
             words.append(ascii(each))
     return " ".join(words)
-
-
-def _constant(value: Any) -> str:
-    if type(value) is int:
-        return f"int:{value:x}"  # Python writes no decimal number of over 4,300 digits
-    return f"{type(value).__name__}:{value!a}"
 
 
 @cache

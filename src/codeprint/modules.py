@@ -70,13 +70,11 @@ def is_own(module: str, packages: frozenset[str] = frozenset()) -> bool:
     """Whether code is the project's: installed neither in site-packages nor with Python, or one of `packages`."""
     top = module.partition(".")[0]
     place = place_of(top) if top not in sys.stdlib_module_names else None
-    return place is not None and (top in packages or any(map(_is_outside, place.folders or (place.file,))))
-
-
-def _is_outside(path: Path | None) -> bool:
-    if path is None or not path.is_absolute() or path.is_relative_to(STANDARD_LIBRARY):
-        return False
-    return {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    if place is None or top in packages:
+        return place is not None
+    paths = [path for path in place.folders or (place.file,) if path and path.is_absolute()]
+    outside = [path for path in paths if not path.is_relative_to(STANDARD_LIBRARY)]
+    return any({"site-packages", "dist-packages"}.isdisjoint(path.parts) for path in outside)
 
 
 def is_beside_sources(module: str) -> bool:

@@ -1,5 +1,6 @@
 """What code refers to: the statements of the project's modules, by the names that they have for one another."""
 
+import ast
 import re
 from collections.abc import Collection, Iterator
 
@@ -14,16 +15,17 @@ from codeprint.modules import (
     place_of,
     source_of,
 )
-from codeprint.statements import Statement
+from codeprint.statements import Statement, statement_of
 
 LOADERS = {"import_module", "__import__", "iter_modules", "walk_packages"}  # by names that stand nowhere in the code
 DYNAMIC = {"globals", "vars", "exec", "eval", "__dict__", "__getattr__"}  # may refer to anything of a module
 NAME = re.compile(r"[A-Za-z_][\w.:-]*")  # of a module, of an object in one, or of an entry point
 DOTTED = re.compile(r"[A-Za-z_]\w*([.:][A-Za-z_]\w*)*[.:]?")
+NOTHING = statement_of(ast.Pass())
 
-Key = tuple[str, int | str]
-"""A statement of a module by its index, a whole module by "*", or, of the module "", a text that counts as it is."""
-
+Key = tuple[str, int | str | Statement]
+"""A statement of a module by its index, a function within another one, a whole module by "*", or, of the module "", a
+text that counts as it is."""
 
 Families = list[tuple[list[tuple[str, str]], list[str]]]
 
@@ -40,13 +42,13 @@ class References:
         module, index = key
         if not module or index == "":
             return frozenset()
+        if index != "*":
+            return frozenset(self._of_statement(module, statement_at(key)))
         statements = source_of(module).statements
-        if isinstance(index, int):
-            return frozenset(self.of_statement(module, statements[index]))
         imports = {key for each in statements for name in each.imports for key in self.resolve(module, each, [name])}
         return frozenset(imports | {(module, position) for position in range(len(statements))})
 
-    def of_statement(self, module: str, statement: Statement) -> Iterator[Key]:
+    def _of_statement(self, module: str, statement: Statement) -> Iterator[Key]:
         """Yield what a statement of a module, or a function in one, refers to."""
         if statement.digest:  # what an import binds counts where it is used
             for chain in statement.names.read:
@@ -250,6 +252,14 @@ class References:
         if "__path__" in words:
             for statement in source_of(module).statements:
                 yield from self.own_targets(statement)
+
+
+def statement_at(key: Key) -> Statement:
+    """Return a statement; one that does nothing for a whole module, and for what is outside of the project."""
+    module, index = key
+    if isinstance(index, int):
+        return source_of(module).statements[index]
+    return NOTHING if isinstance(index, str) else index
 
 
 def _in_order(module: str, name: str, sources: list[str]) -> set[Key]:

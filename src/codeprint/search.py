@@ -11,7 +11,7 @@ from codeprint.files import digest, remembered_sha256
 from codeprint.memory import no_collection, remembered
 from codeprint.modules import files_of_package, modules_in, packages_around, place_of, source_of
 from codeprint.objects import Start
-from codeprint.references import Key, References
+from codeprint.references import Key, References, statement_at
 from codeprint.statements import Statement
 
 TRAITS = {
@@ -38,10 +38,9 @@ class Search:
 
     def __init__(self, effects: Effects, values: frozenset[str]) -> None:
         self.effects, self.references, self.values = effects, effects.references, values
-        self.reached = set[Key]()  # statements and whole modules, without functions within others
+        self.reached = set[Key]()  # statements and whole modules
         self.uncertain = dict[str, None]()  # sentences on what could not be followed
-        self._within = list[tuple[str, Statement]]()
-        self._traits, self._imported = set[str](), set[str]()
+        self._traits, self._imported, self._files = set[str](), set[str](), set[str]()
         self._modules = set[str]()  # of all that is reached
         self._referred = set[str]()  # modules of all that is referred to, before what is done at import is added
         self._acting = set[Key]()  # what is done at import
@@ -63,8 +62,7 @@ class Search:
             if isinstance(start, str):
                 left |= self.references.in_module(module, start.split(".")[:1] if start else [])
             else:
-                self._within.append((module, start))
-                left |= {*self.references.of_statement(module, start), (module, "")}
+                left |= {(module, start), (module, "")}
         return left
 
     def _reach(self, left: set[Key]) -> set[str]:
@@ -73,11 +71,10 @@ class Search:
         while keys:
             new |= keys
             keys = set[Key]().union(*map(self.references.of, keys)) - new - self.reached
-        said = [_said_of_key(self.references, key) for key in new]
-        if not self.reached:
-            said += [_said_of(self.references, *each) for each in self._within]
+        said = [_said_of(self.references, key) for key in new]
         self.reached |= new
         self._traits.update(*(each.traits for each in said if each.traits))
+        self._files.update(*(each.files for each in said))
         self.uncertain |= dict.fromkeys(sentence for each in said for sentence in each.unfollowed)
         changed = {each.module for each in said if each.module}
         self._imported |= changed.union(*(each.imports for each in said))
@@ -89,11 +86,9 @@ class Search:
         by_groups = "entry_points" in self._traits
         modules = self._modules if by_groups else changed
         reached = {module: set[Statement]() for module in modules if self.references.may_name(module, by_groups)}
-        for module, index in self.reached:
-            if module in reached and isinstance(index, int):
-                reached[module].add(source_of(module).statements[index])
-        for module, statement in self._within:
-            reached.get(module, set()).add(statement)
+        for key in self.reached:
+            if key[0] in reached and not isinstance(key[1], str):
+                reached[key[0]].add(statement_at(key))
         found = (
             self.references.by_name(module, frozenset(statements), self.values, by_groups)
             for module, statements in reached.items()
@@ -112,41 +107,35 @@ class Search:
         return self._acting
 
     def _has_word(self, word: str) -> bool:
-        statements = [source_of(module).statements[index] for module, index in self.reached if isinstance(index, int)]
         imported = (str(index).rpartition(":")[2] for module, index in self.reached if not module)
-        return word in imported or any(word in each.words for each in (*statements, *dict(self._within).values()))
+        return word in imported or any(word in statement_at(key).words for key in self.reached)
 
     def _digests(self) -> Iterator[tuple[str, str]]:
         reads_docs = "documents" in self._traits
-        for module, statement in self._within:
-            yield f"{module}.{_name(statement)}:{statement.digest[:6]}", _digest(statement, reads_docs)
         yield from filter(None, (_named_digest(key, reads_docs) for key in self.reached))
         yield from self._orders()
         yield from self._other_files()
 
     def _other_files(self) -> Iterator[tuple[str, str]]:
         """Yield names and digests of the files of packages besides modules that the code may read."""
-        said = [_said_of_key(self.references, key) for key in self.reached]
-        said += [_said_of(self.references, *each) for each in self._within]
-        named, reads = set[str]().union(*(each.files for each in said)), "reads" in self._traits
+        reads = "reads" in self._traits
         for package in set[str]().union(*map(packages_around, self._modules)):
             for file, shown in files_of_package(package).items():
-                if file.name in named or (reads and not file.name.startswith(UNREAD_FILES)):
+                if file.name in self._files or (reads and not file.name.startswith(UNREAD_FILES)):
                     yield shown, remembered_sha256(file)
 
     def _orders(self) -> Iterator[tuple[str, str]]:
         """Yield digests of the order of what modules do at import: in each, and among modules that change something."""
         by_module = dict[str, list[Statement]]()
-        for module, index in sorted(filter(_has_order, self.reached)):
-            by_module.setdefault(module, []).append(source_of(module).statements[int(index)])
+        for key in sorted(filter(_has_order, self.reached)):
+            by_module.setdefault(key[0], []).append(statement_at(key))
         for module, statements in by_module.items():
             if len(statements) > 1 and any(each.runs for each in statements):
                 yield f"{module}:order", digest([each.digest for each in statements])
         if len({module for module, _ in self._acting}) > 1:
             order = self.effects.order_with(frozenset(self._imported))
             acting = sorted(self._acting, key=lambda key: order[key])
-            statements = [source_of(module).statements[int(index)] for module, index in acting]
-            yield "the order of imports", digest([each.digest for each in statements])
+            yield "the order of imports", digest([statement_at(key).digest for key in acting])
 
 
 class Said(NamedTuple):
@@ -160,16 +149,12 @@ class Said(NamedTuple):
 
 
 @remembered
-def _said_of_key(references: References, key: Key) -> Said:
+def _said_of(references: References, key: Key) -> Said:
     module, index = key
-    if module and isinstance(index, int):
-        return _said_of(references, module, source_of(module).statements[index])
-    words = (str(index), str(index).rpartition(":")[2]) if not module and "=" in str(index) else ()  # of an import
-    return Said(module, _traits(words))
-
-
-@remembered
-def _said_of(references: References, module: str, statement: Statement) -> Said:
+    if isinstance(index, str):
+        words = (index, index.rpartition(":")[2]) if not module and "=" in index else ()  # of an import
+        return Said(module, _traits(words))
+    statement = statement_at(key)
     return Said(
         module,
         _traits(statement.words),
@@ -194,36 +179,32 @@ def _named_digest(key: Key, reads_docs: bool) -> tuple[str, str] | None:
     module, index = key
     if not module:
         return str(index), ""
-    if isinstance(index, int):
-        content = _digest(source_of(module).statements[index], reads_docs)
-        return (_name_at(module, index), content) if content else None
-    if index != "*":
-        return None
-    file = getattr(place_of(module), "file", None)
-    return module, remembered_sha256(file) if file and file.suffix != ".py" else ""  # an extension
+    if index == "*":
+        file = getattr(place_of(module), "file", None)
+        return module, remembered_sha256(file) if file and file.suffix != ".py" else ""  # an extension
+    statement = statement_at(key)
+    content = statement.digest + (statement.docs if reads_docs else "")
+    return (_name_at(key), content) if content and index != "" else None
 
 
 @remembered
 def _has_order(key: Key) -> bool:
     """Whether the place of a statement among others may count."""
-    module, index = key
-    statement = source_of(module).statements[index] if module and isinstance(index, int) else None
-    return bool(statement and statement.digest and (statement.runs or statement.is_variable))
-
-
-def _digest(statement: Statement, reads_docs: bool) -> str:
-    return statement.digest + (statement.docs if reads_docs else "")
+    statement = statement_at(key)
+    return isinstance(key[1], int) and bool(statement.digest) and (statement.runs or statement.is_variable)
 
 
 def _name(statement: Statement) -> str:
     return ", ".join(sorted(statement.binds)) or f"(statement {statement.digest[:6]})"
 
 
-def _name_at(module: str, index: int) -> str:
+def _name_at(key: Key) -> str:
     """Return the name of a part; of several statements that bind it, each has its place among them."""
-    source = source_of(module)
-    statement, name = source.statements[index], _name(source.statements[index])
-    mark = str(source.bindings[name].index(index) or "") if len(statement.binds) == 1 else statement.digest[:6]
+    module, index = key
+    statement = statement_at(key)
+    name, mark = _name(statement), statement.digest[:6]
+    if isinstance(index, int) and len(statement.binds) == 1:
+        mark = str(source_of(module).bindings[name].index(index) or "")
     return f"{module}.{name}:{mark}".rstrip(":")
 
 

@@ -30,7 +30,7 @@ from kedro_provenance.entries import ConfiguredCatalog
 from kedro_provenance.entry_digests import digest_of_entry
 from kedro_provenance.files.atomic import atomic_folder
 from kedro_provenance.files.digests import digest
-from kedro_provenance.files.storage import StorageError, is_remote
+from kedro_provenance.files.storage import StorageError
 from kedro_provenance.project import project_packages
 from kedro_provenance.recipe import FILE, StoredVersion, content_of, local_versions, read_record, read_version
 from kedro_provenance.records import Records
@@ -129,14 +129,10 @@ class AtomicCatalog(ConfiguredCatalog):
             making = self.making[ds_name]
             self.making[ds_name] = replace(making, seconds=stored.seconds, revision=stored.revision, kinds=stored.kinds)
             with self._new_version(ds_name, folder) as draft:
-                copy = shutil.copy2 if self._is_shared(stored.folder) else link_or_copy
-                left_out = shutil.ignore_patterns(FILE)
+                # To the files of a local cache, nobody's versions may be linked.
+                is_shared = any(store.is_cache and stored.folder.is_relative_to(store.address) for store in self.stores)
+                copy, left_out = shutil.copy2 if is_shared else link_or_copy, shutil.ignore_patterns(FILE)
                 shutil.copytree(stored.folder, draft, dirs_exist_ok=True, ignore=left_out, copy_function=copy)
-
-    def _is_shared(self, folder: Path) -> bool:
-        """Whether a folder lies in a local cache, to whose files nobody's versions may be linked."""
-        caches = (store.address for store in self.stores if store.is_cache and not is_remote(store.address))
-        return any(folder.is_relative_to(address) for address in caches)
 
     def share(self, names: Sequence[str]) -> None:
         """Put what a node has just saved into the shared cache, if others can tell that it is theirs, too."""

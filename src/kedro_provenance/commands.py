@@ -17,7 +17,6 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io.core import generate_timestamp, is_parameter
 from kedro.pipeline import Pipeline
-from kedro.runner import SequentialRunner
 from kedro.utils import find_kedro_project
 from rich.console import Console
 
@@ -35,7 +34,7 @@ from kedro_provenance.recipe import FILE as RECORD
 from kedro_provenance.recipe import parse_version
 from kedro_provenance.records import FOLDER
 from kedro_provenance.repeating import repetition_of
-from kedro_provenance.run import Run, project_aliases
+from kedro_provenance.run import Aliases, Run
 from kedro_provenance.start import pin_versions, plan_table, require_catalog, require_datasets
 from kedro_provenance.tracing import choose, made_from, require_run, stored_results
 
@@ -108,11 +107,10 @@ def opened(env: str | None, names: Sequence[str] = ()) -> Iterator[Run]:
             "env": env,
             "pipeline_names": [*names],
             "load_versions": None,
-            "only_missing_outputs": True,
-            "runner": f"{SequentialRunner.__name__} object",
         }
         catalog: Any = catalog_of(context, settings.DATA_CATALOG_CLASS)
-        run = Run(context, params, chosen, catalog, aliases=project_aliases())
+        aliases = (hooks.aliases for hooks in settings.HOOKS if hasattr(hooks, "aliases"))
+        run = Run(context, params, chosen, catalog, aliases=next(aliases, Aliases()))
         require_catalog(run)
         catalog.stores, catalog.records = run.stores, run.records
         require_datasets(run)
@@ -297,19 +295,17 @@ def newest_until(run_id: str, entry: str, versions: Sequence[ArchivedVersion]) -
     return max(earlier, key=lambda each: str(each.version), default=None)
 
 
-@command(
-    "gc",
-    click.option(
-        "--keep", type=click.IntRange(min=1), required=True, help="Number of newest versions of each entry to keep."
-    ),
-    yes_option,
+keep_option = click.option(
+    "--keep", type=click.IntRange(min=1), required=True, help="Newest versions per entry to keep."
 )
+
+
+@command("gc", keep_option, yes_option)
 def collect_garbage(keep: int, yes: bool, env: str | None, as_json: bool) -> None:
     """Remove versions that are neither among the newest nor used by an alias."""
     with opened(env) as run:
         in_use = run.aliases.versions_in_use(run.catalog)
-        archive = Archive(run.catalog)
-        versions = [each for each in archive.versions() if each.version]
+        versions = [each for each in Archive(run.catalog).versions() if each.version]
         versions.sort(key=lambda each: (each.entry, str(each.version)), reverse=True)
         removed = [
             each

@@ -6,21 +6,19 @@ from typing import Any
 
 from fsspec.utils import get_protocol
 from kedro.io import AbstractDataset, CatalogConfigResolver, DataCatalog, DatasetError
-from kedro.io.core import is_parameter, parse_dataset_definition
+from kedro.io.core import is_parameter
 
 from kedro_provenance.datasets import at_local_path, configuration, is_in_memory, reusable
 from kedro_provenance.errors import quoted_value
-from kedro_provenance.files.storage import ADDRESSES, is_remote, storage_options
-from kedro_provenance.kedro_internals import AdaptingCatalog, reading_remote
+from kedro_provenance.files.storage import ADDRESSES, is_remote
+from kedro_provenance.kedro_internals import CatalogOfCopies
 from kedro_provenance.layers import state_layer
-from kedro_provenance.remote_versions import RemoteVersions
 
 
-class ConfiguredCatalog(AdaptingCatalog):
+class ConfiguredCatalog(CatalogOfCopies):
     """A catalog that returns the configuration of an entry, also of one that a pattern or code has made.
 
     An entry without credentials takes those with its own name or that of its protocol, such as `s3`, if there are any.
-    Versions in an object storage are read from copies in the user's cache.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -43,14 +41,6 @@ class ConfiguredCatalog(AdaptingCatalog):
                 )
         entries = {name: with_credentials(name, entry, credentials or {}) for name, entry in (catalog or {}).items()}
         return super().from_config(entries, credentials, *args, **kwargs)
-
-    def adapted(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """Return an entry with versions in an object storage as one that reads local copies of them."""
-        if not (entry.get("versioned") and is_remote(entry.get("filepath"))):
-            return entry
-        versions = RemoteVersions(entry["filepath"], storage_options(entry))
-        kind, _ = parse_dataset_definition({key: entry[key] for key in ("type", "versioned")})
-        return at_local_path(entry, versions.folder) | {"type": reading_remote(versions, kind)}
 
     def get(self, key: str, *args: Any, **kwargs: Any) -> AbstractDataset | None:
         """Return the dataset of an entry, of its pinned version if any."""

@@ -17,28 +17,30 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
 from kedro.framework.project import pipelines, settings
 from kedro.io import AbstractDataset, CatalogProtocol, DataCatalog, DatasetError
-from kedro.io.core import VersionNotFoundError, is_parameter
+from kedro.io.core import VersionNotFoundError, is_parameter, parse_dataset_definition
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import AbstractRunner, SequentialRunner
 from kedro.runner.task import Task
 from kedro.validation import ParameterValidator, TypeExtractor
 
+from kedro_provenance.datasets import at_local_path
+from kedro_provenance.files.storage import is_remote, storage_options
 from kedro_provenance.remote_versions import RemoteVersions
 
 
-class AdaptingCatalog(DataCatalog):
-    """A catalog that may change the configuration of an entry before its dataset is made.
+class CatalogOfCopies(DataCatalog):
+    """A catalog that reads versions in an object storage from copies of them in the user's cache.
 
     Entries of the catalog files and those that a pattern makes both pass `_add_from_config`, and nothing public.
     """
 
-    def adapted(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """Return the configuration that the dataset of an entry is made with."""
-        return entry
-
     def _add_from_config(self, ds_name: str, ds_config: dict[str, Any]) -> None:
         self._validate_dataset_config(ds_name, ds_config)
-        super()._add_from_config(ds_name, self.adapted(ds_config))
+        if ds_config.get("versioned") and is_remote(ds_config.get("filepath")):
+            versions = RemoteVersions(ds_config["filepath"], storage_options(ds_config))
+            kind, _ = parse_dataset_definition({key: ds_config[key] for key in ("type", "versioned")})
+            ds_config = at_local_path(ds_config, versions.folder) | {"type": reading_remote(versions, kind)}
+        super()._add_from_config(ds_name, ds_config)
 
 
 class NodeByNodeRunner(SequentialRunner):

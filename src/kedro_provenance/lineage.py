@@ -5,8 +5,6 @@ state once, whichever records name it, and a record names its parents alone.
 """
 
 import json
-import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -14,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from codeprint.files import write_cached
 from kedro_provenance.files.digests import digest
 
 LINEAGE = "lineage"  # name of the folder, among the records
@@ -73,10 +72,7 @@ def describe(ids: Iterable[str], source: Path | None, folder: Path) -> None:
         if not (file := _file(id, folder)).exists():
             each = _ancestor(id, source)
             describe(each.parents, each.folder, folder)
-            folder.mkdir(parents=True, exist_ok=True)
-            draft = folder / f".{id}-{os.getpid()}-{threading.get_ident()}"
-            draft.write_text(json.dumps(each.described()), "utf-8")
-            draft.replace(file)
+            write_cached(file, json.dumps(each.described()).encode())
 
 
 def prune(folder: Path, ids: Iterable[str]) -> int:

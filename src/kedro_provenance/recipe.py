@@ -126,15 +126,11 @@ def read_record(record: Path, content: Callable[[], str | None]) -> StoredVersio
     return stored if stored.recipe and stored.content == content() else None
 
 
-def made_by(key: str, stored: StoredVersion) -> bool:
-    """Whether a version was made by the recipe with this key."""
-    return stored.recipe is not None and stored.recipe.key == key
-
-
 def local_versions(path: Path, key: str) -> Iterator[StoredVersion]:
     """Yield the versions in a folder made by the recipe with this key, the newest first."""
     for record in sorted(path.glob(f"[!.]*/{FILE}"), reverse=True):
-        if made_by(key, stored := read_version(record.parent)):
+        stored = read_version(record.parent)
+        if stored.recipe and stored.recipe.key == key:
             yield stored
 
 

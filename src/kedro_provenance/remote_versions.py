@@ -15,7 +15,7 @@ from codeprint.files import private_cache
 from kedro_provenance.files.atomic import atomic_folder
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import StorageError, download, exists, names_in, read, remove, states, storage_at
-from kedro_provenance.recipe import FILE, StoredVersion, content_of, made_by, parse_version
+from kedro_provenance.recipe import FILE, StoredVersion, content_of, parse_version
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class RemoteVersions:
     def made_by(self, key: str) -> Iterator[StoredVersion]:
         """Yield the versions made by the recipe with this key as local copies, the newest first."""
         for version in self.all():
-            if made_by(key, self.stored(version)):
+            if (recipe := self.stored(version).recipe) and recipe.key == key:
                 self.fetch(version)
                 yield replace(self.stored(version), folder=self.folder / version)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from fsspec.utils import get_protocol
 from kedro.config import AbstractConfigLoader, MissingConfigException
-from kedro.framework import project
 from kedro.framework.context import KedroContext
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
@@ -118,11 +117,6 @@ class Run:
         except (OSError, subprocess.CalledProcessError):
             return None
         return described.stdout.strip()
-
-
-def project_aliases() -> Aliases:
-    """Return the aliases that the hooks in the project's settings have."""
-    return next((hooks.aliases for hooks in project.settings.HOOKS if hasattr(hooks, "aliases")), Aliases())
 
 
 def configuration(loader: AbstractConfigLoader, kind: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Kedro's configuration loader, context and session with additions of the plug-in; each is optional."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import chdir
 from copy import deepcopy
 from functools import reduce
@@ -140,22 +140,12 @@ class CatalogCommands(CatalogCommandsMixin):
     """The commands of Kedro, with output that is plain YAML."""
 
     def resolve_patterns(self: Any, pipelines: list[Pipeline] | None = None) -> dict[str, Any]:
-        """Return the configuration of each dataset of the catalog and of pipelines, see Kedro's own method."""
-        resolved = CatalogCommandsMixin.resolve_patterns(self, pipelines)
-        return {name: plain_configuration(config) for name, config in resolved.items()}
-
-
-def plain_configuration(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a dataset as in a catalog file, from Kedro's, which contains a dataset's objects.
-
-    Examples:
-        >>> from kedro.io import Version
-        >>> made = {"args": (), "kwargs": {"filepath": "a.json", "version": Version(None, "2026")}}
-        >>> plain_configuration({"type": "json.JSONDataset"} | made)
-        {'type': 'json.JSONDataset', 'filepath': 'a.json', 'versioned': True}
-    """
-    kept = {name: value for name, value in reusable(config).items() if name != "data"}
-    return to_jsonable_python(kept, fallback=str)
+        """Return the configuration of each dataset as in a catalog file; Kedro's own method leaves objects in it."""
+        resolved = {
+            name: {key: value for key, value in reusable(config).items() if key != "data"}
+            for name, config in CatalogCommandsMixin.resolve_patterns(self, pipelines).items()
+        }
+        return to_jsonable_python(resolved, fallback=str)
 
 
 class AtomicContext(TypedContext):

@@ -39,8 +39,9 @@ def atomic_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
         draft.mkdir()
         yield draft
         for path in (draft, *draft.rglob("*")):
-            if path.is_file():
-                _let_others_read(path)
+            with suppress(PermissionError):  # a link to a file of another owner
+                if path.is_file():
+                    path.chmod(path.stat().st_mode | path.parent.stat().st_mode & 0o044)
             _sync(path)  # only now do some file systems find out that they are full
         try:
             draft.rename(folder)
@@ -99,11 +100,6 @@ def _draft_of(target: Path) -> Iterator[Path]:
     except Exception as error:
         note_full_disk(error, target, "Nothing half written was left, and earlier versions are untouched.")
         raise
-
-
-def _let_others_read(file: Path) -> None:
-    with suppress(PermissionError):  # a link to a file of another owner
-        file.chmod(file.stat().st_mode | file.parent.stat().st_mode & 0o044)
 
 
 def _sync(path: Path) -> None:

@@ -15,16 +15,16 @@ from typing import Any
 import fsspec
 from fsspec.utils import get_protocol
 
-from codeprint.files import digest_of_files, private_cache
+from codeprint.files import private_cache
 from kedro_provenance.files.atomic import UNFINISHED, atomic_file, atomic_folder
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.scratch import remove_abandoned
+from kedro_provenance.files.sealed import damage, seal
 
 logger = logging.getLogger(__name__)
 
 LOCAL = ("file", "local", "http", "https")  # web pages are known by their address alone
 STATES = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created")  # what tells an object from its successor
-DIGEST = ".digest"  # file beside the copies of objects
 ADDRESSES = ("filepath", "path", "source", "base_url")  # keys of an entry that may say where its data lie
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 OPEN_ARGS = ("open_args_load", "open_args_save")  # of a dataset's `fs_args`, what is not for the filesystem
@@ -166,8 +166,7 @@ def download(address: str, options: Mapping[str, Any], names: list[str], folder:
 def local_copy(address: str, options: Mapping[str, Any]) -> str:
     """Return the path of a copy of a folder or an object in the user's cache, fetched whenever their states change.
 
-    A digest of the files is stored with them, so that a damaged copy is fetched again. A local path is returned
-    unchanged.
+    A damaged copy is fetched again. A local path is returned unchanged.
     """
     if not is_remote(address):
         return address
@@ -176,15 +175,14 @@ def local_copy(address: str, options: Mapping[str, Any]) -> str:
             raise FileNotFoundError("there is no such object or folder")
     parent, _, name = address.rstrip("/").rpartition("/")
     names = [f"{name}/{rest}".rstrip("/") for rest in files]
-    folder = private_cache("kedro-provenance") / "objects" / digest([address, files])
-    fetched = folder / DIGEST
-    if folder.is_dir() and not (fetched.exists() and fetched.read_text() == digest_of_files(folder, [DIGEST])):
+    folder = private_cache("kedro-provenance") / "copies" / digest([address, files])
+    if folder.is_dir() and damage(folder):
         logger.warning("%s is damaged, its files are not what was fetched: it is fetched again.", folder)
         shutil.rmtree(folder)
     if not folder.is_dir():
         with atomic_folder(folder, shared=True) as draft:
             download(parent, options, names, draft)
-            (draft / DIGEST).write_text(digest_of_files(draft))
+            seal(draft)
     return str(folder / name)
 
 
