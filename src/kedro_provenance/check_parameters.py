@@ -18,8 +18,8 @@ from kedro_provenance.errors import Fault, Faults, NameRefusedError
 from kedro_provenance.failures import refuse_faults
 from kedro_provenance.kedro_internals import TypesOfParameters
 from kedro_provenance.parameters import parameter_paths, soft_merge, structure_faults, value_faults
+from kedro_provenance.project import base_parameters, use_parameters
 from kedro_provenance.run import configuration
-from kedro_provenance.session_parameters import base_parameters, use_parameters
 
 FLAGS: dict[str, Any] = {"dry_run": bool, "allow_mixed": bool}  # what the start of a run reads, where a project has it
 BlockTypes = Callable[[Mapping[str, Any], Collection[str]], Mapping[str, Any]]

@@ -33,10 +33,9 @@ from kedro_provenance.plan import Step, differences, plan
 from kedro_provenance.recipe import FILE as RECORD
 from kedro_provenance.recipe import parse_version
 from kedro_provenance.records import FOLDER
-from kedro_provenance.repeating import repetition_of
 from kedro_provenance.run import Aliases, Run
 from kedro_provenance.start import pin_versions, plan_table, require_catalog, require_datasets
-from kedro_provenance.tracing import choose, made_from, require_run, stored_results
+from kedro_provenance.tracing import choose, made_from, repetition_of, require_run, stored_results
 
 env_option = click.option("--env", "-e", default=None, help="Environment of the configuration.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON as the last line, after Kedro's log.")

@@ -21,10 +21,9 @@ from kedro_provenance.check_parameters import BlockTypes, check_names, check_par
 from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
 from kedro_provenance.plan import leaves_nothing, recipe_of, version_by
-from kedro_provenance.project import code_of_hook
+from kedro_provenance.project import code_of_hook, making_pipelines, parameters_in_use
 from kedro_provenance.run import Aliases, Checks, Run
 from kedro_provenance.runner import announce, finish
-from kedro_provenance.session_parameters import making_pipelines, parameters_in_use
 from kedro_provenance.start import start
 from kedro_provenance.terminal import show_messages
 from kedro_provenance.unfinished import forget, note_failure

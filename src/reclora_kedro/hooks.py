@@ -10,7 +10,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 
 from kedro_provenance.datasets import configuration, loaded_version, location
-from kedro_provenance.session_parameters import session_parameters
+from kedro_provenance.project import session_parameters
 from kedro_provenance.unfinished import CHOICES
 from reclora_kedro.current_model import CHOICE
 from reclora_kedro.extras import missing_extra

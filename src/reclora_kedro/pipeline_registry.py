@@ -11,7 +11,7 @@ from kedro.pipeline.pipeline import CircularDependencyError
 from kedro_provenance.errors import Fault, NameRefusedError, Parameter
 from kedro_provenance.failures import RunRefusedError, command
 from kedro_provenance.parameters import nearest_path
-from kedro_provenance.session_parameters import requested_pipelines, session_parameters
+from kedro_provenance.project import requested_pipelines, session_parameters
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.pipelines.lists import STEPS_OF_LISTS
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames

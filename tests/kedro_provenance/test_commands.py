@@ -15,7 +15,7 @@ from kedro_viz.api.rest.responses.run_events import transform_events_to_structur
 
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.files.digests import digest
-from kedro_provenance.repeating import with_makers
+from kedro_provenance.tracing import with_makers
 from small_project import by_kedro, by_settings, commanded, edit, erase_and_die, make_project, ran
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def test_a_run_is_made_again_or_what_differs_is_named(tmp_path):
 def test_what_is_held_in_memory_alone_is_made_again_once_for_its_readers(monkeypatch):
     split = Node(lambda rows: (rows, rows), "rows", ["train", "test"], name="split")
     fit = Node(lambda train, test: train, ["train", "test"], "model", name="fit")
-    monkeypatch.setattr("kedro_provenance.repeating.all_pipelines", lambda: {"a": Pipeline([split, fit])})
+    monkeypatch.setattr("kedro_provenance.tracing.all_pipelines", lambda: {"a": Pipeline([split, fit])})
     assert with_makers([fit], SimpleNamespace(catalog=AtomicCatalog())) == ["fit", "split"]
 
 

@@ -29,7 +29,8 @@ from rich.logging import RichHandler
 from tqdm import tqdm
 
 from forked import FORKED
-from kedro_provenance import failures, hooks, session_parameters
+from kedro_provenance import failures, hooks
+from kedro_provenance import project as of_project
 from kedro_provenance import start as begin
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.errors import Fault, MismatchError, NameRefusedError, Parameter
@@ -372,7 +373,7 @@ def hooks_of(project, pipeline, catalog, checks=(), **run_params):
     hooks._session.began = 0
     parameters = {"history": {"seed": 7}, "lens": {"dropout": 0.1}, "allow_mixed": True}
     hooks._session.context = start(project, parameters=parameters).context
-    hooks._session.parameters = session_parameters.parameters_in_use()
+    hooks._session.parameters = of_project.parameters_in_use()
     hooks.before_pipeline_run(RUN_PARAMS | run_params, pipeline, catalog)
     return hooks
 
@@ -420,7 +421,7 @@ def test_a_process_has_one_run_at_a_time(tmp_path):
 def test_a_run_is_refused_whose_pipelines_were_made_anew_by_the_parameters_of_another_one(tmp_path, monkeypatch):
     hooks = hooks_of(tmp_path, Pipeline([]), AtomicCatalog())
     hooks.after_pipeline_run()
-    monkeypatch.setitem(session_parameters._by_package, framework.PACKAGE_NAME, {"of": "another request"})
+    monkeypatch.setitem(of_project._by_package, framework.PACKAGE_NAME, {"of": "another request"})
     with pytest.raises(RunRefusedError, match="another one with other parameters began in this process"):
         hooks.before_pipeline_run(RUN_PARAMS, Pipeline([]), AtomicCatalog())
     lock_data(start(tmp_path))

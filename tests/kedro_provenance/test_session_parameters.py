@@ -19,7 +19,7 @@ FILES = {
     "src/namesakes/__init__.py": "",
     "src/namesakes/settings.py": """
         from kedro.framework.hooks import hook_impl
-        from kedro_provenance.session_parameters import use_parameters
+        from kedro_provenance.project import use_parameters
 
         class Hooks:
             @hook_impl
@@ -31,7 +31,7 @@ FILES = {
     """,
     "src/namesakes/pipeline_registry.py": """
         from kedro.pipeline import Node, Pipeline
-        from kedro_provenance.session_parameters import requested_pipelines, session_parameters
+        from kedro_provenance.project import requested_pipelines, session_parameters
 
         def value(given):
             return given

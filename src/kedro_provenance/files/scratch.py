@@ -1,13 +1,17 @@
-"""Scratch folders, which are removed with their process or, if it was killed, by the next one."""
+"""What goes with a process: its scratch folders, which the next one removes if it was killed, and its children."""
 
 import logging
 import os
 import re
 import shutil
+import signal
 import socket
 import tempfile
 from contextlib import suppress
+from multiprocessing import parent_process
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import psutil
 
@@ -46,3 +50,14 @@ def remove_abandoned(parent: str | Path | None = None, prefix: str = "") -> None
                 if is_own(folder):
                     logger.info("Removing %s: its process ended while it wrote there.", folder)
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_with_parent() -> None:
+    """Make the calling process end when the one that started it by `multiprocessing` does, or now if it has ended."""
+    if parent := parent_process():
+        Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(process: Any) -> None:
+    process.join()
+    signal.raise_signal(signal.SIGTERM)

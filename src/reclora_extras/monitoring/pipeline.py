@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from kedro_provenance.session_parameters import requested_pipelines
+from kedro_provenance.project import requested_pipelines
 from reclora_extras.monitoring import nodes, report
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.wiring import node, params, shown, step

@@ -24,8 +24,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from kedro_provenance.files.atomic import note_full_disk
-from kedro_provenance.files.lifetime import end_with_parent
-from kedro_provenance.files.scratch import scratch_folder
+from kedro_provenance.files.scratch import end_with_parent, scratch_folder
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.extras import install_line
 from reclora_kedro.parameters import MAX_INT32, Count, NonNegative, Positive

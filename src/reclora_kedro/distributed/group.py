@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, multiprocessing
 
-from kedro_provenance.files.lifetime import end_with_parent
-from kedro_provenance.files.scratch import scratch_folder
+from kedro_provenance.files.scratch import end_with_parent, scratch_folder
 from reclora_kedro.devices import keep_freed_memory
 
 R = TypeVar("R")

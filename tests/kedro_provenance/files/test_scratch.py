@@ -33,7 +33,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
 def test_the_child_of_a_killed_process_ends():
     code = (
         "import os; from concurrent.futures import ProcessPoolExecutor; from multiprocessing import get_context;"
-        "from kedro_provenance.files.lifetime import end_with_parent;"
+        "from kedro_provenance.files.scratch import end_with_parent;"
         "pool = ProcessPoolExecutor(1, get_context('spawn'), initializer=end_with_parent);"
         "print(pool.submit(os.getpid).result(), flush=True); input()"
     )
