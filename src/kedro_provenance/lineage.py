@@ -52,7 +52,7 @@ def remembered(ancestor: Ancestor) -> str:
 
 def is_described(id: str, folder: Path | None) -> bool:
     """Whether a state is known, or described in a folder."""
-    return id in _known or (folder is not None and _file(id, folder).is_file())
+    return id in _known or (folder is not None and (folder / f"{id}.json").is_file())
 
 
 def ancestors(ids: Iterable[str], folder: Path | None) -> Iterator[Ancestor]:
@@ -69,7 +69,7 @@ def ancestors(ids: Iterable[str], folder: Path | None) -> Iterator[Ancestor]:
 def describe(ids: Iterable[str], source: Path | None, folder: Path) -> None:
     """Write states, described in `source` or known, and all that they were made of to a folder that lacks them."""
     for id in ids:
-        if not (file := _file(id, folder)).exists():
+        if not (file := folder / f"{id}.json").exists():
             each = _ancestor(id, source)
             describe(each.parents, each.folder, folder)
             write_cached(file, json.dumps(each.described()).encode())
@@ -98,14 +98,10 @@ def _ancestor(id: str, folder: Path | None) -> Ancestor:
     if id not in _known:
         try:
             assert folder
-            _known[id] = parse_ancestor(json.loads(_file(id, folder).read_bytes()), folder)
+            _known[id] = parse_ancestor(json.loads((folder / f"{id}.json").read_bytes()), folder)
         except (OSError, ValueError) as error:
             raise FileNotFoundError(
                 f"{folder}/{id}.json, which says what results come from, is gone or damaged. Make them again, by a run "
                 "without --only-missing-outputs."
             ) from error
     return _known[id]
-
-
-def _file(id: str, folder: Path) -> Path:
-    return folder / f"{id}.json"

@@ -115,14 +115,10 @@ class IncrementalRunner(NodeByNodeRunner):
 
     def made_before(self, node: Node, catalog: AtomicCatalog, recipe: Recipe) -> dict[str, StoredVersion] | None:
         """Return the node's outputs by the same recipe; None if there are none, or the recipe is incomplete."""
-        if (
-            not node.outputs
-            or node.name in catalog.records.forced
-            or any(is_untracked(name, catalog) for name in node.inputs)
-            or recipe.uncertain
-        ):
+        if not node.outputs or recipe.uncertain or node.name in catalog.records.forced:
             return None
-        return catalog.made_before(node.outputs, recipe.key)
+        is_known = not any(is_untracked(name, catalog) for name in node.inputs)
+        return catalog.made_before(node.outputs, recipe.key) if is_known else None
 
 
 def announce(node: Node, catalog: AtomicCatalog, version: StoredVersion) -> None:

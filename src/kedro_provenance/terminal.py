@@ -17,11 +17,7 @@ logger = logging.getLogger(__name__)
 class TerminalHandler(RichHandler):
     """Prints messages above the progress bars."""
 
-    def __init__(self) -> None:
-        super().__init__(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)
-
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message, above progress bars if there are any."""
         with tqdm.external_write_mode(sys.stderr):
             super().emit(record)
 
@@ -42,7 +38,9 @@ def show_messages() -> None:
             logger.setLevel(logging.INFO)
     if any(isinstance(each, RichHandler) and each.level <= logging.INFO for each in logging.getLogger().handlers):
         return
-    handler = TerminalHandler() if sys.stderr.isatty() else PlainHandler()
+    handler: logging.Handler = PlainHandler()
+    if sys.stderr.isatty():
+        handler = TerminalHandler(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)
     handler.addFilter(lambda record: record.levelno < logging.WARNING)  # `conf/logging.yml` handles warnings
     handler.setLevel(logging.INFO)
     for logger in loggers:
