@@ -132,7 +132,7 @@ bench-kedro: $(READY)  ## the plug-in in five projects that know nothing of it, 
 	done
 
 lock: $(BIN)/uv  ## compile requirements.lock from what both distributions need
-	echo reclora-kedro | $(BIN)/uv pip compile pyproject.toml src/reclora_extras/pyproject.toml --excludes /dev/stdin --group dev --extra black-box --extra demo --extra docs --extra large --extra llm --extra mcp \
+	echo reclora-kedro | $(BIN)/uv pip compile pyproject.toml src/reclora_extras/pyproject.toml --excludes /dev/stdin --group dev --extra arrow --extra black-box --extra database --extra demo --extra docs --extra figures --extra large --extra llm --extra mcp \
 		--extra mlflow --extra postgres --extra pretraining --extra privacy --extra ray --extra s3 --extra search --extra viz --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--output-file requirements.lock
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from glob import has_magic
 from itertools import chain
 from pathlib import Path
@@ -102,7 +103,12 @@ def require_datasets(run: Run) -> None:
                 faults.append(f"{name}: no such entry of the catalog, and no such parameter")
         except DatasetError as error:
             lines = str(error).strip().removeprefix(f"An exception occurred when parsing config for dataset '{name}':")
-            faults.append(f"{name}: {' '.join(lines.split())}")
+            text = " ".join(lines.split())
+            if missing := re.match(
+                "No module named '([a-z0-9_]+)", text
+            ):  # Kedro's text names the packages of all datasets
+                text = f"its dataset needs a package that is not installed: `pip install {missing[1]}`"
+            faults.append(f"{name}: {text}")
     advice = f"Correct them in conf/{run.env or 'base'}/ or conf/base/."
     refuse_faults("These entries of the catalog cannot be used.", faults, advice)
 

@@ -1,5 +1,6 @@
 """What the wheel carries, and the project as an installed package."""
 
+import os
 import runpy
 import subprocess
 import sys
@@ -100,40 +101,53 @@ def test_without_the_extra_llm_recommending_loads_and_an_llm_is_refused_with_the
     assert "Without an LLM: `kedro run --pipelines ingestion,history,recommendation`." in said
 
 
-def test_without_torch_a_recommender_is_fitted_saved_and_loaded(tmp_path):
+HIDDEN = """
+    from importlib.machinery import PathFinder
+    find, hidden = PathFinder.find_spec, {"torch", "pyarrow", "plotly", "sqlalchemy"}
+    PathFinder.find_spec = lambda name, *rest: None if name in hidden else find(name, *rest)
+"""  # of each process, also those that others start: packages that the wheel does not bring
+
+
+def test_without_packages_of_extras_a_recommender_is_fitted_saved_and_loaded(tmp_path, monkeypatch):
     code = """
         import sys
-        from importlib.machinery import PathFinder
-        find = PathFinder.find_spec
-        PathFinder.find_spec = lambda name, *rest: None if name == "torch" else find(name, *rest)  # not installed
         import polars as pl
         from pathlib import Path
-        from kedro.framework.project import configure_project
         from reclora_kedro import Recommender
+        from reclora_kedro.distributed.engine import LOCAL, map_shards
         from reclora_kedro.extras import require_extra
         from reclora_kedro.history.log import InteractionLog
 
-        log = pl.DataFrame({
-            "user_id": [user for user in range(20) for _ in range(6)],
-            "item_id": [(user * step) % 11 for user in range(20) for step in range(1, 7)],
-            "timestamp": range(10**9, 10**9 + 120),
-        })
-        recommender = Recommender.fit(log, sources=["popularity"], method="popularity")
-        recommender.save(sys.argv[1])
-        assert Recommender.load(sys.argv[1]).recommend().equals(recommender.recommend())
-        [samples] = Path(sys.argv[1]).rglob("samples.arrow")
-        print(len(InteractionLog.load(samples.parent).samples))
-        try:
-            require_extra("lens", "Training the lens")
-        except ImportError as error:
-            print(error)
+        if __name__ == "__main__":
+            log = pl.DataFrame({
+                "user_id": [user for user in range(20) for _ in range(6)],
+                "item_id": [(user * step) % 11 for user in range(20) for step in range(1, 7)],
+                "timestamp": range(10**9, 10**9 + 120),
+            })
+            recommender = Recommender.fit(log, sources=["popularity"], method="popularity")
+            recommender.save(sys.argv[1])
+            assert Recommender.load(sys.argv[1]).recommend().equals(recommender.recommend())
+            [samples] = Path(sys.argv[1]).rglob("samples.arrow")
+            print(len(InteractionLog.load(samples.parent).samples))
+            shards = [[each, 1] for each in range(128)]  # as many as make processes of all cores worth while
+            print(list(map_shards(sum, shards, LOCAL, "add", one_thread=True))[-1])
+            for extra, needed_by in ("lens", "Training the lens"), ("arrow", "A table of pandas"):
+                try:
+                    require_extra(extra, needed_by)
+                except ImportError as error:
+                    print(error)
     """
-    command = [sys.executable, "-c", dedent(code), str(tmp_path / "model")]
+    (tmp_path / "sitecustomize.py").write_text(dedent(HIDDEN))
+    (tmp_path / "script.py").write_text(dedent(code))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "model"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    *_, samples, said = run.stdout.splitlines()
+    *_, samples, added, of_lens, of_frame = run.stdout.splitlines()
     assert int(samples) > 0
-    assert said == "Training the lens needs the extra `lens` (missing: torch): `pip install 'torch>=2.8'`"
+    assert int(added) == 128
+    assert of_lens == "Training the lens needs the extra `lens` (missing: torch): `pip install 'torch>=2.8'`"
+    assert of_frame == "A table of pandas needs the extra `arrow` (missing: pyarrow): `pip install 'pyarrow>=18'`"
 
 
 def test_the_default_flow_without_torch_ends_with_lists(monkeypatch):

@@ -5,9 +5,10 @@ from typing import Any
 
 import polars as pl
 from kedro.io.core import get_filepath_str
-from kedro_datasets.polars import LazyPolarsDataset
+from kedro_datasets.polars import EagerPolarsDataset
 
 from reclora_kedro.datasets.load_only import LoadOnlyDataset
+from reclora_kedro.extras import require_extra
 from reclora_kedro.ingestion.tables import TableFormat, find_format, read_file
 
 
@@ -39,8 +40,17 @@ class RawTableDataset(LoadOnlyDataset):
         return {"filepath": str(self._path)}
 
 
-class ParquetTableDataset(LazyPolarsDataset):
-    """A parquet file, loaded as a polars LazyFrame and saved in batches; arguments as of ``LazyPolarsDataset``."""
+class ParquetTableDataset(EagerPolarsDataset):
+    """A parquet file, loaded as a polars LazyFrame and saved in batches; arguments as of ``EagerPolarsDataset``."""
+
+    def load(self) -> pl.LazyFrame:
+        path = get_filepath_str(self._get_load_path(), self._protocol)
+        if self._protocol == "file":
+            return pl.scan_parquet(path)
+        require_extra("arrow", f"{path}, which is not on this machine,")
+        from pyarrow.dataset import dataset
+
+        return pl.scan_pyarrow_dataset(dataset(path, filesystem=self._fs, format="parquet"))
 
     def save(self, data: pl.DataFrame | pl.LazyFrame) -> None:
         with self._fs.open(get_filepath_str(self._get_save_path(), self._protocol), mode="wb") as file:

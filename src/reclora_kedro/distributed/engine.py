@@ -397,12 +397,14 @@ def process_pool(processes: int, begin: Callable[..., None], *arguments: Any) ->
 
 
 def _begin_process(processes: int, begin: Callable[..., None], *arguments: Any) -> None:
-    import torch
-
     end_with_parent()
     if processes > 1:
-        threads = max(1, min(torch.get_num_threads(), _cores() // processes))
-        torch.set_num_threads(threads)
+        threads = max(1, _cores() // processes)
+        if find_spec("torch"):
+            import torch
+
+            threads = min(torch.get_num_threads(), threads)
+            torch.set_num_threads(threads)
         threadpool_limits(threads)
     begin(*arguments)
 

@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 
 import polars as pl
 from polars import selectors
-from pyarrow import ArrowException
 
 from kedro_provenance.errors import NULL, Fault, Parameter, Term
 from reclora_kedro.errors import Column, GiveTable, Loading, NameColumn, Table
+from reclora_kedro.extras import require_extra
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, canonical_as
 
 UNIX_UNITS = {
@@ -67,6 +67,9 @@ def _from_pandas(table: Any, name: str) -> pl.DataFrame:
         )
         expected = f"{longer}first ones, which shifts all others"
         raise Fault(Table(name), found, expected, "Correct the file, or reset the index of a table that has one")
+    require_extra("arrow", "A table of pandas")
+    from pyarrow import ArrowException
+
     for column in (each for _, each in table.items() if each.dtype == object):
         try:
             pl.from_pandas(column)

@@ -6,8 +6,10 @@ can be nothing else; such a mark then counts in every column of the tables that 
 text like any other, such as the code of Namibia.
 """
 
+import bz2
 import codecs
 import csv
+import gzip
 import io
 import json
 import lzma
@@ -21,11 +23,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import polars as pl
-import pyarrow as pa
 
 from kedro_provenance.errors import Fault
 from kedro_provenance.parameters import Block
 from reclora_kedro.errors import GiveTable, Table
+from reclora_kedro.extras import require_extra
 from reclora_kedro.ingestion.raw_tables import as_polars
 
 K = TypeVar("K", str, Path)
@@ -45,6 +47,7 @@ GROUPED = r"\d{1,3}(\.\d{3})+,\d+|\d{1,3}(,\d{3})+\.\d+"  # such as 1.203,50 or 
 NUMBER = rf"^[-+]?(\d+(\.\d*|,\d+)?|\.\d+|{GROUPED})([eE][-+]?\d+)?$"
 DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T,]|$)"
 PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
+UNPACKED: dict[str | None, Any] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
 OTHERS = {
     b"\xd0\xcf\x11\xe0": "a spreadsheet: save it as CSV",
     b"SQLite format 3": "a database: see `pandas.SQLTableDataset` in conf/base/catalog_ingestion.yml",
@@ -498,7 +501,12 @@ def _open(path: Path) -> Any:
     packing = _packing(path)
     if packing == "zip":
         return _open_zip(path)
-    return lzma.open(path) if packing == "xz" else pa.input_stream(str(path), compression=packing)
+    if packing == "zstd":
+        require_extra("arrow", f"{path}, packed by zstd,")
+        import pyarrow as pa
+
+        return pa.input_stream(str(path), compression=packing)
+    return UNPACKED.get(packing, open)(path, "rb")
 
 
 def _open_zip(path: Path) -> Any:

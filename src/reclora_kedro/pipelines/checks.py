@@ -27,14 +27,15 @@ from reclora_kedro.pipelines.registry import PIPELINES
 if TYPE_CHECKING:
     from reclora_kedro.history.config import HistoryConfig
 
-PRETRAINED = (
-    "reclora_kedro.datasets.causal_lm.CausalLMDataset",
-    "reclora_kedro.datasets.sentence_encoder.SentenceEncoderDataset",
-    "reclora_kedro.datasets.folders.ItemEncoderDataset",
-)
-"""Types of catalog entries that the packages of the extra ``llm`` read."""
-TRAINED_BY_TORCH = ("reclora_kedro.datasets.folders.LensDataset", "reclora_kedro.datasets.folders.RetrieverDataset")
-"""Types of catalog entries that PyTorch, the extra ``lens``, reads."""
+EXTRAS_OF_TYPES = {
+    "reclora_kedro.datasets.causal_lm.": "llm",
+    "reclora_kedro.datasets.sentence_encoder.": "llm",
+    "reclora_kedro.datasets.folders.ItemEncoderDataset": "llm",
+    "reclora_kedro.datasets.folders.LensDataset": "lens",
+    "reclora_kedro.datasets.folders.RetrieverDataset": "lens",
+    "pandas.": "arrow",
+}
+"""Extras whose packages catalog entries need to be read, by how their types begin."""
 UNREAD_ADDRESSES = ("zip:", "tar:", "libarchive:", "simplecache:", "filecache:", "blockcache:")
 """How addresses begin that name a file within another one, or a cache of it."""
 RAW_TABLES = ("raw_interactions", "raw_items", "raw_item_texts", "raw_users")
@@ -53,10 +54,10 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
         entry = catalog.config_resolver.resolve_pattern(name)
         if entry.get("file_format") == "parquet" and not entry.get("versioned"):
             yield partial(require_whole_parts, name, entry["filepath"])
-        if entry.get("type") in PRETRAINED:
-            yield partial(require_extra, "llm", f"The catalog entry {name}", otherwise)
-        if entry.get("type") in TRAINED_BY_TORCH:
-            yield partial(require_extra, "lens", f"The catalog entry {name}", otherwise)
+        kind = str(entry.get("type"))
+        extra = next((extra for prefix, extra in EXTRAS_OF_TYPES.items() if kind.startswith(prefix)), "")
+        if extra:
+            yield partial(require_extra, extra, f"The catalog entry {name}", otherwise if extra != "arrow" else "")
     if {"params:ingestion", "params:history", "params:lens"} <= inputs:
         yield partial(require_negatives, catalog.load("params:ingestion"), catalog.load("params:history"))
     trained = [block for block in ("lens", "retriever") if f"params:{block}" in inputs]
