@@ -77,7 +77,7 @@ def test_options_of_commands_are_parameters_of_their_runs(monkeypatch):
 def test_a_command_outside_of_a_project_is_refused(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     refused = CliRunner().invoke(cli, command)
-    assert refused.output.startswith(f"Error: There is no project in {tmp_path}. Change to one")
+    assert refused.output.startswith(f"Error: There is no project in {tmp_path}. Change to a project")
 
 
 def test_without_the_extra_llm_recommending_loads_and_an_llm_is_refused_with_the_line_to_type():

@@ -26,7 +26,7 @@ def test_its_wheel_has_every_file_of_its_folder_but_tests():
 
 def test_it_depends_on_the_recommender_of_its_version_alone():
     core = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert PROJECT["dependencies"] == [f"reclora-kedro=={core['version']}"]
+    assert PROJECT["dependencies"] == [f"reclora-kedro[figures]=={core['version']}"]
     assert PROJECT["version"] == core["version"]
     assert not PROJECT["optional-dependencies"].keys() & core["optional-dependencies"].keys()
 
