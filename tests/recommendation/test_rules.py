@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 
 from reclora_kedro.candidates.moments import NO_ITEM, ItemOrder, Lists, Moments
-from reclora_kedro.history.fields import Range
 from reclora_kedro.history.sequences import Sequences
 from reclora_kedro.recommendation.rules import Rule, Ruled, check_rules, excluded_by
+from ruled import expected_list, may_be_listed, suits
 
 ITEMS = 60
 GENRES = ("Drama", "Comedy", "War", "Noir")
@@ -33,66 +33,6 @@ class ByScore:
         return lists
 
 
-def reference(ranking, rules, table, shown):
-    """The list of all items under the rules, by lists and loops alone."""
-
-    def has(item, values):
-        row = table.row(int(item), named=True)
-        return all(
-            (row[name] is not None and wanted.min <= row[name] <= wanted.max)
-            if isinstance(wanted, Range)
-            else bool({each.strip() for each in (row[name] or "").split(",")} & {*wanted})
-            for name, wanted in values.items()
-        )
-
-    def place(rank):
-        moves = 0
-        for rule in rules:
-            moves -= (rule.places + 0.5) * (rule.boost is not None and has(ranking[rank], rule.boost))
-            moves += (rule.places + 0.5) * (rule.bury is not None and has(ranking[rank], rule.bury))
-        return rank + moves
-
-    def fits(item, others):
-        for rule in rules:
-            if rule.at_most is not None:
-                own = [each.strip() for each in (table[rule.at_most][int(item)] or "").split(",") if each.strip()]
-                texts = [
-                    each.strip() for other in others for each in (table[rule.at_most][int(other)] or "").split(",")
-                ]
-                if any(texts.count(each) >= rule.items for each in own):
-                    return False
-        return True
-
-    pins = {str(rule.pin): rule.place for rule in rules if rule.pin is not None}
-    pinned = [item for item in ranking if str(item) in pins]
-    kept = []
-    for rank in sorted(range(len(ranking)), key=place):
-        if ranking[rank] not in pinned and fits(ranking[rank], [*pinned, *kept]):
-            kept.append(ranking[rank])
-    for item in sorted(pinned, key=lambda item: (pins[str(item)], item)):
-        kept.insert(pins[str(item)] - 1, item)
-    safe = {*pinned}
-    for rule in rules:
-        if rule.quota is None:
-            continue
-        own = [item for item in kept[:shown] if has(item, rule.quota)][: rule.items]
-        safe |= {*own}
-        for item in ranking:
-            if len(own) >= rule.items:
-                break
-            if item in kept[:shown] or not has(item, rule.quota):
-                continue
-            free = [each for each in kept[:shown] if each not in safe]
-            if not free:
-                break
-            others = [each for each in kept[:shown] if each != free[-1]]
-            if fits(item, others):
-                kept = [*others, item, *(each for each in kept if each not in {*others, item})]
-                own.append(item)
-                safe.add(item)
-    return kept
-
-
 def some_items(random):
     genres = [", ".join(random.choice(GENRES, random.integers(0, 3), replace=False)) or None for _ in range(ITEMS)]
     price = [None if random.random() < 0.1 else float(random.integers(1, 30)) for _ in range(ITEMS)]
@@ -110,7 +50,7 @@ RULES = [
     [{"boost": {"genres": ["War"], "price": {"min": 3}}}, {"bury": {"genres": ["Comedy"]}, "places": 4}],
     [{"boost": {"genres": ["War"]}}, {"boost": {"price": {"min": 20}}, "places": 3}],
     [{"pin": 7}],
-    [{"pin": 7, "place": 3}, {"pin": "12", "place": 2}],
+    [{"pin": 7, "place": 3}, {"pin": "12", "place": 2}, {"pin": 4, "place": 3}],
     [{"pin": 3, "place": 9}, {"boost": {"genres": ["Noir"]}, "places": 20}],
     [{"at_most": "genres", "items": 2}],
     [{"at_most": "genres", "items": 1}],
@@ -130,26 +70,33 @@ RULES = [
 @pytest.mark.parametrize("seed", range(3))
 def test_lists_are_those_of_a_reference_that_looks_at_every_item(rules, seed):
     random = np.random.default_rng(seed)
-    table, rules = some_items(random), tuple(map(Rule.model_validate, rules))
+    table, checked = some_items(random), tuple(map(Rule.model_validate, rules))
     scores = random.normal(size=(6, ITEMS))
     events = Sequences.from_columns(np.zeros(7, dtype=int))
     frame = pl.DataFrame({"user_index": range(6), "history_end": [0] * 6, "timestamp": range(6)})
-    without = np.flatnonzero(excluded_by(rules, table))
+    without = np.flatnonzero(excluded_by(checked, table))
+    rows = {str(row["item_id"]): row for row in table.iter_rows(named=True)}
+    assert without.tolist() == [place for place, row in enumerate(rows.values()) if not may_be_listed(row, rules)]
     hidden = [np.append(without, random.integers(0, ITEMS, 4)) for _ in range(6)]
     moments = Moments.from_frame(frame, events, ItemOrder(np.arange(ITEMS)), excluded=hidden)
-    first = ByScore(scores)
-    lists = Ruled(first, rules, table, shown=8).top(moments, 12)
+    lists = Ruled(ByScore(scores), checked, table, shown=8).top(moments, 12)
     for row in range(6):
-        ranking = [item for item in np.argsort(-scores[row], kind="stable").tolist() if item not in hidden[row]]
-        expected = reference(ranking, rules, table, 8)
+        ranking = [str(item) for item in np.argsort(-scores[row], kind="stable").tolist() if item not in hidden[row]]
+        of_quotas = {
+            number: [item for item in ranking if suits(rows[item], rule["quota"])]
+            for number, rule in enumerate(rules)
+            if "quota" in rule
+        }
         own = lists.items[row][lists.items[row] != NO_ITEM].tolist()
-        assert own[:8] == expected[:8]
-        if not any(rule.kind == "quota" for rule in rules):
-            assert own == expected[:12]
+        told = [
+            (str(item), None if rule < 0 else rule) for item, rule in zip(own, lists.rules[row].tolist(), strict=False)
+        ]
+        assert told[:8] == expected_list(ranking, of_quotas, rules, rows, 8)
+        if not of_quotas:
+            assert own == [int(item) for item, _ in expected_list(ranking, {}, rules, rows, 12)]
         is_moved = lists.rules[row][: len(own)] >= 0
         assert np.isnan(lists.scores[row][: len(own)]).tolist() == is_moved.tolist()
-        scored = lists.scores[row][:8][lists.rules[row][:8] < 0]
-        assert (np.diff(scored[~np.isnan(scored)]) <= 0).all()
+        assert lists.scores[row][: len(own)][~is_moved].tolist() == scores[row][own][~is_moved].tolist()
 
 
 def test_rules_are_refused_before_work_where_they_name_what_is_not_there():

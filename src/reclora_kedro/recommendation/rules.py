@@ -195,10 +195,11 @@ class Ruled:
 
     @cached_property
     def _pins(self) -> list[tuple[int, int, int]]:
-        """Place from 0, item and rule of the pins, by place."""
+        """Place from 0, item and rule of the pins, as they are inserted: of one place, the first rule's comes last."""
         index = {item: place for place, item in enumerate(self.items["item_id"].cast(pl.String))}
         pins = ((number, rule) for number, rule in enumerate(self.rules) if rule.pin is not None)
-        return sorted((rule.place - 1, index[str(rule.pin)], number) for number, rule in pins)
+        placed = [(rule.place - 1, index[str(rule.pin)], number) for number, rule in pins]
+        return sorted(placed, key=lambda pin: (pin[0], -pin[2]))
 
     @cached_property
     def _limited(self) -> list[list[tuple[int, str]]]:
