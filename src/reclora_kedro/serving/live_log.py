@@ -301,9 +301,10 @@ class LiveLog:
         """Return the columns of sequences, and user, of users' events; and the sequences with codes for their texts."""
         declared = sequences.schema.parsed(event.columns for _, event in rows)
         schema = sequences.schema.recognising(declared)
-        exact = pl.DataFrame({"rating": [event.rating for _, event in rows]}, {"rating": pl.Float64})
+        exact = declared.with_columns(rating=pl.Series([event.rating for _, event in rows], dtype=pl.Float64))
         rating = exact["rating"].to_numpy().astype(np.float32)
-        label = exact.select(liked(self._config)[0].cast(pl.Int8))  # of the rating that ingestion compares
+        exact = self._config.interactions.events.complete(exact)  # the values that ingestion compares
+        label = exact.select(liked(self._config)[0].cast(pl.Int8))
         columns: dict[str, np.ndarray] = {
             "user": np.array([user for user, _ in rows], dtype=np.int64),
             "item_index": np.array([self.items[event.item_id] for _, event in rows], dtype=np.int32),
