@@ -52,17 +52,24 @@ ATTRIBUTION = [
     {
         "model": "shared_lora", "input": "prompt", "rows": 1000,
         "auc": 0.72, "permuted_auc": 0.51, "fall": 0.21, "low": 0.17, "high": 0.25, "confidence": 0.95,
+        "within": 0.1, "within_low": 0.05, "within_high": 0.15,
     },
     {
         "model": "reclora", "input": "prompt", "rows": 1000,
         "auc": 0.77, "permuted_auc": 0.769, "fall": 0.001, "low": -0.003, "high": 0.005, "confidence": 0.95,
+        "within": 0.002, "within_low": -0.004, "within_high": 0.008,
     },
     {
         "model": "reclora", "input": "gate inputs", "rows": 1000,
         "auc": 0.77, "permuted_auc": 0.52, "fall": 0.25, "low": 0.2, "high": 0.3, "confidence": 0.95,
+        "within": None, "within_low": None, "within_high": None,
     },
 ]  # fmt: skip
-UNREAD = "reclora makes no significant use of its prompts: with permuted ones, it loses 0.001 AUC (-0.003 to 0.005)."
+UNREAD = (
+    "reclora: exchanging prompts costs AUC 0.001 (-0.003 to 0.005), within users 0.002 (-0.004 to 0.008): "
+    "nothing shows that it uses them."
+)
+TITLES = [record | {"input": "title"} for record in ATTRIBUTION[:2]]
 TELLS = "Of the test rows, the item's earlier events alone tell drawn negatives from likes: AUC 0.601."
 NEGATIVES = [
     {"number": "the item's earlier events", "split": "train", "rows": 4321, "auc": 0.5123, "warning": None},
@@ -126,6 +133,25 @@ def test_a_model_that_does_not_read_its_prompts_is_named_in_red():
     page = render_report(replace(RESULTS, negatives_report=[]), FIGURES, NOTES)
     assert f'<p class="alarm">{UNREAD}</p>' in page
     assert page.count('<tr class="alarm">') == 1
+
+
+def test_no_verdict_is_drawn_from_an_llm_that_does_not_read_titles():
+    text = " ".join(printed(results_tables(METRICS, COMPARISONS, TITLES, {}), 200).split())
+    costs = "exchanging titles costs AUC"
+    assert f"shared_lora: {costs} 0.210 (0.170 to 0.250), within users 0.100 (0.050 to 0.150): it reads them." in text
+    assert f"reclora: {costs} 0.001 (-0.003 to 0.005), within users 0.002 (-0.004 to 0.008): nothing shows that" in text
+    assert re.search(r"│ reclora +│? ?the LLM with a trained adapter; titles not shown to be read", text)
+    assert re.search(r"│ shared_lora +│? ?the LLM with a trained adapter │", text)
+    assert text.endswith("Highest AUC: lens, 0.760. No verdict on reclora: nothing shows that titles are read.")
+    page = " ".join(render_report(replace(RESULTS, attribution=TITLES), FIGURES, NOTES).split())
+    card = page.partition("<h2>Model for single pairs")[2].partition("</section>")[0]
+    assert '<p class="answer">lens</p>' in card
+    assert "No verdict on reclora" in card
+    assert "reclora<br><small>titles not shown to be read</small>" in page
+    assert "shared_lora<br><small>titles" not in page
+    assert "Every other model with a verdict has a significantly lower AUC." in page
+    assert '<p class="alarm">reclora: exchanging titles' in page
+    assert "<p>shared_lora: exchanging titles" in page
 
 
 def test_a_run_that_permutes_nothing_reports_the_rest():

@@ -133,6 +133,34 @@ def test_a_chat_template_that_takes_for_ever_or_too_much_is_stopped(tiny_llm, mo
         prompt_format(tiny_llm.tokenizer, config(chat_template=True))
 
 
+def test_a_prompt_with_another_title_differs_in_that_title_alone(tiny_llm):
+    titles = ["Heat", "Casino", "Ronin", "Toy Story 2"]
+    records = [record(title, row=row) for row, title in enumerate(titles)]
+    for each in records:
+        each["target"]["genres"] = f"genre of {each['target']['title']}"
+    records.append(record("Of the training", row=9) | {"use": "few_shot"})
+    prompts = build(tiny_llm, records, template=TEMPLATE + "{{ target.genres | default('') }}")
+    retitled = [ids and tiny_llm.tokenizer.decode(ids) for ids in prompts["retitled_ids"].to_list()]
+    assert retitled.pop() is None
+    given = [text.partition("Like ")[2].partition("?")[0] for text in retitled]
+    assert sorted(given) == sorted(titles)
+    for own, other, text, before in zip(titles, given, retitled, prompts["prompt"], strict=False):
+        assert own != other
+        assert text == before.replace(f"Like {own}?", f"Like {other}?")
+        assert text.endswith(f"?genre of {own}")
+
+
+def test_a_prompt_that_another_title_takes_over_the_budget_has_none(tiny_llm):
+    records = [record("Heat", row=0), record("Heat " * 15, row=1)]
+    lengths = build(tiny_llm, records)["token_ids"].list.len().to_list()
+    prompts = build(tiny_llm, records, max_tokens=lengths[1] - 1)
+    assert prompts["dropped_history"].to_list() == [0, 1]
+    assert prompts["retitled_ids"].is_null().to_list() == [True, False]
+    assert tiny_llm.tokenizer.decode(prompts["retitled_ids"][1].to_list()) == (
+        "User age 24\nFilm 1: disliked\nFilm 2: liked\nLike Heat?"
+    )
+
+
 def test_prompt_over_budget_loses_its_oldest_history_first(tiny_llm):
     long, short = record(history=30, row=1), record(history=1, row=2)
     full = len(build(tiny_llm, [long])["token_ids"][0])

@@ -68,7 +68,7 @@ def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
         **{f"{baseline}_scores": scores[0].select("row", "score") for baseline in NAMES.baselines},
         "lens_training_log": training_log,
         "lens_permuted_scores": permuted.with_columns(input=pl.lit("item")),
-        **{f"{variant}.permuted_scores": permuted for variant in NAMES.variants},
+        **{f"{llm}.permuted_scores": permuted for llm in ("untrained", *NAMES.variants)},
         **{f"{variant}.training_log": training_log for variant in NAMES.variants},
         "ingestion_report": [{"check": "ratings outside the scale", "rows": 3, "rule": "dropped"}],
         "history_report": [{"check": "train samples", "rows": 30, "rule": "rows kept"}],
@@ -99,7 +99,7 @@ def test_it_leaves_every_entry_of_its_catalog(catalog: DataCatalog, capsys: pyte
     assert [record["model"] for record in left["segments"][: len(models)]] == models
     assert [(record["model"], record["input"]) for record in left["attribution"]] == [
         ("lens", "item"),
-        *((variant, "prompt") for variant in NAMES.variants),
+        *((llm, "prompt") for llm in ("untrained", *NAMES.variants)),
     ]
     assert {trace.name for trace in left["training_figure"].data} == {"lens", *NAMES.variants}
     for name in ("auc", "roc", "calibration", "training"):

@@ -86,8 +86,12 @@ def test_the_attribution_names_every_input_of_every_model(finished_run):
         ("lens", "item"),
         ("lens", "history"),
         ("lens", "rating statistics"),
+        ("untrained", "prompt"),
+        ("untrained", "title"),
         ("shared_lora", "prompt"),
+        ("shared_lora", "title"),
         ("reclora", "prompt"),
+        ("reclora", "title"),
         ("reclora", "gate inputs"),
     ]
     metrics = {record["model"]: record for record in finished_run.catalog.load("metrics")}

@@ -116,9 +116,11 @@ def test_the_same_cell_runs_no_node(studied, in_this_process):
     assert run.nodes_run == 0 < len(run.flow.nodes)
     assert cell_result(run).models[0]["digest"] == catalog.load("study_results")[0]["digest"]
     scored = {record["model"]: record["scored_rows"] for record in cell_result(run).models}
-    rows, crossed = (run.catalog.load(f"reclora.{name}") for name in ("scores", "permuted_scores"))
-    assert scored["shared_lora"] == rows.height
-    assert scored["reclora"] == rows.height + crossed.filter(input="prompt").height
+    rows, permuted = (run.catalog.load(f"reclora.{name}") for name in ("scores", "permuted_scores"))
+    retitled, crossed = (permuted.filter(input=name).height for name in ("title", "prompt"))
+    assert retitled
+    assert scored["shared_lora"] == scored["untrained"] == rows.height + retitled
+    assert scored["reclora"] == rows.height + retitled + crossed
     trained = {record["model"]: record["weights"] for record in cell_result(run).models}
     tensors = load_file(Path(run.catalog.load("shared_lora.adapter")) / "adapter_model.safetensors")
     assert trained["shared_lora"] == sum(tensor.numel() for tensor in tensors.values()) < trained["reclora"]

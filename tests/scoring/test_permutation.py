@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from few_rows import random_prompts, with_adapter
-from reclora_kedro.evaluation.attribution import permuted_rows
+from reclora_kedro.evaluation.attribution import attribute, permuted_rows
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.scoring.config import ScoringConfig
-from reclora_kedro.scoring.permutation import permuted_scores
+from reclora_kedro.scoring.permutation import permuted_scores, score_with_permuted
 
 CONFIG = ScoringConfig(
     baselines=(), tokens_per_batch=100, permuted_inputs=("prompt", "gate inputs", "lens logit"), permuted_rows=6, seed=2
@@ -76,3 +77,59 @@ def test_the_llm_without_an_adapter_reads_its_prompt_alone(tiny_model):
     _, others = permuted_rows(len(prompts.labels), CONFIG.permuted_rows, CONFIG.seed)
     assert found["input"].unique().to_list() == ["prompt"]
     np.testing.assert_allclose(found["score"], 1 / (1 + np.exp(-logits[others])))
+
+
+@dataclass
+class Toy:
+    """A model whose logit is one of the tokens of a prompt."""
+
+    token: int
+    has_gates: bool = False
+    blend: str = "none"
+
+    def all_llm_logits(self, prompts, tokens_per_batch, description):
+        return np.array([float(ids[self.token]) for ids in prompts.token_ids])
+
+    def probabilities(self, logits, prompts):
+        return 1 / (1 + np.exp(-logits))
+
+
+@pytest.mark.parametrize("limit", [None, 150])
+def test_a_model_that_reads_titles_loses_auc_and_one_that_counts_likes_loses_nothing(limit):
+    random = np.random.default_rng(0)
+    title, likes = random.normal(size=(2, 300))
+    user = np.arange(300) % 40
+    prompts = pl.DataFrame({"row": np.arange(300) + 5, "use": "test", "label": (title + likes > 0).astype(np.int8)})
+    retitled = np.stack([likes, np.roll(title, 1)], axis=1).tolist()
+    retitled[7] = None  # it was over the budget
+    prompts = prompts.with_columns(
+        token_ids=np.stack([likes, title], axis=1), retitled_ids=pl.Series(retitled, dtype=pl.List(pl.Float64))
+    )
+    config = CONFIG.model_copy(update={"permuted_inputs": ("title",), "permuted_rows": limit})
+    tables = {
+        name: score_with_permuted(Toy(token), prompts, None, config) for name, token in (("counts", 0), ("reads", 1))
+    }
+    scores = pl.concat(
+        scored.with_columns(model=pl.lit(name), user=pl.Series(user)) for name, (scored, _) in tables.items()
+    )
+    bootstrap = Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 300})
+    counts, reads = attribute(scores, bootstrap, **{name: permuted for name, (_, permuted) in tables.items()})
+    assert counts["rows"] == reads["rows"]
+    assert (limit or 300) - 1 <= reads["rows"] <= (limit or 299)
+    assert [counts[name] for name in ("fall", "low", "high", "within", "within_low", "within_high")] == [0] * 6
+    assert 0.1 < reads["low"] < reads["fall"] < reads["high"]
+    assert 0 < reads["within_low"] < reads["within"] < reads["within_high"]
+    nothing = score_with_permuted(Toy(0), prompts, None, CONFIG.model_copy(update={"permuted_inputs": ()}))[1]
+    assert nothing.is_empty()
+
+
+def test_gates_and_the_logit_of_the_lens_stay_when_titles_are_exchanged(tiny_model):
+    model, prompts = with_adapter(tiny_model, blend="average"), random_prompts()
+    model.model.eval()
+    retitled = replace(prompts, token_ids=[[*ids[:-1], 7] for ids in prompts.token_ids])
+    logits = model.all_llm_logits(prompts, 100, "")
+    config = CONFIG.model_copy(update={"permuted_inputs": ("title",), "permuted_rows": None})
+    found = permuted_scores(model, prompts, logits, config, retitled)
+    expected = [alone(model, replace(prompts, token_ids=retitled.token_ids), row, row, row) for row in range(9)]
+    assert found["row"].to_list() == list(range(9))
+    np.testing.assert_allclose(found["score"], expected, atol=1e-5)

@@ -10,6 +10,7 @@ import polars as pl
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.metrics import LEAST_USERS, user_aucs
 from reclora_kedro.evaluation.records import InputEffect
 from reclora_kedro.evaluation.scores import PairedScores, align_scores
 from reclora_kedro.evaluation.significance import bootstrap_auc
@@ -35,14 +36,26 @@ def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFra
     effects, aligned = list[InputEffect](), align_scores(scores)
     for model, table in permuted.items():
         for (name,), part in table.partition_by("input", as_dict=True, maintain_order=True).items():
-            auc = bootstrap_auc(_original_and_permuted(aligned, model, part), bootstrap)
+            pair = _original_and_permuted(aligned, model, part)
+            auc = bootstrap_auc(pair, bootstrap)
             fall = auc.differences(np.array([0]), np.array([1]))
             [low], [high] = fall.interval(bootstrap.confidence)
             record = {"model": model, "input": name, "rows": part.height}
             record |= {"auc": float(auc.value[0]), "permuted_auc": float(auc.value[1]), "fall": float(fall.value[0])}
             record |= {"low": float(low), "high": float(high), "confidence": bootstrap.confidence}
+            record |= _fall_within_users(pair, bootstrap)
             effects.append(cast(InputEffect, record))
     return effects
+
+
+def _fall_within_users(pair: PairedScores, bootstrap: Bootstrap) -> dict[str, float | None]:
+    """Return the fall of the GAUC and the ends of its interval."""
+    by_user, rows = user_aucs(pair.users, pair.labels, pair.scores)
+    if len(rows) < LEAST_USERS:
+        return dict.fromkeys(("within", "within_low", "within_high"))
+    fall = bootstrap.means(by_user[:, :1] - by_user[:, 1:], rows)
+    [low], [high] = fall.interval(bootstrap.confidence)
+    return {"within": float(fall.value[0]), "within_low": float(low), "within_high": float(high)}
 
 
 def _original_and_permuted(aligned: PairedScores, model: str, permuted: pl.DataFrame) -> PairedScores:

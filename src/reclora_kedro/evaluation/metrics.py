@@ -174,23 +174,23 @@ def grouped_auc(
     Unlike AUC, it does not reward knowing which users like much. `users` are indices, `labels` are True for a like,
     both of shape (rows,); `scores` have shape (models, rows). The fields are those of `ModelMetrics` for it.
     """
-    aucs = [_user_aucs(users, labels, scores_of_model) for scores_of_model in scores]
-    if (gauc_users := aucs[0].height) < LEAST_USERS:
-        return [{"gauc": None, "gauc_low": None, "gauc_high": None, "gauc_users": gauc_users} for _ in aucs]
-    by_user = np.column_stack([model_aucs["auc"] for model_aucs in aucs])
-    means = bootstrap.means(by_user, aucs[0]["rows"].to_numpy().astype(np.float64))
+    by_user, rows = user_aucs(users, labels, scores)
+    if (gauc_users := len(rows)) < LEAST_USERS:
+        return [{"gauc": None, "gauc_low": None, "gauc_high": None, "gauc_users": gauc_users} for _ in scores]
+    means = bootstrap.means(by_user, rows)
     return [{**gauc, "gauc_users": gauc_users} for gauc in means.records("gauc", bootstrap.confidence)]
 
 
-def _user_aucs(
+def user_aucs(
     users: npt.NDArray[np.integer], labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]
-) -> pl.DataFrame:
-    """Return user, rows and auc of each user with both likes and dislikes."""
-    rank = pl.col("score").rank("average").over("user")
-    likes, dislikes = pl.col("label").sum(), (~pl.col("label")).sum()
+) -> tuple[Floats, Floats]:
+    """Return AUCs within the users with both likes and dislikes, shape (users, models), and their rows, (users,)."""
+    models = [f"model_{place}" for place in range(len(scores))]
+    ranks, likes, dislikes = pl.col(models), pl.col("label").sum(), (~pl.col("label")).sum()
     # the Mann-Whitney U statistic, from the ranks of the likes
-    outscored = pl.col("rank").filter("label").sum() - likes * (likes + 1) / 2
-    ranked = pl.DataFrame({"user": users, "label": labels, "score": scores}).with_columns(rank=rank)
-    by_user = ranked.group_by("user", maintain_order=True)
+    outscored = ranks.filter(pl.col("label")).sum() - likes * (likes + 1) / 2
+    table = pl.DataFrame({"user": users, "label": labels, **dict(zip(models, scores, strict=True))})
+    by_user = table.with_columns(ranks.rank("average").over("user")).group_by("user", maintain_order=True)
     both = pl.col("label").n_unique() == 2
-    return by_user.agg(rows=pl.len(), auc=outscored / (likes * dislikes), both=both).filter("both")
+    aucs = by_user.agg(outscored / (likes * dislikes), rows=pl.len(), both=both).filter("both")
+    return aucs[models].to_numpy(), aucs["rows"].to_numpy().astype(np.float64)

@@ -13,7 +13,7 @@ from reclora_kedro.evaluation import formats
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-NUMBERS = ("metric", "count", "difference", "interval", "signed_interval", "level", "p_value")
+NUMBERS = ("metric", "count", "difference", "interval", "signed_interval", "signed_estimate", "level", "p_value")
 
 
 def render_page(package: str, template: str, figures: Mapping[str, go.Figure], **content: Any) -> str:

@@ -57,6 +57,9 @@ class InputEffect(TypedDict):
     fall: float  # auc - permuted_auc
     low: float  # end of the interval of the fall; one that contains 0 shows no significant effect
     high: float
+    within: float | None  # fall of the GAUC, the AUC within users; None, as its ends, below `LEAST_USERS` users
+    within_low: float | None
+    within_high: float | None
     confidence: float
 
 

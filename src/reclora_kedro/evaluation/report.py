@@ -59,7 +59,7 @@ class Recommended:
 def not_lower(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison]) -> tuple[ModelMetrics, list[str]]:
     """Return the model with the highest AUC, and the names of those that are not significantly lower.
 
-    P-values are corrected for these comparisons, those with the best model (Holm).
+    P-values are corrected for these comparisons, those of the best with others of `metrics` (Holm).
 
     Examples:
         >>> metrics = [{"model": "lens", "auc": 0.78, "confidence": 0.95}, {"model": "trees", "auc": 0.77}]
@@ -68,25 +68,29 @@ def not_lower(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison]
         []
     """
     best = max(metrics, key=itemgetter("auc"))
-    pairs = [({pair["model_a"], pair["model_b"]} - {best["model"]}, pair["p_value"]) for pair in comparisons]
-    with_best = {other: p_value for (other, *rest), p_value in pairs if not rest}
+    others = {record["model"] for record in metrics} - {best["model"]}
+    pairs = [({pair["model_a"], pair["model_b"]}, pair["p_value"]) for pair in comparisons]
+    with_best = {other: p_value for pair, p_value in pairs if best["model"] in pair for other in pair & others}
     adjusted = holm(np.array([*with_best.values()]))
     return best, [
         other for other, p_value in zip(with_best, adjusted, strict=True) if p_value >= 1 - best["confidence"]
     ]
 
 
-def headline(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison]) -> str:
-    """Say in a sentence what `not_lower` returns.
+def headline(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison], unread: Sequence[str] = ()) -> str:
+    """Say in a sentence what `not_lower` returns of the models, without those in `unread`, see `unread_titles`.
 
     Examples:
         >>> metrics = [{"model": "lens", "auc": 0.78, "confidence": 0.95}, {"model": "trees", "auc": 0.77}]
         >>> headline(metrics, [{"model_a": "trees", "model_b": "lens", "p_value": 0.3}])
         'Highest AUC: lens, 0.780; not significantly lower: trees.'
+        >>> headline(metrics, [], unread=["trees"])
+        'Highest AUC: lens, 0.780. No verdict on trees: nothing shows that titles are read.'
     """
-    best, near = not_lower(metrics, comparisons)
+    best, near = not_lower([record for record in metrics if record["model"] not in unread], comparisons)
     others = f"; not significantly lower: {', '.join(near)}" if near else ""
-    return f"Highest AUC: {best['model']}, {formats.metric(best['auc'])}{others}."
+    none = f" No verdict on {', '.join(unread)}: nothing shows that titles are read." if unread else ""
+    return f"Highest AUC: {best['model']}, {formats.metric(best['auc'])}{others}.{none}"
 
 
 def describe_tests(metrics: Records, comparisons: Records) -> str:
@@ -100,22 +104,30 @@ def describe_tests(metrics: Records, comparisons: Records) -> str:
     return f"cluster bootstrap over {metrics[0]['users']:,} users, Holm over {pairs}"
 
 
-def unread_prompts(attribution: Sequence[InputEffect]) -> list[str]:
-    """Warn of each model whose AUC does not fall significantly when its prompts are permuted.
+USES = {"title": ("titles", "reads"), "prompt": ("prompts", "uses")}
+
+
+def unread_titles(attribution: Sequence[InputEffect]) -> list[str]:
+    """Return the models whose AUC does not fall significantly when prompts exchange the titles of their targets."""
+    return [record["model"] for record in attribution if record["input"] == "title" and record["low"] <= 0]
+
+
+def describe_use(attribution: Sequence[InputEffect]) -> list[tuple[str, bool]]:
+    """Say of each LLM whether it reads titles and uses prompts, and what it loses without; True: it does.
 
     Examples:
-        >>> record = {"model": "reclora", "input": "prompt", "fall": 0.002, "low": -0.004, "high": 0.008}
-        >>> unread_prompts([record, record | {"low": 0.001}])
-        ['reclora makes no significant use of its prompts: with permuted ones, it loses 0.002 AUC (-0.004 to 0.008).']
-        >>> unread_prompts([record | {"fall": -0.296, "low": -0.31, "high": -0.28}])
-        ['reclora makes no significant use of its prompts: with permuted ones, it gains 0.296 AUC (0.280 to 0.310).']
+        >>> fall = {"fall": 0.034, "low": 0.002, "high": 0.069, "within": None, "within_low": None, "within_high": None}
+        >>> describe_use([{"model": "reclora", "input": "title"} | fall])[0][0]
+        'reclora: exchanging titles costs AUC 0.034 (0.002 to 0.069), within users – (–): it reads them.'
     """
     texts = []
-    for record in (each for each in attribution if each["input"] == "prompt" and each["low"] <= 0):
-        fall, low, high = record["fall"], record["low"], record["high"]
-        verb, change, interval = ("gains", -fall, (-high, -low)) if fall < 0 else ("loses", fall, (low, high))
-        lost = f"it {verb} {formats.metric(change)} AUC ({formats.interval(*interval)})"
-        texts.append(f"{record['model']} makes no significant use of its prompts: with permuted ones, {lost}.")
+    for record in (each for each in attribution if each["input"] in USES):
+        (inputs, verb), used = USES[record["input"]], record["low"] > 0
+        costs = f"{formats.metric(record['fall'])} ({formats.interval(record['low'], record['high'])})"
+        within = f"{formats.metric(record['within'])} ({formats.interval(record['within_low'], record['within_high'])})"
+        verdict = f"it {verb}" if used else f"nothing shows that it {verb}"
+        exchanged = f"{record['model']}: exchanging {inputs} costs AUC {costs}, within users {within}"
+        texts.append((f"{exchanged}: {verdict} them.", used))
     return texts
 
 
@@ -171,12 +183,16 @@ def results_tables(
     attribution: Sequence[InputEffect],
     labels: Mapping[str, str] | None = None,
 ) -> Group:
-    """Tabulate how well models predict, warn of unread prompts, and end with the headline.
+    """Tabulate how well models predict, say which LLMs read titles and use prompts, and end with the headline.
 
     Permutation importance and the differences of all pairs are in the report.
     """
-    unread = (Text(line, style="bold red") for line in unread_prompts(attribution))
-    return Group(models_table(metrics, labels), *unread, Text(headline(metrics, comparisons), style="bold"))
+    unread = unread_titles(attribution)
+    if labels is not None:
+        known = LABELS | dict(labels)
+        labels = known | {model: f"{known.get(model, OF_VARIANT)}; titles not shown to be read" for model in unread}
+    uses = (Text(line, style="" if used else "bold red") for line, used in describe_use(attribution))
+    return Group(models_table(metrics, labels), *uses, Text(headline(metrics, comparisons, unread), style="bold"))
 
 
 def retriever_table(training_log: Records) -> Table:
@@ -218,19 +234,24 @@ def render_report(
     models = [record["model"] for record in results.metrics]
     others = ("model", "rows", "validation_auc", "weights", "seconds")
     measures = [name for name in dict.fromkeys(chain.from_iterable(results.training_report)) if name not in others]
+    unread = unread_titles(results.attribution)
+    judged = [record for record in results.metrics if record["model"] not in unread]
     warned = [record["warning"] for record in results.negatives_report if record["warning"]]
     return render_page(
         "reclora_kedro.evaluation.templates",
         "report.html.jinja",
         figures,
         **vars(results),
-        near=not_lower(results.metrics, results.comparisons)[1],
+        best=judged[0],
+        near=not_lower(judged, results.comparisons)[1],
+        unread=unread,
+        uses=describe_use(results.attribution),
         found=found,
         notes={model: notes[model] for model in models if model in notes},
         tests=describe_tests(results.metrics, results.comparisons),
-        tests_of_best=describe_tests(results.metrics, results.metrics[1:]),  # each with the best
+        tests_of_best=describe_tests(judged, judged[1:]),  # each with the best
         allow_mixed=allow_mixed,
-        warnings=[*warned, *unread_prompts(results.attribution)],
+        warnings=warned,
         segmentations=_segments_by_model(results.segments, models),
         training_measures=measures,
         confidence=first["confidence"],

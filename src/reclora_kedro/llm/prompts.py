@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
+import numpy as np
 import polars as pl
 import psutil
 from jinja2 import StrictUndefined, Template, TemplateError
@@ -16,6 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
 from kedro_provenance.parameters import Block
+from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.history.records import FieldValue, ShownEvent, ShownItem, ShownQuestion
 from reclora_kedro.parameters import Count, Real
 
@@ -178,7 +180,8 @@ class PromptBuilder:
 
         Returns:
             Frame with row, use, label, prompt, token_ids, dropped_history (items left out for the budget),
-            shown_history (titles of the others, oldest first) and shown_likes (how many of these were liked).
+            shown_history (titles of the others, oldest first), shown_likes (how many of these were liked) and
+            retitled_ids (tokens of a test prompt with another one's title, null if these exceed the budget).
 
         ValueError is raised where the template does not fit a record, or a question alone exceeds the budget.
         """
@@ -193,8 +196,24 @@ class PromptBuilder:
             "dropped_history": (pl.Int32, dropped),
             "shown_history": (pl.List(pl.String), [[item["title"] for item in history] for history in histories]),
             "shown_likes": (pl.Int32, [sum(item["liked"] for item in history) for history in histories]),
+            "retitled_ids": (pl.List(pl.Int32), self._retitled(records, dropped)),
         }
         return pl.DataFrame([pl.Series(name, values, kind) for name, (kind, values) in columns.items()])
+
+    def _retitled(self, records: Sequence[ShownQuestion], dropped: Sequence[int]) -> list[list[int] | None]:
+        """Return the tokens of test prompts whose targets exchange their titles at random, and nothing else."""
+        test = np.flatnonzero([record["use"] == "test" for record in records])
+        pairs = test[np.stack(permuted_rows(len(test), None, seed=0), axis=1)].tolist()
+        texts = []
+        for own, other in pairs:
+            record = records[own].copy()
+            record["target"] = record["target"].copy()
+            record["target"]["title"] = records[other]["target"]["title"]
+            texts.append(self._render(record, dropped[own]))
+        retitled: list[list[int] | None] = [None] * len(records)
+        for (own, _), ids in zip(pairs, self._encode(texts), strict=True):
+            retitled[own] = ids if len(ids) <= self._budget else None
+        return retitled
 
 
 def require_titles(records: Sequence[ShownQuestion], unknown_title: str, config: PromptConfig) -> None:

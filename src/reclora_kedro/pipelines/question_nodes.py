@@ -81,4 +81,4 @@ def score_questions(
         base_llm, prompt_config, engine, adapter=adapter, gate_inputs=gate_inputs, blend=variant.blend
     )
     scores = score_prompts(model, prompts, gate_inputs, config.tokens_per_batch)
-    return prompts.drop("prompt", "token_ids").with_columns(score=scores)
+    return prompts.drop("prompt", "token_ids", "retitled_ids").with_columns(score=scores)

@@ -7,7 +7,7 @@ from pydantic import Field
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.parameters import Count, EachOnce, Seed
 
-PermutedInput = Literal["user", "item", "history", "rating statistics", "prompt", "gate inputs", "lens logit"]
+PermutedInput = Literal["user", "item", "history", "rating statistics", "title", "prompt", "gate inputs", "lens logit"]
 """Inputs that are permuted: the first four of the lens, the others of an LLM."""
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from reclora_kedro.devices import choose_device
 from reclora_kedro.evaluation.attribution import permuted_rows
+from reclora_kedro.gate_inputs import GateInputs
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.lens.base import History, Lens
 from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader
 from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
 from reclora_kedro.scoring.config import ScoringConfig
 from reclora_kedro.scoring.prompt_scores import score_table
 
@@ -28,13 +29,31 @@ INPUTS = {
 """Parts of a `LensBatch` that are permuted together, by name in reports."""
 
 
+def score_with_permuted(
+    model: AnswerModel, prompts: pl.DataFrame, gate_inputs: GateInputs | None, config: ScoringConfig
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Score the test prompts as they are, and with one input permuted at a time, see `permuted_scores`."""
+    test, retitled = prompt_set(prompts, "test", gate_inputs), None
+    logits = model.all_llm_logits(test, config.tokens_per_batch, "score")
+    if "title" in config.permuted_inputs:
+        exchanged = prompts.with_columns(token_ids="retitled_ids").drop_nulls("token_ids")
+        retitled = prompt_set(exchanged, "test", gate_inputs)
+    scores = score_table(test, model.probabilities(logits, test))
+    return scores, permuted_scores(model, test, logits, config, retitled)
+
+
 def permuted_scores(
-    model: AnswerModel, prompts: PromptSet, llm_logits: np.ndarray, config: ScoringConfig
+    model: AnswerModel,
+    prompts: PromptSet,
+    llm_logits: np.ndarray,
+    config: ScoringConfig,
+    retitled: PromptSet | None = None,
 ) -> pl.DataFrame:
     """Score prompts with one input at a time permuted among the rows.
 
-    `llm_logits`, shape (prompts,), are those of `AnswerModel.all_llm_logits` for the prompts as they are. The frame has
-    row, label, input (prompt; gate inputs and lens logit if the model reads them) and score.
+    `llm_logits`, shape (prompts,), are those of `AnswerModel.all_llm_logits` for the prompts as they are; `retitled`
+    are prompts of these rows whose targets exchanged their titles. The frame has row, label, input (title; prompt; gate
+    inputs and lens logit if the model reads them) and score.
     """
     rows, others = permuted_rows(len(prompts.labels), config.permuted_rows, config.seed)
     # One pass serves two inputs: row i's gate inputs with row j's prompt permute the prompt of i and the inputs of j.
@@ -46,6 +65,9 @@ def permuted_scores(
 
     own, other = prompts.take(rows), prompts.take(others)
     parts = {"prompt": (own, crossed, own)}
+    if retitled is not None:
+        retitled = retitled.take(np.flatnonzero(np.isin(retitled.rows, own.rows)))
+        parts["title"] = (retitled, model.all_llm_logits(retitled, config.tokens_per_batch, "titles"), retitled)
     if model.has_gates:
         parts["gate inputs"] = (other, crossed, other)
     if model.blend != "none" and own.gate_inputs is not None and other.gate_inputs is not None:

@@ -98,9 +98,10 @@ def model_costs(record: Mapping[str, Any], cell: FinishedCell) -> Costs:
     seconds = max(stored_output(cell, name).seconds for name in scoring.outputs)
     rows = load(scores_entry).height if scores_entry else record["rows"]
     if (permuted_entry := f"{model}.permuted_scores") in scoring.outputs:
-        adapter = load(f"params:finetuning.variants.{model}").adapter
-        if adapter_method(adapter.method).has_gates(adapter):  # one pass serves permuted prompts and gate inputs
-            inputs = load(permuted_entry)["input"]
+        inputs = load(permuted_entry)["input"]
+        rows += (inputs == "title").sum()
+        adapter = load(f"params:finetuning.variants.{model}").adapter if log_entry else None  # none: untrained
+        if adapter and adapter_method(adapter.method).has_gates(adapter):  # one pass serves prompts and gate inputs
             rows += max((inputs == name).sum() for name in ("prompt", "gate inputs"))
     log = pl.DataFrame(load(log_entry) if log_entry else None)
     return {

@@ -13,7 +13,8 @@ BASELINES = "params:scoring.baselines"  # by their names, the recipe of a node c
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Make metrics, segments, figures and the report from the stored scores and training logs."""
     training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in names.variants}
-    permuted = {"lens": "lens_permuted_scores"} | {name: f"{name}.permuted_scores" for name in names.variants}
+    of_llms = {name: f"{name}.permuted_scores" for name in ("untrained", *names.variants)}
+    permuted = {"lens": "lens_permuted_scores"} | of_llms
     found = named("candidate_metrics", "candidate_choice") if names.report_reads_choice else {}
     results = named("metrics", "comparisons", "attribution", baselines=BASELINES)
     reports = [f"{name}_report" for name in ("ingestion", "history", "negatives", "training")]

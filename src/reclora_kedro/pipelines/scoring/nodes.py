@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from reclora_kedro.llm.language_model import LanguageModel
 
 
-@reads(config=["tokens_per_batch"])
+@reads(config=["tokens_per_batch", "permuted_inputs", "permuted_rows", "seed"])
 def score_untrained(
     base_llm: LanguageModel,
     prompts: pl.DataFrame,
@@ -31,15 +31,13 @@ def score_untrained(
     prompt_config: PromptConfig,
     config: ScoringConfig,
     engine: EngineConfig,
-) -> pl.DataFrame:
-    """Score the test prompts with the untrained base LLM."""
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Score the test prompts with the untrained base LLM, and with one input permuted at a time."""
     from reclora_kedro.llm.answer_model import answering_model
-    from reclora_kedro.llm.prompt_set import prompt_set
-    from reclora_kedro.scoring.prompt_scores import score_table
+    from reclora_kedro.scoring.permutation import score_with_permuted
 
     model = replace(answering_model(base_llm, prompt_config, engine), finished=finished_shards)
-    test = prompt_set(prompts, "test")
-    return score_table(test, model.scores(test, config.tokens_per_batch, "score"))
+    return score_with_permuted(model, prompts, None, config)
 
 
 @reads(config=["permuted_inputs", "permuted_rows", "seed"])
@@ -68,14 +66,8 @@ def score_adapter(
     """Score the test prompts with one variant's adapter, and with one input permuted at a time."""
     from reclora_kedro.lens.states import gate_inputs
     from reclora_kedro.llm.answer_model import answering_model
-    from reclora_kedro.llm.prompt_set import prompt_set
-    from reclora_kedro.scoring.permutation import permuted_scores
-    from reclora_kedro.scoring.prompt_scores import score_table
+    from reclora_kedro.scoring.permutation import score_with_permuted
 
     read = gate_inputs(states, variant.gate_input)
-    test = prompt_set(prompts, "test", read)
     model = answering_model(base_llm, prompt_config, engine, adapter=adapter, gate_inputs=read, blend=variant.blend)
-    model = replace(model, finished=finished_shards)
-    logits = model.all_llm_logits(test, config.tokens_per_batch, "score")
-    scored = score_table(test, model.probabilities(logits, test))
-    return scored, permuted_scores(model, test, logits, config)
+    return score_with_permuted(replace(model, finished=finished_shards), prompts, read, config)

@@ -20,7 +20,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
         node(
             nodes.score_untrained,
             ["base_llm", read_untrained, "untrained.finished_shards", "params:prompt", *settings],
-            "untrained_scores",
+            ["untrained_scores", "untrained.permuted_scores"],
             tags=["gpu"],
         ),
         *(
