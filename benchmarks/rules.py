@@ -34,7 +34,7 @@ from reclora_kedro.history.taken_items import draw_positives
 from reclora_kedro.recommendation.delivery import Delivery
 from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.recommendation.list_metrics import Catalogue
-from reclora_kedro.recommendation.ranking_metrics import compute_ranking_metrics
+from reclora_kedro.recommendation.ranking_metrics import RankingRow, compute_ranking_metrics
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.rules import ListRequest
 from reclora_kedro.terminal import show, text_table
@@ -141,7 +141,7 @@ def compare(recommender: Recommender, users: Sequence[Any], sets: Sequence[Seque
         start = process_time()
         lists = recommender.recommend(users, n=N, rules=rules)
         milliseconds.append(1000 * (process_time() - start) / len(users))
-        told = [str(rule) for rule in ListRequest(rules=rules).rules or ()]
+        told = [str(rule) for rule in ListRequest.model_validate({"rules": rules}).rules or ()]
         for place, (user, scores) in enumerate(zip(users, order(ids), strict=True)):
             of_quotas = {number: list(orders[place]) for number, orders in counting.items()}
             listed = expected_list(list(scores), of_quotas, rules, rows, N)
@@ -180,7 +180,7 @@ def cost_of_requests(recommender: Recommender, sets: Sequence[Sequence[Mapping[s
     return [*records, {"request": "similar_items", "milliseconds": milliseconds(recommender.similar_items, items)}]
 
 
-def price_in_accuracy(recommender: Recommender, likes: int) -> list[dict[str, Any]]:
+def price_in_accuracy(recommender: Recommender, likes: int) -> list[RankingRow]:
     """Return the metrics of the chosen method on validation likes, without rules and under two of them."""
     log, config = recommender.log, recommender.config
     training, drawn = Training.from_split(log), draw_positives(log, "validation", likes, config.seed)
@@ -192,7 +192,11 @@ def price_in_accuracy(recommender: Recommender, likes: int) -> list[dict[str, An
     }
     ranks = [
         rank_likes(
-            {name: fitted.with_rules(ListRequest(rules=own).rules).list_maker(recommender.choice.kind)},
+            {
+                name: fitted.with_rules(ListRequest.model_validate({"rules": own}).rules).list_maker(
+                    recommender.choice.kind
+                )
+            },
             fitted.moments(drawn),
             drawn,
             N,
@@ -228,7 +232,7 @@ def main() -> None:
         )
         frequent, rare = groups["group"].to_list(), groups.filter(pl.col("count") >= 5)["group"][-1]
         pins = random.choice(log.items["item_id"], 3, replace=False).tolist()
-        sets, lines = sets_of_rules(*frequent[:2], rare, pins), []
+        sets, lines = sets_of_rules(frequent[0], frequent[1], rare, pins), []
         for kind in dict.fromkeys((*recommender.sources, "fusion", recommender.choice.kind)):
             choice = recommender.choice.model_copy(update={"kind": kind})
             compared = compare(replace(recommender, choice=choice), users, sets)

@@ -205,7 +205,10 @@ def test_an_event_that_weighs_nothing_is_no_like_of_the_log_and_of_its_samples(k
     assert told["rows"] == cleaned["label"].sum() < (raw["rating"] >= 4).sum()
     assert told["rule"].startswith("label 1: rating >= 4, unless 0 in count; ")
     log, _ = log_of(raw, config)
-    assert log.samples["label"].sum() < log_of(raw.with_columns(raw=pl.lit(VALUES[kind][2])), config)[0].samples["label"].sum()
+    assert (
+        log.samples["label"].sum()
+        < log_of(raw.with_columns(raw=pl.lit(VALUES[kind][2])), config)[0].samples["label"].sum()
+    )
 
 
 def test_a_user_counts_by_the_weightiest_like_so_far():
