@@ -108,7 +108,6 @@ class Compared(NamedTuple):
 
     lists: int
     different: list[str]
-    milliseconds: list[float]  # per request, of each set
 
 
 def compare(recommender: Recommender, users: Sequence[Any], sets: Sequence[Sequence[Mapping[str, Any]]]) -> Compared:
@@ -131,16 +130,14 @@ def compare(recommender: Recommender, users: Sequence[Any], sets: Sequence[Seque
             ]
         return orders[key]
 
-    different, milliseconds = list[str](), list[float]()
+    different = list[str]()
     for rules in sets:
         ids = [item for item, row in rows.items() if may_be_listed(row, rules)]
         quotas = {number: rule["quota"] for number, rule in enumerate(rules) if "quota" in rule}
         counting = {
             number: order([item for item in ids if suits(rows[item], quota)]) for number, quota in quotas.items()
         }
-        start = process_time()
         lists = recommender.recommend(users, n=N, rules=rules)
-        milliseconds.append(1000 * (process_time() - start) / len(users))
         told = [str(rule) for rule in ListRequest.model_validate({"rules": rules}).rules or ()]
         for place, (user, scores) in enumerate(zip(users, order(ids), strict=True)):
             of_quotas = {number: list(orders[place]) for number, orders in counting.items()}
@@ -153,7 +150,7 @@ def compare(recommender: Recommender, users: Sequence[Any], sets: Sequence[Seque
             own = own.with_columns(rule=pl.col("rule") if "rule" in own.columns else pl.lit(None))
             if own.select("item_id", "score", "rule").rows() != expected:
                 different.append(f"user {user}, {', '.join(told)}")
-    return Compared(len(sets) * len(users), different, milliseconds)
+    return Compared(len(sets) * len(users), different)
 
 
 def milliseconds(work: Callable[[Any], Any], arguments: Iterable[Any]) -> float:
@@ -190,19 +187,10 @@ def price_in_accuracy(recommender: Recommender, likes: int) -> list[RankingRow]:
         "at most three items of a genre": ({"at_most": "genres", "items": 3},),
         "one documentary": ({"quota": {"genres": ["Documentary"]}},),
     }
-    ranks = [
-        rank_likes(
-            {
-                name: fitted.with_rules(ListRequest.model_validate({"rules": own}).rules).list_maker(
-                    recommender.choice.kind
-                )
-            },
-            fitted.moments(drawn),
-            drawn,
-            N,
-        )
-        for name, own in rules.items()
-    ]
+    moments, kind, ranks = fitted.moments(drawn), recommender.choice.kind, list[pl.DataFrame]()
+    for name, own in rules.items():
+        ruled = fitted.with_rules(ListRequest.model_validate({"rules": own}).rules)
+        ranks.append(rank_likes({name: ruled.list_maker(kind)}, moments, drawn, N))
     bootstrap = Bootstrap(confidence=0.95, seed=0)
     return compute_ranking_metrics(pl.concat(ranks), [*rules], Catalogue.from_log(log), (N,), bootstrap)
 
@@ -218,18 +206,10 @@ def main() -> None:
         name = tables if tables == MOVIELENS else Path(tables.split(",")[0]).parent.name
         recommender = fitted(tables)
         log, random = recommender.log, np.random.default_rng(0)
-        users = [
-            *random.choice(log.users["user_id"], min(arguments.users, log.users.height), replace=False).tolist(),
-            NOBODY,
-        ]
-        groups = (
-            log.items["group"]
-            .drop_nulls()
-            .str.split(",")
-            .explode(empty_as_null=False)
-            .str.strip_chars()
-            .value_counts(sort=True)
-        )
+        drawn = random.choice(log.users["user_id"], min(arguments.users, log.users.height), replace=False)
+        users = [*drawn.tolist(), NOBODY]
+        words = log.items["group"].drop_nulls().str.split(",").explode(empty_as_null=False)
+        groups = words.str.strip_chars().value_counts(sort=True)
         frequent, rare = groups["group"].to_list(), groups.filter(pl.col("count") >= 5)["group"][-1]
         pins = random.choice(log.items["item_id"], 3, replace=False).tolist()
         sets, lines = sets_of_rules(frequent[0], frequent[1], rare, pins), []
@@ -237,20 +217,11 @@ def main() -> None:
             choice = recommender.choice.model_copy(update={"kind": kind})
             compared = compare(replace(recommender, choice=choice), users, sets)
             lines.append({"method": kind, "lists": compared.lists, "different": len(compared.different)})
-            total, different = (
-                total + compared.lists,
-                [*different, *(f"{name}, {kind}, {each}" for each in compared.different)],
-            )
+            total += compared.lists
+            different += [f"{name}, {kind}, {each}" for each in compared.different]
         show(text_table(f"{name}: twenty sets of rules", lines, {"method": (str, "method")}, OF_LENGTH))
-        cost = cost_of_requests(recommender, sets)
-        show(
-            text_table(
-                f"{name}: CPU time of a request, by {recommender.choice.name}",
-                cost,
-                {"request": (str, "request")},
-                IN_TIME,
-            )
-        )
+        title = f"{name}: CPU time of a request, by {recommender.choice.name}"
+        show(text_table(title, cost_of_requests(recommender, sets), {"request": (str, "request")}, IN_TIME))
         if tables == MOVIELENS:
             records = price_in_accuracy(recommender, arguments.likes)
             title = f"{name}: {records[0]['rows']:,} validation likes by {recommender.choice.name}"

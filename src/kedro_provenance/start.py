@@ -104,9 +104,8 @@ def require_datasets(run: Run) -> None:
         except DatasetError as error:
             lines = str(error).strip().removeprefix(f"An exception occurred when parsing config for dataset '{name}':")
             text = " ".join(lines.split())
-            if missing := re.match(
-                "No module named '([a-z0-9_]+)", text
-            ):  # Kedro's text names the packages of all datasets
+            # Kedro's own text goes on with how the packages of all of its datasets are installed.
+            if missing := re.match(r"No module named '(\w+)", text):
                 text = f"its dataset needs a package that is not installed: `pip install {missing[1]}`"
             faults.append(f"{name}: {text}")
     advice = f"Correct them in conf/{run.env or 'base'}/ or conf/base/."

@@ -311,19 +311,19 @@ class Recommender(FittedRecommender):
         for name, of_pairs in zip(("users", "items"), pairs, strict=True):
             if len(unknown := of_pairs.filter(pl.col("index").is_null())["given"].unique(maintain_order=True)):
                 logger.warning("%s has %d unknown ids, without scores: %s.", name, len(unknown), names(unknown))
-        user, item = (each["index"].to_numpy() for each in pairs)
-        known_pairs = np.flatnonzero(~np.isnan(user.astype(float)) & ~np.isnan(item.astype(float)))
-        known, row = np.unique(user[known_pairs].astype(np.int64), return_inverse=True)
-        scores, wanted = np.full(len(user), np.nan), item[known_pairs].astype(np.int64)
+        known_pairs = (pairs[0]["index"].is_not_null() & pairs[1]["index"].is_not_null()).arg_true()
+        user, wanted = (each["index"].gather(known_pairs).to_numpy() for each in pairs)
+        known, row = np.unique(user, return_inverse=True)
+        scores = np.full(pairs[0].height, np.nan)
         delivery = Delivery(recommender=self, limit=self.log.items.height, repeat=repeat)
         for start in range(0, len(known), MOMENTS_AT_ONCE):
-            asked = self.log.users["user_id"][known[start : start + MOMENTS_AT_ONCE]].to_frame()
-            moments = delivery.moments(asked.with_columns(user_index=pl.Series(known[start:][: asked.height])))
-            lists = self.best_lists(moments, delivery.limit)
-            here = (row >= start) & (row < start + asked.height)
+            indices = known[start : start + MOMENTS_AT_ONCE]
+            asked = self.log.users["user_id"].gather(indices).to_frame().with_columns(user_index=pl.Series(indices))
+            lists = self.best_lists(delivery.moments(asked), delivery.limit)
+            here = (row >= start) & (row < start + len(indices))
             place = np.argmax(lists.items[row[here] - start] == wanted[here, None], axis=1)
             is_listed = lists.items[row[here] - start, place] == wanted[here]
-            scores[known_pairs[here]] = np.where(is_listed, lists.scores[row[here] - start, place], np.nan)
+            scores[known_pairs.to_numpy()[here]] = np.where(is_listed, lists.scores[row[here] - start, place], np.nan)
         ids = pairs[0].select(user_id="id").with_columns(item_id=pairs[1]["id"])
         return ids.with_columns(score=pl.Series(scores).fill_nan(None))
 

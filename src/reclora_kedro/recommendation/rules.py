@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import numpy as np
 import polars as pl
@@ -197,9 +197,9 @@ class Ruled:
     @cached_property
     def _pins(self) -> list[tuple[int, int, int]]:
         """Place from 0, item and rule of the pins, as they are inserted: of one place, the first rule's comes last."""
-        ids = self.items["item_id"].cast(pl.String)
+        ids = self.items["item_id"].cast(pl.String)  # `check_rules` has found each pin among them
         pins = ((number, rule) for number, rule in enumerate(self.rules) if rule.pin is not None)
-        placed = [(rule.place - 1, ids.index_of(str(rule.pin)) or 0, number) for number, rule in pins]
+        placed = [(rule.place - 1, cast(int, ids.index_of(str(rule.pin))), number) for number, rule in pins]
         return sorted(placed, key=lambda pin: (pin[0], -pin[2]))
 
     @cached_property
