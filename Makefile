@@ -133,7 +133,7 @@ bench-kedro: $(READY)  ## the plug-in in five projects that know nothing of it, 
 
 lock: $(BIN)/uv  ## compile requirements.lock from what both distributions need
 	echo reclora-kedro | $(BIN)/uv pip compile pyproject.toml src/reclora_extras/pyproject.toml --excludes /dev/stdin --group dev --extra arrow --extra black-box --extra database --extra demo --extra docs --extra figures --extra large --extra llm --extra mcp \
-		--extra mlflow --extra postgres --extra pretraining --extra privacy --extra ray --extra s3 --extra search --extra viz --universal --generate-hashes --no-emit-index-url --no-header --quiet \
+		--extra mlflow --extra postgres --extra privacy --extra ray --extra s3 --extra search --extra viz --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--output-file requirements.lock
 
 wheel:  ## the package to install, in dist/; sets nothing up

@@ -3,43 +3,14 @@
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.extensions import Registry
-from reclora_kedro.parameters import Count, CountOrZero, LearningRate, NonNegative, Seed, Share
+from reclora_kedro.parameters import Count, CountOrZero, LearningRate, Seed, Share
 
 STEPS = Registry("reclora_extras.base_models.steps")
 """Modules for the values of ``base_model.steps``, each with one subclass of `reclora_extras.base_models.steps.Step`."""
-
-
-class StageConfig(Block):
-    """One stage of pretraining: tokens to learn from, and which share of them each source of texts has."""
-
-    tokens: Count
-    shares: Annotated[dict[str, NonNegative], Field(min_length=1)]
-
-    @field_validator("shares")
-    @classmethod
-    def _not_all_zero(cls, shares: dict[str, float]) -> dict[str, float]:
-        if not sum(shares.values()):
-            raise ValueError(f"shares of {', '.join(shares)} are all 0: give a source of texts a share above 0")
-        return shares
-
-
-class CorpusConfig(Block):
-    """Texts to pretrain an LLM on."""
-
-    # A few sentences per text, as descriptions of items have, that fit in the tokens read of each.
-    events_per_text: ClassVar[int] = 10  # of a user's history
-    max_tokens: ClassVar[int] = 256
-    candidates_per_text: ClassVar[int] = 2  # drawn for each kept one, as filters drop some
-
-    selection: Literal["uniform", "quality"]
-    held_out_items: Annotated[Share, Field(gt=0)]
-    max_texts: Count
-    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] | None
-    general: str | None
 
 
 class TuningConfig(Block):
@@ -92,7 +63,6 @@ class DistillConfig(Block):
 
 
 def _not_twice_in_a_row(steps: tuple[str, ...]) -> tuple[str, ...]:
-    # A step may come again after another one, as pretraining does after pruning.
     for step, following in pairwise(steps):
         if step == following:
             raise ValueError(f"names {step} twice in a row: name it once, and raise its own settings instead")
@@ -110,8 +80,6 @@ class BaseModelConfig(Block):
     variant: str | None
     tokens_per_batch: Resource[Count]
     seed: Seed
-    corpus: CorpusConfig
-    pretrain: TuningConfig
     prune: PruneConfig
     drop_layers: DropLayersConfig
     recovery: TuningConfig

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,6 @@ def prepare_llm(
     base_llm: LanguageModel,
     log_without_embeddings: InteractionLog,
     prompts: pl.DataFrame,
-    further_texts: Mapping[str, Callable[[], str]],
     config: BaseModelConfig,
     prompt_config: PromptConfig,
     adapter: str | None = None,
@@ -42,16 +40,14 @@ def prepare_llm(
     If a step distills, an adapter that reads this node's data is the teacher.
     """
     from reclora_extras.base_models import preparing
-    from reclora_extras.base_models.corpus import tell_corpus
     from reclora_kedro.llm.answer_model import answering_model
     from reclora_kedro.llm.prompt_set import prompt_set
 
     few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))
-    further = {name: load() for name, load in further_texts.items()}
-    corpus = tell_corpus(log_without_embeddings, config.corpus, prompt_config, config.seed, further)
+    descriptions = preparing.draw_descriptions(log_without_embeddings, config.seed)
     answers = prompt_format(base_llm.tokenizer, prompt_config)
     teacher = cache(partial(answering_model, base_llm, prompt_config, adapter=adapter, gate_inputs=read))
-    material = Material(corpus, few_shot, validation, answers, teacher)
+    material = Material(descriptions, few_shot, validation, answers, teacher)
     llm, measured, scores = preparing.prepare(base_llm, material, config)
     of_rows = prompts.select("row", "label", user="user_index")
     return llm, measured, scores.join(of_rows, on="row", maintain_order="left")
@@ -61,7 +57,6 @@ def distill_llm(
     base_llm: LanguageModel,
     log_without_embeddings: InteractionLog,
     prompts: pl.DataFrame,
-    further_texts: Mapping[str, Callable[[], str]],
     config: BaseModelConfig,
     prompt_config: PromptConfig,
     learning_states: dict[str, Tensor],
@@ -75,7 +70,7 @@ def distill_llm(
     from reclora_kedro.lens.states import gate_inputs
 
     read = gate_inputs(learning_states, variant.gate_input)
-    return prepare_llm(base_llm, log_without_embeddings, prompts, further_texts, config, prompt_config, adapter, read)
+    return prepare_llm(base_llm, log_without_embeddings, prompts, config, prompt_config, adapter, read)
 
 
 def report_base_model(base_model_steps: Records, base_model_scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:
@@ -97,7 +92,7 @@ def report_base_model(base_model_steps: Records, base_model_scores: pl.DataFrame
 
 
 def base_model_tables(base_model_report: Records) -> Group:
-    """A base LLM as it came and after each step: its size and speed, its AUC, and what stages of pretraining left."""
+    """A base LLM as it came and after each step: its size and speed, and its AUC."""
     step, level = {"step": (str, "step")}, formats.level(base_model_report[0]["confidence"])
     size = {
         "parameters": (formats.count, "parameters"),
@@ -108,11 +103,4 @@ def base_model_tables(base_model_report: Records) -> Group:
     less = (formats.signed_estimate, "auc_difference", "difference_low", "difference_high")
     auc = {"AUC": (AUC.estimate, "auc", "auc_low", "auc_high"), f"less that of {base_model_report[0]['step']}": less}
     title = f"AUC on validation rows ({level} intervals)"
-    tables = [text_table("Base LLM", base_model_report, step, size), text_table(title, base_model_report, step, auc)]
-    if stages := [stage for record in base_model_report for stage in record["account"].get("stages", ())]:
-        read = {name: (formats.count, name) for name in ("texts", "tokens")}
-        left = {"perplexity": ("{:.2f}".format, "perplexity")}
-        if "general_perplexity" in stages[0]:
-            left["of general texts"] = ("{:.2f}".format, "general_perplexity")
-        tables.append(text_table("Stages of pretraining", stages, {"stage": (str, "stage")}, read | left))
-    return Group(*tables)
+    return Group(text_table("Base LLM", base_model_report, step, size), text_table(title, base_model_report, step, auc))

@@ -1,4 +1,4 @@
-"""Pretrain, prune and distill the base LLM before adapters are trained; on request."""
+"""Prune and distill the base LLM before adapters are trained; on request."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +25,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
         "base_model",
         node(
             nodes.distill_llm if teacher else nodes.prepare_llm,
-            ["base_llm", "log_without_embeddings", prompts, "further_texts", *params("base_model", "prompt"), *read],
+            ["base_llm", "log_without_embeddings", prompts, *params("base_model", "prompt"), *read],
             ["prepared_llm", "base_model_steps", "base_model_scores"],
             name="prepare_llm",
             tags=["gpu"],
@@ -53,16 +53,10 @@ def teaching_variant(names: PipelineNames) -> str | None:
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
-    """Yield checks of the steps, without loading the base LLM's weights, and of the texts of a stored log."""
+    """Yield a check of the steps, without loading the base LLM's weights."""
     if {"base_llm", "params:base_model"} <= pipeline.inputs():
         from reclora_extras.base_models.preparing import require_steps
 
         base_llm: Any = catalog.get("base_llm")
         if hasattr(base_llm, "outline"):
             yield lambda: require_steps(base_llm.outline(), catalog.load("params:base_model"))
-    if {"log_without_embeddings", "params:base_model"} <= pipeline.inputs():
-        from reclora_extras.base_models.corpus import held_out_items, require_sources
-
-        corpus = catalog.load("params:base_model").corpus
-        yield lambda: held_out_items(catalog.load("log_without_embeddings"), corpus)
-        yield lambda: require_sources(corpus, catalog.load("further_texts"))

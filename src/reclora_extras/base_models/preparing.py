@@ -1,5 +1,6 @@
 """Prepare a base LLM by steps, and measure it before and after each."""
 
+import math
 import time
 from typing import Any
 
@@ -8,12 +9,17 @@ import polars as pl
 from scipy.special import expit
 
 from reclora_extras.base_models.config import BaseModelConfig
-from reclora_extras.base_models.corpus import perplexities
 from reclora_extras.base_models.steps import AS_IT_CAME, Material, load_step
-from reclora_extras.base_models.tuning import answering
+from reclora_extras.base_models.tuning import answering, losses_of_texts
 from reclora_kedro.evaluation.records import Records
+from reclora_kedro.history.fields import describe_items
+from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import plain_ids
+
+DESCRIBED = 0.1  # share of the items whose descriptions measure perplexity
+MAX_TOKENS = 256  # tokens read of each description
 
 
 def prepare(
@@ -57,14 +63,28 @@ def require_steps(llm: LanguageModel, config: BaseModelConfig) -> None:
 def measure(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[dict[str, Any], np.ndarray]:
     """Return parameters, perplexity and milliseconds_per_row of an LLM, and its logits of a like, (prompts,).
 
-    For perplexity see `perplexities`; milliseconds and logits are of answers to the validation prompts, without an
-    adapter.
+    Milliseconds and logits are of answers to the validation prompts, without an adapter.
     """
     model, prompts = AnswerModel(llm, material.answers), material.validation
     logits, milliseconds = answering(model, prompts, config.tokens_per_batch)
     measured = {
         "parameters": sum(weight.numel() for weight in llm.model.parameters()),
-        **perplexities(llm, material.corpus, config.corpus.max_tokens, config.tokens_per_batch),
+        "perplexity": perplexity(llm, material.descriptions, config.tokens_per_batch),
         "milliseconds_per_row": milliseconds,
     }
     return measured, logits
+
+
+def draw_descriptions(log: InteractionLog, seed: int) -> list[str]:
+    """Return the descriptions of some items of the training split, drawn uniformly."""
+    items = np.unique(log.sequences.item_index[log.training_events()])
+    drawn = np.random.default_rng(seed).permutation(items)[: max(1, round(DESCRIBED * len(items)))]
+    return describe_items(log.items[np.sort(drawn)])
+
+
+def perplexity(llm: LanguageModel, texts: list[str], tokens_per_batch: int) -> float:
+    """Return the LLM's perplexity of texts: exp of the mean loss of their tokens after the first."""
+    token_ids = plain_ids(llm.tokenizer, texts, MAX_TOKENS)
+    predicted = np.array([max(0, len(ids) - 1) for ids in token_ids])
+    losses = losses_of_texts(llm, token_ids, tokens_per_batch)
+    return math.exp(min(100, (losses * predicted).sum() / max(1, predicted.sum())))

@@ -12,12 +12,12 @@ from reclora_extras.base_models.config import BaseModelConfig, PruneConfig
 OWN = {name: block for name, block in PARAMETERS.items() if not (name in DEFAULTS or name.startswith("_"))}
 ALARMS = {f"monitoring.alarms.{name}" for name in ("auc_fall", "calibration", "hit_rate_fall", "psi")}
 OWN_NULLABLE = {"black_box.rows", "black_box.search.rows", *ALARMS, "base_model.recovery.lora_rank"}
-OWN_SHARES = {f"base_model.{name}" for name in ("quality.drop_perplexing", "corpus.held_out_items", "prune.ratio")}
+OWN_SHARES = {f"base_model.{name}" for name in ("prune.ratio",)}
 REAL = [(f"monitoring.{name}_days", 2**32) for name in ("reference", "period")]  # written as whole numbers
 OBJECTIVE = "finetuning.variants.reclora.training.objective"
 MORE = [
     ("black_box.hints", {"template": None, "honest": [True]}, "hints names no template"),
-    ("base_model.steps", ["quantise"], "choose one of distill, drop_layers, pretrain, prune"),
+    ("base_model.steps", ["quantise"], "choose one of distill, drop_layers, prune"),
     (OBJECTIVE, {"kind": "preference", "references": []}, "at least 1 item"),
     (OBJECTIVE, {"kind": "preference", "references": ["lens", "lens"]}, "names lens twice"),
     (OBJECTIVE, {"kind": "preference", "max_day_apart": 3}, "max_day_apart is no parameter. The nearest one is max_d"),

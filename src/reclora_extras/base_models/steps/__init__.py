@@ -10,20 +10,19 @@ from reclora_extras.base_models.config import STEPS, BaseModelConfig
 from reclora_kedro.llm.prompts import PromptFormat
 
 if TYPE_CHECKING:
-    from reclora_extras.base_models.corpus import Corpus
     from reclora_kedro.llm.answer_model import AnswerModel
     from reclora_kedro.llm.language_model import LanguageModel
     from reclora_kedro.llm.prompt_set import PromptSet
 
 AS_IT_CAME = "as it came"  # the step of a report before any was taken
-Account = dict[str, Any]  # numbers that a step reports, by name, and those of its stages
+Account = dict[str, Any]  # numbers that a step reports, by name
 
 
 @dataclass(frozen=True)
 class Material:
     """Data that steps learn from and are measured by."""
 
-    corpus: Corpus  # texts of the training split
+    descriptions: list[str]  # texts of some items, whose perplexity is measured
     few_shot: PromptSet  # prompts of the training split, to calibrate, recover and distill by
     validation: PromptSet  # prompts of the validation split
     answers: PromptFormat  # tokens of the two answers

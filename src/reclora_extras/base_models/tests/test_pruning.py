@@ -10,7 +10,6 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from reclora_extras.base_models.config import DropLayersConfig, PruneConfig
-from reclora_extras.base_models.corpus import Corpus
 from reclora_extras.base_models.preparing import require_steps
 from reclora_extras.base_models.pruning import (
     ARCHITECTURES,
@@ -171,7 +170,7 @@ def test_a_pruned_llm_recovers_and_is_an_ordinary_folder_of_transformers(tiny_ll
     recovery = tuning(epochs=3, lora_rank=2)
     settings = config(recovery=recovery)
     prompts = some_prompts()
-    pruned, account = Prune.take(tiny_llm, Material(Corpus({}, []), prompts, prompts, ANSWERS), settings)
+    pruned, account = Prune.take(tiny_llm, Material([], prompts, prompts, ANSWERS), settings)
     assert account["last_loss"] < account["first_loss"] - 0.1
     pruned.save(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)

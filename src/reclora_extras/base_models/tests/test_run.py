@@ -16,7 +16,6 @@ from reclora_kedro.terminal import show
 
 SIZES = {
     "variant": "reclora",
-    "corpus": {"max_texts": 20},
     "prune": {"ratio": 0.5},
     "drop_layers": {"layers": 1},
     "distill": {"layers": 1},
@@ -37,7 +36,7 @@ def test_steps_that_the_llm_has_too_few_layers_for_are_refused_before_anything_i
 
 
 def test_each_step_is_measured_and_the_prepared_llm_is_one_line_of_configuration(finished_run, capsys):
-    steps = {"base_model": {"steps": ["pretrain", "prune", "distill", "pretrain", "distill"]}}
+    steps = {"base_model": {"steps": ["prune", "distill", "prune", "distill"]}}
     catalog = kedro_run(finished_run.project, steps, pipeline_names=["base_model"])
     report = catalog.load("base_model_report")
     assert [record["step"] for record in report] == ["as it came", *steps["base_model"]["steps"]]
@@ -48,12 +47,10 @@ def test_each_step_is_measured_and_the_prepared_llm_is_one_line_of_configuration
     ]
     scores = catalog.load("base_model_scores").filter(model="as it came")
     assert report[0]["auc"] == pytest.approx(roc_auc_score(scores["label"], scores["score"]))
-    came, pretrained, pruned, distilled, again, twice = report
+    came, pruned, distilled, again, twice = report
     assert twice["account"]["teacher_auc"] == distilled["account"]["teacher_auc"]
-    assert pretrained["perplexity"] < came["perplexity"] < math.inf
-    assert came["parameters"] == pretrained["parameters"] > pruned["parameters"] > distilled["parameters"]
-    assert distilled["parameters"] == again["parameters"]
-    assert pretrained["account"]["told"] > pretrained["account"]["texts"] == 20
+    assert 1 < came["perplexity"] < math.inf
+    assert came["parameters"] > pruned["parameters"] > distilled["parameters"] > again["parameters"]
     assert {"teacher_auc", "teacher_milliseconds_per_row"} < distilled["account"].keys()
     folder = finished_run.project / catalog.load("prepared_llm")
     loaded, ours = (

@@ -7,7 +7,6 @@ import numpy as np
 from random_llama import random_llama
 from reclora_extras.base_models.config import (
     BaseModelConfig,
-    CorpusConfig,
     DistillConfig,
     DropLayersConfig,
     PruneConfig,
@@ -26,11 +25,7 @@ def tuning(**settings):
 
 def config(**blocks):
     settings = {
-        "steps": ["pretrain"], "variant": "shared_lora", "tokens_per_batch": TOKENS, "seed": 0,
-        "corpus": CorpusConfig(
-            selection="quality", held_out_items=0.3, max_texts=99, stages=None, general=None,
-        ),
-        "pretrain": tuning(),
+        "steps": ["prune"], "variant": "shared_lora", "tokens_per_batch": TOKENS, "seed": 0,
         "prune": PruneConfig(ratio=0.5, importance="taylor"),
         "drop_layers": DropLayersConfig(layers=2, importance="taylor"),
         "recovery": tuning(epochs=0),
