@@ -6,12 +6,9 @@ import pytest
 import torch
 
 from few_rows import adapter_weights, gates_decide, training_config, with_new_adapter
-from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.finetuning.config import AdapterContinuationConfig
 from reclora_kedro.optimization import copy_of
-from reclora_kedro.update import adapters
 from reclora_kedro.update.adapters import update_adapter, update_questions
-from reclora_kedro.update.config import PromotionConfig
 from reclora_kedro.update.promotion import Decision
 
 USES = {"few_shot": 64, "replay": 32, "validation": 64, "test": 60}
@@ -32,28 +29,23 @@ def learned_rows():
 
 
 @pytest.mark.parametrize("chosen", ["champion", "challenger"])
-def test_the_weights_that_stay_are_those_that_were_chosen(tiny_model, monkeypatch, chosen):
-    monkeypatch.setattr(
-        adapters,
-        "decide",
-        lambda rows, *_: Decision.undecided(rows, "for a test").model_copy(update={"chosen": chosen}),
-    )
+def test_the_weights_that_stay_are_those_that_were_chosen(tiny_model, chosen):
+    class Promotion:
+        def decide(self, rows, *_):
+            return Decision.undecided(rows, "for a test").model_copy(update={"chosen": chosen})
+
     training = training_config(epochs=4, rows_per_validation=64)
     model = with_new_adapter(tiny_model, gates_decide(32, seed=2))
     model.model.requires_grad_(False)
     start = copy_of(adapter_weights(model.model))
     prompts, gate_inputs = learned_rows()
-    settings = (
-        PromotionConfig(margin=0.01, half_life_days=30),
-        Bootstrap(confidence=0.9, seed=0).model_copy(update={"samples": 100}),
-    )
-    log, decision = update_adapter(model, prompts, gate_inputs, CONFIG, training, *settings)
+    log, decision = update_adapter(model, prompts, gate_inputs, CONFIG, training, Promotion())
     assert decision.rows == USES["test"]
     assert log["rows"].max() == 4 * 64  # the new ones, in each epoch
     same = [torch.equal(weights, start[name]) for name, weights in adapter_weights(model.model).items()]
     assert all(same) == (chosen == "champion")
     few = prompts.filter(pl.col("use") != "validation")
-    log, decision = update_adapter(model, few, gate_inputs, CONFIG, training, *settings)
+    log, decision = update_adapter(model, few, gate_inputs, CONFIG, training, Promotion())
     assert (log.height, decision.chosen) == (0, "champion")
 
 

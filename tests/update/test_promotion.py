@@ -8,11 +8,11 @@ import pytest
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.update.config import PromotionConfig
-from reclora_kedro.update.promotion import decide, decide_among_three, rolled_back
+from reclora_kedro.update.promotion import Promotion, rolled_back
 
 YEAR = 365 * 86_400
 BOOTSTRAP = Bootstrap(confidence=0.95, seed=0).model_copy(update={"samples": 200})
-CONFIG = PromotionConfig(margin=0.02, half_life_days=30)
+PROMOTION = Promotion(PromotionConfig(margin=0.02, half_life_days=30), BOOTSTRAP)
 
 
 def newest_rows(users=100, rows=2000, seed=0):
@@ -27,7 +27,7 @@ def test_a_challenger_that_is_not_worse_takes_the_place(noise, chosen):
     rows, scores = newest_rows()
     current = scores(1.0)
     challenger = current + 1e-9 if noise == 1.01 else scores(noise)
-    decision = decide(rows, current, challenger, CONFIG, BOOTSTRAP)
+    decision = PROMOTION.decide(rows, current, challenger)
     assert decision.chosen == chosen
     assert decision.lower_bound <= decision.difference
     assert decision.difference == pytest.approx(decision.challenger_auc - decision.champion_auc)
@@ -35,16 +35,16 @@ def test_a_challenger_that_is_not_worse_takes_the_place(noise, chosen):
 
 def test_a_difference_that_few_rows_leave_open_keeps_the_current_model():
     rows, scores = newest_rows(users=8, rows=24)
-    decision = decide(rows, scores(1.0), scores(1.0), CONFIG, BOOTSTRAP)
+    decision = PROMOTION.decide(rows, scores(1.0), scores(1.0))
     assert (decision.chosen, decision.rows) == ("champion", 24)
-    assert decision.lower_bound < -CONFIG.margin
+    assert decision.lower_bound < -PROMOTION.config.margin
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2])
 def test_what_cannot_be_measured_keeps_the_current_model(kept):
     rows, scores = newest_rows()
     alike = rows.filter(label=1).head(kept)
-    decision = decide(alike, scores(1.0)[:kept], scores(1.0)[:kept], CONFIG, BOOTSTRAP)
+    decision = PROMOTION.decide(alike, scores(1.0)[:kept], scores(1.0)[:kept])
     assert decision.chosen == "champion"
     assert "too few" in decision.reason
     assert decision.champion_auc is None
@@ -53,7 +53,7 @@ def test_what_cannot_be_measured_keeps_the_current_model(kept):
 def test_a_challenger_that_learned_nothing_is_the_current_model():
     rows, scores = newest_rows()
     current = scores(1.0)
-    assert decide(rows, current, current, CONFIG, BOOTSTRAP).chosen == "champion"
+    assert PROMOTION.decide(rows, current, current).chosen == "champion"
 
 
 def test_a_challenger_that_is_worse_on_older_rows_or_than_the_first_model_stays_out():
@@ -64,7 +64,7 @@ def test_a_challenger_that_is_worse_on_older_rows_or_than_the_first_model_stays_
 
     def chosen(challenger, first=current, **settings):
         named = {"champion": current, "challenger": challenger, "first": first}
-        return decide_among_three(newest, held_out, trusted, named, CONFIG, BOOTSTRAP, **{"accept": False} | settings)
+        return PROMOTION.decide_among_three(newest, held_out, trusted, named, **{"accept": False} | settings)
 
     near = current + 0.1 * (good - current)
     assert chosen(near).chosen == "challenger"
@@ -92,9 +92,9 @@ def test_old_rows_weigh_less_the_older_they_are():
     drifted = np.concatenate([scores(0.5)[:2000], scores(3.0)[2000:3000], scores(0.5)[3000:]])
     named = {"champion": current, "challenger": drifted, "first": current}
     decisions = [
-        decide_among_three(
+        PROMOTION.decide_among_three(
             newest.with_columns(timestamp=YEAR), rows, recent.with_columns(timestamp=YEAR),
-            {name: np.append(each, each[3000:]) for name, each in named.items()}, CONFIG, BOOTSTRAP, accept=False,
+            {name: np.append(each, each[3000:]) for name, each in named.items()}, accept=False,
         )
         for rows in (held_out, held_out.with_columns(timestamp=YEAR))
     ]  # fmt: skip

@@ -3,7 +3,6 @@
 import numpy as np
 import polars as pl
 
-from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.finetuning.config import AdapterContinuationConfig, TrainingConfig
 from reclora_kedro.finetuning.continuation import continue_adapter, draw_rows, trained_weights
 from reclora_kedro.finetuning.training_log import LOG_SCHEMA
@@ -12,8 +11,7 @@ from reclora_kedro.history.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
 from reclora_kedro.optimization import assign, copy_of
-from reclora_kedro.update.config import PromotionConfig
-from reclora_kedro.update.promotion import Decision, decide
+from reclora_kedro.update.promotion import Decision, Promotion
 
 USES = ("few_shot", "validation", "test")
 
@@ -43,8 +41,7 @@ def update_adapter(
     gate_inputs: GateInputs,
     config: AdapterContinuationConfig,
     training: TrainingConfig,
-    promotion: PromotionConfig,
-    bootstrap: Bootstrap,
+    promotion: Promotion,
 ) -> tuple[pl.DataFrame, Decision]:
     """Train a model's adapter further in place, and keep the result if it is not worse on the newest rows.
 
@@ -64,7 +61,7 @@ def update_adapter(
     current = model.scores(newest, training.tokens_per_batch, "champion")
     log = continue_adapter(model, few_shot, is_new, validation, config, training)
     challenger = model.scores(newest, training.tokens_per_batch, "challenger")
-    decision = decide(test, current, challenger, promotion, bootstrap)
+    decision = promotion.decide(test, current, challenger)
     if decision.chosen == "champion":
         assign(weights, start)
     return log, decision

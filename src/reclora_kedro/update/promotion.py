@@ -1,6 +1,7 @@
 """Comparison of the current model and the challenger on events that neither was trained on, and rollback."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -53,84 +54,92 @@ class DecisionAmongThree(Decision):
     trusted: Decision  # on the first model's test rows
 
 
-def decide(
-    samples: pl.DataFrame,
-    current: np.ndarray,
-    challenger: np.ndarray,
-    config: PromotionConfig,
-    bootstrap: Bootstrap,
-    weights: np.ndarray | None = None,
-) -> Decision:
-    """Decide whether the challenger replaces the current model: if it is worse by at most a margin (non-inferiority).
+@dataclass(frozen=True)
+class Promotion:
+    """The rule by which a challenger replaces the current model, and the intervals that it reads."""
 
-    That is shown if the lower end of the one-sided interval of the difference of AUCs, over draws of users, is above
-    minus the margin. If it cannot be measured, or nothing was learned, the current model stays. The samples, of the
-    newest events, may weigh differently in AUCs.
-    """
-    labels, users = samples["label"].to_numpy() == 1, samples["user_index"].to_numpy()
-    likers, dislikers = (len(np.unique(users[chosen])) for chosen in (labels, ~labels))
-    if min(likers, dislikers) < LEAST_USERS:
-        reason = f"too few users to compare: {likers} with a like and {dislikers} with a dislike among the newest rows"
-        return Decision.undecided(samples, reason)
-    scores = np.stack([current, challenger])
-    auc = bootstrap_auc(
-        PairedScores(("current", "challenger"), np.arange(len(labels)), users, labels, scores), bootstrap, weights
-    )
-    difference = auc.differences(np.array([1]), np.array([0]))
-    lower, value = float(difference.interval(1 - 2 * config.level)[0][0]), float(difference.value[0])
-    change = f"the AUC changes by {value:+.4f}, at least {lower:+.4f}"
-    if np.array_equal(current, challenger):
-        chosen, reason = "champion", "training did not improve the validation AUC"
-    elif lower > -config.margin:
-        chosen, reason = "challenger", f"{change}, within the margin of {config.margin:g}"
-    else:
-        chosen, reason = "champion", f"{change}, beyond the margin of {config.margin:g}"
-    figures = dict(zip(("champion_auc", "challenger_auc"), map(float, auc.value), strict=True))
-    figures |= {"difference": value, "lower_bound": lower, "margin": config.margin, "level": config.level}
-    return Decision.undecided(samples, reason).model_copy(update={"chosen": chosen, **figures})
+    config: PromotionConfig
+    bootstrap: Bootstrap
 
+    def decide(
+        self,
+        samples: pl.DataFrame,
+        current: np.ndarray,
+        challenger: np.ndarray,
+        weights: np.ndarray | None = None,
+    ) -> Decision:
+        """Decide whether the challenger replaces the current model: if it is worse by at most a margin.
 
-def decide_among_three(
-    newest: pl.DataFrame,
-    held_out: pl.DataFrame,
-    trusted: pl.DataFrame,
-    scores: Mapping[str, np.ndarray],
-    config: PromotionConfig,
-    bootstrap: Bootstrap,
-    *,
-    accept: bool,
-) -> DecisionAmongThree:
-    """Decide whether the challenger replaces the current model: if it is no worse on the newest rows and on older ones.
-
-    Older rows weigh half as much for each half-life that they are older than the newest one, since tastes change. On
-    all of them, it must not be worse than the first model by more than the margin either, since margins would add up
-    over updates; nor on the first model's test rows, whose labels no update can have changed. All of these alarms
-    may be accepted. `scores` are those of the newest, the older and the trusted rows, the first model's test rows, by
-    `champion` (the current model), `challenger` and `first` (the first model).
-    """
-    current, challenger, first = (scores[name] for name in ("champion", "challenger", "first"))
-    rows, both = newest.height, pl.concat([newest, held_out])
-    new, old, known = slice(rows), slice(rows, both.height), slice(both.height, None)
-    decision = decide(newest, current[new], challenger[new], config, bootstrap)
-    age = both["timestamp"].max() - held_out["timestamp"].to_numpy() if held_out.height else np.zeros(0)
-    weights = np.exp2(-age / (config.half_life_days * SECONDS_PER_DAY))
-    others = {
-        "held_out": decide(held_out, current[old], challenger[old], config, bootstrap, weights),
-        "first": decide(both, first[: both.height], challenger[: both.height], config, bootstrap),
-        "trusted": decide(trusted, first[known], challenger[known], config, bootstrap),
-    }
-    on_trusted = f"on {trusted.height:,} test rows of the first model"
-    places = (f"on {held_out.height:,} older rows", "beside the first model", on_trusted)
-    pairs = zip(places, others.values(), strict=True)
-    alarms = [f"{place}, {other.reason}" for place, other in pairs if other.chosen == "champion"]
-    chosen, reason = decision.chosen, decision.reason
-    if chosen == "challenger" and alarms:
-        alarm = f"{'; '.join(alarms)} (on {rows:,} newest rows, {reason})"
-        if accept:
-            reason = f"{alarm}, accepted by update.accept"
+        That is shown if the lower end of the one-sided interval of the difference of AUCs, by a bootstrap over users,
+        is above minus the margin (non-inferiority). If it cannot be measured, or nothing was learned, the current model
+        stays. The samples, of the newest events, may weigh differently in AUCs.
+        """
+        labels, users = samples["label"].to_numpy() == 1, samples["user_index"].to_numpy()
+        likers, dislikers = (len(np.unique(users[chosen])) for chosen in (labels, ~labels))
+        if min(likers, dislikers) < LEAST_USERS:
+            reason = (
+                f"too few users to compare: {likers} with a like and {dislikers} with a dislike among the newest rows"
+            )
+            return Decision.undecided(samples, reason)
+        scores = np.stack([current, challenger])
+        auc = bootstrap_auc(
+            PairedScores(("current", "challenger"), np.arange(len(labels)), users, labels, scores),
+            self.bootstrap,
+            weights,
+        )
+        difference = auc.differences(np.array([1]), np.array([0]))
+        lower, value = float(difference.interval(1 - 2 * self.config.level)[0][0]), float(difference.value[0])
+        change = f"the AUC changes by {value:+.4f}, at least {lower:+.4f}"
+        if np.array_equal(current, challenger):
+            chosen, reason = "champion", "training did not improve the validation AUC"
+        elif lower > -self.config.margin:
+            chosen, reason = "challenger", f"{change}, within the margin of {self.config.margin:g}"
         else:
-            chosen, reason = "champion", f"{alarm}: update.accept=[lens] accepts it anyway"
-    return DecisionAmongThree(**dict(decision) | others | {"chosen": chosen, "reason": reason})
+            chosen, reason = "champion", f"{change}, beyond the margin of {self.config.margin:g}"
+        figures = dict(zip(("champion_auc", "challenger_auc"), map(float, auc.value), strict=True))
+        figures |= {"difference": value, "lower_bound": lower, "margin": self.config.margin, "level": self.config.level}
+        return Decision.undecided(samples, reason).model_copy(update={"chosen": chosen, **figures})
+
+    def decide_among_three(
+        self,
+        newest: pl.DataFrame,
+        held_out: pl.DataFrame,
+        trusted: pl.DataFrame,
+        scores: Mapping[str, np.ndarray],
+        *,
+        accept: bool,
+    ) -> DecisionAmongThree:
+        """Decide whether the challenger replaces the current model: if it is no worse on newest rows and on older ones.
+
+        Older rows weigh half as much for each half-life that they are older than the newest one, since tastes change.
+        On all of them, it must not be worse than the first model by more than the margin either, since margins would
+        add up over updates; nor on the first model's test rows, whose labels no update can have changed. All of these
+        alarms may be accepted. `scores` are those of the newest, the older and the trusted rows, the first model's test
+        rows, by `champion` (the current model), `challenger` and `first` (the first model).
+        """
+        current, challenger, first = (scores[name] for name in ("champion", "challenger", "first"))
+        rows, both = newest.height, pl.concat([newest, held_out])
+        new, old, known = slice(rows), slice(rows, both.height), slice(both.height, None)
+        decision = self.decide(newest, current[new], challenger[new])
+        age = both["timestamp"].max() - held_out["timestamp"].to_numpy() if held_out.height else np.zeros(0)
+        weights = np.exp2(-age / (self.config.half_life_days * SECONDS_PER_DAY))
+        others = {
+            "held_out": self.decide(held_out, current[old], challenger[old], weights),
+            "first": self.decide(both, first[: both.height], challenger[: both.height]),
+            "trusted": self.decide(trusted, first[known], challenger[known]),
+        }
+        on_trusted = f"on {trusted.height:,} test rows of the first model"
+        places = (f"on {held_out.height:,} older rows", "beside the first model", on_trusted)
+        pairs = zip(places, others.values(), strict=True)
+        alarms = [f"{place}, {other.reason}" for place, other in pairs if other.chosen == "champion"]
+        chosen, reason = decision.chosen, decision.reason
+        if chosen == "challenger" and alarms:
+            alarm = f"{'; '.join(alarms)} (on {rows:,} newest rows, {reason})"
+            if accept:
+                reason = f"{alarm}, accepted by update.accept"
+            else:
+                chosen, reason = "champion", f"{alarm}: update.accept=[lens] accepts it anyway"
+        return DecisionAmongThree(**dict(decision) | others | {"chosen": chosen, "reason": reason})
 
 
 def rolled_back(history: Sequence[ModelInHistory]) -> CurrentModel:

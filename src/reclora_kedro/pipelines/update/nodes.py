@@ -186,7 +186,8 @@ def promote(
     trusted = updates.trusted_rows(log, first_log, config.held_out, current_lens.config.seed)
     rows = pl.concat([newest, held_out, trusted])
     scores = {name: lens_scores({"logit": LensReader(lens, log).logits(rows)}) for name, lens in lenses.items()}
-    decision = promotion.decide_among_three(newest, held_out, trusted, scores, config, bootstrap, accept=accepts_lens)
+    rule = promotion.Promotion(config, bootstrap)
+    decision = rule.decide_among_three(newest, held_out, trusted, scores, accept=accepts_lens)
     report = decision.model_dump() | {"log_has_grown": updates.has_grown(log, current_log)}
     return lenses[decision.chosen], report
 
@@ -234,7 +235,7 @@ def update_adapter(
     model = answering_model(
         base_llm, prompt_config, engine, adapter=current_adapter, gate_inputs=gate_inputs, blend=variant.blend
     )
-    settings = (config, variant.training, promotion_config, bootstrap)
+    settings = (config, variant.training, promotion.Promotion(promotion_config, bootstrap))
     log, decision = adapters.update_adapter(model, prompts, gate_inputs, *settings)
     return log, decision.model_dump(), model.model
 
