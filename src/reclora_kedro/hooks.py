@@ -20,13 +20,13 @@ from reclora_kedro.terminal import show
 RESULTS = {
     "recommendations_csv": "Recommendations of all users:",
     "recommendations": "The same as a versioned table:",
-    "similar_items_csv": "Similar items of each item:",
+    "similar_items_csv": "Similar items for each item:",
     "evaluation_report": "The report, with all comparisons, segments and plots:",
 }
 """Catalog entries that the end of a run that makes lists points to, by what they are."""
 LIKES_ALONE = (
-    "Every row of the log is a like. Lens, LLM and evaluation, the rest of the default flow, also need items that "
-    "users did not take: `history: {negatives: {kind: matched}}` in parameters.yml draws some."
+    "Every row of the log is a like. The rest of the default flow (lens, LLM and evaluation) also needs items that "
+    "users did not take: `history: {negatives: {kind: matched}}` in parameters.yml samples some."
 )
 CHOICE_BEFORE = f"{CHOICE}_before"
 """The choice in use before, which stays until another is better; a node cannot read what it leaves."""
@@ -55,7 +55,7 @@ class RecommenderHooks:
         if has_lists_alone and not any(run_params.get(choice) for choice in CHOICES):  # say what was left out
             if PipelineNames.from_parameters(session_parameters()).likes_alone:
                 show(LIKES_ALONE)
-            elif text := missing_extra("llm", "The rest of the default flow, an LLM's models and the report,"):
+            elif text := missing_extra("llm", "The rest of the default flow (models with an LLM, and the report)"):
                 show(text)
         for name, heading in RESULTS.items():
             if name in outputs:
@@ -65,7 +65,7 @@ class RecommenderHooks:
         option = f" --env {env}" if env else ""
         lines = [f"{kedro} recommend USER{option}", "  ten titles with reasons for the user with this id"]
         lines += [f"{kedro} serve{option}", f"  the live page, http://{service['host']}:{service['port']}/"]
-        lines += [] if env else [f"{kedro} new-log orders.csv products.csv", "  reads files of your own"]
+        lines += [] if env else [f"{kedro} new-log orders.csv products.csv", "  an environment for files of your own"]
         show("\n  ".join(["Next:", *lines]))
 
     def _newest_file(self, catalog: Any, name: str) -> str:

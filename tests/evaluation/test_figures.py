@@ -112,7 +112,7 @@ def test_tied_scores_share_a_bin():
 
 def test_a_log_without_validation_is_refused(training_logs):
     never = training_logs["reclora"].with_columns(validation_auc=pl.lit(None, pl.Float64))
-    with pytest.raises(ValueError, match=r"training log of 'reclora': no validation AUC in 4 row\(s\)"):
+    with pytest.raises(ValueError, match=r"log of 'reclora' has no validation AUC in 4 row\(s\)"):
         plot_training(**training_logs | {"reclora": never})
 
 
@@ -125,7 +125,7 @@ def test_ranking_is_drawn_at_the_first_cutoff_with_its_intervals():
 
     records = [record(model, k, ndcg) for model, ndcg in (("popularity", 0.2), ("lens", 0.3)) for k in (5, 10)]
     figure = plot_ranking(records, {"popularity": STYLE})
-    assert figure.layout.title.text == "lens ranks best: NDCG@5 0.300 over 30 likes of 9 users"
+    assert figure.layout.title.text == "lens ranks best: NDCG@5 0.300 on 30 likes of 9 users"
     assert [trace.name for trace in figure.data] == ["popularity", "popularity", "lens", "lens"]
     assert figure.data[3].x == (0.3,)
     assert figure.data[3].error_x.array == pytest.approx([0.2])

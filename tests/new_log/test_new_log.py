@@ -269,9 +269,9 @@ READ = {
     "json_arrays": Read(("listener", "song"), 600, "Red Lamp"),
     "without_headers": Read(("column_1", "column_2"), 600, "Red Lamp"),
     "movies": Read(("column_1", "column_2"), 600, "Red Lamp (1940)"),
-    "with_gaps": Read(("reviewer_id", "product_id"), 520, None, "stars: 8.3% of the sample"),
+    "with_gaps": Read(("reviewer_id", "product_id"), 520, None, "stars: missing in 8.3% of the sample"),
     "no_goods": Read(("customer_id", "sku"), 815, "Red Lamp", "POST (POSTAGE), gift_0001_20 (Gift voucher 20.00)"),
-    "accents": Read(("visitor", "page_id"), 600, "Red Lamp", "visitor: 40 ids, such as zoë0, are written with"),
+    "accents": Read(("visitor", "page_id"), 600, "Red Lamp", "visitor: 40 ids, such as zoë0, occur in two encodings"),
     "two_keys": Read(("a", "b"), 598, "Red Lamp"),
 }
 
@@ -642,7 +642,7 @@ def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatc
     again = CliRunner().invoke(cli.cli, [*typed, "--yes"])
     assert again.exit_code == 2
     assert "conf/mine already exists" in again.output
-    assert "Taken as guessed: view 0.2, cart 0.5, purchase 1\n" in again.output
+    assert "Answered by the guess: view 0.2, cart 0.5, purchase 1\n" in again.output
 
 
 def test_an_empty_folder_becomes_a_project_that_reads_what_is_installed(tmp_path, monkeypatch):
@@ -652,9 +652,9 @@ def test_an_empty_folder_becomes_a_project_that_reads_what_is_installed(tmp_path
     tables = [str(path) for path in LOGS["food_com"](tmp_path)]
     refused = CliRunner().invoke(cli.cli, ["new-log", *tables, "--name", "base"])
     assert (refused.exit_code, (tmp_path / "conf").exists()) == (2, False)
-    assert "Every project has a conf/base: choose another --name." in refused.output
+    assert "conf/base belongs to every project: choose another --name." in refused.output
     done = CliRunner().invoke(cli.cli, ["new-log", *tables, "--name", "mine"], catch_exceptions=False)
-    assert "is a project now" in done.output
+    assert "is now a project" in done.output
     assert (tmp_path / ".telemetry").read_text() == "consent: false\n"
     assert {path.name for path in (tmp_path / "conf").iterdir()} == {"base", "local", "logging.yml", "mine", "studies"}
     assert [*(tmp_path / "data/mine/03_primary/interactions.parquet").glob("*/interactions.parquet")]
@@ -663,7 +663,7 @@ def test_an_empty_folder_becomes_a_project_that_reads_what_is_installed(tmp_path
     assert written["service"] == {"variant": None}
     (tmp_path / "pyproject.toml").unlink()
     refused = CliRunner().invoke(cli.cli, ["new-log", *tables]).output
-    assert "has a conf already, and is no Kedro project: go to an empty folder" in refused
+    assert "is not a Kedro project, but already has a conf: change to an empty folder" in refused
 
 
 def test_titles_of_purchases_are_read_by_what_is_installed(project, monkeypatch):

@@ -35,7 +35,7 @@ def record(model, ndcg, p_adjusted=None, rows=900):
     return {"model": model, "k": 10, "rows": rows, "ndcg": ndcg, "p_adjusted": p_adjusted}
 
 
-ALIKE = "item_knn", "it has NDCG@10 0.240 on 900 validation likes: ranker, 0.300, is not significantly better"
+ALIKE = "item_knn", "it has NDCG@10 0.240 on 900 validation likes, and ranker (0.300) is not significantly better"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ ALIKE = "item_knn", "it has NDCG@10 0.240 on 900 validation likes: ranker, 0.300
             "fusion",
             (0.06, 0.051),
             "fusion",
-            "it stays, with NDCG@10 0.250 .* ranker, 0.300, is not significantly better",
+            "it stays, with NDCG@10 0.250 .* ranker (0.300) is not significantly better",
         ),
         ("fusion", (0.04, 0.049), "ranker", "it replaces fusion, 0.250 (p = 0.049), with the highest NDCG@10 0.300 on"),
         (
@@ -150,7 +150,7 @@ def test_what_is_named_is_taken_without_a_comparison(log, monkeypatch):
     monkeypatch.setattr(second_stage, "LEAST_USERS", 1000)
     choice, _ = choose(log, method="ranker")
     assert (choice.kind, choice.stage.trees) == ("fusion", None)
-    assert "no trees improve on the fusion" in choice.reason
+    assert "no trees improve the fusion" in choice.reason
 
 
 def test_an_excluded_id_of_no_item_is_told_once(log, caplog):

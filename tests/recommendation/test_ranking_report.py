@@ -23,7 +23,7 @@ def test_ranking_metrics_fit_a_narrow_terminal_however_long_the_names_are():
     assert shown.endswith("retriever_lens: the lens, of its best\n")
     assert "│     5.2% │     0.1 │" in shown
     assert "│ retriever_lens  │       0.123 │     0.444 │" in shown
-    assert shown.count("less that of neighbours_lens") == 2
+    assert shown.count("from neighbours_lens") == 2
     assert "│ retriever_lens │     +0.012 │ -0.001 to +0.026 │      0.071 │" in shown
 
 

@@ -124,5 +124,5 @@ def test_a_model_that_reads_order_loses_by_a_shuffle_where_there_is_order(log):
         (1, kind) for kind in (*RECOMMENDATION.sources, *SECOND_STAGES)
     ]
     assert len(metrics) == 2 * 5
-    shuffled = next(each for each in audited if each["check"].startswith("the same with shuffled"))
+    shuffled = next(each for each in audited if each["check"].startswith("change of this NDCG with shuffled"))
     assert shuffled["high"] < 0

@@ -1021,7 +1021,7 @@ def test_the_page_says_why_in_words_of_the_log_and_offers_no_event_for_a_user_th
         because = client.post("/recommend", json={"user": "1", "n": 1, "explain": True}).json()["items"][0]["because"]
     rank = because["ranks"]["popularity"]
     known, possible, impossible = pages
-    for words in (f"No. {rank} of the items liked by most users (popularity)", "events are likes", "logarithms of"):
+    for words in (f"No. {rank} of the items liked by the most users (popularity)", "events are likes", "logarithms of"):
         assert words in known
     assert "leniency" not in known
     assert "an event makes the user" in possible

@@ -53,16 +53,16 @@ def test_the_page_has_a_row_per_cell_and_model_with_intervals_over_the_seeds():
         ["16", "reclora", "0.770", "0.389 to 1.000", DASH, "25", "0.600", "0.600", "0.700", "0.760", "20.0", "40"],
     ]
     assert "95% interval</th>" in page
-    assert "Means of the seeds 1, 7;" in page
+    assert "Means over the seeds 1, 7." in page
 
 
 def test_one_seed_has_no_interval():
     page = render(ONE_SEED, rank="Rank")
     assert "interval</th>" not in page
-    assert "Of one seed, 7" in page
+    assert "One seed, 7" in page
     beside = tabulate([*CELLS, Cell("rows", {"n": "64"}, 5, {})], [*RUNS, cell_run(0.6)], None)
-    seeds = re.findall(r"Means of the seeds 1, 7;|Of one seed, \d+", render(beside, rank="Rank", rows="Rows"))
-    assert seeds == ["Means of the seeds 1, 7;", "Of one seed, 5"]
+    seeds = re.findall(r"Means over the seeds 1, 7\.|One seed, \d+", render(beside, rank="Rank", rows="Rows"))
+    assert seeds == ["Means over the seeds 1, 7.", "One seed, 5"]
     assert "rank: AUC on test rows, one seed" in " ".join(printed(study_tables(ONE_SEED)).split())
 
 

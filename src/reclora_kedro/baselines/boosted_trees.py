@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NOTE = (
-    "boosted trees of counts, rates and ages of earlier events, of how the user rated the latest ones and those whose "
-    "texts or other users' ratings are alike, and, where the lens reads it, of how alike target and history are, "
-    "without ids, trained on all training rows"
+    "boosted trees on counts, rates and ages of earlier events, on the user's latest ratings and those of items with "
+    "similar texts or ratings, and, if the lens reads it, on the similarity of target and history; without ids, and "
+    "trained on all training rows"
 )
-LABEL = "boosted trees of statistics and likeness"
+LABEL = "boosted trees on statistics and similarities"
 STYLE = Style("#E69F00", "x", "longdashdot")
 SETTINGS = {
     "objective": "binary",
@@ -139,7 +139,7 @@ def rated_alike(log: InteractionLog, samples: pl.DataFrame, in_training: bool) -
     pairs = int((np.bincount(user[is_training_event]).astype(np.int64) ** 2).sum())
     if not np.ptp(events.rating[is_training_event]) or pairs > MOST_PAIRS:
         if pairs > MOST_PAIRS:
-            logger.info("Boosted trees do not read how others rate: %d pairs of items are too many.", pairs)
+            logger.info("Boosted trees leave out ratings of other users: %d pairs of items are too many.", pairs)
         return feature
     fold = np.arange(len(events.starts)) % FOLDS if in_training else np.full(len(events.starts), -1)
     fold_of_sample = fold[samples["user_index"].to_numpy()]

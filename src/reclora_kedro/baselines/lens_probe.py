@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NOTE = (
-    "a logistic regression of what gates read of the lens, without prompts, trained on the same small sample of the "
-    "rows as the adapters"
+    "a logistic regression on the lens states that gates read, without prompts, trained on the same small sample of "
+    "the rows as the adapters"
 )
-LABEL = "logistic regression of the click model's states"
+LABEL = "logistic regression on the click model's states"
 STYLE = Style("#B8A100", "hexagram", "dash")
 INVERSE_PENALTY = 1e-4  # scikit-learn's C, chosen on validation rows of MovieLens-100K, see docs/lab/gates.md
 

@@ -5,7 +5,7 @@ import polars as pl
 from reclora_kedro.baselines.base import score_table
 from reclora_kedro.evaluation.styles import Style
 
-NOTE = "the share of likes among the events that the prompt of the untrained LLM shows, whatever the items are"
+NOTE = "the share of likes among the events in the prompt of the untrained LLM, whatever the items are"
 LABEL = "share of likes in the prompt"
 STYLE = Style("#A6324B", "triangle-down", "longdash")
 

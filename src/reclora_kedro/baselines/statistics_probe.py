@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from reclora_kedro.lens.base import Lens
 
 NOTE = (
-    "a logistic regression of the rating statistics, counts and rates of earlier events, trained on the same small "
+    "a logistic regression on rating statistics (counts and rates of earlier events), trained on the same small "
     "sample of the rows as the adapters"
 )
-LABEL = "logistic regression of rating statistics"
+LABEL = "logistic regression on rating statistics"
 STYLE = Style("#8C564B", "pentagon", "dashdot")
 
 

@@ -191,8 +191,8 @@ class ItemKnn(ItemModel):
     nearest items have terms that are not 0. Events of one second have the same weight.
     """
 
-    NOTE: ClassVar = "items that the same users took as those of the user's latest events, or whose texts are alike"
-    LABEL: ClassVar = "taken by the same users, or alike in text"
+    NOTE: ClassVar = "items taken by the same users as the user's latest ones, or with similar texts"
+    LABEL: ClassVar = "taken by the same users, or similar text"
     STYLE: ClassVar = Style("#17777B", "star-diamond", "dot")
     Config: ClassVar = ItemKnnConfig
     Settings: ClassVar = ItemKnnSettings

@@ -265,7 +265,7 @@ def choose_settings(
         else:
             settings = tried[0]
     if settings != model.Settings():
-        logger.info("%s: %s", model.__module__.rpartition(".")[2], settings)
+        logger.info("Settings of %s: %s", model.__module__.rpartition(".")[2], settings)
     return settings
 
 

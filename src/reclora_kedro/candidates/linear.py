@@ -100,10 +100,10 @@ class Linear(ItemModel):
     """
 
     NOTE: ClassVar = (
-        "a linear model of the user's latest events: EASE near similar texts (above linear.max_items items, its "
-        "greatest weights), and transitions, as validation likes prefer them"
+        "a linear model of the user's latest events: EASE, regularised towards similar texts (above linear.max_items "
+        "items, its greatest weights), and transitions, with settings chosen on validation likes"
     )
-    LABEL: ClassVar = "taken together or next, or alike in text"
+    LABEL: ClassVar = "taken together or next, or similar text"
     STYLE: ClassVar = Style("#B6992D", "cross", "dashdot")
     Config: ClassVar = LinearConfig
     Settings: ClassVar = LinearSettings

@@ -15,8 +15,8 @@ RECENCY = 0.97  # weight of an event, times that of the next later one
 class OwnItems(ItemModel):
     """How often the user took an item, late events counting more; of use with ``recommendation.repeat``."""
 
-    NOTE: ClassVar = "what the user took most often lately"
-    LABEL: ClassVar = "what the user took before"
+    NOTE: ClassVar = "items that the user took most often lately"
+    LABEL: ClassVar = "items that the user took before"
     STYLE: ClassVar = Style("#7A5195", "triangle-left", "dot")
 
     @classmethod

@@ -120,8 +120,8 @@ class Popularity(ItemModel):
     Without a shared clock, all known likes count at any moment.
     """
 
-    NOTE: ClassVar = "users who liked the item before the moment, ever or in a window that validation likes choose"
-    LABEL: ClassVar = "liked by most users"
+    NOTE: ClassVar = "number of users who liked the item before, ever or in a window chosen on validation likes"
+    LABEL: ClassVar = "liked by the most users"
     STYLE: ClassVar = Style("#9C755F", "hexagon", "longdash")
     Config: ClassVar = PopularityConfig
     Settings: ClassVar = PopularitySettings

@@ -22,7 +22,7 @@ class RetrieverModel(ItemModel):
     `INDEXED_FROM` items on, an index finds the best ones, and scores are computed for these alone.
     """
 
-    NOTE: ClassVar = "a next-item model that was trained over the whole catalogue"
+    NOTE: ClassVar = "a next-item model, trained on the whole catalogue"
     LABEL: ClassVar = "next-item model"
     STYLE: ClassVar = Style("#2E8B57", "star-triangle-up", "dash")
 

@@ -74,7 +74,7 @@ def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
     first = [record for record in metrics if record["k"] == k]
     best = max(first, key=itemgetter("ndcg"))
     likes = f"{best['rows']:,} likes of {best['users']:,} users"
-    title = f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {likes}"
+    title = f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} on {likes}"
     figure = stacked_panels(title, dict.fromkeys(_list_metrics(k), 46 * len(first)))
     styles = model_styles((record["model"] for record in first), baselines)
     for record in first:
@@ -91,7 +91,7 @@ def plot_backtest(metrics: Records, baselines: Styles) -> go.Figure:
     for record in metrics:
         means[record["model"]] = means.get(record["model"], 0.0) + record["ndcg"] / windows
     best = max(means, key=means.__getitem__)
-    title = f"{best} has the highest mean NDCG@{k} of {windows} windows: {means[best]:.3f}"
+    title = f"{best} has the highest mean NDCG@{k} over {windows} windows: {means[best]:.3f}"
     figure = stacked_panels(title, dict.fromkeys(_list_metrics(k), PANEL_HEIGHT))
     for model, style in model_styles(means, baselines).items():
         own: Records = [record for record in metrics if record["model"] == model]
@@ -99,7 +99,7 @@ def plot_backtest(metrics: Records, baselines: Styles) -> go.Figure:
             days, values = [record["from"] for record in own], [record[metric] for record in own]
             shown: dict[str, Any] = {"name": model, "showlegend": row == 1, "hovertemplate": "%{y:.3f} from %{x}"}
             add_curve(figure, style, days, values, error_y=error_bars(own, metric), row=row, col=1, **shown)
-    return figure.update_xaxes(title="first day of the window").update_yaxes(rangemode="tozero")
+    return figure.update_xaxes(title="First day of the window").update_yaxes(rangemode="tozero")
 
 
 def _list_metrics(k: int) -> tuple[str, str]:
@@ -108,7 +108,7 @@ def _list_metrics(k: int) -> tuple[str, str]:
 
 def plot_second_stage(importance: Mapping[str, float], weights: Mapping[str, float]) -> go.Figure:
     """Draw how much the ranker's trees gain by each feature, and the weights of the fusion."""
-    title = f"The second stage orders candidates by {next(iter(importance), 'nothing')} above all"
+    title = f"Most important feature of the second stage: {next(iter(importance), 'none')}"
     panels = {"Ranker: share of the gain": importance, "Fusion: weights": weights}
     figure = stacked_panels(title, {name: 22 * max(len(values), 2) for name, values in panels.items()})
     for row, values in enumerate(panels.values(), start=1):
@@ -122,8 +122,8 @@ def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], baseli
     figure = empty_figure()
     for (model, style), curve in zip(model_styles(curves, baselines).items(), curves.values(), strict=True):
         add_curve(figure, style, *curve, size=0, name=model, hovertemplate="%{y:.1%} among the first %{x}")
-    figure.update_xaxes(title="First items of each list (log scale)", type="log")
-    figure.update_yaxes(title="Share of the likes among them", rangemode="tozero")
+    figure.update_xaxes(title="Number of first items (log scale)", type="log")
+    figure.update_yaxes(title="Hit rate", rangemode="tozero")
     return figure.update_layout(title_text="Hit rate by list length", height=590, legend=LEGEND_BELOW)
 
 
@@ -134,8 +134,8 @@ def plot_roc(paired: PairedScores, baselines: Styles) -> go.Figure:
     curves = [roc_curve(paired.labels, scores)[:2] for scores in paired.scores]
     recalls = [float(np.interp(TITLE_FPR, fpr, tpr)) for fpr, tpr in curves]
     best = int(np.argmax(recalls))
-    ranked = f"{recalls[best]:.0%} of the likes above all but {TITLE_FPR:.0%} of the dislikes"
-    axes = "Share of the dislikes", "Share of the likes"
+    ranked = f"{recalls[best]:.0%} of the likes above {1 - TITLE_FPR:.0%} of the dislikes"
+    axes = "Share of the dislikes above the threshold", "Share of the likes above the threshold"
     figure = _square_plot(f"{paired.models[best]} ranks {ranked}", *axes, diagonal="chance")
     figure.update_yaxes(range=[0, 1.005])
     for (model, style), (fpr, tpr) in zip(model_styles(paired.models, baselines).items(), curves, strict=True):
@@ -182,7 +182,7 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
     for model, kept in aucs.items():
         if kept is None:
             rows = training_logs[model].height
-            raise ValueError(f"training log of {model!r}: no validation AUC in {rows} row(s). Train that model again.")
+            raise ValueError(f"The log of {model!r} has no validation AUC in {rows} row(s). Train that model again.")
     title = "Validation AUC: " + ", ".join(f"{model} {kept:.3f}" for model, kept in aucs.items())
     figure = stacked_panels(title, dict.fromkeys(("Loss (pale: training)", "Validation AUC"), PANEL_HEIGHT))
     for (model, log), style in zip(training_logs.items(), model_styles(training_logs, {}).values(), strict=True):
@@ -201,8 +201,8 @@ def plot_retriever(training_log: Records) -> go.Figure:
     best = max(training_log, key=itemgetter("hit_rate", "ndcg"))
     title = f"Best epoch: {best['epoch']}, hit rate {best['hit_rate']:.3f} and NDCG {best['ndcg']:.3f}"
     panels = {
-        "Loss of training (nats per event)": {"loss": "loss"},
-        "Validation likes among the first ten": {"hit_rate": "hit rate", "ndcg": "NDCG"},
+        "Training loss (nats per event)": {"loss": "loss"},
+        "Validation likes: hit rate and NDCG of the first 10": {"hit_rate": "hit rate", "ndcg": "NDCG"},
     }
     return _plot_log(training_log, "epoch", title, panels)
 
@@ -210,7 +210,7 @@ def plot_retriever(training_log: Records) -> go.Figure:
 def plot_encoder(training_log: Records) -> go.Figure:
     """Draw an item encoder's losses and validation AUC by tuning step."""
     first, best = training_log[0], max(training_log, key=itemgetter("validation_auc"))
-    title = f"Best step: {best['step']}, AUC {best['validation_auc']:.3f}, untuned {first['validation_auc']:.3f}"
+    title = f"Best step: {best['step']}, AUC {best['validation_auc']:.3f} (untuned: {first['validation_auc']:.3f})"
     panels = {
         "Loss (nats per text)": {"loss": "training loss", "validation_loss": "validation loss"},
         "AUC of the validation pairs": {"validation_auc": "AUC"},

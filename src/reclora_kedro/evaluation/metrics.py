@@ -49,8 +49,8 @@ GAUC = RowMetric(
     name="gauc",
     heading="GAUC",
     note="The AUC of each user's own rows, averaged over the users with both likes and dislikes, weighted by their "
-    "rows. It measures the order of each user's items alone; AUC also rewards knowing which users like much. With "
-    f"fewer than {LEAST_USERS} such users it would be noise, and there is a dash.",
+    "rows. It only measures the order within each user; AUC also rewards knowing which users like much. A dash means "
+    f"fewer than {LEAST_USERS} such users, too few for an estimate.",
 )
 LOG_LOSS = RowMetric(
     name="log_loss",
@@ -58,14 +58,14 @@ LOG_LOSS = RowMetric(
     per_row=log_losses,
     bounds=(0, np.inf),
     lower_is_better=True,
-    note="Mean negative logarithm of the probability given to what happened (nats); lower is better, and sure mistakes "
-    "are dear. Always saying one half costs 0.693.",
+    note="Mean negative logarithm of the probability given to what happened (nats). Lower is better, and confident "
+    "mistakes cost most. Always predicting one half gives 0.693.",
 )
 ACCURACY = RowMetric(
     name="accuracy",
     heading="accuracy\nat 0.5",
     per_row=lambda labels, scores: (scores >= 0.5) == labels,
-    note="Share of rows whose score lies on the right side of 0.5.",
+    note="Share of rows whose score is on the correct side of 0.5.",
 )
 
 

@@ -85,11 +85,11 @@ def headline(metrics: Sequence[ModelMetrics], comparisons: Sequence[Comparison],
         >>> headline(metrics, [{"model_a": "trees", "model_b": "lens", "p_value": 0.3}])
         'Highest AUC: lens, 0.780; not significantly lower: trees.'
         >>> headline(metrics, [], unread=["trees"])
-        'Highest AUC: lens, 0.780. No verdict on trees: nothing shows that titles are read.'
+        'Highest AUC: lens, 0.780. No evidence that titles are read, so not compared: trees.'
     """
     best, near = not_lower([record for record in metrics if record["model"] not in unread], comparisons)
     others = f"; not significantly lower: {', '.join(near)}" if near else ""
-    none = f" No verdict on {', '.join(unread)}: nothing shows that titles are read." if unread else ""
+    none = f" No evidence that titles are read, so not compared: {', '.join(unread)}." if unread else ""
     return f"Highest AUC: {best['model']}, {formats.metric(best['auc'])}{others}.{none}"
 
 
@@ -118,23 +118,23 @@ def describe_use(attribution: Sequence[InputEffect]) -> list[tuple[str, bool]]:
     Examples:
         >>> fall = {"fall": 0.034, "low": 0.002, "high": 0.069, "within": None, "within_low": None, "within_high": None}
         >>> describe_use([{"model": "reclora", "input": "title"} | fall])[0][0]
-        'reclora: exchanging titles costs AUC 0.034 (0.002 to 0.069), within users – (–): it reads them.'
+        'reclora: without its titles, AUC falls by 0.034 (0.002 to 0.069), within users by – (–): it reads titles.'
     """
     texts = []
     for record in (each for each in attribution if each["input"] in USES):
         (inputs, verb), used = USES[record["input"]], record["low"] > 0
         costs = f"{formats.metric(record['fall'])} ({formats.interval(record['low'], record['high'])})"
         within = f"{formats.metric(record['within'])} ({formats.interval(record['within_low'], record['within_high'])})"
-        verdict = f"it {verb}" if used else f"nothing shows that it {verb}"
-        exchanged = f"{record['model']}: exchanging {inputs} costs AUC {costs}, within users {within}"
-        texts.append((f"{exchanged}: {verdict} them.", used))
+        verdict = f"it {verb} {inputs}" if used else f"no evidence that it {verb} {inputs}"
+        falls = f"{record['model']}: without its {inputs}, AUC falls by {costs}, within users by {within}"
+        texts.append((f"{falls}: {verdict}.", used))
     return texts
 
 
 LABELS = {
-    "lens": "click model of ids and histories",
+    "lens": "click model on ids and histories",
     "untrained": "the LLM without fine-tuning",
-    "constant": "the share of likes in training, for every row",
+    "constant": "the share of likes in training, for all rows",
 }
 """What models without a module are, in a few words."""
 OF_VARIANT = "the LLM with a trained adapter"
@@ -190,7 +190,7 @@ def results_tables(
     unread = unread_titles(attribution)
     if labels is not None:
         known = LABELS | dict(labels)
-        labels = known | {model: f"{known.get(model, OF_VARIANT)}; titles not shown to be read" for model in unread}
+        labels = known | {model: f"{known.get(model, OF_VARIANT)}; may not read titles" for model in unread}
     uses = (Text(line, style="" if used else "bold red") for line, used in describe_use(attribution))
     return Group(models_table(metrics, labels), *uses, Text(headline(metrics, comparisons, unread), style="bold"))
 

@@ -20,8 +20,8 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
 
     Outside a project, this creates one first.
 
-    TABLES: a log of who rated, took or was shown what, and tables of its items and users, if any: delimited text,
-    lines of JSON or parquet, gzipped or not.
+    TABLES: a log of who rated, took or was shown what, and tables of its items and users, if any. Files are delimited
+    text, lines of JSON, or parquet, gzipped or not.
     """
     # What takes long to import is imported when the command runs, not whenever Kedro lists its commands.
     from kedro_provenance.session import ResumingSession
@@ -32,7 +32,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
 
     def ask(question: str, answers: Sequence[str], guessed: str) -> str:
         if yes:
-            click.echo(f"{question.rstrip()}\nTaken as guessed: {guessed}\n")
+            click.echo(f"{question.rstrip()}\nAnswered by the guess: {guessed}\n")
             return guessed
         choice = click.Choice(answers) if answers else None
         return str(click.prompt(question, type=choice, default=guessed, show_choices=True))
@@ -45,7 +45,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
         guessed = guess(read_raw_tables(tables), ask)
         folder = project / "conf" / (name or environment.environment_name(guessed))
         if folder.name in environment.OF_EVERY_PROJECT:
-            raise click.UsageError(f"Every project has a conf/{folder.name}: choose another --name.")
+            raise click.UsageError(f"conf/{folder.name} belongs to every project: choose another --name.")
         if folder.exists():
             raise click.UsageError(f"conf/{folder.name} already exists: remove it, or choose another --name.")
         files = environment.environment_files(guessed, folder.name, project, environment.ask_of_no_goods(guessed, ask))
@@ -56,7 +56,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     environment.write_environment(files, folder)
     if found is None:
         LOGGING.configure(yaml.safe_load((project / "conf/logging.yml").read_text(encoding="utf-8")))
-        click.echo(f"{project} is a project now: conf/ has its settings, data/ will have its results.")
+        click.echo(f"{project} is now a project: conf/ has its settings, and data/ will have its results.")
     click.echo(f"conf/{folder.name} was written from these guesses; correct what is wrong there.\n")
     formatter = click.HelpFormatter(width=100)
     formatter.write_dl(environment.description(guessed))

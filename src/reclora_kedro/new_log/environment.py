@@ -30,21 +30,21 @@ KINDS = {
     "impressions": "impressions: what was shown, and whether it was clicked",
 }
 WHAT = {  # comments of settings that are no column with examples
-    "explode": "lists of a row, an element per interaction",
-    "explode_separator": "of the elements where lists are text",
-    "drop": "rows that are no interactions, by column",
-    "unknown_ids": "ids that stand for nobody",
-    "clicked": "1, true or yes: clicked; else shown alone",
+    "explode": "columns with lists, one element per interaction",
+    "explode_separator": "separator of the elements if lists are text",
+    "drop": "rows that are not interactions, by column",
+    "unknown_ids": "ids that count as missing",
+    "clicked": "1, true or yes: clicked; otherwise only shown",
     "impressions": "how the column of items lists what was shown",
-    "click_history": "clicks from before the log, undated",
-    "columns": "how much events count",
+    "click_history": "clicks from before the log, without times",
+    "columns": "how much an event counts",
     "timestamp_format": "how times are written",
-    "first_day": "times count from the log's beginning",
+    "first_day": "times count from the beginning of the log",
     "rating_min": "lowest rating of the scale",
     "rating_max": "highest rating of the scale",
-    "long": "a row per property: title and fields name properties",
-    "title_choice": "of the titles that the log has of an item",
-    "trailing_articles": "none is moved to a title's front",
+    "long": "one row per property: title and fields name properties",
+    "title_choice": "which of the titles that the log has for an item",
+    "trailing_articles": "no article is moved to the front of a title",
 }
 
 
@@ -61,8 +61,8 @@ def environment_files(guess: Guess, name: str, project: Path, excluded: Sequence
     """
     return {
         "catalog.yml": _catalog(guess, name, project),
-        "globals.yml": f"# Where runs on {name} keep what they leave.\n\n"
-        f"data: data/{name}  # folder of all that runs on this data set leave\n",
+        "globals.yml": f"# Where runs on {name} save their results.\n\n"
+        f"data: data/{name}  # folder where runs on this data set save their results\n",
         "parameters.yml": _parameters(guess, name, excluded),
     }
 
@@ -84,20 +84,20 @@ def description(guess: Guess) -> list[tuple[str, str]]:
     lines = [("log", f"{table.path.name}{joined}, {_format(table)}: {KINDS[log.kind]}")]
     lines += [("user", _shown(table, log.user)), ("item", _shown(table, log.item))]
     if log.times == [ROW_NUMBER]:
-        told_time = "no column tells it: the number of the row stands in, so rows of a user must be in order"
+        told_time = "no column has it: row numbers are used, so the rows of each user must be in order"
     else:
-        count = ", counted from the log's beginning" if log.from_zero else f", as {log.time_format}"
+        count = ", counted from the beginning of the log" if log.from_zero else f", as {log.time_format}"
         told_time = _shown(table, *log.times) + count
     lines.append(("time", told_time))
     if log.rating is not None:
         low, high = log.scale
-        liked = f"from {log.threshold:g} on a like: {log.likes:.0%} of the sample"
+        liked = f"{log.threshold:g} or more is a like: {log.likes:.0%} of the sample"
         lines.append(("rating", f"{_shown(table, log.rating)}, {low:g} to {high:g}, {liked}"))
     if log.clicked is not None:
         clicked = positive_mark(table.column(log.clicked))
         lines.append(("clicked", f"{_shown(table, log.clicked)}: {clicked} is a click"))
     for each in log.columns.values():
-        lines.append(("weight", f"{_shown(table, each['from'])}: {each.get('weights', 'an event counts by it')}"))
+        lines.append(("weight", f"{_shown(table, each['from'])}: {each.get('weights', 'how much an event counts')}"))
     lines += [("dropped", f"{column}: {_flow(rule)}") for column, rule in log.drop.items()]
     if log.unknown_users:
         lines.append(("no users", f"{log.user}: {', '.join(log.unknown_users)}"))
@@ -119,7 +119,7 @@ def _tables_of_log(log: Log) -> list[RawTable]:
 
 def _told_of(what: str, described: Entities | None) -> list[tuple[str, str]]:
     if described is None:
-        return [(what, "no table: ids stand in for titles" if what == "items" else "no table")]
+        return [(what, "no table: ids are shown as titles" if what == "items" else "no table")]
     table = described.table
     place = "in the log" if described.in_log else f"{table.path.name}, {_format(table)}"
     share = "" if described.in_log else f": {described.share:.0%} of the log's"
@@ -128,7 +128,7 @@ def _told_of(what: str, described: Entities | None) -> list[tuple[str, str]]:
         shown = described.title
         if described.title is not None and described.long is None:
             shown = _shown(table, described.title) + ", which items share" * described.shares_titles
-        lines.append(("title", shown or "no column: ids stand in"))
+        lines.append(("title", shown or "no column: ids are shown"))
     fields = [
         each["name"] + (f" (separator {each['separator']!r})" if "separator" in each else "")
         for each in described.fields
@@ -182,7 +182,7 @@ def _yaml(block: Mapping[str, Any], comment: Comment, path: tuple[str, ...] = ()
 def _flow(value: Any) -> str:
     """Return a value as one line of YAML; raise Fault for one that YAML would take for an interpolation."""
     if "${" in str(value):
-        found = "has '${', which a configuration takes for the beginning of a reference"
+        found = "has '${', which would begin a reference in a configuration file"
         raise Fault(repr(str(value)), found, advice="Rename it in the file")
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"), allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
@@ -193,9 +193,9 @@ def _comments(guess: Guess) -> Comment:
     log = guess.log
     described = {"items": guess.items, "users": guess.users}
     tables = {"interactions": log.table} | {k: each.table for k, each in described.items() if each is not None}
-    what = WHAT | {"label_threshold": f"rating from which on a row is a like: {log.likes:.0%} of the sample"}
+    what = WHAT | {"label_threshold": f"lowest rating that is a like: {log.likes:.0%} of the sample"}
     liked = "what was clicked" if log.kind == "impressions" else "every row"
-    lacking = {"title": "there are none: ids stand in", "rating": f"there are none: {liked} is a like", "users": "none"}
+    lacking = {"title": "no titles: ids are shown", "rating": f"no ratings: {liked} is a like", "users": "no table"}
 
     def comment(path: tuple[str, ...], value: Any) -> str:
         key, parent = path[-1], path[-2] if len(path) > 1 else ""
@@ -204,9 +204,9 @@ def _comments(guess: Guess) -> Comment:
         if parent == "ingestion" and key in ("interactions", "items", "users"):
             return f"columns of raw_{key}"
         if value == ROW_NUMBER:
-            return "the number of the row, as no column tells the time: rows of a user must be in order"
+            return "the row number, because no column has the time: rows of each user must be in order"
         if path == ("raw_interactions", "key"):
-            return "column of both tables"
+            return "column that both tables have"
         if path[0] == "ingestion" and len(path) < 4 and key in what:
             return what[key]
         table = next((tables[name] for each in path[:2] if (name := each.removeprefix("raw_")) in tables), None)
@@ -228,11 +228,11 @@ def _catalog(guess: Guess, name: str, project: Path) -> str:
     tables = [*_tables_of_log(log), *(each.table for each in described.values() if each is not None)]
     names = ", ".join(dict.fromkeys(plain(table.path.name) for table in tables))
     lines = [
-        f"# {name}: how {names} are read, as `kedro new-log` guessed; correct what is wrong.",
+        f"# {name}: how to read {names}, as guessed by `kedro new-log`; correct what is wrong.",
         f"#   kedro run --env {name}",
         "#",
-        "# Files: where you got them, and their terms.",
-        "# Other kinds of tables: conf/base/catalog_ingestion.yml has examples.",
+        "# Files: write here where you got them, and their terms.",
+        "# conf/base/catalog_ingestion.yml has examples of other kinds of tables.",
     ]
     types = _types(log.table, log.read)
     numbered = {"row_number": ROW_NUMBER} if log.times == [ROW_NUMBER] else {}
@@ -269,15 +269,15 @@ def _types(table: RawTable, names: Iterable[str]) -> dict[str, str]:
 def _parameters(guess: Guess, name: str, excluded: Sequence[str]) -> str:
     log = guess.log
     head = [
-        f"# What {name} needs other than conf/base, as `kedro new-log` guessed from samples; correct what is wrong.",
-        "# Keys that are left out keep their value of conf/base, whose files say what each means.",
+        f"# How {name} differs from conf/base, as guessed by `kedro new-log` from samples; correct what is wrong.",
+        "# Other keys keep their values of conf/base, where all keys are explained.",
         "",
     ]
     block = {"ingestion": ingestion_block(guess)}
     text = "\n".join([*head, *_yaml(block, _comments(guess))]) + "\n" + _merged(_defaults(guess))
     if excluded:
         ids = [int(each) if log.table.column(log.item).is_whole else each for each in excluded]
-        text += f"\nrecommendation:\n  exclude_items: {_flow(ids)}  # no goods, which are recommended to nobody\n"
+        text += f"\nrecommendation:\n  exclude_items: {_flow(ids)}  # not products: never recommended\n"
     return text
 
 
@@ -333,8 +333,8 @@ def write_project(folder: Path) -> None:
     """
     if existing := [name for name in ("conf", "pyproject.toml") if (folder / name).exists()]:
         raise FileExistsError(
-            f"{folder} has a {' and a '.join(existing)} already, and is no Kedro project: go to an empty folder, or to "
-            "a project."
+            f"{folder} is not a Kedro project, but already has a {' and a '.join(existing)}: change to an "
+            "empty folder, or to a project."
         )
     sources = {name: CARRIED / name if CARRIED.exists() else CLONE / place for name, place in IN_A_CLONE.items()}
     with atomic_folder(folder / "conf") as draft:
@@ -367,14 +367,14 @@ def notes(guess: Guess) -> list[tuple[str, str]]:
 
 def _missing(guess: Guess) -> list[tuple[str, str]]:
     log, lines = guess.log, list[tuple[str, str]]()
-    kept = {log.rating: "; `ingestion.interactions.rating: null` takes every row for a like instead"}
+    kept = {log.rating: "; `ingestion.interactions.rating: null` would count every row as a like instead"}
     for name in [*log.times, log.rating, log.clicked]:
         if name is None or name == ROW_NUMBER:
             continue
         share = log.table.column(name).raw.null_count() / max(log.table.sample.height, 1)
         if share >= LEAST_MISSING:
-            dropped = "ingestion drops such rows, and refuses more of them than `ingestion.max_missing`"
-            text = f"{name}: {share:.1%} of the sample; {dropped}{kept.get(name, '')}"
+            dropped = "ingestion drops such rows, up to the share `ingestion.max_missing`"
+            text = f"{name}: missing in {share:.1%} of the sample; {dropped}{kept.get(name, '')}"
             lines.append(("missing", text))
     return lines
 
@@ -388,10 +388,10 @@ def _unread(guess: Guess) -> list[tuple[str, str]]:
         shown = f"{column.name} ({examples(column, 2)})"
         is_named = column.words & (lexicon.RATING | lexicon.CLICK) and (column.distinct > 1 or column.raw.null_count())
         if log.kind == "purchases" and is_named:
-            text = "every row is a like; if it rates items, see `ingestion.interactions.rating` and `clicked`"
+            text = "every row is a like; if it has ratings, set `ingestion.interactions.rating` or `clicked`"
             lines.append(("rating?", f"{shown} is not read: {text}"))
         if log.from_zero and is_named_time(column) and column.is_text:
-            text = "see `ingestion.interactions.timestamp_format`, or write 2022-01-31 23:59:00"
+            text = "set `ingestion.interactions.timestamp_format`, or write times as 2022-01-31 23:59:00"
             lines.append(("time?", f"{shown} has no known format: {text}"))
     return lines
 
@@ -421,7 +421,7 @@ def ask_of_no_goods(guess: Guess, ask: AskUser) -> list[str]:
     if not found:
         return []
     shown = "".join(f"\n  {each}" + f": {plain(title)}" * (each != title) for each, title in found.items())
-    question = f"Which of these items are no goods, and never recommended? Type ids, with commas.{shown}\n"
+    question = f"Which of these items are not products? Type their ids, separated by commas.{shown}\n"
     answers = [each.strip() for each in ask(question, [], NONE).split(",")]
     return [each for each in answers if each in found]
 
@@ -429,8 +429,8 @@ def ask_of_no_goods(guess: Guess, ask: AskUser) -> list[str]:
 def _no_goods(guess: Guess) -> list[tuple[str, str]]:
     found = no_goods(guess)
     shown = ", ".join(each if each == title else f"{each} ({title})" for each, title in found.items())
-    advice = "they may be recommended; `recommendation.exclude_items` leaves out what is no good"
-    return [("no goods?", f"{shown}: {advice}")] if found else []
+    advice = "may be recommended; list them in `recommendation.exclude_items` if they are not products"
+    return [("products?", f"{shown}: {advice}")] if found else []
 
 
 def _nearly_equal(guess: Guess) -> list[tuple[str, str]]:
@@ -441,8 +441,8 @@ def _nearly_equal(guess: Guess) -> list[tuple[str, str]]:
         twins = sorted(each for each in ids if not is_normalized("NFC", each) and normalize("NFC", each) in ids)
         if twins:
             text = (
-                f"{name}: {len(twins)} ids, such as {normalize('NFC', twins[0])}, are written with accents as one "
-                "character and as two, and count as two: write the file in one form (NFC)"
+                f"{name}: {len(twins)} ids, such as {normalize('NFC', twins[0])}, occur in two encodings of accents "
+                "and count as different ids: write the file in one form (NFC)"
             )
             lines.append(("same ids?", text))
     return lines

@@ -181,11 +181,11 @@ def audit_ties(interactions: pl.LazyFrame) -> list[AuditRow]:
     of_likes = (is_tied | after).filter(pl.col("label") == 1).mean()
     shares = events.select(likes=of_likes, order=ascends.filter(is_tied).mean(), ties=is_tied.sum())
     likes, order, ties = shares.collect().row(0)
-    to_read = "0.5: no order; near 1: sorted by id, which history.ties: order would read"
+    to_read = "0.5: random order; near 0 or 1: sorted by id, which a model could exploit with history.ties: order"
     order = order if ties >= LEAST_TIES else None
     return [
-        _row("likes of a second with another event of their user", "their order in that second is unknown", likes),
-        _row("events of one second whose item id is above that of the row before", to_read, order),
+        _row("likes in the same second as another event of their user", "their order in it is unknown", likes),
+        _row("events in the same second as the row before whose item id is greater", to_read, order),
     ]
 
 
@@ -213,9 +213,9 @@ def audit_time(window: Window, config: BacktestConfig, bootstrap: Bootstrap) -> 
     change = (shuffled["ndcg_difference"], shuffled["ndcg_difference_low"], shuffled["ndcg_difference_high"])
     most_liked = ((f"NDCG@{k} of the items most liked {record['model']}", record["ndcg"]) for record in popularity)
     return [
-        _row(f"NDCG@{k} of a linear model that reads the order of events", "histories in order", in_order["ndcg"]),
-        _row("the same with shuffled histories, less that in order", "near 0: no sequence", *change),
-        *(_row(check, "before each like", value) for check, value in most_liked),
+        _row(f"NDCG@{k} of a linear model that reads the order of events", "with histories in order", in_order["ndcg"]),
+        _row("change of this NDCG with shuffled histories", "near 0: the order carries no information", *change),
+        *(_row(check, "as of each like", value) for check, value in most_liked),
     ]
 
 

@@ -80,7 +80,7 @@ class MethodChoice:
         training.release()  # settings that were not chosen have transitions and near items of their own
         choice = choice.model_copy(update={"stage": self._learn_stage(recommender, likes.teaching), "reason": reason})
         if choice.kind == "ranker" and choice.stage.trees is None:
-            reason = "the ranker is named, but no trees improve on the fusion"
+            reason = "the settings name the ranker, but no trees improve the fusion"
             choice = choice.model_copy(update={"kind": "fusion", "reason": reason})
         choice, compared = self._best(replace(recommender, choice=choice), likes.choosing)
         return choice.model_copy(update={"at_test_moments": _test_lists(replace(recommender, choice=choice))}), compared
@@ -90,7 +90,8 @@ class MethodChoice:
             return SecondStage()
         moments, target = recommender.moments(likes), likes["item_index"].to_numpy()
         stage = SecondStage.learned(recommender.reader, moments, target, self.config.seed, self.engine)
-        logger.info("Weights of the fusion: %s", {name: round(each, 3) for name, each in (stage.weights or {}).items()})
+        weights = (f"{name} {weight:.3f}" for name, weight in (stage.weights or {}).items())
+        logger.info("Weights of the fusion: %s.", ", ".join(weights))
         return stage
 
     def _best(self, recommender: FittedRecommender, likes: pl.DataFrame) -> tuple[Choice, list[RankingRow]]:
@@ -99,8 +100,8 @@ class MethodChoice:
         if len(config.methods) == 1:
             return choice, []
         if (users := likes["user_index"].n_unique()) < 2:
-            found = f"{users} user(s) have likes of new items there, and 2 are needed. {choice.kind} is used: name "
-            method = Parameter("recommendation.method"), " to use another."
+            found = f"{users} user(s) have likes of new items there, but 2 are needed. {choice.kind} is used. Set "
+            method = Parameter("recommendation.method"), " to use another one."
             logger.warning(worded("Validation likes cannot choose the method: ", found, *method))
             reason = f"{users} user(s) with validation likes are too few to compare methods"
             return choice.model_copy(update={"reason": reason}), []
@@ -130,7 +131,7 @@ def chosen_method(compared: Sequence[RankingRow], before: str | None) -> tuple[s
     alike = [record for record in compared if record["p_adjusted"] is None or record["p_adjusted"] >= LEVEL]
     simplest = min(alike, key=lambda each: (each is not current, steps[each["model"]], -each["ndcg"]))
     figures = f"NDCG@{best['k']} {simplest['ndcg']:.3f} on {best['rows']:,} validation likes"
-    others = f"{figures}: {best['model']}, {best['ndcg']:.3f}, is not significantly better"
+    others = f"{figures}, and {best['model']} ({best['ndcg']:.3f}) is not significantly better"
     figures = f"the highest {figures}" if simplest is best else others
     if current is None or simplest is current:
         return simplest["model"], f"{'it stays, with' if current else 'it has'} {figures}"

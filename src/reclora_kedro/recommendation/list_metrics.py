@@ -169,17 +169,17 @@ NDCG = RankingMetric(
     name="ndcg",
     heading="NDCG@{k}",
     per_row=lambda lists: ndcg(lists.rank, lists.k),
-    note="1 / log2(1 + rank) if the item of a like is among the first k, else 0.",
+    note="1 / log2(1 + rank) if the item of a like is among the first k, otherwise 0.",
 )
 MRR = RankingMetric(
-    name="mrr", heading="MRR", per_row=lambda lists: 1 / lists.rank, note="1 / rank among all items; 0 behind the list."
+    name="mrr", heading="MRR", per_row=lambda lists: 1 / lists.rank, note="1 / rank among all items; 0 if not listed."
 )
 COVERAGE = RankingMetric(
     name="coverage",
     heading="coverage\n@{k}",
     format="{:.1%}".format,
-    note="The share of the catalogue that is in anyone's list. A segment with few likes has few lists: compare models "
-    "within a segment, not segments with one another.",
+    note="The share of the catalogue that is in at least one list. A segment with few likes has few lists: compare "
+    "models within a segment, not segments with one another.",
 )
 NOVELTY = RankingMetric(
     name="novelty",
@@ -193,7 +193,7 @@ NOVELTY = RankingMetric(
 GINI = RankingMetric(
     name="gini",
     heading="Gini",
-    note="How unevenly the lists share out the catalogue: 0 if every item is recommended equally often, near 1 if a "
+    note="How unevenly the items are recommended: 0 if every item is recommended equally often, near 1 if a "
     "few items fill all lists. Compare models within a segment.",
 )
 DIVERSITY = RankingMetric(

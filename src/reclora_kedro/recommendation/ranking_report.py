@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 METHODS_HEADING = (
-    "How well methods find items: share of {rows:,} validation likes among the first {k} of {candidates:,.0f} items"
+    "Hit rate of the methods: share of {rows:,} validation likes among the first {k} of {candidates:,.0f} items"
 )
 
 
@@ -67,11 +67,11 @@ def ranking_tables(
         for same in zip(*by_cutoff.values(), strict=True)
     ]
     of_each_user = {name: ("{:.3f}".format, name) for name in of_users[0] if name != "model"}
-    tables.append(text_table("Means of the users' means, in place of means over likes", of_users, model, of_each_user))
+    tables.append(text_table("Means over users instead of likes", of_users, model, of_each_user))
     among = {name: f"first {name.removeprefix('among_')}" for name in first if name.startswith("among_")}
     whole = _estimates(first["k"], *(metric for metric in ranking_metrics() if "{k}" not in metric.heading))
     whole = {**whole, **{heading: ("{:.3f}".format, name) for name, heading in among.items()}}
-    tables.append(text_table("The likes among the first items", by_cutoff[first["k"]], model, whole))
+    tables.append(text_table("The whole ranking and longer lists", by_cutoff[first["k"]], model, whole))
     further: Columns = {metric.heading: (metric.text, metric.name) for metric in BEYOND_ACCURACY}
     for k in by_cutoff:
         of_all = [record for record in beyond_accuracy if (record["k"], record["segment"]) == (k, ALL)]
@@ -89,7 +89,7 @@ def ranking_tables(
             f"{level} interval": (formats.signed_interval, *names[1:]),
             "adjusted p": (formats.p_value, "p_adjusted"),
         }
-        tables.append(text_table(f"NDCG@{k} less that of {baseline} ({tests})", others, model, columns))
+        tables.append(text_table(f"Difference in NDCG@{k} from {baseline} ({tests})", others, model, columns))
     baselines = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
     return Group(*tables, *(Text(f"{name}: {notes[name]}") for name in baselines))
 
@@ -158,7 +158,7 @@ def backtest_tables(
     summed = {"mean": "ndcg", f"mean HR@{k}": "hit_rate", "share of windows won": "share_of_windows_won"}
     rows += [{"from": name} | {each["model"]: each[field] for each in means} for name, field in summed.items()]
     likes, methods_ = sum(each["rows"] for each in windows.values()), [method["model"] for method in means]
-    title = f"NDCG@{k} by window: {likes:,} likes, models fitted before each"
+    title = f"NDCG@{k} by window: {likes:,} likes; models are fitted before each window"
     table = text_table(title, rows, {"from": (str, "from")}, {name: (formats.metric, name) for name in methods_})
     texts = {"check": (str, "check"), "how to read it": (str, "meaning")}
     checks = text_table("Audit of the log", audit, texts, {"value": (formats.metric, "value")})
@@ -172,13 +172,13 @@ def winners_verdict(winners: Sequence[WinnerRow], k: int) -> str:
         >>> one = {"tau": 0.8, "winner": "a", "winner_before": "a", "ndcg": 0.2, "ndcg_of_winner_before": 0.2}
         >>> other = {"tau": 0.4, "winner": "b", "winner_before": "a", "ndcg": 0.3, "ndcg_of_winner_before": 0.28}
         >>> print(winners_verdict([one, other], 10).replace("; ", ";\n"))
-        The best method of a window was the best of the next in 1 of 2, and 0.010 NDCG@10 below it on average;
-        Kendall's tau between their orders: 0.80, 0.40.
+        The best method of a window was also the best of the next window in 1 of 2 cases;
+        on average, its NDCG@10 was 0.010 below the best. Kendall's tau between the orders: 0.80, 0.40.
     """
     same = sum(record["winner"] == record["winner_before"] for record in winners)
     lost = sum(record["ndcg"] - record["ndcg_of_winner_before"] for record in winners) / len(winners)
     taus = ", ".join(formats.DASH if record["tau"] is None else f"{record['tau']:.2f}" for record in winners)
     return (
-        f"The best method of a window was the best of the next in {same} of {len(winners)}, and {formats.metric(lost)} "
-        f"NDCG@{k} below it on average; Kendall's tau between their orders: {taus}."
+        f"The best method of a window was also the best of the next window in {same} of {len(winners)} cases; on "
+        f"average, its NDCG@{k} was {formats.metric(lost)} below the best. Kendall's tau between the orders: {taus}."
     )

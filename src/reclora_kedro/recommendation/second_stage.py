@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from reclora_kedro.lens.states import LensReader
 
 NOTES = {
-    "fusion": "the sources' best items, by the logarithms of their ranks, weighted by validation likes",
-    "ranker": "the fusion, corrected by trees of ranks, scores, popularity, age and texts, by validation likes",
+    "fusion": "the sources' best items, by a weighted sum of log ranks, trained on validation likes",
+    "ranker": "the fusion, corrected by trees on ranks, scores, popularity, age and texts, trained on validation likes",
     "lens": "all items, by the click model",
 }
 LABELS = {
-    "fusion": "all sources combined, weighted",
+    "fusion": "weighted combination of all sources",
     "ranker": "the fusion, corrected by boosted trees",
 }
 PENALTY = 1e-3  # of the squares of the weights of columns with a standard deviation of one, per like
