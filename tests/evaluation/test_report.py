@@ -137,13 +137,9 @@ def test_a_model_that_does_not_read_its_prompts_is_named_in_red():
 
 def test_no_verdict_is_drawn_from_an_llm_that_does_not_read_titles():
     text = " ".join(printed(results_tables(METRICS, COMPARISONS, TITLES, {}), 200).split())
-    costs = "without its titles, AUC falls by"
-    assert (
-        f"shared_lora: {costs} 0.210 (0.170 to 0.250), within users by 0.100 (0.050 to 0.150): it reads titles." in text
-    )
-    assert (
-        f"reclora: {costs} 0.001 (-0.003 to 0.005), within users by 0.002 (-0.004 to 0.008): no evidence that" in text
-    )
+    falls = "without its titles, AUC falls by"
+    assert f"shared_lora: {falls} 0.210 (0.170 to 0.250), within users by 0.100 (0.050 to 0.150): it reads" in text
+    assert f"reclora: {falls} 0.001 (-0.003 to 0.005), within users by 0.002 (-0.004 to 0.008): no evidence" in text
     assert re.search(r"│ reclora +│? ?the LLM with a trained adapter; may not read titles", text)
     assert re.search(r"│ shared_lora +│? ?the LLM with a trained adapter │", text)
     assert text.endswith("Highest AUC: lens, 0.760. No evidence that titles are read, so not compared: reclora.")
