@@ -140,6 +140,7 @@ class Recommender(FittedRecommender):
     """
 
     compared: pl.DataFrame | None = None
+    ingestion: IngestionConfig | None = None  # how further events are read
 
     def __repr__(self) -> str:
         """Return the method, the reason for it, the sizes of the log, and what to call next, a line each."""
@@ -214,7 +215,8 @@ class Recommender(FittedRecommender):
         for warning in chosen.at_test_moments.warnings(None) if chosen.at_test_moments else ():
             logger.warning(warning)
         recommender = cls.from_choice(Training.from_log(log), chosen, config)
-        return replace(recommender, compared=_methods_table(records, chosen, OWN_METRICS, OF_BEST) if records else None)
+        compared = _methods_table(records, chosen, OWN_METRICS, OF_BEST) if records else None
+        return replace(recommender, compared=compared, ingestion=validated(IngestionConfig, blocks, "ingestion"))
 
     @words_of(words_of_scripts)
     def recommend(
@@ -222,7 +224,7 @@ class Recommender(FittedRecommender):
         users: Any = None,
         n: int | Mapping[Any, int] = 10,
         *,
-        histories: Sequence[Sequence[Any]] | None = None,
+        histories: Sequence[Any] | None = None,
         exclude: Iterable[Any] | Mapping[Any, Iterable[Any]] | None = None,
         candidates: Iterable[Any] | Mapping[Any, Iterable[Any]] | None = None,
         filter: Values | None = None,
@@ -235,8 +237,10 @@ class Recommender(FittedRecommender):
             users: an id, several ids, or a table with the column user_id; each counts once. None for all users. An
                 unknown one gets the most popular items, and a warning names it.
             n: length of the lists, or, in a dict, of each user's.
-            histories: for visitors in place of users: a list per visitor with ids of the items that they took, in that
-                order. Here and below, a warning names unknown items, which are left out.
+            histories: for visitors in place of users, what each of them took: ids of items in that order, or a table or
+                dicts with item_id and any of rating, timestamp (seconds since 1970, or dates and times) and the further
+                columns of the log. An event without a rating is a like, unless it weighs nothing. Here and below, a
+                warning names unknown items, which are left out.
             exclude: ids of further items that nobody may get or, in a dict, that each user may not.
             candidates: ids of the only items to recommend, to all or, in a dict, to each user; others get none.
             filter: values of fields of the items, such as ``{"genres": ["Comedy", "Drama"], "price": {"max": 20}}``:
@@ -260,7 +264,7 @@ class Recommender(FittedRecommender):
         check_rules(asked.rules or (), self.log.items, "rules")
         recommender: FittedRecommender = self.with_rules(asked.rules)
         if histories is not None:
-            recommender, requested = with_visitors(recommender, histories)
+            recommender, requested = with_visitors(recommender, histories, ingestion=self.ingestion)
         else:
             requested = self.log.find_users(self.log.users["user_id"] if users is None else users)
         users = requested["user_id"].to_list()
@@ -361,7 +365,7 @@ class Recommender(FittedRecommender):
         self._require_scripts_own()
         log = _log_of_items(self.log, entities.grown_items(self.log.items, items))
         grown = self.from_choice(Training.from_log(log, learned=self.learned()), self.choice, self.config)
-        return replace(grown, compared=self.compared)
+        return replace(grown, compared=self.compared, ingestion=self.ingestion)
 
     def _require_scripts_own(self) -> None:
         if self.lens is not None or "retriever" in self.sources:
@@ -424,6 +428,7 @@ class Recommender(FittedRecommender):
             raise FileExistsError(f"{folder} exists: remove it, or save to another folder.")
         record: dict[str, Any] = {name: getattr(self, name).model_dump(mode="json") for name in ("config", "choice")}
         record["compared"] = None if self.compared is None else self.compared.to_dicts()
+        record["ingestion"] = None if self.ingestion is None else self.ingestion.model_dump(mode="json", by_alias=True)
         with atomic_folder(folder) as draft:
             (draft / LOG_FOLDER).mkdir()
             self.log.save(draft / LOG_FOLDER)
@@ -452,6 +457,7 @@ class Recommender(FittedRecommender):
         try:
             config = RecommendationConfig.model_validate(record["config"])
             choice = Choice.model_validate(record["choice"])
+            ingestion = record["ingestion"] and IngestionConfig.model_validate(record["ingestion"])
         except (KeyError, ValidationError) as error:
             raise Fault(str(file), "is of another release", advice=FIT_AGAIN) from error
         log, learned = InteractionLog.load(folder / LOG_FOLDER, mapped=False), load_file(folder / WEIGHTS_FILE)
@@ -460,7 +466,8 @@ class Recommender(FittedRecommender):
         compared = (
             None if record.get("compared") is None else pl.DataFrame(record["compared"], infer_schema_length=None)
         )
-        return replace(cls.from_choice(Training.from_log(log, learned=learned), choice, config), compared=compared)
+        loaded = cls.from_choice(Training.from_log(log, learned=learned), choice, config)
+        return replace(loaded, compared=compared, ingestion=ingestion)
 
 
 def _methods_table(

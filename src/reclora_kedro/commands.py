@@ -82,7 +82,7 @@ def newest_model(project: Path, env: str | None, runtime_params: dict[str, Any],
         from reclora_kedro.lens.states import LensReader
 
         parts["lens"] = LensReader(served.lens, served.log)
-    return Recommender(**parts)
+    return Recommender(**parts, ingestion=served.ingestion)
 
 
 def study(project: Path, only_missing_outputs: bool = False, **session: Any) -> None:

@@ -116,6 +116,12 @@ def small_model(log=None, of_lens=None, **changes):
     )
 
 
+def served(recommender, folder, **changes):
+    """A service of a recommender from Python, without a lens."""
+    current_model = ServedModel({}, {}, None, None, recommender, None, None, recommender.ingestion)
+    return Service(service_config(folder, **changes), lambda: current_model, Metrics())
+
+
 def service_config(journal, **changes):
     """Settings of a service with its journal in a folder, or at the address of a database."""
     address = journal if isinstance(journal, str) else str(journal / FILE)

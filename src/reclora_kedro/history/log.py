@@ -121,16 +121,13 @@ class InteractionLog:
     def now(self, pairs: pl.DataFrame) -> pl.DataFrame:
         """Add the moment after a log's end to rows of user_index.
 
-        It is history_end (the end of the user's events) and timestamp: a second after the last event of the log or,
-        without a shared clock, of the user.
+        It is history_end (the end of the user's events) and timestamp: a second after the last event of the log, which
+        a visitor's may be later than, or, without a shared clock, of the user.
         """
         user = pairs["user_index"].to_numpy()
         end = self.sequences.ends[user]
-        now = np.full(pairs.height, self.last_second + 1)
-        if not self.shared_clock:
-            has_events = end > self.sequences.starts[user]
-            now = np.where(has_events, self.sequences.timestamp[end - 1] + 1, 1)
-        moment = {"history_end": end, "timestamp": now}
+        own = np.where(end > self.sequences.starts[user], self.sequences.timestamp[end - 1], 0)
+        moment = {"history_end": end, "timestamp": np.maximum(own, self.last_second * self.shared_clock) + 1}
         return pairs.with_columns(pl.Series(name, values, dtype=pl.Int64) for name, values in moment.items())
 
     def find_users(self, ids: Any) -> pl.DataFrame:

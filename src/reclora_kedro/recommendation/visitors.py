@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from polars import selectors
 
 from kedro_provenance.errors import Fault, Value
 from reclora_kedro.candidates.moments import NO_ITEM, NOTHING, Lists
 from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.sent_events import distinct_events, sent_columns, sent_rating, sent_second
 from reclora_kedro.history.sequences import Sequences
+from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.ids import listed
+from reclora_kedro.ingestion.raw_tables import as_polars
 from reclora_kedro.recommendation.delivery import Delivery, VisitorList
 from reclora_kedro.recommendation.item_ranks import rank_likes
 from reclora_kedro.recommendation.recommender import FittedRecommender
@@ -20,11 +24,16 @@ OF_VISITORS = "each visitor has a list of ids of items", "Write histories=[[1, 2
 
 
 def with_visitors(
-    recommender: FittedRecommender, histories: Sequence[Sequence[Any]], last_seconds: np.ndarray | None = None
+    recommender: FittedRecommender,
+    histories: Sequence[Any],
+    last_seconds: np.ndarray | None = None,
+    ingestion: IngestionConfig | None = None,
 ) -> tuple[FittedRecommender, pl.DataFrame]:
     """Add visitors to the log of a recommender; models stay as they are.
 
-    Their last events are at seconds of the log's clock, (visitors,); by default, they are the newest of all.
+    A history has ids of items, or mappings or a table with item_id and any of rating, clicked, timestamp and the
+    declared columns, read as the ingestion says. Without a rating, an event has the highest one. Without times, events
+    are in order, and the last ones are at seconds of the log's clock, (visitors,), by default the newest of all.
 
     Returns:
         The recommender, and the visitors' user_id (their places among the histories) and user_index.
@@ -32,25 +41,29 @@ def with_visitors(
     if hasattr(histories, "columns") or isinstance(histories, str | Mapping) or not isinstance(histories, Iterable):
         raise Fault("histories", f"is of type {type(histories).__name__}", *OF_VISITORS)
     log, events, histories = recommender.log, recommender.log.sequences, [*histories]
-    visitor_events = _events_of_visitors(log, histories)
-    lengths = np.bincount(visitor_events["visitor"], minlength=len(histories))
+    sent = _events_of_visitors(log, histories, ingestion)
+    lengths = np.bincount(sent["user"], minlength=len(histories))
     # One event per second, as they are in order; without a shared clock, the first one has 1.
     if last_seconds is None:
         last_seconds = np.full(len(histories), log.last_second) if log.shared_clock else lengths
     seconds = [np.arange(end - length + 1, end + 1) for end, length in zip(last_seconds, lengths, strict=True)]
-    new = {
-        "item_index": visitor_events["item"].to_numpy(),
-        "rating": np.full(lengths.sum(), events.rating.max()),
-        "rating_level": np.full(lengths.sum(), events.rating_level.max()),
-        "label": np.ones(lengths.sum()),
-        "timestamp": np.concatenate([NOTHING, *seconds]),
-    }
-    declared = events.schema.parsed(visitor_events["columns"])
-    schema = events.schema.recognising(declared)
-    new |= schema.encoded(declared)
-    columns = {name: np.append(column, new[name].astype(column.dtype)) for name, column in events.columns.items()}
+    best = events.rating.argmax()
+    ratings = events
+    if sent["rating"].is_null().all():  # without a look at all ratings of a long log
+        columns = {name: getattr(events, name)[[best]] for name in ("rating", "rating_level")}
+        ratings = Sequences.from_columns(np.array([0, 1]), events.schema, **columns)
+    rating = sent["rating"].fill_null(events.rating[best].item()).to_list()
+    schema, new = sent_columns(rating, sent["columns"].to_list(), events.schema, ratings, ingestion)
+    new |= {name: sent[name].to_numpy() for name in ("user", "item_index")}
+    new["timestamp"] = np.where(
+        sent["second"].is_null(), np.concatenate([NOTHING, *seconds]), sent["second"].fill_null(0)
+    )
+    kept = distinct_events(new, schema, -1 if ingestion is not None and ingestion.duplicates == "lowest_rating" else 1)
+    columns = {name: np.append(column, new[name][kept].astype(column.dtype)) for name, column in events.columns.items()}
+    lengths = np.bincount(new["user"][kept], minlength=len(histories))
     offsets = np.concatenate([events.offsets, events.offsets[-1] + lengths.cumsum()])
     grown = replace(log, sequences=Sequences.from_columns(offsets, schema, **columns))
+    vars(grown)["last_second"] = log.last_second  # the time of one visitor is not that of others
     places = pl.int_range(len(histories), eager=True).alias("user_id")
     visitors = places.to_frame().with_columns(user_index=(places + log.users.height).cast(pl.Int32))
     return replace(recommender, log=grown), visitors
@@ -66,25 +79,49 @@ def list_of_visitor(recommender: FittedRecommender, n: int) -> VisitorList:
     return {"taken": visitor_events["title"].to_list(), "list": lists.select("rank", "title", "because").to_dicts()}
 
 
-def _events_of_visitors(log: InteractionLog, histories: Sequence[Any]) -> pl.DataFrame:
-    """Return visitor (place among the histories), item (index) and columns (JSON) of events of known items, in order.
+def _events_of_visitors(
+    log: InteractionLog, histories: Sequence[Any], ingestion: IngestionConfig | None
+) -> pl.DataFrame:
+    """Return user (place among the histories), item_index, rating, second and columns (JSON) of events of known items.
 
-    An event is an item's id, or a mapping with it, as item_id, and with declared columns.
+    Rating and second are null where an event has none.
     """
-    ids, texts = list[pl.Series](), list[str | None]()
+    ids, sent = list[pl.Series](), list[tuple[int, float | None, int | None, str | None]]()
     for place, history in enumerate(histories):
+        if hasattr(history, "columns"):
+            table = as_polars(history, f"histories[{place}]")
+            history = table.with_columns((selectors.date() | selectors.datetime()).dt.epoch("s")).to_dicts()
         if isinstance(history, str | bytes | Mapping) or not isinstance(history, Iterable):
             raise Fault(f"histories[{place}]", ("is ", Value(history)), *OF_VISITORS)
         if isinstance(history, Sequence) and any(isinstance(each, Mapping) for each in history):
             told = [dict(each) if isinstance(each, Mapping) else {"item_id": each} for each in history]
             history = [each.pop("item_id", None) for each in told]
-            texts += (log.sequences.schema.text(each, f"histories[{place}]: ") for each in told)
+            own = [_sent(log, each, f"histories[{place}][{n}].", ingestion) for n, each in enumerate(told)]
+            if 0 < (timed := sum(second is not None for _, second, _ in own)) < len(own):
+                found = f"has times of {timed} of its {len(own)} events"
+                raise Fault(
+                    f"histories[{place}]", found, "all have one, or they are in order", "Give a timestamp to all"
+                )
+            sent += ((place, *event) for event in own)
         ids.append(listed(history, "item_id", f"histories[{place}]"))
-        texts += [None] * (sum(map(len, ids)) - len(texts))
-    visitor = np.repeat(np.arange(len(ids)), [*map(len, ids)])
-    items = log.find_items(pl.concat([pl.Series(dtype=pl.String), *ids]), "histories")
-    columns = pl.Series(texts, dtype=pl.String)
-    return pl.DataFrame({"visitor": visitor, "item": items, "columns": columns}).drop_nulls("item")
+        sent += [(place, None, None, None)] * (sum(map(len, ids)) - len(sent))
+    items = log.find_items(pl.concat([pl.Series(dtype=pl.String), *ids]), "histories").alias("item_index")
+    types = {"user": pl.Int64, "rating": pl.Float64, "second": pl.Int64, "columns": pl.String}
+    events = pl.DataFrame(sent, types, orient="row").with_columns(items).drop_nulls("item_index")
+    return events.filter(pl.col("rating").is_not_nan().fill_null(True))
+
+
+def _sent(
+    log: InteractionLog, values: dict[str, Any], event: str, ingestion: IngestionConfig | None
+) -> tuple[float | None, int | None, str | None]:
+    """Return rating, second and declared columns (JSON) of an event, None for what is missing; NaN if not clicked."""
+    rating, clicked, second = (values.pop(name, None) for name in ("rating", "clicked", "timestamp"))
+    if ingestion is not None and (rating is not None or clicked is not None):
+        rating = sent_rating(ingestion, rating, clicked, event)
+        rating = np.nan if rating is None else rating
+    if ingestion is not None and second is not None:
+        second = sent_second(second, ingestion, f"{event}timestamp")
+    return rating, second, log.sequences.schema.text(values, event)
 
 
 def similar_items(recommender: FittedRecommender, items: np.ndarray, n: int) -> pl.DataFrame:

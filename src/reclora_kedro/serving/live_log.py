@@ -11,17 +11,16 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.history.log import InteractionLog
+from reclora_kedro.history.sent_events import distinct_events, first_of_runs, sent_columns
 from reclora_kedro.history.sequences import (
     LEAST_RATIO,
     ItemEvents,
     RemovedEvents,
     Sequences,
-    levels_as_before,
     places_of,
     user_of_events,
     with_part,
 )
-from reclora_kedro.ingestion.cleaning import liked
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.ingestion.ids import is_id
@@ -93,13 +92,9 @@ class LiveSequences(Sequences):
         Of each user, item and second, one is kept: if `best` is 1, with the highest rating, if -1, with the lowest.
         """
         old = self.of_users(users)
-        owner, item, second = (rows[name] for name in EVENT)
-        if self.room[0] + len(owner) > len(self.label):
-            return self.from_sequences(self, len(owner)).with_events(rows, users, best)
-        ranks = (-rank for rank in reversed(self.schema.ranks(rows)))
-        order = np.lexsort((*ranks, -best * rows["rating"], item, second, owner))
-        kept = order[_first_of_runs(owner[order], second[order], item[order])]
-        kept = kept[np.lexsort((kept, second[kept], owner[kept]))]  # those of one second in the order of arrival
+        if self.room[0] + len(rows["user"]) > len(self.label):
+            return self.from_sequences(self, len(rows["user"])).with_events(rows, users, best)
+        kept = distinct_events(rows, self.schema, best)
         new = {name: column[kept] for name, column in rows.items()}
         place = self.room[0]
         self.room[0] += len(kept)
@@ -299,21 +294,14 @@ class LiveLog:
         self, sequences: LiveSequences, rows: Sequence[tuple[int, Event]]
     ) -> tuple[LiveSequences, dict[str, np.ndarray]]:
         """Return the columns of sequences, and user, of users' events; and the sequences with codes for their texts."""
-        declared = sequences.schema.parsed(event.columns for _, event in rows)
-        schema = sequences.schema.recognising(declared)
-        exact = declared.with_columns(rating=pl.Series([event.rating for _, event in rows], dtype=pl.Float64))
-        rating = exact["rating"].to_numpy().astype(np.float32)
-        exact = self._config.interactions.events.complete(exact)  # the values that ingestion compares
-        label = exact.select(liked(self._config)[0].cast(pl.Int8))
-        columns: dict[str, np.ndarray] = {
+        rating, texts = [event.rating for _, event in rows], [event.columns for _, event in rows]
+        schema, columns = sent_columns(rating, texts, sequences.schema, self._ratings, self._config)
+        columns |= {
             "user": np.array([user for user, _ in rows], dtype=np.int64),
             "item_index": np.array([self.items[event.item_id] for _, event in rows], dtype=np.int32),
-            "rating": rating,
-            "rating_level": levels_as_before(rating, self._ratings),
-            "label": np.broadcast_to(label.to_series().to_numpy(), rating.shape),
             "timestamp": np.array([event.timestamp for _, event in rows], dtype=np.int64),
         }
-        return replace(sequences, schema=schema), columns | schema.encoded(declared)
+        return replace(sequences, schema=schema), columns
 
 
 def _live(log: InteractionLog) -> LiveSequences:
@@ -327,16 +315,11 @@ def _with_rows_of_users(log: InteractionLog, rows: int) -> InteractionLog:
     return replace(log, users=pl.concat([log.users, nobody]), sequences=_live(log).with_users(rows))
 
 
-def _first_of_runs(*keys: np.ndarray) -> np.ndarray:
-    """Return whether each row differs from the one before in any key."""
-    return np.append(np.full(min(1, len(keys[0])), True), np.any([key[1:] != key[:-1] for key in keys], axis=0))
-
-
 def _differences(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray]) -> tuple[RemovedEvents, ItemEvents]:
     """Return the old events that are not among the new ones, and the reverse."""
     both = {name: np.append(old[name], new[name]) for name in PART}
     order = np.lexsort([both[name] for name in PART])
-    opens = _first_of_runs(*(both[name][order] for name in PART))
+    opens = first_of_runs(*(both[name][order] for name in PART))
     is_single = opens & np.append(opens[1:], np.full(min(1, len(opens)), True))  # else in both, once in each
     single = np.sort(order[is_single])
     removed, added = single[single < len(old["user"])], single[single >= len(old["user"])]

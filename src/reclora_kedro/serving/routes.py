@@ -21,8 +21,8 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from kedro_provenance.errors import Fault, Value, quoted_value
 from reclora_kedro.candidates.moments import NO_ITEM
 from reclora_kedro.history.fields import Values, check_values, field_names, items_with, number_names
+from reclora_kedro.history.sent_events import sent_rating, sent_second
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
-from reclora_kedro.ingestion.plausible_times import believed_seconds
 from reclora_kedro.recommendation.rules import Rule, check_rules
 from reclora_kedro.recommendation.visitors import lists_after_one
 from reclora_kedro.serving import shapes
@@ -38,6 +38,7 @@ from reclora_kedro.serving.shapes import Events, NewEvent, OfOneUser, PastEvent,
 
 logger = logging.getLogger(__name__)
 
+NOTHING_STORED = "Nothing of the request was stored"
 EVENTS_SHOWN = 20  # of a user
 NO_LENS = (
     "Scores of given items are a lens's probabilities of a like, and none was trained: train one with `kedro run "
@@ -394,29 +395,13 @@ class Routes:
         """Convert a sent event to the journal's; refuse one without a rating in a log of ratings, and the like."""
         _require_as_written(f"{where}/item", event.item, self.service.live.item_type)
         ingestion, now = self.service.current_model.ingestion, time()
-        columns = ingestion.interactions
-        rating: float | None = 1.0
-        if columns.rating:
-            low, high = ingestion.rating_min, ingestion.rating_max
-            if event.rating is None or event.clicked is not None or not low <= event.rating <= high:
-                raise _wrong(f"{where}/rating", event.rating, f"it must be from {low:g} to {high:g}, and not clicked")
-            rating = event.rating
-        elif event.rating is not None or (event.clicked is None) == columns.has_impressions:
-            of_impressions = "clicked, true or false, and no rating"
-            expected = f"it must have {of_impressions if columns.has_impressions else 'neither rating nor clicked'}"
-            raise _wrong(where, event.model_dump(exclude_none=True, mode="json"), expected)
-        elif event.clicked is False:
-            rating = None
-        when = event.time
-        second = int(now if when is None else when if isinstance(when, int) else when.timestamp())
-        first, last = believed_seconds(ingestion.plausible_times)
-        last = min(last, int(now + self._config.clock_skew_seconds))
-        if not first <= second <= last:
-            raise _wrong(f"{where}/time", str(when), f"it must be a time from {_rfc3339(first)} to {_rfc3339(last)}")
+        latest, when = now + self._config.clock_skew_seconds, now if event.time is None else event.time
         try:
-            further = columns.events.text(event.model_extra or {}, f"{where}/")
+            rating = sent_rating(ingestion, event.rating, event.clicked, f"{where}/")
+            second = sent_second(when, ingestion, f"{where}/time", latest)
+            further = ingestion.interactions.events.text(event.model_extra or {}, f"{where}/")
         except Fault as fault:
-            raise invalid_request(fault) from fault
+            raise invalid_request(Fault(fault.subject, fault.found, fault.expected, NOTHING_STORED)) from fault
         return Event(event_id, user, event.item, rating, second, request_id, further)
 
 
@@ -527,7 +512,7 @@ def _allowed(items: pl.DataFrame, values: Values, where: str) -> np.ndarray | No
 
 
 def _wrong(where: str, value: Any, expected: str) -> ProblemError:
-    return invalid_request(Fault(Member(where), ("is ", Value(value)), expected, "Nothing of the request was stored"))
+    return invalid_request(Fault(Member(where), ("is ", Value(value)), expected, NOTHING_STORED))
 
 
 def _require_most(member: str, count: int, limit: int, parameter: str, counted: str = "") -> None:
