@@ -145,9 +145,8 @@ class Archive:
                 listed += versions_at(place, store.options, name, entry)
         return list({each.address: each for each in reversed(listed)}.values())  # patterns match the names of others
 
-    def erase(self, addresses: Sequence[str], in_use: Collection[tuple[str, str]]) -> None:
+    def erase(self, erased: Collection[ArchivedVersion], in_use: Collection[tuple[str, str]]) -> None:
         """Remove versions one by one, in this order, or none of them if `require_erasable` raises."""
-        erased = self.at(addresses)
         self.require_erasable(erased, in_use)
         for each in erased:
             each.erase()
@@ -189,10 +188,10 @@ def versions_at(
     layer = layer_of(name, str(entry.get("filepath")), entry.get("metadata"))
     is_work = bool(entry) and not entry.get("versioned") and is_scratch(type_of(entry))
     versions = sorted(version for version in names_in(place, options) if not version.startswith("."))
+    remote = RemoteVersions(place, options) if is_remote(place) else None
     if is_work and versions:
         yield ArchivedVersion(name, layer, place, options, None)
     for version in versions if not is_work else ():
-        remote = RemoteVersions(place, options) if is_remote(place) else None
         stored = remote.stored(version) if remote else read_version(Path(place, version))
         yield ArchivedVersion(name, layer, f"{place}/{version}", options, stored)
 

@@ -5,7 +5,7 @@ events once its nodes have made everything in use without the users.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
@@ -175,11 +175,13 @@ def _erase(run: Run) -> None:
             catalog.save("learned_weights", {})  # which are learned again, from the others
         addresses, in_use = catalog.load("versions_to_erase"), catalog.load("champion")["versions"]
         done |= {name: run.parameters["forget"][name] for name in ("erase", "retrain")}
-        done |= {"versions_in_use": in_use, "made_again": made_again(archive.versions(), in_use), "users": len(users)}
-        file = begin_certificate(run.data / CERTIFICATES, run, archive.at(addresses), **done)
-        archive.erase(addresses, in_use.items())
+        versions = {each.address: each for each in archive.versions()}
+        done |= {"versions_in_use": in_use, "made_again": made_again(versions.values(), in_use), "users": len(users)}
+        erased = [versions.pop(address) for address in addresses if address in versions]
+        file = begin_certificate(run.data / CERTIFICATES, run, erased, **done)
+        archive.erase(erased, in_use.items())
         remove_abandoned()  # temporary files of killed runs
-        found, places = _search(run, archive)
+        found, places = _search(run, {each.content for each in versions.values()})
         if run.parameters["forget"]["erase"]:
             records = {name for name in found if Path(name).match(f"{RECORDS}/node-*")}  # of what a node has shown
             for name in records:
@@ -195,12 +197,14 @@ def _erase(run: Run) -> None:
     logger.log(level, "%d files or tables still name a forgotten user or cannot be read: see %s.", len(found), file)
 
 
-def _search(run: Run, archive: Archive) -> tuple[dict[str, str], list[str]]:
-    """Search all that the project keeps for the users by content; return what names them, and where was searched."""
+def _search(run: Run, left: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """Search all that the project keeps for the users by content; return what names them, and where was searched.
+
+    `left` are the contents of the versions that were not erased, some of which were made again, and equal.
+    """
     forgotten = Forgotten.from_versions(run.parameters["forget"]["users"], [], pl.Series(dtype=pl.String))
     found, places = dict[str, str](), list[str]()
-    made = {each.content for each in archive.versions()}  # some of it again, and equal
-    erased = {each["content"] for each in removed_by(run.data / CERTIFICATES)} - made - {""}
+    erased = {each["content"] for each in removed_by(run.data / CERTIFICATES)}.difference(left, {""})
     for address, options in _places(run):
         if not any(Path(address).is_relative_to(place) for place in places if not is_remote(place)):
             found |= files_that_name(address, options, forgotten, erased)

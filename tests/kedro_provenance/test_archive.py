@@ -107,16 +107,16 @@ def test_versions_in_an_object_storage(tmp_path, monkeypatch):
 
 def test_what_is_in_use_stays(data):
     reader = {"type": "json.JSONDataset", "filepath": f"{data}/former_scores.json/1/former_scores.json"}
-    addresses = [each.address for each in archive(data).versions()]
+    versions = archive(data).versions()
     faults = [
         "- users 2 is in use.",
         f"- The catalog entry raw_scores reads {reader['filepath']}, which is former_scores 1.",
     ]
     with pytest.raises(ValueError, match="Nothing was erased") as refusal:
-        archive(data, raw_scores=reader).erase(addresses, {("users", "2"), ("model", "1")})
+        archive(data, raw_scores=reader).erase(versions, {("users", "2"), ("model", "1")})
     assert str(refusal.value).splitlines()[1:] == faults
     assert listed(archive(data)) == ALL
-    archive(data).erase([*addresses, "gone"], {("users", "3")})
+    archive(data).erase(versions, {("users", "3")})
     assert not archive(data).versions()
 
 
