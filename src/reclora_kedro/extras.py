@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from functools import cache
 from importlib.metadata import requires
 from importlib.util import find_spec
 
@@ -32,6 +33,7 @@ def install_line(extra: str, names: Collection[str] | None = None, distribution:
     return " ".join(["pip install", *(f"'{packages[name]}'" for name in names or sorted(packages))])
 
 
+@cache  # reading the metadata takes 3 ms, and each of 25 steps asks
 def _packages(extra: str, distribution: str = DISTRIBUTION) -> dict[str, str]:
     """Return the requirement of each package of an extra, by the package's name."""
     lines = (line.partition(";") for line in requires(distribution) or ())
