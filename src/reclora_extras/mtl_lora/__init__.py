@@ -1,42 +1,17 @@
-"""MTL-LoRA as one of the project's adapter methods; its settings are those of the parameters and of PEFT, too."""
+"""MTL-LoRA as one of the project's adapter methods."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import ConfigDict, TypeAdapter
-
+from reclora_extras.mtl_lora.settings import MtlLoraSettings
 from reclora_kedro.adapters.base import PersonalizedMethod
-from reclora_kedro.adapters.registry import LoraSettings
-from reclora_kedro.parameters import Count, Positive
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
 
     from reclora_extras.mtl_lora.model import MtlLoraConfig
-
-
-@dataclass
-class MtlLoraSettings(LoraSettings):
-    """Settings of a LoRA of many tasks (MTL-LoRA, arXiv 2410.09437, section 3.2).
-
-    Every adapted projection has one ``A`` (r × in) and ``num_up_projections`` matrices ``B_j`` (out × r) that all
-    tasks share, and for each task t a transformation Λ_t (r × r) and scores w_t. The update is
-    Σ_j softmax(w_t / temperature)_j B_j Λ_t A; if ``separate``, it is B_t A_t. Defaults are those of the paper;
-    the README explains the fields.
-    """
-
-    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
-
-    method: Literal["mtl_lora"] = "mtl_lora"
-    num_up_projections: Count = 3
-    temperature: Positive = 0.1
-    separate: bool = False
-
-
-SETTINGS = TypeAdapter(MtlLoraSettings)
 
 
 class MtlLora(PersonalizedMethod):

@@ -6,7 +6,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
-from reclora_extras.mtl_lora import SETTINGS, MtlLoraSettings
+from reclora_extras.mtl_lora.settings import SETTINGS, MtlLoraSettings
 from reclora_kedro.adapters.tuner import PersonalizedConfig, PersonalizedLayer, PersonalizedTuner, kaiming, register
 
 

@@ -7,8 +7,7 @@ from peft import LoraConfig, PeftModel
 from torch import Tensor
 
 from reclora_kedro.adapters.lora import PEFT_PREFIX, UserLoras
-from reclora_kedro.adapters.reclora import RecLoraConfig  # whose import lets PEFT know the method
-from reclora_kedro.adapters.reclora.model import RecLoraLayer, gate_entropy
+from reclora_kedro.adapters.reclora.model import RecLoraConfig, RecLoraLayer, gate_entropy
 
 
 def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
