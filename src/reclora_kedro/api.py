@@ -576,7 +576,7 @@ def settings_of_base(seed: Any, sources: Any) -> dict[str, Any]:
     blocks = default_parameters(STEPS, seed)
     blocks["ingestion"]["users"] = None  # there is no such table
     named = [str(source).rpartition(".")[2] for source in ([sources] if isinstance(sources, str) else sources)]
-    del blocks["few_shot"], blocks["retriever"]  # of an LLM, and of a model that only a project trains
+    del blocks["retriever"]  # of a model that only a project trains
     return {name: {} for name in named} | blocks
 
 

@@ -9,7 +9,7 @@ from kedro.runner import SequentialRunner
 
 from named import PARAMETERS, names_with
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.history.config import FewShotConfig, HistoryConfig, ItemEmbeddingConfig
+from reclora_kedro.history.config import HistoryConfig, ItemEmbeddingConfig
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.llm import sentence_encoder
 from reclora_kedro.pipelines.history import create_pipeline, nodes
@@ -64,7 +64,6 @@ def catalog_of(tmp_path, monkeypatch):
             "sentence_encoder": "any",
             "params:history": history,
             "params:ingestion": IngestionConfig.model_validate(PARAMETERS["ingestion"]),
-            "params:few_shot": FewShotConfig(),
             "params:engine": LOCAL,
         }.items():
             catalog[name] = value

@@ -4,9 +4,8 @@ import pytest
 from kedro.pipeline import Pipeline
 
 from named import names_with
-from reclora_kedro.history.selections.uniform import draw_learning_questions
 from reclora_kedro.pipelines import finetuning, history, lens, ranking, recommendation, scoring
-from reclora_kedro.pipelines.history.nodes import draw_test_questions
+from reclora_kedro.pipelines.history.nodes import draw_learning_questions, draw_test_questions
 
 NAMES = names_with(
     {
@@ -35,8 +34,7 @@ def test_test_rows_have_no_part_in_an_adapter():
             "prompt_rows.few_shot",
             "prompt_rows.validation",
             "seed",
-        ],
-        "few_shot": ["selection"],
+        ]
     }
 
 

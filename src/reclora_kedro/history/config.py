@@ -4,13 +4,12 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.history.questions import PromptRowsConfig
 from reclora_kedro.history.retrieval import WindowConfig
-from reclora_kedro.history.selections import SELECTIONS
 from reclora_kedro.history.sequences import RatingLevels, Ties
 from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.parameters import Count, EachOnce, Seed
@@ -59,12 +58,6 @@ class NegativesConfig(Block):
 
     kind: Literal["none", "matched", "uniform"]
     per_positive: Count
-
-
-class FewShotConfig(Block):
-    """Selection of the few-shot rows."""
-
-    selection: Annotated[str, AfterValidator(SELECTIONS.require)] = "uniform"
 
 
 class HistoryConfig(Block):

@@ -13,7 +13,7 @@ from reclora_kedro.history import checks, log_builder
 from reclora_kedro.history.config import HistoryConfig
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog, LogInFiles
-from reclora_kedro.history.questions import draw_questions
+from reclora_kedro.history.questions import LEARNING, draw_questions
 from reclora_kedro.ingestion.cleaning_report import CheckedRows, CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.llm import item_vectors
@@ -49,6 +49,13 @@ def check_negatives(log_without_embeddings: InteractionLog, history: HistoryConf
     """Check whether single numbers tell drawn negatives from likes; empty without drawn negatives."""
     drawn = history.negatives.kind != "none"
     return checks.check_negatives(log_without_embeddings, history.seed) if drawn else []
+
+
+@reads(history=[*LEARNING, "seed"])
+def draw_learning_questions(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
+    """Draw the few-shot rows and the validation rows uniformly."""
+    uses = ("few_shot", "validation")
+    return draw_questions(log_without_embeddings.samples, uses, history.prompt_rows, history.seed)
 
 
 @reads(history=["prompt_rows.unit", "prompt_rows.test", "seed"])
