@@ -7,8 +7,9 @@ from peft import IA3Config, IA3Model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from pydantic import ConfigDict
 
-from reclora_kedro.adapters.base import AdapterMethod, TrainedOn
+from reclora_kedro.adapters.base import AdapterMethod
 from reclora_kedro.adapters.base_llm import require_target_modules
+from reclora_kedro.adapters.saved import TrainedOn
 
 
 @dataclass

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
-from urllib.parse import quote
 
-from kedro_provenance.files.digests import digest
+from reclora_kedro.adapters.saved import TrainedOn
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -17,22 +16,11 @@ if TYPE_CHECKING:
     from reclora_kedro.adapters.lora import UserLoras
     from reclora_kedro.adapters.tuner import PersonalizedConfig
 
-LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
-
 
 class AdapterSettings(Protocol):
     """Settings of a method's adapters, the block ``adapter`` of a variant: a dataclass checked by pydantic."""
 
     method: str  # name of the method
-
-
-@dataclass
-class TrainedOn:
-    """What an adapter was trained on; part of PEFT's ``adapter_config.json``."""
-
-    base_llm: dict[str, Any] | None = field(default=None, metadata={"help": "name and digests of the base LLM"})
-    gate_input: str | None = field(default=None, metadata={"help": "name of what the gates were trained to read"})
-    gate_dim: int | None = field(default=None, metadata={"help": "width of the gates' inputs, if there are gates"})
 
 
 class AdapterMethod:
@@ -118,9 +106,3 @@ class PersonalizedMethod(AdapterMethod):
 
     def context(self, adapted: PeftModel, gate_inputs: Tensor | None) -> AbstractContextManager[None]:
         return adapted.base_model.gate_context(gate_inputs)
-
-
-def user_folder(user_id: Any) -> str:
-    """Return the folder name of a user's LoRA: the id, percent-encoded where necessary and cut if too long."""
-    name = f"user_{quote(str(user_id), safe='')}"
-    return name if len(name) <= LONGEST_NAME else f"{name[:160]}-{digest(name)}"

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from reclora_kedro.adapters.base import user_folder
+from reclora_kedro.adapters.saved import user_folder
 from reclora_kedro.progress import Progress
 
 if TYPE_CHECKING:

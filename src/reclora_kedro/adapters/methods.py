@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn
+from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings
 from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
 from reclora_kedro.adapters.lora import UserLoras
 from reclora_kedro.adapters.registry import adapter_method
+from reclora_kedro.adapters.saved import TrainedOn
 from reclora_kedro.devices import seeded
 from reclora_kedro.gate_inputs import GateInputs
 

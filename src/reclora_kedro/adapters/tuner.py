@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
-from reclora_kedro.adapters.base import TrainedOn
 from reclora_kedro.adapters.base_llm import decoder_prefix
+from reclora_kedro.adapters.saved import TrainedOn
 
 
 class AdaptedLinear(torch.autograd.Function):

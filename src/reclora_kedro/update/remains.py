@@ -21,7 +21,7 @@ from kedro_provenance.archive import ArchivedVersion
 from kedro_provenance.files.scratch import scratch_folder
 from kedro_provenance.files.storage import download, is_remote, states
 from kedro_provenance.recipe import FILE, read_version
-from reclora_kedro.adapters.base import user_folder
+from reclora_kedro.adapters.saved import user_folder
 from reclora_kedro.current_model import ALIAS, ModelInHistory
 from reclora_kedro.ingestion.ids import id_text
 from reclora_kedro.terminal import text_table
