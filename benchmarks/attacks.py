@@ -20,6 +20,7 @@ from results import markdown
 from running import Project, open_project
 from sklearn.metrics import roc_auc_score
 
+from reclora_kedro.datasets.journal import SCHEMA
 from reclora_kedro.datasets.newest_versions import WITHHELD
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.history.fields import describe_items
@@ -36,6 +37,7 @@ from reclora_kedro.pipelines.update import nodes
 FIRST, LAST = 0.7, 0.8  # shares of the log: until the first update, and until the test
 YEAR = 365 * 86_400
 FAKE = 10**9  # ids of fake users begin here
+NO_JOURNAL = pl.DataFrame(schema=SCHEMA)
 
 
 class Used(NamedTuple):
@@ -179,7 +181,8 @@ def updated(
         new, used.interactions.lazy(), pl.DataFrame(schema=WITHHELD), used.log, first.log,
         config, history, update["examination"], False, (), used.lens, first.lens,
     )  # fmt: skip
-    items, users, _ = nodes.append_entities(interactions, used.log.items, used.log.users, None, None, None, config)
+    entities = interactions, used.log.items, used.log.users, None, None, None, NO_JOURNAL
+    items, users, _ = nodes.append_entities(*entities, config)
     grown, _ = nodes.build_grown_log(interactions, items, users, used.log, history, config, LOCAL)
     vectors, log = nodes.embed_new_items(grown, used.log, used.vectors, history, LOCAL, *encoders)
     challenger, _ = nodes.train_challenger(used.lens, log, used.log, update["lens"], LOCAL)
@@ -194,7 +197,7 @@ def auc_later(used: Used, tables: Tables, later: pl.DataFrame, project: Project,
     history, config = project.parameters["history"], project.parameters["ingestion"]
     begin = int(later["timestamp"].to_numpy().min())  # rows ahead of them would be test rows, too
     rows = pl.concat([used.interactions.filter(pl.col("timestamp") < begin), later]).lazy()
-    items, users, _ = nodes.append_entities(rows, used.log.items, used.log.users, None, None, None, config)
+    items, users, _ = nodes.append_entities(rows, used.log.items, used.log.users, None, None, None, NO_JOURNAL, config)
     log = build_log(rows, items, users, history, growth=Growth(used.log.sequences, begin, begin))
     _, log = nodes.embed_new_items(log, used.log, used.vectors, history, LOCAL, *encoders)
     samples = log.samples_in("test")

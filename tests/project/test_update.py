@@ -3,6 +3,8 @@
 import shutil
 import signal
 
+import numpy as np
+import polars as pl
 import pytest
 
 from dying import update_and_die
@@ -11,7 +13,11 @@ from kedro_provenance.failures import RunRefusedError
 from projects import catalog_of, copy_project, kedro_command, kedro_run
 from reclora_kedro import commands
 from reclora_kedro.current_model import model_history
+from reclora_kedro.ingestion.config import WITHDRAWN
 from reclora_kedro.pipelines.served_project import ServedProject
+from reclora_kedro.serving.journal import Journal
+from reclora_kedro.serving.journal_databases import SqliteFile
+from reclora_kedro.serving.journal_tables import Event, item_row
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +134,37 @@ def test_new_items_are_read_by_the_encoder_that_read_those_of_the_current_model(
     shutil.rmtree(project / "data/test/06_models/champion.json")
     with pytest.raises(RunRefusedError, match=r"has changed in between.*tuned_item_encoder with"):
         kedro_run(project, tuned, pipeline_names=["update"])  # the first model would be of two encoders
+
+
+def test_items_that_were_sent_to_the_service_are_in_the_next_model_and_no_event_is(tmp_path, monkeypatch):
+    """It takes 12 s: two updates, the second of which has nothing to do."""
+    project = copy_project(tmp_path)
+    settings = {"recommendation": {"variant": None}, "service": {"variant": None}}
+    kedro_run(project, settings, pipeline_names=["ingestion", "history", "lens", "recommendation"])
+    before = catalog_of(project).load("items")
+    known, last = str(before["item_id"][0]), int(catalog_of(project).load("log").last_second)
+    journal = Journal(SqliteFile(str(project / catalog_of(project).get("journal").journal)), lambda change: None)
+    new = item_row("900", {"title": "Comedy Film <b>9</b> (2001)", "colour": "red"}, last)
+    journal.put_items([new, item_row(known, {WITHDRAWN: True}, last)], (), replace=True).result()
+    event = Event("e", str(catalog_of(project).load("users")["user_id"][0]), "900", 5.0, last + 9)
+    assert journal.add([event]).result().stored == 1
+    accepted = {"update": {"variant": None, "accept": True}}
+    catalog = kedro_run(project, accepted, pipeline_names=["update"])
+    items = catalog.load("log").items
+    assert items["item_id"][: before.height].equals(before["item_id"])
+    row = items.row(by_predicate=pl.col("item_id") == 900, named=True)
+    assert (row["title"], row[WITHDRAWN]) == ("Comedy Film 9 (2001)", False)
+    assert items.filter(WITHDRAWN)["item_id"].to_list() == [before["item_id"][0]]
+    assert "" not in catalog.load("users")["user_id"].cast(pl.String)
+    assert catalog.load("interactions").filter(pl.col("item_id") == 900).collect()["timestamp"].to_list() == [last + 9]
+    journal.put_items([item_row("901", {"title": "Drama Film 42 (1998)"}, last)], (), replace=True).result()
+    journal.close()
+    monkeypatch.chdir(project)
+    served = ServedProject(project, "test", settings).current_model()
+    model = served.with_items([("901", '{"title": "Drama Film 42 (1998)"}')])
+    catalog = kedro_run(project, accepted, pipeline_names=["update"])
+    assert model.log.items.equals(catalog.load("log").items)
+    np.testing.assert_allclose(model.log.item_embeddings, catalog.load("log").item_embeddings, atol=1e-6)
 
 
 def newest_encoder(catalog):

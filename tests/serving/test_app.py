@@ -20,7 +20,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from starlette.testclient import TestClient
 
 from live_service import (
     BEGIN,
@@ -30,9 +29,12 @@ from live_service import (
     USERS,
     block,
     ingestion,
+    items_in,
+    items_of,
+    offline,
     recommender_of,
     second_stage,
-    service_config,
+    serving,
     small_log,
     small_model,
 )
@@ -46,40 +48,25 @@ from reclora_kedro.datasets.journal import JournalDataset
 from reclora_kedro.history.retrieval import unit_vectors
 from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.lens.growth import grow_lens
-from reclora_kedro.recommendation.delivery import best_of_shortlists, items_of_users, lists_for_users
+from reclora_kedro.recommendation.delivery import items_of_users, lists_for_users
 from reclora_kedro.recommendation.recommender import REASONS
 from reclora_kedro.recommendation.rules import Rule
 from reclora_kedro.recommendation.second_stage import SecondStage
 from reclora_kedro.recommendation.visitors import similar_items
 from reclora_kedro.serving import live_log as live_log_module
-from reclora_kedro.serving.app import _reload_when_told, create_app
+from reclora_kedro.serving.app import _reload_when_told
 from reclora_kedro.serving.guard import Tokens
 from reclora_kedro.serving.journal import Changes, Content, UserContent
 from reclora_kedro.serving.journal_databases import erase_events
 from reclora_kedro.serving.journal_tables import Event
 from reclora_kedro.serving.live_log import LiveLog
-from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Snapshot
-from reclora_kedro.serving.service import ReloadRefusedError, RequestExpiredError, Service
+from reclora_kedro.serving.service import ReloadRefusedError, RequestExpiredError
 
 
 @pytest.fixture(scope="module")
 def current_model():
     return small_model()
-
-
-def nothing():
-    return None
-
-
-@contextmanager
-def serving(folder, current_model, token=None, forgotten=lambda: NOBODY, newest=nothing, roll_back=nothing, **changes):
-    load = current_model if callable(current_model) else lambda: current_model
-    service = Service(service_config(folder, **changes), load, Metrics(), forgotten)
-    tokens = Tokens(token) if isinstance(token, str) else token
-    with TestClient(create_app(service, tokens, newest, roll_back)) as client:
-        client.service = service
-        yield client
 
 
 @pytest.fixture
@@ -99,14 +86,6 @@ def standing_still(client):
         held.result(5)
 
 
-def items_of(answer):
-    return items_in(answer.json())
-
-
-def items_in(answer):
-    return [entry["item"] for entry in answer["items"]]
-
-
 def with_recommender(current_model, *method, **changes):
     return replace(current_model, recommender=recommender_of(current_model.log, current_model.lens, *method, **changes))
 
@@ -115,13 +94,6 @@ def of_kind(current_model, kind):
     """The current model with a trained second stage, where the kind is one, in its own order."""
     stage = second_stage(current_model.log, current_model.lens) if kind in ("fusion", "ranker") else SecondStage()
     return with_recommender(current_model, kind, "candidates", choice={"stage": stage})
-
-
-def offline(current_model, user, n=10):
-    """What the recommendation step recommends to a user."""
-    config = current_model.recommendation
-    lists, _ = lists_for_users(current_model.recommender, [user], config.shortlist)
-    return best_of_shortlists(lists, None, n)
 
 
 @pytest.mark.parametrize(

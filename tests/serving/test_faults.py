@@ -14,6 +14,7 @@ from sqlite3 import SQLITE_OK as OK
 from threading import Event
 from time import monotonic, sleep, time
 
+import polars as pl
 import psutil
 import pytest
 from starlette.testclient import TestClient
@@ -31,6 +32,7 @@ from reclora_kedro.serving.service import Service
 pytestmark = pytest.mark.waits
 
 KILLS, CLIENTS, EVENTS = 2, 4, 20  # events that are acknowledged, at least, before each kill
+ITEMS_SENT = 6  # items likewise
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,50 @@ def send_events(port, client, acknowledged):
             acknowledged[client].append(number)
     except (OSError, HTTPException):
         connection.close()
+
+
+def send_items(port, client, acknowledged):
+    """Add one item after another, and change it, until the service is gone."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        while True:
+            number = len(acknowledged[client])
+            item = {"item": 1000 * (client + 1) + number, "title": f"Film {number % ITEMS} of {client}"}
+            for method, more in (("POST", {}), ("PUT", {"genres": f"War {number}"})):
+                body = json.dumps({"items": [item | more]})
+                connection.request(method, "/items", body, {"content-type": "application/json"})
+                answer = connection.getresponse()
+                found = answer.read()
+                # The last one before a kill may be stored with what followed it.
+                assert answer.status == 200 or (method, answer.status) == ("POST", 409), found
+            acknowledged[client].append(number)
+    except (OSError, HTTPException):
+        connection.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["file", "server"])
+def test_acknowledged_items_survive_kills_of_the_service_by_their_content(request, tmp_path, current_model, kind):
+    journal = tmp_path if kind == "file" else request.getfixturevalue("postgres")
+    service = Service(service_config(journal), lambda: current_model, Metrics())
+    acknowledged = [list[int]() for _ in range(CLIENTS)]
+    for kill in range(KILLS):
+        with process_of(journal, current_model) as (process, port), ThreadPoolExecutor(CLIENTS) as pool:
+            sending = [pool.submit(send_items, port, client, acknowledged) for client in range(CLIENTS)]
+            while sum(map(len, acknowledged)) < ITEMS_SENT * (kill + 1):
+                sleep(0.001)
+            process.kill()
+            assert [sent.result() for sent in sending] == [None] * CLIENTS
+    with TestClient(create_app(service)) as client:
+        client.get("/health/ready")
+        service.take_items()
+        kept = service.current_model.log.items
+    assert kept["item_id"].n_unique() == kept.height
+    known = dict(kept.select("item_id", pl.concat_list("title", "genres")).iter_rows())
+    for sender, numbers in enumerate(acknowledged):
+        sent = {1000 * (sender + 1) + each: [f"Film {each % ITEMS} of {sender}", f"War {each}"] for each in numbers}
+        assert {item: known[item] for item in sent} == sent
+        assert sum(item // 1000 == sender + 1 for item in known) - len(numbers) in (0, 1)
 
 
 def live(port):

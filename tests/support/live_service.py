@@ -1,27 +1,32 @@
 """A small model, trained for a moment, and a service of it."""
 
 import socket
+from contextlib import contextmanager
 
 import lightgbm
 import numpy as np
 import polars as pl
 import yaml
+from starlette.testclient import TestClient
 
 from projects import ROOT
 from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.history.splits import SplitConfig
 from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.forgotten import NOBODY
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.delivery import best_of_shortlists, lists_for_users
 from reclora_kedro.recommendation.features import read_lists
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.second_stage import SETTINGS, SecondStage, _data, fused_scores, learn_weights
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.config import ServiceConfig
+from reclora_kedro.serving.guard import Tokens
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import ServedModel
 from reclora_kedro.serving.service import Service
@@ -95,6 +100,13 @@ def second_stage(log, lens):
     return SecondStage(weights=weights, trees=trees)
 
 
+def embed_by_words(texts, texts_before, vectors):
+    """Vectors in which changed texts have those of the first item with the same second word."""
+    words = [text.split()[1] for text in texts]
+    places = [words.index(words[i]) if texts[i : i + 1] != texts_before[i : i + 1] else i for i in range(len(texts))]
+    return vectors[places]
+
+
 def small_model(log=None, of_lens=None, **changes):
     log = log or small_log()
     retrieved = WindowConfig(kind="retrieved", k=5)
@@ -111,6 +123,7 @@ def small_model(log=None, of_lens=None, **changes):
             "table": None,
             "llm": None,
             "ingestion": ingestion(),
+            "embed": embed_by_words,
         }
         | changes
     )
@@ -137,3 +150,32 @@ def serve(journal, current_model, tell, **changes):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         tell.send(listening.getsockname()[1])
         create_server(create_app(service), config).run([listening])
+
+
+def nothing():
+    return None
+
+
+@contextmanager
+def serving(folder, current_model, token=None, forgotten=lambda: NOBODY, newest=nothing, roll_back=nothing, **changes):
+    load = current_model if callable(current_model) else lambda: current_model
+    service = Service(service_config(folder, **changes), load, Metrics(), forgotten)
+    tokens = Tokens(token) if isinstance(token, str) else token
+    with TestClient(create_app(service, tokens, newest, roll_back)) as client:
+        client.service = service
+        yield client
+
+
+def items_of(answer):
+    return items_in(answer.json())
+
+
+def items_in(answer):
+    return [entry["item"] for entry in answer["items"]]
+
+
+def offline(current_model, user, n=10):
+    """What the recommendation step recommends to a user."""
+    config = current_model.recommendation
+    lists, _ = lists_for_users(current_model.recommender, [user], config.shortlist)
+    return best_of_shortlists(lists, None, n)

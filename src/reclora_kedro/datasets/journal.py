@@ -26,14 +26,14 @@ SCHEMA = {
 
 
 class JournalDataset(LoadOnlyDataset):
-    """Loads the events that the service has acknowledged, in that order, also while it runs; none if it has never run.
+    """Loads the events and items that the service has acknowledged, also while it runs; none if it has never run.
 
     Events of forgotten users, as a restored backup has them, are left out and erased from the journal, as by the
     service.
 
     Columns are user_id, item_id (text), rating (null: an impression without a click), timestamp (seconds since the
     epoch) and columns (declared ones as JSON, see `EventSchema.parsed`). Events are identified by user, item and
-    second, so that an update may read the whole journal again.
+    second, so that an update may read the whole journal again. An item has no user, and its values are the columns.
 
     `journal` is a local SQLite file, or a database of PostgreSQL, as in `service.journal`; `path` and `credentials` are
     of the entry `forgotten_users`, None if nobody is.

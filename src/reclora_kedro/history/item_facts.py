@@ -1,5 +1,8 @@
 """Events and age of items at given moments, and their similarity to the user's latest ones."""
 
+from copy import copy
+from typing import Self
+
 import numpy as np
 import polars as pl
 
@@ -37,6 +40,12 @@ class ItemFacts:
         self._has_clock = log.shared_clock
         self._numbers = {name: log.items[name].to_numpy() for name in number_names(log.items)}
         self._vectors = None if log.item_embeddings is None else unit_vectors(log.item_embeddings).astype(np.float32)
+
+    def with_numbers(self, items: pl.DataFrame) -> Self:
+        """Return a copy with the numbers that the same items have now."""
+        facts = copy(self)
+        facts._numbers = {name: items[name].to_numpy() for name in number_names(items)}
+        return facts
 
     def features(self, events: Sequences, pairs: pl.DataFrame) -> dict[str, np.ndarray]:
         """Return the features of pairs with histories among events: by name, shape (pairs,).

@@ -61,8 +61,10 @@ class DropRule(Block):
 
 NAME = "[a-z][a-z0-9_]*"  # the form of the names of columns and of numbers, which features have
 FIXED_NAMES = {"user_id", "item_id", "title"}  # names that no text field may have, see `history.fields.field_names`
-NAMES_OF_ITEMS = FIXED_NAMES | {"rating", "liked"}
-"""Names that no text field of items may have, since prompts use them for items in histories."""
+WITHDRAWN = "withdrawn"
+"""The column of canonical items that says which ones nobody gets; there is none before an item is withdrawn."""
+NAMES_OF_ITEMS = FIXED_NAMES | {"rating", "liked", WITHDRAWN}
+"""Names that no text field of items may have: prompts use them for items in histories, or `entities.grown_items`."""
 FREE_TEXT = "description"  # the text field that is free text instead of categories shared by items or users
 
 

@@ -1,5 +1,6 @@
 """Canonical items and users from raw tables, with a count of every row that was dropped or changed."""
 
+import json
 import logging
 import re
 from collections.abc import Iterable
@@ -12,8 +13,8 @@ import polars as pl
 from kedro_provenance.errors import NULL, Fault, Parameter, worded
 from reclora_kedro.errors import GiveTable, Table
 from reclora_kedro.ingestion.cleaning_report import CleaningReport
-from reclora_kedro.ingestion.config import FREE_TEXT, ItemColumns, ItemTextColumns, TextField, UserColumns
-from reclora_kedro.ingestion.ids import names
+from reclora_kedro.ingestion.config import FREE_TEXT, WITHDRAWN, ItemColumns, ItemTextColumns, TextField, UserColumns
+from reclora_kedro.ingestion.ids import is_id, names
 from reclora_kedro.ingestion.raw_tables import RawColumns, as_polars
 
 logger = logging.getLogger(__name__)
@@ -67,8 +68,8 @@ def describe_items(
 def grown_items(items: pl.DataFrame, changes: Any) -> pl.DataFrame:
     """Return canonical items with the values of a table: known items change, and new ones follow.
 
-    The table has item_id and some of the items' other columns; nulls change nothing. Texts are cleaned as those of raw
-    tables are. Fault names a column that items lack, unfit ids, and a new item without a title.
+    The table has item_id and some of the items' other columns and of `WITHDRAWN`; nulls change nothing. Texts are
+    cleaned as those of raw tables are. Fault names a column that items lack, unfit ids, and a new item without a title.
 
     Examples:
         >>> items = pl.DataFrame({"item_id": [1, 2], "title": ["Heat", "Net"], "price": [9.0, 5.0]})
@@ -77,12 +78,14 @@ def grown_items(items: pl.DataFrame, changes: Any) -> pl.DataFrame:
         [(1, 'Heat', 9.0), (2, 'Net', 4.0), (7, 'Alien', None)]
     """
     table, key = as_polars(changes, "items"), "item_id"
-    if unknown := [name for name in table.columns if name not in items.columns]:
+    if unknown := [name for name in table.columns if name not in (*items.columns, WITHDRAWN)]:
         expected = f"the items have {', '.join(items.columns)}"
         raise Fault("items", f"has a column {unknown[0]!r}", expected, "Rename it, or leave it out")
     kinds = {name: "number" if kind == pl.Float64 else "text" for name, kind in items.schema.items()}
     fields = [
-        {"name": each, "column": each, "kind": kinds[each]} for each in table.columns if each not in (key, "title")
+        {"name": each, "column": each, "kind": kinds[each]}
+        for each in table.columns
+        if each not in (key, "title", WITHDRAWN)
     ]
     title = "title" if "title" in table.columns else None
     columns = {"item_id": key, "title": title, "missing_title": "?", "trailing_articles": [], "fields": fields}
@@ -91,12 +94,39 @@ def grown_items(items: pl.DataFrame, changes: Any) -> pl.DataFrame:
     if rows.height < table.height:
         found = f"has {table.height - rows.height:,} rows whose item_id is missing, repeated, or of another type"
         raise Fault("items", found, f"ids are {items.schema[key]}, each once", "Correct these rows")
+    if WITHDRAWN in table.columns:
+        rows = rows.with_columns(table[WITHDRAWN].cast(pl.Boolean))
+        items = items if WITHDRAWN in items.columns else items.with_columns(pl.lit(False).alias(WITHDRAWN))
     new = rows.join(items, on=key, how="anti", maintain_order="left")
     if len(untitled := new.filter(pl.col("title").is_null())[key]):
         raise Fault("items", f"has no title of the new item {untitled[0]!r}", advice="Give each new item its title")
     grown = pl.concat([items, new.select(key)], how="diagonal").join(rows, on=key, how="left", maintain_order="left")
     given = [pl.coalesce(f"{name}_right", name).alias(name) for name in rows.columns if name != key]
-    return grown.with_columns(given).select(items.columns)
+    is_withdrawn = [pl.col(WITHDRAWN).fill_null(False)] if WITHDRAWN in items.columns else []
+    return grown.with_columns(given).select(items.columns).with_columns(is_withdrawn)
+
+
+def with_sent_items(items: pl.DataFrame, rows: Iterable[tuple[str, str | None]]) -> pl.DataFrame:
+    """Return canonical items with what a journal has of some, their values as JSON by id, see `grown_items`.
+
+    Columns that the items lack are left out, and so are new items without a title, as forgotten ones are.
+
+    Examples:
+        >>> items = pl.DataFrame({"item_id": [1, 2], "title": ["Heat", "Net"], "price": [9.0, 5.0]})
+        >>> with_sent_items(items, [("7", '{"title": "Alien", "size": "L"}'), ("2", '{"withdrawn": true}')]).rows()
+        [(1, 'Heat', 9.0, False), (2, 'Net', 5.0, True), (7, 'Alien', None, False)]
+    """
+    key, known = "item_id", {*items["item_id"].cast(pl.String)}
+    sent = [(item, json.loads(text or "{}")) for item, text in rows if is_id(item, items.schema[key])]
+    sent = [(item, values) for item, values in sent if item in known or values.get("title")]
+    kinds = {name: kind for name, kind in items.schema.items() if name != key} | {WITHDRAWN: pl.Boolean()}
+    columns = [
+        pl.Series(name, [values.get(name) for _, values in sent], kind, strict=False)
+        for name, kind in kinds.items()
+        if any(name in values for _, values in sent)
+    ]
+    table = pl.DataFrame([pl.Series(key, [item for item, _ in sent], pl.String), *columns])
+    return grown_items(items, table) if columns else items
 
 
 def title_of_untitled(columns: ItemColumns) -> pl.Expr:

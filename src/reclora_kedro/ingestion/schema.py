@@ -11,6 +11,7 @@ import polars as pl
 from pandera.dtypes import immutable
 from pandera.engines import polars_engine
 
+from reclora_kedro.ingestion.config import WITHDRAWN
 from reclora_kedro.ingestion.events import EVENT_KEY, FIXED, MOMENT_KEY, comes_after_previous
 
 ROWS_AT_ONCE = 5_000_000  # of a lazy table that is validated
@@ -84,7 +85,7 @@ class Items(pa.DataFrameModel):
 
     @pa.dataframe_check(error="a field is neither a String nor a Float64 column")
     def fields_are_typed(cls, data: pa.PolarsData) -> bool:  # noqa: N805 - a class method by pandera
-        return _all_fields_but(data.lazyframe, "item_id")
+        return _all_fields_but(data.lazyframe, "item_id", WITHDRAWN)
 
 
 class Users(pa.DataFrameModel):
@@ -100,6 +101,6 @@ class Users(pa.DataFrameModel):
         return _all_fields_but(data.lazyframe, "user_id")
 
 
-def _all_fields_but(table: pl.LazyFrame, id_column: str) -> bool:
+def _all_fields_but(table: pl.LazyFrame, *others: str) -> bool:
     types = table.collect_schema().items()
-    return all(dtype in (pl.String, pl.Float64) for name, dtype in types if name != id_column)
+    return all(dtype in (pl.String, pl.Float64) for name, dtype in types if name not in others)

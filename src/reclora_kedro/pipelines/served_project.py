@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
@@ -22,10 +24,11 @@ from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.current_model import ALIAS, CHOICE, ModelInHistory, model_history
 from reclora_kedro.extras import missing_extra
 from reclora_kedro.finetuning.config import VariantConfig
-from reclora_kedro.history.config import HistoryConfig
+from reclora_kedro.history.config import CO_OCCURRENCE, HistoryConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.ingestion.config import IngestionConfig
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
+from reclora_kedro.llm.item_vectors import embed_new_items
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.recommendation import delivery
 from reclora_kedro.recommendation.chosen import Choice, stored_choice
@@ -183,7 +186,24 @@ class _Loading:
             table=table,
             llm=llm,
             ingestion=self._block("ingestion", IngestionConfig),
+            embed=None if log.item_embeddings is None else self._embedding(log),
         )
+
+    def _embedding(self, log: InteractionLog) -> Callable[[list[str], list[str], np.ndarray], np.ndarray]:
+        """Return what makes vectors of new items, as an update does; it loads what it reads when it is first called."""
+        config = self._block("history", HistoryConfig).item_embedding
+        entries = ["item_embeddings", *(name for name in config.with_input if name != CO_OCCURRENCE)]
+        versions = {name: self._version(name) for name in entries}
+
+        @cache
+        def loaded() -> dict[str, Any]:
+            return {name: self._catalog.load(name, version) for name, version in versions.items()}
+
+        def embed(texts: list[str], before: list[str], vectors: np.ndarray) -> np.ndarray:
+            made = loaded()["item_embeddings"] | {"embeddings": vectors}
+            return embed_new_items(texts, before, made, config, loaded())["embeddings"]
+
+        return embed
 
     def _lens(self, config: RecommendationConfig) -> Lens | None:
         """Load the lens; None if none was trained, and neither lists nor the configured LLM read it."""

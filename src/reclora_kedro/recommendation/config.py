@@ -14,6 +14,7 @@ from kedro_provenance.errors import Fault, Parameter, Sibling, Value, worded
 from kedro_provenance.parameters import Block, nearest_path
 from reclora_kedro.candidates import ITEM_MODELS
 from reclora_kedro.history.taken_items import Rules
+from reclora_kedro.ingestion.config import WITHDRAWN
 from reclora_kedro.ingestion.ids import listed, typed
 from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Real, Seed, Share
 from reclora_kedro.recommendation.rules import Rule, check_rules, excluded_by
@@ -66,13 +67,15 @@ class RecommendationConfig(Block):
         return (*self.names, *SECOND_STAGES) if self.method == "validation" else (self.method,)
 
     def excluded(self, items: pl.DataFrame) -> np.ndarray:
-        """Return the indices of items that rules or `exclude_items` exclude, by id or a pattern such as ``POST*``."""
+        """Return the indices of withdrawn items, and of those that rules or `exclude_items` (ids, patterns) exclude."""
         named = listed(self.exclude_items, "item_id", EXCLUDE_ITEMS).to_list()
         ids = items["item_id"].cast(pl.String)
         is_excluded = ids.is_in(named).to_numpy().copy()
         if patterns := [translate(each) for each in named if {*each} & {*"*?["}]:
             matches = re.compile("|".join(patterns)).match
             is_excluded |= [matches(item) is not None for item in ids.to_list()]
+        if WITHDRAWN in items.columns:
+            is_excluded |= items[WITHDRAWN].fill_null(False).to_numpy()
         return np.flatnonzero(is_excluded | excluded_by(self.rules, items))
 
     def check_ids(self, users: pl.DataFrame, items: pl.DataFrame) -> None:

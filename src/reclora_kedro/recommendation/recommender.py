@@ -91,10 +91,13 @@ class FittedRecommender:
         """Return a copy for a log that grew from its own: histories and neighbours have its events.
 
         What was learned stays; popularity and facts of items are those of the events that it was fitted to. Users whose
-        events differ are named by index, ascending; None for all.
+        events differ are named by index, ascending; None for all. Items may have other values, though not other texts.
         """
         lens = None if self.lens is None else self.lens.with_log(log)
-        return replace(self._with_models(lambda model: model.with_events(log, changed)), log=log, lens=lens)
+        grown = replace(self._with_models(lambda model: model.with_events(log, changed)), log=log, lens=lens)
+        if log.items is self.log.items:
+            return grown
+        return replace(grown, rules=self.config.rules_of(log.items), facts=self.facts.with_numbers(log.items))
 
     def _with_models(self, change: Callable[[ItemModel], Any]) -> Self:
         changed = {model: change(model) for model in (*self.sources.values(), self.popularity, self.knn)}

@@ -1,4 +1,4 @@
-"""The journal: the events that the service has acknowledged, in an SQLite file or a database of PostgreSQL.
+"""The journal: the events and items that the service has acknowledged, in an SQLite file or a database of PostgreSQL.
 
 An event is durable before its sender is answered. One thread of each process writes; events that arrive during a commit
 are committed together. Several services may share a journal: before it answers, each reads what the others have
@@ -8,8 +8,9 @@ Whatever the journal holds, no answer reads events of forgotten users: a commit 
 lock, and drops their events; a reader leaves out those that it finds, as in a restored backup, and erases them.
 """
 
+import json
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import SimpleQueue
@@ -33,6 +34,7 @@ from reclora_kedro.serving.journal_tables import (
     delete_events,
     drop_until,
     erase_users,
+    item_row,
     note_change,
     read_place,
     stored_event,
@@ -92,6 +94,10 @@ class EventConflictError(ValueError):
     def __init__(self, stored: Event, sent: Event) -> None:
         super().__init__(f"The journal has another event with the event_id {sent.event_id}.")
         self.stored, self.sent = stored, sent
+
+
+class ItemExistsError(ValueError):
+    """An item was sent as a new one, but there is one of its id with other values."""
 
 
 class _Job(NamedTuple):
@@ -179,6 +185,34 @@ class Journal:
                 add_event(connection, event)
                 added += 1
             return Added(added, len(events) - len(kept))
+
+        return self._submit(insert)
+
+    def put_items(
+        self, rows: Sequence[Event], known: Container[str], *, replace: bool, erase: bool = False
+    ) -> "Future[int]":
+        """Store values of items, see `item_row`, all or none; the future has how many rows were changed.
+
+        They `replace` those of the same columns, and what else is stored stays unless it is to be erased. The future
+        raises ItemExistsError for an item that is `known` or stored with other values, unless these may be replaced.
+        """
+
+        def insert(connection: Connection) -> int:
+            changed = 0
+            for row in rows:
+                if (stored := stored_event(connection, row.event_id)) is not None and replace and not erase:
+                    values = json.loads(stored.columns or "{}") | json.loads(row.columns or "{}")
+                    row = item_row(row.item_id, values, row.timestamp)
+                if stored is not None and stored.columns == row.columns:
+                    continue
+                if not replace and (stored is not None or row.item_id in known):
+                    raise ItemExistsError(row.item_id)
+                if stored is not None:
+                    delete_event(connection, stored)
+                    self._has_remains |= erase
+                add_event(connection, row)
+                changed += 1
+            return changed
 
         return self._submit(insert)
 

@@ -1,5 +1,6 @@
 """Tables of a journal, the same in every database, and the statements on them."""
 
+import json
 import math
 import re
 import secrets
@@ -91,6 +92,18 @@ class Event(NamedTuple):
     timestamp: int  # seconds since the epoch
     request_id: str | None = None  # of the recommendation that led to it
     columns: str | None = None  # declared ones as JSON, see `EventSchema.text`
+
+
+def item_row(item_id: str, values: Mapping[str, Any], second: int) -> Event:
+    """Return the row that has the values of an item which were sent: one per item, whose user is none's id."""
+    return Event(
+        f" {item_id}", "", item_id, None, second, columns=json.dumps(values, sort_keys=True, ensure_ascii=False)
+    )
+
+
+def item_values(events: Iterable[Event]) -> list[tuple[str, str | None]]:
+    """Return the ids and values, as JSON, of the items among rows."""
+    return [(event.item_id, event.columns) for event in events if not event.user_id]
 
 
 class Place(NamedTuple):

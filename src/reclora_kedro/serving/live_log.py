@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import polars as pl
 
+from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.sent_events import distinct_events, first_of_runs, sent_columns
 from reclora_kedro.history.sequences import (
@@ -22,10 +23,11 @@ from reclora_kedro.history.sequences import (
     with_part,
 )
 from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.entities import with_sent_items
 from reclora_kedro.ingestion.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.ingestion.ids import is_id
 from reclora_kedro.serving.journal import Changes, Content, UserContent
-from reclora_kedro.serving.journal_tables import Event
+from reclora_kedro.serving.journal_tables import Event, item_values
 
 SPARE_USERS = 256  # least rows of users to come that are added at once: what the log is read by has to grow with it
 EVENT = ("user", "item_index", "timestamp")  # of which there is one event
@@ -155,7 +157,8 @@ class LiveLog:
     Users and items of the current model keep their indices. `current` has what ingestion and history would make of the
     added events: events of an unknown item wait in the journal; of one user, item and second, one is kept by
     `ingestion.duplicates`. New events of one user and second are in the order of arrival, after those of that model.
-    Events that the current model's update quarantined, `withheld` by user, item and second, are left out.
+    Events that the current model's update quarantined, `withheld` by user, item and second, are left out. Items may get
+    other values; `items_wait` says whether the journal has new ones, or other texts, for which a model has to be made.
     """
 
     def __init__(
@@ -182,6 +185,7 @@ class LiveLog:
         """Take changes of the journal, or rebuild from its whole content."""
         with self._lock:
             if isinstance(change, Content):
+                self._items, self.items_wait = self._base.items, False
                 self._forget(change.forgotten)
                 log = self._without_dropped(change.dropped)
                 self._current = CurrentLog(log, _Users({}, self._known), self._base.users.height, None, UNCHANGED)
@@ -189,7 +193,19 @@ class LiveLog:
             elif users := change.users:
                 self._pending = [event for event in self._pending if event.user_id not in users]
                 self._rewritten |= users
-            self._pending += change.events
+            self._take_items(item_values(change.events))
+            self._pending += (event for event in change.events if event.user_id)
+
+    def _take_items(self, rows: Sequence[tuple[str, str | None]]) -> None:
+        """Take other values of items; what has other texts waits for a model that reads them."""
+        if rows:
+            grown = with_sent_items(self._items, rows)
+            own = pl.col("item_id").cast(pl.String).is_in([item for item, _ in rows])
+            now, before = (describe_items(items.filter(own)) for items in (grown, self._items))
+            if now == before:
+                self._items = grown
+            else:
+                self.items_wait = True
 
     def item(self, index: int) -> dict[str, Any]:
         return {"item": self.item_ids[index], "title": self.titles[index]}
@@ -202,6 +218,9 @@ class LiveLog:
         """Return the log with all changes; the same object until there are more."""
         with self._lock:
             before = self._current
+            if self._items is not before.log.items:
+                log = replace(before.log, items=self._items)
+                self._current = before = before._replace(log=log, before=before.log, changed=UNCHANGED)
             if self._rewritten or self._pending:
                 self._current = self._changed(before)
                 self._rewritten, self._pending = {}, []

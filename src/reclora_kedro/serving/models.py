@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import polars as pl
 
+from reclora_kedro.candidates.item_model import Training
 from reclora_kedro.candidates.moments import NO_ITEM, NOTHING, Nothing, why_empty
+from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import CANDIDATE, questions
 from reclora_kedro.history.records import prompt_records
 from reclora_kedro.history.retrieval import WindowConfig
 from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.entities import with_sent_items
 from reclora_kedro.recommendation.chosen import Choice
 from reclora_kedro.recommendation.config import SECOND_STAGES, RecommendationConfig
 from reclora_kedro.recommendation.diversity import marginal_relevance
@@ -68,6 +71,8 @@ class ServedModel:
     table: Mapping[str, np.ndarray] | None  # the only items of each user, by id; None for the whole catalogue
     llm: Future[Llm] | None  # reranks shortlists on request, which wait until it is loaded; None refuses such requests
     ingestion: IngestionConfig
+    # Returns the vectors of items from texts, those before, and vectors of these; None where the log has no vectors.
+    embed: Callable[[list[str], list[str], np.ndarray], np.ndarray] | None = None
     chosen_by: Hashable = None  # versions of the alias that named it and of the choice; another one takes its place
 
     @property
@@ -95,6 +100,33 @@ class ServedModel:
         """Approximate number of items that are scored one by one for a list, unless these are given."""
         is_second_stage = self.choice.kind in SECOND_STAGES
         return self.recommendation.shortlist + is_second_stage * BEST_PER_SOURCE * len(self.recommender.sources)
+
+    def with_items(self, rows: Sequence[tuple[str, str | None]]) -> Self:
+        """Return the model that a run on the grown table of items would serve, where nothing was learned anew.
+
+        The rows are of `item_values`. Without new items or texts it is this one: other values are those of `LiveLog`.
+        """
+        items = with_sent_items(self.log.items, rows)
+        texts, before = describe_items(items), describe_items(self.log.items)
+        if texts == before:
+            return self
+        log, retriever, reader = replace(self.log, items=items), self.retriever, None
+        if log.item_embeddings is not None:
+            assert self.embed is not None
+            vectors = self.embed(texts, before, log.item_embeddings)
+            log = log.with_embeddings(vectors, log.encoder_widths)
+        if retriever is not None:
+            from reclora_kedro.candidates.next_item.base import grow_retriever
+
+            retriever = grow_retriever(retriever, log)
+        if self.lens is not None:
+            from reclora_kedro.lens.growth import grow_lens
+            from reclora_kedro.lens.states import LensReader
+
+            reader = LensReader(grow_lens(self.lens, log), log)
+        training = Training.from_log(log, retriever=retriever, learned=self.recommender.learned())
+        recommender = FittedRecommender.from_choice(training, self.choice, self.recommendation, reader)
+        return replace(self, retriever=retriever, recommender=replace(recommender, lens=None))
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -220,7 +252,8 @@ class Snapshot:
         current = self.live.current()
         if current is self.current:
             return self
-        if current.before is not self.log or current.log.users.height > self.log.users.height:
+        is_read_anew = self.lens is not None and current.log.items is not self.log.items
+        if is_read_anew or current.before is not self.log or current.log.users.height > self.log.users.height:
             return self.take(self.current_model, self.live)
         return self._with_current(current, current.changed)
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial, wraps
 from itertools import compress
-from math import isnan
+from math import isfinite, isnan
 from time import time
 from typing import Annotated, Any, TypeVar
 from uuid import uuid4
@@ -22,19 +22,37 @@ from kedro_provenance.errors import Fault, Value, quoted_value
 from reclora_kedro.candidates.moments import NO_ITEM
 from reclora_kedro.history.fields import Values, check_values, field_names, items_with, number_names
 from reclora_kedro.history.sent_events import sent_rating, sent_second
+from reclora_kedro.ingestion.config import WITHDRAWN
+from reclora_kedro.ingestion.entities import with_sent_items
 from reclora_kedro.ingestion.ids import BLANKS, IdError, canonical, is_id
 from reclora_kedro.recommendation.rules import Rule, check_rules
 from reclora_kedro.recommendation.visitors import lists_after_one
 from reclora_kedro.serving import shapes
 from reclora_kedro.serving.batches import QueueFullError
 from reclora_kedro.serving.config import ModelName, ServiceConfig
-from reclora_kedro.serving.journal import EventConflictError, MaybeStoredError, NotAppliedError, NotStoredError
-from reclora_kedro.serving.journal_tables import Event
+from reclora_kedro.serving.journal import (
+    EventConflictError,
+    ItemExistsError,
+    MaybeStoredError,
+    NotAppliedError,
+    NotStoredError,
+)
+from reclora_kedro.serving.journal_tables import Event, item_row, item_values
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.models import Answer, Request, Snapshot
 from reclora_kedro.serving.problems import PROBLEM_JSON, Member, ProblemError, invalid_request, unknown
 from reclora_kedro.serving.service import PAIRS_OF_REASONS, Service
-from reclora_kedro.serving.shapes import Events, NewEvent, OfOneUser, PastEvent, Recommend, RecommendBody, Score
+from reclora_kedro.serving.shapes import (
+    Events,
+    NewEvent,
+    OfOneUser,
+    PastEvent,
+    Recommend,
+    RecommendBody,
+    Score,
+    SentItem,
+    SentItems,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +100,9 @@ class Routes:
             ("GET", "/users/{user_id:id}", self.user, shapes.User),
             ("DELETE", "/users/{user_id:id}/events", self.drop_events, shapes.Dropped),
             ("GET", "/items", self.items, shapes.Items),
+            ("POST", "/items", self.add_items, shapes.StoredItems),
+            ("PUT", "/items", self.change_items, shapes.StoredItems),
+            ("DELETE", "/items/{item_id:id}", self.withdraw_item, shapes.WithdrawnItem),
             ("GET", "/items/{item_id:id}/neighbours", self.item_neighbours, shapes.Neighbours),
             ("GET", "/items/{item_id:id}/similar", self.similar_items, shapes.SimilarItems),
             ("GET", "/model", self.model, shapes.Model),
@@ -208,6 +229,25 @@ class Routes:
 
         return await self.service.look(look)
 
+    async def add_items(self, body: SentItems) -> Json:
+        """Add items, all or none; they are durable, and lists find them by their texts, once this is answered."""
+        return await self._stored(body.items, replace=False)
+
+    async def change_items(self, body: SentItems) -> Json:
+        """Add items as above, or change values of known ones, such as prices."""
+        return await self._stored(body.items, replace=True)
+
+    async def withdraw_item(self, item_id: str, forget: bool = False) -> Json:
+        """Recommend an item to nobody; `forget` also erases its values from the journal."""
+        item_id = item_id.strip(BLANKS)
+        if item_id not in self.service.live.items:
+            raise unknown("item", item_id, self.service.live.items)
+        row = item_row(item_id, {WITHDRAWN: True}, int(time()))
+        await _written(self.service.journal.put_items([row], (), replace=True, erase=forget))
+        await asyncio.to_thread(self.service.reload if forget else self.service.take_items)
+        kept = "Tables of the items still have its values, where an update or a run has read them."
+        return {"item": item_id, "note": kept if forget else "PUT /items with withdrawn false offers it again."}
+
     async def item_neighbours(self, item_id: str, limit: Annotated[int, Query(ge=1)] = 10) -> Json:
         """Return items taken by the same users, and items with similar texts, each with its weight."""
         _require_most("limit", limit, self._config.max_items, "max_items")
@@ -325,6 +365,42 @@ class Routes:
         counts = {"accepted": added, "duplicates": duplicates, "of_forgotten_users": dropped}
         return counts | {"unknown_items": list(dict.fromkeys(waiting))}
 
+    async def _stored(self, items: Sequence[SentItem], replace: bool) -> Json:
+        _require_most("items", len(items), self._config.max_items, "max_items")
+        rows = [self._item(f"/items/{place}", item) for place, item in enumerate(items)]
+        try:  # as if all were new, since any item may be one to a later model
+            with_sent_items(self.service.current_model.log.items.clear(), item_values(rows))
+        except Fault as fault:
+            raise invalid_request(fault) from fault
+        changed = await _written(self.service.journal.put_items(rows, self.service.live.items, replace=replace))
+        try:
+            await asyncio.to_thread(self.service.take_items)
+        except Exception as error:
+            logger.exception("Answers do not read new items.")
+            status, kind, title, detail = FAILURES[NotAppliedError]
+            raise ProblemError(status, kind, title, detail.format(error)) from error
+        return {"stored": changed, "unchanged": len(rows) - changed}
+
+    def _item(self, where: str, item: SentItem) -> Event:
+        """Convert a sent item to the journal's row; refuse values that the items of the log do not have."""
+        live, columns = self.service.live, self.service.current_model.log.items
+        _require_as_written(f"{where}/item", item.item, live.item_type)
+        if not is_id(item.item, live.item_type):
+            raise _wrong(f"{where}/item", item.item, "it must be a whole number, as all items of the log are")
+        kinds = dict.fromkeys(field_names(columns), "a text") | dict.fromkeys(number_names(columns), "a number")
+        for name, value in (item.model_extra or {}).items():
+            expected = kinds.get(name, f"items have {', '.join(['title', *kinds])} and {WITHDRAWN}")
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+            fits = value is None or (is_number if expected == "a number" else isinstance(value, str))
+            if name not in kinds or not fits:
+                raise _wrong(f"{where}/{name}", value, expected if name not in kinds else f"it must be {expected}")
+        values = {name: value for name, value in item.model_dump(exclude={"item"}).items() if value is not None}
+        if item.item not in live.items and not item.title:
+            if self.service.current_model.ingestion.items.title is not None:
+                raise _wrong(f"{where}/title", item.title, "a new item needs a title")
+            values["title"] = item.item
+        return item_row(item.item, values, int(time()))
+
     def _model(self, body: OfOneUser) -> ModelName:
         return body.model or self._config.model
 
@@ -428,6 +504,9 @@ async def _written(write: "Future[T]") -> T:
     except (NotStoredError, MaybeStoredError, NotAppliedError) as error:
         status, kind, title, detail = FAILURES[type(error)]
         raise ProblemError(status, kind, title, detail.format(error)) from error
+    except ItemExistsError as error:
+        detail = f"There is an item {quoted_value(str(error))}: change it by PUT /items. Nothing was stored."
+        raise ProblemError(409, "item-exists", "There is such an item", detail, found=str(error)) from error
     except EventConflictError as error:
         event_id, title = error.sent.event_id, "Another event has the event_id"
         hint = "give this one another event_id, or replace that one by PUT /events"

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Hashable, Sequence
-from threading import Lock
+from threading import Lock, Thread
 from time import time
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from reclora_kedro.serving.batches import Batches
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.journal import Changes, Content, Journal
 from reclora_kedro.serving.journal_databases import journal_database
+from reclora_kedro.serving.journal_tables import item_values
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Answer, Request, ServedModel, Snapshot, answer_by_lens, answer_by_llm
@@ -63,9 +64,10 @@ class Service:
         history = current_model.about.get("history", ())
         if any(each.get("decision", {}).get("journal_events", 0) for each in history):  # an update has read some
             database.require_events()
-        self.journal = Journal(database, lambda change: self.live.apply(change), metrics.journal_fault, forgotten)
+        self.journal = Journal(database, self._listen, metrics.journal_fault, forgotten)
         try:
             self._take_over(current_model)
+            self.since = time()
         except BaseException:
             self.journal.close()
             raise
@@ -135,10 +137,28 @@ class Service:
             try:
                 current_model = self._load()
                 self._take_over(current_model, _probe)
+                self.since = time()
             except Exception as error:
                 logger.exception("The current model cannot be loaded; the one before it goes on.")
                 raise ReloadRefusedError(f"The current model cannot be loaded: {error} The old one goes on.") from error
             return dict(current_model.versions) != dict(old.versions)
+
+    def _listen(self, change: Changes | Content) -> None:
+        self.live.apply(change)
+        if self.live.items_wait and item_values(change.events):  # perhaps of another service, whose route does not wait
+            Thread(target=self._take_items_quietly, name="items", daemon=True).start()
+
+    def take_items(self) -> None:
+        """Have a model that reads all items of the journal take over, unless the current one does."""
+        with self._reloading:
+            if self.live.items_wait:
+                self._take_over(self.current_model)
+
+    def _take_items_quietly(self) -> None:
+        try:
+            self.take_items()
+        except Exception:
+            logger.exception("Answers do not read new items; the next item that is sent tries again.")
 
     def close(self) -> None:
         """Refuse waiting requests, finish batches and writes, and release the journal."""
@@ -153,6 +173,7 @@ class Service:
         Requests in flight finish with the old one. Events that arrive while its snapshot is made are added to it.
         """
         before = self.journal.content()
+        current_model = current_model.with_items(item_values(before.events))
         rows = self._withheld().select(pl.col("user_id", "item_id").cast(pl.String), "timestamp").rows()
         snapshot = Snapshot.take(
             current_model, LiveLog(current_model.log, current_model.ingestion, before, frozenset(rows))
@@ -167,8 +188,9 @@ class Service:
                 self._snapshot = snapshot
 
         self.journal.attach(swap)
-        self.since = time()
         self.metrics.current_model(current_model.name)
+        if snapshot.live.items_wait:  # which were added meanwhile
+            self._take_over(current_model, probe)
 
     def _answer_by_lens(self, looks: Sequence[Look]) -> list[Any]:
         self.journal.refresh()

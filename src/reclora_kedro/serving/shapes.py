@@ -90,6 +90,22 @@ class Events(Shape):
     events: list[NewEvent] = Field(min_length=1)
 
 
+class SentItem(Shape):
+    """An item; further members are the fields and numbers that the items of the log have."""
+
+    model_config = ConfigDict(extra="allow")
+    item: Id
+    title: str | None = Field(None, strict=True, description="which a new item needs, where items have titles")
+    withdrawn: bool | None = Field(None, strict=True, description="whether nobody gets it")
+
+
+class SentItems(Shape):
+    """Items to store, all or none; what is left out or null changes nothing."""
+
+    model_config = _example(items=[{"item": "900", "title": "Heat (1995)"}])
+    items: list[SentItem] = Field(min_length=1)
+
+
 class OfOneUser(Shape):
     """A user of the log, or a visitor with a history, which is not stored."""
 
@@ -197,6 +213,20 @@ class Accepted(BaseModel):
     duplicates: int
     of_forgotten_users: int = Field(description="which are dropped")
     unknown_items: list[str] = Field(description="whose events wait in the journal until a table has the item")
+
+
+class StoredItems(BaseModel):
+    """Items that are durable, and that answers read."""
+
+    stored: int
+    unchanged: int
+
+
+class WithdrawnItem(BaseModel):
+    """An item that nobody gets."""
+
+    item: str
+    note: str
 
 
 class Dropped(BaseModel):

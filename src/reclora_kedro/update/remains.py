@@ -178,7 +178,7 @@ def stored_users(versions: Iterable[ArchivedVersion], journal: pl.DataFrame) -> 
     """Return the ids, as texts, of the canonical users and those of new interactions and of the service's journal."""
     files = (file for each in versions if each.entry in KNOWN_BY for file in each.files(".parquet"))
     tables = chain([journal], (pl.read_parquet(file, columns=["user_id"]) for file in files))
-    return {user for table in tables for user in table["user_id"].unique().cast(pl.String)}
+    return {user for table in tables for user in table["user_id"].unique().cast(pl.String)} - {""}  # of the items sent
 
 
 def items_of(users: Collection[str], versions: Iterable[ArchivedVersion]) -> set[str]:

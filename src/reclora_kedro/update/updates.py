@@ -57,6 +57,12 @@ def described_items(items: pl.DataFrame, raw: RawEntities, config: IngestionConf
     return pl.concat([each.select(pl.col("item_id").cast(pl.String)) for each in (items, *listed)])["item_id"]
 
 
+def items_and_events(journal: pl.DataFrame) -> tuple[list[tuple[str, str | None]], pl.DataFrame]:
+    """Return the items of a journal, see `entities.with_sent_items`, and its events."""
+    is_event = pl.col("user_id") != ""
+    return journal.filter(~is_event).select("item_id", "columns").rows(), journal.filter(is_event)
+
+
 def clean_new_events(
     raw_interactions: Any,
     journal: pl.DataFrame,
@@ -69,7 +75,7 @@ def clean_new_events(
 ) -> pl.DataFrame:
     """Clean new interactions as ingestion does, but without k-core and starting histories; with their `source`.
 
-    The `journal` has events of the service, as `JournalDataset` loads them, and the `log` the canonical interactions so
+    The `journal` has events of the service, see `items_and_events`, and the `log` the canonical interactions so
     far, which define the types of ids. If `items` has the ids, as texts, of those that tables describe, events of the
     service with others wait in the journal, unless the raw interactions have the item, since anybody can send ids.
     ValueError is raised for a raw table that ingestion would refuse, or without rows with ids of the log's types.

@@ -22,6 +22,7 @@ from reclora_kedro.history.log import InteractionLog, LogInFiles
 from reclora_kedro.history.log_builder import Growth
 from reclora_kedro.ingestion.cleaning_report import CheckedRows, CleaningReport
 from reclora_kedro.ingestion.config import IngestionConfig
+from reclora_kedro.ingestion.entities import with_sent_items
 from reclora_kedro.ingestion.forgotten import ForgottenUsers
 from reclora_kedro.lens.config import ContinuationConfig
 from reclora_kedro.llm import item_vectors
@@ -59,9 +60,11 @@ def clean_new_interactions(
 ) -> tuple[pl.DataFrame, list[CheckedRows]]:
     """Clean the new interactions of a raw table and of the service's journal; return them with a report."""
     report = CleaningReport()
-    items = updates.described_items(previous_items, RawEntities(raw_new_items, raw_new_item_texts), config)
+    sent, events = updates.items_and_events(journal)
+    raw = RawEntities(raw_new_items, raw_new_item_texts)
+    items = updates.described_items(with_sent_items(previous_items, sent), raw, config)
     settings = (config, report, engine, ForgottenUsers.from_table(users_to_drop), items)
-    new = updates.clean_new_events(raw_new_interactions, journal, previous_interactions, *settings)
+    new = updates.clean_new_events(raw_new_interactions, events, previous_interactions, *settings)
     return new, report.records()
 
 
@@ -100,11 +103,15 @@ def append_entities(
     raw_new_items: Any,
     raw_new_item_texts: Any,
     raw_new_users: Any,
+    journal: pl.DataFrame,
     config: IngestionConfig,
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[CheckedRows]]:
-    """Append new items and users to the canonical ones, with a report."""
+    """Append new items, those of the service included, and users to the canonical ones, with a report."""
     report, raw = CleaningReport(), RawEntities(raw_new_items, raw_new_item_texts, raw_new_users)
     items = updates.append_items(previous_items, interactions, raw, config.items, config.item_texts, report)
+    sent, _ = updates.items_and_events(journal)
+    items = with_sent_items(items, sent)
+    report.record("items that were sent to the service", len(sent), "their values are taken")
     users = updates.append_users(previous_users, interactions, raw, config.users, report)
     return items, users, report.records()
 

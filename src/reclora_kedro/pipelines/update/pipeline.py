@@ -41,7 +41,15 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
         ),
         node(
             nodes.append_entities,
-            ["interactions", "previous.items", "previous.users", *new_items, "raw_new_users", "params:ingestion"],
+            [
+                "interactions",
+                "previous.items",
+                "previous.users",
+                *new_items,
+                "raw_new_users",
+                "journal",
+                "params:ingestion",
+            ],
             ["items", "users", "new_entities_report"],
         ),
         node(
