@@ -36,6 +36,7 @@ from reclora_kedro.history.config import CO_OCCURRENCE, SENTENCE_ENCODER, TFIDF,
 from reclora_kedro.history.fields import Values, check_values, describe_items, items_with
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.log_builder import build_log
+from reclora_kedro.history.sequences import first_not_before, user_of_events, with_indices
 from reclora_kedro.history.suiting import suiting_settings
 from reclora_kedro.ingestion import entities
 from reclora_kedro.ingestion.cleaning import clean_interactions
@@ -63,6 +64,10 @@ from reclora_kedro.recommendation.ranking_metrics import RankingRow, compute_ran
 from reclora_kedro.recommendation.recommender import MOMENTS_AT_ONCE, FittedRecommender
 from reclora_kedro.recommendation.rules import ListRequest, check_rules
 from reclora_kedro.recommendation.visitors import similar_items, with_visitors
+from reclora_kedro.serving.journal import Content
+from reclora_kedro.serving.journal_tables import Event
+from reclora_kedro.serving.live_log import LiveLog, LiveSequences
+from reclora_kedro.update.updates import clean_new_events
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +91,7 @@ UNREAD = (
     *("recommendation.users", "recommendation.candidates", "recommendation.variant"),
 )
 """Parameters of these steps that only a project reads."""
+EVENT = ("user_index", "item_index", "timestamp")
 LOG_FOLDER, SETTINGS_FILE, WEIGHTS_FILE = "log", "recommender.json", "weights.safetensors"
 USUAL_COLUMNS = 'Name columns by columns={"user_id": "customer"}'
 OF_BEST = ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_adjusted")
@@ -141,6 +147,7 @@ class Recommender(FittedRecommender):
 
     compared: pl.DataFrame | None = None
     ingestion: IngestionConfig | None = None  # how further events are read
+    later_events: int = 0  # which `with_events` has added
 
     def __repr__(self) -> str:
         """Return the method, the reason for it, the sizes of the log, and what to call next, a line each."""
@@ -367,7 +374,72 @@ class Recommender(FittedRecommender):
         grown = self.from_choice(Training.from_log(log, learned=self.learned()), self.choice, self.config)
         return replace(grown, compared=self.compared, ingestion=self.ingestion)
 
+    @words_of(words_of_scripts)
+    def with_events(self, events: Any) -> Self:
+        """Return a recommender that knows further events, as the service does after POST /events; this one stays.
+
+        Histories and neighbours have them at once, and new users are known, too. What was learned stays: to learn from
+        the events, `fit` to all. Until then, the result cannot be measured, saved or given new items.
+
+        Args:
+            events: a table as `fit` reads it. A warning names unknown items, whose events are left out, and counts rows
+                that are dropped.
+
+        Raises:
+            ValueError: the table is unfit, or none of its ids are written as those of the log are.
+        """
+        log, new = self._log_with(events)
+        return replace(self.with_log(log), later_events=self.later_events + new.height)
+
+    def _log_with(self, table: Any) -> tuple[InteractionLog, pl.DataFrame]:
+        """Return the log with the events of a table, and user_index, item_index and timestamp of these."""
+        config = self.ingestion
+        assert config is not None  # of a recommender that fit or load has made
+        [raw] = read_tables({"raw_interactions": table}).values()
+        raw = _timed(raw, config, self.log.last_second + 1)
+        report, ids = CleaningReport(), [self.log.users.select("user_id"), self.log.items.select("item_id")]
+        journal = pl.DataFrame(schema={"user_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64})
+        known = pl.concat(ids, how="horizontal").lazy()
+        cleaned = clean_new_events(raw, journal, known, config, report)
+        _tell_of_dropped_rows(report)
+        items = self.log.find_items(cleaned["item_id"], "events")
+        cleaned, schema = cleaned.filter(items.is_not_null(), pl.col("rating").is_not_null()), self.log.sequences.schema
+        names = [column.name for column in schema.declared]
+        rows = cleaned.with_columns(pl.col("user_id", "item_id").cast(pl.String)).iter_rows(named=True)
+        events = [
+            Event("", **{name: row[name] for name in LOG_COLUMNS}, columns=schema.text({n: row[n] for n in names}, ""))
+            for row in rows
+        ]
+        current = LiveLog(self.log, config, Content(events, {})).current()
+        users, live = current.log.users[: current.n_named], current.log.sequences
+        assert isinstance(live, LiveSequences)
+        log = replace(current.log, users=users, sequences=live.settled(current.n_named))
+        return log, with_indices(cleaned, user=users, item=log.items).select(EVENT)
+
+    def _log_with_test(self, test: Any) -> InteractionLog:
+        """Return the log with held-out events as the test split; its own are the training split."""
+        log, held = self._log_with(test)
+        own, events = self.log.sequences, log.sequences
+        known = pl.DataFrame({name: getattr(own, name) for name in EVENT[1:]})
+        known = known.with_columns(user_index=pl.Series(user_of_events(own.offsets)))
+        has_times = self.ingestion is None or self.ingestion.interactions.timestamp != ROW
+        if (both := held.join(known, on=EVENT if has_times else EVENT[:2], how="semi")).height:
+            user, item = log.users["user_id"][both["user_index"][0]], log.items["item_id"][both["item_index"][0]]
+            found = f"has {both.height:,} of its {held.height:,} events in the log, such as {item!r} of {user!r}"
+            raise Fault("test", found, "what tests was not fitted to", "Fit the recommender to the other rows")
+        user = user_of_events(events.offsets)
+        ends = first_not_before(events.timestamp, events.timestamp, events.starts[user], events.ends[user])
+        columns = {name: getattr(events, name) for name in (*EVENT[1:], "label")}
+        samples = pl.DataFrame({"user_index": user, **columns, "history_end": ends}).with_row_index("event")
+        samples = samples.with_columns(pl.col("event").cast(pl.Int64))
+        tests = held.with_columns(split=pl.lit("test")).unique()
+        samples = samples.join(tests, on=EVENT, how="left", maintain_order="left").with_row_index("row")
+        return replace(log, samples=samples.with_columns(pl.col("split").fill_null("train")), repeats=None)
+
     def _require_scripts_own(self) -> None:
+        if self.later_events:
+            found = f"knows {self.later_events:,} events that its models have not learned from"
+            raise Fault("This recommender", found, advice="Fit one to all events, or call the one before with_events")
         if self.lens is not None or "retriever" in self.sources:
             raise Fault(
                 "This recommender",
@@ -376,12 +448,23 @@ class Recommender(FittedRecommender):
             )
 
     @words_of(words_of_scripts)
-    def evaluate(self, k: int = 10, likes: int | None = 2000, *, per_user: bool = False) -> pl.DataFrame:
+    def evaluate(
+        self,
+        k: int = 10,
+        likes: int | None = 2000,
+        *,
+        test: Any = None,
+        frozen: bool = False,
+        per_user: bool = False,
+    ) -> pl.DataFrame:
         """Measure all methods on the test split, as fitted to the training split and asked at each like's moment.
 
         Args:
             k: length of the lists.
             likes: number of likes of the test split, drawn uniformly; None for all.
+            test: held-out events of any other split, a table as `fit` reads it, of which the log has none: methods as
+                fitted to the log are measured by its likes of items that are new to their users.
+            frozen: whether each user has one list for all likes, of the end of the training, rather than one per like.
             per_user: whether to return user_id, method, the means of a user's likes, and likes (their number) instead.
 
         Returns:
@@ -390,14 +473,20 @@ class Recommender(FittedRecommender):
             first.
 
         Raises:
-            ValueError: the likes are of a single user.
+            ValueError: the likes are of a single user, or the log has events of the test.
         """
         require_length("k", k)
-        blocks, log = default_parameters(("ranking", "evaluation"), self.config.seed), self.log
+        self._require_scripts_own()
+        blocks = default_parameters(("ranking", "evaluation"), self.config.seed)
+        log = self.log if test is None else self._log_with_test(test)
         blocks["ranking"] |= {"variant": None, "lens": False, "rows": likes, "cutoffs": (k,), "among_first": ()}
         training = Training.from_split(log)
-        recommender = FittedRecommender.from_choice(training, self.choice, self.config).as_measured(training)
-        ranks = rank_test_likes(recommender, validated(RankingConfig, blocks, "ranking"), None)
+        recommender, known = FittedRecommender.from_choice(training, self.choice, self.config), None
+        if frozen:
+            known = replace(log, sequences=log.sequences.where(training.is_training_event))
+        else:
+            recommender = recommender.as_measured(training)
+        ranks = rank_test_likes(recommender, validated(RankingConfig, blocks, "ranking"), None, known)
         methods, metrics = ranks["model"].unique(maintain_order=True).to_list(), ranking_metrics()
         catalogue, bootstrap = Catalogue.from_log(log, training.is_training_event), Bootstrap(**blocks["bootstrap"])
         if per_user:
@@ -512,7 +601,7 @@ def read_log(
             field = {"name": name, "column": sources[name], "kind": column.get("kind", "number")}
             block["items"]["fields"] = [*(each for each in block["items"]["fields"] if each["name"] != name), field]
     if block["interactions"]["timestamp"] in (None, ROW_NUMBER):
-        raw, block["interactions"]["timestamp"] = raw.with_columns(pl.int_range(1, pl.len() + 1).alias(ROW)), ROW
+        block["interactions"]["timestamp"] = ROW
         block["plausible_times"] = {"first_day": "1970-01-01"}
     blocks["ingestion"] = soft_merge(blocks["ingestion"], block)
     if raw_items is None and (block["items"]["title"] or block["items"]["fields"]):
@@ -528,10 +617,8 @@ def read_log(
     for suited in [*(yaml.safe_load(text)["history"] for text in suiting), OF_LISTS]:
         blocks["history"] = soft_merge(blocks["history"], suited)
     change_settings(blocks, settings, "Recommender.fit", UNREAD)
-    if blocks["ingestion"]["interactions"]["timestamp_format"] in UNIX_UNITS:
-        raw = _with_dates(raw, block["interactions"]["timestamp"])
     ingestion, history = validated(IngestionConfig, blocks, "ingestion"), validated(HistoryConfig, blocks, "history")
-    report = CleaningReport()
+    report, raw = CleaningReport(), _timed(raw, ingestion, 1)
     cleaned = clean_interactions(raw, ingestion, report)
     canonical = entities.describe_items(raw_items, cleaned, ingestion.items, report)
     users = entities.describe_users(None, cleaned, None, report)
@@ -682,6 +769,18 @@ def _with_joined_time(raw: pl.DataFrame, columns: Mapping[str, Any]) -> tuple[pl
             )
             raise Fault(f'columns["{name}"]', f"is {value!r}", expected)
     return raw, columns
+
+
+def _timed(raw: pl.DataFrame, config: IngestionConfig, first: int) -> pl.DataFrame:
+    """Return a table with the column of the time: of rows without times, their numbers, from the first on."""
+    name = config.interactions.timestamp
+    if name == ROW:
+        return raw.with_columns(pl.int_range(first, pl.len() + first).alias(ROW))
+    if isinstance(name, str) and " " in name and name not in raw.columns:
+        raw, _ = _with_joined_time(raw, {"timestamp": name.split()})
+    if isinstance(name, str) and config.interactions.timestamp_format in UNIX_UNITS:
+        return _with_dates(raw, name)
+    return raw
 
 
 def _with_dates(raw: pl.DataFrame, name: str | None) -> pl.DataFrame:

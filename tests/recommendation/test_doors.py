@@ -16,7 +16,6 @@ from random_logs import ITEMS, USERS, item_embeddings, logs
 from reclora_kedro.api import Recommender
 from reclora_kedro.candidates.moments import NO_ITEM, NOTHING
 from reclora_kedro.history.retrieval import WindowConfig
-from reclora_kedro.history.sequences import Sequences, places_of
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
 from reclora_kedro.lens.growth import grow_lens
@@ -110,17 +109,13 @@ def model_of_choice(log, kind, order, weights, **rules):
 
 def stored(log):
     """The log of a service as one that a run would store."""
-    events, counts = log.sequences, log.sequences.ends - log.sequences.starts
-    places = places_of(events.starts, events.ends)
-    names = ("item_index", "rating", "rating_level", "label", "timestamp")
-    columns = {name: getattr(events, name)[places] for name in names}
-    return replace(log, sequences=Sequences(offsets=np.append(0, counts.cumsum()), **columns))
+    return replace(log, sequences=log.sequences.settled(log.users.height))
 
 
 def read_anew(current_model, log):
     """The current model's recommender on a later log of more users."""
     reader = LensReader(grow_lens(current_model.lens, log), log) if current_model.choice.order == "lens" else None
-    return replace(current_model.recommender, lens=reader).with_events(log)
+    return replace(current_model.recommender, lens=reader).with_log(log)
 
 
 def best(recommender, users, requests, n):
@@ -183,7 +178,7 @@ def _service_and_recommender_agree(now, anew, requests):
     for request, answer in zip(requests, answer_by_lens(requests, now), strict=True):
         recommender, user = anew, now.nobody if answer.user is None else answer.user
         if answer.now is not now:  # of a visitor, whose events count for nobody else
-            recommender = anew.with_events(stored(answer.now.log), NOTHING)
+            recommender = anew.with_log(stored(answer.now.log), NOTHING)
         lists = best(recommender, [user], [request], request.n)
         kept = np.flatnonzero(lists.items[0] != NO_ITEM)[: request.n]
         require_equal(answer.items.tolist(), answer.scores, lists.items[0, kept].tolist(), lists.scores[0, kept])

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from reclora_kedro.candidates.moments import NO_ITEM, Moments
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.history.questions import MOMENT, questions
-from reclora_kedro.history.taken_items import draw_positives
+from reclora_kedro.history.taken_items import draw_positives, taken_before
 from reclora_kedro.recommendation.config import Protocol, RankingConfig
 from reclora_kedro.recommendation.second_stage import LensModel, ListMaker
 
@@ -28,8 +29,15 @@ LIKES_AT_ONCE = 128  # in a shard
 WITHOUT_RULES = "without_rules"  # the chosen method as it would be: what `recommendation.rules` cost
 
 
-def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, lens: "LensReader | None") -> pl.DataFrame:
+def rank_test_likes(
+    recommender: "FittedRecommender",
+    config: RankingConfig,
+    lens: "LensReader | None",
+    frozen: InteractionLog | None = None,
+) -> pl.DataFrame:
     """Rank drawn likes of the test split by all methods, see `rank_likes`.
+
+    A frozen log, of the events until then, asks models at its end for all likes: each user has one list.
 
     The lens ranks all items, as ``lens``, and what each method finds first, as ``item_knn_lens`` and so on. Under rules
     that order lists, the chosen method without them is ranked as well.
@@ -61,6 +69,10 @@ def rank_test_likes(recommender: "FittedRecommender", config: RankingConfig, len
     if config.candidates != "full":
         allowed = sampled_items(log, likes, config.candidates, config.seed)
     requests = moments_of(likes, log, recommender.config.protocol)
+    if frozen is not None:
+        recommender, requests = replace(recommender, log=frozen), frozen.now(likes)
+        may_be_listed = recommender.rules.repeat | ~taken_before(frozen.sequences, requests)
+        likes, requests = likes.filter(may_be_listed), requests.filter(may_be_listed)
     most = max(recommender.config.shortlist, *config.cutoffs, *config.among_first)
     return rank_likes(list_makers, recommender.moments(requests, allowed=allowed), likes, most)
 

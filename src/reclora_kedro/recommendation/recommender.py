@@ -87,7 +87,7 @@ class FittedRecommender:
         facts = ItemFacts(training.log) if has_clock else self.facts
         return replace(self._with_models(lambda model: model.as_of_each_moment(training)), facts=facts)
 
-    def with_events(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:
+    def with_log(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:
         """Return a copy for a log that grew from its own: histories and neighbours have its events.
 
         What was learned stays; popularity and facts of items are those of the events that it was fitted to. Users whose

@@ -114,6 +114,12 @@ class LiveSequences(Sequences):
         sequences = replace(self, runs=runs, newest=newest)
         return replace(sequences, parts=sequences._parts_with(removed, added))
 
+    def settled(self, users: int) -> Sequences:
+        """Return the events of the first users as a log stores them."""
+        columns, lengths = self.of_users(np.arange(users)), (self.ends - self.starts)[:users]
+        del columns["user"]
+        return self.from_columns(np.append(0, lengths.cumsum()), self.schema, **columns)
+
     def of_users(self, users: np.ndarray) -> dict[str, np.ndarray]:
         """Return the columns and user of the events of users."""
         starts, ends = self.starts[users], self.ends[users]

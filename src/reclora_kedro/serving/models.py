@@ -245,7 +245,7 @@ class Snapshot:
             lens = grow_lens(lens, current.log)
             reader = LensReader(lens, current.log, tabulate=True).prepare()
         of_log = replace(current_model.recommender, lens=reader if current_model.choice.order == "lens" else None)
-        return cls(current_model, live, current, lens, reader, of_log.with_events(current.log))
+        return cls(current_model, live, current, lens, reader, of_log.with_log(current.log))
 
     def brought_up_to_date(self) -> Self:
         """Return the current snapshot from this one, the latest; this one if nothing has been added."""
@@ -259,7 +259,7 @@ class Snapshot:
 
     def _with_current(self, current: CurrentLog, changed: np.ndarray) -> Self:
         """Return a copy with another log of the same users; `changed` users are counted by their events in it."""
-        recommender = self.recommender.with_events(current.log, changed)
+        recommender = self.recommender.with_log(current.log, changed)
         reader = None if self.reader is None else self.reader.with_log(current.log)
         return replace(self, current=current, reader=reader, recommender=recommender)
 
