@@ -174,6 +174,28 @@ def test_similar_items_are_the_list_of_who_took_an_item_alone(recommender):
     assert recommender.similar_items(first, n=3).equals(near.filter(pl.col("item_id") == first))
 
 
+def test_similar_users_share_rare_items(recommender, monkeypatch, caplog):
+    monkeypatch.setattr("reclora_kedro.api.MOMENTS_AT_ONCE", 7)  # so that users come in several parts
+    taken = LOG.unique(["user_id", "item_id"]).pivot("item_id", index="user_id", values="timestamp").sort("user_id")
+    vectors = taken.drop("user_id").to_numpy() > 0
+    vectors = vectors / np.sqrt(vectors.sum(axis=0))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines, users = vectors @ vectors.T - np.eye(len(vectors)), taken["user_id"].to_list()
+    similar = recommender.similar_users(n=5)
+    assert similar.columns == ["user_id", "rank", "similar_id", "score"]
+    assert similar["user_id"].unique(maintain_order=True).equals(recommender.log.users["user_id"])
+    for (user,), own in similar.group_by("user_id"):
+        row = cosines[users.index(user)]
+        assert own["rank"].to_list() == [1, 2, 3, 4, 5]
+        np.testing.assert_allclose(own["score"], np.sort(row)[::-1][:5], rtol=1e-5)
+        np.testing.assert_allclose(own["score"], row[[users.index(each) for each in own["similar_id"]]], rtol=1e-5)
+    some = recommender.similar_users(["K7", "nobody", "K1"], n=99)
+    assert some["user_id"].unique(maintain_order=True).to_list() == ["K7", "K1"]
+    assert some.group_by("user_id").len()["len"].max() <= CUSTOMERS - 1
+    assert some.filter(pl.col("rank") <= 5, user_id="K1").equals(similar.filter(user_id="K1"))
+    assert "users has 1 unknown ids, left out: 'nobody'" in caplog.text
+
+
 def test_items_may_be_excluded_given_and_repeated():
     recommender = fit_knn(LOG, THINGS)
     best, *others = recommender.recommend("K1", n=3)["item_id"]

@@ -20,6 +20,7 @@ import polars as pl
 import yaml
 from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_array
 
 from kedro_provenance.errors import Fault, Parameter, Term, Value, words_of
 from kedro_provenance.files.atomic import atomic_folder
@@ -320,8 +321,7 @@ class Recommender(FittedRecommender):
             found = f"are {pairs[0].height:,}, and items {pairs[1].height:,}"
             raise Fault("users", found, "a pair has one of each", "Give two lists of equal length")
         for name, of_pairs in zip(("users", "items"), pairs, strict=True):
-            if len(unknown := of_pairs.filter(pl.col("index").is_null())["given"].unique(maintain_order=True)):
-                logger.warning("%s has %d unknown ids, without scores: %s.", name, len(unknown), names(unknown))
+            _warn_of_unknown(name, of_pairs, "without scores")
         known_pairs = (pairs[0]["index"].is_not_null() & pairs[1]["index"].is_not_null()).arg_true()
         user, wanted = (each["index"].gather(known_pairs).to_numpy() for each in pairs)
         known, row = np.unique(user, return_inverse=True)
@@ -354,6 +354,37 @@ class Recommender(FittedRecommender):
         require_length("n", n)
         every = np.arange(self.log.items.height)
         return similar_items(self, every if items is None else _item_indices(self.log, items, "items"), n)
+
+    @words_of(words_of_scripts)
+    def similar_users(self, users: Any = None, n: int = 10) -> pl.DataFrame:
+        """Return the users who took the same items, by the cosine of what they took.
+
+        An item counts by one over the root of its number of users, as in item-kNN: a rare item says more. Events weigh
+        as for item models. The frame names users to one another, so show it only to those who may see all ids.
+
+        Args:
+            users: an id, or several ids, of which a warning names unknown ones; None for all users.
+
+        Returns:
+            Frame with user_id, rank (from 1), similar_id and score (the cosine, above 0).
+        """
+        require_length("n", n)
+        ids, training = self.log.users["user_id"], Training.from_log(self.log)
+        found = look_up(ids if users is None else users, ids, "users").unique("given", maintain_order=True)
+        _warn_of_unknown("users", found, "left out")
+        asked = found["index"].drop_nulls().to_numpy()
+        vectors = csr_array(training.user_items.multiply(np.maximum(training.users, 1) ** -0.5))
+        lengths, parts = np.sqrt(np.maximum((vectors**2).sum(axis=1), np.finfo(np.float32).tiny)), list[pl.DataFrame]()
+        for own in np.array_split(asked, range(MOMENTS_AT_ONCE, len(asked), MOMENTS_AT_ONCE)):
+            cosines = (vectors[own] @ vectors.T).toarray() / lengths[own, None] / lengths
+            cosines[np.arange(len(own)), own] = 0
+            order = np.argsort(-cosines, axis=1, kind="stable")[:, :n]
+            score = np.take_along_axis(cosines, order, axis=1)
+            row, place = np.nonzero(score > 0)
+            columns = {"user_id": ids[own[row]], "rank": pl.Series(place + 1, dtype=pl.Int32)}
+            similar = ids[order[row, place]]
+            parts.append(pl.DataFrame(columns | {"similar_id": similar, "score": score[row, place].astype(np.float64)}))
+        return pl.concat(parts)
 
     @words_of(words_of_scripts)
     def with_items(self, items: Any) -> Self:
@@ -813,6 +844,11 @@ def _tell_of_dropped_rows(report: CleaningReport) -> None:
     if dropped:
         counts = "; ".join(f"{each['check']}: {each['rows']:,}" for each in dropped)
         logger.warning("%s rows were dropped: %s.", f"{sum(each['rows'] for each in dropped):,}", counts)
+
+
+def _warn_of_unknown(argument: str, found: pl.DataFrame, then: str) -> None:
+    if len(unknown := found.filter(pl.col("index").is_null())["given"].unique(maintain_order=True)):
+        logger.warning("%s has %d unknown ids, %s: %s.", argument, len(unknown), then, names(unknown))
 
 
 def _item_indices(log: InteractionLog, ids: Any, argument: str) -> np.ndarray:
