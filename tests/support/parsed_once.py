@@ -1,4 +1,4 @@
-"""What sessions read and merge anew, and tests once per process: a third of the time of a session that runs little.
+"""What sessions read and merge anew, and tests once per process: half of the time of a session that runs little.
 
 What is kept is found by all that it is made of, so a test that changes any of it has it made again.
 """
@@ -10,8 +10,11 @@ from functools import cache
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
+from dynaconf.loaders import py_loader
+from dynaconf.utils import files
 from omegaconf import OmegaConf, _utils, base
 
 from kedro_provenance.session import CachingConfigLoader
@@ -35,8 +38,23 @@ def parse_texts_once(patch):
     for module in (base, _utils):
         patch.setattr(module, "parse", interpolation)
     merge_once(patch)
+    for module in (files, py_loader):
+        patch.setattr(module, "inspect", SimpleNamespace(stack=stack))
     if find_spec("ibis") is None:  # Kedro looks for it on the whole path for each of 600 parameters
         patch.setitem(sys.modules, "ibis", None)
+
+
+def stack():
+    """The names of the files that are being run, all that Dynaconf reads of `inspect.stack`.
+
+    That reads the lines around each call, and looks through all modules for them: half a second whenever a project is
+    bootstrapped, where thousands of modules are imported, as in tests.
+    """
+    frame, names = sys._getframe(1), []
+    while frame is not None:
+        names.append(SimpleNamespace(filename=frame.f_code.co_filename))
+        frame = frame.f_back
+    return names
 
 
 def merge_once(patch):
