@@ -4,11 +4,11 @@
     python benchmarks/rules.py --logs movielens-100k tweets/ratings.dat,tweets/movies.dat
 
 For each log, `Recommender.fit` chooses settings. Twenty sets of rules are then compared for each of its methods: the
-lists of `recommend(rules=...)` with those of `tests/support/ruled.py`, which reads the method's order of all items and
-knows neither numpy nor the code of the rules. Items, the rule that moved each, and scores have to be equal. Items get a
-made-up price, and `group`: the first field of the items or, without one, the first word of the title. The exit code is
-1 if a list differs. Milliseconds are CPU time of one request. On MovieLens-100K, the price of two rules in NDCG is
-measured on validation likes.
+lists of `recommend(rules=...)`, and of `POST /recommend`, with those of `tests/support/ruled.py`, which reads the
+method's order of all items and knows neither numpy nor the code of the rules. Items, the rule that moved each, and
+scores have to be equal. Items get a made-up price, and `group`: the first field of the items or, without one, the first
+word of the title. The exit code is 1 if a list differs. Milliseconds are CPU time of one request. On MovieLens-100K,
+the price of two rules in NDCG is measured on validation likes.
 """
 
 import argparse
@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import process_time
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from running import ROOT
+from starlette.testclient import TestClient
 
 from kedro_provenance.files.package_files import package_file
 from reclora_kedro import Recommender
@@ -37,9 +39,11 @@ from reclora_kedro.recommendation.list_metrics import Catalogue
 from reclora_kedro.recommendation.ranking_metrics import RankingRow, compute_ranking_metrics
 from reclora_kedro.recommendation.recommender import FittedRecommender
 from reclora_kedro.recommendation.rules import ListRequest
+from reclora_kedro.serving.app import create_app
 from reclora_kedro.terminal import show, text_table
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
+from live_service import served
 from ruled import expected_list, may_be_listed, suits
 
 N = 10
@@ -47,7 +51,7 @@ NOBODY = 987654321  # no user of these logs has this id
 Orders = list[dict[str, float]]
 """Scores of items by id, in a method's order, for each user."""
 MOVIELENS = "movielens-100k"
-OF_LENGTH = {"lists": ("{:,}".format, "lists"), "different": ("{:,}".format, "different")}
+OF_LENGTH = {name: ("{:,}".format, name) for name in ("lists", "different", "over HTTP")}
 IN_TIME = {"ms": ("{:.1f}".format, "milliseconds")}
 IN_ACCURACY = {f"NDCG@{N}": ("{:.4f}".format, "ndcg"), f"HR@{N}": ("{:.4f}".format, "hit_rate")}
 
@@ -104,14 +108,17 @@ def fitted(tables: str) -> Recommender:
 
 
 class Compared(NamedTuple):
-    """Lists of a method under sets of rules."""
+    """Lists of a method under sets of rules: how many, and which ones differ in Python and over HTTP."""
 
     lists: int
     different: list[str]
+    different_over_http: list[str]
 
 
-def compare(recommender: Recommender, users: Sequence[Any], sets: Sequence[Sequence[Mapping[str, Any]]]) -> Compared:
-    """Compare the lists of users under sets of rules with those of the reference."""
+def compare(
+    recommender: Recommender, users: Sequence[Any], sets: Sequence[Sequence[Mapping[str, Any]]], client: TestClient
+) -> Compared:
+    """Compare the lists of users under sets of rules, and those of a service, with those of the reference."""
     items = recommender.log.items.with_columns(pl.col("item_id").cast(pl.String))
     rows = {row["item_id"]: row for row in items.iter_rows(named=True)}
     requested, orders = recommender.log.find_users(users), dict[tuple[str, ...], Orders]()
@@ -130,7 +137,7 @@ def compare(recommender: Recommender, users: Sequence[Any], sets: Sequence[Seque
             ]
         return orders[key]
 
-    different = list[str]()
+    different, different_over_http = list[str](), list[str]()
     for rules in sets:
         ids = [item for item, row in rows.items() if may_be_listed(row, rules)]
         quotas = {number: rule["quota"] for number, rule in enumerate(rules) if "quota" in rule}
@@ -138,6 +145,8 @@ def compare(recommender: Recommender, users: Sequence[Any], sets: Sequence[Seque
             number: order([item for item in ids if suits(rows[item], quota)]) for number, quota in quotas.items()
         }
         lists = recommender.recommend(users, n=N, rules=rules)
+        requests = [{"user": str(user), "n": N, "rules": rules} for user in users]
+        answers = client.post("/recommend", json={"requests": requests}).json()["answers"]
         told = [str(rule) for rule in ListRequest.model_validate({"rules": rules}).rules or ()]
         for place, (user, scores) in enumerate(zip(users, order(ids), strict=True)):
             of_quotas = {number: list(orders[place]) for number, orders in counting.items()}
@@ -148,9 +157,13 @@ def compare(recommender: Recommender, users: Sequence[Any], sets: Sequence[Seque
             expected = [(item, None if score != score else score, rule) for item, score, rule in expected]
             own = lists.filter(pl.col("user_id") == user).with_columns(pl.col("item_id").cast(pl.String))
             own = own.with_columns(rule=pl.col("rule") if "rule" in own.columns else pl.lit(None))
+            name = f"user {user}, {', '.join(told)}"
             if own.select("item_id", "score", "rule").rows() != expected:
-                different.append(f"user {user}, {', '.join(told)}")
-    return Compared(len(sets) * len(users), different)
+                different.append(name)
+            answered = [(each["item"], each["score"], each.get("rule")) for each in answers[place]["items"]]
+            if answered != expected:
+                different_over_http.append(f"{name}, over HTTP")
+    return Compared(len(sets) * len(users), different, different_over_http)
 
 
 def milliseconds(work: Callable[[Any], Any], arguments: Iterable[Any]) -> float:
@@ -215,10 +228,15 @@ def main() -> None:
         sets, lines = sets_of_rules(frequent[0], frequent[1], rare, pins), []
         for kind in dict.fromkeys((*recommender.sources, "fusion", recommender.choice.kind)):
             choice = recommender.choice.model_copy(update={"kind": kind})
-            compared = compare(replace(recommender, choice=choice), users, sets)
-            lines.append({"method": kind, "lists": compared.lists, "different": len(compared.different)})
-            total += compared.lists
-            different += [f"{name}, {kind}, {each}" for each in compared.different]
+            of_kind = replace(recommender, choice=choice)
+            with TemporaryDirectory() as folder:
+                service = served(of_kind, Path(folder), max_pairs=2**20)
+                with TestClient(create_app(service)) as client:
+                    compared = compare(of_kind, users, sets, client)
+            counts = {"different": len(compared.different), "over HTTP": len(compared.different_over_http)}
+            lines.append({"method": kind, "lists": compared.lists} | counts)
+            total += 2 * compared.lists
+            different += [f"{name}, {kind}, {each}" for each in compared.different + compared.different_over_http]
         show(text_table(f"{name}: twenty sets of rules", lines, {"method": (str, "method")}, OF_LENGTH))
         title = f"{name}: CPU time of a request, by {recommender.choice.name}"
         show(text_table(title, cost_of_requests(recommender, sets), {"request": (str, "request")}, IN_TIME))
