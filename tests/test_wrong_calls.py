@@ -201,6 +201,16 @@ REQUESTS = {
         lambda made: made.recommend("K1", repeat="yes"),
         "repeat is 'yes': it must be True, False",
     ),
+    "a number as events": (lambda made: made.with_events(3), "events is of type int: a table is expected. Give a fra"),
+    "events without items": (
+        lambda made: made.with_events(LOG.drop("item_id")),
+        "events has no column 'item_id', only: user_id, timestamp. Set `columns[\"item_id\"]` to one of them.",
+    ),
+    "what was fitted as test": (
+        lambda made: made.evaluate(test=LOG[:3]),
+        "test has 3 of its 3 events in the log, such",
+    ),
+    "no length of similar users": (lambda made: made.similar_users(n=0), f"n is 0: {LENGTH}"),
     "a number to save to": (lambda made: made.save(3), "folder is 3: it must be the path of a folder."),
     "a number to load": (lambda made: made.load(3), "folder is 3: it must be the path of a folder."),
 }

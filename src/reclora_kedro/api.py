@@ -121,7 +121,7 @@ def words_of_scripts(term: Term) -> str:
         case Column(name, table):
             return f"Column {name!r} of {words_of_scripts(table)}"
         case Table(name):
-            return name.removeprefix("raw_")
+            return "events" if name == "raw_new_interactions" else name.removeprefix("raw_")
         case NameIds():
             return 'name them by columns={"user_id": ..., "item_id": ...}'
         case GiveTable():
@@ -426,8 +426,7 @@ class Recommender(FittedRecommender):
         """Return the log with the events of a table, and user_index, item_index and timestamp of these."""
         config = self.ingestion
         assert config is not None  # of a recommender that fit or load has made
-        [raw] = read_tables({"raw_interactions": table}).values()
-        raw = _timed(raw, config, self.log.last_second + 1)
+        raw = _timed(read_tables({"events": table})["events"], config, self.log.last_second + 1)
         report, ids = CleaningReport(), [self.log.users.select("user_id"), self.log.items.select("item_id")]
         journal = pl.DataFrame(schema={"user_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64})
         known = pl.concat(ids, how="horizontal").lazy()
