@@ -379,11 +379,10 @@ class Recommender(FittedRecommender):
             cosines = (vectors[own] @ vectors.T).toarray() / lengths[own, None] / lengths
             cosines[np.arange(len(own)), own] = 0
             order = np.argsort(-cosines, axis=1, kind="stable")[:, :n]
-            score = np.take_along_axis(cosines, order, axis=1)
-            row, place = np.nonzero(score > 0)
-            columns = {"user_id": ids[own[row]], "rank": pl.Series(place + 1, dtype=pl.Int32)}
-            similar = ids[order[row, place]]
-            parts.append(pl.DataFrame(columns | {"similar_id": similar, "score": score[row, place].astype(np.float64)}))
+            row, place = np.nonzero(np.take_along_axis(cosines, order, axis=1))
+            similar, rank = order[row, place], pl.Series("rank", place + 1, dtype=pl.Int32)
+            columns = {"similar_id": ids[similar], "score": cosines[row, similar].astype(np.float64)}
+            parts.append(pl.DataFrame({"user_id": ids[own[row]], "rank": rank} | columns))
         return pl.concat(parts)
 
     @words_of(words_of_scripts)
