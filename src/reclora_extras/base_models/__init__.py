@@ -1,1 +1,1 @@
-"""Preparation of a base LLM before adapters: pretraining, pruning, dropping of layers, distilling."""
+"""Preparation of a base LLM before adapters: pruning, dropping of layers."""

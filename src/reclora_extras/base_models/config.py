@@ -48,20 +48,6 @@ class DropLayersConfig(ImportanceConfig):
     layers: CountOrZero
 
 
-class DistillConfig(Block):
-    """Size of the student, and its tuning."""
-
-    max_blocks: ClassVar[int] = 5  # parts of student and teacher whose states are compared; one per layer if fewer
-
-    layers: Count
-    tuning: TuningConfig
-
-    @property
-    def blocks(self) -> int:
-        """Number of blocks of layers."""
-        return min(self.max_blocks, self.layers)
-
-
 def _not_twice_in_a_row(steps: tuple[str, ...]) -> tuple[str, ...]:
     for step, following in pairwise(steps):
         if step == following:
@@ -77,10 +63,8 @@ class BaseModelConfig(Block):
         Field(min_length=1),
         AfterValidator(_not_twice_in_a_row),
     ]
-    variant: str | None
     tokens_per_batch: Resource[Count]
     seed: Seed
     prune: PruneConfig
     drop_layers: DropLayersConfig
     recovery: TuningConfig
-    distill: DistillConfig

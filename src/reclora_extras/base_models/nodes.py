@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import polars as pl
 from rich.console import Group
 
 from reclora_extras.base_models.config import BaseModelConfig
-from reclora_extras.base_models.steps import AS_IT_CAME, Material
+from reclora_extras.base_models.steps import AS_IT_CAME
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metrics import AUC, evaluate_models
 from reclora_kedro.evaluation.records import Record, Records
-from reclora_kedro.finetuning.config import VariantConfig
 from reclora_kedro.history.log import InteractionLog
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
 from reclora_kedro.terminal import text_table
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from reclora_kedro.gate_inputs import GateInputs
     from reclora_kedro.llm.language_model import LanguageModel
 
 
@@ -32,45 +27,19 @@ def prepare_llm(
     prompts: pl.DataFrame,
     config: BaseModelConfig,
     prompt_config: PromptConfig,
-    adapter: str | None = None,
-    read: GateInputs | None = None,
 ) -> tuple[LanguageModel, Records, pl.DataFrame]:
-    """Prepare the base LLM by the steps; return it, measurements, and scores of the validation prompts.
-
-    If a step distills, an adapter that reads this node's data is the teacher.
-    """
+    """Prepare the base LLM by the steps; return it, measurements, and scores of the validation prompts."""
     from reclora_extras.base_models import preparing
-    from reclora_kedro.llm.answer_model import answering_model
+    from reclora_extras.base_models.material import Material
     from reclora_kedro.llm.prompt_set import prompt_set
 
-    few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))
+    few_shot, validation = (prompt_set(prompts, use) for use in ("few_shot", "validation"))
     descriptions = preparing.draw_descriptions(log_without_embeddings, config.seed)
     answers = prompt_format(base_llm.tokenizer, prompt_config)
-    teacher = cache(partial(answering_model, base_llm, prompt_config, adapter=adapter, gate_inputs=read))
-    material = Material(descriptions, few_shot, validation, answers, teacher)
+    material = Material(descriptions, few_shot, validation, answers)
     llm, measured, scores = preparing.prepare(base_llm, material, config)
     of_rows = prompts.select("row", "label", user="user_index")
     return llm, measured, scores.join(of_rows, on="row", maintain_order="left")
-
-
-def distill_llm(
-    base_llm: LanguageModel,
-    log_without_embeddings: InteractionLog,
-    prompts: pl.DataFrame,
-    config: BaseModelConfig,
-    prompt_config: PromptConfig,
-    learning_states: dict[str, Tensor],
-    adapter: str,
-    variant: VariantConfig,
-) -> tuple[LanguageModel, Records, pl.DataFrame]:
-    """Prepare the base LLM with a variant's adapter as the teacher, see `prepare_llm`.
-
-    A node of its own, as Kedro wants one type for each parameter, and an optional one is another.
-    """
-    from reclora_kedro.lens.states import gate_inputs
-
-    read = gate_inputs(learning_states, variant.gate_input)
-    return prepare_llm(base_llm, log_without_embeddings, prompts, config, prompt_config, adapter, read)
 
 
 def report_base_model(base_model_steps: Records, base_model_scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:

@@ -9,8 +9,9 @@ import polars as pl
 from scipy.special import expit
 
 from reclora_extras.base_models.config import BaseModelConfig
-from reclora_extras.base_models.steps import AS_IT_CAME, Material, load_step
-from reclora_extras.base_models.tuning import answering, losses_of_texts
+from reclora_extras.base_models.material import Material
+from reclora_extras.base_models.steps import AS_IT_CAME, load_step
+from reclora_extras.base_models.tuning import losses_of_texts, with_weights
 from reclora_kedro.evaluation.records import Records
 from reclora_kedro.history.fields import describe_items
 from reclora_kedro.history.log import InteractionLog
@@ -25,7 +26,7 @@ MAX_TOKENS = 256  # tokens read of each description
 def prepare(
     llm: LanguageModel, material: Material, config: BaseModelConfig
 ) -> tuple[LanguageModel, Records, pl.DataFrame]:
-    """Return the LLM after all steps, and measurements; a teacher may leave its adapter in the base LLM.
+    """Return the LLM after all steps, and measurements.
 
     The measurements are a record of the untouched LLM and one after each step, see `measure`; and their scores of the
     validation prompts: row, model (the step's place and name) and score (probability of a like). Errors are those of
@@ -63,14 +64,16 @@ def require_steps(llm: LanguageModel, config: BaseModelConfig) -> None:
 def measure(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[dict[str, Any], np.ndarray]:
     """Return parameters, perplexity and milliseconds_per_row of an LLM, and its logits of a like, (prompts,).
 
-    Milliseconds and logits are of answers to the validation prompts, without an adapter.
+    Milliseconds and logits are of answers to the validation prompts, without an adapter and without cached states.
     """
-    model, prompts = AnswerModel(llm, material.answers), material.validation
-    logits, milliseconds = answering(model, prompts, config.tokens_per_batch)
+    model = AnswerModel(with_weights(llm, llm.model), material.answers)
+    start = time.perf_counter()
+    logits = model.all_llm_logits(material.validation, config.tokens_per_batch, "measure")
+    seconds = time.perf_counter() - start
     measured = {
         "parameters": sum(weight.numel() for weight in llm.model.parameters()),
         "perplexity": perplexity(llm, material.descriptions, config.tokens_per_batch),
-        "milliseconds_per_row": milliseconds,
+        "milliseconds_per_row": 1000 * seconds / len(logits),
     }
     return measured, logits
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reclora_extras.base_models import tuning
 from reclora_extras.base_models.config import BaseModelConfig, DropLayersConfig, ImportanceConfig, PruneConfig
-from reclora_extras.base_models.steps import Account, Material
+from reclora_extras.base_models.material import Account, Material
 from reclora_kedro.llm.attention import layers_replaced
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
@@ -41,7 +41,7 @@ def require_prunable(model: Any) -> None:
     kind = model.config.get_text_config().model_type
     if kind not in ARCHITECTURES:
         raise ValueError(
-            f"base_model.steps prunes, drops layers of or distills the base LLM, which is a {kind}; expected one of "
+            f"base_model.steps prunes or drops layers of the base LLM, which is a {kind}; expected one of "
             f"{', '.join(ARCHITECTURES)}: choose another `source` of the catalog entry `base_llm`, or other steps."
         )
 

@@ -1,7 +1,6 @@
 """Tune a base LLM's weights, all of them or by a LoRA that is merged; losses of texts and prompts."""
 
 import copy
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,6 @@ from torch.nn import functional
 from reclora_extras.base_models.config import TuningConfig
 from reclora_kedro.adapters.lora import with_lora
 from reclora_kedro.devices import seeded
-from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.attention import FrozenLayers
 from reclora_kedro.llm.batching import TokenBudget, pad_right, shuffled_batches
 from reclora_kedro.llm.language_model import LanguageModel
@@ -166,12 +164,3 @@ def losses_of_texts(llm: LanguageModel, token_ids: list[list[int]], tokens_per_b
             of_texts[rows] = values
             progress.update(len(rows))
     return of_texts
-
-
-def answering(model: AnswerModel, prompts: PromptSet, tokens_per_batch: int) -> tuple[np.ndarray, float]:
-    """Return the logits of a like of prompts, and milliseconds per prompt, without cached states."""
-    model = replace(model, llm=with_weights(model.llm, model.model))
-    start = time.perf_counter()
-    logits = model.all_llm_logits(prompts, tokens_per_batch, "measure")
-    seconds = time.perf_counter() - start
-    return logits, 1000 * seconds / len(logits)

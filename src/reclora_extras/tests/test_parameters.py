@@ -17,7 +17,7 @@ REAL = [(f"monitoring.{name}_days", 2**32) for name in ("reference", "period")] 
 OBJECTIVE = "finetuning.variants.reclora.training.objective"
 MORE = [
     ("black_box.hints", {"template": None, "honest": [True]}, "hints names no template"),
-    ("base_model.steps", ["quantise"], "choose one of distill, drop_layers, prune"),
+    ("base_model.steps", ["quantise"], "choose one of drop_layers, prune"),
     (OBJECTIVE, {"kind": "preference", "references": []}, "at least 1 item"),
     (OBJECTIVE, {"kind": "preference", "references": ["lens", "lens"]}, "names lens twice"),
     (OBJECTIVE, {"kind": "preference", "max_day_apart": 3}, "max_day_apart is no parameter. The nearest one is max_d"),
@@ -26,9 +26,8 @@ MORE = [
 
 @pytest.fixture(scope="module")
 def types():
-    """What the blocks must be, by path, where a step has a teacher."""
-    distilled = PARAMETERS["base_model"] | {"steps": ["distill"], "variant": "reclora"}
-    return types_of_parameters(PARAMETERS | {"base_model": distilled})
+    """What the blocks must be, by path."""
+    return types_of_parameters(PARAMETERS)
 
 
 def test_the_defaults_are_welcome(types):

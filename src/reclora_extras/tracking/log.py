@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
 
@@ -24,12 +24,10 @@ from kedro_provenance.datasets import loaded_folder, loaded_version, location
 from kedro_provenance.files.digests import digest
 from kedro_provenance.manifest import MANIFEST, parameters_of
 from kedro_provenance.recipe import flat
+from reclora_extras.tracking.config import TrackingConfig
 from reclora_kedro.current_model import ALIAS
 from reclora_kedro.study.grid import Cell
 from reclora_kedro.study.results import CellResult, StudiedCell
-
-if TYPE_CHECKING:
-    from reclora_extras.tracking.hooks import TrackingConfig
 
 RESULTS, RUN = "reclora.results", "reclora.run"  # tags: digest of the versions that were logged, and the run of Kedro
 

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from reclora_extras.base_models.config import STEPS, BaseModelConfig
-from reclora_kedro.llm.prompts import PromptFormat
 
 if TYPE_CHECKING:
-    from reclora_kedro.llm.answer_model import AnswerModel
+    from reclora_extras.base_models.material import Account, Material
     from reclora_kedro.llm.language_model import LanguageModel
-    from reclora_kedro.llm.prompt_set import PromptSet
 
 AS_IT_CAME = "as it came"  # the step of a report before any was taken
-Account = dict[str, Any]  # numbers that a step reports, by name
-
-
-@dataclass(frozen=True)
-class Material:
-    """Data that steps learn from and are measured by."""
-
-    descriptions: list[str]  # texts of some items, whose perplexity is measured
-    few_shot: PromptSet  # prompts of the training split, to calibrate, recover and distill by
-    validation: PromptSet  # prompts of the validation split
-    answers: PromptFormat  # tokens of the two answers
-    # Returns the base LLM with a trained adapter, always the same; the first call may change the LLM.
-    teacher: Callable[[], AnswerModel] | None = None
 
 
 class Step:
     """A step that ``base_model.steps`` may name: each module has one subclass."""
-
-    has_teacher: ClassVar[bool] = False  # whether it reads `Material.teacher`
 
     @staticmethod
     def remaining_layers(model: Any, layers: int, config: BaseModelConfig) -> int:

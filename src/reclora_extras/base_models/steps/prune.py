@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reclora_extras.base_models.config import BaseModelConfig
-from reclora_extras.base_models.steps import Account, Material, Step
+from reclora_extras.base_models.steps import Step
 
 if TYPE_CHECKING:
+    from reclora_extras.base_models.material import Account, Material
     from reclora_kedro.llm.language_model import LanguageModel
 
 

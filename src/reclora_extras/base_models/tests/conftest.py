@@ -3,7 +3,7 @@
 import pytest
 
 from parity_log import log
-from reclora_extras.base_models.config import DistillConfig, DropLayersConfig, TuningConfig
+from reclora_extras.base_models.config import DropLayersConfig, TuningConfig
 
 
 @pytest.fixture
@@ -19,7 +19,6 @@ def spare(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch, spare):
-    """Batches of four rows, two blocks, and one layer at either end that stays."""
+    """Batches of four rows, and one layer at either end that stays."""
     monkeypatch.setattr(TuningConfig, "batch_size", 4)
-    monkeypatch.setattr(DistillConfig, "max_blocks", 2)
     spare(1, 1)

@@ -10,6 +10,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from reclora_extras.base_models.config import DropLayersConfig, PruneConfig
+from reclora_extras.base_models.material import Material
 from reclora_extras.base_models.preparing import require_steps
 from reclora_extras.base_models.pruning import (
     ARCHITECTURES,
@@ -20,7 +21,6 @@ from reclora_extras.base_models.pruning import (
     require_droppable,
     require_prunable,
 )
-from reclora_extras.base_models.steps import Material
 from reclora_extras.base_models.steps.prune import Prune
 from steps_of_base_model import ANSWERS, TOKENS, config, random_llm, some_prompts, tuning
 
@@ -157,13 +157,9 @@ def test_the_loss_of_a_layer_is_that_of_the_llm_without_it(tiny_llm, spare):
 
 def test_steps_are_refused_at_once_where_those_before_leave_too_few_layers(tiny_llm, spare):
     llm = random_llm(tiny_llm)  # of six layers: each dropping takes two, and spares one at either end
-    require_steps(llm, config(steps=["drop_layers", "prune", "drop_layers", "distill"]))
+    require_steps(llm, config(steps=["drop_layers", "prune", "drop_layers"]))
     with pytest.raises(ValueError, match=r"drop_layers\.layers is 2, but of 2 layers .* only 0 may go"):
-        require_steps(llm, config(steps=["distill", "drop_layers"]))
-    spare(0, 0)
-    free = DropLayersConfig(layers=5, importance="taylor")
-    with pytest.raises(ValueError, match=r"distill\.layers is 2, but .* at most the 1 layers"):
-        require_steps(llm, config(steps=["drop_layers", "distill"], drop_layers=free))
+        require_steps(llm, config(steps=["drop_layers", "prune"] * 2 + ["drop_layers"]))
 
 
 def test_a_pruned_llm_recovers_and_is_an_ordinary_folder_of_transformers(tiny_llm, tmp_path):

@@ -14,12 +14,7 @@ from reclora_extras.base_models.nodes import base_model_tables
 from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.terminal import show
 
-SIZES = {
-    "variant": "reclora",
-    "prune": {"ratio": 0.5},
-    "drop_layers": {"layers": 1},
-    "distill": {"layers": 1},
-}
+SIZES = {"prune": {"ratio": 0.5}, "drop_layers": {"layers": 1}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,8 +30,9 @@ def test_steps_that_the_llm_has_too_few_layers_for_are_refused_before_anything_i
         kedro_run(finished_run.project, steps, pipeline_names=["base_model"])
 
 
-def test_each_step_is_measured_and_the_prepared_llm_is_one_line_of_configuration(finished_run, capsys):
-    steps = {"base_model": {"steps": ["prune", "distill", "prune", "distill"]}}
+def test_each_step_is_measured_and_the_prepared_llm_is_one_line_of_configuration(finished_run, capsys, spare):
+    spare(1, 0)
+    steps = {"base_model": {"steps": ["prune", "drop_layers", "prune"]}}
     catalog = kedro_run(finished_run.project, steps, pipeline_names=["base_model"])
     report = catalog.load("base_model_report")
     assert [record["step"] for record in report] == ["as it came", *steps["base_model"]["steps"]]
@@ -47,11 +43,10 @@ def test_each_step_is_measured_and_the_prepared_llm_is_one_line_of_configuration
     ]
     scores = catalog.load("base_model_scores").filter(model="as it came")
     assert report[0]["auc"] == pytest.approx(roc_auc_score(scores["label"], scores["score"]))
-    came, pruned, distilled, again, twice = report
-    assert twice["account"]["teacher_auc"] == distilled["account"]["teacher_auc"]
+    came, pruned, dropped, again = report
     assert 1 < came["perplexity"] < math.inf
-    assert came["parameters"] > pruned["parameters"] > distilled["parameters"] > again["parameters"]
-    assert {"teacher_auc", "teacher_milliseconds_per_row"} < distilled["account"].keys()
+    assert came["parameters"] > pruned["parameters"] > dropped["parameters"] > again["parameters"]
+    assert {"num_hidden_layers", "last_loss"} < dropped["account"].keys()
     folder = finished_run.project / catalog.load("prepared_llm")
     loaded, ours = (
         AutoModelForCausalLM.from_pretrained(folder),
@@ -61,7 +56,7 @@ def test_each_step_is_measured_and_the_prepared_llm_is_one_line_of_configuration
     torch.testing.assert_close(loaded(input_ids=ids).logits, ours.model(input_ids=ids).logits)
     assert (loaded.config.num_hidden_layers, loaded.config.num_key_value_heads) == (1, 1)
     show(base_model_tables(report))
-    assert "distill" in capsys.readouterr().out
+    assert "drop_layers" in capsys.readouterr().out
     configured = finished_run.project / "conf/test/catalog.yml"
     configured.write_text(configured.read_text().replace("data/01_raw/fabricated/llm", str(folder)))
     of_new_llm = {"allow_mixed": True}  # the log's items are embedded by the former

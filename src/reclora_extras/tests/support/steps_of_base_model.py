@@ -7,7 +7,6 @@ import numpy as np
 from random_llama import random_llama
 from reclora_extras.base_models.config import (
     BaseModelConfig,
-    DistillConfig,
     DropLayersConfig,
     PruneConfig,
     TuningConfig,
@@ -25,13 +24,10 @@ def tuning(**settings):
 
 def config(**blocks):
     settings = {
-        "steps": ["prune"], "variant": "shared_lora", "tokens_per_batch": TOKENS, "seed": 0,
+        "steps": ["prune"], "tokens_per_batch": TOKENS, "seed": 0,
         "prune": PruneConfig(ratio=0.5, importance="taylor"),
         "drop_layers": DropLayersConfig(layers=2, importance="taylor"),
         "recovery": tuning(epochs=0),
-        "distill": DistillConfig(
-            layers=2, tuning=tuning(epochs=2),
-        ),
     }  # fmt: skip
     return BaseModelConfig(**settings | blocks)
 

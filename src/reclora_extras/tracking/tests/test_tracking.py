@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from kedro_provenance.datasets import loaded_version
 from projects import kedro_run
 from reclora_extras.tracking import log
-from reclora_extras.tracking.hooks import TrackingConfig, TrackingHooks
+from reclora_extras.tracking.config import TrackingConfig
+from reclora_extras.tracking.hooks import TrackingHooks
 from reclora_extras.tracking.log import experiment_id, log_cell, log_parameters, register_current_model
 from study_cells import CELLS, RUNS
 
